@@ -1,0 +1,93 @@
+//! What somebody asked the cluster for ([`Change`]), and the same with its images pinned, classified, at an instant
+//! ([`Promotion`]).
+
+use super::image::ImageReference;
+
+/// A request that is ours to judge, as it was asked: nothing fetched, nothing decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The id of the request: the `uid` of an AdmissionReview, or one made up by the CLI.
+    pub id: String,
+    /// Create or update.
+    pub operation: Operation,
+    /// The object that is created or changed.
+    pub workload: Workload,
+    /// Who asks, where that is known (`check` without `--as` does not know).
+    pub actor: Option<Actor>,
+    /// Whether the API server only tries the request out (`dryRun`).
+    pub dry_run: bool,
+    /// Every image that the object runs or mounts, in document order.
+    pub images: Vec<ImageUse>,
+}
+
+/// What the API server is asked to do with the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A change of an existing object (its `pods/ephemeralcontainers` subresource included).
+    Update,
+}
+
+/// The object that is created or changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Workload {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// API version, such as `v1`.
+    pub version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Namespace; `None` for a cluster-scoped object.
+    pub namespace: Option<String>,
+    /// `metadata.name`, or `metadata.generateName` followed by `*`.
+    pub name: String,
+}
+
+/// An authenticated requester (Kubernetes `UserInfo`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// User name, such as `system:serviceaccount:argocd:argocd-application-controller`.
+    pub username: String,
+    /// Groups, in the order given.
+    pub groups: Vec<String>,
+}
+
+/// One place in an object that names an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageUse {
+    /// Field path, such as `spec.template.spec.containers[0].image`.
+    pub field: String,
+    /// What the image is used for.
+    pub role: Role,
+    /// The image, as written and parsed.
+    pub reference: ImageReference,
+}
+
+/// What an image is used for in a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `containers`
+    Container,
+    /// `initContainers`
+    InitContainer,
+    /// `ephemeralContainers`
+    EphemeralContainer,
+    /// `volumes[].image.reference`
+    ImageVolume,
+}
+
+/// The kind of a change, by who asks and what the record says.
+///
+/// Without a cluster behind the review there is no record, and everything that is ours is a [`ChangeKind::Deploy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Creates or changes what runs: all requirements apply.
+    Deploy,
+    /// Lets run what was staged.
+    Activation,
+    /// A trusted controller runs what was admitted before.
+    Upkeep,
+    /// Changes what the gate decides by.
+    Governance,
+}
