@@ -1,7 +1,10 @@
 //! What somebody asked the cluster for ([`Change`]), and the same with its images pinned, classified, at an instant
 //! ([`Promotion`]).
 
-use super::image::ImageReference;
+use jiff::Timestamp;
+
+use super::evidence::{Collected, Subject};
+use super::image::{Digest, ImageReference};
 
 /// A request that is ours to judge, as it was asked: nothing fetched, nothing decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,64 @@ pub struct Change {
     pub dry_run: bool,
     /// Every image that the object runs or mounts, in document order.
     pub images: Vec<ImageUse>,
+    /// What of the object could not be understood; denied wherever a policy governs.
+    pub unreadable: Vec<UnreadableField>,
+}
+
+/// A part of an object that could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableField {
+    /// Field path; empty for the object as a whole.
+    pub field: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// A change with its images pinned, classified, at an instant.
+#[derive(Clone, Debug)]
+pub struct Promotion {
+    /// What was asked.
+    pub change: Change,
+    /// What kind of change it is.
+    pub kind: ChangeKind,
+    /// When it is judged.
+    pub at: Timestamp,
+    /// The digest of each image of the change, in the same order.
+    pub pins: Vec<Pin>,
+}
+
+/// What became of pinning one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// The manifest names the digest.
+    Written(Digest),
+    /// The registry resolved the tag, or could not be asked.
+    Resolved(Collected<Digest>),
+    /// No requirement asks for it.
+    NotNeeded,
+}
+
+impl Promotion {
+    /// Each image of the change with its pin.
+    pub fn images(&self) -> impl Iterator<Item = (&ImageUse, &Pin)> {
+        self.change.images.iter().zip(&self.pins)
+    }
+}
+
+impl Pin {
+    /// The digest, where it is known.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            Pin::Written(digest) => Some(digest),
+            Pin::Resolved(collected) => collected.value(),
+            Pin::NotNeeded => None,
+        }
+    }
+
+    /// What evidence about this image is about, where its digest is known.
+    pub fn subject(&self, image: &ImageReference) -> Option<Subject> {
+        self.digest().map(|digest| Subject { name: image.name(), digest: digest.clone() })
+    }
 }
 
 /// What the API server is asked to do with the object.

@@ -1,0 +1,259 @@
+//! The decision: from a promotion, the evidence and the policies to a verdict. Pure, and it cannot fail.
+
+use std::collections::BTreeMap;
+
+use super::evidence::Evidence;
+use super::finding::{Finding, Outcome, Target};
+use super::image::ImageReference;
+use super::policy::{Enforcement, NamedRequirement, Policy, Uncovered};
+use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
+use super::rules::{ImageInQuestion, Judgement, Need};
+use super::snapshot::{Certainty, Governing, Snapshot, Ungoverned};
+use super::verdict::{PolicyVerdict, Verdict};
+use crate::attest::Anchor;
+
+/// Judges a promotion by every policy that governs it, or might.
+///
+/// Every policy gives its own decision; every image of a governed workload has at least one finding under each. What was
+/// not learned denies; what nobody wrote down denies.
+pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) -> Verdict {
+    let governing = snapshot.governing(&promotion.change);
+    let mut verdicts: Vec<PolicyVerdict> = Vec::new();
+    let judged: Vec<_> = governing
+        .policies
+        .iter()
+        .map(|(policy, certainty)| (*policy, *certainty, findings(policy, promotion, evidence, &governing)))
+        .collect();
+    for (policy, certainty, mut findings) in judged.clone() {
+        findings.extend(uncovered(policy, promotion, &findings, &judged));
+        if certainty == Certainty::LabelsUnknown {
+            findings = doubt(findings, promotion);
+        }
+        verdicts.push(PolicyVerdict::of(policy.name.clone(), policy.enforcement, findings));
+    }
+    for policy in governing.unreadable {
+        let finding = Finding {
+            rule: "governance",
+            requirement: None,
+            target: Target::Workload,
+            outcome: Outcome::Undecided,
+            reason: "policy-unreadable",
+            detail: format!("a policy that might govern this cannot be read: {}", policy.why),
+            hint: Some("have the policy repaired; until then nothing that it might govern is let in".to_owned()),
+        };
+        verdicts.push(PolicyVerdict::of(policy.source.clone(), Enforcement::Enforce, vec![finding]));
+    }
+    if governing.is_empty() && snapshot.ungoverned == Ungoverned::Deny {
+        let finding = Finding {
+            rule: "governance",
+            requirement: None,
+            target: Target::Workload,
+            outcome: Outcome::Fail,
+            reason: "ungoverned",
+            detail: "no policy governs this workload, and the operator denies such workloads".to_owned(),
+            hint: Some("have the namespace named by a policy".to_owned()),
+        };
+        verdicts.push(PolicyVerdict::of("(ungoverned)".to_owned(), Enforcement::Enforce, vec![finding]));
+    }
+    Verdict::of(verdicts, snapshot.revision.clone())
+}
+
+impl Governing<'_> {
+    /// Whether the digest of this image has to be known before it can be judged.
+    pub fn pins(&self, image: &ImageReference) -> bool {
+        self.anchors(image).is_some()
+    }
+
+    /// The anchors under which evidence of this image is wanted: those of every requirement that speaks of it. `None`
+    /// when no requirement asks, or when a policy that enforces refuses to have its registry asked at all.
+    pub fn anchors(&self, image: &ImageReference) -> Option<Vec<Anchor>> {
+        if self.refuses_asking(image) {
+            return None;
+        }
+        let needs: Vec<Need> = self
+            .policies
+            .iter()
+            .filter(|(policy, _)| policy.speaks_of(image))
+            .flat_map(|(policy, _)| policy.requirements.iter().filter_map(|named| named.requirement.need()))
+            .collect();
+        if needs.is_empty() {
+            return None;
+        }
+        let anchors = needs.into_iter().flat_map(|need| need.anchors).map(|anchor| (anchor.id(), anchor));
+        Some(anchors.collect::<BTreeMap<_, _>>().into_values().collect())
+    }
+
+    /// Whether a policy that certainly governs and enforces refuses the image by its name, so that a deployer cannot
+    /// make the gate talk to registries of his choice.
+    fn refuses_asking(&self, image: &ImageReference) -> bool {
+        self.policies.iter().any(|(policy, certainty)| {
+            *certainty == Certainty::Certain
+                && policy.enforcement == Enforcement::Enforce
+                && policy.requirements.iter().any(|named| named.requirement.refuses_asking(image))
+        })
+    }
+}
+
+fn findings(policy: &Policy, promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for unreadable in &promotion.change.unreadable {
+        findings.push(Finding {
+            rule: "object",
+            requirement: None,
+            target: Target::Field(unreadable.field.clone()),
+            outcome: Outcome::Undecided,
+            reason: "unreadable-object",
+            detail: unreadable.why.clone(),
+            hint: Some("correct the field; what cannot be understood is not let in".to_owned()),
+        });
+    }
+    if findings.is_empty() && promotion.change.images.is_empty() {
+        findings.push(Finding {
+            rule: "object",
+            requirement: None,
+            target: Target::Workload,
+            outcome: Outcome::Skip,
+            reason: "no-images",
+            detail: "the object names no images".to_owned(),
+            hint: None,
+        });
+    }
+    for (image, pin) in promotion.images() {
+        let refused = governing.refuses_asking(&image.reference);
+        for named in &policy.requirements {
+            let judgement = judge_image(policy, named, promotion, image, pin, evidence, refused);
+            findings.push(Finding {
+                rule: named.requirement.rule_name(),
+                requirement: named.name.clone(),
+                target: target(image, pin),
+                outcome: judgement.outcome,
+                reason: judgement.reason,
+                detail: judgement.detail,
+                hint: judgement.hint,
+            });
+        }
+    }
+    findings
+}
+
+fn judge_image(
+    policy: &Policy,
+    named: &NamedRequirement,
+    promotion: &Promotion,
+    image: &ImageUse,
+    pin: &Pin,
+    evidence: &Evidence,
+    refused: bool,
+) -> Judgement {
+    let skip = |reason, detail: &str| Judgement { outcome: Outcome::Skip, reason, detail: detail.to_owned(), hint: None };
+    if !named.requirement.applies_to(promotion.kind) {
+        return skip("not-for-this-change", "does not apply to this kind of change");
+    }
+    let asks = named.requirement.is_evidence();
+    if asks && !policy.speaks_of(&image.reference) {
+        return skip("image-not-matched", "the policy's evidence requirements do not speak of this image");
+    }
+    if asks && refused {
+        return Judgement::undecided(
+            "not-asked",
+            "not looked up, because the image is refused by its name and its registry is therefore not asked".to_owned(),
+        );
+    }
+    let about = pin.subject(&image.reference);
+    let evidence = match &about {
+        Some(subject) => evidence.about(subject),
+        None => super::evidence::Collected::Unavailable(pin_trouble(pin)),
+    };
+    named.requirement.check(&ImageInQuestion { promotion, image, pin, evidence })
+}
+
+fn pin_trouble(pin: &Pin) -> super::evidence::Trouble {
+    match pin {
+        Pin::Resolved(super::evidence::Collected::Unavailable(trouble)) => trouble.clone(),
+        Pin::Resolved(_) | Pin::Written(_) | Pin::NotNeeded => {
+            super::evidence::Trouble("the digest of the image is not known".to_owned())
+        }
+    }
+}
+
+/// Images that nothing vouches for: under a policy that requires evidence, each image needs an evidence requirement of
+/// some governing policy that passed, or was waived.
+fn uncovered(
+    policy: &Policy,
+    promotion: &Promotion,
+    own: &[Finding],
+    judged: &[(&Policy, Certainty, Vec<Finding>)],
+) -> Vec<Finding> {
+    let judges_evidence = match promotion.kind {
+        ChangeKind::Deploy | ChangeKind::Activation => true,
+        ChangeKind::Upkeep | ChangeKind::Governance => false,
+    };
+    if !judges_evidence || !policy.requires_evidence() || policy.uncovered == Uncovered::Allow {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (image, pin) in promotion.images() {
+        let target = target(image, pin);
+        let vouched = judged.iter().any(|(other, certainty, findings)| {
+            (*certainty == Certainty::Certain || other.name == policy.name) && vouches(other, findings, &target)
+        });
+        let already_denied = own.iter().any(|finding| finding.target == target && finding.outcome.denies());
+        if vouched || already_denied {
+            continue;
+        }
+        findings.push(Finding {
+            rule: "coverage",
+            requirement: None,
+            target,
+            outcome: Outcome::Fail,
+            reason: "uncovered",
+            detail: "no evidence requirement of a governing policy vouches for this image".to_owned(),
+            hint: Some(
+                "have the image named by a policy's `match.images`, or the policy say `uncovered: Allow`".to_owned(),
+            ),
+        });
+    }
+    findings
+}
+
+fn vouches(policy: &Policy, findings: &[Finding], target: &Target) -> bool {
+    findings.iter().any(|finding| {
+        let evidence = policy
+            .requirements
+            .iter()
+            .any(|named| named.requirement.is_evidence() && named.requirement.rule_name() == finding.rule);
+        evidence && finding.target == *target && matches!(finding.outcome, Outcome::Pass | Outcome::Waived)
+    })
+}
+
+/// Under a policy that only might govern, nothing is certain: what fails is undecided, and why is said.
+fn doubt(findings: Vec<Finding>, promotion: &Promotion) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = findings
+        .into_iter()
+        .map(|finding| match finding.outcome {
+            Outcome::Fail => Finding { outcome: Outcome::Undecided, ..finding },
+            _ => finding,
+        })
+        .collect();
+    if findings.iter().any(|finding| finding.outcome.denies()) {
+        let namespace = promotion.change.workload.namespace.as_deref().unwrap_or_default();
+        findings.push(Finding {
+            rule: "governance",
+            requirement: None,
+            target: Target::Workload,
+            outcome: Outcome::Undecided,
+            reason: "namespace-labels-unknown",
+            detail: format!("the policy selects namespaces by label, and the labels of `{namespace}` are not known"),
+            hint: Some("give them with `--namespace-labels`, a Namespace object in the input, or the configuration".to_owned()),
+        });
+    }
+    findings
+}
+
+fn target(image: &ImageUse, pin: &Pin) -> Target {
+    Target::Image {
+        field: image.field.clone(),
+        written: image.reference.as_written().to_owned(),
+        digest: pin.digest().cloned(),
+    }
+}

@@ -1,0 +1,189 @@
+//! A policy: which promotions it governs, and what it requires of them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::glob::Glob;
+use super::image::{ImagePattern, ImageReference};
+use super::promotion::Change;
+use super::rules::Requirement;
+
+/// A policy that was read and understood in full.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name; unique among the policies of a snapshot.
+    pub name: String,
+    /// What approvals, freezes and emergency changes name.
+    pub environment: Option<String>,
+    /// What is done with a denial.
+    pub enforcement: Enforcement,
+    /// Which namespaces it governs.
+    pub namespaces: NamespaceMatch,
+    /// Which images the evidence requirements speak of; `None` for every image.
+    pub images: Option<Vec<ImagePattern>>,
+    /// What it requires; never empty.
+    pub requirements: Vec<NamedRequirement>,
+    /// What becomes of an image that no evidence requirement of a governing policy speaks of.
+    pub uncovered: Uncovered,
+}
+
+/// A requirement, with the name that the policy may give it.
+#[derive(Clone, Debug)]
+pub struct NamedRequirement {
+    /// The name, where one is given.
+    pub name: Option<String>,
+    /// What is required.
+    pub requirement: Requirement,
+}
+
+/// What is done with a denial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Enforcement {
+    /// Deny the request.
+    #[default]
+    Enforce,
+    /// Admit it, with warnings to the deployer.
+    Warn,
+    /// Admit it silently, and record.
+    Audit,
+}
+
+/// What becomes of an image that no evidence requirement speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Uncovered {
+    /// It is denied, under a policy that requires evidence.
+    #[default]
+    Deny,
+    /// It is allowed.
+    Allow,
+}
+
+/// How an image that is named by tag alone is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Tags {
+    /// The tag is resolved at review time and judged as that digest; the kubelet resolves it again, later and without
+    /// asking, and the policy accepts that race.
+    Resolve,
+}
+
+/// Which namespaces a policy governs: by name or by label, any of the two; none of them given: all namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceMatch {
+    /// Names and patterns.
+    pub names: Vec<Glob>,
+    /// Label selector.
+    pub selector: Option<LabelSelector>,
+}
+
+/// A Kubernetes label selector (`metav1.LabelSelector`): all of its terms must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LabelSelector {
+    /// Labels that must be present with exactly these values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Further terms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<LabelTerm>,
+}
+
+/// One term of a label selector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LabelTerm {
+    /// The label's key.
+    pub key: String,
+    /// How the label is compared.
+    pub operator: LabelOperator,
+    /// The values for `In` and `NotIn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// How a label is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LabelOperator {
+    /// The label is present with one of the values.
+    In,
+    /// The label is absent, or present with another value.
+    NotIn,
+    /// The label is present.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+/// Whether a policy governs a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Governs {
+    /// It does.
+    Applies,
+    /// It does not.
+    Passes,
+    /// It selects by labels of a namespace whose labels are not known.
+    Unknown,
+}
+
+impl Policy {
+    /// Whether this policy governs `change`, by its namespace alone; `labels` are the namespace's, where known.
+    ///
+    /// A cluster-scoped object is governed by every policy.
+    pub fn governs(&self, change: &Change, labels: Option<&BTreeMap<String, String>>) -> Governs {
+        match &change.workload.namespace {
+            Some(namespace) => self.namespaces.covers(namespace, labels),
+            None => Governs::Applies,
+        }
+    }
+
+    /// Whether the evidence requirements speak of this image.
+    pub fn speaks_of(&self, image: &ImageReference) -> bool {
+        match &self.images {
+            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(image)),
+            None => true,
+        }
+    }
+
+    /// Whether any requirement asks for evidence about images.
+    pub fn requires_evidence(&self) -> bool {
+        self.requirements.iter().any(|named| named.requirement.is_evidence())
+    }
+}
+
+impl NamespaceMatch {
+    fn covers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Governs {
+        if self.names.is_empty() && self.selector.is_none() {
+            return Governs::Applies;
+        }
+        if self.names.iter().any(|name| name.matches(namespace)) {
+            return Governs::Applies;
+        }
+        match (&self.selector, labels) {
+            (None, _) => Governs::Passes,
+            (Some(_), None) => Governs::Unknown,
+            (Some(selector), Some(labels)) if selector.matches(labels) => Governs::Applies,
+            (Some(_), Some(_)) => Governs::Passes,
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Whether all terms hold for `labels`; an empty selector matches everything.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|term| term.holds(labels))
+    }
+}
+
+impl LabelTerm {
+    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            LabelOperator::In => value.is_some_and(|value| self.values.contains(value)),
+            LabelOperator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            LabelOperator::Exists => value.is_some(),
+            LabelOperator::DoesNotExist => value.is_none(),
+        }
+    }
+}

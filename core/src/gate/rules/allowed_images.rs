@@ -1,0 +1,65 @@
+//! `allowedImages`: registries and repositories by pattern.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
+use crate::gate::image::{ImagePattern, ImageReference};
+
+/// **What it requires**: every image of the workload matches one of the patterns. Names are normalised first (`nginx` is
+/// `docker.io/library/nginx`), so no look-alike slips by. `*` stays within a path segment, `**` crosses them.
+///
+/// **Why**: it is the cheapest way to keep images out that nobody vetted, and it keeps the gate from asking registries
+/// that it has no business with.
+///
+/// **Example**: `- allowedImages: {patterns: ["ghcr.io/example/**", "registry.k8s.io/**"]}`
+///
+/// **How to satisfy it**: push the image to an allowed repository, or have the repository added to the policy.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedImages {
+    /// Patterns over image names; an image needs to match one.
+    #[schemars(length(min = 1))]
+    pub patterns: Vec<ImagePattern>,
+}
+
+impl FromEntry for AllowedImages {
+    type Entry = AllowedImages;
+
+    fn from_entry(entry: AllowedImages, _: &TrustRoots) -> Result<AllowedImages, String> {
+        if entry.patterns.is_empty() {
+            return Err("`patterns` is empty: no image could pass".to_owned());
+        }
+        Ok(entry)
+    }
+}
+
+impl Rule for AllowedImages {
+    fn applies_to(&self, kind: ChangeKind) -> bool {
+        match kind {
+            ChangeKind::Deploy | ChangeKind::Activation => true,
+            ChangeKind::Upkeep | ChangeKind::Governance => false,
+        }
+    }
+
+    fn need(&self) -> Option<Need> {
+        None
+    }
+
+    fn refuses_asking(&self, image: &ImageReference) -> bool {
+        !self.patterns.iter().any(|pattern| pattern.matches(image))
+    }
+
+    fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
+        let reference = &question.image.reference;
+        if let Some(pattern) = self.patterns.iter().find(|pattern| pattern.matches(reference)) {
+            return Judgement::pass("allowed", format!("matches `{pattern}`"));
+        }
+        let name = reference.name();
+        let allowed: Vec<_> = self.patterns.iter().take(5).map(|pattern| format!("`{pattern}`")).collect();
+        let more = self.patterns.len().saturating_sub(allowed.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Judgement::fail("image-not-allowed", format!("`{name}` matches none of the allowed patterns"))
+            .hint(format!("allowed are {}{more}", allowed.join(", ")))
+    }
+}

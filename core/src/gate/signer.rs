@@ -1,0 +1,314 @@
+//! Who is accepted as a signer, as policies write it, and whether a verified fact was signed by them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use crate::attest::{Anchor, CertificateIdentity, Claim, PublicKey, Signer, Transparency, TrustRoot, VerifiedSignature};
+
+use super::glob::Glob;
+
+/// The trust roots that policies may name.
+pub type TrustRoots = BTreeMap<String, Arc<TrustRoot>>;
+
+/// The trust root of a signer that names none.
+pub const DEFAULT_TRUST_ROOT: &str = "sigstore";
+
+/// A text that must be equal, or match a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Matcher {
+    /// Equal to this text.
+    Exact(String),
+    /// Matches this pattern.
+    Glob(Glob),
+}
+
+impl Matcher {
+    /// Whether `text` is accepted.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Matcher::Exact(exact) => exact == text,
+            Matcher::Glob(glob) => glob.matches(text),
+        }
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Matcher::Exact(exact) => f.write_str(exact),
+            Matcher::Glob(glob) => write!(f, "{glob}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Matcher, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Wire {
+            Exact(String),
+            Glob(GlobOnly),
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct GlobOnly {
+            glob: Glob,
+        }
+        match Wire::deserialize(deserializer) {
+            Ok(Wire::Exact(exact)) if exact.is_empty() => Err(serde::de::Error::custom("the text is empty")),
+            Ok(Wire::Exact(exact)) if exact.contains('*') => Err(serde::de::Error::custom(format!(
+                "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
+            ))),
+            Ok(Wire::Exact(exact)) => Ok(Matcher::Exact(exact)),
+            Ok(Wire::Glob(GlobOnly { glob })) => Ok(Matcher::Glob(glob)),
+            Err(_) => Err(serde::de::Error::custom("expected a text, or `{glob: \"…\"}`")),
+        }
+    }
+}
+
+impl JsonSchema for Matcher {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Matcher".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let glob = generator.subschema_for::<Glob>();
+        schemars::json_schema!({
+            "description": "An exact text, or `{glob: pattern}` where `*` stays within a path segment and `**` crosses them.",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "object", "properties": {"glob": glob}, "required": ["glob"], "additionalProperties": false}
+            ]
+        })
+    }
+}
+
+/// One accepted signer: exactly one of `keyless` and `key`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignerEntry {
+    /// A certificate identity issued by Fulcio.
+    pub keyless: Option<Keyless>,
+    /// A managed key.
+    pub key: Option<Key>,
+}
+
+/// A certificate identity: the issuer that vouched for it, and who it is.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Keyless {
+    /// The OIDC issuer, such as `https://token.actions.githubusercontent.com`.
+    pub issuer: Matcher,
+    /// The certificate's subject alternative name: an e-mail address or the URI of a workflow.
+    pub identity: Option<Matcher>,
+    /// Accept whatever identity the issuer vouches for. Everybody who can log in there is then a signer.
+    #[serde(default)]
+    pub any_identity: bool,
+    /// Further claims of the certificate that must match (Fulcio's OIDs), such as `sourceRepository`.
+    #[serde(default)]
+    pub claims: BTreeMap<Claim, Matcher>,
+    /// The trust roots under which the certificate is accepted; `[sigstore]` (the public-good instance) when absent.
+    pub trust_roots: Option<Vec<String>>,
+    /// What must be public about the signature; `Log` when absent (`Timestamp` where the trust root lists no log).
+    pub transparency: Option<RequiredTransparency>,
+}
+
+/// A managed key.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Key {
+    /// The public key: PEM, `PUBLIC KEY`; ECDSA P-256 or P-384, RSA 2048 to 4096, Ed25519.
+    pub pem: Pem,
+    /// The trust roots whose logs and timestamp authorities are accepted; `[sigstore]` when absent.
+    pub trust_roots: Option<Vec<String>>,
+    /// What must be public about the signature; `Timestamp` when absent: a log entry or a timestamp.
+    pub transparency: Option<RequiredTransparency>,
+}
+
+/// What must be public about a signature, from strict to lax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+pub enum RequiredTransparency {
+    /// A log entry with an inclusion proof.
+    InclusionProof,
+    /// A log entry; in the oldest formats the log's signed promise is enough.
+    Log,
+    /// A log entry or a signed timestamp.
+    Timestamp,
+    /// Nothing: the key alone. Not for certificates.
+    None,
+}
+
+/// A public key that parses itself.
+#[derive(Clone, Debug)]
+pub struct Pem(pub Arc<PublicKey>);
+
+impl<'de> Deserialize<'de> for Pem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pem, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        PublicKey::from_pem(&text).map(|key| Pem(Arc::new(key))).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Pem {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PublicKey".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "minLength": 1})
+    }
+}
+
+/// An accepted signer, with the anchors that its signatures are verified under.
+#[derive(Clone, Debug)]
+pub struct AcceptedSigner {
+    who: Who,
+    anchors: Vec<Anchor>,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
+    Keyless { issuer: Matcher, identity: Option<Matcher>, claims: BTreeMap<Claim, Matcher>, transparency: Option<RequiredTransparency> },
+    Key { key: Arc<PublicKey>, transparency: RequiredTransparency },
+}
+
+/// Why a verified signature does not count as this signer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mismatch {
+    /// Somebody else signed.
+    OtherSigner,
+    /// The right signer, but not public enough.
+    Transparency,
+}
+
+impl SignerEntry {
+    /// Resolves the names of trust roots.
+    ///
+    /// # Errors
+    /// What is wrong with the entry, as a sentence.
+    pub fn resolve(&self, roots: &TrustRoots) -> Result<AcceptedSigner, String> {
+        match (&self.keyless, &self.key) {
+            (Some(keyless), None) => keyless.resolve(roots),
+            (None, Some(key)) => key.resolve(roots),
+            _ => Err("expected exactly one of `keyless` and `key`".to_owned()),
+        }
+    }
+}
+
+impl Keyless {
+    fn resolve(&self, roots: &TrustRoots) -> Result<AcceptedSigner, String> {
+        if self.identity.is_some() == self.any_identity {
+            return Err("expected either `identity` or `anyIdentity: true`".to_owned());
+        }
+        if self.transparency == Some(RequiredTransparency::None) {
+            return Err("`transparency: None` is for keys: a certificate without a verified time proves nothing".to_owned());
+        }
+        let anchors = named_roots(self.trust_roots.as_deref(), roots)?.into_iter().map(Anchor::Root).collect();
+        let who = Who::Keyless {
+            issuer: self.issuer.clone(),
+            identity: self.identity.clone(),
+            claims: self.claims.clone(),
+            transparency: self.transparency,
+        };
+        Ok(AcceptedSigner { who, anchors })
+    }
+}
+
+impl Key {
+    fn resolve(&self, roots: &TrustRoots) -> Result<AcceptedSigner, String> {
+        let key = Arc::clone(&self.pem.0);
+        let transparency = self.transparency.unwrap_or(RequiredTransparency::Timestamp);
+        let mut anchors: Vec<Anchor> = named_roots(self.trust_roots.as_deref(), roots)?
+            .into_iter()
+            .map(|root| Anchor::Key { key: Arc::clone(&key), root: Some(root) })
+            .collect();
+        if transparency == RequiredTransparency::None {
+            anchors.push(Anchor::Key { key: Arc::clone(&key), root: None });
+        }
+        Ok(AcceptedSigner { who: Who::Key { key, transparency }, anchors })
+    }
+}
+
+fn named_roots(names: Option<&[String]>, roots: &TrustRoots) -> Result<Vec<Arc<TrustRoot>>, String> {
+    let default = [DEFAULT_TRUST_ROOT.to_owned()];
+    let names = names.unwrap_or(&default);
+    if names.is_empty() {
+        return Err("`trustRoots` is empty: nothing would be accepted; name a root or leave the field out".to_owned());
+    }
+    let named: BTreeSet<&String> = names.iter().collect();
+    named
+        .into_iter()
+        .map(|name| {
+            roots.get(name).map(Arc::clone).ok_or_else(|| {
+                let known: Vec<_> = roots.keys().map(|known| format!("`{known}`")).collect();
+                format!("unknown trust root `{name}`; the configuration knows {}", known.join(", "))
+            })
+        })
+        .collect()
+}
+
+impl AcceptedSigner {
+    /// What this signer's signatures are verified under.
+    pub fn anchors(&self) -> &[Anchor] {
+        &self.anchors
+    }
+
+    /// Whether `signature` is this signer's, under one of its anchors and public enough.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn signed(&self, signature: &VerifiedSignature) -> Result<(), Mismatch> {
+        let Some(anchor) = self.anchors.iter().find(|anchor| anchor.id() == *signature.anchor()) else {
+            return Err(Mismatch::OtherSigner);
+        };
+        let required = match (&self.who, signature.signer()) {
+            (Who::Keyless { issuer, identity, claims, transparency }, Signer::Certificate(certificate)) => {
+                if !names(certificate, issuer, identity.as_ref(), claims) {
+                    return Err(Mismatch::OtherSigner);
+                }
+                transparency.unwrap_or(match anchor {
+                    Anchor::Root(root) if root.has_logs() => RequiredTransparency::Log,
+                    Anchor::Root(_) | Anchor::Key { .. } => RequiredTransparency::Timestamp,
+                })
+            }
+            (Who::Key { key, transparency }, Signer::Key(fingerprint)) if key.fingerprint() == fingerprint => *transparency,
+            _ => return Err(Mismatch::OtherSigner),
+        };
+        let public_enough = match required {
+            RequiredTransparency::InclusionProof => signature.transparency() == Transparency::InclusionProof,
+            RequiredTransparency::Log => signature.transparency() != Transparency::Absent,
+            RequiredTransparency::Timestamp => {
+                signature.transparency() != Transparency::Absent || !signature.times().is_empty()
+            }
+            RequiredTransparency::None => true,
+        };
+        if public_enough { Ok(()) } else { Err(Mismatch::Transparency) }
+    }
+}
+
+fn names(
+    certificate: &CertificateIdentity,
+    issuer: &Matcher,
+    identity: Option<&Matcher>,
+    claims: &BTreeMap<Claim, Matcher>,
+) -> bool {
+    issuer.matches(certificate.issuer())
+        && identity.is_none_or(|identity| identity.matches(certificate.identity()))
+        && claims.iter().all(|(claim, expected)| {
+            certificate.claims().get(claim).is_some_and(|actual| expected.matches(actual))
+        })
+}
+
+impl fmt::Display for AcceptedSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.who {
+            Who::Keyless { issuer, identity: Some(identity), .. } => write!(f, "`{identity}` by `{issuer}`"),
+            Who::Keyless { issuer, identity: None, .. } => write!(f, "anybody by `{issuer}`"),
+            Who::Key { key, .. } => write!(f, "key `{}`", key.fingerprint()),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The yes or no, with its reasons.
+
+use super::finding::{Finding, Outcome};
+use super::policy::Enforcement;
+
+/// The decisions of all governing policies about one promotion. Only [`judge`](super::judge) makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    policies: Vec<PolicyVerdict>,
+    revision: String,
+}
+
+/// The decision of one policy, with every finding that led to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyVerdict {
+    policy: String,
+    enforcement: Enforcement,
+    decision: Decision,
+    findings: Vec<Finding>,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The promotion may go ahead.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+impl Decision {
+    /// `allow` or `deny`.
+    pub fn id(self) -> &'static str {
+        match self {
+            Decision::Allow => "allow",
+            Decision::Deny => "deny",
+        }
+    }
+}
+
+impl Verdict {
+    /// The only constructor: the order of `policies` is by name, so that the answer never depends on the order of input.
+    pub(super) fn of(mut policies: Vec<PolicyVerdict>, revision: String) -> Verdict {
+        policies.sort_by(|a, b| a.policy.cmp(&b.policy));
+        Verdict { policies, revision }
+    }
+
+    /// Deny if a policy that enforces denies.
+    pub fn decision(&self) -> Decision {
+        let denied = self.denials().any(|policy| policy.enforcement == Enforcement::Enforce);
+        if denied { Decision::Deny } else { Decision::Allow }
+    }
+
+    /// Whether the denial rests on nothing but what could not be decided.
+    pub fn is_undecided(&self) -> bool {
+        let mut denying = self
+            .denials()
+            .filter(|policy| policy.enforcement == Enforcement::Enforce)
+            .flat_map(|policy| policy.findings.iter().filter(|finding| finding.outcome.denies()))
+            .peekable();
+        denying.peek().is_some() && denying.all(|finding| finding.outcome == Outcome::Undecided)
+    }
+
+    /// The decisions of the governing policies, by name; empty when no policy governs the object.
+    pub fn policies(&self) -> &[PolicyVerdict] {
+        &self.policies
+    }
+
+    /// The policies that deny, whatever they enforce.
+    pub fn denials(&self) -> impl Iterator<Item = &PolicyVerdict> {
+        self.policies.iter().filter(|policy| policy.decision == Decision::Deny)
+    }
+
+    /// The revision of the policies that were applied.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+}
+
+impl PolicyVerdict {
+    /// The only constructor: denies if any finding denies or nothing was judged, and sorts the findings, worst first.
+    pub(super) fn of(policy: String, enforcement: Enforcement, mut findings: Vec<Finding>) -> PolicyVerdict {
+        findings.sort_by(|a, b| (a.outcome, a).cmp(&(b.outcome, b)));
+        findings.dedup();
+        let denied = findings.is_empty() || findings.iter().any(|finding| finding.outcome.denies());
+        let decision = if denied { Decision::Deny } else { Decision::Allow };
+        PolicyVerdict { policy, enforcement, decision, findings }
+    }
+
+    /// The name of the policy.
+    pub fn policy(&self) -> &str {
+        &self.policy
+    }
+
+    /// What is done with a denial of this policy.
+    pub fn enforcement(&self) -> Enforcement {
+        self.enforcement
+    }
+
+    /// What this policy says.
+    pub fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// Every finding, worst first.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
