@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::evidence::Evidence;
+use super::evidence::{Collected, Evidence, Subject, Trouble};
 use super::finding::{Finding, Outcome, Target};
 use super::image::ImageReference;
 use super::policy::{Enforcement, NamedRequirement, Policy, Uncovered};
@@ -10,7 +10,7 @@ use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
 use super::rules::{ImageInQuestion, Judgement, Need};
 use super::snapshot::{Certainty, Governing, Snapshot, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
-use crate::attest::Anchor;
+use crate::attest::{Anchor, AnchorId};
 
 /// Judges a promotion by every policy that governs it, or might.
 ///
@@ -81,6 +81,18 @@ impl Governing<'_> {
         }
         let anchors = needs.into_iter().flat_map(|need| need.anchors).map(|anchor| (anchor.id(), anchor));
         Some(anchors.collect::<BTreeMap<_, _>>().into_values().collect())
+    }
+
+    /// What has to be learned about the images of a promotion, each subject once.
+    pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Vec<Anchor>> {
+        let mut needs: BTreeMap<Subject, BTreeMap<AnchorId, Anchor>> = BTreeMap::new();
+        for (image, pin) in promotion.images() {
+            let (Some(subject), Some(anchors)) = (pin.subject(&image.reference), self.anchors(&image.reference)) else {
+                continue;
+            };
+            needs.entry(subject).or_default().extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
+        }
+        needs.into_iter().map(|(subject, anchors)| (subject, anchors.into_values().collect())).collect()
     }
 
     /// Whether a policy that certainly governs and enforces refuses the image by its name, so that a deployer cannot
@@ -162,16 +174,16 @@ fn judge_image(
     let about = pin.subject(&image.reference);
     let evidence = match &about {
         Some(subject) => evidence.about(subject),
-        None => super::evidence::Collected::Unavailable(pin_trouble(pin)),
+        None => Collected::Unavailable(pin_trouble(pin)),
     };
     named.requirement.check(&ImageInQuestion { promotion, image, pin, evidence })
 }
 
-fn pin_trouble(pin: &Pin) -> super::evidence::Trouble {
+fn pin_trouble(pin: &Pin) -> Trouble {
     match pin {
-        Pin::Resolved(super::evidence::Collected::Unavailable(trouble)) => trouble.clone(),
+        Pin::Resolved(Collected::Unavailable(trouble)) => trouble.clone(),
         Pin::Resolved(_) | Pin::Written(_) | Pin::NotNeeded => {
-            super::evidence::Trouble("the digest of the image is not known".to_owned())
+            Trouble("the digest of the image is not known".to_owned())
         }
     }
 }

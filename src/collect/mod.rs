@@ -1,0 +1,131 @@
+//! Fills the evidence of a review, exactly as far as its needs go: bounded, concurrent, remembered, under the deadline.
+//!
+//! * [`resolve`](self::resolve): tags → digests, once per review
+//! * [`statements`](self::statements): a subject → what is attached to it, verified
+//! * [`cache`](self::cache): what is remembered, and by what key
+
+mod cache;
+mod resolve;
+mod statements;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use promotion_gate_core::attest::Anchor;
+use promotion_gate_core::gate::{Change, Collected, Evidence, Governing, ImageEvidence, Pin, Subject, Trouble};
+use tokio::time::Instant;
+
+use crate::oci::Registry;
+use cache::Caches;
+
+pub use cache::CacheSizes;
+
+/// Fetches evidence from registries and remembers it; shared by all reviews.
+pub struct Collector {
+    registry: Arc<dyn Registry>,
+    caches: Caches,
+    limits: CollectLimits,
+}
+
+/// How much is read about one image.
+#[derive(Clone, Copy, Debug)]
+pub struct CollectLimits {
+    /// Manifests attached to one image that are read; the rest is cut off, and said.
+    pub manifests: usize,
+    /// Layers of one such manifest that are read.
+    pub layers: usize,
+    /// Bytes of one piece of evidence.
+    pub material_bytes: u64,
+    /// How long a listing of what is attached counts as fresh.
+    pub listing_age: Duration,
+    /// How long an empty listing does.
+    pub empty_listing_age: Duration,
+}
+
+impl Default for CollectLimits {
+    fn default() -> CollectLimits {
+        CollectLimits {
+            manifests: 128,
+            layers: 32,
+            material_bytes: 4 << 20,
+            listing_age: Duration::from_secs(600),
+            empty_listing_age: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Whether a listing from memory will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// A remembered listing will do while it is fresh.
+    Remembered,
+    /// The registry is asked again, and memory serves only while it cannot be.
+    Asked,
+}
+
+/// What was learned, and whether any of it came from memory.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The evidence.
+    pub learned: Evidence,
+    /// Whether a listing came from memory, so that asking again could change it.
+    pub remembered: bool,
+}
+
+impl Collector {
+    /// A collector with empty memory.
+    pub fn new(registry: Arc<dyn Registry>, limits: CollectLimits, sizes: CacheSizes) -> Collector {
+        Collector { registry, caches: Caches::new(sizes), limits }
+    }
+
+    /// The digest of every image of a change that some requirement asks about, in the change's order.
+    pub async fn pin(&self, change: &Change, governing: &Governing<'_>, deadline: Instant) -> Vec<Pin> {
+        let mut wanted: BTreeMap<String, &promotion_gate_core::gate::ImageReference> = BTreeMap::new();
+        for image in &change.images {
+            if image.reference.digest().is_none() && governing.pins(&image.reference) {
+                wanted.insert(image.reference.to_string(), &image.reference);
+            }
+        }
+        let resolved = join_all(wanted.into_iter().map(|(normal, reference)| async move {
+            (normal, resolve::tag(&*self.registry, reference, deadline).await)
+        }));
+        let resolved: BTreeMap<_, _> = resolved.await.into_iter().collect();
+        let pin = |image: &promotion_gate_core::gate::ImageUse| match image.reference.digest() {
+            Some(digest) => Pin::Written(digest.clone()),
+            None => match resolved.get(&image.reference.to_string()) {
+                Some(collected) => Pin::Resolved(collected.clone()),
+                None => Pin::NotNeeded,
+            },
+        };
+        change.images.iter().map(pin).collect()
+    }
+
+    /// Everything attached to the subjects, verified under their anchors, all of them at once.
+    pub async fn gather(
+        &self,
+        needs: &BTreeMap<Subject, Vec<Anchor>>,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Gathered {
+        let about = needs.iter().map(|(subject, anchors)| async move {
+            let learned = statements::about(self, subject, anchors, freshness, deadline).await;
+            (subject.clone(), learned)
+        });
+        let mut learned = Evidence::default();
+        let mut remembered = false;
+        for (subject, (collected, from_memory)) in join_all(about).await {
+            remembered |= from_memory;
+            learned.images.insert(subject, collected);
+        }
+        Gathered { learned, remembered }
+    }
+}
+
+/// What is attached to one subject, in whatever state of knowledge.
+type About = (Collected<ImageEvidence>, bool);
+
+fn late(what: &str) -> Trouble {
+    Trouble(format!("{what} was not answered within the time that the request allows"))
+}

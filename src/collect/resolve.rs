@@ -1,0 +1,22 @@
+//! Tags → digests. A tag is resolved once per review and never remembered.
+
+use promotion_gate_core::gate::{Collected, Digest, ImageReference, Trouble};
+use tokio::time::{Instant, timeout_at};
+
+use super::late;
+use crate::oci::{Reference, Registry, Repository};
+
+/// Asks the registry which digest a tag names.
+pub(super) async fn tag(
+    registry: &dyn Registry,
+    image: &ImageReference,
+    deadline: Instant,
+) -> Collected<Digest> {
+    let repository = Repository::of(image);
+    let reference = Reference::Tag(image.tag().unwrap_or("latest").to_owned());
+    match timeout_at(deadline, registry.resolve(&repository, &reference)).await {
+        Ok(Ok(descriptor)) => Collected::Known(descriptor.digest),
+        Ok(Err(error)) => Collected::Unavailable(Trouble(error.to_string())),
+        Err(_) => Collected::Unavailable(late(&format!("the tag of `{image}`"))),
+    }
+}
