@@ -14,11 +14,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use promotion_gate_core::attest::Anchor;
-use promotion_gate_core::gate::{Change, Collected, Evidence, Governing, ImageEvidence, Pin, Subject, Trouble};
+use bytes::Bytes;
+use promotion_gate_core::gate::{
+    Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Pin, Subject, Trouble,
+};
 use tokio::time::Instant;
 
-use crate::oci::Registry;
-use cache::Caches;
+use crate::oci::{Manifest, Registry, Repository};
+use cache::{Caches, Flights};
 
 pub use cache::CacheSizes;
 
@@ -26,6 +29,9 @@ pub use cache::CacheSizes;
 pub struct Collector {
     registry: Arc<dyn Registry>,
     caches: Caches,
+    listings: Flights<cache::ListingKey, Arc<statements::Answer>>,
+    manifests: Flights<(Repository, Digest), Result<Manifest, statements::Unread>>,
+    blobs: Flights<(Repository, Digest), Result<Bytes, statements::Unread>>,
     limits: CollectLimits,
 }
 
@@ -77,12 +83,19 @@ pub struct Gathered {
 impl Collector {
     /// A collector with empty memory.
     pub fn new(registry: Arc<dyn Registry>, limits: CollectLimits, sizes: CacheSizes) -> Collector {
-        Collector { registry, caches: Caches::new(sizes), limits }
+        Collector {
+            registry,
+            caches: Caches::new(sizes),
+            listings: Flights::new(),
+            manifests: Flights::new(),
+            blobs: Flights::new(),
+            limits,
+        }
     }
 
     /// The digest of every image of a change that some requirement asks about, in the change's order.
     pub async fn pin(&self, change: &Change, governing: &Governing<'_>, deadline: Instant) -> Vec<Pin> {
-        let mut wanted: BTreeMap<String, &promotion_gate_core::gate::ImageReference> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, &ImageReference> = BTreeMap::new();
         for image in &change.images {
             if image.reference.digest().is_none() && governing.pins(&image.reference) {
                 wanted.insert(image.reference.to_string(), &image.reference);
@@ -92,7 +105,7 @@ impl Collector {
             (normal, resolve::tag(&*self.registry, reference, deadline).await)
         }));
         let resolved: BTreeMap<_, _> = resolved.await.into_iter().collect();
-        let pin = |image: &promotion_gate_core::gate::ImageUse| match image.reference.digest() {
+        let pin = |image: &ImageUse| match image.reference.digest() {
             Some(digest) => Pin::Written(digest.clone()),
             None => match resolved.get(&image.reference.to_string()) {
                 Some(collected) => Pin::Resolved(collected.clone()),

@@ -1,0 +1,347 @@
+//! A subject → what is attached to it: listed, read and verified, each step once however many reviews wait for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use futures::FutureExt as _;
+use futures::future::join_all;
+use promotion_gate_core::attest::{self, Anchor, Material, Unaccepted, Verified};
+use promotion_gate_core::gate::{Collected, Digest, ImageEvidence, ImageReference, Source, Subject, Trouble};
+use tokio::time::{Instant, timeout_at};
+
+use super::cache::{Fact, FactKey, Listing, ListingKey};
+use super::{About, Collector, Freshness, late};
+use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, RegistryError, Repository};
+
+/// The media type of a cosign simplesigning payload.
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// Begins the media types of Sigstore bundles, old and new.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// The media type of a DSSE envelope in cosign's `.att` layout.
+const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+/// Everything attached to `subject`, verified under each of `anchors`.
+pub(super) async fn about(
+    collector: &Collector,
+    subject: &Subject,
+    anchors: &[Anchor],
+    freshness: Freshness,
+    deadline: Instant,
+) -> About {
+    let repository = match subject.to_string().parse::<ImageReference>() {
+        Ok(reference) => Repository::of(&reference),
+        Err(error) => return (Collected::Unavailable(Trouble(error.to_string())), false),
+    };
+    let listed = listing(collector, &repository, &subject.digest, freshness, deadline).await;
+    let Some(attached) = listed.attached else {
+        let trouble = listed.troubles.into_iter().next().unwrap_or_else(|| late(&format!("`{repository}`")));
+        return (Collected::Unavailable(trouble), false);
+    };
+    let mut troubles = listed.troubles;
+    let limit = collector.limits.manifests;
+    if attached.len() > limit {
+        let more = attached.len() - limit;
+        troubles.push(Trouble(format!("`{subject}` carries {more} more attached manifests than the {limit} that are read")));
+    }
+    let read = attached.iter().take(limit).map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
+    let mut evidence = ImageEvidence::default();
+    for piece in join_all(read).await.into_iter().flatten() {
+        match piece {
+            Piece::Facts(source, facts) => add(&mut evidence, &source, &facts),
+            Piece::Unusable(source, unaccepted) => evidence.unaccepted.push((source, unaccepted)),
+            Piece::Unread(trouble) => troubles.push(trouble),
+        }
+    }
+    troubles.sort();
+    troubles.dedup();
+    let collected =
+        if troubles.is_empty() { Collected::Known(evidence) } else { Collected::Partial(evidence, troubles) };
+    (collected, listed.from_memory)
+}
+
+/// What is attached, and what could not be learned about that.
+struct Listed {
+    /// `None` when nothing at all is known.
+    attached: Option<Vec<AttachedManifest>>,
+    troubles: Vec<Trouble>,
+    /// Whether memory answered without the registry being asked.
+    from_memory: bool,
+}
+
+/// Lists what is attached: from memory while that is fresh and will do, else from the registry; what the registry does not
+/// answer comes from memory, however old, and that is said.
+async fn listing(
+    collector: &Collector,
+    repository: &Repository,
+    digest: &Digest,
+    freshness: Freshness,
+    deadline: Instant,
+) -> Listed {
+    let key = ListingKey {
+        repository: repository.clone(),
+        digest: digest.clone(),
+        credential: collector.registry.credential_id(repository),
+    };
+    let remembered = collector.caches.listings.get(&key).await;
+    if let Some(listing) = &remembered {
+        if freshness == Freshness::Remembered && listing.asked.elapsed() < shelf_life(collector, listing) {
+            return Listed {
+                attached: Some(listing.attached.clone()),
+                troubles: listing.cut.iter().cloned().map(Trouble).collect(),
+                from_memory: true,
+            };
+        }
+    }
+    let asked = timeout_at(deadline, ask(collector, key)).await;
+    let (mut attached, mut troubles, cut) = match asked {
+        Ok(Some(answer)) => {
+            let troubles: Vec<_> = answer.trouble.iter().map(|error| Trouble(error.to_string())).collect();
+            let nothing_learned = !troubles.is_empty() && answer.attached.is_empty();
+            ((!nothing_learned).then(|| answer.attached.clone()), troubles, answer.cut.clone())
+        }
+        Ok(None) => (None, vec![Trouble(format!("reading what is attached to `{repository}@{digest}` failed"))], None),
+        Err(_) => (None, vec![late(&format!("what is attached to `{repository}@{digest}`"))], None),
+    };
+    if let (false, Some(listing)) = (troubles.is_empty(), remembered) {
+        let known = attached.get_or_insert_default();
+        for item in &listing.attached {
+            if !known.iter().any(|other| other.descriptor.digest == item.descriptor.digest) {
+                known.push(item.clone());
+            }
+        }
+    }
+    troubles.extend(cut.map(Trouble));
+    Listed { attached, troubles, from_memory: false }
+}
+
+fn shelf_life(collector: &Collector, listing: &Listing) -> Duration {
+    if listing.attached.is_empty() { collector.limits.empty_listing_age } else { collector.limits.listing_age }
+}
+
+/// What one asking gave.
+pub(super) struct Answer {
+    attached: Vec<AttachedManifest>,
+    trouble: Vec<RegistryError>,
+    cut: Option<String>,
+}
+
+/// Asks the registry, once for everybody who waits for the same; remembers the answer if nothing stood in its way.
+async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
+    let registry = Arc::clone(&collector.registry);
+    let listings = collector.caches.listings.clone();
+    let flight = collector.listings.join(key.clone(), || {
+        async move {
+            let asked = Clock::now();
+            let mut found = registry.attached(&key.repository, &key.digest).await;
+            let mut seen = std::collections::BTreeSet::new();
+            found.listing.retain(|item| seen.insert(item.descriptor.digest.clone()));
+            if found.trouble.is_empty() {
+                let listing = Listing { asked, attached: found.listing.clone(), cut: found.cut.clone() };
+                listings.insert(key, Arc::new(listing)).await;
+            }
+            Arc::new(Answer { attached: found.listing, trouble: found.trouble, cut: found.cut })
+        }
+        .boxed()
+    });
+    flight.await
+}
+
+/// One thing found in an attached manifest.
+enum Piece {
+    Facts(Source, Vec<Arc<Fact>>),
+    Unusable(Source, Unaccepted),
+    Unread(Trouble),
+}
+
+/// Reads one attached manifest and verifies every piece of evidence in it. What is not evidence (an SBOM, a build cache) is
+/// none of our business.
+async fn pieces(
+    collector: &Collector,
+    repository: &Repository,
+    subject: &Subject,
+    item: &AttachedManifest,
+    anchors: &[Anchor],
+    deadline: Instant,
+) -> Vec<Piece> {
+    let source = Source(format!("{} `{}`", item.via, item.descriptor.digest));
+    let manifest = match &item.manifest {
+        Some(manifest) => Ok(manifest.clone()),
+        None => manifest(collector, repository, &item.descriptor.digest, deadline).await,
+    };
+    let manifest = match manifest {
+        Ok(manifest) => manifest,
+        Err(unread) => return vec![unread.about(source)],
+    };
+    let ManifestKind::Image { layers, .. } = &manifest.kind else { return Vec::new() };
+    let limit = collector.limits.layers;
+    let mut pieces = Vec::new();
+    let evidence: Vec<_> = layers.iter().filter(|layer| is_evidence(&layer.media_type)).collect();
+    if evidence.len() > limit {
+        let more = evidence.len() - limit;
+        pieces.push(Piece::Unread(Trouble(format!("{source} has {more} more layers than the {limit} that are read"))));
+    }
+    let read = evidence.into_iter().take(limit).map(|layer| {
+        let source = Source(format!("{source} layer `{}`", layer.digest));
+        piece(collector, repository, subject, layer, source, anchors, deadline)
+    });
+    pieces.extend(join_all(read).await);
+    pieces
+}
+
+fn is_evidence(media_type: &str) -> bool {
+    media_type.starts_with(BUNDLE) || media_type == SIMPLE_SIGNING || media_type == ENVELOPE
+}
+
+async fn piece(
+    collector: &Collector,
+    repository: &Repository,
+    subject: &Subject,
+    layer: &Descriptor,
+    source: Source,
+    anchors: &[Anchor],
+    deadline: Instant,
+) -> Piece {
+    if layer.media_type == ENVELOPE {
+        let detail = "attestations in cosign's `.att` layout are not read by this version".to_owned();
+        return Piece::Unusable(source, Unaccepted { reason: "format-not-supported", detail });
+    }
+    let bytes = match blob(collector, repository, layer, deadline).await {
+        Ok(bytes) => bytes,
+        Err(unread) => return unread.about(source),
+    };
+    let material = if layer.media_type == SIMPLE_SIGNING {
+        Material::SimpleSigning { payload: bytes.to_vec(), annotations: layer.annotations.clone() }
+    } else {
+        Material::Bundle(bytes.to_vec())
+    };
+    match timeout_at(deadline, facts(collector, material, &subject.digest, anchors)).await {
+        Ok(facts) => Piece::Facts(source, facts),
+        Err(_) => Piece::Unread(late(&format!("the verification of {source}"))),
+    }
+}
+
+/// Verifies one piece of evidence under every anchor for which it is not yet known; verification is work, so it happens
+/// beside the threads that answer.
+async fn facts(collector: &Collector, material: Material, subject: &Digest, anchors: &[Anchor]) -> Vec<Arc<Fact>> {
+    let material = Arc::new(material);
+    let hash = material.hash();
+    let each = anchors.iter().map(|anchor| {
+        let key = FactKey { material: hash.clone(), subject: subject.clone(), anchor: anchor.id() };
+        let (material, subject, anchor) = (Arc::clone(&material), subject.clone(), anchor.clone());
+        collector.caches.facts.get_with(key, async move {
+            let verified = tokio::task::spawn_blocking(move || attest::verify(&material, &subject, &anchor)).await;
+            Arc::new(verified.unwrap_or_else(|_| {
+                let detail = "its verification came to no end".to_owned();
+                Err(Unaccepted { reason: "malformed", detail })
+            }))
+        })
+    });
+    join_all(each).await
+}
+
+/// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
+/// another is of no interest.
+fn add(evidence: &mut ImageEvidence, source: &Source, facts: &[Arc<Fact>]) {
+    let mut accepted = false;
+    let mut refused = BTreeMap::new();
+    for fact in facts {
+        match &**fact {
+            Ok(Verified::Signature(signature)) => {
+                accepted = true;
+                evidence.signatures.push((source.clone(), Arc::new(signature.clone())));
+            }
+            Ok(Verified::Statement(statement)) => {
+                accepted = true;
+                evidence.statements.push((source.clone(), Arc::new(statement.clone())));
+            }
+            Err(unaccepted) => {
+                refused.insert(unaccepted.detail.clone(), unaccepted.clone());
+            }
+        }
+    }
+    if !accepted {
+        evidence.unaccepted.extend(refused.into_values().map(|unaccepted| (source.clone(), unaccepted)));
+    }
+}
+
+/// Why something that is listed could not be had.
+#[derive(Clone)]
+pub(super) enum Unread {
+    /// Nothing is known about it.
+    Trouble(Trouble),
+    /// The registry does not have it, or has something else in its place: it can never be evidence.
+    Broken(String),
+}
+
+impl Unread {
+    fn of(error: &RegistryError) -> Unread {
+        if error.is_infrastructure() { Unread::Trouble(Trouble(error.to_string())) } else { Unread::Broken(error.to_string()) }
+    }
+
+    fn about(self, source: Source) -> Piece {
+        match self {
+            Unread::Trouble(trouble) => Piece::Unread(trouble),
+            Unread::Broken(detail) => Piece::Unusable(source, Unaccepted { reason: "unreadable", detail }),
+        }
+    }
+}
+
+async fn manifest(
+    collector: &Collector,
+    repository: &Repository,
+    digest: &Digest,
+    deadline: Instant,
+) -> Result<Manifest, Unread> {
+    if let Some(manifest) = collector.caches.manifests.get(digest).await {
+        return Ok(manifest);
+    }
+    let key = (repository.clone(), digest.clone());
+    let registry = Arc::clone(&collector.registry);
+    let remembered = collector.caches.manifests.clone();
+    let flight = collector.manifests.join(key.clone(), || {
+        async move {
+            let manifest = registry.manifest(&key.0, &key.1).await.map_err(|error| Unread::of(&error))?;
+            remembered.insert(key.1, manifest.clone()).await;
+            Ok(manifest)
+        }
+        .boxed()
+    });
+    landed(timeout_at(deadline, flight).await, || format!("the manifest `{repository}@{digest}`"))
+}
+
+async fn blob(
+    collector: &Collector,
+    repository: &Repository,
+    layer: &Descriptor,
+    deadline: Instant,
+) -> Result<bytes::Bytes, Unread> {
+    if let Some(bytes) = collector.caches.blobs.get(&layer.digest).await {
+        return Ok(bytes);
+    }
+    let limit = collector.limits.material_bytes;
+    let key = (repository.clone(), layer.digest.clone());
+    let registry = Arc::clone(&collector.registry);
+    let remembered = collector.caches.blobs.clone();
+    let descriptor = layer.clone();
+    let flight = collector.blobs.join(key.clone(), || {
+        async move {
+            let bytes = registry.blob(&key.0, &descriptor, limit).await.map_err(|error| Unread::of(&error))?;
+            remembered.insert(key.1, bytes.clone()).await;
+            Ok(bytes)
+        }
+        .boxed()
+    });
+    landed(timeout_at(deadline, flight).await, || format!("the blob `{repository}@{}`", layer.digest))
+}
+
+fn landed<T>(
+    outcome: Result<Option<Result<T, Unread>>, tokio::time::error::Elapsed>,
+    what: impl Fn() -> String,
+) -> Result<T, Unread> {
+    match outcome {
+        Ok(Some(read)) => read,
+        Ok(None) => Err(Unread::Trouble(Trouble(format!("reading {} failed", what())))),
+        Err(_) => Err(Unread::Trouble(late(&what()))),
+    }
+}
