@@ -1,1 +1,90 @@
-//! (being written)
+//! The commands, one file each, and what they have in common: how arguments become a run and an exit code.
+
+mod check;
+mod crds;
+mod evidence;
+mod images;
+mod quickstart;
+mod render;
+mod serve;
+mod verify_bundle;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// The exit code of wrong usage, and of a tool that failed.
+const FAILURE: u8 = 1;
+
+const EXAMPLES: &str = "\
+Examples:
+  promotion-gate quickstart                            see it decide, with nothing else installed
+  promotion-gate check --policy policies/ rendered/    what would the gate say about these manifests?
+  helm template . | promotion-gate check --policy policies/ -
+  promotion-gate evidence ghcr.io/example/app:v1       everything that is attached to an image
+  promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
+
+#[derive(Debug, Parser)]
+#[command(name = "promotion-gate", version, about, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Evidence(evidence::Args),
+    Images(images::Args),
+    Crds(crds::Args),
+    VerifyBundle(verify_bundle::Args),
+    Quickstart(quickstart::Args),
+}
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let failed = error.use_stderr();
+            return match (error.print(), failed) {
+                (Ok(()), false) => ExitCode::SUCCESS,
+                _ => ExitCode::from(FAILURE),
+            };
+        }
+    };
+    match arguments.command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("promotion-gate: {error:#}");
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        // Fails only where a provider is installed already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        match self {
+            Command::Serve(args) => block_on(serve::run(args)),
+            Command::Check(args) => block_on(check::run(args)),
+            Command::Evidence(args) => block_on(evidence::run(args)),
+            Command::Images(args) => images::run(args),
+            Command::Crds(args) => crds::run(args),
+            Command::VerifyBundle(args) => verify_bundle::run(args),
+            Command::Quickstart(args) => block_on(quickstart::run(args)),
+        }
+    }
+}
+
+fn block_on(run: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime does not start")?
+        .block_on(run)
+}

@@ -24,6 +24,7 @@ use crate::oci::{Manifest, Registry, Repository};
 use cache::{Caches, Flights};
 
 pub use cache::CacheSizes;
+pub use resolve::tag as resolve_tag;
 
 /// Fetches evidence from registries and remembers it; shared by all reviews.
 pub struct Collector {

@@ -7,7 +7,7 @@ use super::late;
 use crate::oci::{Reference, Registry, Repository};
 
 /// Asks the registry which digest a tag names.
-pub(super) async fn tag(
+pub async fn tag(
     registry: &dyn Registry,
     image: &ImageReference,
     deadline: Instant,

@@ -1,0 +1,174 @@
+//! `check`: what the gate would say about rendered manifests, with the same engine and the same decisions.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use promotion_gate_core::gate::{Actor, Change, Snapshot};
+use tokio::time::Instant;
+
+use super::render::human;
+use super::render::json::{Answer, CheckReport, ObjectReport, VERSION};
+use super::world::{self, Input};
+use crate::admission::{self, Manifests, Understood};
+use crate::config::Config;
+use crate::review::{Review, World, review};
+
+/// Objects that are reviewed side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+/// What would the gate say about these manifests?
+///
+/// Exit codes: 0 every object may go ahead, 1 wrong usage, unreadable input or a tool that failed, 2 at least one object is
+/// denied, 3 nothing is denied but something could not be decided (a registry that does not answer).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate check --policy policies/ deployment.yaml
+  helm template . | promotion-gate check --policy policies/ --namespace payments -
+  kustomize build overlays/prod | promotion-gate check --policy policies/ --output json -
+  promotion-gate check --policy policies/ --namespace payments --namespace-labels tier=production rendered/")]
+pub(super) struct Args {
+    /// Manifests: files, folders, or `-` for standard input
+    #[arg(required = true, value_name = "PATH|-")]
+    inputs: Vec<String>,
+    /// Policies: files or folders; may be given several times
+    #[arg(long = "policy", value_name = "PATH", required = true)]
+    policies: Vec<PathBuf>,
+    /// The configuration: trust roots, registries, credentials, namespaces
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// The namespace of objects that name none
+    #[arg(long, value_name = "NS", default_value = "default")]
+    namespace: String,
+    /// Labels of that namespace, where policies select by label
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
+    namespace_labels: Vec<String>,
+    /// The user who asks
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+    /// A group of that user; may be given several times
+    #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
+    groups: Vec<String>,
+    /// The time at which to judge, such as 2026-11-23T03:00:00Z; now when absent
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+    /// How long the evidence of all objects may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Human,
+    /// For programs; a versioned schema
+    Json,
+}
+
+/// An object of the input that is ours to judge, and where it stands.
+struct Asked {
+    file: String,
+    line: u64,
+    change: Change,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref())?;
+    let policies = world::policies(&args.policies, &config.trust_roots)?;
+    let input = Input::read(&args.inputs)?;
+    let mut snapshot = Snapshot { policies: policies.policies, revision: policies.revision, ..config.snapshot() };
+    snapshot.namespaces.extend(input.namespaces());
+    if !args.namespace_labels.is_empty() {
+        let labels = snapshot.namespaces.entry(args.namespace.clone()).or_default();
+        labels.extend(labels_of(&args.namespace_labels)?);
+    }
+    let actor = args.user.clone().map(|username| Actor { username, groups: args.groups.clone() });
+    let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
+    let world = World {
+        snapshot: snapshot.into(),
+        collector: world::collector(&config)?,
+        deadline: Instant::now() + Duration::from_secs(args.timeout),
+    };
+    let at = args.at.unwrap_or_else(Timestamp::now);
+    let reviews = review_all(asked, &world, at).await;
+    let report = report(&reviews, &input, not_ours, &world.snapshot, at);
+    match args.output {
+        Output::Human => human::check(&reviews, &report),
+        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&report).context("the report does not print")?),
+    }
+    Ok(exit_code(&report))
+}
+
+fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let pair = |label: &String| match label.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => bail!("`--namespace-labels {label}`: expected `key=value`"),
+    };
+    given.iter().map(pair).collect()
+}
+
+fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>, usize) {
+    let mut asked = Vec::new();
+    let mut not_ours = 0;
+    let manifests = Manifests::of(input.objects().map(|object| object.value));
+    for object in input.objects() {
+        match admission::understand_manifest(object.value, namespace, actor, &manifests) {
+            Understood::Change(change) => {
+                asked.push(Asked { file: object.file.to_owned(), line: object.line, change: *change });
+            }
+            Understood::NotOurs(_) => not_ours += 1,
+        }
+    }
+    (asked, not_ours)
+}
+
+async fn review_all(asked: Vec<Asked>, world: &World, at: Timestamp) -> Vec<(String, u64, Review)> {
+    let progress = human::progress(asked.len());
+    let reviews = futures::stream::iter(asked).map(|Asked { file, line, change }| {
+        let progress = &progress;
+        async move {
+            let review = review(change, world, at).await;
+            progress.inc(1);
+            (file, line, review)
+        }
+    });
+    let reviews = reviews.buffered(SIDE_BY_SIDE).collect().await;
+    progress.finish_and_clear();
+    reviews
+}
+
+fn report(
+    reviews: &[(String, u64, Review)],
+    input: &Input,
+    not_ours: usize,
+    snapshot: &Snapshot,
+    at: Timestamp,
+) -> CheckReport {
+    let decision = reviews.iter().map(|(_, _, review)| Answer::of(&review.verdict)).max();
+    CheckReport {
+        version: VERSION,
+        decision: decision.unwrap_or(Answer::Allow),
+        at,
+        policy_revision: snapshot.revision.clone(),
+        objects: reviews.iter().map(|(file, line, review)| ObjectReport::of(file, *line, review)).collect(),
+        problems: input.problems().iter().map(ToString::to_string).collect(),
+        not_ours,
+    }
+}
+
+fn exit_code(report: &CheckReport) -> ExitCode {
+    match report.decision {
+        Answer::Deny => ExitCode::from(2),
+        _ if !report.problems.is_empty() => ExitCode::from(super::FAILURE),
+        Answer::Undecided => ExitCode::from(3),
+        Answer::Allow => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,297 @@
+//! `evidence IMAGE`: everything that is attached to an image: what, from where, by whom, when, accepted under which root, or
+//! not and why.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use promotion_gate_core::attest::{
+    Anchor, AnchorId, PublicKey, SignatureForm, Signer, TimeSource, Transparency, VerifiedTime,
+};
+use promotion_gate_core::gate::{Collected, ImageEvidence, ImageReference, Source, Subject};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::render::human::word;
+use super::render::json::Answer;
+use super::world;
+use crate::collect::{CacheSizes, Collector, Freshness, resolve_tag};
+use crate::config::Config;
+use crate::oci::{Layout, Registry};
+
+/// Show everything that is attached to an image: accepted or not, and why.
+///
+/// Everything is verified under every trust root of the configuration (`sigstore` and `github` are built in) and under the
+/// keys given. Exit codes: 0 the listing is complete, 1 wrong usage or a tool that failed, 3 something could not be read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate evidence ghcr.io/example/app:v1.2.3
+  promotion-gate evidence --key cosign.pub registry.example/app@sha256:…
+  promotion-gate evidence --output json oci-layout:./image:v1 | jq '.unaccepted'")]
+pub(super) struct Args {
+    /// The image: a reference, or `oci-layout:DIR[:tag|@digest]`
+    image: String,
+    /// A public key (PEM) to verify under as well; may be given several times
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// The configuration: trust roots, registries, credentials
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// How long reading may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Human,
+    /// For programs; a versioned schema
+    Json,
+}
+
+/// The version of the JSON schema.
+const VERSION: &str = "promotion-gate.dev/evidence/v1alpha1";
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    version: &'static str,
+    image: String,
+    digest: String,
+    accepted: Vec<Accepted>,
+    unaccepted: Vec<Refused>,
+    /// What could not be read; the listing is complete where this is empty.
+    unread: Vec<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Accepted {
+    /// `signature`, or the predicate type of an attestation.
+    what: String,
+    /// `bundle`, `simplesigning` or `message`; absent for attestations.
+    form: Option<&'static str>,
+    /// Where it was found.
+    source: String,
+    /// The trust root or key under which it was verified.
+    anchor: String,
+    /// The certificate's identity, or the key.
+    signer: String,
+    /// The certificate's issuer.
+    issuer: Option<String>,
+    /// The certificate's further claims.
+    claims: BTreeMap<String, String>,
+    /// Verified times, earliest first.
+    times: Vec<Time>,
+    /// `inclusionProof`, `signedEntry` or `absent`.
+    transparency: &'static str,
+    /// Annotations that the signature itself carries.
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Time {
+    at: jiff::Timestamp,
+    by: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Refused {
+    source: String,
+    reason: &'static str,
+    detail: String,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref())?;
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let anchors = anchors(&config, &args.keys)?;
+    let (registry, reference) = source(&args.image, &config)?;
+    let digest = match reference.digest() {
+        Some(digest) => digest.clone(),
+        None => match resolve_tag(&*registry, &reference, deadline).await {
+            Collected::Known(digest) | Collected::Partial(digest, _) => digest,
+            Collected::Unavailable(trouble) => bail!("{trouble}"),
+        },
+    };
+    let subject = Subject { name: reference.name(), digest };
+    let collector = Collector::new(registry, config.collect_limits(), CacheSizes::default());
+    let names: BTreeMap<_, _> = anchors.iter().map(|(anchor, name)| (anchor.id(), name.clone())).collect();
+    let needs = BTreeMap::from([(subject.clone(), anchors.into_iter().map(|(anchor, _)| anchor).collect())]);
+    let gathered = collector.gather(&needs, Freshness::Asked, deadline).await;
+    let report = report(&args.image, &subject, gathered.learned.about(&subject), &names);
+    match args.output {
+        Output::Human => human(&report),
+        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&report).context("the report does not print")?),
+    }
+    Ok(if report.unread.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// Every trust root that is configured; every key with each of them, and alone.
+fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, String)>> {
+    let roots = &config.trust_roots;
+    let mut anchors: Vec<_> =
+        roots.iter().map(|(name, root)| (Anchor::Root(Arc::clone(root)), format!("trust root `{name}`"))).collect();
+    for file in keys {
+        let shown = file.display();
+        let pem = std::fs::read_to_string(file).with_context(|| format!("the key `{shown}` cannot be read"))?;
+        let key = Arc::new(PublicKey::from_pem(&pem).with_context(|| format!("`{shown}` is not a usable key"))?);
+        for (name, root) in roots {
+            let anchor = Anchor::Key { key: Arc::clone(&key), root: Some(Arc::clone(root)) };
+            anchors.push((anchor, format!("key `{shown}` with the log and time of `{name}`")));
+        }
+        anchors.push((Anchor::Key { key, root: None }, format!("key `{shown}` alone")));
+    }
+    Ok(anchors)
+}
+
+/// The registry that holds the image, and how the image is named there.
+fn source(image: &str, config: &Config) -> anyhow::Result<(Arc<dyn Registry>, ImageReference)> {
+    match image.strip_prefix("oci-layout:") {
+        Some(layout) => {
+            let (layout, reference) = Layout::named(layout)?;
+            Ok((Arc::new(layout), reference))
+        }
+        None => {
+            let reference = image.parse::<ImageReference>()?;
+            Ok((world::registry(config)?, reference))
+        }
+    }
+}
+
+fn report(
+    image: &str,
+    subject: &Subject,
+    collected: Collected<&ImageEvidence>,
+    names: &BTreeMap<AnchorId, String>,
+) -> Report {
+    let mut report = Report {
+        version: VERSION,
+        image: image.to_owned(),
+        digest: subject.digest.to_string(),
+        accepted: Vec::new(),
+        unaccepted: Vec::new(),
+        unread: collected.troubles().iter().map(ToString::to_string).collect(),
+    };
+    let Some(evidence) = collected.value() else { return report };
+    for (source, signature) in &evidence.signatures {
+        let form = match signature.form() {
+            SignatureForm::CosignBundle => "bundle",
+            SignatureForm::SimpleSigning => "simplesigning",
+            SignatureForm::MessageSignature => "message",
+        };
+        report.accepted.push(Accepted {
+            what: "signature".to_owned(),
+            form: Some(form),
+            annotations: signature.annotations().clone(),
+            ..Accepted::of(source, signature.signer(), anchor(names, signature.anchor()), signature.transparency(), signature.times())
+        });
+    }
+    for (source, statement) in &evidence.statements {
+        report.accepted.push(Accepted {
+            what: statement.predicate_type().to_owned(),
+            ..Accepted::of(source, statement.signer(), anchor(names, statement.anchor()), statement.transparency(), statement.times())
+        });
+    }
+    for (source, unaccepted) in &evidence.unaccepted {
+        report.unaccepted.push(Refused {
+            source: source.to_string(),
+            reason: unaccepted.reason,
+            detail: unaccepted.detail.clone(),
+        });
+    }
+    report.accepted.sort_by(|a, b| (&a.what, &a.source, &a.anchor).cmp(&(&b.what, &b.source, &b.anchor)));
+    report
+}
+
+fn anchor(names: &BTreeMap<AnchorId, String>, id: &AnchorId) -> String {
+    names.get(id).cloned().unwrap_or_else(|| id.to_string())
+}
+
+impl Accepted {
+    fn of(source: &Source, signer: &Signer, anchor: String, transparency: Transparency, times: &[VerifiedTime]) -> Accepted {
+        let (signer, issuer, claims) = match signer {
+            Signer::Certificate(certificate) => {
+                let claims = certificate.claims().iter().map(|(claim, value)| (claim.to_string(), value.clone()));
+                (certificate.identity().to_owned(), Some(certificate.issuer().to_owned()), claims.collect())
+            }
+            Signer::Key(fingerprint) => (format!("key {fingerprint}"), None, BTreeMap::new()),
+        };
+        let mut times: Vec<_> = times
+            .iter()
+            .map(|time| Time {
+                at: time.at,
+                by: match time.by {
+                    TimeSource::Log => "log",
+                    TimeSource::TimestampAuthority => "timestampAuthority",
+                },
+            })
+            .collect();
+        times.sort_by_key(|time| time.at);
+        Accepted {
+            what: String::new(),
+            form: None,
+            source: source.to_string(),
+            anchor,
+            signer,
+            issuer,
+            claims,
+            times,
+            transparency: match transparency {
+                Transparency::InclusionProof => "inclusionProof",
+                Transparency::SignedEntry => "signedEntry",
+                Transparency::Absent => "absent",
+            },
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+fn human(report: &Report) {
+    anstream::println!("{}\n  {}\n", report.image, report.digest);
+    for accepted in &report.accepted {
+        let form = accepted.form.map(|form| format!(" ({form})")).unwrap_or_default();
+        anstream::println!("{} {}{form}", word(Answer::Allow).replace("allow", "accepted"), accepted.what);
+        anstream::println!("  signed by    {}", accepted.signer);
+        if let Some(issuer) = &accepted.issuer {
+            anstream::println!("  issuer       {issuer}");
+        }
+        for (claim, value) in &accepted.claims {
+            anstream::println!("  {claim}: {value}");
+        }
+        for time in &accepted.times {
+            anstream::println!("  verified at  {} ({})", time.at, time.by);
+        }
+        if accepted.times.is_empty() {
+            anstream::println!("  verified at  no verified time");
+        }
+        anstream::println!("  transparency {}", accepted.transparency);
+        for (key, value) in &accepted.annotations {
+            anstream::println!("  annotation   {key}={value}");
+        }
+        anstream::println!("  under        {}", accepted.anchor);
+        anstream::println!("  found as     {}\n", accepted.source);
+    }
+    for refused in &report.unaccepted {
+        anstream::println!("{} {}", word(Answer::Deny).replace("deny", "not accepted"), refused.reason);
+        anstream::println!("  {}\n  found as     {}\n", refused.detail, refused.source);
+    }
+    for unread in &report.unread {
+        anstream::println!("{} {unread}\n", word(Answer::Undecided).replace("undecided", "unread"));
+    }
+    if report.accepted.is_empty() && report.unaccepted.is_empty() && report.unread.is_empty() {
+        anstream::println!("nothing that could be evidence is attached to this image");
+    }
+}

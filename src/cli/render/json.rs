@@ -1,0 +1,189 @@
+//! The JSON form of reviews: `check --output json`. Fields are only ever added within one version.
+
+use jiff::Timestamp;
+use promotion_gate_core::gate::{Decision, Finding, ImageUse, Outcome, Pin, PolicyVerdict, Role, Target, Verdict};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::review::Review;
+
+/// The version of the schema.
+pub(crate) const VERSION: &str = "promotion-gate.dev/check/v1alpha1";
+
+/// What `check` says about all objects of its input.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CheckReport {
+    /// `promotion-gate.dev/check/v1alpha1`
+    pub(crate) version: &'static str,
+    /// `allow`, `deny`, or `undecided` where nothing but what could not be learned stands in the way.
+    pub(crate) decision: Answer,
+    /// The time at which the objects were judged.
+    pub(crate) at: Timestamp,
+    /// Names the policies that were applied: a digest over their bytes.
+    pub(crate) policy_revision: String,
+    /// The objects, in the order of the input.
+    pub(crate) objects: Vec<ObjectReport>,
+    /// Input that could not be read.
+    pub(crate) problems: Vec<String>,
+    /// Objects that are none of the gate's business (no images).
+    pub(crate) not_ours: usize,
+}
+
+/// The decision about one object, or about all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Answer {
+    /// It may go ahead.
+    Allow,
+    /// Nothing but what could not be learned stands in the way.
+    Undecided,
+    /// It may not.
+    Deny,
+}
+
+impl Answer {
+    pub(crate) fn of(verdict: &Verdict) -> Answer {
+        match verdict.decision() {
+            Decision::Allow => Answer::Allow,
+            Decision::Deny if verdict.is_undecided() => Answer::Undecided,
+            Decision::Deny => Answer::Deny,
+        }
+    }
+}
+
+/// What is said about one object.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ObjectReport {
+    /// The file that it stands in, `-` for standard input.
+    pub(crate) file: String,
+    /// The line on which it begins, from 1.
+    pub(crate) line: u64,
+    /// API group; empty for the core group.
+    pub(crate) group: String,
+    /// Kind, such as `Deployment`.
+    pub(crate) kind: String,
+    /// Namespace, where the object has one.
+    pub(crate) namespace: Option<String>,
+    /// Name.
+    pub(crate) name: String,
+    /// The decision.
+    pub(crate) decision: Answer,
+    /// Every image, in document order.
+    pub(crate) images: Vec<ImageReport>,
+    /// What each governing policy says, by name; empty when none governs.
+    pub(crate) policies: Vec<PolicyReport>,
+}
+
+impl ObjectReport {
+    pub(crate) fn of(file: &str, line: u64, review: &Review) -> ObjectReport {
+        let workload = &review.promotion.change.workload;
+        ObjectReport {
+            file: file.to_owned(),
+            line,
+            group: workload.group.clone(),
+            kind: workload.kind.clone(),
+            namespace: workload.namespace.clone(),
+            name: workload.name.clone(),
+            decision: Answer::of(&review.verdict),
+            images: review.promotion.images().map(|(image, pin)| ImageReport::of(image, pin)).collect(),
+            policies: review.verdict.policies().iter().map(PolicyReport::of).collect(),
+        }
+    }
+}
+
+/// One image of an object.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImageReport {
+    /// Field path.
+    pub(crate) field: String,
+    /// `container`, `initContainer`, `ephemeralContainer` or `imageVolume`.
+    pub(crate) role: &'static str,
+    /// The reference as written.
+    pub(crate) image: String,
+    /// The reference in its normal form.
+    pub(crate) normalised: String,
+    /// The digest that was judged, where one is known.
+    pub(crate) digest: Option<String>,
+}
+
+impl ImageReport {
+    fn of(image: &ImageUse, pin: &Pin) -> ImageReport {
+        ImageReport {
+            field: image.field.clone(),
+            role: match image.role {
+                Role::Container => "container",
+                Role::InitContainer => "initContainer",
+                Role::EphemeralContainer => "ephemeralContainer",
+                Role::ImageVolume => "imageVolume",
+            },
+            image: image.reference.as_written().to_owned(),
+            normalised: image.reference.to_string(),
+            digest: pin.digest().map(ToString::to_string),
+        }
+    }
+}
+
+/// What one policy says.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyReport {
+    /// The policy's name.
+    pub(crate) policy: String,
+    /// `Enforce`, `Warn` or `Audit`.
+    pub(crate) enforcement: String,
+    /// `allow` or `deny`.
+    pub(crate) decision: &'static str,
+    /// Every finding, worst first.
+    pub(crate) findings: Vec<FindingReport>,
+}
+
+impl PolicyReport {
+    fn of(verdict: &PolicyVerdict) -> PolicyReport {
+        PolicyReport {
+            policy: verdict.policy().to_owned(),
+            enforcement: format!("{:?}", verdict.enforcement()),
+            decision: verdict.decision().id(),
+            findings: verdict.findings().iter().map(FindingReport::of).collect(),
+        }
+    }
+}
+
+/// What one rule says about one image, or about the object.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FindingReport {
+    /// The rule, such as `signature`.
+    pub(crate) rule: &'static str,
+    /// The name that the policy gives to the requirement.
+    pub(crate) requirement: Option<String>,
+    /// The field that the finding is about; absent for the object as a whole.
+    pub(crate) field: Option<String>,
+    /// `pass`, `fail`, `undecided`, `skip` or `waived`.
+    pub(crate) outcome: &'static str,
+    /// Stable id of the reason, such as `unsigned`.
+    pub(crate) reason: &'static str,
+    /// The reason in words.
+    pub(crate) detail: String,
+    /// What to do next.
+    pub(crate) hint: Option<String>,
+}
+
+impl FindingReport {
+    fn of(finding: &Finding) -> FindingReport {
+        FindingReport {
+            rule: finding.rule,
+            requirement: finding.requirement.clone(),
+            field: match &finding.target {
+                Target::Workload => None,
+                Target::Field(field) | Target::Image { field, .. } => Some(field.clone()),
+            },
+            outcome: Outcome::id(finding.outcome),
+            reason: finding.reason,
+            detail: finding.detail.clone(),
+            hint: finding.hint.clone(),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! How reviews are shown: to people, and to programs.
+
+pub(super) mod human;
+pub(super) mod json;

@@ -1,0 +1,184 @@
+//! What commands put together before they can review: policies, input and a collector, from arguments and configuration.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use promotion_gate_core::documents::{self, Document, Problem};
+use promotion_gate_core::gate::TrustRoots;
+use serde_json::Value;
+
+use crate::api::{self, PolicySet};
+use crate::collect::{CacheSizes, Collector};
+use crate::config::Config;
+use crate::oci::{Client, Registry};
+
+/// The most files that the input may hold.
+const MAXIMUM_FILES: usize = 20_000;
+/// The deepest folder.
+const MAXIMUM_DEPTH: usize = 32;
+/// How deep `List` objects may nest.
+const MAXIMUM_LISTS: usize = 8;
+
+/// The policies under `paths`; an error shows every problem of every file.
+pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<PolicySet> {
+    let set = api::read_paths(paths, roots);
+    if !set.problems.is_empty() {
+        bail!("the policies cannot be used:\n{}", lines(&set.problems));
+    }
+    if set.policies.is_empty() {
+        let paths: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+        bail!("there is no policy in {}: nothing would be judged", paths.join(", "));
+    }
+    Ok(set)
+}
+
+/// A collector that reads the registries as the configuration says.
+pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
+    Ok(Arc::new(Collector::new(registry(config)?, config.collect_limits(), CacheSizes::default())))
+}
+
+/// The registries, as the configuration says.
+pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
+    Ok(Arc::new(Client::new(config.client_options()).context("the registry client does not start")?))
+}
+
+/// The manifests that a command was given.
+#[derive(Default)]
+pub(super) struct Input {
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+}
+
+/// One object of the input, and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Object<'a> {
+    pub(super) file: &'a str,
+    pub(super) line: u64,
+    pub(super) value: &'a Value,
+}
+
+impl Input {
+    /// Reads files, folders and (`-`) standard input. What cannot be understood is among the problems; what cannot be
+    /// opened is an error.
+    pub(super) fn read(paths: &[String]) -> anyhow::Result<Input> {
+        let mut input = Input::default();
+        for path in paths {
+            if path == "-" {
+                let bytes = bounded(std::io::stdin().lock()).context("standard input cannot be read")?;
+                input.add("-", &bytes);
+                continue;
+            }
+            let mut files = Vec::new();
+            manifests_under(Path::new(path), 0, &mut files)?;
+            for file in files {
+                let name = file.display().to_string();
+                let open = std::fs::File::open(&file).with_context(|| format!("`{name}` cannot be opened"))?;
+                let bytes = bounded(open).with_context(|| format!("`{name}` cannot be read"))?;
+                input.add(&name, &bytes);
+            }
+        }
+        Ok(input)
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        let (documents, problems) = documents::read(name, bytes);
+        self.documents.extend(documents);
+        self.problems.extend(problems);
+    }
+
+    /// What could not be read.
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Every object, those within lists included.
+    pub(super) fn objects(&self) -> Vec<Object<'_>> {
+        let mut objects = Vec::new();
+        for document in &self.documents {
+            flatten(document, &document.value, "", 0, &mut objects);
+        }
+        objects
+    }
+
+    /// The labels of the Namespace objects of the input, by name.
+    pub(super) fn namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let named = |object: &Object<'_>| {
+            let field = |name: &str| object.value.get(name).and_then(Value::as_str);
+            if (field("apiVersion"), field("kind")) != (Some("v1"), Some("Namespace")) {
+                return None;
+            }
+            let metadata = object.value.get("metadata")?;
+            let name = metadata.get("name")?.as_str()?.to_owned();
+            let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
+            let mut labels: BTreeMap<_, _> =
+                labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+            // The API server sets this label on every namespace.
+            labels.insert("kubernetes.io/metadata.name".to_owned(), name.clone());
+            Some((name, labels))
+        };
+        self.objects().iter().filter_map(named).collect()
+    }
+}
+
+fn flatten<'a>(document: &'a Document, value: &'a Value, path: &str, depth: usize, objects: &mut Vec<Object<'a>>) {
+    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
+    if let (true, Some(items), true) = (is_list, value.get("items").and_then(Value::as_array), depth < MAXIMUM_LISTS) {
+        for (index, item) in items.iter().enumerate() {
+            let below = if path.is_empty() { format!("items[{index}]") } else { format!("{path}.items[{index}]") };
+            flatten(document, item, &below, depth + 1, objects);
+        }
+        return;
+    }
+    let line = if path.is_empty() { document.line() } else { document.position(path).map_or(0, |(line, _)| line) };
+    objects.push(Object { file: &document.file, line: u64::try_from(line).unwrap_or(0), value });
+}
+
+/// The manifests under a path: the file itself, or every YAML and JSON file of the folder, in order.
+fn manifests_under(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let shown = path.display();
+    let kind = std::fs::metadata(path).with_context(|| format!("`{shown}` cannot be read"))?;
+    if !kind.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    if depth > MAXIMUM_DEPTH {
+        bail!("`{shown}` lies deeper than {MAXIMUM_DEPTH} folders");
+    }
+    let entries = std::fs::read_dir(path).with_context(|| format!("the folder `{shown}` cannot be read"))?;
+    let mut entries: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("the folder `{shown}` cannot be read"))?;
+    entries.sort();
+    for entry in entries {
+        let hidden = entry.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.'));
+        let manifest =
+            entry.extension().and_then(|extension| extension.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
+        if hidden || !(manifest || entry.is_dir()) {
+            continue;
+        }
+        if entry.is_symlink() && entry.is_dir() {
+            continue;
+        }
+        manifests_under(&entry, depth + 1, files)?;
+        if files.len() > MAXIMUM_FILES {
+            bail!("there are more than {MAXIMUM_FILES} files under `{shown}`");
+        }
+    }
+    Ok(())
+}
+
+/// Reads at most one byte more than a document may have, so that what is too large is refused where it is parsed.
+fn bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(documents::MAXIMUM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    from.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
+}
