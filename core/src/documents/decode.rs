@@ -179,11 +179,12 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
             .take()
             .ok_or_else(|| serde_json::Error::custom("a value without a key"))?;
         let path = &Trail::Key(self.path, key);
-        seed.deserialize(Tracked {
+        let tracked = Tracked {
             value,
             path,
             failed: self.failed,
-        })
+        };
+        tracked.noting(seed.deserialize(tracked))
     }
 }
 
@@ -204,11 +205,11 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
             return Ok(None);
         };
         let path = &Trail::Index(self.path, index);
-        seed.deserialize(Tracked {
+        let tracked = Tracked {
             value,
             path,
             failed: self.failed,
-        })
-        .map(Some)
+        };
+        tracked.noting(seed.deserialize(tracked)).map(Some)
     }
 }

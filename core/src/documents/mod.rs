@@ -103,10 +103,11 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
         }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim_start().starts_with(['{', '[']) {
+    let is_json = file.ends_with(".json");
+    if is_json || text.trim_start().starts_with(['{', '[']) {
         let (documents, problems) = json::read(&file, text);
         // `{a: b}` is no JSON but good YAML; only a file that says that it is JSON must be it.
-        if problems.is_empty() || file.ends_with(".json") {
+        if problems.is_empty() || is_json {
             return (documents, problems);
         }
     }

@@ -216,7 +216,7 @@ impl Composer<'_> {
             *bytes += text.len();
             *key = Some(if style == ScalarStyle::Plain && text == "<<" {
                 Key::Merge
-            } else if style == ScalarStyle::Plain && text.is_empty() {
+            } else if style == ScalarStyle::Plain && matches!(text, "" | "~") {
                 refusal = Some("a key is missing before `:`".to_owned());
                 Key::Refused
             } else if let Some((first, _)) = places.get(text) {
