@@ -9,6 +9,6 @@
 //! * [`documents`]: YAML and JSON bytes → values, with line and column by path
 #![warn(missing_docs)]
 
-pub mod attest;
+//TMP pub mod attest;
 pub mod documents;
-pub mod gate;
+//TMP pub mod gate;

@@ -1,1 +1,20 @@
-//! (being written)
+//! Every custom resource and only those: their wire types, and the one conversion of each into what the core decides by.
+//!
+//! * [`load`]: the bytes of policy files → policies, or everything that is wrong with them, each with its place
+//! * [`policy`]: one wire type → one policy; what comes from a cluster goes through it as well
+//! * [`definitions`]: the custom resource definitions
+
+mod definitions;
+mod load;
+mod policy;
+mod written;
+
+pub use definitions::definitions;
+pub use load::{PolicySet, Source, load, read_paths};
+pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
+pub use written::Written;
+
+/// The API group of all of our resources.
+pub const GROUP: &str = "promotion-gate.dev";
+/// Group and version, as documents name them.
+pub const API_VERSION: &str = "promotion-gate.dev/v1alpha1";

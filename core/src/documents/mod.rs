@@ -1,1 +1,289 @@
-//! (being written)
+//! YAML and JSON bytes → values, with line and column by path; all errors at once, with where they are and what was meant.
+//!
+//! Policies, manifests and the configuration are read by the same three steps: [`read`] bytes into [`Document`]s,
+//! [`check`] a document against a derived JSON schema, [`decode`] it into its type. What is hostile stays bounded: bytes,
+//! depth, values and what aliases expand to; duplicate keys are refused.
+
+mod decode;
+mod json;
+mod path;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use decode::{Fault, decode, decode_value};
+pub use path::{Path, Step};
+pub use schema::check;
+
+/// The largest file that is read, in bytes.
+pub const MAXIMUM_BYTES: usize = 16 << 20;
+/// The deepest nesting that is read.
+pub const MAXIMUM_DEPTH: usize = 100;
+/// The most values that one file may hold, those that aliases repeat included.
+pub const MAXIMUM_VALUES: usize = 500_000;
+/// The most problems that are reported about one file; more would not help anybody.
+const MAXIMUM_PROBLEMS: usize = 200;
+
+/// One document of a file: its value, and where every part of it stands.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The file's name, as problems show it.
+    pub file: Arc<str>,
+    /// The value.
+    pub value: Value,
+    place: Place,
+}
+
+/// Something that is wrong with a file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// The line, from 1; 0 when the problem is about the file as a whole.
+    pub line: usize,
+    /// The column in characters, from 1; 0 when the problem is about the file as a whole.
+    pub column: usize,
+    /// The field; empty for the document as a whole.
+    pub path: Path,
+    /// What is wrong.
+    pub message: String,
+    /// What was probably meant.
+    pub suggestion: Option<String>,
+}
+
+/// Reads the documents of a file: YAML (any number of documents), or JSON (one value or several after another).
+///
+/// Empty documents are skipped. A document with a problem is left out, and the problem does not hide those of the others:
+/// a caller treats any problem as a failure of the file.
+pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
+    let file: Arc<str> = file.into();
+    let refused = |line, column, message: String| {
+        (
+            Vec::new(),
+            vec![Problem {
+                file: Arc::clone(&file),
+                line,
+                column,
+                path: Path::default(),
+                message,
+                suggestion: None,
+            }],
+        )
+    };
+    if bytes.len() > MAXIMUM_BYTES {
+        return refused(
+            0,
+            0,
+            format!("the file is larger than {} MiB", MAXIMUM_BYTES >> 20),
+        );
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let before = bytes
+                .get(..error.valid_up_to())
+                .and_then(|valid| std::str::from_utf8(valid).ok());
+            let before = before.unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
+            return refused(line, column, "the file is not UTF-8 text".to_owned());
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_json = file.ends_with(".json");
+    if is_json || text.trim_start().starts_with(['{', '[']) {
+        let (documents, problems) = json::read(&file, text);
+        // `{a: b}` is no JSON but good YAML; only a file that says that it is JSON must be it.
+        if problems.is_empty() || is_json {
+            return (documents, problems);
+        }
+    }
+    yaml::read(&file, text)
+}
+
+impl Document {
+    /// Line and column, both from 1, of the value at `path`, such as `spec.containers[0].image`; `None` where there is
+    /// none.
+    pub fn position(&self, path: &str) -> Option<(usize, usize)> {
+        let path: Path = path.parse().ok()?;
+        let place = path
+            .steps()
+            .iter()
+            .try_fold(&self.place, |place, step| place.child(step))?;
+        Some((place.at.line, place.at.column))
+    }
+
+    /// The line that the document starts on, from 1.
+    pub fn line(&self) -> usize {
+        self.place.at.line
+    }
+
+    /// A text field, such as `metadata.name`.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        let path: Path = path.parse().ok()?;
+        path.find(&self.value)?.as_str()
+    }
+
+    /// A problem with the value at `path`; where there is none, with the nearest that contains it.
+    pub fn problem(&self, path: Path, message: impl Into<String>) -> Problem {
+        let at = self.nearest(&path);
+        self.problem_at(at, path, message.into())
+    }
+
+    /// A problem with the key at `path` rather than with its value.
+    pub fn problem_with_key(&self, path: Path, message: impl Into<String>) -> Problem {
+        let mut at = self.nearest(&path);
+        if let Some((Step::Key(key), container)) = path.steps().split_last() {
+            let container = container
+                .iter()
+                .try_fold(&self.place, |place, step| place.child(step));
+            if let Some(Place {
+                children: Children::Map(entries),
+                ..
+            }) = container
+            {
+                at = entries.get(key).map_or(at, |(key_at, _)| *key_at);
+            }
+        }
+        self.problem_at(at, path, message.into())
+    }
+
+    fn nearest(&self, path: &Path) -> Mark {
+        let mut place = &self.place;
+        for step in path.steps() {
+            match place.child(step) {
+                Some(child) => place = child,
+                None => break,
+            }
+        }
+        place.at
+    }
+
+    fn problem_at(&self, at: Mark, path: Path, message: String) -> Problem {
+        let file = Arc::clone(&self.file);
+        Problem {
+            file,
+            line: at.line,
+            column: at.column,
+            path,
+            message,
+            suggestion: None,
+        }
+    }
+}
+
+impl Problem {
+    /// A problem with a file as a whole.
+    pub fn with_file(file: &str, message: impl Into<String>) -> Problem {
+        Problem {
+            file: file.into(),
+            line: 0,
+            column: 0,
+            path: Path::default(),
+            message: message.into(),
+            suggestion: None,
+        }
+    }
+
+    /// With what was probably meant: the one of `known` that `written` is nearest to, if any is near.
+    #[must_use]
+    pub fn suggesting<'a>(
+        self,
+        written: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Problem {
+        Problem {
+            suggestion: nearest(written, known),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.path.steps().is_empty() {
+            write!(f, ": {}", self.path)?;
+        }
+        write!(f, ": {}", self.message)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, ", did you mean `{suggestion}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The one of `known` that `written` was probably meant to be.
+fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if written.chars().count() > 64 {
+        return None;
+    }
+    let lower = written.to_lowercase();
+    known
+        .into_iter()
+        .map(|known| {
+            (
+                strsim::damerau_levenshtein(&lower, &known.to_lowercase()),
+                known,
+            )
+        })
+        .filter(|(distance, known)| *distance <= (known.chars().count() / 3).max(1))
+        .min()
+        .map(|(_, known)| known.to_owned())
+}
+
+/// Cuts user input that is shown in a message.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Where a value stands, and where its parts do.
+#[derive(Clone, Debug)]
+struct Place {
+    at: Mark,
+    children: Children,
+}
+
+#[derive(Clone, Debug)]
+enum Children {
+    None,
+    List(Vec<Place>),
+    /// By key: where the key stands, and its value.
+    Map(BTreeMap<String, (Mark, Place)>),
+}
+
+/// A line and a column, both from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    line: usize,
+    column: usize,
+}
+
+impl Place {
+    fn child(&self, step: &Step) -> Option<&Place> {
+        match (&self.children, step) {
+            (Children::List(items), Step::Index(index)) => items.get(*index),
+            (Children::Map(entries), Step::Key(key)) => entries.get(key).map(|(_, place)| place),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,601 @@
+//! YAML: parser events → documents. The events are composed here rather than through serde, because every key and value
+//! keeps its place, one bad document must not hide the next, and Kubernetes' reading of scalars is wanted: `0644` is 420,
+//! `no` is a text.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value};
+use serde_saphyr::granit_parser::{
+    Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag, options,
+};
+
+use super::{
+    Children, Document, MAXIMUM_DEPTH, MAXIMUM_PROBLEMS, MAXIMUM_VALUES, Mark, Path, Place,
+    Problem, Step, shown,
+};
+
+/// The most bytes of text that aliases may repeat in one file.
+const MAXIMUM_REPEATED_BYTES: usize = 16 << 20;
+
+pub(super) fn read(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Problem>) {
+    let options = options! {
+        emit_comments: false,
+        emit_unresolved_aliases: true,
+        flow_nesting_limit: MAXIMUM_DEPTH,
+        block_nesting_limit: MAXIMUM_DEPTH,
+    };
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    let mut composer = Composer {
+        file,
+        documents: Vec::new(),
+        problems: Vec::new(),
+        frames: Vec::new(),
+        anchors: HashMap::new(),
+        values: 0,
+        repeated_bytes: 0,
+        sound: true,
+    };
+    composer.run(&mut parser);
+    (composer.documents, composer.problems)
+}
+
+struct Composer<'a> {
+    file: &'a Arc<str>,
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+    /// The collections that are open, from the outside in.
+    frames: Vec<Frame>,
+    /// Complete nodes by anchor.
+    anchors: HashMap<usize, Node>,
+    values: usize,
+    repeated_bytes: usize,
+    /// Whether the current document has no problem so far.
+    sound: bool,
+}
+
+/// A value with its place, and what repeating it costs.
+#[derive(Clone)]
+struct Node {
+    value: Value,
+    place: Place,
+    values: usize,
+    bytes: usize,
+}
+
+struct Frame {
+    at: Mark,
+    anchor: usize,
+    values: usize,
+    bytes: usize,
+    inside: Inside,
+}
+
+enum Inside {
+    List {
+        items: Vec<Value>,
+        places: Vec<Place>,
+    },
+    Map {
+        entries: Map<String, Value>,
+        places: BTreeMap<String, (Mark, Place)>,
+        key: Option<Key>,
+        merged: Vec<Node>,
+    },
+}
+
+enum Key {
+    Text(String, Mark),
+    /// `<<`
+    Merge,
+    /// A key that cannot be used; its value is read and dropped.
+    Refused,
+}
+
+impl Composer<'_> {
+    fn run<'input>(&mut self, parser: &mut Parser<'input, StrInput<'input>>) {
+        while let Some(next) = parser.next_event() {
+            let outcome = match next {
+                Ok((event, span)) => self.take(event, span),
+                Err(error) => {
+                    let message = format!("not valid YAML: {}", error.info().trim());
+                    self.problem(mark(error.marker()), message);
+                    Err(Abandon::Document)
+                }
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Abandon::Document) if self.problems.len() < MAXIMUM_PROBLEMS => {
+                    self.forget();
+                    if !matches!(parser.proceed_next_document(), Ok(true)) {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Abandon> {
+        let at = mark(&span.start);
+        match event {
+            Event::DocumentStart(..) => {
+                self.forget();
+                Ok(())
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                if self.expects_key() {
+                    self.count(1, at)?;
+                    return self.key(&text, style, anchor, at);
+                }
+                let value = match scalar(&text, style, tag.as_deref()) {
+                    Ok(value) => value,
+                    Err(message) => {
+                        self.problem(at, message);
+                        Value::Null
+                    }
+                };
+                let node = Node {
+                    value,
+                    place: Place {
+                        at,
+                        children: Children::None,
+                    },
+                    values: 1,
+                    bytes: text.len(),
+                };
+                self.count(1, at)?;
+                self.finish(node, anchor)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                let inside = Inside::List {
+                    items: Vec::new(),
+                    places: Vec::new(),
+                };
+                self.open(inside, anchor, tag.as_deref(), "seq", at)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                let inside = Inside::Map {
+                    entries: Map::new(),
+                    places: BTreeMap::new(),
+                    key: None,
+                    merged: Vec::new(),
+                };
+                self.open(inside, anchor, tag.as_deref(), "map", at)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(id) => self.alias(id, at),
+            Event::UnresolvedAlias(name) => {
+                self.problem(
+                    at,
+                    format!("the alias `*{}` refers to no anchor", shown(&name)),
+                );
+                Err(Abandon::Document)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn expects_key(&self) -> bool {
+        matches!(
+            self.frames.last(),
+            Some(Frame {
+                inside: Inside::Map { key: None, .. },
+                ..
+            })
+        )
+    }
+
+    fn key(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        at: Mark,
+    ) -> Result<(), Abandon> {
+        if anchor != 0 {
+            let place = Place {
+                at,
+                children: Children::None,
+            };
+            let node = Node {
+                value: Value::String(text.to_owned()),
+                place,
+                values: 1,
+                bytes: text.len(),
+            };
+            self.anchors.insert(anchor, node);
+        }
+        let mut refusal = None;
+        if let Some(Frame {
+            inside: Inside::Map { places, key, .. },
+            bytes,
+            ..
+        }) = self.frames.last_mut()
+        {
+            *bytes += text.len();
+            *key = Some(if style == ScalarStyle::Plain && text == "<<" {
+                Key::Merge
+            } else if style == ScalarStyle::Plain && matches!(text, "" | "~") {
+                refusal = Some("a key is missing before `:`".to_owned());
+                Key::Refused
+            } else if let Some((first, _)) = places.get(text) {
+                refusal = Some(format!(
+                    "duplicate key `{}`, first in line {}",
+                    shown(text),
+                    first.line
+                ));
+                Key::Refused
+            } else {
+                Key::Text(text.to_owned(), at)
+            });
+        }
+        if let Some(message) = refusal {
+            self.problem(at, message);
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        inside: Inside,
+        anchor: usize,
+        tag: Option<&Tag>,
+        kind: &str,
+        at: Mark,
+    ) -> Result<(), Abandon> {
+        if self.expects_key() {
+            self.problem(
+                at,
+                "a key must be a text, not a list or an object".to_owned(),
+            );
+            return Err(Abandon::Document);
+        }
+        if let Some(tag) =
+            tag.filter(|tag| !tag.is_yaml_core_schema_tag(kind) && tag.original() != "!")
+        {
+            self.problem(
+                at,
+                format!("the tag `{}` is not supported", shown(&tag.original())),
+            );
+        }
+        if self.frames.len() >= MAXIMUM_DEPTH {
+            self.problem(at, format!("nested deeper than {MAXIMUM_DEPTH} levels"));
+            return Err(Abandon::Document);
+        }
+        self.count(1, at)?;
+        self.frames.push(Frame {
+            at,
+            anchor,
+            values: 1,
+            bytes: 0,
+            inside,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Abandon> {
+        let Some(Frame {
+            at,
+            anchor,
+            mut values,
+            mut bytes,
+            inside,
+        }) = self.frames.pop()
+        else {
+            return Ok(());
+        };
+        let (value, children) = match inside {
+            Inside::List { items, places } => (Value::Array(items), Children::List(places)),
+            Inside::Map {
+                mut entries,
+                mut places,
+                merged,
+                ..
+            } => {
+                for node in merged {
+                    let (Value::Object(others), Children::Map(mut other_places)) =
+                        (node.value, node.place.children)
+                    else {
+                        continue;
+                    };
+                    values += node.values;
+                    bytes += node.bytes;
+                    for (key, value) in others {
+                        if let (false, Some(place)) =
+                            (entries.contains_key(&key), other_places.remove(&key))
+                        {
+                            entries.insert(key.clone(), value);
+                            places.insert(key, place);
+                        }
+                    }
+                }
+                (Value::Object(entries), Children::Map(places))
+            }
+        };
+        self.finish(
+            Node {
+                value,
+                place: Place { at, children },
+                values,
+                bytes,
+            },
+            anchor,
+        )
+    }
+
+    fn alias(&mut self, id: usize, at: Mark) -> Result<(), Abandon> {
+        let Some(node) = self.anchors.get(&id) else {
+            self.problem(
+                at,
+                "the alias refers to the value that contains it".to_owned(),
+            );
+            return Err(Abandon::Document);
+        };
+        let (values, bytes) = (node.values, node.bytes);
+        self.repeated_bytes = self.repeated_bytes.saturating_add(bytes);
+        if self.repeated_bytes > MAXIMUM_REPEATED_BYTES {
+            let message = format!(
+                "aliases repeat more than {} MiB",
+                MAXIMUM_REPEATED_BYTES >> 20
+            );
+            self.problem(at, message);
+            return Err(Abandon::File);
+        }
+        self.count(values, at)?;
+        let Some(node) = self.anchors.get(&id).cloned() else {
+            return Ok(());
+        };
+        if self.expects_key() {
+            return match node.value {
+                Value::String(text) => self.key(&text, ScalarStyle::DoubleQuoted, 0, at),
+                _ => {
+                    self.problem(at, "a key must be a text".to_owned());
+                    Err(Abandon::Document)
+                }
+            };
+        }
+        self.finish(node, 0)
+    }
+
+    /// Puts a complete node where it belongs: into the collection around it, or it is the document.
+    fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Abandon> {
+        if anchor != 0 {
+            // Each level of anchored collections keeps a copy of what is inside.
+            self.count(node.values, node.place.at)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        let mut misplaced = None;
+        match self.frames.last_mut() {
+            None => {
+                if self.sound && !node.value.is_null() {
+                    let file = Arc::clone(self.file);
+                    self.documents.push(Document {
+                        file,
+                        value: node.value,
+                        place: node.place,
+                    });
+                }
+            }
+            Some(frame) => {
+                frame.values += node.values;
+                frame.bytes += node.bytes;
+                match &mut frame.inside {
+                    Inside::List { items, places } => {
+                        items.push(node.value);
+                        places.push(node.place);
+                    }
+                    Inside::Map {
+                        entries,
+                        places,
+                        key,
+                        merged,
+                    } => match key.take() {
+                        Some(Key::Text(key, key_at)) => {
+                            entries.insert(key.clone(), node.value);
+                            places.insert(key, (key_at, node.place));
+                        }
+                        Some(Key::Merge) => match (node.value, node.place) {
+                            (value @ Value::Object(_), place) => {
+                                merged.push(Node {
+                                    value,
+                                    place,
+                                    values: node.values,
+                                    bytes: node.bytes,
+                                });
+                            }
+                            (
+                                Value::Array(items),
+                                Place {
+                                    children: Children::List(places),
+                                    ..
+                                },
+                            ) if items.iter().all(Value::is_object) => {
+                                let nodes = items.into_iter().zip(places);
+                                merged.extend(nodes.map(|(value, place)| Node {
+                                    value,
+                                    place,
+                                    values: 0,
+                                    bytes: 0,
+                                }));
+                            }
+                            (_, place) => misplaced = Some(place.at),
+                        },
+                        Some(Key::Refused) | None => {}
+                    },
+                }
+            }
+        }
+        if let Some(at) = misplaced {
+            self.problem(at, "`<<` merges objects; found something else".to_owned());
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, values: usize, at: Mark) -> Result<(), Abandon> {
+        self.values = self.values.saturating_add(values);
+        if self.values > MAXIMUM_VALUES {
+            let message = format!(
+                "the file holds more than {MAXIMUM_VALUES} values, those that aliases repeat included"
+            );
+            self.problem(at, message);
+            return Err(Abandon::File);
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, at: Mark, message: String) {
+        self.sound = false;
+        if self.problems.len() < MAXIMUM_PROBLEMS {
+            let path = self.path();
+            let file = Arc::clone(self.file);
+            self.problems.push(Problem {
+                file,
+                line: at.line,
+                column: at.column,
+                path,
+                message,
+                suggestion: None,
+            });
+        }
+    }
+
+    /// The path of what is being read.
+    fn path(&self) -> Path {
+        let steps = self.frames.iter().filter_map(|frame| match &frame.inside {
+            Inside::List { items, .. } => Some(Step::Index(items.len())),
+            Inside::Map {
+                key: Some(Key::Text(key, _)),
+                ..
+            } => Some(Step::Key(key.clone())),
+            Inside::Map {
+                key: Some(Key::Merge),
+                ..
+            } => Some(Step::Key("<<".to_owned())),
+            Inside::Map { .. } => None,
+        });
+        steps.collect()
+    }
+
+    fn forget(&mut self) {
+        self.frames.clear();
+        self.anchors.clear();
+        self.sound = true;
+    }
+}
+
+/// What cannot be read on.
+enum Abandon {
+    Document,
+    File,
+}
+
+fn mark(marker: &Marker) -> Mark {
+    Mark {
+        line: marker.line(),
+        column: marker.col() + 1,
+    }
+}
+
+/// The value of a scalar: YAML 1.2's core schema, and a leading `0` for octal numbers, as Kubernetes reads file modes.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+    let string = || Ok(Value::String(text.to_owned()));
+    let Some(tag) = tag else {
+        return if style == ScalarStyle::Plain {
+            plain(text)
+        } else {
+            string()
+        };
+    };
+    let expected = match tag.core_suffix() {
+        Some("str") => return string(),
+        Some(expected @ ("null" | "bool" | "int" | "float")) => expected,
+        None if tag.original() == "!" => return string(),
+        _ => {
+            return Err(format!(
+                "the tag `{}` is not supported",
+                shown(&tag.original())
+            ));
+        }
+    };
+    let value = plain(text)?;
+    let fits = match expected {
+        "null" => value.is_null(),
+        "bool" => value.is_boolean(),
+        "int" => value.is_i64() || value.is_u64(),
+        _ => value.is_number(),
+    };
+    if fits {
+        Ok(value)
+    } else {
+        Err(format!(
+            "`{}` does not fit its tag `{}`",
+            shown(text),
+            tag.original()
+        ))
+    }
+}
+
+fn plain(text: &str) -> Result<Value, String> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
+        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
+        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
+        _ => {}
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(
+        unsigned,
+        ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN"
+    ) {
+        return Err(format!("`{text}` is not a finite number"));
+    }
+    Ok(number(text, unsigned).map_or_else(|| Value::String(text.to_owned()), Value::Number))
+}
+
+fn number(text: &str, unsigned: &str) -> Option<Number> {
+    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let negative = text.starts_with('-');
+    let (digits, radix) = match unsigned.as_bytes() {
+        [b'0', b'x', ..] => (unsigned.get(2..)?, 16),
+        [b'0', b'o', ..] => (unsigned.get(2..)?, 8),
+        [b'0', b'b', ..] => (unsigned.get(2..)?, 2),
+        [b'0', b'0'..=b'9', ..] if unsigned.bytes().all(|b| b.is_ascii_digit()) => {
+            (unsigned.get(1..)?, 8)
+        }
+        _ => (unsigned, 10),
+    };
+    if !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix)) {
+        if let Ok(magnitude) = u64::from_str_radix(digits, radix) {
+            return match negative {
+                false => Some(Number::from(magnitude)),
+                true => i64::try_from(-i128::from(magnitude)).ok().map(Number::from),
+            };
+        }
+    }
+    if radix != 10 || !is_float(digits) {
+        return None;
+    }
+    let value: f64 = text.parse().ok()?;
+    Number::from_f64(value)
+}
+
+/// `[0-9]* ( \. [0-9]* )? ( [eE] [-+]? [0-9]+ )?` with at least one digit in front.
+fn is_float(text: &str) -> bool {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (text, None),
+    };
+    let all_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent_fits = exponent.is_none_or(|exponent| {
+        let digits = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+        !digits.is_empty() && all_digits(digits)
+    });
+    all_digits(whole)
+        && all_digits(fraction)
+        && !(whole.is_empty() && fraction.is_empty())
+        && exponent_fits
+}

@@ -1,0 +1,131 @@
+//! The custom resource definitions, derived from the same schema that files are checked against.
+//!
+//! An API server prunes fields that the schema does not name before anybody sees them, so that a mistyped field would
+//! silently weaken a policy: at every object level of `spec` unknown fields are kept, and refused by us with a place and a
+//! suggestion. It also takes *structural* schemas only: no references, and no alternatives of different types.
+
+use kube::CustomResourceExt as _;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{PromotionPolicy, PromotionPolicySpec};
+
+/// Every custom resource definition, as JSON.
+///
+/// # Errors
+/// None that depends on anything outside this program.
+pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
+    let mut policies = serde_json::to_value(PromotionPolicy::crd())?;
+    let mut spec = structural_schema::<PromotionPolicySpec>();
+    // Under server-side apply, two appliers must never merge their requirements into one list.
+    if let Some(Value::Object(requirements)) = spec.pointer_mut("/properties/requirements") {
+        requirements.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));
+    }
+    let schema = json!({
+        "description": spec.get("description").cloned().unwrap_or_default(),
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+        }
+    });
+    if let Some(version) = policies.pointer_mut("/spec/versions/0") {
+        version["schema"] = json!({"openAPIV3Schema": schema});
+    }
+    Ok(vec![policies])
+}
+
+fn structural_schema<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    structural(schema.as_value())
+}
+
+/// What an API server takes of a schema. Defaults are left out: they would be written into stored objects.
+fn structural(schema: &Value) -> Value {
+    let Some(keywords) = schema.as_object() else {
+        return json!({"x-kubernetes-preserve-unknown-fields": true});
+    };
+    let mut result = Map::new();
+    let keep = ["description", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "required"];
+    for keyword in keep {
+        if let Some(value) = keywords.get(keyword) {
+            result.insert(keyword.to_owned(), value.clone());
+        }
+    }
+    let alternatives: Vec<&Value> = ["anyOf", "oneOf", "allOf"]
+        .iter()
+        .filter_map(|keyword| keywords.get(*keyword)?.as_array())
+        .flatten()
+        .filter(|alternative| alternative.get("type") != Some(&json!("null")) && !is_null_only(alternative))
+        .collect();
+    let values: Option<Vec<Value>> = alternatives.iter().map(|alternative| values(alternative)).collect::<Option<Vec<_>>>().map(|all| all.concat());
+    if let Some(values) = values.filter(|values| !values.is_empty()).or_else(|| values_of(keywords)) {
+        result.insert("type".to_owned(), json!("string"));
+        result.insert("enum".to_owned(), Value::Array(values));
+        return Value::Object(result);
+    }
+    match alternatives.as_slice() {
+        [] => {}
+        [only] => {
+            let Value::Object(mut inner) = structural(only) else { return Value::Object(result) };
+            inner.append(&mut result);
+            return Value::Object(inner);
+        }
+        _ => {
+            result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+            return Value::Object(result);
+        }
+    }
+    let kind = match keywords.get("type") {
+        Some(Value::Array(names)) => names.iter().find(|name| *name != "null").cloned(),
+        other => other.cloned(),
+    };
+    let Some(kind) = kind else {
+        result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+        return Value::Object(result);
+    };
+    if kind == "object" {
+        match (keywords.get("properties").and_then(Value::as_object), keywords.get("additionalProperties")) {
+            (None, Some(others)) if others.is_object() => {
+                result.insert("additionalProperties".to_owned(), structural(others));
+            }
+            (properties, _) => {
+                result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+                if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
+                    let properties = properties.iter().map(|(name, schema)| (name.clone(), structural(schema)));
+                    result.insert("properties".to_owned(), Value::Object(properties.collect()));
+                }
+            }
+        }
+    }
+    if kind == "array" {
+        let items = keywords.get("items").map_or_else(|| json!({"x-kubernetes-preserve-unknown-fields": true}), structural);
+        result.insert("items".to_owned(), items);
+    }
+    result.insert("type".to_owned(), kind);
+    Value::Object(result)
+}
+
+/// The texts that a schema lists.
+fn values(schema: &Value) -> Option<Vec<Value>> {
+    values_of(schema.as_object()?)
+}
+
+fn values_of(keywords: &Map<String, Value>) -> Option<Vec<Value>> {
+    if let Some(only) = keywords.get("const") {
+        return Some(vec![only.clone()]);
+    }
+    if let Some(listed) = keywords.get("enum").and_then(Value::as_array) {
+        return Some(listed.iter().filter(|value| !value.is_null()).cloned().collect());
+    }
+    let alternatives = keywords.get("oneOf").or_else(|| keywords.get("anyOf"))?.as_array()?;
+    alternatives.iter().map(values).collect::<Option<Vec<_>>>().map(|all| all.concat())
+}
+
+fn is_null_only(schema: &Value) -> bool {
+    schema.get("enum") == Some(&json!([null])) || schema.get("const") == Some(&Value::Null)
+}

@@ -1,0 +1,226 @@
+//! `PromotionPolicy`: as it is written, and the one conversion into the policy that the core decides by.
+
+use std::collections::BTreeSet;
+
+use kube::CustomResource;
+use promotion_gate_core::documents::{Fault, Path};
+use promotion_gate_core::gate::{
+    Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement, NamespaceMatch, Policy,
+    Requirement, RequirementEntry, Tags, TrustRoots, Uncovered,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Written;
+
+/// Which evidence images need before they are admitted, where, and what is done with a denial.
+///
+/// Every policy that matches applies; the request is denied if one that enforces denies.
+#[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "promotion-gate.dev",
+    version = "v1alpha1",
+    kind = "PromotionPolicy",
+    plural = "promotionpolicies",
+    category = "promotion-gate",
+    schema = "disabled",
+    printcolumn(name = "Environment", type_ = "string", json_path = ".spec.environment"),
+    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromotionPolicySpec {
+    /// What approvals, freezes and emergency changes name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub environment: Option<String>,
+    /// What is done with a denial; `Enforce` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
+    /// Which workloads are governed, and which images the evidence requirements speak of; everything when absent.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<PolicyMatch>,
+    /// `Resolve`: judge a tag as the digest that it names at review time, and accept that the kubelet resolves it again,
+    /// later. Without it, a policy that requires evidence must contain `digestPinned`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
+    /// What becomes of an image that no evidence requirement of a governing policy speaks of; `Deny` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<Uncovered>,
+    /// What is required; all of it.
+    #[schemars(length(min = 1))]
+    pub requirements: Vec<Written<RequirementEntry>>,
+}
+
+/// What a policy speaks of.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyMatch {
+    /// Which namespaces are governed; every namespace when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceSelection>,
+    /// Which images the evidence requirements speak of; every image when absent. `*` stays within a path segment, `**`
+    /// crosses them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub images: Option<Vec<Written<ImagePattern>>>,
+}
+
+/// Namespaces by name or by label; any of the two.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespaceSelection {
+    /// Names and patterns, such as `prod-*`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub names: Option<Vec<Written<Glob>>>,
+    /// A label selector over namespaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// The policy that a resource describes.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its path below `spec`.
+pub fn policy(name: &str, spec: &PromotionPolicySpec, roots: &TrustRoots) -> Result<Policy, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let (namespaces, images) = match &spec.matches {
+        Some(matches) => (namespaces(matches, &mut faults), images(matches, &mut faults)),
+        None => (NamespaceMatch::default(), None),
+    };
+    let environment = spec.environment.clone();
+    if environment.as_ref().is_some_and(|environment| environment.trim().is_empty()) {
+        faults.push(fault(field("environment"), "the text is empty"));
+    }
+    let before = faults.len();
+    let requirements = requirements(&spec.requirements, roots, &mut faults);
+    if faults.len() == before && spec.tags.is_none() {
+        let evidence = requirements.iter().find(|named| named.requirement.is_evidence());
+        let pinned = requirements.iter().any(|named| matches!(named.requirement, Requirement::DigestPinned(_)));
+        if let Some(evidence) = evidence.filter(|_| !pinned) {
+            let message = format!(
+                "`{}` binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {{}}`, or accept that race with `tags: Resolve` beside `requirements`",
+                evidence.requirement.rule_name()
+            );
+            faults.push(fault(field("requirements"), message));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(Policy {
+        name: name.to_owned(),
+        environment,
+        enforcement: spec.enforcement.unwrap_or_default(),
+        namespaces,
+        images,
+        requirements,
+        uncovered: spec.uncovered.unwrap_or_default(),
+    })
+}
+
+/// What is said of a requirement that nobody has written yet, or that a later version knows.
+pub(super) fn unknown_requirement(name: &str) -> String {
+    let known: Vec<_> = Requirement::NAMES.iter().map(|known| format!("`{known}`")).collect();
+    format!("requirement `{name}` is not known to this version; known are {}", known.join(", "))
+}
+
+fn namespaces(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> NamespaceMatch {
+    let Some(selection) = &matches.namespaces else {
+        return NamespaceMatch::default();
+    };
+    let here = field("match").key("namespaces");
+    if selection.names.is_none() && selection.selector.is_none() {
+        let message = "expected `names` or `selector`; leave `namespaces` out for every namespace";
+        faults.push(fault(here.clone(), message));
+    }
+    let names = match &selection.names {
+        Some(names) => parse_all(names, &here.key("names"), faults),
+        None => Vec::new(),
+    };
+    let terms = selection.selector.iter().flat_map(|selector| &selector.match_expressions).enumerate();
+    for (index, term) in terms {
+        let values = here.key("selector").key("matchExpressions").index(index).key("values");
+        match (term.operator, term.values.is_empty()) {
+            (LabelOperator::In | LabelOperator::NotIn, true) => {
+                faults.push(fault(values, "the list is empty; `In` and `NotIn` compare with values"));
+            }
+            (LabelOperator::Exists | LabelOperator::DoesNotExist, false) => {
+                faults.push(fault(values, "`Exists` and `DoesNotExist` take no values"));
+            }
+            _ => {}
+        }
+    }
+    NamespaceMatch { names, selector: selection.selector.clone() }
+}
+
+fn images(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
+    matches.images.as_ref().map(|images| parse_all(images, &field("match").key("images"), faults))
+}
+
+/// Parses each item of a list that stands for "everything" when it is left out, so it must not be empty.
+fn parse_all<T: serde::de::DeserializeOwned>(items: &[Written<T>], here: &Path, faults: &mut Vec<Fault>) -> Vec<T> {
+    if items.is_empty() {
+        faults.push(fault(here.clone(), "the list is empty"));
+    }
+    let mut parsed = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        match item.parse() {
+            Ok(item) => parsed.push(item),
+            Err(Fault { path, message }) => faults.push(fault(here.index(index).join(&path), message)),
+        }
+    }
+    parsed
+}
+
+fn requirements(
+    entries: &[Written<RequirementEntry>],
+    roots: &TrustRoots,
+    faults: &mut Vec<Fault>,
+) -> Vec<NamedRequirement> {
+    let here = field("requirements");
+    if entries.is_empty() {
+        faults.push(fault(here.clone(), "the list is empty: a policy that requires nothing would allow everything"));
+    }
+    let mut names = BTreeSet::new();
+    let mut requirements = Vec::new();
+    for (index, written) in entries.iter().enumerate() {
+        let here = here.index(index);
+        let keys = written.value().as_object().into_iter().flat_map(|entry| entry.keys());
+        let unknown: Vec<_> = keys.filter(|key| *key != "name" && !Requirement::NAMES.contains(&key.as_str())).collect();
+        if !unknown.is_empty() {
+            faults.extend(unknown.into_iter().map(|key| fault(here.key(key), unknown_requirement(key))));
+            continue;
+        }
+        let entry = match written.parse() {
+            Ok(entry) => entry,
+            Err(Fault { path, message }) => {
+                faults.push(fault(here.join(&path), message));
+                continue;
+            }
+        };
+        let name = entry.name.clone();
+        if let Some(name) = &name {
+            if name.trim().is_empty() {
+                faults.push(fault(here.key("name"), "the text is empty"));
+            } else if !names.insert(name.clone()) {
+                faults.push(fault(here.key("name"), format!("another requirement has the name `{name}` too")));
+            }
+        }
+        match entry.resolve(roots) {
+            Ok(requirement) => requirements.push(NamedRequirement { name, requirement }),
+            Err(("", message)) => faults.push(fault(here, message)),
+            Err((key, message)) => faults.push(fault(here.key(key), message)),
+        }
+    }
+    requirements
+}
+
+fn field(name: &str) -> Path {
+    Path::default().key(name)
+}
+
+fn fault(path: Path, message: impl Into<String>) -> Fault {
+    Fault { path, message: message.into() }
+}
