@@ -1,13 +1,18 @@
 //! Registries: tags, manifests, blobs and what is attached to an image, read over HTTP or from a directory; every read is
 //! bounded, and everything that is named by a digest is verified against it.
 //!
-
-
+//! * [`Client`](self::Client): a registry over HTTP
+//! * [`Layout`](self::Layout): an OCI image layout directory
 //! * [`metered`](self::metered): how many requests something cost
 
+mod auth;
+mod client;
+mod credentials;
 mod error;
+mod layout;
 mod manifest;
 mod meter;
+mod transport;
 
 use std::fmt;
 
@@ -15,9 +20,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use promotion_gate_core::gate::{Digest, ImageReference};
 
+pub use client::Client;
+pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, Secret};
 pub use error::{ErrorKind, RegistryError};
+pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, ManifestKind, Platform, media_type};
 pub use meter::{Meter, metered};
+pub use transport::{ClientOptions, Limits, RegistryOptions, Timeouts};
 
 /// Where images and what is attached to them are read from.
 pub trait Registry: Send + Sync {
