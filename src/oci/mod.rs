@@ -1,1 +1,204 @@
-//! (being written)
+//! Registries: tags, manifests, blobs and what is attached to an image, read over HTTP or from a directory; every read is
+//! bounded, and everything that is named by a digest is verified against it.
+//!
+//! * [`Client`](self::Client): a registry over HTTP
+//! * [`Layout`](self::Layout): an OCI image layout directory
+//! * [`metered`](self::metered): how many requests something cost
+
+mod auth;
+mod client;
+mod credentials;
+mod error;
+mod layout;
+mod manifest;
+mod meter;
+mod transport;
+
+use std::fmt;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use promotion_gate_core::gate::{Digest, ImageReference};
+
+pub use client::Client;
+pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, Secret};
+pub use error::{ErrorKind, RegistryError};
+pub use layout::Layout;
+pub use manifest::{Descriptor, Manifest, ManifestKind, Platform, media_type};
+pub use meter::{Meter, metered};
+pub use transport::{ClientOptions, Limits, RegistryOptions, Timeouts};
+
+/// Where images and what is attached to them are read from.
+pub trait Registry: Send + Sync {
+    /// What a tag or a digest names at this moment.
+    fn resolve<'a>(
+        &'a self,
+        repository: &'a Repository,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Descriptor, RegistryError>>;
+
+    /// The manifest with this digest.
+    fn manifest<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, RegistryError>>;
+
+    /// The manifest that a tag names, `None` where there is no such tag.
+    fn tagged<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>>;
+
+    /// The bytes of a blob, at most `limit` of them: more is an error.
+    fn blob<'a>(
+        &'a self,
+        repository: &'a Repository,
+        descriptor: &'a Descriptor,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Bytes, RegistryError>>;
+
+    /// Everything that is attached to a manifest, from all places where it could be.
+    fn attached<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Attached>;
+
+    /// Identifies the credential that the repository is read with, without disclosing it: a key for caches.
+    fn credential_id(&self, repository: &Repository) -> String;
+}
+
+/// A repository within a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repository {
+    registry: String,
+    repository: String,
+}
+
+impl Repository {
+    /// The repository `repository` (such as `library/nginx`) of the registry `registry` (host and port, `docker.io` for
+    /// Docker Hub). A name that no registry could have is refused when it is asked for.
+    pub fn new(registry: impl Into<String>, repository: impl Into<String>) -> Repository {
+        Repository { registry: registry.into(), repository: repository.into() }
+    }
+
+    /// The repository of an image.
+    pub fn of(image: &ImageReference) -> Repository {
+        Repository::new(image.registry(), image.repository())
+    }
+
+    /// The registry's host and port as images name it.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The name within the registry.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)
+    }
+}
+
+/// How a manifest is named within its repository.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// By a name that can be moved.
+    Tag(String),
+    /// By its content.
+    Digest(Digest),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reference::Tag(tag) => f.write_str(tag),
+            Reference::Digest(digest) => write!(f, "{digest}"),
+        }
+    }
+}
+
+/// What is attached to a manifest, as far as it could be learned.
+#[derive(Clone, Debug, Default)]
+pub struct Attached {
+    /// What was found, by place; one manifest can be found in several.
+    pub listing: Vec<AttachedManifest>,
+    /// The look-ups that gave no answer: there may be more than the listing shows.
+    pub trouble: Vec<RegistryError>,
+    /// What was left out because the limits were reached or an entry could not be understood.
+    pub cut: Option<String>,
+}
+
+/// A manifest that is attached to another one.
+#[derive(Clone, Debug)]
+pub struct AttachedManifest {
+    /// What the listing says about it: only the digest is more than a hint.
+    pub descriptor: Descriptor,
+    /// Where it was found.
+    pub via: Via,
+    /// The manifest, where the look-up gave it at once.
+    pub manifest: Option<Manifest>,
+}
+
+/// Where an attached manifest was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Via {
+    /// The referrers API (OCI distribution specification 1.1).
+    Referrers,
+    /// The tag `sha256-HEX` that stands in for the referrers API.
+    FallbackTag,
+    /// cosign's tag `sha256-HEX.sig`.
+    SigTag,
+    /// cosign's tag `sha256-HEX.att`.
+    AttTag,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Via::Referrers => "referrer",
+            Via::FallbackTag => "referrers tag",
+            Via::SigTag => "`.sig` tag",
+            Via::AttTag => "`.att` tag",
+        })
+    }
+}
+
+/// The tags under which something attached to `digest` can stand, as far as they are possible tags at all.
+fn tags_about(digest: &Digest) -> [(Via, Option<String>); 3] {
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    let legacy = |suffix: &str| Some(format!("{algorithm}-{hex}{suffix}")).filter(|tag| tag.len() <= 128);
+    [
+        (Via::FallbackTag, Some(format!("{algorithm}-{}", hex.get(..64).unwrap_or(hex)))),
+        (Via::SigTag, legacy(".sig")),
+        (Via::AttTag, legacy(".att")),
+    ]
+}
+
+/// Whether a registry could know `tag`.
+fn is_tag(tag: &str) -> bool {
+    let mut bytes = tag.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
+        && tag.len() <= 128
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Whether a registry could know a repository of this name.
+fn is_repository_name(name: &str) -> bool {
+    let segment = |segment: &str| {
+        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        edge(segment.bytes().next())
+            && edge(segment.bytes().last())
+            && segment.bytes().all(|b| {
+                b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-')
+            })
+            && !segment.contains("..")
+    };
+    name.len() <= 255 && name.split('/').all(segment)
+}

@@ -1,0 +1,88 @@
+//! Why something could not be read from a registry, and whether that says anything about the thing itself.
+
+/// Why something could not be read from a registry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{tried}: {why}")]
+pub struct RegistryError {
+    kind: ErrorKind,
+    tried: String,
+    why: String,
+}
+
+/// The class of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The registry does not have it.
+    NotFound,
+    /// The registry wants credentials that there are not, or that it does not accept.
+    Unauthorized,
+    /// The registry knows who asks and refuses, or the request itself is not allowed.
+    Denied,
+    /// The registry wants fewer requests.
+    RateLimited,
+    /// The registry cannot be reached, or fails.
+    Unavailable,
+    /// The registry did not answer in time.
+    TimedOut,
+    /// It is larger than what is read.
+    TooLarge,
+    /// It is not what it should be.
+    Malformed,
+    /// Its bytes are not those that its digest names.
+    DigestMismatch,
+}
+
+impl RegistryError {
+    /// `tried` names the request or the file; `why` what came of it.
+    pub fn new(kind: ErrorKind, tried: impl Into<String>, why: impl Into<String>) -> RegistryError {
+        RegistryError { kind, tried: tried.into(), why: why.into() }
+    }
+
+    /// The class.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether nothing is known about the thing that was asked for, so that asking again may give another answer.
+    pub fn is_infrastructure(&self) -> bool {
+        match self.kind {
+            ErrorKind::Unauthorized
+            | ErrorKind::Denied
+            | ErrorKind::RateLimited
+            | ErrorKind::Unavailable
+            | ErrorKind::TimedOut => true,
+            ErrorKind::NotFound
+            | ErrorKind::TooLarge
+            | ErrorKind::Malformed
+            | ErrorKind::DigestMismatch => false,
+        }
+    }
+}
+
+/// What a registry wrote, cut to 200 printable characters.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes.get(..2048).unwrap_or(bytes)).into_owned();
+    let printable: String =
+        text.chars().map(|c| if is_printable(c) { c } else { ' ' }).take(1000).collect();
+    let words: Vec<_> = printable.split_whitespace().collect();
+    words.join(" ").chars().take(200).collect()
+}
+
+/// Neither a control character nor one that hides or reorders text.
+fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffd}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn a_body_is_cut_to_200_printable_characters() {
+        assert_eq!(excerpt(b"denied:\n\x1b[31m  no  \x00access"), "denied: [31m no access");
+        assert_eq!(excerpt("a\u{202e}b".as_bytes()), "a b");
+        assert_eq!(excerpt(&[b'x'; 5000]).len(), 200);
+        assert_eq!(excerpt(&[0xff; 50]), "");
+    }
+}

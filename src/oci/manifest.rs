@@ -1,0 +1,376 @@
+//! Manifests and indexes, of OCI and of Docker (schema 2), parsed strictly: what two readers could understand in two ways is
+//! refused.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use promotion_gate_core::gate::Digest;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::error::excerpt;
+
+/// Media types of manifests.
+pub mod media_type {
+    /// An OCI image manifest.
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An OCI image index.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// A Docker image manifest, schema 2.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// A Docker manifest list.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Begins the media types of Docker's schema 1, which is not read.
+    pub const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
+}
+
+/// Names content, and says something about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The media type.
+    pub media_type: String,
+    /// The digest.
+    pub digest: Digest,
+    /// The length in bytes.
+    pub size: u64,
+    /// The kind of artifact, where one is given.
+    pub artifact_type: Option<String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The platform, in an index.
+    pub platform: Option<Platform>,
+}
+
+/// The platform that an index names for one of its manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Platform {
+    /// The operating system.
+    pub os: String,
+    /// The processor architecture.
+    pub architecture: String,
+    /// The variant of the architecture.
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// The version of the operating system.
+    #[serde(default, rename = "os.version")]
+    pub os_version: Option<String>,
+}
+
+/// A manifest or an index, with the bytes that its digest is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// The media type.
+    pub media_type: String,
+    /// The bytes as the registry has them.
+    pub bytes: Bytes,
+    /// What they mean.
+    pub kind: ManifestKind,
+}
+
+/// What a manifest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// One image or artifact.
+    Image {
+        /// The configuration.
+        config: Descriptor,
+        /// The layers.
+        layers: Vec<Descriptor>,
+        /// What this is attached to.
+        subject: Option<Descriptor>,
+        /// The kind of artifact.
+        artifact_type: Option<String>,
+        /// Annotations.
+        annotations: BTreeMap<String, String>,
+    },
+    /// Several manifests under one name, such as one for each platform.
+    Index {
+        /// The manifests.
+        manifests: Vec<Descriptor>,
+        /// What this is attached to.
+        subject: Option<Descriptor>,
+        /// The kind of artifact.
+        artifact_type: Option<String>,
+        /// Annotations.
+        annotations: BTreeMap<String, String>,
+    },
+}
+
+/// The entries of an index that lists attached manifests. One that cannot be understood does not hide the others.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) entries: Vec<Descriptor>,
+    pub(super) unreadable: usize,
+    /// Entries past the limit.
+    pub(super) beyond: usize,
+}
+
+impl Manifest {
+    /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
+    pub(super) fn parse(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result<Manifest, String> {
+        let written: Written = json(&bytes)?;
+        unambiguous(&bytes)?;
+        let said = content_type.map(essence).filter(|said| known(said).is_some());
+        let media_type = written.media_type.as_deref();
+        for name in [media_type, content_type].into_iter().flatten() {
+            if name.starts_with(media_type::DOCKER_SCHEMA_1) {
+                return Err("it is a Docker schema 1 manifest, which is not supported: push the image again with a \
+                            current tool"
+                    .to_owned());
+            }
+        }
+        if written.schema_version != Some(2) {
+            return Err("it is not a manifest of schema version 2".to_owned());
+        }
+        if let (Some(said), Some(inside)) = (&said, media_type) {
+            if said != inside {
+                return Err(format!("the registry calls it `{said}`, it calls itself `{}`", excerpt(inside.as_bytes())));
+            }
+        }
+        let by_fields = match (&written.manifests, &written.config, &written.layers) {
+            (Some(_), None, None) => Shape::Index,
+            (None, Some(_), Some(_)) => Shape::Image,
+            (Some(_), _, _) => return Err("it is an index and an image at once".to_owned()),
+            (None, _, _) => return Err("it is neither an image manifest nor an index".to_owned()),
+        };
+        let name = match media_type.map(str::to_owned).or(said) {
+            Some(name) => match known(&name) {
+                Some(shape) if shape == by_fields => name,
+                Some(_) => return Err(format!("it is not what its media type `{name}` says")),
+                None => return Err(format!("its media type `{}` is not supported", excerpt(name.as_bytes()))),
+            },
+            None if by_fields == Shape::Index => media_type::OCI_INDEX.to_owned(),
+            None => media_type::OCI_MANIFEST.to_owned(),
+        };
+        let subject = written.subject.map(|subject| subject.descriptor("subject")).transpose()?;
+        let descriptors = |list: Option<Vec<WrittenDescriptor>>, what: &str| -> Result<Vec<_>, String> {
+            list.unwrap_or_default().into_iter().map(|entry| entry.descriptor(what)).collect()
+        };
+        let annotations = written.annotations.unwrap_or_default();
+        let artifact_type = written.artifact_type;
+        let kind = match (by_fields, written.config) {
+            (Shape::Image, Some(config)) => ManifestKind::Image {
+                config: config.descriptor("config")?,
+                layers: descriptors(written.layers, "layers")?,
+                subject,
+                artifact_type,
+                annotations,
+            },
+            _ => {
+                let manifests = descriptors(written.manifests, "manifests")?;
+                ManifestKind::Index { manifests, subject, artifact_type, annotations }
+            }
+        };
+        Ok(Manifest { digest, media_type: name, bytes, kind })
+    }
+
+    /// What this manifest is attached to.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match &self.kind {
+            ManifestKind::Image { subject, .. } | ManifestKind::Index { subject, .. } => subject.as_ref(),
+        }
+    }
+
+    /// A descriptor of this manifest.
+    pub fn descriptor(&self) -> Descriptor {
+        let (artifact_type, annotations) = match &self.kind {
+            ManifestKind::Image { artifact_type, annotations, .. }
+            | ManifestKind::Index { artifact_type, annotations, .. } => (artifact_type, annotations),
+        };
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest.clone(),
+            size: u64::try_from(self.bytes.len()).unwrap_or(u64::MAX),
+            artifact_type: artifact_type.clone(),
+            annotations: annotations.clone(),
+            platform: None,
+        }
+    }
+}
+
+impl Listed {
+    /// The entries of an index, `limit` of them.
+    pub(super) fn parse(bytes: &[u8], limit: usize) -> Result<Listed, String> {
+        #[derive(Deserialize)]
+        struct Index<'a> {
+            // `null` is what an empty list of Go looks like.
+            #[serde(borrow, default)]
+            manifests: Option<Vec<&'a RawValue>>,
+            #[serde(default)]
+            layers: Option<IgnoredAny>,
+        }
+        let index: Index<'_> = json(bytes)?;
+        if index.layers.is_some() {
+            return Err("it is not an index".to_owned());
+        }
+        let entries = index.manifests.unwrap_or_default();
+        let mut listed = Listed { beyond: entries.len().saturating_sub(limit), ..Listed::default() };
+        for entry in entries.into_iter().take(limit) {
+            let read = serde_json::from_str::<WrittenDescriptor>(entry.get()).ok();
+            match read.and_then(|written| written.descriptor("manifests").ok()) {
+                Some(descriptor) => listed.entries.push(descriptor),
+                None => listed.unreadable += 1,
+            }
+        }
+        Ok(listed)
+    }
+}
+
+#[derive(Deserialize)]
+struct Written {
+    #[serde(rename = "schemaVersion")]
+    schema_version: Option<u64>,
+    #[serde(rename = "mediaType")]
+    media_type: Option<String>,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
+    config: Option<WrittenDescriptor>,
+    layers: Option<Vec<WrittenDescriptor>>,
+    manifests: Option<Vec<WrittenDescriptor>>,
+    subject: Option<WrittenDescriptor>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct WrittenDescriptor {
+    #[serde(default, rename = "mediaType")]
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(rename = "artifactType")]
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+    platform: Option<Platform>,
+}
+
+impl WrittenDescriptor {
+    fn descriptor(self, field: &str) -> Result<Descriptor, String> {
+        let digest = self.digest.parse::<Digest>();
+        let digest = digest.map_err(|_| format!("`{}` in `{field}` is not a digest", excerpt(self.digest.as_bytes())))?;
+        Ok(Descriptor {
+            media_type: self.media_type,
+            digest,
+            size: self.size,
+            artifact_type: self.artifact_type,
+            annotations: self.annotations.unwrap_or_default(),
+            platform: self.platform,
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Image,
+    Index,
+}
+
+fn known(media_type: &str) -> Option<Shape> {
+    match media_type {
+        media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST => Some(Shape::Image),
+        media_type::OCI_INDEX | media_type::DOCKER_LIST => Some(Shape::Index),
+        _ => None,
+    }
+}
+
+/// A media type without its parameters.
+fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("it is not a manifest: {} (line {line}, column {column})", excerpt(plain(&error).as_bytes()))
+    })
+}
+
+/// The message of a JSON error without its position.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// Container runtimes read field names without regard to case, and the last of several counts for them.
+fn unambiguous(bytes: &[u8]) -> Result<(), String> {
+    const FIELDS: [&str; 8] =
+        ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"];
+    let fields: BTreeMap<String, IgnoredAny> = json(bytes)?;
+    let ambiguous = fields
+        .keys()
+        .find(|written| FIELDS.iter().any(|field| field.eq_ignore_ascii_case(written) && field != written));
+    match ambiguous {
+        Some(field) => Err(format!("its field `{}` is written in another case", excerpt(field.as_bytes()))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use promotion_gate_core::gate::Digest;
+
+    use super::{Listed, Manifest, ManifestKind, media_type};
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn parse(content_type: Option<&str>, text: &str) -> Result<Manifest, String> {
+        let bytes = Bytes::from(text.replace("DIGEST", DIGEST));
+        Manifest::parse(Digest::sha256(&bytes), content_type, bytes)
+    }
+
+    const IMAGE: &str = r#"{"schemaVersion":2,"config":{"mediaType":"c","digest":"DIGEST","size":0},"layers":[]}"#;
+    const INDEX: &str = r#"{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"DIGEST","size":0,
+        "platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}"#;
+
+    #[test]
+    fn images_and_indexes_are_told_apart_by_media_type_or_else_by_their_fields() {
+        assert_eq!(parse(None, IMAGE).unwrap().media_type, media_type::OCI_MANIFEST);
+        let docker = format!("{}; charset=utf-8", media_type::DOCKER_MANIFEST);
+        assert_eq!(parse(Some(&docker), IMAGE).unwrap().media_type, media_type::DOCKER_MANIFEST);
+        let index = parse(Some("application/json"), INDEX).unwrap();
+        assert_eq!(index.media_type, media_type::OCI_INDEX);
+        let ManifestKind::Index { manifests, .. } = index.kind else { panic!("not an index") };
+        assert_eq!(manifests[0].platform.as_ref().unwrap().variant.as_deref(), Some("v7"));
+    }
+
+    #[test]
+    fn a_manifest_that_is_an_index_as_well_is_refused() {
+        let both = IMAGE.replace("\"layers\":[]", "\"layers\":[],\"manifests\":[]");
+        assert!(parse(None, &both).unwrap_err().contains("at once"));
+        assert!(parse(Some(media_type::OCI_INDEX), IMAGE).unwrap_err().contains("media type"));
+        let claims = IMAGE.replace("\"layers\"", &format!("\"mediaType\":\"{}\",\"layers\"", media_type::OCI_MANIFEST));
+        assert!(parse(Some(media_type::DOCKER_MANIFEST), &claims).unwrap_err().contains("calls itself"));
+        assert!(parse(Some(media_type::OCI_MANIFEST), &claims).is_ok());
+    }
+
+    #[test]
+    fn a_field_in_another_case_or_written_twice_is_refused() {
+        let case = IMAGE.replace("\"layers\":[]", "\"layers\":[],\"Manifests\":[]");
+        assert!(parse(None, &case).unwrap_err().contains("another case"));
+        let twice = IMAGE.replace("\"layers\":[]", "\"layers\":[],\"layers\":[]");
+        assert!(parse(None, &twice).unwrap_err().contains("duplicate"));
+    }
+
+    #[test]
+    fn docker_schema_1_is_refused_with_a_remedy() {
+        let schema_1 = r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#;
+        assert!(parse(None, schema_1).unwrap_err().contains("schema version 2"));
+        let error = parse(Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), schema_1).unwrap_err();
+        assert!(error.contains("push the image again"));
+    }
+
+    #[test]
+    fn one_unreadable_entry_does_not_hide_the_others_in_a_listing() {
+        let text = format!(
+            r#"{{"manifests":[{{"digest":"md5:x","size":1}},7,{{"digest":"{DIGEST}","size":1}},{{"digest":"{DIGEST}","size":2}}]}}"#
+        );
+        let listed = Listed::parse(text.as_bytes(), 3).unwrap();
+        assert_eq!((listed.entries.len(), listed.unreadable, listed.beyond), (1, 2, 1));
+        assert!(Listed::parse(br#"{"manifests":null}"#, 3).unwrap().entries.is_empty());
+        assert!(Listed::parse(b"<html>", 3).is_err());
+        assert!(Listed::parse("[".repeat(100_000).as_bytes(), 3).is_err());
+    }
+}

@@ -1,0 +1,409 @@
+//! One HTTP exchange with a host: over which transport, with how much patience, and how much of the answer is read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::Certificate;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use url::{Host, Url};
+
+use super::credentials::{CredentialEntry, matches};
+use super::error::excerpt;
+use super::meter::note;
+use super::{ErrorKind, RegistryError};
+
+/// How registries are reached.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// What is special about some registries.
+    pub registries: Vec<RegistryOptions>,
+    /// The credentials.
+    pub credentials: Vec<CredentialEntry>,
+    /// How much is read.
+    pub limits: Limits,
+    /// How long an answer is waited for.
+    pub timeouts: Timeouts,
+    /// The name that registries are told.
+    pub user_agent: String,
+}
+
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
+        ClientOptions {
+            registries: Vec::new(),
+            credentials: Vec::new(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            user_agent: concat!("promotion-gate/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// What is special about a registry.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryOptions {
+    /// Host and port as images name them; `*` stands for any characters within a part of the name.
+    pub host: String,
+    /// Whether it is spoken to without TLS. On loopback that is so unless an entry for exactly that host says otherwise.
+    pub plain_http: bool,
+    /// The certificate authorities (PEM) that it is recognised by, instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// How much is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one manifest, and of one page of a listing.
+    pub manifest_bytes: u64,
+    /// Bytes of all pages of one listing.
+    pub listing_bytes: u64,
+    /// Pages of one listing.
+    pub listing_pages: usize,
+    /// Entries of one listing.
+    pub listing_entries: usize,
+    /// Bytes of a token server's answer.
+    pub token_bytes: u64,
+    /// Redirects of one request.
+    pub redirects: usize,
+    /// Requests to one host at a time.
+    pub concurrency: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            manifest_bytes: 4 << 20,
+            listing_bytes: 8 << 20,
+            listing_pages: 16,
+            listing_entries: 1024,
+            token_bytes: 256 << 10,
+            redirects: 5,
+            concurrency: 16,
+        }
+    }
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For one request and its answer.
+    pub request: Duration,
+    /// For everything that one question takes: tokens, redirects, pages and another try.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(3),
+            request: Duration::from_secs(10),
+            total: Duration::from_secs(20),
+        }
+    }
+}
+
+/// The longest time after which a registry may ask us to come back within the same question.
+const SHORT_WHILE: Duration = Duration::from_secs(2);
+/// Bytes read of an answer that reports a failure.
+const FAILURE_BYTES: u64 = 4096;
+/// Hosts whose concurrency is remembered.
+const HOSTS: usize = 4096;
+
+pub(super) struct Transport {
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    user_agent: String,
+    /// For hosts that the system's certificate authorities vouch for. Built when first used: it needs these.
+    public: OnceLock<Result<reqwest::Client, String>>,
+    plain: reqwest::Client,
+    special: Vec<Special>,
+    turns: Mutex<std::collections::HashMap<String, Arc<Semaphore>>>,
+    requests: AtomicU64,
+}
+
+struct Special {
+    host: String,
+    plain_http: bool,
+    /// For a registry with its own certificate authority.
+    private: Option<reqwest::Client>,
+}
+
+/// One request.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a Url,
+    pub(super) accept: &'a str,
+    pub(super) authorization: Option<&'a HeaderValue>,
+    /// An encoded form, which makes the request one that is not repeated.
+    pub(super) form: Option<String>,
+    /// How many bytes of a successful answer are read; more is an error.
+    pub(super) limit: u64,
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The request, for messages.
+    pub(super) tried: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl Transport {
+    pub(super) fn new(options: &ClientOptions) -> Result<Transport, RegistryError> {
+        let builder = || builder(options.timeouts, &options.user_agent);
+        let failed = |what: &str, error: &reqwest::Error| {
+            RegistryError::new(ErrorKind::Malformed, what.to_owned(), chain(error))
+        };
+        let plain = builder().no_proxy().tls_certs_only([]).build();
+        let plain = plain.map_err(|error| failed("the client for plain HTTP cannot be built", &error))?;
+        let special = |registry: &RegistryOptions| {
+            let what = format!("the certificate authority of `{}` cannot be used", registry.host);
+            let private = match &registry.ca_pem {
+                None => None,
+                Some(pem) => {
+                    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| failed(&what, &error))?;
+                    if certificates.is_empty() {
+                        let why = "there is no certificate in it: expected `-----BEGIN CERTIFICATE-----`";
+                        return Err(RegistryError::new(ErrorKind::Malformed, what, why));
+                    }
+                    Some(builder().tls_certs_only(certificates).build().map_err(|error| failed(&what, &error))?)
+                }
+            };
+            let host = registry.host.trim().to_ascii_lowercase();
+            Ok(Special { host, plain_http: registry.plain_http, private })
+        };
+        Ok(Transport {
+            limits: options.limits,
+            timeouts: options.timeouts,
+            user_agent: options.user_agent.clone(),
+            public: OnceLock::new(),
+            plain,
+            special: options.registries.iter().map(special).collect::<Result<_, _>>()?,
+            turns: Mutex::default(),
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether a host (and port) is spoken to without TLS.
+    pub(super) fn is_plain(&self, host: &str) -> bool {
+        let exact = self.special.iter().find(|special| special.host == host);
+        let loopback = Url::parse(&format!("http://{host}/")).is_ok_and(|url| is_loopback(&url));
+        match exact {
+            Some(special) => special.plain_http,
+            None if loopback => true,
+            None => self.special_for(host).is_some_and(|special| special.plain_http),
+        }
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Makes a request; one that changes nothing is made again, once, when the connection broke or the registry asks for a
+    /// little patience.
+    pub(super) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
+        let repeatable = call.form.is_none();
+        match self.exchange_once(call).await {
+            Ok(answer) if repeatable && answer.status == StatusCode::TOO_MANY_REQUESTS => {
+                let while_ = answer.header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
+                match while_.map(Duration::from_secs) {
+                    Some(while_) if while_ <= SHORT_WHILE => {
+                        sleep(while_).await;
+                        self.exchange_once(call).await.map_err(|failure| failure.error)
+                    }
+                    _ => Ok(answer),
+                }
+            }
+            Err(failure) if repeatable && failure.repeat => {
+                self.exchange_once(call).await.map_err(|failure| failure.error)
+            }
+            other => other.map_err(|failure| failure.error),
+        }
+    }
+
+    async fn exchange_once(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let tried = format!("`{} {}`", call.method, shown(call.url));
+        let late = || {
+            let seconds = self.timeouts.request.as_secs_f32();
+            Failure::last(ErrorKind::TimedOut, &tried, format!("there was no answer within {seconds} seconds"))
+        };
+        let turn = self.turn(call.url);
+        let work = async {
+            // The semaphore is never closed.
+            let _turn = turn.acquire().await;
+            self.send(call, &tried).await
+        };
+        timeout(self.timeouts.request, work).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn send(&self, call: &Call<'_>, tried: &str) -> Result<Answer, Failure> {
+        let client = self.client(call.url).map_err(|why| Failure::last(ErrorKind::Unavailable, tried, why))?;
+        let mut request = client.request(call.method.clone(), call.url.clone()).header(ACCEPT, call.accept);
+        if let Some(authorization) = call.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(form) = &call.form {
+            request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        note();
+        let mut response = request.send().await.map_err(|error| Failure::of(&error, tried))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = BytesMut::new();
+        if call.method != Method::HEAD {
+            let limit = if status.is_success() { call.limit } else { FAILURE_BYTES };
+            let too_large = || {
+                let why = format!("the answer is larger than the {limit} bytes that are read");
+                Failure::last(ErrorKind::TooLarge, tried, why)
+            };
+            if status.is_success() && response.content_length().is_some_and(|length| length > limit) {
+                return Err(too_large());
+            }
+            loop {
+                let chunk = match response.chunk().await {
+                    Ok(Some(chunk)) => chunk,
+                    Ok(None) => break,
+                    Err(_) if !status.is_success() => break,
+                    Err(error) => return Err(Failure::of(&error, tried)),
+                };
+                let room = limit.saturating_sub(length(&body));
+                if length(&chunk) > room {
+                    if status.is_success() {
+                        return Err(too_large());
+                    }
+                    let room = usize::try_from(room).unwrap_or_default();
+                    body.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                    break;
+                }
+                body.extend_from_slice(&chunk);
+            }
+        }
+        Ok(Answer { status, headers, body: body.freeze(), tried: tried.to_owned() })
+    }
+
+    fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
+        if url.scheme() == "http" {
+            return Ok(self.plain.clone());
+        }
+        if let Some(private) = self.special_for(&authority(url)).and_then(|special| special.private.as_ref()) {
+            return Ok(private.clone());
+        }
+        let public = self.public.get_or_init(|| {
+            let client = builder(self.timeouts, &self.user_agent).build();
+            client.map_err(|error| {
+                format!("the system's certificate authorities cannot be used ({}); name one for this registry", chain(&error))
+            })
+        });
+        public.clone()
+    }
+
+    fn special_for(&self, host: &str) -> Option<&Special> {
+        let exact = self.special.iter().find(|special| special.host == host);
+        exact.or_else(|| self.special.iter().find(|special| matches(&special.host, host)))
+    }
+
+    fn turn(&self, url: &Url) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= HOSTS {
+            // In use are those that somebody else holds, too.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        let turn = turns.entry(authority(url)).or_insert_with(|| Arc::new(Semaphore::new(self.limits.concurrency.max(1))));
+        Arc::clone(turn)
+    }
+}
+
+/// An error, and whether the request may be made again.
+struct Failure {
+    error: RegistryError,
+    repeat: bool,
+}
+
+impl Failure {
+    fn last(kind: ErrorKind, tried: &str, why: impl Into<String>) -> Failure {
+        Failure { error: RegistryError::new(kind, tried, why), repeat: false }
+    }
+
+    fn of(error: &reqwest::Error, tried: &str) -> Failure {
+        let why = chain(error);
+        if error.is_timeout() {
+            return Failure::last(ErrorKind::TimedOut, tried, why);
+        }
+        // A host that cannot be connected to is not tried again: what broke underway is.
+        Failure { error: RegistryError::new(ErrorKind::Unavailable, tried, why), repeat: !error.is_connect() }
+    }
+}
+
+fn builder(timeouts: Timeouts, user_agent: &str) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(timeouts.connect)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(16)
+        .user_agent(user_agent)
+}
+
+/// The causes of an error. Its own message repeats the URL, in which a signature could stand.
+fn chain(error: &reqwest::Error) -> String {
+    let mut causes = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let (Some(next), true) = (cause, causes.len() < 8) {
+        let text = excerpt(next.to_string().as_bytes());
+        if !causes.iter().any(|earlier: &String| earlier.contains(&text)) {
+            causes.push(text);
+        }
+        cause = next.source();
+    }
+    match (causes.is_empty(), error.is_connect()) {
+        (true, true) => "cannot connect".to_owned(),
+        (true, false) => "the exchange failed".to_owned(),
+        (false, true) => format!("cannot connect: {}", causes.join(": ")),
+        (false, false) => causes.join(": "),
+    }
+}
+
+/// A URL without what could be secret in it.
+pub(super) fn shown(url: &Url) -> String {
+    let text = format!("{}://{}{}", url.scheme(), authority(url), url.path());
+    text.chars().take(400).collect()
+}
+
+/// Host, and port where it is not the scheme's own.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
