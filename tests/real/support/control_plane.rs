@@ -1,0 +1,149 @@
+//! A real API server over a real etcd, without nodes or controllers: what is applied is stored,
+//! and every request passes admission.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::program::{Address, Program, Ran, command, run};
+
+pub struct ControlPlane {
+    https: Address,
+    folder: TempDir,
+    _programs: [Program; 2],
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum User {
+    /// In `system:masters`.
+    Admin,
+    /// `alice@example.com` of the group `developers`, who may edit whatever a namespace holds.
+    Alice,
+}
+
+impl ControlPlane {
+    pub fn start() -> ControlPlane {
+        let (folder, https) = (TempDir::new().unwrap(), Address::free());
+        let (etcd, etcd_url) = start_etcd(&folder);
+        let api_server = start_api_server(&folder, https, &etcd_url)
+            .until(|| kubectl(https, &folder, User::Admin, &["get", "--raw=/readyz"], "").is_ok());
+        let plane = ControlPlane {
+            https,
+            folder,
+            _programs: [etcd, api_server],
+        };
+        let bind = [
+            "create",
+            "clusterrolebinding",
+            "developers",
+            "--clusterrole=edit",
+        ];
+        plane
+            .kubectl(bind.into_iter().chain(["--group=developers"]))
+            .ok();
+        plane
+    }
+
+    /// Makes a namespace that Pods can be created in (for which a controller would make the
+    /// service account).
+    pub fn create_namespace(&self, name: &str) {
+        self.kubectl(["create", "namespace", name]).ok();
+        self.kubectl(["create", "serviceaccount", "default", "--namespace", name])
+            .ok();
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Ran {
+        self.kubectl_as(User::Admin, args, "")
+    }
+
+    /// Runs kubectl with `input` on its standard input.
+    pub fn kubectl_as<'a>(
+        &self,
+        user: User,
+        args: impl IntoIterator<Item = &'a str>,
+        input: &str,
+    ) -> Ran {
+        kubectl(self.https, &self.folder, user, &Vec::from_iter(args), input)
+    }
+
+    /// What the API server logged about each request as it was answered, one JSON event a line.
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.path().join("audit.log")
+    }
+}
+
+fn kubectl(https: Address, folder: &TempDir, user: User, args: &[&str], input: &str) -> Ran {
+    let mut kubectl = command("kubectl", folder.path());
+    kubectl
+        .arg(format!("--server=https://{https}"))
+        .arg("--certificate-authority=certs/apiserver.crt")
+        .arg(format!("--token={}", user.token()))
+        .args(args);
+    run(&mut kubectl, input.as_bytes())
+}
+
+impl User {
+    fn token(self) -> &'static str {
+        match self {
+            User::Admin => "admin",
+            User::Alice => "alice",
+        }
+    }
+}
+
+/// Token, name, unique id, groups.
+const TOKENS: &str = r#"admin,admin,admin,"system:masters"
+alice,alice@example.com,alice,"developers"
+"#;
+
+const AUDIT_POLICY: &str = r#"{
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{ "level": "Metadata" }]
+}"#;
+
+fn start_etcd(folder: &TempDir) -> (Program, String) {
+    let (client, peer) = (Address::free(), Address::free());
+    let args = [
+        "--unsafe-no-fsync",
+        "--data-dir=etcd",
+        &format!("--listen-client-urls={}", client.url()),
+        &format!("--advertise-client-urls={}", client.url()),
+        &format!("--listen-peer-urls={}", peer.url()),
+        &format!("--initial-advertise-peer-urls={}", peer.url()),
+        &format!("--initial-cluster=default={}", peer.url()),
+    ];
+    let etcd = Program::start("etcd", folder, args).until(|| client.http_get("/health").is_some());
+    (etcd, client.url())
+}
+
+fn start_api_server(folder: &TempDir, https: Address, etcd: &str) -> Program {
+    let service_accounts = rcgen::KeyPair::generate().unwrap();
+    let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
+    write("service-accounts.pem", &service_accounts.serialize_pem());
+    write("service-accounts.pub", &service_accounts.public_key_pem());
+    write("tokens.csv", TOKENS);
+    write("audit-policy.json", AUDIT_POLICY);
+    let args = [
+        &format!("--etcd-servers={etcd}"),
+        "--bind-address=127.0.0.1",
+        "--advertise-address=127.0.0.1",
+        &format!("--secure-port={}", https.port()),
+        "--endpoint-reconciler-type=none",
+        // In 127.0.0.0/8, so that a test can listen on the address of a Service.
+        "--service-cluster-ip-range=127.96.0.0/16",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--service-account-key-file=service-accounts.pub",
+        "--service-account-signing-key-file=service-accounts.pem",
+        "--cert-dir=certs",
+        "--token-auth-file=tokens.csv",
+        "--authorization-mode=Node,RBAC",
+        "--audit-policy-file=audit-policy.json",
+        "--audit-log-path=audit.log",
+    ];
+    Program::start("kube-apiserver", folder, args)
+}

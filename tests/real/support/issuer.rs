@@ -1,0 +1,132 @@
+//! An OpenID Connect issuer in the test's own process, which says whatever a test wants it to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::program::Address;
+
+pub struct Issuer {
+    address: Address,
+    key: EcdsaKeyPair,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Issuer {
+    pub fn start() -> Issuer {
+        let address = Address::free();
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let listener = TcpListener::bind(address.to_string()).unwrap();
+        let (discovery, keys) = (discovery(&address.url()), keys(&key));
+        let until = Arc::clone(&stopped);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if until.load(Ordering::Relaxed) {
+                    return;
+                }
+                stream
+                    .and_then(|stream| answer(stream, &discovery, &keys))
+                    .ok();
+            }
+        });
+        Issuer {
+            address,
+            key,
+            stopped,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        self.address.url()
+    }
+
+    /// A token that signs its bearer in to Fulcio as `email` for ten minutes.
+    pub fn token(&self, email: &str) -> String {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let header = json!({ "alg": "ES256", "kid": KEY_ID, "typ": "JWT" });
+        let claims = json!({
+            "iss": self.url(),
+            "aud": "sigstore",
+            "sub": email,
+            "email": email,
+            "email_verified": true,
+            "iat": now,
+            "exp": now + 600,
+        });
+        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = self
+            .key
+            .sign(&SystemRandom::new(), signed.as_bytes())
+            .unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for connections.
+        TcpStream::connect(self.address.to_string()).ok();
+    }
+}
+
+const KEY_ID: &str = "test";
+
+fn discovery(url: &str) -> Value {
+    json!({
+        "issuer": url,
+        "jwks_uri": format!("{url}/keys"),
+        "authorization_endpoint": format!("{url}/authorize"),
+        "token_endpoint": format!("{url}/token"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}
+
+fn keys(key: &EcdsaKeyPair) -> Value {
+    // An uncompressed point: one byte, then both coordinates.
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    json!({ "keys": [{
+        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": KEY_ID,
+        "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+    }] })
+}
+
+fn encode(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+fn answer(mut stream: TcpStream, discovery: &Value, keys: &Value) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    while lines
+        .next()
+        .transpose()?
+        .is_some_and(|line| !line.is_empty())
+    {}
+    let (status, body) = match request.split(' ').nth(1) {
+        Some("/.well-known/openid-configuration") => ("200 OK", discovery.to_string()),
+        Some("/keys") => ("200 OK", keys.to_string()),
+        _ => ("404 Not Found", String::new()),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len(),
+    )
+}
