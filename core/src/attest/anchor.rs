@@ -1,0 +1,192 @@
+//! What something is verified under: a trust root, named by its content, or a key, with or without a root for its log.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey};
+use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
+use sigstore_types::DerPublicKey;
+use sigstore_verify::Verifier;
+use x509_cert::der::Decode as _;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
+
+use crate::gate::Digest;
+
+/// The largest `trusted_root.json` that is read, in bytes.
+const MAXIMUM_ROOT: usize = 1 << 20;
+/// The longest PEM that is read, in bytes.
+const MAXIMUM_PEM: usize = 16 << 10;
+
+/// What something is verified under.
+#[derive(Clone, Debug)]
+pub enum Anchor {
+    /// A trust root: certificate authorities, logs and timestamp authorities.
+    Root(Arc<TrustRoot>),
+    /// A managed key.
+    Key {
+        /// The key.
+        key: Arc<PublicKey>,
+        /// Whose log entries and timestamps count; without one, nothing but the key does.
+        root: Option<Arc<TrustRoot>>,
+    },
+}
+
+/// Names an anchor by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AnchorId(String);
+
+impl Anchor {
+    /// Names the anchor by its content.
+    pub fn id(&self) -> AnchorId {
+        AnchorId(match self {
+            Anchor::Root(root) => format!("root:{}", root.id),
+            Anchor::Key { key, root: None } => format!("key:{}", key.fingerprint),
+            Anchor::Key { key, root: Some(root) } => format!("key:{}+root:{}", key.fingerprint, root.id),
+        })
+    }
+}
+
+impl fmt::Display for AnchorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A trust root (`trusted_root.json` of the Sigstore protobuf specifications).
+pub struct TrustRoot {
+    name: String,
+    id: String,
+    pub(super) verifier: Verifier,
+    has_logs: bool,
+    pub(super) has_certificate_logs: bool,
+}
+
+/// Why a trust root cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the trust root `{name}` cannot be used: {why}")]
+pub struct TrustRootError {
+    name: String,
+    why: String,
+}
+
+impl TrustRoot {
+    /// Parses a `trusted_root.json`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(name: &str, json: &[u8]) -> Result<TrustRoot, TrustRootError> {
+        let refused = |why: String| TrustRootError { name: name.to_owned(), why };
+        if json.len() > MAXIMUM_ROOT {
+            return Err(refused(format!("it is larger than {MAXIMUM_ROOT} bytes")));
+        }
+        let text = std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
+        let root = TrustedRoot::from_json(text).map_err(|error| refused(error.to_string()))?;
+        if root.certificate_authorities.is_empty() && root.tlogs.is_empty() && root.timestamp_authorities.is_empty() {
+            return Err(refused("it trusts nobody: no certificate authority, log or timestamp authority".to_owned()));
+        }
+        let verifier = Verifier::new(&root).map_err(|error| refused(error.to_string()))?;
+        Ok(TrustRoot {
+            name: name.to_owned(),
+            id: Digest::sha256(json).hex().to_owned(),
+            verifier,
+            has_logs: !root.tlogs.is_empty(),
+            has_certificate_logs: !root.ctlogs.is_empty(),
+        })
+    }
+
+    /// The public-good instance of Sigstore, as it was when this version was built.
+    ///
+    /// # Errors
+    /// None that depends on anything outside this program.
+    pub fn public_good() -> Result<TrustRoot, TrustRootError> {
+        TrustRoot::parse("sigstore", SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())
+    }
+
+    /// The name that policies use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The digest of its bytes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it lists transparency logs.
+    pub fn has_logs(&self) -> bool {
+        self.has_logs
+    }
+}
+
+impl fmt::Debug for TrustRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TrustRoot({}, {})", self.name, self.id)
+    }
+}
+
+/// A public key: ECDSA P-256 or P-384, RSA 2048 to 4096, Ed25519.
+#[derive(Clone)]
+pub struct PublicKey {
+    pub(super) spki: DerPublicKey,
+    fingerprint: KeyFingerprint,
+}
+
+/// The SHA-256 digest of a key's `SubjectPublicKeyInfo` (DER).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyFingerprint(String);
+
+/// Why a key cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not a public key in PEM.
+    #[error("this is not a public key in PEM (`-----BEGIN PUBLIC KEY-----`): {0}")]
+    NotPem(String),
+    /// Another algorithm or size.
+    #[error("a key of this kind is not accepted: {0}; accepted are ECDSA P-256 and P-384, RSA 2048 to 4096, Ed25519")]
+    NotAccepted(String),
+}
+
+impl PublicKey {
+    /// Parses a public key in PEM.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_pem(pem: &str) -> Result<PublicKey, KeyError> {
+        if pem.len() > MAXIMUM_PEM || pem.matches("-----BEGIN").count() > 1 {
+            return Err(KeyError::NotPem("expected one key".to_owned()));
+        }
+        if pem.contains("PRIVATE KEY") {
+            return Err(KeyError::NotPem("this is a private key; it belongs nowhere near a policy".to_owned()));
+        }
+        let spki = DerPublicKey::from_pem(pem.trim()).map_err(|error| KeyError::NotPem(error.to_string()))?;
+        let refused = |why: &dyn fmt::Display| KeyError::NotAccepted(why.to_string());
+        let parsed = SubjectPublicKeyInfoOwned::from_der(spki.as_bytes()).map_err(|error| refused(&error))?;
+        let algorithm = KeyAlgorithm::from_spki(&spki).map_err(|error| refused(&error))?;
+        VerificationKey::from_spki(&spki).map_err(|error| refused(&error))?;
+        let bits = parsed.subject_public_key.raw_bytes().len().saturating_mul(8);
+        match algorithm.default_signing_scheme() {
+            SigningScheme::EcdsaP256Sha256 | SigningScheme::EcdsaP384Sha384 | SigningScheme::Ed25519 => {}
+            SigningScheme::RsaPkcs1Sha256 if (2048..=4096 + 512).contains(&bits) => {}
+            other => return Err(refused(&other.name())),
+        }
+        let fingerprint = KeyFingerprint(Digest::sha256(spki.as_bytes()).to_string());
+        Ok(PublicKey { spki, fingerprint })
+    }
+
+    /// Names the key.
+    pub fn fingerprint(&self) -> &KeyFingerprint {
+        &self.fingerprint
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.fingerprint)
+    }
+}
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

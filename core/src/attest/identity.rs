@@ -1,0 +1,185 @@
+//! Who signed: a certificate's identity with its claims, or a key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{OctetString, Utf8StringRef};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode as _, oid::AssociatedOid as _};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use super::anchor::KeyFingerprint;
+use super::unaccepted::Unaccepted;
+
+/// Who signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The holder of a short-lived certificate.
+    Certificate(Box<CertificateIdentity>),
+    /// The holder of a key.
+    Key(KeyFingerprint),
+}
+
+/// What a Fulcio certificate says about its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateIdentity {
+    identity: String,
+    issuer: String,
+    claims: BTreeMap<Claim, String>,
+}
+
+macro_rules! claims {
+    ($($(#[$attribute:meta])* $name:ident = $number:literal, $text:literal;)+) => {
+        /// A claim of a Fulcio certificate, by its OID below `1.3.6.1.4.1.57264.1` (Fulcio, `docs/oid-info.md`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum Claim {
+            $(
+                #[doc = concat!("OID `.", stringify!($number), "`")]
+                $(#[$attribute])*
+                #[serde(rename = $text)]
+                $name,
+            )+
+        }
+
+        impl Claim {
+            fn numbered(number: u32) -> Option<Claim> {
+                match number {
+                    $($number => Some(Claim::$name),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Display for Claim {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Claim::$name => $text,)+
+                })
+            }
+        }
+    };
+}
+
+claims! {
+    BuildSignerUri = 9, "buildSignerUri";
+    BuildSignerDigest = 10, "buildSignerDigest";
+    RunnerEnvironment = 11, "runnerEnvironment";
+    #[serde(alias = "sourceRepository")] SourceRepositoryUri = 12, "sourceRepositoryUri";
+    SourceRepositoryDigest = 13, "sourceRepositoryDigest";
+    SourceRepositoryRef = 14, "sourceRepositoryRef";
+    SourceRepositoryIdentifier = 15, "sourceRepositoryIdentifier";
+    SourceRepositoryOwnerUri = 16, "sourceRepositoryOwnerUri";
+    SourceRepositoryOwnerIdentifier = 17, "sourceRepositoryOwnerIdentifier";
+    BuildConfigUri = 18, "buildConfigUri";
+    BuildConfigDigest = 19, "buildConfigDigest";
+    BuildTrigger = 20, "buildTrigger";
+    RunInvocationUri = 21, "runInvocationUri";
+    SourceRepositoryVisibility = 22, "sourceRepositoryVisibility";
+    DeploymentEnvironment = 23, "deploymentEnvironment";
+    TokenSubject = 24, "tokenSubject";
+    GithubWorkflowTrigger = 2, "githubWorkflowTrigger";
+    GithubWorkflowSha = 3, "githubWorkflowSha";
+    GithubWorkflowName = 4, "githubWorkflowName";
+    GithubWorkflowRepository = 5, "githubWorkflowRepository";
+    GithubWorkflowRef = 6, "githubWorkflowRef";
+}
+
+const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
+const CERTIFICATE_TIMESTAMPS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
+const ISSUER_V1: u32 = 1;
+const ISSUER_V2: u32 = 8;
+
+impl CertificateIdentity {
+    /// The subject alternative name: an e-mail address or a URI.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The OIDC issuer that vouched for it.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The further claims.
+    pub fn claims(&self) -> &BTreeMap<Claim, String> {
+        &self.claims
+    }
+
+    /// Reads a certificate that was verified already. The raw claims of old (`.1` to `.6`) must agree with the new ones.
+    pub(super) fn read(der: &[u8], one_timestamp: bool) -> Result<CertificateIdentity, Unaccepted> {
+        let malformed = |why: &str| Unaccepted::new("malformed", format!("the certificate {why}"));
+        let certificate = Certificate::from_der(der).map_err(|_| malformed("does not parse"))?;
+        let mut texts: BTreeMap<u32, String> = BTreeMap::new();
+        let mut names = Vec::new();
+        for extension in certificate.tbs_certificate.extensions.iter().flatten() {
+            let value = extension.extn_value.as_bytes();
+            if extension.extn_id == SubjectAltName::OID {
+                let parsed = SubjectAltName::from_der(value).map_err(|_| malformed("has an unreadable name"))?;
+                names.extend(parsed.0);
+            } else if extension.extn_id == CERTIFICATE_TIMESTAMPS && one_timestamp {
+                if count_timestamps(value) != Some(1) {
+                    return Err(Unaccepted::new(
+                        "bad-certificate-timestamp",
+                        "the certificate carries several signed certificate timestamps; expected exactly one",
+                    ));
+                }
+            } else if extension.extn_id.parent() == Some(FULCIO) {
+                let Some(number) = extension.extn_id.arcs().last() else { continue };
+                let text = if number < 7 {
+                    std::str::from_utf8(value).map_err(|_| malformed("has a claim that is not UTF-8"))?
+                } else if number == 7 {
+                    continue;
+                } else {
+                    Utf8StringRef::from_der(value).map_err(|_| malformed("has an unreadable claim"))?.as_str()
+                };
+                if texts.insert(number, text.to_owned()).is_some() {
+                    return Err(malformed("has a claim twice"));
+                }
+            }
+        }
+        let identity = match names.as_slice() {
+            [GeneralName::Rfc822Name(email)] => email.as_str().to_owned(),
+            [GeneralName::UniformResourceIdentifier(uri)] => uri.as_str().to_owned(),
+            [GeneralName::OtherName(_)] => {
+                let detail = "the certificate's identity is a user name, which is not supported by this version";
+                return Err(Unaccepted::new("format-not-supported", detail));
+            }
+            _ => return Err(malformed("has not exactly one subject alternative name")),
+        };
+        let issuer = match (texts.remove(&ISSUER_V2), texts.remove(&ISSUER_V1)) {
+            (Some(new), Some(old)) if new != old => return Err(malformed("names two different issuers")),
+            (Some(issuer), _) | (None, Some(issuer)) => issuer,
+            (None, None) => return Err(malformed("names no issuer")),
+        };
+        // Trigger, commit and ref of old against the new ones; name and repository have other forms.
+        for (old, new) in [(2, 20), (3, 13), (6, 14)] {
+            if let (Some(old), Some(new)) = (texts.get(&old), texts.get(&new)) {
+                if old != new {
+                    return Err(malformed("has claims that contradict each other"));
+                }
+            }
+        }
+        let claims = texts.into_iter().filter_map(|(number, text)| Some((Claim::numbered(number)?, text))).collect();
+        Ok(CertificateIdentity { identity, issuer, claims })
+    }
+}
+
+/// How many signed certificate timestamps the extension lists (RFC 6962, 3.3).
+fn count_timestamps(value: &[u8]) -> Option<usize> {
+    let list = OctetString::from_der(value).ok()?;
+    let (length, mut rest) = list.as_bytes().split_first_chunk::<2>()?;
+    if usize::from(u16::from_be_bytes(*length)) != rest.len() {
+        return None;
+    }
+    let mut count = 0;
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        rest = after.get(usize::from(u16::from_be_bytes(*length))..)?;
+        count += 1;
+    }
+    Some(count)
+}

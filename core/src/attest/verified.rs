@@ -1,0 +1,142 @@
+//! Verified facts. Only [`verify`](super::verify) makes them, and nothing deserialises into them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::anchor::AnchorId;
+use super::identity::Signer;
+use crate::gate::Digest;
+
+/// What a piece of evidence turned out to be.
+#[derive(Clone, Debug)]
+pub enum Verified {
+    /// A signature of the image.
+    Signature(VerifiedSignature),
+    /// A statement about the image.
+    Statement(VerifiedStatement),
+}
+
+/// Where and by whom something was signed, as verified.
+#[derive(Clone, Debug)]
+pub(super) struct Provenance {
+    pub(super) signer: Signer,
+    pub(super) anchor: AnchorId,
+    pub(super) subject: Digest,
+    pub(super) transparency: Transparency,
+    pub(super) times: Vec<VerifiedTime>,
+}
+
+/// A verified signature of an image, as a signature.
+#[derive(Clone, Debug)]
+pub struct VerifiedSignature {
+    pub(super) by: Provenance,
+    pub(super) form: SignatureForm,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// A verified in-toto statement about an image.
+#[derive(Clone, Debug)]
+pub struct VerifiedStatement {
+    pub(super) by: Provenance,
+    pub(super) predicate_type: String,
+    pub(super) predicate: Value,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureForm {
+    /// A bundle with the predicate type of `cosign sign`.
+    CosignBundle,
+    /// A simplesigning payload.
+    SimpleSigning,
+    /// A bare signature over the manifest, without a statement.
+    MessageSignature,
+}
+
+/// What is public about a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transparency {
+    /// A log entry with a verified inclusion proof.
+    InclusionProof,
+    /// A log entry with the log's signed promise alone.
+    SignedEntry,
+    /// Nothing.
+    Absent,
+}
+
+/// A time at which the signature verifiably existed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedTime {
+    /// When.
+    pub at: Timestamp,
+    /// Who says so.
+    pub by: TimeSource,
+}
+
+/// Who vouches for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// A transparency log (Rekor v1).
+    Log,
+    /// A timestamp authority (RFC 3161).
+    TimestampAuthority,
+}
+
+macro_rules! provenance {
+    ($($fact:ident)+) => {
+        $(impl $fact {
+            /// Who signed.
+            pub fn signer(&self) -> &Signer {
+                &self.by.signer
+            }
+
+            /// Under which anchor it was verified.
+            pub fn anchor(&self) -> &AnchorId {
+                &self.by.anchor
+            }
+
+            /// The digest that it is about.
+            pub fn subject(&self) -> &Digest {
+                &self.by.subject
+            }
+
+            /// What is public about it.
+            pub fn transparency(&self) -> Transparency {
+                self.by.transparency
+            }
+
+            /// When it verifiably existed; empty where nobody vouches for a time.
+            pub fn times(&self) -> &[VerifiedTime] {
+                &self.by.times
+            }
+        })+
+    };
+}
+
+provenance!(VerifiedSignature VerifiedStatement);
+
+impl VerifiedSignature {
+    /// How it is written.
+    pub fn form(&self) -> SignatureForm {
+        self.form
+    }
+
+    /// The annotations that are part of what was signed.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.annotations
+    }
+}
+
+impl VerifiedStatement {
+    /// The type of the predicate, a URI.
+    pub fn predicate_type(&self) -> &str {
+        &self.predicate_type
+    }
+
+    /// The predicate.
+    pub fn predicate(&self) -> &Value {
+        &self.predicate
+    }
+}
