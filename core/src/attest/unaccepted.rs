@@ -37,3 +37,9 @@ impl Unaccepted {
         Unaccepted::new(reason, error.to_string())
     }
 }
+
+impl std::fmt::Display for Unaccepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.reason)
+    }
+}

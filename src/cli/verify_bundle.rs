@@ -1,0 +1,100 @@
+//! `verify-bundle`: the client protocol of the Sigstore conformance suite.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use promotion_gate_core::attest::{self, Anchor, Artifact, PublicKey, Signer, TrustRoot};
+use promotion_gate_core::gate::Digest;
+
+/// The largest bundle, key or trust root, in bytes.
+const MAXIMUM_FILE: u64 = 8 << 20;
+/// The largest artifact, in bytes.
+const MAXIMUM_ARTIFACT: u64 = 1 << 30;
+
+/// Verify a Sigstore bundle about a file or a digest, as the gate does.
+///
+/// Exit code 0 when the bundle is accepted, 1 when it is not.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate verify-bundle --bundle app.sigstore.json --key cosign.pub app.tar
+  promotion-gate verify-bundle --bundle app.sigstore.json --certificate-identity alice@example.com \\
+      --certificate-oidc-issuer https://accounts.google.com sha256:…")]
+pub(super) struct Args {
+    /// The bundle
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+    /// The identity that the certificate must name
+    #[arg(long, value_name = "IDENTITY", requires = "certificate_oidc_issuer", required_unless_present = "key")]
+    certificate_identity: Option<String>,
+    /// The issuer that must have vouched for it
+    #[arg(long, value_name = "URL", requires = "certificate_identity")]
+    certificate_oidc_issuer: Option<String>,
+    /// The public key (PEM) that must have signed
+    #[arg(long, value_name = "FILE", conflicts_with = "certificate_identity")]
+    key: Option<PathBuf>,
+    /// The trust root; the public-good instance when absent
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
+    /// Not supported: give the staging instance's root with `--trusted-root`
+    #[arg(long, hide = true)]
+    staging: bool,
+    /// The artifact, or its digest as `sha256:HEX`
+    #[arg(value_name = "FILE|DIGEST")]
+    artifact: String,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.staging {
+        bail!("the staging instance is not built in; give its root with `--trusted-root FILE`");
+    }
+    let root = match &args.trusted_root {
+        Some(file) => TrustRoot::parse(&file.display().to_string(), &read(file, MAXIMUM_FILE)?)?,
+        None => TrustRoot::public_good()?,
+    };
+    let root = Arc::new(root);
+    let anchor = match &args.key {
+        Some(file) => {
+            let pem = String::from_utf8(read(file, MAXIMUM_FILE)?).context("the key is not UTF-8 text")?;
+            Anchor::Key { key: Arc::new(PublicKey::from_pem(&pem)?), root: Some(root) }
+        }
+        None => Anchor::Root(root),
+    };
+    let bundle = read(&args.bundle, MAXIMUM_FILE)?;
+    let digest = args.artifact.starts_with("sha256:").then(|| args.artifact.parse::<Digest>()).transpose()?;
+    let bytes;
+    let artifact = match &digest {
+        Some(digest) => Artifact::Digest(digest),
+        None => {
+            bytes = read(Path::new(&args.artifact), MAXIMUM_ARTIFACT)?;
+            Artifact::Bytes(&bytes)
+        }
+    };
+    let signer = attest::verify_artifact(&bundle, artifact, &anchor)
+        .map_err(|unaccepted| anyhow::anyhow!("not accepted ({}): {}", unaccepted.reason, unaccepted.detail))?;
+    match (&signer, &args.certificate_identity, &args.certificate_oidc_issuer) {
+        (Signer::Certificate(actual), Some(identity), Some(issuer)) => {
+            if actual.identity() != identity || actual.issuer() != issuer {
+                bail!("not accepted (other-signer): signed by `{}` of `{}`", actual.identity(), actual.issuer());
+            }
+            anstream::println!("accepted: signed by {identity} of {issuer}");
+        }
+        (Signer::Key(fingerprint), None, None) => anstream::println!("accepted: signed with key {fingerprint}"),
+        _ => bail!("not accepted (other-signer): neither the key nor the identity asked for signed"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).with_context(|| format!("`{shown}` cannot be read"))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+        bail!("`{shown}` is larger than {limit} bytes");
+    }
+    Ok(bytes)
+}
