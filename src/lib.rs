@@ -1,10 +1,19 @@
 //! promotion-gate: the last check between a green build and production.
 //!
 //! The pure engine is `promotion_gate_core`; this crate is the shell that fetches, serves and prints.
+//!
+//! * [`review`]: the story of one decision; everything else serves it
+//! * [`admission`]: the Kubernetes protocol, as a pure codec
+//! * [`collect`]: evidence, exactly as far as a review needs it
+//! * [`oci`]: registries
+//! * [`api`]: the custom resources
+//! * [`config`]: the configuration file
+//! * [`cli`]: the commands
 
 pub mod admission;
 pub mod api;
 pub mod cli;
+pub mod collect;
+pub mod config;
 pub mod oci;
-pub mod sandbox;
-pub mod serve;
+pub mod review;

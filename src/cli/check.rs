@@ -118,8 +118,9 @@ fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
 fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>, usize) {
     let mut asked = Vec::new();
     let mut not_ours = 0;
-    let manifests = Manifests::of(input.objects().map(|object| object.value));
-    for object in input.objects() {
+    let objects = input.objects();
+    let manifests = Manifests::of(objects.iter().map(|object| object.value), namespace);
+    for object in objects {
         match admission::understand_manifest(object.value, namespace, actor, &manifests) {
             Understood::Change(change) => {
                 asked.push(Asked { file: object.file.to_owned(), line: object.line, change: *change });

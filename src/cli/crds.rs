@@ -1,19 +1,29 @@
 //! `promotion-gate crds`: the custom resource definitions, to apply to a cluster.
 
-use std::io::Write;
+use std::process::ExitCode;
 
 use serde_json::Value;
 
 use crate::api::definitions;
 
-/// Prints every custom resource definition as a YAML document.
-pub fn run(out: &mut dyn Write) -> anyhow::Result<()> {
+/// Print the custom resource definitions, to apply to a cluster.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  promotion-gate crds | kubectl apply --server-side -f -")]
+pub(super) struct Args {}
+
+pub(super) fn run(_: Args) -> anyhow::Result<ExitCode> {
+    anstream::print!("{}", yaml()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every custom resource definition as a YAML document.
+fn yaml() -> anyhow::Result<String> {
+    let mut text = String::new();
     for definition in definitions()? {
-        let mut text = String::from("---\n");
+        text.push_str("---\n");
         write_entries(&definition, 0, &mut text);
-        out.write_all(text.as_bytes())?;
     }
-    Ok(())
+    Ok(text)
 }
 
 /// Writes the entries of an object or list, one a line, keys sorted. Only what definitions contain is laid out well;
@@ -83,5 +93,15 @@ fn scalar(text: &str) -> String {
     match plain_start && plain && !word && !text.ends_with(' ') {
         true => text.to_owned(),
         false => Value::String(text.to_owned()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definitions_in_deploy_equal_what_the_binary_prints() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds/promotionpolicies.yaml");
+        let deployed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(deployed, super::yaml().unwrap(), "run `promotion-gate crds > deploy/crds/promotionpolicies.yaml`");
     }
 }

@@ -102,6 +102,7 @@ struct Accepted {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Time {
+    #[schemars(with = "String")]
     at: jiff::Timestamp,
     by: &'static str,
 }

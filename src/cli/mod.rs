@@ -4,9 +4,7 @@ mod check;
 mod crds;
 mod evidence;
 mod images;
-mod quickstart;
 mod render;
-mod serve;
 mod verify_bundle;
 mod world;
 
@@ -35,13 +33,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Args),
     Check(check::Args),
     Evidence(evidence::Args),
     Images(images::Args),
     Crds(crds::Args),
     VerifyBundle(verify_bundle::Args),
-    Quickstart(quickstart::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -70,13 +66,11 @@ impl Command {
         // Fails only where a provider is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         match self {
-            Command::Serve(args) => block_on(serve::run(args)),
             Command::Check(args) => block_on(check::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Images(args) => images::run(args),
             Command::Crds(args) => crds::run(args),
             Command::VerifyBundle(args) => verify_bundle::run(args),
-            Command::Quickstart(args) => block_on(quickstart::run(args)),
         }
     }
 }

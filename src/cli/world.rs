@@ -24,7 +24,9 @@ const MAXIMUM_LISTS: usize = 8;
 
 /// The policies under `paths`; an error shows every problem of every file.
 pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<PolicySet> {
-    let set = api::read_paths(paths, roots);
+    let (sources, problems) = api::read_paths(paths);
+    let mut set = api::load(&sources, roots);
+    set.problems.splice(0..0, problems);
     if !set.problems.is_empty() {
         bail!("the policies cannot be used:\n{}", lines(&set.problems));
     }

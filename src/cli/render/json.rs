@@ -19,6 +19,7 @@ pub(crate) struct CheckReport {
     /// `allow`, `deny`, or `undecided` where nothing but what could not be learned stands in the way.
     pub(crate) decision: Answer,
     /// The time at which the objects were judged.
+    #[schemars(with = "String")]
     pub(crate) at: Timestamp,
     /// Names the policies that were applied: a digest over their bytes.
     pub(crate) policy_revision: String,

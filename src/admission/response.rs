@@ -1,0 +1,160 @@
+//! Verdict × enforcement → `AdmissionReview` answer: a message of at most a screenful, warnings, audit annotations; never a
+//! patch.
+
+use std::collections::BTreeMap;
+
+use promotion_gate_core::gate::{Decision, Enforcement, Finding, PolicyVerdict, Promotion, Target, Verdict};
+use serde_json::{Value, json};
+
+use super::request::VERSION;
+
+/// The most lines of a message: a screenful.
+const MAXIMUM_LINES: usize = 24;
+/// The most characters of a line.
+const MAXIMUM_LINE: usize = 400;
+/// The most characters of a warning (Kubernetes cuts longer ones).
+const MAXIMUM_WARNING: usize = 119;
+/// The most warnings.
+const MAXIMUM_WARNINGS: usize = 8;
+
+/// What the API server is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the request may go ahead.
+    pub allowed: bool,
+    /// Why not.
+    pub message: String,
+    /// For the deployer, under 120 characters each.
+    pub warnings: Vec<String>,
+    /// For the API server's audit log.
+    pub audit: BTreeMap<&'static str, String>,
+}
+
+impl Answer {
+    /// The answer to a judged request; under `audit_only` everything is admitted and what would have been said is recorded.
+    pub fn of(verdict: &Verdict, promotion: &Promotion, audit_only: bool) -> Answer {
+        let denied = verdict.decision() == Decision::Deny;
+        let policies: Vec<_> = verdict
+            .policies()
+            .iter()
+            .map(|policy| format!("{}={}", policy.policy(), policy.decision().id()))
+            .collect();
+        let mut audit = BTreeMap::from([
+            ("decision", verdict.decision().id().to_owned()),
+            ("id", promotion.change.id.clone()),
+            ("policies", cut(&policies.join(","), 1000)),
+            ("revision", verdict.revision().to_owned()),
+        ]);
+        if audit_only {
+            audit.insert("auditOnly", "true".to_owned());
+            return Answer { allowed: true, audit, ..Answer::default() };
+        }
+        let warnings = verdict.denials().filter(|policy| policy.enforcement() == Enforcement::Warn).flat_map(warnings);
+        Answer {
+            allowed: !denied,
+            message: if denied { denial(verdict, promotion) } else { String::new() },
+            warnings: warnings.take(MAXIMUM_WARNINGS).collect(),
+            audit,
+        }
+    }
+
+    /// Allowed without having been judged.
+    pub fn not_judged(why: &str) -> Answer {
+        Answer { allowed: true, audit: BTreeMap::from([("decision", format!("not ours: {why}"))]), ..Answer::default() }
+    }
+
+    /// Denied because nothing could be decided.
+    pub fn failed(message: String) -> Answer {
+        let audit = BTreeMap::from([("decision", "deny".to_owned())]);
+        Answer { allowed: false, message, audit, ..Answer::default() }
+    }
+}
+
+/// The `AdmissionReview` that carries an answer.
+pub fn respond(uid: &str, answer: &Answer) -> Value {
+    let mut response = json!({"uid": uid, "allowed": answer.allowed, "auditAnnotations": answer.audit});
+    if !answer.allowed {
+        response["status"] = json!({"status": "Failure", "reason": "Forbidden", "code": 403, "message": answer.message});
+    }
+    if !answer.warnings.is_empty() {
+        response["warnings"] = json!(answer.warnings);
+    }
+    json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
+}
+
+/// What a deployer is told, in this order: what is denied and by which policy; per failing requirement the reason, the
+/// culprit and the next step; the decision's id.
+pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
+    let workload = &promotion.change.workload;
+    let namespace = workload.namespace.as_deref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let mut lines = vec![format!("{} {namespace}{} may not be deployed", workload.kind, workload.name)];
+    let mut left_out = 0;
+    for policy in verdict.denials().filter(|policy| policy.enforcement() == Enforcement::Enforce) {
+        let block = block(policy);
+        for part in block {
+            if lines.len() + part.len() > MAXIMUM_LINES - 2 {
+                left_out += 1;
+            } else {
+                lines.extend(part);
+            }
+        }
+    }
+    if left_out > 0 {
+        lines.push(format!("… and {left_out} more; `promotion-gate check` shows all"));
+    }
+    lines.push(format!("decision {}", promotion.change.id));
+    lines.iter().map(|line| cut(line, MAXIMUM_LINE)).collect::<Vec<_>>().join("\n")
+}
+
+/// The policy's name, then each different reason with everything that it is about.
+fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
+    let mut parts = vec![vec![format!("policy `{}` denies it:", policy.policy())]];
+    let mut grouped: Vec<(&Finding, Vec<String>)> = Vec::new();
+    for finding in policy.findings().iter().filter(|finding| finding.outcome.denies()) {
+        let about = match &finding.target {
+            Target::Workload => None,
+            Target::Field(field) => Some(if field.is_empty() { "the object".to_owned() } else { field.clone() }),
+            Target::Image { field, written, .. } => Some(format!("{written} ({field})")),
+        };
+        match grouped.iter_mut().find(|(other, _)| other.rule == finding.rule && other.detail == finding.detail) {
+            Some((_, abouts)) => abouts.extend(about),
+            None => grouped.push((finding, about.into_iter().collect())),
+        }
+    }
+    for (finding, abouts) in grouped {
+        let shown: Vec<_> = abouts.iter().take(3).cloned().collect();
+        let more = abouts.len().saturating_sub(shown.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let about = if shown.is_empty() { String::new() } else { format!(" {}{more}:", shown.join(", ")) };
+        let mut lines = vec![format!("- {}:{about} {} [{}]", finding.rule, finding.detail, finding.reason)];
+        if let Some(hint) = &finding.hint {
+            lines.push(format!("  → {hint}"));
+        }
+        parts.push(lines);
+    }
+    parts
+}
+
+fn warnings(policy: &PolicyVerdict) -> Vec<String> {
+    let denying = policy.findings().iter().filter(|finding| finding.outcome.denies());
+    let mut warnings: Vec<_> = denying
+        .map(|finding| {
+            let image = match &finding.target {
+                Target::Image { written, .. } => format!(" {written}"),
+                Target::Workload | Target::Field(_) => String::new(),
+            };
+            cut(&format!("policy {}: {} {}{image}", policy.policy(), finding.rule, finding.reason), MAXIMUM_WARNING)
+        })
+        .collect();
+    warnings.dedup();
+    warnings
+}
+
+/// Without what could forge a line of its own, and not too long.
+fn cut(text: &str, length: usize) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().count() <= length {
+        return text;
+    }
+    text.chars().take(length.saturating_sub(1)).chain(['…']).collect()
+}

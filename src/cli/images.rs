@@ -1,0 +1,70 @@
+//! `images`: every image reference in manifests, as written.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use promotion_gate_core::gate::ImageReference;
+use serde_json::json;
+
+use super::world::Input;
+use crate::admission;
+
+/// List every image reference in manifests, as written, each once per file.
+///
+/// Exit code 0 when everything was read, 1 when some of the input could not be.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate images rendered/
+  helm template . | promotion-gate images -
+  promotion-gate images --output json deployment.yaml")]
+pub(super) struct Args {
+    /// Manifests: files, folders, or `-` for standard input
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    inputs: Vec<String>,
+    /// How to print the list
+    #[arg(long, value_enum, default_value_t = Output::Lines)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// One reference per line
+    Lines,
+    /// One JSON object per reference: file, line, kind, name, field, image, normalised
+    Json,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let input = Input::read(&args.inputs)?;
+    let mut unreadable = input.problems().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut seen = BTreeSet::new();
+    for object in input.objects() {
+        let Some(images) = admission::images(object.value) else { continue };
+        for field in images.unreadable {
+            unreadable.push(format!("{}:{}: {}: {}", object.file, object.line, field.field, field.why));
+        }
+        for field in images.fields {
+            match args.output {
+                Output::Lines if seen.insert((object.file.to_owned(), field.written.clone())) => {
+                    anstream::println!("{}", field.written);
+                }
+                Output::Lines => {}
+                Output::Json => {
+                    let normalised = field.written.parse::<ImageReference>().ok().map(|image| image.to_string());
+                    let line = json!({
+                        "file": object.file, "line": object.line,
+                        "kind": object.value.get("kind"), "name": object.value.pointer("/metadata/name"),
+                        "field": field.path, "image": field.written, "normalised": normalised,
+                    });
+                    anstream::println!("{line}");
+                }
+            }
+        }
+    }
+    for problem in &unreadable {
+        anstream::eprintln!("promotion-gate: {problem}");
+    }
+    Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::FAILURE) })
+}

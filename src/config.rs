@@ -1,0 +1,234 @@
+//! The configuration file (`kind: GateConfiguration`) of the webhook and the commands, validated like policies. The only
+//! reader of the environment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use promotion_gate_core::attest::TrustRoot;
+use promotion_gate_core::documents;
+use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Snapshot, TrustRoots, Ungoverned};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::collect::CollectLimits;
+use crate::oci::{ClientOptions, CredentialEntry, DockerConfig, RegistryOptions, Secret};
+
+/// The largest file that the configuration may name, in bytes.
+const MAXIMUM_FILE: u64 = 4 << 20;
+
+/// Everything that is configured, resolved.
+#[derive(Debug)]
+pub struct Config {
+    /// The trust roots that policies may name; `sigstore` is always among them.
+    pub trust_roots: TrustRoots,
+    registries: Vec<RegistryOptions>,
+    credentials: Vec<CredentialEntry>,
+    ungoverned: Ungoverned,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is odd about it, for the log.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GateConfiguration {
+    api_version: String,
+    kind: String,
+    /// Trust roots besides the built-in `sigstore`.
+    #[serde(default)]
+    trust_roots: Vec<NamedRoot>,
+    /// What is special about some registries.
+    #[serde(default)]
+    registries: Vec<Registry>,
+    /// Credentials for registries.
+    #[serde(default)]
+    credentials: Vec<Credential>,
+    /// A Docker `config.json` with credentials.
+    docker_config: Option<PathBuf>,
+    /// What becomes of a workload that no policy governs: `Allow` when absent.
+    ungoverned: Option<WireUngoverned>,
+    /// Labels of namespaces, where policies select by label and no cluster can be asked.
+    #[serde(default)]
+    namespaces: Vec<NamespaceLabels>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NamedRoot {
+    name: String,
+    /// A `trusted_root.json`, relative to the configuration.
+    file: PathBuf,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Registry {
+    /// Host, and port where images name one; `*` stands for any characters within a part of it.
+    host: String,
+    #[serde(default)]
+    plain_http: bool,
+    /// Certificate authorities (PEM) of the registry, relative to the configuration.
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Credential {
+    registry: String,
+    /// The repository, or the path above it; all of the registry when absent.
+    repository: Option<String>,
+    username: Option<String>,
+    /// Holds the password, relative to the configuration.
+    password_file: Option<PathBuf>,
+    /// Holds a token that the registry takes, relative to the configuration.
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+enum WireUngoverned {
+    Allow,
+    Deny,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NamespaceLabels {
+    name: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// Reads a configuration; the defaults where there is none.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with line and column.
+    pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
+        let sigstore = Arc::new(TrustRoot::public_good()?);
+        let mut config = Config {
+            trust_roots: BTreeMap::from([(DEFAULT_TRUST_ROOT.to_owned(), sigstore)]),
+            registries: Vec::new(),
+            credentials: Vec::new(),
+            ungoverned: Ungoverned::Allow,
+            namespaces: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
+        if let Some(path) = path {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            config.add(parse(path)?, folder)?;
+        }
+        Ok(config)
+    }
+
+    fn add(&mut self, written: GateConfiguration, folder: &Path) -> anyhow::Result<()> {
+        for NamedRoot { name, file } in written.trust_roots {
+            let root = Arc::new(TrustRoot::parse(&name, &read(&folder.join(file))?)?);
+            if self.trust_roots.insert(name.clone(), root).is_some() {
+                bail!("`trustRoots`: the name `{name}` is taken; give the root another name");
+            }
+        }
+        for Registry { host, plain_http, ca_file } in written.registries {
+            let ca_pem = ca_file.map(|file| read(&folder.join(file))).transpose()?;
+            self.registries.push(RegistryOptions { host, plain_http, ca_pem });
+        }
+        for credential in written.credentials {
+            self.credentials.push(credential.resolve(folder)?);
+        }
+        if let Some(file) = written.docker_config {
+            let file = folder.join(file);
+            let docker = DockerConfig::parse(&read(&file)?).with_context(|| format!("`{}`", file.display()))?;
+            self.credentials.extend(docker.entries);
+            self.warnings.extend(docker.warnings);
+        }
+        self.ungoverned = match written.ungoverned {
+            Some(WireUngoverned::Deny) => Ungoverned::Deny,
+            Some(WireUngoverned::Allow) | None => Ungoverned::Allow,
+        };
+        self.namespaces.extend(written.namespaces.into_iter().map(|namespace| {
+            let mut labels = namespace.labels;
+            labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.name.clone());
+            (namespace.name, labels)
+        }));
+        Ok(())
+    }
+
+    /// A snapshot with what is configured and no policies.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { namespaces: self.namespaces.clone(), ungoverned: self.ungoverned, ..Snapshot::default() }
+    }
+
+    /// How registries are reached.
+    pub fn client_options(&self) -> ClientOptions {
+        ClientOptions {
+            registries: self.registries.clone(),
+            credentials: self.credentials.clone(),
+            ..ClientOptions::default()
+        }
+    }
+
+    /// How much is read about one image.
+    pub fn collect_limits(&self) -> CollectLimits {
+        CollectLimits::default()
+    }
+}
+
+impl Credential {
+    fn resolve(self, folder: &Path) -> anyhow::Result<CredentialEntry> {
+        let text = |file: PathBuf| -> anyhow::Result<String> {
+            let bytes = read(&folder.join(&file))?;
+            let text = String::from_utf8(bytes).with_context(|| format!("`{}` is not UTF-8 text", file.display()))?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let secret = match (self.username, self.password_file, self.token_file) {
+            (Some(username), Some(file), None) => Secret::Password { username, password: text(file)? },
+            (None, None, Some(file)) => Secret::Bearer(text(file)?),
+            _ => bail!(
+                "`credentials`: the entry for `{}` needs either `username` and `passwordFile`, or `tokenFile`",
+                self.registry
+            ),
+        };
+        Ok(CredentialEntry { registry: self.registry, repository: self.repository, secret })
+    }
+}
+
+fn parse(path: &Path) -> anyhow::Result<GateConfiguration> {
+    let name = path.display().to_string();
+    let (found, mut problems) = documents::read(&name, &read(path)?);
+    let configuration = match found.as_slice() {
+        [only] => match documents::decode::<GateConfiguration>(only) {
+            Ok(configuration) => Some(configuration),
+            Err(more) => {
+                problems.extend(more);
+                None
+            }
+        },
+        _ => None,
+    };
+    if !problems.is_empty() {
+        let lines: Vec<_> = problems.iter().map(|problem| format!("  {problem}")).collect();
+        bail!("the configuration cannot be used:\n{}", lines.join("\n"));
+    }
+    let configuration = configuration.with_context(|| format!("`{name}` does not hold exactly one document"))?;
+    if (configuration.api_version.as_str(), configuration.kind.as_str()) != (crate::api::API_VERSION, "GateConfiguration") {
+        bail!(
+            "`{name}` is a `{} {}`; expected `{} GateConfiguration`",
+            configuration.api_version,
+            configuration.kind,
+            crate::api::API_VERSION
+        );
+    }
+    Ok(configuration)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
+    let mut bytes = Vec::new();
+    file.take(MAXIMUM_FILE + 1).read_to_end(&mut bytes).with_context(|| format!("`{shown}` cannot be read"))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAXIMUM_FILE {
+        bail!("`{shown}` is larger than {MAXIMUM_FILE} bytes");
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,474 @@
+//! A registry over HTTP (OCI distribution specification 1.1).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
+use http::{HeaderValue, Method, StatusCode};
+use promotion_gate_core::gate::Digest;
+use tokio::time::timeout;
+use url::Url;
+
+use super::auth::{self, Challenge, Tokens};
+use super::credentials::{Credentials, Secret};
+use super::error::excerpt;
+use super::manifest::Listed;
+use super::transport::{Answer, Call, Transport, authority, shown};
+use super::{
+    Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference, Registry, RegistryError,
+    Repository, Via, is_repository_name, is_tag, media_type, tags_about,
+};
+
+/// Where registries keep the digest of what they answer with.
+const CONTENT_DIGEST: &str = "docker-content-digest";
+/// The name by which Docker Hub is reached.
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Reads registries over HTTP. Credentials belong to one repository and never leave for another host.
+pub struct Client {
+    transport: Transport,
+    credentials: Credentials,
+    tokens: Tokens,
+}
+
+impl Client {
+    /// A client; nothing is asked yet.
+    ///
+    /// # Errors
+    /// What is wrong with the options.
+    pub fn new(options: ClientOptions) -> Result<Client, RegistryError> {
+        Ok(Client {
+            transport: Transport::new(&options)?,
+            credentials: Credentials::new(options.credentials),
+            tokens: Tokens::default(),
+        })
+    }
+
+    /// How many requests were made so far.
+    pub fn requests(&self) -> u64 {
+        self.transport.requests()
+    }
+
+    fn url(&self, repository: &Repository, path: &str) -> Result<Url, RegistryError> {
+        let host = match repository.registry() {
+            "docker.io" => DOCKER_HUB_API,
+            host => host,
+        };
+        let scheme = if self.transport.is_plain(host) { "http" } else { "https" };
+        let name = repository.repository();
+        let refused = || RegistryError::new(ErrorKind::Malformed, format!("`{repository}`"), "this is no repository's name");
+        if !is_repository_name(name) {
+            return Err(refused());
+        }
+        let url = Url::parse(&format!("{scheme}://{host}/v2/{name}/{path}")).map_err(|_| refused())?;
+        let as_written = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        if as_written { Ok(url) } else { Err(refused()) }
+    }
+
+    /// Asks, and answers what the registry asks back: a challenge, once; redirects, a few.
+    async fn ask(
+        &self,
+        repository: &Repository,
+        method: Method,
+        mut url: Url,
+        accept: &str,
+        limit: u64,
+    ) -> Result<(Answer, Url), RegistryError> {
+        let secret = self.credentials.of(repository);
+        let home = origin(&url);
+        let mut authorization = match secret {
+            Some(Secret::Bearer(token)) => auth::bearer(token),
+            _ => self.tokens.known(repository),
+        };
+        let mut challenged = false;
+        let mut redirects = 0;
+        loop {
+            let at_home = origin(&url) == home;
+            let header = authorization.as_ref().filter(|_| at_home);
+            let call =
+                Call { method: method.clone(), url: &url, accept, authorization: header, form: None, limit };
+            let answer = self.transport.exchange(&call).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && at_home && !challenged {
+                challenged = true;
+                if let Some(challenge) = Challenge::of(&answer) {
+                    let reply = auth::answer(&self.transport, &self.tokens, repository, secret, &challenge).await?;
+                    if reply.is_some() {
+                        authorization = reply;
+                        continue;
+                    }
+                }
+            }
+            if !answer.status.is_redirection() || answer.status == StatusCode::NOT_MODIFIED {
+                return Ok((answer, url));
+            }
+            redirects += 1;
+            if redirects > self.transport.limits.redirects {
+                let why = format!("there are more than {} redirects", self.transport.limits.redirects);
+                return Err(RegistryError::new(ErrorKind::Unavailable, answer.tried, why));
+            }
+            url = redirected(&url, &answer)?;
+        }
+    }
+
+    /// The same under the time that one question may take.
+    async fn get(
+        &self,
+        repository: &Repository,
+        method: Method,
+        path: &str,
+        accept: &str,
+        limit: u64,
+    ) -> Result<Answer, RegistryError> {
+        let url = self.url(repository, path)?;
+        let tried = format!("`{method} {}`", shown(&url));
+        let total = self.transport.timeouts.total;
+        match timeout(total, self.ask(repository, method, url, accept, limit)).await {
+            Ok(asked) => asked.map(|(answer, _)| answer),
+            Err(_) => Err(RegistryError::new(ErrorKind::TimedOut, tried, "there was no answer in time")),
+        }
+    }
+
+    async fn resolve_now(&self, repository: &Repository, reference: &Reference) -> Result<Descriptor, RegistryError> {
+        if let Reference::Tag(tag) = reference {
+            if !is_tag(tag) {
+                let tried = format!("`{repository}:{}`", excerpt(tag.as_bytes()));
+                return Err(RegistryError::new(ErrorKind::Malformed, tried, "this is no tag"));
+            }
+        }
+        let path = format!("manifests/{reference}");
+        let limit = self.transport.limits.manifest_bytes;
+        let answer = self.get(repository, Method::HEAD, &path, MANIFESTS, limit).await?;
+        let digest = answer.header(CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+        if let (true, Some(digest)) = (answer.status.is_success(), digest) {
+            if let Reference::Digest(asked) = reference {
+                if *asked != digest {
+                    return Err(mismatch(&answer, asked));
+                }
+            }
+            let length = answer.header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+            return Ok(Descriptor {
+                media_type: answer.header(CONTENT_TYPE.as_str()).map(|text| excerpt(text.as_bytes())).unwrap_or_default(),
+                digest,
+                size: length.unwrap_or_default(),
+                artifact_type: None,
+                annotations: std::collections::BTreeMap::new(),
+                platform: None,
+            });
+        }
+        match answer.status {
+            // A registry without HEAD, or without the header.
+            status if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED => {}
+            _ => return Err(failure(&answer)),
+        }
+        let answer = self.get(repository, Method::GET, &path, MANIFESTS, limit).await?;
+        Ok(read_manifest(&answer, reference)?.descriptor())
+    }
+
+    async fn tagged_now(&self, repository: &Repository, tag: &str) -> Result<Option<Answer>, RegistryError> {
+        let path = format!("manifests/{tag}");
+        let answer = self.get(repository, Method::GET, &path, MANIFESTS, self.transport.limits.manifest_bytes).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(answer)),
+            _ => Err(failure(&answer)),
+        }
+    }
+
+    /// The referrers API, page by page. A registry without it has nothing to say, which is no trouble.
+    async fn referrers(&self, repository: &Repository, digest: &Digest, found: &mut Attached) -> Result<(), RegistryError> {
+        let limits = self.transport.limits;
+        let mut url = self.url(repository, &format!("referrers/{digest}"))?;
+        let home = origin(&url);
+        let mut bytes = 0_u64;
+        for page in 0..limits.listing_pages {
+            let (answer, at) =
+                self.ask(repository, Method::GET, url.clone(), media_type::OCI_INDEX, limits.manifest_bytes).await?;
+            let unsupported = matches!(
+                answer.status,
+                StatusCode::NOT_FOUND
+                    | StatusCode::BAD_REQUEST
+                    | StatusCode::METHOD_NOT_ALLOWED
+                    | StatusCode::NOT_ACCEPTABLE
+                    | StatusCode::NOT_IMPLEMENTED
+            );
+            if unsupported && page == 0 {
+                return Ok(());
+            }
+            if !answer.status.is_success() {
+                return Err(failure(&answer));
+            }
+            bytes = bytes.saturating_add(u64::try_from(answer.body.len()).unwrap_or(u64::MAX));
+            if bytes > limits.listing_bytes {
+                found.cut = Some(format!("`{repository}@{digest}` has a listing of more than {} bytes", limits.listing_bytes));
+                return Ok(());
+            }
+            take(found, &answer, Via::Referrers, limits.listing_entries)?;
+            match next_page(&answer, &at) {
+                None => return Ok(()),
+                Some(next) if origin(&next) == home => url = next,
+                Some(next) => {
+                    let why = format!("its next page is at another host (`{}`)", shown(&next));
+                    return Err(RegistryError::new(ErrorKind::Denied, answer.tried, why));
+                }
+            }
+        }
+        found.cut = Some(format!("`{repository}@{digest}` has a listing of more than {} pages", limits.listing_pages));
+        Ok(())
+    }
+
+    async fn by_api(&self, repository: &Repository, digest: &Digest) -> Attached {
+        let mut found = Attached::default();
+        let asked = timeout(self.transport.timeouts.total, self.referrers(repository, digest, &mut found)).await;
+        match asked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => found.trouble.push(error),
+            Err(_) => {
+                let tried = format!("the referrers of `{repository}@{digest}`");
+                found.trouble.push(RegistryError::new(ErrorKind::TimedOut, tried, "there was no answer in time"));
+            }
+        }
+        found
+    }
+
+    async fn by_tag(&self, repository: &Repository, via: Via, tag: Option<String>) -> Attached {
+        let mut found = Attached::default();
+        let Some(tag) = tag else { return found };
+        let answer = match self.tagged_now(repository, &tag).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return found,
+            Err(error) => {
+                found.trouble.push(error);
+                return found;
+            }
+        };
+        let read = match via {
+            Via::FallbackTag => take(&mut found, &answer, via, self.transport.limits.listing_entries),
+            Via::Referrers | Via::SigTag | Via::AttTag => {
+                read_manifest(&answer, &Reference::Tag(tag)).map(|manifest| {
+                    let descriptor = manifest.descriptor();
+                    found.listing.push(AttachedManifest { descriptor, via, manifest: Some(manifest) });
+                })
+            }
+        };
+        if let Err(error) = read {
+            // What stands there can never be evidence; it is said, and hides nothing.
+            found.cut = Some(error.to_string());
+        }
+        found
+    }
+
+    async fn attached_now(&self, repository: &Repository, digest: &Digest) -> Attached {
+        let [fallback, signatures, attestations] = tags_about(digest);
+        let (api, fallback, signatures, attestations) = futures::join!(
+            self.by_api(repository, digest),
+            self.by_tag(repository, fallback.0, fallback.1),
+            self.by_tag(repository, signatures.0, signatures.1),
+            self.by_tag(repository, attestations.0, attestations.1),
+        );
+        let mut all = Attached::default();
+        for part in [api, fallback, signatures, attestations] {
+            all.listing.extend(part.listing);
+            all.trouble.extend(part.trouble);
+            all.cut = all.cut.or(part.cut);
+        }
+        all
+    }
+}
+
+impl Registry for Client {
+    fn resolve<'a>(
+        &'a self,
+        repository: &'a Repository,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Descriptor, RegistryError>> {
+        self.resolve_now(repository, reference).boxed()
+    }
+
+    fn manifest<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
+        async move {
+            let path = format!("manifests/{digest}");
+            let limit = self.transport.limits.manifest_bytes;
+            let answer = self.get(repository, Method::GET, &path, MANIFESTS, limit).await?;
+            read_manifest(&answer, &Reference::Digest(digest.clone()))
+        }
+        .boxed()
+    }
+
+    fn tagged<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
+        async move {
+            if !is_tag(tag) {
+                return Ok(None);
+            }
+            match self.tagged_now(repository, tag).await? {
+                Some(answer) => read_manifest(&answer, &Reference::Tag(tag.to_owned())).map(Some),
+                None => Ok(None),
+            }
+        }
+        .boxed()
+    }
+
+    fn blob<'a>(
+        &'a self,
+        repository: &'a Repository,
+        descriptor: &'a Descriptor,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Bytes, RegistryError>> {
+        async move {
+            let digest = &descriptor.digest;
+            if descriptor.size > limit {
+                let why = format!("it has {} bytes, more than the {limit} that are read", descriptor.size);
+                return Err(RegistryError::new(ErrorKind::TooLarge, format!("`{repository}@{digest}`"), why));
+            }
+            let path = format!("blobs/{digest}");
+            let answer = self.get(repository, Method::GET, &path, "*/*", descriptor.size).await?;
+            if !answer.status.is_success() {
+                return Err(failure(&answer));
+            }
+            if digest.verifies(&answer.body) { Ok(answer.body) } else { Err(mismatch(&answer, digest)) }
+        }
+        .boxed()
+    }
+
+    fn attached<'a>(&'a self, repository: &'a Repository, digest: &'a Digest) -> BoxFuture<'a, Attached> {
+        self.attached_now(repository, digest).boxed()
+    }
+
+    fn credential_id(&self, repository: &Repository) -> String {
+        self.credentials.id(repository)
+    }
+}
+
+impl<R: Registry + ?Sized> Registry for Arc<R> {
+    fn resolve<'a>(
+        &'a self,
+        repository: &'a Repository,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Descriptor, RegistryError>> {
+        (**self).resolve(repository, reference)
+    }
+
+    fn manifest<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
+        (**self).manifest(repository, digest)
+    }
+
+    fn tagged<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
+        (**self).tagged(repository, tag)
+    }
+
+    fn blob<'a>(
+        &'a self,
+        repository: &'a Repository,
+        descriptor: &'a Descriptor,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Bytes, RegistryError>> {
+        (**self).blob(repository, descriptor, limit)
+    }
+
+    fn attached<'a>(&'a self, repository: &'a Repository, digest: &'a Digest) -> BoxFuture<'a, Attached> {
+        (**self).attached(repository, digest)
+    }
+
+    fn credential_id(&self, repository: &Repository) -> String {
+        (**self).credential_id(repository)
+    }
+}
+
+/// What an answer without success means.
+pub(super) fn failure(answer: &Answer) -> RegistryError {
+    let kind = match answer.status {
+        StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
+        StatusCode::FORBIDDEN => ErrorKind::Denied,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
+        _ => ErrorKind::Unavailable,
+    };
+    let said = excerpt(&answer.body);
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    RegistryError::new(kind, answer.tried.clone(), format!("the registry answered {}{said}", answer.status))
+}
+
+fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
+    let why = format!("what came is not what `{digest}` names");
+    RegistryError::new(ErrorKind::DigestMismatch, answer.tried.clone(), why)
+}
+
+fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, RegistryError> {
+    if !answer.status.is_success() {
+        return Err(failure(answer));
+    }
+    let said = answer.header(CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+    let digest = match (reference, said) {
+        (Reference::Digest(digest), _) => digest.clone(),
+        (Reference::Tag(_), Some(digest)) => digest,
+        (Reference::Tag(_), None) => Digest::sha256(&answer.body),
+    };
+    if !digest.verifies(&answer.body) {
+        return Err(mismatch(answer, &digest));
+    }
+    Manifest::parse(digest, answer.header(CONTENT_TYPE.as_str()), answer.body.clone())
+        .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))
+}
+
+/// Adds the entries of a listing.
+fn take(found: &mut Attached, answer: &Answer, via: Via, limit: usize) -> Result<(), RegistryError> {
+    let room = limit.saturating_sub(found.listing.len());
+    let listed = Listed::parse(&answer.body, room)
+        .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
+    let new = |descriptor| AttachedManifest { descriptor, via, manifest: None };
+    found.listing.extend(listed.entries.into_iter().map(new));
+    if listed.beyond > 0 {
+        found.cut = Some(format!("{} lists {} entries more than the {limit} that are read", answer.tried, listed.beyond));
+    }
+    if listed.unreadable > 0 && found.cut.is_none() {
+        found.cut = Some(format!("{} lists {} entries that cannot be understood", answer.tried, listed.unreadable));
+    }
+    Ok(())
+}
+
+/// Scheme, host and port.
+fn origin(url: &Url) -> (String, String) {
+    (url.scheme().to_owned(), authority(url))
+}
+
+fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
+    let refused = |why: String| RegistryError::new(ErrorKind::Denied, answer.tried.clone(), why);
+    let location = answer.headers.get(LOCATION).map(HeaderValue::to_str).and_then(Result::ok);
+    let to = location.and_then(|location| from.join(location).ok());
+    let to = to.ok_or_else(|| refused("it redirects to nowhere".to_owned()))?;
+    match (from.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => Ok(to),
+        _ => Err(refused(format!("it redirects to `{}`, without TLS", shown(&to)))),
+    }
+}
+
+/// `Link: <…>; rel="next"`
+fn next_page(answer: &Answer, at: &Url) -> Option<Url> {
+    let links = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let next = links.flat_map(|value| value.split(',')).find(|link| {
+        link.split(';').skip(1).any(|part| matches!(part.trim(), "rel=\"next\"" | "rel=next"))
+    })?;
+    let target = next.split(';').next()?.trim().strip_prefix('<')?.strip_suffix('>')?;
+    at.join(target).ok()
+}
