@@ -8,6 +8,8 @@
 //! * [`oci`]: registries
 //! * [`api`]: the custom resources
 //! * [`config`]: the configuration file
+//! * [`serve`]: the webhook
+//! * [`telemetry`]: logs and metrics
 //! * [`cli`]: the commands
 
 pub mod admission;
@@ -17,3 +19,5 @@ pub mod collect;
 pub mod config;
 pub mod oci;
 pub mod review;
+pub mod serve;
+pub mod telemetry;

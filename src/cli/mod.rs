@@ -5,6 +5,7 @@ mod crds;
 mod evidence;
 mod images;
 mod render;
+mod serve;
 mod verify_bundle;
 mod world;
 
@@ -18,7 +19,6 @@ const FAILURE: u8 = 1;
 
 const EXAMPLES: &str = "\
 Examples:
-  promotion-gate quickstart                            see it decide, with nothing else installed
   promotion-gate check --policy policies/ rendered/    what would the gate say about these manifests?
   helm template . | promotion-gate check --policy policies/ -
   promotion-gate evidence ghcr.io/example/app:v1       everything that is attached to an image
@@ -33,6 +33,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Check(check::Args),
     Evidence(evidence::Args),
     Images(images::Args),
@@ -66,6 +67,7 @@ impl Command {
         // Fails only where a provider is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         match self {
+            Command::Serve(args) => block_on(serve::run(args)),
             Command::Check(args) => block_on(check::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Images(args) => images::run(args),

@@ -60,8 +60,8 @@ pub struct Problem {
 
 /// Reads the documents of a file: YAML (any number of documents), or JSON (one value or several after another).
 ///
-/// Empty documents are skipped. A document with a problem is left out, and the problem does not hide those of the others:
-/// a caller treats any problem as a failure of the file.
+/// Empty documents are skipped. A document with a problem is left out (one with a duplicate YAML key is kept, with the last
+/// value), and the problem does not hide those of the others: a caller treats any problem as a failure of the file.
 pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
     let file: Arc<str> = file.into();
     let refused = |line, column, message: String| {

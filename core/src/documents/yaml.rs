@@ -207,6 +207,7 @@ impl Composer<'_> {
             self.anchors.insert(anchor, node);
         }
         let mut refusal = None;
+        let mut duplicate = None;
         if let Some(Frame {
             inside: Inside::Map { places, key, .. },
             bytes,
@@ -220,18 +221,24 @@ impl Composer<'_> {
                 refusal = Some("a key is missing before `:`".to_owned());
                 Key::Refused
             } else if let Some((first, _)) = places.get(text) {
-                refusal = Some(format!(
+                duplicate = Some(format!(
                     "duplicate key `{}`, first in line {}",
                     shown(text),
                     first.line
                 ));
-                Key::Refused
+                Key::Text(text.to_owned(), at)
             } else {
                 Key::Text(text.to_owned(), at)
             });
         }
         if let Some(message) = refusal {
             self.problem(at, message);
+        }
+        if let Some(message) = duplicate {
+            // Kubernetes' own readers take the last value; so is the document kept, besides the problem.
+            let sound = self.sound;
+            self.problem(at, message);
+            self.sound = sound;
         }
         Ok(())
     }

@@ -1,0 +1,92 @@
+//! `serve`: the admission webhook.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::world;
+use crate::config::Config;
+use crate::serve::{Options, PolicySource, serve};
+use crate::telemetry::{LogFormat, start_logging};
+
+/// Serve the admission webhook.
+///
+/// Policies and the certificate are taken over when their files change; a broken edit leaves the last good one in force, and
+/// the log, `/readyz` and a metric say so.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key
+  promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key --audit-only --log-format text")]
+pub(super) struct Args {
+    /// Policies: files or folders; may be given several times
+    #[arg(long = "policy", value_name = "PATH", required = true)]
+    policies: Vec<PathBuf>,
+    /// The configuration: trust roots, registries, credentials, namespaces
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The certificate chain (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf,
+    /// Where requests come in
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    address: SocketAddr,
+    /// Where /livez, /readyz and /metrics are
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    probe_address: SocketAddr,
+    /// Admit everything, and record what would have been said
+    #[arg(long)]
+    audit_only: bool,
+    /// How log lines are written, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// Open connections at most
+    #[arg(long, default_value_t = 1000)]
+    connections: usize,
+    /// How long requests may go on after the signal to stop, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+    drain: u64,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    start_logging(args.log_format);
+    let config = Config::load(args.config.as_deref())?;
+    for warning in &config.warnings {
+        tracing::warn!(warning, "the configuration");
+    }
+    let source =
+        PolicySource { paths: args.policies, trust_roots: config.trust_roots.clone(), base: config.snapshot() };
+    let options = Options {
+        address: args.address,
+        probe_address: args.probe_address,
+        certificate: args.tls_cert,
+        key: args.tls_key,
+        audit_only: args.audit_only,
+        connections: args.connections,
+        drain: Duration::from_secs(args.drain),
+    };
+    let collector = world::collector(&config)?;
+    let started = |at: crate::serve::Listening| {
+        tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");
+    };
+    serve(options, source, collector, started, stop_signal()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

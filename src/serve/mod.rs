@@ -1,0 +1,145 @@
+//! The webhook: HTTPS with limits in front, one review behind, probes and metrics on a second port.
+//!
+//! * [`webhook`](self::webhook): a body → an answer
+//! * [`watch`](self::watch): policies and certificates that change under way
+
+mod probes;
+mod watch;
+mod webhook;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch as signal};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::collect::Collector;
+use crate::telemetry::Metrics;
+
+pub use watch::{Certificate, PolicySource};
+pub use webhook::Webhook;
+
+/// How the webhook is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where requests come in.
+    pub address: SocketAddr,
+    /// Where probes and metrics are asked for.
+    pub probe_address: SocketAddr,
+    /// The certificate chain (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM).
+    pub key: PathBuf,
+    /// Admit everything, and record what would have been said.
+    pub audit_only: bool,
+    /// Open connections at most.
+    pub connections: usize,
+    /// How long requests may go on after the signal to stop.
+    pub drain: Duration,
+}
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the headers of a request may take.
+const HEADERS: Duration = Duration::from_secs(10);
+/// How often files are looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Where a running webhook listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// HTTPS.
+    pub address: SocketAddr,
+    /// Probes and metrics.
+    pub probe_address: SocketAddr,
+}
+
+/// Serves until `stop` resolves, then drains.
+///
+/// # Errors
+/// What keeps it from starting: addresses, certificate, key.
+pub async fn serve(
+    options: Options,
+    source: PolicySource,
+    collector: Arc<Collector>,
+    started: impl FnOnce(Listening),
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let certificate = Certificate::load(&options.certificate, &options.key)?;
+    let policies = watch::Policies::load(source, &metrics);
+    let listener = TcpListener::bind(options.address)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.address))?;
+    let probes = TcpListener::bind(options.probe_address)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.probe_address))?;
+    let listening = Listening { address: listener.local_addr()?, probe_address: probes.local_addr()? };
+    let (stopping, stopped) = signal::channel(false);
+    let webhook = Arc::new(Webhook::new(Arc::clone(&policies), collector, Arc::clone(&metrics), options.audit_only));
+    let background = [
+        tokio::spawn(watch::policies(Arc::clone(&policies), Arc::clone(&metrics), POLL)),
+        tokio::spawn(watch::certificate(certificate.clone(), Arc::clone(&metrics), POLL)),
+        tokio::spawn(probes::serve(probes, policies, Arc::clone(&metrics), stopped)),
+    ];
+    started(listening);
+    tokio::pin!(stop);
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(options.connections.max(1)));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(seat) = Arc::clone(&room).try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            continue;
+        };
+        let acceptor = TlsAcceptor::from(certificate.current());
+        let (webhook, metrics, watcher) = (Arc::clone(&webhook), Arc::clone(&metrics), graceful.watcher());
+        tokio::spawn(async move {
+            let _seat = seat;
+            metrics.connections.inc();
+            if let Ok(Ok(tls)) = timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                let service = hyper::service::service_fn(move |request| {
+                    let webhook = Arc::clone(&webhook);
+                    async move { Ok::<_, std::convert::Infallible>(webhook.handle(request).await) }
+                });
+                let mut builder = auto::Builder::new(TokioExecutor::new());
+                builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+                builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64).keep_alive_interval(HEADERS);
+                let connection = builder.serve_connection(TokioIo::new(tls), service);
+                // A broken connection concerns nobody but its peer.
+                let _ = watcher.watch(connection.into_owned()).await;
+            }
+            metrics.connections.dec();
+        });
+    }
+    tracing::info!("stopping: no new connections, requests under way are answered");
+    // Fails only where nobody listens any more.
+    let _ = stopping.send(true);
+    drop(listener);
+    if timeout(options.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests were not answered within the time to drain");
+    }
+    for task in background {
+        task.abort();
+    }
+    Ok(())
+}

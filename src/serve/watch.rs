@@ -1,0 +1,209 @@
+//! Policies and certificates that change under way: files are looked at every second, what is new and sound is taken over,
+//! what is broken is said and leaves the last good one in force.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use promotion_gate_core::gate::{Snapshot, TrustRoots, Unreadable};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
+
+use crate::api;
+use crate::telemetry::Metrics;
+
+/// Where policies come from, and what surrounds them.
+#[derive(Clone, Debug)]
+pub struct PolicySource {
+    /// Files and folders.
+    pub paths: Vec<PathBuf>,
+    /// The trust roots that policies may name.
+    pub trust_roots: TrustRoots,
+    /// Everything in a snapshot but the policies.
+    pub base: Snapshot,
+}
+
+/// The policies in force.
+pub(super) struct Policies {
+    source: PolicySource,
+    current: ArcSwap<Snapshot>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The bytes last looked at.
+    seen: String,
+    /// What is wrong with them.
+    problems: Vec<String>,
+    /// Whether any sound set was ever taken over.
+    any_good: bool,
+}
+
+impl Policies {
+    pub(super) fn load(source: PolicySource, metrics: &Metrics) -> Arc<Policies> {
+        let policies = Arc::new(Policies {
+            current: ArcSwap::from_pointee(source.base.clone()),
+            source,
+            state: Mutex::default(),
+        });
+        policies.look(metrics);
+        policies
+    }
+
+    /// The snapshot that a review sees, whatever happens meanwhile.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// What `/readyz` says.
+    pub(super) fn readiness(&self) -> (StatusCode, String) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = state.problems.join("\n");
+        match (state.any_good, state.problems.is_empty()) {
+            (true, true) => (StatusCode::OK, "ready\n".to_owned()),
+            (true, false) => {
+                (StatusCode::OK, format!("ready, but the policies on disk are broken and older ones are in force:\n{problems}\n"))
+            }
+            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: no usable policies\n{problems}\n")),
+        }
+    }
+
+    /// Looks at the files, and takes them over where they are new and sound.
+    fn look(&self, metrics: &Metrics) {
+        let (sources, unread) = api::read_paths(&self.source.paths);
+        let set = api::load(&sources, &self.source.trust_roots);
+        let mut problems: Vec<String> = unread.iter().chain(&set.problems).map(ToString::to_string).collect();
+        if problems.is_empty() && set.policies.is_empty() {
+            problems.push("there are no policies in the files named by --policy".to_owned());
+        }
+        let seen = format!("{} {}", set.revision, problems.join("\n"));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen == state.seen {
+            return;
+        }
+        state.seen = seen;
+        metrics.policies_broken.set(i64::from(!problems.is_empty()));
+        if problems.is_empty() {
+            tracing::info!(revision = set.revision, policies = set.policies.len(), "policies are in force");
+            metrics.policy_reloads.inc();
+            let snapshot = Snapshot { policies: set.policies, revision: set.revision, ..self.source.base.clone() };
+            self.current.store(Arc::new(snapshot));
+            state.any_good = true;
+        } else {
+            tracing::error!(problems = problems.join("; "), kept = state.any_good, "the policies on disk are broken");
+            if !state.any_good {
+                let unreadable = problems.iter().take(8).map(|why| Unreadable {
+                    source: "policies".to_owned(),
+                    why: why.clone(),
+                });
+                let snapshot = Snapshot { unreadable: unreadable.collect(), ..self.source.base.clone() };
+                self.current.store(Arc::new(snapshot));
+            }
+        }
+        state.problems = problems;
+    }
+}
+
+/// Looks at the policies again and again.
+pub(super) async fn policies(policies: Arc<Policies>, metrics: Arc<Metrics>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let (policies, metrics) = (Arc::clone(&policies), Arc::clone(&metrics));
+        // A panic while reading leaves the last good policies in force.
+        let _ = tokio::task::spawn_blocking(move || policies.look(&metrics)).await;
+    }
+}
+
+/// The webhook's certificate, as it is now.
+#[derive(Clone)]
+pub struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
+    current: Arc<ArcSwap<ServerConfig>>,
+    seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Certificate {
+    /// Loads a certificate chain and its key (PEM).
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn load(chain: &Path, key: &Path) -> anyhow::Result<Certificate> {
+        let seen = fingerprint(chain, key)?;
+        Ok(Certificate {
+            current: Arc::new(ArcSwap::new(server_config(chain, key)?)),
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+            seen: Arc::new(Mutex::new(seen)),
+        })
+    }
+
+    /// What the next handshake uses.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    fn look(&self, metrics: &Metrics) -> anyhow::Result<()> {
+        let now = fingerprint(&self.chain, &self.key)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == now {
+            return Ok(());
+        }
+        *seen = now;
+        self.current.store(server_config(&self.chain, &self.key)?);
+        metrics.certificate_reloads.inc();
+        tracing::info!("the new certificate is in use");
+        Ok(())
+    }
+}
+
+/// Looks at the certificate again and again; connections that are open keep the one that they began with.
+pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>, every: Duration) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(every).await;
+        match certificate.look(&metrics) {
+            Ok(()) => said.clear(),
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error != said {
+                    tracing::error!(error, "the new certificate cannot be used; the old one stays");
+                    said = error;
+                }
+            }
+        }
+    }
+}
+
+fn fingerprint(chain: &Path, key: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut hash = Sha256::new();
+    for path in [chain, key] {
+        hash.update(std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?);
+        hash.update([0]);
+    }
+    Ok(hash.finalize().to_vec())
+}
+
+fn server_config(chain: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("`{}` holds no usable certificates", chain.display()))?;
+    anyhow::ensure!(!certificates.is_empty(), "`{}` holds no certificate", chain.display());
+    let private =
+        PrivateKeyDer::from_pem_file(key).with_context(|| format!("`{}` holds no usable key", key.display()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("TLS cannot be set up")?
+        .with_no_client_auth()
+        .with_single_cert(certificates, private)
+        .context("certificate and key do not belong together")?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,186 @@
+//! Logs and metrics: one structured line per decision, and the numbers behind `/metrics`.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use promotion_gate_core::gate::Target;
+
+use crate::review::Review;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    decision: &'static str,
+    admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    rule: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<DecisionLabels, Counter>,
+    findings: Family<FindingLabels, Counter>,
+    duration: Histogram,
+    registry_requests: Counter,
+    /// Requests that could not be understood or whose review failed.
+    pub failures: Counter,
+    /// Policy sets that were taken over.
+    pub policy_reloads: Counter,
+    /// Whether the policies on disk are broken, so that older ones are in force.
+    pub policies_broken: Gauge,
+    /// Certificates that were taken over.
+    pub certificate_reloads: Counter,
+    /// Open connections.
+    pub connections: Gauge<i64>,
+    /// Connections refused because there were too many.
+    pub connections_refused: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Metrics {
+        let metrics = Metrics {
+            registry: Registry::with_prefix("promotion_gate"),
+            decisions: Family::default(),
+            findings: Family::default(),
+            duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            registry_requests: Counter::default(),
+            failures: Counter::default(),
+            policy_reloads: Counter::default(),
+            policies_broken: Gauge::default(),
+            certificate_reloads: Counter::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Metrics {
+        let r = &mut self.registry;
+        r.register("decisions", "Decisions by verdict and by whether the request was admitted", self.decisions.clone());
+        r.register("findings", "Findings by rule, outcome and reason", self.findings.clone());
+        r.register("review_duration_seconds", "How long a review took", self.duration.clone());
+        r.register("registry_requests", "Requests made to registries", self.registry_requests.clone());
+        r.register("failures", "Requests that were not understood or whose review failed", self.failures.clone());
+        r.register("policy_reloads", "Policy sets taken over", self.policy_reloads.clone());
+        r.register("policies_broken", "1 while the policies on disk are broken", self.policies_broken.clone());
+        r.register("certificate_reloads", "Certificates taken over", self.certificate_reloads.clone());
+        r.register("connections", "Open connections", self.connections.clone());
+        r.register("connections_refused", "Connections refused at the limit", self.connections_refused.clone());
+        self
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => String::new(),
+        }
+    }
+
+    fn count(&self, review: &Review, admitted: bool, took: Duration, requests: u64) {
+        let decision = review.verdict.decision().id();
+        let admitted = if admitted { "true" } else { "false" };
+        self.decisions.get_or_create(&DecisionLabels { decision, admitted }).inc();
+        for finding in review.verdict.policies().iter().flat_map(|policy| policy.findings()) {
+            let labels =
+                FindingLabels { rule: finding.rule, outcome: finding.outcome.id(), reason: finding.reason };
+            self.findings.get_or_create(&labels).inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+        self.registry_requests.inc_by(requests);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Starts logging on standard error.
+pub fn start_logging(format: LogFormat) {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    // Fails only where logging was started already.
+    let _ = match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.try_init(),
+    };
+}
+
+/// Writes down one decision: a log line, and the counts.
+pub fn record(metrics: &Metrics, review: &Review, admitted: bool, audit_only: bool, took: Duration, requests: u64) {
+    metrics.count(review, admitted, took, requests);
+    let change = &review.promotion.change;
+    let actor = change.actor.clone().unwrap_or_default();
+    let images: Vec<_> = review
+        .promotion
+        .images()
+        .map(|(image, pin)| match pin.digest() {
+            Some(digest) => format!("{}={}@{digest}", image.field, image.reference.name()),
+            None => format!("{}={}", image.field, image.reference),
+        })
+        .collect();
+    let policies: Vec<_> = review
+        .verdict
+        .policies()
+        .iter()
+        .map(|policy| format!("{}:{:?}:{}", policy.policy(), policy.enforcement(), policy.decision().id()))
+        .collect();
+    let findings: Vec<_> = review
+        .verdict
+        .policies()
+        .iter()
+        .flat_map(|policy| policy.findings().iter().map(move |finding| (policy.policy(), finding)))
+        .map(|(policy, finding)| {
+            let about = match &finding.target {
+                Target::Workload => "",
+                Target::Field(field) | Target::Image { field, .. } => field,
+            };
+            format!("{policy}/{}:{}:{} {about}", finding.rule, finding.outcome.id(), finding.reason)
+        })
+        .collect();
+    tracing::info!(
+        id = change.id,
+        kind = change.workload.kind,
+        group = change.workload.group,
+        namespace = change.workload.namespace.as_deref().unwrap_or_default(),
+        name = change.workload.name,
+        operation = ?change.operation,
+        user = actor.username,
+        user_groups = actor.groups.join(","),
+        images = images.join(" "),
+        policies = policies.join(" "),
+        revision = review.verdict.revision(),
+        findings = findings.join("; "),
+        decision = review.verdict.decision().id(),
+        admitted,
+        audit_only,
+        dry_run = change.dry_run,
+        milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        registry_requests = requests,
+        "decision"
+    );
+}
