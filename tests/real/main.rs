@@ -1,5 +1,7 @@
 //! What is held against real programs: cosign signs, registries of both kinds store, a real API
 //! server asks. The programs are built by `tests/real/tools/build`; without them these tests fail.
 
+mod cluster;
 mod programs;
+mod signing;
 mod support;

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use sigstore_types::bundle::VerificationMaterialContent;
-use sigstore_types::{Bundle, MediaType, Sha256Hash, SignatureContent};
-use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy};
+use sigstore_crypto::{KeyAlgorithm, SigningScheme, verify_signature, verify_signature_prehashed};
+use sigstore_types::{Bundle, HashAlgorithm, MediaType, Sha256Hash, SignatureContent};
+use sigstore_verify::{Policy, PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier};
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, PublicKey};
 use super::identity::{CertificateIdentity, Signer};
 use super::unaccepted::Unaccepted;
 use super::verified::{
@@ -48,16 +49,13 @@ pub enum Artifact<'a> {
 pub fn verify_artifact(bundle: &[u8], artifact: Artifact<'_>, anchor: &Anchor) -> Result<Signer, Unaccepted> {
     contained(|| {
         let bundle = parse(bundle)?;
-        match artifact {
-            Artifact::Bytes(bytes) => Ok(check(&bundle, bytes, anchor)?.signer),
-            Artifact::Digest(digest) => Ok(check(&bundle, sha256(digest)?, anchor)?.signer),
-        }
+        Ok(check(&bundle, artifact, anchor)?.signer)
     })
 }
 
 pub(super) fn verify(bytes: &[u8], subject: &Digest, anchor: &Anchor) -> Result<Verified, Unaccepted> {
     let bundle = parse(bytes)?;
-    let checked = check(&bundle, sha256(subject)?, anchor)?;
+    let checked = check(&bundle, Artifact::Digest(subject), anchor)?;
     let by = checked.about(subject, anchor);
     let envelope = match &bundle.content {
         SignatureContent::DsseEnvelope(envelope) => envelope,
@@ -67,9 +65,7 @@ pub(super) fn verify(bytes: &[u8], subject: &Digest, anchor: &Anchor) -> Result<
         }
     };
     let statement = Statement::parse(envelope.payload.as_bytes())?;
-    let about = statement.subject.iter().find(|named| {
-        named.digest.get(subject.algorithm()).is_some_and(|hex| hex == subject.hex())
-    });
+    let about = statement.subject.iter().find(|named| named.names(subject));
     let Some(about) = about else {
         return Err(Unaccepted::new("wrong-subject", format!("the statement is not about `{subject}`")));
     };
@@ -138,11 +134,7 @@ fn parse(bytes: &[u8]) -> Result<Bundle, Unaccepted> {
 }
 
 /// Verifies a bundle under an anchor.
-pub(super) fn check<'a>(
-    bundle: &Bundle,
-    artifact: impl Into<sigstore_types::Artifact<'a>> + Clone,
-    anchor: &Anchor,
-) -> Result<Checked, Unaccepted> {
+pub(super) fn check(bundle: &Bundle, artifact: Artifact<'_>, anchor: &Anchor) -> Result<Checked, Unaccepted> {
     // A log entry without proof or promise would count for nothing, and the library would let it pass.
     for entry in &bundle.verification_material.tlog_entries {
         let promised = entry.inclusion_promise.is_some() && bundle.media_type == MediaType::Bundle0_1;
@@ -165,7 +157,7 @@ pub(super) fn check<'a>(
             if !root.has_certificate_logs {
                 policy = policy.skip_sct();
             }
-            let result = root.verifier.verify(artifact, bundle, &policy).map_err(|error| Unaccepted::of(&error))?;
+            let result = verified_by(&root.verifier, artifact, bundle, &policy)?;
             let stamps = bundle.verification_material.timestamp_verification_data.rfc3161_timestamps.len();
             let times = result.verified_timestamps().iter().enumerate().map(|(index, at)| VerifiedTime {
                 at: *at,
@@ -181,20 +173,19 @@ pub(super) fn check<'a>(
                 return Err(Unaccepted::new("other-kind-of-signer", detail));
             };
             let signer = Signer::Key(key.fingerprint().clone());
-            let policy = PublicKeyVerificationPolicy::new(key.spki.clone());
-            let Some(root) = root else {
-                let mut bare = bundle.clone();
-                bare.verification_material.tlog_entries.clear();
-                bare.verification_material.timestamp_verification_data.rfc3161_timestamps.clear();
-                let policy = policy.skip_tlog_unsafe();
-                let nobody = sigstore_trust_root::TrustedRoot::from_json(NOBODY)
-                    .map_err(|error| Unaccepted::new("malformed", error.to_string()))?;
-                sigstore_verify::verify(artifact, &bare, &policy, &nobody).map_err(|error| Unaccepted::of(&error))?;
-                return Ok(Checked { signer, transparency: Transparency::Absent, times: Vec::new() });
+            let material = &bundle.verification_material;
+            let logged = !material.tlog_entries.is_empty();
+            let stamped = !material.timestamp_verification_data.rfc3161_timestamps.is_empty();
+            let root = match root {
+                Some(root) if logged || stamped => root,
+                _ => {
+                    verify_with_key_alone(bundle, artifact, key)?;
+                    return Ok(Checked { signer, transparency: Transparency::Absent, times: Vec::new() });
+                }
             };
-            let logged = !bundle.verification_material.tlog_entries.is_empty();
+            let policy = PublicKeyVerificationPolicy::new(key.spki.clone());
             let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
-            let result = root.verifier.verify(artifact, bundle, &policy).map_err(|error| Unaccepted::of(&error))?;
+            let result = verified_by(&root.verifier, artifact, bundle, &policy)?;
             let stamps = bundle.verification_material.timestamp_verification_data.rfc3161_timestamps.len();
             let from_log = result.verified_timestamps().len().saturating_sub(stamps);
             let times = result.verified_timestamps().iter().enumerate().map(|(index, at)| VerifiedTime {
@@ -206,8 +197,57 @@ pub(super) fn check<'a>(
     }
 }
 
-/// A trust root that trusts nobody, for keys that stand alone.
-const NOBODY: &str = r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
+fn verified_by(
+    verifier: &Verifier,
+    artifact: Artifact<'_>,
+    bundle: &Bundle,
+    policy: &(impl Policy + ?Sized),
+) -> Result<VerificationResult, Unaccepted> {
+    let result = match artifact {
+        Artifact::Bytes(bytes) => verifier.verify(bytes, bundle, policy),
+        Artifact::Digest(digest) => verifier.verify(sha256(digest)?, bundle, policy),
+    };
+    result.map_err(|error| Unaccepted::of(&error))
+}
+
+/// The signature by the key, and nothing else: what a log or a timestamp authority says is not looked at.
+fn verify_with_key_alone(bundle: &Bundle, artifact: Artifact<'_>, key: &PublicKey) -> Result<(), Unaccepted> {
+    let default = KeyAlgorithm::from_spki(&key.spki).map(|algorithm| algorithm.default_signing_scheme());
+    let default = default.map_err(|error| Unaccepted::new("malformed", error.to_string()))?;
+    // cosign up to version 2 signs with SHA-256, whatever the curve.
+    let schemes = match default {
+        SigningScheme::EcdsaP384Sha384 => vec![SigningScheme::EcdsaP384Sha384, SigningScheme::EcdsaP384Sha256],
+        other => vec![other],
+    };
+    let signed = schemes.into_iter().any(|scheme| match (&bundle.content, artifact) {
+        (SignatureContent::DsseEnvelope(envelope), _) => {
+            verify_signature(&key.spki, &envelope.pae(), &envelope.signature.sig, scheme).is_ok()
+        }
+        (SignatureContent::MessageSignature(message), Artifact::Bytes(bytes)) => {
+            verify_signature(&key.spki, bytes, &message.signature, scheme).is_ok()
+        }
+        (SignatureContent::MessageSignature(message), Artifact::Digest(digest)) => {
+            let bytes = hex::decode(digest.hex()).unwrap_or_default();
+            scheme.hash_algorithm() == Some(HashAlgorithm::Sha2256)
+                && verify_signature_prehashed(&key.spki, &bytes, &message.signature, scheme).is_ok()
+        }
+        _ => false,
+    });
+    if !signed {
+        return Err(Unaccepted::new("bad-signature", "the signature was not made with this key"));
+    }
+    if let SignatureContent::DsseEnvelope(envelope) = &bundle.content {
+        let statement = Statement::parse(envelope.payload.as_bytes())?;
+        let digest = match artifact {
+            Artifact::Bytes(bytes) => &Digest::sha256(bytes),
+            Artifact::Digest(digest) => digest,
+        };
+        if !statement.is_about(digest) {
+            return Err(Unaccepted::new("wrong-subject", format!("the statement is not about `{digest}`")));
+        }
+    }
+    Ok(())
+}
 
 /// What is public about a bundle whose log entries were all verified.
 fn transparency(bundle: &Bundle) -> Transparency {
@@ -240,7 +280,17 @@ struct StatementSubject {
     annotations: Option<BTreeMap<String, Value>>,
 }
 
+impl StatementSubject {
+    fn names(&self, digest: &Digest) -> bool {
+        self.digest.get(digest.algorithm()).is_some_and(|hex| hex == digest.hex())
+    }
+}
+
 impl Statement {
+    fn is_about(&self, digest: &Digest) -> bool {
+        self.subject.iter().any(|named| named.names(digest))
+    }
+
     fn parse(payload: &[u8]) -> Result<Statement, Unaccepted> {
         let text = unambiguous(payload, "the statement")?;
         let statement: Statement = serde_json::from_str(text)

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use sigstore_types::Bundle;
 
 use super::anchor::Anchor;
-use super::bundle::{check, unambiguous};
+use super::bundle::{Artifact, check, unambiguous};
 use super::unaccepted::Unaccepted;
 use super::verified::{SignatureForm, Verified, VerifiedSignature};
 use crate::gate::Digest;
@@ -89,7 +89,7 @@ pub(super) fn verify(
     anchor: &Anchor,
 ) -> Result<Verified, Unaccepted> {
     let bundle = as_bundle(payload, annotations)?;
-    let checked = check(&bundle, payload, anchor)?;
+    let checked = check(&bundle, Artifact::Bytes(payload), anchor)?;
     // Only now is the payload worth reading.
     let text = unambiguous(payload, "the payload")?;
     let read: Payload = serde_json::from_str(text)

@@ -2,7 +2,6 @@
 //! and every request passes admission.
 
 use std::fs;
-use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -34,15 +33,11 @@ impl ControlPlane {
             folder,
             _programs: [etcd, api_server],
         };
-        let bind = [
-            "create",
-            "clusterrolebinding",
-            "developers",
-            "--clusterrole=edit",
-        ];
-        plane
-            .kubectl(bind.into_iter().chain(["--group=developers"]))
-            .ok();
+        // Without the controller that fills them in, the roles that come with a cluster are empty.
+        let resources = "--resource=pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,jobs.batch,cronjobs.batch";
+        plane.kubectl(["create", "clusterrole", "develop", "--verb=*", resources]).ok();
+        let bind = ["create", "clusterrolebinding", "developers", "--clusterrole=develop", "--group=developers"];
+        plane.kubectl(bind).ok();
         plane
     }
 
@@ -67,11 +62,6 @@ impl ControlPlane {
         input: &str,
     ) -> Ran {
         kubectl(self.https, &self.folder, user, &Vec::from_iter(args), input)
-    }
-
-    /// What the API server logged about each request as it was answered, one JSON event a line.
-    pub fn audit_log(&self) -> PathBuf {
-        self.folder.path().join("audit.log")
     }
 }
 

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -17,14 +18,14 @@ use super::program::Address;
 
 pub struct Issuer {
     address: Address,
-    key: EcdsaKeyPair,
+    key: RsaKeyPair,
     stopped: Arc<AtomicBool>,
 }
 
 impl Issuer {
     pub fn start() -> Issuer {
         let address = Address::free();
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let listener = TcpListener::bind(address.to_string()).unwrap();
         let (discovery, keys) = (discovery(&address.url()), keys(&key));
@@ -56,7 +57,7 @@ impl Issuer {
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_secs();
-        let header = json!({ "alg": "ES256", "kid": KEY_ID, "typ": "JWT" });
+        let header = json!({ "alg": "RS256", "kid": KEY_ID, "typ": "JWT" });
         let claims = json!({
             "iss": self.url(),
             "aud": "sigstore",
@@ -67,10 +68,8 @@ impl Issuer {
             "exp": now + 600,
         });
         let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), signed.as_bytes())
-            .unwrap();
+        let mut signature = vec![0; self.key.public_modulus_len()];
+        self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
@@ -93,16 +92,16 @@ fn discovery(url: &str) -> Value {
         "token_endpoint": format!("{url}/token"),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": ["RS256"],
     })
 }
 
-fn keys(key: &EcdsaKeyPair) -> Value {
-    // An uncompressed point: one byte, then both coordinates.
-    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+fn keys(key: &RsaKeyPair) -> Value {
+    let (modulus, exponent) = (key.public_key().modulus(), key.public_key().exponent());
     json!({ "keys": [{
-        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": KEY_ID,
-        "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+        "kty": "RSA", "alg": "RS256", "use": "sig", "kid": KEY_ID,
+        "n": URL_SAFE_NO_PAD.encode(modulus.big_endian_without_leading_zero()),
+        "e": URL_SAFE_NO_PAD.encode(exponent.big_endian_without_leading_zero()),
     }] })
 }
 

@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod cosign;
+mod gate;
 mod issuer;
 mod program;
 mod registry;
@@ -10,8 +11,7 @@ mod sigstore;
 
 pub use control_plane::{ControlPlane, User};
 pub use cosign::{Cosign, Key};
-pub use issuer::Issuer;
-pub use program::{Address, Program, Ran, run, until};
-pub use registry::{Registry, Tagged};
-pub use shared::Shared;
+pub use gate::{Gate, deployment};
+pub use program::until;
+pub use registry::Registry;
 pub use sigstore::LocalSigstore;

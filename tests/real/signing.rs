@@ -1,0 +1,141 @@
+//! What cosign signs, on registries of both kinds, and what the gate says of it: allowed as it should be, denied with any one
+//! thing wrong.
+
+use serde_json::{Value, json};
+
+use crate::support::{Cosign, Gate, Key, LocalSigstore, Registry};
+
+const DEVELOPER: &str = "dev@example.com";
+
+fn keyless(identity: &str, issuer: &str, roots: &[&str]) -> Value {
+    // cosign 2 cannot write to this log, its signatures carry a timestamp alone.
+    json!([{"keyless": {"issuer": issuer, "identity": identity, "trustRoots": roots, "transparency": "Timestamp"}}])
+}
+
+fn key(key: &Key, more: Value) -> Value {
+    let mut entry = json!({"pem": key.public_pem(), "trustRoots": ["local"]});
+    entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!([{"key": entry}])
+}
+
+#[track_caller]
+fn allowed(gate: &Gate, image: &str) {
+    let said = gate.check(image);
+    assert_eq!(said.code, Some(0), "{said}");
+}
+
+#[track_caller]
+fn denied(gate: &Gate, image: &str, reason: &str) {
+    let said = gate.check(image);
+    assert_eq!(said.code, Some(2), "{said}");
+    assert!(said.stdout.contains(reason), "expected {reason}: {said}");
+}
+
+#[test]
+fn keyless_signatures_are_accepted_from_the_right_signer_alone() {
+    let sigstore = LocalSigstore::shared();
+    let issuer = sigstore.issuer.url();
+    let gate = Gate::new(&sigstore);
+    for registry in Registry::both() {
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            let image = registry.push("app", "keyless", cosign.name());
+            gate.require(keyless(DEVELOPER, &issuer, &["local"]));
+            denied(&gate, &image.by_digest(), "unsigned");
+            cosign.sign_keyless(&image, DEVELOPER, &sigstore).ok();
+            allowed(&gate, &image.by_digest());
+            denied(&gate, &image.by_tag(), "not-pinned");
+
+            gate.require(keyless("boss@example.com", &issuer, &["local"]));
+            denied(&gate, &image.by_digest(), "signer-not-accepted");
+            gate.require(keyless(DEVELOPER, "https://issuer.example", &["local"]));
+            denied(&gate, &image.by_digest(), "signer-not-accepted");
+            gate.require(keyless(DEVELOPER, &issuer, &["sigstore"]));
+            denied(&gate, &image.by_digest(), "signature-unaccepted");
+        }
+    }
+}
+
+#[test]
+fn an_inclusion_proof_is_there_where_a_policy_asks_for_one() {
+    let sigstore = LocalSigstore::shared();
+    let gate = Gate::new(&sigstore);
+    let mut signers = keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]);
+    signers[0]["keyless"]["transparency"] = json!("InclusionProof");
+    gate.require(signers);
+    let registry = Registry::with_referrers();
+    let image = registry.push("app", "proof", "logged");
+    Cosign::v3().sign_keyless(&image, DEVELOPER, &sigstore).ok();
+    allowed(&gate, &image.by_digest());
+    let image = registry.push("app", "proof", "stamped");
+    Cosign::v2().sign_keyless(&image, DEVELOPER, &sigstore).ok();
+    denied(&gate, &image.by_digest(), "not-transparent-enough");
+}
+
+#[test]
+fn key_signatures_need_a_time_unless_the_policy_waives_it() {
+    let sigstore = LocalSigstore::shared();
+    let gate = Gate::new(&sigstore);
+    let (signer, other) = (Key::generate(), Key::generate());
+    for registry in Registry::both() {
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            let image = registry.push("app", "key", cosign.name());
+            cosign.sign_with_key(&image, &signer, &[("stage", "tested")]).ok();
+            gate.require(key(&signer, json!({"transparency": "None"})));
+            allowed(&gate, &image.by_digest());
+            gate.require(key(&signer, json!({})));
+            denied(&gate, &image.by_digest(), "not-transparent-enough");
+            gate.require(key(&other, json!({"transparency": "None"})));
+            denied(&gate, &image.by_digest(), "signature-unaccepted");
+        }
+    }
+    let registry = Registry::distribution();
+    let image = registry.push("app", "key", "stamped");
+    Cosign::v2().sign_with_key_and_time(&image, &signer, &sigstore).ok();
+    gate.require(key(&signer, json!({})));
+    allowed(&gate, &image.by_digest());
+    let image = registry.push("app", "key", "logged");
+    Cosign::v3().sign_with_key_and_log(&image, &signer, &sigstore).ok();
+    allowed(&gate, &image.by_digest());
+}
+
+#[test]
+fn an_attestation_is_no_signature() {
+    let sigstore = LocalSigstore::shared();
+    let gate = Gate::new(&sigstore);
+    gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
+    let registry = Registry::with_referrers();
+    let image = registry.push("app", "attested", "attested");
+    let predicate = json!({"result": "PASSED"});
+    Cosign::v3().attest_keyless(&image, "https://example.com/test/v1", &predicate, DEVELOPER, &sigstore).ok();
+    denied(&gate, &image.by_digest(), "not-a-signature");
+}
+
+#[test]
+fn one_good_signature_among_unusable_ones_is_found() {
+    let sigstore = LocalSigstore::shared();
+    let gate = Gate::new(&sigstore);
+    for registry in Registry::both() {
+        let image = registry.push("app", "crowded", "crowded");
+        Cosign::v2().sign_with_key(&image, &Key::generate(), &[]).ok();
+        Cosign::v2().sign_keyless(&image, "stranger@example.com", &sigstore).ok();
+        Cosign::v3().sign_with_key(&image, &Key::generate(), &[]).ok();
+        Cosign::v3().sign_keyless(&image, "stranger@example.com", &sigstore).ok();
+        gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
+        denied(&gate, &image.by_digest(), "signer-not-accepted");
+        Cosign::v3().sign_keyless(&image, DEVELOPER, &sigstore).ok();
+        allowed(&gate, &image.by_digest());
+    }
+}
+
+#[test]
+fn a_signature_copied_from_another_image_is_denied() {
+    let sigstore = LocalSigstore::shared();
+    let gate = Gate::new(&sigstore);
+    gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
+    let registry = Registry::distribution();
+    let signed = registry.push("app", "signed", "signed");
+    Cosign::v2().sign_keyless(&signed, DEVELOPER, &sigstore).ok();
+    let victim = registry.push("app", "victim", "victim");
+    registry.crane(["copy", &signed.attached(".sig"), &victim.attached(".sig")]).ok();
+    denied(&gate, &victim.by_digest(), "signature-unaccepted");
+}

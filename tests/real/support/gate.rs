@@ -1,0 +1,143 @@
+//! The gate as its users run it: the binary, policies and a configuration in a folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::program::{Address, Ran, run, until};
+use super::sigstore::LocalSigstore;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_promotion-gate");
+
+/// A folder with a configuration that knows the local Sigstore as `local`, and policies.
+pub struct Gate {
+    folder: TempDir,
+}
+
+impl Gate {
+    pub fn new(sigstore: &LocalSigstore) -> Gate {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("policies")).unwrap();
+        fs::copy(sigstore.trusted_root(), folder.path().join("local.json")).unwrap();
+        let configuration = serde_json::json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1",
+            "kind": "GateConfiguration",
+            "trustRoots": [{"name": "local", "file": "local.json"}],
+        });
+        fs::write(folder.path().join("gate.yaml"), configuration.to_string()).unwrap();
+        Gate { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// One policy that requires digests and a signature as `signers` says (a JSON list).
+    pub fn require(&self, signers: serde_json::Value) -> &Gate {
+        let policy = serde_json::json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1",
+            "kind": "PromotionPolicy",
+            "metadata": {"name": "signed"},
+            "spec": {"requirements": [{"digestPinned": {}}, {"signature": {"anyOf": signers}}]},
+        });
+        self.policy(&policy.to_string())
+    }
+
+    pub fn policy(&self, text: &str) -> &Gate {
+        fs::write(self.path("policies/policy.yaml"), text).unwrap();
+        self
+    }
+
+    /// What `check` says of a Deployment with this image.
+    pub fn check(&self, image: &str) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.arg("check").args(["--policy", "policies", "--config", "gate.yaml", "--namespace", "shop", "-"]);
+        run(command.current_dir(self.folder.path()), deployment("web", image).as_bytes())
+    }
+
+    /// Starts the webhook.
+    pub fn serve(&self, flags: &[&str]) -> Serving {
+        let (https, probes) = (Address::free(), Address::free());
+        let ca_bundle = self.new_certificate();
+        let log = fs::File::create(self.path("gate.log")).unwrap();
+        let child = Command::new(BINARY)
+            .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
+            .args(["--tls-cert", "tls.crt", "--tls-key", "tls.key", "--drain", "2"])
+            .args(["--address", &https.to_string(), "--probe-address", &probes.to_string()])
+            .args(flags)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap();
+        until("the gate is ready", || probes.http_get("/readyz"));
+        Serving { child, https, probes, ca_bundle, log: self.path("gate.log") }
+    }
+
+    /// Replaces certificate and key; gives the certificate (PEM), which is its own authority.
+    pub fn new_certificate(&self) -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        fs::write(self.path("tls.key"), key.serialize_pem()).unwrap();
+        fs::write(self.path("tls.crt"), certificate.pem()).unwrap();
+        certificate.pem()
+    }
+}
+
+/// A running webhook.
+pub struct Serving {
+    child: Child,
+    pub https: Address,
+    pub probes: Address,
+    pub ca_bundle: String,
+    log: PathBuf,
+}
+
+impl Serving {
+    pub fn log(&self) -> String {
+        fs::read_to_string(Path::new(&self.log)).unwrap()
+    }
+
+    /// The configuration by which an API server asks this webhook.
+    pub fn registration(&self, ca_bundle: &str) -> String {
+        use base64::Engine as _;
+        let ca_bundle = base64::engine::general_purpose::STANDARD.encode(ca_bundle);
+        let rule = |groups: &[&str], resources: &[&str]| {
+            serde_json::json!({"apiGroups": groups, "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
+                "resources": resources, "scope": "*"})
+        };
+        serde_json::json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "promotion-gate"},
+            "webhooks": [{
+                "name": "validate.promotion-gate.dev",
+                "clientConfig": {"url": format!("https://{}/validate", self.https), "caBundle": ca_bundle},
+                "rules": [rule(&[""], &["pods", "pods/ephemeralcontainers", "replicationcontrollers", "podtemplates"]),
+                          rule(&["apps"], &["*", "*/scale"]), rule(&["batch"], &["*"])],
+                "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
+            }],
+        })
+        .to_string()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn deployment(name: &str, image: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": {
+            "metadata": {"labels": {"app": name}},
+            "spec": {"containers": [{"name": "main", "image": image}]}}},
+    })
+    .to_string()
+}
