@@ -126,7 +126,7 @@ fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
         let more = abouts.len().saturating_sub(shown.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let about = if shown.is_empty() { String::new() } else { format!(" {}{more}:", shown.join(", ")) };
-        let mut lines = vec![format!("- {}:{about} {} [{}]", finding.rule, finding.detail, finding.reason)];
+        let mut lines = vec![format!("- {} [{}]:{about} {}", finding.rule, finding.reason, finding.detail)];
         if let Some(hint) = &finding.hint {
             lines.push(format!("  → {hint}"));
         }

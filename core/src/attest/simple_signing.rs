@@ -1,5 +1,5 @@
 //! cosign's `.sig` layout: a simplesigning payload, with signature, certificate, log entry and timestamp in the annotations
-//! of its layer. It is put into the form of a bundle v0.1 and verified as one.
+//! of its layer. It is put into the form of a bundle and verified as one.
 
 use std::collections::BTreeMap;
 
@@ -120,6 +120,10 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
         return Err(Unaccepted::new("malformed", format!("the layer has no annotation `{SIGNATURE}`")));
     };
     let signature = STANDARD.decode(signature).map_err(|_| malformed(SIGNATURE))?;
+    let entry = match given(LOG_ENTRY).filter(|entry| *entry != "null") {
+        Some(entry) => Some(log_entry(entry)?.ok_or_else(|| malformed(LOG_ENTRY))?),
+        None => None,
+    };
     let mut material = match given(CERTIFICATE) {
         None => json!({"publicKey": {"hint": ""}}),
         Some(leaf) => {
@@ -132,12 +136,16 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
                 let detail = format!("the chain has more than {MAXIMUM_CERTIFICATES} certificates");
                 return Err(Unaccepted::new("too-large", detail));
             }
-            let certificates: Vec<_> = certificates.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)})).collect();
-            json!({"x509CertificateChain": {"certificates": certificates}})
+            let mut certificates = certificates.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)}));
+            match entry {
+                Some(_) => json!({"x509CertificateChain": {"certificates": certificates.collect::<Vec<_>>()}}),
+                None => json!({"certificate": certificates.next()}),
+            }
         }
     };
-    if let Some(entry) = given(LOG_ENTRY).filter(|entry| *entry != "null") {
-        let entry = log_entry(entry)?.ok_or_else(|| malformed(LOG_ENTRY))?;
+    // Version 0.1 is the one with promises instead of proofs; it must have one.
+    let version = if entry.is_some() { "0.1" } else { "0.3" };
+    if let Some(entry) = entry {
         material["tlogEntries"] = json!([entry]);
     }
     if let Some(stamp) = given(TIMESTAMP).filter(|stamp| *stamp != "null") {
@@ -146,7 +154,7 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
         material["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": stamp.token}]});
     }
     let bundle = json!({
-        "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
+        "mediaType": format!("application/vnd.dev.sigstore.bundle+json;version={version}"),
         "verificationMaterial": material,
         "messageSignature": {
             // cosign up to version 2 signs with SHA-256, whatever the curve.

@@ -130,6 +130,9 @@ impl Cosign {
             .args(["--certificate-identity", email])
             .args(["--certificate-oidc-issuer", &sigstore.issuer.url()])
             .args(["--insecure-ignore-sct", "--use-signed-timestamps"]);
+        if !self.is_v3() {
+            cosign.arg("--insecure-ignore-tlog");
+        }
         self.on(&mut cosign, image)
     }
 

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::issuer::Issuer;
@@ -109,12 +108,11 @@ impl LocalSigstore {
 }
 
 fn start_fulcio(folder: &TempDir, http: Address, issuer: &str) -> Program {
-    let config = json!({
-        "oidc-issuers": {
-            issuer: { "issuer-url": issuer, "client-id": "sigstore", "type": "email" },
-        },
-    });
-    write(folder, "fulcio.yaml", &config.to_string());
+    // As YAML: a JSON file is read with other field names.
+    let config = format!(
+        "oidc-issuers:\n  \"{issuer}\":\n    issuer-url: \"{issuer}\"\n    client-id: sigstore\n    type: email\n"
+    );
+    write(folder, "fulcio.yaml", &config);
     let args = [
         ["--host", "127.0.0.1"],
         ["--port", &http.port()],
