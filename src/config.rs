@@ -128,16 +128,26 @@ impl Config {
                 bail!("`trustRoots`: the name `{name}` is taken; give the root another name");
             }
         }
-        for Registry { host, plain_http, ca_file } in written.registries {
+        for Registry {
+            host,
+            plain_http,
+            ca_file,
+        } in written.registries
+        {
             let ca_pem = ca_file.map(|file| read(&folder.join(file))).transpose()?;
-            self.registries.push(RegistryOptions { host, plain_http, ca_pem });
+            self.registries.push(RegistryOptions {
+                host,
+                plain_http,
+                ca_pem,
+            });
         }
         for credential in written.credentials {
             self.credentials.push(credential.resolve(folder)?);
         }
         if let Some(file) = written.docker_config {
             let file = folder.join(file);
-            let docker = DockerConfig::parse(&read(&file)?).with_context(|| format!("`{}`", file.display()))?;
+            let docker = DockerConfig::parse(&read(&file)?)
+                .with_context(|| format!("`{}`", file.display()))?;
             self.credentials.extend(docker.entries);
             self.warnings.extend(docker.warnings);
         }
@@ -145,17 +155,25 @@ impl Config {
             Some(WireUngoverned::Deny) => Ungoverned::Deny,
             Some(WireUngoverned::Allow) | None => Ungoverned::Allow,
         };
-        self.namespaces.extend(written.namespaces.into_iter().map(|namespace| {
-            let mut labels = namespace.labels;
-            labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.name.clone());
-            (namespace.name, labels)
-        }));
+        self.namespaces
+            .extend(written.namespaces.into_iter().map(|namespace| {
+                let mut labels = namespace.labels;
+                labels.insert(
+                    "kubernetes.io/metadata.name".to_owned(),
+                    namespace.name.clone(),
+                );
+                (namespace.name, labels)
+            }));
         Ok(())
     }
 
     /// A snapshot with what is configured and no policies.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { namespaces: self.namespaces.clone(), ungoverned: self.ungoverned, ..Snapshot::default() }
+        Snapshot {
+            namespaces: self.namespaces.clone(),
+            ungoverned: self.ungoverned,
+            ..Snapshot::default()
+        }
     }
 
     /// How registries are reached.
@@ -177,18 +195,26 @@ impl Credential {
     fn resolve(self, folder: &Path) -> anyhow::Result<CredentialEntry> {
         let text = |file: PathBuf| -> anyhow::Result<String> {
             let bytes = read(&folder.join(&file))?;
-            let text = String::from_utf8(bytes).with_context(|| format!("`{}` is not UTF-8 text", file.display()))?;
+            let text = String::from_utf8(bytes)
+                .with_context(|| format!("`{}` is not UTF-8 text", file.display()))?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
         let secret = match (self.username, self.password_file, self.token_file) {
-            (Some(username), Some(file), None) => Secret::Password { username, password: text(file)? },
+            (Some(username), Some(file), None) => Secret::Password {
+                username,
+                password: text(file)?,
+            },
             (None, None, Some(file)) => Secret::Bearer(text(file)?),
             _ => bail!(
                 "`credentials`: the entry for `{}` needs either `username` and `passwordFile`, or `tokenFile`",
                 self.registry
             ),
         };
-        Ok(CredentialEntry { registry: self.registry, repository: self.repository, secret })
+        Ok(CredentialEntry {
+            registry: self.registry,
+            repository: self.repository,
+            secret,
+        })
     }
 }
 
@@ -206,11 +232,19 @@ fn parse(path: &Path) -> anyhow::Result<GateConfiguration> {
         _ => None,
     };
     if !problems.is_empty() {
-        let lines: Vec<_> = problems.iter().map(|problem| format!("  {problem}")).collect();
+        let lines: Vec<_> = problems
+            .iter()
+            .map(|problem| format!("  {problem}"))
+            .collect();
         bail!("the configuration cannot be used:\n{}", lines.join("\n"));
     }
-    let configuration = configuration.with_context(|| format!("`{name}` does not hold exactly one document"))?;
-    if (configuration.api_version.as_str(), configuration.kind.as_str()) != (crate::api::API_VERSION, "GateConfiguration") {
+    let configuration =
+        configuration.with_context(|| format!("`{name}` does not hold exactly one document"))?;
+    if (
+        configuration.api_version.as_str(),
+        configuration.kind.as_str(),
+    ) != (crate::api::API_VERSION, "GateConfiguration")
+    {
         bail!(
             "`{name}` is a `{} {}`; expected `{} GateConfiguration`",
             configuration.api_version,
@@ -226,7 +260,9 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
     let mut bytes = Vec::new();
-    file.take(MAXIMUM_FILE + 1).read_to_end(&mut bytes).with_context(|| format!("`{shown}` cannot be read"))?;
+    file.take(MAXIMUM_FILE + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("`{shown}` cannot be read"))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAXIMUM_FILE {
         bail!("`{shown}` is larger than {MAXIMUM_FILE} bytes");
     }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, ChangeKind, Decision, Evidence, Promotion, Snapshot, Verdict, judge};
+use promotion_gate_core::gate::{
+    Change, ChangeKind, Decision, Evidence, Promotion, Snapshot, Verdict, judge,
+};
 use tokio::time::Instant;
 
 use crate::collect::{Collector, Freshness};
@@ -37,18 +39,40 @@ pub struct Review {
 /// evidence, and denies where it matters.
 pub async fn review(change: Change, world: &World, now: Timestamp) -> Review {
     let governing = world.snapshot.governing(&change);
-    let pins = world.collector.pin(&change, &governing, world.deadline).await;
-    let promotion = Promotion { kind: classify(&change), change, at: now, pins };
+    let pins = world
+        .collector
+        .pin(&change, &governing, world.deadline)
+        .await;
+    let promotion = Promotion {
+        kind: classify(&change),
+        change,
+        at: now,
+        pins,
+    };
     let needs = governing.needs(&promotion);
-    let evidence = world.collector.gather(&needs, Freshness::Remembered, world.deadline).await;
+    let evidence = world
+        .collector
+        .gather(&needs, Freshness::Remembered, world.deadline)
+        .await;
     let verdict = judge(&promotion, &evidence.learned, &world.snapshot);
     if verdict.decision() == Decision::Allow || !evidence.remembered {
-        return Review { promotion, evidence: evidence.learned, verdict };
+        return Review {
+            promotion,
+            evidence: evidence.learned,
+            verdict,
+        };
     }
     // A denial never rests on a listing from memory: the image may have been signed since.
-    let evidence = world.collector.gather(&needs, Freshness::Asked, world.deadline).await;
+    let evidence = world
+        .collector
+        .gather(&needs, Freshness::Asked, world.deadline)
+        .await;
     let verdict = judge(&promotion, &evidence.learned, &world.snapshot);
-    Review { promotion, evidence: evidence.learned, verdict }
+    Review {
+        promotion,
+        evidence: evidence.learned,
+        verdict,
+    }
 }
 
 /// The kind of a change. No cluster stands behind a review yet, so there is no record of what was admitted, and everything

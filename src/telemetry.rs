@@ -69,16 +69,52 @@ impl Metrics {
 
     fn registered(mut self) -> Metrics {
         let r = &mut self.registry;
-        r.register("decisions", "Decisions by verdict and by whether the request was admitted", self.decisions.clone());
-        r.register("findings", "Findings by rule, outcome and reason", self.findings.clone());
-        r.register("review_duration_seconds", "How long a review took", self.duration.clone());
-        r.register("registry_requests", "Requests made to registries", self.registry_requests.clone());
-        r.register("failures", "Requests that were not understood or whose review failed", self.failures.clone());
-        r.register("policy_reloads", "Policy sets taken over", self.policy_reloads.clone());
-        r.register("policies_broken", "1 while the policies on disk are broken", self.policies_broken.clone());
-        r.register("certificate_reloads", "Certificates taken over", self.certificate_reloads.clone());
+        r.register(
+            "decisions",
+            "Decisions by verdict and by whether the request was admitted",
+            self.decisions.clone(),
+        );
+        r.register(
+            "findings",
+            "Findings by rule, outcome and reason",
+            self.findings.clone(),
+        );
+        r.register(
+            "review_duration_seconds",
+            "How long a review took",
+            self.duration.clone(),
+        );
+        r.register(
+            "registry_requests",
+            "Requests made to registries",
+            self.registry_requests.clone(),
+        );
+        r.register(
+            "failures",
+            "Requests that were not understood or whose review failed",
+            self.failures.clone(),
+        );
+        r.register(
+            "policy_reloads",
+            "Policy sets taken over",
+            self.policy_reloads.clone(),
+        );
+        r.register(
+            "policies_broken",
+            "1 while the policies on disk are broken",
+            self.policies_broken.clone(),
+        );
+        r.register(
+            "certificate_reloads",
+            "Certificates taken over",
+            self.certificate_reloads.clone(),
+        );
         r.register("connections", "Open connections", self.connections.clone());
-        r.register("connections_refused", "Connections refused at the limit", self.connections_refused.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused at the limit",
+            self.connections_refused.clone(),
+        );
         self
     }
 
@@ -94,10 +130,20 @@ impl Metrics {
     fn count(&self, review: &Review, admitted: bool, took: Duration, requests: u64) {
         let decision = review.verdict.decision().id();
         let admitted = if admitted { "true" } else { "false" };
-        self.decisions.get_or_create(&DecisionLabels { decision, admitted }).inc();
-        for finding in review.verdict.policies().iter().flat_map(|policy| policy.findings()) {
-            let labels =
-                FindingLabels { rule: finding.rule, outcome: finding.outcome.id(), reason: finding.reason };
+        self.decisions
+            .get_or_create(&DecisionLabels { decision, admitted })
+            .inc();
+        for finding in review
+            .verdict
+            .policies()
+            .iter()
+            .flat_map(|policy| policy.findings())
+        {
+            let labels = FindingLabels {
+                rule: finding.rule,
+                outcome: finding.outcome.id(),
+                reason: finding.reason,
+            };
             self.findings.get_or_create(&labels).inc();
         }
         self.duration.observe(took.as_secs_f64());
@@ -122,7 +168,9 @@ pub enum LogFormat {
 
 /// Starts logging on standard error.
 pub fn start_logging(format: LogFormat) {
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false);
     // Fails only where logging was started already.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -131,7 +179,14 @@ pub fn start_logging(format: LogFormat) {
 }
 
 /// Writes down one decision: a log line, and the counts.
-pub fn record(metrics: &Metrics, review: &Review, admitted: bool, audit_only: bool, took: Duration, requests: u64) {
+pub fn record(
+    metrics: &Metrics,
+    review: &Review,
+    admitted: bool,
+    audit_only: bool,
+    took: Duration,
+    requests: u64,
+) {
     metrics.count(review, admitted, took, requests);
     let change = &review.promotion.change;
     let actor = change.actor.clone().unwrap_or_default();
@@ -147,19 +202,36 @@ pub fn record(metrics: &Metrics, review: &Review, admitted: bool, audit_only: bo
         .verdict
         .policies()
         .iter()
-        .map(|policy| format!("{}:{:?}:{}", policy.policy(), policy.enforcement(), policy.decision().id()))
+        .map(|policy| {
+            format!(
+                "{}:{:?}:{}",
+                policy.policy(),
+                policy.enforcement(),
+                policy.decision().id()
+            )
+        })
         .collect();
     let findings: Vec<_> = review
         .verdict
         .policies()
         .iter()
-        .flat_map(|policy| policy.findings().iter().map(move |finding| (policy.policy(), finding)))
+        .flat_map(|policy| {
+            policy
+                .findings()
+                .iter()
+                .map(move |finding| (policy.policy(), finding))
+        })
         .map(|(policy, finding)| {
             let about = match &finding.target {
                 Target::Workload => "",
                 Target::Field(field) | Target::Image { field, .. } => field,
             };
-            format!("{policy}/{}:{}:{} {about}", finding.rule, finding.outcome.id(), finding.reason)
+            format!(
+                "{policy}/{}:{}:{} {about}",
+                finding.rule,
+                finding.outcome.id(),
+                finding.reason
+            )
         })
         .collect();
     tracing::info!(

@@ -4,6 +4,8 @@ mod request;
 mod response;
 mod workload;
 
-pub use request::{Malformed, Manifests, NotOurs, Request, Understood, uid, understand, understand_manifest};
+pub use request::{
+    Malformed, Manifests, NotOurs, Request, Understood, uid, understand, understand_manifest,
+};
 pub use response::{Answer, denial, respond};
 pub use workload::{ImageField, Images, images};

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use promotion_gate_core::gate::{Actor, Change, ImageUse, Operation, Role, UnreadableField, Workload};
+use promotion_gate_core::gate::{
+    Actor, Change, ImageUse, Operation, Role, UnreadableField, Workload,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -133,10 +135,15 @@ pub fn uid(body: &[u8]) -> Option<String> {
 /// # Errors
 /// What is wrong with a body that is no `AdmissionReview` v1.
 pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
-    let refused = |why: String| Malformed { uid: uid(body), why };
-    let review: WireReview =
-        serde_json::from_slice(body).map_err(|error| refused(format!("the body is not an AdmissionReview: {error}")))?;
-    if review.kind.as_deref() != Some("AdmissionReview") || review.api_version.as_deref() != Some(VERSION) {
+    let refused = |why: String| Malformed {
+        uid: uid(body),
+        why,
+    };
+    let review: WireReview = serde_json::from_slice(body)
+        .map_err(|error| refused(format!("the body is not an AdmissionReview: {error}")))?;
+    if review.kind.as_deref() != Some("AdmissionReview")
+        || review.api_version.as_deref() != Some(VERSION)
+    {
         let found = format!(
             "{} {}",
             review.api_version.as_deref().unwrap_or("(no apiVersion)"),
@@ -147,12 +154,17 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
             "expected `{VERSION} AdmissionReview`, found `{found}`; set `admissionReviewVersions: [v1]` in the webhook configuration"
         )));
     }
-    let request = review.request.ok_or_else(|| refused("the AdmissionReview has no `request`".to_owned()))?;
+    let request = review
+        .request
+        .ok_or_else(|| refused("the AdmissionReview has no `request`".to_owned()))?;
     if request.uid.is_empty() {
         return Err(refused("the request has no `uid`".to_owned()));
     }
     let uid = request.uid.clone();
-    Ok(Request { uid, understood: request.understand() })
+    Ok(Request {
+        uid,
+        understood: request.understand(),
+    })
 }
 
 impl WireRequest {
@@ -163,18 +175,26 @@ impl WireRequest {
             "DELETE" => return Understood::NotOurs(NotOurs::Deletion),
             "CONNECT" => return Understood::NotOurs(NotOurs::Connection),
             other => {
-                let why = format!("the operation `{}` is not known", other.chars().take(40).collect::<String>());
+                let why = format!(
+                    "the operation `{}` is not known",
+                    other.chars().take(40).collect::<String>()
+                );
                 return self.unreadable(Operation::Update, why);
             }
         };
         let subresource = self.sub_resource.clone().unwrap_or_default();
         match subresource.as_str() {
             "" => {}
-            "status" | "finalizers" | "scale" | "binding" | "eviction" | "resize" | "token" | "approve" | "approval"
-            | "finalize" => return Understood::NotOurs(NotOurs::Subresource),
+            "status" | "finalizers" | "scale" | "binding" | "eviction" | "resize" | "token"
+            | "approve" | "approval" | "finalize" => {
+                return Understood::NotOurs(NotOurs::Subresource);
+            }
             "ephemeralcontainers" => return self.ephemeral_containers(operation),
             other if carries_images(&self.kind.group, &self.kind.kind) => {
-                let why = format!("the subresource `{}` is not known", other.chars().take(60).collect::<String>());
+                let why = format!(
+                    "the subresource `{}` is not known",
+                    other.chars().take(60).collect::<String>()
+                );
                 return self.unreadable(operation, why);
             }
             _ => return Understood::NotOurs(NotOurs::KindWithoutImages),
@@ -184,11 +204,15 @@ impl WireRequest {
             return Understood::NotOurs(NotOurs::KindWithoutImages);
         }
         let said = group_and_kind(&self.object);
-        if said.as_ref().is_none_or(|(said_group, said_kind)| (said_group.as_str(), said_kind.as_str()) != (group, kind)) {
+        if said.as_ref().is_none_or(|(said_group, said_kind)| {
+            (said_group.as_str(), said_kind.as_str()) != (group, kind)
+        }) {
             let why = format!("the object is not the `{kind}` that the request speaks of");
             return self.unreadable(operation, why);
         }
-        if operation == Operation::Update && !changes_what_runs(&self.object, &self.old_object, group, kind) {
+        if operation == Operation::Update
+            && !changes_what_runs(&self.object, &self.old_object, group, kind)
+        {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
         }
         let images = images(&self.object).unwrap_or_default();
@@ -201,7 +225,9 @@ impl WireRequest {
         let Some(mut found) = images(&self.object) else {
             return self.unreadable(operation, "the object is not a Pod".to_owned());
         };
-        found.fields.retain(|field| field.role == Role::EphemeralContainer && !known.contains(field));
+        found
+            .fields
+            .retain(|field| field.role == Role::EphemeralContainer && !known.contains(field));
         if found.fields.is_empty() && found.unreadable.is_empty() {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
         }
@@ -209,8 +235,17 @@ impl WireRequest {
     }
 
     fn unreadable(self, operation: Operation, why: String) -> Understood {
-        let unreadable = vec![UnreadableField { field: String::new(), why }];
-        self.change(operation, Images { fields: Vec::new(), unreadable })
+        let unreadable = vec![UnreadableField {
+            field: String::new(),
+            why,
+        }];
+        self.change(
+            operation,
+            Images {
+                fields: Vec::new(),
+                unreadable,
+            },
+        )
     }
 
     fn change(self, operation: Operation, images: Images) -> Understood {
@@ -222,8 +257,18 @@ impl WireRequest {
             kind: self.kind.kind,
             namespace: some(self.namespace),
         };
-        let actor = Actor { username: self.user_info.username, groups: self.user_info.groups.unwrap_or_default() };
-        Understood::Change(Box::new(change(self.uid, operation, workload, Some(actor), self.dry_run == Some(true), images)))
+        let actor = Actor {
+            username: self.user_info.username,
+            groups: self.user_info.groups.unwrap_or_default(),
+        };
+        Understood::Change(Box::new(change(
+            self.uid,
+            operation,
+            workload,
+            Some(actor),
+            self.dry_run == Some(true),
+            images,
+        )))
     }
 }
 
@@ -239,19 +284,42 @@ fn change(
     let mut images = Vec::new();
     if found.fields.len() > MAXIMUM_IMAGES {
         let why = format!("the object names more than {MAXIMUM_IMAGES} images");
-        unreadable.push(UnreadableField { field: String::new(), why });
+        unreadable.push(UnreadableField {
+            field: String::new(),
+            why,
+        });
     }
     for field in found.fields.into_iter().take(MAXIMUM_IMAGES) {
         match field.written.parse() {
-            Ok(reference) => images.push(ImageUse { field: field.path, role: field.role, reference }),
-            Err(error) => unreadable.push(UnreadableField { field: field.path, why: error.to_string() }),
+            Ok(reference) => images.push(ImageUse {
+                field: field.path,
+                role: field.role,
+                reference,
+            }),
+            Err(error) => unreadable.push(UnreadableField {
+                field: field.path,
+                why: error.to_string(),
+            }),
         }
     }
-    Change { id, operation, workload, actor, dry_run, images, unreadable }
+    Change {
+        id,
+        operation,
+        workload,
+        actor,
+        dry_run,
+        images,
+        unreadable,
+    }
 }
 
 fn name_of(object: &Value) -> String {
-    let field = |name: &str| object.pointer(&format!("/metadata/{name}")).and_then(Value::as_str).unwrap_or_default();
+    let field = |name: &str| {
+        object
+            .pointer(&format!("/metadata/{name}"))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     match field("name") {
         "" => format!("{}*", field("generateName")),
         name => name.to_owned(),
@@ -260,8 +328,19 @@ fn name_of(object: &Value) -> String {
 
 /// Fields of a pod specification that do not change what will run: resources, scheduling, termination grace.
 const HARMLESS_POD: &[&str] = &[
-    "affinity", "nodeName", "nodeSelector", "overhead", "preemptionPolicy", "priority", "priorityClassName", "resources",
-    "schedulerName", "schedulingGates", "terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints",
+    "affinity",
+    "nodeName",
+    "nodeSelector",
+    "overhead",
+    "preemptionPolicy",
+    "priority",
+    "priorityClassName",
+    "resources",
+    "schedulerName",
+    "schedulingGates",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+    "topologySpreadConstraints",
 ];
 /// The same of a container.
 const HARMLESS_CONTAINER: &[&str] = &["resizePolicy", "resources"];
@@ -274,16 +353,26 @@ fn changes_what_runs(new: &Value, old: &Value, group: &str, kind: &str) -> bool 
         return true;
     }
     let essence = |object: &Value| -> Vec<Value> {
-        templates(object, group, kind).into_iter().map(|template| template_essence(template, kind)).collect()
+        templates(object, group, kind)
+            .into_iter()
+            .map(|template| template_essence(template, kind))
+            .collect()
     };
-    essence(new) != essence(old) || elsewhere(new, kind) != elsewhere(old, kind) || activates(new, old)
+    essence(new) != essence(old)
+        || elsewhere(new, kind) != elsewhere(old, kind)
+        || activates(new, old)
 }
 
 fn template_essence(template: &Value, kind: &str) -> Value {
     let mut spec = template.get("spec").cloned().unwrap_or_default();
     without(&mut spec, HARMLESS_POD);
     for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             without(container, HARMLESS_CONTAINER);
         }
     }
@@ -291,9 +380,16 @@ fn template_essence(template: &Value, kind: &str) -> Value {
     let annotations = match kind {
         "Pod" => Value::Null,
         _ => {
-            let mut annotations = template.pointer("/metadata/annotations").cloned().unwrap_or_default();
+            let mut annotations = template
+                .pointer("/metadata/annotations")
+                .cloned()
+                .unwrap_or_default();
             without(&mut annotations, HARMLESS_ANNOTATIONS);
-            if annotations.as_object().is_some_and(Map::is_empty) { Value::Null } else { annotations }
+            if annotations.as_object().is_some_and(Map::is_empty) {
+                Value::Null
+            } else {
+                annotations
+            }
         }
     };
     Value::Array(vec![spec, annotations])
@@ -310,7 +406,9 @@ fn elsewhere(object: &Value, kind: &str) -> Vec<Value> {
     let field = |path: &str| object.pointer(path).cloned().unwrap_or_default();
     match kind {
         "Rollout" => vec![field("/spec/strategy"), field("/spec/workloadRef")],
-        "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun" => vec![field("/spec/metrics")],
+        "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun" => {
+            vec![field("/spec/metrics")]
+        }
         _ => Vec::new(),
     }
 }
@@ -318,8 +416,18 @@ fn elsewhere(object: &Value, kind: &str) -> Vec<Value> {
 /// Whether the update lets run what was staged: replicas from none to some, no longer paused or suspended, a lowered
 /// partition.
 fn activates(new: &Value, old: &Value) -> bool {
-    let number = |object: &Value, path: &str, absent: i64| object.pointer(path).and_then(Value::as_i64).unwrap_or(absent);
-    let flag = |object: &Value, path: &str| object.pointer(path).and_then(Value::as_bool).unwrap_or(false);
+    let number = |object: &Value, path: &str, absent: i64| {
+        object
+            .pointer(path)
+            .and_then(Value::as_i64)
+            .unwrap_or(absent)
+    };
+    let flag = |object: &Value, path: &str| {
+        object
+            .pointer(path)
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
+    };
     let partition = "/spec/updateStrategy/rollingUpdate/partition";
     (number(old, "/spec/replicas", 1) == 0 && number(new, "/spec/replicas", 1) > 0)
         || (flag(old, "/spec/paused") && !flag(new, "/spec/paused"))
@@ -340,13 +448,23 @@ impl<'a> Manifests<'a> {
             let (_, kind) = group_and_kind(object)?;
             Some((kind, namespace_of(object, namespace), name_of(object)))
         };
-        Manifests { by_name: objects.into_iter().filter_map(|object| Some((key(object)?, object))).collect() }
+        Manifests {
+            by_name: objects
+                .into_iter()
+                .filter_map(|object| Some((key(object)?, object)))
+                .collect(),
+        }
     }
 }
 
 fn namespace_of(object: &Value, default: &str) -> String {
-    let written = object.pointer("/metadata/namespace").and_then(Value::as_str);
-    written.filter(|namespace| !namespace.is_empty()).unwrap_or(default).to_owned()
+    let written = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str);
+    written
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or(default)
+        .to_owned()
 }
 
 /// Understands a manifest as the request to create it.
@@ -364,37 +482,74 @@ pub fn understand_manifest(
             namespace: Some(namespace.to_owned()),
             name: name_of(object),
         };
-        let why = "the document has no `apiVersion` and `kind`; it is not a Kubernetes object".to_owned();
-        let found = Images { fields: Vec::new(), unreadable: vec![UnreadableField { field: String::new(), why }] };
-        return Understood::Change(Box::new(change("check".to_owned(), Operation::Create, workload, actor.cloned(), false, found)));
+        let why =
+            "the document has no `apiVersion` and `kind`; it is not a Kubernetes object".to_owned();
+        let found = Images {
+            fields: Vec::new(),
+            unreadable: vec![UnreadableField {
+                field: String::new(),
+                why,
+            }],
+        };
+        return Understood::Change(Box::new(change(
+            "check".to_owned(),
+            Operation::Create,
+            workload,
+            actor.cloned(),
+            false,
+            found,
+        )));
     };
     let Some(mut found) = images(object) else {
         return Understood::NotOurs(NotOurs::KindWithoutImages);
     };
     let cluster_scoped = kind == "ClusterAnalysisTemplate";
     let here = namespace_of(object, namespace);
-    if let (true, Some(reference)) = (kind == "Rollout", object.pointer("/spec/workloadRef").filter(|r| !r.is_null())) {
-        let field = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        match manifests.by_name.get(&(field("kind"), here.clone(), field("name"))) {
+    if let (true, Some(reference)) = (
+        kind == "Rollout",
+        object.pointer("/spec/workloadRef").filter(|r| !r.is_null()),
+    ) {
+        let field = |name: &str| {
+            reference
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        match manifests
+            .by_name
+            .get(&(field("kind"), here.clone(), field("name")))
+        {
             Some(referred) => {
                 let referred = images(referred).unwrap_or_default();
                 let through = |path: String| format!("spec.workloadRef → {path}");
-                found.fields.extend(referred.fields.into_iter().map(|mut field| {
-                    field.path = through(field.path);
-                    field
-                }));
-                found.unreadable.extend(referred.unreadable.into_iter().map(|mut field| {
-                    field.field = through(field.field);
-                    field
-                }));
+                found
+                    .fields
+                    .extend(referred.fields.into_iter().map(|mut field| {
+                        field.path = through(field.path);
+                        field
+                    }));
+                found
+                    .unreadable
+                    .extend(referred.unreadable.into_iter().map(|mut field| {
+                        field.field = through(field.field);
+                        field
+                    }));
             }
             None => found.unreadable.push(UnreadableField {
                 field: "spec.workloadRef".to_owned(),
-                why: format!("`{} {}` in `{here}` is not part of the input; check both together", field("kind"), field("name")),
+                why: format!(
+                    "`{} {}` in `{here}` is not part of the input; check both together",
+                    field("kind"),
+                    field("name")
+                ),
             }),
         }
     }
-    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let version = object
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let workload = Workload {
         group,
         version: version.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -402,7 +557,14 @@ pub fn understand_manifest(
         namespace: (!cluster_scoped).then_some(here),
         name: name_of(object),
     };
-    Understood::Change(Box::new(change("check".to_owned(), Operation::Create, workload, actor.cloned(), false, found)))
+    Understood::Change(Box::new(change(
+        "check".to_owned(),
+        Operation::Create,
+        workload,
+        actor.cloned(),
+        false,
+        found,
+    )))
 }
 
 #[cfg(test)]
@@ -413,7 +575,11 @@ mod tests {
     use super::*;
 
     fn review(operation: &str, subresource: &str, object: Value, old: Value) -> Vec<u8> {
-        let kind = object.get("kind").or_else(|| old.get("kind")).cloned().unwrap_or_default();
+        let kind = object
+            .get("kind")
+            .or_else(|| old.get("kind"))
+            .cloned()
+            .unwrap_or_default();
         let group = if kind == "Pod" { "" } else { "apps" };
         json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": {
             "uid": "u-1", "kind": {"group": group, "version": "v1", "kind": kind}, "subResource": subresource,
@@ -435,7 +601,9 @@ mod tests {
 
     #[test]
     fn a_creation_is_a_change_with_its_requester() {
-        let Understood::Change(change) = understood(&review("CREATE", "", deployment("nginx"), Value::Null)) else {
+        let Understood::Change(change) =
+            understood(&review("CREATE", "", deployment("nginx"), Value::Null))
+        else {
             panic!("not a change")
         };
         assert_eq!(change.id, "u-1");
@@ -450,17 +618,36 @@ mod tests {
         let ours = |change: &dyn Fn(&mut Value)| {
             let mut new = old.clone();
             change(&mut new);
-            matches!(understood(&review("UPDATE", "", new, old.clone())), Understood::Change(_))
+            matches!(
+                understood(&review("UPDATE", "", new, old.clone())),
+                Understood::Change(_)
+            )
         };
         let template = "/spec/template";
-        assert!(ours(&|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["image"] = json!("evil")));
-        assert!(ours(&|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["command"] = json!(["sh"])));
-        assert!(ours(&|o| o.pointer_mut(template).unwrap()["spec"]["hostPID"] = json!(true)));
-        assert!(ours(&|o| o.pointer_mut(template).unwrap()["metadata"]["annotations"] = json!({"inject": "yes"})));
-        assert!(!ours(&|o| o.pointer_mut(template).unwrap()["spec"]["tolerations"] = json!([{}])));
-        assert!(!ours(&|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["resources"] = json!({"limits": {}})));
+        assert!(ours(
+            &|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["image"] = json!("evil")
+        ));
+        assert!(ours(
+            &|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["command"] =
+                json!(["sh"])
+        ));
+        assert!(ours(
+            &|o| o.pointer_mut(template).unwrap()["spec"]["hostPID"] = json!(true)
+        ));
+        assert!(ours(
+            &|o| o.pointer_mut(template).unwrap()["metadata"]["annotations"] =
+                json!({"inject": "yes"})
+        ));
+        assert!(!ours(
+            &|o| o.pointer_mut(template).unwrap()["spec"]["tolerations"] = json!([{}])
+        ));
+        assert!(!ours(
+            &|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["resources"] =
+                json!({"limits": {}})
+        ));
         assert!(!ours(&|o| {
-            o.pointer_mut(template).unwrap()["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "x"});
+            o.pointer_mut(template).unwrap()["metadata"]["annotations"] =
+                json!({"kubectl.kubernetes.io/restartedAt": "x"});
         }));
         assert!(!ours(&|o| o["metadata"]["labels"] = json!({"a": "b"})));
         assert!(!ours(&|o| o["spec"]["replicas"] = json!(5)));
@@ -472,7 +659,10 @@ mod tests {
             let (mut old, mut new) = (deployment("nginx"), deployment("nginx"));
             old["spec"][field] = before;
             new["spec"][field] = after;
-            matches!(understood(&review("UPDATE", "", new, old)), Understood::Change(_))
+            matches!(
+                understood(&review("UPDATE", "", new, old)),
+                Understood::Change(_)
+            )
         };
         assert!(staged("replicas", json!(0), json!(1)));
         assert!(staged("paused", json!(true), json!(false)));
@@ -481,31 +671,61 @@ mod tests {
 
     #[test]
     fn only_a_closed_list_is_not_ours() {
-        let not_ours = |operation: &str, subresource: &str| understood(&review(operation, subresource, deployment("a"), Value::Null));
-        assert_eq!(not_ours("DELETE", ""), Understood::NotOurs(NotOurs::Deletion));
-        assert_eq!(not_ours("CONNECT", "proxy"), Understood::NotOurs(NotOurs::Connection));
-        assert_eq!(not_ours("UPDATE", "scale"), Understood::NotOurs(NotOurs::Subresource));
+        let not_ours = |operation: &str, subresource: &str| {
+            understood(&review(
+                operation,
+                subresource,
+                deployment("a"),
+                Value::Null,
+            ))
+        };
+        assert_eq!(
+            not_ours("DELETE", ""),
+            Understood::NotOurs(NotOurs::Deletion)
+        );
+        assert_eq!(
+            not_ours("CONNECT", "proxy"),
+            Understood::NotOurs(NotOurs::Connection)
+        );
+        assert_eq!(
+            not_ours("UPDATE", "scale"),
+            Understood::NotOurs(NotOurs::Subresource)
+        );
         for (operation, subresource) in [("UPDATE", "unheard-of"), ("REPLACE", "")] {
-            let Understood::Change(change) = not_ours(operation, subresource) else { panic!("allowed without work") };
+            let Understood::Change(change) = not_ours(operation, subresource) else {
+                panic!("allowed without work")
+            };
             assert!(!change.unreadable.is_empty());
         }
     }
 
     #[test]
     fn an_ephemeral_container_is_judged_alone() {
-        let pod = |ephemeral: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-            "spec": {"containers": [{"image": "old"}], "ephemeralContainers": ephemeral}});
-        let body = review("UPDATE", "ephemeralcontainers", pod(json!([{"image": "debug"}])), pod(json!([])));
-        let Understood::Change(change) = understood(&body) else { panic!("not a change") };
+        let pod = |ephemeral: Value| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"containers": [{"image": "old"}], "ephemeralContainers": ephemeral}})
+        };
+        let body = review(
+            "UPDATE",
+            "ephemeralcontainers",
+            pod(json!([{"image": "debug"}])),
+            pod(json!([])),
+        );
+        let Understood::Change(change) = understood(&body) else {
+            panic!("not a change")
+        };
         assert_eq!(change.images.len(), 1);
         assert_eq!(change.images[0].role, Role::EphemeralContainer);
     }
 
     #[test]
     fn an_object_of_another_kind_than_the_request_says_is_unreadable() {
-        let mut body: Value = serde_json::from_slice(&review("CREATE", "", deployment("a"), Value::Null)).unwrap();
+        let mut body: Value =
+            serde_json::from_slice(&review("CREATE", "", deployment("a"), Value::Null)).unwrap();
         body["request"]["object"]["kind"] = json!("ConfigMap");
-        let Understood::Change(change) = understood(body.to_string().as_bytes()) else { panic!("allowed without work") };
+        let Understood::Change(change) = understood(body.to_string().as_bytes()) else {
+            panic!("allowed without work")
+        };
         assert!(!change.unreadable.is_empty());
     }
 
@@ -514,7 +734,12 @@ mod tests {
         let body = r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u"}}"#;
         let error = understand(body.as_bytes()).unwrap_err();
         assert_eq!(error.uid.as_deref(), Some("u"));
-        assert!(error.why.contains("not an AdmissionReview") || error.why.contains("admissionReviewVersions"), "{}", error.why);
+        assert!(
+            error.why.contains("not an AdmissionReview")
+                || error.why.contains("admissionReviewVersions"),
+            "{}",
+            error.why
+        );
     }
 
     proptest! {

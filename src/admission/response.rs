@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use promotion_gate_core::gate::{Decision, Enforcement, Finding, PolicyVerdict, Promotion, Target, Verdict};
+use promotion_gate_core::gate::{
+    Decision, Enforcement, Finding, PolicyVerdict, Promotion, Target, Verdict,
+};
 use serde_json::{Value, json};
 
 use super::request::VERSION;
@@ -47,12 +49,23 @@ impl Answer {
         ]);
         if audit_only {
             audit.insert("auditOnly", "true".to_owned());
-            return Answer { allowed: true, audit, ..Answer::default() };
+            return Answer {
+                allowed: true,
+                audit,
+                ..Answer::default()
+            };
         }
-        let warnings = verdict.denials().filter(|policy| policy.enforcement() == Enforcement::Warn).flat_map(warnings);
+        let warnings = verdict
+            .denials()
+            .filter(|policy| policy.enforcement() == Enforcement::Warn)
+            .flat_map(warnings);
         Answer {
             allowed: !denied,
-            message: if denied { denial(verdict, promotion) } else { String::new() },
+            message: if denied {
+                denial(verdict, promotion)
+            } else {
+                String::new()
+            },
             warnings: warnings.take(MAXIMUM_WARNINGS).collect(),
             audit,
         }
@@ -60,19 +73,29 @@ impl Answer {
 
     /// Allowed without having been judged.
     pub fn not_judged(why: &str) -> Answer {
-        Answer { allowed: true, audit: BTreeMap::from([("decision", format!("not ours: {why}"))]), ..Answer::default() }
+        Answer {
+            allowed: true,
+            audit: BTreeMap::from([("decision", format!("not ours: {why}"))]),
+            ..Answer::default()
+        }
     }
 
     /// Denied because nothing could be decided.
     pub fn failed(message: String) -> Answer {
         let audit = BTreeMap::from([("decision", "deny".to_owned())]);
-        Answer { allowed: false, message, audit, ..Answer::default() }
+        Answer {
+            allowed: false,
+            message,
+            audit,
+            ..Answer::default()
+        }
     }
 }
 
 /// The `AdmissionReview` that carries an answer.
 pub fn respond(uid: &str, answer: &Answer) -> Value {
-    let mut response = json!({"uid": uid, "allowed": answer.allowed, "auditAnnotations": answer.audit});
+    let mut response =
+        json!({"uid": uid, "allowed": answer.allowed, "auditAnnotations": answer.audit});
     if !answer.allowed {
         response["status"] = json!({"status": "Failure", "reason": "Forbidden", "code": 403, "message": answer.message});
     }
@@ -86,10 +109,20 @@ pub fn respond(uid: &str, answer: &Answer) -> Value {
 /// culprit and the next step; the decision's id.
 pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
     let workload = &promotion.change.workload;
-    let namespace = workload.namespace.as_deref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    let mut lines = vec![format!("{} {namespace}{} may not be deployed", workload.kind, workload.name)];
+    let namespace = workload
+        .namespace
+        .as_deref()
+        .map(|namespace| format!("{namespace}/"))
+        .unwrap_or_default();
+    let mut lines = vec![format!(
+        "{} {namespace}{} may not be deployed",
+        workload.kind, workload.name
+    )];
     let mut left_out = 0;
-    for policy in verdict.denials().filter(|policy| policy.enforcement() == Enforcement::Enforce) {
+    for policy in verdict
+        .denials()
+        .filter(|policy| policy.enforcement() == Enforcement::Enforce)
+    {
         let block = block(policy);
         for part in block {
             if lines.len() + part.len() > MAXIMUM_LINES - 2 {
@@ -100,23 +133,40 @@ pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
         }
     }
     if left_out > 0 {
-        lines.push(format!("… and {left_out} more; `promotion-gate check` shows all"));
+        lines.push(format!(
+            "… and {left_out} more; `promotion-gate check` shows all"
+        ));
     }
     lines.push(format!("decision {}", promotion.change.id));
-    lines.iter().map(|line| cut(line, MAXIMUM_LINE)).collect::<Vec<_>>().join("\n")
+    lines
+        .iter()
+        .map(|line| cut(line, MAXIMUM_LINE))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The policy's name, then each different reason with everything that it is about.
 fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
     let mut parts = vec![vec![format!("policy `{}` denies it:", policy.policy())]];
     let mut grouped: Vec<(&Finding, Vec<String>)> = Vec::new();
-    for finding in policy.findings().iter().filter(|finding| finding.outcome.denies()) {
+    for finding in policy
+        .findings()
+        .iter()
+        .filter(|finding| finding.outcome.denies())
+    {
         let about = match &finding.target {
             Target::Workload => None,
-            Target::Field(field) => Some(if field.is_empty() { "the object".to_owned() } else { field.clone() }),
+            Target::Field(field) => Some(if field.is_empty() {
+                "the object".to_owned()
+            } else {
+                field.clone()
+            }),
             Target::Image { field, written, .. } => Some(format!("{written} ({field})")),
         };
-        match grouped.iter_mut().find(|(other, _)| other.rule == finding.rule && other.detail == finding.detail) {
+        match grouped
+            .iter_mut()
+            .find(|(other, _)| other.rule == finding.rule && other.detail == finding.detail)
+        {
             Some((_, abouts)) => abouts.extend(about),
             None => grouped.push((finding, about.into_iter().collect())),
         }
@@ -124,9 +174,20 @@ fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
     for (finding, abouts) in grouped {
         let shown: Vec<_> = abouts.iter().take(3).cloned().collect();
         let more = abouts.len().saturating_sub(shown.len());
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let about = if shown.is_empty() { String::new() } else { format!(" {}{more}:", shown.join(", ")) };
-        let mut lines = vec![format!("- {} [{}]:{about} {}", finding.rule, finding.reason, finding.detail)];
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        let about = if shown.is_empty() {
+            String::new()
+        } else {
+            format!(" {}{more}:", shown.join(", "))
+        };
+        let mut lines = vec![format!(
+            "- {} [{}]:{about} {}",
+            finding.rule, finding.reason, finding.detail
+        )];
         if let Some(hint) = &finding.hint {
             lines.push(format!("  → {hint}"));
         }
@@ -136,14 +197,25 @@ fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
 }
 
 fn warnings(policy: &PolicyVerdict) -> Vec<String> {
-    let denying = policy.findings().iter().filter(|finding| finding.outcome.denies());
+    let denying = policy
+        .findings()
+        .iter()
+        .filter(|finding| finding.outcome.denies());
     let mut warnings: Vec<_> = denying
         .map(|finding| {
             let image = match &finding.target {
                 Target::Image { written, .. } => format!(" {written}"),
                 Target::Workload | Target::Field(_) => String::new(),
             };
-            cut(&format!("policy {}: {} {}{image}", policy.policy(), finding.rule, finding.reason), MAXIMUM_WARNING)
+            cut(
+                &format!(
+                    "policy {}: {} {}{image}",
+                    policy.policy(),
+                    finding.rule,
+                    finding.reason
+                ),
+                MAXIMUM_WARNING,
+            )
         })
         .collect();
     warnings.dedup();
@@ -152,9 +224,15 @@ fn warnings(policy: &PolicyVerdict) -> Vec<String> {
 
 /// Without what could forge a line of its own, and not too long.
 fn cut(text: &str, length: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if text.chars().count() <= length {
         return text;
     }
-    text.chars().take(length.saturating_sub(1)).chain(['…']).collect()
+    text.chars()
+        .take(length.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }

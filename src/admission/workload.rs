@@ -16,23 +16,81 @@ const BATCH: &[&str] = &["batch"];
 const CORE: &[&str] = &[""];
 const ARGO: &[&str] = &["argoproj.io"];
 const TEMPLATE: &[&[&str]] = &[&["spec", "template", "spec"]];
-const METRICS: &[&[&str]] = &[&["spec", "metrics", "*", "provider", "job", "spec", "template", "spec"]];
+const METRICS: &[&[&str]] = &[&[
+    "spec", "metrics", "*", "provider", "job", "spec", "template", "spec",
+]];
 
 const TABLE: &[Row] = &[
-    Row { groups: CORE, kind: "Pod", pod_specs: &[&["spec"]] },
-    Row { groups: CORE, kind: "PodTemplate", pod_specs: &[&["template", "spec"]] },
-    Row { groups: CORE, kind: "ReplicationController", pod_specs: TEMPLATE },
-    Row { groups: APPS, kind: "ReplicaSet", pod_specs: TEMPLATE },
-    Row { groups: APPS, kind: "Deployment", pod_specs: TEMPLATE },
-    Row { groups: APPS, kind: "StatefulSet", pod_specs: TEMPLATE },
-    Row { groups: APPS, kind: "DaemonSet", pod_specs: TEMPLATE },
-    Row { groups: BATCH, kind: "Job", pod_specs: TEMPLATE },
-    Row { groups: BATCH, kind: "CronJob", pod_specs: &[&["spec", "jobTemplate", "spec", "template", "spec"]] },
-    Row { groups: ARGO, kind: "Rollout", pod_specs: TEMPLATE },
-    Row { groups: ARGO, kind: "AnalysisTemplate", pod_specs: METRICS },
-    Row { groups: ARGO, kind: "ClusterAnalysisTemplate", pod_specs: METRICS },
-    Row { groups: ARGO, kind: "AnalysisRun", pod_specs: METRICS },
-    Row { groups: ARGO, kind: "Experiment", pod_specs: &[&["spec", "templates", "*", "template", "spec"]] },
+    Row {
+        groups: CORE,
+        kind: "Pod",
+        pod_specs: &[&["spec"]],
+    },
+    Row {
+        groups: CORE,
+        kind: "PodTemplate",
+        pod_specs: &[&["template", "spec"]],
+    },
+    Row {
+        groups: CORE,
+        kind: "ReplicationController",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: APPS,
+        kind: "ReplicaSet",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: APPS,
+        kind: "Deployment",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: APPS,
+        kind: "StatefulSet",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: APPS,
+        kind: "DaemonSet",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: BATCH,
+        kind: "Job",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: BATCH,
+        kind: "CronJob",
+        pod_specs: &[&["spec", "jobTemplate", "spec", "template", "spec"]],
+    },
+    Row {
+        groups: ARGO,
+        kind: "Rollout",
+        pod_specs: TEMPLATE,
+    },
+    Row {
+        groups: ARGO,
+        kind: "AnalysisTemplate",
+        pod_specs: METRICS,
+    },
+    Row {
+        groups: ARGO,
+        kind: "ClusterAnalysisTemplate",
+        pod_specs: METRICS,
+    },
+    Row {
+        groups: ARGO,
+        kind: "AnalysisRun",
+        pod_specs: METRICS,
+    },
+    Row {
+        groups: ARGO,
+        kind: "Experiment",
+        pod_specs: &[&["spec", "templates", "*", "template", "spec"]],
+    },
 ];
 
 /// The lists of containers in a pod specification.
@@ -68,7 +126,13 @@ pub fn images(object: &Value) -> Option<Images> {
     let row = row(&group, &kind)?;
     let mut images = Images::default();
     for path in row.pod_specs {
-        descend(object, path, String::new(), &mut images, &mut |spec, path, images| pod_spec(spec, path, images));
+        descend(
+            object,
+            path,
+            String::new(),
+            &mut images,
+            &mut |spec, path, images| pod_spec(spec, path, images),
+        );
     }
     Some(images)
 }
@@ -96,14 +160,23 @@ pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
 }
 
 fn row(group: &str, kind: &str) -> Option<&'static Row> {
-    TABLE.iter().find(|row| row.kind == kind && row.groups.contains(&group))
+    TABLE
+        .iter()
+        .find(|row| row.kind == kind && row.groups.contains(&group))
 }
 
 fn collect<'a>(value: &'a Value, path: &[&str], found: &mut Vec<&'a Value>) {
     match path.split_first() {
         None => found.push(value),
-        Some((&"*", below)) => value.as_array().into_iter().flatten().for_each(|item| collect(item, below, found)),
-        Some((key, below)) => value.get(key).into_iter().for_each(|value| collect(value, below, found)),
+        Some((&"*", below)) => value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .for_each(|item| collect(item, below, found)),
+        Some((key, below)) => value
+            .get(key)
+            .into_iter()
+            .for_each(|value| collect(value, below, found)),
     }
 }
 
@@ -129,7 +202,11 @@ fn descend(
         Some((key, below)) => match value.as_object() {
             Some(fields) => {
                 if let Some(field) = fields.get(*key) {
-                    let here = if here.is_empty() { (*key).to_owned() } else { format!("{here}.{key}") };
+                    let here = if here.is_empty() {
+                        (*key).to_owned()
+                    } else {
+                        format!("{here}.{key}")
+                    };
                     descend(field, below, here, images, visit);
                 }
             }
@@ -140,13 +217,25 @@ fn descend(
 
 fn pod_spec(spec: &Value, path: &str, images: &mut Images) {
     for (list, role) in CONTAINERS {
-        descend(spec, &[list, "*", "image"], path.to_owned(), images, &mut |image, path, images| {
-            images.add(image, path, *role);
-        });
+        descend(
+            spec,
+            &[list, "*", "image"],
+            path.to_owned(),
+            images,
+            &mut |image, path, images| {
+                images.add(image, path, *role);
+            },
+        );
     }
-    descend(spec, &["volumes", "*", "image", "reference"], path.to_owned(), images, &mut |image, path, images| {
-        images.add(image, path, Role::ImageVolume);
-    });
+    descend(
+        spec,
+        &["volumes", "*", "image", "reference"],
+        path.to_owned(),
+        images,
+        &mut |image, path, images| {
+            images.add(image, path, Role::ImageVolume);
+        },
+    );
 }
 
 impl Images {
@@ -154,7 +243,11 @@ impl Images {
         match image.as_str() {
             // A template may leave the image to whoever fills it in; the Pod that comes of it is judged.
             Some("") => {}
-            Some(written) => self.fields.push(ImageField { path: path.to_owned(), written: written.to_owned(), role }),
+            Some(written) => self.fields.push(ImageField {
+                path: path.to_owned(),
+                written: written.to_owned(),
+                role,
+            }),
             None => self.refuse(path.to_owned(), "a text", image),
         }
     }
@@ -168,7 +261,10 @@ impl Images {
             Value::Array(_) => "a list",
             Value::Object(_) => "an object",
         };
-        self.unreadable.push(UnreadableField { field, why: format!("expected {expected}, found {found}") });
+        self.unreadable.push(UnreadableField {
+            field,
+            why: format!("expected {expected}, found {found}"),
+        });
     }
 }
 
@@ -185,7 +281,11 @@ mod tests {
             "volumes": [{"image": {"reference": "c"}}, {"emptyDir": {}}],
         }}}}}});
         let images = images(&cron).unwrap();
-        let found: Vec<_> = images.fields.iter().map(|field| (field.path.as_str(), field.written.as_str())).collect();
+        let found: Vec<_> = images
+            .fields
+            .iter()
+            .map(|field| (field.path.as_str(), field.written.as_str()))
+            .collect();
         let at = "spec.jobTemplate.spec.template.spec";
         assert_eq!(
             found,
@@ -199,10 +299,18 @@ mod tests {
 
     #[test]
     fn a_field_of_another_type_is_unreadable_and_never_skipped() {
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": {"image": "a"}}});
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": {"image": "a"}}});
         assert_eq!(images(&pod).unwrap().unreadable[0].field, "spec.containers");
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": ["a"]}]}});
-        assert_eq!(images(&pod).unwrap().unreadable[0].why, "expected a text, found a list");
-        assert_eq!(images(&json!({"apiVersion": "v1", "kind": "ConfigMap"})), None);
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": ["a"]}]}});
+        assert_eq!(
+            images(&pod).unwrap().unreadable[0].why,
+            "expected a text, found a list"
+        );
+        assert_eq!(
+            images(&json!({"apiVersion": "v1", "kind": "ConfigMap"})),
+            None
+        );
     }
 }

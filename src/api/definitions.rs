@@ -50,7 +50,16 @@ fn structural(schema: &Value) -> Value {
         return json!({"x-kubernetes-preserve-unknown-fields": true});
     };
     let mut result = Map::new();
-    let keep = ["description", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "required"];
+    let keep = [
+        "description",
+        "minItems",
+        "maxItems",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "required",
+    ];
     for keyword in keep {
         if let Some(value) = keywords.get(keyword) {
             result.insert(keyword.to_owned(), value.clone());
@@ -60,10 +69,19 @@ fn structural(schema: &Value) -> Value {
         .iter()
         .filter_map(|keyword| keywords.get(*keyword)?.as_array())
         .flatten()
-        .filter(|alternative| alternative.get("type") != Some(&json!("null")) && !is_null_only(alternative))
+        .filter(|alternative| {
+            alternative.get("type") != Some(&json!("null")) && !is_null_only(alternative)
+        })
         .collect();
-    let values: Option<Vec<Value>> = alternatives.iter().map(|alternative| values(alternative)).collect::<Option<Vec<_>>>().map(|all| all.concat());
-    if let Some(values) = values.filter(|values| !values.is_empty()).or_else(|| values_of(keywords)) {
+    let values: Option<Vec<Value>> = alternatives
+        .iter()
+        .map(|alternative| values(alternative))
+        .collect::<Option<Vec<_>>>()
+        .map(|all| all.concat());
+    if let Some(values) = values
+        .filter(|values| !values.is_empty())
+        .or_else(|| values_of(keywords))
+    {
         result.insert("type".to_owned(), json!("string"));
         result.insert("enum".to_owned(), Value::Array(values));
         return Value::Object(result);
@@ -71,12 +89,17 @@ fn structural(schema: &Value) -> Value {
     match alternatives.as_slice() {
         [] => {}
         [only] => {
-            let Value::Object(mut inner) = structural(only) else { return Value::Object(result) };
+            let Value::Object(mut inner) = structural(only) else {
+                return Value::Object(result);
+            };
             inner.append(&mut result);
             return Value::Object(inner);
         }
         _ => {
-            result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+            result.insert(
+                "x-kubernetes-preserve-unknown-fields".to_owned(),
+                json!(true),
+            );
             return Value::Object(result);
         }
     }
@@ -85,25 +108,39 @@ fn structural(schema: &Value) -> Value {
         other => other.cloned(),
     };
     let Some(kind) = kind else {
-        result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+        result.insert(
+            "x-kubernetes-preserve-unknown-fields".to_owned(),
+            json!(true),
+        );
         return Value::Object(result);
     };
     if kind == "object" {
-        match (keywords.get("properties").and_then(Value::as_object), keywords.get("additionalProperties")) {
+        match (
+            keywords.get("properties").and_then(Value::as_object),
+            keywords.get("additionalProperties"),
+        ) {
             (None, Some(others)) if others.is_object() => {
                 result.insert("additionalProperties".to_owned(), structural(others));
             }
             (properties, _) => {
-                result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+                result.insert(
+                    "x-kubernetes-preserve-unknown-fields".to_owned(),
+                    json!(true),
+                );
                 if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
-                    let properties = properties.iter().map(|(name, schema)| (name.clone(), structural(schema)));
+                    let properties = properties
+                        .iter()
+                        .map(|(name, schema)| (name.clone(), structural(schema)));
                     result.insert("properties".to_owned(), Value::Object(properties.collect()));
                 }
             }
         }
     }
     if kind == "array" {
-        let items = keywords.get("items").map_or_else(|| json!({"x-kubernetes-preserve-unknown-fields": true}), structural);
+        let items = keywords.get("items").map_or_else(
+            || json!({"x-kubernetes-preserve-unknown-fields": true}),
+            structural,
+        );
         result.insert("items".to_owned(), items);
     }
     result.insert("type".to_owned(), kind);
@@ -120,10 +157,23 @@ fn values_of(keywords: &Map<String, Value>) -> Option<Vec<Value>> {
         return Some(vec![only.clone()]);
     }
     if let Some(listed) = keywords.get("enum").and_then(Value::as_array) {
-        return Some(listed.iter().filter(|value| !value.is_null()).cloned().collect());
+        return Some(
+            listed
+                .iter()
+                .filter(|value| !value.is_null())
+                .cloned()
+                .collect(),
+        );
     }
-    let alternatives = keywords.get("oneOf").or_else(|| keywords.get("anyOf"))?.as_array()?;
-    alternatives.iter().map(values).collect::<Option<Vec<_>>>().map(|all| all.concat())
+    let alternatives = keywords
+        .get("oneOf")
+        .or_else(|| keywords.get("anyOf"))?
+        .as_array()?;
+    alternatives
+        .iter()
+        .map(values)
+        .collect::<Option<Vec<_>>>()
+        .map(|all| all.concat())
 }
 
 fn is_null_only(schema: &Value) -> bool {

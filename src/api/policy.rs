@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kube::CustomResource;
 use promotion_gate_core::documents::{Fault, Path};
 use promotion_gate_core::gate::{
-    Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement, NamespaceMatch, Policy,
-    Requirement, RequirementEntry, Tags, TrustRoots, Uncovered,
+    Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
+    NamespaceMatch, Policy, Requirement, RequirementEntry, Tags, TrustRoots, Uncovered,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,21 @@ use super::Written;
     plural = "promotionpolicies",
     category = "promotion-gate",
     schema = "disabled",
-    printcolumn(name = "Environment", type_ = "string", json_path = ".spec.environment"),
-    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Environment",
+        type_ = "string",
+        json_path = ".spec.environment"
+    ),
+    printcolumn(
+        name = "Enforcement",
+        type_ = "string",
+        json_path = ".spec.enforcement"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PromotionPolicySpec {
@@ -83,21 +95,35 @@ pub struct NamespaceSelection {
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its path below `spec`.
-pub fn policy(name: &str, spec: &PromotionPolicySpec, roots: &TrustRoots) -> Result<Policy, Vec<Fault>> {
+pub fn policy(
+    name: &str,
+    spec: &PromotionPolicySpec,
+    roots: &TrustRoots,
+) -> Result<Policy, Vec<Fault>> {
     let mut faults = Vec::new();
     let (namespaces, images) = match &spec.matches {
-        Some(matches) => (namespaces(matches, &mut faults), images(matches, &mut faults)),
+        Some(matches) => (
+            namespaces(matches, &mut faults),
+            images(matches, &mut faults),
+        ),
         None => (NamespaceMatch::default(), None),
     };
     let environment = spec.environment.clone();
-    if environment.as_ref().is_some_and(|environment| environment.trim().is_empty()) {
+    if environment
+        .as_ref()
+        .is_some_and(|environment| environment.trim().is_empty())
+    {
         faults.push(fault(field("environment"), "the text is empty"));
     }
     let before = faults.len();
     let requirements = requirements(&spec.requirements, roots, &mut faults);
     if faults.len() == before && spec.tags.is_none() {
-        let evidence = requirements.iter().find(|named| named.requirement.is_evidence());
-        let pinned = requirements.iter().any(|named| matches!(named.requirement, Requirement::DigestPinned(_)));
+        let evidence = requirements
+            .iter()
+            .find(|named| named.requirement.is_evidence());
+        let pinned = requirements
+            .iter()
+            .any(|named| matches!(named.requirement, Requirement::DigestPinned(_)));
         if let Some(evidence) = evidence.filter(|_| !pinned) {
             let message = format!(
                 "`{}` binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {{}}`, or accept that race with `tags: Resolve` beside `requirements`",
@@ -122,8 +148,14 @@ pub fn policy(name: &str, spec: &PromotionPolicySpec, roots: &TrustRoots) -> Res
 
 /// What is said of a requirement that nobody has written yet, or that a later version knows.
 pub(super) fn unknown_requirement(name: &str) -> String {
-    let known: Vec<_> = Requirement::NAMES.iter().map(|known| format!("`{known}`")).collect();
-    format!("requirement `{name}` is not known to this version; known are {}", known.join(", "))
+    let known: Vec<_> = Requirement::NAMES
+        .iter()
+        .map(|known| format!("`{known}`"))
+        .collect();
+    format!(
+        "requirement `{name}` is not known to this version; known are {}",
+        known.join(", ")
+    )
 }
 
 fn namespaces(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> NamespaceMatch {
@@ -139,12 +171,23 @@ fn namespaces(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> NamespaceMatch 
         Some(names) => parse_all(names, &here.key("names"), faults),
         None => Vec::new(),
     };
-    let terms = selection.selector.iter().flat_map(|selector| &selector.match_expressions).enumerate();
+    let terms = selection
+        .selector
+        .iter()
+        .flat_map(|selector| &selector.match_expressions)
+        .enumerate();
     for (index, term) in terms {
-        let values = here.key("selector").key("matchExpressions").index(index).key("values");
+        let values = here
+            .key("selector")
+            .key("matchExpressions")
+            .index(index)
+            .key("values");
         match (term.operator, term.values.is_empty()) {
             (LabelOperator::In | LabelOperator::NotIn, true) => {
-                faults.push(fault(values, "the list is empty; `In` and `NotIn` compare with values"));
+                faults.push(fault(
+                    values,
+                    "the list is empty; `In` and `NotIn` compare with values",
+                ));
             }
             (LabelOperator::Exists | LabelOperator::DoesNotExist, false) => {
                 faults.push(fault(values, "`Exists` and `DoesNotExist` take no values"));
@@ -152,15 +195,25 @@ fn namespaces(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> NamespaceMatch 
             _ => {}
         }
     }
-    NamespaceMatch { names, selector: selection.selector.clone() }
+    NamespaceMatch {
+        names,
+        selector: selection.selector.clone(),
+    }
 }
 
 fn images(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
-    matches.images.as_ref().map(|images| parse_all(images, &field("match").key("images"), faults))
+    matches
+        .images
+        .as_ref()
+        .map(|images| parse_all(images, &field("match").key("images"), faults))
 }
 
 /// Parses each item of a list that stands for "everything" when it is left out, so it must not be empty.
-fn parse_all<T: serde::de::DeserializeOwned>(items: &[Written<T>], here: &Path, faults: &mut Vec<Fault>) -> Vec<T> {
+fn parse_all<T: serde::de::DeserializeOwned>(
+    items: &[Written<T>],
+    here: &Path,
+    faults: &mut Vec<Fault>,
+) -> Vec<T> {
     if items.is_empty() {
         faults.push(fault(here.clone(), "the list is empty"));
     }
@@ -168,7 +221,9 @@ fn parse_all<T: serde::de::DeserializeOwned>(items: &[Written<T>], here: &Path, 
     for (index, item) in items.iter().enumerate() {
         match item.parse() {
             Ok(item) => parsed.push(item),
-            Err(Fault { path, message }) => faults.push(fault(here.index(index).join(&path), message)),
+            Err(Fault { path, message }) => {
+                faults.push(fault(here.index(index).join(&path), message))
+            }
         }
     }
     parsed
@@ -181,16 +236,29 @@ fn requirements(
 ) -> Vec<NamedRequirement> {
     let here = field("requirements");
     if entries.is_empty() {
-        faults.push(fault(here.clone(), "the list is empty: a policy that requires nothing would allow everything"));
+        faults.push(fault(
+            here.clone(),
+            "the list is empty: a policy that requires nothing would allow everything",
+        ));
     }
     let mut names = BTreeSet::new();
     let mut requirements = Vec::new();
     for (index, written) in entries.iter().enumerate() {
         let here = here.index(index);
-        let keys = written.value().as_object().into_iter().flat_map(|entry| entry.keys());
-        let unknown: Vec<_> = keys.filter(|key| *key != "name" && !Requirement::NAMES.contains(&key.as_str())).collect();
+        let keys = written
+            .value()
+            .as_object()
+            .into_iter()
+            .flat_map(|entry| entry.keys());
+        let unknown: Vec<_> = keys
+            .filter(|key| *key != "name" && !Requirement::NAMES.contains(&key.as_str()))
+            .collect();
         if !unknown.is_empty() {
-            faults.extend(unknown.into_iter().map(|key| fault(here.key(key), unknown_requirement(key))));
+            faults.extend(
+                unknown
+                    .into_iter()
+                    .map(|key| fault(here.key(key), unknown_requirement(key))),
+            );
             continue;
         }
         let entry = match written.parse() {
@@ -205,7 +273,10 @@ fn requirements(
             if name.trim().is_empty() {
                 faults.push(fault(here.key("name"), "the text is empty"));
             } else if !names.insert(name.clone()) {
-                faults.push(fault(here.key("name"), format!("another requirement has the name `{name}` too")));
+                faults.push(fault(
+                    here.key("name"),
+                    format!("another requirement has the name `{name}` too"),
+                ));
             }
         }
         match entry.resolve(roots) {
@@ -222,5 +293,8 @@ fn field(name: &str) -> Path {
 }
 
 fn fault(path: Path, message: impl Into<String>) -> Fault {
-    Fault { path, message: message.into() }
+    Fault {
+        path,
+        message: message.into(),
+    }
 }

@@ -36,7 +36,10 @@ impl<T> Written<T> {
 
 impl<T> Clone for Written<T> {
     fn clone(&self) -> Written<T> {
-        Written { value: self.value.clone(), parses_into: PhantomData }
+        Written {
+            value: self.value.clone(),
+            parses_into: PhantomData,
+        }
     }
 }
 
@@ -54,7 +57,10 @@ impl<T> Serialize for Written<T> {
 
 impl<'de, T> Deserialize<'de> for Written<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Written<T>, D::Error> {
-        Ok(Written { value: Value::deserialize(deserializer)?, parses_into: PhantomData })
+        Ok(Written {
+            value: Value::deserialize(deserializer)?,
+            parses_into: PhantomData,
+        })
     }
 }
 

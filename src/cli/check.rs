@@ -84,13 +84,23 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
     let policies = world::policies(&args.policies, &config.trust_roots)?;
     let input = Input::read(&args.inputs)?;
-    let mut snapshot = Snapshot { policies: policies.policies, revision: policies.revision, ..config.snapshot() };
+    let mut snapshot = Snapshot {
+        policies: policies.policies,
+        revision: policies.revision,
+        ..config.snapshot()
+    };
     snapshot.namespaces.extend(input.namespaces());
     if !args.namespace_labels.is_empty() {
-        let labels = snapshot.namespaces.entry(args.namespace.clone()).or_default();
+        let labels = snapshot
+            .namespaces
+            .entry(args.namespace.clone())
+            .or_default();
         labels.extend(labels_of(&args.namespace_labels)?);
     }
-    let actor = args.user.clone().map(|username| Actor { username, groups: args.groups.clone() });
+    let actor = args.user.clone().map(|username| Actor {
+        username,
+        groups: args.groups.clone(),
+    });
     let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
     let world = World {
         snapshot: snapshot.into(),
@@ -102,7 +112,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = report(&reviews, &input, not_ours, &world.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
-        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&report).context("the report does not print")?),
+        Output::Json => anstream::println!(
+            "{}",
+            serde_json::to_string_pretty(&report).context("the report does not print")?
+        ),
     }
     Ok(exit_code(&report))
 }
@@ -123,7 +136,11 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
     for object in objects {
         match admission::understand_manifest(object.value, namespace, actor, &manifests) {
             Understood::Change(change) => {
-                asked.push(Asked { file: object.file.to_owned(), line: object.line, change: *change });
+                asked.push(Asked {
+                    file: object.file.to_owned(),
+                    line: object.line,
+                    change: *change,
+                });
             }
             Understood::NotOurs(_) => not_ours += 1,
         }
@@ -153,13 +170,19 @@ fn report(
     snapshot: &Snapshot,
     at: Timestamp,
 ) -> CheckReport {
-    let decision = reviews.iter().map(|(_, _, review)| Answer::of(&review.verdict)).max();
+    let decision = reviews
+        .iter()
+        .map(|(_, _, review)| Answer::of(&review.verdict))
+        .max();
     CheckReport {
         version: VERSION,
         decision: decision.unwrap_or(Answer::Allow),
         at,
         policy_revision: snapshot.revision.clone(),
-        objects: reviews.iter().map(|(file, line, review)| ObjectReport::of(file, *line, review)).collect(),
+        objects: reviews
+            .iter()
+            .map(|(file, line, review)| ObjectReport::of(file, *line, review))
+            .collect(),
         problems: input.problems().iter().map(ToString::to_string).collect(),
         not_ours,
     }

@@ -70,11 +70,23 @@ fn write_value(value: &Value, indent: usize, out: &mut String) {
             out.push('\n');
             write_entries(value, indent, out);
         }
-        Value::String(text) if text.contains('\n') && !text.contains(['\r', '\t']) && !text.starts_with([' ', '\n']) => {
+        Value::String(text)
+            if text.contains('\n')
+                && !text.contains(['\r', '\t'])
+                && !text.starts_with([' ', '\n']) =>
+        {
             let margin = " ".repeat(indent + 2);
-            out.push_str(if text.ends_with('\n') { " |+\n" } else { " |-\n" });
+            out.push_str(if text.ends_with('\n') {
+                " |+\n"
+            } else {
+                " |-\n"
+            });
             for line in text.lines() {
-                let line = if line.is_empty() { String::new() } else { format!("{margin}{line}") };
+                let line = if line.is_empty() {
+                    String::new()
+                } else {
+                    format!("{margin}{line}")
+                };
                 out.push_str(&line);
                 out.push('\n');
             }
@@ -87,9 +99,12 @@ fn write_value(value: &Value, indent: usize, out: &mut String) {
 /// A text that no YAML reader takes for anything else; JSON's quoting is YAML's too.
 fn scalar(text: &str) -> String {
     let plain_start = text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ' ' | '$'));
+    let plain = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ' ' | '$'));
     let lower = text.to_ascii_lowercase();
-    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&lower.as_str());
+    let word =
+        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&lower.as_str());
     match plain_start && plain && !word && !text.ends_with(' ') {
         true => text.to_owned(),
         false => Value::String(text.to_owned()).to_string(),
@@ -100,8 +115,15 @@ fn scalar(text: &str) -> String {
 mod tests {
     #[test]
     fn the_definitions_in_deploy_equal_what_the_binary_prints() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds/promotionpolicies.yaml");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/deploy/crds/promotionpolicies.yaml"
+        );
         let deployed = std::fs::read_to_string(path).unwrap();
-        assert_eq!(deployed, super::yaml().unwrap(), "run `promotion-gate crds > deploy/crds/promotionpolicies.yaml`");
+        assert_eq!(
+            deployed,
+            super::yaml().unwrap(),
+            "run `promotion-gate crds > deploy/crds/promotionpolicies.yaml`"
+        );
     }
 }

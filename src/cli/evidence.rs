@@ -127,33 +127,73 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Collected::Unavailable(trouble) => bail!("{trouble}"),
         },
     };
-    let subject = Subject { name: reference.name(), digest };
+    let subject = Subject {
+        name: reference.name(),
+        digest,
+    };
     let collector = Collector::new(registry, config.collect_limits(), CacheSizes::default());
-    let names: BTreeMap<_, _> = anchors.iter().map(|(anchor, name)| (anchor.id(), name.clone())).collect();
-    let needs = BTreeMap::from([(subject.clone(), anchors.into_iter().map(|(anchor, _)| anchor).collect())]);
+    let names: BTreeMap<_, _> = anchors
+        .iter()
+        .map(|(anchor, name)| (anchor.id(), name.clone()))
+        .collect();
+    let needs = BTreeMap::from([(
+        subject.clone(),
+        anchors.into_iter().map(|(anchor, _)| anchor).collect(),
+    )]);
     let gathered = collector.gather(&needs, Freshness::Asked, deadline).await;
-    let report = report(&args.image, &subject, gathered.learned.about(&subject), &names);
+    let report = report(
+        &args.image,
+        &subject,
+        gathered.learned.about(&subject),
+        &names,
+    );
     match args.output {
         Output::Human => human(&report),
-        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&report).context("the report does not print")?),
+        Output::Json => anstream::println!(
+            "{}",
+            serde_json::to_string_pretty(&report).context("the report does not print")?
+        ),
     }
-    Ok(if report.unread.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if report.unread.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
 }
 
 /// Every trust root that is configured; every key with each of them, and alone.
 fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, String)>> {
     let roots = &config.trust_roots;
-    let mut anchors: Vec<_> =
-        roots.iter().map(|(name, root)| (Anchor::Root(Arc::clone(root)), format!("trust root `{name}`"))).collect();
+    let mut anchors: Vec<_> = roots
+        .iter()
+        .map(|(name, root)| {
+            (
+                Anchor::Root(Arc::clone(root)),
+                format!("trust root `{name}`"),
+            )
+        })
+        .collect();
     for file in keys {
         let shown = file.display();
-        let pem = std::fs::read_to_string(file).with_context(|| format!("the key `{shown}` cannot be read"))?;
-        let key = Arc::new(PublicKey::from_pem(&pem).with_context(|| format!("`{shown}` is not a usable key"))?);
+        let pem = std::fs::read_to_string(file)
+            .with_context(|| format!("the key `{shown}` cannot be read"))?;
+        let key = Arc::new(
+            PublicKey::from_pem(&pem).with_context(|| format!("`{shown}` is not a usable key"))?,
+        );
         for (name, root) in roots {
-            let anchor = Anchor::Key { key: Arc::clone(&key), root: Some(Arc::clone(root)) };
-            anchors.push((anchor, format!("key `{shown}` with the log and time of `{name}`")));
+            let anchor = Anchor::Key {
+                key: Arc::clone(&key),
+                root: Some(Arc::clone(root)),
+            };
+            anchors.push((
+                anchor,
+                format!("key `{shown}` with the log and time of `{name}`"),
+            ));
         }
-        anchors.push((Anchor::Key { key, root: None }, format!("key `{shown}` alone")));
+        anchors.push((
+            Anchor::Key { key, root: None },
+            format!("key `{shown}` alone"),
+        ));
     }
     Ok(anchors)
 }
@@ -184,9 +224,15 @@ fn report(
         digest: subject.digest.to_string(),
         accepted: Vec::new(),
         unaccepted: Vec::new(),
-        unread: collected.troubles().iter().map(ToString::to_string).collect(),
+        unread: collected
+            .troubles()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     };
-    let Some(evidence) = collected.value() else { return report };
+    let Some(evidence) = collected.value() else {
+        return report;
+    };
     for (source, signature) in &evidence.signatures {
         let form = match signature.form() {
             SignatureForm::CosignBundle => "bundle",
@@ -197,13 +243,25 @@ fn report(
             what: "signature".to_owned(),
             form: Some(form),
             annotations: signature.annotations().clone(),
-            ..Accepted::of(source, signature.signer(), anchor(names, signature.anchor()), signature.transparency(), signature.times())
+            ..Accepted::of(
+                source,
+                signature.signer(),
+                anchor(names, signature.anchor()),
+                signature.transparency(),
+                signature.times(),
+            )
         });
     }
     for (source, statement) in &evidence.statements {
         report.accepted.push(Accepted {
             what: statement.predicate_type().to_owned(),
-            ..Accepted::of(source, statement.signer(), anchor(names, statement.anchor()), statement.transparency(), statement.times())
+            ..Accepted::of(
+                source,
+                statement.signer(),
+                anchor(names, statement.anchor()),
+                statement.transparency(),
+                statement.times(),
+            )
         });
     }
     for (source, unaccepted) in &evidence.unaccepted {
@@ -213,7 +271,9 @@ fn report(
             detail: unaccepted.detail.clone(),
         });
     }
-    report.accepted.sort_by(|a, b| (&a.what, &a.source, &a.anchor).cmp(&(&b.what, &b.source, &b.anchor)));
+    report
+        .accepted
+        .sort_by(|a, b| (&a.what, &a.source, &a.anchor).cmp(&(&b.what, &b.source, &b.anchor)));
     report
 }
 
@@ -222,11 +282,24 @@ fn anchor(names: &BTreeMap<AnchorId, String>, id: &AnchorId) -> String {
 }
 
 impl Accepted {
-    fn of(source: &Source, signer: &Signer, anchor: String, transparency: Transparency, times: &[VerifiedTime]) -> Accepted {
+    fn of(
+        source: &Source,
+        signer: &Signer,
+        anchor: String,
+        transparency: Transparency,
+        times: &[VerifiedTime],
+    ) -> Accepted {
         let (signer, issuer, claims) = match signer {
             Signer::Certificate(certificate) => {
-                let claims = certificate.claims().iter().map(|(claim, value)| (claim.to_string(), value.clone()));
-                (certificate.identity().to_owned(), Some(certificate.issuer().to_owned()), claims.collect())
+                let claims = certificate
+                    .claims()
+                    .iter()
+                    .map(|(claim, value)| (claim.to_string(), value.clone()));
+                (
+                    certificate.identity().to_owned(),
+                    Some(certificate.issuer().to_owned()),
+                    claims.collect(),
+                )
             }
             Signer::Key(fingerprint) => (format!("key {fingerprint}"), None, BTreeMap::new()),
         };
@@ -263,8 +336,15 @@ impl Accepted {
 fn human(report: &Report) {
     anstream::println!("{}\n  {}\n", report.image, report.digest);
     for accepted in &report.accepted {
-        let form = accepted.form.map(|form| format!(" ({form})")).unwrap_or_default();
-        anstream::println!("{} {}{form}", word(Answer::Allow).replace("allow", "accepted"), accepted.what);
+        let form = accepted
+            .form
+            .map(|form| format!(" ({form})"))
+            .unwrap_or_default();
+        anstream::println!(
+            "{} {}{form}",
+            word(Answer::Allow).replace("allow", "accepted"),
+            accepted.what
+        );
         anstream::println!("  signed by    {}", accepted.signer);
         if let Some(issuer) = &accepted.issuer {
             anstream::println!("  issuer       {issuer}");
@@ -286,11 +366,18 @@ fn human(report: &Report) {
         anstream::println!("  found as     {}\n", accepted.source);
     }
     for refused in &report.unaccepted {
-        anstream::println!("{} {}", word(Answer::Deny).replace("deny", "not accepted"), refused.reason);
+        anstream::println!(
+            "{} {}",
+            word(Answer::Deny).replace("deny", "not accepted"),
+            refused.reason
+        );
         anstream::println!("  {}\n  found as     {}\n", refused.detail, refused.source);
     }
     for unread in &report.unread {
-        anstream::println!("{} {unread}\n", word(Answer::Undecided).replace("undecided", "unread"));
+        anstream::println!(
+            "{} {unread}\n",
+            word(Answer::Undecided).replace("undecided", "unread")
+        );
     }
     if report.accepted.is_empty() && report.unaccepted.is_empty() && report.unread.is_empty() {
         anstream::println!("nothing that could be evidence is attached to this image");

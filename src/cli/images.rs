@@ -38,12 +38,21 @@ enum Output {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let input = Input::read(&args.inputs)?;
-    let mut unreadable = input.problems().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut unreadable = input
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
     let mut seen = BTreeSet::new();
     for object in input.objects() {
-        let Some(images) = admission::images(object.value) else { continue };
+        let Some(images) = admission::images(object.value) else {
+            continue;
+        };
         for field in images.unreadable {
-            unreadable.push(format!("{}:{}: {}: {}", object.file, object.line, field.field, field.why));
+            unreadable.push(format!(
+                "{}:{}: {}: {}",
+                object.file, object.line, field.field, field.why
+            ));
         }
         for field in images.fields {
             match args.output {
@@ -52,7 +61,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 }
                 Output::Lines => {}
                 Output::Json => {
-                    let normalised = field.written.parse::<ImageReference>().ok().map(|image| image.to_string());
+                    let normalised = field
+                        .written
+                        .parse::<ImageReference>()
+                        .ok()
+                        .map(|image| image.to_string());
                     let line = json!({
                         "file": object.file, "line": object.line,
                         "kind": object.value.get("kind"), "name": object.value.pointer("/metadata/name"),
@@ -66,5 +79,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     for problem in &unreadable {
         anstream::eprintln!("promotion-gate: {problem}");
     }
-    Ok(if unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::FAILURE) })
+    Ok(if unreadable.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(super::FAILURE)
+    })
 }

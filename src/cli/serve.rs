@@ -60,8 +60,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!(warning, "the configuration");
     }
-    let source =
-        PolicySource { paths: args.policies, trust_roots: config.trust_roots.clone(), base: config.snapshot() };
+    let source = PolicySource {
+        paths: args.policies,
+        trust_roots: config.trust_roots.clone(),
+        base: config.snapshot(),
+    };
     let options = Options {
         address: args.address,
         probe_address: args.probe_address,

@@ -28,7 +28,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
     /// The identity that the certificate must name
-    #[arg(long, value_name = "IDENTITY", requires = "certificate_oidc_issuer", required_unless_present = "key")]
+    #[arg(
+        long,
+        value_name = "IDENTITY",
+        requires = "certificate_oidc_issuer",
+        required_unless_present = "key"
+    )]
     certificate_identity: Option<String>,
     /// The issuer that must have vouched for it
     #[arg(long, value_name = "URL", requires = "certificate_identity")]
@@ -58,13 +63,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let root = Arc::new(root);
     let anchor = match &args.key {
         Some(file) => {
-            let pem = String::from_utf8(read(file, MAXIMUM_FILE)?).context("the key is not UTF-8 text")?;
-            Anchor::Key { key: Arc::new(PublicKey::from_pem(&pem)?), root: Some(root) }
+            let pem = String::from_utf8(read(file, MAXIMUM_FILE)?)
+                .context("the key is not UTF-8 text")?;
+            Anchor::Key {
+                key: Arc::new(PublicKey::from_pem(&pem)?),
+                root: Some(root),
+            }
         }
         None => Anchor::Root(root),
     };
     let bundle = read(&args.bundle, MAXIMUM_FILE)?;
-    let digest = args.artifact.starts_with("sha256:").then(|| args.artifact.parse::<Digest>()).transpose()?;
+    let digest = args
+        .artifact
+        .starts_with("sha256:")
+        .then(|| args.artifact.parse::<Digest>())
+        .transpose()?;
     let bytes;
     let artifact = match &digest {
         Some(digest) => Artifact::Digest(digest),
@@ -73,17 +86,34 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Artifact::Bytes(&bytes)
         }
     };
-    let signer = attest::verify_artifact(&bundle, artifact, &anchor)
-        .map_err(|unaccepted| anyhow::anyhow!("not accepted ({}): {}", unaccepted.reason, unaccepted.detail))?;
-    match (&signer, &args.certificate_identity, &args.certificate_oidc_issuer) {
+    let signer = attest::verify_artifact(&bundle, artifact, &anchor).map_err(|unaccepted| {
+        anyhow::anyhow!(
+            "not accepted ({}): {}",
+            unaccepted.reason,
+            unaccepted.detail
+        )
+    })?;
+    match (
+        &signer,
+        &args.certificate_identity,
+        &args.certificate_oidc_issuer,
+    ) {
         (Signer::Certificate(actual), Some(identity), Some(issuer)) => {
             if actual.identity() != identity || actual.issuer() != issuer {
-                bail!("not accepted (other-signer): signed by `{}` of `{}`", actual.identity(), actual.issuer());
+                bail!(
+                    "not accepted (other-signer): signed by `{}` of `{}`",
+                    actual.identity(),
+                    actual.issuer()
+                );
             }
             anstream::println!("accepted: signed by {identity} of {issuer}");
         }
-        (Signer::Key(fingerprint), None, None) => anstream::println!("accepted: signed with key {fingerprint}"),
-        _ => bail!("not accepted (other-signer): neither the key nor the identity asked for signed"),
+        (Signer::Key(fingerprint), None, None) => {
+            anstream::println!("accepted: signed with key {fingerprint}")
+        }
+        _ => {
+            bail!("not accepted (other-signer): neither the key nor the identity asked for signed")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -92,7 +122,9 @@ fn read(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).with_context(|| format!("`{shown}` cannot be read"))?;
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("`{shown}` cannot be read"))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
         bail!("`{shown}` is larger than {limit} bytes");
     }

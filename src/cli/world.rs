@@ -31,20 +31,32 @@ pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<
         bail!("the policies cannot be used:\n{}", lines(&set.problems));
     }
     if set.policies.is_empty() {
-        let paths: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-        bail!("there is no policy in {}: nothing would be judged", paths.join(", "));
+        let paths: Vec<_> = paths
+            .iter()
+            .map(|path| format!("`{}`", path.display()))
+            .collect();
+        bail!(
+            "there is no policy in {}: nothing would be judged",
+            paths.join(", ")
+        );
     }
     Ok(set)
 }
 
 /// A collector that reads the registries as the configuration says.
 pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
-    Ok(Arc::new(Collector::new(registry(config)?, config.collect_limits(), CacheSizes::default())))
+    Ok(Arc::new(Collector::new(
+        registry(config)?,
+        config.collect_limits(),
+        CacheSizes::default(),
+    )))
 }
 
 /// The registries, as the configuration says.
 pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
-    Ok(Arc::new(Client::new(config.client_options()).context("the registry client does not start")?))
+    Ok(Arc::new(
+        Client::new(config.client_options()).context("the registry client does not start")?,
+    ))
 }
 
 /// The manifests that a command was given.
@@ -69,7 +81,8 @@ impl Input {
         let mut input = Input::default();
         for path in paths {
             if path == "-" {
-                let bytes = bounded(std::io::stdin().lock()).context("standard input cannot be read")?;
+                let bytes =
+                    bounded(std::io::stdin().lock()).context("standard input cannot be read")?;
                 input.add("-", &bytes);
                 continue;
             }
@@ -77,7 +90,8 @@ impl Input {
             manifests_under(Path::new(path), 0, &mut files)?;
             for file in files {
                 let name = file.display().to_string();
-                let open = std::fs::File::open(&file).with_context(|| format!("`{name}` cannot be opened"))?;
+                let open = std::fs::File::open(&file)
+                    .with_context(|| format!("`{name}` cannot be opened"))?;
                 let bytes = bounded(open).with_context(|| format!("`{name}` cannot be read"))?;
                 input.add(&name, &bytes);
             }
@@ -114,9 +128,14 @@ impl Input {
             }
             let metadata = object.value.get("metadata")?;
             let name = metadata.get("name")?.as_str()?.to_owned();
-            let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
-            let mut labels: BTreeMap<_, _> =
-                labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+            let labels = metadata
+                .get("labels")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten();
+            let mut labels: BTreeMap<_, _> = labels
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect();
             // The API server sets this label on every namespace.
             labels.insert("kubernetes.io/metadata.name".to_owned(), name.clone());
             Some((name, labels))
@@ -125,17 +144,42 @@ impl Input {
     }
 }
 
-fn flatten<'a>(document: &'a Document, value: &'a Value, path: &str, depth: usize, objects: &mut Vec<Object<'a>>) {
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    if let (true, Some(items), true) = (is_list, value.get("items").and_then(Value::as_array), depth < MAXIMUM_LISTS) {
+fn flatten<'a>(
+    document: &'a Document,
+    value: &'a Value,
+    path: &str,
+    depth: usize,
+    objects: &mut Vec<Object<'a>>,
+) {
+    let is_list = value
+        .get("kind")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| kind.ends_with("List"));
+    if let (true, Some(items), true) = (
+        is_list,
+        value.get("items").and_then(Value::as_array),
+        depth < MAXIMUM_LISTS,
+    ) {
         for (index, item) in items.iter().enumerate() {
-            let below = if path.is_empty() { format!("items[{index}]") } else { format!("{path}.items[{index}]") };
+            let below = if path.is_empty() {
+                format!("items[{index}]")
+            } else {
+                format!("{path}.items[{index}]")
+            };
             flatten(document, item, &below, depth + 1, objects);
         }
         return;
     }
-    let line = if path.is_empty() { document.line() } else { document.position(path).map_or(0, |(line, _)| line) };
-    objects.push(Object { file: &document.file, line: u64::try_from(line).unwrap_or(0), value });
+    let line = if path.is_empty() {
+        document.line()
+    } else {
+        document.position(path).map_or(0, |(line, _)| line)
+    };
+    objects.push(Object {
+        file: &document.file,
+        line: u64::try_from(line).unwrap_or(0),
+        value,
+    });
 }
 
 /// The manifests under a path: the file itself, or every YAML and JSON file of the folder, in order.
@@ -149,16 +193,22 @@ fn manifests_under(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyho
     if depth > MAXIMUM_DEPTH {
         bail!("`{shown}` lies deeper than {MAXIMUM_DEPTH} folders");
     }
-    let entries = std::fs::read_dir(path).with_context(|| format!("the folder `{shown}` cannot be read"))?;
+    let entries =
+        std::fs::read_dir(path).with_context(|| format!("the folder `{shown}` cannot be read"))?;
     let mut entries: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()
         .with_context(|| format!("the folder `{shown}` cannot be read"))?;
     entries.sort();
     for entry in entries {
-        let hidden = entry.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.'));
-        let manifest =
-            entry.extension().and_then(|extension| extension.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
+        let hidden = entry
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with('.'));
+        let manifest = entry
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
         if hidden || !(manifest || entry.is_dir()) {
             continue;
         }
@@ -176,11 +226,17 @@ fn manifests_under(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyho
 /// Reads at most one byte more than a document may have, so that what is too large is refused where it is parsed.
 fn bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let limit = u64::try_from(documents::MAXIMUM_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(documents::MAXIMUM_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     from.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(|problem| format!("  {problem}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

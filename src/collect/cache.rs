@@ -81,7 +81,9 @@ impl Caches {
         let weight = |length: usize| u32::try_from(length.saturating_add(256)).unwrap_or(u32::MAX);
         Caches {
             manifests: Cache::builder()
-                .weigher(move |_, manifest: &Manifest| weight(manifest.bytes.len().saturating_mul(2)))
+                .weigher(move |_, manifest: &Manifest| {
+                    weight(manifest.bytes.len().saturating_mul(2))
+                })
                 .max_capacity(sizes.content_bytes / 2)
                 .build(),
             blobs: Cache::builder()
@@ -125,7 +127,9 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn new() -> Flights<K, V> {
-        Flights { underway: Arc::new(Mutex::new(HashMap::new())) }
+        Flights {
+            underway: Arc::new(Mutex::new(HashMap::new())),
+        }
     }
 
     /// Joins the fetch for `key`, beginning it with `fetch` where none is under way.
@@ -134,7 +138,10 @@ where
         if let Some(flight) = underway.get(&key) {
             return flight.clone();
         }
-        let landed = Landed { underway: Arc::clone(&self.underway), key: key.clone() };
+        let landed = Landed {
+            underway: Arc::clone(&self.underway),
+            key: key.clone(),
+        };
         let fetch = fetch();
         let task = tokio::spawn(async move {
             let _landed = landed;
@@ -154,6 +161,9 @@ struct Landed<K: Eq + Hash, V> {
 
 impl<K: Eq + Hash, V> Drop for Landed<K, V> {
     fn drop(&mut self) {
-        self.underway.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.underway
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }

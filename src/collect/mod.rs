@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use promotion_gate_core::attest::Anchor;
-use bytes::Bytes;
 use promotion_gate_core::gate::{
-    Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Pin, Subject, Trouble,
+    Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Pin,
+    Subject, Trouble,
 };
 use tokio::time::Instant;
 
@@ -95,7 +96,12 @@ impl Collector {
     }
 
     /// The digest of every image of a change that some requirement asks about, in the change's order.
-    pub async fn pin(&self, change: &Change, governing: &Governing<'_>, deadline: Instant) -> Vec<Pin> {
+    pub async fn pin(
+        &self,
+        change: &Change,
+        governing: &Governing<'_>,
+        deadline: Instant,
+    ) -> Vec<Pin> {
         let mut wanted: BTreeMap<String, &ImageReference> = BTreeMap::new();
         for image in &change.images {
             if image.reference.digest().is_none() && governing.pins(&image.reference) {
@@ -103,7 +109,10 @@ impl Collector {
             }
         }
         let resolved = join_all(wanted.into_iter().map(|(normal, reference)| async move {
-            (normal, resolve::tag(&*self.registry, reference, deadline).await)
+            (
+                normal,
+                resolve::tag(&*self.registry, reference, deadline).await,
+            )
         }));
         let resolved: BTreeMap<_, _> = resolved.await.into_iter().collect();
         let pin = |image: &ImageUse| match image.reference.digest() {
@@ -133,7 +142,10 @@ impl Collector {
             remembered |= from_memory;
             learned.images.insert(subject, collected);
         }
-        Gathered { learned, remembered }
+        Gathered {
+            learned,
+            remembered,
+        }
     }
 }
 
@@ -141,5 +153,7 @@ impl Collector {
 type About = (Collected<ImageEvidence>, bool);
 
 fn late(what: &str) -> Trouble {
-    Trouble(format!("{what} was not answered within the time that the request allows"))
+    Trouble(format!(
+        "{what} was not answered within the time that the request allows"
+    ))
 }

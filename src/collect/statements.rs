@@ -7,7 +7,9 @@ use std::time::{Duration, Instant as Clock};
 use futures::FutureExt as _;
 use futures::future::join_all;
 use promotion_gate_core::attest::{self, Anchor, Material, Unaccepted, Verified};
-use promotion_gate_core::gate::{Collected, Digest, ImageEvidence, ImageReference, Source, Subject, Trouble};
+use promotion_gate_core::gate::{
+    Collected, Digest, ImageEvidence, ImageReference, Source, Subject, Trouble,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::cache::{Fact, FactKey, Listing, ListingKey};
@@ -35,16 +37,25 @@ pub(super) async fn about(
     };
     let listed = listing(collector, &repository, &subject.digest, freshness, deadline).await;
     let Some(attached) = listed.attached else {
-        let trouble = listed.troubles.into_iter().next().unwrap_or_else(|| late(&format!("`{repository}`")));
+        let trouble = listed
+            .troubles
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| late(&format!("`{repository}`")));
         return (Collected::Unavailable(trouble), false);
     };
     let mut troubles = listed.troubles;
     let limit = collector.limits.manifests;
     if attached.len() > limit {
         let more = attached.len() - limit;
-        troubles.push(Trouble(format!("`{subject}` carries {more} more attached manifests than the {limit} that are read")));
+        troubles.push(Trouble(format!(
+            "`{subject}` carries {more} more attached manifests than the {limit} that are read"
+        )));
     }
-    let read = attached.iter().take(limit).map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
+    let read = attached
+        .iter()
+        .take(limit)
+        .map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
     let mut evidence = ImageEvidence::default();
     for piece in join_all(read).await.into_iter().flatten() {
         match piece {
@@ -55,8 +66,11 @@ pub(super) async fn about(
     }
     troubles.sort();
     troubles.dedup();
-    let collected =
-        if troubles.is_empty() { Collected::Known(evidence) } else { Collected::Partial(evidence, troubles) };
+    let collected = if troubles.is_empty() {
+        Collected::Known(evidence)
+    } else {
+        Collected::Partial(evidence, troubles)
+    };
     (collected, listed.from_memory)
 }
 
@@ -85,7 +99,9 @@ async fn listing(
     };
     let remembered = collector.caches.listings.get(&key).await;
     if let Some(listing) = &remembered {
-        if freshness == Freshness::Remembered && listing.asked.elapsed() < shelf_life(collector, listing) {
+        if freshness == Freshness::Remembered
+            && listing.asked.elapsed() < shelf_life(collector, listing)
+        {
             return Listed {
                 attached: Some(listing.attached.clone()),
                 troubles: listing.cut.iter().cloned().map(Trouble).collect(),
@@ -96,27 +112,58 @@ async fn listing(
     let asked = timeout_at(deadline, ask(collector, key)).await;
     let (mut attached, mut troubles, cut) = match asked {
         Ok(Some(answer)) => {
-            let troubles: Vec<_> = answer.trouble.iter().map(|error| Trouble(error.to_string())).collect();
+            let troubles: Vec<_> = answer
+                .trouble
+                .iter()
+                .map(|error| Trouble(error.to_string()))
+                .collect();
             let nothing_learned = !troubles.is_empty() && answer.attached.is_empty();
-            ((!nothing_learned).then(|| answer.attached.clone()), troubles, answer.cut.clone())
+            (
+                (!nothing_learned).then(|| answer.attached.clone()),
+                troubles,
+                answer.cut.clone(),
+            )
         }
-        Ok(None) => (None, vec![Trouble(format!("reading what is attached to `{repository}@{digest}` failed"))], None),
-        Err(_) => (None, vec![late(&format!("what is attached to `{repository}@{digest}`"))], None),
+        Ok(None) => (
+            None,
+            vec![Trouble(format!(
+                "reading what is attached to `{repository}@{digest}` failed"
+            ))],
+            None,
+        ),
+        Err(_) => (
+            None,
+            vec![late(&format!(
+                "what is attached to `{repository}@{digest}`"
+            ))],
+            None,
+        ),
     };
     if let (false, Some(listing)) = (troubles.is_empty(), remembered) {
         let known = attached.get_or_insert_default();
         for item in &listing.attached {
-            if !known.iter().any(|other| other.descriptor.digest == item.descriptor.digest) {
+            if !known
+                .iter()
+                .any(|other| other.descriptor.digest == item.descriptor.digest)
+            {
                 known.push(item.clone());
             }
         }
     }
     troubles.extend(cut.map(Trouble));
-    Listed { attached, troubles, from_memory: false }
+    Listed {
+        attached,
+        troubles,
+        from_memory: false,
+    }
 }
 
 fn shelf_life(collector: &Collector, listing: &Listing) -> Duration {
-    if listing.attached.is_empty() { collector.limits.empty_listing_age } else { collector.limits.listing_age }
+    if listing.attached.is_empty() {
+        collector.limits.empty_listing_age
+    } else {
+        collector.limits.listing_age
+    }
 }
 
 /// What one asking gave.
@@ -135,12 +182,22 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
             let asked = Clock::now();
             let mut found = registry.attached(&key.repository, &key.digest).await;
             let mut seen = std::collections::BTreeSet::new();
-            found.listing.retain(|item| seen.insert(item.descriptor.digest.clone()));
+            found
+                .listing
+                .retain(|item| seen.insert(item.descriptor.digest.clone()));
             if found.trouble.is_empty() {
-                let listing = Listing { asked, attached: found.listing.clone(), cut: found.cut.clone() };
+                let listing = Listing {
+                    asked,
+                    attached: found.listing.clone(),
+                    cut: found.cut.clone(),
+                };
                 listings.insert(key, Arc::new(listing)).await;
             }
-            Arc::new(Answer { attached: found.listing, trouble: found.trouble, cut: found.cut })
+            Arc::new(Answer {
+                attached: found.listing,
+                trouble: found.trouble,
+                cut: found.cut,
+            })
         }
         .boxed()
     });
@@ -173,17 +230,26 @@ async fn pieces(
         Ok(manifest) => manifest,
         Err(unread) => return vec![unread.about(source)],
     };
-    let ManifestKind::Image { layers, .. } = &manifest.kind else { return Vec::new() };
+    let ManifestKind::Image { layers, .. } = &manifest.kind else {
+        return Vec::new();
+    };
     let limit = collector.limits.layers;
     let mut pieces = Vec::new();
-    let evidence: Vec<_> = layers.iter().filter(|layer| is_evidence(&layer.media_type)).collect();
+    let evidence: Vec<_> = layers
+        .iter()
+        .filter(|layer| is_evidence(&layer.media_type))
+        .collect();
     if evidence.len() > limit {
         let more = evidence.len() - limit;
-        pieces.push(Piece::Unread(Trouble(format!("{source} has {more} more layers than the {limit} that are read"))));
+        pieces.push(Piece::Unread(Trouble(format!(
+            "{source} has {more} more layers than the {limit} that are read"
+        ))));
     }
     let read = evidence.into_iter().take(limit).map(|layer| {
         let source = Source(format!("{source} layer `{}`", layer.digest));
-        piece(collector, repository, subject, layer, source, anchors, deadline)
+        piece(
+            collector, repository, subject, layer, source, anchors, deadline,
+        )
     });
     pieces.extend(join_all(read).await);
     pieces
@@ -203,19 +269,34 @@ async fn piece(
     deadline: Instant,
 ) -> Piece {
     if layer.media_type == ENVELOPE {
-        let detail = "attestations in cosign's `.att` layout are not read by this version".to_owned();
-        return Piece::Unusable(source, Unaccepted { reason: "format-not-supported", detail });
+        let detail =
+            "attestations in cosign's `.att` layout are not read by this version".to_owned();
+        return Piece::Unusable(
+            source,
+            Unaccepted {
+                reason: "format-not-supported",
+                detail,
+            },
+        );
     }
     let bytes = match blob(collector, repository, layer, deadline).await {
         Ok(bytes) => bytes,
         Err(unread) => return unread.about(source),
     };
     let material = if layer.media_type == SIMPLE_SIGNING {
-        Material::SimpleSigning { payload: bytes.to_vec(), annotations: layer.annotations.clone() }
+        Material::SimpleSigning {
+            payload: bytes.to_vec(),
+            annotations: layer.annotations.clone(),
+        }
     } else {
         Material::Bundle(bytes.to_vec())
     };
-    match timeout_at(deadline, facts(collector, material, &subject.digest, anchors)).await {
+    match timeout_at(
+        deadline,
+        facts(collector, material, &subject.digest, anchors),
+    )
+    .await
+    {
         Ok(facts) => Piece::Facts(source, facts),
         Err(_) => Piece::Unread(late(&format!("the verification of {source}"))),
     }
@@ -223,17 +304,31 @@ async fn piece(
 
 /// Verifies one piece of evidence under every anchor for which it is not yet known; verification is work, so it happens
 /// beside the threads that answer.
-async fn facts(collector: &Collector, material: Material, subject: &Digest, anchors: &[Anchor]) -> Vec<Arc<Fact>> {
+async fn facts(
+    collector: &Collector,
+    material: Material,
+    subject: &Digest,
+    anchors: &[Anchor],
+) -> Vec<Arc<Fact>> {
     let material = Arc::new(material);
     let hash = material.hash();
     let each = anchors.iter().map(|anchor| {
-        let key = FactKey { material: hash.clone(), subject: subject.clone(), anchor: anchor.id() };
+        let key = FactKey {
+            material: hash.clone(),
+            subject: subject.clone(),
+            anchor: anchor.id(),
+        };
         let (material, subject, anchor) = (Arc::clone(&material), subject.clone(), anchor.clone());
         collector.caches.facts.get_with(key, async move {
-            let verified = tokio::task::spawn_blocking(move || attest::verify(&material, &subject, &anchor)).await;
+            let verified =
+                tokio::task::spawn_blocking(move || attest::verify(&material, &subject, &anchor))
+                    .await;
             Arc::new(verified.unwrap_or_else(|_| {
                 let detail = "its verification came to no end".to_owned();
-                Err(Unaccepted { reason: "malformed", detail })
+                Err(Unaccepted {
+                    reason: "malformed",
+                    detail,
+                })
             }))
         })
     });
@@ -249,11 +344,15 @@ fn add(evidence: &mut ImageEvidence, source: &Source, facts: &[Arc<Fact>]) {
         match &**fact {
             Ok(Verified::Signature(signature)) => {
                 accepted = true;
-                evidence.signatures.push((source.clone(), Arc::new(signature.clone())));
+                evidence
+                    .signatures
+                    .push((source.clone(), Arc::new(signature.clone())));
             }
             Ok(Verified::Statement(statement)) => {
                 accepted = true;
-                evidence.statements.push((source.clone(), Arc::new(statement.clone())));
+                evidence
+                    .statements
+                    .push((source.clone(), Arc::new(statement.clone())));
             }
             Err(unaccepted) => {
                 refused.insert(unaccepted.detail.clone(), unaccepted.clone());
@@ -261,7 +360,11 @@ fn add(evidence: &mut ImageEvidence, source: &Source, facts: &[Arc<Fact>]) {
         }
     }
     if !accepted {
-        evidence.unaccepted.extend(refused.into_values().map(|unaccepted| (source.clone(), unaccepted)));
+        evidence.unaccepted.extend(
+            refused
+                .into_values()
+                .map(|unaccepted| (source.clone(), unaccepted)),
+        );
     }
 }
 
@@ -276,13 +379,23 @@ pub(super) enum Unread {
 
 impl Unread {
     fn of(error: &RegistryError) -> Unread {
-        if error.is_infrastructure() { Unread::Trouble(Trouble(error.to_string())) } else { Unread::Broken(error.to_string()) }
+        if error.is_infrastructure() {
+            Unread::Trouble(Trouble(error.to_string()))
+        } else {
+            Unread::Broken(error.to_string())
+        }
     }
 
     fn about(self, source: Source) -> Piece {
         match self {
             Unread::Trouble(trouble) => Piece::Unread(trouble),
-            Unread::Broken(detail) => Piece::Unusable(source, Unaccepted { reason: "unreadable", detail }),
+            Unread::Broken(detail) => Piece::Unusable(
+                source,
+                Unaccepted {
+                    reason: "unreadable",
+                    detail,
+                },
+            ),
         }
     }
 }
@@ -301,13 +414,18 @@ async fn manifest(
     let remembered = collector.caches.manifests.clone();
     let flight = collector.manifests.join(key.clone(), || {
         async move {
-            let manifest = registry.manifest(&key.0, &key.1).await.map_err(|error| Unread::of(&error))?;
+            let manifest = registry
+                .manifest(&key.0, &key.1)
+                .await
+                .map_err(|error| Unread::of(&error))?;
             remembered.insert(key.1, manifest.clone()).await;
             Ok(manifest)
         }
         .boxed()
     });
-    landed(timeout_at(deadline, flight).await, || format!("the manifest `{repository}@{digest}`"))
+    landed(timeout_at(deadline, flight).await, || {
+        format!("the manifest `{repository}@{digest}`")
+    })
 }
 
 async fn blob(
@@ -326,13 +444,18 @@ async fn blob(
     let descriptor = layer.clone();
     let flight = collector.blobs.join(key.clone(), || {
         async move {
-            let bytes = registry.blob(&key.0, &descriptor, limit).await.map_err(|error| Unread::of(&error))?;
+            let bytes = registry
+                .blob(&key.0, &descriptor, limit)
+                .await
+                .map_err(|error| Unread::of(&error))?;
             remembered.insert(key.1, bytes.clone()).await;
             Ok(bytes)
         }
         .boxed()
     });
-    landed(timeout_at(deadline, flight).await, || format!("the blob `{repository}@{}`", layer.digest))
+    landed(timeout_at(deadline, flight).await, || {
+        format!("the blob `{repository}@{}`", layer.digest)
+    })
 }
 
 fn landed<T>(
@@ -341,7 +464,10 @@ fn landed<T>(
 ) -> Result<T, Unread> {
     match outcome {
         Ok(Some(read)) => read,
-        Ok(None) => Err(Unread::Trouble(Trouble(format!("reading {} failed", what())))),
+        Ok(None) => Err(Unread::Trouble(Trouble(format!(
+            "reading {} failed",
+            what()
+        )))),
         Err(_) => Err(Unread::Trouble(late(&what()))),
     }
 }

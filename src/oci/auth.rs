@@ -27,14 +27,21 @@ const MAXIMUM_LIFE: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
-    Bearer { realm: String, service: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+    },
 }
 
 impl Challenge {
     /// Reads the header; the first scheme that is known counts.
     pub(super) fn of(answer: &Answer) -> Option<Challenge> {
         let headers = answer.headers.get_all(http::header::WWW_AUTHENTICATE);
-        headers.iter().take(8).filter_map(|value| value.to_str().ok()).find_map(Challenge::parse)
+        headers
+            .iter()
+            .take(8)
+            .filter_map(|value| value.to_str().ok())
+            .find_map(Challenge::parse)
     }
 
     fn parse(text: &str) -> Option<Challenge> {
@@ -46,7 +53,10 @@ impl Challenge {
             return None;
         }
         let parameters = parameters_of(parameters);
-        Some(Challenge::Bearer { realm: parameters.get("realm")?.clone(), service: parameters.get("service").cloned() })
+        Some(Challenge::Bearer {
+            realm: parameters.get("realm")?.clone(),
+            service: parameters.get("service").cloned(),
+        })
     }
 }
 
@@ -60,7 +70,9 @@ fn parameters_of(text: &str) -> HashMap<String, String> {
             Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
             None => after.split_once(',').unwrap_or((after, "")),
         };
-        parameters.entry(key).or_insert_with(|| value.trim().to_owned());
+        parameters
+            .entry(key)
+            .or_insert_with(|| value.trim().to_owned());
         rest = after.trim_start_matches([' ', ',']);
     }
     parameters
@@ -73,7 +85,10 @@ pub(super) struct Tokens(Mutex<HashMap<Repository, (HeaderValue, Instant)>>);
 impl Tokens {
     pub(super) fn known(&self, repository: &Repository) -> Option<HeaderValue> {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(repository).filter(|(_, until)| *until > Instant::now()).map(|(header, _)| header.clone())
+        tokens
+            .get(repository)
+            .filter(|(_, until)| *until > Instant::now())
+            .map(|(header, _)| header.clone())
     }
 
     fn remember(&self, repository: &Repository, header: &HeaderValue, life: Duration) {
@@ -85,7 +100,10 @@ impl Tokens {
                 tokens.clear();
             }
         }
-        tokens.insert(repository.clone(), (header.clone(), now + life.saturating_sub(MARGIN)));
+        tokens.insert(
+            repository.clone(),
+            (header.clone(), now + life.saturating_sub(MARGIN)),
+        );
     }
 }
 
@@ -107,15 +125,29 @@ pub(super) async fn answer(
     match challenge {
         Challenge::Basic => Ok(secret.and_then(basic)),
         Challenge::Bearer { realm, service } => {
-            let header = token(transport, tokens, repository, secret, realm, service.as_deref()).await?;
+            let header = token(
+                transport,
+                tokens,
+                repository,
+                secret,
+                realm,
+                service.as_deref(),
+            )
+            .await?;
             Ok(Some(header))
         }
     }
 }
 
 fn basic(secret: &Secret) -> Option<HeaderValue> {
-    let Secret::Password { username, password } = secret else { return None };
-    let mut header = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))).ok()?;
+    let Secret::Password { username, password } = secret else {
+        return None;
+    };
+    let mut header = HeaderValue::from_str(&format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    ))
+    .ok()?;
     header.set_sensitive(true);
     Some(header)
 }
@@ -135,13 +167,21 @@ async fn token(
     realm: &str,
     service: Option<&str>,
 ) -> Result<HeaderValue, RegistryError> {
-    let refused = |kind, why: &str| RegistryError::new(kind, format!("a token for `{repository}`"), why);
-    let mut url =
-        Url::parse(realm).map_err(|_| refused(ErrorKind::Malformed, "the registry names no usable token server"))?;
+    let refused =
+        |kind, why: &str| RegistryError::new(kind, format!("a token for `{repository}`"), why);
+    let mut url = Url::parse(realm).map_err(|_| {
+        refused(
+            ErrorKind::Malformed,
+            "the registry names no usable token server",
+        )
+    })?;
     let secure = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
     let plain_by_choice = url.scheme() == "http" && transport.is_plain(repository.registry());
     if !(secure || plain_by_choice && secret.is_none()) {
-        let why = format!("its token server `{}` is not reached by https, so no credentials go there", shown(&url));
+        let why = format!(
+            "its token server `{}` is not reached by https, so no credentials go there",
+            shown(&url)
+        );
         return Err(refused(ErrorKind::Denied, &why));
     }
     let scope = format!("repository:{}:pull", repository.repository());
@@ -150,8 +190,10 @@ async fn token(
     match secret {
         Some(Secret::RefreshToken(refresh)) => {
             let mut body = url::form_urlencoded::Serializer::new(String::new());
-            body.append_pair("grant_type", "refresh_token").append_pair("client_id", "promotion-gate");
-            body.append_pair("scope", &scope).append_pair("refresh_token", refresh);
+            body.append_pair("grant_type", "refresh_token")
+                .append_pair("client_id", "promotion-gate");
+            body.append_pair("scope", &scope)
+                .append_pair("refresh_token", refresh);
             if let Some(service) = service {
                 body.append_pair("service", service);
             }
@@ -167,7 +209,11 @@ async fn token(
         }
     }
     let call = Call {
-        method: if form.is_some() { Method::POST } else { Method::GET },
+        method: if form.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        },
         url: &url,
         accept: "application/json",
         authorization: authorization.as_ref(),
@@ -178,11 +224,23 @@ async fn token(
     if !answer.status.is_success() {
         return Err(super::client::failure(&answer));
     }
-    let given: TokenAnswer = serde_json::from_slice(&answer.body)
-        .map_err(|_| refused(ErrorKind::Malformed, "the token server's answer cannot be understood"))?;
-    let header = given.token.or(given.access_token).filter(|token| !token.is_empty()).and_then(|token| bearer(&token));
-    let header = header.ok_or_else(|| refused(ErrorKind::Malformed, "the token server gave no token"))?;
-    let life = given.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(MAXIMUM_LIFE);
+    let given: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|_| {
+        refused(
+            ErrorKind::Malformed,
+            "the token server's answer cannot be understood",
+        )
+    })?;
+    let header = given
+        .token
+        .or(given.access_token)
+        .filter(|token| !token.is_empty())
+        .and_then(|token| bearer(&token));
+    let header =
+        header.ok_or_else(|| refused(ErrorKind::Malformed, "the token server gave no token"))?;
+    let life = given
+        .expires_in
+        .map_or(DEFAULT_LIFE, Duration::from_secs)
+        .min(MAXIMUM_LIFE);
     tokens.remember(repository, &header, life);
     Ok(header)
 }
@@ -193,9 +251,17 @@ mod tests {
 
     #[test]
     fn challenges_are_read_in_any_order_and_with_any_spacing() {
-        let bearer = Challenge::parse(r#"Bearer service="s, t",realm="https://a.example/token" , scope="x""#);
+        let bearer = Challenge::parse(
+            r#"Bearer service="s, t",realm="https://a.example/token" , scope="x""#,
+        );
         let realm = "https://a.example/token".to_owned();
-        assert_eq!(bearer, Some(Challenge::Bearer { realm, service: Some("s, t".to_owned()) }));
+        assert_eq!(
+            bearer,
+            Some(Challenge::Bearer {
+                realm,
+                service: Some("s, t".to_owned())
+            })
+        );
         assert_eq!(Challenge::parse("Basic realm=x"), Some(Challenge::Basic));
         assert_eq!(Challenge::parse("Bearer scope=x"), None);
         assert_eq!(Challenge::parse("Negotiate"), None);

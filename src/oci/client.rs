@@ -17,8 +17,8 @@ use super::error::excerpt;
 use super::manifest::Listed;
 use super::transport::{Answer, Call, Transport, authority, shown};
 use super::{
-    Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference, Registry, RegistryError,
-    Repository, Via, is_repository_name, is_tag, media_type, tags_about,
+    Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
+    Registry, RegistryError, Repository, Via, is_repository_name, is_tag, media_type, tags_about,
 };
 
 /// Where registries keep the digest of what they answer with.
@@ -60,14 +60,26 @@ impl Client {
             "docker.io" => DOCKER_HUB_API,
             host => host,
         };
-        let scheme = if self.transport.is_plain(host) { "http" } else { "https" };
+        let scheme = if self.transport.is_plain(host) {
+            "http"
+        } else {
+            "https"
+        };
         let name = repository.repository();
-        let refused = || RegistryError::new(ErrorKind::Malformed, format!("`{repository}`"), "this is no repository's name");
+        let refused = || {
+            RegistryError::new(
+                ErrorKind::Malformed,
+                format!("`{repository}`"),
+                "this is no repository's name",
+            )
+        };
         if !is_repository_name(name) {
             return Err(refused());
         }
-        let url = Url::parse(&format!("{scheme}://{host}/v2/{name}/{path}")).map_err(|_| refused())?;
-        let as_written = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        let url =
+            Url::parse(&format!("{scheme}://{host}/v2/{name}/{path}")).map_err(|_| refused())?;
+        let as_written =
+            url.username().is_empty() && url.password().is_none() && url.query().is_none();
         if as_written { Ok(url) } else { Err(refused()) }
     }
 
@@ -91,13 +103,26 @@ impl Client {
         loop {
             let at_home = origin(&url) == home;
             let header = authorization.as_ref().filter(|_| at_home);
-            let call =
-                Call { method: method.clone(), url: &url, accept, authorization: header, form: None, limit };
+            let call = Call {
+                method: method.clone(),
+                url: &url,
+                accept,
+                authorization: header,
+                form: None,
+                limit,
+            };
             let answer = self.transport.exchange(&call).await?;
             if answer.status == StatusCode::UNAUTHORIZED && at_home && !challenged {
                 challenged = true;
                 if let Some(challenge) = Challenge::of(&answer) {
-                    let reply = auth::answer(&self.transport, &self.tokens, repository, secret, &challenge).await?;
+                    let reply = auth::answer(
+                        &self.transport,
+                        &self.tokens,
+                        repository,
+                        secret,
+                        &challenge,
+                    )
+                    .await?;
                     if reply.is_some() {
                         authorization = reply;
                         continue;
@@ -109,8 +134,15 @@ impl Client {
             }
             redirects += 1;
             if redirects > self.transport.limits.redirects {
-                let why = format!("there are more than {} redirects", self.transport.limits.redirects);
-                return Err(RegistryError::new(ErrorKind::Unavailable, answer.tried, why));
+                let why = format!(
+                    "there are more than {} redirects",
+                    self.transport.limits.redirects
+                );
+                return Err(RegistryError::new(
+                    ErrorKind::Unavailable,
+                    answer.tried,
+                    why,
+                ));
             }
             url = redirected(&url, &answer)?;
         }
@@ -130,30 +162,51 @@ impl Client {
         let total = self.transport.timeouts.total;
         match timeout(total, self.ask(repository, method, url, accept, limit)).await {
             Ok(asked) => asked.map(|(answer, _)| answer),
-            Err(_) => Err(RegistryError::new(ErrorKind::TimedOut, tried, "there was no answer in time")),
+            Err(_) => Err(RegistryError::new(
+                ErrorKind::TimedOut,
+                tried,
+                "there was no answer in time",
+            )),
         }
     }
 
-    async fn resolve_now(&self, repository: &Repository, reference: &Reference) -> Result<Descriptor, RegistryError> {
+    async fn resolve_now(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Descriptor, RegistryError> {
         if let Reference::Tag(tag) = reference {
             if !is_tag(tag) {
                 let tried = format!("`{repository}:{}`", excerpt(tag.as_bytes()));
-                return Err(RegistryError::new(ErrorKind::Malformed, tried, "this is no tag"));
+                return Err(RegistryError::new(
+                    ErrorKind::Malformed,
+                    tried,
+                    "this is no tag",
+                ));
             }
         }
         let path = format!("manifests/{reference}");
         let limit = self.transport.limits.manifest_bytes;
-        let answer = self.get(repository, Method::HEAD, &path, MANIFESTS, limit).await?;
-        let digest = answer.header(CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+        let answer = self
+            .get(repository, Method::HEAD, &path, MANIFESTS, limit)
+            .await?;
+        let digest = answer
+            .header(CONTENT_DIGEST)
+            .and_then(|digest| digest.parse::<Digest>().ok());
         if let (true, Some(digest)) = (answer.status.is_success(), digest) {
             if let Reference::Digest(asked) = reference {
                 if *asked != digest {
                     return Err(mismatch(&answer, asked));
                 }
             }
-            let length = answer.header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+            let length = answer
+                .header(CONTENT_LENGTH.as_str())
+                .and_then(|length| length.parse().ok());
             return Ok(Descriptor {
-                media_type: answer.header(CONTENT_TYPE.as_str()).map(|text| excerpt(text.as_bytes())).unwrap_or_default(),
+                media_type: answer
+                    .header(CONTENT_TYPE.as_str())
+                    .map(|text| excerpt(text.as_bytes()))
+                    .unwrap_or_default(),
                 digest,
                 size: length.unwrap_or_default(),
                 artifact_type: None,
@@ -166,13 +219,27 @@ impl Client {
             status if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED => {}
             _ => return Err(failure(&answer)),
         }
-        let answer = self.get(repository, Method::GET, &path, MANIFESTS, limit).await?;
+        let answer = self
+            .get(repository, Method::GET, &path, MANIFESTS, limit)
+            .await?;
         Ok(read_manifest(&answer, reference)?.descriptor())
     }
 
-    async fn tagged_now(&self, repository: &Repository, tag: &str) -> Result<Option<Answer>, RegistryError> {
+    async fn tagged_now(
+        &self,
+        repository: &Repository,
+        tag: &str,
+    ) -> Result<Option<Answer>, RegistryError> {
         let path = format!("manifests/{tag}");
-        let answer = self.get(repository, Method::GET, &path, MANIFESTS, self.transport.limits.manifest_bytes).await?;
+        let answer = self
+            .get(
+                repository,
+                Method::GET,
+                &path,
+                MANIFESTS,
+                self.transport.limits.manifest_bytes,
+            )
+            .await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => Ok(Some(answer)),
@@ -181,14 +248,26 @@ impl Client {
     }
 
     /// The referrers API, page by page. A registry without it has nothing to say, which is no trouble.
-    async fn referrers(&self, repository: &Repository, digest: &Digest, found: &mut Attached) -> Result<(), RegistryError> {
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        found: &mut Attached,
+    ) -> Result<(), RegistryError> {
         let limits = self.transport.limits;
         let mut url = self.url(repository, &format!("referrers/{digest}"))?;
         let home = origin(&url);
         let mut bytes = 0_u64;
         for page in 0..limits.listing_pages {
-            let (answer, at) =
-                self.ask(repository, Method::GET, url.clone(), media_type::OCI_INDEX, limits.manifest_bytes).await?;
+            let (answer, at) = self
+                .ask(
+                    repository,
+                    Method::GET,
+                    url.clone(),
+                    media_type::OCI_INDEX,
+                    limits.manifest_bytes,
+                )
+                .await?;
             let unsupported = matches!(
                 answer.status,
                 StatusCode::NOT_FOUND
@@ -205,7 +284,10 @@ impl Client {
             }
             bytes = bytes.saturating_add(u64::try_from(answer.body.len()).unwrap_or(u64::MAX));
             if bytes > limits.listing_bytes {
-                found.cut = Some(format!("`{repository}@{digest}` has a listing of more than {} bytes", limits.listing_bytes));
+                found.cut = Some(format!(
+                    "`{repository}@{digest}` has a listing of more than {} bytes",
+                    limits.listing_bytes
+                ));
                 return Ok(());
             }
             take(found, &answer, Via::Referrers, limits.listing_entries)?;
@@ -218,19 +300,30 @@ impl Client {
                 }
             }
         }
-        found.cut = Some(format!("`{repository}@{digest}` has a listing of more than {} pages", limits.listing_pages));
+        found.cut = Some(format!(
+            "`{repository}@{digest}` has a listing of more than {} pages",
+            limits.listing_pages
+        ));
         Ok(())
     }
 
     async fn by_api(&self, repository: &Repository, digest: &Digest) -> Attached {
         let mut found = Attached::default();
-        let asked = timeout(self.transport.timeouts.total, self.referrers(repository, digest, &mut found)).await;
+        let asked = timeout(
+            self.transport.timeouts.total,
+            self.referrers(repository, digest, &mut found),
+        )
+        .await;
         match asked {
             Ok(Ok(())) => {}
             Ok(Err(error)) => found.trouble.push(error),
             Err(_) => {
                 let tried = format!("the referrers of `{repository}@{digest}`");
-                found.trouble.push(RegistryError::new(ErrorKind::TimedOut, tried, "there was no answer in time"));
+                found.trouble.push(RegistryError::new(
+                    ErrorKind::TimedOut,
+                    tried,
+                    "there was no answer in time",
+                ));
             }
         }
         found
@@ -248,11 +341,20 @@ impl Client {
             }
         };
         let read = match via {
-            Via::FallbackTag => take(&mut found, &answer, via, self.transport.limits.listing_entries),
+            Via::FallbackTag => take(
+                &mut found,
+                &answer,
+                via,
+                self.transport.limits.listing_entries,
+            ),
             Via::Referrers | Via::SigTag | Via::AttTag => {
                 read_manifest(&answer, &Reference::Tag(tag)).map(|manifest| {
                     let descriptor = manifest.descriptor();
-                    found.listing.push(AttachedManifest { descriptor, via, manifest: Some(manifest) });
+                    found.listing.push(AttachedManifest {
+                        descriptor,
+                        via,
+                        manifest: Some(manifest),
+                    });
                 })
             }
         };
@@ -298,7 +400,9 @@ impl Registry for Client {
         async move {
             let path = format!("manifests/{digest}");
             let limit = self.transport.limits.manifest_bytes;
-            let answer = self.get(repository, Method::GET, &path, MANIFESTS, limit).await?;
+            let answer = self
+                .get(repository, Method::GET, &path, MANIFESTS, limit)
+                .await?;
             read_manifest(&answer, &Reference::Digest(digest.clone()))
         }
         .boxed()
@@ -330,20 +434,37 @@ impl Registry for Client {
         async move {
             let digest = &descriptor.digest;
             if descriptor.size > limit {
-                let why = format!("it has {} bytes, more than the {limit} that are read", descriptor.size);
-                return Err(RegistryError::new(ErrorKind::TooLarge, format!("`{repository}@{digest}`"), why));
+                let why = format!(
+                    "it has {} bytes, more than the {limit} that are read",
+                    descriptor.size
+                );
+                return Err(RegistryError::new(
+                    ErrorKind::TooLarge,
+                    format!("`{repository}@{digest}`"),
+                    why,
+                ));
             }
             let path = format!("blobs/{digest}");
-            let answer = self.get(repository, Method::GET, &path, "*/*", descriptor.size).await?;
+            let answer = self
+                .get(repository, Method::GET, &path, "*/*", descriptor.size)
+                .await?;
             if !answer.status.is_success() {
                 return Err(failure(&answer));
             }
-            if digest.verifies(&answer.body) { Ok(answer.body) } else { Err(mismatch(&answer, digest)) }
+            if digest.verifies(&answer.body) {
+                Ok(answer.body)
+            } else {
+                Err(mismatch(&answer, digest))
+            }
         }
         .boxed()
     }
 
-    fn attached<'a>(&'a self, repository: &'a Repository, digest: &'a Digest) -> BoxFuture<'a, Attached> {
+    fn attached<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Attached> {
         self.attached_now(repository, digest).boxed()
     }
 
@@ -386,7 +507,11 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
         (**self).blob(repository, descriptor, limit)
     }
 
-    fn attached<'a>(&'a self, repository: &'a Repository, digest: &'a Digest) -> BoxFuture<'a, Attached> {
+    fn attached<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Attached> {
         (**self).attached(repository, digest)
     }
 
@@ -405,8 +530,16 @@ pub(super) fn failure(answer: &Answer) -> RegistryError {
         _ => ErrorKind::Unavailable,
     };
     let said = excerpt(&answer.body);
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    RegistryError::new(kind, answer.tried.clone(), format!("the registry answered {}{said}", answer.status))
+    let said = if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
+    };
+    RegistryError::new(
+        kind,
+        answer.tried.clone(),
+        format!("the registry answered {}{said}", answer.status),
+    )
 }
 
 fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
@@ -418,7 +551,9 @@ fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, Reg
     if !answer.status.is_success() {
         return Err(failure(answer));
     }
-    let said = answer.header(CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+    let said = answer
+        .header(CONTENT_DIGEST)
+        .and_then(|digest| digest.parse::<Digest>().ok());
     let digest = match (reference, said) {
         (Reference::Digest(digest), _) => digest.clone(),
         (Reference::Tag(_), Some(digest)) => digest,
@@ -427,22 +562,41 @@ fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, Reg
     if !digest.verifies(&answer.body) {
         return Err(mismatch(answer, &digest));
     }
-    Manifest::parse(digest, answer.header(CONTENT_TYPE.as_str()), answer.body.clone())
-        .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))
+    Manifest::parse(
+        digest,
+        answer.header(CONTENT_TYPE.as_str()),
+        answer.body.clone(),
+    )
+    .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))
 }
 
 /// Adds the entries of a listing.
-fn take(found: &mut Attached, answer: &Answer, via: Via, limit: usize) -> Result<(), RegistryError> {
+fn take(
+    found: &mut Attached,
+    answer: &Answer,
+    via: Via,
+    limit: usize,
+) -> Result<(), RegistryError> {
     let room = limit.saturating_sub(found.listing.len());
     let listed = Listed::parse(&answer.body, room)
         .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
-    let new = |descriptor| AttachedManifest { descriptor, via, manifest: None };
+    let new = |descriptor| AttachedManifest {
+        descriptor,
+        via,
+        manifest: None,
+    };
     found.listing.extend(listed.entries.into_iter().map(new));
     if listed.beyond > 0 {
-        found.cut = Some(format!("{} lists {} entries more than the {limit} that are read", answer.tried, listed.beyond));
+        found.cut = Some(format!(
+            "{} lists {} entries more than the {limit} that are read",
+            answer.tried, listed.beyond
+        ));
     }
     if listed.unreadable > 0 && found.cut.is_none() {
-        found.cut = Some(format!("{} lists {} entries that cannot be understood", answer.tried, listed.unreadable));
+        found.cut = Some(format!(
+            "{} lists {} entries that cannot be understood",
+            answer.tried, listed.unreadable
+        ));
     }
     Ok(())
 }
@@ -454,21 +608,39 @@ fn origin(url: &Url) -> (String, String) {
 
 fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
     let refused = |why: String| RegistryError::new(ErrorKind::Denied, answer.tried.clone(), why);
-    let location = answer.headers.get(LOCATION).map(HeaderValue::to_str).and_then(Result::ok);
+    let location = answer
+        .headers
+        .get(LOCATION)
+        .map(HeaderValue::to_str)
+        .and_then(Result::ok);
     let to = location.and_then(|location| from.join(location).ok());
     let to = to.ok_or_else(|| refused("it redirects to nowhere".to_owned()))?;
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
-        _ => Err(refused(format!("it redirects to `{}`, without TLS", shown(&to)))),
+        _ => Err(refused(format!(
+            "it redirects to `{}`, without TLS",
+            shown(&to)
+        ))),
     }
 }
 
 /// `Link: <…>; rel="next"`
 fn next_page(answer: &Answer, at: &Url) -> Option<Url> {
-    let links = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let links = answer
+        .headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let next = links.flat_map(|value| value.split(',')).find(|link| {
-        link.split(';').skip(1).any(|part| matches!(part.trim(), "rel=\"next\"" | "rel=next"))
+        link.split(';')
+            .skip(1)
+            .any(|part| matches!(part.trim(), "rel=\"next\"" | "rel=next"))
     })?;
-    let target = next.split(';').next()?.trim().strip_prefix('<')?.strip_suffix('>')?;
+    let target = next
+        .split(';')
+        .next()?
+        .trim()
+        .strip_prefix('<')?
+        .strip_suffix('>')?;
     at.join(target).ok()
 }

@@ -91,8 +91,11 @@ impl DockerConfig {
             return Err(CredentialsError::TooLarge);
         }
         // The message of the JSON error could quote a password.
-        let written: Written = serde_json::from_slice(bytes)
-            .map_err(|error| CredentialsError::Malformed { line: error.line(), column: error.column() })?;
+        let written: Written =
+            serde_json::from_slice(bytes).map_err(|error| CredentialsError::Malformed {
+                line: error.line(),
+                column: error.column(),
+            })?;
         let mut config = DockerConfig::default();
         if written.creds_store.is_some_and(|store| !store.is_empty()) {
             config.warnings.push(
@@ -108,7 +111,11 @@ impl DockerConfig {
         for (key, entry) in written.auths.unwrap_or_default() {
             if let Some(secret) = entry.secret(&key)? {
                 let (registry, repository) = place(&key);
-                config.entries.push(CredentialEntry { registry, repository, secret });
+                config.entries.push(CredentialEntry {
+                    registry,
+                    repository,
+                    secret,
+                });
             }
         }
         Ok(config)
@@ -133,14 +140,25 @@ impl Credentials {
         let registry = canonical(repository.registry());
         let fits = |entry: &&CredentialEntry| {
             matches(&entry.registry, &registry)
-                && entry.repository.as_deref().is_none_or(|path| is_within(repository.repository(), path))
+                && entry
+                    .repository
+                    .as_deref()
+                    .is_none_or(|path| is_within(repository.repository(), path))
         };
         let rank = |entry: &&CredentialEntry| {
-            let path = entry.repository.as_deref().map_or(0, |path| path.trim_matches('/').len());
+            let path = entry
+                .repository
+                .as_deref()
+                .map_or(0, |path| path.trim_matches('/').len());
             (path, entry.registry == registry)
         };
         // `max_by_key` takes the last of equals.
-        self.0.iter().rev().filter(fits).max_by_key(rank).map(|entry| &entry.secret)
+        self.0
+            .iter()
+            .rev()
+            .filter(fits)
+            .max_by_key(rank)
+            .map(|entry| &entry.secret)
     }
 
     pub(super) fn id(&self, repository: &Repository) -> String {
@@ -170,14 +188,21 @@ pub(super) fn matches(pattern: &str, host: &str) -> bool {
     let (patterns, hosts) = (labels(pattern), labels(host));
     patterns.len() == hosts.len()
         && pattern.contains(':') == host.contains(':')
-        && patterns.iter().zip(hosts).all(|(pattern, host)| label_matches(pattern, host))
+        && patterns
+            .iter()
+            .zip(hosts)
+            .all(|(pattern, host)| label_matches(pattern, host))
 }
 
 fn label_matches(pattern: &str, label: &str) -> bool {
     let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| label.strip_prefix(first)) else { return false };
+    let Some(mut rest) = parts.next().and_then(|first| label.strip_prefix(first)) else {
+        return false;
+    };
     let parts: Vec<_> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
     for part in middle {
         match rest.split_once(part) {
             Some((_, after)) => rest = after,
@@ -189,7 +214,9 @@ fn label_matches(pattern: &str, label: &str) -> bool {
 
 fn is_within(repository: &str, path: &str) -> bool {
     let path = path.trim_matches('/');
-    repository.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    repository
+        .strip_prefix(path)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Registry and path of a key of `auths`, such as `https://index.docker.io/v1/` or `registry.example/team`.
@@ -232,7 +259,10 @@ struct WrittenEntry {
 
 impl WrittenEntry {
     fn secret(self, key: &str) -> Result<Option<Secret>, CredentialsError> {
-        let refused = |why| CredentialsError::Entry { registry: excerpt(key.as_bytes()), why };
+        let refused = |why| CredentialsError::Entry {
+            registry: excerpt(key.as_bytes()),
+            why,
+        };
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
         if let Some(token) = some(self.identity_token) {
             return Ok(Some(Secret::RefreshToken(token)));
@@ -241,18 +271,27 @@ impl WrittenEntry {
             return Ok(Some(Secret::Bearer(token)));
         }
         if let Some(auth) = some(self.auth) {
-            let decoded = STANDARD.decode(auth.trim()).map_err(|_| refused("has an `auth` that is not base64"))?;
-            let decoded = String::from_utf8(decoded).map_err(|_| refused("has an `auth` that is not UTF-8"))?;
-            let (username, password) =
-                decoded.split_once(':').ok_or_else(|| refused("has an `auth` without a colon"))?;
+            let decoded = STANDARD
+                .decode(auth.trim())
+                .map_err(|_| refused("has an `auth` that is not base64"))?;
+            let decoded = String::from_utf8(decoded)
+                .map_err(|_| refused("has an `auth` that is not UTF-8"))?;
+            let (username, password) = decoded
+                .split_once(':')
+                .ok_or_else(|| refused("has an `auth` without a colon"))?;
             let password = password.trim_matches('\0').to_owned();
-            return Ok(Some(Secret::Password { username: username.to_owned(), password }));
+            return Ok(Some(Secret::Password {
+                username: username.to_owned(),
+                password,
+            }));
         }
         match (some(self.username), self.password) {
             (Some(username), Some(password)) => Ok(Some(Secret::Password { username, password })),
             (None, None) => Ok(None),
             (None, Some(password)) if password.is_empty() => Ok(None),
-            _ => Err(refused("has one of `username` and `password` without the other")),
+            _ => Err(refused(
+                "has one of `username` and `password` without the other",
+            )),
         }
     }
 }
@@ -263,12 +302,19 @@ mod tests {
     use crate::oci::Repository;
 
     fn password(username: &str) -> Secret {
-        Secret::Password { username: username.to_owned(), password: "p".to_owned() }
+        Secret::Password {
+            username: username.to_owned(),
+            password: "p".to_owned(),
+        }
     }
 
     fn entry(registry: &str, repository: Option<&str>, username: &str) -> CredentialEntry {
         let (registry, repository) = (registry.to_owned(), repository.map(str::to_owned));
-        CredentialEntry { registry, repository, secret: password(username) }
+        CredentialEntry {
+            registry,
+            repository,
+            secret: password(username),
+        }
     }
 
     #[test]
@@ -279,11 +325,10 @@ mod tests {
             entry("r.example", Some("team"), "team"),
             entry("r.example", Some("team/app"), "app"),
         ]);
-        let of = |registry: &str, name: &str| {
-            match credentials.of(&Repository::new(registry, name)) {
-                Some(Secret::Password { username, .. }) => username.clone(),
-                _ => "none".to_owned(),
-            }
+        let of = |registry: &str, name: &str| match credentials.of(&Repository::new(registry, name))
+        {
+            Some(Secret::Password { username, .. }) => username.clone(),
+            _ => "none".to_owned(),
         };
         assert_eq!(of("r.example", "team/app"), "app");
         assert_eq!(of("r.example", "team/application"), "team");
@@ -296,7 +341,10 @@ mod tests {
 
     #[test]
     fn a_pattern_stays_within_a_part_of_a_host_name() {
-        assert!(matches("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-1.amazonaws.com"));
+        assert!(matches(
+            "*.dkr.ecr.*.amazonaws.com",
+            "1.dkr.ecr.eu-1.amazonaws.com"
+        ));
         assert!(matches("reg-*-x.example", "reg-a-x.example"));
         assert!(!matches("*.example", "a.example:443"));
         assert!(!matches("*", "a.example"));
@@ -317,10 +365,19 @@ mod tests {
         assert_eq!(config.entries.len(), 3);
         assert_eq!(config.warnings.len(), 2);
         let credentials = Credentials::new(config.entries);
-        let hub = Secret::Password { username: "u".to_owned(), password: "p:q".to_owned() };
-        assert_eq!(credentials.of(&Repository::new("docker.io", "library/nginx")), Some(&hub));
+        let hub = Secret::Password {
+            username: "u".to_owned(),
+            password: "p:q".to_owned(),
+        };
+        assert_eq!(
+            credentials.of(&Repository::new("docker.io", "library/nginx")),
+            Some(&hub)
+        );
         let azure = Repository::new("azure.example", "x");
-        assert_eq!(credentials.of(&azure), Some(&Secret::RefreshToken("refresh".to_owned())));
+        assert_eq!(
+            credentials.of(&azure),
+            Some(&Secret::RefreshToken("refresh".to_owned()))
+        );
         assert_eq!(credentials.of(&Repository::new("r.example", "other")), None);
     }
 
@@ -329,7 +386,10 @@ mod tests {
         let error = DockerConfig::parse(br#"{"auths":{"r":"hunter2"}}"#).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
         let error = DockerConfig::parse(br#"{"auths":{"r":{"auth":"hunter2!"}}}"#).unwrap_err();
-        assert_eq!(error.to_string(), "`auths.r` has an `auth` that is not base64");
+        assert_eq!(
+            error.to_string(),
+            "`auths.r` has an `auth` that is not base64"
+        );
         assert!(!format!("{:?}", password("hunter2")).contains("hunter2"));
     }
 
@@ -338,6 +398,9 @@ mod tests {
         let credentials = Credentials::new(vec![entry("r.example", Some("a"), "hunter2")]);
         let id = credentials.id(&Repository::new("r.example", "a"));
         assert!(id.len() == 64 && !id.contains("hunter2"));
-        assert_eq!(credentials.id(&Repository::new("r.example", "b")), "anonymous");
+        assert_eq!(
+            credentials.id(&Repository::new("r.example", "b")),
+            "anonymous"
+        );
     }
 }

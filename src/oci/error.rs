@@ -35,7 +35,11 @@ pub enum ErrorKind {
 impl RegistryError {
     /// `tried` names the request or the file; `why` what came of it.
     pub fn new(kind: ErrorKind, tried: impl Into<String>, why: impl Into<String>) -> RegistryError {
-        RegistryError { kind, tried: tried.into(), why: why.into() }
+        RegistryError {
+            kind,
+            tried: tried.into(),
+            why: why.into(),
+        }
     }
 
     /// The class.
@@ -62,8 +66,11 @@ impl RegistryError {
 /// What a registry wrote, cut to 200 printable characters.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..2048).unwrap_or(bytes)).into_owned();
-    let printable: String =
-        text.chars().map(|c| if is_printable(c) { c } else { ' ' }).take(1000).collect();
+    let printable: String = text
+        .chars()
+        .map(|c| if is_printable(c) { c } else { ' ' })
+        .take(1000)
+        .collect();
     let words: Vec<_> = printable.split_whitespace().collect();
     words.join(" ").chars().take(200).collect()
 }
@@ -80,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_body_is_cut_to_200_printable_characters() {
-        assert_eq!(excerpt(b"denied:\n\x1b[31m  no  \x00access"), "denied: [31m no access");
+        assert_eq!(
+            excerpt(b"denied:\n\x1b[31m  no  \x00access"),
+            "denied: [31m no access"
+        );
         assert_eq!(excerpt("a\u{202e}b".as_bytes()), "a b");
         assert_eq!(excerpt(&[b'x'; 5000]).len(), 200);
         assert_eq!(excerpt(&[0xff; 50]), "");

@@ -10,8 +10,8 @@ use promotion_gate_core::gate::{Digest, ImageReference};
 
 use super::manifest::Listed;
 use super::{
-    Attached, AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, Reference, Registry, RegistryError,
-    Repository, Via, tags_about,
+    Attached, AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, Reference, Registry,
+    RegistryError, Repository, Via, tags_about,
 };
 
 /// The largest manifest, in bytes.
@@ -37,10 +37,15 @@ impl Layout {
     pub fn open(directory: &Path) -> Result<Layout, RegistryError> {
         let shown = format!("the image layout `{}`", directory.display());
         let refused = |why: String| RegistryError::new(ErrorKind::Malformed, shown.clone(), why);
-        let directory = directory.canonicalize().map_err(|error| refused(error.to_string()))?;
+        let directory = directory
+            .canonicalize()
+            .map_err(|error| refused(error.to_string()))?;
         let bytes = read(&directory, &directory.join("index.json"), MAXIMUM_MANIFEST)?;
         let listed = Listed::parse(&bytes, MAXIMUM_ENTRIES).map_err(refused)?;
-        Ok(Layout { directory, entries: listed.entries })
+        Ok(Layout {
+            directory,
+            entries: listed.entries,
+        })
     }
 
     /// Opens `DIR[:tag|@digest]`, and says which image of it is meant; without a name, the only one.
@@ -50,37 +55,65 @@ impl Layout {
     pub fn named(written: &str) -> Result<(Layout, ImageReference), RegistryError> {
         let (directory, reference) = match (written.split_once('@'), written.rsplit_once(':')) {
             (Some((directory, digest)), _) => (directory, Some(format!("@{digest}"))),
-            (None, Some((directory, tag))) if !tag.contains('/') => (directory, Some(format!(":{tag}"))),
+            (None, Some((directory, tag))) if !tag.contains('/') => {
+                (directory, Some(format!(":{tag}")))
+            }
             _ => (written, None),
         };
         let layout = Layout::open(Path::new(directory))?;
-        let refused = |why: &str| RegistryError::new(ErrorKind::NotFound, format!("`oci-layout:{written}`"), why);
+        let refused = |why: &str| {
+            RegistryError::new(ErrorKind::NotFound, format!("`oci-layout:{written}`"), why)
+        };
         let reference = match (reference, layout.entries.as_slice()) {
             (Some(reference), _) => reference,
             (None, [only]) => format!("@{}", only.digest),
-            (None, _) => return Err(refused("it holds several images; name one by `:tag` or `@digest`")),
+            (None, _) => {
+                return Err(refused(
+                    "it holds several images; name one by `:tag` or `@digest`",
+                ));
+            }
         };
-        let image = format!("{NAME}{reference}").parse().map_err(|_| refused("this is neither a tag nor a digest"))?;
+        let image = format!("{NAME}{reference}")
+            .parse()
+            .map_err(|_| refused("this is neither a tag nor a digest"))?;
         Ok((layout, image))
     }
 
     fn content(&self, digest: &Digest, limit: u64) -> Result<Bytes, RegistryError> {
-        let path = self.directory.join("blobs").join(digest.algorithm()).join(digest.hex());
+        let path = self
+            .directory
+            .join("blobs")
+            .join(digest.algorithm())
+            .join(digest.hex());
         let bytes = read(&self.directory, &path, limit)?;
         if digest.verifies(&bytes) {
             return Ok(bytes);
         }
-        Err(RegistryError::new(ErrorKind::DigestMismatch, format!("`{}`", path.display()), "its content is another"))
+        Err(RegistryError::new(
+            ErrorKind::DigestMismatch,
+            format!("`{}`", path.display()),
+            "its content is another",
+        ))
     }
 
     fn read_manifest(&self, digest: &Digest) -> Result<Manifest, RegistryError> {
         let bytes = self.content(digest, MAXIMUM_MANIFEST)?;
-        Manifest::parse(digest.clone(), None, bytes)
-            .map_err(|why| RegistryError::new(ErrorKind::Malformed, format!("the manifest `{digest}`"), why))
+        Manifest::parse(digest.clone(), None, bytes).map_err(|why| {
+            RegistryError::new(
+                ErrorKind::Malformed,
+                format!("the manifest `{digest}`"),
+                why,
+            )
+        })
     }
 
     fn entry(&self, name: &str) -> Option<&Descriptor> {
-        self.entries.iter().find(|entry| entry.annotations.get(REFERENCE_NAME).is_some_and(|found| found == name))
+        self.entries.iter().find(|entry| {
+            entry
+                .annotations
+                .get(REFERENCE_NAME)
+                .is_some_and(|found| found == name)
+        })
     }
 
     fn find(&self, reference: &Reference) -> Result<Descriptor, RegistryError> {
@@ -90,7 +123,9 @@ impl Layout {
         };
         match reference {
             Reference::Tag(tag) => self.entry(tag).cloned().ok_or_else(absent),
-            Reference::Digest(digest) => self.read_manifest(digest).map(|manifest| manifest.descriptor()),
+            Reference::Digest(digest) => self
+                .read_manifest(digest)
+                .map(|manifest| manifest.descriptor()),
         }
     }
 
@@ -98,9 +133,17 @@ impl Layout {
         let mut found = Attached::default();
         for entry in &self.entries {
             match self.read_manifest(&entry.digest) {
-                Ok(manifest) if manifest.subject().is_some_and(|subject| subject.digest == *digest) => {
+                Ok(manifest)
+                    if manifest
+                        .subject()
+                        .is_some_and(|subject| subject.digest == *digest) =>
+                {
                     let descriptor = manifest.descriptor();
-                    found.listing.push(AttachedManifest { descriptor, via: Via::Referrers, manifest: Some(manifest) });
+                    found.listing.push(AttachedManifest {
+                        descriptor,
+                        via: Via::Referrers,
+                        manifest: Some(manifest),
+                    });
                 }
                 Ok(_) => {}
                 Err(error) if error.is_infrastructure() => found.trouble.push(error),
@@ -108,15 +151,33 @@ impl Layout {
             }
         }
         for (via, tag) in tags_about(digest) {
-            let Some(entry) = tag.and_then(|tag| self.entry(&tag)) else { continue };
+            let Some(entry) = tag.and_then(|tag| self.entry(&tag)) else {
+                continue;
+            };
             match (via, self.read_manifest(&entry.digest)) {
-                (Via::FallbackTag, Ok(Manifest { kind: ManifestKind::Index { manifests, .. }, .. })) => {
+                (
+                    Via::FallbackTag,
+                    Ok(Manifest {
+                        kind: ManifestKind::Index { manifests, .. },
+                        ..
+                    }),
+                ) => {
                     let listed = manifests.into_iter().take(MAXIMUM_ENTRIES);
-                    found.listing.extend(listed.map(|descriptor| AttachedManifest { descriptor, via, manifest: None }));
+                    found
+                        .listing
+                        .extend(listed.map(|descriptor| AttachedManifest {
+                            descriptor,
+                            via,
+                            manifest: None,
+                        }));
                 }
                 (_, Ok(manifest)) => {
                     let descriptor = manifest.descriptor();
-                    found.listing.push(AttachedManifest { descriptor, via, manifest: Some(manifest) });
+                    found.listing.push(AttachedManifest {
+                        descriptor,
+                        via,
+                        manifest: Some(manifest),
+                    });
                 }
                 (_, Err(error)) => found.trouble.push(error),
             }
@@ -134,7 +195,11 @@ impl Registry for Layout {
         async move { self.find(reference) }.boxed()
     }
 
-    fn manifest<'a>(&'a self, _: &'a Repository, digest: &'a Digest) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
+    fn manifest<'a>(
+        &'a self,
+        _: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
         async move { self.read_manifest(digest) }.boxed()
     }
 
@@ -143,7 +208,12 @@ impl Registry for Layout {
         _: &'a Repository,
         tag: &'a str,
     ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
-        async move { self.entry(tag).map(|entry| self.read_manifest(&entry.digest)).transpose() }.boxed()
+        async move {
+            self.entry(tag)
+                .map(|entry| self.read_manifest(&entry.digest))
+                .transpose()
+        }
+        .boxed()
     }
 
     fn blob<'a>(
@@ -168,18 +238,29 @@ impl Registry for Layout {
 fn read(directory: &Path, path: &Path, limit: u64) -> Result<Bytes, RegistryError> {
     let failed = |kind, why: String| RegistryError::new(kind, format!("`{}`", path.display()), why);
     let of = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => failed(ErrorKind::NotFound, "the layout does not hold it".to_owned()),
+        std::io::ErrorKind::NotFound => failed(
+            ErrorKind::NotFound,
+            "the layout does not hold it".to_owned(),
+        ),
         _ => failed(ErrorKind::Unavailable, error.to_string()),
     };
     let real = path.canonicalize().map_err(of)?;
     if !real.starts_with(directory) {
-        return Err(failed(ErrorKind::Denied, "it leads out of the layout".to_owned()));
+        return Err(failed(
+            ErrorKind::Denied,
+            "it leads out of the layout".to_owned(),
+        ));
     }
     let file = std::fs::File::open(&real).map_err(of)?;
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(of)?;
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(of)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        return Err(failed(ErrorKind::TooLarge, format!("it is larger than the {limit} bytes that are read")));
+        return Err(failed(
+            ErrorKind::TooLarge,
+            format!("it is larger than the {limit} bytes that are read"),
+        ));
     }
     Ok(bytes.into())
 }

@@ -110,10 +110,16 @@ pub(super) struct Listed {
 
 impl Manifest {
     /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
-    pub(super) fn parse(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result<Manifest, String> {
+    pub(super) fn parse(
+        digest: Digest,
+        content_type: Option<&str>,
+        bytes: Bytes,
+    ) -> Result<Manifest, String> {
         let written: Written = json(&bytes)?;
         unambiguous(&bytes)?;
-        let said = content_type.map(essence).filter(|said| known(said).is_some());
+        let said = content_type
+            .map(essence)
+            .filter(|said| known(said).is_some());
         let media_type = written.media_type.as_deref();
         for name in [media_type, content_type].into_iter().flatten() {
             if name.starts_with(media_type::DOCKER_SCHEMA_1) {
@@ -127,7 +133,10 @@ impl Manifest {
         }
         if let (Some(said), Some(inside)) = (&said, media_type) {
             if said != inside {
-                return Err(format!("the registry calls it `{said}`, it calls itself `{}`", excerpt(inside.as_bytes())));
+                return Err(format!(
+                    "the registry calls it `{said}`, it calls itself `{}`",
+                    excerpt(inside.as_bytes())
+                ));
             }
         }
         let by_fields = match (&written.manifests, &written.config, &written.layers) {
@@ -140,15 +149,27 @@ impl Manifest {
             Some(name) => match known(&name) {
                 Some(shape) if shape == by_fields => name,
                 Some(_) => return Err(format!("it is not what its media type `{name}` says")),
-                None => return Err(format!("its media type `{}` is not supported", excerpt(name.as_bytes()))),
+                None => {
+                    return Err(format!(
+                        "its media type `{}` is not supported",
+                        excerpt(name.as_bytes())
+                    ));
+                }
             },
             None if by_fields == Shape::Index => media_type::OCI_INDEX.to_owned(),
             None => media_type::OCI_MANIFEST.to_owned(),
         };
-        let subject = written.subject.map(|subject| subject.descriptor("subject")).transpose()?;
-        let descriptors = |list: Option<Vec<WrittenDescriptor>>, what: &str| -> Result<Vec<_>, String> {
-            list.unwrap_or_default().into_iter().map(|entry| entry.descriptor(what)).collect()
-        };
+        let subject = written
+            .subject
+            .map(|subject| subject.descriptor("subject"))
+            .transpose()?;
+        let descriptors =
+            |list: Option<Vec<WrittenDescriptor>>, what: &str| -> Result<Vec<_>, String> {
+                list.unwrap_or_default()
+                    .into_iter()
+                    .map(|entry| entry.descriptor(what))
+                    .collect()
+            };
         let annotations = written.annotations.unwrap_or_default();
         let artifact_type = written.artifact_type;
         let kind = match (by_fields, written.config) {
@@ -161,24 +182,44 @@ impl Manifest {
             },
             _ => {
                 let manifests = descriptors(written.manifests, "manifests")?;
-                ManifestKind::Index { manifests, subject, artifact_type, annotations }
+                ManifestKind::Index {
+                    manifests,
+                    subject,
+                    artifact_type,
+                    annotations,
+                }
             }
         };
-        Ok(Manifest { digest, media_type: name, bytes, kind })
+        Ok(Manifest {
+            digest,
+            media_type: name,
+            bytes,
+            kind,
+        })
     }
 
     /// What this manifest is attached to.
     pub fn subject(&self) -> Option<&Descriptor> {
         match &self.kind {
-            ManifestKind::Image { subject, .. } | ManifestKind::Index { subject, .. } => subject.as_ref(),
+            ManifestKind::Image { subject, .. } | ManifestKind::Index { subject, .. } => {
+                subject.as_ref()
+            }
         }
     }
 
     /// A descriptor of this manifest.
     pub fn descriptor(&self) -> Descriptor {
         let (artifact_type, annotations) = match &self.kind {
-            ManifestKind::Image { artifact_type, annotations, .. }
-            | ManifestKind::Index { artifact_type, annotations, .. } => (artifact_type, annotations),
+            ManifestKind::Image {
+                artifact_type,
+                annotations,
+                ..
+            }
+            | ManifestKind::Index {
+                artifact_type,
+                annotations,
+                ..
+            } => (artifact_type, annotations),
         };
         Descriptor {
             media_type: self.media_type.clone(),
@@ -207,7 +248,10 @@ impl Listed {
             return Err("it is not an index".to_owned());
         }
         let entries = index.manifests.unwrap_or_default();
-        let mut listed = Listed { beyond: entries.len().saturating_sub(limit), ..Listed::default() };
+        let mut listed = Listed {
+            beyond: entries.len().saturating_sub(limit),
+            ..Listed::default()
+        };
         for entry in entries.into_iter().take(limit) {
             let read = serde_json::from_str::<WrittenDescriptor>(entry.get()).ok();
             match read.and_then(|written| written.descriptor("manifests").ok()) {
@@ -249,7 +293,12 @@ struct WrittenDescriptor {
 impl WrittenDescriptor {
     fn descriptor(self, field: &str) -> Result<Descriptor, String> {
         let digest = self.digest.parse::<Digest>();
-        let digest = digest.map_err(|_| format!("`{}` in `{field}` is not a digest", excerpt(self.digest.as_bytes())))?;
+        let digest = digest.map_err(|_| {
+            format!(
+                "`{}` in `{field}` is not a digest",
+                excerpt(self.digest.as_bytes())
+            )
+        })?;
         Ok(Descriptor {
             media_type: self.media_type,
             digest,
@@ -277,32 +326,56 @@ fn known(media_type: &str) -> Option<Shape> {
 
 /// A media type without its parameters.
 fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        format!("it is not a manifest: {} (line {line}, column {column})", excerpt(plain(&error).as_bytes()))
+        format!(
+            "it is not a manifest: {} (line {line}, column {column})",
+            excerpt(plain(&error).as_bytes())
+        )
     })
 }
 
 /// The message of a JSON error without its position.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or_default().to_owned()
+    text.split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Container runtimes read field names without regard to case, and the last of several counts for them.
 fn unambiguous(bytes: &[u8]) -> Result<(), String> {
-    const FIELDS: [&str; 8] =
-        ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"];
+    const FIELDS: [&str; 8] = [
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+    ];
     let fields: BTreeMap<String, IgnoredAny> = json(bytes)?;
-    let ambiguous = fields
-        .keys()
-        .find(|written| FIELDS.iter().any(|field| field.eq_ignore_ascii_case(written) && field != written));
+    let ambiguous = fields.keys().find(|written| {
+        FIELDS
+            .iter()
+            .any(|field| field.eq_ignore_ascii_case(written) && field != written)
+    });
     match ambiguous {
-        Some(field) => Err(format!("its field `{}` is written in another case", excerpt(field.as_bytes()))),
+        Some(field) => Err(format!(
+            "its field `{}` is written in another case",
+            excerpt(field.as_bytes())
+        )),
         None => Ok(()),
     }
 }
@@ -321,28 +394,51 @@ mod tests {
         Manifest::parse(Digest::sha256(&bytes), content_type, bytes)
     }
 
-    const IMAGE: &str = r#"{"schemaVersion":2,"config":{"mediaType":"c","digest":"DIGEST","size":0},"layers":[]}"#;
+    const IMAGE: &str =
+        r#"{"schemaVersion":2,"config":{"mediaType":"c","digest":"DIGEST","size":0},"layers":[]}"#;
     const INDEX: &str = r#"{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"DIGEST","size":0,
         "platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}"#;
 
     #[test]
     fn images_and_indexes_are_told_apart_by_media_type_or_else_by_their_fields() {
-        assert_eq!(parse(None, IMAGE).unwrap().media_type, media_type::OCI_MANIFEST);
+        assert_eq!(
+            parse(None, IMAGE).unwrap().media_type,
+            media_type::OCI_MANIFEST
+        );
         let docker = format!("{}; charset=utf-8", media_type::DOCKER_MANIFEST);
-        assert_eq!(parse(Some(&docker), IMAGE).unwrap().media_type, media_type::DOCKER_MANIFEST);
+        assert_eq!(
+            parse(Some(&docker), IMAGE).unwrap().media_type,
+            media_type::DOCKER_MANIFEST
+        );
         let index = parse(Some("application/json"), INDEX).unwrap();
         assert_eq!(index.media_type, media_type::OCI_INDEX);
-        let ManifestKind::Index { manifests, .. } = index.kind else { panic!("not an index") };
-        assert_eq!(manifests[0].platform.as_ref().unwrap().variant.as_deref(), Some("v7"));
+        let ManifestKind::Index { manifests, .. } = index.kind else {
+            panic!("not an index")
+        };
+        assert_eq!(
+            manifests[0].platform.as_ref().unwrap().variant.as_deref(),
+            Some("v7")
+        );
     }
 
     #[test]
     fn a_manifest_that_is_an_index_as_well_is_refused() {
         let both = IMAGE.replace("\"layers\":[]", "\"layers\":[],\"manifests\":[]");
         assert!(parse(None, &both).unwrap_err().contains("at once"));
-        assert!(parse(Some(media_type::OCI_INDEX), IMAGE).unwrap_err().contains("media type"));
-        let claims = IMAGE.replace("\"layers\"", &format!("\"mediaType\":\"{}\",\"layers\"", media_type::OCI_MANIFEST));
-        assert!(parse(Some(media_type::DOCKER_MANIFEST), &claims).unwrap_err().contains("calls itself"));
+        assert!(
+            parse(Some(media_type::OCI_INDEX), IMAGE)
+                .unwrap_err()
+                .contains("media type")
+        );
+        let claims = IMAGE.replace(
+            "\"layers\"",
+            &format!("\"mediaType\":\"{}\",\"layers\"", media_type::OCI_MANIFEST),
+        );
+        assert!(
+            parse(Some(media_type::DOCKER_MANIFEST), &claims)
+                .unwrap_err()
+                .contains("calls itself")
+        );
         assert!(parse(Some(media_type::OCI_MANIFEST), &claims).is_ok());
     }
 
@@ -357,8 +453,16 @@ mod tests {
     #[test]
     fn docker_schema_1_is_refused_with_a_remedy() {
         let schema_1 = r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#;
-        assert!(parse(None, schema_1).unwrap_err().contains("schema version 2"));
-        let error = parse(Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), schema_1).unwrap_err();
+        assert!(
+            parse(None, schema_1)
+                .unwrap_err()
+                .contains("schema version 2")
+        );
+        let error = parse(
+            Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
+            schema_1,
+        )
+        .unwrap_err();
         assert!(error.contains("push the image again"));
     }
 
@@ -368,8 +472,16 @@ mod tests {
             r#"{{"manifests":[{{"digest":"md5:x","size":1}},7,{{"digest":"{DIGEST}","size":1}},{{"digest":"{DIGEST}","size":2}}]}}"#
         );
         let listed = Listed::parse(text.as_bytes(), 3).unwrap();
-        assert_eq!((listed.entries.len(), listed.unreadable, listed.beyond), (1, 2, 1));
-        assert!(Listed::parse(br#"{"manifests":null}"#, 3).unwrap().entries.is_empty());
+        assert_eq!(
+            (listed.entries.len(), listed.unreadable, listed.beyond),
+            (1, 2, 1)
+        );
+        assert!(
+            Listed::parse(br#"{"manifests":null}"#, 3)
+                .unwrap()
+                .entries
+                .is_empty()
+        );
         assert!(Listed::parse(b"<html>", 3).is_err());
         assert!(Listed::parse("[".repeat(100_000).as_bytes(), 3).is_err());
     }

@@ -81,7 +81,10 @@ impl Repository {
     /// The repository `repository` (such as `library/nginx`) of the registry `registry` (host and port, `docker.io` for
     /// Docker Hub). A name that no registry could have is refused when it is asked for.
     pub fn new(registry: impl Into<String>, repository: impl Into<String>) -> Repository {
-        Repository { registry: registry.into(), repository: repository.into() }
+        Repository {
+            registry: registry.into(),
+            repository: repository.into(),
+        }
     }
 
     /// The repository of an image.
@@ -173,9 +176,13 @@ impl fmt::Display for Via {
 /// The tags under which something attached to `digest` can stand, as far as they are possible tags at all.
 fn tags_about(digest: &Digest) -> [(Via, Option<String>); 3] {
     let (algorithm, hex) = (digest.algorithm(), digest.hex());
-    let legacy = |suffix: &str| Some(format!("{algorithm}-{hex}{suffix}")).filter(|tag| tag.len() <= 128);
+    let legacy =
+        |suffix: &str| Some(format!("{algorithm}-{hex}{suffix}")).filter(|tag| tag.len() <= 128);
     [
-        (Via::FallbackTag, Some(format!("{algorithm}-{}", hex.get(..64).unwrap_or(hex)))),
+        (
+            Via::FallbackTag,
+            Some(format!("{algorithm}-{}", hex.get(..64).unwrap_or(hex))),
+        ),
         (Via::SigTag, legacy(".sig")),
         (Via::AttTag, legacy(".att")),
     ]
@@ -184,7 +191,9 @@ fn tags_about(digest: &Digest) -> [(Via, Option<String>); 3] {
 /// Whether a registry could know `tag`.
 fn is_tag(tag: &str) -> bool {
     let mut bytes = tag.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
         && tag.len() <= 128
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }

@@ -169,22 +169,37 @@ impl Transport {
             RegistryError::new(ErrorKind::Malformed, what.to_owned(), chain(error))
         };
         let plain = builder().no_proxy().tls_certs_only([]).build();
-        let plain = plain.map_err(|error| failed("the client for plain HTTP cannot be built", &error))?;
+        let plain =
+            plain.map_err(|error| failed("the client for plain HTTP cannot be built", &error))?;
         let special = |registry: &RegistryOptions| {
-            let what = format!("the certificate authority of `{}` cannot be used", registry.host);
+            let what = format!(
+                "the certificate authority of `{}` cannot be used",
+                registry.host
+            );
             let private = match &registry.ca_pem {
                 None => None,
                 Some(pem) => {
-                    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| failed(&what, &error))?;
+                    let certificates =
+                        Certificate::from_pem_bundle(pem).map_err(|error| failed(&what, &error))?;
                     if certificates.is_empty() {
-                        let why = "there is no certificate in it: expected `-----BEGIN CERTIFICATE-----`";
+                        let why =
+                            "there is no certificate in it: expected `-----BEGIN CERTIFICATE-----`";
                         return Err(RegistryError::new(ErrorKind::Malformed, what, why));
                     }
-                    Some(builder().tls_certs_only(certificates).build().map_err(|error| failed(&what, &error))?)
+                    Some(
+                        builder()
+                            .tls_certs_only(certificates)
+                            .build()
+                            .map_err(|error| failed(&what, &error))?,
+                    )
                 }
             };
             let host = registry.host.trim().to_ascii_lowercase();
-            Ok(Special { host, plain_http: registry.plain_http, private })
+            Ok(Special {
+                host,
+                plain_http: registry.plain_http,
+                private,
+            })
         };
         Ok(Transport {
             limits: options.limits,
@@ -192,7 +207,11 @@ impl Transport {
             user_agent: options.user_agent.clone(),
             public: OnceLock::new(),
             plain,
-            special: options.registries.iter().map(special).collect::<Result<_, _>>()?,
+            special: options
+                .registries
+                .iter()
+                .map(special)
+                .collect::<Result<_, _>>()?,
             turns: Mutex::default(),
             requests: AtomicU64::new(0),
         })
@@ -205,7 +224,9 @@ impl Transport {
         match exact {
             Some(special) => special.plain_http,
             None if loopback => true,
-            None => self.special_for(host).is_some_and(|special| special.plain_http),
+            None => self
+                .special_for(host)
+                .is_some_and(|special| special.plain_http),
         }
     }
 
@@ -219,18 +240,23 @@ impl Transport {
         let repeatable = call.form.is_none();
         match self.exchange_once(call).await {
             Ok(answer) if repeatable && answer.status == StatusCode::TOO_MANY_REQUESTS => {
-                let while_ = answer.header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
+                let while_ = answer
+                    .header(RETRY_AFTER.as_str())
+                    .and_then(|text| text.trim().parse().ok());
                 match while_.map(Duration::from_secs) {
                     Some(while_) if while_ <= SHORT_WHILE => {
                         sleep(while_).await;
-                        self.exchange_once(call).await.map_err(|failure| failure.error)
+                        self.exchange_once(call)
+                            .await
+                            .map_err(|failure| failure.error)
                     }
                     _ => Ok(answer),
                 }
             }
-            Err(failure) if repeatable && failure.repeat => {
-                self.exchange_once(call).await.map_err(|failure| failure.error)
-            }
+            Err(failure) if repeatable && failure.repeat => self
+                .exchange_once(call)
+                .await
+                .map_err(|failure| failure.error),
             other => other.map_err(|failure| failure.error),
         }
     }
@@ -239,7 +265,11 @@ impl Transport {
         let tried = format!("`{} {}`", call.method, shown(call.url));
         let late = || {
             let seconds = self.timeouts.request.as_secs_f32();
-            Failure::last(ErrorKind::TimedOut, &tried, format!("there was no answer within {seconds} seconds"))
+            Failure::last(
+                ErrorKind::TimedOut,
+                &tried,
+                format!("there was no answer within {seconds} seconds"),
+            )
         };
         let turn = self.turn(call.url);
         let work = async {
@@ -247,30 +277,49 @@ impl Transport {
             let _turn = turn.acquire().await;
             self.send(call, &tried).await
         };
-        timeout(self.timeouts.request, work).await.unwrap_or_else(|_| Err(late()))
+        timeout(self.timeouts.request, work)
+            .await
+            .unwrap_or_else(|_| Err(late()))
     }
 
     async fn send(&self, call: &Call<'_>, tried: &str) -> Result<Answer, Failure> {
-        let client = self.client(call.url).map_err(|why| Failure::last(ErrorKind::Unavailable, tried, why))?;
-        let mut request = client.request(call.method.clone(), call.url.clone()).header(ACCEPT, call.accept);
+        let client = self
+            .client(call.url)
+            .map_err(|why| Failure::last(ErrorKind::Unavailable, tried, why))?;
+        let mut request = client
+            .request(call.method.clone(), call.url.clone())
+            .header(ACCEPT, call.accept);
         if let Some(authorization) = call.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         if let Some(form) = &call.form {
-            request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+            request = request
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.clone());
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         note();
-        let mut response = request.send().await.map_err(|error| Failure::of(&error, tried))?;
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| Failure::of(&error, tried))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = BytesMut::new();
         if call.method != Method::HEAD {
-            let limit = if status.is_success() { call.limit } else { FAILURE_BYTES };
+            let limit = if status.is_success() {
+                call.limit
+            } else {
+                FAILURE_BYTES
+            };
             let too_large = || {
                 let why = format!("the answer is larger than the {limit} bytes that are read");
                 Failure::last(ErrorKind::TooLarge, tried, why)
             };
-            if status.is_success() && response.content_length().is_some_and(|length| length > limit) {
+            if status.is_success()
+                && response
+                    .content_length()
+                    .is_some_and(|length| length > limit)
+            {
                 return Err(too_large());
             }
             loop {
@@ -292,14 +341,22 @@ impl Transport {
                 body.extend_from_slice(&chunk);
             }
         }
-        Ok(Answer { status, headers, body: body.freeze(), tried: tried.to_owned() })
+        Ok(Answer {
+            status,
+            headers,
+            body: body.freeze(),
+            tried: tried.to_owned(),
+        })
     }
 
     fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
         if url.scheme() == "http" {
             return Ok(self.plain.clone());
         }
-        if let Some(private) = self.special_for(&authority(url)).and_then(|special| special.private.as_ref()) {
+        if let Some(private) = self
+            .special_for(&authority(url))
+            .and_then(|special| special.private.as_ref())
+        {
             return Ok(private.clone());
         }
         let public = self.public.get_or_init(|| {
@@ -313,7 +370,11 @@ impl Transport {
 
     fn special_for(&self, host: &str) -> Option<&Special> {
         let exact = self.special.iter().find(|special| special.host == host);
-        exact.or_else(|| self.special.iter().find(|special| matches(&special.host, host)))
+        exact.or_else(|| {
+            self.special
+                .iter()
+                .find(|special| matches(&special.host, host))
+        })
     }
 
     fn turn(&self, url: &Url) -> Arc<Semaphore> {
@@ -322,7 +383,9 @@ impl Transport {
             // In use are those that somebody else holds, too.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         }
-        let turn = turns.entry(authority(url)).or_insert_with(|| Arc::new(Semaphore::new(self.limits.concurrency.max(1))));
+        let turn = turns
+            .entry(authority(url))
+            .or_insert_with(|| Arc::new(Semaphore::new(self.limits.concurrency.max(1))));
         Arc::clone(turn)
     }
 }
@@ -335,7 +398,10 @@ struct Failure {
 
 impl Failure {
     fn last(kind: ErrorKind, tried: &str, why: impl Into<String>) -> Failure {
-        Failure { error: RegistryError::new(kind, tried, why), repeat: false }
+        Failure {
+            error: RegistryError::new(kind, tried, why),
+            repeat: false,
+        }
     }
 
     fn of(error: &reqwest::Error, tried: &str) -> Failure {
@@ -344,7 +410,10 @@ impl Failure {
             return Failure::last(ErrorKind::TimedOut, tried, why);
         }
         // A host that cannot be connected to is not tried again: what broke underway is.
-        Failure { error: RegistryError::new(ErrorKind::Unavailable, tried, why), repeat: !error.is_connect() }
+        Failure {
+            error: RegistryError::new(ErrorKind::Unavailable, tried, why),
+            repeat: !error.is_connect(),
+        }
     }
 }
 
@@ -365,7 +434,10 @@ fn chain(error: &reqwest::Error) -> String {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let (Some(next), true) = (cause, causes.len() < 8) {
         let text = excerpt(next.to_string().as_bytes());
-        if !causes.iter().any(|earlier: &String| earlier.contains(&text)) {
+        if !causes
+            .iter()
+            .any(|earlier: &String| earlier.contains(&text))
+        {
             causes.push(text);
         }
         cause = next.source();
@@ -398,7 +470,10 @@ pub(super) fn is_loopback(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => {
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+            address.is_loopback()
+                || address
+                    .to_ipv4_mapped()
+                    .is_some_and(|address| address.is_loopback())
         }
         None => false,
     }

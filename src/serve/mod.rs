@@ -82,13 +82,34 @@ pub async fn serve(
     let probes = TcpListener::bind(options.probe_address)
         .await
         .with_context(|| format!("cannot listen on {}", options.probe_address))?;
-    let listening = Listening { address: listener.local_addr()?, probe_address: probes.local_addr()? };
+    let listening = Listening {
+        address: listener.local_addr()?,
+        probe_address: probes.local_addr()?,
+    };
     let (stopping, stopped) = signal::channel(false);
-    let webhook = Arc::new(Webhook::new(Arc::clone(&policies), collector, Arc::clone(&metrics), options.audit_only));
+    let webhook = Arc::new(Webhook::new(
+        Arc::clone(&policies),
+        collector,
+        Arc::clone(&metrics),
+        options.audit_only,
+    ));
     let background = [
-        tokio::spawn(watch::policies(Arc::clone(&policies), Arc::clone(&metrics), POLL)),
-        tokio::spawn(watch::certificate(certificate.clone(), Arc::clone(&metrics), POLL)),
-        tokio::spawn(probes::serve(probes, policies, Arc::clone(&metrics), stopped)),
+        tokio::spawn(watch::policies(
+            Arc::clone(&policies),
+            Arc::clone(&metrics),
+            POLL,
+        )),
+        tokio::spawn(watch::certificate(
+            certificate.clone(),
+            Arc::clone(&metrics),
+            POLL,
+        )),
+        tokio::spawn(probes::serve(
+            probes,
+            policies,
+            Arc::clone(&metrics),
+            stopped,
+        )),
     ];
     started(listening);
     tokio::pin!(stop);
@@ -112,7 +133,11 @@ pub async fn serve(
             continue;
         };
         let acceptor = TlsAcceptor::from(certificate.current());
-        let (webhook, metrics, watcher) = (Arc::clone(&webhook), Arc::clone(&metrics), graceful.watcher());
+        let (webhook, metrics, watcher) = (
+            Arc::clone(&webhook),
+            Arc::clone(&metrics),
+            graceful.watcher(),
+        );
         tokio::spawn(async move {
             let _seat = seat;
             metrics.connections.inc();
@@ -122,8 +147,15 @@ pub async fn serve(
                     async move { Ok::<_, std::convert::Infallible>(webhook.handle(request).await) }
                 });
                 let mut builder = auto::Builder::new(TokioExecutor::new());
-                builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-                builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64).keep_alive_interval(HEADERS);
+                builder
+                    .http1()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADERS);
+                builder
+                    .http2()
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(64)
+                    .keep_alive_interval(HEADERS);
                 let connection = builder.serve_connection(TokioIo::new(tls), service);
                 // A broken connection concerns nobody but its peer.
                 let _ = watcher.watch(connection.into_owned()).await;

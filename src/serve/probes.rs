@@ -30,29 +30,52 @@ pub(super) async fn serve(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(seat) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let (policies, metrics, stopping) = (Arc::clone(&policies), Arc::clone(&metrics), stopping.clone());
+        let Ok(seat) = Arc::clone(&room).try_acquire_owned() else {
+            continue;
+        };
+        let (policies, metrics, stopping) = (
+            Arc::clone(&policies),
+            Arc::clone(&metrics),
+            stopping.clone(),
+        );
         tokio::spawn(async move {
             let _seat = seat;
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let answer = answer(request.uri().path(), &policies, &metrics, *stopping.borrow());
+                let answer = answer(
+                    request.uri().path(),
+                    &policies,
+                    &metrics,
+                    *stopping.borrow(),
+                );
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5));
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(5));
             // A broken connection concerns nobody but its peer.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
 
-fn answer(path: &str, policies: &Policies, metrics: &Metrics, stopping: bool) -> Response<Full<Bytes>> {
+fn answer(
+    path: &str,
+    policies: &Policies,
+    metrics: &Metrics,
+    stopping: bool,
+) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/livez" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
         "/readyz" => policies.readiness(),
         "/metrics" => (StatusCode::OK, metrics.text()),
-        _ => (StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "there are /livez, /readyz and /metrics\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;

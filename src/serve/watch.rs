@@ -67,10 +67,16 @@ impl Policies {
         let problems = state.problems.join("\n");
         match (state.any_good, state.problems.is_empty()) {
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),
-            (true, false) => {
-                (StatusCode::OK, format!("ready, but the policies on disk are broken and older ones are in force:\n{problems}\n"))
-            }
-            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: no usable policies\n{problems}\n")),
+            (true, false) => (
+                StatusCode::OK,
+                format!(
+                    "ready, but the policies on disk are broken and older ones are in force:\n{problems}\n"
+                ),
+            ),
+            (false, _) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: no usable policies\n{problems}\n"),
+            ),
         }
     }
 
@@ -78,7 +84,11 @@ impl Policies {
     fn look(&self, metrics: &Metrics) {
         let (sources, unread) = api::read_paths(&self.source.paths);
         let set = api::load(&sources, &self.source.trust_roots);
-        let mut problems: Vec<String> = unread.iter().chain(&set.problems).map(ToString::to_string).collect();
+        let mut problems: Vec<String> = unread
+            .iter()
+            .chain(&set.problems)
+            .map(ToString::to_string)
+            .collect();
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
@@ -90,19 +100,34 @@ impl Policies {
         state.seen = seen;
         metrics.policies_broken.set(i64::from(!problems.is_empty()));
         if problems.is_empty() {
-            tracing::info!(revision = set.revision, policies = set.policies.len(), "policies are in force");
+            tracing::info!(
+                revision = set.revision,
+                policies = set.policies.len(),
+                "policies are in force"
+            );
             metrics.policy_reloads.inc();
-            let snapshot = Snapshot { policies: set.policies, revision: set.revision, ..self.source.base.clone() };
+            let snapshot = Snapshot {
+                policies: set.policies,
+                revision: set.revision,
+                ..self.source.base.clone()
+            };
             self.current.store(Arc::new(snapshot));
             state.any_good = true;
         } else {
-            tracing::error!(problems = problems.join("; "), kept = state.any_good, "the policies on disk are broken");
+            tracing::error!(
+                problems = problems.join("; "),
+                kept = state.any_good,
+                "the policies on disk are broken"
+            );
             if !state.any_good {
                 let unreadable = problems.iter().take(8).map(|why| Unreadable {
                     source: "policies".to_owned(),
                     why: why.clone(),
                 });
-                let snapshot = Snapshot { unreadable: unreadable.collect(), ..self.source.base.clone() };
+                let snapshot = Snapshot {
+                    unreadable: unreadable.collect(),
+                    ..self.source.base.clone()
+                };
                 self.current.store(Arc::new(snapshot));
             }
         }
@@ -173,7 +198,10 @@ pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>,
             Err(error) => {
                 let error = format!("{error:#}");
                 if error != said {
-                    tracing::error!(error, "the new certificate cannot be used; the old one stays");
+                    tracing::error!(
+                        error,
+                        "the new certificate cannot be used; the old one stays"
+                    );
                     said = error;
                 }
             }
@@ -184,7 +212,9 @@ pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>,
 fn fingerprint(chain: &Path, key: &Path) -> anyhow::Result<Vec<u8>> {
     let mut hash = Sha256::new();
     for path in [chain, key] {
-        hash.update(std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?);
+        hash.update(
+            std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?,
+        );
         hash.update([0]);
     }
     Ok(hash.finalize().to_vec())
@@ -194,9 +224,13 @@ fn server_config(chain: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> 
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect)
         .with_context(|| format!("`{}` holds no usable certificates", chain.display()))?;
-    anyhow::ensure!(!certificates.is_empty(), "`{}` holds no certificate", chain.display());
-    let private =
-        PrivateKeyDer::from_pem_file(key).with_context(|| format!("`{}` holds no usable key", key.display()))?;
+    anyhow::ensure!(
+        !certificates.is_empty(),
+        "`{}` holds no certificate",
+        chain.display()
+    );
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("`{}` holds no usable key", key.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

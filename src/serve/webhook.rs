@@ -44,22 +44,48 @@ impl Webhook {
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
-        Webhook { policies, collector, metrics, audit_only }
+        Webhook {
+            policies,
+            collector,
+            metrics,
+            audit_only,
+        }
     }
 
-    pub(super) async fn handle(self: Arc<Webhook>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn handle(
+        self: Arc<Webhook>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let began = Instant::now();
         if request.uri().path() != "/validate" {
             return text(StatusCode::NOT_FOUND, "there is nothing here but /validate");
         }
         if request.method() != Method::POST {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "expected POST with an AdmissionReview");
+            return text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "expected POST with an AdmissionReview",
+            );
         }
         let deadline = began + time_for_review(request.uri().query().unwrap_or_default());
-        let body = match timeout(BODY, Limited::new(request.into_body(), MAXIMUM_BODY).collect()).await {
+        let body = match timeout(
+            BODY,
+            Limited::new(request.into_body(), MAXIMUM_BODY).collect(),
+        )
+        .await
+        {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is broken off, or larger than 8 MiB"),
-            Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Ok(Err(_)) => {
+                return text(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the body is broken off, or larger than 8 MiB",
+                );
+            }
+            Err(_) => {
+                return text(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body did not arrive in time",
+                );
+            }
         };
         let work = AssertUnwindSafe(self.answer(&body, began, deadline)).catch_unwind();
         match work.await {
@@ -68,12 +94,21 @@ impl Webhook {
         }
     }
 
-    async fn answer(&self, body: &[u8], began: Instant, deadline: Instant) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        body: &[u8],
+        began: Instant,
+        deadline: Instant,
+    ) -> Response<Full<Bytes>> {
         let request = match admission::understand(body) {
             Ok(request) => request,
             Err(malformed) => {
                 self.metrics.failures.inc();
-                tracing::warn!(uid = malformed.uid, why = malformed.why, "a request was not understood");
+                tracing::warn!(
+                    uid = malformed.uid,
+                    why = malformed.why,
+                    "a request was not understood"
+                );
                 return match malformed.uid {
                     Some(uid) => self.failed(&uid, malformed.why),
                     None => text(StatusCode::BAD_REQUEST, &malformed.why),
@@ -88,20 +123,40 @@ impl Webhook {
     }
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> Answer {
-        let world = World { snapshot: self.policies.snapshot(), collector: Arc::clone(&self.collector), deadline };
+        let world = World {
+            snapshot: self.policies.snapshot(),
+            collector: Arc::clone(&self.collector),
+            deadline,
+        };
         let (review, requests) = metered(review(change, &world, Timestamp::now())).await;
         let answer = Answer::of(&review.verdict, &review.promotion, self.audit_only);
-        telemetry::record(&self.metrics, &review, answer.allowed, self.audit_only, began.elapsed(), requests);
+        telemetry::record(
+            &self.metrics,
+            &review,
+            answer.allowed,
+            self.audit_only,
+            began.elapsed(),
+            requests,
+        );
         answer
     }
 
     fn panicked(&self, body: &[u8]) -> Response<Full<Bytes>> {
         self.metrics.failures.inc();
         let uid = admission::uid(body);
-        tracing::error!(uid, "the review of a request failed; this is a fault of promotion-gate, please report it");
+        tracing::error!(
+            uid,
+            "the review of a request failed; this is a fault of promotion-gate, please report it"
+        );
         match uid {
-            Some(uid) => self.failed(&uid, "promotion-gate failed on this request; see its log".to_owned()),
-            None => text(StatusCode::INTERNAL_SERVER_ERROR, "promotion-gate failed on this request"),
+            Some(uid) => self.failed(
+                &uid,
+                "promotion-gate failed on this request; see its log".to_owned(),
+            ),
+            None => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "promotion-gate failed on this request",
+            ),
         }
     }
 
@@ -115,9 +170,16 @@ impl Webhook {
 
 /// The time that `?timeout=10s` leaves, less what the answer needs to travel.
 fn time_for_review(query: &str) -> Duration {
-    let given = query.split('&').find_map(|pair| pair.strip_prefix("timeout="));
-    let given = given.and_then(seconds).unwrap_or(DEFAULT_TIMEOUT).min(MAXIMUM_TIMEOUT);
-    given.saturating_sub(given / 10).saturating_sub(Duration::from_millis(100))
+    let given = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("timeout="));
+    let given = given
+        .and_then(seconds)
+        .unwrap_or(DEFAULT_TIMEOUT)
+        .min(MAXIMUM_TIMEOUT);
+    given
+        .saturating_sub(given / 10)
+        .saturating_sub(Duration::from_millis(100))
 }
 
 /// A Go duration of seconds, as the API server writes it.
@@ -126,12 +188,19 @@ fn seconds(text: &str) -> Option<Duration> {
         Some(number) => (number, 1),
         None => (text.strip_suffix('s')?, 1000),
     };
-    number.parse::<u64>().ok()?.checked_mul(unit).map(Duration::from_millis)
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit)
+        .map(Duration::from_millis)
 }
 
 fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -148,8 +217,14 @@ mod tests {
     #[test]
     fn the_review_ends_before_the_api_server_gives_up() {
         assert_eq!(time_for_review("timeout=10s"), Duration::from_millis(8900));
-        assert_eq!(time_for_review("a=b&timeout=500ms"), Duration::from_millis(350));
-        assert_eq!(time_for_review("timeout=9000s"), Duration::from_millis(26900));
+        assert_eq!(
+            time_for_review("a=b&timeout=500ms"),
+            Duration::from_millis(350)
+        );
+        assert_eq!(
+            time_for_review("timeout=9000s"),
+            Duration::from_millis(26900)
+        );
         assert_eq!(time_for_review("timeout=x"), time_for_review(""));
     }
 }

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{ControlPlane, Cosign, Gate, LocalSigstore, Registry, User, deployment, until};
+use crate::support::{
+    ControlPlane, Cosign, Gate, LocalSigstore, Registry, User, deployment, until,
+};
 
 const DEVELOPER: &str = "dev@example.com";
 
@@ -11,7 +13,9 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
     let sigstore = LocalSigstore::shared();
     let mut registry = Registry::distribution();
     let signed = registry.push("app", "signed", "signed");
-    Cosign::v3().sign_keyless(&signed, DEVELOPER, &sigstore).ok();
+    Cosign::v3()
+        .sign_keyless(&signed, DEVELOPER, &sigstore)
+        .ok();
     let unsigned = registry.push("app", "unsigned", "unsigned");
     let gate = Gate::new(&sigstore);
     let signer = json!([{"keyless": {"issuer": sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
@@ -19,23 +23,52 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
     let serving = gate.serve(&[]);
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
-    plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &serving.registration(&serving.ca_bundle)).ok();
+    plane
+        .kubectl_as(
+            User::Admin,
+            ["apply", "-f", "-"],
+            &serving.registration(&serving.ca_bundle),
+        )
+        .ok();
 
-    let apply = |name: &str, image: &str| plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment(name, image));
+    let apply = |name: &str, image: &str| {
+        plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment(name, image))
+    };
     // The API server takes the registration over within moments.
-    until("the webhook is asked", || (!apply("probe", &unsigned.by_digest()).is_ok()).then_some(()));
+    until("the webhook is asked", || {
+        (!apply("probe", &unsigned.by_digest()).is_ok()).then_some(())
+    });
 
     apply("web", &signed.by_digest()).ok();
     let refusal = apply("bad", &unsigned.by_digest()).refused();
-    assert!(refusal.contains("unsigned") && refusal.contains("policy `signed` denies it"), "{refusal}");
+    assert!(
+        refusal.contains("unsigned") && refusal.contains("policy `signed` denies it"),
+        "{refusal}"
+    );
     let refusal = apply("bad", &signed.by_tag()).refused();
     assert!(refusal.contains("not-pinned"), "{refusal}");
     let dry = ["apply", "--dry-run=server", "-f", "-"];
-    plane.kubectl_as(User::Alice, dry, &deployment("dry", &signed.by_digest())).ok();
-    plane.kubectl_as(User::Alice, dry, &deployment("dry", &unsigned.by_digest())).refused();
+    plane
+        .kubectl_as(User::Alice, dry, &deployment("dry", &signed.by_digest()))
+        .ok();
+    plane
+        .kubectl_as(User::Alice, dry, &deployment("dry", &unsigned.by_digest()))
+        .refused();
 
-    plane.kubectl_as(User::Alice, ["scale", "deployment", "web", "--replicas=3", "-n", "shop"], "").ok();
-    plane.kubectl_as(User::Alice, ["label", "deployment", "web", "a=b", "-n", "shop"], "").ok();
+    plane
+        .kubectl_as(
+            User::Alice,
+            ["scale", "deployment", "web", "--replicas=3", "-n", "shop"],
+            "",
+        )
+        .ok();
+    plane
+        .kubectl_as(
+            User::Alice,
+            ["label", "deployment", "web", "a=b", "-n", "shop"],
+            "",
+        )
+        .ok();
 
     let run = |image: &str| {
         let image = format!("--image={image}");
@@ -44,7 +77,11 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
     run(&signed.by_digest()).ok();
     let debug = |image: &str| {
         let image = format!("--image={image}");
-        plane.kubectl_as(User::Admin, ["debug", "one", &image, "-n", "shop", "--attach=false"], "")
+        plane.kubectl_as(
+            User::Admin,
+            ["debug", "one", &image, "-n", "shop", "--attach=false"],
+            "",
+        )
     };
     let refusal = debug(&unsigned.by_digest()).refused();
     assert!(refusal.contains("ephemeralContainers"), "{refusal}");
@@ -55,25 +92,55 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
     apply("again", &signed.by_digest()).ok();
     let unknown = format!("{}@sha256:{}", signed.repository, "0".repeat(64));
     let refusal = apply("bad", &unknown).refused();
-    assert!(refusal.contains("evidence-unavailable") || refusal.contains("evidence-partial"), "{refusal}");
+    assert!(
+        refusal.contains("evidence-unavailable") || refusal.contains("evidence-partial"),
+        "{refusal}"
+    );
     registry.start();
 
     // A broken edit keeps the last good policies; a sound one is taken over.
-    gate.policy("apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nspec: {isuer: x}\n");
-    until("the broken edit is noticed", || serving.probes.http_get("/readyz")?.contains("broken").then_some(()));
+    gate.policy(
+        "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nspec: {isuer: x}\n",
+    );
+    until("the broken edit is noticed", || {
+        serving
+            .probes
+            .http_get("/readyz")?
+            .contains("broken")
+            .then_some(())
+    });
     apply("bad", &unsigned.by_digest()).refused();
     gate.policy(
         "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\n\
          spec: {requirements: [{digestPinned: {}}]}\n",
     );
-    until("the new policy is in force", || apply("now-good", &unsigned.by_digest()).is_ok().then_some(()));
+    until("the new policy is in force", || {
+        apply("now-good", &unsigned.by_digest())
+            .is_ok()
+            .then_some(())
+    });
 
     let log = serving.log();
-    let decision = log.lines().find(|line| line.contains("\"decision\":\"deny\"")).unwrap();
-    for part in ["alice@example.com", "unsigned", "Deployment", &unsigned.digest, "registry_requests"] {
+    let decision = log
+        .lines()
+        .find(|line| line.contains("\"decision\":\"deny\""))
+        .unwrap();
+    for part in [
+        "alice@example.com",
+        "unsigned",
+        "Deployment",
+        &unsigned.digest,
+        "registry_requests",
+    ] {
         assert!(decision.contains(part), "{part} is not in {decision}");
     }
-    plane.kubectl_as(User::Alice, ["delete", "deployment", "web", "-n", "shop"], "").ok();
+    plane
+        .kubectl_as(
+            User::Alice,
+            ["delete", "deployment", "web", "-n", "shop"],
+            "",
+        )
+        .ok();
 }
 
 #[test]
@@ -87,21 +154,41 @@ fn audit_only_admits_and_records_and_a_new_certificate_is_taken_over() {
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
     let register = |ca_bundle: &str| {
-        plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &serving.registration(ca_bundle)).ok();
+        plane
+            .kubectl_as(
+                User::Admin,
+                ["apply", "-f", "-"],
+                &serving.registration(ca_bundle),
+            )
+            .ok();
     };
     register(&serving.ca_bundle);
-    let apply = |name: &str| plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment(name, &unsigned.by_digest()));
+    let apply = |name: &str| {
+        plane.kubectl_as(
+            User::Alice,
+            ["apply", "-f", "-"],
+            &deployment(name, &unsigned.by_digest()),
+        )
+    };
     let mut round = 0;
     until("the webhook is asked", || {
         round += 1;
         apply(&format!("audited-{round}")).ok();
-        serving.log().contains("\"decision\":\"deny\"").then_some(())
+        serving
+            .log()
+            .contains("\"decision\":\"deny\"")
+            .then_some(())
     });
 
     let new = gate.new_certificate();
     // Both are trusted while the change is under way, as an operator does it.
     register(&format!("{}{new}", serving.ca_bundle));
-    until("the new certificate is in use", || serving.log().contains("the new certificate is in use").then_some(()));
+    until("the new certificate is in use", || {
+        serving
+            .log()
+            .contains("the new certificate is in use")
+            .then_some(())
+    });
     register(&new);
     until("requests go on", || apply("renewed").is_ok().then_some(()));
 }

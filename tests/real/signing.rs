@@ -14,7 +14,10 @@ fn keyless(identity: &str, issuer: &str, roots: &[&str]) -> Value {
 
 fn key(key: &Key, more: Value) -> Value {
     let mut entry = json!({"pem": key.public_pem(), "trustRoots": ["local"]});
-    entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    entry
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     json!([{"key": entry}])
 }
 
@@ -79,7 +82,9 @@ fn key_signatures_need_a_time_unless_the_policy_waives_it() {
     for registry in Registry::both() {
         for cosign in [Cosign::v3(), Cosign::v2()] {
             let image = registry.push("app", "key", cosign.name());
-            cosign.sign_with_key(&image, &signer, &[("stage", "tested")]).ok();
+            cosign
+                .sign_with_key(&image, &signer, &[("stage", "tested")])
+                .ok();
             gate.require(key(&signer, json!({"transparency": "None"})));
             allowed(&gate, &image.by_digest());
             gate.require(key(&signer, json!({})));
@@ -90,11 +95,15 @@ fn key_signatures_need_a_time_unless_the_policy_waives_it() {
     }
     let registry = Registry::distribution();
     let image = registry.push("app", "key", "stamped");
-    Cosign::v2().sign_with_key_and_time(&image, &signer, &sigstore).ok();
+    Cosign::v2()
+        .sign_with_key_and_time(&image, &signer, &sigstore)
+        .ok();
     gate.require(key(&signer, json!({})));
     allowed(&gate, &image.by_digest());
     let image = registry.push("app", "key", "logged");
-    Cosign::v3().sign_with_key_and_log(&image, &signer, &sigstore).ok();
+    Cosign::v3()
+        .sign_with_key_and_log(&image, &signer, &sigstore)
+        .ok();
     allowed(&gate, &image.by_digest());
 }
 
@@ -106,7 +115,15 @@ fn an_attestation_is_no_signature() {
     let registry = Registry::with_referrers();
     let image = registry.push("app", "attested", "attested");
     let predicate = json!({"result": "PASSED"});
-    Cosign::v3().attest_keyless(&image, "https://example.com/test/v1", &predicate, DEVELOPER, &sigstore).ok();
+    Cosign::v3()
+        .attest_keyless(
+            &image,
+            "https://example.com/test/v1",
+            &predicate,
+            DEVELOPER,
+            &sigstore,
+        )
+        .ok();
     denied(&gate, &image.by_digest(), "not-a-signature");
 }
 
@@ -116,10 +133,18 @@ fn one_good_signature_among_unusable_ones_is_found() {
     let gate = Gate::new(&sigstore);
     for registry in Registry::both() {
         let image = registry.push("app", "crowded", "crowded");
-        Cosign::v2().sign_with_key(&image, &Key::generate(), &[]).ok();
-        Cosign::v2().sign_keyless(&image, "stranger@example.com", &sigstore).ok();
-        Cosign::v3().sign_with_key(&image, &Key::generate(), &[]).ok();
-        Cosign::v3().sign_keyless(&image, "stranger@example.com", &sigstore).ok();
+        Cosign::v2()
+            .sign_with_key(&image, &Key::generate(), &[])
+            .ok();
+        Cosign::v2()
+            .sign_keyless(&image, "stranger@example.com", &sigstore)
+            .ok();
+        Cosign::v3()
+            .sign_with_key(&image, &Key::generate(), &[])
+            .ok();
+        Cosign::v3()
+            .sign_keyless(&image, "stranger@example.com", &sigstore)
+            .ok();
         gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
         denied(&gate, &image.by_digest(), "signer-not-accepted");
         Cosign::v3().sign_keyless(&image, DEVELOPER, &sigstore).ok();
@@ -134,8 +159,12 @@ fn a_signature_copied_from_another_image_is_denied() {
     gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
     let registry = Registry::distribution();
     let signed = registry.push("app", "signed", "signed");
-    Cosign::v2().sign_keyless(&signed, DEVELOPER, &sigstore).ok();
+    Cosign::v2()
+        .sign_keyless(&signed, DEVELOPER, &sigstore)
+        .ok();
     let victim = registry.push("app", "victim", "victim");
-    registry.crane(["copy", &signed.attached(".sig"), &victim.attached(".sig")]).ok();
+    registry
+        .crane(["copy", &signed.attached(".sig"), &victim.attached(".sig")])
+        .ok();
     denied(&gate, &victim.by_digest(), "signature-unaccepted");
 }

@@ -41,7 +41,10 @@ impl Anchor {
         AnchorId(match self {
             Anchor::Root(root) => format!("root:{}", root.id),
             Anchor::Key { key, root: None } => format!("key:{}", key.fingerprint),
-            Anchor::Key { key, root: Some(root) } => format!("key:{}+root:{}", key.fingerprint, root.id),
+            Anchor::Key {
+                key,
+                root: Some(root),
+            } => format!("key:{}+root:{}", key.fingerprint, root.id),
         })
     }
 }
@@ -75,14 +78,23 @@ impl TrustRoot {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(name: &str, json: &[u8]) -> Result<TrustRoot, TrustRootError> {
-        let refused = |why: String| TrustRootError { name: name.to_owned(), why };
+        let refused = |why: String| TrustRootError {
+            name: name.to_owned(),
+            why,
+        };
         if json.len() > MAXIMUM_ROOT {
             return Err(refused(format!("it is larger than {MAXIMUM_ROOT} bytes")));
         }
-        let text = std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
+        let text =
+            std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
         let root = TrustedRoot::from_json(text).map_err(|error| refused(error.to_string()))?;
-        if root.certificate_authorities.is_empty() && root.tlogs.is_empty() && root.timestamp_authorities.is_empty() {
-            return Err(refused("it trusts nobody: no certificate authority, log or timestamp authority".to_owned()));
+        if root.certificate_authorities.is_empty()
+            && root.tlogs.is_empty()
+            && root.timestamp_authorities.is_empty()
+        {
+            return Err(refused(
+                "it trusts nobody: no certificate authority, log or timestamp authority".to_owned(),
+            ));
         }
         let verifier = Verifier::new(&root).map_err(|error| refused(error.to_string()))?;
         Ok(TrustRoot {
@@ -142,7 +154,9 @@ pub enum KeyError {
     #[error("this is not a public key in PEM (`-----BEGIN PUBLIC KEY-----`): {0}")]
     NotPem(String),
     /// Another algorithm or size.
-    #[error("a key of this kind is not accepted: {0}; accepted are ECDSA P-256 and P-384, RSA 2048 to 4096, Ed25519")]
+    #[error(
+        "a key of this kind is not accepted: {0}; accepted are ECDSA P-256 and P-384, RSA 2048 to 4096, Ed25519"
+    )]
     NotAccepted(String),
 }
 
@@ -156,16 +170,26 @@ impl PublicKey {
             return Err(KeyError::NotPem("expected one key".to_owned()));
         }
         if pem.contains("PRIVATE KEY") {
-            return Err(KeyError::NotPem("this is a private key; it belongs nowhere near a policy".to_owned()));
+            return Err(KeyError::NotPem(
+                "this is a private key; it belongs nowhere near a policy".to_owned(),
+            ));
         }
-        let spki = DerPublicKey::from_pem(pem.trim()).map_err(|error| KeyError::NotPem(error.to_string()))?;
+        let spki = DerPublicKey::from_pem(pem.trim())
+            .map_err(|error| KeyError::NotPem(error.to_string()))?;
         let refused = |why: &dyn fmt::Display| KeyError::NotAccepted(why.to_string());
-        let parsed = SubjectPublicKeyInfoOwned::from_der(spki.as_bytes()).map_err(|error| refused(&error))?;
+        let parsed = SubjectPublicKeyInfoOwned::from_der(spki.as_bytes())
+            .map_err(|error| refused(&error))?;
         let algorithm = KeyAlgorithm::from_spki(&spki).map_err(|error| refused(&error))?;
         VerificationKey::from_spki(&spki).map_err(|error| refused(&error))?;
-        let bits = parsed.subject_public_key.raw_bytes().len().saturating_mul(8);
+        let bits = parsed
+            .subject_public_key
+            .raw_bytes()
+            .len()
+            .saturating_mul(8);
         match algorithm.default_signing_scheme() {
-            SigningScheme::EcdsaP256Sha256 | SigningScheme::EcdsaP384Sha384 | SigningScheme::Ed25519 => {}
+            SigningScheme::EcdsaP256Sha256
+            | SigningScheme::EcdsaP384Sha384
+            | SigningScheme::Ed25519 => {}
             SigningScheme::RsaPkcs1Sha256 if (2048..=4096 + 512).contains(&bits) => {}
             other => return Err(refused(&other.name())),
         }

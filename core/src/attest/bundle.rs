@@ -6,16 +6,19 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use sigstore_types::bundle::VerificationMaterialContent;
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, verify_signature, verify_signature_prehashed};
+use sigstore_types::bundle::VerificationMaterialContent;
 use sigstore_types::{Bundle, HashAlgorithm, MediaType, Sha256Hash, SignatureContent};
-use sigstore_verify::{Policy, PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier};
+use sigstore_verify::{
+    Policy, PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier,
+};
 
 use super::anchor::{Anchor, PublicKey};
 use super::identity::{CertificateIdentity, Signer};
 use super::unaccepted::Unaccepted;
 use super::verified::{
-    Provenance, SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature, VerifiedStatement, VerifiedTime,
+    Provenance, SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature,
+    VerifiedStatement, VerifiedTime,
 };
 use super::{COSIGN_SIGN, contained};
 use crate::gate::Digest;
@@ -46,14 +49,22 @@ pub enum Artifact<'a> {
 ///
 /// # Errors
 /// Why it is not accepted.
-pub fn verify_artifact(bundle: &[u8], artifact: Artifact<'_>, anchor: &Anchor) -> Result<Signer, Unaccepted> {
+pub fn verify_artifact(
+    bundle: &[u8],
+    artifact: Artifact<'_>,
+    anchor: &Anchor,
+) -> Result<Signer, Unaccepted> {
     contained(|| {
         let bundle = parse(bundle)?;
         Ok(check(&bundle, artifact, anchor)?.signer)
     })
 }
 
-pub(super) fn verify(bytes: &[u8], subject: &Digest, anchor: &Anchor) -> Result<Verified, Unaccepted> {
+pub(super) fn verify(
+    bytes: &[u8],
+    subject: &Digest,
+    anchor: &Anchor,
+) -> Result<Verified, Unaccepted> {
     let bundle = parse(bytes)?;
     let checked = check(&bundle, Artifact::Digest(subject), anchor)?;
     let by = checked.about(subject, anchor);
@@ -61,22 +72,43 @@ pub(super) fn verify(bytes: &[u8], subject: &Digest, anchor: &Anchor) -> Result<
         SignatureContent::DsseEnvelope(envelope) => envelope,
         _ => {
             let form = SignatureForm::MessageSignature;
-            return Ok(Verified::Signature(VerifiedSignature { by, form, annotations: BTreeMap::new() }));
+            return Ok(Verified::Signature(VerifiedSignature {
+                by,
+                form,
+                annotations: BTreeMap::new(),
+            }));
         }
     };
     let statement = Statement::parse(envelope.payload.as_bytes())?;
     let about = statement.subject.iter().find(|named| named.names(subject));
     let Some(about) = about else {
-        return Err(Unaccepted::new("wrong-subject", format!("the statement is not about `{subject}`")));
+        return Err(Unaccepted::new(
+            "wrong-subject",
+            format!("the statement is not about `{subject}`"),
+        ));
     };
     if statement.predicate_type == COSIGN_SIGN {
         let annotations = about.annotations.clone().unwrap_or_default();
-        let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+        let annotations = annotations
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
         let form = SignatureForm::CosignBundle;
-        return Ok(Verified::Signature(VerifiedSignature { by, form, annotations: annotations.collect() }));
+        return Ok(Verified::Signature(VerifiedSignature {
+            by,
+            form,
+            annotations: annotations.collect(),
+        }));
     }
-    let Statement { predicate_type, predicate, .. } = statement;
-    Ok(Verified::Statement(VerifiedStatement { by, predicate_type, predicate }))
+    let Statement {
+        predicate_type,
+        predicate,
+        ..
+    } = statement;
+    Ok(Verified::Statement(VerifiedStatement {
+        by,
+        predicate_type,
+        predicate,
+    }))
 }
 
 /// What the checks gave.
@@ -100,23 +132,36 @@ impl Checked {
 
 fn sha256(digest: &Digest) -> Result<Sha256Hash, Unaccepted> {
     if digest.algorithm() != "sha256" {
-        let detail = format!("evidence about `{}` digests is not supported", digest.algorithm());
+        let detail = format!(
+            "evidence about `{}` digests is not supported",
+            digest.algorithm()
+        );
         return Err(Unaccepted::new("format-not-supported", detail));
     }
-    Sha256Hash::from_hex(digest.hex()).map_err(|error| Unaccepted::new("malformed", error.to_string()))
+    Sha256Hash::from_hex(digest.hex())
+        .map_err(|error| Unaccepted::new("malformed", error.to_string()))
 }
 
 fn parse(bytes: &[u8]) -> Result<Bundle, Unaccepted> {
     let text = unambiguous(bytes, "the bundle")?;
-    let bundle = Bundle::from_json(text).map_err(|error| Unaccepted::new("malformed", error.to_string()))?;
+    let bundle =
+        Bundle::from_json(text).map_err(|error| Unaccepted::new("malformed", error.to_string()))?;
     let material = &bundle.verification_material;
     let too_many = |what: &str, most: usize| {
-        Err(Unaccepted::new("too-large", format!("the bundle has more than {most} {what}")))
+        Err(Unaccepted::new(
+            "too-large",
+            format!("the bundle has more than {most} {what}"),
+        ))
     };
     if material.tlog_entries.len() > MAXIMUM_ENTRIES {
         return too_many("log entries", MAXIMUM_ENTRIES);
     }
-    if material.timestamp_verification_data.rfc3161_timestamps.len() > MAXIMUM_ENTRIES {
+    if material
+        .timestamp_verification_data
+        .rfc3161_timestamps
+        .len()
+        > MAXIMUM_ENTRIES
+    {
         return too_many("timestamps", MAXIMUM_ENTRIES);
     }
     if let VerificationMaterialContent::X509CertificateChain { certificates } = &material.content {
@@ -126,7 +171,10 @@ fn parse(bytes: &[u8]) -> Result<Bundle, Unaccepted> {
     }
     if let SignatureContent::DsseEnvelope(envelope) = &bundle.content {
         if envelope.payload_type != IN_TOTO {
-            let detail = format!("the payload type is `{}`, not `{IN_TOTO}`", envelope.payload_type);
+            let detail = format!(
+                "the payload type is `{}`, not `{IN_TOTO}`",
+                envelope.payload_type
+            );
             return Err(Unaccepted::new("wrong-payload-type", detail));
         }
     }
@@ -134,11 +182,19 @@ fn parse(bytes: &[u8]) -> Result<Bundle, Unaccepted> {
 }
 
 /// Verifies a bundle under an anchor.
-pub(super) fn check(bundle: &Bundle, artifact: Artifact<'_>, anchor: &Anchor) -> Result<Checked, Unaccepted> {
+pub(super) fn check(
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+    anchor: &Anchor,
+) -> Result<Checked, Unaccepted> {
     // A log entry without proof or promise would count for nothing, and the library would let it pass.
     for entry in &bundle.verification_material.tlog_entries {
-        let promised = entry.inclusion_promise.is_some() && bundle.media_type == MediaType::Bundle0_1;
-        if entry.inclusion_proof.is_none() && !promised && !matches!(anchor, Anchor::Key { root: None, .. }) {
+        let promised =
+            entry.inclusion_promise.is_some() && bundle.media_type == MediaType::Bundle0_1;
+        if entry.inclusion_proof.is_none()
+            && !promised
+            && !matches!(anchor, Anchor::Key { root: None, .. })
+        {
             let detail = "a log entry carries no inclusion proof";
             return Err(Unaccepted::new("no-inclusion-proof", detail));
         }
@@ -158,41 +214,86 @@ pub(super) fn check(bundle: &Bundle, artifact: Artifact<'_>, anchor: &Anchor) ->
                 policy = policy.skip_sct();
             }
             let result = verified_by(&root.verifier, artifact, bundle, &policy)?;
-            let stamps = bundle.verification_material.timestamp_verification_data.rfc3161_timestamps.len();
-            let times = result.verified_timestamps().iter().enumerate().map(|(index, at)| VerifiedTime {
-                at: *at,
-                by: if index < stamps { TimeSource::TimestampAuthority } else { TimeSource::Log },
-            });
+            let stamps = bundle
+                .verification_material
+                .timestamp_verification_data
+                .rfc3161_timestamps
+                .len();
+            let times = result
+                .verified_timestamps()
+                .iter()
+                .enumerate()
+                .map(|(index, at)| VerifiedTime {
+                    at: *at,
+                    by: if index < stamps {
+                        TimeSource::TimestampAuthority
+                    } else {
+                        TimeSource::Log
+                    },
+                });
             let times: Vec<_> = times.collect();
-            let identity = CertificateIdentity::read(certificate.as_bytes(), root.has_certificate_logs)?;
-            Ok(Checked { signer: Signer::Certificate(Box::new(identity)), transparency: transparency(bundle), times })
+            let identity =
+                CertificateIdentity::read(certificate.as_bytes(), root.has_certificate_logs)?;
+            Ok(Checked {
+                signer: Signer::Certificate(Box::new(identity)),
+                transparency: transparency(bundle),
+                times,
+            })
         }
         Anchor::Key { key, root } => {
-            let VerificationMaterialContent::PublicKey(_) = &bundle.verification_material.content else {
+            let VerificationMaterialContent::PublicKey(_) = &bundle.verification_material.content
+            else {
                 let detail = "it was signed with a certificate, not with a key";
                 return Err(Unaccepted::new("other-kind-of-signer", detail));
             };
             let signer = Signer::Key(key.fingerprint().clone());
             let material = &bundle.verification_material;
             let logged = !material.tlog_entries.is_empty();
-            let stamped = !material.timestamp_verification_data.rfc3161_timestamps.is_empty();
+            let stamped = !material
+                .timestamp_verification_data
+                .rfc3161_timestamps
+                .is_empty();
             let root = match root {
                 Some(root) if logged || stamped => root,
                 _ => {
                     verify_with_key_alone(bundle, artifact, key)?;
-                    return Ok(Checked { signer, transparency: Transparency::Absent, times: Vec::new() });
+                    return Ok(Checked {
+                        signer,
+                        transparency: Transparency::Absent,
+                        times: Vec::new(),
+                    });
                 }
             };
             let policy = PublicKeyVerificationPolicy::new(key.spki.clone());
-            let policy = if logged { policy } else { policy.skip_tlog_unsafe() };
+            let policy = if logged {
+                policy
+            } else {
+                policy.skip_tlog_unsafe()
+            };
             let result = verified_by(&root.verifier, artifact, bundle, &policy)?;
-            let stamps = bundle.verification_material.timestamp_verification_data.rfc3161_timestamps.len();
+            let stamps = bundle
+                .verification_material
+                .timestamp_verification_data
+                .rfc3161_timestamps
+                .len();
             let from_log = result.verified_timestamps().len().saturating_sub(stamps);
-            let times = result.verified_timestamps().iter().enumerate().map(|(index, at)| VerifiedTime {
-                at: *at,
-                by: if index < from_log { TimeSource::Log } else { TimeSource::TimestampAuthority },
-            });
-            Ok(Checked { signer, transparency: transparency(bundle), times: times.collect() })
+            let times = result
+                .verified_timestamps()
+                .iter()
+                .enumerate()
+                .map(|(index, at)| VerifiedTime {
+                    at: *at,
+                    by: if index < from_log {
+                        TimeSource::Log
+                    } else {
+                        TimeSource::TimestampAuthority
+                    },
+                });
+            Ok(Checked {
+                signer,
+                transparency: transparency(bundle),
+                times: times.collect(),
+            })
         }
     }
 }
@@ -211,30 +312,45 @@ fn verified_by(
 }
 
 /// The signature by the key, and nothing else: what a log or a timestamp authority says is not looked at.
-fn verify_with_key_alone(bundle: &Bundle, artifact: Artifact<'_>, key: &PublicKey) -> Result<(), Unaccepted> {
-    let default = KeyAlgorithm::from_spki(&key.spki).map(|algorithm| algorithm.default_signing_scheme());
+fn verify_with_key_alone(
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+    key: &PublicKey,
+) -> Result<(), Unaccepted> {
+    let default =
+        KeyAlgorithm::from_spki(&key.spki).map(|algorithm| algorithm.default_signing_scheme());
     let default = default.map_err(|error| Unaccepted::new("malformed", error.to_string()))?;
     // cosign up to version 2 signs with SHA-256, whatever the curve.
     let schemes = match default {
-        SigningScheme::EcdsaP384Sha384 => vec![SigningScheme::EcdsaP384Sha384, SigningScheme::EcdsaP384Sha256],
+        SigningScheme::EcdsaP384Sha384 => vec![
+            SigningScheme::EcdsaP384Sha384,
+            SigningScheme::EcdsaP384Sha256,
+        ],
         other => vec![other],
     };
-    let signed = schemes.into_iter().any(|scheme| match (&bundle.content, artifact) {
-        (SignatureContent::DsseEnvelope(envelope), _) => {
-            verify_signature(&key.spki, &envelope.pae(), &envelope.signature.sig, scheme).is_ok()
-        }
-        (SignatureContent::MessageSignature(message), Artifact::Bytes(bytes)) => {
-            verify_signature(&key.spki, bytes, &message.signature, scheme).is_ok()
-        }
-        (SignatureContent::MessageSignature(message), Artifact::Digest(digest)) => {
-            let bytes = hex::decode(digest.hex()).unwrap_or_default();
-            scheme.hash_algorithm() == Some(HashAlgorithm::Sha2256)
-                && verify_signature_prehashed(&key.spki, &bytes, &message.signature, scheme).is_ok()
-        }
-        _ => false,
-    });
+    let signed = schemes
+        .into_iter()
+        .any(|scheme| match (&bundle.content, artifact) {
+            (SignatureContent::DsseEnvelope(envelope), _) => {
+                verify_signature(&key.spki, &envelope.pae(), &envelope.signature.sig, scheme)
+                    .is_ok()
+            }
+            (SignatureContent::MessageSignature(message), Artifact::Bytes(bytes)) => {
+                verify_signature(&key.spki, bytes, &message.signature, scheme).is_ok()
+            }
+            (SignatureContent::MessageSignature(message), Artifact::Digest(digest)) => {
+                let bytes = hex::decode(digest.hex()).unwrap_or_default();
+                scheme.hash_algorithm() == Some(HashAlgorithm::Sha2256)
+                    && verify_signature_prehashed(&key.spki, &bytes, &message.signature, scheme)
+                        .is_ok()
+            }
+            _ => false,
+        });
     if !signed {
-        return Err(Unaccepted::new("bad-signature", "the signature was not made with this key"));
+        return Err(Unaccepted::new(
+            "bad-signature",
+            "the signature was not made with this key",
+        ));
     }
     if let SignatureContent::DsseEnvelope(envelope) = &bundle.content {
         let statement = Statement::parse(envelope.payload.as_bytes())?;
@@ -243,7 +359,10 @@ fn verify_with_key_alone(bundle: &Bundle, artifact: Artifact<'_>, key: &PublicKe
             Artifact::Digest(digest) => digest,
         };
         if !statement.is_about(digest) {
-            return Err(Unaccepted::new("wrong-subject", format!("the statement is not about `{digest}`")));
+            return Err(Unaccepted::new(
+                "wrong-subject",
+                format!("the statement is not about `{digest}`"),
+            ));
         }
     }
     Ok(())
@@ -282,7 +401,9 @@ struct StatementSubject {
 
 impl StatementSubject {
     fn names(&self, digest: &Digest) -> bool {
-        self.digest.get(digest.algorithm()).is_some_and(|hex| hex == digest.hex())
+        self.digest
+            .get(digest.algorithm())
+            .is_some_and(|hex| hex == digest.hex())
     }
 }
 
@@ -293,9 +414,16 @@ impl Statement {
 
     fn parse(payload: &[u8]) -> Result<Statement, Unaccepted> {
         let text = unambiguous(payload, "the statement")?;
-        let statement: Statement = serde_json::from_str(text)
-            .map_err(|error| Unaccepted::new("malformed", format!("the payload is not an in-toto statement: {error}")))?;
-        if !matches!(statement.kind.as_str(), "https://in-toto.io/Statement/v1" | "https://in-toto.io/Statement/v0.1") {
+        let statement: Statement = serde_json::from_str(text).map_err(|error| {
+            Unaccepted::new(
+                "malformed",
+                format!("the payload is not an in-toto statement: {error}"),
+            )
+        })?;
+        if !matches!(
+            statement.kind.as_str(),
+            "https://in-toto.io/Statement/v1" | "https://in-toto.io/Statement/v0.1"
+        ) {
             let detail = format!("`{}` is not a known type of statement", statement.kind);
             return Err(Unaccepted::new("format-not-supported", detail));
         }
@@ -310,13 +438,20 @@ impl Statement {
 /// JSON that every reader understands in the same way: bounded, UTF-8, no key twice, nothing after it.
 pub(super) fn unambiguous<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, Unaccepted> {
     if bytes.len() > MAXIMUM_BYTES {
-        return Err(Unaccepted::new("too-large", format!("{what} is larger than {MAXIMUM_BYTES} bytes")));
+        return Err(Unaccepted::new(
+            "too-large",
+            format!("{what} is larger than {MAXIMUM_BYTES} bytes"),
+        ));
     }
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| Unaccepted::new("malformed", format!("{what} is not UTF-8 text")))?;
-    let malformed = |error: serde_json::Error| Unaccepted::new("malformed", format!("{what} is not sound JSON: {error}"));
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Unaccepted::new("malformed", format!("{what} is not UTF-8 text")))?;
+    let malformed = |error: serde_json::Error| {
+        Unaccepted::new("malformed", format!("{what} is not sound JSON: {error}"))
+    };
     let mut reader = serde_json::Deserializer::from_str(text);
-    Sound { depth: 0 }.deserialize(&mut reader).map_err(malformed)?;
+    Sound { depth: 0 }
+        .deserialize(&mut reader)
+        .map_err(malformed)?;
     reader.end().map_err(malformed)?;
     Ok(text)
 }
@@ -370,16 +505,25 @@ impl<'de> Visitor<'de> for Sound {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Sound { depth: self.depth + 1 })?.is_some() {}
+        while items
+            .next_element_seed(Sound {
+                depth: self.depth + 1,
+            })?
+            .is_some()
+        {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let mut keys = std::collections::BTreeSet::new();
         while let Some(key) = entries.next_key::<String>()? {
-            entries.next_value_seed(Sound { depth: self.depth + 1 })?;
+            entries.next_value_seed(Sound {
+                depth: self.depth + 1,
+            })?;
             if keys.contains(&key) {
-                return Err(de::Error::custom(format!("the key `{key}` stands there twice")));
+                return Err(de::Error::custom(format!(
+                    "the key `{key}` stands there twice"
+                )));
             }
             keys.insert(key);
         }

@@ -89,7 +89,8 @@ claims! {
 }
 
 const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
-const CERTIFICATE_TIMESTAMPS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
+const CERTIFICATE_TIMESTAMPS: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
 const ISSUER_V1: u32 = 1;
 const ISSUER_V2: u32 = 8;
 
@@ -118,7 +119,8 @@ impl CertificateIdentity {
         for extension in certificate.tbs_certificate.extensions.iter().flatten() {
             let value = extension.extn_value.as_bytes();
             if extension.extn_id == SubjectAltName::OID {
-                let parsed = SubjectAltName::from_der(value).map_err(|_| malformed("has an unreadable name"))?;
+                let parsed = SubjectAltName::from_der(value)
+                    .map_err(|_| malformed("has an unreadable name"))?;
                 names.extend(parsed.0);
             } else if extension.extn_id == CERTIFICATE_TIMESTAMPS && one_timestamp {
                 if count_timestamps(value) != Some(1) {
@@ -128,13 +130,18 @@ impl CertificateIdentity {
                     ));
                 }
             } else if extension.extn_id.parent() == Some(FULCIO) {
-                let Some(number) = extension.extn_id.arcs().last() else { continue };
+                let Some(number) = extension.extn_id.arcs().last() else {
+                    continue;
+                };
                 let text = if number < 7 {
-                    std::str::from_utf8(value).map_err(|_| malformed("has a claim that is not UTF-8"))?
+                    std::str::from_utf8(value)
+                        .map_err(|_| malformed("has a claim that is not UTF-8"))?
                 } else if number == 7 {
                     continue;
                 } else {
-                    Utf8StringRef::from_der(value).map_err(|_| malformed("has an unreadable claim"))?.as_str()
+                    Utf8StringRef::from_der(value)
+                        .map_err(|_| malformed("has an unreadable claim"))?
+                        .as_str()
                 };
                 if texts.insert(number, text.to_owned()).is_some() {
                     return Err(malformed("has a claim twice"));
@@ -151,7 +158,9 @@ impl CertificateIdentity {
             _ => return Err(malformed("has not exactly one subject alternative name")),
         };
         let issuer = match (texts.remove(&ISSUER_V2), texts.remove(&ISSUER_V1)) {
-            (Some(new), Some(old)) if new != old => return Err(malformed("names two different issuers")),
+            (Some(new), Some(old)) if new != old => {
+                return Err(malformed("names two different issuers"));
+            }
             (Some(issuer), _) | (None, Some(issuer)) => issuer,
             (None, None) => return Err(malformed("names no issuer")),
         };
@@ -163,8 +172,15 @@ impl CertificateIdentity {
                 }
             }
         }
-        let claims = texts.into_iter().filter_map(|(number, text)| Some((Claim::numbered(number)?, text))).collect();
-        Ok(CertificateIdentity { identity, issuer, claims })
+        let claims = texts
+            .into_iter()
+            .filter_map(|(number, text)| Some((Claim::numbered(number)?, text)))
+            .collect();
+        Ok(CertificateIdentity {
+            identity,
+            issuer,
+            claims,
+        })
     }
 }
 

@@ -31,7 +31,10 @@ impl Material {
                 part(b"bundle");
                 part(bytes);
             }
-            Material::SimpleSigning { payload, annotations } => {
+            Material::SimpleSigning {
+                payload,
+                annotations,
+            } => {
                 part(b"simplesigning");
                 part(payload);
                 for (key, value) in annotations {

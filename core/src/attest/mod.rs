@@ -16,13 +16,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::gate::Digest;
 
-pub use anchor::{Anchor, AnchorId, KeyError, KeyFingerprint, PublicKey, TrustRoot, TrustRootError};
+pub use anchor::{
+    Anchor, AnchorId, KeyError, KeyFingerprint, PublicKey, TrustRoot, TrustRootError,
+};
 pub use bundle::{Artifact, verify_artifact};
 pub use identity::{CertificateIdentity, Claim, Signer};
 pub use material::Material;
 pub use unaccepted::Unaccepted;
 pub use verified::{
-    SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature, VerifiedStatement, VerifiedTime,
+    SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature, VerifiedStatement,
+    VerifiedTime,
 };
 
 /// The predicate type of a cosign signature in the bundle format.
@@ -32,17 +35,26 @@ pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 ///
 /// # Errors
 /// Why it is not accepted; a fault of the verification library counts as such.
-pub fn verify(material: &Material, subject: &Digest, anchor: &Anchor) -> Result<Verified, Unaccepted> {
+pub fn verify(
+    material: &Material,
+    subject: &Digest,
+    anchor: &Anchor,
+) -> Result<Verified, Unaccepted> {
     contained(|| match material {
         Material::Bundle(bytes) => bundle::verify(bytes, subject, anchor),
-        Material::SimpleSigning { payload, annotations } => {
-            simple_signing::verify(payload, annotations, subject, anchor)
-        }
+        Material::SimpleSigning {
+            payload,
+            annotations,
+        } => simple_signing::verify(payload, annotations, subject, anchor),
     })
 }
 
 /// Runs `work`; a panic in it is one more reason for not accepting something.
 fn contained<T>(work: impl FnOnce() -> Result<T, Unaccepted>) -> Result<T, Unaccepted> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Unaccepted::new("malformed", "the verification library failed on it")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Unaccepted::new(
+            "malformed",
+            "the verification library failed on it",
+        ))
+    })
 }

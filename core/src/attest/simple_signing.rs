@@ -92,34 +92,67 @@ pub(super) fn verify(
     let checked = check(&bundle, Artifact::Bytes(payload), anchor)?;
     // Only now is the payload worth reading.
     let text = unambiguous(payload, "the payload")?;
-    let read: Payload = serde_json::from_str(text)
-        .map_err(|error| Unaccepted::new("malformed", format!("the payload is not simplesigning: {error}")))?;
+    let read: Payload = serde_json::from_str(text).map_err(|error| {
+        Unaccepted::new(
+            "malformed",
+            format!("the payload is not simplesigning: {error}"),
+        )
+    })?;
     if read.critical.kind != TYPE {
-        let detail = format!("the payload's type is `{}`, not `{TYPE}`", read.critical.kind);
+        let detail = format!(
+            "the payload's type is `{}`, not `{TYPE}`",
+            read.critical.kind
+        );
         return Err(Unaccepted::new("wrong-payload-type", detail));
     }
     if read.critical.image.digest != subject.to_string() {
-        let detail = format!("the signature is about `{}`, not `{subject}`", read.critical.image.digest);
+        let detail = format!(
+            "the signature is about `{}`, not `{subject}`",
+            read.critical.image.digest
+        );
         return Err(Unaccepted::new("wrong-subject", detail));
     }
     let optional = read.optional.unwrap_or_default().into_iter();
     Ok(Verified::Signature(VerifiedSignature {
         by: checked.about(subject, anchor),
         form: SignatureForm::SimpleSigning,
-        annotations: optional.filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect(),
+        annotations: optional
+            .filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())))
+            .collect(),
     }))
 }
 
 fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<Bundle, Unaccepted> {
-    let malformed = |what: &str| Unaccepted::new("malformed", format!("the annotation `{what}` cannot be understood"));
-    if annotations.values().any(|value| value.len() > MAXIMUM_ANNOTATION) {
-        return Err(Unaccepted::new("too-large", format!("an annotation is larger than {MAXIMUM_ANNOTATION} bytes")));
-    }
-    let given = |name: &str| annotations.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-    let Some(signature) = given(SIGNATURE) else {
-        return Err(Unaccepted::new("malformed", format!("the layer has no annotation `{SIGNATURE}`")));
+    let malformed = |what: &str| {
+        Unaccepted::new(
+            "malformed",
+            format!("the annotation `{what}` cannot be understood"),
+        )
     };
-    let signature = STANDARD.decode(signature).map_err(|_| malformed(SIGNATURE))?;
+    if annotations
+        .values()
+        .any(|value| value.len() > MAXIMUM_ANNOTATION)
+    {
+        return Err(Unaccepted::new(
+            "too-large",
+            format!("an annotation is larger than {MAXIMUM_ANNOTATION} bytes"),
+        ));
+    }
+    let given = |name: &str| {
+        annotations
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+    };
+    let Some(signature) = given(SIGNATURE) else {
+        return Err(Unaccepted::new(
+            "malformed",
+            format!("the layer has no annotation `{SIGNATURE}`"),
+        ));
+    };
+    let signature = STANDARD
+        .decode(signature)
+        .map_err(|_| malformed(SIGNATURE))?;
     let entry = match given(LOG_ENTRY).filter(|entry| *entry != "null") {
         Some(entry) => Some(log_entry(entry)?.ok_or_else(|| malformed(LOG_ENTRY))?),
         None => None,
@@ -131,14 +164,19 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
             if certificates.len() != 1 {
                 return Err(malformed(CERTIFICATE));
             }
-            certificates.extend(certificates_or_none(given(CHAIN)).ok_or_else(|| malformed(CHAIN))?);
+            certificates
+                .extend(certificates_or_none(given(CHAIN)).ok_or_else(|| malformed(CHAIN))?);
             if certificates.len() > MAXIMUM_CERTIFICATES {
                 let detail = format!("the chain has more than {MAXIMUM_CERTIFICATES} certificates");
                 return Err(Unaccepted::new("too-large", detail));
             }
-            let mut certificates = certificates.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)}));
+            let mut certificates = certificates
+                .iter()
+                .map(|der| json!({"rawBytes": STANDARD.encode(der)}));
             match entry {
-                Some(_) => json!({"x509CertificateChain": {"certificates": certificates.collect::<Vec<_>>()}}),
+                Some(_) => {
+                    json!({"x509CertificateChain": {"certificates": certificates.collect::<Vec<_>>()}})
+                }
                 None => json!({"certificate": certificates.next()}),
             }
         }
@@ -149,9 +187,11 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
         material["tlogEntries"] = json!([entry]);
     }
     if let Some(stamp) = given(TIMESTAMP).filter(|stamp| *stamp != "null") {
-        let stamp: StampedBy = serde_json::from_str(unambiguous(stamp.as_bytes(), "the timestamp")?)
-            .map_err(|_| malformed(TIMESTAMP))?;
-        material["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": stamp.token}]});
+        let stamp: StampedBy =
+            serde_json::from_str(unambiguous(stamp.as_bytes(), "the timestamp")?)
+                .map_err(|_| malformed(TIMESTAMP))?;
+        material["timestampVerificationData"] =
+            json!({"rfc3161Timestamps": [{"signedTimestamp": stamp.token}]});
     }
     let bundle = json!({
         "mediaType": format!("application/vnd.dev.sigstore.bundle+json;version={version}"),
@@ -162,7 +202,8 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
             "signature": STANDARD.encode(signature),
         },
     });
-    Bundle::from_json(&bundle.to_string()).map_err(|error| Unaccepted::new("malformed", error.to_string()))
+    Bundle::from_json(&bundle.to_string())
+        .map_err(|error| Unaccepted::new("malformed", error.to_string()))
 }
 
 fn certificates_or_none(pem: Option<&str>) -> Option<Vec<Vec<u8>>> {
@@ -188,12 +229,23 @@ fn certificates(pem: &str) -> Option<Vec<Vec<u8>>> {
 /// `None` where it cannot be understood.
 fn log_entry(text: &str) -> Result<Option<Value>, Unaccepted> {
     let text = unambiguous(text.as_bytes(), "the log entry")?;
-    let Ok(entry) = serde_json::from_str::<LogEntry>(text) else { return Ok(None) };
-    let Ok(log_id) = hex::decode(&entry.payload.log_id) else { return Ok(None) };
-    let Ok(body) = STANDARD.decode(&entry.payload.body) else { return Ok(None) };
-    let Ok(kind) = serde_json::from_slice::<EntryKind>(&body) else { return Ok(None) };
+    let Ok(entry) = serde_json::from_str::<LogEntry>(text) else {
+        return Ok(None);
+    };
+    let Ok(log_id) = hex::decode(&entry.payload.log_id) else {
+        return Ok(None);
+    };
+    let Ok(body) = STANDARD.decode(&entry.payload.body) else {
+        return Ok(None);
+    };
+    let Ok(kind) = serde_json::from_slice::<EntryKind>(&body) else {
+        return Ok(None);
+    };
     if (kind.kind.as_str(), kind.version.as_str()) != ("hashedrekord", "0.0.1") {
-        let detail = format!("log entries of kind `{} {}` are not supported by this version", kind.kind, kind.version);
+        let detail = format!(
+            "log entries of kind `{} {}` are not supported by this version",
+            kind.kind, kind.version
+        );
         return Err(Unaccepted::new("format-not-supported", detail));
     }
     Ok(Some(json!({

@@ -14,16 +14,19 @@ pub struct Unaccepted {
 impl Unaccepted {
     /// A reason with its words.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Unaccepted {
-        Unaccepted { reason, detail: detail.into().chars().take(400).collect() }
+        Unaccepted {
+            reason,
+            detail: detail.into().chars().take(400).collect(),
+        }
     }
 
     pub(super) fn of(error: &Error) -> Unaccepted {
         let reason = match error {
             Error::SignatureInvalid(_) => "bad-signature",
             Error::ArtifactMismatch(_) => "wrong-subject",
-            Error::Certificate(CertificateError::NotYetValid { .. } | CertificateError::Expired { .. }) => {
-                "certificate-not-valid-at-signing"
-            }
+            Error::Certificate(
+                CertificateError::NotYetValid { .. } | CertificateError::Expired { .. },
+            ) => "certificate-not-valid-at-signing",
             Error::Certificate(CertificateError::Malformed(_)) => "malformed",
             Error::Certificate(CertificateError::Sct(_)) => "bad-certificate-timestamp",
             Error::Certificate(_) => "untrusted-certificate",

@@ -130,7 +130,10 @@ fn one_bad_document_does_not_hide_the_others() {
         shown[0].starts_with("f.yaml:3:4: b[1]: not valid YAML: "),
         "{shown:?}"
     );
-    assert_eq!(shown[1], "f.yaml:6:1: c: duplicate key `c`, first in line 5");
+    assert_eq!(
+        shown[1],
+        "f.yaml:6:1: c: duplicate key `c`, first in line 5"
+    );
     assert_eq!(
         shown[2],
         "f.yaml:8:4: d: the alias `*gone` refers to no anchor"
@@ -328,8 +331,14 @@ fn what_a_type_itself_refuses_has_its_place_too() {
     );
     let text = "items: [{issuer: a, count: null}]\nmode: Warn\nglob: 4\n";
     let spec = decode::<Spec>(&documents(text)[0]).unwrap();
-    assert_eq!((spec.items[0].issuer.as_str(), spec.items[0].count), ("a", None));
-    assert_eq!((spec.mode, spec.by_colour.len(), spec.glob), (Some(Mode::Warn), 0, Some(Even(4))));
+    assert_eq!(
+        (spec.items[0].issuer.as_str(), spec.items[0].count),
+        ("a", None)
+    );
+    assert_eq!(
+        (spec.mode, spec.by_colour.len(), spec.glob),
+        (Some(Mode::Warn), 0, Some(Even(4)))
+    );
 }
 
 #[test]

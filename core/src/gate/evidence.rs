@@ -75,9 +75,13 @@ impl Evidence {
     pub fn about(&self, subject: &Subject) -> Collected<&ImageEvidence> {
         match self.images.get(subject) {
             Some(Collected::Known(evidence)) => Collected::Known(evidence),
-            Some(Collected::Partial(evidence, troubles)) => Collected::Partial(evidence, troubles.clone()),
+            Some(Collected::Partial(evidence, troubles)) => {
+                Collected::Partial(evidence, troubles.clone())
+            }
             Some(Collected::Unavailable(trouble)) => Collected::Unavailable(trouble.clone()),
-            None => Collected::Unavailable(Trouble(format!("no evidence of `{subject}` was asked for"))),
+            None => {
+                Collected::Unavailable(Trouble(format!("no evidence of `{subject}` was asked for")))
+            }
         }
     }
 }

@@ -57,7 +57,10 @@ impl Glob {
                 (literal, _) => tokens.push(Token::Literal(literal)),
             }
         }
-        Ok(Glob { written: written.to_owned(), tokens })
+        Ok(Glob {
+            written: written.to_owned(),
+            tokens,
+        })
     }
 
     /// The pattern as written.
@@ -147,8 +150,14 @@ mod tests {
 
     #[test]
     fn one_star_stays_within_a_segment_and_two_cross() {
-        assert!(matches("https://github.com/example/*", "https://github.com/example/app"));
-        assert!(!matches("https://github.com/example/*", "https://github.com/example/app/evil"));
+        assert!(matches(
+            "https://github.com/example/*",
+            "https://github.com/example/app"
+        ));
+        assert!(!matches(
+            "https://github.com/example/*",
+            "https://github.com/example/app/evil"
+        ));
         assert!(matches("ghcr.io/example/**", "ghcr.io/example/a/b"));
         assert!(!matches("ghcr.io/example/**", "ghcr.io/example"));
         assert!(matches("*a*b", "xaab"));

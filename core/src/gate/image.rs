@@ -31,7 +31,10 @@ pub struct DigestError(pub String);
 impl Digest {
     /// The SHA-256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Digest {
-        Digest { algorithm: Algorithm::Sha256, hex: hex::encode(Sha256::digest(bytes)) }
+        Digest {
+            algorithm: Algorithm::Sha256,
+            hex: hex::encode(Sha256::digest(bytes)),
+        }
     }
 
     /// `sha256`, `sha384` or `sha512`.
@@ -71,11 +74,16 @@ impl FromStr for Digest {
             "sha512" => (Algorithm::Sha512, 128),
             _ => return Err(refused()),
         };
-        let lower_hex = value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let lower_hex = value
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if value.len() != length || !lower_hex {
             return Err(refused());
         }
-        Ok(Digest { algorithm, hex: value.to_owned() })
+        Ok(Digest {
+            algorithm,
+            hex: value.to_owned(),
+        })
     }
 }
 
@@ -188,11 +196,15 @@ impl FromStr for ImageReference {
             return Err(refused("it is longer than 1024 bytes"));
         }
         if written.len() == 64 && is_lower_hex(written) {
-            return Err(refused("64 hexadecimal digits are an image id, not a reference"));
+            return Err(refused(
+                "64 hexadecimal digits are an image id, not a reference",
+            ));
         }
         let (rest, digest) = match written.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest.parse::<Digest>().map_err(|error| refused(&error.to_string()))?;
+                let digest = digest
+                    .parse::<Digest>()
+                    .map_err(|error| refused(&error.to_string()))?;
                 (rest, Some(digest))
             }
             None => (written, None),
@@ -214,7 +226,9 @@ impl FromStr for ImageReference {
             ));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(refused("the tag is not made of letters, digits, `_`, `.` and `-`, 128 at most"));
+            return Err(refused(
+                "the tag is not made of letters, digits, `_`, `.` and `-`, 128 at most",
+            ));
         }
         let repository = if registry == DOCKER_HUB && !path.contains('/') {
             format!("library/{path}")
@@ -240,7 +254,11 @@ fn split_registry(name: &str) -> (String, &str) {
         Some((first, rest)) if is_domain_like(first) => (first, rest),
         Some(_) | None => return (DOCKER_HUB.to_owned(), name),
     };
-    let registry = if first == "index.docker.io" { DOCKER_HUB } else { first };
+    let registry = if first == "index.docker.io" {
+        DOCKER_HUB
+    } else {
+        first
+    };
     (registry.to_owned(), rest)
 }
 
@@ -310,7 +328,8 @@ fn is_tag(text: &str) -> bool {
 }
 
 fn is_lower_hex(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.bytes()
+        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// A pattern over normalised image names (registry and repository): `*` stays within a path segment, `**` crosses them.
@@ -336,14 +355,25 @@ impl ImagePattern {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(written: &str) -> Result<ImagePattern, PatternError> {
-        let refused = |why: String| PatternError { written: written.chars().take(200).collect(), why };
+        let refused = |why: String| PatternError {
+            written: written.chars().take(200).collect(),
+            why,
+        };
         if written.contains('@') {
-            return Err(refused("it names a digest, but patterns are over names; use `digestPinned` for digests".to_owned()));
+            return Err(refused(
+                "it names a digest, but patterns are over names; use `digestPinned` for digests"
+                    .to_owned(),
+            ));
         }
-        if written.rsplit('/').next().is_some_and(|last| last.contains(':') && written.contains('/'))
+        if written
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains(':') && written.contains('/'))
             || (!written.contains('/') && written.contains(':'))
         {
-            return Err(refused("it names a tag, but patterns are over names; leave the tag out".to_owned()));
+            return Err(refused(
+                "it names a tag, but patterns are over names; leave the tag out".to_owned(),
+            ));
         }
         if written.starts_with("**") {
             if written != "**" {
@@ -353,7 +383,10 @@ impl ImagePattern {
                 ));
             }
             return Glob::parse(written)
-                .map(|glob| ImagePattern { written: written.to_owned(), glob })
+                .map(|glob| ImagePattern {
+                    written: written.to_owned(),
+                    glob,
+                })
                 .map_err(|error| refused(error.to_string()));
         }
         if written.split('/').any(str::is_empty) {
@@ -366,7 +399,9 @@ impl ImagePattern {
         };
         // Without a `/` a registry with a star would be taken for a repository of Docker Hub.
         if registry.contains("**") {
-            return Err(refused("`**` in the registry would match look-alikes; write the registry out".to_owned()));
+            return Err(refused(
+                "`**` in the registry would match look-alikes; write the registry out".to_owned(),
+            ));
         }
         if let Some((first, _)) = written.split_once('/') {
             if first.contains('*') && registry == DOCKER_HUB {
@@ -374,7 +409,10 @@ impl ImagePattern {
             }
         }
         let glob = Glob::parse(&name).map_err(|error| refused(error.to_string()))?;
-        Ok(ImagePattern { written: written.to_owned(), glob })
+        Ok(ImagePattern {
+            written: written.to_owned(),
+            glob,
+        })
     }
 
     /// Whether the image's normalised name matches.
@@ -411,7 +449,9 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, image: &str) -> bool {
-        ImagePattern::parse(pattern).unwrap().matches(&image.parse().unwrap())
+        ImagePattern::parse(pattern)
+            .unwrap()
+            .matches(&image.parse().unwrap())
     }
 
     #[test]
@@ -427,7 +467,10 @@ mod tests {
     fn a_look_alike_never_matches() {
         assert!(!matches("ghcr.io/example/**", "ghcr.io/example-evil/app"));
         assert!(!matches("ghcr.io/example/*", "ghcr.io/example/a/b"));
-        assert!(!matches("ghcr.io/example/**", "evil.example/ghcr.io/example/app"));
+        assert!(!matches(
+            "ghcr.io/example/**",
+            "evil.example/ghcr.io/example/app"
+        ));
         assert!(!matches("ghcr.io/**", "ghcr.io.evil.example/app"));
         assert!(!matches("nginx", "evil/nginx"));
         assert!(!matches("*.example/app", "evil/x.example/app"));
@@ -435,10 +478,30 @@ mod tests {
 
     #[test]
     fn tags_and_digests_in_patterns_are_refused_with_a_remedy() {
-        assert!(ImagePattern::parse("nginx:1").unwrap_err().why.contains("leave the tag out"));
-        assert!(ImagePattern::parse("r.example:5000/a/b:1").unwrap_err().why.contains("leave the tag out"));
-        assert!(ImagePattern::parse("r.example/a@sha256:0").unwrap_err().why.contains("digest"));
-        assert!(ImagePattern::parse("**/app").unwrap_err().why.contains("look-alike"));
+        assert!(
+            ImagePattern::parse("nginx:1")
+                .unwrap_err()
+                .why
+                .contains("leave the tag out")
+        );
+        assert!(
+            ImagePattern::parse("r.example:5000/a/b:1")
+                .unwrap_err()
+                .why
+                .contains("leave the tag out")
+        );
+        assert!(
+            ImagePattern::parse("r.example/a@sha256:0")
+                .unwrap_err()
+                .why
+                .contains("digest")
+        );
+        assert!(
+            ImagePattern::parse("**/app")
+                .unwrap_err()
+                .why
+                .contains("look-alike")
+        );
         assert!(ImagePattern::parse("r.example:5000/a/*").is_ok());
     }
 }

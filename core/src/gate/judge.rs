@@ -22,14 +22,24 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
     let judged: Vec<_> = governing
         .policies
         .iter()
-        .map(|(policy, certainty)| (*policy, *certainty, findings(policy, promotion, evidence, &governing)))
+        .map(|(policy, certainty)| {
+            (
+                *policy,
+                *certainty,
+                findings(policy, promotion, evidence, &governing),
+            )
+        })
         .collect();
     for (policy, certainty, mut findings) in judged.clone() {
         findings.extend(uncovered(policy, promotion, &findings, &judged));
         if certainty == Certainty::LabelsUnknown {
             findings = doubt(findings, promotion);
         }
-        verdicts.push(PolicyVerdict::of(policy.name.clone(), policy.enforcement, findings));
+        verdicts.push(PolicyVerdict::of(
+            policy.name.clone(),
+            policy.enforcement,
+            findings,
+        ));
     }
     for policy in governing.unreadable {
         let finding = Finding {
@@ -38,10 +48,20 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
             target: Target::Workload,
             outcome: Outcome::Undecided,
             reason: "policy-unreadable",
-            detail: format!("a policy that might govern this cannot be read: {}", policy.why),
-            hint: Some("have the policy repaired; until then nothing that it might govern is let in".to_owned()),
+            detail: format!(
+                "a policy that might govern this cannot be read: {}",
+                policy.why
+            ),
+            hint: Some(
+                "have the policy repaired; until then nothing that it might govern is let in"
+                    .to_owned(),
+            ),
         };
-        verdicts.push(PolicyVerdict::of(policy.source.clone(), Enforcement::Enforce, vec![finding]));
+        verdicts.push(PolicyVerdict::of(
+            policy.source.clone(),
+            Enforcement::Enforce,
+            vec![finding],
+        ));
     }
     if governing.is_empty() && snapshot.ungoverned == Ungoverned::Deny {
         let finding = Finding {
@@ -50,10 +70,15 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
             target: Target::Workload,
             outcome: Outcome::Fail,
             reason: "ungoverned",
-            detail: "no policy governs this workload, and the operator denies such workloads".to_owned(),
+            detail: "no policy governs this workload, and the operator denies such workloads"
+                .to_owned(),
             hint: Some("have the namespace named by a policy".to_owned()),
         };
-        verdicts.push(PolicyVerdict::of("(ungoverned)".to_owned(), Enforcement::Enforce, vec![finding]));
+        verdicts.push(PolicyVerdict::of(
+            "(ungoverned)".to_owned(),
+            Enforcement::Enforce,
+            vec![finding],
+        ));
     }
     Verdict::of(verdicts, snapshot.revision.clone())
 }
@@ -74,12 +99,20 @@ impl Governing<'_> {
             .policies
             .iter()
             .filter(|(policy, _)| policy.speaks_of(image))
-            .flat_map(|(policy, _)| policy.requirements.iter().filter_map(|named| named.requirement.need()))
+            .flat_map(|(policy, _)| {
+                policy
+                    .requirements
+                    .iter()
+                    .filter_map(|named| named.requirement.need())
+            })
             .collect();
         if needs.is_empty() {
             return None;
         }
-        let anchors = needs.into_iter().flat_map(|need| need.anchors).map(|anchor| (anchor.id(), anchor));
+        let anchors = needs
+            .into_iter()
+            .flat_map(|need| need.anchors)
+            .map(|anchor| (anchor.id(), anchor));
         Some(anchors.collect::<BTreeMap<_, _>>().into_values().collect())
     }
 
@@ -87,12 +120,21 @@ impl Governing<'_> {
     pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Vec<Anchor>> {
         let mut needs: BTreeMap<Subject, BTreeMap<AnchorId, Anchor>> = BTreeMap::new();
         for (image, pin) in promotion.images() {
-            let (Some(subject), Some(anchors)) = (pin.subject(&image.reference), self.anchors(&image.reference)) else {
+            let (Some(subject), Some(anchors)) = (
+                pin.subject(&image.reference),
+                self.anchors(&image.reference),
+            ) else {
                 continue;
             };
-            needs.entry(subject).or_default().extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
+            needs
+                .entry(subject)
+                .or_default()
+                .extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
         }
-        needs.into_iter().map(|(subject, anchors)| (subject, anchors.into_values().collect())).collect()
+        needs
+            .into_iter()
+            .map(|(subject, anchors)| (subject, anchors.into_values().collect()))
+            .collect()
     }
 
     /// Whether a policy that certainly governs and enforces refuses the image by its name, so that a deployer cannot
@@ -101,12 +143,20 @@ impl Governing<'_> {
         self.policies.iter().any(|(policy, certainty)| {
             *certainty == Certainty::Certain
                 && policy.enforcement == Enforcement::Enforce
-                && policy.requirements.iter().any(|named| named.requirement.refuses_asking(image))
+                && policy
+                    .requirements
+                    .iter()
+                    .any(|named| named.requirement.refuses_asking(image))
         })
     }
 }
 
-fn findings(policy: &Policy, promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Vec<Finding> {
+fn findings(
+    policy: &Policy,
+    promotion: &Promotion,
+    evidence: &Evidence,
+    governing: &Governing<'_>,
+) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for unreadable in &promotion.change.unreadable {
         findings.push(Finding {
@@ -157,13 +207,24 @@ fn judge_image(
     evidence: &Evidence,
     refused: bool,
 ) -> Judgement {
-    let skip = |reason, detail: &str| Judgement { outcome: Outcome::Skip, reason, detail: detail.to_owned(), hint: None };
+    let skip = |reason, detail: &str| Judgement {
+        outcome: Outcome::Skip,
+        reason,
+        detail: detail.to_owned(),
+        hint: None,
+    };
     if !named.requirement.applies_to(promotion.kind) {
-        return skip("not-for-this-change", "does not apply to this kind of change");
+        return skip(
+            "not-for-this-change",
+            "does not apply to this kind of change",
+        );
     }
     let asks = named.requirement.is_evidence();
     if asks && !policy.speaks_of(&image.reference) {
-        return skip("image-not-matched", "the policy's evidence requirements do not speak of this image");
+        return skip(
+            "image-not-matched",
+            "the policy's evidence requirements do not speak of this image",
+        );
     }
     if asks && refused {
         return Judgement::undecided(
@@ -176,7 +237,12 @@ fn judge_image(
         Some(subject) => evidence.about(subject),
         None => Collected::Unavailable(pin_trouble(pin)),
     };
-    named.requirement.check(&ImageInQuestion { promotion, image, pin, evidence })
+    named.requirement.check(&ImageInQuestion {
+        promotion,
+        image,
+        pin,
+        evidence,
+    })
 }
 
 fn pin_trouble(pin: &Pin) -> Trouble {
@@ -207,9 +273,12 @@ fn uncovered(
     for (image, pin) in promotion.images() {
         let target = target(image, pin);
         let vouched = judged.iter().any(|(other, certainty, findings)| {
-            (*certainty == Certainty::Certain || other.name == policy.name) && vouches(other, findings, &target)
+            (*certainty == Certainty::Certain || other.name == policy.name)
+                && vouches(other, findings, &target)
         });
-        let already_denied = own.iter().any(|finding| finding.target == target && finding.outcome.denies());
+        let already_denied = own
+            .iter()
+            .any(|finding| finding.target == target && finding.outcome.denies());
         if vouched || already_denied {
             continue;
         }
@@ -230,11 +299,12 @@ fn uncovered(
 
 fn vouches(policy: &Policy, findings: &[Finding], target: &Target) -> bool {
     findings.iter().any(|finding| {
-        let evidence = policy
-            .requirements
-            .iter()
-            .any(|named| named.requirement.is_evidence() && named.requirement.rule_name() == finding.rule);
-        evidence && finding.target == *target && matches!(finding.outcome, Outcome::Pass | Outcome::Waived)
+        let evidence = policy.requirements.iter().any(|named| {
+            named.requirement.is_evidence() && named.requirement.rule_name() == finding.rule
+        });
+        evidence
+            && finding.target == *target
+            && matches!(finding.outcome, Outcome::Pass | Outcome::Waived)
     })
 }
 
@@ -243,12 +313,20 @@ fn doubt(findings: Vec<Finding>, promotion: &Promotion) -> Vec<Finding> {
     let mut findings: Vec<Finding> = findings
         .into_iter()
         .map(|finding| match finding.outcome {
-            Outcome::Fail => Finding { outcome: Outcome::Undecided, ..finding },
+            Outcome::Fail => Finding {
+                outcome: Outcome::Undecided,
+                ..finding
+            },
             _ => finding,
         })
         .collect();
     if findings.iter().any(|finding| finding.outcome.denies()) {
-        let namespace = promotion.change.workload.namespace.as_deref().unwrap_or_default();
+        let namespace = promotion
+            .change
+            .workload
+            .namespace
+            .as_deref()
+            .unwrap_or_default();
         findings.push(Finding {
             rule: "governance",
             requirement: None,

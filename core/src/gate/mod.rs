@@ -18,8 +18,8 @@ pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImagePattern, ImageReference, PatternError, ReferenceError};
 pub use judge::judge;
 pub use policy::{
-    Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NamedRequirement, NamespaceMatch, Policy, Tags,
-    Uncovered,
+    Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NamedRequirement,
+    NamespaceMatch, Policy, Tags, Uncovered,
 };
 pub use promotion::{
     Actor, Change, ChangeKind, ImageUse, Operation, Pin, Promotion, Role, UnreadableField, Workload,

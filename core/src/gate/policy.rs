@@ -39,7 +39,20 @@ pub struct NamedRequirement {
 }
 
 /// What is done with a denial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 pub enum Enforcement {
     /// Deny the request.
     #[default]
@@ -147,7 +160,9 @@ impl Policy {
 
     /// Whether any requirement asks for evidence about images.
     pub fn requires_evidence(&self) -> bool {
-        self.requirements.iter().any(|named| named.requirement.is_evidence())
+        self.requirements
+            .iter()
+            .any(|named| named.requirement.is_evidence())
     }
 }
 
@@ -171,7 +186,9 @@ impl NamespaceMatch {
 impl LabelSelector {
     /// Whether all terms hold for `labels`; an empty selector matches everything.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|term| term.holds(labels))
     }
 }

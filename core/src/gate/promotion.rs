@@ -77,7 +77,10 @@ impl Pin {
 
     /// What evidence about this image is about, where its digest is known.
     pub fn subject(&self, image: &ImageReference) -> Option<Subject> {
-        self.digest().map(|digest| Subject { name: image.name(), digest: digest.clone() })
+        self.digest().map(|digest| Subject {
+            name: image.name(),
+            digest: digest.clone(),
+        })
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::attest::{Anchor, CertificateIdentity, Claim, PublicKey, Signer, Transparency, TrustRoot, VerifiedSignature};
+use crate::attest::{
+    Anchor, CertificateIdentity, Claim, PublicKey, Signer, Transparency, TrustRoot,
+    VerifiedSignature,
+};
 
 use super::glob::Glob;
 
@@ -59,13 +62,19 @@ impl<'de> Deserialize<'de> for Matcher {
             glob: Glob,
         }
         match Wire::deserialize(deserializer) {
-            Ok(Wire::Exact(exact)) if exact.is_empty() => Err(serde::de::Error::custom("the text is empty")),
-            Ok(Wire::Exact(exact)) if exact.contains('*') => Err(serde::de::Error::custom(format!(
-                "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
-            ))),
+            Ok(Wire::Exact(exact)) if exact.is_empty() => {
+                Err(serde::de::Error::custom("the text is empty"))
+            }
+            Ok(Wire::Exact(exact)) if exact.contains('*') => {
+                Err(serde::de::Error::custom(format!(
+                    "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
+                )))
+            }
             Ok(Wire::Exact(exact)) => Ok(Matcher::Exact(exact)),
             Ok(Wire::Glob(GlobOnly { glob })) => Ok(Matcher::Glob(glob)),
-            Err(_) => Err(serde::de::Error::custom("expected a text, or `{glob: \"…\"}`")),
+            Err(_) => Err(serde::de::Error::custom(
+                "expected a text, or `{glob: \"…\"}`",
+            )),
         }
     }
 }
@@ -149,7 +158,9 @@ pub struct Pem(pub Arc<PublicKey>);
 impl<'de> Deserialize<'de> for Pem {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pem, D::Error> {
         let text = String::deserialize(deserializer)?;
-        PublicKey::from_pem(&text).map(|key| Pem(Arc::new(key))).map_err(serde::de::Error::custom)
+        PublicKey::from_pem(&text)
+            .map(|key| Pem(Arc::new(key)))
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -172,8 +183,16 @@ pub struct AcceptedSigner {
 
 #[derive(Clone, Debug)]
 enum Who {
-    Keyless { issuer: Matcher, identity: Option<Matcher>, claims: BTreeMap<Claim, Matcher>, transparency: Option<RequiredTransparency> },
-    Key { key: Arc<PublicKey>, transparency: RequiredTransparency },
+    Keyless {
+        issuer: Matcher,
+        identity: Option<Matcher>,
+        claims: BTreeMap<Claim, Matcher>,
+        transparency: Option<RequiredTransparency>,
+    },
+    Key {
+        key: Arc<PublicKey>,
+        transparency: RequiredTransparency,
+    },
 }
 
 /// Why a verified signature does not count as this signer's.
@@ -207,7 +226,10 @@ impl Keyless {
         if self.transparency == Some(RequiredTransparency::None) {
             return Err("`transparency: None` is for keys: a certificate without a verified time proves nothing".to_owned());
         }
-        let anchors = named_roots(self.trust_roots.as_deref(), roots)?.into_iter().map(Anchor::Root).collect();
+        let anchors = named_roots(self.trust_roots.as_deref(), roots)?
+            .into_iter()
+            .map(Anchor::Root)
+            .collect();
         let who = Who::Keyless {
             issuer: self.issuer.clone(),
             identity: self.identity.clone(),
@@ -224,20 +246,35 @@ impl Key {
         let transparency = self.transparency.unwrap_or(RequiredTransparency::Timestamp);
         let mut anchors: Vec<Anchor> = named_roots(self.trust_roots.as_deref(), roots)?
             .into_iter()
-            .map(|root| Anchor::Key { key: Arc::clone(&key), root: Some(root) })
+            .map(|root| Anchor::Key {
+                key: Arc::clone(&key),
+                root: Some(root),
+            })
             .collect();
         if transparency == RequiredTransparency::None {
-            anchors.push(Anchor::Key { key: Arc::clone(&key), root: None });
+            anchors.push(Anchor::Key {
+                key: Arc::clone(&key),
+                root: None,
+            });
         }
-        Ok(AcceptedSigner { who: Who::Key { key, transparency }, anchors })
+        Ok(AcceptedSigner {
+            who: Who::Key { key, transparency },
+            anchors,
+        })
     }
 }
 
-fn named_roots(names: Option<&[String]>, roots: &TrustRoots) -> Result<Vec<Arc<TrustRoot>>, String> {
+fn named_roots(
+    names: Option<&[String]>,
+    roots: &TrustRoots,
+) -> Result<Vec<Arc<TrustRoot>>, String> {
     let default = [DEFAULT_TRUST_ROOT.to_owned()];
     let names = names.unwrap_or(&default);
     if names.is_empty() {
-        return Err("`trustRoots` is empty: nothing would be accepted; name a root or leave the field out".to_owned());
+        return Err(
+            "`trustRoots` is empty: nothing would be accepted; name a root or leave the field out"
+                .to_owned(),
+        );
     }
     let named: BTreeSet<&String> = names.iter().collect();
     named
@@ -245,7 +282,10 @@ fn named_roots(names: Option<&[String]>, roots: &TrustRoots) -> Result<Vec<Arc<T
         .map(|name| {
             roots.get(name).map(Arc::clone).ok_or_else(|| {
                 let known: Vec<_> = roots.keys().map(|known| format!("`{known}`")).collect();
-                format!("unknown trust root `{name}`; the configuration knows {}", known.join(", "))
+                format!(
+                    "unknown trust root `{name}`; the configuration knows {}",
+                    known.join(", ")
+                )
             })
         })
         .collect()
@@ -262,11 +302,23 @@ impl AcceptedSigner {
     /// # Errors
     /// Why it does not count.
     pub fn signed(&self, signature: &VerifiedSignature) -> Result<(), Mismatch> {
-        let Some(anchor) = self.anchors.iter().find(|anchor| anchor.id() == *signature.anchor()) else {
+        let Some(anchor) = self
+            .anchors
+            .iter()
+            .find(|anchor| anchor.id() == *signature.anchor())
+        else {
             return Err(Mismatch::OtherSigner);
         };
         let required = match (&self.who, signature.signer()) {
-            (Who::Keyless { issuer, identity, claims, transparency }, Signer::Certificate(certificate)) => {
+            (
+                Who::Keyless {
+                    issuer,
+                    identity,
+                    claims,
+                    transparency,
+                },
+                Signer::Certificate(certificate),
+            ) => {
                 if !names(certificate, issuer, identity.as_ref(), claims) {
                     return Err(Mismatch::OtherSigner);
                 }
@@ -275,18 +327,28 @@ impl AcceptedSigner {
                     Anchor::Root(_) | Anchor::Key { .. } => RequiredTransparency::Timestamp,
                 })
             }
-            (Who::Key { key, transparency }, Signer::Key(fingerprint)) if key.fingerprint() == fingerprint => *transparency,
+            (Who::Key { key, transparency }, Signer::Key(fingerprint))
+                if key.fingerprint() == fingerprint =>
+            {
+                *transparency
+            }
             _ => return Err(Mismatch::OtherSigner),
         };
         let public_enough = match required {
-            RequiredTransparency::InclusionProof => signature.transparency() == Transparency::InclusionProof,
+            RequiredTransparency::InclusionProof => {
+                signature.transparency() == Transparency::InclusionProof
+            }
             RequiredTransparency::Log => signature.transparency() != Transparency::Absent,
             RequiredTransparency::Timestamp => {
                 signature.transparency() != Transparency::Absent || !signature.times().is_empty()
             }
             RequiredTransparency::None => true,
         };
-        if public_enough { Ok(()) } else { Err(Mismatch::Transparency) }
+        if public_enough {
+            Ok(())
+        } else {
+            Err(Mismatch::Transparency)
+        }
     }
 }
 
@@ -299,15 +361,26 @@ fn names(
     issuer.matches(certificate.issuer())
         && identity.is_none_or(|identity| identity.matches(certificate.identity()))
         && claims.iter().all(|(claim, expected)| {
-            certificate.claims().get(claim).is_some_and(|actual| expected.matches(actual))
+            certificate
+                .claims()
+                .get(claim)
+                .is_some_and(|actual| expected.matches(actual))
         })
 }
 
 impl fmt::Display for AcceptedSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.who {
-            Who::Keyless { issuer, identity: Some(identity), .. } => write!(f, "`{identity}` by `{issuer}`"),
-            Who::Keyless { issuer, identity: None, .. } => write!(f, "anybody by `{issuer}`"),
+            Who::Keyless {
+                issuer,
+                identity: Some(identity),
+                ..
+            } => write!(f, "`{identity}` by `{issuer}`"),
+            Who::Keyless {
+                issuer,
+                identity: None,
+                ..
+            } => write!(f, "anybody by `{issuer}`"),
             Who::Key { key, .. } => write!(f, "key `{}`", key.fingerprint()),
         }
     }

@@ -60,7 +60,11 @@ pub enum Certainty {
 impl Snapshot {
     /// The policies that govern, or might govern, `change`. Never depends on fetched data.
     pub fn governing(&self, change: &Change) -> Governing<'_> {
-        let labels = change.workload.namespace.as_ref().and_then(|namespace| self.namespaces.get(namespace));
+        let labels = change
+            .workload
+            .namespace
+            .as_ref()
+            .and_then(|namespace| self.namespaces.get(namespace));
         let policies = self
             .policies
             .iter()
@@ -70,7 +74,10 @@ impl Snapshot {
                 Governs::Passes => None,
             })
             .collect();
-        Governing { policies, unreadable: &self.unreadable }
+        Governing {
+            policies,
+            unreadable: &self.unreadable,
+        }
     }
 }
 

@@ -47,8 +47,14 @@ impl Verdict {
 
     /// Deny if a policy that enforces denies.
     pub fn decision(&self) -> Decision {
-        let denied = self.denials().any(|policy| policy.enforcement == Enforcement::Enforce);
-        if denied { Decision::Deny } else { Decision::Allow }
+        let denied = self
+            .denials()
+            .any(|policy| policy.enforcement == Enforcement::Enforce);
+        if denied {
+            Decision::Deny
+        } else {
+            Decision::Allow
+        }
     }
 
     /// Whether the denial rests on nothing but what could not be decided.
@@ -56,7 +62,12 @@ impl Verdict {
         let mut denying = self
             .denials()
             .filter(|policy| policy.enforcement == Enforcement::Enforce)
-            .flat_map(|policy| policy.findings.iter().filter(|finding| finding.outcome.denies()))
+            .flat_map(|policy| {
+                policy
+                    .findings
+                    .iter()
+                    .filter(|finding| finding.outcome.denies())
+            })
             .peekable();
         denying.peek().is_some() && denying.all(|finding| finding.outcome == Outcome::Undecided)
     }
@@ -68,7 +79,9 @@ impl Verdict {
 
     /// The policies that deny, whatever they enforce.
     pub fn denials(&self) -> impl Iterator<Item = &PolicyVerdict> {
-        self.policies.iter().filter(|policy| policy.decision == Decision::Deny)
+        self.policies
+            .iter()
+            .filter(|policy| policy.decision == Decision::Deny)
     }
 
     /// The revision of the policies that were applied.
@@ -79,12 +92,25 @@ impl Verdict {
 
 impl PolicyVerdict {
     /// The only constructor: denies if any finding denies or nothing was judged, and sorts the findings, worst first.
-    pub(super) fn of(policy: String, enforcement: Enforcement, mut findings: Vec<Finding>) -> PolicyVerdict {
+    pub(super) fn of(
+        policy: String,
+        enforcement: Enforcement,
+        mut findings: Vec<Finding>,
+    ) -> PolicyVerdict {
         findings.sort_by(|a, b| (a.outcome, a).cmp(&(b.outcome, b)));
         findings.dedup();
         let denied = findings.is_empty() || findings.iter().any(|finding| finding.outcome.denies());
-        let decision = if denied { Decision::Deny } else { Decision::Allow };
-        PolicyVerdict { policy, enforcement, decision, findings }
+        let decision = if denied {
+            Decision::Deny
+        } else {
+            Decision::Allow
+        };
+        PolicyVerdict {
+            policy,
+            enforcement,
+            decision,
+            findings,
+        }
     }
 
     /// The name of the policy.

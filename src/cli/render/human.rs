@@ -14,7 +14,8 @@ const GREEN: Style = AnsiColor::Green.on_default().bold();
 
 /// A line on standard error that counts reviewed objects; nothing where that is no terminal.
 pub(in crate::cli) fn progress(objects: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(u64::try_from(objects).ok(), ProgressDrawTarget::stderr());
+    let bar =
+        ProgressBar::with_draw_target(u64::try_from(objects).ok(), ProgressDrawTarget::stderr());
     match ProgressStyle::with_template("{spinner} {pos} of {len} objects reviewed, {elapsed}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
@@ -39,15 +40,37 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
     for (file, line, review) in reviews {
         object(file, *line, review);
     }
-    let count = |answer| report.objects.iter().filter(|object| object.decision == answer).count();
-    let (allowed, undecided, denied) = (count(Answer::Allow), count(Answer::Undecided), count(Answer::Deny));
-    let ungoverned = report.objects.iter().filter(|object| object.policies.is_empty()).count();
+    let count = |answer| {
+        report
+            .objects
+            .iter()
+            .filter(|object| object.decision == answer)
+            .count()
+    };
+    let (allowed, undecided, denied) = (
+        count(Answer::Allow),
+        count(Answer::Undecided),
+        count(Answer::Deny),
+    );
+    let ungoverned = report
+        .objects
+        .iter()
+        .filter(|object| object.policies.is_empty())
+        .count();
     anstream::println!(
         "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}",
         word(report.decision),
         plural(report.objects.len(), "object", "objects"),
-        if ungoverned > 0 { format!(", {ungoverned} governed by no policy") } else { String::new() },
-        if report.not_ours > 0 { format!("; {} without images", report.not_ours) } else { String::new() },
+        if ungoverned > 0 {
+            format!(", {ungoverned} governed by no policy")
+        } else {
+            String::new()
+        },
+        if report.not_ours > 0 {
+            format!("; {} without images", report.not_ours)
+        } else {
+            String::new()
+        },
     );
 }
 
@@ -58,11 +81,18 @@ fn object(file: &str, line: u64, review: &Review) {
         Some(namespace) => format!("{} {namespace}/{}", workload.kind, workload.name),
         None => format!("{} {}", workload.kind, workload.name),
     };
-    let ungoverned = if review.verdict.policies().is_empty() { ", governed by no policy" } else { "" };
+    let ungoverned = if review.verdict.policies().is_empty() {
+        ", governed by no policy"
+    } else {
+        ""
+    };
     anstream::println!("{} {name} ({file}:{line}){ungoverned}", word(answer));
     match review.verdict.decision() {
         Decision::Deny => {
-            for text in admission::denial(&review.verdict, &review.promotion).lines().skip(1) {
+            for text in admission::denial(&review.verdict, &review.promotion)
+                .lines()
+                .skip(1)
+            {
                 anstream::println!("  {text}");
             }
             anstream::println!();
@@ -78,14 +108,29 @@ fn warnings(review: &Review) {
             Enforcement::Enforce | Enforcement::Warn => "would be denied by",
             Enforcement::Audit => "is recorded against",
         };
-        anstream::println!("  {YELLOW}warning{YELLOW:#} {word} policy `{}`", policy.policy());
-        for finding in policy.findings().iter().filter(|finding| finding.outcome.denies()) {
-            let unsure = if finding.outcome == Outcome::Undecided { " (undecided)" } else { "" };
+        anstream::println!(
+            "  {YELLOW}warning{YELLOW:#} {word} policy `{}`",
+            policy.policy()
+        );
+        for finding in policy
+            .findings()
+            .iter()
+            .filter(|finding| finding.outcome.denies())
+        {
+            let unsure = if finding.outcome == Outcome::Undecided {
+                " (undecided)"
+            } else {
+                ""
+            };
             anstream::println!("    {}: {}{unsure}", finding.rule, finding.detail);
         }
     }
 }
 
 pub(in crate::cli) fn plural(count: usize, one: &str, many: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+    if count == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{count} {many}")
+    }
 }

@@ -1,7 +1,9 @@
 //! The JSON form of reviews: `check --output json`. Fields are only ever added within one version.
 
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Decision, Finding, ImageUse, Outcome, Pin, PolicyVerdict, Role, Target, Verdict};
+use promotion_gate_core::gate::{
+    Decision, Finding, ImageUse, Outcome, Pin, PolicyVerdict, Role, Target, Verdict,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -88,8 +90,17 @@ impl ObjectReport {
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
             decision: Answer::of(&review.verdict),
-            images: review.promotion.images().map(|(image, pin)| ImageReport::of(image, pin)).collect(),
-            policies: review.verdict.policies().iter().map(PolicyReport::of).collect(),
+            images: review
+                .promotion
+                .images()
+                .map(|(image, pin)| ImageReport::of(image, pin))
+                .collect(),
+            policies: review
+                .verdict
+                .policies()
+                .iter()
+                .map(PolicyReport::of)
+                .collect(),
         }
     }
 }

@@ -35,8 +35,16 @@ impl ControlPlane {
         };
         // Without the controller that fills them in, the roles that come with a cluster are empty.
         let resources = "--resource=pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,jobs.batch,cronjobs.batch";
-        plane.kubectl(["create", "clusterrole", "develop", "--verb=*", resources]).ok();
-        let bind = ["create", "clusterrolebinding", "developers", "--clusterrole=develop", "--group=developers"];
+        plane
+            .kubectl(["create", "clusterrole", "develop", "--verb=*", resources])
+            .ok();
+        let bind = [
+            "create",
+            "clusterrolebinding",
+            "developers",
+            "--clusterrole=develop",
+            "--group=developers",
+        ];
         plane.kubectl(bind).ok();
         plane
     }

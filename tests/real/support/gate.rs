@@ -53,8 +53,19 @@ impl Gate {
     /// What `check` says of a Deployment with this image.
     pub fn check(&self, image: &str) -> Ran {
         let mut command = Command::new(BINARY);
-        command.arg("check").args(["--policy", "policies", "--config", "gate.yaml", "--namespace", "shop", "-"]);
-        run(command.current_dir(self.folder.path()), deployment("web", image).as_bytes())
+        command.arg("check").args([
+            "--policy",
+            "policies",
+            "--config",
+            "gate.yaml",
+            "--namespace",
+            "shop",
+            "-",
+        ]);
+        run(
+            command.current_dir(self.folder.path()),
+            deployment("web", image).as_bytes(),
+        )
     }
 
     /// Starts the webhook.
@@ -64,8 +75,20 @@ impl Gate {
         let log = fs::File::create(self.path("gate.log")).unwrap();
         let child = Command::new(BINARY)
             .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
-            .args(["--tls-cert", "tls.crt", "--tls-key", "tls.key", "--drain", "2"])
-            .args(["--address", &https.to_string(), "--probe-address", &probes.to_string()])
+            .args([
+                "--tls-cert",
+                "tls.crt",
+                "--tls-key",
+                "tls.key",
+                "--drain",
+                "2",
+            ])
+            .args([
+                "--address",
+                &https.to_string(),
+                "--probe-address",
+                &probes.to_string(),
+            ])
             .args(flags)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
@@ -73,7 +96,13 @@ impl Gate {
             .spawn()
             .unwrap();
         until("the gate is ready", || probes.http_get("/readyz"));
-        Serving { child, https, probes, ca_bundle, log: self.path("gate.log") }
+        Serving {
+            child,
+            https,
+            probes,
+            ca_bundle,
+            log: self.path("gate.log"),
+        }
     }
 
     /// Replaces certificate and key; gives the certificate (PEM), which is its own authority.

@@ -52,14 +52,30 @@ impl Rule for AllowedImages {
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
         let reference = &question.image.reference;
-        if let Some(pattern) = self.patterns.iter().find(|pattern| pattern.matches(reference)) {
+        if let Some(pattern) = self
+            .patterns
+            .iter()
+            .find(|pattern| pattern.matches(reference))
+        {
             return Judgement::pass("allowed", format!("matches `{pattern}`"));
         }
         let name = reference.name();
-        let allowed: Vec<_> = self.patterns.iter().take(5).map(|pattern| format!("`{pattern}`")).collect();
+        let allowed: Vec<_> = self
+            .patterns
+            .iter()
+            .take(5)
+            .map(|pattern| format!("`{pattern}`"))
+            .collect();
         let more = self.patterns.len().saturating_sub(allowed.len());
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Judgement::fail("image-not-allowed", format!("`{name}` matches none of the allowed patterns"))
-            .hint(format!("allowed are {}{more}", allowed.join(", ")))
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        Judgement::fail(
+            "image-not-allowed",
+            format!("`{name}` matches none of the allowed patterns"),
+        )
+        .hint(format!("allowed are {}{more}", allowed.join(", ")))
     }
 }

@@ -185,11 +185,14 @@ impl Requirement {
     /// Judges one image. A need that unseen evidence could hurt is undecided on anything but a complete reading.
     pub fn check(&self, image: &ImageInQuestion<'_>) -> Judgement {
         let judgement = self.rule().check(image);
-        let hurt = self.need().is_some_and(|need| need.effect == Effect::CanHurt);
+        let hurt = self
+            .need()
+            .is_some_and(|need| need.effect == Effect::CanHurt);
         match image.evidence.troubles() {
-            [first, ..] if hurt && !judgement.outcome.denies() => {
-                Judgement::undecided("evidence-partial", format!("not everything attached could be read: {first}"))
-            }
+            [first, ..] if hurt && !judgement.outcome.denies() => Judgement::undecided(
+                "evidence-partial",
+                format!("not everything attached could be read: {first}"),
+            ),
             _ => judgement,
         }
     }
@@ -198,21 +201,39 @@ impl Requirement {
 impl Judgement {
     /// The requirement is met.
     pub fn pass(reason: &'static str, detail: String) -> Judgement {
-        Judgement { outcome: Outcome::Pass, reason, detail, hint: None }
+        Judgement {
+            outcome: Outcome::Pass,
+            reason,
+            detail,
+            hint: None,
+        }
     }
 
     /// The requirement is not met.
     pub fn fail(reason: &'static str, detail: String) -> Judgement {
-        Judgement { outcome: Outcome::Fail, reason, detail, hint: None }
+        Judgement {
+            outcome: Outcome::Fail,
+            reason,
+            detail,
+            hint: None,
+        }
     }
 
     /// It could not be decided.
     pub fn undecided(reason: &'static str, detail: String) -> Judgement {
-        Judgement { outcome: Outcome::Undecided, reason, detail, hint: None }
+        Judgement {
+            outcome: Outcome::Undecided,
+            reason,
+            detail,
+            hint: None,
+        }
     }
 
     /// With what to do next.
     pub fn hint(self, hint: impl Into<String>) -> Judgement {
-        Judgement { hint: Some(hint.into()), ..self }
+        Judgement {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
-use crate::attest::{Signer, SignatureForm, VerifiedSignature};
+use crate::attest::{SignatureForm, Signer, VerifiedSignature};
 use crate::gate::evidence::{Collected, ImageEvidence};
 use crate::gate::promotion::Pin;
 use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, SignerEntry};
@@ -81,21 +81,45 @@ impl FromEntry for Signature {
 
     fn from_entry(entry: SignatureEntry, roots: &TrustRoots) -> Result<Signature, String> {
         let member = |entry: SignerOrGroup| match entry {
-            SignerOrGroup { keyless, key, any_of: None, all_of: None, threshold: None } => {
-                SignerEntry { keyless, key }.resolve(roots).map(Member::One)
-            }
-            SignerOrGroup { keyless: None, key: None, any_of, all_of, threshold } => {
-                expression(any_of, all_of, threshold, &|entry: SignerEntry| entry.resolve(roots)).map(Member::Group)
-            }
-            _ => Err("a signer is either one of `keyless` and `key`, or a group `anyOf` or `allOf`".to_owned()),
+            SignerOrGroup {
+                keyless,
+                key,
+                any_of: None,
+                all_of: None,
+                threshold: None,
+            } => SignerEntry { keyless, key }.resolve(roots).map(Member::One),
+            SignerOrGroup {
+                keyless: None,
+                key: None,
+                any_of,
+                all_of,
+                threshold,
+            } => expression(any_of, all_of, threshold, &|entry: SignerEntry| {
+                entry.resolve(roots)
+            })
+            .map(Member::Group),
+            _ => Err(
+                "a signer is either one of `keyless` and `key`, or a group `anyOf` or `allOf`"
+                    .to_owned(),
+            ),
         };
         let signers = expression(entry.any_of, entry.all_of, entry.threshold, &member)?;
         if let Expression::AnyOf { members, threshold } = &signers {
-            if *threshold > 1 && members.iter().any(|member| matches!(member, Member::Group(_))) {
-                return Err("`threshold` counts single signers; it cannot be combined with groups".to_owned());
+            if *threshold > 1
+                && members
+                    .iter()
+                    .any(|member| matches!(member, Member::Group(_)))
+            {
+                return Err(
+                    "`threshold` counts single signers; it cannot be combined with groups"
+                        .to_owned(),
+                );
             }
         }
-        Ok(Signature { signers, annotations: entry.annotations })
+        Ok(Signature {
+            signers,
+            annotations: entry.annotations,
+        })
     }
 }
 
@@ -109,14 +133,25 @@ fn expression<W, T>(
         (Some(members), _, _) | (None, Some(members), _) if members.is_empty() => {
             Err("the list of signers is empty: nobody could sign".to_owned())
         }
-        (Some(_), None, Some(0)) => Err("`threshold: 0` would accept an unsigned image; the least is 1".to_owned()),
+        (Some(_), None, Some(0)) => {
+            Err("`threshold: 0` would accept an unsigned image; the least is 1".to_owned())
+        }
         (Some(members), None, threshold) => {
             let threshold = usize::try_from(threshold.unwrap_or(1)).unwrap_or(usize::MAX);
-            Ok(Expression::AnyOf { members: members.into_iter().map(member).collect::<Result<_, _>>()?, threshold })
+            Ok(Expression::AnyOf {
+                members: members.into_iter().map(member).collect::<Result<_, _>>()?,
+                threshold,
+            })
         }
-        (None, Some(members), None) => Ok(Expression::AllOf(members.into_iter().map(member).collect::<Result<_, _>>()?)),
-        (None, Some(_), Some(_)) => Err("`threshold` belongs to `anyOf`; `allOf` already asks for every signer".to_owned()),
-        (Some(_), Some(_), _) | (None, None, _) => Err("expected exactly one of `anyOf` and `allOf`".to_owned()),
+        (None, Some(members), None) => Ok(Expression::AllOf(
+            members.into_iter().map(member).collect::<Result<_, _>>()?,
+        )),
+        (None, Some(_), Some(_)) => {
+            Err("`threshold` belongs to `anyOf`; `allOf` already asks for every signer".to_owned())
+        }
+        (Some(_), Some(_), _) | (None, None, _) => {
+            Err("expected exactly one of `anyOf` and `allOf`".to_owned())
+        }
     }
 }
 
@@ -129,17 +164,31 @@ impl Rule for Signature {
     }
 
     fn need(&self) -> Option<Need> {
-        let anchors = self.accepted().flat_map(|signer| signer.anchors().to_vec()).collect();
-        Some(Need { anchors, effect: Effect::OnlyHelps })
+        let anchors = self
+            .accepted()
+            .flat_map(|signer| signer.anchors().to_vec())
+            .collect();
+        Some(Need {
+            anchors,
+            effect: Effect::OnlyHelps,
+        })
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
         if let Pin::Resolved(Collected::Unavailable(trouble)) = question.pin {
-            return Judgement::undecided("image-unavailable", format!("the tag could not be resolved: {trouble}"))
-                .hint("name the image by digest, and see whether the registry answers");
+            return Judgement::undecided(
+                "image-unavailable",
+                format!("the tag could not be resolved: {trouble}"),
+            )
+            .hint("name the image by digest, and see whether the registry answers");
         }
         let Some(evidence) = question.evidence.value() else {
-            let trouble = question.evidence.troubles().first().map(ToString::to_string).unwrap_or_default();
+            let trouble = question
+                .evidence
+                .troubles()
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             return Judgement::undecided("evidence-unavailable", format!("could not be verified: {trouble}"))
                 .hint("this is an infrastructure problem, not a missing signature; try again when it is solved");
         };
@@ -157,7 +206,10 @@ impl Rule for Signature {
         match question.evidence.troubles().first() {
             Some(trouble) => Judgement::undecided(
                 "evidence-partial",
-                format!("{}; but not everything attached could be read: {trouble}", explained.detail),
+                format!(
+                    "{}; but not everything attached could be read: {trouble}",
+                    explained.detail
+                ),
             ),
             None => explained,
         }
@@ -171,29 +223,51 @@ impl Signature {
         };
         members.iter().flat_map(|member| match member {
             Member::One(signer) => std::slice::from_ref(signer),
-            Member::Group(Expression::AnyOf { members, .. } | Expression::AllOf(members)) => members,
+            Member::Group(Expression::AnyOf { members, .. } | Expression::AllOf(members)) => {
+                members
+            }
         })
     }
 
     /// Whether a verified signature can count at all, whoever made it.
-    fn usable(&self, signature: &VerifiedSignature, at: jiff::Timestamp) -> Result<(), (&'static str, String)> {
+    fn usable(
+        &self,
+        signature: &VerifiedSignature,
+        at: jiff::Timestamp,
+    ) -> Result<(), (&'static str, String)> {
         match signature.form() {
             SignatureForm::CosignBundle | SignatureForm::SimpleSigning => {}
             SignatureForm::MessageSignature => {
-                return Err(("not-a-cosign-signature", "a bare message signature is not a cosign signature".to_owned()));
+                return Err((
+                    "not-a-cosign-signature",
+                    "a bare message signature is not a cosign signature".to_owned(),
+                ));
             }
         }
-        let latest = at.saturating_add(CLOCK_SKEW).unwrap_or(jiff::Timestamp::MAX);
+        let latest = at
+            .saturating_add(CLOCK_SKEW)
+            .unwrap_or(jiff::Timestamp::MAX);
         if let Some(time) = signature.times().iter().find(|time| time.at > latest) {
-            return Err(("signed-in-the-future", format!("its verified time {} lies after the review's", time.at)));
+            return Err((
+                "signed-in-the-future",
+                format!("its verified time {} lies after the review's", time.at),
+            ));
         }
         for (key, expected) in &self.annotations {
             match signature.annotations().get(key) {
                 Some(actual) if actual == expected => {}
                 Some(actual) => {
-                    return Err(("annotation-differs", format!("its annotation `{key}` is `{actual}`, not `{expected}`")));
+                    return Err((
+                        "annotation-differs",
+                        format!("its annotation `{key}` is `{actual}`, not `{expected}`"),
+                    ));
                 }
-                None => return Err(("annotation-missing", format!("it lacks the annotation `{key}`"))),
+                None => {
+                    return Err((
+                        "annotation-missing",
+                        format!("it lacks the annotation `{key}`"),
+                    ));
+                }
             }
         }
         Ok(())
@@ -202,8 +276,14 @@ impl Signature {
     /// The signers that meet the requirement, where it is met.
     fn satisfied_by(&self, signatures: &[&VerifiedSignature]) -> Option<BTreeSet<String>> {
         match &self.signers {
-            Expression::AnyOf { members, threshold: 1 } => members.iter().find_map(|member| match member {
-                Member::One(signer) => signers_of(signer, signatures).into_iter().next().map(|one| BTreeSet::from([one])),
+            Expression::AnyOf {
+                members,
+                threshold: 1,
+            } => members.iter().find_map(|member| match member {
+                Member::One(signer) => signers_of(signer, signatures)
+                    .into_iter()
+                    .next()
+                    .map(|one| BTreeSet::from([one])),
                 Member::Group(group) => group_satisfied(group, signatures),
             }),
             Expression::AnyOf { members, threshold } => {
@@ -236,14 +316,21 @@ impl Signature {
     ) -> Judgement {
         let wanted: Vec<_> = self.accepted().take(4).map(ToString::to_string).collect();
         let wanted = wanted.join(", ");
-        let subject = question.pin.subject(&question.image.reference).map(|subject| subject.to_string());
+        let subject = question
+            .pin
+            .subject(&question.image.reference)
+            .map(|subject| subject.to_string());
         let subject = subject.unwrap_or_else(|| question.image.reference.to_string());
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
         if !usable.is_empty() {
-            let by: BTreeSet<_> = usable.iter().map(|signature| describe(signature.signer())).collect();
+            let by: BTreeSet<_> = usable
+                .iter()
+                .map(|signature| describe(signature.signer()))
+                .collect();
             let by: Vec<_> = by.into_iter().take(3).collect();
             let transparency = usable.iter().any(|signature| {
-                self.accepted().any(|signer| signer.signed(signature) == Err(Mismatch::Transparency))
+                self.accepted()
+                    .any(|signer| signer.signed(signature) == Err(Mismatch::Transparency))
             });
             if transparency {
                 return Judgement::fail(
@@ -252,28 +339,46 @@ impl Signature {
                 )
                 .hint(look);
             }
-            let counted = usable.iter().any(|signature| self.accepted().any(|signer| signer.signed(signature).is_ok()));
+            let counted = usable.iter().any(|signature| {
+                self.accepted()
+                    .any(|signer| signer.signed(signature).is_ok())
+            });
             if counted {
                 return Judgement::fail(
                     "too-few-signers",
-                    format!("signed by {}, but more of the accepted signers must have signed", by.join(", ")),
+                    format!(
+                        "signed by {}, but more of the accepted signers must have signed",
+                        by.join(", ")
+                    ),
                 )
                 .hint(format!("accepted are {wanted}"));
             }
-            return Judgement::fail("signer-not-accepted", format!("signed by {}, who is not accepted", by.join(", ")))
-                .hint(format!("accepted are {wanted}"));
+            return Judgement::fail(
+                "signer-not-accepted",
+                format!("signed by {}, who is not accepted", by.join(", ")),
+            )
+            .hint(format!("accepted are {wanted}"));
         }
         let unusable = evidence.signatures.iter().find_map(|(_, signature)| {
-            self.usable(signature, question.promotion.at).err().map(|why| (describe(signature.signer()), why))
+            self.usable(signature, question.promotion.at)
+                .err()
+                .map(|why| (describe(signature.signer()), why))
         });
         if let Some((signer, (reason, why))) = unusable {
             return Judgement::fail(reason, format!("signed by {signer}, but {why}")).hint(look);
         }
         if let Some((source, why)) = evidence.unaccepted.first() {
             let more = evidence.unaccepted.len() - 1;
-            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            return Judgement::fail("signature-unaccepted", format!("{source} is not accepted: {why}{more}"))
-                .hint(format!("accepted are {wanted}; {look}"));
+            let more = if more > 0 {
+                format!(" (and {more} more)")
+            } else {
+                String::new()
+            };
+            return Judgement::fail(
+                "signature-unaccepted",
+                format!("{source} is not accepted: {why}{more}"),
+            )
+            .hint(format!("accepted are {wanted}; {look}"));
         }
         if let Some((_, statement)) = evidence.statements.first() {
             return Judgement::fail(
@@ -291,10 +396,17 @@ impl Signature {
     }
 }
 
-fn group_satisfied(group: &Expression<AcceptedSigner>, signatures: &[&VerifiedSignature]) -> Option<BTreeSet<String>> {
+fn group_satisfied(
+    group: &Expression<AcceptedSigner>,
+    signatures: &[&VerifiedSignature],
+) -> Option<BTreeSet<String>> {
     match group {
-        Expression::AnyOf { members, threshold } => threshold_reached(members.iter(), *threshold, signatures),
-        Expression::AllOf(members) => all_different(&members.iter().collect::<Vec<_>>(), signatures),
+        Expression::AnyOf { members, threshold } => {
+            threshold_reached(members.iter(), *threshold, signatures)
+        }
+        Expression::AllOf(members) => {
+            all_different(&members.iter().collect::<Vec<_>>(), signatures)
+        }
     }
 }
 
@@ -304,14 +416,21 @@ fn threshold_reached<'a>(
     threshold: usize,
     signatures: &[&VerifiedSignature],
 ) -> Option<BTreeSet<String>> {
-    let signers: BTreeSet<_> = accepted.flat_map(|signer| signers_of(signer, signatures)).collect();
+    let signers: BTreeSet<_> = accepted
+        .flat_map(|signer| signers_of(signer, signatures))
+        .collect();
     (signers.len() >= threshold).then_some(signers)
 }
 
 /// One different signer for each of `accepted`: a maximum matching, so that the order of arrival never matters.
-fn all_different(accepted: &[&AcceptedSigner], signatures: &[&VerifiedSignature]) -> Option<BTreeSet<String>> {
-    let candidates: Vec<Vec<String>> =
-        accepted.iter().map(|signer| signers_of(signer, signatures).into_iter().collect()).collect();
+fn all_different(
+    accepted: &[&AcceptedSigner],
+    signatures: &[&VerifiedSignature],
+) -> Option<BTreeSet<String>> {
+    let candidates: Vec<Vec<String>> = accepted
+        .iter()
+        .map(|signer| signers_of(signer, signatures).into_iter().collect())
+        .collect();
     let mut seats: BTreeMap<String, usize> = BTreeMap::new();
     for seat in 0..candidates.len() {
         if !fill(seat, &candidates, &mut seats, &mut BTreeSet::new()) {
@@ -346,13 +465,19 @@ fn fill(
 
 /// The different signers among `signatures` that `accepted` names.
 fn signers_of(accepted: &AcceptedSigner, signatures: &[&VerifiedSignature]) -> BTreeSet<String> {
-    let signed = signatures.iter().filter(|signature| accepted.signed(signature).is_ok());
-    signed.map(|signature| describe(signature.signer())).collect()
+    let signed = signatures
+        .iter()
+        .filter(|signature| accepted.signed(signature).is_ok());
+    signed
+        .map(|signature| describe(signature.signer()))
+        .collect()
 }
 
 fn describe(signer: &Signer) -> String {
     match signer {
-        Signer::Certificate(certificate) => format!("`{}` by `{}`", certificate.identity(), certificate.issuer()),
+        Signer::Certificate(certificate) => {
+            format!("`{}` by `{}`", certificate.identity(), certificate.issuer())
+        }
         Signer::Key(fingerprint) => format!("key `{fingerprint}`"),
     }
 }
