@@ -2,15 +2,15 @@
 //!
 //! The pure engine is `promotion_gate_core`; this crate is the shell that fetches, serves and prints.
 //!
-//! * [`review`]: the story of one decision; everything else serves it
-//! * [`admission`]: the Kubernetes protocol, as a pure codec
-//! * [`collect`]: evidence, exactly as far as a review needs it
-//! * [`oci`]: registries
-//! * [`api`]: the custom resources
-//! * [`config`]: the configuration file
-//! * [`serve`]: the webhook
-//! * [`telemetry`]: logs and metrics
-//! * [`cli`]: the commands
+//! * [`review`] — the story of one decision, which everything else serves
+//! * [`admission`] — the Kubernetes protocol, as a pure codec
+//! * [`collect`] — evidence, exactly as far as a review needs it
+//! * [`oci`] — registries
+//! * [`api`] — the custom resources
+//! * [`config`] — the configuration file
+//! * [`serve`] — the webhook
+//! * [`telemetry`] — logs and metrics
+//! * [`cli`] — the commands
 
 pub mod admission;
 pub mod api;

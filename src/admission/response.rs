@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use promotion_gate_core::gate::{
     Decision, Enforcement, Finding, PolicyVerdict, Promotion, Target, Verdict,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::request::VERSION;
 
@@ -94,13 +94,17 @@ impl Answer {
 
 /// The `AdmissionReview` that carries an answer.
 pub fn respond(uid: &str, answer: &Answer) -> Value {
-    let mut response =
-        json!({"uid": uid, "allowed": answer.allowed, "auditAnnotations": answer.audit});
+    let mut response = Map::from_iter([
+        ("uid".to_owned(), json!(uid)),
+        ("allowed".to_owned(), json!(answer.allowed)),
+        ("auditAnnotations".to_owned(), json!(answer.audit)),
+    ]);
     if !answer.allowed {
-        response["status"] = json!({"status": "Failure", "reason": "Forbidden", "code": 403, "message": answer.message});
+        let status = json!({"status": "Failure", "reason": "Forbidden", "code": 403, "message": answer.message});
+        response.insert("status".to_owned(), status);
     }
     if !answer.warnings.is_empty() {
-        response["warnings"] = json!(answer.warnings);
+        response.insert("warnings".to_owned(), json!(answer.warnings));
     }
     json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
 }

@@ -17,6 +17,10 @@ use super::Written;
 ///
 /// Every policy that matches applies; the request is denied if one that enforces denies.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each column has a name and a type"
+)]
 #[kube(
     group = "promotion-gate.dev",
     version = "v1alpha1",

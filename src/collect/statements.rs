@@ -98,16 +98,15 @@ async fn listing(
         credential: collector.registry.credential_id(repository),
     };
     let remembered = collector.caches.listings.get(&key).await;
-    if let Some(listing) = &remembered {
-        if freshness == Freshness::Remembered
-            && listing.asked.elapsed() < shelf_life(collector, listing)
-        {
-            return Listed {
-                attached: Some(listing.attached.clone()),
-                troubles: listing.cut.iter().cloned().map(Trouble).collect(),
-                from_memory: true,
-            };
-        }
+    if let Some(listing) = &remembered
+        && freshness == Freshness::Remembered
+        && listing.asked.elapsed() < shelf_life(collector, listing)
+    {
+        return Listed {
+            attached: Some(listing.attached.clone()),
+            troubles: listing.cut.iter().cloned().map(Trouble).collect(),
+            from_memory: true,
+        };
     }
     let asked = timeout_at(deadline, ask(collector, key)).await;
     let (mut attached, mut troubles, cut) = match asked {

@@ -175,15 +175,15 @@ impl Client {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Descriptor, RegistryError> {
-        if let Reference::Tag(tag) = reference {
-            if !is_tag(tag) {
-                let tried = format!("`{repository}:{}`", excerpt(tag.as_bytes()));
-                return Err(RegistryError::new(
-                    ErrorKind::Malformed,
-                    tried,
-                    "this is no tag",
-                ));
-            }
+        if let Reference::Tag(tag) = reference
+            && !is_tag(tag)
+        {
+            let tried = format!("`{repository}:{}`", excerpt(tag.as_bytes()));
+            return Err(RegistryError::new(
+                ErrorKind::Malformed,
+                tried,
+                "this is no tag",
+            ));
         }
         let path = format!("manifests/{reference}");
         let limit = self.transport.limits.manifest_bytes;
@@ -194,10 +194,10 @@ impl Client {
             .header(CONTENT_DIGEST)
             .and_then(|digest| digest.parse::<Digest>().ok());
         if let (true, Some(digest)) = (answer.status.is_success(), digest) {
-            if let Reference::Digest(asked) = reference {
-                if *asked != digest {
-                    return Err(mismatch(&answer, asked));
-                }
+            if let Reference::Digest(asked) = reference
+                && *asked != digest
+            {
+                return Err(mismatch(&answer, asked));
             }
             let length = answer
                 .header(CONTENT_LENGTH.as_str())

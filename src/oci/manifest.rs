@@ -76,7 +76,7 @@ pub enum ManifestKind {
     /// One image or artifact.
     Image {
         /// The configuration.
-        config: Descriptor,
+        config: Box<Descriptor>,
         /// The layers.
         layers: Vec<Descriptor>,
         /// What this is attached to.
@@ -131,13 +131,13 @@ impl Manifest {
         if written.schema_version != Some(2) {
             return Err("it is not a manifest of schema version 2".to_owned());
         }
-        if let (Some(said), Some(inside)) = (&said, media_type) {
-            if said != inside {
-                return Err(format!(
-                    "the registry calls it `{said}`, it calls itself `{}`",
-                    excerpt(inside.as_bytes())
-                ));
-            }
+        if let (Some(said), Some(inside)) = (&said, media_type)
+            && said != inside
+        {
+            return Err(format!(
+                "the registry calls it `{said}`, it calls itself `{}`",
+                excerpt(inside.as_bytes())
+            ));
         }
         let by_fields = match (&written.manifests, &written.config, &written.layers) {
             (Some(_), None, None) => Shape::Index,
@@ -174,7 +174,7 @@ impl Manifest {
         let artifact_type = written.artifact_type;
         let kind = match (by_fields, written.config) {
             (Shape::Image, Some(config)) => ManifestKind::Image {
-                config: config.descriptor("config")?,
+                config: Box::new(config.descriptor("config")?),
                 layers: descriptors(written.layers, "layers")?,
                 subject,
                 artifact_type,

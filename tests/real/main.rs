@@ -1,6 +1,12 @@
 //! What is held against real programs: cosign signs, registries of both kinds store, a real API
 //! server asks. The programs are built by `tests/real/tools/build`; without them these tests fail.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 mod cluster;
 mod programs;
 mod signing;

@@ -164,19 +164,19 @@ fn parse(bytes: &[u8]) -> Result<Bundle, Unaccepted> {
     {
         return too_many("timestamps", MAXIMUM_ENTRIES);
     }
-    if let VerificationMaterialContent::X509CertificateChain { certificates } = &material.content {
-        if certificates.len() > MAXIMUM_CERTIFICATES {
-            return too_many("certificates", MAXIMUM_CERTIFICATES);
-        }
+    if let VerificationMaterialContent::X509CertificateChain { certificates } = &material.content
+        && certificates.len() > MAXIMUM_CERTIFICATES
+    {
+        return too_many("certificates", MAXIMUM_CERTIFICATES);
     }
-    if let SignatureContent::DsseEnvelope(envelope) = &bundle.content {
-        if envelope.payload_type != IN_TOTO {
-            let detail = format!(
-                "the payload type is `{}`, not `{IN_TOTO}`",
-                envelope.payload_type
-            );
-            return Err(Unaccepted::new("wrong-payload-type", detail));
-        }
+    if let SignatureContent::DsseEnvelope(envelope) = &bundle.content
+        && envelope.payload_type != IN_TOTO
+    {
+        let detail = format!(
+            "the payload type is `{}`, not `{IN_TOTO}`",
+            envelope.payload_type
+        );
+        return Err(Unaccepted::new("wrong-payload-type", detail));
     }
     Ok(bundle)
 }

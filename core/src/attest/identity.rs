@@ -166,10 +166,10 @@ impl CertificateIdentity {
         };
         // Trigger, commit and ref of old against the new ones; name and repository have other forms.
         for (old, new) in [(2, 20), (3, 13), (6, 14)] {
-            if let (Some(old), Some(new)) = (texts.get(&old), texts.get(&new)) {
-                if old != new {
-                    return Err(malformed("has claims that contradict each other"));
-                }
+            if let (Some(old), Some(new)) = (texts.get(&old), texts.get(&new))
+                && old != new
+            {
+                return Err(malformed("has claims that contradict each other"));
             }
         }
         let claims = texts

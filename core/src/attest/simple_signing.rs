@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use sigstore_types::Bundle;
 
@@ -158,7 +158,7 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
         None => None,
     };
     let mut material = match given(CERTIFICATE) {
-        None => json!({"publicKey": {"hint": ""}}),
+        None => Map::from_iter([("publicKey".to_owned(), json!({"hint": ""}))]),
         Some(leaf) => {
             let mut certificates = certificates(leaf).ok_or_else(|| malformed(CERTIFICATE))?;
             if certificates.len() != 1 {
@@ -173,25 +173,27 @@ fn as_bundle(payload: &[u8], annotations: &BTreeMap<String, String>) -> Result<B
             let mut certificates = certificates
                 .iter()
                 .map(|der| json!({"rawBytes": STANDARD.encode(der)}));
-            match entry {
-                Some(_) => {
-                    json!({"x509CertificateChain": {"certificates": certificates.collect::<Vec<_>>()}})
-                }
-                None => json!({"certificate": certificates.next()}),
-            }
+            let (name, content) = match entry {
+                Some(_) => (
+                    "x509CertificateChain",
+                    json!({"certificates": certificates.collect::<Vec<_>>()}),
+                ),
+                None => ("certificate", json!(certificates.next())),
+            };
+            Map::from_iter([(name.to_owned(), content)])
         }
     };
     // Version 0.1 is the one with promises instead of proofs; it must have one.
     let version = if entry.is_some() { "0.1" } else { "0.3" };
     if let Some(entry) = entry {
-        material["tlogEntries"] = json!([entry]);
+        material.insert("tlogEntries".to_owned(), json!([entry]));
     }
     if let Some(stamp) = given(TIMESTAMP).filter(|stamp| *stamp != "null") {
         let stamp: StampedBy =
             serde_json::from_str(unambiguous(stamp.as_bytes(), "the timestamp")?)
                 .map_err(|_| malformed(TIMESTAMP))?;
-        material["timestampVerificationData"] =
-            json!({"rfc3161Timestamps": [{"signedTimestamp": stamp.token}]});
+        let stamps = json!({"rfc3161Timestamps": [{"signedTimestamp": stamp.token}]});
+        material.insert("timestampVerificationData".to_owned(), stamps);
     }
     let bundle = json!({
         "mediaType": format!("application/vnd.dev.sigstore.bundle+json;version={version}"),

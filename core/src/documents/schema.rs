@@ -81,11 +81,11 @@ impl<'a> Root<'a> {
         if let Some(target) = self.target(keywords) {
             self.walk(value, target, path, references - 1, out);
         }
-        if let Some(types) = own_types(keywords) {
-            if !types.iter().any(|name| is_of(value, name)) {
-                complain(out, path, expected(&types, value));
-                return;
-            }
+        if let Some(types) = own_types(keywords)
+            && !types.iter().any(|name| is_of(value, name))
+        {
+            complain(out, path, expected(&types, value));
+            return;
         }
         for all in list(keywords, "allOf") {
             self.walk(value, all, path, references - 1, out);

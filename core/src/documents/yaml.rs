@@ -574,13 +574,14 @@ fn number(text: &str, unsigned: &str) -> Option<Number> {
         }
         _ => (unsigned, 10),
     };
-    if !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix)) {
-        if let Ok(magnitude) = u64::from_str_radix(digits, radix) {
-            return match negative {
-                false => Some(Number::from(magnitude)),
-                true => i64::try_from(-i128::from(magnitude)).ok().map(Number::from),
-            };
-        }
+    if !digits.is_empty()
+        && digits.chars().all(|c| c.is_digit(radix))
+        && let Ok(magnitude) = u64::from_str_radix(digits, radix)
+    {
+        return match negative {
+            false => Some(Number::from(magnitude)),
+            true => i64::try_from(-i128::from(magnitude)).ok().map(Number::from),
+        };
     }
     if radix != 10 || !is_float(digits) {
         return None;

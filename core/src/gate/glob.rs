@@ -101,10 +101,11 @@ impl Glob {
     fn pass_wildcards(&self, reached: &mut [bool]) {
         for (at, token) in self.tokens.iter().enumerate() {
             let here = reached.get(at).copied().unwrap_or(false);
-            if here && !matches!(token, Token::Literal(_)) {
-                if let Some(state) = reached.get_mut(at + 1) {
-                    *state = true;
-                }
+            if here
+                && !matches!(token, Token::Literal(_))
+                && let Some(state) = reached.get_mut(at + 1)
+            {
+                *state = true;
             }
         }
     }

@@ -403,10 +403,11 @@ impl ImagePattern {
                 "`**` in the registry would match look-alikes; write the registry out".to_owned(),
             ));
         }
-        if let Some((first, _)) = written.split_once('/') {
-            if first.contains('*') && registry == DOCKER_HUB {
-                name = written.to_owned();
-            }
+        if let Some((first, _)) = written.split_once('/')
+            && first.contains('*')
+            && registry == DOCKER_HUB
+        {
+            name = written.to_owned();
         }
         let glob = Glob::parse(&name).map_err(|error| refused(error.to_string()))?;
         Ok(ImagePattern {

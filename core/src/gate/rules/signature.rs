@@ -104,17 +104,15 @@ impl FromEntry for Signature {
             ),
         };
         let signers = expression(entry.any_of, entry.all_of, entry.threshold, &member)?;
-        if let Expression::AnyOf { members, threshold } = &signers {
-            if *threshold > 1
-                && members
-                    .iter()
-                    .any(|member| matches!(member, Member::Group(_)))
-            {
-                return Err(
-                    "`threshold` counts single signers; it cannot be combined with groups"
-                        .to_owned(),
-                );
-            }
+        if let Expression::AnyOf { members, threshold } = &signers
+            && *threshold > 1
+            && members
+                .iter()
+                .any(|member| matches!(member, Member::Group(_)))
+        {
+            return Err(
+                "`threshold` counts single signers; it cannot be combined with groups".to_owned(),
+            );
         }
         Ok(Signature {
             signers,
