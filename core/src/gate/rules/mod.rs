@@ -167,17 +167,17 @@ impl Requirement {
         self.rule().need().is_some()
     }
 
-    /// See [`Rule::applies_to`].
+    /// See `Rule::applies_to`.
     pub fn applies_to(&self, kind: ChangeKind) -> bool {
         self.rule().applies_to(kind)
     }
 
-    /// See [`Rule::refuses_asking`].
+    /// See `Rule::refuses_asking`.
     pub fn refuses_asking(&self, image: &ImageReference) -> bool {
         self.rule().refuses_asking(image)
     }
 
-    /// See [`Rule::need`].
+    /// See `Rule::need`.
     pub fn need(&self) -> Option<Need> {
         self.rule().need()
     }
