@@ -1,8 +1,8 @@
 //! Fills the evidence of a review, exactly as far as its needs go: bounded, concurrent, remembered, under the deadline.
 //!
-//! * [`resolve`](self::resolve): tags → digests, once per review
-//! * [`statements`](self::statements): a subject → what is attached to it, verified
-//! * [`cache`](self::cache): what is remembered, and by what key
+//! * `resolve` — tags → digests, once per review
+//! * `statements` — a subject → what is attached to it, verified
+//! * `cache` — what is remembered, and by what key
 
 mod cache;
 mod resolve;

@@ -1,9 +1,9 @@
 //! Registries: tags, manifests, blobs and what is attached to an image, read over HTTP or from a directory; every read is
 //! bounded, and everything that is named by a digest is verified against it.
 //!
-//! * [`Client`](self::Client): a registry over HTTP
-//! * [`Layout`](self::Layout): an OCI image layout directory
-//! * [`metered`](self::metered): how many requests something cost
+//! * [`Client`] — a registry over HTTP
+//! * [`Layout`] — an OCI image layout directory
+//! * [`metered`] — how many requests something cost
 
 mod auth;
 mod client;

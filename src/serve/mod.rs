@@ -1,7 +1,7 @@
 //! The webhook: HTTPS with limits in front, one review behind, probes and metrics on a second port.
 //!
-//! * [`webhook`](self::webhook): a body → an answer
-//! * [`watch`](self::watch): policies and certificates that change under way
+//! * `webhook` — a body → an answer
+//! * `watch` — policies and certificates that change under way
 
 mod probes;
 mod watch;
