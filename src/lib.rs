@@ -10,6 +10,7 @@
 //! * [`config`] — the configuration file
 //! * [`serve`] — the webhook
 //! * [`telemetry`] — logs and metrics
+//! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
 //! * [`cli`] — the commands
 
 pub mod admission;
@@ -19,5 +20,6 @@ pub mod collect;
 pub mod config;
 pub mod oci;
 pub mod review;
+pub mod sandbox;
 pub mod serve;
 pub mod telemetry;

@@ -1,1 +1,9 @@
+//! The library and the binary, from outside. The modules mirror those of `src`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod attest;

@@ -1,0 +1,202 @@
+//! The certificate authority: short-lived certificates as Fulcio issues them, with the timestamp of a certificate transparency
+//! log in each.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use der::asn1::{OctetStringRef, Utf8StringRef};
+use der::{Decode as _, Encode as _};
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SigningKey as _,
+};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use x509_cert::Certificate;
+
+use super::{SandboxError, log_key, spki, valid_since};
+
+/// How long a certificate is valid.
+const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
+/// Fulcio's arc of object identifiers (fulcio, `docs/oid-info.md`).
+const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
+/// The arc of the issuer.
+const ISSUER: u64 = 8;
+/// The list of certificate timestamps in a certificate (RFC 6962, section 3.3).
+const CERTIFICATE_TIMESTAMPS: [u64; 10] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
+
+/// Whom a certificate is about, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    subject: String,
+    issuer: String,
+    claims: BTreeMap<u64, String>,
+}
+
+impl Identity {
+    /// An e-mail address, or the address of a workflow (a URI), as `issuer` knows it.
+    pub fn new(subject: impl Into<String>, issuer: impl Into<String>) -> Identity {
+        Identity {
+            subject: subject.into(),
+            issuer: issuer.into(),
+            claims: BTreeMap::new(),
+        }
+    }
+
+    /// With another claim of the issuer, by the last arc of Fulcio's object identifiers.
+    #[must_use]
+    pub fn with_claim(mut self, arc: u64, value: impl Into<String>) -> Identity {
+        self.claims.insert(arc, value.into());
+        self
+    }
+
+    /// What the certificate names.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Who vouches for it.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+}
+
+pub(super) struct Authority {
+    root: CertifiedIssuer<'static, KeyPair>,
+    certificate_log: KeyPair,
+}
+
+/// A certificate and its key.
+pub(super) struct Issued {
+    pub(super) key: KeyPair,
+    pub(super) der: Vec<u8>,
+    pub(super) pem: String,
+}
+
+/// A self-signed authority that lasts.
+pub(super) fn root(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, SandboxError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+pub(super) fn named(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::OrganizationName, "promotion-gate sandbox");
+    names.push(DnType::CommonName, name);
+    names
+}
+
+impl Authority {
+    pub(super) fn create() -> Result<Authority, SandboxError> {
+        Ok(Authority {
+            root: root("certificate authority")?,
+            certificate_log: KeyPair::generate()?,
+        })
+    }
+
+    pub(super) fn certificate(&self) -> &[u8] {
+        self.root.der()
+    }
+
+    pub(super) fn certificate_log(&self, since: Timestamp) -> Value {
+        log_key(&self.certificate_log, "certificates", since)
+    }
+
+    pub(super) fn issue(&self, identity: &Identity, at: Timestamp) -> Result<Issued, SandboxError> {
+        let key = KeyPair::generate()?;
+        let mut params = leaf(identity, at)?;
+        // The log signs the certificate as it is without the log's own timestamp.
+        let without = params.signed_by(&key, &self.root)?;
+        let to_be_signed = Certificate::from_der(without.der())?
+            .tbs_certificate
+            .to_der()?;
+        let timestamp = self.certificate_timestamp(&to_be_signed, at)?;
+        params.custom_extensions.push(timestamp);
+        let certificate = params.signed_by(&key, &self.root)?;
+        Ok(Issued {
+            key,
+            der: certificate.der().to_vec(),
+            pem: certificate.pem(),
+        })
+    }
+
+    /// A list of one timestamp (RFC 6962, sections 3.2 and 3.3).
+    fn certificate_timestamp(
+        &self,
+        to_be_signed: &[u8],
+        at: Timestamp,
+    ) -> Result<CustomExtension, SandboxError> {
+        let milliseconds = u64::try_from(at.as_millisecond()).map_err(SandboxError::of)?;
+        let length = u32::try_from(to_be_signed.len()).map_err(SandboxError::of)?;
+        let mut signed = vec![0, 0];
+        signed.extend(milliseconds.to_be_bytes());
+        signed.extend([0, 1]);
+        signed.extend(Sha256::digest(spki(self.root.key())));
+        signed.extend(length.to_be_bytes().into_iter().skip(1));
+        signed.extend(to_be_signed);
+        signed.extend([0, 0]);
+        let signature = self.certificate_log.sign(&signed)?;
+
+        let mut entry = vec![0];
+        entry.extend(Sha256::digest(spki(&self.certificate_log)));
+        entry.extend(milliseconds.to_be_bytes());
+        entry.extend([0, 0]);
+        // ECDSA with SHA-256 (RFC 5246, section 7.4.1.4.1).
+        entry.extend([4, 3]);
+        entry.extend(prefixed(&signature)?);
+        let list = prefixed(&prefixed(&entry)?)?;
+        let content = OctetStringRef::new(&list)?.to_der()?;
+        Ok(CustomExtension::from_oid_content(
+            &CERTIFICATE_TIMESTAMPS,
+            content,
+        ))
+    }
+}
+
+fn leaf(identity: &Identity, at: Timestamp) -> Result<CertificateParams, SandboxError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = SystemTime::from(at).into();
+    params.not_after =
+        SystemTime::from(at.saturating_add(LIFETIME).map_err(SandboxError::of)?).into();
+    let subject = identity.subject.as_str().try_into()?;
+    params.subject_alt_names = vec![if identity.subject.contains("://") {
+        SanType::URI(subject)
+    } else {
+        SanType::Rfc822Name(subject)
+    }];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    params.use_authority_key_identifier_extension = true;
+    let mut claims = identity.claims.clone();
+    claims.insert(ISSUER, identity.issuer.clone());
+    for (arc, value) in &claims {
+        let oid: Vec<u64> = FULCIO.into_iter().chain([*arc]).collect();
+        let content = Utf8StringRef::new(value)?.to_der()?;
+        params
+            .custom_extensions
+            .push(CustomExtension::from_oid_content(&oid, content));
+    }
+    Ok(params)
+}
+
+/// With its length in two bytes before it.
+fn prefixed(bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
+    let length = u16::try_from(bytes.len()).map_err(SandboxError::of)?;
+    Ok(length
+        .to_be_bytes()
+        .into_iter()
+        .chain(bytes.iter().copied())
+        .collect())
+}
+
+impl Authority {
+    /// As a trusted root names it.
+    pub(super) fn described(&self, since: Timestamp) -> Value {
+        super::authority_of(&[self.certificate()], "certificates", valid_since(since))
+    }
+}

@@ -1,0 +1,162 @@
+//! The transparency log, as Rekor v1 speaks: entries with an inclusion proof, a signed checkpoint and a signed promise.
+
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use rcgen::{KeyPair, SigningKey as _};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{SandboxError, spki};
+
+type Hash = [u8; 32];
+
+/// The name under which the log signs its checkpoints.
+const ORIGIN: &str = "log.sandbox.invalid";
+
+pub(super) struct Log {
+    pub(super) key: KeyPair,
+    leaves: Mutex<Vec<Hash>>,
+}
+
+/// What the log says about an entry.
+pub(super) struct Entry {
+    kind: &'static str,
+    body: Vec<u8>,
+    index: usize,
+    at: Timestamp,
+    id: Hash,
+    promise: Vec<u8>,
+    proof: Value,
+}
+
+impl Log {
+    pub(super) fn create() -> Result<Log, SandboxError> {
+        Ok(Log {
+            key: KeyPair::generate()?,
+            leaves: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Takes up an entry of the kind, in its version 0.0.1.
+    pub(super) fn add(
+        &self,
+        kind: &'static str,
+        spec: Value,
+        at: Timestamp,
+    ) -> Result<Entry, SandboxError> {
+        let body = json!({"apiVersion": "0.0.1", "kind": kind, "spec": spec})
+            .to_string()
+            .into_bytes();
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = leaves.len();
+        leaves.push(hash(0, &[&body]));
+        let (root, size) = (root(&leaves), leaves.len());
+        let path: Vec<_> = path(index, &leaves)
+            .iter()
+            .map(|hash| STANDARD.encode(hash))
+            .collect();
+        drop(leaves);
+        let id = Hash::from(Sha256::digest(spki(&self.key)));
+        let promised = json!({
+            "body": STANDARD.encode(&body),
+            "integratedTime": at.as_second(),
+            "logID": hex::encode(id),
+            "logIndex": index,
+        });
+        Ok(Entry {
+            kind,
+            promise: self.key.sign(promised.to_string().as_bytes())?,
+            proof: json!({
+                "logIndex": index.to_string(),
+                "rootHash": STANDARD.encode(root),
+                "treeSize": size.to_string(),
+                "hashes": path,
+                "checkpoint": {"envelope": self.checkpoint(&root, size, &id)?},
+            }),
+            body,
+            index,
+            at,
+            id,
+        })
+    }
+
+    /// A signed note (transparency-dev, `formats/log`).
+    fn checkpoint(&self, root: &Hash, size: usize, id: &Hash) -> Result<String, SandboxError> {
+        let text = format!("{ORIGIN}\n{size}\n{}\n", STANDARD.encode(root));
+        let mut signature: Vec<u8> = id.iter().copied().take(4).collect();
+        signature.extend(self.key.sign(text.as_bytes())?);
+        Ok(format!(
+            "{text}\n\u{2014} {ORIGIN} {}\n",
+            STANDARD.encode(signature)
+        ))
+    }
+}
+
+impl Entry {
+    /// As a bundle carries it.
+    pub(super) fn in_bundle(&self) -> Value {
+        json!({
+            "logIndex": self.index.to_string(),
+            "logId": {"keyId": STANDARD.encode(self.id)},
+            "kindVersion": {"kind": self.kind, "version": "0.0.1"},
+            "integratedTime": self.at.as_second().to_string(),
+            "inclusionPromise": {"signedEntryTimestamp": STANDARD.encode(&self.promise)},
+            "inclusionProof": self.proof,
+            "canonicalizedBody": STANDARD.encode(&self.body),
+        })
+    }
+
+    /// As cosign's legacy annotation carries it.
+    pub(super) fn in_annotation(&self) -> String {
+        json!({
+            "SignedEntryTimestamp": STANDARD.encode(&self.promise),
+            "Payload": {
+                "body": STANDARD.encode(&self.body),
+                "integratedTime": self.at.as_second(),
+                "logIndex": self.index,
+                "logID": hex::encode(self.id),
+            },
+        })
+        .to_string()
+    }
+}
+
+/// RFC 6962, section 2.1.
+fn hash(kind: u8, parts: &[&[u8]]) -> Hash {
+    let mut hasher = Sha256::new_with_prefix([kind]);
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+fn root(leaves: &[Hash]) -> Hash {
+    match halves(leaves) {
+        Some((left, right)) => hash(1, &[&root(left), &root(right)]),
+        None => leaves
+            .first()
+            .copied()
+            .unwrap_or_else(|| Sha256::digest([]).into()),
+    }
+}
+
+/// RFC 6962, section 2.1.1: from the leaf up.
+fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
+    let Some((left, right)) = halves(leaves) else {
+        return Vec::new();
+    };
+    let (mut path, sibling) = match index.checked_sub(left.len()) {
+        None => (path(index, left), root(right)),
+        Some(index) => (path(index, right), root(left)),
+    };
+    path.push(sibling);
+    path
+}
+
+/// Parted at the largest power of two that is less than their number.
+fn halves(leaves: &[Hash]) -> Option<(&[Hash], &[Hash])> {
+    (leaves.len() > 1).then(|| leaves.split_at(leaves.len().next_power_of_two() / 2))
+}

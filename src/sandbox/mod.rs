@@ -1,0 +1,124 @@
+//! A throwaway Sigstore (certificate authority, transparency log, timestamp authority), a registry and images in it: what is
+//! made here is verified in full, by the same code as everything else. For `quickstart` and the tests.
+
+mod authority;
+mod log;
+mod signing;
+mod timestamp;
+
+pub use authority::Identity;
+pub use signing::{Key, Signer, Signing, SimpleSignature};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{KeyPair, PublicKeyData as _};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use authority::Authority;
+use log::Log;
+use timestamp::TimestampAuthority;
+
+/// How long before its making a sandbox counts as trusted, so that tests can sign in the past.
+const PAST: SignedDuration = SignedDuration::from_hours(24 * 365);
+
+/// Something that the sandbox could not make.
+#[derive(Debug, thiserror::Error)]
+#[error("the sandbox could not make it: {0}")]
+pub struct SandboxError(String);
+
+impl SandboxError {
+    fn of(error: impl std::fmt::Display) -> SandboxError {
+        SandboxError(error.to_string())
+    }
+}
+
+impl From<rcgen::Error> for SandboxError {
+    fn from(error: rcgen::Error) -> SandboxError {
+        SandboxError::of(error)
+    }
+}
+
+impl From<der::Error> for SandboxError {
+    fn from(error: der::Error) -> SandboxError {
+        SandboxError::of(error)
+    }
+}
+
+/// Everything that it takes to sign without a key of one's own, and that nobody else trusts.
+pub struct Sigstore {
+    authority: Authority,
+    log: Log,
+    timestamps: TimestampAuthority,
+    created: Timestamp,
+}
+
+impl Sigstore {
+    /// With keys that exist in memory alone.
+    ///
+    /// # Errors
+    /// If the machine has no randomness.
+    pub fn create() -> Result<Sigstore, SandboxError> {
+        Ok(Sigstore {
+            authority: Authority::create()?,
+            log: Log::create()?,
+            timestamps: TimestampAuthority::create()?,
+            created: Timestamp::now(),
+        })
+    }
+
+    /// What one has to trust to accept what is signed here: a `trusted_root.json` of the Sigstore protobuf specifications.
+    pub fn trusted_root(&self) -> Value {
+        let since = self.created.saturating_sub(PAST).unwrap_or(self.created);
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "tlogs": [log_key(&self.log.key, "log", since)],
+            "certificateAuthorities": [self.authority.described(since)],
+            "ctlogs": [self.authority.certificate_log(since)],
+            "timestampAuthorities": [self.timestamps.described(since)],
+        })
+    }
+
+    /// Signs with everything: a log entry and a timestamp, now.
+    pub fn signing(&self) -> Signing<'_> {
+        Signing::new(self)
+    }
+}
+
+fn valid_since(since: Timestamp) -> Value {
+    json!({"start": format!("{since:.0}")})
+}
+
+/// A log as a trusted root names it.
+fn log_key(key: &KeyPair, what: &str, since: Timestamp) -> Value {
+    json!({
+        "baseUrl": format!("https://{what}.sandbox.invalid"),
+        "hashAlgorithm": "SHA2_256",
+        "publicKey": {
+            "rawBytes": STANDARD.encode(spki(key)),
+            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+            "validFor": valid_since(since),
+        },
+        "logId": {"keyId": STANDARD.encode(Sha256::digest(spki(key)))},
+    })
+}
+
+/// An authority as a trusted root names it.
+fn authority_of(chain: &[&[u8]], what: &str, valid_for: Value) -> Value {
+    let certificates: Vec<_> = chain
+        .iter()
+        .map(|der| json!({"rawBytes": STANDARD.encode(der)}))
+        .collect();
+    json!({
+        "subject": {"organization": "promotion-gate sandbox", "commonName": what},
+        "uri": format!("https://{what}.sandbox.invalid"),
+        "certChain": {"certificates": certificates},
+        "validFor": valid_for,
+    })
+}
+
+/// The public key (DER, `SubjectPublicKeyInfo`).
+fn spki(key: &KeyPair) -> Vec<u8> {
+    key.subject_public_key_info()
+}

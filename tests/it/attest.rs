@@ -1,0 +1,439 @@
+//! Evidence made in the sandbox, verified; and every way of forging it that has a name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
+use promotion_gate_core::attest::{
+    self, Anchor, Material, PublicKey, SignatureForm, Transparency, TrustRoot, Unaccepted,
+    Verified, VerifiedSignature,
+};
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
+
+const WORKFLOW: &str =
+    "https://github.com/example/app/.github/workflows/release.yml@refs/heads/main";
+const ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+struct Bench {
+    sigstore: Sigstore,
+    root: Arc<TrustRoot>,
+    identity: Identity,
+    key: Key,
+    image: Digest,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let sigstore = Sigstore::create().unwrap();
+        let root = root_of(&sigstore);
+        Bench {
+            root,
+            sigstore,
+            identity: Identity::new(WORKFLOW, ISSUER),
+            key: Key::generate().unwrap(),
+            image: Digest::sha256(b"image"),
+        }
+    }
+
+    fn by_root(&self) -> Anchor {
+        Anchor::Root(Arc::clone(&self.root))
+    }
+
+    fn by_key(&self, root: bool) -> Anchor {
+        let key = PublicKey::from_pem(&self.key.public_pem()).unwrap();
+        Anchor::Key {
+            key: Arc::new(key),
+            root: root.then(|| Arc::clone(&self.root)),
+        }
+    }
+
+    fn workflow(&self) -> Signer<'_> {
+        Signer::Identity(&self.identity)
+    }
+
+    fn bundle(&self) -> Value {
+        self.sigstore
+            .signing()
+            .sign(self.workflow(), &self.image, &BTreeMap::new())
+            .unwrap()
+    }
+
+    fn simple(&self) -> SimpleSignature {
+        self.sigstore
+            .signing()
+            .sign_simply(self.workflow(), &self.image, &BTreeMap::new())
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn accepted(&self, material: &Material, anchor: &Anchor) -> VerifiedSignature {
+        match attest::verify(material, &self.image, anchor).unwrap() {
+            Verified::Signature(signature) => signature,
+            Verified::Statement(statement) => panic!("not a signature: {statement:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(&self, bundle: &Value) -> Unaccepted {
+        attest::verify(&material(bundle), &self.image, &self.by_root()).unwrap_err()
+    }
+
+    #[track_caller]
+    fn refused_simple(&self, signature: SimpleSignature) -> Unaccepted {
+        attest::verify(&simple(signature), &self.image, &self.by_root()).unwrap_err()
+    }
+}
+
+fn root_of(sigstore: &Sigstore) -> Arc<TrustRoot> {
+    let json = sigstore.trusted_root().to_string();
+    Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap())
+}
+
+fn material(bundle: &Value) -> Material {
+    Material::Bundle(bundle.to_string().into_bytes())
+}
+
+fn simple(signature: SimpleSignature) -> Material {
+    Material::SimpleSigning {
+        payload: signature.payload,
+        annotations: signature.annotations,
+    }
+}
+
+const ENTRY: &str = "/verificationMaterial/tlogEntries/0";
+const STAMPS: &str = "/verificationMaterial/timestampVerificationData";
+
+#[test]
+fn what_the_sandbox_signs_is_accepted_in_every_form() {
+    let bench = Bench::new();
+    let annotations = BTreeMap::from([("stage".to_owned(), "tested".to_owned())]);
+    let signing = bench.sigstore.signing();
+    let proofs: [(Signing<'_>, Transparency, usize); 3] = [
+        (signing, Transparency::InclusionProof, 2),
+        (signing.unlogged(), Transparency::Absent, 1),
+        (signing.unstamped(), Transparency::InclusionProof, 1),
+    ];
+    let key = Signer::Key(&bench.key);
+    for (signer, anchor) in [
+        (bench.workflow(), bench.by_root()),
+        (key, bench.by_key(true)),
+    ] {
+        for (signing, transparency, times) in proofs {
+            let bundle = signing.sign(signer, &bench.image, &annotations).unwrap();
+            let accepted = bench.accepted(&material(&bundle), &anchor);
+            assert_eq!(accepted.form(), SignatureForm::CosignBundle);
+            assert_eq!(accepted.annotations(), &annotations);
+            assert_eq!(accepted.transparency(), transparency);
+            assert_eq!(accepted.times().len(), times);
+
+            let layer = signing
+                .sign_simply(signer, &bench.image, &annotations)
+                .unwrap();
+            let accepted = bench.accepted(&simple(layer), &anchor);
+            assert_eq!(accepted.form(), SignatureForm::SimpleSigning);
+            assert_eq!(accepted.annotations(), &annotations);
+            assert_eq!(accepted.times().len(), times);
+        }
+    }
+}
+
+#[test]
+fn a_key_alone_is_enough_where_no_root_is_asked() {
+    let bench = Bench::new();
+    let signing = bench.sigstore.signing().unlogged().unstamped();
+    let key = Signer::Key(&bench.key);
+    let bundle = signing.sign(key, &bench.image, &BTreeMap::new()).unwrap();
+    let layer = signing
+        .sign_simply(key, &bench.image, &BTreeMap::new())
+        .unwrap();
+    for material in [material(&bundle), simple(layer)] {
+        assert!(
+            bench
+                .accepted(&material, &bench.by_key(false))
+                .times()
+                .is_empty()
+        );
+        let stranger = PublicKey::from_pem(&Key::generate().unwrap().public_pem()).unwrap();
+        let stranger = Anchor::Key {
+            key: Arc::new(stranger),
+            root: None,
+        };
+        let refused = attest::verify(&material, &bench.image, &stranger).unwrap_err();
+        assert_eq!(refused.reason, "bad-signature");
+    }
+}
+
+#[test]
+fn a_certificate_without_a_verified_time_is_refused() {
+    let bench = Bench::new();
+    let signing = bench.sigstore.signing().unlogged().unstamped();
+    let bundle = signing
+        .sign(bench.workflow(), &bench.image, &BTreeMap::new())
+        .unwrap();
+    bench.refused(&bundle);
+    let layer = signing
+        .sign_simply(bench.workflow(), &bench.image, &BTreeMap::new())
+        .unwrap();
+    bench.refused_simple(layer);
+}
+
+#[test]
+fn a_signature_from_before_the_root_counted_is_refused() {
+    let bench = Bench::new();
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(24 * 400);
+    let signing = bench.sigstore.signing().at(long_ago);
+    let bundle = signing
+        .sign(bench.workflow(), &bench.image, &BTreeMap::new())
+        .unwrap();
+    bench.refused(&bundle);
+}
+
+#[test]
+fn an_old_signature_stays_valid_after_its_certificate_ended() {
+    let bench = Bench::new();
+    let then = Timestamp::now() - SignedDuration::from_hours(24 * 30);
+    let signing = bench.sigstore.signing().at(then);
+    let bundle = signing
+        .sign(bench.workflow(), &bench.image, &BTreeMap::new())
+        .unwrap();
+    let accepted = bench.accepted(&material(&bundle), &bench.by_root());
+    assert!(
+        accepted
+            .times()
+            .iter()
+            .all(|time| time.at.as_second() == then.as_second())
+    );
+}
+
+#[test]
+fn a_signature_made_under_another_root_is_refused() {
+    let bench = Bench::new();
+    let other = Bench::new();
+    bench.refused(&other.bundle());
+    bench.refused_simple(other.simple());
+}
+
+#[test]
+fn a_certificate_that_no_certificate_log_has_seen_is_refused() {
+    let bench = Bench::new();
+    let mut root = bench.sigstore.trusted_root();
+    root["ctlogs"] = Sigstore::create().unwrap().trusted_root()["ctlogs"].clone();
+    let root = TrustRoot::parse("sandbox", root.to_string().as_bytes()).unwrap();
+    let anchor = Anchor::Root(Arc::new(root));
+    let refused = attest::verify(&material(&bench.bundle()), &bench.image, &anchor).unwrap_err();
+    assert_eq!(refused.reason, "bad-certificate-timestamp", "{refused}");
+}
+
+#[test]
+fn a_bundle_replayed_for_another_digest_is_rejected() {
+    let mut bench = Bench::new();
+    let (bundle, layer) = (bench.bundle(), bench.simple());
+    bench.image = Digest::sha256(b"another image");
+    assert_eq!(bench.refused(&bundle).reason, "wrong-subject");
+    assert_eq!(bench.refused_simple(layer).reason, "wrong-subject");
+}
+
+/// The class of CVE-2022-36056: something in the log, but not this.
+#[test]
+fn a_log_entry_of_another_signature_is_rejected() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    let other = bench.bundle();
+    *bundle.pointer_mut(ENTRY).unwrap() = other.pointer(ENTRY).unwrap().clone();
+    assert_eq!(bench.refused(&bundle).reason, "bad-log-entry");
+
+    let (mut layer, other) = (bench.simple(), bench.simple());
+    let name = "dev.sigstore.cosign/bundle";
+    layer
+        .annotations
+        .insert(name.to_owned(), other.annotations[name].clone());
+    assert_eq!(bench.refused_simple(layer).reason, "bad-log-entry");
+}
+
+#[test]
+fn a_timestamp_of_another_signature_is_rejected() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    *bundle.pointer_mut(STAMPS).unwrap() = bench.bundle().pointer(STAMPS).unwrap().clone();
+    assert_eq!(bench.refused(&bundle).reason, "bad-timestamp");
+}
+
+#[test]
+fn a_certificate_put_in_the_place_of_another_is_rejected() {
+    let bench = Bench::new();
+    let certificate = "/verificationMaterial/certificate";
+    let mut bundle = bench.bundle();
+    *bundle.pointer_mut(certificate).unwrap() =
+        bench.bundle().pointer(certificate).unwrap().clone();
+    bench.refused(&bundle);
+    let (mut layer, other) = (bench.simple(), bench.simple());
+    let name = "dev.sigstore.cosign/certificate";
+    layer
+        .annotations
+        .insert(name.to_owned(), other.annotations[name].clone());
+    bench.refused_simple(layer);
+}
+
+#[test]
+fn a_log_entry_without_an_inclusion_proof_is_rejected() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    bundle
+        .pointer_mut(ENTRY)
+        .unwrap()
+        .as_object_mut()
+        .unwrap()
+        .remove("inclusionProof");
+    bench.refused(&bundle);
+}
+
+#[test]
+fn a_log_entry_with_a_forged_checkpoint_promise_or_path_is_rejected() {
+    let bench = Bench::new();
+    // So that the path is not empty.
+    bench.bundle();
+    let other = Bench::new();
+    other.bundle();
+    let (good, forged) = (bench.bundle(), other.bundle());
+    for part in [
+        "inclusionProof/checkpoint/envelope",
+        "inclusionProof/hashes",
+        "inclusionProof/rootHash",
+        "inclusionPromise/signedEntryTimestamp",
+        "logId/keyId",
+    ] {
+        let mut bundle = good.clone();
+        let place = format!("{ENTRY}/{part}");
+        *bundle.pointer_mut(&place).unwrap() = forged.pointer(&place).unwrap().clone();
+        bench.refused(&bundle);
+    }
+}
+
+#[test]
+fn a_time_in_the_log_that_the_log_did_not_promise_is_rejected() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    let later = (Timestamp::now().as_second() - 60).to_string();
+    *bundle
+        .pointer_mut(&format!("{ENTRY}/integratedTime"))
+        .unwrap() = json!(later);
+    bench.refused(&bundle);
+}
+
+#[test]
+fn more_log_entries_timestamps_or_bytes_than_anybody_needs_are_rejected() {
+    let bench = Bench::new();
+    for (list, item) in [
+        (
+            "/verificationMaterial/tlogEntries".to_owned(),
+            ENTRY.to_owned(),
+        ),
+        (
+            format!("{STAMPS}/rfc3161Timestamps"),
+            format!("{STAMPS}/rfc3161Timestamps/0"),
+        ),
+    ] {
+        let mut bundle = bench.bundle();
+        let item = bundle.pointer(&item).unwrap().clone();
+        *bundle.pointer_mut(&list).unwrap() = json!(vec![item; 33]);
+        assert_eq!(bench.refused(&bundle).reason, "too-large");
+    }
+    let mut bundle = bench.bundle();
+    bundle["padding"] = json!("x".repeat(5 << 20));
+    assert_eq!(bench.refused(&bundle).reason, "too-large");
+    let mut layer = bench.simple();
+    layer
+        .annotations
+        .insert("padding".to_owned(), "x".repeat(2 << 20));
+    assert_eq!(bench.refused_simple(layer).reason, "too-large");
+}
+
+#[test]
+fn an_envelope_with_two_signatures_or_none_is_rejected() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    let signatures = bundle.pointer_mut("/dsseEnvelope/signatures").unwrap();
+    let one = signatures[0].clone();
+    *signatures = json!([one, one]);
+    bench.refused(&bundle);
+    *bundle.pointer_mut("/dsseEnvelope/signatures").unwrap() = json!([]);
+    bench.refused(&bundle);
+}
+
+#[test]
+fn json_that_two_readers_understand_differently_is_rejected() {
+    let bench = Bench::new();
+    let text = bench.bundle().to_string();
+    let twice = text.replacen('{', r#"{"mediaType": "x", "#, 1);
+    let trailing = format!("{text} {{}}");
+    let cut = text[..text.len() - 1].to_owned();
+    for text in [
+        twice,
+        trailing,
+        cut,
+        String::new(),
+        "[]".to_owned(),
+        "[".repeat(100_000),
+    ] {
+        let material = Material::Bundle(text.into_bytes());
+        let refused = attest::verify(&material, &bench.image, &bench.by_root()).unwrap_err();
+        assert_eq!(refused.reason, "malformed");
+    }
+}
+
+#[test]
+fn an_envelope_of_a_foreign_payload_type_is_rejected() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    bundle["dsseEnvelope"]["payloadType"] = json!("application/json");
+    assert_eq!(bench.refused(&bundle).reason, "wrong-payload-type");
+}
+
+#[test]
+fn a_payload_that_somebody_else_signed_is_rejected() {
+    let bench = Bench::new();
+    let (mut layer, other) = (bench.simple(), bench.simple());
+    let payload = String::from_utf8(other.payload).unwrap();
+    layer.payload = payload.replace("\"\"", "\"x\"").into_bytes();
+    assert_ne!(layer.payload, payload.into_bytes());
+    bench.refused_simple(layer);
+}
+
+#[test]
+fn an_attestation_is_a_statement_and_no_signature() {
+    let bench = Bench::new();
+    let predicate = json!({"result": "PASSED"});
+    let bundle = bench
+        .sigstore
+        .signing()
+        .attest(
+            bench.workflow(),
+            &bench.image,
+            "https://example.com/test/v1",
+            &predicate,
+        )
+        .unwrap();
+    match attest::verify(&material(&bundle), &bench.image, &bench.by_root()).unwrap() {
+        Verified::Statement(statement) => {
+            assert_eq!(statement.predicate_type(), "https://example.com/test/v1");
+            assert_eq!(statement.predicate(), &predicate);
+        }
+        Verified::Signature(signature) => panic!("a signature: {signature:?}"),
+    }
+}
+
+#[test]
+fn a_bundle_cut_anywhere_is_rejected_and_a_changed_one_is_no_panic() {
+    let bench = Bench::new();
+    let text = bench.bundle().to_string().into_bytes();
+    for at in (0..text.len()).step_by(97) {
+        let cut = Material::Bundle(text[..at].to_vec());
+        attest::verify(&cut, &bench.image, &bench.by_root()).unwrap_err();
+        let mut changed = text.clone();
+        changed[at] ^= 0x11;
+        // What is not signed may change: hints, and the duplicate fields of a proof.
+        let _ = attest::verify(&Material::Bundle(changed), &bench.image, &bench.by_root());
+    }
+}
