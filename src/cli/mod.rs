@@ -4,6 +4,7 @@ mod check;
 mod crds;
 mod evidence;
 mod images;
+mod quickstart;
 mod render;
 mod serve;
 mod verify_bundle;
@@ -19,6 +20,7 @@ const FAILURE: u8 = 1;
 
 const EXAMPLES: &str = "\
 Examples:
+  promotion-gate quickstart                            the gate at work, on this machine alone
   promotion-gate check --policy policies/ rendered/    what would the gate say about these manifests?
   helm template . | promotion-gate check --policy policies/ -
   promotion-gate evidence ghcr.io/example/app:v1       everything that is attached to an image
@@ -33,6 +35,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Quickstart(quickstart::Args),
     Serve(serve::Args),
     Check(check::Args),
     Evidence(evidence::Args),
@@ -67,6 +70,7 @@ impl Command {
         // Fails only where a provider is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         match self {
+            Command::Quickstart(args) => block_on(quickstart::run(args)),
             Command::Serve(args) => block_on(serve::run(args)),
             Command::Check(args) => block_on(check::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),

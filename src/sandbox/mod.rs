@@ -2,12 +2,18 @@
 //! made here is verified in full, by the same code as everything else. For `quickstart` and the tests.
 
 mod authority;
+mod image;
 mod log;
+pub mod registry;
 mod signing;
 mod timestamp;
+mod tls;
 
 pub use authority::Identity;
+pub use image::{attach_bundle, attach_signatures, push_image};
+pub use registry::Registry;
 pub use signing::{Key, Signer, Signing, SimpleSignature};
+pub use tls::TlsIdentity;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -7,3 +7,5 @@
 )]
 
 mod attest;
+mod facts;
+mod rules;

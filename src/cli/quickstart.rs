@@ -1,0 +1,535 @@
+//! `quickstart`: the gate at work, with nothing else on the machine: a registry with images that are signed on the spot, the
+//! real webhook with TLS, real AdmissionReviews.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::render::human;
+use super::render::json::Answer;
+use super::world;
+use crate::config::Config;
+use crate::sandbox::registry::RegistryOptions;
+use crate::sandbox::{
+    Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, attach_signatures, push_image,
+};
+use crate::serve::{Listening, Options, PolicySource, serve};
+
+const ISSUER: &str = "https://token.actions.githubusercontent.com";
+const RELEASE: &str =
+    "https://github.com/example/app/.github/workflows/release.yml@refs/heads/main";
+const STRANGER: &str =
+    "https://github.com/stranger/app/.github/workflows/release.yml@refs/heads/main";
+
+/// See the gate at work, on this machine alone.
+///
+/// Starts a registry on loopback, fills it with images that are signed on the spot by a throwaway certificate authority,
+/// transparency log and timestamp authority, starts the real webhook and sends it real AdmissionReviews. Then it stays up,
+/// with commands to paste, until it is interrupted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate quickstart
+  promotion-gate quickstart --once     ends with 0 only if every decision was as expected")]
+pub(super) struct Args {
+    /// End after the decisions
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let stage = Stage::set().await?;
+    stage.introduce();
+    let expected = stage.play().await?;
+    if !args.once {
+        stage.leave_open();
+        tokio::signal::ctrl_c()
+            .await
+            .context("signals cannot be received")?;
+    }
+    stage.close().await?;
+    Ok(if expected {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(super::FAILURE)
+    })
+}
+
+/// The images of the sandbox's registry, by what is special about them.
+struct Images {
+    signed: Digest,
+    signed_by_cosign_2: Digest,
+    unsigned: Digest,
+    by_a_stranger: Digest,
+}
+
+/// Everything that runs.
+struct Stage {
+    folder: TempDir,
+    registry: Registry,
+    images: Images,
+    listening: Listening,
+    client: reqwest::Client,
+    webhook: JoinHandle<anyhow::Result<()>>,
+    stop: oneshot::Sender<()>,
+}
+
+/// What somebody deploys, and what should come of it.
+struct Scene {
+    title: &'static str,
+    namespace: &'static str,
+    image: String,
+    /// `None`: allowed; else a part of the message with which it is denied.
+    denied: Option<&'static str>,
+}
+
+impl Stage {
+    async fn set() -> anyhow::Result<Stage> {
+        let folder = tempfile::Builder::new()
+            .prefix("promotion-gate-quickstart-")
+            .tempdir()
+            .context("there is no place for the policies")?;
+        let registry = Registry::start(RegistryOptions::default())
+            .await
+            .context("the registry does not start")?;
+        let sigstore = Sigstore::create()?;
+        let images = fill(&registry, &sigstore)?;
+        let tls = TlsIdentity::create()?;
+        write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
+
+        let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
+        let source = PolicySource {
+            paths: vec![folder.path().join("policies")],
+            trust_roots: config.trust_roots.clone(),
+            base: config.snapshot(),
+        };
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = Options {
+            address: anywhere,
+            probe_address: anywhere,
+            certificate: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+            audit_only: false,
+            connections: 100,
+            drain: Duration::from_secs(5),
+        };
+        let collector = world::collector(&config)?;
+        let (stop, stopped) = oneshot::channel();
+        let (started, listening) = oneshot::channel();
+        let webhook = tokio::spawn(async move {
+            let started = |at: Listening| {
+                // Nobody waits only where the command has ended already.
+                let _ = started.send(at);
+            };
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            serve(options, source, collector, started, stopped).await
+        });
+        let Ok(listening) = listening.await else {
+            webhook.await.context("the webhook failed")??;
+            bail!("the webhook does not start");
+        };
+        let authority = reqwest::Certificate::from_pem(tls.authority_pem.as_bytes())?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([authority])
+            .timeout(Duration::from_secs(30))
+            .build()
+            .context("the client does not start")?;
+        let stage = Stage {
+            folder,
+            registry,
+            images,
+            listening,
+            client,
+            webhook,
+            stop,
+        };
+        stage.write_examples()?;
+        Ok(stage)
+    }
+
+    fn introduce(&self) {
+        anstream::println!(
+            "\
+Everything here runs on this machine alone and is thrown away at the end.
+
+  registry  {host}, with images signed a moment ago by a throwaway Sigstore
+  webhook   {webhook}
+  folder    {folder}
+            policies/ (edit them: they are taken over), gate.yaml, manifests/, reviews/
+
+Namespace `shop` wants digests, its own registry, and the signature of
+  {RELEASE}
+Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`).
+",
+            host = self.registry.host(),
+            webhook = self.webhook_url(),
+            folder = self.folder.path().display(),
+        );
+    }
+
+    /// Plays every scene, and says whether all went as they should.
+    async fn play(&self) -> anyhow::Result<bool> {
+        let mut scenes = Count::default();
+        for scene in self.scenes() {
+            self.show(&scene, &mut scenes).await?;
+        }
+        let tag = format!("{}/app:latest", self.registry.host());
+        let scene = Scene {
+            title: "a tag that points to a signed image, where tags are resolved",
+            namespace: "preview",
+            image: tag.clone(),
+            denied: None,
+        };
+        self.show(&scene, &mut scenes).await?;
+        self.registry
+            .tag("app", "latest", &self.images.unsigned.to_string());
+        let scene = Scene {
+            title: "the same tag, moved to another image after it was signed",
+            namespace: "preview",
+            image: tag,
+            denied: Some("[unsigned]"),
+        };
+        self.show(&scene, &mut scenes).await?;
+        self.registry
+            .tag("app", "latest", &self.images.signed.to_string());
+        self.registry.stop();
+        let scene = Scene {
+            title: "the registry is down, but this image was verified before",
+            namespace: "shop",
+            image: self.pinned(&self.images.signed),
+            denied: None,
+        };
+        self.show(&scene, &mut scenes).await?;
+        let scene = Scene {
+            title: "the registry is down, and nothing is known of this image",
+            namespace: "shop",
+            image: self.pinned(&Digest::sha256(b"never seen")),
+            denied: Some("this is an infrastructure problem, not a missing signature"),
+        };
+        self.show(&scene, &mut scenes).await?;
+        self.registry
+            .resume()
+            .await
+            .context("the registry does not come back")?;
+        anstream::println!(
+            "{} of {} decisions were as they should be",
+            scenes.expected,
+            scenes.played
+        );
+        Ok(scenes.expected == scenes.played)
+    }
+
+    fn scenes(&self) -> Vec<Scene> {
+        let images = &self.images;
+        let scene = |title, image, denied| Scene {
+            title,
+            namespace: "shop",
+            image,
+            denied,
+        };
+        let elsewhere = format!("docker.io/library/nginx@{}", images.signed);
+        let by_tag = format!("{}/app:v1", self.registry.host());
+        vec![
+            scene(
+                "signed by the release workflow",
+                self.pinned(&images.signed),
+                None,
+            ),
+            scene(
+                "signed by the release workflow, with cosign 2",
+                self.pinned(&images.signed_by_cosign_2),
+                None,
+            ),
+            scene(
+                "not signed",
+                self.pinned(&images.unsigned),
+                Some("[unsigned]"),
+            ),
+            scene(
+                "signed, but by a stranger",
+                self.pinned(&images.by_a_stranger),
+                Some("[signer-not-accepted]"),
+            ),
+            scene(
+                "from another registry",
+                elsewhere,
+                Some("[image-not-allowed]"),
+            ),
+            scene("a tag without a digest", by_tag, Some("[not-pinned]")),
+        ]
+    }
+
+    fn pinned(&self, digest: &Digest) -> String {
+        format!("{}/app@{digest}", self.registry.host())
+    }
+
+    async fn show(&self, scene: &Scene, count: &mut Count) -> anyhow::Result<()> {
+        count.played += 1;
+        anstream::println!("{}. {}", count.played, scene.title);
+        anstream::println!("   Deployment {}/web, {}", scene.namespace, scene.image);
+        let response = self.ask(&review(scene.namespace, &scene.image)).await?;
+        let text = |at: &str| {
+            response
+                .pointer(at)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let allowed = response
+            .pointer("/response/allowed")
+            .and_then(Value::as_bool);
+        let message = text("/response/status/message");
+        let expected = match (allowed, scene.denied) {
+            (Some(true), None) => true,
+            (Some(false), Some(part)) => message.contains(part),
+            _ => false,
+        };
+        let answer = if allowed == Some(true) {
+            Answer::Allow
+        } else {
+            Answer::Deny
+        };
+        anstream::println!("   {}", human::word(answer));
+        for line in message.lines() {
+            anstream::println!("   {line}");
+        }
+        if expected {
+            count.expected += 1;
+        } else {
+            let wanted = scene.denied.unwrap_or("allowed");
+            anstream::println!("   This is not as it should be; expected was: {wanted}");
+        }
+        anstream::println!();
+        Ok(())
+    }
+
+    async fn ask(&self, review: &Value) -> anyhow::Result<Value> {
+        let answer = self
+            .client
+            .post(self.webhook_url())
+            .header("content-type", "application/json")
+            .body(review.to_string())
+            .send()
+            .await
+            .context("the webhook does not answer")?;
+        let bytes = answer
+            .bytes()
+            .await
+            .context("the webhook does not answer")?;
+        serde_json::from_slice(&bytes).context("the webhook answers with something else than JSON")
+    }
+
+    fn webhook_url(&self) -> String {
+        format!("https://{}/validate?timeout=10s", self.listening.address)
+    }
+
+    /// What the commands to paste work on.
+    fn write_examples(&self) -> anyhow::Result<()> {
+        for (name, image) in [
+            ("signed", &self.images.signed),
+            ("unsigned", &self.images.unsigned),
+        ] {
+            let review = review("shop", &self.pinned(image));
+            self.write(&format!("reviews/{name}.json"), &pretty(&review))?;
+            let object = review.pointer("/request/object").unwrap_or(&Value::Null);
+            self.write(&format!("manifests/{name}.json"), &pretty(object))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        write(self.folder.path(), name, text)
+    }
+
+    fn leave_open(&self) {
+        let folder = self.folder.path().display();
+        anstream::println!(
+            "
+Everything stays up until you press Ctrl-C. Try, in another terminal:
+
+  curl --cacert {folder}/ca.crt -H 'content-type: application/json' \\
+    --data @{folder}/reviews/unsigned.json '{webhook}'
+  promotion-gate check --policy {folder}/policies --config {folder}/gate.yaml {folder}/manifests
+  promotion-gate evidence --config {folder}/gate.yaml {signed}
+  curl http://{probes}/readyz; curl http://{probes}/metrics",
+            webhook = self.webhook_url(),
+            signed = self.pinned(&self.images.signed),
+            probes = self.listening.probe_address,
+        );
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        // Fails only where the webhook has ended already, and then says why.
+        let _ = self.stop.send(());
+        self.webhook.await.context("the webhook failed")?
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    played: usize,
+    expected: usize,
+}
+
+fn fill(registry: &Registry, sigstore: &Sigstore) -> anyhow::Result<Images> {
+    let none = BTreeMap::new();
+    let release = Identity::new(RELEASE, ISSUER);
+    let release = Signer::Identity(&release);
+    let signed = push_image(registry, "app", "v1", "signed")?;
+    registry.tag("app", "latest", &signed.to_string());
+    let bundle = sigstore.signing().sign(release, &signed, &none)?;
+    attach_bundle(registry, "app", &signed, &bundle)?;
+
+    let signed_by_cosign_2 = push_image(registry, "app", "v0", "signed by cosign 2")?;
+    let signature = sigstore
+        .signing()
+        .sign_simply(release, &signed_by_cosign_2, &none)?;
+    attach_signatures(registry, "app", &signed_by_cosign_2, &[signature])?;
+
+    let stranger = Identity::new(STRANGER, ISSUER);
+    let by_a_stranger = push_image(registry, "app", "fork", "by a stranger")?;
+    let bundle = sigstore
+        .signing()
+        .sign(Signer::Identity(&stranger), &by_a_stranger, &none)?;
+    attach_bundle(registry, "app", &by_a_stranger, &bundle)?;
+
+    Ok(Images {
+        signed,
+        signed_by_cosign_2,
+        unsigned: push_image(registry, "app", "unsigned", "unsigned")?,
+        by_a_stranger,
+    })
+}
+
+fn write_files(
+    folder: &Path,
+    registry: &str,
+    sigstore: &Sigstore,
+    tls: &TlsIdentity,
+) -> anyhow::Result<()> {
+    write(
+        folder,
+        "trusted_root.json",
+        &pretty(&sigstore.trusted_root()),
+    )?;
+    write(folder, "ca.crt", &tls.authority_pem)?;
+    write(folder, "tls.crt", &tls.certificate_pem)?;
+    write(folder, "tls.key", &tls.key_pem)?;
+    write(folder, "gate.yaml", GATE)?;
+    write(
+        folder,
+        "policies/shop.yaml",
+        &SHOP.replace("REGISTRY", registry),
+    )?;
+    write(folder, "policies/preview.yaml", PREVIEW)
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let path: PathBuf = folder.join(name);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("`{}` cannot be made", parent.display()))?;
+    }
+    std::fs::write(&path, text).with_context(|| format!("`{}` cannot be written", path.display()))
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+const GATE: &str = "\
+# What the webhook and the commands are told: the sandbox's trust root, under a name that policies use.
+apiVersion: promotion-gate.dev/v1alpha1
+kind: GateConfiguration
+trustRoots:
+- name: sandbox
+  file: trusted_root.json
+";
+
+const SHOP: &str = "\
+# What runs in `shop` is named by digest, comes from our registry, and was signed by the release workflow.
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata:
+  name: shop
+spec:
+  enforcement: Enforce
+  match:
+    namespaces: {names: [shop]}
+  requirements:
+  - digestPinned: {}
+  - allowedImages:
+      patterns: [\"REGISTRY/**\"]
+  - signature:
+      anyOf:
+      - keyless:
+          issuer: https://token.actions.githubusercontent.com
+          identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
+          trustRoots: [sandbox]
+";
+
+const PREVIEW: &str = "\
+# In `preview` a tag is enough: the image that it points to now is the one that is judged.
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata:
+  name: preview
+spec:
+  enforcement: Enforce
+  tags: Resolve
+  match:
+    namespaces: {names: [preview]}
+  requirements:
+  - signature:
+      anyOf:
+      - keyless:
+          issuer: https://token.actions.githubusercontent.com
+          identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
+          trustRoots: [sandbox]
+";
+
+/// What an API server sends when somebody creates a Deployment.
+fn review(namespace: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "requestKind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "requestResource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "name": "web",
+            "namespace": namespace,
+            "operation": "CREATE",
+            "userInfo": {"username": "alice@example.com", "groups": ["developers", "system:authenticated"]},
+            "object": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "web", "namespace": namespace},
+                "spec": {
+                    "replicas": 1,
+                    "selector": {"matchLabels": {"app": "web"}},
+                    "template": {
+                        "metadata": {"labels": {"app": "web"}},
+                        "spec": {"containers": [{"name": "web", "image": image}]},
+                    },
+                },
+            },
+            "oldObject": null,
+            "dryRun": false,
+            "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+        },
+    })
+}

@@ -1,0 +1,231 @@
+//! An OCI registry on loopback, in memory, for reading (distribution-spec 1.1).
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, Response, StatusCode, header};
+use bytes::Bytes;
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// How the registry behaves.
+#[derive(Clone, Debug)]
+pub struct RegistryOptions {
+    /// Whether it lists referrers; else clients look under the fallback tag.
+    pub referrers_api: bool,
+}
+
+impl Default for RegistryOptions {
+    fn default() -> RegistryOptions {
+        RegistryOptions {
+            referrers_api: true,
+        }
+    }
+}
+
+/// A registry that ends when it is dropped.
+pub struct Registry {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    options: RegistryOptions,
+    content: Mutex<Content>,
+}
+
+#[derive(Default)]
+struct Content {
+    /// By repository and digest.
+    blobs: BTreeMap<(String, String), Bytes>,
+    /// By repository and digest: media type and bytes.
+    manifests: BTreeMap<(String, String), (String, Bytes)>,
+    /// By repository and tag.
+    tags: BTreeMap<(String, String), String>,
+    /// By repository and the digest of the subject.
+    referrers: BTreeMap<(String, String), Vec<Value>>,
+}
+
+impl Registry {
+    /// Starts on a free port of loopback.
+    ///
+    /// # Errors
+    /// If nothing can listen there.
+    pub async fn start(options: RegistryOptions) -> std::io::Result<Registry> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let shared = Arc::new(Shared {
+            options,
+            content: Mutex::default(),
+        });
+        let registry = Registry {
+            address: listener.local_addr()?,
+            server: Mutex::new(None),
+            shared,
+        };
+        registry.serve(listener);
+        Ok(registry)
+    }
+
+    /// Host and port, as images name them.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Stops answering; connections are refused.
+    pub fn stop(&self) {
+        if let Some(server) = locked(&self.server).take() {
+            server.abort();
+        }
+    }
+
+    /// Answers again, on the same port.
+    ///
+    /// # Errors
+    /// If somebody else took the port.
+    pub async fn resume(&self) -> std::io::Result<()> {
+        self.serve(TcpListener::bind(self.address).await?);
+        Ok(())
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&self.shared));
+        let server = tokio::spawn(async move {
+            // Ends only when it is aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        *locked(&self.server) = Some(server);
+    }
+
+    /// Takes up a blob; gives its digest.
+    pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> String {
+        let bytes = bytes.into();
+        let digest = Digest::sha256(&bytes).to_string();
+        let key = (repository.to_owned(), digest.clone());
+        locked(&self.shared.content).blobs.insert(key, bytes);
+        digest
+    }
+
+    /// Takes up a manifest, under a tag where one is given; gives its digest. One with a `subject` is listed as its referrer.
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: impl Into<Bytes>,
+    ) -> String {
+        let bytes = bytes.into();
+        let digest = Digest::sha256(&bytes).to_string();
+        let parsed: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let size = bytes.len();
+        let mut content = locked(&self.shared.content);
+        if let Some(subject) = parsed.pointer("/subject/digest").and_then(Value::as_str) {
+            let listed = content
+                .referrers
+                .entry((repository.to_owned(), subject.to_owned()))
+                .or_default();
+            listed.push(json!({
+                "mediaType": media_type,
+                "digest": digest,
+                "size": size,
+                "artifactType": parsed.get("artifactType"),
+            }));
+        }
+        if let Some(tag) = tag {
+            let key = (repository.to_owned(), tag.to_owned());
+            content.tags.insert(key, digest.clone());
+        }
+        let key = (repository.to_owned(), digest.clone());
+        content
+            .manifests
+            .insert(key, (media_type.to_owned(), bytes));
+        digest
+    }
+
+    /// Lets a tag point to a manifest.
+    pub fn tag(&self, repository: &str, tag: &str, digest: &str) {
+        let key = (repository.to_owned(), tag.to_owned());
+        locked(&self.shared.content)
+            .tags
+            .insert(key, digest.to_owned());
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return failure(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
+    }
+    let path = request.uri().path();
+    if path == "/v2/" {
+        return found("application/json", None, Bytes::from_static(b"{}"));
+    }
+    let rest = path.strip_prefix("/v2/").unwrap_or_default();
+    let content = locked(&shared.content);
+    let split = |kind: &str| {
+        let (repository, reference) = rest.rsplit_once(kind)?;
+        Some((repository.to_owned(), reference.to_owned()))
+    };
+    if let Some((repository, reference)) = split("/manifests/") {
+        let tagged = content.tags.get(&(repository.clone(), reference.clone()));
+        let digest = tagged.cloned().unwrap_or(reference);
+        return match content.manifests.get(&(repository, digest.clone())) {
+            Some((media_type, bytes)) => found(media_type, Some(&digest), bytes.clone()),
+            None => failure(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
+        };
+    }
+    if let Some(key) = split("/blobs/") {
+        return match content.blobs.get(&key) {
+            Some(bytes) => found("application/octet-stream", Some(&key.1), bytes.clone()),
+            None => failure(StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
+        };
+    }
+    match split("/referrers/") {
+        Some(key) if shared.options.referrers_api => {
+            let index = json!({
+                "schemaVersion": 2,
+                "mediaType": INDEX,
+                "manifests": content.referrers.get(&key).cloned().unwrap_or_default(),
+            });
+            found(INDEX, None, index.to_string().into())
+        }
+        _ => failure(StatusCode::NOT_FOUND, "NOT_FOUND"),
+    }
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn found(media_type: &str, digest: Option<&str>, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::builder()
+        .header(header::CONTENT_TYPE, media_type)
+        .header(header::CONTENT_LENGTH, bytes.len());
+    if let Some(digest) = digest {
+        response = response.header("docker-content-digest", digest);
+    }
+    // Every header is made of a media type or a digest.
+    response.body(Body::from(bytes)).unwrap_or_default()
+}
+
+fn failure(status: StatusCode, code: &str) -> Response<Body> {
+    let body = json!({"errors": [{"code": code, "message": code}]});
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,244 @@
+//! Verified facts for tests of the rules: signed in the sandbox and verified in full, since nothing else makes them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+use promotion_gate::api;
+use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore};
+use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
+use promotion_gate_core::gate::{
+    Change, ChangeKind, Digest, ImageEvidence, ImageUse, Operation, Pin, Policy, Promotion, Role,
+    Snapshot, Source, TrustRoots, Workload,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+pub const ISSUER: &str = "https://issuer.example";
+
+pub static FACTS: LazyLock<Facts> = LazyLock::new(Facts::new);
+
+/// A trust root, and people who sign under it.
+pub struct Facts {
+    sigstore: Sigstore,
+    root: Arc<TrustRoot>,
+    identities: BTreeMap<&'static str, Identity>,
+    pub key: Key,
+}
+
+/// Something attached to an image, as test cases write it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attached {
+    /// `release`, `build`, `stranger` or `key`.
+    pub by: String,
+    #[serde(default)]
+    pub form: Form,
+    #[serde(default = "yes")]
+    pub logged: bool,
+    #[serde(default = "yes")]
+    pub stamped: bool,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// About another image than the one that it hangs on.
+    #[serde(default)]
+    pub about_another: bool,
+    /// When; now when absent.
+    pub at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Form {
+    #[default]
+    Bundle,
+    SimpleSigning,
+    Attestation,
+    Junk,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Attached {
+    pub fn by(by: &str) -> Attached {
+        Attached {
+            by: by.to_owned(),
+            form: Form::Bundle,
+            logged: true,
+            stamped: true,
+            annotations: BTreeMap::new(),
+            about_another: false,
+            at: None,
+        }
+    }
+}
+
+impl Facts {
+    fn new() -> Facts {
+        let sigstore = Sigstore::create().unwrap();
+        let json = sigstore.trusted_root().to_string();
+        let identity = |name: &'static str| {
+            let subject = format!("{name}@example.com");
+            (name, Identity::new(subject, ISSUER))
+        };
+        Facts {
+            root: Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap()),
+            sigstore,
+            identities: BTreeMap::from(["release", "build", "stranger"].map(identity)),
+            key: Key::generate().unwrap(),
+        }
+    }
+
+    pub fn trust_roots(&self) -> TrustRoots {
+        BTreeMap::from([("sandbox".to_owned(), Arc::clone(&self.root))])
+    }
+
+    /// What verification makes of it, under the root, the key with the root, and the key alone.
+    pub fn add(&self, evidence: &mut ImageEvidence, image: &Digest, attached: &Attached) {
+        let material = self.material(image, attached);
+        let key = Arc::new(PublicKey::from_pem(&self.key.public_pem()).unwrap());
+        let root = || Arc::clone(&self.root);
+        let anchors = [
+            Anchor::Root(root()),
+            Anchor::Key {
+                key: Arc::clone(&key),
+                root: Some(root()),
+            },
+            Anchor::Key { key, root: None },
+        ];
+        let source = Source(format!("test by {}", attached.by));
+        let mut refused = Vec::new();
+        let mut accepted = false;
+        for anchor in &anchors {
+            match verify(&material, image, anchor) {
+                Ok(Verified::Signature(signature)) => {
+                    accepted = true;
+                    evidence.signatures.push((source.clone(), signature.into()));
+                }
+                Ok(Verified::Statement(statement)) => {
+                    accepted = true;
+                    evidence.statements.push((source.clone(), statement.into()));
+                }
+                Err(why) => refused.push(why),
+            }
+        }
+        if !accepted {
+            evidence.unaccepted.push((source, refused.remove(0)));
+        }
+    }
+
+    fn material(&self, image: &Digest, attached: &Attached) -> Material {
+        let Attached {
+            by,
+            form,
+            annotations,
+            ..
+        } = attached;
+        let signer = match self.identities.get(by.as_str()) {
+            Some(identity) => Signer::Identity(identity),
+            None => Signer::Key(&self.key),
+        };
+        let another = Digest::sha256(b"another image");
+        let about = if attached.about_another {
+            &another
+        } else {
+            image
+        };
+        let signing = self.signing(attached);
+        let bytes = |bundle: serde_json::Value| Material::Bundle(bundle.to_string().into_bytes());
+        match form {
+            Form::Bundle => bytes(signing.sign(signer, about, annotations).unwrap()),
+            Form::Attestation => {
+                let kind = "https://example.com/test/v1";
+                bytes(signing.attest(signer, about, kind, &json!({})).unwrap())
+            }
+            Form::SimpleSigning => {
+                let layer = signing.sign_simply(signer, about, annotations).unwrap();
+                Material::SimpleSigning {
+                    payload: layer.payload,
+                    annotations: layer.annotations,
+                }
+            }
+            Form::Junk => Material::Bundle(b"{\"mediaType\": 7}".to_vec()),
+        }
+    }
+
+    fn signing(&self, attached: &Attached) -> Signing<'_> {
+        let mut signing = self.sigstore.signing();
+        if let Some(at) = attached.at {
+            signing = signing.at(at);
+        }
+        if !attached.logged {
+            signing = signing.unlogged();
+        }
+        if !attached.stamped {
+            signing = signing.unstamped();
+        }
+        signing
+    }
+
+    /// A policy whose `spec` is given.
+    #[track_caller]
+    pub fn policy(&self, name: &str, spec: &serde_json::Value) -> Policy {
+        let document = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1",
+            "kind": "PromotionPolicy",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let source = (format!("{name}.yaml"), document.to_string().into_bytes());
+        let set = api::load(&[source], &self.trust_roots());
+        assert!(set.problems.is_empty(), "{:?}", set.problems);
+        set.policies.into_iter().next().unwrap()
+    }
+}
+
+/// A Deployment in `shop` that runs these images.
+pub fn promotion(images: &[String]) -> Promotion {
+    let images: Vec<_> = images
+        .iter()
+        .enumerate()
+        .map(|(index, written)| ImageUse {
+            field: format!("spec.template.spec.containers[{index}].image"),
+            role: Role::Container,
+            reference: written.parse().unwrap(),
+        })
+        .collect();
+    let pins = images
+        .iter()
+        .map(|image| match image.reference.digest() {
+            Some(digest) => Pin::Written(digest.clone()),
+            None => Pin::NotNeeded,
+        })
+        .collect();
+    Promotion {
+        change: Change {
+            id: "test".to_owned(),
+            operation: Operation::Create,
+            workload: Workload {
+                group: "apps".to_owned(),
+                version: "v1".to_owned(),
+                kind: "Deployment".to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: "web".to_owned(),
+            },
+            actor: None,
+            dry_run: false,
+            images,
+            unreadable: Vec::new(),
+        },
+        kind: ChangeKind::Deploy,
+        at: Timestamp::now(),
+        pins,
+    }
+}
+
+pub fn snapshot(policies: Vec<Policy>) -> Snapshot {
+    Snapshot {
+        policies,
+        revision: "test".to_owned(),
+        ..Snapshot::default()
+    }
+}

@@ -1,0 +1,142 @@
+//! What each rule says, case by case: `tests/cases/<rule>/{allow,deny,unavailable}-*.yaml`. A case runs the rule it stands
+//! under alone, and names the outcome and the reason.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use promotion_gate_core::documents;
+use promotion_gate_core::gate::{
+    Collected, Evidence, ImageEvidence, Pin, Requirement, Trouble, judge,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::facts::{Attached, FACTS, promotion, snapshot};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Case {
+    /// The policy entry.
+    requirement: Value,
+    image: String,
+    /// What a tag resolves to.
+    #[serde(default)]
+    resolve: Option<Resolve>,
+    #[serde(default)]
+    attached: Vec<Attached>,
+    #[serde(default)]
+    registry: Registry,
+    outcome: String,
+    reason: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Resolve {
+    Answers,
+    Down,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Registry {
+    #[default]
+    Answers,
+    AnswersInPart,
+    Down,
+}
+
+#[test]
+fn every_rule_says_in_every_case_what_the_case_expects() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut failures = Vec::new();
+    for rule in Requirement::NAMES {
+        let mut files: Vec<_> = fs::read_dir(folder.join(rule))
+            .unwrap_or_else(|error| panic!("the rule `{rule}` has no cases: {error}"))
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for file in &files {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let (kind, _) = name.split_once('-').unwrap();
+            let kind = ["allow", "deny", "unavailable"]
+                .into_iter()
+                .find(|known| *known == kind)
+                .unwrap_or_else(|| panic!("`{name}` names neither allow, deny nor unavailable"));
+            *kinds.entry(kind).or_default() += 1;
+            let case = read(file);
+            let (outcome, reason) = run(rule, &case);
+            let fits = match kind {
+                "allow" => outcome == "pass",
+                "deny" => outcome == "fail",
+                _ => outcome == "undecided" || outcome == "pass",
+            };
+            if (&outcome, &reason) != (&case.outcome, &case.reason) || !fits {
+                failures.push(format!("{rule}/{name}: {outcome}, {reason}"));
+            }
+        }
+        assert_eq!(kinds.len(), 3, "`{rule}` lacks cases: {kinds:?}");
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+fn read(file: &Path) -> Case {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file).unwrap();
+    let key = FACTS
+        .key
+        .public_pem()
+        .trim_end()
+        .replace('\n', "\n            ");
+    let text = text
+        .replace("DIGEST", &format!("sha256:{}", "1".repeat(64)))
+        .replace("PUBLIC_KEY", &key);
+    let (mut documents, problems) = documents::read(&name, text.as_bytes());
+    assert!(problems.is_empty(), "{problems:?}");
+    let value = documents.remove(0).value;
+    serde_json::from_value(value).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn run(rule: &str, case: &Case) -> (String, String) {
+    let down = || Trouble("the registry does not answer".to_owned());
+    let policy = FACTS.policy(
+        "case",
+        &json!({
+            "requirements": [case.requirement],
+            "uncovered": "Allow",
+            "tags": "Resolve",
+        }),
+    );
+    let mut promotion = promotion(std::slice::from_ref(&case.image));
+    let digest = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
+    match case.resolve {
+        Some(Resolve::Answers) => promotion.pins = vec![Pin::Resolved(Collected::Known(digest))],
+        Some(Resolve::Down) => {
+            promotion.pins = vec![Pin::Resolved(Collected::Unavailable(down()))];
+        }
+        None => {}
+    }
+    let mut evidence = Evidence::default();
+    let (image, pin) = promotion.images().next().unwrap();
+    if let Some(subject) = pin.subject(&image.reference) {
+        let mut attached = ImageEvidence::default();
+        for one in &case.attached {
+            FACTS.add(&mut attached, &subject.digest, one);
+        }
+        let collected = match case.registry {
+            Registry::Answers => Collected::Known(attached),
+            Registry::AnswersInPart => Collected::Partial(attached, vec![down()]),
+            Registry::Down => Collected::Unavailable(down()),
+        };
+        evidence.images.insert(subject, collected);
+    }
+    let verdict = judge(&promotion, &evidence, &snapshot(vec![policy]));
+    let findings = verdict.policies()[0].findings();
+    let finding = findings
+        .iter()
+        .find(|finding| finding.rule == rule)
+        .unwrap();
+    (finding.outcome.id().to_owned(), finding.reason.to_owned())
+}
