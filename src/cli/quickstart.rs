@@ -52,9 +52,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let expected = stage.play().await?;
     if !args.once {
         stage.leave_open();
-        tokio::signal::ctrl_c()
-            .await
-            .context("signals cannot be received")?;
+        super::serve::stop_signal()?.await;
     }
     stage.close().await?;
     Ok(if expected {
@@ -279,7 +277,10 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         count.played += 1;
         anstream::println!("{}. {}", count.played, scene.title);
         anstream::println!("   Deployment {}/web, {}", scene.namespace, scene.image);
-        let response = self.ask(&review(scene.namespace, &scene.image)).await?;
+        let id = format!("quickstart-{}", count.played);
+        let response = self
+            .ask(&review(&id, scene.namespace, &scene.image))
+            .await?;
         let text = |at: &str| {
             response
                 .pointer(at)
@@ -340,7 +341,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             ("signed", &self.images.signed),
             ("unsigned", &self.images.unsigned),
         ] {
-            let review = review("shop", &self.pinned(image));
+            let review = review(name, "shop", &self.pinned(image));
             self.write(&format!("reviews/{name}.json"), &pretty(&review))?;
             let object = review.pointer("/request/object").unwrap_or(&Value::Null);
             self.write(&format!("manifests/{name}.json"), &pretty(object))?;
@@ -354,15 +355,17 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
 
     fn leave_open(&self) {
         let folder = self.folder.path().display();
+        let program = std::env::current_exe().unwrap_or_else(|_| "promotion-gate".into());
+        let program = program.display();
         anstream::println!(
             "
 Everything stays up until you press Ctrl-C. Try, in another terminal:
 
-  curl --cacert {folder}/ca.crt -H 'content-type: application/json' \\
+  curl -sS --cacert {folder}/ca.crt -H 'content-type: application/json' \\
     --data @{folder}/reviews/unsigned.json '{webhook}'
-  promotion-gate check --policy {folder}/policies --config {folder}/gate.yaml {folder}/manifests
-  promotion-gate evidence --config {folder}/gate.yaml {signed}
-  curl http://{probes}/readyz; curl http://{probes}/metrics",
+  {program} check --policy {folder}/policies --config {folder}/gate.yaml {folder}/manifests
+  {program} evidence --config {folder}/gate.yaml {signed}
+  curl -sS http://{probes}/readyz http://{probes}/metrics",
             webhook = self.webhook_url(),
             signed = self.pinned(&self.images.signed),
             probes = self.listening.probe_address,
@@ -500,12 +503,12 @@ spec:
 ";
 
 /// What an API server sends when somebody creates a Deployment.
-fn review(namespace: &str, image: &str) -> Value {
+fn review(id: &str, namespace: &str, image: &str) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "uid": id,
             "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
             "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
             "requestKind": {"group": "apps", "version": "v1", "kind": "Deployment"},

@@ -14,7 +14,7 @@ use moka::future::Cache;
 use promotion_gate_core::attest::{AnchorId, Unaccepted, Verified};
 use promotion_gate_core::gate::Digest;
 
-use crate::oci::{AttachedManifest, Manifest, Repository};
+use crate::oci::{AttachedManifest, Manifest, Meter, Repository};
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +142,11 @@ where
             underway: Arc::clone(&self.underway),
             key: key.clone(),
         };
-        let fetch = fetch();
+        // Whoever begins a fetch is charged for it.
+        let fetch = match Meter::current() {
+            Some(meter) => meter.count(fetch()).boxed(),
+            None => fetch(),
+        };
         let task = tokio::spawn(async move {
             let _landed = landed;
             fetch.await

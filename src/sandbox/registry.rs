@@ -1,18 +1,21 @@
 //! An OCI registry on loopback, in memory, for reading (distribution-spec 1.1).
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{Method, Response, StatusCode, header};
 use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How the registry behaves.
 #[derive(Clone, Debug)]
@@ -95,13 +98,7 @@ impl Registry {
     }
 
     fn serve(&self, listener: TcpListener) {
-        let router = Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&self.shared));
-        let server = tokio::spawn(async move {
-            // Ends only when it is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
+        let server = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
         *locked(&self.server) = Some(server);
     }
 
@@ -169,7 +166,29 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+/// Its connections end with it.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let response = answer(&shared, &request);
+                async { Ok::<_, Infallible>(response) }
+            });
+            // A broken connection concerns nobody but its peer.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return failure(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
     }
@@ -212,7 +231,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-fn found(media_type: &str, digest: Option<&str>, bytes: Bytes) -> Response<Body> {
+fn found(media_type: &str, digest: Option<&str>, bytes: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::builder()
         .header(header::CONTENT_TYPE, media_type)
         .header(header::CONTENT_LENGTH, bytes.len());
@@ -220,12 +239,12 @@ fn found(media_type: &str, digest: Option<&str>, bytes: Bytes) -> Response<Body>
         response = response.header("docker-content-digest", digest);
     }
     // Every header is made of a media type or a digest.
-    response.body(Body::from(bytes)).unwrap_or_default()
+    response.body(Full::new(bytes)).unwrap_or_default()
 }
 
-fn failure(status: StatusCode, code: &str) -> Response<Body> {
+fn failure(status: StatusCode, code: &str) -> Response<Full<Bytes>> {
     let body = json!({"errors": [{"code": code, "message": code}]});
-    let mut response = Response::new(Body::from(body.to_string()));
+    let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = status;
     response
 }
