@@ -1,6 +1,7 @@
 //! The library and the binary, from outside. The modules mirror those of `src`.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test that cannot go on fails"
@@ -8,4 +9,5 @@
 
 mod attest;
 mod facts;
+mod judge;
 mod rules;

@@ -1,4 +1,23 @@
-//! Verified facts. Only [`verify`](super::verify) makes them, and nothing deserialises into them.
+//! Verified facts. Only [`verify`](super::verify) makes them, and nothing deserialises into them:
+//!
+//! ```
+//! fn deserialises<T: serde::de::DeserializeOwned>() {}
+//! deserialises::<promotion_gate_core::gate::RequirementEntry>();
+//! ```
+//! ```compile_fail,E0277
+//! fn deserialises<T: serde::de::DeserializeOwned>() {}
+//! deserialises::<promotion_gate_core::attest::VerifiedSignature>();
+//! ```
+//! ```compile_fail,E0277
+//! fn deserialises<T: serde::de::DeserializeOwned>() {}
+//! deserialises::<promotion_gate_core::attest::VerifiedStatement>();
+//! ```
+//! ```compile_fail,E0451
+//! use promotion_gate_core::attest::VerifiedSignature;
+//! fn forge(other: VerifiedSignature) -> VerifiedSignature {
+//!     VerifiedSignature { form: promotion_gate_core::attest::SignatureForm::CosignBundle, ..other }
+//! }
+//! ```
 
 use std::collections::BTreeMap;
 

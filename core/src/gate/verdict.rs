@@ -1,4 +1,16 @@
-//! The yes or no, with its reasons.
+//! The yes or no, with its reasons. Only [`judge`](super::judge) makes one, and nothing deserialises into one:
+//!
+//! ```compile_fail,E0277
+//! fn deserialises<T: serde::de::DeserializeOwned>() {}
+//! deserialises::<promotion_gate_core::gate::Verdict>();
+//! ```
+//! ```compile_fail,E0624
+//! promotion_gate_core::gate::Verdict::of(Vec::new(), String::new());
+//! ```
+//! ```compile_fail,E0624
+//! use promotion_gate_core::gate::{Enforcement, PolicyVerdict};
+//! PolicyVerdict::of(String::new(), Enforcement::Enforce, Vec::new());
+//! ```
 
 use super::finding::{Finding, Outcome};
 use super::policy::Enforcement;
