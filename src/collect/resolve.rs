@@ -4,7 +4,7 @@ use promotion_gate_core::gate::{Collected, Digest, ImageReference, Trouble};
 use tokio::time::{Instant, timeout_at};
 
 use super::late;
-use crate::oci::{Reference, Registry, Repository};
+use crate::oci::{ErrorKind, Reference, Registry, Repository};
 
 /// Asks the registry which digest a tag names.
 pub async fn tag(
@@ -16,6 +16,9 @@ pub async fn tag(
     let reference = Reference::Tag(image.tag().unwrap_or("latest").to_owned());
     match timeout_at(deadline, registry.resolve(&repository, &reference)).await {
         Ok(Ok(descriptor)) => Collected::Known(descriptor.digest),
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Collected::Unavailable(Trouble(
+            format!("`{image}` does not exist, or the gate may not read it: {error}"),
+        )),
         Ok(Err(error)) => Collected::Unavailable(Trouble(error.to_string())),
         Err(_) => Collected::Unavailable(late(&format!("the tag of `{image}`"))),
     }

@@ -92,7 +92,11 @@ impl Facts {
     }
 
     pub fn trust_roots(&self) -> TrustRoots {
-        BTreeMap::from([("sandbox".to_owned(), Arc::clone(&self.root))])
+        let public_good = Arc::new(TrustRoot::public_good().unwrap());
+        BTreeMap::from([
+            ("sandbox".to_owned(), Arc::clone(&self.root)),
+            ("sigstore".to_owned(), public_good),
+        ])
     }
 
     /// What verification makes of it, under the root, the key with the root, and the key alone.

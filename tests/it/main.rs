@@ -8,6 +8,8 @@
 )]
 
 mod attest;
+mod corpora;
 mod facts;
+mod gate;
 mod judge;
 mod rules;

@@ -1,13 +1,9 @@
-//! Image references, digests and image patterns, parsed and normalised like `distribution/reference`.
+//! Image references and digests, parsed and normalised like `distribution/reference`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256, Sha512};
-
-use super::glob::Glob;
 
 /// A content digest (OCI image specification, "Digests"): an algorithm that we can compute, and its value.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,7 +174,7 @@ const MAXIMUM_REFERENCE: usize = 1024;
 /// The longest repository name, in bytes (`distribution/reference`: `RepositoryNameTotalLengthMax`).
 const MAXIMUM_NAME: usize = 255;
 /// The registry of names without one.
-const DOCKER_HUB: &str = "docker.io";
+pub(super) const DOCKER_HUB: &str = "docker.io";
 
 impl FromStr for ImageReference {
     type Err = ReferenceError;
@@ -235,7 +231,7 @@ impl FromStr for ImageReference {
         } else {
             path.to_owned()
         };
-        if registry.len() + 1 + repository.len() > MAXIMUM_NAME {
+        if registry.len().max(repository.len()) > MAXIMUM_NAME {
             return Err(refused("the name is longer than 255 bytes"));
         }
         Ok(ImageReference {
@@ -249,7 +245,7 @@ impl FromStr for ImageReference {
 }
 
 /// The registry, and what follows it (`splitDockerDomain` of `distribution/reference`).
-fn split_registry(name: &str) -> (String, &str) {
+pub(super) fn split_registry(name: &str) -> (String, &str) {
     let (first, rest) = match name.split_once('/') {
         Some((first, rest)) if is_domain_like(first) => (first, rest),
         Some(_) | None => return (DOCKER_HUB.to_owned(), name),
@@ -330,179 +326,4 @@ fn is_tag(text: &str) -> bool {
 fn is_lower_hex(text: &str) -> bool {
     text.bytes()
         .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// A pattern over normalised image names (registry and repository): `*` stays within a path segment, `**` crosses them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImagePattern {
-    written: String,
-    glob: Glob,
-}
-
-/// Why a string is not an image pattern.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{written}` is not an image pattern: {why}")]
-pub struct PatternError {
-    /// The pattern as written, cut to 200 characters.
-    pub written: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-impl ImagePattern {
-    /// Parses a pattern; one without a registry is of Docker Hub, as an image would be. `**` alone is every image.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(written: &str) -> Result<ImagePattern, PatternError> {
-        let refused = |why: String| PatternError {
-            written: written.chars().take(200).collect(),
-            why,
-        };
-        if written.contains('@') {
-            return Err(refused(
-                "it names a digest, but patterns are over names; use `digestPinned` for digests"
-                    .to_owned(),
-            ));
-        }
-        if written
-            .rsplit('/')
-            .next()
-            .is_some_and(|last| last.contains(':') && written.contains('/'))
-            || (!written.contains('/') && written.contains(':'))
-        {
-            return Err(refused(
-                "it names a tag, but patterns are over names; leave the tag out".to_owned(),
-            ));
-        }
-        if written.starts_with("**") {
-            if written != "**" {
-                return Err(refused(
-                    "it begins with `**`, which look-alike registries match too; begin with the registry, or write `**` alone"
-                        .to_owned(),
-                ));
-            }
-            return Glob::parse(written)
-                .map(|glob| ImagePattern {
-                    written: written.to_owned(),
-                    glob,
-                })
-                .map_err(|error| refused(error.to_string()));
-        }
-        if written.split('/').any(str::is_empty) {
-            return Err(refused("a part of the name is empty".to_owned()));
-        }
-        let (registry, rest) = split_registry(written);
-        let mut name = match (registry.as_str(), rest.contains('/')) {
-            (DOCKER_HUB, false) if rest != "**" => format!("{DOCKER_HUB}/library/{rest}"),
-            _ => format!("{registry}/{rest}"),
-        };
-        // Without a `/` a registry with a star would be taken for a repository of Docker Hub.
-        if registry.contains("**") {
-            return Err(refused(
-                "`**` in the registry would match look-alikes; write the registry out".to_owned(),
-            ));
-        }
-        if let Some((first, _)) = written.split_once('/')
-            && first.contains('*')
-            && registry == DOCKER_HUB
-        {
-            name = written.to_owned();
-        }
-        let glob = Glob::parse(&name).map_err(|error| refused(error.to_string()))?;
-        Ok(ImagePattern {
-            written: written.to_owned(),
-            glob,
-        })
-    }
-
-    /// Whether the image's normalised name matches.
-    pub fn matches(&self, image: &ImageReference) -> bool {
-        self.glob.matches(&image.name())
-    }
-}
-
-impl fmt::Display for ImagePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
-    }
-}
-
-impl<'de> Deserialize<'de> for ImagePattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ImagePattern, D::Error> {
-        let written = String::deserialize(deserializer)?;
-        ImagePattern::parse(&written).map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for ImagePattern {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "ImagePattern".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 1024})
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matches(pattern: &str, image: &str) -> bool {
-        ImagePattern::parse(pattern)
-            .unwrap()
-            .matches(&image.parse().unwrap())
-    }
-
-    #[test]
-    fn names_are_normalised_before_they_are_matched() {
-        assert!(matches("nginx", "docker.io/library/nginx:1.27"));
-        assert!(matches("docker.io/library/nginx", "nginx"));
-        assert!(matches("example/*", "index.docker.io/example/app"));
-        assert!(matches("ghcr.io/example/**", "ghcr.io/example/team/app:v1"));
-        assert!(matches("**", "anything.example:5000/a/b"));
-    }
-
-    #[test]
-    fn a_look_alike_never_matches() {
-        assert!(!matches("ghcr.io/example/**", "ghcr.io/example-evil/app"));
-        assert!(!matches("ghcr.io/example/*", "ghcr.io/example/a/b"));
-        assert!(!matches(
-            "ghcr.io/example/**",
-            "evil.example/ghcr.io/example/app"
-        ));
-        assert!(!matches("ghcr.io/**", "ghcr.io.evil.example/app"));
-        assert!(!matches("nginx", "evil/nginx"));
-        assert!(!matches("*.example/app", "evil/x.example/app"));
-    }
-
-    #[test]
-    fn tags_and_digests_in_patterns_are_refused_with_a_remedy() {
-        assert!(
-            ImagePattern::parse("nginx:1")
-                .unwrap_err()
-                .why
-                .contains("leave the tag out")
-        );
-        assert!(
-            ImagePattern::parse("r.example:5000/a/b:1")
-                .unwrap_err()
-                .why
-                .contains("leave the tag out")
-        );
-        assert!(
-            ImagePattern::parse("r.example/a@sha256:0")
-                .unwrap_err()
-                .why
-                .contains("digest")
-        );
-        assert!(
-            ImagePattern::parse("**/app")
-                .unwrap_err()
-                .why
-                .contains("look-alike")
-        );
-        assert!(ImagePattern::parse("r.example:5000/a/*").is_ok());
-    }
 }

@@ -5,6 +5,7 @@ mod finding;
 mod glob;
 mod image;
 mod judge;
+mod pattern;
 mod policy;
 mod promotion;
 mod rules;
@@ -15,8 +16,9 @@ mod verdict;
 pub use evidence::{Collected, Evidence, ImageEvidence, Source, Subject, Trouble};
 pub use finding::{Finding, Outcome, Target};
 pub use glob::{Glob, GlobError};
-pub use image::{Digest, DigestError, ImagePattern, ImageReference, PatternError, ReferenceError};
+pub use image::{Digest, DigestError, ImageReference, ReferenceError};
 pub use judge::judge;
+pub use pattern::{ImagePattern, PatternError};
 pub use policy::{
     Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NamedRequirement,
     NamespaceMatch, Policy, Tags, Uncovered,

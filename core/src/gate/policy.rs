@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::glob::Glob;
-use super::image::{ImagePattern, ImageReference};
+use super::image::ImageReference;
+use super::pattern::ImagePattern;
 use super::promotion::Change;
 use super::rules::Requirement;
 

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
-use crate::gate::image::{ImagePattern, ImageReference};
+use crate::gate::image::ImageReference;
+use crate::gate::pattern::ImagePattern;
 
 /// **What it requires**: every image of the workload matches one of the patterns. Names are normalised first (`nginx` is
 /// `docker.io/library/nginx`), so no look-alike slips by. `*` stays within a path segment, `**` crosses them.

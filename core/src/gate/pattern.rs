@@ -1,0 +1,219 @@
+//! Patterns over images, as policy-controller understands them.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::glob::Glob;
+use super::image::{DOCKER_HUB, ImageReference, split_registry};
+
+/// Docker Hub's other name.
+const INDEX: &str = "index.docker.io";
+
+/// A pattern over images: `*` stays within a path segment, `**` crosses them.
+///
+/// It is compared with the normalised name (registry and repository); where it has a tag or a digest itself, with those
+/// too. The tag of an image is `latest` where it has neither tag nor digest, and nothing where it has a digest: a tag
+/// beside a digest says nothing about what runs. A pattern without a registry is of Docker Hub, as an image would be.
+/// One with `**` may also begin within the registry's name: beware, `ghcr**` matches `ghcr.example.com/x` too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImagePattern {
+    written: String,
+    /// Any of these.
+    names: Vec<Glob>,
+    tag: Option<Glob>,
+    digest: Option<Glob>,
+}
+
+/// Why a string is not an image pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{written}` is not an image pattern: {why}")]
+pub struct PatternError {
+    /// The pattern as written, cut to 200 characters.
+    pub written: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl ImagePattern {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(written: &str) -> Result<ImagePattern, PatternError> {
+        let refused = |why: String| PatternError {
+            written: written.chars().take(200).collect(),
+            why,
+        };
+        let glob = |text: &str| Glob::parse(text).map_err(|error| refused(error.to_string()));
+        check_characters(written).map_err(refused)?;
+        let (rest, digest) = match written.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (written, None),
+        };
+        let last = rest.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match rest.get(last..).unwrap_or_default().rfind(':') {
+            Some(at) => rest.split_at(last + at),
+            None => (rest, ""),
+        };
+        if name.split('/').any(str::is_empty) {
+            return Err(refused("a part of the name is empty".to_owned()));
+        }
+        Ok(ImagePattern {
+            written: written.to_owned(),
+            names: names(name)
+                .iter()
+                .map(|name| glob(name))
+                .collect::<Result<_, _>>()?,
+            tag: tag.strip_prefix(':').map(glob).transpose()?,
+            digest: digest.map(glob).transpose()?,
+        })
+    }
+
+    /// Whether the image matches.
+    pub fn matches(&self, image: &ImageReference) -> bool {
+        let name = image.name();
+        let index = name
+            .strip_prefix(DOCKER_HUB)
+            .map(|repository| format!("{INDEX}{repository}"));
+        let named = self.names.iter().any(|glob| {
+            glob.matches(&name) || index.as_ref().is_some_and(|index| glob.matches(index))
+        });
+        let tag = match (image.tag(), image.digest()) {
+            (_, Some(_)) => None,
+            (tag, None) => Some(tag.unwrap_or("latest")),
+        };
+        let digest = image.digest().map(ToString::to_string);
+        named
+            && self
+                .tag
+                .as_ref()
+                .is_none_or(|glob| tag.is_some_and(|tag| glob.matches(tag)))
+            && self
+                .digest
+                .as_ref()
+                .is_none_or(|glob| digest.is_some_and(|digest| glob.matches(&digest)))
+    }
+}
+
+fn check_characters(written: &str) -> Result<(), String> {
+    let text = match written
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
+        Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() => rest,
+        _ => written,
+    };
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_./:@*".contains(c);
+    match text.chars().find(|c| !known(*c)) {
+        Some(character) => Err(format!(
+            "`{}` has no meaning in it; `*` stands for anything within a part of the name, `**` for anything at all",
+            character.escape_default()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the name may mean: of Docker Hub where no registry is written, and as it stands where it could begin with one.
+fn names(name: &str) -> Vec<String> {
+    let (registry, path) = split_registry(name);
+    let hub = registry == DOCKER_HUB;
+    let written = path.len() < name.len();
+    let normalised = if hub && !path.contains('/') && !(written && path.contains("**")) {
+        format!("{DOCKER_HUB}/library/{path}")
+    } else {
+        format!("{registry}/{path}")
+    };
+    if hub && name.contains("**") {
+        vec![normalised, name.to_owned()]
+    } else {
+        vec![normalised]
+    }
+}
+
+impl fmt::Display for ImagePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImagePattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ImagePattern, D::Error> {
+        let written = String::deserialize(deserializer)?;
+        ImagePattern::parse(&written).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for ImagePattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ImagePattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 1024})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, image: &str) -> bool {
+        ImagePattern::parse(pattern)
+            .unwrap()
+            .matches(&image.parse().unwrap())
+    }
+
+    #[test]
+    fn names_are_normalised_before_they_are_matched() {
+        assert!(matches("nginx", "docker.io/library/nginx:1.27"));
+        assert!(matches("docker.io/library/nginx", "nginx"));
+        assert!(matches("docker.io/nginx", "nginx"));
+        assert!(matches("docker.io/**", "nginx"));
+        assert!(matches("example/*", "index.docker.io/example/app"));
+        assert!(matches("ghcr.io/example/**", "ghcr.io/example/team/app:v1"));
+        assert!(matches("**", "anything.example:5000/a/b"));
+        assert!(matches("[::1]:5000/**", "[::1]:5000/a/b"));
+    }
+
+    #[test]
+    fn a_look_alike_never_matches() {
+        assert!(!matches("ghcr.io/example/**", "ghcr.io/example-evil/app"));
+        assert!(!matches("ghcr.io/example/*", "ghcr.io/example/a/b"));
+        assert!(!matches(
+            "ghcr.io/example/**",
+            "evil.example/ghcr.io/example/app"
+        ));
+        assert!(!matches("ghcr.io/**", "ghcr.io.evil.example/app"));
+        assert!(!matches("nginx", "evil/nginx"));
+        assert!(!matches("*.example/app", "evil/x.example/app"));
+        assert!(!matches("*/*", "evil.example/app"));
+        assert!(!matches("my*/app", "my.evil.example/app"));
+    }
+
+    #[test]
+    fn a_pattern_with_a_tag_speaks_of_tags_that_decide_what_runs() {
+        assert!(matches("nginx:1.*", "nginx:1.27"));
+        assert!(matches("nginx:latest", "nginx"));
+        assert!(!matches("nginx:1.*", "nginx:2.0"));
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert!(!matches("nginx:1.*", &format!("nginx:1.27@{digest}")));
+        assert!(matches(
+            &format!("nginx@{digest}"),
+            &format!("nginx@{digest}")
+        ));
+        assert!(!matches(&format!("nginx@{digest}"), "nginx"));
+        assert!(matches("r.example:5000/a/*:v*", "r.example:5000/a/b:v1"));
+    }
+
+    #[test]
+    fn characters_without_meaning_are_refused_with_a_remedy() {
+        for pattern in ["[a-z]*", ".+", "a b", "nginx?", "{a,b}", "ghcr.io//app", ""] {
+            ImagePattern::parse(pattern).unwrap_err();
+        }
+        let error = ImagePattern::parse("[a-z]*").unwrap_err();
+        assert!(error.why.contains("`*` stands for"), "{error}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Material that nobody here wrote. Where it is not present, its tests say so and pass; where it is, nothing is left out
+//! without a reason that is itself tested.
+
+mod admission_reviews;
+mod connaisseur;
+mod cosign_inline;
+mod image_references;
+mod policy_controller;
+
+use std::fmt::Display;
+use std::fs;
+use std::path::PathBuf;
+
+/// The folder of a corpus, where it is present.
+fn folder(name: &str) -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
+    let shared = std::env::var_os("PROMOTION_GATE_SHARED").unwrap_or_else(|| beside.into());
+    let folder = PathBuf::from(shared).join("corpora").join(name);
+    if !folder.is_dir() {
+        println!("corpus {name}: not present");
+        return None;
+    }
+    Some(folder)
+}
+
+fn read(folder: &std::path::Path, file: &str) -> Vec<u8> {
+    let path = folder.join(file);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What came of the cases of a corpus.
+struct Tally {
+    corpus: &'static str,
+    passed: usize,
+    skipped: usize,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    fn of(corpus: &'static str) -> Tally {
+        Tally {
+            corpus,
+            passed: 0,
+            skipped: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    fn expect<T: PartialEq + std::fmt::Debug>(&mut self, case: impl Display, said: T, wanted: T) {
+        if said == wanted {
+            self.passed += 1;
+        } else {
+            self.failures
+                .push(format!("{case}: {said:?}, expected {wanted:?}"));
+        }
+    }
+
+    /// Prints the result, and fails where a case did.
+    fn close(self, cases: usize) {
+        let Tally {
+            corpus,
+            passed,
+            skipped,
+            failures,
+        } = self;
+        let failed = failures.len();
+        println!("corpus {corpus}: {passed} passed, {failed} failed, {skipped} skipped");
+        assert!(failures.is_empty(), "{failures:#?}");
+        assert_eq!(passed + skipped, cases, "{corpus}: not every case was run");
+    }
+}

@@ -1,0 +1,65 @@
+//! A review from end to end within the test: the client, the caches, the decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
+use promotion_gate::oci::{Client, ClientOptions};
+use promotion_gate::review::{Review, World, review};
+use promotion_gate_core::gate::{Policy, Snapshot};
+use tokio::time::Instant;
+
+use crate::facts::{promotion, snapshot};
+
+pub struct Gate {
+    pub collector: Arc<Collector>,
+    snapshot: Arc<Snapshot>,
+    pub patience: Duration,
+}
+
+impl Gate {
+    pub fn new(policy: Policy) -> Gate {
+        let client = Client::new(ClientOptions::default()).unwrap();
+        Gate::reading(client, policy)
+    }
+
+    pub fn reading(client: Client, policy: Policy) -> Gate {
+        let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
+        Gate {
+            collector: Arc::new(Collector::new(Arc::new(client), limits, sizes)),
+            snapshot: Arc::new(snapshot(vec![policy])),
+            patience: Duration::from_secs(30),
+        }
+    }
+
+    /// The same memory under another policy.
+    pub fn under(&self, policy: Policy) -> Gate {
+        Gate {
+            collector: Arc::clone(&self.collector),
+            snapshot: Arc::new(snapshot(vec![policy])),
+            patience: self.patience,
+        }
+    }
+
+    /// What is said of a Deployment with these images.
+    pub async fn review(&self, images: &[String]) -> Review {
+        let world = World {
+            snapshot: Arc::clone(&self.snapshot),
+            collector: Arc::clone(&self.collector),
+            deadline: Instant::now() + self.patience,
+        };
+        review(promotion(images).change, &world, Timestamp::now()).await
+    }
+
+    /// The outcome and the reason of a rule about one image.
+    pub async fn says(&self, rule: &str, image: &str) -> (String, String) {
+        let review = self.review(&[image.to_owned()]).await;
+        let finding = review.verdict.policies()[0]
+            .findings()
+            .iter()
+            .find(|finding| finding.rule == rule)
+            .unwrap();
+        (finding.outcome.id().to_owned(), finding.reason.to_owned())
+    }
+}
