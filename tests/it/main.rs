@@ -12,4 +12,6 @@ mod corpora;
 mod facts;
 mod gate;
 mod judge;
+mod oci;
 mod rules;
+mod server;
