@@ -42,6 +42,7 @@ pub struct Registry {
 struct Shared {
     options: RegistryOptions,
     content: Mutex<Content>,
+    requests: Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -66,6 +67,7 @@ impl Registry {
         let shared = Arc::new(Shared {
             options,
             content: Mutex::default(),
+            requests: Mutex::default(),
         });
         let registry = Registry {
             address: listener.local_addr()?,
@@ -79,6 +81,11 @@ impl Registry {
     /// Host and port, as images name them.
     pub fn host(&self) -> String {
         self.address.to_string()
+    }
+
+    /// `METHOD path` of every request since this was last asked, in order.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut locked(&self.shared.requests))
     }
 
     /// Stops answering; connections are refused.
@@ -193,6 +200,7 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
         return failure(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
     }
     let path = request.uri().path();
+    locked(&shared.requests).push(format!("{} {path}", request.method()));
     if path == "/v2/" {
         return found("application/json", None, Bytes::from_static(b"{}"));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use promotion_gate::api;
-use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore};
+use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
     Change, ChangeKind, Digest, ImageEvidence, ImageUse, Operation, Pin, Policy, Promotion, Role,
@@ -89,6 +89,22 @@ impl Facts {
             identities: BTreeMap::from(["release", "build", "stranger"].map(identity)),
             key: Key::generate().unwrap(),
         }
+    }
+
+    /// A cosign 3 signature with everything.
+    pub fn bundle(&self, image: &Digest, by: &str) -> serde_json::Value {
+        let signer = Signer::Identity(&self.identities[by]);
+        let signing = self.sigstore.signing();
+        signing.sign(signer, image, &BTreeMap::new()).unwrap()
+    }
+
+    /// A cosign 2 signature with everything.
+    pub fn simple(&self, image: &Digest, by: &str) -> SimpleSignature {
+        let signer = Signer::Identity(&self.identities[by]);
+        let signing = self.sigstore.signing();
+        signing
+            .sign_simply(signer, image, &BTreeMap::new())
+            .unwrap()
     }
 
     pub fn trust_roots(&self) -> TrustRoots {

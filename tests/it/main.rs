@@ -13,5 +13,6 @@ mod facts;
 mod gate;
 mod judge;
 mod oci;
+mod review;
 mod rules;
 mod server;

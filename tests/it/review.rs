@@ -1,0 +1,301 @@
+//! One review from the client to the verdict: what it asks, how often, and what it makes of trouble.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use promotion_gate::oci::metered;
+use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::{Registry, attach_bundle, attach_signatures, push_image};
+use promotion_gate_core::gate::{Decision, Digest, Policy};
+use serde_json::{Value, json};
+
+use crate::facts::FACTS;
+use crate::gate::Gate;
+use crate::server::{Manner, Reply, Server};
+
+fn signer(email: &str) -> Value {
+    json!({"keyless": {
+        "issuer": "https://issuer.example", "identity": email, "trustRoots": ["sandbox"],
+    }})
+}
+
+fn policy() -> Policy {
+    FACTS.policy(
+        "signed",
+        &json!({
+            "tags": "Resolve",
+            "requirements": [{"signature": {"anyOf": [signer("release@example.com")]}}],
+        }),
+    )
+}
+
+async fn registry() -> Registry {
+    Registry::start(RegistryOptions {
+        referrers_api: true,
+    })
+    .await
+    .unwrap()
+}
+
+fn signed(registry: &Registry, tag: &str, by: &str) -> Digest {
+    let digest = push_image(registry, "app", tag, tag).unwrap();
+    attach_bundle(registry, "app", &digest, &FACTS.bundle(&digest, by)).unwrap();
+    digest
+}
+
+fn by_tag(registry: &Registry, tag: &str) -> String {
+    format!("{}/app:{tag}", registry.host())
+}
+
+fn by_digest(registry: &Registry, digest: &Digest) -> String {
+    format!("{}/app@{digest}", registry.host())
+}
+
+#[tokio::test]
+async fn a_cold_image_costs_one_head_four_look_ups_and_its_evidence_and_nothing_twice() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    let gate = Gate::new(policy());
+    let image = by_tag(&registry, "v1");
+    let images = [image.clone(), image];
+    let (review, metered) = metered(gate.review(&images)).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+
+    let asked = registry.take_requests();
+    let hex = digest.hex();
+    assert_eq!(asked[0], "HEAD /v2/app/manifests/v1");
+    let mut lookups = asked[1..5].to_vec();
+    lookups.sort();
+    assert_eq!(
+        lookups,
+        [
+            format!("GET /v2/app/manifests/sha256-{hex}"),
+            format!("GET /v2/app/manifests/sha256-{hex}.att"),
+            format!("GET /v2/app/manifests/sha256-{hex}.sig"),
+            format!("GET /v2/app/referrers/{digest}"),
+        ]
+    );
+    assert!(
+        asked[5].starts_with("GET /v2/app/manifests/sha256:"),
+        "{asked:?}"
+    );
+    assert!(
+        asked[6].starts_with("GET /v2/app/blobs/sha256:"),
+        "{asked:?}"
+    );
+    assert_eq!(asked.len(), 7, "{asked:?}");
+    assert_eq!(metered, 7);
+}
+
+#[tokio::test]
+async fn a_warm_image_by_digest_costs_nothing_and_by_tag_one_head() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    let gate = Gate::new(policy());
+    gate.review(&[by_digest(&registry, &digest)]).await;
+    registry.take_requests();
+    let review = gate.review(&[by_digest(&registry, &digest)]).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+    assert!(registry.take_requests().is_empty());
+    gate.review(&[by_tag(&registry, "v1")]).await;
+    assert_eq!(registry.take_requests(), ["HEAD /v2/app/manifests/v1"]);
+}
+
+#[tokio::test]
+async fn many_reviews_at_once_ask_once() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    let gate = Gate::new(policy());
+    let images = [by_digest(&registry, &digest)];
+    let reviews = futures::future::join_all((0..32).map(|_| gate.review(&images))).await;
+    assert!(
+        reviews
+            .iter()
+            .all(|review| review.verdict.decision() == Decision::Allow)
+    );
+    let asked = registry.take_requests();
+    assert_eq!(asked.len(), 6, "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_was_verified_stays_usable_while_the_registry_is_down() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
+    let gate = Gate::new(policy());
+    let (image, unsigned) = (
+        by_digest(&registry, &digest),
+        by_digest(&registry, &unsigned),
+    );
+    assert_eq!(gate.says("signature", &image).await.0, "pass");
+    assert_eq!(gate.says("signature", &unsigned).await.1, "unsigned");
+    registry.stop();
+    assert_eq!(gate.says("signature", &image).await.0, "pass");
+    assert_eq!(gate.says("signature", &unsigned).await.0, "undecided");
+    assert_eq!(
+        gate.says("signature", &by_tag(&registry, "v1")).await.1,
+        "image-unavailable"
+    );
+    registry.resume().await.unwrap();
+    assert_eq!(gate.says("signature", &unsigned).await.1, "unsigned");
+}
+
+#[tokio::test]
+async fn an_image_that_is_signed_after_a_denial_is_allowed_at_once() {
+    let registry = registry().await;
+    let digest = push_image(&registry, "app", "v1", "v1").unwrap();
+    let gate = Gate::new(policy());
+    let image = by_digest(&registry, &digest);
+    assert_eq!(gate.says("signature", &image).await.1, "unsigned");
+    attach_bundle(
+        &registry,
+        "app",
+        &digest,
+        &FACTS.bundle(&digest, "stranger"),
+    )
+    .unwrap();
+    assert_eq!(
+        gate.says("signature", &image).await.1,
+        "signer-not-accepted"
+    );
+    attach_bundle(&registry, "app", &digest, &FACTS.bundle(&digest, "release")).unwrap();
+    assert_eq!(gate.says("signature", &image).await.1, "signed");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_moved_is_judged_as_what_it_points_to_now() {
+    let registry = registry().await;
+    signed(&registry, "v1", "release");
+    let other = push_image(&registry, "app", "other", "other").unwrap();
+    let gate = Gate::new(policy());
+    let image = by_tag(&registry, "v1");
+    assert_eq!(gate.says("signature", &image).await.0, "pass");
+    registry.tag("app", "v1", &other.to_string());
+    assert_eq!(gate.says("signature", &image).await.1, "unsigned");
+}
+
+#[tokio::test]
+async fn the_same_digest_in_another_repository_is_judged_by_what_hangs_there() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    push_image(&registry, "copy", "v1", "v1").unwrap();
+    let gate = Gate::new(policy());
+    assert_eq!(
+        gate.says("signature", &by_digest(&registry, &digest))
+            .await
+            .0,
+        "pass"
+    );
+    let copy = format!("{}/copy@{digest}", registry.host());
+    assert_eq!(gate.says("signature", &copy).await.1, "unsigned");
+}
+
+#[tokio::test]
+async fn another_policy_over_the_same_memory_decides_by_its_own_signers() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    let image = by_digest(&registry, &digest);
+    let gate = Gate::new(policy());
+    assert_eq!(gate.says("signature", &image).await.0, "pass");
+    let strict = FACTS.policy("strict", &json!({
+        "requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [signer("build@example.com")]}}],
+    }));
+    assert_eq!(
+        gate.under(strict).says("signature", &image).await.1,
+        "signer-not-accepted"
+    );
+}
+
+#[tokio::test]
+async fn one_good_legacy_signature_among_bad_layers_is_found() {
+    let registry = registry().await;
+    let digest = push_image(&registry, "app", "v1", "v1").unwrap();
+    let mut junk = FACTS.simple(&digest, "release");
+    junk.annotations = BTreeMap::from([(
+        "dev.cosignproject.cosign/signature".to_owned(),
+        "%".to_owned(),
+    )]);
+    let layers = [
+        junk,
+        FACTS.simple(&digest, "stranger"),
+        FACTS.simple(&digest, "release"),
+    ];
+    attach_signatures(&registry, "app", &digest, &layers).unwrap();
+    assert_eq!(
+        Gate::new(policy())
+            .says("signature", &by_digest(&registry, &digest))
+            .await
+            .0,
+        "pass"
+    );
+}
+
+#[tokio::test]
+async fn a_review_ends_at_its_deadline_and_says_what_is_unknown() {
+    let server = Server::start(|_| Reply::status(200).coming(Manner::Silent)).await;
+    let mut gate = Gate::new(policy());
+    gate.patience = Duration::from_millis(300);
+    let image = format!("{}/app@{}", server.host(), Digest::sha256(b"x"));
+    let review = tokio::time::timeout(Duration::from_secs(5), gate.review(&[image]))
+        .await
+        .unwrap();
+    assert_eq!(review.verdict.decision(), Decision::Deny);
+    assert!(review.verdict.is_undecided());
+    assert_eq!(
+        review.verdict.policies()[0].findings()[0].reason,
+        "evidence-unavailable"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn trouble_with_one_place_does_not_hide_a_signature_in_another() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    let upstream = registry.host();
+    let server = Server::start(move |seen| {
+        if seen.path.ends_with(".sig") {
+            return Reply::status(500);
+        }
+        forward(&upstream, &seen.path)
+    })
+    .await;
+    let image = format!("{}/app@{digest}", server.host());
+    assert_eq!(
+        Gate::new(policy()).says("signature", &image).await.0,
+        "pass"
+    );
+
+    let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
+    let image = format!("{}/app@{unsigned}", server.host());
+    assert_eq!(
+        Gate::new(policy()).says("signature", &image).await.0,
+        "undecided"
+    );
+}
+
+/// The answer of another server, fetched while this one waits.
+fn forward(host: &str, path: &str) -> Reply {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap();
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut reply = Reply::new(status, "", &bytes[end + 4..]);
+    reply.headers = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| *name == "content-type" || *name == "docker-content-digest")
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    reply
+}
