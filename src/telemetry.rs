@@ -42,6 +42,8 @@ pub struct Metrics {
     pub policies_broken: Gauge,
     /// Certificates that were taken over.
     pub certificate_reloads: Counter,
+    /// Whether the certificate on disk cannot be used, so that an older one is in use.
+    pub certificate_broken: Gauge,
     /// Open connections.
     pub connections: Gauge<i64>,
     /// Connections refused because there were too many.
@@ -61,6 +63,7 @@ impl Metrics {
             policy_reloads: Counter::default(),
             policies_broken: Gauge::default(),
             certificate_reloads: Counter::default(),
+            certificate_broken: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
         };
@@ -108,6 +111,11 @@ impl Metrics {
             "certificate_reloads",
             "Certificates taken over",
             self.certificate_reloads.clone(),
+        );
+        r.register(
+            "certificate_broken",
+            "1 while the certificate on disk cannot be used",
+            self.certificate_broken.clone(),
         );
         r.register("connections", "Open connections", self.connections.clone());
         r.register(

@@ -8,7 +8,7 @@ use crate::api::definitions;
 
 /// Print the custom resource definitions, to apply to a cluster.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  promotion-gate crds | kubectl apply --server-side -f -")]
+#[command(after_help = "Examples:\n  promotion-gate crds | kubectl apply --server-side -f -")]
 pub(super) struct Args {}
 
 pub(super) fn run(_: Args) -> anyhow::Result<ExitCode> {

@@ -180,8 +180,8 @@ impl Certificate {
         if *seen == now {
             return Ok(());
         }
-        *seen = now;
         self.current.store(server_config(&self.chain, &self.key)?);
+        *seen = now;
         metrics.certificate_reloads.inc();
         tracing::info!("the new certificate is in use");
         Ok(())
@@ -193,7 +193,9 @@ pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>,
     let mut said = String::new();
     loop {
         tokio::time::sleep(every).await;
-        match certificate.look(&metrics) {
+        let looked = certificate.look(&metrics);
+        metrics.certificate_broken.set(i64::from(looked.is_err()));
+        match looked {
             Ok(()) => said.clear(),
             Err(error) => {
                 let error = format!("{error:#}");

@@ -91,6 +91,10 @@ impl Facts {
         }
     }
 
+    pub fn trusted_root(&self) -> String {
+        self.sigstore.trusted_root().to_string()
+    }
+
     /// A cosign 3 signature with everything.
     pub fn bundle(&self, image: &Digest, by: &str) -> serde_json::Value {
         let signer = Signer::Identity(&self.identities[by]);

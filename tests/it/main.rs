@@ -8,6 +8,7 @@
 )]
 
 mod attest;
+mod cli;
 mod corpora;
 mod facts;
 mod gate;
@@ -15,4 +16,5 @@ mod judge;
 mod oci;
 mod review;
 mod rules;
+mod serve;
 mod server;

@@ -1,0 +1,379 @@
+//! The binary as people and pipelines run it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::{Registry, attach_bundle, push_image};
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::facts::FACTS;
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(folder: &Path, args: &[&str], input: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that does not read its input may have ended already.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+/// A folder with a configuration and a policy, and a registry with a signed and an unsigned image.
+struct Bench {
+    folder: TempDir,
+    registry: Registry,
+    signed: Digest,
+    unsigned: Digest,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let registry = Registry::start(RegistryOptions {
+            referrers_api: true,
+        })
+        .await
+        .unwrap();
+        let signed = push_image(&registry, "app", "signed", "signed").unwrap();
+        attach_bundle(&registry, "app", &signed, &FACTS.bundle(&signed, "release")).unwrap();
+        let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
+        let folder = TempDir::new().unwrap();
+        let bench = Bench {
+            folder,
+            registry,
+            signed,
+            unsigned,
+        };
+        bench.write("root.json", &FACTS.trusted_root());
+        bench.write("gate.yaml", "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\ntrustRoots: [{name: sandbox, file: root.json}]\n");
+        bench.write("policy.yaml", "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: signed}
+spec:
+  match: {namespaces: {names: [shop], selector: {matchLabels: {tier: production}}}}
+  requirements:
+  - digestPinned: {}
+  - signature: {anyOf: [{keyless: {issuer: \"https://issuer.example\", identity: release@example.com, trustRoots: [sandbox]}}]}
+");
+        bench
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    fn image(&self, digest: &Digest) -> String {
+        format!("{}/app@{digest}", self.registry.host())
+    }
+
+    fn check(&self, more: &[&str], input: &str) -> Ran {
+        let args = ["check", "--policy", "policy.yaml", "--config", "gate.yaml"];
+        let args: Vec<_> = args.iter().chain(more).chain(&["-"]).copied().collect();
+        run(self.folder.path(), &args, input)
+    }
+}
+
+fn deployment(namespace: &str, image: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: {namespace}}}\nspec: {{template: {{spec: {{containers: [{{name: web, image: \"{image}\"}}]}}}}}}\n---\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_ends_with_0_2_or_3_by_the_worst_object() {
+    let bench = Bench::new().await;
+    let (signed, unsigned) = (bench.image(&bench.signed), bench.image(&bench.unsigned));
+    let ran = bench.check(&[], &deployment("shop", &signed));
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.starts_with("allow Deployment shop/web (-:1)\n"),
+        "{}",
+        ran.stdout
+    );
+    let ran = bench.check(
+        &[],
+        &(deployment("shop", &signed) + &deployment("shop", &unsigned)),
+    );
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stdout.contains("deny Deployment shop/web (-:6)"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("1 allowed, 1 denied, 0 undecided"),
+        "{}",
+        ran.stdout
+    );
+    bench.registry.stop();
+    let ran = bench.check(&[], &deployment("shop", &signed));
+    assert_eq!(ran.code, 3, "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("undecided Deployment shop/web"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_prints_a_versioned_json_report() {
+    let bench = Bench::new().await;
+    let ran = bench.check(
+        &["--output", "json", "--at", "2099-01-01T00:00:00Z"],
+        &deployment("shop", &bench.image(&bench.unsigned)),
+    );
+    assert_eq!(ran.code, 2);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["version"], "promotion-gate.dev/check/v1alpha1");
+    assert_eq!(report["decision"], "deny");
+    assert_eq!(report["at"], "2099-01-01T00:00:00Z");
+    let object = &report["objects"][0];
+    assert_eq!(object["kind"], "Deployment");
+    let reasons = object["policies"][0]["findings"].as_array().unwrap().iter();
+    let reasons: Vec<_> = reasons
+        .map(|finding| finding["reason"].as_str().unwrap())
+        .collect();
+    assert!(reasons.contains(&"unsigned"), "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_come_from_names_labels_the_input_and_the_command_line() {
+    let bench = Bench::new().await;
+    let elsewhere = deployment("elsewhere", &bench.image(&bench.unsigned));
+    let namespace = |tier: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: elsewhere, labels: {{tier: {tier}}}}}\n---\n"
+        )
+    };
+    assert_eq!(bench.check(&[], &(namespace("test") + &elsewhere)).code, 0);
+    assert_eq!(
+        bench
+            .check(&[], &(namespace("production") + &elsewhere))
+            .code,
+        2
+    );
+    // Without labels it might be governed: that is not decided.
+    assert_eq!(bench.check(&[], &elsewhere).code, 3);
+    let none = elsewhere.replace(", namespace: elsewhere", "");
+    assert_eq!(bench.check(&["--namespace", "shop"], &none).code, 2);
+    let labels = [
+        "--namespace",
+        "elsewhere",
+        "--namespace-labels",
+        "tier=production",
+    ];
+    assert_eq!(bench.check(&labels, &none).code, 2);
+    let labels = [
+        "--namespace",
+        "elsewhere",
+        "--namespace-labels",
+        "tier=test",
+    ];
+    assert_eq!(bench.check(&labels, &none).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_is_judged_by_the_deployment_that_it_refers_to() {
+    let bench = Bench::new().await;
+    let rollout = "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web, namespace: shop}\nspec: {workloadRef: {apiVersion: apps/v1, kind: Deployment, name: web}}\n---\n";
+    let deployment = deployment("shop", &bench.image(&bench.unsigned));
+    let ran = bench.check(&[], &(deployment + rollout));
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stdout.contains("deny Rollout shop/web"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unreadable_input_is_named_and_never_allowed() {
+    let bench = Bench::new().await;
+    let ran = bench.check(&[], "a: [1,\n");
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains("-:"), "{}", ran.stdout);
+    let images = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"containers": [{"name": "c", "image": 7}]}});
+    let ran = bench.check(&[], &images.to_string());
+    assert_ne!(ran.code, 0);
+    assert!(
+        ran.stdout.contains("spec.containers[0].image"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(bench.check(&["--namespace-labels", "x"], "").code, 1);
+    let ran = run(
+        bench.folder.path(),
+        &[
+            "check",
+            "--policy",
+            "policy.yaml",
+            "--config",
+            "gate.yaml",
+            "gone.yaml",
+        ],
+        "",
+    );
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("gone.yaml"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_that_is_wrong_with_policies_is_said_at_once() {
+    let bench = Bench::new().await;
+    bench.write(
+        "policy.yaml",
+        "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: a}
+spec:
+  requirements:
+  - signature: {anyOf: [{keyless: {isuer: \"https://issuer.example\", anyIdentity: true}}]}
+---
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: b}
+spec:
+  requirements:
+  - approvals: {}
+",
+    );
+    let ran = bench.check(&[], "");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("policy.yaml:6:"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("unknown field `isuer`, did you mean `issuer`?"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("policy.yaml:13:") && ran.stderr.contains("`approvals`"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_shows_what_was_found_and_why_not() {
+    let bench = Bench::new().await;
+    let image = bench.image(&bench.signed);
+    let args = [
+        "evidence",
+        "--config",
+        "gate.yaml",
+        "--output",
+        "json",
+        &image,
+    ];
+    let ran = run(bench.folder.path(), &args, "");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let accepted = &report["accepted"][0];
+    assert_eq!(accepted["what"], "signature");
+    assert_eq!(accepted["signer"], "release@example.com");
+    assert_eq!(accepted["anchor"], "trust root `sandbox`");
+    let ran = run(
+        bench.folder.path(),
+        &["evidence", "--output", "json", &image],
+        "",
+    );
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(report["accepted"].as_array().unwrap().is_empty());
+    assert_eq!(
+        report["unaccepted"].as_array().unwrap().len(),
+        1,
+        "{report:#}"
+    );
+    let tag = format!("{}/app:signed", bench.registry.host());
+    let ran = run(
+        bench.folder.path(),
+        &["evidence", "--config", "gate.yaml", &tag],
+        "",
+    );
+    assert!(ran.stdout.contains("release@example.com"), "{}", ran.stdout);
+}
+
+#[test]
+fn images_prints_each_reference_once_per_file() {
+    let folder = TempDir::new().unwrap();
+    let text = deployment("shop", "nginx")
+        + &deployment("shop", "nginx")
+        + &deployment("shop", "busybox:1");
+    let ran = run(folder.path(), &["images", "-"], &text);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "nginx\nbusybox:1\n"));
+    let ran = run(folder.path(), &["images", "--output", "json", "-"], &text);
+    assert!(
+        ran.stdout.contains("docker.io/library/nginx"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn every_command_has_help_with_examples_and_wrong_usage_ends_with_1() {
+    let folder = TempDir::new().unwrap();
+    let ran = run(folder.path(), &["--version"], "");
+    assert_eq!(
+        ran.stdout,
+        concat!("promotion-gate ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+    let help = run(folder.path(), &["--help"], "").stdout;
+    assert!(help.contains("Examples:"), "{help}");
+    for command in [
+        "quickstart",
+        "serve",
+        "check",
+        "evidence",
+        "images",
+        "crds",
+        "verify-bundle",
+    ] {
+        assert!(help.contains(command), "{command} is not in {help}");
+        let ran = run(folder.path(), &[command, "--help"], "");
+        assert_eq!(ran.code, 0);
+        assert!(
+            ran.stdout.contains("Examples:"),
+            "{command}: {}",
+            ran.stdout
+        );
+    }
+    assert_eq!(run(folder.path(), &["chekc"], "").code, 1);
+    assert_eq!(run(folder.path(), &["check"], "").code, 1);
+}
+
+#[test]
+fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
+    let folder = TempDir::new().unwrap();
+    let ran = run(folder.path(), &["quickstart", "--once"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout
+            .contains("10 of 10 decisions were as they should be"),
+        "{}",
+        ran.stdout
+    );
+}

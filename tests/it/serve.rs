@@ -1,0 +1,499 @@
+//! The webhook as the API server meets it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
+use promotion_gate::oci::{Client, ClientOptions};
+use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::{Registry, TlsIdentity, attach_bundle, push_image};
+use promotion_gate::serve::{Listening, Options, PolicySource, serve};
+use promotion_gate_core::gate::{Digest, Snapshot};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::facts::FACTS;
+use crate::server::{Manner, Reply, Server};
+
+const SIGNED: &str = r#"
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: signed}
+spec:
+  requirements:
+  - digestPinned: {}
+  - signature: {anyOf: [{keyless: {issuer: "https://issuer.example", identity: release@example.com, trustRoots: [sandbox]}}]}
+"#;
+
+struct Gate {
+    folder: TempDir,
+    listening: Listening,
+    client: reqwest::Client,
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Gate {
+    async fn start(policy: &str) -> Gate {
+        Gate::with(policy, |_| {}).await
+    }
+
+    async fn with(policy: &str, change: impl FnOnce(&mut Options)) -> Gate {
+        // Fails only where another test was first.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("policies")).unwrap();
+        fs::write(folder.path().join("policies/policy.yaml"), policy).unwrap();
+        let tls = identity(folder.path());
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let mut options = Options {
+            address: anywhere,
+            probe_address: anywhere,
+            certificate: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+            audit_only: false,
+            connections: 100,
+            drain: Duration::from_secs(5),
+        };
+        change(&mut options);
+        let source = PolicySource {
+            paths: vec![folder.path().join("policies")],
+            trust_roots: FACTS.trust_roots(),
+            base: Snapshot::default(),
+        };
+        let registry = Arc::new(Client::new(ClientOptions::default()).unwrap());
+        let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
+        let (started, listening) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let started = |at| started.send(at).unwrap();
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            serve(options, source, Arc::new(collector), started, stopped).await
+        });
+        Gate {
+            client: client(&tls, |builder| builder),
+            listening: listening.await.unwrap(),
+            folder,
+            task,
+            stop: Some(stop),
+        }
+    }
+
+    fn policy(&self, text: &str) {
+        fs::write(self.folder.path().join("policies/policy.yaml"), text).unwrap();
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("https://{}{rest}", self.listening.address)
+    }
+
+    async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, String) {
+        let request = self.client.post(self.url("/validate?timeout=10s"));
+        let answer = request.body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Whether an image may run, and the message.
+    async fn says(&self, image: &str) -> (bool, String) {
+        let (status, text) = self.post(review(image).to_string()).await;
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+        assert_eq!(answer["response"]["uid"], "uid-1");
+        assert!(answer["response"].get("patch").is_none());
+        let message = answer["response"]["status"]["message"].as_str();
+        let allowed = answer["response"]["allowed"].as_bool().unwrap();
+        (allowed, message.unwrap_or_default().to_owned())
+    }
+
+    async fn probe(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.listening.probe_address);
+        let answer = reqwest::get(url).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until the probe says something.
+    async fn until(&self, path: &str, part: &str) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (_, text) = self.probe(path).await;
+            if text.contains(part) {
+                return;
+            }
+            assert!(Instant::now() < patience, "`{part}` never came: {text}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn close(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn identity(folder: &Path) -> TlsIdentity {
+    let tls = TlsIdentity::create().unwrap();
+    fs::write(folder.join("tls.key"), &tls.key_pem).unwrap();
+    fs::write(folder.join("tls.crt"), &tls.certificate_pem).unwrap();
+    tls
+}
+
+fn client(
+    tls: &TlsIdentity,
+    change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> reqwest::Client {
+    let authority = reqwest::Certificate::from_pem(tls.authority_pem.as_bytes()).unwrap();
+    let builder = reqwest::Client::builder().no_proxy();
+    change(builder.tls_certs_only([authority])).build().unwrap()
+}
+
+fn review(image: &str) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "uid-1",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "name": "web", "namespace": "shop", "operation": "CREATE",
+            "userInfo": {"username": "alice"},
+            "object": {
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"containers": [{"name": "web", "image": image}]},
+            },
+        },
+    })
+}
+
+async fn images() -> (Registry, String, String) {
+    let registry = Registry::start(RegistryOptions {
+        referrers_api: true,
+    })
+    .await
+    .unwrap();
+    let signed = push_image(&registry, "app", "signed", "signed").unwrap();
+    attach_bundle(&registry, "app", &signed, &FACTS.bundle(&signed, "release")).unwrap();
+    let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
+    let named = |digest| format!("{}/app@{digest}", registry.host());
+    let (signed, unsigned) = (named(signed), named(unsigned));
+    (registry, signed, unsigned)
+}
+
+#[tokio::test]
+async fn signed_images_are_admitted_and_others_denied_with_a_message() {
+    let (_registry, signed, unsigned) = images().await;
+    let gate = Gate::start(SIGNED).await;
+    assert_eq!(gate.says(&signed).await, (true, String::new()));
+    let (allowed, message) = gate.says(&unsigned).await;
+    assert!(!allowed);
+    assert!(
+        message.starts_with(
+            "Pod shop/web may not be deployed\npolicy `signed` denies it:\n- signature [unsigned]: "
+        ),
+        "{message}"
+    );
+    assert!(message.ends_with("decision uid-1"), "{message}");
+    let (_, metrics) = gate.probe("/metrics").await;
+    assert!(
+        metrics.contains(r#"promotion_gate_decisions_total{decision="deny",admitted="false"} 1"#),
+        "{metrics}"
+    );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn http_1_and_2_and_tls_1_2_and_1_3_are_spoken_and_nothing_older() {
+    let gate = Gate::start(SIGNED).await;
+    let tls = identity(gate.folder.path());
+    gate.until("/metrics", "certificate_reloads_total 1").await;
+    let versions = [
+        reqwest::tls::Version::TLS_1_2,
+        reqwest::tls::Version::TLS_1_3,
+    ];
+    for version in versions {
+        for http_1_only in [true, false] {
+            let client = client(&tls, |builder| {
+                let builder = builder.tls_version_min(version).tls_version_max(version);
+                if http_1_only {
+                    builder.http1_only()
+                } else {
+                    builder
+                }
+            });
+            let answer = client
+                .post(gate.url("/validate"))
+                .body("{}")
+                .send()
+                .await
+                .unwrap();
+            let spoken = if http_1_only {
+                reqwest::Version::HTTP_11
+            } else {
+                reqwest::Version::HTTP_2
+            };
+            assert_eq!(answer.version(), spoken);
+        }
+    }
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn what_is_no_admission_review_is_refused_and_never_admitted() {
+    let gate = Gate::start(SIGNED).await;
+    let mut old = review("nginx");
+    old["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let mut twice = review("nginx").to_string();
+    twice = twice.replacen("\"uid\"", "\"uid\":\"uid-2\",\"uid\"", 1);
+    let half = review("nginx").to_string()[..200].to_owned();
+    let deep = format!("{{\"request\":{}", "[".repeat(1 << 20));
+    for body in [
+        String::new(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+        "\u{0}".to_owned(),
+        half,
+        deep,
+        twice,
+        old.to_string(),
+    ] {
+        let (status, text) = gate.post(body.clone()).await;
+        let allowed = serde_json::from_str::<Value>(&text)
+            .ok()
+            .map(|answer| answer["response"]["allowed"].clone());
+        assert!(
+            status == 400 || allowed == Some(json!(false)),
+            "{body:.80}: {status} {text}"
+        );
+    }
+    let (status, _) = gate.post(vec![b' '; (8 << 20) + 1]).await;
+    assert_eq!(status, 413);
+    let (_, text) = gate.post(old.to_string()).await;
+    assert!(text.contains("v1beta1"), "{text}");
+    assert_eq!(
+        gate.client
+            .get(gate.url("/validate"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        405
+    );
+    assert_eq!(
+        gate.client
+            .post(gate.url("/elsewhere"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        404
+    );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn the_deadline_comes_from_the_api_server() {
+    let silent = Server::start(|_| Reply::status(200).coming(Manner::Silent)).await;
+    let gate = Gate::start(SIGNED).await;
+    let image = format!("{}/app@{}", silent.host(), Digest::sha256(b"x"));
+    let began = Instant::now();
+    let request = gate.client.post(gate.url("/validate?timeout=1s"));
+    let answer = request
+        .body(review(&image).to_string())
+        .send()
+        .await
+        .unwrap();
+    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(answer["response"]["allowed"], false);
+    let message = answer["response"]["status"]["message"].as_str().unwrap();
+    assert!(message.contains("infrastructure problem"), "{message}");
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn audit_only_admits_everything_and_counts_what_it_would_have_said() {
+    let (_registry, _, unsigned) = images().await;
+    let gate = Gate::with(SIGNED, |options| options.audit_only = true).await;
+    assert_eq!(gate.says(&unsigned).await, (true, String::new()));
+    let mut old = review("nginx");
+    old["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let (_, text) = gate.post(old.to_string()).await;
+    assert!(text.contains("\"allowed\":true"), "{text}");
+    let (_, metrics) = gate.probe("/metrics").await;
+    assert!(
+        metrics.contains(r#"promotion_gate_decisions_total{decision="deny",admitted="true"} 1"#),
+        "{metrics}"
+    );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_warns_admits_with_short_warnings() {
+    let (_registry, _, unsigned) = images().await;
+    let gate = Gate::start(&SIGNED.replace("spec:", "spec:\n  enforcement: Warn")).await;
+    let (_, text) = gate.post(review(&unsigned).to_string()).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["response"]["allowed"], true);
+    let warnings = answer["response"]["warnings"].as_array().unwrap();
+    assert!(!warnings.is_empty());
+    assert!(
+        warnings
+            .iter()
+            .all(|warning| warning.as_str().unwrap().chars().count() < 120)
+    );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn an_edited_policy_is_taken_over_and_a_broken_one_is_not() {
+    let (_registry, _, unsigned) = images().await;
+    let gate = Gate::start(SIGNED).await;
+    assert_eq!(gate.probe("/readyz").await, (200, "ready\n".to_owned()));
+    gate.policy("kind: PromotionPolicy\nspec: {isuer: x}\n");
+    gate.until("/readyz", "broken").await;
+    let (status, text) = gate.probe("/readyz").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("policy.yaml"), "{text}");
+    assert!(
+        gate.probe("/metrics")
+            .await
+            .1
+            .contains("promotion_gate_policies_broken 1")
+    );
+    assert!(!gate.says(&unsigned).await.0);
+
+    gate.policy("apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n");
+    gate.until("/metrics", "promotion_gate_policy_reloads_total 2")
+        .await;
+    assert_eq!(gate.probe("/readyz").await, (200, "ready\n".to_owned()));
+    assert!(gate.says(&unsigned).await.0);
+
+    fs::remove_dir_all(gate.folder.path().join("policies")).unwrap();
+    gate.until("/readyz", "broken").await;
+    assert!(gate.says(&unsigned).await.0);
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn without_any_sound_policy_it_is_not_ready_and_denies_what_might_be_governed() {
+    let gate = Gate::start("kind: Nonsense\n").await;
+    let (status, text) = gate.probe("/readyz").await;
+    assert_eq!(status, 503, "{text}");
+    let (allowed, message) = gate.says("nginx").await;
+    assert!(
+        !allowed && message.contains("[policy-unreadable]"),
+        "{message}"
+    );
+    assert_eq!(gate.probe("/livez").await.0, 200);
+    gate.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
+    let (_registry, signed, _) = images().await;
+    let gate = Gate::start(SIGNED).await;
+    let old = gate.client.clone();
+    let (running, answered) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let load = {
+        let (running, answered) = (Arc::clone(&running), Arc::clone(&answered));
+        let (url, body) = (gate.url("/validate"), review(&signed).to_string());
+        tokio::spawn(async move {
+            while running.load(Ordering::Relaxed) {
+                let answer = old.post(&url).body(body.clone()).send().await.unwrap();
+                assert!(answer.text().await.unwrap().contains("\"allowed\":true"));
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let tls = identity(gate.folder.path());
+    gate.until("/metrics", "certificate_reloads_total 1").await;
+    let before = answered.load(Ordering::Relaxed);
+    let new = client(&tls, |builder| builder);
+    let answer = new
+        .post(gate.url("/validate"))
+        .body(review(&signed).to_string())
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.text().await.unwrap().contains("\"allowed\":true"));
+    while answered.load(Ordering::Relaxed) < before + 20 {
+        assert!(!load.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.store(false, Ordering::Relaxed);
+    load.await.unwrap();
+
+    fs::write(gate.folder.path().join("tls.crt"), "no certificate").unwrap();
+    gate.until("/metrics", "promotion_gate_certificate_broken 1")
+        .await;
+    let again = client(&tls, |builder| builder);
+    assert!(
+        again
+            .post(gate.url("/validate"))
+            .body("{}")
+            .send()
+            .await
+            .is_ok()
+    );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_when_the_gate_stops() {
+    let silent = Server::start(|_| Reply::status(200).coming(Manner::Silent)).await;
+    let mut gate = Gate::start(SIGNED).await;
+    let image = format!("{}/app@{}", silent.host(), Digest::sha256(b"x"));
+    let request = gate
+        .client
+        .post(gate.url("/validate?timeout=2s"))
+        .body(review(&image).to_string());
+    let under_way = tokio::spawn(request.send());
+    while silent.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gate.stop.take().unwrap().send(()).unwrap();
+    gate.until("/readyz", "stopping").await;
+    let answer = under_way.await.unwrap().unwrap();
+    assert!(answer.text().await.unwrap().contains("\"allowed\":false"));
+    gate.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_refused_and_counted() {
+    let gate = Gate::with(SIGNED, |options| options.connections = 1).await;
+    let held = tokio::net::TcpStream::connect(gate.listening.address)
+        .await
+        .unwrap();
+    gate.client
+        .post(gate.url("/validate"))
+        .body("{}")
+        .send()
+        .await
+        .unwrap_err();
+    gate.until("/metrics", "promotion_gate_connections_refused_total")
+        .await;
+    drop(held);
+    let patience = Instant::now() + Duration::from_secs(15);
+    while gate
+        .client
+        .post(gate.url("/validate"))
+        .body("{}")
+        .send()
+        .await
+        .is_err()
+    {
+        assert!(Instant::now() < patience);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    gate.close().await;
+}
