@@ -4,12 +4,14 @@
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
 
 mod attest;
 mod cli;
 mod corpora;
+mod dependencies;
 mod facts;
 mod gate;
 mod judge;
