@@ -12,6 +12,7 @@ mod attest;
 mod cli;
 mod corpora;
 mod dependencies;
+mod deploy;
 mod facts;
 mod gate;
 mod judge;

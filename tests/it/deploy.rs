@@ -1,0 +1,200 @@
+//! What `deploy/`, `certs/` and `policies/` hold is what the gate understands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use promotion_gate::admission::{Manifests, Understood, understand_manifest};
+use promotion_gate::api;
+use promotion_gate::config::Config;
+use promotion_gate_core::documents;
+use serde_json::{Value, json};
+
+use crate::facts::FACTS;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every document of every YAML file under a folder.
+fn manifests(folder: &Path) -> Vec<Value> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(manifests(&path));
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            let bytes = fs::read(&path).unwrap();
+            let (documents, problems) = documents::read(&path.display().to_string(), &bytes);
+            assert!(problems.is_empty(), "{problems:?}");
+            all.extend(documents.into_iter().map(|document| document.value));
+        }
+    }
+    all
+}
+
+fn of_kind(kind: &str) -> Vec<Value> {
+    let mut found = manifests(&root().join("deploy"));
+    found.retain(|manifest| manifest["kind"] == kind);
+    assert!(!found.is_empty(), "{kind}");
+    found
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item.as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_webhook_is_registered_for_every_kind_that_carries_images() {
+    let kinds = [
+        ("", "v1", "Pod", "pods"),
+        ("", "v1", "PodTemplate", "podtemplates"),
+        ("", "v1", "ReplicationController", "replicationcontrollers"),
+        ("apps", "v1", "ReplicaSet", "replicasets"),
+        ("apps", "v1", "Deployment", "deployments"),
+        ("apps", "v1", "StatefulSet", "statefulsets"),
+        ("apps", "v1", "DaemonSet", "daemonsets"),
+        ("batch", "v1", "Job", "jobs"),
+        ("batch", "v1", "CronJob", "cronjobs"),
+        ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
+        (
+            "argoproj.io",
+            "v1alpha1",
+            "AnalysisTemplate",
+            "analysistemplates",
+        ),
+        (
+            "argoproj.io",
+            "v1alpha1",
+            "ClusterAnalysisTemplate",
+            "clusteranalysistemplates",
+        ),
+        ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
+        ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
+    ];
+    let configuration = &of_kind("ValidatingWebhookConfiguration")[0];
+    for webhook in configuration["webhooks"].as_array().unwrap() {
+        let rules = webhook["rules"].as_array().unwrap();
+        let asked = |group: &str, resource: &str| {
+            rules.iter().any(|rule| {
+                strings(&rule["apiGroups"]).contains(&group)
+                    && strings(&rule["resources"]).contains(&resource)
+                    && strings(&rule["operations"]) == ["CREATE", "UPDATE"]
+                    && rule["apiVersions"] == json!(["*"])
+            })
+        };
+        for (group, version, kind, resource) in kinds {
+            assert!(asked(group, resource), "{resource}");
+            let api_version = if group.is_empty() {
+                version.to_owned()
+            } else {
+                format!("{group}/{version}")
+            };
+            let object =
+                json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}});
+            let manifests = Manifests::of([&object], "shop");
+            let understood = understand_manifest(&object, "shop", None, &manifests);
+            assert!(matches!(understood, Understood::Change(_)), "{kind}");
+        }
+        assert!(asked("", "pods/ephemeralcontainers"));
+        assert_eq!(webhook["sideEffects"], "None");
+        assert_eq!(strings(&webhook["admissionReviewVersions"]), ["v1"]);
+        assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 30);
+    }
+    let policies: Vec<_> = configuration["webhooks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|webhook| &webhook["failurePolicy"])
+        .collect();
+    assert_eq!(policies, ["Fail", "Ignore"]);
+}
+
+#[test]
+fn the_configuration_and_the_policies_of_the_deployment_can_be_used() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut policies = 0;
+    for map in of_kind("ConfigMap") {
+        for (name, text) in map["data"].as_object().unwrap() {
+            let text = text.as_str().unwrap();
+            fs::write(folder.path().join(name), text).unwrap();
+            if name == "gate.yaml" {
+                Config::load(Some(&folder.path().join(name))).unwrap();
+            } else {
+                let set = api::load(
+                    &[(name.clone(), text.as_bytes().to_vec())],
+                    &FACTS.trust_roots(),
+                );
+                assert!(set.problems.is_empty(), "{:?}", set.problems);
+                policies += set.policies.len();
+            }
+        }
+    }
+    assert!(policies > 0);
+}
+
+#[test]
+fn every_example_policy_can_be_used_and_is_listed() {
+    let folder = root().join("policies");
+    let (sources, problems) = api::read_paths(std::slice::from_ref(&folder));
+    assert!(problems.is_empty(), "{problems:?}");
+    let set = api::load(&sources, &FACTS.trust_roots());
+    assert!(set.problems.is_empty(), "{:?}", set.problems);
+    assert_eq!(set.policies.len(), sources.len());
+    let listed = fs::read_to_string(folder.join("README.md")).unwrap();
+    for (file, _) in &sources {
+        let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+        assert!(listed.contains(name), "{name} is not in policies/README.md");
+    }
+}
+
+#[test]
+fn the_certificate_names_the_service_that_the_webhook_is_reached_by() {
+    let service = &of_kind("Service")[0]["metadata"];
+    let name = format!(
+        "{}.{}.svc",
+        service["name"].as_str().unwrap(),
+        service["namespace"].as_str().unwrap()
+    );
+    let certificates = manifests(&root().join("certs"));
+    assert!(
+        certificates
+            .iter()
+            .any(|manifest| manifest["spec"]["dnsNames"] == json!([name]))
+    );
+    assert!(
+        fs::read_to_string(root().join("certs/self-signed"))
+            .unwrap()
+            .contains(&format!("name={name}"))
+    );
+}
+
+#[test]
+fn no_private_key_is_in_the_repository() {
+    let output = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output();
+    // Outside of a checkout there is nothing to look at.
+    let Some(output) = output.ok().filter(|output| output.status.success()) else {
+        return;
+    };
+    let files = String::from_utf8(output.stdout).unwrap();
+    let begin = ["-----BEGIN", "PRIVATE KEY-----"];
+    for file in files.split('\0').filter(|file| !file.is_empty()) {
+        let bytes = fs::read(root().join(file)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let key = text
+            .lines()
+            .any(|line| line.starts_with(begin[0]) && line.ends_with(begin[1]));
+        assert!(!key, "{file}");
+    }
+}
