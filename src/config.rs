@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Snapshot, TrustRoots, Ungoverned};
+use promotion_gate_core::gate::{Snapshot, TrustRoots, Ungoverned};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ const MAXIMUM_FILE: u64 = 4 << 20;
 /// Everything that is configured, resolved.
 #[derive(Debug)]
 pub struct Config {
-    /// The trust roots that policies may name; `sigstore` is always among them.
+    /// The trust roots that policies may name; `sigstore` and `github` are always among them.
     pub trust_roots: TrustRoots,
     registries: Vec<RegistryOptions>,
     credentials: Vec<CredentialEntry>,
@@ -36,7 +36,7 @@ pub struct Config {
 struct GateConfiguration {
     api_version: String,
     kind: String,
-    /// Trust roots besides the built-in `sigstore`.
+    /// Trust roots besides the built-in `sigstore` and `github`.
     #[serde(default)]
     trust_roots: Vec<NamedRoot>,
     /// What is special about some registries.
@@ -105,9 +105,10 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, with line and column.
     pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
-        let sigstore = Arc::new(TrustRoot::public_good()?);
+        let built_in = [TrustRoot::public_good()?, TrustRoot::github()?];
+        let named = |root: TrustRoot| (root.name().to_owned(), Arc::new(root));
         let mut config = Config {
-            trust_roots: BTreeMap::from([(DEFAULT_TRUST_ROOT.to_owned(), sigstore)]),
+            trust_roots: built_in.map(named).into(),
             registries: Vec::new(),
             credentials: Vec::new(),
             ungoverned: Ungoverned::Allow,

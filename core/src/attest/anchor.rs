@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey};
-use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
+use sigstore_trust_root::{
+    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
+};
 use sigstore_types::DerPublicKey;
 use sigstore_verify::Verifier;
 use x509_cert::der::Decode as _;
@@ -114,6 +116,15 @@ impl TrustRoot {
         TrustRoot::parse("sigstore", SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())
     }
 
+    /// GitHub's own instance, which signs what private repositories attest; it lists no logs, so that timestamps stand
+    /// alone. As it was when this version was built.
+    ///
+    /// # Errors
+    /// None that depends on anything outside this program.
+    pub fn github() -> Result<TrustRoot, TrustRootError> {
+        TrustRoot::parse("github", SIGSTORE_GITHUB_TRUSTED_ROOT.as_bytes())
+    }
+
     /// The name that policies use.
     pub fn name(&self) -> &str {
         &self.name
@@ -212,5 +223,28 @@ impl fmt::Debug for PublicKey {
 impl fmt::Display for KeyFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_roots_can_be_used_and_githubs_lists_no_logs() {
+        let sigstore = TrustRoot::public_good().unwrap();
+        assert_eq!((sigstore.name(), sigstore.has_logs()), ("sigstore", true));
+        let github = TrustRoot::github().unwrap();
+        assert_eq!((github.name(), github.has_logs()), ("github", false));
+    }
+
+    #[test]
+    fn a_root_that_trusts_nobody_or_cannot_be_read_is_refused() {
+        let empty = r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
+        for json in [empty, "", "[]", "{\"tlogs\": 7}"] {
+            let error = TrustRoot::parse("ours", json.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("`ours`"), "{error}");
+        }
+        TrustRoot::parse("ours", &vec![b' '; MAXIMUM_ROOT + 1]).unwrap_err();
     }
 }
