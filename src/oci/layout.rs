@@ -20,6 +20,8 @@ const MAXIMUM_MANIFEST: u64 = 4 << 20;
 const MAXIMUM_ENTRIES: usize = 1024;
 /// Names a manifest within a layout.
 const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
+/// What `cosign save` writes to the entries of a layout, by the end of its value.
+const COSIGN_KIND: &str = "kind";
 /// The name under which images of a layout are judged.
 const NAME: &str = "oci-layout.invalid/image";
 
@@ -64,9 +66,10 @@ impl Layout {
         let refused = |why: &str| {
             RegistryError::new(ErrorKind::NotFound, format!("`oci-layout:{written}`"), why)
         };
-        let reference = match (reference, layout.entries.as_slice()) {
+        let reference = match (reference, layout.images().as_slice()) {
             (Some(reference), _) => reference,
             (None, [only]) => format!("@{}", only.digest),
+            (None, []) => return Err(refused("it holds no image")),
             (None, _) => {
                 return Err(refused(
                     "it holds several images; name one by `:tag` or `@digest`",
@@ -77,6 +80,26 @@ impl Layout {
             .parse()
             .map_err(|_| refused("this is neither a tag nor a digest"))?;
         Ok((layout, image))
+    }
+
+    /// The entries that are attached to nothing.
+    fn images(&self) -> Vec<&Descriptor> {
+        let attached = |entry: &Descriptor| {
+            let name = entry.annotations.get(REFERENCE_NAME);
+            let by_name = name.is_some_and(|name| name.starts_with("sha256-"));
+            let by_kind = ["/sigs", "/atts", "/sboms"]
+                .iter()
+                .any(|end| kind_of(entry).ends_with(end));
+            let manifest = self.read_manifest(&entry.digest).ok();
+            by_name || by_kind || manifest.is_some_and(|manifest| manifest.subject().is_some())
+        };
+        let mut images: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| !attached(entry))
+            .collect();
+        images.dedup_by_key(|entry| &entry.digest);
+        images
     }
 
     fn content(&self, digest: &Digest, limit: u64) -> Result<Bytes, RegistryError> {
@@ -126,6 +149,29 @@ impl Layout {
             Reference::Digest(digest) => self
                 .read_manifest(digest)
                 .map(|manifest| manifest.descriptor()),
+        }
+    }
+
+    /// `cosign save` keeps one image, and names what hangs on it by kind alone.
+    fn saved_by_cosign(&self, digest: &Digest, found: &mut Attached) {
+        let images = self.images();
+        if !matches!(images.as_slice(), [only] if only.digest == *digest) {
+            return;
+        }
+        for entry in &self.entries {
+            let via = match kind_of(entry) {
+                kind if kind.ends_with("/sigs") => Via::SigTag,
+                kind if kind.ends_with("/atts") => Via::AttTag,
+                _ => continue,
+            };
+            match self.read_manifest(&entry.digest) {
+                Ok(manifest) => found.listing.push(AttachedManifest {
+                    descriptor: manifest.descriptor(),
+                    via,
+                    manifest: Some(manifest),
+                }),
+                Err(error) => found.trouble.push(error),
+            }
         }
     }
 
@@ -182,8 +228,17 @@ impl Layout {
                 (_, Err(error)) => found.trouble.push(error),
             }
         }
+        self.saved_by_cosign(digest, &mut found);
         found
     }
+}
+
+fn kind_of(entry: &Descriptor) -> &str {
+    entry
+        .annotations
+        .get(COSIGN_KIND)
+        .map(String::as_str)
+        .unwrap_or_default()
 }
 
 impl Registry for Layout {

@@ -16,6 +16,7 @@ mod deploy;
 mod facts;
 mod gate;
 mod judge;
+mod layout;
 mod oci;
 mod review;
 mod rules;
