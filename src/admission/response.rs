@@ -13,7 +13,7 @@ use super::request::VERSION;
 /// The most lines of a message: a screenful.
 const MAXIMUM_LINES: usize = 24;
 /// The most characters of a line.
-const MAXIMUM_LINE: usize = 400;
+const MAXIMUM_LINE: usize = 600;
 /// The most characters of a warning (Kubernetes cuts longer ones).
 const MAXIMUM_WARNING: usize = 119;
 /// The most warnings.

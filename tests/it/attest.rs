@@ -172,11 +172,11 @@ fn a_certificate_without_a_verified_time_is_refused() {
     let bundle = signing
         .sign(bench.workflow(), &bench.image, &BTreeMap::new())
         .unwrap();
-    bench.refused(&bundle);
+    assert_eq!(bench.refused(&bundle).reason, "no-verified-time");
     let layer = signing
         .sign_simply(bench.workflow(), &bench.image, &BTreeMap::new())
         .unwrap();
-    bench.refused_simple(layer);
+    assert_eq!(bench.refused_simple(layer).reason, "no-verified-time");
 }
 
 #[test]

@@ -17,6 +17,21 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
         .sign_keyless(&signed, DEVELOPER, &sigstore)
         .ok();
     let unsigned = registry.push("app", "unsigned", "unsigned");
+    let foreign = registry.push("app", "foreign", "foreign");
+    Cosign::v3()
+        .sign_keyless(&foreign, "stranger@example.com", &sigstore)
+        .ok();
+    let attested = registry.push("app", "attested", "attested");
+    let predicate = json!({"result": "PASSED"});
+    Cosign::v3()
+        .attest_keyless(
+            &attested,
+            "https://example.com/test/v1",
+            &predicate,
+            DEVELOPER,
+            &sigstore,
+        )
+        .ok();
     let gate = Gate::new(&sigstore);
     let signer = json!([{"keyless": {"issuer": sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
     gate.require(signer);
@@ -39,14 +54,30 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
         (!apply("probe", &unsigned.by_digest()).is_ok()).then_some(())
     });
 
-    apply("web", &signed.by_digest()).ok();
-    let refusal = apply("bad", &unsigned.by_digest()).refused();
-    assert!(
-        refusal.contains("unsigned") && refusal.contains("policy `signed` denies it"),
-        "{refusal}"
-    );
-    let refusal = apply("bad", &signed.by_tag()).refused();
-    assert!(refusal.contains("not-pinned"), "{refusal}");
+    // The API server and `check` ask about the same objects and hear the same.
+    let both = |name: &str, image: &str, reason: Option<&str>| {
+        let checked = gate.check(image);
+        match reason {
+            None => {
+                apply(name, image).ok();
+                assert_eq!(checked.code, Some(0), "{checked}");
+            }
+            Some(reason) => {
+                let refusal = apply(name, image).refused();
+                assert!(refusal.contains(reason), "{refusal}");
+                assert!(refusal.contains("policy `signed` denies it"), "{refusal}");
+                assert_eq!(checked.code, Some(2), "{checked}");
+                assert!(checked.stdout.contains(reason), "{checked}");
+            }
+        }
+    };
+    both("web", &signed.by_digest(), None);
+    both("bad", &unsigned.by_digest(), Some("[unsigned]"));
+    both("bad", &signed.by_tag(), Some("[not-pinned]"));
+    both("bad", &foreign.by_digest(), Some("[signer-not-accepted]"));
+    both("bad", &attested.by_digest(), Some("[not-a-signature]"));
+    let elsewhere = format!("registry.example/app@{}", signed.digest);
+    both("bad", &elsewhere, Some("[image-not-allowed]"));
     let dry = ["apply", "--dry-run=server", "-f", "-"];
     plane
         .kubectl_as(User::Alice, dry, &deployment("dry", &signed.by_digest()))
@@ -191,4 +222,41 @@ fn audit_only_admits_and_records_and_a_new_certificate_is_taken_over() {
     });
     register(&new);
     until("requests go on", || apply("renewed").is_ok().then_some(()));
+}
+
+#[test]
+fn the_manifests_of_the_deployment_are_accepted_by_an_api_server() {
+    let plane = ControlPlane::start();
+    plane.create_namespace("promotion-gate");
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+    for file in ["configuration.yaml", "deployment.yaml", "webhook.yaml"] {
+        let file = format!("{deploy}/{file}");
+        let apply = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            &file,
+        ];
+        plane.kubectl(apply).ok();
+    }
+    let apply = [
+        "apply",
+        "--server-side",
+        "-f",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds"),
+    ];
+    plane.kubectl(apply).ok();
+    let policies = concat!(env!("CARGO_MANIFEST_DIR"), "/policies");
+    until("the definitions are served", || {
+        let apply = [
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            policies,
+        ];
+        plane.kubectl(apply).is_ok().then_some(())
+    });
 }

@@ -168,3 +168,16 @@ fn a_signature_copied_from_another_image_is_denied() {
         .ok();
     denied(&gate, &victim.by_digest(), "signature-unaccepted");
 }
+
+#[test]
+fn a_keyless_signature_without_a_verified_time_is_denied() {
+    let sigstore = LocalSigstore::shared();
+    let gate = Gate::new(&sigstore);
+    gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
+    let registry = Registry::distribution();
+    let image = registry.push("app", "timeless", "timeless");
+    Cosign::v2()
+        .sign_keyless_without_a_time(&image, DEVELOPER, &sigstore)
+        .ok();
+    denied(&gate, &image.by_digest(), "no-verified-time");
+}

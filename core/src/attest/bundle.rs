@@ -205,6 +205,17 @@ pub(super) fn check(
                 let detail = "it was signed with a key, not with a certificate";
                 return Err(Unaccepted::new("other-kind-of-signer", detail));
             };
+            let material = &bundle.verification_material;
+            if material.tlog_entries.is_empty()
+                && material
+                    .timestamp_verification_data
+                    .rfc3161_timestamps
+                    .is_empty()
+            {
+                let detail = "it carries neither a log entry nor a timestamp, so nobody vouches that the \
+                              certificate was valid when it was made";
+                return Err(Unaccepted::new("no-verified-time", detail));
+            }
             // The identity is decided by policies, from the verified fact.
             let mut policy = VerificationPolicy::any_identity();
             if bundle.verification_material.tlog_entries.is_empty() {

@@ -106,6 +106,21 @@ impl Cosign {
         self.on(&mut cosign, image)
     }
 
+    /// Signs as a person with the certificate alone: no log entry, no timestamp (cosign 2).
+    pub fn sign_keyless_without_a_time(
+        &self,
+        image: &Tagged,
+        email: &str,
+        sigstore: &LocalSigstore,
+    ) -> Ran {
+        let mut cosign = self.command("sign");
+        cosign
+            .args(["--identity-token", &sigstore.issuer.token(email)])
+            .args(["--fulcio-url", &sigstore.fulcio_url])
+            .args(["--tlog-upload=false", "--insecure-skip-verify=true"]);
+        self.on(&mut cosign, image)
+    }
+
     /// Attests a statement about an image as a person, with the same services as `sign_keyless`.
     pub fn attest_keyless(
         &self,

@@ -40,7 +40,11 @@ impl Gate {
             "apiVersion": "promotion-gate.dev/v1alpha1",
             "kind": "PromotionPolicy",
             "metadata": {"name": "signed"},
-            "spec": {"requirements": [{"digestPinned": {}}, {"signature": {"anyOf": signers}}]},
+            "spec": {"requirements": [
+                {"digestPinned": {}},
+                {"allowedImages": {"patterns": ["127.0.0.1:*/**"]}},
+                {"signature": {"anyOf": signers}},
+            ]},
         });
         self.policy(&policy.to_string())
     }

@@ -70,19 +70,24 @@ impl Registry {
     /// Puts a small image under `name:tag`. `content` makes its digest: equal for equal content.
     pub fn push(&self, name: &str, tag: &str, content: &str) -> Tagged {
         let image = format!("{}/{name}:{tag}", self.address);
-        // Two empty blocks are a layer without files.
-        fs::write(self.folder.path().join("layer.tar"), [0; 1024]).unwrap();
-        self.crane(["append", "--new_layer", "layer.tar", "--new_tag", &image])
-            .ok();
-        let label = format!("content={content}");
-        self.crane(["mutate", &image, "--label", &label, "--tag", &image])
-            .ok();
+        self.push_as(&image, content);
         let digest = self.crane(["digest", &image]).ok();
         Tagged {
             repository: format!("{}/{name}", self.address),
             tag: tag.to_owned(),
             digest,
         }
+    }
+
+    /// Puts a small image there, whatever the name stands for.
+    pub fn push_as(&self, image: &str, content: &str) {
+        // Two empty blocks are a layer without files.
+        fs::write(self.folder.path().join("layer.tar"), [0; 1024]).unwrap();
+        self.crane(["append", "--new_layer", "layer.tar", "--new_tag", image])
+            .ok();
+        let label = format!("content={content}");
+        self.crane(["mutate", image, "--label", &label, "--tag", image])
+            .ok();
     }
 
     pub fn crane<const N: usize>(&self, args: [&str; N]) -> Ran {
