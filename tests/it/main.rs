@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod api;
 mod attest;
 mod cli;
 mod corpora;
