@@ -297,7 +297,7 @@ impl Accepted {
                     .map(|(claim, value)| (claim.to_string(), value.clone()));
                 (
                     certificate.identity().to_owned(),
-                    Some(certificate.issuer().to_owned()),
+                    certificate.issuer().map(str::to_owned),
                     claims.collect(),
                 )
             }

@@ -86,25 +86,29 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Artifact::Bytes(&bytes)
         }
     };
-    let signer = attest::verify_artifact(&bundle, artifact, &anchor).map_err(|unaccepted| {
-        anyhow::anyhow!(
-            "not accepted ({}): {}",
-            unaccepted.reason,
-            unaccepted.detail
-        )
-    })?;
+    let (signer, times) =
+        attest::verify_artifact(&bundle, artifact, &anchor).map_err(|unaccepted| {
+            anyhow::anyhow!(
+                "not accepted ({}): {}",
+                unaccepted.reason,
+                unaccepted.detail
+            )
+        })?;
+    let now = jiff::Timestamp::now();
+    if let Some(future) = times.iter().find(|time| time.at > now) {
+        bail!(
+            "not accepted (signed-in-the-future): its verified time {} has not come yet",
+            future.at
+        );
+    }
     match (
         &signer,
         &args.certificate_identity,
         &args.certificate_oidc_issuer,
     ) {
         (Signer::Certificate(actual), Some(identity), Some(issuer)) => {
-            if actual.identity() != identity || actual.issuer() != issuer {
-                bail!(
-                    "not accepted (other-signer): signed by `{}` of `{}`",
-                    actual.identity(),
-                    actual.issuer()
-                );
+            if actual.identity() != identity || actual.issuer() != Some(issuer) {
+                bail!("not accepted (other-signer): signed by {signer}");
             }
             anstream::println!("accepted: signed by {identity} of {issuer}");
         }

@@ -83,7 +83,7 @@ impl Server {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
                 tokio::spawn(async move {
                     // A client that has seen enough hangs up.
-                    let _ = converse(stream, &*answer, &log).await;
+                    let _ = converse(stream, answer, &log).await;
                 });
             }
         });
@@ -123,14 +123,18 @@ impl Drop for Server {
 
 async fn converse(
     mut stream: TcpStream,
-    answer: &(dyn Fn(&Seen) -> Reply + Send + Sync),
+    answer: Arc<impl Fn(&Seen) -> Reply + Send + Sync + 'static>,
     log: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
     let Some(seen) = request(&mut stream).await? else {
         return Ok(());
     };
     log.lock().unwrap().push(seen.clone());
-    let reply = answer(&seen);
+    // An answer may itself wait for a server on this runtime.
+    let asked = seen.clone();
+    let reply = tokio::task::spawn_blocking(move || answer(&asked))
+        .await
+        .map_err(std::io::Error::other)?;
     if reply.manner == Manner::Silent {
         tokio::time::sleep(Duration::from_secs(600)).await;
     }

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey};
+use rustls_pki_types::CertificateDer;
+use sigstore_crypto::{Keyring, VerificationKey};
+use sigstore_trust_root::trusted_root::{CertChain, CertificateEntry};
 use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
 };
-use sigstore_types::DerPublicKey;
-use sigstore_verify::Verifier;
-use x509_cert::der::Decode as _;
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use sigstore_types::{DerPublicKey, TimeRange, TsaAuthority};
 
+use super::certificate::{Authority, CertificateLogs, LOG_SCHEMES};
+use super::signature::VerifyingKey;
 use crate::gate::Digest;
 
 /// The largest `trusted_root.json` that is read, in bytes.
@@ -61,9 +62,12 @@ impl fmt::Display for AnchorId {
 pub struct TrustRoot {
     name: String,
     id: String,
-    pub(super) verifier: Verifier,
     has_logs: bool,
+    pub(super) authorities: Vec<Authority>,
     pub(super) has_certificate_logs: bool,
+    pub(super) certificate_logs: CertificateLogs,
+    pub(super) log_keys: Keyring,
+    pub(super) timestamp_authorities: Vec<TsaAuthority>,
 }
 
 /// Why a trust root cannot be used.
@@ -98,13 +102,59 @@ impl TrustRoot {
                 "it trusts nobody: no certificate authority, log or timestamp authority".to_owned(),
             ));
         }
-        let verifier = Verifier::new(&root).map_err(|error| refused(error.to_string()))?;
+        let windows = (root.tlogs.iter().map(|log| log.public_key.valid_for))
+            .chain(root.ctlogs.iter().map(|log| log.public_key.valid_for))
+            .chain(root.certificate_authorities.iter().map(|ca| ca.valid_for))
+            .chain(root.timestamp_authorities.iter().map(|tsa| tsa.valid_for));
+        if windows.flatten().any(ends_before_it_starts) {
+            return Err(refused(
+                "a time of validity ends before it starts".to_owned(),
+            ));
+        }
+        for log in &root.tlogs {
+            VerificationKey::from_spki(&log.public_key.raw_bytes)
+                .map_err(|error| refused(format!("the key of a log: {error}")))?;
+        }
+        let certificate_logs = LOG_SCHEMES.into_iter().map(|scheme| {
+            let keys = root.ctfe_keys(scheme)?;
+            Ok((scheme, keys))
+        });
+        let certificate_logs: CertificateLogs = certificate_logs
+            .collect::<Result<_, sigstore_trust_root::Error>>()
+            .map_err(|error| refused(error.to_string()))?;
+        let known = |log: &sigstore_types::LogId| {
+            certificate_logs.iter().any(|(_, keys)| {
+                sigstore_types::Sha256Hash::try_from(log.key_id.as_bytes())
+                    .is_ok_and(|id| keys.key(&id).is_some())
+            })
+        };
+        if !root.ctlogs.iter().all(|log| known(&log.log_id)) {
+            return Err(refused(
+                "the key of a log of certificates is of no kind that is known".to_owned(),
+            ));
+        }
+        let mut authorities = Vec::new();
+        for ca in &root.certificate_authorities {
+            for anchor in trust_anchors(&ca.cert_chain).map_err(&refused)? {
+                authorities.push((anchor, ca.valid_for));
+            }
+        }
+        let mut timestamp_authorities = Vec::new();
+        for tsa in &root.timestamp_authorities {
+            trust_anchors(&tsa.cert_chain).map_err(&refused)?;
+            timestamp_authorities.extend(timestamp_authority(&tsa.cert_chain, tsa.valid_for));
+        }
         Ok(TrustRoot {
             name: name.to_owned(),
             id: Digest::sha256(json).hex().to_owned(),
-            verifier,
             has_logs: !root.tlogs.is_empty(),
+            authorities,
             has_certificate_logs: !root.ctlogs.is_empty(),
+            certificate_logs,
+            log_keys: root
+                .rekor_keys()
+                .map_err(|error| refused(error.to_string()))?,
+            timestamp_authorities,
         })
     }
 
@@ -141,16 +191,54 @@ impl TrustRoot {
     }
 }
 
+fn ends_before_it_starts(window: TimeRange) -> bool {
+    window.end.is_some_and(|end| end < window.start)
+}
+
+/// Every certificate of an authority's chain can end a path, so that intermediates need not travel with what was signed.
+fn trust_anchors(chain: &CertChain) -> Result<Vec<rustls_pki_types::TrustAnchor<'static>>, String> {
+    if chain.certificates.is_empty() {
+        return Err("an authority has no certificate".to_owned());
+    }
+    let anchor = |entry: &CertificateEntry| {
+        let der = CertificateDer::from(entry.raw_bytes.as_bytes());
+        webpki::anchor_from_trusted_cert(&der)
+            .map(|anchor| anchor.to_owned())
+            .map_err(|error| format!("the certificate of an authority: {error}"))
+    };
+    chain.certificates.iter().map(anchor).collect()
+}
+
+fn timestamp_authority(chain: &CertChain, valid_for: Option<TimeRange>) -> Option<TsaAuthority> {
+    let (leaf, intermediates, root) = match chain.certificates.as_slice() {
+        [] => return None,
+        [only] => (only, &[][..], only),
+        [leaf, intermediates @ .., root] => (leaf, intermediates, root),
+    };
+    let intermediates = intermediates
+        .iter()
+        .map(|entry| entry.raw_bytes.clone())
+        .collect();
+    Some(TsaAuthority::new(
+        leaf.raw_bytes.clone(),
+        intermediates,
+        root.raw_bytes.clone(),
+        valid_for,
+    ))
+}
+
 impl fmt::Debug for TrustRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TrustRoot({}, {})", self.name, self.id)
     }
 }
 
-/// A public key: ECDSA P-256 or P-384, RSA 2048 to 4096, Ed25519.
+/// A public key: ECDSA P-256, P-384 or P-521, RSA 2048 to 4096, Ed25519.
 #[derive(Clone)]
 pub struct PublicKey {
-    pub(super) spki: DerPublicKey,
+    /// `SubjectPublicKeyInfo`, in DER.
+    pub(super) spki: Vec<u8>,
+    pub(super) verifying: VerifyingKey,
     fingerprint: KeyFingerprint,
 }
 
@@ -166,7 +254,7 @@ pub enum KeyError {
     NotPem(String),
     /// Another algorithm or size.
     #[error(
-        "a key of this kind is not accepted: {0}; accepted are ECDSA P-256 and P-384, RSA 2048 to 4096, Ed25519"
+        "a key of this kind is not accepted: {0}; accepted are ECDSA P-256, P-384 and P-521, RSA 2048 to 4096, Ed25519"
     )]
     NotAccepted(String),
 }
@@ -187,25 +275,12 @@ impl PublicKey {
         }
         let spki = DerPublicKey::from_pem(pem.trim())
             .map_err(|error| KeyError::NotPem(error.to_string()))?;
-        let refused = |why: &dyn fmt::Display| KeyError::NotAccepted(why.to_string());
-        let parsed = SubjectPublicKeyInfoOwned::from_der(spki.as_bytes())
-            .map_err(|error| refused(&error))?;
-        let algorithm = KeyAlgorithm::from_spki(&spki).map_err(|error| refused(&error))?;
-        VerificationKey::from_spki(&spki).map_err(|error| refused(&error))?;
-        let bits = parsed
-            .subject_public_key
-            .raw_bytes()
-            .len()
-            .saturating_mul(8);
-        match algorithm.default_signing_scheme() {
-            SigningScheme::EcdsaP256Sha256
-            | SigningScheme::EcdsaP384Sha384
-            | SigningScheme::Ed25519 => {}
-            SigningScheme::RsaPkcs1Sha256 if (2048..=4096 + 512).contains(&bits) => {}
-            other => return Err(refused(&other.name())),
-        }
-        let fingerprint = KeyFingerprint(Digest::sha256(spki.as_bytes()).to_string());
-        Ok(PublicKey { spki, fingerprint })
+        let spki = spki.as_bytes().to_vec();
+        Ok(PublicKey {
+            verifying: VerifyingKey::from_spki(&spki).map_err(KeyError::NotAccepted)?,
+            fingerprint: KeyFingerprint(Digest::sha256(&spki).to_string()),
+            spki,
+        })
     }
 
     /// Names the key.

@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use x509_cert::Certificate;
-use x509_cert::der::asn1::{OctetString, Utf8StringRef};
+use x509_cert::der::asn1::Utf8StringRef;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode as _, oid::AssociatedOid as _};
 use x509_cert::ext::pkix::SubjectAltName;
@@ -24,11 +24,23 @@ pub enum Signer {
     Key(KeyFingerprint),
 }
 
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Signer::Certificate(certificate) => match &certificate.issuer {
+                Some(issuer) => write!(f, "`{}` by `{issuer}`", certificate.identity),
+                None => write!(f, "`{}` by an unnamed issuer", certificate.identity),
+            },
+            Signer::Key(fingerprint) => write!(f, "key `{fingerprint}`"),
+        }
+    }
+}
+
 /// What a Fulcio certificate says about its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateIdentity {
     identity: String,
-    issuer: String,
+    issuer: Option<String>,
     claims: BTreeMap<Claim, String>,
 }
 
@@ -89,20 +101,20 @@ claims! {
 }
 
 const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
-const CERTIFICATE_TIMESTAMPS: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
+/// The type of a name that is neither an e-mail address nor a URI: the user name of a private instance.
+const USER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 const ISSUER_V1: u32 = 1;
 const ISSUER_V2: u32 = 8;
 
 impl CertificateIdentity {
-    /// The subject alternative name: an e-mail address or a URI.
+    /// The subject alternative name: an e-mail address, a URI or a user name.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The OIDC issuer that vouched for it.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
+    /// The OIDC issuer that vouched for it; certificates of 2021 name none.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     /// The further claims.
@@ -111,7 +123,7 @@ impl CertificateIdentity {
     }
 
     /// Reads a certificate that was verified already. The raw claims of old (`.1` to `.6`) must agree with the new ones.
-    pub(super) fn read(der: &[u8], one_timestamp: bool) -> Result<CertificateIdentity, Unaccepted> {
+    pub(super) fn read(der: &[u8]) -> Result<CertificateIdentity, Unaccepted> {
         let malformed = |why: &str| Unaccepted::new("malformed", format!("the certificate {why}"));
         let certificate = Certificate::from_der(der).map_err(|_| malformed("does not parse"))?;
         let mut texts: BTreeMap<u32, String> = BTreeMap::new();
@@ -122,13 +134,6 @@ impl CertificateIdentity {
                 let parsed = SubjectAltName::from_der(value)
                     .map_err(|_| malformed("has an unreadable name"))?;
                 names.extend(parsed.0);
-            } else if extension.extn_id == CERTIFICATE_TIMESTAMPS && one_timestamp {
-                if count_timestamps(value) != Some(1) {
-                    return Err(Unaccepted::new(
-                        "bad-certificate-timestamp",
-                        "the certificate carries several signed certificate timestamps; expected exactly one",
-                    ));
-                }
             } else if extension.extn_id.parent() == Some(FULCIO) {
                 let Some(number) = extension.extn_id.arcs().last() else {
                     continue;
@@ -151,18 +156,20 @@ impl CertificateIdentity {
         let identity = match names.as_slice() {
             [GeneralName::Rfc822Name(email)] => email.as_str().to_owned(),
             [GeneralName::UniformResourceIdentifier(uri)] => uri.as_str().to_owned(),
-            [GeneralName::OtherName(_)] => {
-                let detail = "the certificate's identity is a user name, which is not supported by this version";
-                return Err(Unaccepted::new("format-not-supported", detail));
-            }
+            [GeneralName::OtherName(name)] if name.type_id == USER_NAME => name
+                .value
+                .decode_as::<Utf8StringRef<'_>>()
+                .map_err(|_| malformed("has an unreadable name"))?
+                .as_str()
+                .to_owned(),
             _ => return Err(malformed("has not exactly one subject alternative name")),
         };
         let issuer = match (texts.remove(&ISSUER_V2), texts.remove(&ISSUER_V1)) {
             (Some(new), Some(old)) if new != old => {
                 return Err(malformed("names two different issuers"));
             }
-            (Some(issuer), _) | (None, Some(issuer)) => issuer,
-            (None, None) => return Err(malformed("names no issuer")),
+            (Some(issuer), _) | (None, Some(issuer)) => Some(issuer),
+            (None, None) => None,
         };
         // Trigger, commit and ref of old against the new ones; name and repository have other forms.
         for (old, new) in [(2, 20), (3, 13), (6, 14)] {
@@ -182,20 +189,4 @@ impl CertificateIdentity {
             claims,
         })
     }
-}
-
-/// How many signed certificate timestamps the extension lists (RFC 6962, 3.3).
-fn count_timestamps(value: &[u8]) -> Option<usize> {
-    let list = OctetString::from_der(value).ok()?;
-    let (length, mut rest) = list.as_bytes().split_first_chunk::<2>()?;
-    if usize::from(u16::from_be_bytes(*length)) != rest.len() {
-        return None;
-    }
-    let mut count = 0;
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<2>()?;
-        rest = after.get(usize::from(u16::from_be_bytes(*length))..)?;
-        count += 1;
-    }
-    Some(count)
 }

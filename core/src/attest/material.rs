@@ -16,6 +16,13 @@ pub enum Material {
         /// The annotations, in which signature, certificate and log entry stand.
         annotations: BTreeMap<String, String>,
     },
+    /// A layer of cosign's `.att` manifest: the envelope, and the layer's annotations.
+    Attestation {
+        /// The DSSE envelope.
+        envelope: Vec<u8>,
+        /// The annotations, in which certificate and log entry stand.
+        annotations: BTreeMap<String, String>,
+    },
 }
 
 impl Material {
@@ -26,22 +33,22 @@ impl Material {
             hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(bytes);
         };
-        match self {
-            Material::Bundle(bytes) => {
-                part(b"bundle");
-                part(bytes);
-            }
+        let (kind, bytes, annotations): (&[u8], _, _) = match self {
+            Material::Bundle(bytes) => (b"bundle", bytes, None),
             Material::SimpleSigning {
                 payload,
                 annotations,
-            } => {
-                part(b"simplesigning");
-                part(payload);
-                for (key, value) in annotations {
-                    part(key.as_bytes());
-                    part(value.as_bytes());
-                }
-            }
+            } => (b"simplesigning", payload, Some(annotations)),
+            Material::Attestation {
+                envelope,
+                annotations,
+            } => (b"attestation", envelope, Some(annotations)),
+        };
+        part(kind);
+        part(bytes);
+        for (key, value) in annotations.into_iter().flatten() {
+            part(key.as_bytes());
+            part(value.as_bytes());
         }
         hex::encode(hash.finalize())
     }

@@ -1,27 +1,44 @@
 //! Bytes and an anchor → verified facts, or why something present was not accepted.
 //!
-//! The signature, log, timestamp and certificate checks of the Sigstore client specification are the verification
-//! library's; what it leaves open is closed here: sizes and counts, inclusion proofs, payload types, subjects, the number of
-//! signatures and of certificate timestamps, JSON that two readers could understand in two ways.
+//! * [`Material`] — what was found: a bundle, or a layer in one of cosign's older layouts
+//! * `bundle`, `cosign_legacy` — each form → one neutral form of something signed
+//! * `signed` — the one way in which that is verified, step by step
+//! * `certificate`, `log`, `timestamp`, `signature` — what each step asks
+//! * `statement`, `predicate` — what a verified envelope says
+//! * [`VerifiedSignature`], [`VerifiedStatement`] — the facts, which nothing else can make
+//!
+//! Sizes and counts are bounded before anything is verified, and no clock is read: a fact stays true, and whether its times
+//! are acceptable is for the rules to say.
 
 mod anchor;
 mod bundle;
+mod certificate;
+mod cosign_legacy;
 mod identity;
+mod log;
 mod material;
-mod simple_signing;
+pub mod predicate;
+mod signature;
+mod signed;
+mod sound_json;
+mod statement;
+mod timestamp;
 mod unaccepted;
 mod verified;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::gate::Digest;
+use predicate::Predicate;
+use signed::{Checked, Signed};
 
 pub use anchor::{
     Anchor, AnchorId, KeyError, KeyFingerprint, PublicKey, TrustRoot, TrustRootError,
 };
-pub use bundle::{Artifact, verify_artifact};
 pub use identity::{CertificateIdentity, Claim, Signer};
 pub use material::Material;
+pub use signed::Artifact;
 pub use unaccepted::Unaccepted;
 pub use verified::{
     SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature, VerifiedStatement,
@@ -34,19 +51,77 @@ pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Verifies one piece of evidence about `subject` under one anchor.
 ///
 /// # Errors
-/// Why it is not accepted; a fault of the verification library counts as such.
+/// Why it is not accepted; a fault of a library counts as such.
 pub fn verify(
     material: &Material,
     subject: &Digest,
     anchor: &Anchor,
 ) -> Result<Verified, Unaccepted> {
     contained(|| match material {
-        Material::Bundle(bytes) => bundle::verify(bytes, subject, anchor),
+        Material::Bundle(bytes) => statement_or_signature(&bundle::parse(bytes)?, subject, anchor),
+        Material::Attestation {
+            envelope,
+            annotations,
+        } => statement_or_signature(
+            &cosign_legacy::attestation(envelope, annotations)?,
+            subject,
+            anchor,
+        ),
         Material::SimpleSigning {
             payload,
             annotations,
-        } => simple_signing::verify(payload, annotations, subject, anchor),
+        } => {
+            let signed = cosign_legacy::signature(annotations)?;
+            let checked = signed.verify(Artifact::Bytes(payload), anchor)?;
+            Ok(Verified::Signature(VerifiedSignature {
+                annotations: cosign_legacy::simple_signing(payload, subject)?,
+                form: SignatureForm::SimpleSigning,
+                by: checked.about(subject, anchor),
+            }))
+        }
     })
+}
+
+/// Verifies a bundle about any artifact, and says who signed it, and when as far as that is verified.
+///
+/// # Errors
+/// Why it is not accepted.
+pub fn verify_artifact(
+    bundle: &[u8],
+    artifact: Artifact<'_>,
+    anchor: &Anchor,
+) -> Result<(Signer, Vec<VerifiedTime>), Unaccepted> {
+    contained(|| {
+        let Checked { signer, times, .. } = bundle::parse(bundle)?.verify(artifact, anchor)?;
+        Ok((signer, times))
+    })
+}
+
+fn statement_or_signature(
+    signed: &Signed,
+    subject: &Digest,
+    anchor: &Anchor,
+) -> Result<Verified, Unaccepted> {
+    let mut checked = signed.verify(Artifact::Digest(subject), anchor)?;
+    let Some(statement) = checked.statement.take() else {
+        return Ok(Verified::Signature(VerifiedSignature {
+            annotations: BTreeMap::new(),
+            form: SignatureForm::MessageSignature,
+            by: checked.about(subject, anchor),
+        }));
+    };
+    if statement.predicate_type == COSIGN_SIGN {
+        return Ok(Verified::Signature(VerifiedSignature {
+            annotations: statement.about(subject)?,
+            form: SignatureForm::CosignBundle,
+            by: checked.about(subject, anchor),
+        }));
+    }
+    Ok(Verified::Statement(VerifiedStatement {
+        predicate: Predicate::read(&statement.predicate_type, statement.predicate.as_deref())?,
+        predicate_type: statement.predicate_type,
+        by: checked.about(subject, anchor),
+    }))
 }
 
 /// Runs `work`; a panic in it is one more reason for not accepting something.

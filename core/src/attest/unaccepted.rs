@@ -1,7 +1,5 @@
 //! Why something that is present was not accepted.
 
-use sigstore_verify::error::{CertificateError, Error, TimestampError, TransparencyLogError};
-
 /// Why something that is present was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unaccepted {
@@ -18,26 +16,6 @@ impl Unaccepted {
             reason,
             detail: detail.into().chars().take(400).collect(),
         }
-    }
-
-    pub(super) fn of(error: &Error) -> Unaccepted {
-        let reason = match error {
-            Error::SignatureInvalid(_) => "bad-signature",
-            Error::ArtifactMismatch(_) => "wrong-subject",
-            Error::Certificate(
-                CertificateError::NotYetValid { .. } | CertificateError::Expired { .. },
-            ) => "certificate-not-valid-at-signing",
-            Error::Certificate(CertificateError::Malformed(_)) => "malformed",
-            Error::Certificate(CertificateError::Sct(_)) => "bad-certificate-timestamp",
-            Error::Certificate(_) => "untrusted-certificate",
-            Error::TransparencyLog(TransparencyLogError::UnknownLog { .. }) => "unknown-log",
-            Error::TransparencyLog(_) => "bad-log-entry",
-            Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => "no-verified-time",
-            Error::Timestamp(_) => "bad-timestamp",
-            Error::UnsupportedBundle(_) | Error::UnsupportedArtifact(_) => "format-not-supported",
-            _ => "malformed",
-        };
-        Unaccepted::new(reason, error.to_string())
     }
 }
 

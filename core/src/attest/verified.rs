@@ -22,10 +22,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::anchor::AnchorId;
 use super::identity::Signer;
+use super::predicate::Predicate;
 use crate::gate::Digest;
 
 /// What a piece of evidence turned out to be.
@@ -39,7 +39,7 @@ pub enum Verified {
 
 /// Where and by whom something was signed, as verified.
 #[derive(Clone, Debug)]
-pub(super) struct Provenance {
+pub(super) struct Origin {
     pub(super) signer: Signer,
     pub(super) anchor: AnchorId,
     pub(super) subject: Digest,
@@ -50,7 +50,7 @@ pub(super) struct Provenance {
 /// A verified signature of an image, as a signature.
 #[derive(Clone, Debug)]
 pub struct VerifiedSignature {
-    pub(super) by: Provenance,
+    pub(super) by: Origin,
     pub(super) form: SignatureForm,
     pub(super) annotations: BTreeMap<String, String>,
 }
@@ -58,9 +58,9 @@ pub struct VerifiedSignature {
 /// A verified in-toto statement about an image.
 #[derive(Clone, Debug)]
 pub struct VerifiedStatement {
-    pub(super) by: Provenance,
+    pub(super) by: Origin,
     pub(super) predicate_type: String,
-    pub(super) predicate: Value,
+    pub(super) predicate: Predicate,
 }
 
 /// How a signature is written.
@@ -155,7 +155,7 @@ impl VerifiedStatement {
     }
 
     /// The predicate.
-    pub fn predicate(&self) -> &Value {
+    pub fn predicate(&self) -> &Predicate {
         &self.predicate
     }
 }

@@ -358,7 +358,9 @@ fn names(
     identity: Option<&Matcher>,
     claims: &BTreeMap<Claim, Matcher>,
 ) -> bool {
-    issuer.matches(certificate.issuer())
+    certificate
+        .issuer()
+        .is_some_and(|actual| issuer.matches(actual))
         && identity.is_none_or(|identity| identity.matches(certificate.identity()))
         && claims.iter().all(|(claim, expected)| {
             certificate

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
-use crate::attest::{SignatureForm, Signer, VerifiedSignature};
+use crate::attest::{SignatureForm, VerifiedSignature};
 use crate::gate::evidence::{Collected, ImageEvidence};
 use crate::gate::promotion::Pin;
 use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, SignerEntry};
@@ -323,7 +323,7 @@ impl Signature {
         if !usable.is_empty() {
             let by: BTreeSet<_> = usable
                 .iter()
-                .map(|signature| describe(signature.signer()))
+                .map(|signature| signature.signer().to_string())
                 .collect();
             let by: Vec<_> = by.into_iter().take(3).collect();
             let transparency = usable.iter().any(|signature| {
@@ -360,7 +360,7 @@ impl Signature {
         let unusable = evidence.signatures.iter().find_map(|(_, signature)| {
             self.usable(signature, question.promotion.at)
                 .err()
-                .map(|why| (describe(signature.signer()), why))
+                .map(|why| (signature.signer().to_string(), why))
         });
         if let Some((signer, (reason, why))) = unusable {
             return Judgement::fail(reason, format!("signed by {signer}, but {why}")).hint(look);
@@ -384,7 +384,7 @@ impl Signature {
                 format!(
                     "carries an attestation (`{}`) by {}, but no signature",
                     statement.predicate_type(),
-                    describe(statement.signer())
+                    statement.signer()
                 ),
             )
             .hint(format!("sign it with `cosign sign {subject}`"));
@@ -467,15 +467,6 @@ fn signers_of(accepted: &AcceptedSigner, signatures: &[&VerifiedSignature]) -> B
         .iter()
         .filter(|signature| accepted.signed(signature).is_ok());
     signed
-        .map(|signature| describe(signature.signer()))
+        .map(|signature| signature.signer().to_string())
         .collect()
-}
-
-fn describe(signer: &Signer) -> String {
-    match signer {
-        Signer::Certificate(certificate) => {
-            format!("`{}` by `{}`", certificate.identity(), certificate.issuer())
-        }
-        Signer::Key(fingerprint) => format!("key `{fingerprint}`"),
-    }
 }

@@ -1,0 +1,307 @@
+//! Certificates of signers: that they lead to an authority of a trust root at the times of the signature, and that their
+//! issuance was logged (RFC 5280, RFC 6962).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use sigstore_crypto::{Keyring, SigningScheme, WEBPKI_VERIFICATION_ALGS};
+use sigstore_types::{Sha256Hash, SignatureBytes, TimeRange};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::OctetString;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Any, Decode as _, Encode as _, Tag};
+
+use sha2::{Digest as _, Sha256};
+
+use super::anchor::TrustRoot;
+use super::signature::VerifyingKey;
+use super::unaccepted::Unaccepted;
+
+/// `id-kp-codeSigning`
+const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+/// The extension with the certificate timestamps (RFC 6962, 3.3).
+const CERTIFICATE_TIMESTAMPS: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
+
+/// A certificate, with those that lead from it to an authority.
+pub(super) struct Chain {
+    pub(super) leaf: Vec<u8>,
+    pub(super) intermediates: Vec<Vec<u8>>,
+}
+
+/// An authority that issues certificates, and when it did so.
+pub(super) type Authority = (TrustAnchor<'static>, Option<TimeRange>);
+
+/// The keys of certificate transparency logs, for each scheme that such logs sign with.
+pub(super) type CertificateLogs = Vec<(SigningScheme, Keyring)>;
+
+impl Chain {
+    /// The public key of the certificate.
+    pub(super) fn key(&self) -> Result<VerifyingKey, Unaccepted> {
+        let unreadable = || Unaccepted::new("malformed", "the certificate does not parse");
+        let spki = public_key_of(&self.leaf).ok_or_else(unreadable)?;
+        VerifyingKey::from_spki(&spki).map_err(|why| {
+            let detail = format!("the certificate's key is of no kind that is accepted: {why}");
+            Unaccepted::new("format-not-supported", detail)
+        })
+    }
+}
+
+impl TrustRoot {
+    /// Verifies that a certificate for signing leads to an authority of this root at *every* one of these times (one
+    /// backdated time must not vouch for a certificate that had expired), and that its issuance was logged where this root
+    /// names logs for that.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) fn certify(&self, chain: &Chain, times: &[Timestamp]) -> Result<(), Unaccepted> {
+        let mut issuer = None;
+        for time in times {
+            issuer = Some(issuer_at(chain, *time, &self.authorities)?);
+        }
+        match issuer {
+            Some(issuer) if self.has_certificate_logs => {
+                logged(&chain.leaf, &issuer, &self.certificate_logs)
+            }
+            Some(_) => Ok(()),
+            None => Err(Unaccepted::new("no-verified-time", "no time is known")),
+        }
+    }
+}
+
+/// The `SubjectPublicKeyInfo` of whoever issued the certificate, on the path that was verified.
+fn issuer_at(
+    chain: &Chain,
+    time: Timestamp,
+    authorities: &[Authority],
+) -> Result<Vec<u8>, Unaccepted> {
+    let untrusted = |why: String| Unaccepted::new("untrusted-certificate", why);
+    // An authority that was not valid then cannot end the path, whatever its certificate says.
+    let anchors: Vec<TrustAnchor<'_>> = authorities
+        .iter()
+        .filter(|(_, window)| window.is_none_or(|window| window.contains(time)))
+        .map(|(anchor, _)| anchor.clone())
+        .collect();
+    if anchors.is_empty() {
+        return Err(untrusted(format!(
+            "the trust root names no certificate authority that was valid at {time}"
+        )));
+    }
+    let leaf = CertificateDer::from(chain.leaf.as_slice());
+    let leaf = EndEntityCert::try_from(&leaf)
+        .map_err(|error| Unaccepted::new("malformed", format!("the certificate: {error}")))?;
+    let intermediates: Vec<_> = chain
+        .intermediates
+        .iter()
+        .map(|der| CertificateDer::from(der.as_slice()))
+        .collect();
+    let seconds = u64::try_from(time.as_second())
+        .map_err(|_| Unaccepted::new("bad-timestamp", "the time lies before 1970"))?;
+    let path = leaf.verify_for_usage(
+        WEBPKI_VERIFICATION_ALGS,
+        &anchors,
+        &intermediates,
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+        KeyUsage::required(CODE_SIGNING.as_bytes()),
+        None,
+        None,
+    );
+    match path {
+        Ok(path) => issuer_of(&path),
+        Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }) => {
+            let detail = format!("the certificate was not valid at {time}");
+            Err(Unaccepted::new("certificate-not-valid-at-signing", detail))
+        }
+        Err(error) => Err(untrusted(format!(
+            "the certificate leads to no authority of the trust root: {error}"
+        ))),
+    }
+}
+
+fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
+    match path.intermediate_certificates().next() {
+        Some(issuer) => Ok(issuer.subject_public_key_info().as_ref().to_vec()),
+        // Of an anchor, what stands within the sequence is kept.
+        None => Any::new(
+            Tag::Sequence,
+            path.anchor().subject_public_key_info.as_ref(),
+        )
+        .and_then(|any| any.to_der())
+        .map_err(|error| Unaccepted::new("untrusted-certificate", error.to_string())),
+    }
+}
+
+/// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2): exactly one, since a second one
+/// would go unseen.
+fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unaccepted> {
+    let refused = |why: &str| Unaccepted::new("bad-certificate-timestamp", why);
+    let malformed = || refused("the certificate's timestamp cannot be understood");
+    let mut certificate = Certificate::from_der(leaf).map_err(|_| malformed())?;
+    let extensions = certificate
+        .tbs_certificate
+        .extensions
+        .take()
+        .unwrap_or_default();
+    let (timestamps, others): (Vec<_>, Vec<_>) = extensions
+        .into_iter()
+        .partition(|extension| extension.extn_id == CERTIFICATE_TIMESTAMPS);
+    certificate.tbs_certificate.extensions = Some(others);
+    let list = match timestamps.as_slice() {
+        [] => {
+            return Err(refused(
+                "the certificate carries no signed certificate timestamp",
+            ));
+        }
+        [only] => OctetString::from_der(only.extn_value.as_bytes()).map_err(|_| malformed())?,
+        _ => return Err(malformed()),
+    };
+    let timestamp = match entries(list.as_bytes()).ok_or_else(malformed)?.as_slice() {
+        [only] => CertificateTimestamp::read(only).ok_or_else(malformed)?,
+        _ => {
+            return Err(refused(
+                "the certificate carries several signed certificate timestamps; expected exactly one",
+            ));
+        }
+    };
+    let unlogged = certificate
+        .tbs_certificate
+        .to_der()
+        .map_err(|_| malformed())?;
+    let signed = timestamp.signed(issuer, &unlogged).ok_or_else(malformed)?;
+    let scheme = timestamp
+        .scheme()
+        .ok_or_else(|| refused("the certificate's timestamp is signed with an unknown scheme"))?;
+    let at = i64::try_from(timestamp.milliseconds)
+        .ok()
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+        .ok_or_else(malformed)?;
+    let log = Sha256Hash::try_from(timestamp.log).map_err(|_| malformed())?;
+    let key = logs
+        .iter()
+        .find(|(candidate, _)| *candidate == scheme)
+        .and_then(|(_, keys)| keys.key_at(&log, at));
+    let key = key.ok_or_else(|| {
+        refused("the trust root knows no log that could have timestamped the certificate")
+    })?;
+    key.verify(signed, &SignatureBytes::new(timestamp.signature.to_vec()))
+        .map_err(|_| refused("the certificate's timestamp was not signed by the log it names"))
+}
+
+/// A signed certificate timestamp (RFC 6962, 3.2).
+struct CertificateTimestamp<'a> {
+    log: &'a [u8],
+    milliseconds: u64,
+    extensions: &'a [u8],
+    algorithm: [u8; 2],
+    signature: &'a [u8],
+}
+
+impl<'a> CertificateTimestamp<'a> {
+    fn read(bytes: &'a [u8]) -> Option<CertificateTimestamp<'a>> {
+        let (&version, rest) = bytes.split_first()?;
+        let (log, rest) = rest.split_at_checked(32)?;
+        let (milliseconds, rest) = rest.split_first_chunk::<8>()?;
+        let (extensions, rest) = prefixed(rest)?;
+        let (algorithm, rest) = rest.split_first_chunk::<2>()?;
+        let (signature, rest) = prefixed(rest)?;
+        (version == 0 && rest.is_empty()).then_some(CertificateTimestamp {
+            log,
+            milliseconds: u64::from_be_bytes(*milliseconds),
+            extensions,
+            algorithm: *algorithm,
+            signature,
+        })
+    }
+
+    /// What the log signed: the certificate as it was before its timestamp was put in.
+    fn signed(&self, issuer: &[u8], unlogged: &[u8]) -> Option<Vec<u8>> {
+        let length = u32::try_from(unlogged.len()).ok()?.to_be_bytes();
+        let [0, length @ ..] = length else {
+            return None;
+        };
+        let extensions = u16::try_from(self.extensions.len()).ok()?;
+        // v1, certificate_timestamp; then, after the time, precert_entry.
+        let mut signed = vec![0, 0];
+        signed.extend(self.milliseconds.to_be_bytes());
+        signed.extend([0, 1]);
+        signed.extend(Sha256::digest(issuer));
+        signed.extend(length);
+        signed.extend(unlogged);
+        signed.extend(extensions.to_be_bytes());
+        signed.extend(self.extensions);
+        Some(signed)
+    }
+
+    /// RFC 5246, 7.4.1.4.1.
+    fn scheme(&self) -> Option<SigningScheme> {
+        match self.algorithm {
+            [4, 3] => Some(SigningScheme::EcdsaP256Sha256),
+            [5, 3] => Some(SigningScheme::EcdsaP384Sha384),
+            [4, 1] => Some(SigningScheme::RsaPkcs1Sha256),
+            [5, 1] => Some(SigningScheme::RsaPkcs1Sha384),
+            [6, 1] => Some(SigningScheme::RsaPkcs1Sha512),
+            _ => None,
+        }
+    }
+}
+
+/// Every scheme that a log of certificates may sign with.
+pub(super) const LOG_SCHEMES: [SigningScheme; 5] = [
+    SigningScheme::EcdsaP256Sha256,
+    SigningScheme::EcdsaP384Sha384,
+    SigningScheme::RsaPkcs1Sha256,
+    SigningScheme::RsaPkcs1Sha384,
+    SigningScheme::RsaPkcs1Sha512,
+];
+
+/// The entries of a list whose length, and that of each entry, stand before it.
+fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut entries, after) = prefixed(list)?;
+    if !after.is_empty() {
+        return None;
+    }
+    let mut found = Vec::new();
+    while !entries.is_empty() {
+        let (entry, rest) = prefixed(entries)?;
+        found.push(entry);
+        entries = rest;
+    }
+    Some(found)
+}
+
+/// What stands after a length of two bytes, and what comes after it.
+fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// The `SubjectPublicKeyInfo` of a certificate, in DER.
+pub(super) fn public_key_of(certificate: &[u8]) -> Option<Vec<u8>> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    certificate
+        .tbs_certificate
+        .subject_public_key_info
+        .to_der()
+        .ok()
+}
+
+/// Whether a certificate was issued by itself.
+pub(super) fn is_root(certificate: &[u8]) -> bool {
+    Certificate::from_der(certificate)
+        .is_ok_and(|parsed| parsed.tbs_certificate.issuer == parsed.tbs_certificate.subject)
+}
+
+/// The certificates of a PEM, in DER.
+pub(super) fn certificates_of_pem(pem: &str) -> Option<Vec<Vec<u8>>> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut certificates = Vec::new();
+    for block in pem.split(BEGIN).skip(1) {
+        let (body, _) = block.split_once(END)?;
+        let body: String = body.split_whitespace().collect();
+        certificates.push(STANDARD.decode(body).ok()?);
+    }
+    (!certificates.is_empty()).then_some(certificates)
+}

@@ -1,0 +1,289 @@
+//! cosign's layouts under the tags `.sig` and `.att`: a simplesigning payload or a DSSE envelope in a layer, with signature,
+//! certificate, log entry and timestamp in the layer's annotations (cosign, `specs/SIGNATURE_SPEC.md`).
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::bundle::{bounded, in_toto};
+use super::certificate::{Chain, certificates_of_pem, is_root};
+use super::log::{EntryKind, LogEntry};
+use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps};
+use super::sound_json::unambiguous;
+use super::unaccepted::Unaccepted;
+use crate::gate::Digest;
+
+/// The `critical.type` of a cosign signature.
+const TYPE: &str = "cosign container image signature";
+/// The largest annotation, in bytes.
+const MAXIMUM_ANNOTATION: usize = 1 << 20;
+
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+const CHAIN: &str = "dev.sigstore.cosign/chain";
+const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
+const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
+
+/// A layer of `.sig`: its blob is what was signed.
+///
+/// # Errors
+/// Why it cannot be one.
+pub(super) fn signature(annotations: &BTreeMap<String, String>) -> Result<Signed, Unaccepted> {
+    let found = Found(annotations);
+    found.bounded()?;
+    let Some(signature) = found.text(SIGNATURE) else {
+        let detail = format!("the layer has no annotation `{SIGNATURE}`");
+        return Err(Unaccepted::new("malformed", detail));
+    };
+    Ok(Signed {
+        content: Content::Message { digest: None },
+        signature: STANDARD
+            .decode(signature)
+            .map_err(|_| not_understood(SIGNATURE))?,
+        by: found.signed_by()?,
+        entries: found.log_entry()?.into_iter().collect(),
+        stamps: Stamps {
+            tokens: found.timestamp()?.into_iter().collect(),
+            or_of: None,
+        },
+    })
+}
+
+/// A layer of `.att`: its blob is the envelope, which holds the signature.
+///
+/// # Errors
+/// Why it cannot be one.
+pub(super) fn attestation(
+    envelope: &[u8],
+    annotations: &BTreeMap<String, String>,
+) -> Result<Signed, Unaccepted> {
+    let found = Found(annotations);
+    found.bounded()?;
+    let text = unambiguous(envelope, "the envelope")?;
+    let parsed: Envelope = serde_json::from_str(text).map_err(|error| {
+        Unaccepted::new(
+            "malformed",
+            format!("the layer is not an envelope: {error}"),
+        )
+    })?;
+    let decode = |text: &str| {
+        STANDARD
+            .decode(text)
+            .or_else(|_| URL_SAFE.decode(text))
+            .ok()
+    };
+    let malformed = || Unaccepted::new("malformed", "the envelope is not in base64");
+    // Several signatures would be several signers, of which the annotations can only name one.
+    let [EnvelopeSignature { sig }] = &parsed.signatures;
+    Ok(Signed {
+        content: Content::Envelope {
+            payload_type: in_toto(parsed.payload_type)?,
+            payload: decode(&parsed.payload).ok_or_else(malformed)?,
+            written: Some(envelope.to_vec()),
+        },
+        signature: decode(sig).ok_or_else(malformed)?,
+        by: found.signed_by()?,
+        entries: found.log_entry()?.into_iter().collect(),
+        stamps: Stamps {
+            tokens: found.timestamp()?.into_iter().collect(),
+            or_of: Some(envelope.to_vec()),
+        },
+    })
+}
+
+/// What a simplesigning payload says about the image (containers/image, `docs/containers-signature.5.md`): the annotations
+/// that are signed with it.
+///
+/// # Errors
+/// If it is not about `subject`, or no cosign signature.
+pub(super) fn simple_signing(
+    payload: &[u8],
+    subject: &Digest,
+) -> Result<BTreeMap<String, String>, Unaccepted> {
+    let text = unambiguous(payload, "the payload")?;
+    let payload: Payload = serde_json::from_str(text).map_err(|error| {
+        Unaccepted::new(
+            "malformed",
+            format!("the payload is not simplesigning: {error}"),
+        )
+    })?;
+    let Critical { kind, image } = payload.critical;
+    if kind != TYPE {
+        let detail = format!("the payload's type is `{kind}`, not `{TYPE}`");
+        return Err(Unaccepted::new("wrong-payload-type", detail));
+    }
+    if image.digest != subject.to_string() {
+        let detail = format!("the signature is about `{}`, not `{subject}`", image.digest);
+        return Err(Unaccepted::new("wrong-subject", detail));
+    }
+    let optional = payload.optional.unwrap_or_default().into_iter();
+    let texts = optional.filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+    Ok(texts.collect())
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    critical: Critical,
+    optional: Option<BTreeMap<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    image: Image,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload_type: String,
+    payload: String,
+    signatures: [EnvelopeSignature; 1],
+}
+
+#[derive(Deserialize)]
+struct EnvelopeSignature {
+    sig: String,
+}
+
+/// A log entry as cosign writes it: the promise of a log of version 1.
+#[derive(Deserialize)]
+struct Promised {
+    #[serde(rename = "SignedEntryTimestamp")]
+    promise: String,
+    #[serde(rename = "Payload")]
+    payload: PromisedPayload,
+}
+
+#[derive(Deserialize)]
+struct PromisedPayload {
+    body: String,
+    #[serde(rename = "integratedTime")]
+    integrated_time: i64,
+    #[serde(rename = "logIndex")]
+    log_index: u64,
+    #[serde(rename = "logID")]
+    log_id: String,
+}
+
+#[derive(Deserialize)]
+struct KindAndVersion {
+    kind: String,
+    #[serde(rename = "apiVersion")]
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct StampedBy {
+    #[serde(rename = "SignedRFC3161Timestamp")]
+    token: String,
+}
+
+fn not_understood(annotation: &str) -> Unaccepted {
+    let detail = format!("the annotation `{annotation}` cannot be understood");
+    Unaccepted::new("malformed", detail)
+}
+
+/// The annotations of a layer.
+struct Found<'a>(&'a BTreeMap<String, String>);
+
+impl Found<'_> {
+    fn bounded(&self) -> Result<(), Unaccepted> {
+        if self
+            .0
+            .values()
+            .all(|value| value.len() <= MAXIMUM_ANNOTATION)
+        {
+            return Ok(());
+        }
+        let detail = format!("an annotation is larger than {MAXIMUM_ANNOTATION} bytes");
+        Err(Unaccepted::new("too-large", detail))
+    }
+
+    /// cosign writes what it does not have as an empty text, or as `null`.
+    fn text(&self, annotation: &str) -> Option<&str> {
+        let text = self.0.get(annotation)?.trim();
+        (!text.is_empty() && text != "null").then_some(text)
+    }
+
+    fn json<T: DeserializeOwned>(&self, annotation: &str) -> Result<Option<T>, Unaccepted> {
+        let Some(text) = self.text(annotation) else {
+            return Ok(None);
+        };
+        let text = unambiguous(text.as_bytes(), "the annotation")?;
+        serde_json::from_str(text)
+            .map(Some)
+            .map_err(|_| not_understood(annotation))
+    }
+
+    fn signed_by(&self) -> Result<SignedBy, Unaccepted> {
+        let Some(leaf) = self.text(CERTIFICATE) else {
+            return Ok(SignedBy::Key);
+        };
+        let leaf = certificates_of_pem(leaf)
+            .and_then(|certificates| <[Vec<u8>; 1]>::try_from(certificates).ok());
+        let [leaf] = leaf.ok_or_else(|| not_understood(CERTIFICATE))?;
+        let chain = match self.text(CHAIN) {
+            Some(chain) => certificates_of_pem(chain).ok_or_else(|| not_understood(CHAIN))?,
+            None => Vec::new(),
+        };
+        bounded("certificates", chain.len(), MAXIMUM_CERTIFICATES)?;
+        // cosign writes the root too; whom to trust is for the verifier to know.
+        let intermediates = chain.into_iter().filter(|der| !is_root(der));
+        Ok(SignedBy::Certificate(Chain {
+            leaf,
+            intermediates: intermediates.collect(),
+        }))
+    }
+
+    fn log_entry(&self) -> Result<Option<LogEntry>, Unaccepted> {
+        let Some(Promised { promise, payload }) = self.json(LOG_ENTRY)? else {
+            return Ok(None);
+        };
+        let entry = || {
+            let body = STANDARD.decode(&payload.body).ok()?;
+            let kind: KindAndVersion = serde_json::from_slice(&body).ok()?;
+            let integrated = Timestamp::from_second(payload.integrated_time).ok()?;
+            let entry = LogEntry {
+                kind: EntryKind::HashedRekordV1,
+                log: hex::decode(&payload.log_id).ok()?,
+                index: payload.log_index,
+                integrated: (payload.integrated_time != 0).then_some(integrated),
+                promise: Some(STANDARD.decode(&promise).ok()?),
+                proof: None,
+                promise_suffices: true,
+                body,
+            };
+            Some((kind, entry))
+        };
+        let (KindAndVersion { kind, version }, entry) =
+            entry().ok_or_else(|| not_understood(LOG_ENTRY))?;
+        let Some(kind) = EntryKind::named(&kind, &version) else {
+            let detail = format!("log entries of kind `{kind} {version}` are not known");
+            return Err(Unaccepted::new("format-not-supported", detail));
+        };
+        Ok(Some(LogEntry { kind, ..entry }))
+    }
+
+    fn timestamp(&self) -> Result<Option<Vec<u8>>, Unaccepted> {
+        let Some(StampedBy { token }) = self.json(TIMESTAMP)? else {
+            return Ok(None);
+        };
+        STANDARD
+            .decode(token)
+            .map(Some)
+            .map_err(|_| not_understood(TIMESTAMP))
+    }
+}

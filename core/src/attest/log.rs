@@ -1,0 +1,531 @@
+//! Entries of a transparency log (Rekor v1 and v2): that the log has them, when it took them up, and that they are of one
+//! signature and no other.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use sigstore_crypto::Keyring;
+use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
+use sigstore_types::bundle::InclusionProof;
+use sigstore_types::{Sha256Hash, SignatureBytes};
+
+use super::certificate::{certificates_of_pem, public_key_of};
+use super::signed::{Content, Signed, SubjectDigest};
+use super::sound_json::unambiguous;
+use super::unaccepted::Unaccepted;
+use super::verified::Transparency;
+
+/// An entry, as it was found.
+pub(super) struct LogEntry {
+    pub(super) kind: EntryKind,
+    /// The log's key, by the SHA-256 digest of its `SubjectPublicKeyInfo`.
+    pub(super) log: Vec<u8>,
+    pub(super) index: u64,
+    /// When the log says that it took it up; signed by the promise alone.
+    pub(super) integrated: Option<Timestamp>,
+    /// The signed entry timestamp.
+    pub(super) promise: Option<Vec<u8>>,
+    pub(super) proof: Option<InclusionProof>,
+    /// Whether the promise alone shows that the log has it, as in the oldest formats.
+    pub(super) promise_suffices: bool,
+    /// The canonicalised entry.
+    pub(super) body: Vec<u8>,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $kind:literal, $version:literal;)+) => {
+        /// A kind of entry, with its version.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum EntryKind {
+            $($name,)+
+        }
+
+        impl EntryKind {
+            pub(super) fn named(kind: &str, version: &str) -> Option<EntryKind> {
+                match (kind, version) {
+                    $(($kind, $version) => Some(EntryKind::$name),)+
+                    _ => None,
+                }
+            }
+
+            fn name(self) -> (&'static str, &'static str) {
+                match self {
+                    $(EntryKind::$name => ($kind, $version),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    HashedRekordV1 = "hashedrekord", "0.0.1";
+    HashedRekordV2 = "hashedrekord", "0.0.2";
+    Rekord = "rekord", "0.0.1";
+    Dsse = "dsse", "0.0.1";
+    IntotoV1 = "intoto", "0.0.1";
+    IntotoV2 = "intoto", "0.0.2";
+}
+
+/// What a log verifiably says about an entry.
+pub(super) struct Seen {
+    /// When it took it up; a log of version 2 says nothing about that.
+    pub(super) at: Option<Timestamp>,
+    pub(super) transparency: Transparency,
+}
+
+fn bad(why: impl Into<String>) -> Unaccepted {
+    Unaccepted::new("bad-log-entry", why)
+}
+
+impl LogEntry {
+    /// Verifies that a log of the trust root has the entry. `stamped` is when a timestamp authority saw the signature.
+    ///
+    /// # Errors
+    /// Why the entry does not hold.
+    pub(super) fn verify(
+        &self,
+        keys: &Keyring,
+        stamped: Option<Timestamp>,
+    ) -> Result<Seen, Unaccepted> {
+        if self.proof.is_none() && !(self.promise_suffices && self.promise.is_some()) {
+            return Err(Unaccepted::new(
+                "no-inclusion-proof",
+                "a log entry carries no inclusion proof",
+            ));
+        }
+        if let Some(promise) = &self.promise {
+            self.keeps(promise, keys)?;
+        }
+        let at = self
+            .integrated
+            .filter(|_| self.promise.is_some() && self.kind != EntryKind::HashedRekordV2);
+        let transparency = match &self.proof {
+            Some(proof) => {
+                self.included(proof, keys, at.into_iter().chain(stamped).max())?;
+                Transparency::InclusionProof
+            }
+            None => Transparency::SignedEntry,
+        };
+        Ok(Seen { at, transparency })
+    }
+
+    /// The promise of a log of version 1: a signature over the entry and the time at which it was taken up (Rekor,
+    /// `types.md`, "Signed Entry Timestamp"; canonical JSON, RFC 8785).
+    fn keeps(&self, promise: &[u8], keys: &Keyring) -> Result<(), Unaccepted> {
+        let id = Sha256Hash::try_from(self.log.as_slice())
+            .map_err(|_| bad("the log's id is no SHA-256 digest"))?;
+        let key = match self.integrated {
+            Some(time) => keys.key_at(&id, time),
+            None => keys.key(&id),
+        };
+        let Some(key) = key else {
+            let detail = format!(
+                "the trust root knows no log `{}` that was valid then",
+                hex::encode(&self.log)
+            );
+            return Err(Unaccepted::new("unknown-log", detail));
+        };
+        let signed = format!(
+            r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
+            STANDARD.encode(&self.body),
+            self.integrated.map_or(0, Timestamp::as_second),
+            hex::encode(&self.log),
+            self.index,
+        );
+        key.verify(signed, &SignatureBytes::new(promise.to_vec()))
+            .map_err(|_| bad("the log's promise is not of this entry"))
+    }
+
+    /// The inclusion proof leads to the root of a checkpoint that the log signed (RFC 6962, 2.1.1; C2SP tlog-checkpoint).
+    /// Where the proof repeats what the checkpoint says, version 1 must agree with it, and version 2 is not asked.
+    fn included(
+        &self,
+        proof: &InclusionProof,
+        keys: &Keyring,
+        at: Option<Timestamp>,
+    ) -> Result<(), Unaccepted> {
+        let Some(checkpoint) = proof.checkpoint.checkpoint() else {
+            return Err(bad("the inclusion proof has no checkpoint"));
+        };
+        let index = match self.kind {
+            EntryKind::HashedRekordV2 => self.index,
+            _ => {
+                if proof.root_hash != *checkpoint.root_hash()
+                    || proof.tree_size != checkpoint.tree_size()
+                {
+                    return Err(bad(
+                        "the inclusion proof is of another tree than its checkpoint",
+                    ));
+                }
+                proof.log_index.get()
+            }
+        };
+        verify_inclusion_proof(
+            &hash_leaf(&self.body),
+            index,
+            checkpoint.tree_size(),
+            &proof.hashes,
+            checkpoint.root_hash(),
+        )
+        .map_err(|error| bad(format!("the inclusion proof does not hold: {error}")))?;
+        // Cosignatures of witnesses stand beside the log's, and hints of four bytes can collide: any of them may be the log's.
+        let at = at.unwrap_or(Timestamp::MAX);
+        let signed = checkpoint.signatures().iter().any(|note| {
+            keys.keys_by_hint(&note.key_id, at).any(|key| {
+                key.verify(checkpoint.signed_data(), &note.signature)
+                    .is_ok()
+            })
+        });
+        if signed {
+            Ok(())
+        } else {
+            Err(bad("no log of the trust root signed the checkpoint"))
+        }
+    }
+
+    /// Verifies that the entry is of this signature, over this content, by the holder of `verifier` (a certificate, or a
+    /// `SubjectPublicKeyInfo`, in DER).
+    ///
+    /// # Errors
+    /// What it is of instead.
+    pub(super) fn records(
+        &self,
+        signed: &Signed,
+        artifact: &SubjectDigest<'_>,
+        verifier: &[u8],
+    ) -> Result<(), Unaccepted> {
+        let text = unambiguous(&self.body, "the log entry")?;
+        let body: Body = read(text)?;
+        let (kind, version) = self.kind.name();
+        if (body.kind.as_str(), body.version.as_str()) != (kind, version) {
+            return Err(bad(format!(
+                "the log entry is a `{} {}`, not a `{kind} {version}`",
+                body.kind, body.version
+            )));
+        }
+        let spec = body.spec.to_string();
+        let recorded = match (self.kind, &signed.content) {
+            (EntryKind::HashedRekordV1 | EntryKind::Rekord, Content::Message { .. }) => {
+                read::<Rekord>(&spec)?.of(&artifact.sha256)
+            }
+            (EntryKind::HashedRekordV2, Content::Message { .. }) => {
+                read::<HashedRekordV2>(&spec)?.of(&artifact.sha256)
+            }
+            (EntryKind::HashedRekordV2, Content::Envelope { .. }) => {
+                read::<HashedRekordV2>(&spec)?.of(&Sha256::digest(signed.signed_bytes()))
+            }
+            (EntryKind::Dsse, Content::Envelope { payload, .. }) => {
+                read::<Dsse>(&spec)?.of(payload)
+            }
+            (
+                EntryKind::IntotoV1,
+                Content::Envelope {
+                    payload,
+                    written: Some(written),
+                    ..
+                },
+            ) => read::<IntotoV1>(&spec)?.of(payload, written, &signed.signature),
+            (
+                EntryKind::IntotoV2,
+                Content::Envelope {
+                    payload_type,
+                    payload,
+                    ..
+                },
+            ) => read::<IntotoV2>(&spec)?.of(payload_type, payload),
+            _ => {
+                let detail =
+                    format!("a log entry `{kind} {version}` cannot be of a signature in this form");
+                return Err(Unaccepted::new("format-not-supported", detail));
+            }
+        };
+        let recorded = recorded.ok_or_else(|| bad("the log entry is of other content"))?;
+        if recorded.signature != signed.signature {
+            return Err(bad("the log entry is of another signature"));
+        }
+        if recorded.verifier.is(verifier) {
+            Ok(())
+        } else {
+            Err(bad("the log entry is of another signer"))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unaccepted> {
+    serde_json::from_str(text)
+        .map_err(|error| bad(format!("the log entry cannot be understood: {error}")))
+}
+
+/// What an entry says, once its content is known to be the right one.
+struct Recorded {
+    signature: Vec<u8>,
+    verifier: Verifier,
+}
+
+/// A certificate or a public key, as an entry names it.
+enum Verifier {
+    Pem(Vec<u8>),
+    Certificate(Vec<u8>),
+    Key(Vec<u8>),
+}
+
+impl Verifier {
+    /// Whether it is this certificate or key; a certificate stands for its key as well.
+    fn is(&self, expected: &[u8]) -> bool {
+        let named = match self {
+            Verifier::Certificate(der) | Verifier::Key(der) => der.clone(),
+            Verifier::Pem(pem) => match std::str::from_utf8(pem).ok().and_then(verifier_of_pem) {
+                Some(der) => der,
+                None => return false,
+            },
+        };
+        named == expected || public_key_of(&named).is_some_and(|key| key == expected)
+    }
+}
+
+/// The certificate (the first, where others lead from it to an authority) or public key of a PEM, in DER.
+fn verifier_of_pem(pem: &str) -> Option<Vec<u8>> {
+    match certificates_of_pem(pem) {
+        Some(certificates) => certificates.into_iter().next(),
+        None => sigstore_types::DerPublicKey::from_pem(pem.trim())
+            .ok()
+            .map(|key| key.as_bytes().to_vec()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    kind: String,
+    #[serde(rename = "apiVersion")]
+    version: String,
+    spec: Value,
+}
+
+/// `hashedrekord` 0.0.1 and `rekord` 0.0.1: the digest of the content, the signature, and who made it.
+#[derive(Deserialize)]
+struct Rekord {
+    data: RekordData,
+    signature: RekordSignature,
+}
+
+#[derive(Deserialize)]
+struct RekordData {
+    hash: Hash,
+}
+
+#[derive(Deserialize)]
+struct RekordSignature {
+    content: Base64,
+    #[serde(rename = "publicKey")]
+    key: Content64,
+    /// `x509`, in a `rekord` alone; PGP, minisign and SSH are other ways to sign.
+    format: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Content64 {
+    content: Base64,
+}
+
+#[derive(Deserialize)]
+struct Hash {
+    algorithm: String,
+    value: String,
+}
+
+impl Hash {
+    fn is(&self, sha256: &[u8]) -> bool {
+        self.algorithm == "sha256" && self.value == hex::encode(sha256)
+    }
+}
+
+impl Rekord {
+    fn of(self, sha256: &[u8]) -> Option<Recorded> {
+        let x509 = self.signature.format.is_none_or(|format| format == "x509");
+        (x509 && self.data.hash.is(sha256)).then_some(Recorded {
+            signature: self.signature.content.0,
+            verifier: Verifier::Pem(self.signature.key.content.0),
+        })
+    }
+}
+
+/// `hashedrekord` 0.0.2, of Rekor v2.
+#[derive(Deserialize)]
+struct HashedRekordV2 {
+    #[serde(rename = "hashedRekordV002")]
+    rekord: HashedRekordV2Spec,
+}
+
+#[derive(Deserialize)]
+struct HashedRekordV2Spec {
+    data: DigestData,
+    signature: SignatureV2,
+}
+
+#[derive(Deserialize)]
+struct DigestData {
+    algorithm: String,
+    digest: Base64,
+}
+
+#[derive(Deserialize)]
+struct SignatureV2 {
+    content: Base64,
+    verifier: VerifierV2,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VerifierV2 {
+    x509_certificate: Option<RawBytes>,
+    public_key: Option<RawBytes>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawBytes {
+    raw_bytes: Base64,
+}
+
+impl HashedRekordV2 {
+    fn of(self, sha256: &[u8]) -> Option<Recorded> {
+        let HashedRekordV2Spec { data, signature } = self.rekord;
+        if data.algorithm != "SHA2_256" || data.digest.0 != sha256 {
+            return None;
+        }
+        let verifier = match (
+            signature.verifier.x509_certificate,
+            signature.verifier.public_key,
+        ) {
+            (Some(certificate), None) => Verifier::Certificate(certificate.raw_bytes.0),
+            (None, Some(key)) => Verifier::Key(key.raw_bytes.0),
+            _ => return None,
+        };
+        Some(Recorded {
+            signature: signature.content.0,
+            verifier,
+        })
+    }
+}
+
+/// `dsse` 0.0.1. The hash of the envelope is of whatever spelling was submitted; payload, signature and signer are bound.
+#[derive(Deserialize)]
+struct Dsse {
+    #[serde(rename = "payloadHash")]
+    payload: Hash,
+    signatures: [DsseSignature; 1],
+}
+
+#[derive(Deserialize)]
+struct DsseSignature {
+    signature: Base64,
+    verifier: Base64,
+}
+
+impl Dsse {
+    fn of(self, payload: &[u8]) -> Option<Recorded> {
+        let [
+            DsseSignature {
+                signature,
+                verifier,
+            },
+        ] = self.signatures;
+        self.payload
+            .is(&Sha256::digest(payload))
+            .then_some(Recorded {
+                signature: signature.0,
+                verifier: Verifier::Pem(verifier.0),
+            })
+    }
+}
+
+/// `intoto` 0.0.1. It names the signature by nothing but the hash of the envelope, so the envelope has to be at hand as it
+/// was submitted.
+#[derive(Deserialize)]
+struct IntotoV1 {
+    content: IntotoV1Content,
+    #[serde(rename = "publicKey")]
+    key: Base64,
+}
+
+#[derive(Deserialize)]
+struct IntotoV1Content {
+    hash: Hash,
+    #[serde(rename = "payloadHash")]
+    payload: Option<Hash>,
+}
+
+impl IntotoV1 {
+    fn of(self, payload: &[u8], written: &[u8], signature: &[u8]) -> Option<Recorded> {
+        let content = self.content;
+        let same = content.hash.is(&Sha256::digest(written))
+            && content
+                .payload
+                .is_none_or(|hash| hash.is(&Sha256::digest(payload)));
+        same.then(|| Recorded {
+            signature: signature.to_vec(),
+            verifier: Verifier::Pem(self.key.0),
+        })
+    }
+}
+
+/// `intoto` 0.0.2: the envelope without its payload; the signature in it is encoded twice.
+#[derive(Deserialize)]
+struct IntotoV2 {
+    content: IntotoV2Content,
+}
+
+#[derive(Deserialize)]
+struct IntotoV2Content {
+    envelope: IntotoV2Envelope,
+    #[serde(rename = "payloadHash")]
+    payload: Hash,
+}
+
+#[derive(Deserialize)]
+struct IntotoV2Envelope {
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: [IntotoV2Signature; 1],
+}
+
+#[derive(Deserialize)]
+struct IntotoV2Signature {
+    sig: Base64,
+    #[serde(rename = "publicKey")]
+    key: Base64,
+}
+
+impl IntotoV2 {
+    fn of(self, payload_type: &str, payload: &[u8]) -> Option<Recorded> {
+        let IntotoV2Content {
+            envelope,
+            payload: hash,
+        } = self.content;
+        let [IntotoV2Signature { sig, key }] = envelope.signatures;
+        if envelope.payload_type != payload_type || !hash.is(&Sha256::digest(payload)) {
+            return None;
+        }
+        Some(Recorded {
+            signature: STANDARD.decode(sig.0).ok()?,
+            verifier: Verifier::Pem(key.0),
+        })
+    }
+}
+
+/// Bytes that are written in base64.
+struct Base64(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Base64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD
+            .decode(text)
+            .map(Base64)
+            .map_err(serde::de::Error::custom)
+    }
+}

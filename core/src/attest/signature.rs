@@ -1,0 +1,165 @@
+//! Public keys, and the signature schemes that are accepted for each kind of key: ECDSA over P-256, P-384 and P-521, RSA
+//! (PKCS#1 v1.5 and PSS) of 2048 to 4096 bits, Ed25519.
+
+use aws_lc_rs::digest::{Digest, SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
+    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
+use x509_cert::der::asn1::UintRef;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode as _, Reader as _, SliceReader};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// The sizes of RSA keys, in bits.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// A kind of key, with the schemes that are tried for it in this order. cosign up to version 2 signs with SHA-256 whatever
+/// the curve; nothing in the formats says which padding an RSA signature has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    P256,
+    P384,
+    P521,
+    Rsa,
+    Ed25519,
+}
+
+/// A scheme, and whether it can verify a SHA-256 digest in place of the message.
+type Scheme = (&'static dyn VerificationAlgorithm, bool);
+
+impl Algorithm {
+    fn schemes(self) -> &'static [Scheme] {
+        match self {
+            Algorithm::P256 => &[
+                (&ECDSA_P256_SHA256_ASN1, true),
+                (&ECDSA_P256_SHA384_ASN1, false),
+            ],
+            Algorithm::P384 => &[
+                (&ECDSA_P384_SHA384_ASN1, false),
+                (&ECDSA_P384_SHA256_ASN1, true),
+            ],
+            Algorithm::P521 => &[
+                (&ECDSA_P521_SHA512_ASN1, false),
+                (&ECDSA_P521_SHA256_ASN1, true),
+                (&ECDSA_P521_SHA384_ASN1, false),
+            ],
+            Algorithm::Rsa => &[
+                (&RSA_PKCS1_2048_8192_SHA256, true),
+                (&RSA_PSS_2048_8192_SHA256, true),
+                (&RSA_PKCS1_2048_8192_SHA512, false),
+                (&RSA_PSS_2048_8192_SHA512, false),
+                (&RSA_PKCS1_2048_8192_SHA384, false),
+                (&RSA_PSS_2048_8192_SHA384, false),
+            ],
+            Algorithm::Ed25519 => &[(&ED25519, false)],
+        }
+    }
+}
+
+/// A public key that signatures can be verified with.
+#[derive(Clone, Debug)]
+pub(super) struct VerifyingKey {
+    algorithm: Algorithm,
+    /// `subjectPublicKey`.
+    bytes: Vec<u8>,
+}
+
+/// What was signed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Message<'a> {
+    /// Its bytes.
+    Bytes(&'a [u8]),
+    /// Its SHA-256 digest; the bytes are not at hand.
+    Sha256(&'a [u8]),
+}
+
+impl VerifyingKey {
+    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7), in DER.
+    ///
+    /// # Errors
+    /// Why keys like this are not accepted.
+    pub(super) fn from_spki(der: &[u8]) -> Result<VerifyingKey, String> {
+        let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|error| error.to_string())?;
+        let bytes = spki
+            .subject_public_key
+            .as_bytes()
+            .ok_or("the key is not a whole number of bytes")?;
+        let parameters = spki.algorithm.parameters;
+        let algorithm = match spki.algorithm.oid {
+            EC => match spki.algorithm.parameters_oid() {
+                Ok(P256) => Algorithm::P256,
+                Ok(P384) => Algorithm::P384,
+                Ok(P521) => Algorithm::P521,
+                _ => return Err("it is on another curve".to_owned()),
+            },
+            RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Algorithm::Rsa,
+            ED25519_KEY if parameters.is_none() => Algorithm::Ed25519,
+            other => return Err(format!("its algorithm is `{other}`")),
+        };
+        match algorithm {
+            // Uncompressed points alone (SEC 1, 2.3.3), as in certificates.
+            Algorithm::P256 | Algorithm::P384 | Algorithm::P521 if bytes.first() != Some(&4) => {
+                return Err("its point is compressed".to_owned());
+            }
+            Algorithm::Rsa => {
+                let bits = modulus_bits(bytes).map_err(|error| error.to_string())?;
+                if !RSA_BITS.contains(&bits) {
+                    return Err(format!("it is RSA of {bits} bits"));
+                }
+            }
+            _ => {}
+        }
+        Ok(VerifyingKey {
+            algorithm,
+            bytes: bytes.to_vec(),
+        })
+    }
+
+    /// Whether the holder of the key signed the message.
+    pub(super) fn signed(&self, message: Message<'_>, signature: &[u8]) -> bool {
+        self.algorithm
+            .schemes()
+            .iter()
+            .any(|(scheme, takes_sha256)| {
+                let key = UnparsedPublicKey::new(*scheme, &self.bytes);
+                match message {
+                    Message::Bytes(bytes) => key.verify(bytes, signature).is_ok(),
+                    Message::Sha256(digest) if *takes_sha256 => {
+                        Digest::import_less_safe(digest, &SHA256)
+                            .is_ok_and(|digest| key.verify_digest(&digest, signature).is_ok())
+                    }
+                    Message::Sha256(_) => false,
+                }
+            })
+    }
+
+    /// Whether a signature can be verified without the message, from its SHA-256 digest.
+    pub(super) fn takes_sha256(&self) -> bool {
+        self.algorithm.schemes().iter().any(|(_, takes)| *takes)
+    }
+}
+
+/// The size of an `RSAPublicKey` (RFC 8017, A.1.1).
+fn modulus_bits(bytes: &[u8]) -> x509_cert::der::Result<usize> {
+    let mut reader = SliceReader::new(bytes)?;
+    let bits = reader.sequence(|reader| {
+        let modulus = UintRef::decode(reader)?;
+        UintRef::decode(reader)?;
+        let leading = modulus
+            .as_bytes()
+            .first()
+            .map_or(0, |byte| byte.leading_zeros());
+        Ok(modulus.as_bytes().len() * 8 - usize::try_from(leading).unwrap_or_default())
+    })?;
+    reader.finish(bits)
+}

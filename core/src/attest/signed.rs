@@ -1,0 +1,314 @@
+//! Something signed, in whatever form it was found, and the one way in which it is verified (Sigstore client
+//! specification, section "Verification").
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sigstore_types::HashAlgorithm;
+
+use super::anchor::{Anchor, TrustRoot};
+use super::certificate::Chain;
+use super::identity::{CertificateIdentity, Signer};
+use super::log::LogEntry;
+use super::signature::{Message, VerifyingKey};
+use super::statement::Statement;
+use super::timestamp;
+use super::unaccepted::Unaccepted;
+use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
+use crate::gate::Digest;
+
+/// The most log entries, and the most timestamps (as other clients).
+pub(super) const MAXIMUM_ENTRIES: usize = 32;
+/// The most certificates of a chain.
+pub(super) const MAXIMUM_CERTIFICATES: usize = 16;
+
+/// Something signed, with everything that was found to vouch for it.
+pub(super) struct Signed {
+    pub(super) content: Content,
+    pub(super) signature: Vec<u8>,
+    pub(super) by: SignedBy,
+    pub(super) entries: Vec<LogEntry>,
+    pub(super) stamps: Stamps,
+}
+
+/// What was signed.
+pub(super) enum Content {
+    /// A DSSE envelope with an in-toto statement.
+    Envelope {
+        payload_type: String,
+        payload: Vec<u8>,
+        /// The envelope as it was found, where it was found as bytes: what the oldest log entries are of.
+        written: Option<Vec<u8>>,
+    },
+    /// The artifact itself; its digest where that is written down.
+    Message {
+        digest: Option<(HashAlgorithm, Vec<u8>)>,
+    },
+}
+
+/// How the signer is named.
+pub(super) enum SignedBy {
+    /// By a certificate, with those that lead to an authority.
+    Certificate(Chain),
+    /// Not at all: whoever verifies has to know the key.
+    Key,
+}
+
+/// RFC 3161 timestamps.
+#[derive(Default)]
+pub(super) struct Stamps {
+    /// The tokens, in DER.
+    pub(super) tokens: Vec<Vec<u8>>,
+    /// What else than the signature they may be of: cosign stamps the envelope of an attestation in its `.att` layout.
+    pub(super) or_of: Option<Vec<u8>>,
+}
+
+/// What something was signed for.
+#[derive(Clone, Copy, Debug)]
+pub enum Artifact<'a> {
+    /// Its bytes.
+    Bytes(&'a [u8]),
+    /// Its SHA-256 digest.
+    Digest(&'a Digest),
+}
+
+/// What the checks gave.
+pub(super) struct Checked {
+    pub(super) signer: Signer,
+    pub(super) statement: Option<Statement>,
+    transparency: Transparency,
+    pub(super) times: Vec<VerifiedTime>,
+}
+
+impl Checked {
+    pub(super) fn about(self, subject: &Digest, anchor: &Anchor) -> Origin {
+        Origin {
+            signer: self.signer,
+            anchor: anchor.id(),
+            subject: subject.clone(),
+            transparency: self.transparency,
+            times: self.times,
+        }
+    }
+}
+
+impl Signed {
+    /// Verifies everything that is there: what is present and does not hold counts against the whole, whatever else there is.
+    /// No clock is read: whether a verified time lies in the future is for whoever knows the time of the review.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub(super) fn verify(
+        &self,
+        artifact: Artifact<'_>,
+        anchor: &Anchor,
+    ) -> Result<Checked, Unaccepted> {
+        let artifact = SubjectDigest::of(artifact)?;
+        match (anchor, &self.by) {
+            (Anchor::Root(root), SignedBy::Certificate(chain)) => {
+                // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
+                let (times, transparency) = self.witnessed(root)?;
+                if times.is_empty() {
+                    return Err(self.no_time());
+                }
+                // 2. The certificate leads to an authority of this root at each of these times, and was logged.
+                let instants: Vec<_> = times.iter().map(|time| time.at).collect();
+                root.certify(chain, &instants)?;
+                let identity = CertificateIdentity::read(&chain.leaf)?;
+                // 3. The key of this certificate made this signature.
+                let statement = self.signed_by(&chain.key()?, &artifact)?;
+                // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
+                for entry in &self.entries {
+                    entry.records(self, &artifact, &chain.leaf)?;
+                }
+                Ok(Checked {
+                    signer: Signer::Certificate(Box::new(identity)),
+                    statement,
+                    transparency,
+                    times,
+                })
+            }
+            (Anchor::Key { key, root }, SignedBy::Key) => {
+                // Under a key alone, what logs and timestamp authorities say is not looked at.
+                let witnesses = root.as_deref().filter(|_| self.has_witnesses());
+                let (times, transparency) = match witnesses {
+                    Some(root) => self.witnessed(root)?,
+                    None => (Vec::new(), Transparency::Absent),
+                };
+                let statement = self.signed_by(&key.verifying, &artifact)?;
+                if witnesses.is_some() {
+                    for entry in &self.entries {
+                        entry.records(self, &artifact, &key.spki)?;
+                    }
+                }
+                Ok(Checked {
+                    signer: Signer::Key(key.fingerprint().clone()),
+                    statement,
+                    transparency,
+                    times,
+                })
+            }
+            (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
+                "other-kind-of-signer",
+                "it was signed with a key, not with a certificate",
+            )),
+            (Anchor::Key { .. }, SignedBy::Certificate(_)) => Err(Unaccepted::new(
+                "other-kind-of-signer",
+                "it was signed with a certificate, not with a key",
+            )),
+        }
+    }
+
+    fn has_witnesses(&self) -> bool {
+        !self.entries.is_empty() || !self.stamps.tokens.is_empty()
+    }
+
+    /// What logs and timestamp authorities of the root say, all of which must hold: verified times, and how public it is.
+    fn witnessed(&self, root: &TrustRoot) -> Result<(Vec<VerifiedTime>, Transparency), Unaccepted> {
+        let mut times = Vec::new();
+        for token in &self.stamps.tokens {
+            let of = |stamped| timestamp::verify(token, stamped, &root.timestamp_authorities);
+            let at = match (of(&self.signature), &self.stamps.or_of) {
+                (Err(_), Some(other)) => of(other)?,
+                (seen, _) => seen?,
+            };
+            times.push(VerifiedTime {
+                at,
+                by: TimeSource::TimestampAuthority,
+            });
+        }
+        let stamped: Option<Timestamp> = times.iter().map(|time| time.at).max();
+        let mut transparency = Transparency::Absent;
+        for entry in &self.entries {
+            let seen = entry.verify(&root.log_keys, stamped)?;
+            times.extend(seen.at.map(|at| VerifiedTime {
+                at,
+                by: TimeSource::Log,
+            }));
+            if seen.transparency == Transparency::InclusionProof
+                || transparency == Transparency::Absent
+            {
+                transparency = seen.transparency;
+            }
+        }
+        Ok((times, transparency))
+    }
+
+    fn no_time(&self) -> Unaccepted {
+        let detail = if self.has_witnesses() {
+            "its log entry carries no time of its own and no timestamp stands beside it, so nobody vouches that the \
+             certificate was valid when it was made"
+        } else {
+            "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was valid when it was made"
+        };
+        Unaccepted::new("no-verified-time", detail)
+    }
+
+    /// The signature is the key's, and what it signs is about the artifact; the statement, where that is what was signed.
+    fn signed_by(
+        &self,
+        key: &VerifyingKey,
+        artifact: &SubjectDigest<'_>,
+    ) -> Result<Option<Statement>, Unaccepted> {
+        let refused = || {
+            Unaccepted::new(
+                "bad-signature",
+                "the signature was not made with this key over this content",
+            )
+        };
+        match &self.content {
+            Content::Envelope { payload, .. } => {
+                let encoded = self.signed_bytes();
+                if !key.signed(Message::Bytes(&encoded), &self.signature) {
+                    return Err(refused());
+                }
+                let statement = Statement::parse(payload)?;
+                statement.about(&artifact.digest)?;
+                Ok(Some(statement))
+            }
+            Content::Message { digest } => {
+                if let Some((algorithm, digest)) = digest
+                    && artifact.digest_by(*algorithm)? != *digest
+                {
+                    let detail = "the digest in it is not that of the artifact";
+                    return Err(Unaccepted::new("wrong-subject", detail));
+                }
+                let message = match artifact.bytes {
+                    Some(bytes) => Message::Bytes(bytes),
+                    None if key.takes_sha256() => Message::Sha256(&artifact.sha256),
+                    None => {
+                        let detail =
+                            "a signature by a key of this kind cannot be verified from a digest";
+                        return Err(Unaccepted::new("format-not-supported", detail));
+                    }
+                };
+                if key.signed(message, &self.signature) {
+                    Ok(None)
+                } else {
+                    Err(refused())
+                }
+            }
+        }
+    }
+
+    /// What the signature is over, where that is not the artifact: the pre-authentication encoding of the envelope (DSSE
+    /// protocol, "Signature Definition").
+    pub(super) fn signed_bytes(&self) -> Vec<u8> {
+        match &self.content {
+            Content::Envelope {
+                payload_type,
+                payload,
+                ..
+            } => {
+                let header = format!(
+                    "DSSEv1 {} {payload_type} {} ",
+                    payload_type.len(),
+                    payload.len()
+                );
+                [header.as_bytes(), payload].concat()
+            }
+            Content::Message { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The artifact by its digest, with its bytes where they are at hand.
+pub(super) struct SubjectDigest<'a> {
+    digest: Digest,
+    pub(super) sha256: Vec<u8>,
+    bytes: Option<&'a [u8]>,
+}
+
+impl<'a> SubjectDigest<'a> {
+    fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, Unaccepted> {
+        match (algorithm, self.bytes) {
+            (HashAlgorithm::Sha2256, _) => Ok(self.sha256.clone()),
+            (HashAlgorithm::Sha2384, Some(bytes)) => Ok(Sha384::digest(bytes).to_vec()),
+            (HashAlgorithm::Sha2512, Some(bytes)) => Ok(Sha512::digest(bytes).to_vec()),
+            _ => {
+                let detail =
+                    format!("a digest by `{algorithm}` cannot be compared with one by SHA-256");
+                Err(Unaccepted::new("format-not-supported", detail))
+            }
+        }
+    }
+
+    fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, Unaccepted> {
+        match artifact {
+            Artifact::Bytes(bytes) => Ok(SubjectDigest {
+                digest: Digest::sha256(bytes),
+                sha256: Sha256::digest(bytes).to_vec(),
+                bytes: Some(bytes),
+            }),
+            Artifact::Digest(digest) if digest.algorithm() == "sha256" => Ok(SubjectDigest {
+                digest: digest.clone(),
+                sha256: hex::decode(digest.hex()).unwrap_or_default(),
+                bytes: None,
+            }),
+            Artifact::Digest(digest) => {
+                let algorithm = digest.algorithm();
+                let detail = format!("evidence about `{algorithm}` digests is not supported");
+                Err(Unaccepted::new("format-not-supported", detail))
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! In-toto statements, v0.1 and v1 (in-toto attestation framework, `spec/v1/statement.md`).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::sound_json::unambiguous;
+use super::unaccepted::Unaccepted;
+use crate::gate::Digest;
+
+/// The payload type of the DSSE envelopes that carry statements.
+pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+/// The types of statements that are read.
+const TYPES: [&str; 2] = [
+    "https://in-toto.io/Statement/v1",
+    "https://in-toto.io/Statement/v0.1",
+];
+/// The most subjects of a statement.
+const MAXIMUM_SUBJECTS: usize = 1024;
+
+/// A statement, with its predicate as it is written.
+#[derive(Deserialize)]
+pub(super) struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    pub(super) predicate_type: String,
+    #[serde(default)]
+    pub(super) predicate: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    #[serde(default)]
+    digest: BTreeMap<String, String>,
+    annotations: Option<BTreeMap<String, Value>>,
+}
+
+impl Statement {
+    /// Reads the payload of an envelope.
+    ///
+    /// # Errors
+    /// Why it is no statement that could count.
+    pub(super) fn parse(payload: &[u8]) -> Result<Statement, Unaccepted> {
+        let text = unambiguous(payload, "the statement")?;
+        let statement: Statement = serde_json::from_str(text).map_err(|error| {
+            let detail = format!("the payload is not an in-toto statement: {error}");
+            Unaccepted::new("malformed", detail)
+        })?;
+        if !TYPES.contains(&statement.kind.as_str()) {
+            let detail = format!("`{}` is not a known type of statement", statement.kind);
+            return Err(Unaccepted::new("format-not-supported", detail));
+        }
+        if statement.subject.len() > MAXIMUM_SUBJECTS {
+            let detail = format!("the statement has more than {MAXIMUM_SUBJECTS} subjects");
+            return Err(Unaccepted::new("too-large", detail));
+        }
+        Ok(statement)
+    }
+
+    /// The annotations of the subject with this digest.
+    ///
+    /// # Errors
+    /// If the statement is not about it.
+    pub(super) fn about(&self, digest: &Digest) -> Result<BTreeMap<String, String>, Unaccepted> {
+        let names = |subject: &&Subject| {
+            let hex = subject.digest.get(digest.algorithm());
+            hex.is_some_and(|hex| hex == digest.hex())
+        };
+        let Some(subject) = self.subject.iter().find(names) else {
+            let detail = format!("the statement is not about `{digest}`");
+            return Err(Unaccepted::new("wrong-subject", detail));
+        };
+        let annotations = subject.annotations.iter().flatten();
+        let texts =
+            annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        Ok(texts.collect())
+    }
+}
