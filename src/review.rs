@@ -50,27 +50,27 @@ pub async fn review(change: Change, world: &World, now: Timestamp) -> Review {
         pins,
     };
     let needs = governing.needs(&promotion);
-    let evidence = world
+    let gathered = world
         .collector
         .gather(&needs, Freshness::Remembered, world.deadline)
         .await;
-    let verdict = judge(&promotion, &evidence.learned, &world.snapshot);
-    if verdict.decision() == Decision::Allow || !evidence.remembered {
+    let verdict = judge(&promotion, &gathered.learned, &world.snapshot);
+    if verdict.decision() == Decision::Allow {
         return Review {
             promotion,
-            evidence: evidence.learned,
+            evidence: gathered.learned,
             verdict,
         };
     }
     // A denial never rests on a listing from memory: the image may have been signed since.
     let evidence = world
         .collector
-        .gather(&needs, Freshness::Asked, world.deadline)
+        .ask_again(&promotion, &needs, gathered, world.deadline)
         .await;
-    let verdict = judge(&promotion, &evidence.learned, &world.snapshot);
+    let verdict = judge(&promotion, &evidence, &world.snapshot);
     Review {
         promotion,
-        evidence: evidence.learned,
+        evidence,
         verdict,
     }
 }

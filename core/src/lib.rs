@@ -6,9 +6,11 @@
 //! * [`gate`]: [`Change`](gate::Change) → [`Promotion`](gate::Promotion), [`Evidence`](gate::Evidence),
 //!   [`Policy`](gate::Policy) → [`judge`](gate::judge) → [`Verdict`](gate::Verdict)
 //! * [`attest`]: bytes and an [`Anchor`](attest::Anchor) → verified facts, or why they were not accepted
+//! * [`reason`]: every reason that is ever given, with its page of the manual
 //! * [`documents`]: YAML and JSON bytes → values, with line and column by path
 #![warn(missing_docs)]
 
 pub mod attest;
 pub mod documents;
 pub mod gate;
+pub mod reason;

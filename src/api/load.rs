@@ -30,7 +30,7 @@ const MAXIMUM_FOLDER_DEPTH: usize = 8;
 /// Other kinds that may lie beside policies, and are not read here.
 const OTHER_KINDS: &[&str] = &["GateConfiguration"];
 /// Fields of later versions: they are refused, but not taken for somebody's mistyping.
-const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected", "spec.match.platforms"];
+const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 
 /// The policies of some files.
 #[derive(Clone, Debug, Default)]

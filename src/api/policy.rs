@@ -6,7 +6,8 @@ use kube::CustomResource;
 use promotion_gate_core::documents::{Fault, Path};
 use promotion_gate_core::gate::{
     Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
-    NamespaceMatch, Policy, Requirement, RequirementEntry, Tags, TrustRoots, Uncovered,
+    NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, TrustRoots,
+    Uncovered,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,10 @@ pub struct PromotionPolicySpec {
     /// What becomes of an image that no evidence requirement of a governing policy speaks of; `Deny` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<Uncovered>,
+    /// Accept an index that carries no evidence itself where each of its platforms (`match.platforms`; all of them when
+    /// absent) carries its own. An entry without a platform counts as every platform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_unsigned_index: Option<bool>,
     /// What is required; all of it.
     #[schemars(length(min = 1))]
     pub requirements: Vec<Written<RequirementEntry>>,
@@ -80,6 +85,11 @@ pub struct PolicyMatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub images: Option<Vec<Written<ImagePattern>>>,
+    /// Of which platforms of an index own evidence is asked, such as `linux/amd64`; of all of them when absent. Evidence on
+    /// the index counts for every platform, so this matters only with `allowUnsignedIndex`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub platforms: Option<Vec<Written<PlatformPattern>>>,
 }
 
 /// Namespaces by name or by label; any of the two.
@@ -105,13 +115,15 @@ pub fn policy(
     roots: &TrustRoots,
 ) -> Result<Policy, Vec<Fault>> {
     let mut faults = Vec::new();
-    let (namespaces, images) = match &spec.matches {
+    let (namespaces, images, platforms) = match &spec.matches {
         Some(matches) => (
             namespaces(matches, &mut faults),
             images(matches, &mut faults),
+            platforms(matches, &mut faults),
         ),
-        None => (NamespaceMatch::default(), None),
+        None => (NamespaceMatch::default(), None, None),
     };
+    let allow_unsigned_index = spec.allow_unsigned_index.unwrap_or_default();
     let environment = spec.environment.clone();
     if environment
         .as_ref()
@@ -145,6 +157,8 @@ pub fn policy(
         enforcement: spec.enforcement.unwrap_or_default(),
         namespaces,
         images,
+        platforms,
+        allow_unsigned_index,
         requirements,
         uncovered: spec.uncovered.unwrap_or_default(),
     })
@@ -210,6 +224,13 @@ fn images(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> Option<Vec<ImagePat
         .images
         .as_ref()
         .map(|images| parse_all(images, &field("match").key("images"), faults))
+}
+
+fn platforms(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> Option<Vec<PlatformPattern>> {
+    matches
+        .platforms
+        .as_ref()
+        .map(|platforms| parse_all(platforms, &field("match").key("platforms"), faults))
 }
 
 /// Parses each item of a list that stands for "everything" when it is left out, so it must not be empty.

@@ -12,7 +12,9 @@ use clap::ValueEnum;
 use promotion_gate_core::attest::{
     Anchor, AnchorId, PublicKey, SignatureForm, Signer, TimeSource, Transparency, VerifiedTime,
 };
-use promotion_gate_core::gate::{Collected, ImageEvidence, ImageReference, Source, Subject};
+use promotion_gate_core::gate::{
+    Collected, ImageEvidence, ImageReference, Source, Subject, Wanted,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -136,10 +138,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|(anchor, name)| (anchor.id(), name.clone()))
         .collect();
-    let needs = BTreeMap::from([(
-        subject.clone(),
-        anchors.into_iter().map(|(anchor, _)| anchor).collect(),
-    )]);
+    let wanted = Wanted {
+        anchors: anchors.into_iter().map(|(anchor, _)| anchor).collect(),
+        platforms: false,
+    };
+    let needs = BTreeMap::from([(subject.clone(), wanted)]);
     let gathered = collector.gather(&needs, Freshness::Asked, deadline).await;
     let report = report(
         &args.image,
@@ -264,11 +267,11 @@ fn report(
             )
         });
     }
-    for (source, unaccepted) in &evidence.unaccepted {
+    for refused in &evidence.unaccepted {
         report.unaccepted.push(Refused {
-            source: source.to_string(),
-            reason: unaccepted.reason,
-            detail: unaccepted.detail.clone(),
+            source: refused.source.to_string(),
+            reason: refused.why.reason.id,
+            detail: refused.why.detail.clone(),
         });
     }
     report

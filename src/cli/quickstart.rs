@@ -214,7 +214,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             title: "the registry is down, and nothing is known of this image",
             namespace: "shop",
             image: self.pinned(&Digest::sha256(b"never seen")),
-            denied: Some("this is an infrastructure problem, not a missing signature"),
+            denied: Some("this is an infrastructure problem, not missing evidence"),
         };
         self.show(&scene, &mut scenes).await?;
         self.registry

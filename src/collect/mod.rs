@@ -2,9 +2,11 @@
 //!
 //! * `resolve` — tags → digests, once per review
 //! * `statements` — a subject → what is attached to it, verified
+//! * `platforms` — an index → its platforms; a digest → the index that holds it
 //! * `cache` — what is remembered, and by what key
 
 mod cache;
+mod platforms;
 mod resolve;
 mod statements;
 
@@ -17,7 +19,7 @@ use futures::future::join_all;
 use promotion_gate_core::attest::Anchor;
 use promotion_gate_core::gate::{
     Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Pin,
-    Subject, Trouble,
+    Promotion, Subject, Trouble, Wanted,
 };
 use tokio::time::Instant;
 
@@ -125,27 +127,71 @@ impl Collector {
         change.images.iter().map(pin).collect()
     }
 
-    /// Everything attached to the subjects, verified under their anchors, all of them at once.
+    /// Everything attached to the subjects, verified under their anchors, all of them at once; and the same of their platforms
+    /// where that is wanted.
     pub async fn gather(
         &self,
-        needs: &BTreeMap<Subject, Vec<Anchor>>,
+        needs: &BTreeMap<Subject, Wanted>,
         freshness: Freshness,
         deadline: Instant,
     ) -> Gathered {
-        let about = needs.iter().map(|(subject, anchors)| async move {
-            let learned = statements::about(self, subject, anchors, freshness, deadline).await;
-            (subject.clone(), learned)
+        let about = needs.iter().map(|(subject, wanted)| async move {
+            let own = self.about(subject, &wanted.anchors, freshness, deadline);
+            let of_platforms = platforms::of(self, subject, wanted, freshness, deadline);
+            let (own, (index, of_platforms)) = futures::join!(own, of_platforms);
+            (
+                own,
+                index.map(|index| (subject.clone(), index)),
+                of_platforms,
+            )
         });
         let mut learned = Evidence::default();
         let mut remembered = false;
-        for (subject, (collected, from_memory)) in join_all(about).await {
-            remembered |= from_memory;
-            learned.images.insert(subject, collected);
+        for (own, index, of_platforms) in join_all(about).await {
+            learned.indexes.extend(index);
+            for (subject, (collected, from_memory)) in of_platforms.into_iter().chain([own]) {
+                remembered |= from_memory;
+                learned.images.insert(subject, collected);
+            }
         }
         Gathered {
             learned,
             remembered,
         }
+    }
+
+    /// Asks once more before a denial: what came from memory is asked of the registry, and of what carries nothing, whether it
+    /// is the platform of an index that the reference names beside the digest.
+    pub async fn ask_again(
+        &self,
+        promotion: &Promotion,
+        needs: &BTreeMap<Subject, Wanted>,
+        gathered: Gathered,
+        deadline: Instant,
+    ) -> Evidence {
+        let within = platforms::holding(self, promotion, &gathered.learned, deadline);
+        let asked = async {
+            match gathered.remembered {
+                true => Some(self.gather(needs, Freshness::Asked, deadline).await.learned),
+                false => None,
+            }
+        };
+        let (asked, within) = futures::join!(asked, within);
+        Evidence {
+            within,
+            ..asked.unwrap_or(gathered.learned)
+        }
+    }
+
+    async fn about(
+        &self,
+        subject: &Subject,
+        anchors: &[Anchor],
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> (Subject, About) {
+        let about = statements::about(self, subject, anchors, freshness, deadline).await;
+        (subject.clone(), about)
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant as Clock};
 
 use futures::FutureExt as _;
 use futures::future::join_all;
+use promotion_gate_core::attest::unaccepted::{MALFORMED, UNREADABLE, UNSIGNED_STATEMENT};
 use promotion_gate_core::attest::{self, Anchor, Material, Unaccepted, Verified};
 use promotion_gate_core::gate::{
-    Collected, Digest, ImageEvidence, ImageReference, Source, Subject, Trouble,
+    Collected, Digest, Form, ImageEvidence, ImageReference, NotAccepted, Source, Subject, Trouble,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -20,6 +21,8 @@ use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, RegistryE
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// Begins the media types of Sigstore bundles, old and new.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// The media type of an in-toto statement without a signature, as BuildKit attaches it.
+const STATEMENT: &str = "application/vnd.in-toto+json";
 /// The media type of a DSSE envelope in cosign's `.att` layout.
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 
@@ -59,8 +62,8 @@ pub(super) async fn about(
     let mut evidence = ImageEvidence::default();
     for piece in join_all(read).await.into_iter().flatten() {
         match piece {
-            Piece::Facts(source, facts) => add(&mut evidence, &source, &facts),
-            Piece::Unusable(source, unaccepted) => evidence.unaccepted.push((source, unaccepted)),
+            Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, &facts),
+            Piece::Unusable(refused) => evidence.unaccepted.push(refused),
             Piece::Unread(trouble) => troubles.push(trouble),
         }
     }
@@ -205,8 +208,8 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
 
 /// One thing found in an attached manifest.
 enum Piece {
-    Facts(Source, Vec<Arc<Fact>>),
-    Unusable(Source, Unaccepted),
+    Facts(Source, Form, Vec<Arc<Fact>>),
+    Unusable(NotAccepted),
     Unread(Trouble),
 }
 
@@ -255,7 +258,7 @@ async fn pieces(
 }
 
 fn is_evidence(media_type: &str) -> bool {
-    media_type.starts_with(BUNDLE) || media_type == SIMPLE_SIGNING || media_type == ENVELOPE
+    media_type.starts_with(BUNDLE) || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
 }
 
 async fn piece(
@@ -267,28 +270,40 @@ async fn piece(
     anchors: &[Anchor],
     deadline: Instant,
 ) -> Piece {
-    if layer.media_type == ENVELOPE {
-        let detail =
-            "attestations in cosign's `.att` layout are not read by this version".to_owned();
-        return Piece::Unusable(
+    if layer.media_type == STATEMENT {
+        let detail = "an in-toto statement that nobody signed";
+        let why = Unaccepted::new(UNSIGNED_STATEMENT, detail);
+        return Piece::Unusable(NotAccepted {
             source,
-            Unaccepted {
-                reason: "format-not-supported",
-                detail,
-            },
-        );
+            form: Form::Statement,
+            why,
+        });
     }
     let bytes = match blob(collector, repository, layer, deadline).await {
         Ok(bytes) => bytes,
         Err(unread) => return unread.about(source),
     };
-    let material = if layer.media_type == SIMPLE_SIGNING {
-        Material::SimpleSigning {
-            payload: bytes.to_vec(),
-            annotations: layer.annotations.clone(),
+    let annotations = || layer.annotations.clone();
+    let (material, form) = match layer.media_type.as_str() {
+        SIMPLE_SIGNING => {
+            let payload = bytes.to_vec();
+            let annotations = annotations();
+            let material = Material::SimpleSigning {
+                payload,
+                annotations,
+            };
+            (material, Form::Signature)
         }
-    } else {
-        Material::Bundle(bytes.to_vec())
+        ENVELOPE => {
+            let envelope = bytes.to_vec();
+            let annotations = annotations();
+            let material = Material::Attestation {
+                envelope,
+                annotations,
+            };
+            (material, Form::Statement)
+        }
+        _ => (Material::Bundle(bytes.to_vec()), Form::Either),
     };
     match timeout_at(
         deadline,
@@ -296,7 +311,7 @@ async fn piece(
     )
     .await
     {
-        Ok(facts) => Piece::Facts(source, facts),
+        Ok(facts) => Piece::Facts(source, form, facts),
         Err(_) => Piece::Unread(late(&format!("the verification of {source}"))),
     }
 }
@@ -323,11 +338,8 @@ async fn facts(
                 tokio::task::spawn_blocking(move || attest::verify(&material, &subject, &anchor))
                     .await;
             Arc::new(verified.unwrap_or_else(|_| {
-                let detail = "its verification came to no end".to_owned();
-                Err(Unaccepted {
-                    reason: "malformed",
-                    detail,
-                })
+                let detail = "its verification came to no end";
+                Err(Unaccepted::new(MALFORMED, detail))
             }))
         })
     });
@@ -336,7 +348,7 @@ async fn facts(
 
 /// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
 /// another is of no interest.
-fn add(evidence: &mut ImageEvidence, source: &Source, facts: &[Arc<Fact>]) {
+fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: &[Arc<Fact>]) {
     let mut accepted = false;
     let mut refused = BTreeMap::new();
     for fact in facts {
@@ -359,11 +371,13 @@ fn add(evidence: &mut ImageEvidence, source: &Source, facts: &[Arc<Fact>]) {
         }
     }
     if !accepted {
-        evidence.unaccepted.extend(
-            refused
-                .into_values()
-                .map(|unaccepted| (source.clone(), unaccepted)),
-        );
+        evidence
+            .unaccepted
+            .extend(refused.into_values().map(|why| NotAccepted {
+                source: source.clone(),
+                form,
+                why,
+            }));
     }
 }
 
@@ -388,18 +402,16 @@ impl Unread {
     fn about(self, source: Source) -> Piece {
         match self {
             Unread::Trouble(trouble) => Piece::Unread(trouble),
-            Unread::Broken(detail) => Piece::Unusable(
+            Unread::Broken(detail) => Piece::Unusable(NotAccepted {
                 source,
-                Unaccepted {
-                    reason: "unreadable",
-                    detail,
-                },
-            ),
+                form: Form::Either,
+                why: Unaccepted::new(UNREADABLE, detail),
+            }),
         }
     }
 }
 
-async fn manifest(
+pub(super) async fn manifest(
     collector: &Collector,
     repository: &Repository,
     digest: &Digest,

@@ -8,10 +8,12 @@ use super::registry::Registry;
 use super::signing::SimpleSignature;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 /// Pushes an image of one layer with `content`; gives its digest.
@@ -37,7 +39,7 @@ pub fn push_image(
         "config": config,
         "layers": [descriptor(registry, repository, LAYER, content.as_bytes())],
     });
-    put(registry, repository, Some(tag), &manifest)
+    put(registry, repository, Some(tag), MANIFEST, &manifest)
 }
 
 /// Attaches a bundle to an image as cosign 3 does: as a referrer.
@@ -60,7 +62,7 @@ pub fn attach_bundle(
         "subject": {"mediaType": MANIFEST, "digest": subject.to_string(), "size": 0},
         "annotations": {"dev.sigstore.bundle.content": "dsse-envelope"},
     });
-    put(registry, repository, None, &manifest)
+    put(registry, repository, None, MANIFEST, &manifest)
 }
 
 /// Attaches signatures to an image as cosign 2 does: under the tag `sha256-….sig`.
@@ -73,12 +75,47 @@ pub fn attach_signatures(
     subject: &Digest,
     signatures: &[SimpleSignature],
 ) -> Result<Digest, SandboxError> {
-    let layers: Vec<_> = signatures
+    attach_layers(
+        registry,
+        repository,
+        subject,
+        (".sig", SIMPLE_SIGNING),
+        signatures,
+    )
+}
+
+/// Attaches attestations to an image as cosign 2 does: under the tag `sha256-….att`.
+///
+/// # Errors
+/// If the registry gives no sound digest.
+pub fn attach_attestations(
+    registry: &Registry,
+    repository: &str,
+    subject: &Digest,
+    attestations: &[SimpleSignature],
+) -> Result<Digest, SandboxError> {
+    attach_layers(
+        registry,
+        repository,
+        subject,
+        (".att", ENVELOPE),
+        attestations,
+    )
+}
+
+fn attach_layers(
+    registry: &Registry,
+    repository: &str,
+    subject: &Digest,
+    (suffix, media_type): (&str, &str),
+    layers: &[SimpleSignature],
+) -> Result<Digest, SandboxError> {
+    let layers: Vec<_> = layers
         .iter()
-        .map(|signature| {
-            let mut layer = descriptor(registry, repository, SIMPLE_SIGNING, &signature.payload);
+        .map(|signed| {
+            let mut layer = descriptor(registry, repository, media_type, &signed.payload);
             if let Some(layer) = layer.as_object_mut() {
-                layer.insert("annotations".to_owned(), json!(signature.annotations));
+                layer.insert("annotations".to_owned(), json!(signed.annotations));
             }
             layer
         })
@@ -89,18 +126,46 @@ pub fn attach_signatures(
         "config": descriptor(registry, repository, CONFIG, b"{}"),
         "layers": layers,
     });
-    let tag = format!("{}-{}.sig", subject.algorithm(), subject.hex());
-    put(registry, repository, Some(&tag), &manifest)
+    let tag = format!("{}-{}{suffix}", subject.algorithm(), subject.hex());
+    put(registry, repository, Some(&tag), MANIFEST, &manifest)
+}
+
+/// Pushes an index of these manifests, each with its platform as `os/architecture`, or without one.
+///
+/// # Errors
+/// If the registry gives no sound digest.
+pub fn push_index(
+    registry: &Registry,
+    repository: &str,
+    tag: &str,
+    manifests: &[(Option<&str>, &Digest)],
+) -> Result<Digest, SandboxError> {
+    let entries = manifests.iter().map(|(platform, digest)| {
+        let mut entry = json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 0});
+        let platform = platform.and_then(|platform| platform.split_once('/'));
+        if let (Some(entry), Some((os, architecture))) = (entry.as_object_mut(), platform) {
+            let platform = json!({"os": os, "architecture": architecture});
+            entry.insert("platform".to_owned(), platform);
+        }
+        entry
+    });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": entries.collect::<Vec<_>>(),
+    });
+    put(registry, repository, Some(tag), INDEX, &index)
 }
 
 fn put(
     registry: &Registry,
     repository: &str,
     tag: Option<&str>,
+    media_type: &str,
     manifest: &Value,
 ) -> Result<Digest, SandboxError> {
     registry
-        .put_manifest(repository, tag, MANIFEST, manifest.to_string())
+        .put_manifest(repository, tag, media_type, manifest.to_string())
         .parse()
         .map_err(SandboxError::of)
 }

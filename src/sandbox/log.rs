@@ -24,6 +24,7 @@ pub(super) struct Log {
 /// What the log says about an entry.
 pub(super) struct Entry {
     kind: &'static str,
+    version: &'static str,
     body: Vec<u8>,
     index: usize,
     at: Timestamp,
@@ -40,14 +41,14 @@ impl Log {
         })
     }
 
-    /// Takes up an entry of the kind, in its version 0.0.1.
+    /// Takes up an entry of the kind and version.
     pub(super) fn add(
         &self,
-        kind: &'static str,
+        (kind, version): (&'static str, &'static str),
         spec: Value,
         at: Timestamp,
     ) -> Result<Entry, SandboxError> {
-        let body = json!({"apiVersion": "0.0.1", "kind": kind, "spec": spec})
+        let body = json!({"apiVersion": version, "kind": kind, "spec": spec})
             .to_string()
             .into_bytes();
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,6 +69,7 @@ impl Log {
         });
         Ok(Entry {
             kind,
+            version,
             promise: self.key.sign(promised.to_string().as_bytes())?,
             proof: json!({
                 "logIndex": index.to_string(),
@@ -101,7 +103,7 @@ impl Entry {
         json!({
             "logIndex": self.index.to_string(),
             "logId": {"keyId": STANDARD.encode(self.id)},
-            "kindVersion": {"kind": self.kind, "version": "0.0.1"},
+            "kindVersion": {"kind": self.kind, "version": self.version},
             "integratedTime": self.at.as_second().to_string(),
             "inclusionPromise": {"signedEntryTimestamp": STANDARD.encode(&self.promise)},
             "inclusionProof": self.proof,

@@ -54,6 +54,17 @@ pub struct SimpleSignature {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// The kinds of log entries for envelopes, as they followed each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvelopeEntry {
+    /// `intoto` 0.0.1.
+    IntotoV1,
+    /// `intoto` 0.0.2.
+    IntotoV2,
+    /// `dsse` 0.0.1.
+    Dsse,
+}
+
 /// How something is signed.
 #[derive(Clone, Copy)]
 pub struct Signing<'s> {
@@ -142,15 +153,8 @@ impl<'s> Signing<'s> {
         predicate_type: &str,
         predicate: &Value,
     ) -> Result<Value, SandboxError> {
-        self.envelope(
-            signer,
-            &json!({
-                "_type": "https://in-toto.io/Statement/v1",
-                "subject": [{"digest": {subject.algorithm(): subject.hex()}}],
-                "predicateType": predicate_type,
-                "predicate": predicate,
-            }),
-        )
+        let kind = "https://in-toto.io/Statement/v1";
+        self.envelope(signer, &statement(kind, subject, predicate_type, predicate))
     }
 
     /// A signature as cosign 2 makes it.
@@ -175,55 +179,48 @@ impl<'s> Signing<'s> {
         .into_bytes();
         let signed = self.signed(signer, &payload)?;
         let signature = STANDARD.encode(&signed.signature);
-        let mut carried =
-            BTreeMap::from([("dev.cosignproject.cosign/signature", signature.clone())]);
-        if signed.certificate.is_some() {
-            carried.insert("dev.sigstore.cosign/certificate", signed.verifier.clone());
-        }
         let spec = json!({
-            "data": {"hash": {"algorithm": "sha256", "value": hex::encode(Sha256::digest(&payload))}},
+            "data": {"hash": sha256(&payload)},
             "signature": {
                 "content": signature,
                 "publicKey": {"content": STANDARD.encode(&signed.verifier)},
             },
         });
-        if let Some(entry) = self.entry("hashedrekord", spec)? {
-            carried.insert("dev.sigstore.cosign/bundle", entry.in_annotation());
-        }
-        if let Some(stamp) = &signed.stamp {
-            let stamp = json!({"SignedRFC3161Timestamp": STANDARD.encode(stamp)});
-            carried.insert("dev.sigstore.cosign/rfc3161timestamp", stamp.to_string());
-        }
-        let annotations = carried
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value));
+        let entry = self.entry(("hashedrekord", "0.0.1"), spec)?;
         Ok(SimpleSignature {
+            annotations: annotations_of(signature, &signed, entry),
             payload,
-            annotations: annotations.collect(),
+        })
+    }
+
+    /// An attestation as cosign 2 makes it: an envelope, and what stands in the annotations of its layer.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn attest_simply(
+        self,
+        signer: Signer<'_>,
+        subject: &Digest,
+        predicate_type: &str,
+        predicate: &Value,
+        kind: EnvelopeEntry,
+    ) -> Result<SimpleSignature, SandboxError> {
+        let statement = statement(
+            "https://in-toto.io/Statement/v0.1",
+            subject,
+            predicate_type,
+            predicate,
+        );
+        let (envelope, signed) = self.enveloped(signer, &statement)?;
+        let entry = self.envelope_entry(kind, &envelope, &signed)?;
+        Ok(SimpleSignature {
+            annotations: annotations_of(String::new(), &signed, entry),
+            payload: envelope.to_string().into_bytes(),
         })
     }
 
     fn envelope(self, signer: Signer<'_>, statement: &Value) -> Result<Value, SandboxError> {
-        let payload = statement.to_string();
-        // DSSE v1, "pre-authentication encoding".
-        let encoded = format!(
-            "DSSEv1 {} {IN_TOTO} {} {payload}",
-            IN_TOTO.len(),
-            payload.len()
-        );
-        let signed = self.signed(signer, encoded.as_bytes())?;
-        let signature = STANDARD.encode(&signed.signature);
-        let envelope = json!({
-            "payload": STANDARD.encode(&payload),
-            "payloadType": IN_TOTO,
-            "signatures": [{"sig": signature}],
-        });
-        let sha256 = |bytes: &str| json!({"algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes))});
-        let spec = json!({
-            "envelopeHash": sha256(&envelope.to_string()),
-            "payloadHash": sha256(&payload),
-            "signatures": [{"signature": signature, "verifier": STANDARD.encode(&signed.verifier)}],
-        });
+        let (envelope, signed) = self.enveloped(signer, statement)?;
         let mut material = Map::new();
         match &signed.certificate {
             Some(issued) => {
@@ -232,7 +229,7 @@ impl<'s> Signing<'s> {
             }
             None => material.insert("publicKey".to_owned(), json!({"hint": ""})),
         };
-        if let Some(entry) = self.entry("dsse", spec)? {
+        if let Some(entry) = self.envelope_entry(EnvelopeEntry::Dsse, &envelope, &signed)? {
             material.insert("tlogEntries".to_owned(), json!([entry.in_bundle()]));
         }
         if let Some(stamp) = &signed.stamp {
@@ -245,6 +242,71 @@ impl<'s> Signing<'s> {
             "verificationMaterial": material,
             "dsseEnvelope": envelope,
         }))
+    }
+
+    /// DSSE v1: the signature is over the "pre-authentication encoding".
+    fn enveloped(
+        self,
+        signer: Signer<'_>,
+        statement: &Value,
+    ) -> Result<(Value, Signed), SandboxError> {
+        let payload = statement.to_string();
+        let encoded = format!(
+            "DSSEv1 {} {IN_TOTO} {} {payload}",
+            IN_TOTO.len(),
+            payload.len()
+        );
+        let signed = self.signed(signer, encoded.as_bytes())?;
+        let envelope = json!({
+            "payload": STANDARD.encode(&payload),
+            "payloadType": IN_TOTO,
+            "signatures": [{"sig": STANDARD.encode(&signed.signature)}],
+        });
+        Ok((envelope, signed))
+    }
+
+    fn envelope_entry(
+        self,
+        kind: EnvelopeEntry,
+        envelope: &Value,
+        signed: &Signed,
+    ) -> Result<Option<Entry>, SandboxError> {
+        let payload = envelope["payload"].as_str().unwrap_or_default();
+        let payload = STANDARD.decode(payload).map_err(SandboxError::of)?;
+        let signature = STANDARD.encode(&signed.signature);
+        let verifier = STANDARD.encode(&signed.verifier);
+        let envelope_hash = sha256(envelope.to_string().as_bytes());
+        let (kind, spec) = match kind {
+            EnvelopeEntry::Dsse => (
+                ("dsse", "0.0.1"),
+                json!({
+                    "envelopeHash": envelope_hash,
+                    "payloadHash": sha256(&payload),
+                    "signatures": [{"signature": signature, "verifier": verifier}],
+                }),
+            ),
+            EnvelopeEntry::IntotoV1 => (
+                ("intoto", "0.0.1"),
+                json!({
+                    "content": {"hash": envelope_hash, "payloadHash": sha256(&payload)},
+                    "publicKey": verifier,
+                }),
+            ),
+            EnvelopeEntry::IntotoV2 => (
+                ("intoto", "0.0.2"),
+                json!({
+                    "content": {
+                        "envelope": {
+                            "payloadType": IN_TOTO,
+                            "signatures": [{"publicKey": verifier, "sig": STANDARD.encode(&signature)}],
+                        },
+                        "hash": envelope_hash,
+                        "payloadHash": sha256(&payload),
+                    },
+                }),
+            ),
+        };
+        self.entry(kind, spec)
     }
 
     fn signed(self, signer: Signer<'_>, bytes: &[u8]) -> Result<Signed, SandboxError> {
@@ -271,10 +333,48 @@ impl<'s> Signing<'s> {
         })
     }
 
-    fn entry(self, kind: &'static str, spec: Value) -> Result<Option<Entry>, SandboxError> {
+    fn entry(
+        self,
+        kind: (&'static str, &'static str),
+        spec: Value,
+    ) -> Result<Option<Entry>, SandboxError> {
         match self.logged {
             true => self.sigstore.log.add(kind, spec, self.at).map(Some),
             false => Ok(None),
         }
     }
+}
+
+fn statement(kind: &str, subject: &Digest, predicate_type: &str, predicate: &Value) -> Value {
+    json!({
+        "_type": kind,
+        "subject": [{"digest": {subject.algorithm(): subject.hex()}}],
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    })
+}
+
+fn sha256(bytes: &[u8]) -> Value {
+    json!({"algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes))})
+}
+
+/// What cosign 2 writes beside a layer.
+fn annotations_of(
+    signature: String,
+    signed: &Signed,
+    entry: Option<Entry>,
+) -> BTreeMap<String, String> {
+    let mut carried = BTreeMap::from([("dev.cosignproject.cosign/signature", signature)]);
+    if signed.certificate.is_some() {
+        carried.insert("dev.sigstore.cosign/certificate", signed.verifier.clone());
+    }
+    if let Some(entry) = entry {
+        carried.insert("dev.sigstore.cosign/bundle", entry.in_annotation());
+    }
+    if let Some(stamp) = &signed.stamp {
+        let stamp = json!({"SignedRFC3161Timestamp": STANDARD.encode(stamp)});
+        carried.insert("dev.sigstore.cosign/rfc3161timestamp", stamp.to_string());
+    }
+    let named = carried.into_iter();
+    named.map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -161,7 +161,7 @@ fn a_key_alone_is_enough_where_no_root_is_asked() {
             root: None,
         };
         let refused = attest::verify(&material, &bench.image, &stranger).unwrap_err();
-        assert_eq!(refused.reason, "bad-signature");
+        assert_eq!(refused.reason.id, "bad-signature");
     }
 }
 
@@ -172,11 +172,11 @@ fn a_certificate_without_a_verified_time_is_refused() {
     let bundle = signing
         .sign(bench.workflow(), &bench.image, &BTreeMap::new())
         .unwrap();
-    assert_eq!(bench.refused(&bundle).reason, "no-verified-time");
+    assert_eq!(bench.refused(&bundle).reason.id, "no-verified-time");
     let layer = signing
         .sign_simply(bench.workflow(), &bench.image, &BTreeMap::new())
         .unwrap();
-    assert_eq!(bench.refused_simple(layer).reason, "no-verified-time");
+    assert_eq!(bench.refused_simple(layer).reason.id, "no-verified-time");
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_certificate_that_no_certificate_log_has_seen_is_refused() {
     let root = TrustRoot::parse("sandbox", root.to_string().as_bytes()).unwrap();
     let anchor = Anchor::Root(Arc::new(root));
     let refused = attest::verify(&material(&bench.bundle()), &bench.image, &anchor).unwrap_err();
-    assert_eq!(refused.reason, "bad-certificate-timestamp", "{refused}");
+    assert_eq!(refused.reason.id, "bad-certificate-timestamp", "{refused}");
 }
 
 #[test]
@@ -231,8 +231,8 @@ fn a_bundle_replayed_for_another_digest_is_rejected() {
     let mut bench = Bench::new();
     let (bundle, layer) = (bench.bundle(), bench.simple());
     bench.image = Digest::sha256(b"another image");
-    assert_eq!(bench.refused(&bundle).reason, "wrong-subject");
-    assert_eq!(bench.refused_simple(layer).reason, "wrong-subject");
+    assert_eq!(bench.refused(&bundle).reason.id, "wrong-subject");
+    assert_eq!(bench.refused_simple(layer).reason.id, "wrong-subject");
 }
 
 /// The class of CVE-2022-36056: something in the log, but not this.
@@ -242,14 +242,14 @@ fn a_log_entry_of_another_signature_is_rejected() {
     let mut bundle = bench.bundle();
     let other = bench.bundle();
     *bundle.pointer_mut(ENTRY).unwrap() = other.pointer(ENTRY).unwrap().clone();
-    assert_eq!(bench.refused(&bundle).reason, "bad-log-entry");
+    assert_eq!(bench.refused(&bundle).reason.id, "bad-log-entry");
 
     let (mut layer, other) = (bench.simple(), bench.simple());
     let name = "dev.sigstore.cosign/bundle";
     layer
         .annotations
         .insert(name.to_owned(), other.annotations[name].clone());
-    assert_eq!(bench.refused_simple(layer).reason, "bad-log-entry");
+    assert_eq!(bench.refused_simple(layer).reason.id, "bad-log-entry");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_timestamp_of_another_signature_is_rejected() {
     let bench = Bench::new();
     let mut bundle = bench.bundle();
     *bundle.pointer_mut(STAMPS).unwrap() = bench.bundle().pointer(STAMPS).unwrap().clone();
-    assert_eq!(bench.refused(&bundle).reason, "bad-timestamp");
+    assert_eq!(bench.refused(&bundle).reason.id, "bad-timestamp");
 }
 
 #[test]
@@ -338,16 +338,16 @@ fn more_log_entries_timestamps_or_bytes_than_anybody_needs_are_rejected() {
         let mut bundle = bench.bundle();
         let item = bundle.pointer(&item).unwrap().clone();
         *bundle.pointer_mut(&list).unwrap() = json!(vec![item; 33]);
-        assert_eq!(bench.refused(&bundle).reason, "too-large");
+        assert_eq!(bench.refused(&bundle).reason.id, "too-large");
     }
     let mut bundle = bench.bundle();
     bundle["padding"] = json!("x".repeat(5 << 20));
-    assert_eq!(bench.refused(&bundle).reason, "too-large");
+    assert_eq!(bench.refused(&bundle).reason.id, "too-large");
     let mut layer = bench.simple();
     layer
         .annotations
         .insert("padding".to_owned(), "x".repeat(2 << 20));
-    assert_eq!(bench.refused_simple(layer).reason, "too-large");
+    assert_eq!(bench.refused_simple(layer).reason.id, "too-large");
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn json_that_two_readers_understand_differently_is_rejected() {
     ] {
         let material = Material::Bundle(text.into_bytes());
         let refused = attest::verify(&material, &bench.image, &bench.by_root()).unwrap_err();
-        assert_eq!(refused.reason, "malformed");
+        assert_eq!(refused.reason.id, "malformed");
     }
 }
 
@@ -388,7 +388,7 @@ fn an_envelope_of_a_foreign_payload_type_is_rejected() {
     let bench = Bench::new();
     let mut bundle = bench.bundle();
     bundle["dsseEnvelope"]["payloadType"] = json!("application/json");
-    assert_eq!(bench.refused(&bundle).reason, "wrong-payload-type");
+    assert_eq!(bench.refused(&bundle).reason.id, "wrong-payload-type");
 }
 
 #[test]

@@ -5,14 +5,16 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use promotion_gate::api;
-use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
+use promotion_gate::sandbox::{
+    EnvelopeEntry, Identity, Key, Signer, Signing, Sigstore, SimpleSignature,
+};
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    Change, ChangeKind, Digest, ImageEvidence, ImageUse, Operation, Pin, Policy, Promotion, Role,
-    Snapshot, Source, TrustRoots, Workload,
+    self, Change, ChangeKind, Digest, ImageEvidence, ImageUse, NotAccepted, Operation, Pin, Policy,
+    Promotion, Role, Snapshot, Source, TrustRoots, Workload,
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const ISSUER: &str = "https://issuer.example";
 
@@ -30,7 +32,7 @@ pub struct Facts {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attached {
-    /// `release`, `build`, `stranger` or `key`.
+    /// `release`, `build`, `stranger`, `key`, or a workflow: `builder`, `other-builder`.
     pub by: String,
     #[serde(default)]
     pub form: Form,
@@ -45,7 +47,84 @@ pub struct Attached {
     pub about_another: bool,
     /// When; now when absent.
     pub at: Option<Timestamp>,
+    /// Of an attestation: the provenance that it is.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
+    /// What the certificate of the signer says otherwise than usual, by Fulcio's numbers; `null` for nothing.
+    #[serde(default)]
+    pub claims: BTreeMap<u64, Option<String>>,
 }
+
+/// SLSA provenance: how it usually looks, and what is other in it (a JSON merge patch, RFC 7386).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Provenance {
+    pub template: String,
+    #[serde(default)]
+    pub but: Value,
+}
+
+impl Provenance {
+    fn predicate(&self) -> (&'static str, Value) {
+        let file = format!(
+            "{}/tests/cases/predicates/{}.json",
+            env!("CARGO_MANIFEST_DIR"),
+            self.template
+        );
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let mut predicate: Value = serde_json::from_str(&text).unwrap();
+        merge(&mut predicate, &self.but);
+        let kind = match predicate.get("buildDefinition") {
+            Some(_) => "https://slsa.dev/provenance/v1",
+            None => "https://slsa.dev/provenance/v0.2",
+        };
+        (kind, predicate)
+    }
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        if !patch.is_null() {
+            *into = patch.clone();
+        }
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    let fields = into.as_object_mut().unwrap();
+    for (name, value) in patch {
+        if value.is_null() {
+            fields.remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// The workflow that usually builds: called by `example/app` on its branch `main`.
+pub const BUILDER: &str =
+    "https://github.com/example/builders/.github/workflows/build.yml@refs/tags/v1.4.0";
+
+const CLAIMS: [(u64, &str); 11] = [
+    (9, BUILDER),
+    (11, "github-hosted"),
+    (12, "https://github.com/example/app"),
+    (13, "1111111111111111111111111111111111111111"),
+    (14, "refs/heads/main"),
+    (15, "4242"),
+    (17, "77"),
+    (
+        18,
+        "https://github.com/example/app/.github/workflows/release.yml@refs/heads/main",
+    ),
+    (20, "push"),
+    (
+        21,
+        "https://github.com/example/app/actions/runs/1/attempts/1",
+    ),
+    (22, "public"),
+];
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +133,7 @@ pub enum Form {
     Bundle,
     SimpleSigning,
     Attestation,
+    LegacyAttestation,
     Junk,
 }
 
@@ -71,6 +151,8 @@ impl Attached {
             annotations: BTreeMap::new(),
             about_another: false,
             at: None,
+            provenance: None,
+            claims: BTreeMap::new(),
         }
     }
 }
@@ -149,7 +231,11 @@ impl Facts {
             }
         }
         if !accepted {
-            evidence.unaccepted.push((source, refused.remove(0)));
+            evidence.unaccepted.push(NotAccepted {
+                source,
+                form: gate::Form::Either,
+                why: refused.remove(0),
+            });
         }
     }
 
@@ -160,9 +246,28 @@ impl Facts {
             annotations,
             ..
         } = attached;
-        let signer = match self.identities.get(by.as_str()) {
-            Some(identity) => Signer::Identity(identity),
-            None => Signer::Key(&self.key),
+        let workflow = |subject: &str| {
+            let mut claims: BTreeMap<u64, Option<String>> = CLAIMS
+                .map(|(arc, value)| (arc, Some(value.to_owned())))
+                .into();
+            claims.extend(attached.claims.clone());
+            let claims = claims.into_iter();
+            claims.fold(
+                Identity::new(subject, ISSUER),
+                |identity, (arc, value)| match value {
+                    Some(value) => identity.with_claim(arc, value),
+                    None => identity,
+                },
+            )
+        };
+        let workflow = match by.as_str() {
+            "builder" => Some(workflow(BUILDER)),
+            "other-builder" => Some(workflow(&BUILDER.replace("v1.4.0", "v1.5.0"))),
+            _ => None,
+        };
+        let signer = match (self.identities.get(by.as_str()), &workflow) {
+            (Some(identity), _) | (None, Some(identity)) => Signer::Identity(identity),
+            (None, None) => Signer::Key(&self.key),
         };
         let another = Digest::sha256(b"another image");
         let about = if attached.about_another {
@@ -171,12 +276,26 @@ impl Facts {
             image
         };
         let signing = self.signing(attached);
+        let predicate = || match &attached.provenance {
+            Some(provenance) => provenance.predicate(),
+            None => ("https://example.com/test/v1", json!({})),
+        };
         let bytes = |bundle: serde_json::Value| Material::Bundle(bundle.to_string().into_bytes());
         match form {
             Form::Bundle => bytes(signing.sign(signer, about, annotations).unwrap()),
             Form::Attestation => {
-                let kind = "https://example.com/test/v1";
-                bytes(signing.attest(signer, about, kind, &json!({})).unwrap())
+                let (kind, predicate) = predicate();
+                bytes(signing.attest(signer, about, kind, &predicate).unwrap())
+            }
+            Form::LegacyAttestation => {
+                let (kind, predicate) = predicate();
+                let layer = signing
+                    .attest_simply(signer, about, kind, &predicate, EnvelopeEntry::IntotoV1)
+                    .unwrap();
+                Material::Attestation {
+                    envelope: layer.payload,
+                    annotations: layer.annotations,
+                }
             }
             Form::SimpleSigning => {
                 let layer = signing.sign_simply(signer, about, annotations).unwrap();

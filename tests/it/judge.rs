@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
-    Collected, Decision, Enforcement, Evidence, ImageEvidence, Policy, Promotion, Source, Subject,
-    Target, Trouble, Verdict, judge,
+    self, Collected, Decision, Enforcement, Evidence, ImageEvidence, NotAccepted, Policy,
+    Promotion, Source, Subject, Target, Trouble, Verdict, judge,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -198,6 +199,7 @@ fn world() -> impl Strategy<Value = World> {
             policies,
             evidence: Evidence {
                 images: subjects.zip(found).collect(),
+                ..Evidence::default()
             },
         }
     })
@@ -284,10 +286,15 @@ fn unusable_evidence_never_changes_a_decision() {
     holds(|world, decision| {
         let more = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
-                let junk = Unaccepted::new("malformed", "junk");
-                value
-                    .unaccepted
-                    .insert(0, (Source("junk".to_owned()), junk));
+                let junk = Unaccepted::new(MALFORMED, "junk");
+                value.unaccepted.insert(
+                    0,
+                    NotAccepted {
+                        source: Source("junk".to_owned()),
+                        form: gate::Form::Either,
+                        why: junk,
+                    },
+                );
             }
         });
         let fewer = world.with_evidence(|found| {

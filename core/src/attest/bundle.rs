@@ -8,14 +8,15 @@ use super::log::{EntryKind, LogEntry};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps};
 use super::sound_json::unambiguous;
 use super::statement::PAYLOAD_TYPE;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 
 /// Reads a bundle; nothing of it is verified yet.
 ///
 /// # Errors
 /// Why it cannot be one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
-    let malformed = |why: &dyn std::fmt::Display| Unaccepted::new("malformed", why.to_string());
+    let malformed =
+        |why: &dyn std::fmt::Display| Unaccepted::new(unaccepted::MALFORMED, why.to_string());
     let text = unambiguous(bytes, "the bundle")?;
     let bundle = Bundle::from_json(text).map_err(|error| malformed(&error))?;
     let version = bundle.media_type;
@@ -105,7 +106,7 @@ fn log_entry(entry: TransparencyLogEntry, version: MediaType) -> Result<LogEntry
     let (kind, kind_version) = (entry.kind_version.kind(), entry.kind_version.version());
     let kind = EntryKind::named(kind, kind_version).ok_or_else(|| {
         let detail = format!("log entries of kind `{kind} {kind_version}` are not known");
-        Unaccepted::new("format-not-supported", detail)
+        Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
     })?;
     Ok(LogEntry {
         kind,
@@ -127,7 +128,7 @@ pub(super) fn in_toto(payload_type: String) -> Result<String, Unaccepted> {
         return Ok(payload_type);
     }
     let detail = format!("the payload type is `{payload_type}`, not `{PAYLOAD_TYPE}`");
-    Err(Unaccepted::new("wrong-payload-type", detail))
+    Err(Unaccepted::new(unaccepted::WRONG_PAYLOAD_TYPE, detail))
 }
 
 pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), Unaccepted> {
@@ -135,7 +136,7 @@ pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), Unacc
         return Ok(());
     }
     Err(Unaccepted::new(
-        "too-large",
+        unaccepted::TOO_LARGE,
         format!("it carries more than {most} {what}"),
     ))
 }

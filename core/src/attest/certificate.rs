@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::anchor::TrustRoot;
 use super::signature::VerifyingKey;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 
 /// `id-kp-codeSigning`
 const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
@@ -40,11 +40,12 @@ pub(super) type CertificateLogs = Vec<(SigningScheme, Keyring)>;
 impl Chain {
     /// The public key of the certificate.
     pub(super) fn key(&self) -> Result<VerifyingKey, Unaccepted> {
-        let unreadable = || Unaccepted::new("malformed", "the certificate does not parse");
+        let unreadable =
+            || Unaccepted::new(unaccepted::MALFORMED, "the certificate does not parse");
         let spki = public_key_of(&self.leaf).ok_or_else(unreadable)?;
         VerifyingKey::from_spki(&spki).map_err(|why| {
             let detail = format!("the certificate's key is of no kind that is accepted: {why}");
-            Unaccepted::new("format-not-supported", detail)
+            Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
         })
     }
 }
@@ -66,7 +67,10 @@ impl TrustRoot {
                 logged(&chain.leaf, &issuer, &self.certificate_logs)
             }
             Some(_) => Ok(()),
-            None => Err(Unaccepted::new("no-verified-time", "no time is known")),
+            None => Err(Unaccepted::new(
+                unaccepted::NO_VERIFIED_TIME,
+                "no time is known",
+            )),
         }
     }
 }
@@ -77,7 +81,7 @@ fn issuer_at(
     time: Timestamp,
     authorities: &[Authority],
 ) -> Result<Vec<u8>, Unaccepted> {
-    let untrusted = |why: String| Unaccepted::new("untrusted-certificate", why);
+    let untrusted = |why: String| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
     // An authority that was not valid then cannot end the path, whatever its certificate says.
     let anchors: Vec<TrustAnchor<'_>> = authorities
         .iter()
@@ -90,15 +94,16 @@ fn issuer_at(
         )));
     }
     let leaf = CertificateDer::from(chain.leaf.as_slice());
-    let leaf = EndEntityCert::try_from(&leaf)
-        .map_err(|error| Unaccepted::new("malformed", format!("the certificate: {error}")))?;
+    let leaf = EndEntityCert::try_from(&leaf).map_err(|error| {
+        Unaccepted::new(unaccepted::MALFORMED, format!("the certificate: {error}"))
+    })?;
     let intermediates: Vec<_> = chain
         .intermediates
         .iter()
         .map(|der| CertificateDer::from(der.as_slice()))
         .collect();
     let seconds = u64::try_from(time.as_second())
-        .map_err(|_| Unaccepted::new("bad-timestamp", "the time lies before 1970"))?;
+        .map_err(|_| Unaccepted::new(unaccepted::BAD_TIMESTAMP, "the time lies before 1970"))?;
     let path = leaf.verify_for_usage(
         WEBPKI_VERIFICATION_ALGS,
         &anchors,
@@ -112,7 +117,10 @@ fn issuer_at(
         Ok(path) => issuer_of(&path),
         Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }) => {
             let detail = format!("the certificate was not valid at {time}");
-            Err(Unaccepted::new("certificate-not-valid-at-signing", detail))
+            Err(Unaccepted::new(
+                unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING,
+                detail,
+            ))
         }
         Err(error) => Err(untrusted(format!(
             "the certificate leads to no authority of the trust root: {error}"
@@ -129,14 +137,14 @@ fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
             path.anchor().subject_public_key_info.as_ref(),
         )
         .and_then(|any| any.to_der())
-        .map_err(|error| Unaccepted::new("untrusted-certificate", error.to_string())),
+        .map_err(|error| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, error.to_string())),
     }
 }
 
 /// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2): exactly one, since a second one
 /// would go unseen.
 fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unaccepted> {
-    let refused = |why: &str| Unaccepted::new("bad-certificate-timestamp", why);
+    let refused = |why: &str| Unaccepted::new(unaccepted::BAD_CERTIFICATE_TIMESTAMP, why);
     let malformed = || refused("the certificate's timestamp cannot be understood");
     let mut certificate = Certificate::from_der(leaf).map_err(|_| malformed())?;
     let extensions = certificate

@@ -15,7 +15,7 @@ use super::certificate::{Chain, certificates_of_pem, is_root};
 use super::log::{EntryKind, LogEntry};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps};
 use super::sound_json::unambiguous;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 use crate::gate::Digest;
 
 /// The `critical.type` of a cosign signature.
@@ -38,7 +38,7 @@ pub(super) fn signature(annotations: &BTreeMap<String, String>) -> Result<Signed
     found.bounded()?;
     let Some(signature) = found.text(SIGNATURE) else {
         let detail = format!("the layer has no annotation `{SIGNATURE}`");
-        return Err(Unaccepted::new("malformed", detail));
+        return Err(Unaccepted::new(unaccepted::MALFORMED, detail));
     };
     Ok(Signed {
         content: Content::Message { digest: None },
@@ -67,7 +67,7 @@ pub(super) fn attestation(
     let text = unambiguous(envelope, "the envelope")?;
     let parsed: Envelope = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
-            "malformed",
+            unaccepted::MALFORMED,
             format!("the layer is not an envelope: {error}"),
         )
     })?;
@@ -77,7 +77,7 @@ pub(super) fn attestation(
             .or_else(|_| URL_SAFE.decode(text))
             .ok()
     };
-    let malformed = || Unaccepted::new("malformed", "the envelope is not in base64");
+    let malformed = || Unaccepted::new(unaccepted::MALFORMED, "the envelope is not in base64");
     // Several signatures would be several signers, of which the annotations can only name one.
     let [EnvelopeSignature { sig }] = &parsed.signatures;
     Ok(Signed {
@@ -108,18 +108,18 @@ pub(super) fn simple_signing(
     let text = unambiguous(payload, "the payload")?;
     let payload: Payload = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
-            "malformed",
+            unaccepted::MALFORMED,
             format!("the payload is not simplesigning: {error}"),
         )
     })?;
     let Critical { kind, image } = payload.critical;
     if kind != TYPE {
         let detail = format!("the payload's type is `{kind}`, not `{TYPE}`");
-        return Err(Unaccepted::new("wrong-payload-type", detail));
+        return Err(Unaccepted::new(unaccepted::WRONG_PAYLOAD_TYPE, detail));
     }
     if image.digest != subject.to_string() {
         let detail = format!("the signature is about `{}`, not `{subject}`", image.digest);
-        return Err(Unaccepted::new("wrong-subject", detail));
+        return Err(Unaccepted::new(unaccepted::WRONG_SUBJECT, detail));
     }
     let optional = payload.optional.unwrap_or_default().into_iter();
     let texts = optional.filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
@@ -193,7 +193,7 @@ struct StampedBy {
 
 fn not_understood(annotation: &str) -> Unaccepted {
     let detail = format!("the annotation `{annotation}` cannot be understood");
-    Unaccepted::new("malformed", detail)
+    Unaccepted::new(unaccepted::MALFORMED, detail)
 }
 
 /// The annotations of a layer.
@@ -209,7 +209,7 @@ impl Found<'_> {
             return Ok(());
         }
         let detail = format!("an annotation is larger than {MAXIMUM_ANNOTATION} bytes");
-        Err(Unaccepted::new("too-large", detail))
+        Err(Unaccepted::new(unaccepted::TOO_LARGE, detail))
     }
 
     /// cosign writes what it does not have as an empty text, or as `null`.
@@ -272,7 +272,7 @@ impl Found<'_> {
             entry().ok_or_else(|| not_understood(LOG_ENTRY))?;
         let Some(kind) = EntryKind::named(&kind, &version) else {
             let detail = format!("log entries of kind `{kind} {version}` are not known");
-            return Err(Unaccepted::new("format-not-supported", detail));
+            return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
         };
         Ok(Some(LogEntry { kind, ..entry }))
     }

@@ -16,7 +16,7 @@ use sigstore_types::{Sha256Hash, SignatureBytes};
 use super::certificate::{certificates_of_pem, public_key_of};
 use super::signed::{Content, Signed, SubjectDigest};
 use super::sound_json::unambiguous;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 use super::verified::Transparency;
 
 /// An entry, as it was found.
@@ -78,7 +78,7 @@ pub(super) struct Seen {
 }
 
 fn bad(why: impl Into<String>) -> Unaccepted {
-    Unaccepted::new("bad-log-entry", why)
+    Unaccepted::new(unaccepted::BAD_LOG_ENTRY, why)
 }
 
 impl LogEntry {
@@ -93,7 +93,7 @@ impl LogEntry {
     ) -> Result<Seen, Unaccepted> {
         if self.proof.is_none() && !(self.promise_suffices && self.promise.is_some()) {
             return Err(Unaccepted::new(
-                "no-inclusion-proof",
+                unaccepted::NO_INCLUSION_PROOF,
                 "a log entry carries no inclusion proof",
             ));
         }
@@ -127,7 +127,7 @@ impl LogEntry {
                 "the trust root knows no log `{}` that was valid then",
                 hex::encode(&self.log)
             );
-            return Err(Unaccepted::new("unknown-log", detail));
+            return Err(Unaccepted::new(unaccepted::UNKNOWN_LOG, detail));
         };
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
@@ -240,7 +240,7 @@ impl LogEntry {
             _ => {
                 let detail =
                     format!("a log entry `{kind} {version}` cannot be of a signature in this form");
-                return Err(Unaccepted::new("format-not-supported", detail));
+                return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
             }
         };
         let recorded = recorded.ok_or_else(|| bad("the log entry is of other content"))?;

@@ -23,7 +23,7 @@ mod signed;
 mod sound_json;
 mod statement;
 mod timestamp;
-mod unaccepted;
+pub mod unaccepted;
 mod verified;
 
 use std::collections::BTreeMap;
@@ -41,8 +41,8 @@ pub use material::Material;
 pub use signed::Artifact;
 pub use unaccepted::Unaccepted;
 pub use verified::{
-    SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature, VerifiedStatement,
-    VerifiedTime,
+    Origin, SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature,
+    VerifiedStatement, VerifiedTime,
 };
 
 /// The predicate type of a cosign signature in the bundle format.
@@ -128,7 +128,7 @@ fn statement_or_signature(
 fn contained<T>(work: impl FnOnce() -> Result<T, Unaccepted>) -> Result<T, Unaccepted> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Unaccepted::new(
-            "malformed",
+            unaccepted::MALFORMED,
             "the verification library failed on it",
         ))
     })

@@ -12,7 +12,7 @@ use super::log::LogEntry;
 use super::signature::{Message, VerifyingKey};
 use super::statement::Statement;
 use super::timestamp;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
 use crate::gate::Digest;
 
@@ -148,11 +148,11 @@ impl Signed {
                 })
             }
             (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
-                "other-kind-of-signer",
+                unaccepted::OTHER_KIND_OF_SIGNER,
                 "it was signed with a key, not with a certificate",
             )),
             (Anchor::Key { .. }, SignedBy::Certificate(_)) => Err(Unaccepted::new(
-                "other-kind-of-signer",
+                unaccepted::OTHER_KIND_OF_SIGNER,
                 "it was signed with a certificate, not with a key",
             )),
         }
@@ -200,7 +200,7 @@ impl Signed {
         } else {
             "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was valid when it was made"
         };
-        Unaccepted::new("no-verified-time", detail)
+        Unaccepted::new(unaccepted::NO_VERIFIED_TIME, detail)
     }
 
     /// The signature is the key's, and what it signs is about the artifact; the statement, where that is what was signed.
@@ -211,7 +211,7 @@ impl Signed {
     ) -> Result<Option<Statement>, Unaccepted> {
         let refused = || {
             Unaccepted::new(
-                "bad-signature",
+                unaccepted::BAD_SIGNATURE,
                 "the signature was not made with this key over this content",
             )
         };
@@ -230,7 +230,7 @@ impl Signed {
                     && artifact.digest_by(*algorithm)? != *digest
                 {
                     let detail = "the digest in it is not that of the artifact";
-                    return Err(Unaccepted::new("wrong-subject", detail));
+                    return Err(Unaccepted::new(unaccepted::WRONG_SUBJECT, detail));
                 }
                 let message = match artifact.bytes {
                     Some(bytes) => Message::Bytes(bytes),
@@ -238,7 +238,7 @@ impl Signed {
                     None => {
                         let detail =
                             "a signature by a key of this kind cannot be verified from a digest";
-                        return Err(Unaccepted::new("format-not-supported", detail));
+                        return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
                     }
                 };
                 if key.signed(message, &self.signature) {
@@ -287,7 +287,7 @@ impl<'a> SubjectDigest<'a> {
             _ => {
                 let detail =
                     format!("a digest by `{algorithm}` cannot be compared with one by SHA-256");
-                Err(Unaccepted::new("format-not-supported", detail))
+                Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail))
             }
         }
     }
@@ -307,7 +307,7 @@ impl<'a> SubjectDigest<'a> {
             Artifact::Digest(digest) => {
                 let algorithm = digest.algorithm();
                 let detail = format!("evidence about `{algorithm}` digests is not supported");
-                Err(Unaccepted::new("format-not-supported", detail))
+                Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 
 /// The largest document, in bytes.
 const MAXIMUM_BYTES: usize = 4 << 20;
@@ -19,14 +19,17 @@ const MAXIMUM_DEPTH: usize = 64;
 pub(super) fn unambiguous<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, Unaccepted> {
     if bytes.len() > MAXIMUM_BYTES {
         return Err(Unaccepted::new(
-            "too-large",
+            unaccepted::TOO_LARGE,
             format!("{what} is larger than {MAXIMUM_BYTES} bytes"),
         ));
     }
     let text = std::str::from_utf8(bytes)
-        .map_err(|_| Unaccepted::new("malformed", format!("{what} is not UTF-8 text")))?;
+        .map_err(|_| Unaccepted::new(unaccepted::MALFORMED, format!("{what} is not UTF-8 text")))?;
     let malformed = |error: serde_json::Error| {
-        Unaccepted::new("malformed", format!("{what} is not sound JSON: {error}"))
+        Unaccepted::new(
+            unaccepted::MALFORMED,
+            format!("{what} is not sound JSON: {error}"),
+        )
     };
     let mut reader = serde_json::Deserializer::from_str(text);
     Sound { depth: 0 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::sound_json::unambiguous;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::{self, Unaccepted};
 use crate::gate::Digest;
 
 /// The payload type of the DSSE envelopes that carry statements.
@@ -48,15 +48,15 @@ impl Statement {
         let text = unambiguous(payload, "the statement")?;
         let statement: Statement = serde_json::from_str(text).map_err(|error| {
             let detail = format!("the payload is not an in-toto statement: {error}");
-            Unaccepted::new("malformed", detail)
+            Unaccepted::new(unaccepted::MALFORMED, detail)
         })?;
         if !TYPES.contains(&statement.kind.as_str()) {
             let detail = format!("`{}` is not a known type of statement", statement.kind);
-            return Err(Unaccepted::new("format-not-supported", detail));
+            return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
         }
         if statement.subject.len() > MAXIMUM_SUBJECTS {
             let detail = format!("the statement has more than {MAXIMUM_SUBJECTS} subjects");
-            return Err(Unaccepted::new("too-large", detail));
+            return Err(Unaccepted::new(unaccepted::TOO_LARGE, detail));
         }
         Ok(statement)
     }
@@ -72,7 +72,7 @@ impl Statement {
         };
         let Some(subject) = self.subject.iter().find(names) else {
             let detail = format!("the statement is not about `{digest}`");
-            return Err(Unaccepted::new("wrong-subject", detail));
+            return Err(Unaccepted::new(unaccepted::WRONG_SUBJECT, detail));
         };
         let annotations = subject.annotations.iter().flatten();
         let texts =

@@ -20,6 +20,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use jiff::Timestamp;
 
@@ -37,9 +38,9 @@ pub enum Verified {
     Statement(VerifiedStatement),
 }
 
-/// Where and by whom something was signed, as verified.
+/// By whom something was signed and when, as verified.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub struct Origin {
     pub(super) signer: Signer,
     pub(super) anchor: AnchorId,
     pub(super) subject: Digest,
@@ -103,38 +104,48 @@ pub enum TimeSource {
     TimestampAuthority,
 }
 
-macro_rules! provenance {
-    ($($fact:ident)+) => {
-        $(impl $fact {
-            /// Who signed.
-            pub fn signer(&self) -> &Signer {
-                &self.by.signer
-            }
+impl Origin {
+    /// Who signed.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
 
-            /// Under which anchor it was verified.
-            pub fn anchor(&self) -> &AnchorId {
-                &self.by.anchor
-            }
+    /// Under which anchor it was verified.
+    pub fn anchor(&self) -> &AnchorId {
+        &self.anchor
+    }
 
-            /// The digest that it is about.
-            pub fn subject(&self) -> &Digest {
-                &self.by.subject
-            }
+    /// The digest that it is about.
+    pub fn subject(&self) -> &Digest {
+        &self.subject
+    }
 
-            /// What is public about it.
-            pub fn transparency(&self) -> Transparency {
-                self.by.transparency
-            }
+    /// What is public about it.
+    pub fn transparency(&self) -> Transparency {
+        self.transparency
+    }
 
-            /// When it verifiably existed; empty where nobody vouches for a time.
-            pub fn times(&self) -> &[VerifiedTime] {
-                &self.by.times
-            }
-        })+
-    };
+    /// When it verifiably existed; empty where nobody vouches for a time.
+    pub fn times(&self) -> &[VerifiedTime] {
+        &self.times
+    }
 }
 
-provenance!(VerifiedSignature VerifiedStatement);
+impl Deref for VerifiedSignature {
+    type Target = Origin;
+
+    fn deref(&self) -> &Origin {
+        &self.by
+    }
+}
+
+impl Deref for VerifiedStatement {
+    type Target = Origin;
+
+    fn deref(&self) -> &Origin {
+        &self.by
+    }
+}
 
 impl VerifiedSignature {
     /// How it is written.

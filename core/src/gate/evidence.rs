@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
 use crate::attest::{Unaccepted, VerifiedSignature, VerifiedStatement};
 
 use super::image::Digest;
+use super::platform::Index;
 
 /// What could be learned about something that had to be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl<T> Collected<T> {
 }
 
 /// Why something could not be learned, as a sentence that names whom was asked and what was tried.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Trouble(pub String);
 
 impl fmt::Display for Trouble {
@@ -68,9 +70,23 @@ impl fmt::Display for Subject {
 pub struct Evidence {
     /// Per image what is attached to it and was verified. A subject that is missing here was never asked for.
     pub images: BTreeMap<Subject, Collected<ImageEvidence>>,
+    /// Of the images whose platforms are asked for: the index, or that there is none. A subject that is missing here was
+    /// never asked for.
+    pub indexes: BTreeMap<Subject, Collected<Option<Index>>>,
+    /// Of images that carry nothing: an index that is known to hold them.
+    pub within: BTreeMap<Subject, Digest>,
 }
 
 impl Evidence {
+    /// The index that a subject is, if it is one; whether it is one that was never asked for is unavailable.
+    pub fn index(&self, subject: &Subject) -> Collected<Option<Index>> {
+        self.indexes.get(subject).cloned().unwrap_or_else(|| {
+            Collected::Unavailable(Trouble(format!(
+                "the platforms of `{subject}` were not asked for"
+            )))
+        })
+    }
+
     /// What is known about a subject; one that was never asked for is unavailable, not empty.
     pub fn about(&self, subject: &Subject) -> Collected<&ImageEvidence> {
         match self.images.get(subject) {
@@ -94,7 +110,59 @@ pub struct ImageEvidence {
     /// Verified statements, each with where it was found.
     pub statements: Vec<(Source, Arc<VerifiedStatement>)>,
     /// Present, but accepted under none of the anchors asked for.
-    pub unaccepted: Vec<(Source, Unaccepted)>,
+    pub unaccepted: Vec<NotAccepted>,
+}
+
+/// Something that is present, but not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotAccepted {
+    /// Where it was found.
+    pub source: Source,
+    /// What it would have been.
+    pub form: Form,
+    /// Why it is not accepted.
+    pub why: Unaccepted,
+}
+
+/// What a piece of evidence is, as far as its place tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// A signature.
+    Signature,
+    /// A statement.
+    Statement,
+    /// Either of them, or nothing of the kind.
+    Either,
+}
+
+impl ImageEvidence {
+    /// What of the unaccepted could have been of this form, in one sentence: the most telling of it, and how much more
+    /// there is.
+    pub fn unaccepted_as(&self, form: Form) -> Option<(Unaccepted, String)> {
+        let fits = |refused: &&NotAccepted| {
+            (refused.form == form || refused.form == Form::Either)
+                // What is not there at all, or never was signed, tells nothing about a signature.
+                && !(form == Form::Signature
+                    && [UNREADABLE, UNSIGNED_STATEMENT].contains(&refused.why.reason))
+        };
+        let mut candidates: Vec<_> = self.unaccepted.iter().filter(fits).collect();
+        candidates.sort_by_key(|refused| (rank(refused), *refused));
+        let (first, rest) = candidates.split_first()?;
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let text = format!("{} is not accepted: {}{more}", first.source, first.why);
+        Some((first.why.clone(), text))
+    }
+}
+
+fn rank(refused: &NotAccepted) -> usize {
+    match (refused.why.reason, refused.form) {
+        (UNREADABLE | UNSIGNED_STATEMENT, _) => 2,
+        (_, Form::Either) => 1,
+        _ => 0,
+    }
 }
 
 /// Where a piece of evidence was found, such as ``referrer `sha256:…` ``.

@@ -2,15 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use super::evidence::{Collected, Evidence, Subject, Trouble};
+use super::evidence::{Collected, Evidence, ImageEvidence, Subject, Trouble};
 use super::finding::{Finding, Outcome, Target};
 use super::image::ImageReference;
+use super::platform::{Index, PlatformManifest};
 use super::policy::{Enforcement, NamedRequirement, Policy, Uncovered};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{ImageInQuestion, Judgement, Need};
+use super::rules::{EVIDENCE_UNAVAILABLE, ImageInQuestion, Judgement, Need};
 use super::snapshot::{Certainty, Governing, Snapshot, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use crate::attest::{Anchor, AnchorId};
+use crate::reason::{Reason, reasons};
+
+reasons! {
+    /// What is said whatever the requirements are.
+    OF_THE_ENGINE:
+    POLICY_UNREADABLE = "policy-unreadable",
+        "A policy that might govern the object cannot be read, and there was no good version of it before.",
+        "Have the policy repaired: the log and `/readyz` name the place. Until then, nothing that it might govern is let in.";
+    UNGOVERNED = "ungoverned",
+        "No policy governs the workload, and the operator denies such workloads (`ungoverned: Deny`).",
+        "Have the namespace named by a policy.";
+    UNREADABLE_OBJECT = "unreadable-object",
+        "A part of the object that names images cannot be understood.",
+        "Correct the field. What cannot be understood is not let in.";
+    NO_IMAGES = "no-images", "The object names no images.", "";
+    NOT_FOR_THIS_CHANGE = "not-for-this-change",
+        "The requirement does not apply to this kind of change.", "";
+    IMAGE_NOT_MATCHED = "image-not-matched",
+        "The policy's evidence requirements do not speak of this image (`match.images`).", "";
+    NOT_ASKED = "not-asked",
+        "The image is refused by its name, so its registry is not even asked.",
+        "See the finding of `allowedImages` about the same image.";
+    UNCOVERED = "uncovered",
+        "The policy requires evidence, but no evidence requirement of a governing policy vouches for this image.",
+        "Have the image named by a policy's `match.images`, or have the policy say `uncovered: Allow`.";
+    NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
+        "The policy selects namespaces by label, and the labels of this one are not known.",
+        "Give them with `--namespace-labels`, a Namespace object in the input, or the configuration.";
+    NO_SUCH_PLATFORM = "no-such-platform",
+        "The index carries no evidence itself, and holds none of the platforms that the policy names.",
+        "Build the image for one of these platforms, or sign the index.";
+}
 
 /// Judges a promotion by every policy that governs it, or might.
 ///
@@ -47,7 +80,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
             requirement: None,
             target: Target::Workload,
             outcome: Outcome::Undecided,
-            reason: "policy-unreadable",
+            reason: POLICY_UNREADABLE.id,
             detail: format!(
                 "a policy that might govern this cannot be read: {}",
                 policy.why
@@ -69,7 +102,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
             requirement: None,
             target: Target::Workload,
             outcome: Outcome::Fail,
-            reason: "ungoverned",
+            reason: UNGOVERNED.id,
             detail: "no policy governs this workload, and the operator denies such workloads"
                 .to_owned(),
             hint: Some("have the namespace named by a policy".to_owned()),
@@ -81,6 +114,15 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
         ));
     }
     Verdict::of(verdicts, snapshot.revision.clone())
+}
+
+/// What has to be learned about an image.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The anchors to verify its evidence under.
+    pub anchors: Vec<Anchor>,
+    /// Whether the same is wanted of each of its platforms, where it is an index.
+    pub platforms: bool,
 }
 
 impl Governing<'_> {
@@ -117,8 +159,8 @@ impl Governing<'_> {
     }
 
     /// What has to be learned about the images of a promotion, each subject once.
-    pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Vec<Anchor>> {
-        let mut needs: BTreeMap<Subject, BTreeMap<AnchorId, Anchor>> = BTreeMap::new();
+    pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Wanted> {
+        let mut needs: BTreeMap<Subject, (BTreeMap<AnchorId, Anchor>, bool)> = BTreeMap::new();
         for (image, pin) in promotion.images() {
             let (Some(subject), Some(anchors)) = (
                 pin.subject(&image.reference),
@@ -126,14 +168,20 @@ impl Governing<'_> {
             ) else {
                 continue;
             };
-            needs
-                .entry(subject)
-                .or_default()
-                .extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
+            let (wanted, platforms) = needs.entry(subject).or_default();
+            wanted.extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
+            *platforms |= self.policies.iter().any(|(policy, _)| {
+                policy.allow_unsigned_index
+                    && policy.requires_evidence()
+                    && policy.speaks_of(&image.reference)
+            });
         }
         needs
             .into_iter()
-            .map(|(subject, anchors)| (subject, anchors.into_values().collect()))
+            .map(|(subject, (anchors, platforms))| {
+                let anchors = anchors.into_values().collect();
+                (subject, Wanted { anchors, platforms })
+            })
             .collect()
     }
 
@@ -164,7 +212,7 @@ fn findings(
             requirement: None,
             target: Target::Field(unreadable.field.clone()),
             outcome: Outcome::Undecided,
-            reason: "unreadable-object",
+            reason: UNREADABLE_OBJECT.id,
             detail: unreadable.why.clone(),
             hint: Some("correct the field; what cannot be understood is not let in".to_owned()),
         });
@@ -175,7 +223,7 @@ fn findings(
             requirement: None,
             target: Target::Workload,
             outcome: Outcome::Skip,
-            reason: "no-images",
+            reason: NO_IMAGES.id,
             detail: "the object names no images".to_owned(),
             hint: None,
         });
@@ -189,7 +237,7 @@ fn findings(
                 requirement: named.name.clone(),
                 target: target(image, pin),
                 outcome: judgement.outcome,
-                reason: judgement.reason,
+                reason: judgement.reason.id,
                 detail: judgement.detail,
                 hint: judgement.hint,
             });
@@ -207,42 +255,109 @@ fn judge_image(
     evidence: &Evidence,
     refused: bool,
 ) -> Judgement {
-    let skip = |reason, detail: &str| Judgement {
+    let skip = |reason: Reason, detail: &str| Judgement {
         outcome: Outcome::Skip,
         reason,
         detail: detail.to_owned(),
         hint: None,
     };
     if !named.requirement.applies_to(promotion.kind) {
-        return skip(
-            "not-for-this-change",
-            "does not apply to this kind of change",
-        );
+        return skip(NOT_FOR_THIS_CHANGE, "does not apply to this kind of change");
     }
     let asks = named.requirement.is_evidence();
     if asks && !policy.speaks_of(&image.reference) {
         return skip(
-            "image-not-matched",
+            IMAGE_NOT_MATCHED,
             "the policy's evidence requirements do not speak of this image",
         );
     }
     if asks && refused {
         return Judgement::undecided(
-            "not-asked",
+            NOT_ASKED,
             "not looked up, because the image is refused by its name and its registry is therefore not asked".to_owned(),
         );
     }
     let about = pin.subject(&image.reference);
-    let evidence = match &about {
+    let learned = match &about {
         Some(subject) => evidence.about(subject),
         None => Collected::Unavailable(pin_trouble(pin)),
     };
-    named.requirement.check(&ImageInQuestion {
-        promotion,
-        image,
-        pin,
-        evidence,
-    })
+    let within = about
+        .as_ref()
+        .and_then(|subject| evidence.within.get(subject));
+    let check = |about, learned: Collected<&ImageEvidence>| {
+        named.requirement.check(&ImageInQuestion {
+            promotion,
+            image,
+            pin,
+            about,
+            evidence: learned,
+            within,
+        })
+    };
+    let on_image = check(about.clone(), learned);
+    match about {
+        Some(subject) if asks && policy.allow_unsigned_index && on_image.outcome.denies() => {
+            let on_platform = |manifest: &PlatformManifest| {
+                let subject = Subject {
+                    name: subject.name.clone(),
+                    digest: manifest.digest.clone(),
+                };
+                check(Some(subject.clone()), evidence.about(&subject))
+            };
+            match evidence.index(&subject) {
+                Collected::Known(None) => on_image,
+                Collected::Known(Some(index)) => on_platforms(policy, &index, on_platform),
+                Collected::Partial(_, troubles) => {
+                    platforms_unknown(troubles.first().cloned().unwrap_or_default())
+                }
+                Collected::Unavailable(trouble) => platforms_unknown(trouble),
+            }
+        }
+        _ => on_image,
+    }
+}
+
+/// What is said of an index that has no evidence of its own: every entry that a runtime could pick needs its own.
+fn on_platforms(
+    policy: &Policy,
+    index: &Index,
+    check: impl Fn(&PlatformManifest) -> Judgement,
+) -> Judgement {
+    let spoken_of: Vec<_> = index
+        .manifests
+        .iter()
+        .filter(|manifest| match &policy.platforms {
+            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(manifest)),
+            None => true,
+        })
+        .collect();
+    let worst = spoken_of
+        .iter()
+        .map(|manifest| (check(manifest), manifest))
+        .min_by(|(a, _), (b, _)| (a.outcome, &a.detail).cmp(&(b.outcome, &b.detail)));
+    match worst {
+        None => Judgement::fail(
+            NO_SUCH_PLATFORM,
+            "the index itself carries no evidence that counts, and none of its platforms is one that the policy speaks of".to_owned(),
+        ),
+        Some((judgement, _)) if !judgement.outcome.denies() => Judgement {
+            detail: format!("each of {} platforms: {}", spoken_of.len(), judgement.detail),
+            ..judgement
+        },
+        Some((judgement, manifest)) => Judgement {
+            detail: format!("{manifest}: {}", judgement.detail),
+            ..judgement
+        },
+    }
+}
+
+fn platforms_unknown(trouble: Trouble) -> Judgement {
+    Judgement::undecided(
+        EVIDENCE_UNAVAILABLE,
+        format!("the index itself carries no evidence that counts, and its platforms could not be read: {trouble}"),
+    )
+    .hint("this is an infrastructure problem, not missing evidence; try again when it is solved")
 }
 
 fn pin_trouble(pin: &Pin) -> Trouble {
@@ -287,7 +402,7 @@ fn uncovered(
             requirement: None,
             target,
             outcome: Outcome::Fail,
-            reason: "uncovered",
+            reason: UNCOVERED.id,
             detail: "no evidence requirement of a governing policy vouches for this image".to_owned(),
             hint: Some(
                 "have the image named by a policy's `match.images`, or the policy say `uncovered: Allow`".to_owned(),
@@ -332,7 +447,7 @@ fn doubt(findings: Vec<Finding>, promotion: &Promotion) -> Vec<Finding> {
             requirement: None,
             target: Target::Workload,
             outcome: Outcome::Undecided,
-            reason: "namespace-labels-unknown",
+            reason: NAMESPACE_LABELS_UNKNOWN.id,
             detail: format!("the policy selects namespaces by label, and the labels of `{namespace}` are not known"),
             hint: Some("give them with `--namespace-labels`, a Namespace object in the input, or the configuration".to_owned()),
         });

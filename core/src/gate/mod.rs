@@ -6,19 +6,24 @@ mod glob;
 mod image;
 mod judge;
 mod pattern;
+mod platform;
 mod policy;
 mod promotion;
 mod rules;
 mod signer;
 mod snapshot;
+mod source;
 mod verdict;
 
-pub use evidence::{Collected, Evidence, ImageEvidence, Source, Subject, Trouble};
+pub use evidence::{
+    Collected, Evidence, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
+};
 pub use finding::{Finding, Outcome, Target};
 pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImageReference, ReferenceError};
-pub use judge::judge;
+pub use judge::{OF_THE_ENGINE, Wanted, judge};
 pub use pattern::{ImagePattern, PatternError};
+pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{
     Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NamedRequirement,
     NamespaceMatch, Policy, Tags, Uncovered,
@@ -26,7 +31,8 @@ pub use policy::{
 pub use promotion::{
     Actor, Change, ChangeKind, ImageUse, Operation, Pin, Promotion, Role, UnreadableField, Workload,
 };
-pub use rules::{Need, Requirement, RequirementEntry};
+pub use rules::{Need, Requirement, RequirementEntry, RuleManual};
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
+pub use source::{SourcePattern, VersionPattern};
 pub use verdict::{Decision, PolicyVerdict, Verdict};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::glob::Glob;
 use super::image::ImageReference;
 use super::pattern::ImagePattern;
+use super::platform::PlatformPattern;
 use super::promotion::Change;
 use super::rules::Requirement;
 
@@ -24,6 +25,10 @@ pub struct Policy {
     pub namespaces: NamespaceMatch,
     /// Which images the evidence requirements speak of; `None` for every image.
     pub images: Option<Vec<ImagePattern>>,
+    /// Of which platforms of an index own evidence is asked, where the index has none; `None` for all of them.
+    pub platforms: Option<Vec<PlatformPattern>>,
+    /// Whether evidence on every platform stands in for evidence on the index.
+    pub allow_unsigned_index: bool,
     /// What it requires; never empty.
     pub requirements: Vec<NamedRequirement>,
     /// What becomes of an image that no evidence requirement of a governing policy speaks of.

@@ -8,8 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::attest::{
-    Anchor, CertificateIdentity, Claim, PublicKey, Signer, Transparency, TrustRoot,
-    VerifiedSignature,
+    Anchor, CertificateIdentity, Claim, Origin, PublicKey, Signer, Transparency, TrustRoot,
 };
 
 use super::glob::Glob;
@@ -130,7 +129,7 @@ pub struct Keyless {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Key {
-    /// The public key: PEM, `PUBLIC KEY`; ECDSA P-256 or P-384, RSA 2048 to 4096, Ed25519.
+    /// The public key: PEM, `PUBLIC KEY`; ECDSA P-256, P-384 or P-521, RSA 2048 to 4096, Ed25519.
     pub pem: Pem,
     /// The trust roots whose logs and timestamp authorities are accepted; `[sigstore]` when absent.
     pub trust_roots: Option<Vec<String>>,
@@ -297,11 +296,11 @@ impl AcceptedSigner {
         &self.anchors
     }
 
-    /// Whether `signature` is this signer's, under one of its anchors and public enough.
+    /// Whether something is signed by this signer, under one of its anchors and public enough.
     ///
     /// # Errors
     /// Why it does not count.
-    pub fn signed(&self, signature: &VerifiedSignature) -> Result<(), Mismatch> {
+    pub fn signed(&self, signature: &Origin) -> Result<(), Mismatch> {
         let Some(anchor) = self
             .anchors
             .iter()

@@ -1,21 +1,33 @@
 //! What a verified statement says, by the type of its predicate: one file per type, its versions folded into one Rust type.
 
+mod provenance;
+
 use serde_json::value::RawValue;
 
 use super::unaccepted::Unaccepted;
 
+pub use provenance::{BuildType, NamedSource, Provenance, Repository, Said};
+
 /// A predicate, read where this version knows its type.
 #[derive(Clone, Debug)]
 pub enum Predicate {
+    /// SLSA provenance.
+    Provenance(Box<Provenance>),
     /// A predicate of another type, as it is written; `None` where the statement has none.
     Other(Option<Box<RawValue>>),
 }
 
 impl Predicate {
     pub(super) fn read(
-        _predicate_type: &str,
+        predicate_type: &str,
         predicate: Option<&RawValue>,
     ) -> Result<Predicate, Unaccepted> {
-        Ok(Predicate::Other(predicate.map(ToOwned::to_owned)))
+        let text = predicate.map_or("null", RawValue::get);
+        match predicate_type {
+            "https://slsa.dev/provenance/v0.2" => Provenance::v0_2(text),
+            "https://slsa.dev/provenance/v1" => Provenance::v1(text),
+            _ => return Ok(Predicate::Other(predicate.map(ToOwned::to_owned))),
+        }
+        .map(|provenance| Predicate::Provenance(Box::new(provenance)))
     }
 }

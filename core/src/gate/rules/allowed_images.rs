@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
+use super::{
+    ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Reason, Rule, TrustRoots, listed,
+    reasons,
+};
 use crate::gate::image::ImageReference;
 use crate::gate::pattern::ImagePattern;
 
@@ -24,8 +27,19 @@ pub struct AllowedImages {
     pub patterns: Vec<ImagePattern>,
 }
 
+reasons! {
+    OF_THIS_RULE:
+    ALLOWED = "allowed", "The image's name matches one of the patterns.", "";
+    IMAGE_NOT_ALLOWED = "image-not-allowed",
+        "The image's name, normalised, matches none of the patterns.",
+        "Push the image to an allowed repository, or have the repository added to the policy.";
+}
+
 impl FromEntry for AllowedImages {
     type Entry = AllowedImages;
+
+    const REASONS: &'static [Reason] = OF_THIS_RULE;
+    const LOOKS_AT_EVIDENCE: bool = false;
 
     fn from_entry(entry: AllowedImages, _: &TrustRoots) -> Result<AllowedImages, String> {
         if entry.patterns.is_empty() {
@@ -58,25 +72,14 @@ impl Rule for AllowedImages {
             .iter()
             .find(|pattern| pattern.matches(reference))
         {
-            return Judgement::pass("allowed", format!("matches `{pattern}`"));
+            return Judgement::pass(ALLOWED, format!("matches `{pattern}`"));
         }
         let name = reference.name();
-        let allowed: Vec<_> = self
-            .patterns
-            .iter()
-            .take(5)
-            .map(|pattern| format!("`{pattern}`"))
-            .collect();
-        let more = self.patterns.len().saturating_sub(allowed.len());
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
+        let allowed = self.patterns.iter().map(|pattern| format!("`{pattern}`"));
         Judgement::fail(
-            "image-not-allowed",
+            IMAGE_NOT_ALLOWED,
             format!("`{name}` matches none of the allowed patterns"),
         )
-        .hint(format!("allowed are {}{more}", allowed.join(", ")))
+        .hint(format!("allowed are {}", listed(allowed, 5)))
     }
 }

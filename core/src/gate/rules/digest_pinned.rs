@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
+use super::{
+    ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Reason, Rule, TrustRoots, reasons,
+};
 
 /// **What it requires**: every image of the workload is named by digest (`name@sha256:…`, a tag beside it does no harm).
 ///
@@ -12,13 +14,24 @@ use super::{ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Rule, Trust
 ///
 /// **Example**: `- digestPinned: {}`
 ///
-/// **How to satisfy it**: write the digest that your pipeline built into the manifest.
+/// **How to satisfy it**: write the digest that your pipeline built into the manifest, or have `promotion-gate pin --write` do it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DigestPinned {}
 
+reasons! {
+    OF_THIS_RULE:
+    PINNED = "pinned", "The manifest names the digest.", "";
+    NOT_PINNED = "not-pinned",
+        "The manifest names a tag alone, which can be moved after it was judged.",
+        "Write the digest into the manifest: `promotion-gate pin --write FILE` does it for every image.";
+}
+
 impl FromEntry for DigestPinned {
     type Entry = DigestPinned;
+
+    const REASONS: &'static [Reason] = OF_THIS_RULE;
+    const LOOKS_AT_EVIDENCE: bool = false;
 
     fn from_entry(entry: DigestPinned, _: &TrustRoots) -> Result<DigestPinned, String> {
         Ok(entry)
@@ -40,7 +53,7 @@ impl Rule for DigestPinned {
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
         let reference = &question.image.reference;
         if reference.digest().is_some() {
-            return Judgement::pass("pinned", "named by digest".to_owned());
+            return Judgement::pass(PINNED, "named by digest".to_owned());
         }
         let named_by = match reference.tag() {
             Some(tag) => format!("named by tag `{tag}` alone"),
@@ -50,6 +63,6 @@ impl Rule for DigestPinned {
             Some(digest) => format!("write `{reference}@{digest}` if that is the image you mean"),
             None => format!("write `{reference}@sha256:…` with the digest that the pipeline built"),
         };
-        Judgement::fail("not-pinned", named_by).hint(pinned)
+        Judgement::fail(NOT_PINNED, named_by).hint(pinned)
     }
 }

@@ -3,22 +3,48 @@
 
 mod allowed_images;
 mod digest_pinned;
+mod provenance;
 mod signature;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::attest::Anchor;
+use crate::attest::{Anchor, Origin};
+use crate::reason::{Reason, reasons};
 
-use super::evidence::{Collected, ImageEvidence};
+use super::evidence::{Collected, ImageEvidence, Subject};
 use super::finding::Outcome;
-use super::image::ImageReference;
+use super::image::{Digest, ImageReference};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
 use super::signer::TrustRoots;
 
 pub use allowed_images::AllowedImages;
 pub use digest_pinned::DigestPinned;
+pub use provenance::{Provenance, ProvenanceEntry};
 pub use signature::{Signature, SignatureEntry};
+
+/// How far a verified time may lie in the future of the review: clocks differ.
+const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+reasons! {
+    /// What every rule may say that looks at evidence.
+    OF_EVIDENCE:
+    IMAGE_UNAVAILABLE = "image-unavailable",
+        "The tag could not be resolved, so nobody knows which image it is.",
+        "Name the image by digest, and see whether the registry answers. This is an infrastructure problem, or a tag that does not exist.";
+    EVIDENCE_UNAVAILABLE = "evidence-unavailable",
+        "The registry could not be asked what is attached to the image, and nothing is remembered.",
+        "This is an infrastructure problem, not missing evidence: the detail names the registry, its answer and what was tried. Try again when it is solved.";
+    EVIDENCE_PARTIAL = "evidence-partial",
+        "What was found is not enough, and not everything could be read: what is missing may be there.",
+        "The detail says what could not be read. Try again when it is solved.";
+    SIGNED_IN_THE_FUTURE = "signed-in-the-future",
+        "A verified time lies after the review: one of two clocks is wrong.",
+        "See whether the gate's clock is right.";
+    NOT_TRANSPARENT_ENOUGH = "not-transparent-enough",
+        "The right signer signed, but without the log entry or timestamp that the policy asks for.",
+        "Sign with a transparency log, or have the policy ask for less with `transparency`.";
+}
 
 /// What a rule needs to know of an image, and what it says about it.
 pub trait Rule {
@@ -47,8 +73,96 @@ pub struct ImageInQuestion<'a> {
     pub image: &'a ImageUse,
     /// Its digest.
     pub pin: &'a Pin,
+    /// The digest that the evidence is about: the image's, or that of one of its platforms.
+    pub about: Option<Subject>,
     /// What is attached to it.
     pub evidence: Collected<&'a ImageEvidence>,
+    /// An index that is known to hold the image as one of its platforms.
+    pub within: Option<&'a Digest>,
+}
+
+impl ImageInQuestion<'_> {
+    /// What evidence is about, as a command can name it.
+    fn name(&self) -> String {
+        match &self.about {
+            Some(subject) => subject.to_string(),
+            None => self.image.reference.to_string(),
+        }
+    }
+
+    /// What to do where nothing is attached: `otherwise`, unless the digest is that of a platform.
+    fn nothing_attached(&self, otherwise: String) -> String {
+        match self.within {
+            Some(index) => format!(
+                "`{}` is one platform of the index `{index}`; evidence of an index counts for all of its platforms, but only where the index is named: write `@{index}`",
+                self.name()
+            ),
+            None => otherwise,
+        }
+    }
+}
+
+/// What is known about an image.
+///
+/// # Errors
+/// What a rule says that cannot judge without.
+fn readable<'a>(question: &ImageInQuestion<'a>) -> Result<&'a ImageEvidence, Judgement> {
+    if let Pin::Resolved(Collected::Unavailable(trouble)) = question.pin {
+        return Err(Judgement::undecided(
+            IMAGE_UNAVAILABLE,
+            format!("the tag could not be resolved: {trouble}"),
+        )
+        .hint("name the image by digest, and see whether the registry answers"));
+    }
+    match &question.evidence {
+        Collected::Known(evidence) | Collected::Partial(evidence, _) => Ok(evidence),
+        Collected::Unavailable(trouble) => Err(Judgement::undecided(
+            EVIDENCE_UNAVAILABLE,
+            format!("could not be verified: {trouble}"),
+        )
+        .hint(
+            "this is an infrastructure problem, not missing evidence; try again when it is solved",
+        )),
+    }
+}
+
+/// A failure is only certain where everything was read.
+fn unless_partial(failed: Judgement, question: &ImageInQuestion<'_>) -> Judgement {
+    match question.evidence.troubles() {
+        [] => failed,
+        [trouble, ..] => Judgement::undecided(
+            EVIDENCE_PARTIAL,
+            format!(
+                "{}; but not everything attached could be read: {trouble}",
+                failed.detail
+            ),
+        ),
+    }
+}
+
+/// Whether no verified time lies after the review.
+fn in_time(origin: &Origin, at: jiff::Timestamp) -> Result<(), String> {
+    let latest = at
+        .saturating_add(CLOCK_SKEW)
+        .unwrap_or(jiff::Timestamp::MAX);
+    match origin.times().iter().find(|time| time.at > latest) {
+        Some(time) => Err(format!(
+            "its verified time {} lies after the review's",
+            time.at
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Several names in a sentence, not more than `most` of them.
+fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    let shown: Vec<_> = names.iter().take(most).map(String::as_str).collect();
+    let more = names.len() - shown.len();
+    if more > 0 {
+        return format!("{} and {more} more", shown.join(", "));
+    }
+    shown.join(", ")
 }
 
 /// What a rule asks the shell to collect about an image.
@@ -74,8 +188,8 @@ pub enum Effect {
 pub struct Judgement {
     /// What the rule says.
     pub outcome: Outcome,
-    /// Stable id of the reason.
-    pub reason: &'static str,
+    /// The reason.
+    pub reason: Reason,
     /// The reason in words.
     pub detail: String,
     /// What to do next.
@@ -109,6 +223,11 @@ macro_rules! requirements {
         impl Requirement {
             /// Every rule that this version knows, by the key of its policy entry.
             pub const NAMES: &'static [&'static str] = &[$($key),+];
+
+            /// The manual of every rule, in the order of the table.
+            pub fn manual() -> Vec<RuleManual> {
+                vec![$(RuleManual::of::<$rule>($key),)+]
+            }
 
             /// The key of the policy entry, such as `signature`.
             pub fn rule_name(&self) -> &'static str {
@@ -150,15 +269,50 @@ requirements! {
     digest_pinned "digestPinned" DigestPinned(DigestPinned => DigestPinned),
     allowed_images "allowedImages" AllowedImages(AllowedImages => AllowedImages),
     signature "signature" Signature(SignatureEntry => Signature),
+    provenance "provenance" Provenance(ProvenanceEntry => Provenance),
 }
 
 /// How a rule comes out of its policy entry.
 trait FromEntry: Sized {
-    /// The entry as it is written.
-    type Entry;
+    /// The entry as it is written; its documentation is the rule's manual page.
+    type Entry: JsonSchema;
+
+    /// What the rule may say by itself.
+    const REASONS: &'static [Reason];
+
+    /// Whether it looks at evidence, and may say what every such rule may.
+    const LOOKS_AT_EVIDENCE: bool;
 
     /// Checks what a schema cannot, and resolves names.
     fn from_entry(entry: Self::Entry, roots: &TrustRoots) -> Result<Self, String>;
+}
+
+/// The manual page of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleManual {
+    /// The key of the policy entry.
+    pub rule: &'static str,
+    /// What it requires, why, an example, how to satisfy it; in Markdown.
+    pub page: String,
+    /// Everything that it may say.
+    pub reasons: Vec<Reason>,
+}
+
+impl RuleManual {
+    fn of<R: FromEntry>(rule: &'static str) -> RuleManual {
+        let schema = schemars::schema_for!(R::Entry);
+        let page = schema.get("description").and_then(|page| page.as_str());
+        let of_evidence = if R::LOOKS_AT_EVIDENCE {
+            OF_EVIDENCE
+        } else {
+            &[]
+        };
+        RuleManual {
+            rule,
+            page: page.unwrap_or_default().to_owned(),
+            reasons: [R::REASONS, of_evidence].concat(),
+        }
+    }
 }
 
 impl Requirement {
@@ -190,7 +344,7 @@ impl Requirement {
             .is_some_and(|need| need.effect == Effect::CanHurt);
         match image.evidence.troubles() {
             [first, ..] if hurt && !judgement.outcome.denies() => Judgement::undecided(
-                "evidence-partial",
+                EVIDENCE_PARTIAL,
                 format!("not everything attached could be read: {first}"),
             ),
             _ => judgement,
@@ -200,7 +354,7 @@ impl Requirement {
 
 impl Judgement {
     /// The requirement is met.
-    pub fn pass(reason: &'static str, detail: String) -> Judgement {
+    pub fn pass(reason: Reason, detail: String) -> Judgement {
         Judgement {
             outcome: Outcome::Pass,
             reason,
@@ -210,7 +364,7 @@ impl Judgement {
     }
 
     /// The requirement is not met.
-    pub fn fail(reason: &'static str, detail: String) -> Judgement {
+    pub fn fail(reason: Reason, detail: String) -> Judgement {
         Judgement {
             outcome: Outcome::Fail,
             reason,
@@ -220,7 +374,7 @@ impl Judgement {
     }
 
     /// It could not be decided.
-    pub fn undecided(reason: &'static str, detail: String) -> Judgement {
+    pub fn undecided(reason: Reason, detail: String) -> Judgement {
         Judgement {
             outcome: Outcome::Undecided,
             reason,

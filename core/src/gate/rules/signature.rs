@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, Need, Rule, TrustRoots};
+use super::{
+    ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need,
+    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons,
+    unless_partial,
+};
 use crate::attest::{SignatureForm, VerifiedSignature};
-use crate::gate::evidence::{Collected, ImageEvidence};
-use crate::gate::promotion::Pin;
+use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, SignerEntry};
-
-/// How far a verified time may lie in the future of the review: clocks differ.
-const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
 /// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
 /// `https://sigstore.dev/cosign/sign/v1`, or a simplesigning payload), by accepted signers: `anyOf` them (or `threshold`
@@ -76,8 +76,40 @@ enum Member {
     Group(Expression<AcceptedSigner>),
 }
 
+reasons! {
+    OF_THIS_RULE:
+    SIGNED = "signed", "The accepted signers have signed.", "";
+    UNSIGNED = "unsigned",
+        "Nothing that could be a signature is attached to the image.",
+        "Sign it in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest is that of one platform of an index, name the index's digest.";
+    SIGNATURE_UNACCEPTED = "signature-unaccepted",
+        "Something is attached, but it could not be verified; the detail says why.",
+        "`promotion-gate evidence IMAGE` shows each piece with its own reason; `promotion-gate explain REASON` explains it.";
+    SIGNER_NOT_ACCEPTED = "signer-not-accepted",
+        "The image is signed soundly, but by nobody whom the policy accepts.",
+        "Sign it with an accepted identity or key, or have the signer added to the policy.";
+    TOO_FEW_SIGNERS = "too-few-signers",
+        "Accepted signers have signed, but not all or not as many different ones as the policy asks for.",
+        "Have the others sign too.";
+    NOT_A_SIGNATURE = "not-a-signature",
+        "The image carries an attestation, which says something about it but is no signature of it.",
+        "Sign it as well: `cosign sign IMAGE@DIGEST`.";
+    NOT_A_COSIGN_SIGNATURE = "not-a-cosign-signature",
+        "The image's manifest was signed as a file, not as an image.",
+        "Sign it with `cosign sign`, not with `cosign sign-blob`.";
+    ANNOTATION_MISSING = "annotation-missing",
+        "The signature lacks an annotation that the policy asks for.",
+        "Sign with `cosign sign -a KEY=VALUE`.";
+    ANNOTATION_DIFFERS = "annotation-differs",
+        "An annotation of the signature has another value than the policy asks for.",
+        "Sign with `cosign sign -a KEY=VALUE`.";
+}
+
 impl FromEntry for Signature {
     type Entry = SignatureEntry;
+
+    const REASONS: &'static [Reason] = OF_THIS_RULE;
+    const LOOKS_AT_EVIDENCE: bool = true;
 
     fn from_entry(entry: SignatureEntry, roots: &TrustRoots) -> Result<Signature, String> {
         let member = |entry: SignerOrGroup| match entry {
@@ -173,22 +205,9 @@ impl Rule for Signature {
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
-        if let Pin::Resolved(Collected::Unavailable(trouble)) = question.pin {
-            return Judgement::undecided(
-                "image-unavailable",
-                format!("the tag could not be resolved: {trouble}"),
-            )
-            .hint("name the image by digest, and see whether the registry answers");
-        }
-        let Some(evidence) = question.evidence.value() else {
-            let trouble = question
-                .evidence
-                .troubles()
-                .first()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            return Judgement::undecided("evidence-unavailable", format!("could not be verified: {trouble}"))
-                .hint("this is an infrastructure problem, not a missing signature; try again when it is solved");
+        let evidence = match readable(question) {
+            Ok(evidence) => evidence,
+            Err(undecided) => return undecided,
         };
         let usable: Vec<_> = evidence
             .signatures
@@ -198,19 +217,9 @@ impl Rule for Signature {
             .collect();
         if let Some(signers) = self.satisfied_by(&usable) {
             let signers: Vec<_> = signers.into_iter().collect();
-            return Judgement::pass("signed", format!("signed by {}", signers.join(" and ")));
+            return Judgement::pass(SIGNED, format!("signed by {}", signers.join(" and ")));
         }
-        let explained = self.explain(evidence, &usable, question);
-        match question.evidence.troubles().first() {
-            Some(trouble) => Judgement::undecided(
-                "evidence-partial",
-                format!(
-                    "{}; but not everything attached could be read: {trouble}",
-                    explained.detail
-                ),
-            ),
-            None => explained,
-        }
+        unless_partial(self.explain(evidence, &usable, question), question)
     }
 }
 
@@ -232,37 +241,29 @@ impl Signature {
         &self,
         signature: &VerifiedSignature,
         at: jiff::Timestamp,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<(), (Reason, String)> {
         match signature.form() {
             SignatureForm::CosignBundle | SignatureForm::SimpleSigning => {}
             SignatureForm::MessageSignature => {
                 return Err((
-                    "not-a-cosign-signature",
+                    NOT_A_COSIGN_SIGNATURE,
                     "a bare message signature is not a cosign signature".to_owned(),
                 ));
             }
         }
-        let latest = at
-            .saturating_add(CLOCK_SKEW)
-            .unwrap_or(jiff::Timestamp::MAX);
-        if let Some(time) = signature.times().iter().find(|time| time.at > latest) {
-            return Err((
-                "signed-in-the-future",
-                format!("its verified time {} lies after the review's", time.at),
-            ));
-        }
+        in_time(signature, at).map_err(|why| (SIGNED_IN_THE_FUTURE, why))?;
         for (key, expected) in &self.annotations {
             match signature.annotations().get(key) {
                 Some(actual) if actual == expected => {}
                 Some(actual) => {
                     return Err((
-                        "annotation-differs",
+                        ANNOTATION_DIFFERS,
                         format!("its annotation `{key}` is `{actual}`, not `{expected}`"),
                     ));
                 }
                 None => {
                     return Err((
-                        "annotation-missing",
+                        ANNOTATION_MISSING,
                         format!("it lacks the annotation `{key}`"),
                     ));
                 }
@@ -312,28 +313,23 @@ impl Signature {
         usable: &[&VerifiedSignature],
         question: &ImageInQuestion<'_>,
     ) -> Judgement {
-        let wanted: Vec<_> = self.accepted().take(4).map(ToString::to_string).collect();
-        let wanted = wanted.join(", ");
-        let subject = question
-            .pin
-            .subject(&question.image.reference)
-            .map(|subject| subject.to_string());
-        let subject = subject.unwrap_or_else(|| question.image.reference.to_string());
+        let wanted = listed(self.accepted().map(ToString::to_string), 4);
+        let subject = question.name();
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
         if !usable.is_empty() {
             let by: BTreeSet<_> = usable
                 .iter()
                 .map(|signature| signature.signer().to_string())
                 .collect();
-            let by: Vec<_> = by.into_iter().take(3).collect();
+            let by = listed(by, 3);
             let transparency = usable.iter().any(|signature| {
                 self.accepted()
                     .any(|signer| signer.signed(signature) == Err(Mismatch::Transparency))
             });
             if transparency {
                 return Judgement::fail(
-                    "not-transparent-enough",
-                    format!("signed by {}, but without the log entry or timestamp that the policy asks for", by.join(", ")),
+                    NOT_TRANSPARENT_ENOUGH,
+                    format!("signed by {}, but without the log entry or timestamp that the policy asks for", by),
                 )
                 .hint(look);
             }
@@ -343,17 +339,17 @@ impl Signature {
             });
             if counted {
                 return Judgement::fail(
-                    "too-few-signers",
+                    TOO_FEW_SIGNERS,
                     format!(
                         "signed by {}, but more of the accepted signers must have signed",
-                        by.join(", ")
+                        by
                     ),
                 )
                 .hint(format!("accepted are {wanted}"));
             }
             return Judgement::fail(
-                "signer-not-accepted",
-                format!("signed by {}, who is not accepted", by.join(", ")),
+                SIGNER_NOT_ACCEPTED,
+                format!("signed by {}, who is not accepted", by),
             )
             .hint(format!("accepted are {wanted}"));
         }
@@ -365,22 +361,9 @@ impl Signature {
         if let Some((signer, (reason, why))) = unusable {
             return Judgement::fail(reason, format!("signed by {signer}, but {why}")).hint(look);
         }
-        if let Some((source, why)) = evidence.unaccepted.first() {
-            let more = evidence.unaccepted.len() - 1;
-            let more = if more > 0 {
-                format!(" (and {more} more)")
-            } else {
-                String::new()
-            };
-            return Judgement::fail(
-                "signature-unaccepted",
-                format!("{source} is not accepted: {why}{more}"),
-            )
-            .hint(format!("accepted are {wanted}; {look}"));
-        }
         if let Some((_, statement)) = evidence.statements.first() {
             return Judgement::fail(
-                "not-a-signature",
+                NOT_A_SIGNATURE,
                 format!(
                     "carries an attestation (`{}`) by {}, but no signature",
                     statement.predicate_type(),
@@ -389,8 +372,13 @@ impl Signature {
             )
             .hint(format!("sign it with `cosign sign {subject}`"));
         }
-        Judgement::fail("unsigned", "no signature is attached to it".to_owned())
-            .hint(format!("sign it with `cosign sign {subject}` as {wanted}"))
+        if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
+            return Judgement::fail(SIGNATURE_UNACCEPTED, why)
+                .hint(format!("accepted are {wanted}; {look}"));
+        }
+        let sign = format!("sign it with `cosign sign {subject}` as {wanted}");
+        Judgement::fail(UNSIGNED, "no signature is attached to it".to_owned())
+            .hint(question.nothing_attached(sign))
     }
 }
 

@@ -1,0 +1,525 @@
+//! `provenance`: built by an accepted builder, from an accepted source.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need,
+    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons,
+    unless_partial,
+};
+use crate::attest::predicate::{self, Predicate, Repository};
+use crate::attest::unaccepted::UNSIGNED_STATEMENT;
+use crate::attest::{CertificateIdentity, Claim, Signer, VerifiedStatement};
+use crate::gate::evidence::{Form, ImageEvidence};
+use crate::gate::glob::Glob;
+use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch, SignerEntry};
+use crate::gate::source::{SourcePattern, VersionPattern};
+
+/// **What it requires**: the image carries signed SLSA provenance (v0.2 or v1) by an accepted builder: one of the pairs of who
+/// signed it *and* which builder it names. The source repository is an accepted one, and so are branch, tag, inputs and build
+/// type where the policy names them. Where the signer's certificate speaks of the same things, both must agree.
+///
+/// **Why**: a signature says who vouches for an image; provenance says what it was built from. A builder is trusted as far as
+/// its signer is: anybody can write a builder's name into a statement.
+///
+/// **Example**:
+/// `- provenance: {builders: [{id: {glob: "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml@refs/tags/v*"}, signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml@refs/tags/v*"}}}}], sources: ["https://github.com/example/app"], branches: [main]}`
+///
+/// **How to satisfy it**: build with a generator of SLSA provenance, or attest the build with `actions/attest-build-provenance`.
+/// What BuildKit attaches by itself is not signed, and is never trusted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProvenanceEntry {
+    /// Accepted pairs of builder and signer.
+    #[schemars(length(min = 1))]
+    pub builders: Vec<BuilderEntry>,
+    /// Accepted source repositories, such as `https://github.com/example/app`, or `{glob: …}`.
+    #[schemars(length(min = 1))]
+    pub sources: Option<Vec<SourcePattern>>,
+    /// Accept whatever the builder built. On a public build service, that is everybody's source.
+    #[serde(default)]
+    pub any_source: bool,
+    /// Accepted branches. On a tag push: the branch that the push names (`base_ref`).
+    #[schemars(length(min = 1))]
+    pub branches: Option<Vec<Glob>>,
+    /// Accepted tags; what was built from no tag is refused.
+    #[schemars(length(min = 1))]
+    pub tags: Option<Vec<Glob>>,
+    /// Accepted versions (semantic versioning): `v1.2` accepts the tag `v1.2.3`, and not `v1.3.0`.
+    #[schemars(length(min = 1))]
+    pub versioned_tags: Option<Vec<VersionPattern>>,
+    /// Inputs that somebody must have given when starting the build by hand (`workflow_dispatch`).
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// Accepted build types; any that the builder writes when absent.
+    #[schemars(length(min = 1))]
+    pub build_types: Option<Vec<Matcher>>,
+}
+
+/// An accepted builder: the id that the provenance must name, and who must have signed it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuilderEntry {
+    /// The builder's id, a URI.
+    pub id: Matcher,
+    /// Who signs for this builder.
+    pub signed_by: SignerEntry,
+}
+
+/// The rule, with its names resolved.
+#[derive(Clone, Debug)]
+pub struct Provenance {
+    builders: Vec<(Matcher, AcceptedSigner)>,
+    sources: Option<Vec<SourcePattern>>,
+    branches: Option<Vec<Glob>>,
+    tags: Option<Vec<Glob>>,
+    versioned_tags: Option<Vec<VersionPattern>>,
+    inputs: BTreeMap<String, String>,
+    build_types: Option<Vec<Matcher>>,
+}
+
+reasons! {
+    OF_THIS_RULE:
+    PROVEN = "proven", "An accepted builder says that it built the image from an accepted source.", "";
+    NO_PROVENANCE = "no-provenance",
+        "No SLSA provenance is attached to the image.",
+        "Build with a generator of SLSA provenance, or add `actions/attest-build-provenance` to the workflow (`push-to-registry: true`). If the digest is that of one platform of an index, name the index's digest.";
+    PROVENANCE_UNACCEPTED = "provenance-unaccepted",
+        "Something that may be provenance is attached, but it could not be verified; the detail says why.",
+        "`promotion-gate evidence IMAGE` shows each piece with its own reason; `promotion-gate explain REASON` explains it.";
+    PROVENANCE_UNSIGNED = "provenance-unsigned",
+        "The image carries a statement that nobody signed, as BuildKit attaches it: anybody who can push could have written it.",
+        "Sign provenance in the pipeline: `actions/attest-build-provenance`, a generator of SLSA provenance, or `cosign attest --type slsaprovenance1`.";
+    BUILDER_NOT_ACCEPTED = "builder-not-accepted",
+        "The provenance names a builder, or is signed by somebody, that is no accepted pair.",
+        "Build with an accepted builder, or have the pair of builder and signer added to the policy.";
+    BUILDER_IS_NOT_THE_SIGNER = "builder-is-not-the-signer",
+        "The provenance names one workflow as its builder, and another one signed it.",
+        "The workflow that builds has to attest. This can be an attempt to pass off one builder's work as another's.";
+    CONTRADICTS_CERTIFICATE = "contradicts-certificate",
+        "The provenance says something else than the certificate of its signer about the same thing.",
+        "This can be an attempt to pass off one build as another. See the fields in the detail.";
+    CONTRADICTS_ITSELF = "contradicts-itself",
+        "The provenance says two different things about the same.",
+        "See the fields in the detail, and the version of the tool that wrote it.";
+    UNKNOWN_PARAMETERS = "unknown-parameters",
+        "The build was given parameters that builds of its type do not have, and nobody knows what they did.",
+        "See whether the tool that wrote the provenance changed its build type; a newer version of promotion-gate may know it.";
+    BUILD_TYPE_NOT_ACCEPTED = "build-type-not-accepted",
+        "The kind of build is none that the policy accepts.",
+        "Have the build type added to the policy's `buildTypes`.";
+    SOURCE_UNKNOWN = "source-unknown",
+        "Neither the provenance nor the certificate names the source in a way that this version understands.",
+        "Use a builder whose build type is known, or have the policy accept it with `anySource: true`.";
+    SOURCE_NOT_ACCEPTED = "source-not-accepted",
+        "The image was built from another repository than the policy accepts.",
+        "Build from an accepted repository, or have it added to the policy's `sources`.";
+    BRANCH_UNKNOWN = "branch-unknown",
+        "Nothing says from which branch the image was built.",
+        "A tag names no branch unless the push that made it did (`git push origin main v1.2.3` in one go). Have the policy ask for tags instead.";
+    BRANCH_NOT_ACCEPTED = "branch-not-accepted",
+        "The image was built from another branch than the policy accepts.",
+        "Build from an accepted branch.";
+    NOT_BUILT_FROM_A_TAG = "not-built-from-a-tag",
+        "The policy accepts tags alone, and the image was built from something else.",
+        "Push a tag, and deploy what is built from it.";
+    TAG_NOT_ACCEPTED = "tag-not-accepted",
+        "The image was built from another tag than the policy accepts.",
+        "Build from an accepted tag.";
+    INPUTS_UNKNOWN = "inputs-unknown",
+        "The policy asks for inputs, and nobody started the build by hand, or the provenance does not say with which inputs.",
+        "Start the workflow by hand (`workflow_dispatch`), with a generator that records its inputs.";
+    INPUTS_DIFFER = "inputs-differ",
+        "The build was started with other inputs than the policy asks for.",
+        "Start the workflow with these inputs.";
+}
+
+impl FromEntry for Provenance {
+    type Entry = ProvenanceEntry;
+
+    const REASONS: &'static [Reason] = OF_THIS_RULE;
+    const LOOKS_AT_EVIDENCE: bool = true;
+
+    fn from_entry(entry: ProvenanceEntry, roots: &TrustRoots) -> Result<Provenance, String> {
+        if entry.builders.is_empty() {
+            return Err("`builders` is empty: no builder could pass".to_owned());
+        }
+        if entry.sources.is_some() == entry.any_source {
+            return Err("expected either `sources` or `anySource: true`".to_owned());
+        }
+        let empty = [
+            ("sources", entry.sources.as_ref().map(Vec::len)),
+            ("branches", entry.branches.as_ref().map(Vec::len)),
+            ("tags", entry.tags.as_ref().map(Vec::len)),
+            ("versionedTags", entry.versioned_tags.as_ref().map(Vec::len)),
+            ("buildTypes", entry.build_types.as_ref().map(Vec::len)),
+        ];
+        if let Some((name, _)) = empty.iter().find(|(_, length)| *length == Some(0)) {
+            return Err(format!(
+                "`{name}` is empty: nothing could pass; leave it out to accept any"
+            ));
+        }
+        let pair = |builder: BuilderEntry| Ok((builder.id, builder.signed_by.resolve(roots)?));
+        Ok(Provenance {
+            builders: entry
+                .builders
+                .into_iter()
+                .map(pair)
+                .collect::<Result<_, String>>()?,
+            sources: entry.sources,
+            branches: entry.branches,
+            tags: entry.tags,
+            versioned_tags: entry.versioned_tags,
+            inputs: entry.inputs,
+            build_types: entry.build_types,
+        })
+    }
+}
+
+impl Rule for Provenance {
+    fn applies_to(&self, kind: ChangeKind) -> bool {
+        match kind {
+            ChangeKind::Deploy | ChangeKind::Activation => true,
+            ChangeKind::Upkeep | ChangeKind::Governance => false,
+        }
+    }
+
+    fn need(&self) -> Option<Need> {
+        let signers = self.builders.iter().map(|(_, signer)| signer);
+        Some(Need {
+            anchors: signers
+                .flat_map(|signer| signer.anchors().to_vec())
+                .collect(),
+            effect: Effect::OnlyHelps,
+        })
+    }
+
+    fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
+        let evidence = match readable(question) {
+            Ok(evidence) => evidence,
+            Err(undecided) => return undecided,
+        };
+        let mut furthest: Option<Refusal> = None;
+        for (_, statement) in &evidence.statements {
+            let Predicate::Provenance(provenance) = statement.predicate() else {
+                continue;
+            };
+            match self.accepts(statement, provenance, question.promotion.at) {
+                Ok(proven) => return Judgement::pass(PROVEN, proven),
+                Err(refusal) => furthest = furthest.max(Some(refusal)),
+            }
+        }
+        let failed = match furthest {
+            Some(refusal) => Judgement::fail(refusal.reason, refusal.detail).hint(refusal.hint),
+            None => self.nothing(evidence, question),
+        };
+        unless_partial(failed, question)
+    }
+}
+
+/// Why a statement does not count. The one that got furthest is the one worth explaining.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Refusal {
+    step: u8,
+    reason: Reason,
+    detail: String,
+    hint: String,
+}
+
+impl Provenance {
+    /// Judges one statement, step by step.
+    fn accepts(
+        &self,
+        statement: &VerifiedStatement,
+        provenance: &predicate::Provenance,
+        at: jiff::Timestamp,
+    ) -> Result<String, Refusal> {
+        let by = statement.signer();
+        let refuse = |step, reason, detail: String, hint: String| Refusal {
+            step,
+            reason,
+            detail: format!("provenance by {by}: {detail}"),
+            hint,
+        };
+        // 1. Who signed it, together with the builder that it names: neither means anything without the other.
+        let builder = &provenance.builder;
+        let pairs = || self.builders.iter().filter(|(id, _)| id.matches(builder));
+        let counted: Vec<_> = pairs()
+            .map(|(_, signer)| signer.signed(statement))
+            .collect();
+        if counted.contains(&Err(Mismatch::Transparency)) && !counted.contains(&Ok(())) {
+            return Err(refuse(
+                1,
+                NOT_TRANSPARENT_ENOUGH,
+                "it lacks the log entry or timestamp that the policy asks for".to_owned(),
+                "attest with a transparency log".to_owned(),
+            ));
+        }
+        if !counted.contains(&Ok(())) {
+            let accepted = self
+                .builders
+                .iter()
+                .map(|(id, signer)| format!("`{id}` signed by {signer}"));
+            return Err(refuse(
+                0,
+                BUILDER_NOT_ACCEPTED,
+                format!("it names the builder `{builder}`, and this pair is not accepted"),
+                format!("accepted are {}", listed(accepted, 3)),
+            ));
+        }
+        in_time(statement, at).map_err(|why| {
+            let hint = "see whether the gate's clock is right".to_owned();
+            refuse(2, SIGNED_IN_THE_FUTURE, why, hint)
+        })?;
+        // 2. A pattern may accept many builders: each may only speak for itself.
+        let look = || "this can be an attempt to pass off one build as another".to_owned();
+        if let Signer::Certificate(certificate) = by {
+            let workflow = |uri: &str| uri.contains("/.github/workflows/");
+            if provenance.kind.signs_as_builder()
+                && workflow(builder)
+                && workflow(certificate.identity())
+                && builder != certificate.identity()
+            {
+                let detail = format!("it names the builder `{builder}`");
+                return Err(refuse(3, BUILDER_IS_NOT_THE_SIGNER, detail, look()));
+            }
+            // 3. What certificate and statement both say must be one thing.
+            let claims = certificate.claims();
+            let other = provenance.said.iter().find_map(|said| {
+                let claimed = claims
+                    .get(&said.claim)
+                    .filter(|claimed| **claimed != said.value)?;
+                Some((said, claimed))
+            });
+            if let Some((said, claimed)) = other {
+                let detail = format!(
+                    "{} is `{}`, but the certificate says `{claimed}` ({})",
+                    said.field, said.value, said.claim
+                );
+                return Err(refuse(3, CONTRADICTS_CERTIFICATE, detail, look()));
+            }
+        }
+        if let Some(contradiction) = provenance.contradictions.first() {
+            return Err(refuse(3, CONTRADICTS_ITSELF, contradiction.clone(), look()));
+        }
+        // 4. What the build was given that builds of its type are not given.
+        if !provenance.unknown_parameters.is_empty() {
+            let unknown = provenance
+                .unknown_parameters
+                .iter()
+                .map(|name| format!("`{name}`"));
+            let detail = format!(
+                "builds of type `{}` have no parameters {}",
+                provenance.build_type,
+                listed(unknown, 5)
+            );
+            let hint = "see which version of the builder wrote it".to_owned();
+            return Err(refuse(4, UNKNOWN_PARAMETERS, detail, hint));
+        }
+        if let Some(accepted) = &self.build_types
+            && !accepted
+                .iter()
+                .any(|kind| kind.matches(&provenance.build_type))
+        {
+            let detail = format!("its build type is `{}`", provenance.build_type);
+            let hint = format!("accepted are {}", listed(ticked(accepted), 5));
+            return Err(refuse(4, BUILD_TYPE_NOT_ACCEPTED, detail, hint));
+        }
+        // 5. From what it was built.
+        let source = self
+            .source(provenance, by)
+            .map_err(|(reason, detail, hint)| refuse(5, reason, detail, hint))?;
+        let git_ref = git_ref(provenance, by);
+        self.reference(provenance, git_ref)
+            .and_then(|()| self.started_with(provenance))
+            .map_err(|(reason, detail, hint)| refuse(6, reason, detail, hint))?;
+        let git_ref = git_ref
+            .map(|git_ref| format!(" at `{git_ref}`"))
+            .unwrap_or_default();
+        Ok(format!(
+            "built by `{builder}` from {source}{git_ref}, says {by}"
+        ))
+    }
+
+    /// Every place that names a source names an accepted one, and there is such a place.
+    fn source(
+        &self,
+        provenance: &predicate::Provenance,
+        by: &Signer,
+    ) -> Result<String, (Reason, String, String)> {
+        let mut named: Vec<(String, Repository)> = provenance
+            .sources
+            .iter()
+            .map(|source| (format!("`{}`", source.field), source.repository.clone()))
+            .collect();
+        if let Signer::Certificate(certificate) = by
+            && let Some(repository) = claimed_repository(certificate)
+        {
+            named.push(("the certificate".to_owned(), repository));
+        }
+        let Some(accepted) = &self.sources else {
+            let first = named
+                .first()
+                .map(|(_, repository)| format!("`{repository}`"));
+            return Ok(first.unwrap_or_else(|| "a source that it does not name".to_owned()));
+        };
+        let other = named
+            .iter()
+            .find(|(_, repository)| !accepted.iter().any(|pattern| pattern.matches(repository)));
+        match (other, named.first()) {
+            (Some((field, repository)), _) => Err((
+                SOURCE_NOT_ACCEPTED,
+                format!("it was built from `{repository}`, says {field}"),
+                format!("accepted are {}", listed(ticked(accepted), 5)),
+            )),
+            (None, Some((_, repository))) => Ok(format!("`{repository}`")),
+            (None, None) => Err((
+                SOURCE_UNKNOWN,
+                format!(
+                    "it does not say from what source; its build type is `{}`",
+                    provenance.build_type
+                ),
+                "use a builder whose build type is known".to_owned(),
+            )),
+        }
+    }
+
+    fn reference(
+        &self,
+        provenance: &predicate::Provenance,
+        git_ref: Option<&str>,
+    ) -> Result<(), (Reason, String, String)> {
+        let branch = |text: Option<&str>| Some(text?.strip_prefix("refs/heads/")?.to_owned());
+        let tag = git_ref.and_then(|git_ref| git_ref.strip_prefix("refs/tags/"));
+        if let Some(accepted) = &self.branches {
+            let hint = || format!("accepted are {}", listed(ticked(accepted), 5));
+            let branch = match tag {
+                Some(_) => branch(provenance.base_ref.as_deref()),
+                None => branch(git_ref),
+            };
+            match branch {
+                Some(branch) if accepted.iter().any(|glob| glob.matches(&branch)) => {}
+                Some(branch) => {
+                    let detail = format!("it was built from the branch `{branch}`");
+                    return Err((BRANCH_NOT_ACCEPTED, detail, hint()));
+                }
+                None => {
+                    let from = git_ref.unwrap_or("a reference that it does not name");
+                    let detail = format!("it was built from `{from}`, which names no branch");
+                    return Err((BRANCH_UNKNOWN, detail, hint()));
+                }
+            }
+        }
+        let asked = [
+            self.tags.as_ref().map(|tags| {
+                let fits = tag.is_some_and(|tag| tags.iter().any(|glob| glob.matches(tag)));
+                (fits, listed(ticked(tags), 5))
+            }),
+            self.versioned_tags.as_ref().map(|versions| {
+                let fits = tag.is_some_and(|tag| versions.iter().any(|of| of.matches(tag)));
+                (fits, listed(ticked(versions), 5))
+            }),
+        ];
+        for (fits, accepted) in asked.into_iter().flatten() {
+            let hint = format!("accepted are {accepted}");
+            match (fits, tag) {
+                (true, _) => {}
+                (false, Some(tag)) => {
+                    let detail = format!("it was built from the tag `{tag}`");
+                    return Err((TAG_NOT_ACCEPTED, detail, hint));
+                }
+                (false, None) => {
+                    let from = git_ref.unwrap_or("a reference that it does not name");
+                    let detail = format!("it was built from `{from}`, not from a tag");
+                    return Err((NOT_BUILT_FROM_A_TAG, detail, hint));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn started_with(
+        &self,
+        provenance: &predicate::Provenance,
+    ) -> Result<(), (Reason, String, String)> {
+        let Some((name, _)) = self.inputs.first_key_value() else {
+            return Ok(());
+        };
+        let Some(given) = &provenance.inputs else {
+            let event = provenance.event.as_deref().unwrap_or("an unnamed event");
+            let detail = format!("it was started by `{event}`, and says of no inputs");
+            let hint = format!("start the workflow by hand with the input `{name}`");
+            return Err((INPUTS_UNKNOWN, detail, hint));
+        };
+        let other = self
+            .inputs
+            .iter()
+            .find(|(name, wanted)| given.get(*name) != Some(*wanted));
+        let Some((name, wanted)) = other else {
+            return Ok(());
+        };
+        let given = match given.get(name) {
+            Some(given) => format!("`{given}`"),
+            None => "not given".to_owned(),
+        };
+        Err((
+            INPUTS_DIFFER,
+            format!("its input `{name}` is {given}"),
+            format!("start the workflow with `{name}` as `{wanted}`"),
+        ))
+    }
+
+    fn nothing(&self, evidence: &ImageEvidence, question: &ImageInQuestion<'_>) -> Judgement {
+        let subject = question.name();
+        let look = format!("see everything found with `promotion-gate evidence {subject}`");
+        match evidence.unaccepted_as(Form::Statement) {
+            Some((why, text)) if why.reason == UNSIGNED_STATEMENT => {
+                Judgement::fail(PROVENANCE_UNSIGNED, text)
+                    .hint("attest in the pipeline, such as with `actions/attest-build-provenance`")
+            }
+            Some((_, text)) => Judgement::fail(PROVENANCE_UNACCEPTED, text).hint(look),
+            None => {
+                let builders = self.builders.iter().map(|(id, _)| format!("`{id}`"));
+                let build = format!("build it with {}", listed(builders, 3));
+                Judgement::fail(
+                    NO_PROVENANCE,
+                    "no SLSA provenance is attached to it".to_owned(),
+                )
+                .hint(question.nothing_attached(build))
+            }
+        }
+    }
+}
+
+fn ticked<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
+    names.iter().map(|name| format!("`{}`", name.to_string()))
+}
+
+/// The repository whose pipeline the certificate was issued to.
+fn claimed_repository(certificate: &CertificateIdentity) -> Option<Repository> {
+    let claims = certificate.claims();
+    let uri = claims
+        .get(&Claim::SourceRepositoryUri)
+        .cloned()
+        .or_else(|| {
+            let name = claims.get(&Claim::GithubWorkflowRepository)?;
+            Some(format!("https://github.com/{name}"))
+        })?;
+    Repository::parse(&uri).map(|(repository, _)| repository)
+}
+
+/// The reference that was built; where the provenance is silent, the one that the certificate speaks of.
+fn git_ref<'a>(provenance: &'a predicate::Provenance, by: &'a Signer) -> Option<&'a str> {
+    let claimed = match by {
+        Signer::Certificate(certificate) => {
+            let claims = certificate.claims();
+            let claim = claims.get(&Claim::SourceRepositoryRef);
+            claim.or_else(|| claims.get(&Claim::GithubWorkflowRef))
+        }
+        Signer::Key(_) => None,
+    };
+    provenance.git_ref.as_ref().or(claimed).map(String::as_str)
+}

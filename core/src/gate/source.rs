@@ -1,0 +1,245 @@
+//! What policies say about the source of a build: repositories, and versions that tags must belong to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use crate::attest::predicate::Repository;
+
+use super::glob::Glob;
+use super::signer::Matcher;
+
+/// An accepted repository: its address (`https://github.com/example/app`, or without `https://`), or a pattern over
+/// addresses. A provenance's `git+`, `@ref`, `.git` and closing slash are left out of the comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePattern(Matcher);
+
+impl SourcePattern {
+    /// Whether this repository is accepted.
+    pub fn matches(&self, repository: &Repository) -> bool {
+        self.0.matches(repository.as_str())
+    }
+
+    fn exact(text: &str) -> Result<SourcePattern, String> {
+        let address = with_scheme(text);
+        match Repository::parse(&address) {
+            Some((repository, None)) => Ok(SourcePattern(Matcher::Exact(
+                repository.as_str().to_owned(),
+            ))),
+            Some((repository, Some(git_ref))) => Err(format!(
+                "`{text}` names the reference `{git_ref}`; write `{repository}`, and references under `branches` or `tags`"
+            )),
+            None => Err(format!(
+                "`{text}` is no repository; expected an address such as `https://github.com/example/app`"
+            )),
+        }
+    }
+}
+
+fn with_scheme(text: &str) -> String {
+    let text = text.strip_prefix("git+").unwrap_or(text);
+    if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("https://{text}")
+    }
+}
+
+impl fmt::Display for SourcePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for SourcePattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SourcePattern, D::Error> {
+        let pattern = match Matcher::deserialize(deserializer)? {
+            Matcher::Exact(text) => SourcePattern::exact(&text),
+            Matcher::Glob(glob) => Glob::parse(&with_scheme(&glob.to_string()))
+                .map(|glob| SourcePattern(Matcher::Glob(glob)))
+                .map_err(|error| error.to_string()),
+        };
+        pattern.map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for SourcePattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SourcePattern".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Matcher::json_schema(generator)
+    }
+}
+
+/// A version that a tag has to belong to (semantic versioning 2.0.0): of `v1.2`, the tags `v1.2`, `v1.2.0`, `v1.2.3` and
+/// `v1.2.3-rc.1` are versions, `v1.3.0` is none. A version of three parts is meant exactly, but for build metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionPattern {
+    written: String,
+    parts: Vec<u64>,
+    prerelease: Option<String>,
+}
+
+impl VersionPattern {
+    /// Whether a tag is a version of this one.
+    pub fn matches(&self, tag: &str) -> bool {
+        let Some((mut version, prerelease)) = version(tag) else {
+            return false;
+        };
+        version.resize(3, 0);
+        version.starts_with(&self.parts) && (self.parts.len() < 3 || prerelease == self.prerelease)
+    }
+}
+
+/// The numbers of a version, and what stands before it.
+fn version(text: &str) -> Option<(Vec<u64>, Option<String>)> {
+    let text = text.strip_prefix('v')?;
+    let text = text.split_once('+').map_or(text, |(version, _)| version);
+    let (numbers, prerelease) = match text.split_once('-') {
+        Some((numbers, prerelease)) => (numbers, Some(prerelease)),
+        None => (text, None),
+    };
+    let parts: Option<Vec<u64>> = numbers.split('.').map(number).collect();
+    let parts = parts.filter(|parts| parts.len() <= 3)?;
+    let identifier = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    match prerelease {
+        Some(prerelease) if parts.len() < 3 || !prerelease.split('.').all(identifier) => None,
+        prerelease => Some((parts, prerelease.map(str::to_owned))),
+    }
+}
+
+/// Digits without a leading zero.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (digits && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
+}
+
+impl FromStr for VersionPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<VersionPattern, String> {
+        let (parts, prerelease) = version(text).ok_or_else(|| {
+            format!("`{text}` is no version; expected `v1`, `v1.2` or `v1.2.3`, with the `v`")
+        })?;
+        Ok(VersionPattern {
+            written: text.to_owned(),
+            parts,
+            prerelease,
+        })
+    }
+}
+
+impl fmt::Display for VersionPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<VersionPattern, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for VersionPattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "VersionPattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "minLength": 2})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_belongs_to_the_versions_above_it_and_to_no_other() {
+        for (pattern, yes, no) in [
+            (
+                "v1",
+                &["v1", "v1.2", "v1.2.3", "v1.2.3-rc.1", "v1.0.0+build"][..],
+                &["v2", "v10.0.0", "1.2.3", "v1.2.3.4", "v01", "release"][..],
+            ),
+            (
+                "v1.2",
+                &["v1.2", "v1.2.0", "v1.2.3", "v1.2.3-rc.1"],
+                &["v1", "v1.3.0", "v1.20.0", "v2.2.0"],
+            ),
+            (
+                "v1.2.3",
+                &["v1.2.3", "v1.2.3+a.b"],
+                &["v1.2.3-rc.1", "v1.2", "v1.2.30"],
+            ),
+            ("v1.0", &["v1"], &["v1.1"]),
+            (
+                "v1.2.3-rc.1",
+                &["v1.2.3-rc.1", "v1.2.3-rc.1+x"],
+                &["v1.2.3", "v1.2.3-rc.2"],
+            ),
+        ] {
+            let version: VersionPattern = pattern.parse().unwrap();
+            for tag in yes {
+                assert!(version.matches(tag), "{pattern} {tag}");
+            }
+            for tag in no {
+                assert!(!version.matches(tag), "{pattern} {tag}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_version_is_refused() {
+        for text in [
+            "", "v", "1.2", "v1.", "v1.2-rc", "v1.x", "v1.2.3.4", "v1.2.3-",
+        ] {
+            assert!(text.parse::<VersionPattern>().is_err(), "{text}");
+        }
+    }
+
+    fn source(json: &str) -> Result<SourcePattern, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn repositories_are_compared_without_what_does_not_name_them() {
+        let accepted = source("\"github.com/example/app\"").unwrap();
+        for (uri, same) in [
+            ("git+https://github.com/example/app@refs/heads/main", true),
+            ("https://GitHub.com/example/app.git", true),
+            (
+                "https://github.com/example/app.git#refs/heads/main:sub",
+                true,
+            ),
+            ("https://github.com/example/app/", true),
+            ("git+https://github.com/example/appA", false),
+            ("git+https://github.com/example/App", false),
+            ("git+http://github.com/example/app", false),
+            ("git+https://github.com.evil.example/example/app", false),
+            ("git+https://user@github.com/example/app", false),
+            ("git+https://github.com/example", false),
+        ] {
+            let (repository, _) = Repository::parse(uri).unwrap();
+            assert_eq!(accepted.matches(&repository), same, "{uri}");
+        }
+        let pattern = source("{\"glob\": \"github.com/example/*\"}").unwrap();
+        let (repository, _) = Repository::parse("https://github.com/example/app").unwrap();
+        assert!(pattern.matches(&repository));
+    }
+
+    #[test]
+    fn a_source_with_a_reference_or_without_a_path_is_refused() {
+        let error = source("\"https://github.com/example/app@refs/heads/main\"").unwrap_err();
+        assert!(error.contains("`branches`"), "{error}");
+        assert!(source("\"github.com\"").is_err());
+    }
+}
