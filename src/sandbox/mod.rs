@@ -86,6 +86,14 @@ impl Sigstore {
         })
     }
 
+    /// A timestamp over some bytes (RFC 3161), as tokens travel.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn stamp(&self, bytes: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        self.timestamps.stamp(bytes, at)
+    }
+
     /// Signs with everything: a log entry and a timestamp, now.
     pub fn signing(&self) -> Signing<'_> {
         Signing::new(self)

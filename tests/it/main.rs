@@ -10,6 +10,7 @@
 
 mod api;
 mod attest;
+mod attestations;
 mod cli;
 mod corpora;
 mod dependencies;
@@ -19,6 +20,7 @@ mod gate;
 mod judge;
 mod layout;
 mod oci;
+mod platforms;
 mod review;
 mod rules;
 mod serve;

@@ -1,0 +1,488 @@
+//! Attestations in cosign's `.att` layout, the log entries that they came with over the years, the keys that sign, and the
+//! ways of forging them that have a name.
+
+use std::sync::Arc;
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING,
+    ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use promotion_gate::sandbox::{EnvelopeEntry, Identity, Key, Signer, Sigstore, SimpleSignature};
+use promotion_gate_core::attest::{
+    self, Anchor, Artifact, Material, PublicKey, TrustRoot, Unaccepted, Verified,
+    VerifiedStatement, verify_artifact,
+};
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
+
+const ENTRIES: [EnvelopeEntry; 3] = [
+    EnvelopeEntry::IntotoV1,
+    EnvelopeEntry::IntotoV2,
+    EnvelopeEntry::Dsse,
+];
+const KIND: &str = "https://example.com/test/v1";
+const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
+
+struct Bench {
+    sigstore: Sigstore,
+    root: Arc<TrustRoot>,
+    identity: Identity,
+    image: Digest,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let sigstore = Sigstore::create().unwrap();
+        let json = sigstore.trusted_root().to_string();
+        Bench {
+            root: Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap()),
+            sigstore,
+            identity: Identity::new("release@example.com", "https://issuer.example"),
+            image: Digest::sha256(b"image"),
+        }
+    }
+
+    fn attestation(&self, entry: EnvelopeEntry, result: &str) -> SimpleSignature {
+        let signer = Signer::Identity(&self.identity);
+        let predicate = json!({ "result": result });
+        self.sigstore
+            .signing()
+            .unstamped()
+            .attest_simply(signer, &self.image, KIND, &predicate, entry)
+            .unwrap()
+    }
+
+    fn verify(&self, layer: SimpleSignature) -> Result<Verified, Unaccepted> {
+        let anchor = Anchor::Root(Arc::clone(&self.root));
+        attest::verify(&material(layer), &self.image, &anchor)
+    }
+
+    #[track_caller]
+    fn refused(&self, layer: SimpleSignature) -> &'static str {
+        self.verify(layer).unwrap_err().reason.id
+    }
+}
+
+fn material(layer: SimpleSignature) -> Material {
+    Material::Attestation {
+        envelope: layer.payload,
+        annotations: layer.annotations,
+    }
+}
+
+#[track_caller]
+fn statement(verified: Result<Verified, Unaccepted>) -> VerifiedStatement {
+    match verified.unwrap() {
+        Verified::Statement(statement) => statement,
+        Verified::Signature(signature) => panic!("a signature: {signature:?}"),
+    }
+}
+
+#[test]
+fn an_attestation_with_a_log_entry_of_any_age_is_accepted() {
+    let bench = Bench::new();
+    for entry in ENTRIES {
+        let statement = statement(bench.verify(bench.attestation(entry, "PASSED")));
+        assert_eq!(statement.predicate_type(), KIND, "{entry:?}");
+        assert_eq!(statement.times().len(), 1, "{entry:?}");
+    }
+}
+
+#[test]
+fn an_attestation_with_a_timestamp_over_its_envelope_or_its_signature_is_accepted() {
+    let bench = Bench::new();
+    let signer = Signer::Identity(&bench.identity);
+    let signing = bench.sigstore.signing().unlogged();
+    let layer = signing
+        .attest_simply(signer, &bench.image, KIND, &json!({}), EnvelopeEntry::Dsse)
+        .unwrap();
+    statement(bench.verify(layer.clone()));
+
+    // cosign 2 stamps the envelope.
+    let stamp = bench
+        .sigstore
+        .stamp(&layer.payload, Timestamp::now())
+        .unwrap();
+    let mut over_envelope = layer;
+    let stamp = json!({"SignedRFC3161Timestamp": STANDARD.encode(stamp)});
+    let name = "dev.sigstore.cosign/rfc3161timestamp".to_owned();
+    over_envelope
+        .annotations
+        .insert(name.clone(), stamp.to_string());
+    statement(bench.verify(over_envelope.clone()));
+
+    let other = bench
+        .sigstore
+        .stamp(b"something else", Timestamp::now())
+        .unwrap();
+    let other = json!({"SignedRFC3161Timestamp": STANDARD.encode(other)});
+    over_envelope.annotations.insert(name, other.to_string());
+    assert_eq!(bench.refused(over_envelope), "bad-timestamp");
+}
+
+#[test]
+fn the_log_entry_of_another_attestation_by_the_same_signer_is_rejected_cve_2022_36056() {
+    let bench = Bench::new();
+    for entry in ENTRIES {
+        for donor in ENTRIES {
+            let (mut layer, other) = (
+                bench.attestation(entry, "PASSED"),
+                bench.attestation(donor, "FAILED"),
+            );
+            let stolen = other.annotations[LOG_ENTRY].clone();
+            layer.annotations.insert(LOG_ENTRY.to_owned(), stolen);
+            // The certificate is another one as well; even with that of the entry, the signature is not.
+            assert!(
+                ["bad-log-entry", "certificate-not-valid-at-signing"]
+                    .contains(&bench.refused(layer)),
+                "{entry:?} {donor:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_envelope_written_otherwise_than_it_was_logged_is_rejected_where_nothing_else_binds_it() {
+    let bench = Bench::new();
+    for (entry, accepted) in [
+        (EnvelopeEntry::IntotoV1, false),
+        (EnvelopeEntry::IntotoV2, true),
+        (EnvelopeEntry::Dsse, true),
+    ] {
+        let mut layer = bench.attestation(entry, "PASSED");
+        let envelope: Value = serde_json::from_slice(&layer.payload).unwrap();
+        layer.payload = serde_json::to_vec_pretty(&envelope).unwrap();
+        assert_eq!(bench.verify(layer).is_ok(), accepted, "{entry:?}");
+    }
+}
+
+#[test]
+fn an_envelope_with_two_signatures_or_none_is_rejected() {
+    let bench = Bench::new();
+    let layer = bench.attestation(EnvelopeEntry::Dsse, "PASSED");
+    let envelope: Value = serde_json::from_slice(&layer.payload).unwrap();
+    let signature = envelope["signatures"][0].clone();
+    for signatures in [json!([]), json!([signature, signature])] {
+        let mut envelope = envelope.clone();
+        envelope["signatures"] = signatures;
+        let layer = SimpleSignature {
+            payload: envelope.to_string().into_bytes(),
+            ..layer.clone()
+        };
+        assert_eq!(bench.refused(layer), "malformed");
+    }
+}
+
+#[test]
+fn a_payload_changed_after_signing_is_rejected() {
+    let bench = Bench::new();
+    for entry in ENTRIES {
+        let layer = bench.attestation(entry, "FAILED");
+        let mut envelope: Value = serde_json::from_slice(&layer.payload).unwrap();
+        let payload = STANDARD
+            .decode(envelope["payload"].as_str().unwrap())
+            .unwrap();
+        let payload = String::from_utf8(payload)
+            .unwrap()
+            .replace("FAILED", "PASSED");
+        envelope["payload"] = json!(STANDARD.encode(payload));
+        let layer = SimpleSignature {
+            payload: envelope.to_string().into_bytes(),
+            ..layer
+        };
+        assert_eq!(bench.refused(layer), "bad-signature");
+    }
+}
+
+#[test]
+fn an_attestation_about_another_digest_is_rejected() {
+    let bench = Bench::new();
+    let layer = bench.attestation(EnvelopeEntry::Dsse, "PASSED");
+    let anchor = Anchor::Root(Arc::clone(&bench.root));
+    let other = Digest::sha256(b"another image");
+    let refused = attest::verify(&material(layer), &other, &anchor).unwrap_err();
+    assert_eq!(refused.reason.id, "wrong-subject");
+}
+
+#[test]
+fn a_log_entry_of_a_kind_that_cannot_hold_an_envelope_is_rejected() {
+    let bench = Bench::new();
+    let mut layer = bench.attestation(EnvelopeEntry::Dsse, "PASSED");
+    let signed = bench
+        .sigstore
+        .signing()
+        .sign_simply(
+            Signer::Identity(&bench.identity),
+            &bench.image,
+            &Default::default(),
+        )
+        .unwrap();
+    layer
+        .annotations
+        .insert(LOG_ENTRY.to_owned(), signed.annotations[LOG_ENTRY].clone());
+    assert!(
+        ["format-not-supported", "certificate-not-valid-at-signing"]
+            .contains(&bench.refused(layer))
+    );
+}
+
+#[test]
+fn the_time_of_a_fact_is_for_the_rules_to_judge_because_no_clock_is_read() {
+    let bench = Bench::new();
+    let signer = Signer::Identity(&bench.identity);
+    let later = Timestamp::now() + SignedDuration::from_hours(24 * 365);
+    let bundle = bench
+        .sigstore
+        .signing()
+        .at(later)
+        .attest(signer, &bench.image, KIND, &json!({}))
+        .unwrap();
+    let anchor = Anchor::Root(Arc::clone(&bench.root));
+    let material = Material::Bundle(bundle.to_string().into_bytes());
+    let statement = statement(attest::verify(&material, &bench.image, &anchor));
+    assert!(
+        statement
+            .times()
+            .iter()
+            .all(|time| time.at.as_second() == later.as_second())
+    );
+}
+
+/// Something signed by a key alone, in both of cosign's layouts and in a bundle.
+fn signed_by(sign: impl Fn(&[u8]) -> Vec<u8>, image: &Digest) -> [Material; 3] {
+    let payload = json!({
+        "critical": {
+            "identity": {"docker-reference": ""},
+            "image": {"docker-manifest-digest": image.to_string()},
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    })
+    .to_string()
+    .into_bytes();
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": image.hex()}}],
+        "predicateType": KIND,
+        "predicate": {},
+    })
+    .to_string();
+    let kind = "application/vnd.in-toto+json";
+    let encoded = format!(
+        "DSSEv1 {} {kind} {} {statement}",
+        kind.len(),
+        statement.len()
+    );
+    let envelope = json!({
+        "payload": STANDARD.encode(&statement),
+        "payloadType": kind,
+        "signatures": [{"sig": STANDARD.encode(sign(encoded.as_bytes()))}],
+    });
+    let bundle = json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": ""}},
+        "dsseEnvelope": envelope,
+    });
+    let signature = STANDARD.encode(sign(&payload));
+    [
+        Material::SimpleSigning {
+            payload,
+            annotations: [("dev.cosignproject.cosign/signature".to_owned(), signature)].into(),
+        },
+        Material::Attestation {
+            envelope: envelope.to_string().into_bytes(),
+            annotations: Default::default(),
+        },
+        Material::Bundle(bundle.to_string().into_bytes()),
+    ]
+}
+
+fn key_of(spki: &[u8]) -> Anchor {
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        STANDARD.encode(spki)
+    );
+    Anchor::Key {
+        key: Arc::new(PublicKey::from_pem(&pem).unwrap()),
+        root: None,
+    }
+}
+
+#[track_caller]
+fn holds(name: &str, spki: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>) {
+    let image = Digest::sha256(b"image");
+    let stranger = Key::generate().unwrap();
+    let stranger = Anchor::Key {
+        key: Arc::new(PublicKey::from_pem(&stranger.public_pem()).unwrap()),
+        root: None,
+    };
+    for material in signed_by(sign, &image) {
+        attest::verify(&material, &image, &key_of(spki))
+            .unwrap_or_else(|why| panic!("{name}: {why}"));
+        let refused = attest::verify(&material, &image, &stranger).unwrap_err();
+        assert_eq!(refused.reason.id, "bad-signature", "{name}");
+    }
+}
+
+#[test]
+fn keys_on_every_curve_sign_with_the_hash_of_old_and_of_new_clients() {
+    let random = SystemRandom::new();
+    for (name, algorithm) in [
+        ("P-256", &ECDSA_P256_SHA256_ASN1_SIGNING),
+        ("P-384", &ECDSA_P384_SHA384_ASN1_SIGNING),
+        ("P-521 with SHA-512", &ECDSA_P521_SHA512_ASN1_SIGNING),
+        ("P-521 with SHA-256", &ECDSA_P521_SHA256_ASN1_SIGNING),
+    ] {
+        let key = EcdsaKeyPair::generate(algorithm).unwrap();
+        let spki = key.public_key().as_der().unwrap();
+        holds(name, spki.as_ref(), |bytes| {
+            key.sign(&random, bytes).unwrap().as_ref().to_vec()
+        });
+    }
+}
+
+#[test]
+fn rsa_keys_of_2048_to_4096_bits_sign_with_either_padding() {
+    let random = SystemRandom::new();
+    let paddings: [(&str, &'static dyn RsaEncoding); 2] =
+        [("PKCS#1 v1.5", &RSA_PKCS1_SHA256), ("PSS", &RSA_PSS_SHA256)];
+    for size in [KeySize::Rsa2048, KeySize::Rsa3072, KeySize::Rsa4096] {
+        let key = RsaKeyPair::generate(size).unwrap();
+        let spki = key.public_key().as_der().unwrap();
+        for (padding, encoding) in paddings {
+            holds(&format!("{size:?} {padding}"), spki.as_ref(), |bytes| {
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(encoding, &random, bytes, &mut signature).unwrap();
+                signature
+            });
+        }
+    }
+}
+
+#[test]
+fn ed25519_keys_sign_messages() {
+    let key = Ed25519KeyPair::generate().unwrap();
+    let spki = key.public_key().as_der().unwrap();
+    holds("Ed25519", spki.as_ref(), |bytes| {
+        key.sign(bytes).as_ref().to_vec()
+    });
+}
+
+#[test]
+fn keys_of_other_kinds_and_sizes_are_refused() {
+    let large = RsaKeyPair::generate(KeySize::Rsa8192);
+    let Ok(large) = large else { return };
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        STANDARD.encode(large.public_key().as_der().unwrap().as_ref())
+    );
+    let error = PublicKey::from_pem(&pem).unwrap_err();
+    assert!(error.to_string().contains("RSA of 8192 bits"), "{error}");
+}
+
+/// Every single change to a sound bundle, held against the library that verifies them as other clients do: what it refuses,
+/// we refuse.
+#[test]
+fn no_changed_bundle_is_accepted_that_the_library_refuses() {
+    use sigstore_trust_root::TrustedRoot;
+    use sigstore_types::{Bundle, Sha256Hash};
+    use sigstore_verify::{VerificationPolicy, Verifier};
+
+    let bench = Bench::new();
+    let root = TrustedRoot::from_json(&bench.sigstore.trusted_root().to_string()).unwrap();
+    let library = Verifier::new(&root).unwrap();
+    let digest = Sha256Hash::from_hex(bench.image.hex()).unwrap();
+    let policy = VerificationPolicy::any_identity();
+    let by_library = |bundle: &Value| {
+        let parsed = Bundle::from_json(&bundle.to_string()).ok()?;
+        library.verify(digest, &parsed, &policy).ok().map(drop)
+    };
+    let anchor = Anchor::Root(Arc::clone(&bench.root));
+    let by_us = |bundle: &Value| {
+        let bytes = bundle.to_string();
+        verify_artifact(bytes.as_bytes(), Artifact::Digest(&bench.image), &anchor).ok()
+    };
+    let signer = Signer::Identity(&bench.identity);
+    let make = || {
+        let signing = bench.sigstore.signing();
+        signing
+            .attest(signer, &bench.image, KIND, &json!({"n": 1}))
+            .unwrap()
+    };
+    let (sound, other) = (make(), make());
+    assert!(by_library(&sound).is_some() && by_us(&sound).is_some());
+
+    let mut agreed = [0, 0];
+    for path in leaves(&sound, String::new()) {
+        for replacement in replacements(&sound, &other, &path) {
+            let mut changed = sound.clone();
+            match replacement {
+                Some(value) => *changed.pointer_mut(&path).unwrap() = value,
+                None => remove(&mut changed, &path),
+            }
+            let (theirs, ours) = (by_library(&changed).is_some(), by_us(&changed).is_some());
+            assert!(theirs || !ours, "only we accept another `{path}`");
+            agreed[usize::from(theirs)] += usize::from(theirs == ours);
+        }
+    }
+    let [refused, accepted] = agreed;
+    assert!(refused > 50 && accepted > 0, "{refused} {accepted}");
+}
+
+fn leaves(value: &Value, here: String) -> Vec<String> {
+    let below = |key: String, value: &Value| leaves(value, format!("{here}/{key}"));
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| below(key.replace('~', "~0").replace('/', "~1"), value))
+            .collect(),
+        Value::Array(items) if !items.is_empty() => items
+            .iter()
+            .enumerate()
+            .flat_map(|(index, value)| below(index.to_string(), value))
+            .collect(),
+        _ => vec![here],
+    }
+}
+
+/// Other values for a leaf: another text, its first half, that of another bundle, none.
+fn replacements(sound: &Value, other: &Value, path: &str) -> Vec<Option<Value>> {
+    let mut replacements = vec![None, Some(Value::Null)];
+    replacements.extend(other.pointer(path).cloned().map(Some));
+    if let Some(text) = sound.pointer(path).and_then(Value::as_str) {
+        let half = text
+            .chars()
+            .take(text.chars().count() / 2)
+            .collect::<String>();
+        replacements.push(Some(json!(half)));
+        if let Ok(mut bytes) = STANDARD.decode(text) {
+            for at in [0, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1;
+                    replacements.push(Some(json!(STANDARD.encode(&bytes))));
+                }
+            }
+        }
+        if let Ok(number) = text.parse::<i64>() {
+            replacements
+                .extend([number + 1, number - 1, -1, 0].map(|n| Some(json!(n.to_string()))));
+        }
+    }
+    replacements
+}
+
+fn remove(value: &mut Value, path: &str) {
+    let (above, last) = path.rsplit_once('/').unwrap();
+    match value.pointer_mut(above).unwrap() {
+        Value::Object(fields) => drop(fields.remove(last)),
+        Value::Array(items) => drop(items.remove(last.parse().unwrap())),
+        _ => unreachable!(),
+    }
+}

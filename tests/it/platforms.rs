@@ -1,0 +1,231 @@
+//! An index and its platforms are one image: whose evidence counts for what.
+
+use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::{Registry, attach_bundle, push_image, push_index};
+use promotion_gate_core::gate::{Digest, Policy};
+use serde_json::{Value, json};
+
+use crate::facts::FACTS;
+use crate::gate::Gate;
+
+fn policy(more: Value) -> Policy {
+    let mut spec = json!({
+        "tags": "Resolve",
+        "requirements": [{"signature": {"anyOf": [{"keyless": {
+            "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
+        }}]}}],
+    });
+    let fields = more.as_object().unwrap().clone();
+    spec.as_object_mut().unwrap().extend(fields);
+    FACTS.policy("signed", &spec)
+}
+
+fn every_platform() -> Policy {
+    policy(json!({"allowUnsignedIndex": true}))
+}
+
+struct Images {
+    registry: Registry,
+    amd64: Digest,
+    arm64: Digest,
+}
+
+impl Images {
+    async fn new() -> Images {
+        let registry = Registry::start(RegistryOptions {
+            referrers_api: true,
+        })
+        .await
+        .unwrap();
+        let push = |name: &str| push_image(&registry, "app", name, name).unwrap();
+        Images {
+            amd64: push("amd64"),
+            arm64: push("arm64"),
+            registry,
+        }
+    }
+
+    fn index(&self, manifests: &[(Option<&str>, &Digest)]) -> Digest {
+        push_index(&self.registry, "app", "v1", manifests).unwrap()
+    }
+
+    fn both(&self) -> Digest {
+        self.index(&[
+            (Some("linux/amd64"), &self.amd64),
+            (Some("linux/arm64"), &self.arm64),
+        ])
+    }
+
+    fn sign(&self, digest: &Digest, by: &str) {
+        attach_bundle(&self.registry, "app", digest, &FACTS.bundle(digest, by)).unwrap();
+    }
+
+    async fn says(&self, policy: Policy, digest: &Digest) -> (String, String, String) {
+        self.says_of(policy, &format!("app@{digest}")).await
+    }
+
+    /// Outcome, reason, and what is said.
+    async fn says_of(&self, policy: Policy, image: &str) -> (String, String, String) {
+        let image = format!("{}/{image}", self.registry.host());
+        let review = Gate::new(policy).review(&[image]).await;
+        let finding = &review.verdict.policies()[0].findings()[0];
+        let hint = finding.hint.as_deref().unwrap_or_default();
+        (
+            finding.outcome.id().to_owned(),
+            finding.reason.to_owned(),
+            format!("{} → {hint}", finding.detail),
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_signature_of_the_index_counts_for_every_platform() {
+    let images = Images::new().await;
+    let index = images.both();
+    images.sign(&index, "release");
+    for policy in [policy(json!({})), every_platform()] {
+        assert_eq!(images.says(policy, &index).await.0, "pass");
+    }
+}
+
+#[tokio::test]
+async fn signed_platforms_count_only_where_the_policy_says_so() {
+    let images = Images::new().await;
+    let index = images.both();
+    images.sign(&images.amd64, "release");
+    images.sign(&images.arm64, "release");
+    assert_eq!(images.says(policy(json!({})), &index).await.1, "unsigned");
+    let (outcome, _, said) = images.says(every_platform(), &index).await;
+    assert_eq!(outcome, "pass", "{said}");
+    assert!(said.contains("each of 2 platforms"), "{said}");
+}
+
+#[tokio::test]
+async fn one_unsigned_platform_denies_and_is_named() {
+    let images = Images::new().await;
+    let index = images.both();
+    images.sign(&images.amd64, "release");
+    let (outcome, reason, said) = images.says(every_platform(), &index).await;
+    assert_eq!(
+        (outcome.as_str(), reason.as_str()),
+        ("fail", "unsigned"),
+        "{said}"
+    );
+    assert!(said.contains("platform `linux/arm64`"), "{said}");
+}
+
+#[tokio::test]
+async fn a_platform_signed_by_a_stranger_denies() {
+    let images = Images::new().await;
+    let index = images.both();
+    images.sign(&images.amd64, "release");
+    images.sign(&images.arm64, "stranger");
+    let (_, reason, said) = images.says(every_platform(), &index).await;
+    assert_eq!(reason, "signer-not-accepted", "{said}");
+}
+
+#[tokio::test]
+async fn only_the_platforms_that_the_policy_names_need_evidence() {
+    let images = Images::new().await;
+    let index = images.both();
+    images.sign(&images.amd64, "release");
+    let named = |platform: &str| {
+        policy(json!({"allowUnsignedIndex": true, "match": {"platforms": [platform]}}))
+    };
+    assert_eq!(images.says(named("linux/amd64"), &index).await.0, "pass");
+    assert_eq!(
+        images.says(named("linux/arm64"), &index).await.1,
+        "unsigned"
+    );
+    assert_eq!(
+        images.says(named("linux/s390x"), &index).await.1,
+        "no-such-platform"
+    );
+}
+
+#[tokio::test]
+async fn an_entry_without_a_platform_can_be_picked_by_any_runtime_and_needs_its_own_evidence() {
+    let images = Images::new().await;
+    let index = images.index(&[(Some("linux/amd64"), &images.amd64), (None, &images.arm64)]);
+    images.sign(&images.amd64, "release");
+    let named =
+        || policy(json!({"allowUnsignedIndex": true, "match": {"platforms": ["linux/amd64"]}}));
+    let (outcome, _, said) = images.says(named(), &index).await;
+    assert_eq!(outcome, "fail", "{said}");
+    assert!(said.contains("without a platform"), "{said}");
+    images.sign(&images.arm64, "release");
+    assert_eq!(images.says(named(), &index).await.0, "pass");
+}
+
+#[tokio::test]
+async fn exactly_buildkits_attestations_are_no_platforms() {
+    let images = Images::new().await;
+    images.sign(&images.amd64, "release");
+    let annotated = |platform: Value, annotations: Value| {
+        let entry = |digest: &Digest, platform: Value, annotations: Value| {
+            json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest.to_string(),
+                "size": 1, "platform": platform, "annotations": annotations})
+        };
+        let amd64 = json!({"os": "linux", "architecture": "amd64"});
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [
+                entry(&images.amd64, amd64, json!({})),
+                entry(&images.arm64, platform, annotations),
+            ],
+        });
+        images
+            .registry
+            .put_manifest(
+                "app",
+                None,
+                "application/vnd.oci.image.index.v1+json",
+                index.to_string(),
+            )
+            .parse::<Digest>()
+            .unwrap()
+    };
+    let unknown = || json!({"os": "unknown", "architecture": "unknown"});
+    let attestation = || json!({"vnd.docker.reference.type": "attestation-manifest"});
+    for (index, outcome) in [
+        (annotated(unknown(), attestation()), "pass"),
+        (annotated(unknown(), json!({})), "fail"),
+        (
+            annotated(
+                json!({"os": "linux", "architecture": "arm64"}),
+                attestation(),
+            ),
+            "fail",
+        ),
+    ] {
+        assert_eq!(images.says(every_platform(), &index).await.0, outcome);
+    }
+}
+
+#[tokio::test]
+async fn a_platform_named_instead_of_its_signed_index_is_denied_with_a_hint_that_says_so() {
+    let images = Images::new().await;
+    let index = images.both();
+    images.sign(&index, "release");
+    let image = format!("app:v1@{}", images.amd64);
+    let (outcome, reason, said) = images.says_of(policy(json!({})), &image).await;
+    assert_eq!((outcome.as_str(), reason.as_str()), ("fail", "unsigned"));
+    assert!(said.contains(&format!("write `@{index}`")), "{said}");
+}
+
+#[tokio::test]
+async fn an_index_whose_manifest_cannot_be_read_is_undecided() {
+    let images = Images::new().await;
+    let missing = Digest::sha256(b"missing");
+    let index = images.index(&[(Some("linux/amd64"), &missing)]);
+    let (outcome, _, said) = images.says(every_platform(), &index).await;
+    assert_eq!(outcome, "fail", "{said}");
+    let nowhere = Digest::sha256(b"nowhere");
+    let (outcome, reason, said) = images.says(every_platform(), &nowhere).await;
+    assert_eq!(
+        (outcome.as_str(), reason.as_str()),
+        ("undecided", "evidence-unavailable"),
+        "{said}"
+    );
+}
