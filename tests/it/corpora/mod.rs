@@ -4,7 +4,9 @@
 mod admission_reviews;
 mod connaisseur;
 mod cosign_inline;
+mod documents;
 mod image_references;
+mod merkle;
 mod policy_controller;
 
 use std::fmt::Display;
@@ -26,6 +28,25 @@ fn folder(name: &str) -> Option<PathBuf> {
 fn read(folder: &std::path::Path, file: &str) -> Vec<u8> {
     let path = folder.join(file);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The files below a folder with this ending, sorted.
+fn files_below(folder: &std::path::Path, ending: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(&below).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                let relative = path.strip_prefix(folder).unwrap();
+                files.push(relative.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 /// What came of the cases of a corpus.

@@ -267,6 +267,7 @@ impl Dependency {
 #[serde(rename_all = "camelCase")]
 struct WrittenV02 {
     builder: Builder,
+    #[serde(default)]
     build_type: String,
     #[serde(default)]
     invocation: Option<Invocation>,
