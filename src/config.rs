@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{Snapshot, TrustRoots, Ungoverned};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
 use crate::collect::CollectLimits;
@@ -97,6 +97,11 @@ enum WireUngoverned {
 struct NamespaceLabels {
     name: String,
     labels: BTreeMap<String, String>,
+}
+
+/// The schema that configuration files are checked against.
+pub fn schema() -> Schema {
+    schema_for!(GateConfiguration)
 }
 
 impl Config {

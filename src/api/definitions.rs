@@ -10,6 +10,39 @@ use serde_json::{Map, Value, json};
 
 use super::{PromotionPolicy, PromotionPolicySpec};
 
+/// What an API server can already refuse: at which place of `spec`, by which rule (CEL), and what it says. Where a list is
+/// walked it needs an upper bound, or the rule could cost too much.
+const VALIDATIONS: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "has(self.tags) || !self.requirements.exists(r, has(r.signature) || has(r.provenance)) || self.requirements.exists(r, has(r.digestPinned))",
+        "evidence binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {}`, or accept that race with `tags: Resolve`",
+    ),
+    (
+        "/properties/requirements/items",
+        "[has(self.digestPinned), has(self.allowedImages), has(self.signature), has(self.provenance)].filter(given, given).size() == 1",
+        "expected exactly one rule per entry, of those that this version knows",
+    ),
+    (
+        "/properties/requirements/items/properties/signature",
+        "has(self.anyOf) != has(self.allOf)",
+        "expected exactly one of `anyOf` and `allOf`",
+    ),
+    (
+        "/properties/requirements/items/properties/signature",
+        "!has(self.threshold) || has(self.anyOf)",
+        "`threshold` belongs to `anyOf`",
+    ),
+    (
+        "/properties/requirements/items/properties/provenance",
+        "has(self.sources) != (has(self.anySource) && self.anySource)",
+        "expected either `sources` or `anySource: true`",
+    ),
+];
+
+/// The most entries of a policy that an API server takes.
+const MAXIMUM_REQUIREMENTS: u32 = 64;
+
 /// Every custom resource definition, as JSON.
 ///
 /// # Errors
@@ -20,6 +53,17 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     // Under server-side apply, two appliers must never merge their requirements into one list.
     if let Some(Value::Object(requirements)) = spec.pointer_mut("/properties/requirements") {
         requirements.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));
+        requirements.insert("maxItems".to_owned(), json!(MAXIMUM_REQUIREMENTS));
+    }
+    for (place, rule, message) in VALIDATIONS {
+        if let Some(Value::Object(schema)) = spec.pointer_mut(place) {
+            let rules = schema
+                .entry("x-kubernetes-validations")
+                .or_insert_with(|| json!([]));
+            if let Some(rules) = rules.as_array_mut() {
+                rules.push(json!({"rule": rule, "message": message}));
+            }
+        }
     }
     let schema = json!({
         "description": spec.get("description").cloned().unwrap_or_default(),

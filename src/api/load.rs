@@ -43,9 +43,14 @@ pub struct PolicySet {
     pub revision: String,
 }
 
+/// The schema that policy files are checked against.
+pub fn schema() -> Schema {
+    schema_for!(PolicyDocument)
+}
+
 /// Reads the policies of some files.
 pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
-    let schema = schema_for!(PolicyDocument);
+    let schema = schema();
     let mut set = PolicySet {
         revision: revision(sources),
         ..PolicySet::default()

@@ -1,11 +1,14 @@
 //! The commands, one file each, and what they have in common: how arguments become a run and an exit code.
 
 mod check;
+mod completions;
 mod crds;
 mod evidence;
+mod explain;
 mod images;
 mod quickstart;
 mod render;
+mod schema;
 mod serve;
 mod verify_bundle;
 mod world;
@@ -40,7 +43,10 @@ enum Command {
     Check(check::Args),
     Evidence(evidence::Args),
     Images(images::Args),
+    Explain(explain::Args),
+    Schema(schema::Args),
     Crds(crds::Args),
+    Completions(completions::Args),
     VerifyBundle(verify_bundle::Args),
 }
 
@@ -75,7 +81,10 @@ impl Command {
             Command::Check(args) => block_on(check::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Images(args) => images::run(args),
+            Command::Explain(args) => explain::run(args),
+            Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),
+            Command::Completions(args) => completions::run(args),
             Command::VerifyBundle(args) => verify_bundle::run(args),
         }
     }

@@ -9,5 +9,6 @@
 
 mod cluster;
 mod programs;
+mod provenance;
 mod signing;
 mod support;

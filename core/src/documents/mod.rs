@@ -230,7 +230,7 @@ impl fmt::Display for Problem {
 }
 
 /// The one of `known` that `written` was probably meant to be.
-fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     if written.chars().count() > 64 {
         return None;
     }

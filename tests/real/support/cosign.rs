@@ -136,6 +136,20 @@ impl Cosign {
         self.on(&mut cosign, image)
     }
 
+    /// Attests a statement about an image with a key and nothing else.
+    pub fn attest_with_key(
+        &self,
+        image: &Tagged,
+        predicate_type: &str,
+        predicate: &serde_json::Value,
+        key: &Key,
+    ) -> Ran {
+        let mut cosign = self.command("attest");
+        with_key(&mut cosign, key).args(self.without_services());
+        self.with_predicate(&mut cosign, predicate_type, predicate);
+        self.on(&mut cosign, image)
+    }
+
     /// Does cosign itself accept the signature of `email`?
     pub fn verify_keyless(&self, image: &Tagged, email: &str, sigstore: &LocalSigstore) -> Ran {
         let mut cosign = self.command("verify");

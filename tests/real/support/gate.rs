@@ -36,15 +36,27 @@ impl Gate {
 
     /// One policy that requires digests and a signature as `signers` says (a JSON list).
     pub fn require(&self, signers: serde_json::Value) -> &Gate {
+        self.requirements(serde_json::json!([
+            {"digestPinned": {}},
+            {"allowedImages": {"patterns": ["127.0.0.1:*/**"]}},
+            {"signature": {"anyOf": signers}},
+        ]))
+    }
+
+    /// One policy with these requirements (a JSON list).
+    pub fn requirements(&self, requirements: serde_json::Value) -> &Gate {
+        self.spec(requirements, serde_json::json!({}))
+    }
+
+    /// One policy with these requirements, and more fields of its `spec`.
+    pub fn spec(&self, requirements: serde_json::Value, more: serde_json::Value) -> &Gate {
+        let mut spec = more;
+        spec["requirements"] = requirements;
         let policy = serde_json::json!({
             "apiVersion": "promotion-gate.dev/v1alpha1",
             "kind": "PromotionPolicy",
             "metadata": {"name": "signed"},
-            "spec": {"requirements": [
-                {"digestPinned": {}},
-                {"allowedImages": {"patterns": ["127.0.0.1:*/**"]}},
-                {"signature": {"anyOf": signers}},
-            ]},
+            "spec": spec,
         });
         self.policy(&policy.to_string())
     }

@@ -13,5 +13,5 @@ pub use control_plane::{ControlPlane, User};
 pub use cosign::{Cosign, Key};
 pub use gate::{Gate, deployment};
 pub use program::until;
-pub use registry::Registry;
+pub use registry::{Registry, Tagged};
 pub use sigstore::LocalSigstore;

@@ -113,6 +113,21 @@ impl Ran {
     }
 }
 
+impl Ran {
+    /// `check` allowed it.
+    #[track_caller]
+    pub fn allowed(self) {
+        assert_eq!(self.code, Some(0), "{self}");
+    }
+
+    /// `check` denied it, saying this.
+    #[track_caller]
+    pub fn denied(self, saying: &str) {
+        assert_eq!(self.code, Some(2), "{self}");
+        assert!(self.stdout.contains(saying), "expected {saying}: {self}");
+    }
+}
+
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ran {

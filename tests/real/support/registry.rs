@@ -90,6 +90,35 @@ impl Registry {
             .ok();
     }
 
+    /// Puts an index of images under `name:tag`, each under its tag as the architecture.
+    pub fn index(&self, name: &str, tag: &str, images: &[Tagged]) -> Tagged {
+        let index = format!("{}/{name}:{tag}", self.address);
+        for image in images {
+            let platform = format!("linux/{}", image.tag);
+            self.crane([
+                "mutate",
+                &image.by_tag(),
+                "--set-platform",
+                &platform,
+                "--tag",
+                &image.by_tag(),
+            ])
+            .ok();
+        }
+        let mut append = command("crane", self.folder.path());
+        append.args(["--insecure", "index", "append", "--tag", &index]);
+        for image in images {
+            append.args(["--manifest", &image.by_tag()]);
+        }
+        run(&mut append, b"").ok();
+        let digest = self.crane(["digest", &index]).ok();
+        Tagged {
+            repository: format!("{}/{name}", self.address),
+            tag: tag.to_owned(),
+            digest,
+        }
+    }
+
     pub fn crane<const N: usize>(&self, args: [&str; N]) -> Ran {
         run(
             command("crane", self.folder.path())
