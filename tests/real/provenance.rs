@@ -216,7 +216,7 @@ fn an_index_and_its_platforms_are_one_image() {
     let gate = Gate::new(&sigstore);
     for registry in Registry::both() {
         let platforms =
-            ["amd64", "arm64"].map(|architecture| registry.push("app", architecture, architecture));
+            ["amd64", "arm64"].map(|architecture| registry.push_for("app", architecture));
         let index = registry.index("app", "index", &platforms);
         let attest = |image: &Tagged| {
             Cosign::v3()
@@ -242,8 +242,7 @@ fn an_index_and_its_platforms_are_one_image() {
         ask(each(), &index.by_digest()).allowed();
         ask(json!({}), &index.by_digest()).denied("[no-provenance]");
 
-        let other = ["s390x", "riscv64"]
-            .map(|architecture| registry.push("app", architecture, architecture));
+        let other = ["s390x", "riscv64"].map(|architecture| registry.push_for("app", architecture));
         let index = registry.index("app", "whole", &other);
         attest(&index);
         ask(json!({}), &index.by_digest()).allowed();

@@ -90,21 +90,19 @@ impl Registry {
             .ok();
     }
 
-    /// Puts an index of images under `name:tag`, each under its tag as the architecture.
+    /// Puts a small image for this architecture under `name:architecture`.
+    pub fn push_for(&self, name: &str, architecture: &str) -> Tagged {
+        let image = self.push(name, architecture, architecture);
+        let (tag, platform) = (image.by_tag(), format!("linux/{architecture}"));
+        self.crane(["mutate", &tag, "--set-platform", &platform, "--tag", &tag])
+            .ok();
+        let digest = self.crane(["digest", &tag]).ok();
+        Tagged { digest, ..image }
+    }
+
+    /// Puts an index of images under `name:tag`.
     pub fn index(&self, name: &str, tag: &str, images: &[Tagged]) -> Tagged {
         let index = format!("{}/{name}:{tag}", self.address);
-        for image in images {
-            let platform = format!("linux/{}", image.tag);
-            self.crane([
-                "mutate",
-                &image.by_tag(),
-                "--set-platform",
-                &platform,
-                "--tag",
-                &image.by_tag(),
-            ])
-            .ok();
-        }
         let mut append = command("crane", self.folder.path());
         append.args(["--insecure", "index", "append", "--tag", &index]);
         for image in images {
