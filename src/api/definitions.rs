@@ -34,14 +34,20 @@ const VALIDATIONS: &[(&str, &str, &str)] = &[
         "`threshold` belongs to `anyOf`",
     ),
     (
-        "/properties/requirements/items/properties/provenance",
-        "has(self.sources) != (has(self.anySource) && self.anySource)",
-        "expected either `sources` or `anySource: true`",
+        "/properties/requirements/items/properties/provenance/properties/builders/items/properties/signedBy",
+        "has(self.keyless) != has(self.key)",
+        "expected exactly one of `keyless` and `key`",
     ),
 ];
 
-/// The most entries of a policy that an API server takes.
-const MAXIMUM_REQUIREMENTS: u32 = 64;
+/// Lists that rules walk, and the most entries that an API server takes of each.
+const BOUNDED: &[(&str, u32)] = &[
+    ("/properties/requirements", 64),
+    (
+        "/properties/requirements/items/properties/provenance/properties/builders",
+        64,
+    ),
+];
 
 /// Every custom resource definition, as JSON.
 ///
@@ -53,7 +59,11 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     // Under server-side apply, two appliers must never merge their requirements into one list.
     if let Some(Value::Object(requirements)) = spec.pointer_mut("/properties/requirements") {
         requirements.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));
-        requirements.insert("maxItems".to_owned(), json!(MAXIMUM_REQUIREMENTS));
+    }
+    for (place, most) in BOUNDED {
+        if let Some(Value::Object(list)) = spec.pointer_mut(place) {
+            list.insert("maxItems".to_owned(), json!(most));
+        }
     }
     for (place, rule, message) in VALIDATIONS {
         if let Some(Value::Object(schema)) = spec.pointer_mut(place) {

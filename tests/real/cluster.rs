@@ -259,4 +259,56 @@ fn the_manifests_of_the_deployment_are_accepted_by_an_api_server() {
         ];
         plane.kubectl(apply).is_ok().then_some(())
     });
+
+    // What the schema can carry is refused by the API server itself, and says what to do.
+    let policy = |name: &str, spec: serde_json::Value| {
+        let policy = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1",
+            "kind": "PromotionPolicy",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        plane.kubectl_as(
+            User::Admin,
+            ["apply", "--validate=false", "-f", "-"],
+            &policy.to_string(),
+        )
+    };
+    let signer =
+        json!({"keyless": {"issuer": "https://issuer.example", "identity": "a@example.com"}});
+    for (spec, said) in [
+        (
+            json!({"requirements": [{"signature": {"anyOf": [signer]}}]}),
+            "add `- digestPinned: {}`",
+        ),
+        (
+            json!({"requirements": [{"digestPinned": {}, "allowedImages": {"patterns": ["a/**"]}}]}),
+            "exactly one rule per entry",
+        ),
+        (
+            json!({"tags": "Resolve", "requirements": [{"signature": {"anyOf": [signer], "allOf": [signer]}}]}),
+            "exactly one of `anyOf` and `allOf`",
+        ),
+        (
+            json!({"tags": "Resolve", "requirements": [{"provenance": {
+                "builders": [{"id": "x", "signedBy": {}}], "anySource": true,
+            }}]}),
+            "exactly one of `keyless` and `key`",
+        ),
+    ] {
+        let refusal = policy("bad", spec).refused();
+        assert!(refusal.contains(said), "expected {said}: {refusal}");
+    }
+
+    // A mistyped field is kept, for the gate to refuse: pruned, it would silently weaken the policy.
+    let typo = json!({"enforcment": "Audit", "requirements": [{"digestPinned": {}}]});
+    policy("typo", typo).ok();
+    let stored = [
+        "get",
+        "promotionpolicy",
+        "typo",
+        "-o",
+        "jsonpath={.spec.enforcment}",
+    ];
+    assert_eq!(plane.kubectl(stored).ok(), "Audit");
 }
