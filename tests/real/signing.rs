@@ -90,18 +90,19 @@ fn key_signatures_need_a_time_unless_the_policy_waives_it() {
             denied(&gate, &image.by_digest(), "signature-unaccepted");
         }
     }
-    let registry = Registry::distribution();
-    let image = registry.push("app", "key", "stamped");
-    Cosign::v2()
-        .sign_with_key_and_time(&image, &signer, &sigstore)
-        .ok();
     gate.require(key(&signer, json!({})));
-    allowed(&gate, &image.by_digest());
-    let image = registry.push("app", "key", "logged");
-    Cosign::v3()
-        .sign_with_key_and_log(&image, &signer, &sigstore)
-        .ok();
-    allowed(&gate, &image.by_digest());
+    for registry in Registry::both() {
+        let image = registry.push("app", "key", "stamped");
+        Cosign::v2()
+            .sign_with_key_and_time(&image, &signer, &sigstore)
+            .ok();
+        allowed(&gate, &image.by_digest());
+        let image = registry.push("app", "key", "logged");
+        Cosign::v3()
+            .sign_with_key_and_log(&image, &signer, &sigstore)
+            .ok();
+        allowed(&gate, &image.by_digest());
+    }
 }
 
 #[test]
@@ -128,24 +129,25 @@ fn an_attestation_is_no_signature() {
 fn one_good_signature_among_unusable_ones_is_found() {
     let sigstore = LocalSigstore::shared();
     let gate = Gate::new(&sigstore);
+    gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
+    let (v2, v3) = (Cosign::v2(), Cosign::v3());
     for registry in Registry::both() {
-        let image = registry.push("app", "crowded", "crowded");
-        Cosign::v2()
-            .sign_with_key(&image, &Key::generate(), &[])
-            .ok();
-        Cosign::v2()
-            .sign_keyless(&image, "stranger@example.com", &sigstore)
-            .ok();
-        Cosign::v3()
-            .sign_with_key(&image, &Key::generate(), &[])
-            .ok();
-        Cosign::v3()
-            .sign_keyless(&image, "stranger@example.com", &sigstore)
-            .ok();
-        gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
-        denied(&gate, &image.by_digest(), "signer-not-accepted");
-        Cosign::v3().sign_keyless(&image, DEVELOPER, &sigstore).ok();
-        allowed(&gate, &image.by_digest());
+        for good in [&v2, &v3] {
+            let image = registry.push("app", "crowded", good.name());
+            registry.attach_junk(&image, "{\"mediaType\": 7}");
+            gate.check(&image.by_digest())
+                .denied("[signature-unaccepted]");
+            v2.sign_with_key(&image, &Key::generate(), &[]).ok();
+            v2.sign_keyless(&image, "stranger@example.com", &sigstore)
+                .ok();
+            v3.sign_with_key(&image, &Key::generate(), &[]).ok();
+            v3.sign_keyless(&image, "stranger@example.com", &sigstore)
+                .ok();
+            gate.check(&image.by_digest())
+                .denied("[signer-not-accepted]");
+            good.sign_keyless(&image, DEVELOPER, &sigstore).ok();
+            gate.check(&image.by_digest()).allowed();
+        }
     }
 }
 
@@ -155,15 +157,15 @@ fn a_signature_copied_from_another_image_is_denied() {
     let gate = Gate::new(&sigstore);
     gate.require(keyless(DEVELOPER, &sigstore.issuer.url(), &["local"]));
     let registry = Registry::distribution();
-    let signed = registry.push("app", "signed", "signed");
-    Cosign::v2()
-        .sign_keyless(&signed, DEVELOPER, &sigstore)
-        .ok();
-    let victim = registry.push("app", "victim", "victim");
-    registry
-        .crane(["copy", &signed.attached(".sig"), &victim.attached(".sig")])
-        .ok();
-    denied(&gate, &victim.by_digest(), "signature-unaccepted");
+    for (cosign, suffix) in [(Cosign::v2(), ".sig"), (Cosign::v3(), "")] {
+        let signed = registry.push("app", "signed", cosign.name());
+        cosign.sign_keyless(&signed, DEVELOPER, &sigstore).ok();
+        allowed(&gate, &signed.by_digest());
+        let victim = registry.push("app", "victim", &format!("victim{suffix}"));
+        let (from, to) = (signed.attached(suffix), victim.attached(suffix));
+        registry.crane(["copy", &from, &to]).ok();
+        denied(&gate, &victim.by_digest(), "signature-unaccepted");
+    }
 }
 
 #[test]

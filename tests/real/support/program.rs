@@ -226,17 +226,32 @@ impl Address {
 
     /// The body of an answer 200 to a plain HTTP GET.
     pub fn http_get(self, path: &str) -> Option<String> {
+        let (head, body) = self.http("GET", path, "", b"")?;
+        head.lines().next()?.contains(" 200 ").then_some(body)
+    }
+
+    /// Head and body of the answer to a plain HTTP request.
+    pub fn http(
+        self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> Option<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.0)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         // HTTP/1.0: the answer is not chunked and ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {self}\r\n\r\n").ok()?;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: {self}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        )
+        .ok()?;
+        stream.write_all(body).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.lines()
-            .next()?
-            .contains(" 200 ")
-            .then(|| body.to_owned())
+        Some((head.to_owned(), body.to_owned()))
     }
 }
 

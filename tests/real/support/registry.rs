@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::program::{Address, Program, Ran, command, run};
@@ -114,6 +116,63 @@ impl Registry {
             repository: format!("{}/{name}", self.address),
             tag: tag.to_owned(),
             digest,
+        }
+    }
+
+    /// Attaches a manifest that says it is a bundle, and holds `content` instead.
+    pub fn attach_junk(&self, image: &Tagged, content: &str) {
+        const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+        const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+        let name = image.repository.rsplit_once('/').unwrap().1;
+        let blob = |kind: &str, bytes: &str| {
+            let digest = Digest::sha256(bytes.as_bytes());
+            let uploads = format!("/v2/{name}/blobs/uploads/");
+            let (head, _) = self.address.http("POST", &uploads, "", b"").unwrap();
+            let location = |line: &str| Some(line.split_once(": ")?.1.to_owned());
+            let location = head
+                .lines()
+                .find(|line| line.to_ascii_lowercase().starts_with("location:"))
+                .and_then(location)
+                .unwrap();
+            let location = location.trim();
+            let path = location
+                .strip_prefix(&format!("http://{}", self.address))
+                .unwrap_or(location);
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let path = format!("{path}{separator}digest={digest}");
+            let octets = "application/octet-stream";
+            let (head, said) = self
+                .address
+                .http("PUT", &path, octets, bytes.as_bytes())
+                .unwrap();
+            assert!(head.contains(" 201 "), "{head}\n{said}");
+            json!({"mediaType": kind, "digest": digest.to_string(), "size": bytes.len()})
+        };
+        let put = |reference: &str, kind: &str, manifest: &Value| {
+            let path = format!("/v2/{name}/manifests/{reference}");
+            let body = manifest.to_string();
+            let (head, said) = self
+                .address
+                .http("PUT", &path, kind, body.as_bytes())
+                .unwrap();
+            assert!(head.contains(" 201 "), "{head}\n{said}");
+            body
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": BUNDLE,
+            "config": blob("application/vnd.oci.empty.v1+json", "{}"),
+            "layers": [blob(BUNDLE, content)],
+            "subject": {"mediaType": MANIFEST, "digest": image.digest, "size": 1},
+        });
+        let digest = Digest::sha256(manifest.to_string().as_bytes()).to_string();
+        let body = put(&digest, MANIFEST, &manifest);
+        if !self.with_referrers {
+            let entry = json!({"mediaType": MANIFEST, "digest": digest, "size": body.len(), "artifactType": BUNDLE});
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+            put(&image.digest.replace(':', "-"), INDEX, &index);
         }
     }
 
