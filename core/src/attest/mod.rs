@@ -97,6 +97,20 @@ pub fn verify_artifact(
     })
 }
 
+/// What only fuzzing reaches directly.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{CertificateIdentity, Unaccepted};
+
+    /// Reads a certificate that nobody verified.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn certificate(der: &[u8]) -> Result<CertificateIdentity, Unaccepted> {
+        CertificateIdentity::read(der)
+    }
+}
+
 fn statement_or_signature(
     signed: &Signed,
     subject: &Digest,

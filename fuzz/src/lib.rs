@@ -1,0 +1,193 @@
+//! What is done with hostile bytes, one function for each kind of input. None of them may panic, and none may take what nobody
+//! signed for a fact.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
+use promotion_gate_core::documents::{self, decode_value};
+use promotion_gate_core::gate::{Digest, Glob, ImagePattern, ImageReference, RequirementEntry};
+use serde_json::{Value, json};
+
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+struct Notary {
+    key: Ed25519KeyPair,
+    alone: Anchor,
+    with_root: Anchor,
+    root: Anchor,
+    image: Digest,
+}
+
+static NOTARY: LazyLock<Notary> = LazyLock::new(|| {
+    let key = Ed25519KeyPair::generate().expect("randomness");
+    let spki = key.public_key().as_der().expect("a key");
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        STANDARD.encode(spki.as_ref())
+    );
+    let public = Arc::new(PublicKey::from_pem(&pem).expect("a key"));
+    let root = Arc::new(TrustRoot::public_good().expect("the built-in root"));
+    Notary {
+        key,
+        alone: Anchor::Key {
+            key: Arc::clone(&public),
+            root: None,
+        },
+        with_root: Anchor::Key {
+            key: public,
+            root: Some(Arc::clone(&root)),
+        },
+        root: Anchor::Root(root),
+        image: Digest::sha256(b"image"),
+    }
+});
+
+impl Notary {
+    fn refuses(&self, material: &Material) {
+        for anchor in [&self.root, &self.with_root, &self.alone] {
+            assert!(attest::verify(material, &self.image, anchor).is_err());
+        }
+    }
+
+    /// Signs a payload as it is.
+    fn envelope(&self, payload: &[u8]) -> Vec<u8> {
+        let header = format!("DSSEv1 {} {IN_TOTO} {} ", IN_TOTO.len(), payload.len());
+        let signature = self.key.sign(&[header.as_bytes(), payload].concat());
+        json!({
+            "payload": STANDARD.encode(payload),
+            "payloadType": IN_TOTO,
+            "signatures": [{"sig": STANDARD.encode(signature.as_ref())}],
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    fn attested(&self, payload: &[u8]) -> Option<Verified> {
+        let material = Material::Attestation {
+            envelope: self.envelope(payload),
+            annotations: BTreeMap::new(),
+        };
+        attest::verify(&material, &self.image, &self.alone).ok()
+    }
+}
+
+/// A bundle that nobody whom we know signed.
+pub fn bundle(bytes: &[u8]) {
+    NOTARY.refuses(&Material::Bundle(bytes.to_vec()));
+}
+
+/// An envelope and its annotations, one JSON object for both.
+pub fn attestation(bytes: &[u8]) {
+    let (envelope, annotations) = layer(bytes);
+    NOTARY.refuses(&Material::Attestation {
+        envelope,
+        annotations,
+    });
+}
+
+/// A payload and its annotations.
+pub fn simple_signing(bytes: &[u8]) {
+    let (payload, annotations) = layer(bytes);
+    NOTARY.refuses(&Material::SimpleSigning {
+        payload,
+        annotations,
+    });
+    // The same payload soundly signed: what it says is read.
+    let signature = NOTARY.key.sign(bytes);
+    let name = "dev.cosignproject.cosign/signature".to_owned();
+    let material = Material::SimpleSigning {
+        payload: bytes.to_vec(),
+        annotations: BTreeMap::from([(name, STANDARD.encode(signature.as_ref()))]),
+    };
+    if attest::verify(&material, &NOTARY.image, &NOTARY.alone).is_ok() {
+        let text = String::from_utf8_lossy(bytes);
+        assert!(text.contains(NOTARY.image.hex()) || text.contains("\\u"));
+    }
+}
+
+fn layer(bytes: &[u8]) -> (Vec<u8>, BTreeMap<String, String>) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (annotations, blob) = bytes.split_at(end);
+    let annotations = serde_json::from_slice(annotations).unwrap_or_default();
+    (blob.iter().skip(1).copied().collect(), annotations)
+}
+
+/// A statement that is soundly signed: whatever it says is read, and it is a fact only if it is about this image.
+pub fn statement(bytes: &[u8]) {
+    if let Some(verified) = NOTARY.attested(bytes) {
+        let subject = match &verified {
+            Verified::Signature(signature) => signature.subject(),
+            Verified::Statement(statement) => statement.subject(),
+        };
+        assert_eq!(subject, &NOTARY.image);
+        let text = String::from_utf8_lossy(bytes);
+        assert!(text.contains(NOTARY.image.hex()) || text.contains("\\u"));
+    }
+    // The same bytes as a predicate of every type that is read.
+    let Ok(predicate) = serde_json::from_slice::<Value>(bytes) else {
+        return;
+    };
+    for kind in ["https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"] {
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"digest": {"sha256": NOTARY.image.hex()}}],
+            "predicateType": kind,
+            "predicate": predicate,
+        });
+        let _ = NOTARY.attested(statement.to_string().as_bytes());
+    }
+}
+
+/// A certificate, in DER, of which everything is believed.
+pub fn certificate(bytes: &[u8]) {
+    #[cfg(fuzzing)]
+    let _ = attest::fuzzing::certificate(bytes);
+    #[cfg(not(fuzzing))]
+    let _ = bytes;
+}
+
+/// A reference, and patterns that it is held against.
+pub fn image_reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (written, pattern) = text.split_once('\n').unwrap_or((text, "**"));
+    if let Ok(image) = written.parse::<ImageReference>() {
+        let normal = image.to_string();
+        let again = normal.parse::<ImageReference>().expect("what is normal parses");
+        assert_eq!(again.to_string(), normal);
+        assert_eq!(again.digest(), image.digest());
+        if let Ok(pattern) = ImagePattern::parse(pattern) {
+            assert_eq!(pattern.matches(&image), pattern.matches(&again));
+        }
+    }
+    if let Ok(glob) = Glob::parse(pattern) {
+        let _ = glob.matches(written);
+    }
+}
+
+/// A document as manifests, policies and configurations are read.
+pub fn document(bytes: &[u8]) {
+    let (documents, problems) = documents::read("fuzz", bytes);
+    for problem in &problems {
+        assert!(!problem.to_string().is_empty());
+    }
+    for document in documents {
+        assert!(serde_json::to_string(&document.value).is_ok());
+    }
+}
+
+/// A document as the entry of a policy.
+pub fn policy(bytes: &[u8]) {
+    let (documents, _) = documents::read("fuzz", bytes);
+    for document in documents {
+        if let Ok(entry) = decode_value::<RequirementEntry>(&document.value) {
+            let _ = entry.resolve(&BTreeMap::new());
+        }
+    }
+}
