@@ -45,7 +45,7 @@ pub enum Signer<'a> {
     Key(&'a Key),
 }
 
-/// A signature as cosign's `.sig` tags hold it: one layer and its annotations.
+/// A signature as cosign's `.sig` and `.att` tags hold it: one layer and its annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimpleSignature {
     /// The layer.
@@ -153,6 +153,48 @@ impl<'s> Signing<'s> {
         )
     }
 
+    /// An attestation as cosign 2 makes it: the envelope as a layer. The timestamp is of the whole envelope.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn attest_simply(
+        self,
+        signer: Signer<'_>,
+        subject: &Digest,
+        predicate_type: &str,
+        predicate: &Value,
+    ) -> Result<SimpleSignature, SandboxError> {
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v0.1",
+            "subject": [{"name": "", "digest": {subject.algorithm(): subject.hex()}}],
+            "predicateType": predicate_type,
+            "predicate": predicate,
+        });
+        let (signed, envelope, spec) = self.unstamped().sealed(signer, &statement)?;
+        let payload = envelope.to_string().into_bytes();
+        let mut carried = BTreeMap::from([
+            ("dev.cosignproject.cosign/signature", String::new()),
+            ("predicateType", predicate_type.to_owned()),
+        ]);
+        if signed.certificate.is_some() {
+            carried.insert("dev.sigstore.cosign/certificate", signed.verifier);
+        }
+        if let Some(entry) = self.entry("dsse", spec)? {
+            carried.insert("dev.sigstore.cosign/bundle", entry.in_annotation());
+        }
+        if self.stamped {
+            let stamp = self.sigstore.timestamps.stamp(&payload, self.at)?;
+            carried.insert(
+                "dev.sigstore.cosign/rfc3161timestamp",
+                in_annotation(&stamp),
+            );
+        }
+        Ok(SimpleSignature {
+            payload,
+            annotations: owned(carried),
+        })
+    }
+
     /// A signature as cosign 2 makes it.
     ///
     /// # Errors
@@ -191,39 +233,16 @@ impl<'s> Signing<'s> {
             carried.insert("dev.sigstore.cosign/bundle", entry.in_annotation());
         }
         if let Some(stamp) = &signed.stamp {
-            let stamp = json!({"SignedRFC3161Timestamp": STANDARD.encode(stamp)});
-            carried.insert("dev.sigstore.cosign/rfc3161timestamp", stamp.to_string());
+            carried.insert("dev.sigstore.cosign/rfc3161timestamp", in_annotation(stamp));
         }
-        let annotations = carried
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value));
         Ok(SimpleSignature {
             payload,
-            annotations: annotations.collect(),
+            annotations: owned(carried),
         })
     }
 
     fn envelope(self, signer: Signer<'_>, statement: &Value) -> Result<Value, SandboxError> {
-        let payload = statement.to_string();
-        // DSSE v1, "pre-authentication encoding".
-        let encoded = format!(
-            "DSSEv1 {} {IN_TOTO} {} {payload}",
-            IN_TOTO.len(),
-            payload.len()
-        );
-        let signed = self.signed(signer, encoded.as_bytes())?;
-        let signature = STANDARD.encode(&signed.signature);
-        let envelope = json!({
-            "payload": STANDARD.encode(&payload),
-            "payloadType": IN_TOTO,
-            "signatures": [{"sig": signature}],
-        });
-        let sha256 = |bytes: &str| json!({"algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes))});
-        let spec = json!({
-            "envelopeHash": sha256(&envelope.to_string()),
-            "payloadHash": sha256(&payload),
-            "signatures": [{"signature": signature, "verifier": STANDARD.encode(&signed.verifier)}],
-        });
+        let (signed, envelope, spec) = self.sealed(signer, statement)?;
         let mut material = Map::new();
         match &signed.certificate {
             Some(issued) => {
@@ -245,6 +264,35 @@ impl<'s> Signing<'s> {
             "verificationMaterial": material,
             "dsseEnvelope": envelope,
         }))
+    }
+
+    /// A statement in a signed envelope, and what the log says about that.
+    fn sealed(
+        self,
+        signer: Signer<'_>,
+        statement: &Value,
+    ) -> Result<(Signed, Value, Value), SandboxError> {
+        let payload = statement.to_string();
+        // DSSE v1, "pre-authentication encoding".
+        let encoded = format!(
+            "DSSEv1 {} {IN_TOTO} {} {payload}",
+            IN_TOTO.len(),
+            payload.len()
+        );
+        let signed = self.signed(signer, encoded.as_bytes())?;
+        let signature = STANDARD.encode(&signed.signature);
+        let envelope = json!({
+            "payload": STANDARD.encode(&payload),
+            "payloadType": IN_TOTO,
+            "signatures": [{"sig": signature}],
+        });
+        let sha256 = |bytes: &str| json!({"algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes))});
+        let spec = json!({
+            "envelopeHash": sha256(&envelope.to_string()),
+            "payloadHash": sha256(&payload),
+            "signatures": [{"signature": signature, "verifier": STANDARD.encode(&signed.verifier)}],
+        });
+        Ok((signed, envelope, spec))
     }
 
     fn signed(self, signer: Signer<'_>, bytes: &[u8]) -> Result<Signed, SandboxError> {
@@ -277,4 +325,14 @@ impl<'s> Signing<'s> {
             false => Ok(None),
         }
     }
+}
+
+/// A timestamp as cosign keeps it.
+fn in_annotation(stamp: &[u8]) -> String {
+    json!({"SignedRFC3161Timestamp": STANDARD.encode(stamp)}).to_string()
+}
+
+fn owned(annotations: BTreeMap<&str, String>) -> BTreeMap<String, String> {
+    let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+    annotations.into_iter().map(owned).collect()
 }
