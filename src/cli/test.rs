@@ -1,18 +1,21 @@
 //! `test`: do the policies say what their authors expect? Cases are written down; what they call signed is signed in a
 //! sandbox and verified in full, and the review is the webhook's.
 //!
-//! * `format` — a test as it is written; `load` → suites, or everything that is wrong with them
+//! * `format` — a test as it is written; `load`, `resolve`, `asked`, `evidence` → suites, or everything that is wrong
 //! * `cast` — who signs, and what it is verified under; `provenance` — a build in short → its predicate
 //! * `case` — one case: registry, review, comparison
 //! * `report`, `junit` — what came of it; `watch` — again when something changes
 
+mod asked;
 mod case;
 mod cast;
+mod evidence;
 mod format;
 mod junit;
 mod load;
 mod provenance;
 mod report;
+mod resolve;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -20,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -105,30 +108,30 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.watch {
         return watch::run(&args).await;
     }
-    let (outcome, _) = once(&args).await;
-    outcome
+    let (suites, _) = read(&args);
+    report(&args, suites).await
 }
 
-/// Runs every case once. Also says which files that depended on.
-async fn once(args: &Args) -> (anyhow::Result<ExitCode>, BTreeSet<PathBuf>) {
+/// The tests, and every file that they depend on.
+fn read(args: &Args) -> (anyhow::Result<Vec<Suite>>, BTreeSet<PathBuf>) {
     let loaded = load::load(&args.paths, args.config.as_deref(), Timestamp::now());
-    let mut read = loaded.read;
-    read.extend(args.config.clone());
-    if !loaded.problems.is_empty() {
-        let lines = world::lines(&loaded.problems);
-        return (
-            Err(anyhow::anyhow!("the tests cannot be used:\n{lines}")),
-            read,
-        );
-    }
-    (test(args, &loaded.suites).await, read)
+    let suites = match loaded.problems.as_slice() {
+        [] => Ok(loaded.suites),
+        problems => {
+            let lines = world::lines(problems);
+            Err(anyhow!("the tests cannot be used:\n{lines}"))
+        }
+    };
+    (suites, loaded.read)
 }
 
-async fn test(args: &Args, suites: &[Suite]) -> anyhow::Result<ExitCode> {
+/// Runs every case once, and says what came of it.
+async fn report(args: &Args, suites: anyhow::Result<Vec<Suite>>) -> anyhow::Result<ExitCode> {
+    let suites = suites?;
     let count = suites.iter().map(|suite| suite.cases.len()).sum();
     let progress = human::progress(count, "cases run");
     let mut reports = Vec::new();
-    for suite in suites {
+    for suite in &suites {
         let started = Instant::now();
         let cases = futures::stream::iter(&suite.cases).map(|case| async {
             let report = case::run(suite, case).await;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::format::Answer;
 use crate::cli::render::human::{GREEN, RED, plural};
-use crate::cli::render::json::PolicyReport;
+use crate::cli::render::json::{FindingReport, PolicyReport};
 use crate::review::Review;
 
 /// The version of the schema.
@@ -155,42 +155,53 @@ impl CaseReport {
 
     /// The summary, and why.
     pub(super) fn explanation(&self) -> String {
-        let mut text = self.summary() + "\n";
+        let mut lines = vec![self.summary()];
         for object in &self.objects {
-            let namespace = object
-                .namespace
-                .as_ref()
-                .map(|namespace| format!("{namespace}/"));
-            let name = format!(
-                "{} {}{}",
-                object.kind,
-                namespace.unwrap_or_default(),
-                object.name
-            );
+            let name = match &object.namespace {
+                Some(namespace) => format!("{} {namespace}/{}", object.kind, object.name),
+                None => format!("{} {}", object.kind, object.name),
+            };
             if object.policies.is_empty() {
-                text += &format!(
-                    "{name} is governed by no policy: see `match` in the policies and the case's `namespace`\n"
-                );
+                lines.push(format!(
+                    "{name} is governed by no policy: compare the policies' `match` with the case's `namespace`"
+                ));
             }
             for policy in &object.policies {
-                text += &format!("{name}, policy {}: {}\n", policy.policy, policy.decision);
-                for finding in &policy.findings {
-                    let field = finding.field.as_ref().map(|field| format!(" ({field})"));
-                    text += &format!(
-                        "  {} {}/{}: {}{}\n",
-                        finding.outcome,
-                        finding.rule,
-                        finding.reason,
-                        finding.detail,
-                        field.unwrap_or_default()
-                    );
-                    if let Some(hint) = &finding.hint {
-                        text += &format!("    {}\n", hint.replace('\n', "\n    "));
-                    }
+                let said: Vec<_> = (policy.findings.iter())
+                    .filter(|finding| self.is_of_interest(finding))
+                    .collect();
+                if !said.is_empty() {
+                    lines.push(format!(
+                        "{name}, policy `{}`: {}",
+                        policy.policy, policy.decision
+                    ));
+                }
+                for finding in said {
+                    let FindingReport {
+                        outcome,
+                        rule,
+                        reason,
+                        detail,
+                        ..
+                    } = finding;
+                    let field = finding.field.as_ref().map(|field| format!("{field}: "));
+                    let field = field.unwrap_or_default();
+                    lines.push(format!("  {outcome} {rule}/{reason}: {field}{detail}"));
+                    let hint = finding.hint.iter().flat_map(|hint| hint.lines());
+                    lines.extend(hint.map(|line| format!("    → {line}")));
                 }
             }
         }
-        text
+        lines.join("\n")
+    }
+
+    /// What denies explains a denial; what passed explains anything else.
+    fn is_of_interest(&self, finding: &FindingReport) -> bool {
+        let denies = matches!(finding.outcome, "fail" | "undecided");
+        match self.decision {
+            Answer::Deny | Answer::Undecided | Answer::Warn => denies,
+            Answer::Allow | Answer::Ungoverned => denies || finding.outcome == "pass",
+        }
     }
 }
 

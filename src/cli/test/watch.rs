@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Zoned;
 use sha2::{Digest as _, Sha256};
 
-use super::{Args, once};
+use super::{Args, read, report};
 
 const EVERY: Duration = Duration::from_millis(500);
 /// How deep folders are followed.
@@ -26,11 +26,15 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn again_and_again(args: &Args) {
     loop {
         anstream::println!("=== {}", Zoned::now().strftime("%H:%M:%S"));
-        let (outcome, read) = once(args).await;
-        if let Err(error) = outcome {
-            anstream::eprintln!("promotion-gate: {error:#}");
-        }
-        let seen = state_of(&read);
+        // What changes while the cases run is a change as well.
+        let (read, seen) = {
+            let (loaded, read) = read(args);
+            let seen = state_of(&read);
+            if let Err(error) = report(args, loaded).await {
+                anstream::eprintln!("promotion-gate: {error:#}");
+            }
+            (read, seen)
+        };
         anstream::println!("=== waiting for a change; Ctrl-C ends\n");
         while state_of(&read) == seen {
             tokio::time::sleep(EVERY).await;
