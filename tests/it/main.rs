@@ -19,6 +19,7 @@ mod gate;
 mod judge;
 mod layout;
 mod oci;
+mod policy_tests;
 mod review;
 mod rules;
 mod serve;
