@@ -284,3 +284,93 @@ fn each_key(value: &mut Value, visit: &mut impl FnMut(&PublicKey, &mut String)) 
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use promotion_gate_core::attest::{
+        Anchor, Material, Signer as Verified, Verified as Fact, verify,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_claim_arrives_in_the_certificate_under_its_own_number() {
+        let schema = schemars::schema_for!(Claim);
+        let variants = schema.as_value()["oneOf"].as_array().unwrap();
+        let claims: BTreeMap<Claim, String> = variants
+            .iter()
+            .map(|variant| {
+                let claim: Claim = serde_json::from_value(variant["const"].clone()).unwrap();
+                // Three claims of old have to agree with their successors.
+                let value = match arc(claim) {
+                    2 | 20 => "trigger".to_owned(),
+                    3 | 13 => "commit".to_owned(),
+                    6 | 14 => "ref".to_owned(),
+                    arc => format!("claim {arc}"),
+                };
+                (claim, value)
+            })
+            .collect();
+        assert!(claims.len() > 20);
+        let spec: SignerSpec = serde_json::from_value(json!({
+            "identity": "a@example.com", "issuer": "https://issuer.example", "claims": claims,
+        }))
+        .unwrap();
+        let stage = Stage::build(
+            "sigstore",
+            sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes(),
+        )
+        .unwrap();
+        let digest = Digest::sha256(b"image");
+        let signing = stage.sigstore.signing();
+        let bundle = signing
+            .sign(
+                Signer::Identity(&identity(&spec)),
+                &digest,
+                &BTreeMap::new(),
+            )
+            .unwrap();
+        let material = Material::Bundle(bundle.to_string().into_bytes());
+        let Fact::Signature(signature) =
+            verify(&material, &digest, &Anchor::Root(stage.root)).unwrap()
+        else {
+            unreachable!("a signature is one");
+        };
+        let Verified::Certificate(certificate) = signature.signer() else {
+            unreachable!("nobody holds a key");
+        };
+        assert_eq!(certificate.claims(), &claims);
+    }
+
+    #[test]
+    fn an_attestation_in_the_older_layout_is_verified_as_a_statement() {
+        let stage = Stage::build(
+            "sigstore",
+            sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes(),
+        )
+        .unwrap();
+        let digest = Digest::sha256(b"image");
+        let who = Identity::new("a@example.com", "https://issuer.example");
+        for signing in [
+            stage.sigstore.signing(),
+            stage.sigstore.signing().unstamped(),
+            stage.sigstore.signing().unlogged(),
+        ] {
+            let signed = signing
+                .attest_simply(
+                    Signer::Identity(&who),
+                    &digest,
+                    "https://example.com/v1",
+                    &json!({"a": 1}),
+                )
+                .unwrap();
+            let material = Material::Attestation {
+                envelope: signed.payload,
+                annotations: signed.annotations,
+            };
+            let verified = verify(&material, &digest, &Anchor::Root(Arc::clone(&stage.root)));
+            assert!(matches!(verified, Ok(Fact::Statement(_))), "{verified:?}");
+        }
+    }
+}

@@ -128,3 +128,85 @@ fn path(written: &ProvenanceSpec) -> &str {
 fn event(written: &ProvenanceSpec) -> &str {
     written.event.as_deref().unwrap_or("push")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(
+        written: Value,
+        signer: Option<&str>,
+    ) -> Result<(&'static str, Value), &'static str> {
+        expand(&serde_json::from_value(written).unwrap(), signer)
+    }
+
+    #[test]
+    fn a_workflow_is_written_as_github_does() {
+        let written = json!({"by": "a", "source": "https://github.com/o/r", "ref": "refs/tags/v1"});
+        let (kind, predicate) =
+            expanded(written, Some("https://github.com/o/r/w.yml@refs/tags/v1")).unwrap();
+        assert_eq!(kind, "https://slsa.dev/provenance/v1");
+        let at = |pointer: &str| {
+            predicate
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        assert_eq!(
+            at("/buildDefinition/externalParameters/workflow/repository"),
+            "https://github.com/o/r"
+        );
+        assert_eq!(
+            at("/buildDefinition/resolvedDependencies/0/uri"),
+            "git+https://github.com/o/r@refs/tags/v1"
+        );
+        assert_eq!(
+            at("/runDetails/builder/id"),
+            "https://github.com/o/r/w.yml@refs/tags/v1"
+        );
+    }
+
+    #[test]
+    fn the_container_generator_writes_down_inputs_and_the_branch_of_a_tag() {
+        let written = json!({
+            "by": "a", "generator": "container", "builder": "b", "source": "https://github.com/o/r", "ref": "refs/tags/v1",
+            "inputs": {"release": "true"}, "baseRef": "refs/heads/main",
+        });
+        let (kind, predicate) = expanded(written, None).unwrap();
+        assert_eq!(kind, "https://slsa.dev/provenance/v0.2");
+        let at = |pointer: &str| {
+            predicate
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        assert_eq!(at("/builder/id"), "b");
+        assert_eq!(
+            at("/invocation/configSource/uri"),
+            "git+https://github.com/o/r@refs/tags/v1"
+        );
+        assert_eq!(at("/invocation/parameters/event_inputs/release"), "true");
+        assert_eq!(at("/invocation/environment/github_ref_type"), "tag");
+        assert_eq!(
+            at("/invocation/environment/github_event_payload/base_ref"),
+            "refs/heads/main"
+        );
+        assert_eq!(at("/invocation/environment/github_repository_owner"), "o");
+        assert_eq!(
+            predicate["materials"][0]["digest"],
+            predicate["invocation"]["configSource"]["digest"]
+        );
+    }
+
+    #[test]
+    fn what_the_writer_does_not_write_down_is_refused() {
+        let written = json!({"by": "a", "source": "s", "ref": "r", "inputs": {"a": "b"}});
+        assert!(
+            expanded(written, Some("x"))
+                .unwrap_err()
+                .contains("generator: container")
+        );
+        let written = json!({"by": "a", "source": "s", "ref": "r"});
+        assert!(expanded(written, None).unwrap_err().contains("builder"));
+    }
+}
