@@ -28,7 +28,7 @@ const MAXIMUM_TOTAL_BYTES: usize = 64 << 20;
 /// How deep folders are followed; a link that leads back ends here.
 const MAXIMUM_FOLDER_DEPTH: usize = 8;
 /// Other kinds that may lie beside policies, and are not read here.
-const OTHER_KINDS: &[&str] = &["GateConfiguration"];
+const OTHER_KINDS: &[&str] = &["GateConfiguration", "PolicyTest"];
 /// Fields of later versions: they are refused, but not taken for somebody's mistyping.
 const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 

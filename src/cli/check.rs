@@ -149,7 +149,7 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
 }
 
 async fn review_all(asked: Vec<Asked>, world: &World, at: Timestamp) -> Vec<(String, u64, Review)> {
-    let progress = human::progress(asked.len());
+    let progress = human::progress(asked.len(), "objects reviewed");
     let reviews = futures::stream::iter(asked).map(|Asked { file, line, change }| {
         let progress = &progress;
         async move {

@@ -10,6 +10,7 @@ mod quickstart;
 mod render;
 mod schema;
 mod serve;
+mod test;
 mod verify_bundle;
 mod world;
 
@@ -26,6 +27,7 @@ Examples:
   promotion-gate quickstart                            the gate at work, on this machine alone
   promotion-gate check --policy policies/ rendered/    what would the gate say about these manifests?
   helm template . | promotion-gate check --policy policies/ -
+  promotion-gate test policies/                        do the policies say what you expect of them?
   promotion-gate evidence ghcr.io/example/app:v1       everything that is attached to an image
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
 
@@ -41,6 +43,7 @@ enum Command {
     Quickstart(quickstart::Args),
     Serve(serve::Args),
     Check(check::Args),
+    Test(test::Args),
     Evidence(evidence::Args),
     Images(images::Args),
     Explain(explain::Args),
@@ -79,6 +82,7 @@ impl Command {
             Command::Quickstart(args) => block_on(quickstart::run(args)),
             Command::Serve(args) => block_on(serve::run(args)),
             Command::Check(args) => block_on(check::run(args)),
+            Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Images(args) => images::run(args),
             Command::Explain(args) => explain::run(args),

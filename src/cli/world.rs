@@ -183,7 +183,11 @@ fn flatten<'a>(
 }
 
 /// The manifests under a path: the file itself, or every YAML and JSON file of the folder, in order.
-fn manifests_under(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn manifests_under(
+    path: &Path,
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+) -> anyhow::Result<()> {
     let shown = path.display();
     let kind = std::fs::metadata(path).with_context(|| format!("`{shown}` cannot be read"))?;
     if !kind.is_dir() {
@@ -224,7 +228,7 @@ fn manifests_under(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyho
 }
 
 /// Reads at most one byte more than a document may have, so that what is too large is refused where it is parsed.
-fn bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
+pub(super) fn bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(documents::MAXIMUM_BYTES)
         .unwrap_or(u64::MAX)
@@ -233,7 +237,7 @@ fn bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn lines(problems: &[Problem]) -> String {
+pub(super) fn lines(problems: &[Problem]) -> String {
     problems
         .iter()
         .map(|problem| format!("  {problem}"))

@@ -3,6 +3,7 @@
 //!
 //! * [`Client`] — a registry over HTTP
 //! * [`Layout`] — an OCI image layout directory
+//! * [`Memory`] — images that need not exist, for tests of policies
 //! * [`metered`] — how many requests something cost
 
 mod auth;
@@ -11,6 +12,7 @@ mod credentials;
 mod error;
 mod layout;
 mod manifest;
+mod memory;
 mod meter;
 mod transport;
 
@@ -25,6 +27,7 @@ pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, Secret};
 pub use error::{ErrorKind, RegistryError};
 pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, ManifestKind, Platform, media_type};
+pub use memory::{Layer, Memory};
 pub use meter::{Meter, metered};
 pub use transport::{ClientOptions, Limits, RegistryOptions, Timeouts};
 

@@ -23,6 +23,8 @@ const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
 /// The arc of the issuer.
 const ISSUER: u64 = 8;
+/// Below this arc, claims are plain text rather than in DER.
+const RAW: u64 = 7;
 /// The list of certificate timestamps in a certificate (RFC 6962, section 3.3).
 const CERTIFICATE_TIMESTAMPS: [u64; 10] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
 
@@ -176,7 +178,10 @@ fn leaf(identity: &Identity, at: Timestamp) -> Result<CertificateParams, Sandbox
     claims.insert(ISSUER, identity.issuer.clone());
     for (arc, value) in &claims {
         let oid: Vec<u64> = FULCIO.into_iter().chain([*arc]).collect();
-        let content = Utf8StringRef::new(value)?.to_der()?;
+        let content = match *arc < RAW {
+            true => value.clone().into_bytes(),
+            false => Utf8StringRef::new(value)?.to_der()?,
+        };
         params
             .custom_extensions
             .push(CustomExtension::from_oid_content(&oid, content));

@@ -76,7 +76,11 @@ impl Sigstore {
 
     /// What one has to trust to accept what is signed here: a `trusted_root.json` of the Sigstore protobuf specifications.
     pub fn trusted_root(&self) -> Value {
-        let since = self.created.saturating_sub(PAST).unwrap_or(self.created);
+        self.trusted_root_since(self.created.saturating_sub(PAST).unwrap_or(self.created))
+    }
+
+    /// The same for whoever trusts it since another time.
+    pub fn trusted_root_since(&self, since: Timestamp) -> Value {
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
             "tlogs": [log_key(&self.log.key, "log", since)],

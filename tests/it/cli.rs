@@ -13,13 +13,13 @@ use tempfile::TempDir;
 
 use crate::facts::FACTS;
 
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-fn run(folder: &Path, args: &[&str], input: &str) -> Ran {
+pub fn run(folder: &Path, args: &[&str], input: &str) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
         .args(args)
         .current_dir(folder)
@@ -347,6 +347,7 @@ fn every_command_has_help_with_examples_and_wrong_usage_ends_with_1() {
         "quickstart",
         "serve",
         "check",
+        "test",
         "evidence",
         "images",
         "crds",

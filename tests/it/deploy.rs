@@ -148,11 +148,19 @@ fn every_example_policy_can_be_used_and_is_listed() {
     assert!(problems.is_empty(), "{problems:?}");
     let set = api::load(&sources, &FACTS.trust_roots());
     assert!(set.problems.is_empty(), "{:?}", set.problems);
-    assert_eq!(set.policies.len(), sources.len());
     let listed = fs::read_to_string(folder.join("README.md")).unwrap();
-    for (file, _) in &sources {
-        let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+    let (tests, policies): (Vec<_>, Vec<_>) = sources
+        .iter()
+        .map(|(file, _)| Path::new(file).strip_prefix(&folder).unwrap())
+        .partition(|file| file.starts_with("tests"));
+    assert!(set.policies.len() >= policies.len());
+    for file in policies {
+        let name = file.to_str().unwrap();
         assert!(listed.contains(name), "{name} is not in policies/README.md");
+        // A folder is tested as a whole.
+        let first = file.iter().next().unwrap();
+        let test = Path::new("tests").join(first).with_extension("yaml");
+        assert!(tests.contains(&test.as_path()), "{name} has no test");
     }
 }
 

@@ -21,6 +21,7 @@ mod judge;
 mod layout;
 mod oci;
 mod platforms;
+mod policy_tests;
 mod review;
 mod rules;
 mod serve;

@@ -8,15 +8,17 @@ use super::json::{Answer, CheckReport};
 use crate::admission;
 use crate::review::Review;
 
-const RED: Style = AnsiColor::Red.on_default().bold();
+pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
-const GREEN: Style = AnsiColor::Green.on_default().bold();
+pub(in crate::cli) const GREEN: Style = AnsiColor::Green.on_default().bold();
 
-/// A line on standard error that counts reviewed objects; nothing where that is no terminal.
-pub(in crate::cli) fn progress(objects: usize) -> ProgressBar {
+/// A line on standard error that counts what was done, such as `objects reviewed`; nothing where that is no terminal.
+pub(in crate::cli) fn progress(count: usize, what: &str) -> ProgressBar {
     let bar =
-        ProgressBar::with_draw_target(u64::try_from(objects).ok(), ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("{spinner} {pos} of {len} objects reviewed, {elapsed}") {
+        ProgressBar::with_draw_target(u64::try_from(count).ok(), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template(&format!(
+        "{{spinner}} {{pos}} of {{len}} {what}, {{elapsed}}"
+    )) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

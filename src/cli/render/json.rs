@@ -153,7 +153,7 @@ pub(crate) struct PolicyReport {
 }
 
 impl PolicyReport {
-    fn of(verdict: &PolicyVerdict) -> PolicyReport {
+    pub(crate) fn of(verdict: &PolicyVerdict) -> PolicyReport {
         PolicyReport {
             policy: verdict.policy().to_owned(),
             enforcement: format!("{:?}", verdict.enforcement()),

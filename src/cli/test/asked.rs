@@ -1,0 +1,240 @@
+//! A case as it is written → what is asked, when, by whom, with which images.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use promotion_gate_core::documents::Path;
+use promotion_gate_core::gate::{Actor, Change, Digest, ImageReference};
+use serde_json::{Value, json};
+
+use super::format::{CaseSpec, Spec};
+use super::load::{Attached, Case};
+use super::resolve::Reading;
+use crate::admission::{self, Manifests, Understood};
+use crate::cli::world::Input;
+use crate::oci::Repository;
+
+/// The name under which a bare digest is judged.
+const NAME: &str = "digest.invalid/image";
+
+/// An image that a case runs.
+pub(super) struct Used {
+    pub(super) reference: ImageReference,
+    pub(super) repository: Repository,
+    pub(super) digest: Option<Digest>,
+}
+
+impl Used {
+    /// Whether the image is meant by this name: as written, in its normal form, or by its repository.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let normal = name.parse::<ImageReference>().ok();
+        self.reference.as_written() == name
+            || normal.is_some_and(|named| {
+                let bare = named.tag().is_none() && named.digest().is_none();
+                named.to_string() == self.reference.to_string()
+                    || bare && named.name() == self.reference.name()
+            })
+    }
+}
+
+impl Reading<'_> {
+    pub(super) fn case(&mut self, case: &CaseSpec, test: &Spec, here: &Path) -> Option<Case> {
+        let before = self.problems.len();
+        let at = (case.at.as_ref()).and_then(|at| self.parse::<Timestamp>(here.key("at"), at));
+        let namespace = case.namespace.as_ref().or(test.namespace.as_ref());
+        let namespace = namespace.map_or("default", String::as_str);
+        let labels = case
+            .namespace_labels
+            .as_ref()
+            .or(test.namespace_labels.as_ref());
+        let mut labels = labels.cloned().unwrap_or_default();
+        labels.insert(
+            "kubernetes.io/metadata.name".to_owned(),
+            namespace.to_owned(),
+        );
+        let mut namespaces = BTreeMap::from([(namespace.to_owned(), labels)]);
+        let changes = self.changes(case, test, namespace, &mut namespaces, here);
+        let mut tags = BTreeMap::new();
+        for (written, digest) in &case.tags {
+            let here = here.key("tags").key(written);
+            let image = self.parse::<ImageReference>(here.clone(), written);
+            let digest = self.parse::<Digest>(here, digest);
+            if let (Some(image), Some(digest)) = (image, digest) {
+                let tag = image.tag().unwrap_or("latest").to_owned();
+                tags.insert((Repository::of(&image), tag), digest);
+            }
+        }
+        let used: Vec<_> = (changes.iter().flatten())
+            .flat_map(|change| &change.images)
+            .map(|image| {
+                let repository = Repository::of(&image.reference);
+                let tag = image.reference.tag().unwrap_or("latest").to_owned();
+                let tagged = tags.get(&(repository.clone(), tag));
+                let digest = image.reference.digest().or(tagged).cloned();
+                Used {
+                    reference: image.reference.clone(),
+                    repository,
+                    digest,
+                }
+            })
+            .collect();
+        let mut evidence = Vec::new();
+        for (index, item) in case.evidence.iter().enumerate() {
+            let here = here.key("evidence").index(index);
+            let to = match changes {
+                Some(_) => self.attached_to(item, &used, &here),
+                None => Vec::new(),
+            };
+            let pieces = self.pieces(item, test, at.unwrap_or(self.now), &here);
+            evidence.extend(pieces.into_iter().map(|piece| Attached {
+                to: to.clone(),
+                piece,
+            }));
+        }
+        for (index, reason) in case.expect.reasons.iter().enumerate() {
+            let parts = reason.split_once('/');
+            if parts.is_none_or(|(rule, id)| rule.is_empty() || id.is_empty()) {
+                let here = here.key("expect").key("reasons").index(index);
+                self.refuse(here, "expected `rule/reason`, such as `signature/unsigned`");
+            }
+        }
+        let changes = changes.filter(|_| self.problems.len() == before)?;
+        Some(Case {
+            name: case.name.clone(),
+            line: self
+                .document
+                .position(&here.to_string())
+                .map_or(0, |(line, _)| line),
+            at,
+            changes,
+            namespaces,
+            tags: tags
+                .into_iter()
+                .map(|((repository, tag), digest)| (repository, tag, digest))
+                .collect(),
+            images: used
+                .into_iter()
+                .filter_map(|used| Some((used.repository, used.digest?)))
+                .collect(),
+            evidence,
+            expect: case.expect.clone(),
+        })
+    }
+
+    fn changes(
+        &mut self,
+        case: &CaseSpec,
+        test: &Spec,
+        namespace: &str,
+        namespaces: &mut BTreeMap<String, BTreeMap<String, String>>,
+        here: &Path,
+    ) -> Option<Vec<Change>> {
+        let actor = case.user.clone().map(|username| Actor {
+            username,
+            groups: case.as_groups.clone(),
+        });
+        if actor.is_none() && !case.as_groups.is_empty() {
+            self.refuse(
+                here.key("asGroups"),
+                "a group without a user: say whose with `as`",
+            );
+        }
+        let CaseSpec {
+            image,
+            digest,
+            object,
+            file,
+            ..
+        } = case;
+        let input;
+        let pod: Value;
+        let whole: Value;
+        let (field, objects) = match (image, digest, object, file) {
+            (Some(image), None, None, None) => {
+                self.parse::<ImageReference>(here.key("image"), image)?;
+                pod = pod_of(image);
+                ("image", vec![&pod])
+            }
+            (None, Some(digest), None, None) => {
+                let digest = self.parse::<Digest>(here.key("digest"), digest)?;
+                pod = pod_of(&format!("{NAME}@{digest}"));
+                ("digest", vec![&pod])
+            }
+            (None, None, Some(object), None) => {
+                whole = Value::Object(object.clone());
+                ("object", vec![&whole])
+            }
+            (None, None, None, Some(file)) => {
+                let file = self.folder.join(file);
+                self.read.insert(file.clone());
+                match Input::read(&[file.display().to_string()]) {
+                    Ok(read) => input = read,
+                    Err(error) => {
+                        self.refuse(here.key("file"), format!("{error:#}"));
+                        return None;
+                    }
+                }
+                self.problems.extend(input.problems().iter().cloned());
+                namespaces.extend(input.namespaces());
+                (
+                    "file",
+                    input.objects().iter().map(|object| object.value).collect(),
+                )
+            }
+            (None, None, None, None) => match &test.image {
+                Some(image) => {
+                    self.parse::<ImageReference>(Path::default().key("spec").key("image"), image)?;
+                    pod = pod_of(image);
+                    ("image", vec![&pod])
+                }
+                None => {
+                    self.refuse(
+                        here.clone(),
+                        "expected what is asked: `image`, `digest`, `object` or `file`",
+                    );
+                    return None;
+                }
+            },
+            _ => {
+                self.refuse(
+                    here.clone(),
+                    "expected one of `image`, `digest`, `object` and `file`",
+                );
+                return None;
+            }
+        };
+        let manifests = Manifests::of(objects.iter().copied(), namespace);
+        let changes: Vec<_> = objects
+            .into_iter()
+            .filter_map(|object| {
+                match admission::understand_manifest(object, namespace, actor.as_ref(), &manifests)
+                {
+                    Understood::Change(change) => Some(*change),
+                    Understood::NotOurs(_) => None,
+                }
+            })
+            .collect();
+        for change in &changes {
+            // A namespace exists where something is created in it; what is not said of it is not so.
+            if let Some(namespace) = &change.workload.namespace {
+                namespaces.entry(namespace.clone()).or_insert_with(|| {
+                    BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())])
+                });
+            }
+        }
+        if changes.is_empty() {
+            self.refuse(here.key(field), "there is no object with images in it");
+            return None;
+        }
+        Some(changes)
+    }
+}
+
+fn pod_of(image: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "test"},
+        "spec": {"containers": [{"name": "image", "image": image}]},
+    })
+}

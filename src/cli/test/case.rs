@@ -1,0 +1,144 @@
+//! One case: its evidence put where a registry would have it, the review that the webhook would make, and whether that said
+//! what was expected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use promotion_gate_core::gate::{Decision, Finding, Outcome, Snapshot};
+use tokio::time::Instant;
+
+use super::cast::Cast;
+use super::format::Answer;
+use super::load::{Case, Piece, Suite};
+use super::report::{CaseReport, Expected, ObjectReport};
+use crate::collect::{CacheSizes, Collector};
+use crate::oci::{Layer, Memory, Via};
+use crate::review::{Review, World, review};
+
+/// How long one case may take; nothing leaves the machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// Runs a case.
+///
+/// # Errors
+/// If the sandbox cannot make what it describes.
+pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport> {
+    let (cast, snapshot) = match &suite.staged {
+        Some((cast, snapshot)) if case.is_staged() => (Some(cast), snapshot),
+        _ => (None, &suite.real),
+    };
+    let registry = registry(case, cast)?;
+    let mut snapshot: Snapshot = snapshot.clone();
+    for (namespace, labels) in &case.namespaces {
+        snapshot
+            .namespaces
+            .insert(namespace.clone(), labels.clone());
+    }
+    let world = World {
+        snapshot: Arc::new(snapshot),
+        collector: Arc::new(Collector::new(
+            Arc::new(registry),
+            suite.limits,
+            CacheSizes::default(),
+        )),
+        deadline: Instant::now() + TIMEOUT,
+    };
+    let at = case.at.unwrap_or_else(Timestamp::now);
+    let mut reviews = Vec::new();
+    for change in &case.changes {
+        reviews.push(review(change.clone(), &world, at).await);
+    }
+    Ok(compare(case, &reviews))
+}
+
+fn registry(case: &Case, cast: Option<&Cast>) -> anyhow::Result<Memory> {
+    let mut registry = Memory::default();
+    for (repository, digest) in &case.images {
+        registry.image(repository, digest);
+    }
+    for (repository, tag, digest) in &case.tags {
+        registry.tag(repository, tag, digest);
+    }
+    for attached in &case.evidence {
+        for (repository, digest) in &attached.to {
+            let (via, layer) = match (&attached.piece, cast) {
+                (Piece::Signed(fact), Some(cast)) => cast.sign(fact, digest)?,
+                // Whoever signs does so on a stage.
+                (Piece::Signed(_), None) => continue,
+                (Piece::Bundle(bytes), _) => {
+                    let media_type = BUNDLE.to_owned();
+                    let annotations = Default::default();
+                    (
+                        Via::Referrers,
+                        Layer {
+                            media_type,
+                            bytes: bytes.clone(),
+                            annotations,
+                        },
+                    )
+                }
+                (Piece::Layout(layout), _) => {
+                    registry.add_layout(repository, digest, Arc::clone(layout));
+                    continue;
+                }
+                (Piece::Unavailable, _) => {
+                    registry.fail(repository, digest);
+                    continue;
+                }
+            };
+            registry.attach(repository, digest, via, vec![layer])?;
+        }
+    }
+    Ok(registry)
+}
+
+fn compare(case: &Case, reviews: &[Review]) -> CaseReport {
+    let decision = reviews
+        .iter()
+        .map(answer)
+        .max()
+        .unwrap_or(Answer::Ungoverned);
+    let findings = || {
+        let policies = reviews.iter().flat_map(|review| review.verdict.policies());
+        policies.flat_map(|policy| policy.findings())
+    };
+    let counts = |finding: &&Finding| match case.expect.decision {
+        Answer::Allow | Answer::Ungoverned => finding.outcome == Outcome::Pass,
+        Answer::Warn | Answer::Undecided | Answer::Deny => finding.outcome.denies(),
+    };
+    let said: Vec<_> = findings()
+        .filter(counts)
+        .map(|finding| format!("{}/{}", finding.rule, finding.reason))
+        .collect();
+    let reasons = &case.expect.reasons;
+    let missing: Vec<_> = reasons
+        .iter()
+        .filter(|reason| !said.contains(reason))
+        .cloned()
+        .collect();
+    CaseReport {
+        name: case.name.clone(),
+        line: case.line,
+        passed: decision == case.expect.decision && missing.is_empty(),
+        expected: Expected {
+            decision: case.expect.decision,
+            reasons: reasons.clone(),
+        },
+        decision,
+        missing,
+        objects: reviews.iter().map(ObjectReport::of).collect(),
+    }
+}
+
+fn answer(review: &Review) -> Answer {
+    let verdict = &review.verdict;
+    match verdict.decision() {
+        Decision::Deny if verdict.is_undecided() => Answer::Undecided,
+        Decision::Deny => Answer::Deny,
+        Decision::Allow if verdict.denials().next().is_some() => Answer::Warn,
+        Decision::Allow if verdict.policies().is_empty() => Answer::Ungoverned,
+        Decision::Allow => Answer::Allow,
+    }
+}

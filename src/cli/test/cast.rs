@@ -1,0 +1,379 @@
+//! Who signs in the cases of a file: identities and keys of the sandbox, and the trust roots and policies under which they
+//! count. What they sign is verified in full, like everything else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use promotion_gate_core::attest::{Claim, PublicKey, TrustRoot};
+use promotion_gate_core::documents;
+use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Digest, TrustRoots};
+use serde_json::Value;
+
+use super::format::{Form, SignerSpec};
+use super::load::{Fact, What};
+use crate::api::Source;
+use crate::config::Config;
+use crate::oci::{Layer, Via};
+use crate::sandbox::{EnvelopeEntry, Identity, Key, Signer, Sigstore, SimpleSignature};
+
+/// The lists of a `trusted_root.json`.
+const LISTS: [&str; 4] = [
+    LOGS,
+    "certificateAuthorities",
+    "ctlogs",
+    TIMESTAMP_AUTHORITIES,
+];
+const LOGS: &str = "tlogs";
+const TIMESTAMP_AUTHORITIES: &str = "timestampAuthorities";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+/// Everybody who signs, and what they are trusted under.
+pub(super) struct Cast {
+    stages: BTreeMap<String, Stage>,
+    signers: BTreeMap<String, Player>,
+    /// By the fingerprint of a policy's key, the key (PEM) that stands in for it.
+    stand_ins: BTreeMap<String, String>,
+}
+
+/// A trust root with the sandbox beside what it trusts already.
+struct Stage {
+    sigstore: Sigstore,
+    root: Arc<TrustRoot>,
+    /// Whether the root lists logs; the sandbox's counts only where it does.
+    logs: bool,
+    /// Whether it lists timestamp authorities.
+    stamps: bool,
+}
+
+struct Player {
+    who: Who,
+    root: String,
+}
+
+enum Who {
+    Identity(Identity),
+    Key(Key),
+}
+
+/// Which key of the sandbox a signer holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeyRole {
+    /// It stands in for the policies' key with this fingerprint.
+    StandIn(String),
+    /// It is nobody's.
+    Stranger,
+}
+
+impl Cast {
+    /// Makes a sandbox for each trust root, and everybody in it.
+    pub(super) fn assemble(
+        config: &Config,
+        signers: &BTreeMap<String, SignerSpec>,
+        keys: &BTreeMap<String, KeyRole>,
+    ) -> anyhow::Result<Cast> {
+        let mut cast = Cast {
+            stages: BTreeMap::new(),
+            signers: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
+        };
+        for (name, json) in &config.trusted_root_json {
+            cast.stages.insert(name.clone(), Stage::build(name, json)?);
+        }
+        for (name, spec) in signers {
+            let who = match keys.get(name) {
+                Some(role) => {
+                    let key = Key::generate()?;
+                    if let KeyRole::StandIn(fingerprint) = role {
+                        cast.stand_ins.insert(fingerprint.clone(), key.public_pem());
+                    }
+                    Who::Key(key)
+                }
+                None => Who::Identity(identity(spec)),
+            };
+            let root = trust_root(spec).to_owned();
+            cast.signers.insert(name.clone(), Player { who, root });
+        }
+        Ok(cast)
+    }
+
+    /// The trust roots under which what is signed here is accepted beside what is real.
+    pub(super) fn trust_roots(&self) -> TrustRoots {
+        self.stages
+            .iter()
+            .map(|(name, stage)| (name.clone(), Arc::clone(&stage.root)))
+            .collect()
+    }
+
+    /// The policies with the sandbox's keys in the place of those that they stand in for.
+    pub(super) fn policies(&self, sources: &[Source]) -> Vec<Source> {
+        if self.stand_ins.is_empty() {
+            return sources.to_vec();
+        }
+        let replaced = |(file, bytes): &Source| {
+            let (documents, _) = documents::read(file, bytes);
+            let mut text = String::new();
+            for document in documents {
+                let mut value = document.value;
+                each_key(&mut value, &mut |key, pem| {
+                    if let Some(stand_in) = self.stand_ins.get(&key.fingerprint().to_string()) {
+                        stand_in.clone_into(pem);
+                    }
+                });
+                text.push_str(&value.to_string());
+                text.push('\n');
+            }
+            (file.clone(), text.into_bytes())
+        };
+        sources.iter().map(replaced).collect()
+    }
+
+    /// Signs a fact about `subject`; gives how it is attached, and the layer that holds it.
+    pub(super) fn sign(&self, fact: &Fact, subject: &Digest) -> anyhow::Result<(Via, Layer)> {
+        let missing = || format!("there is no signer `{}`", fact.by);
+        let player = self.signers.get(&fact.by).with_context(missing)?;
+        let stage = self.stages.get(&player.root).with_context(missing)?;
+        let signer = match &player.who {
+            Who::Identity(identity) => Signer::Identity(identity),
+            Who::Key(key) => Signer::Key(key),
+        };
+        let mut signing = stage.sigstore.signing().at(fact.at);
+        if !(fact.logged && stage.logs) {
+            signing = signing.unlogged();
+        }
+        if !(fact.stamped && stage.stamps) {
+            signing = signing.unstamped();
+        }
+        let subject = fact.about.as_ref().unwrap_or(subject);
+        let bundle = |bundle: Value| {
+            let layer = Layer {
+                media_type: BUNDLE.to_owned(),
+                bytes: bundle.to_string().into_bytes(),
+                annotations: BTreeMap::new(),
+            };
+            (Via::Referrers, layer)
+        };
+        let legacy = |via, media_type: &str, signed: SimpleSignature| {
+            let layer = Layer {
+                media_type: media_type.to_owned(),
+                bytes: signed.payload,
+                annotations: signed.annotations,
+            };
+            (via, layer)
+        };
+        Ok(match (&fact.what, fact.form) {
+            (What::Signature(annotations), Form::Bundle) => {
+                bundle(signing.sign(signer, subject, annotations)?)
+            }
+            (What::Signature(annotations), Form::Legacy) => legacy(
+                Via::SigTag,
+                SIMPLE_SIGNING,
+                signing.sign_simply(signer, subject, annotations)?,
+            ),
+            (What::Statement(kind, predicate), Form::Bundle) => {
+                bundle(signing.attest(signer, subject, kind, predicate)?)
+            }
+            (What::Statement(kind, predicate), Form::Legacy) => legacy(
+                Via::AttTag,
+                ENVELOPE,
+                signing.attest_simply(signer, subject, kind, predicate, EnvelopeEntry::Dsse)?,
+            ),
+        })
+    }
+}
+
+impl Stage {
+    /// The sandbox takes the shape of the root: it adds to the lists that are not empty, so that the root goes on to ask for
+    /// a log, or not.
+    fn build(name: &str, json: &[u8]) -> anyhow::Result<Stage> {
+        let sigstore = Sigstore::create()?;
+        // A case may happen at any time.
+        let sandbox = sigstore.trusted_root_since(Timestamp::UNIX_EPOCH);
+        let mut joined: Value = serde_json::from_slice(json)?;
+        let mut lists = BTreeSet::new();
+        for list in LISTS {
+            let more = sandbox.get(list).and_then(Value::as_array);
+            let known = joined.get_mut(list).and_then(Value::as_array_mut);
+            if let (Some(known), Some(more)) = (known.filter(|known| !known.is_empty()), more) {
+                known.extend(more.iter().cloned());
+                lists.insert(list);
+            }
+        }
+        Ok(Stage {
+            root: Arc::new(TrustRoot::parse(name, joined.to_string().as_bytes())?),
+            sigstore,
+            logs: lists.contains(LOGS),
+            stamps: lists.contains(TIMESTAMP_AUTHORITIES),
+        })
+    }
+}
+
+/// The trust root under which somebody signs.
+pub(super) fn trust_root(signer: &SignerSpec) -> &str {
+    signer.trust_root.as_deref().unwrap_or(DEFAULT_TRUST_ROOT)
+}
+
+fn identity(spec: &SignerSpec) -> Identity {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let identity = Identity::new(text(&spec.identity), text(&spec.issuer));
+    spec.claims
+        .iter()
+        .fold(identity, |identity, (claim, value)| {
+            identity.with_claim(arc(*claim), value)
+        })
+}
+
+/// The last arc of a claim's object identifier (fulcio, `docs/oid-info.md`).
+fn arc(claim: Claim) -> u64 {
+    match claim {
+        Claim::GithubWorkflowTrigger => 2,
+        Claim::GithubWorkflowSha => 3,
+        Claim::GithubWorkflowName => 4,
+        Claim::GithubWorkflowRepository => 5,
+        Claim::GithubWorkflowRef => 6,
+        Claim::BuildSignerUri => 9,
+        Claim::BuildSignerDigest => 10,
+        Claim::RunnerEnvironment => 11,
+        Claim::SourceRepositoryUri => 12,
+        Claim::SourceRepositoryDigest => 13,
+        Claim::SourceRepositoryRef => 14,
+        Claim::SourceRepositoryIdentifier => 15,
+        Claim::SourceRepositoryOwnerUri => 16,
+        Claim::SourceRepositoryOwnerIdentifier => 17,
+        Claim::BuildConfigUri => 18,
+        Claim::BuildConfigDigest => 19,
+        Claim::BuildTrigger => 20,
+        Claim::RunInvocationUri => 21,
+        Claim::SourceRepositoryVisibility => 22,
+        Claim::DeploymentEnvironment => 23,
+        Claim::TokenSubject => 24,
+    }
+}
+
+/// The fingerprints of all keys that some policies name.
+pub(super) fn keys_of(sources: &[Source]) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for (file, bytes) in sources {
+        let (documents, _) = documents::read(file, bytes);
+        for mut document in documents {
+            each_key(&mut document.value, &mut |key, _| {
+                keys.insert(key.fingerprint().to_string());
+            });
+        }
+    }
+    keys
+}
+
+/// Visits every `pem` that is a public key, whatever rule it stands under.
+fn each_key(value: &mut Value, visit: &mut impl FnMut(&PublicKey, &mut String)) {
+    match value {
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                match value {
+                    Value::String(pem) if name == "pem" => {
+                        if let Ok(key) = PublicKey::from_pem(pem) {
+                            visit(&key, pem);
+                        }
+                    }
+                    value => each_key(value, visit),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| each_key(item, visit)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use promotion_gate_core::attest::{
+        Anchor, Material, Signer as Verified, Verified as Fact, verify,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_claim_arrives_in_the_certificate_under_its_own_number() {
+        let schema = schemars::schema_for!(Claim);
+        let variants = schema.as_value()["oneOf"].as_array().unwrap();
+        let claims: BTreeMap<Claim, String> = variants
+            .iter()
+            .map(|variant| {
+                let claim: Claim = serde_json::from_value(variant["const"].clone()).unwrap();
+                // Three claims of old have to agree with their successors.
+                let value = match arc(claim) {
+                    2 | 20 => "trigger".to_owned(),
+                    3 | 13 => "commit".to_owned(),
+                    6 | 14 => "ref".to_owned(),
+                    arc => format!("claim {arc}"),
+                };
+                (claim, value)
+            })
+            .collect();
+        assert!(claims.len() > 20);
+        let spec: SignerSpec = serde_json::from_value(json!({
+            "identity": "a@example.com", "issuer": "https://issuer.example", "claims": claims,
+        }))
+        .unwrap();
+        let stage = Stage::build(
+            "sigstore",
+            sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes(),
+        )
+        .unwrap();
+        let digest = Digest::sha256(b"image");
+        let signing = stage.sigstore.signing();
+        let bundle = signing
+            .sign(
+                Signer::Identity(&identity(&spec)),
+                &digest,
+                &BTreeMap::new(),
+            )
+            .unwrap();
+        let material = Material::Bundle(bundle.to_string().into_bytes());
+        let Fact::Signature(signature) =
+            verify(&material, &digest, &Anchor::Root(stage.root)).unwrap()
+        else {
+            unreachable!("a signature is one");
+        };
+        let Verified::Certificate(certificate) = signature.signer() else {
+            unreachable!("nobody holds a key");
+        };
+        assert_eq!(certificate.claims(), &claims);
+    }
+
+    #[test]
+    fn an_attestation_in_the_older_layout_is_verified_as_a_statement() {
+        let stage = Stage::build(
+            "sigstore",
+            sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes(),
+        )
+        .unwrap();
+        let digest = Digest::sha256(b"image");
+        let who = Identity::new("a@example.com", "https://issuer.example");
+        for signing in [
+            stage.sigstore.signing(),
+            stage.sigstore.signing().unstamped(),
+            stage.sigstore.signing().unlogged(),
+        ] {
+            let signed = signing
+                .attest_simply(
+                    Signer::Identity(&who),
+                    &digest,
+                    "https://example.com/v1",
+                    &json!({"a": 1}),
+                    EnvelopeEntry::Dsse,
+                )
+                .unwrap();
+            let material = Material::Attestation {
+                envelope: signed.payload,
+                annotations: signed.annotations,
+            };
+            let verified = verify(&material, &digest, &Anchor::Root(Arc::clone(&stage.root)));
+            assert!(matches!(verified, Ok(Fact::Statement(_))), "{verified:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Evidence as a case writes it → what is signed in the sandbox, and what is read.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use promotion_gate_core::documents::Path;
+use promotion_gate_core::gate::Digest;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::asked::Used;
+use super::format::{EvidenceSpec, HowSpec, Spec};
+use super::load::{Fact, Piece, What};
+use super::provenance;
+use super::resolve::Reading;
+use crate::cli::world;
+use crate::oci::{Layout, Repository};
+
+impl Reading<'_> {
+    /// The images that a piece of evidence is attached to.
+    pub(super) fn attached_to(
+        &mut self,
+        item: &EvidenceSpec,
+        used: &[Used],
+        here: &Path,
+    ) -> Vec<(Repository, Digest)> {
+        let meant: Vec<_> = used
+            .iter()
+            .filter(|used| item.image.as_ref().is_none_or(|name| used.is_called(name)))
+            .collect();
+        if let (Some(name), true) = (&item.image, meant.is_empty()) {
+            let known: Vec<_> = used
+                .iter()
+                .map(|used| used.reference.as_written())
+                .collect();
+            let why = format!("the case has no image `{name}`");
+            let problem = self.document.problem(here.key("image"), why);
+            self.problems.push(problem.suggesting(name, known));
+        }
+        for used in meant.iter().filter(|used| used.digest.is_none()) {
+            let written = used.reference.as_written();
+            let why = format!(
+                "evidence is about a digest, and `{written}` names none: add it to the case's `tags`"
+            );
+            self.refuse(here.clone(), why);
+        }
+        meant
+            .into_iter()
+            .filter_map(|used| Some((used.repository.clone(), used.digest.clone()?)))
+            .collect()
+    }
+
+    pub(super) fn pieces(
+        &mut self,
+        item: &EvidenceSpec,
+        test: &Spec,
+        at: Timestamp,
+        here: &Path,
+    ) -> Vec<Piece> {
+        let EvidenceSpec {
+            image: _,
+            signature,
+            attestation,
+            provenance,
+            layout,
+            bundles,
+            unavailable,
+        } = item;
+        let given = [
+            signature.is_some(),
+            attestation.is_some(),
+            provenance.is_some(),
+            layout.is_some(),
+            bundles.is_some(),
+            unavailable.is_some(),
+        ];
+        if given.iter().filter(|given| **given).count() != 1 {
+            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `layout`, `bundles` and `unavailable`");
+            return Vec::new();
+        }
+        if let Some(signature) = signature {
+            let what = What::Signature(signature.annotations.clone());
+            return self.fact(&signature.how(), what, test, at, &here.key("signature"));
+        }
+        if let Some(attestation) = attestation {
+            let what = What::Statement(
+                attestation.predicate_type.clone(),
+                Value::Object(attestation.predicate.clone()),
+            );
+            return self.fact(&attestation.how(), what, test, at, &here.key("attestation"));
+        }
+        if let Some(provenance) = provenance {
+            let here = here.key("provenance");
+            let how = provenance.how();
+            let identity = test
+                .signers
+                .get(how.by)
+                .and_then(|signer| signer.identity.as_deref());
+            return match provenance::expand(provenance, identity) {
+                Ok((kind, predicate)) => self.fact(
+                    &how,
+                    What::Statement(kind.to_owned(), predicate),
+                    test,
+                    at,
+                    &here,
+                ),
+                Err(why) => {
+                    self.refuse(here, why);
+                    Vec::new()
+                }
+            };
+        }
+        if let Some(layout) = layout {
+            let folder = self.folder.join(layout);
+            self.read.insert(folder.clone());
+            return match Layout::open(&folder) {
+                Ok(layout) => vec![Piece::Layout(Arc::new(layout))],
+                Err(error) => {
+                    self.refuse(here.key("layout"), error.to_string());
+                    Vec::new()
+                }
+            };
+        }
+        let mut pieces = Vec::new();
+        for (index, file) in bundles.iter().flatten().enumerate() {
+            let file = self.folder.join(file);
+            self.read.insert(file.clone());
+            match std::fs::File::open(&file).and_then(world::bounded) {
+                Ok(bytes) => pieces.extend(split(&bytes).into_iter().map(Piece::Bundle)),
+                Err(error) => {
+                    let why = format!("`{}` cannot be read: {error}", file.display());
+                    self.refuse(here.key("bundles").index(index), why);
+                }
+            }
+        }
+        if *unavailable == Some(true) {
+            pieces.push(Piece::Unavailable);
+        }
+        pieces
+    }
+
+    fn fact(
+        &mut self,
+        how: &HowSpec<'_>,
+        what: What,
+        test: &Spec,
+        at: Timestamp,
+        here: &Path,
+    ) -> Vec<Piece> {
+        if !test.signers.contains_key(how.by) {
+            let why = format!("`signers` names no `{}`", how.by);
+            let known = test.signers.keys().map(String::as_str);
+            let problem = self.document.problem(here.key("by"), why);
+            self.problems.push(problem.suggesting(how.by, known));
+        }
+        let signed = how.at.and_then(|at| self.parse(here.key("at"), at));
+        let about = how
+            .about
+            .and_then(|about| self.parse(here.key("about"), about));
+        vec![Piece::Signed(Fact {
+            by: how.by.to_owned(),
+            form: how.form,
+            logged: how.logged,
+            stamped: how.stamped,
+            at: signed.unwrap_or(at),
+            about,
+            what,
+        })]
+    }
+}
+
+/// The bundles of a file: one in JSON or several after another; what is no JSON is left for verification to refuse.
+fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let values = serde_json::Deserializer::from_slice(bytes).into_iter::<Box<RawValue>>();
+    let whole: Result<Vec<_>, _> = values
+        .map(|value| value.map(|value| value.get().as_bytes().to_vec()))
+        .collect();
+    whole.unwrap_or_else(|_| {
+        let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        lines
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
+    })
+}

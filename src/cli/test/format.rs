@@ -1,0 +1,279 @@
+//! A test of policies as it is written. Texts that are more than texts (digests, times, images) are parsed by `load`, which
+//! says everything that is wrong with them at once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use promotion_gate_core::attest::Claim;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The whole document.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "`apiVersion` and `kind` are looked at before, and stand here for the schema"
+)]
+pub(super) struct PolicyTest {
+    api_version: String,
+    kind: String,
+    pub(super) metadata: Metadata,
+    pub(super) spec: Spec,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Metadata {
+    pub(super) name: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Spec {
+    /// The policies under test: files and folders, relative to this file.
+    #[schemars(length(min = 1))]
+    pub(super) policies: Vec<PathBuf>,
+    /// The configuration, relative to this file; that of `--config` when absent.
+    pub(super) config: Option<PathBuf>,
+    /// Who signs in the cases.
+    #[serde(default)]
+    pub(super) signers: BTreeMap<String, SignerSpec>,
+    /// The image of cases that name nothing else.
+    pub(super) image: Option<String>,
+    /// The namespace of cases that name none; `default` when absent.
+    pub(super) namespace: Option<String>,
+    /// The labels of that namespace, for cases that give none.
+    pub(super) namespace_labels: Option<BTreeMap<String, String>>,
+    /// What is asked, and what should be said.
+    #[schemars(length(min = 1))]
+    pub(super) cases: Vec<CaseSpec>,
+}
+
+/// Exactly one of `identity` (with `issuer`) and `key`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SignerSpec {
+    /// The certificate's subject: an e-mail address, or the URI of a workflow.
+    pub(super) identity: Option<String>,
+    /// The OIDC issuer that vouches for it.
+    pub(super) issuer: Option<String>,
+    /// Further claims of the certificate.
+    #[serde(default)]
+    pub(super) claims: BTreeMap<Claim, String>,
+    /// `policy`: the key that the policies name, where they name one; `sha256:…`: the one with this fingerprint, as denials
+    /// show it; `stranger`: a key that no policy names.
+    pub(super) key: Option<String>,
+    /// The trust root under which it signs; `sigstore` when absent.
+    pub(super) trust_root: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CaseSpec {
+    /// A sentence.
+    pub(super) name: String,
+    /// A Pod that runs this image.
+    pub(super) image: Option<String>,
+    /// A Pod that runs an image of which nothing but its digest is known.
+    pub(super) digest: Option<String>,
+    /// A Kubernetes object.
+    pub(super) object: Option<Map<String, Value>>,
+    /// A manifest, relative to this file.
+    pub(super) file: Option<PathBuf>,
+    /// What tags name: the image as written, and its digest.
+    #[serde(default)]
+    pub(super) tags: BTreeMap<String, String>,
+    /// The namespace of what names none.
+    pub(super) namespace: Option<String>,
+    /// The labels of the namespace.
+    pub(super) namespace_labels: Option<BTreeMap<String, String>>,
+    /// The user who asks.
+    #[serde(rename = "as")]
+    pub(super) user: Option<String>,
+    /// That user's groups.
+    #[serde(default)]
+    pub(super) as_groups: Vec<String>,
+    /// When it is judged; now when absent.
+    pub(super) at: Option<String>,
+    /// What is attached to the images.
+    #[serde(default)]
+    pub(super) evidence: Vec<EvidenceSpec>,
+    pub(super) expect: ExpectSpec,
+}
+
+/// Exactly one kind of evidence, and the image that it is attached to.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct EvidenceSpec {
+    /// The image, as the case writes it or without tag and digest; every image of the case when absent.
+    pub(super) image: Option<String>,
+    /// A signature.
+    pub(super) signature: Option<SignatureSpec>,
+    /// A signed statement.
+    pub(super) attestation: Option<AttestationSpec>,
+    /// A signed statement of a build's provenance, in short.
+    pub(super) provenance: Option<ProvenanceSpec>,
+    /// An OCI image layout, relative to this file: everything that it holds about the image.
+    pub(super) layout: Option<PathBuf>,
+    /// Bundles, relative to this file: one in JSON, or JSON lines.
+    pub(super) bundles: Option<Vec<PathBuf>>,
+    /// `true`: one look-up of the registry gives no answer; the only one, where the image carries nothing else.
+    pub(super) unavailable: Option<bool>,
+}
+
+/// Adds to the fields of a fact those that say how it is signed. They stand beside each other in a document, and serde's
+/// `flatten` would lose the refusal of unknown fields.
+macro_rules! signed {
+    ($(#[$about:meta])* $name:ident { $($(#[$field_about:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub(super) struct $name {
+            /// One of `signers`.
+            by: String,
+            /// `bundle` (cosign 3) or `legacy` (cosign's `.sig` and `.att` tags).
+            form: Option<Form>,
+            /// Whether it has a log entry; `true` when absent.
+            logged: Option<bool>,
+            /// Whether it has a timestamp; `true` when absent.
+            stamped: Option<bool>,
+            /// When it was signed; the time of the case when absent.
+            at: Option<String>,
+            /// The digest that it is about, where that is another than that of the image that it is attached to.
+            about: Option<String>,
+            $($(#[$field_about])* pub(super) $field: $type,)*
+        }
+
+        impl $name {
+            /// How it is signed.
+            pub(super) fn how(&self) -> HowSpec<'_> {
+                HowSpec {
+                    by: &self.by,
+                    form: self.form.unwrap_or_default(),
+                    logged: self.logged.unwrap_or(true),
+                    stamped: self.stamped.unwrap_or(true),
+                    at: self.at.as_deref(),
+                    about: self.about.as_deref(),
+                }
+            }
+        }
+    };
+}
+
+signed! {
+    /// A signature as cosign makes it.
+    SignatureSpec {
+        /// Annotations that are signed with it.
+        #[serde(default)]
+        annotations: BTreeMap<String, String>,
+    }
+}
+
+signed! {
+    /// An in-toto statement.
+    AttestationSpec {
+        /// The type of the predicate, such as `https://slsa.dev/provenance/v1`.
+        predicate_type: String,
+        /// What it says.
+        predicate: Map<String, Value>,
+    }
+}
+
+signed! {
+    /// Provenance of a build on GitHub Actions.
+    ProvenanceSpec {
+        /// Who wrote it; `workflow` when absent.
+        #[serde(default)]
+        generator: Generator,
+        /// The builder's id; the signer's identity when absent.
+        builder: Option<String>,
+        /// The source repository, such as `https://github.com/example/app`.
+        source: String,
+        /// The git ref, such as `refs/tags/v1.2.3`.
+        #[serde(rename = "ref")]
+        git_ref: String,
+        /// The commit; made up when absent.
+        commit: Option<String>,
+        /// The workflow's path; `.github/workflows/release.yml` when absent.
+        workflow: Option<String>,
+        /// The event that started the build; `push` when absent.
+        event: Option<String>,
+        /// The inputs of a `workflow_dispatch`, which only `container` writes down.
+        #[serde(default)]
+        inputs: BTreeMap<String, String>,
+        /// The branch that the push of a tag names (`base_ref`), such as `refs/heads/main`, which only `container` writes down.
+        base_ref: Option<String>,
+    }
+}
+
+/// How a fact is signed.
+pub(super) struct HowSpec<'a> {
+    pub(super) by: &'a str,
+    pub(super) form: Form,
+    pub(super) logged: bool,
+    pub(super) stamped: bool,
+    pub(super) at: Option<&'a str>,
+    pub(super) about: Option<&'a str>,
+}
+
+/// The form in which a fact is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Form {
+    #[default]
+    Bundle,
+    Legacy,
+}
+
+/// Who writes the provenance of a build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Generator {
+    /// GitHub's own attestations (SLSA v1).
+    #[default]
+    Workflow,
+    /// The container generator of slsa-github-generator (SLSA v0.2).
+    Container,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ExpectSpec {
+    /// What the gate should answer.
+    pub(super) decision: Answer,
+    /// `rule/reason`: findings that must be among those that deny; for `allow`, among those that pass.
+    #[serde(default)]
+    pub(super) reasons: Vec<String>,
+}
+
+/// What the gate says about a case, from best to worst.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Answer {
+    /// No policy governs it, so it may go ahead.
+    Ungoverned,
+    /// It may go ahead, and no policy has anything against it.
+    Allow,
+    /// It may go ahead; a policy that only warns or audits would deny it.
+    Warn,
+    /// Nothing but what could not be learned stands in the way.
+    Undecided,
+    /// It may not.
+    Deny,
+}
+
+impl Answer {
+    /// As it is written.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            Answer::Ungoverned => "ungoverned",
+            Answer::Allow => "allow",
+            Answer::Warn => "warn",
+            Answer::Undecided => "undecided",
+            Answer::Deny => "deny",
+        }
+    }
+}

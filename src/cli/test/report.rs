@@ -1,0 +1,225 @@
+//! What came of all cases, for people and for programs. Fields are only ever added within one version.
+
+use anstream::println;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::format::Answer;
+use crate::cli::render::human::{GREEN, RED, plural};
+use crate::cli::render::json::{FindingReport, PolicyReport};
+use crate::review::Review;
+
+/// The version of the schema.
+pub(super) const VERSION: &str = "promotion-gate.dev/test/v1alpha1";
+
+/// What `test` found.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TestReport {
+    /// `promotion-gate.dev/test/v1alpha1`
+    pub(super) version: &'static str,
+    /// Cases in which the gate said what was expected.
+    pub(super) passed: usize,
+    /// Cases in which it did not.
+    pub(super) failed: usize,
+    /// The tests, in the order of the input.
+    pub(super) tests: Vec<SuiteReport>,
+}
+
+/// One test.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SuiteReport {
+    /// Its file.
+    pub(super) file: String,
+    /// Its name.
+    pub(super) name: String,
+    /// Its cases, in order.
+    pub(super) cases: Vec<CaseReport>,
+    /// How long they took together.
+    pub(super) seconds: f64,
+}
+
+/// One case.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CaseReport {
+    /// Its name.
+    pub(super) name: String,
+    /// The line on which it begins, from 1.
+    pub(super) line: usize,
+    /// Whether the gate said what was expected.
+    pub(super) passed: bool,
+    /// What was expected.
+    pub(super) expected: Expected,
+    /// What the gate said.
+    pub(super) decision: Answer,
+    /// Expected reasons that it did not give.
+    pub(super) missing: Vec<String>,
+    /// Every object of the case.
+    pub(super) objects: Vec<ObjectReport>,
+}
+
+/// What a case expects.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Expected {
+    /// The decision.
+    pub(super) decision: Answer,
+    /// `rule/reason`, each.
+    pub(super) reasons: Vec<String>,
+}
+
+/// What the policies say about one object of a case.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ObjectReport {
+    /// Kind.
+    pub(super) kind: String,
+    /// Namespace, where the object has one.
+    pub(super) namespace: Option<String>,
+    /// Name.
+    pub(super) name: String,
+    /// What each governing policy says, by name; empty when none governs.
+    pub(super) policies: Vec<PolicyReport>,
+}
+
+impl ObjectReport {
+    pub(super) fn of(review: &Review) -> ObjectReport {
+        let workload = &review.promotion.change.workload;
+        ObjectReport {
+            kind: workload.kind.clone(),
+            namespace: workload.namespace.clone(),
+            name: workload.name.clone(),
+            policies: review
+                .verdict
+                .policies()
+                .iter()
+                .map(PolicyReport::of)
+                .collect(),
+        }
+    }
+}
+
+impl TestReport {
+    pub(super) fn of(tests: Vec<SuiteReport>) -> TestReport {
+        let cases = || tests.iter().flat_map(|test| &test.cases);
+        TestReport {
+            version: VERSION,
+            passed: cases().filter(|case| case.passed).count(),
+            failed: cases().filter(|case| !case.passed).count(),
+            tests,
+        }
+    }
+
+    /// For people.
+    pub(super) fn print(&self) {
+        for test in &self.tests {
+            println!("{} ({})", test.name, test.file);
+            for case in &test.cases {
+                match case.passed {
+                    true => println!("  {GREEN}pass{GREEN:#} {}", case.name),
+                    false => {
+                        println!("  {RED}FAIL{RED:#} {} (line {})", case.name, case.line);
+                        for line in case.explanation().lines() {
+                            println!("       {line}");
+                        }
+                    }
+                }
+            }
+        }
+        let total = plural(self.passed + self.failed, "case", "cases");
+        match self.failed {
+            0 => println!("{GREEN}pass{GREEN:#} {total}"),
+            failed => println!("{RED}FAIL{RED:#} {failed} of {total}"),
+        }
+    }
+}
+
+impl CaseReport {
+    /// What was expected, and what was said.
+    pub(super) fn summary(&self) -> String {
+        let Expected { decision, reasons } = &self.expected;
+        let expected = match reasons.as_slice() {
+            [] => decision.id().to_owned(),
+            reasons => format!("{} for {}", decision.id(), reasons.join(", ")),
+        };
+        let said = match self.missing.as_slice() {
+            missing if *decision == self.decision => {
+                format!("{}, but not for {}", self.decision.id(), missing.join(", "))
+            }
+            _ => self.decision.id().to_owned(),
+        };
+        format!("expected {expected}; the gate said {said}")
+    }
+
+    /// The summary, and why.
+    pub(super) fn explanation(&self) -> String {
+        let mut lines = vec![self.summary()];
+        for object in &self.objects {
+            let name = match &object.namespace {
+                Some(namespace) => format!("{} {namespace}/{}", object.kind, object.name),
+                None => format!("{} {}", object.kind, object.name),
+            };
+            if object.policies.is_empty() {
+                lines.push(format!(
+                    "{name} is governed by no policy: compare the policies' `match` with the case's `namespace`"
+                ));
+            }
+            for policy in &object.policies {
+                let said: Vec<_> = (policy.findings.iter())
+                    .filter(|finding| self.is_of_interest(finding))
+                    .collect();
+                if !said.is_empty() {
+                    lines.push(format!(
+                        "{name}, policy `{}`: {}",
+                        policy.policy, policy.decision
+                    ));
+                }
+                for finding in said {
+                    let FindingReport {
+                        outcome,
+                        rule,
+                        reason,
+                        detail,
+                        ..
+                    } = finding;
+                    let field = finding.field.as_ref().map(|field| format!("{field}: "));
+                    let field = field.unwrap_or_default();
+                    lines.push(format!("  {outcome} {rule}/{reason}: {field}{detail}"));
+                    let hint = finding.hint.iter().flat_map(|hint| hint.lines());
+                    lines.extend(hint.map(|line| format!("    → {line}")));
+                }
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// What denies explains a denial; what passed explains anything else.
+    fn is_of_interest(&self, finding: &FindingReport) -> bool {
+        let denies = matches!(finding.outcome, "fail" | "undecided");
+        match self.decision {
+            Answer::Deny | Answer::Undecided | Answer::Warn => denies,
+            Answer::Allow | Answer::Ungoverned => denies || finding.outcome == "pass",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_schema_is_that_of_the_report() {
+        let documented = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/docs/schemas/test.json"
+        ));
+        let schema = schemars::schema_for!(TestReport);
+        let schema = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        assert!(
+            documented == schema,
+            "docs/schemas/test.json should be:\n{schema}"
+        );
+    }
+}

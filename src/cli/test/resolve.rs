@@ -1,0 +1,222 @@
+//! One test document → a suite: policies and configuration read, signers cast, cases resolved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::path::{Path as FilePath, PathBuf};
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use promotion_gate_core::documents::{self, Document, Path, Problem};
+use promotion_gate_core::gate::Snapshot;
+
+use super::cast::{Cast, KeyRole, keys_of, trust_root};
+use super::format::{PolicyTest, SignerSpec, Spec};
+use super::load::{Case, Suite};
+use crate::api::{self, Source};
+use crate::config::Config;
+
+/// One document while it is resolved.
+pub(super) struct Reading<'d> {
+    pub(super) document: &'d Document,
+    pub(super) folder: &'d FilePath,
+    pub(super) now: Timestamp,
+    pub(super) problems: Vec<Problem>,
+    pub(super) read: BTreeSet<PathBuf>,
+}
+
+impl<'d> Reading<'d> {
+    pub(super) fn of(document: &'d Document, path: &'d FilePath, now: Timestamp) -> Reading<'d> {
+        Reading {
+            document,
+            folder: path.parent().unwrap_or(FilePath::new("")),
+            now,
+            problems: Vec::new(),
+            read: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn suite(&mut self, config: Option<&FilePath>) -> Option<Suite> {
+        let test = match documents::decode::<PolicyTest>(self.document) {
+            Ok(test) => test,
+            Err(problems) => {
+                self.problems.extend(problems);
+                return None;
+            }
+        };
+        let spec = Path::default().key("spec");
+        let config = self.config(&test.spec, config, &spec)?;
+        let sources = self.sources(&test.spec, &spec);
+        let set = api::load(&sources, &config.trust_roots);
+        self.problems.extend(set.problems);
+        if set.policies.is_empty() && self.problems.is_empty() {
+            self.refuse(
+                spec.key("policies"),
+                "there is no policy in them: nothing would be judged",
+            );
+        }
+        let keys = self.signers(&test.spec, &config, &sources, &spec.key("signers"));
+        let mut names = BTreeSet::new();
+        let mut cases = Vec::new();
+        for (index, case) in test.spec.cases.iter().enumerate() {
+            let here = spec.key("cases").index(index);
+            if !names.insert(&case.name) {
+                let why = format!("another case has the name `{}` too", case.name);
+                self.refuse(here.key("name"), why);
+            }
+            cases.extend(self.case(case, &test.spec, &here));
+        }
+        let real = Snapshot {
+            policies: set.policies,
+            revision: set.revision,
+            ..config.snapshot()
+        };
+        let mut staged = None;
+        if self.problems.is_empty() && cases.iter().any(Case::is_staged) {
+            match Cast::assemble(&config, &test.spec.signers, &keys) {
+                Ok(cast) => {
+                    let set = api::load(&cast.policies(&sources), &cast.trust_roots());
+                    self.problems.extend(set.problems);
+                    let snapshot = Snapshot {
+                        policies: set.policies,
+                        ..real.clone()
+                    };
+                    staged = Some((cast, snapshot));
+                }
+                Err(error) => self.refuse(spec.key("signers"), format!("{error:#}")),
+            }
+        }
+        Some(Suite {
+            file: self.document.file.to_string(),
+            name: test.metadata.name,
+            cases,
+            real,
+            staged,
+            limits: config.collect_limits(),
+        })
+    }
+
+    fn config(&mut self, test: &Spec, given: Option<&FilePath>, spec: &Path) -> Option<Config> {
+        let own = test.config.as_ref().map(|own| self.folder.join(own));
+        let file = own.as_deref().or(given);
+        self.read.extend(file.map(FilePath::to_owned));
+        match Config::load(file) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                self.refuse(spec.key("config"), format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    fn sources(&mut self, test: &Spec, spec: &Path) -> Vec<Source> {
+        let paths: Vec<_> = test
+            .policies
+            .iter()
+            .map(|path| self.folder.join(path))
+            .collect();
+        self.read.extend(paths.iter().cloned());
+        for (index, path) in paths.iter().enumerate() {
+            if !path.exists() {
+                let why = format!("`{}` does not exist", path.display());
+                self.refuse(spec.key("policies").index(index), why);
+            }
+        }
+        if !self.problems.is_empty() {
+            return Vec::new();
+        }
+        let (sources, problems) = api::read_paths(&paths);
+        self.problems.extend(problems);
+        sources
+    }
+
+    /// The role of each signer's key, where it holds one.
+    fn signers(
+        &mut self,
+        test: &Spec,
+        config: &Config,
+        sources: &[Source],
+        here: &Path,
+    ) -> BTreeMap<String, KeyRole> {
+        let keys = keys_of(sources);
+        let unread = sources.is_empty();
+        let mut roles = BTreeMap::new();
+        for (name, signer) in &test.signers {
+            let here = here.key(name);
+            let root = trust_root(signer);
+            if !config.trust_roots.contains_key(root) {
+                let why = format!("the configuration knows no trust root `{root}`");
+                let known = config.trust_roots.keys().map(String::as_str);
+                let problem = self.document.problem(here.key("trustRoot"), why);
+                self.problems.push(problem.suggesting(root, known));
+            }
+            let SignerSpec {
+                identity,
+                issuer,
+                claims,
+                key,
+                ..
+            } = signer;
+            match (identity, issuer, key) {
+                (Some(_), Some(_), None) => {}
+                (None, None, Some(key)) if claims.is_empty() => match role(key, &keys) {
+                    Ok(role) => {
+                        let taken = matches!(role, KeyRole::StandIn(_))
+                            && roles.values().any(|other| *other == role);
+                        if taken {
+                            self.refuse(
+                                here.key("key"),
+                                "another signer stands in for this key too",
+                            );
+                        }
+                        roles.insert(name.clone(), role);
+                    }
+                    // Policies that could not be read name keys that nobody knows.
+                    Err(_) if unread => {}
+                    Err(why) => self.refuse(here.key("key"), why),
+                },
+                _ => self.refuse(
+                    here,
+                    "expected `identity` and `issuer` (and `claims`, where wanted), or `key`",
+                ),
+            }
+        }
+        roles
+    }
+
+    pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, here: Path, text: &str) -> Option<T> {
+        match text.parse() {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.refuse(here, error.to_string());
+                None
+            }
+        }
+    }
+
+    pub(super) fn refuse(&mut self, here: Path, why: impl Into<String>) {
+        self.problems.push(self.document.problem(here, why));
+    }
+}
+
+/// Which of the policies' keys a signer's stands in for.
+fn role(written: &str, keys: &BTreeSet<String>) -> Result<KeyRole, String> {
+    let listed: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+    match (written, listed.as_slice()) {
+        ("stranger", _) => Ok(KeyRole::Stranger),
+        (_, []) => {
+            Err("the policies name no key; `stranger` is a key that they do not name".to_owned())
+        }
+        ("policy", [_]) => Ok(KeyRole::StandIn(keys.first().cloned().unwrap_or_default())),
+        ("policy", _) => Err(format!(
+            "the policies name several keys; say which: {}",
+            listed.join(", ")
+        )),
+        (fingerprint, _) if keys.contains(fingerprint) => {
+            Ok(KeyRole::StandIn(fingerprint.to_owned()))
+        }
+        _ => Err(format!(
+            "expected `policy`, `stranger`, or the fingerprint of a key that the policies name: {}",
+            listed.join(", ")
+        )),
+    }
+}

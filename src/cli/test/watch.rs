@@ -1,0 +1,75 @@
+//! `--watch`: the tests run again whenever something that they depend on changes. Files are looked at again and again, which
+//! works on every file system.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Zoned;
+use sha2::{Digest as _, Sha256};
+
+use super::{Args, read, report};
+
+const EVERY: Duration = Duration::from_millis(500);
+/// How deep folders are followed.
+const MAXIMUM_DEPTH: usize = 16;
+
+/// Runs until somebody interrupts.
+pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
+        () = again_and_again(args) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn again_and_again(args: &Args) {
+    loop {
+        anstream::println!("=== {}", Zoned::now().strftime("%H:%M:%S"));
+        // What changes while the cases run is a change as well.
+        let (read, seen) = {
+            let (loaded, read) = read(args);
+            let seen = state_of(&read);
+            if let Err(error) = report(args, loaded).await {
+                anstream::eprintln!("promotion-gate: {error:#}");
+            }
+            (read, seen)
+        };
+        anstream::println!("=== waiting for a change; Ctrl-C ends\n");
+        while state_of(&read) == seen {
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+/// Names, lengths and times of everything below `paths`.
+fn state_of(paths: &BTreeSet<PathBuf>) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for path in paths {
+        look(path, 0, &mut hash);
+    }
+    hash.finalize().to_vec()
+}
+
+fn look(path: &Path, depth: usize, hash: &mut Sha256) {
+    hash.update(path.as_os_str().as_encoded_bytes());
+    let Ok(about) = std::fs::metadata(path) else {
+        return hash.update(b"absent");
+    };
+    if !about.is_dir() {
+        return hash.update(format!("{} {:?}", about.len(), about.modified().ok()));
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten();
+    let mut entries: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    entries.sort();
+    for entry in entries {
+        let hidden = entry
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && depth < MAXIMUM_DEPTH {
+            look(&entry, depth + 1, hash);
+        }
+    }
+}

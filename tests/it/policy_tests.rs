@@ -1,0 +1,355 @@
+//! `promotion-gate test`, from outside: what passes, every way to fail, and what is said about tests that are wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use promotion_gate_core::gate::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{Ran, run};
+use crate::facts::FACTS;
+
+const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+
+/// A folder with policies, and a test of them with `cases`.
+fn test(cases: &str, more: &[&str]) -> Ran {
+    let folder = folder(cases);
+    let args: Vec<_> = ["test", "test.yaml"].iter().chain(more).copied().collect();
+    run(folder.path(), &args, "")
+}
+
+fn folder(cases: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let key = FACTS.key.public_pem().replace('\n', "\n            ");
+    write(
+        "policy.yaml",
+        &format!(
+            "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {{name: signed}}
+spec:
+  match: {{namespaces: {{names: [shop]}}}}
+  requirements:
+  - digestPinned: {{}}
+  - signature:
+      anyOf:
+      - keyless: {{issuer: \"https://issuer.example\", identity: release@example.com}}
+      - keyless: {{issuer: \"https://issuer.example\", identity: private@example.com, trustRoots: [github]}}
+      - keyless: {{issuer: \"https://issuer.example\", identity: recorded@example.com, trustRoots: [ours]}}
+      - key:
+          pem: |
+            {key}
+"
+        ),
+    );
+    write("root.json", &FACTS.trusted_root());
+    write(
+        "gate.yaml",
+        "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\ntrustRoots: [{name: ours, file: root.json}]\n",
+    );
+    write(
+        "test.yaml",
+        &format!(
+            "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PolicyTest
+metadata: {{name: signed}}
+spec:
+  policies: [policy.yaml]
+  config: gate.yaml
+  namespace: shop
+  image: ghcr.io/example/app@{DIGEST}
+  signers:
+    release: {{identity: release@example.com, issuer: \"https://issuer.example\"}}
+    private: {{identity: private@example.com, issuer: \"https://issuer.example\", trustRoot: github}}
+    elsewhere: {{identity: private@example.com, issuer: \"https://issuer.example\"}}
+    key: {{key: policy}}
+    stranger: {{key: stranger}}
+  cases:
+{cases}"
+        ),
+    );
+    folder
+}
+
+#[test]
+fn every_ready_policy_says_what_its_test_expects() {
+    let ran = run(
+        Path::new(env!("CARGO_MANIFEST_DIR")),
+        &["test", "policies/"],
+        "",
+    );
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn what_is_described_is_signed_and_verified() {
+    let ran = test(
+        &format!(
+            "  - {{name: a bundle, evidence: [{{signature: {{by: release}}}}], expect: {{decision: allow, reasons: [signature/signed]}}}}
+  - {{name: a legacy signature, evidence: [{{signature: {{by: release, form: legacy}}}}], expect: {{decision: allow}}}}
+  - {{name: a key, evidence: [{{signature: {{by: key}}}}], expect: {{decision: allow}}}}
+  - {{name: a strange key, evidence: [{{signature: {{by: stranger}}}}], expect: {{decision: deny}}}}
+  - {{name: a root without a log, evidence: [{{signature: {{by: private}}}}], expect: {{decision: allow}}}}
+  - {{name: the same name under another root, evidence: [{{signature: {{by: elsewhere}}}}], expect: {{decision: deny}}}}
+  - {{name: years ago, at: \"2021-01-01T00:00:00Z\", evidence: [{{signature: {{by: release}}}}], expect: {{decision: allow}}}}
+  - {{name: in the future, at: \"2021-01-01T00:00:00Z\", evidence: [{{signature: {{by: release, at: \"2021-02-01T00:00:00Z\"}}}}], expect: {{decision: deny, reasons: [signature/signed-in-the-future]}}}}
+  - {{name: replayed, evidence: [{{signature: {{by: release, about: \"sha256:{other}\"}}}}], expect: {{decision: deny, reasons: [signature/signature-unaccepted]}}}}
+  - {{name: an attestation, evidence: [{{attestation: {{by: release, predicateType: \"https://example.com/v1\", predicate: {{a: 1}}}}}}], expect: {{decision: deny, reasons: [signature/not-a-signature]}}}}
+  - {{name: provenance, evidence: [{{provenance: {{by: release, source: \"https://github.com/example/app\", ref: refs/tags/v1}}}}], expect: {{decision: deny, reasons: [signature/not-a-signature]}}}}
+  - {{name: provenance by the generator, evidence: [{{provenance: {{by: release, generator: container, source: \"https://github.com/example/app\", ref: refs/tags/v1, inputs: {{a: b}}}}}}], expect: {{decision: deny, reasons: [signature/not-a-signature]}}}}
+  - {{name: a tag, image: \"ghcr.io/example/app:v1\", tags: {{\"ghcr.io/example/app:v1\": \"{DIGEST}\"}}, evidence: [{{signature: {{by: release}}}}], expect: {{decision: deny, reasons: [digestPinned/not-pinned]}}}}
+  - {{name: down, evidence: [{{unavailable: true}}], expect: {{decision: undecided, reasons: [signature/evidence-unavailable]}}}}
+  - {{name: elsewhere, namespace: test, expect: {{decision: ungoverned}}}}
+",
+            other = "2".repeat(64)
+        ),
+        &[],
+    );
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.ends_with("pass 15 cases\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn recorded_bundles_about_a_bare_digest_are_verified_under_the_configured_roots_and_can_be_mixed() {
+    let case = |name: &str, evidence: &str, expect: &str| {
+        format!(
+            "  - {{name: {name}, digest: \"{DIGEST}\", evidence: [{evidence}], expect: {{{expect}}}}}\n"
+        )
+    };
+    let recorded = "{bundles: [lines.jsonl]}";
+    let folder = folder(
+        &(case(
+            "a line that is good",
+            recorded,
+            "decision: deny, reasons: [signature/signer-not-accepted]",
+        ) + &case(
+            "one among others",
+            &format!("{recorded}, {{signature: {{by: release}}}}"),
+            "decision: allow",
+        ) + &case(
+            "nothing that is sound",
+            "{bundles: [junk.json]}",
+            "decision: deny, reasons: [signature/signature-unaccepted]",
+        )),
+    );
+    let digest: Digest = DIGEST.parse().unwrap();
+    let good = FACTS.bundle(&digest, "release");
+    fs::write(
+        folder.path().join("lines.jsonl"),
+        format!("{good}\nnot json\n"),
+    )
+    .unwrap();
+    fs::write(folder.path().join("junk.json"), "{\"mediaType\": 7}").unwrap();
+    let ran = run(folder.path(), &["test", "test.yaml"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    // The same bundle counts under the root that it was really made under, and that alone.
+    let policy = folder.path().join("policy.yaml");
+    let accepting = fs::read_to_string(&policy)
+        .unwrap()
+        .replace("recorded@", "release@");
+    fs::write(&policy, accepting).unwrap();
+    let ran = run(folder.path(), &["test", "test.yaml"], "");
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("FAIL a line that is good (line 16)\n       expected deny for signature/signer-not-accepted; the gate said allow"),
+        "{}",
+        ran.stdout
+    );
+}
+
+const WRONG: &str = "  - {name: unsigned, expect: {decision: allow}}
+  - {name: for another reason, expect: {decision: deny, reasons: [digestPinned/not-pinned]}}
+  - {name: nowhere & <there>, namespace: test, expect: {decision: allow}}
+  - {name: right, evidence: [{signature: {by: release}}], expect: {decision: allow}}
+";
+
+#[test]
+fn a_case_that_fails_says_what_was_expected_what_was_said_and_why() {
+    let ran = test(WRONG, &[]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for expected in [
+        "FAIL unsigned (line 16)\n       expected allow; the gate said deny\n       Pod shop/test, policy `signed`: deny\n         fail signature/unsigned: spec.containers[0].image: no signature is attached to it\n           → sign it with `cosign sign",
+        "FAIL for another reason (line 17)\n       expected deny for digestPinned/not-pinned; the gate said deny, but not for digestPinned/not-pinned",
+        "the gate said ungoverned\n       Pod test/test is governed by no policy",
+        "  pass right\nFAIL 3 of 4 cases\n",
+    ] {
+        assert!(
+            ran.stdout.contains(expected),
+            "{expected}\n---\n{}",
+            ran.stdout
+        );
+    }
+}
+
+#[test]
+fn programs_get_a_versioned_json_report_or_junit_xml_on_standard_output_or_in_a_file() {
+    let ran = test(WRONG, &["--output", "json"]);
+    assert_eq!(ran.code, 2);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["version"], "promotion-gate.dev/test/v1alpha1");
+    assert_eq!(
+        (&report["passed"], &report["failed"]),
+        (&json!(1), &json!(3))
+    );
+    let case = &report["tests"][0]["cases"][1];
+    assert_eq!(case["missing"], json!(["digestPinned/not-pinned"]));
+    assert_eq!(
+        (&case["decision"], &case["line"]),
+        (&json!("deny"), &json!(17))
+    );
+
+    let folder = folder(WRONG);
+    let args = [
+        "test",
+        "--output",
+        "junit",
+        "--output-file",
+        "report.xml",
+        "test.yaml",
+    ];
+    let ran = run(folder.path(), &args, "");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stdout.ends_with("FAIL 3 of 4 cases\n"),
+        "{}",
+        ran.stdout
+    );
+    let xml = fs::read_to_string(folder.path().join("report.xml")).unwrap();
+    assert!(
+        xml.contains("<testsuites name=\"promotion-gate test\" tests=\"4\" failures=\"3\""),
+        "{xml}"
+    );
+    assert!(
+        xml.contains("name=\"nowhere &amp; &lt;there&gt;\""),
+        "{xml}"
+    );
+    assert_eq!(xml.matches("<failure").count(), 3);
+    assert_eq!(test(WRONG, &["--output-file", "report.xml"]).code, 1);
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_test_is_said_at_once_with_line_and_column() {
+    let ran = test(
+        "  - {name: a, at: yesterday, evidence: [{signature: {by: relaese}}, {layout: gone}, {bundles: [gone]}, {}], expect: {decision: allow}}
+  - {name: a, image: 'A B', expect: {decision: deny, reasons: [unsigned]}}
+  - {name: b, image: 'nginx', evidence: [{signature: {by: release}}], expect: {decision: deny}}
+  - {name: c, image: nginx, digest: x, expect: {decision: deny}}
+",
+        &[],
+    );
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    for expected in [
+        "test.yaml:16:19: spec.cases[0].at: ",
+        "`signers` names no `relaese`, did you mean `release`?",
+        "spec.cases[0].evidence[1].layout: the image layout `gone`",
+        "spec.cases[0].evidence[2].bundles[0]: `gone` cannot be read",
+        "spec.cases[0].evidence[3]: expected one of `signature`",
+        "spec.cases[1].name: another case has the name `a` too",
+        "spec.cases[1].image: ",
+        "spec.cases[1].expect.reasons[0]: expected `rule/reason`",
+        "spec.cases[2].evidence[0]: evidence is about a digest, and `nginx` names none",
+        "spec.cases[3]: expected one of `image`",
+    ] {
+        assert!(
+            ran.stderr.contains(expected),
+            "{expected}\n---\n{}",
+            ran.stderr
+        );
+    }
+    let ran = test(
+        "  - {name: a, expct: {decision: allow}, expect: {decision: alow}}\n",
+        &[],
+    );
+    assert!(
+        ran.stderr.contains(
+            "test.yaml:16:15: spec.cases[0].expct: unknown field `expct`, did you mean `expect`?"
+        ),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("did you mean `allow`?"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_folder_without_tests_and_a_mistyped_kind_are_no_success() {
+    let folder = folder(WRONG);
+    let path = folder.path();
+    let ran = run(path, &["test", "policy.yaml"], "");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("nothing would be tested"),
+        "{}",
+        ran.stderr
+    );
+    let text = fs::read_to_string(path.join("test.yaml")).unwrap();
+    fs::write(
+        path.join("test.yaml"),
+        text.replace("PolicyTest", "PolicyTset"),
+    )
+    .unwrap();
+    let ran = run(path, &["test", "."], "");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("did you mean `PolicyTest`?"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn watching_runs_again_when_a_policy_changes() {
+    let folder = folder("  - {name: unsigned, expect: {decision: deny}}\n");
+    let log = folder.path().join("log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
+        .args(["test", "--watch", "test.yaml"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let until = |expected: &str| {
+        let started = Instant::now();
+        while !fs::read_to_string(&log).unwrap().contains(expected) {
+            assert!(started.elapsed() < Duration::from_secs(30), "{expected}");
+            std::thread::yield_now();
+        }
+    };
+    until("waiting for a change");
+    let policy = folder.path().join("policy.yaml");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, text.replace("[shop]", "[elsewhere]")).unwrap();
+    until("FAIL 1 of 1 case");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_example_of_the_documentation_runs() {
+    let documentation = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/testing-policies.md"
+    ));
+    let blocks: Vec<_> = documentation.split("```yaml\n").skip(1).collect();
+    let block = |index: usize| blocks[index].split("```").next().unwrap();
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("test.yaml"), block(0)).unwrap();
+    fs::write(folder.path().join("signed.yaml"), block(1)).unwrap();
+    let ran = run(folder.path(), &["test", "."], "");
+    assert_eq!(
+        ran.stdout.lines().last(),
+        Some("pass 3 cases"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+}
