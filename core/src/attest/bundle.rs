@@ -45,9 +45,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
             let leaf = ders
                 .next()
                 .ok_or_else(|| malformed(&"the bundle's certificate chain is empty"))?;
-            let intermediates: Vec<_> = ders.collect();
-            // Whom to trust is for the verifier to know.
-            if intermediates.iter().any(|der| is_root(der)) {
+            // Whom to trust is for the verifier to know: a root is refused, but for the oldest version, which carried it.
+            let (roots, intermediates): (Vec<_>, Vec<_>) = ders.partition(|der| is_root(der));
+            if !roots.is_empty() && version != MediaType::Bundle0_1 {
                 return Err(malformed(&"the bundle's certificate chain holds a root"));
             }
             SignedBy::Certificate(Chain {
