@@ -5,7 +5,8 @@ mod response;
 mod workload;
 
 pub use request::{
-    Malformed, Manifests, NotOurs, Request, Understood, uid, understand, understand_manifest,
+    Malformed, Manifests, NotOurs, Request, Understood, VERSION, uid, understand,
+    understand_manifest,
 };
-pub use response::{Answer, denial, respond};
+pub use response::{Answer, denial, respond, respond_in};
 pub use workload::{ImageField, Images, images};

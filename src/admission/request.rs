@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use super::workload::{Images, carries_images, group_and_kind, images, templates};
 
 /// The version of `AdmissionReview` that is spoken.
-pub(super) const VERSION: &str = "admission.k8s.io/v1";
+pub const VERSION: &str = "admission.k8s.io/v1";
+/// The version before it, which is refused in its own terms: an API server drops an answer in another one.
+const OLD_VERSION: &str = "admission.k8s.io/v1beta1";
 /// The most images of one object.
 const MAXIMUM_IMAGES: usize = 500;
 
@@ -70,13 +72,20 @@ pub struct Malformed {
     pub uid: Option<String>,
     /// What is wrong.
     pub why: String,
+    /// The version in which an API server expects the answer.
+    pub version: &'static str,
+}
+
+/// What every version of a review begins with.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versioned {
+    api_version: Option<String>,
+    kind: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct WireReview {
-    api_version: Option<String>,
-    kind: Option<String>,
     request: Option<WireRequest>,
 }
 
@@ -138,9 +147,11 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
     let refused = |why: String| Malformed {
         uid: uid(body),
         why,
+        version: VERSION,
     };
-    let review: WireReview = serde_json::from_slice(body)
-        .map_err(|error| refused(format!("the body is not an AdmissionReview: {error}")))?;
+    let not_a_review =
+        |error: serde_json::Error| refused(format!("the body is not an AdmissionReview: {error}"));
+    let review: Versioned = serde_json::from_slice(body).map_err(not_a_review)?;
     if review.kind.as_deref() != Some("AdmissionReview")
         || review.api_version.as_deref() != Some(VERSION)
     {
@@ -150,10 +161,16 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
             review.kind.as_deref().unwrap_or("(no kind)")
         );
         let found: String = found.chars().take(200).collect();
-        return Err(refused(format!(
+        let version = match review.api_version.as_deref() {
+            Some(OLD_VERSION) => OLD_VERSION,
+            _ => VERSION,
+        };
+        let refused = refused(format!(
             "expected `{VERSION} AdmissionReview`, found `{found}`; set `admissionReviewVersions: [v1]` in the webhook configuration"
-        )));
+        ));
+        return Err(Malformed { version, ..refused });
     }
+    let review: WireReview = serde_json::from_slice(body).map_err(not_a_review)?;
     let request = review
         .request
         .ok_or_else(|| refused("the AdmissionReview has no `request`".to_owned()))?;
@@ -406,9 +423,11 @@ fn elsewhere(object: &Value, kind: &str) -> Vec<Value> {
     let field = |path: &str| object.pointer(path).cloned().unwrap_or_default();
     match kind {
         "Rollout" => vec![field("/spec/strategy"), field("/spec/workloadRef")],
+        // Arguments are substituted into the commands of jobs.
         "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun" => {
-            vec![field("/spec/metrics")]
+            vec![field("/spec/metrics"), field("/spec/args")]
         }
+        "Experiment" => vec![field("/spec/analyses")],
         _ => Vec::new(),
     }
 }
@@ -734,12 +753,25 @@ mod tests {
         let body = r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u"}}"#;
         let error = understand(body.as_bytes()).unwrap_err();
         assert_eq!(error.uid.as_deref(), Some("u"));
-        assert!(
-            error.why.contains("not an AdmissionReview")
-                || error.why.contains("admissionReviewVersions"),
-            "{}",
-            error.why
-        );
+        assert!(error.why.contains("admissionReviewVersions"), "{error}");
+        assert_eq!(error.version, "admission.k8s.io/v1beta1");
+    }
+
+    #[test]
+    fn arguments_of_an_analysis_decide_what_runs() {
+        let template = |value: &str| {
+            json!({
+                "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": "t"},
+                "spec": {"args": [{"name": "command", "value": value}], "metrics": []},
+            })
+        };
+        let updated = |new: &str| {
+            let body = review("UPDATE", "", template(new), template("a"));
+            let body = String::from_utf8(body).unwrap();
+            understood(body.replace("\"apps\"", "\"argoproj.io\"").as_bytes())
+        };
+        assert!(matches!(updated("b"), Understood::Change(_)));
+        assert!(matches!(updated("a"), Understood::NotOurs(_)));
     }
 
     proptest! {

@@ -94,6 +94,11 @@ impl Answer {
 
 /// The `AdmissionReview` that carries an answer.
 pub fn respond(uid: &str, answer: &Answer) -> Value {
+    respond_in(VERSION, uid, answer)
+}
+
+/// The same in the version that was asked in.
+pub fn respond_in(version: &str, uid: &str, answer: &Answer) -> Value {
     let mut response = Map::from_iter([
         ("uid".to_owned(), json!(uid)),
         ("allowed".to_owned(), json!(answer.allowed)),
@@ -106,7 +111,7 @@ pub fn respond(uid: &str, answer: &Answer) -> Value {
     if !answer.warnings.is_empty() {
         response.insert("warnings".to_owned(), json!(answer.warnings));
     }
-    json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
+    json!({"apiVersion": version, "kind": "AdmissionReview", "response": response})
 }
 
 /// What a deployer is told, in this order: what is denied and by which policy; per failing requirement the reason, the

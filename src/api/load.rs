@@ -58,6 +58,11 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (file, bytes) in sources {
         let (documents, problems) = read(file, bytes);
+        // A file that is just being written can be empty for a moment; without it, its policies would silently be gone.
+        if documents.is_empty() && problems.is_empty() {
+            let message = "the file holds no document; remove it if it is to hold none";
+            set.problems.push(Problem::with_file(file, message));
+        }
         set.problems.extend(problems);
         for document in documents {
             match read_policy(&document, &schema, roots) {

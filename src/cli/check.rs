@@ -95,12 +95,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .namespaces
             .entry(args.namespace.clone())
             .or_default();
+        // The API server sets this label on every namespace.
+        labels.insert(
+            "kubernetes.io/metadata.name".to_owned(),
+            args.namespace.clone(),
+        );
         labels.extend(labels_of(&args.namespace_labels)?);
     }
     let actor = args.user.clone().map(|username| Actor {
         username,
         groups: args.groups.clone(),
     });
+    if input.objects().is_empty() && input.problems().is_empty() {
+        bail!(
+            "there is no object in the input: nothing would be checked (did the command before the pipe fail?)"
+        );
+    }
     let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
     let world = World {
         snapshot: snapshot.into(),
@@ -176,7 +186,11 @@ fn report(
         .max();
     CheckReport {
         version: VERSION,
-        decision: decision.unwrap_or(Answer::Allow),
+        // What could not be read may hold anything.
+        decision: match (decision.unwrap_or(Answer::Allow), input.problems()) {
+            (Answer::Allow, [_, ..]) => Answer::Undecided,
+            (decision, _) => decision,
+        },
         at,
         policy_revision: snapshot.revision.clone(),
         objects: reviews

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use promotion_gate_core::documents::{self, Document, Problem};
+use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
 use promotion_gate_core::gate::TrustRoots;
 use serde_json::Value;
 
@@ -101,6 +101,15 @@ impl Input {
 
     fn add(&mut self, name: &str, bytes: &[u8]) {
         let (documents, problems) = documents::read(name, bytes);
+        for document in &documents {
+            lists(
+                document,
+                &document.value,
+                &Place::default(),
+                0,
+                &mut self.problems,
+            );
+        }
         self.documents.extend(documents);
         self.problems.extend(problems);
     }
@@ -141,6 +150,46 @@ impl Input {
             Some((name, labels))
         };
         self.objects().iter().filter_map(named).collect()
+    }
+}
+
+/// Lists in which an object would go unseen: nested too deep, without a list of items, or of items that do not say what they
+/// are (which a client fills in from the kind of the list).
+fn lists(
+    document: &Document,
+    value: &Value,
+    here: &Place,
+    depth: usize,
+    problems: &mut Vec<Problem>,
+) {
+    let kind = value
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !kind.ends_with("List") {
+        return;
+    }
+    let below = here.key("items");
+    let mut refuse = |place: Place, why: String| problems.push(document.problem(place, why));
+    match value.get("items") {
+        _ if depth >= MAXIMUM_LISTS => refuse(
+            here.clone(),
+            format!("lists are nested deeper than {MAXIMUM_LISTS}"),
+        ),
+        None | Some(Value::Null) => {}
+        Some(Value::Array(items)) => {
+            for (index, item) in items.iter().enumerate() {
+                let place = below.index(index);
+                if item.get("kind").is_none() || item.get("apiVersion").is_none() {
+                    let why =
+                        format!("the item of `{kind}` has no `apiVersion` and `kind`; add them");
+                    problems.push(document.problem(place, why));
+                } else {
+                    lists(document, item, &place, depth + 1, problems);
+                }
+            }
+        }
+        Some(_) => refuse(below, "expected a list".to_owned()),
     }
 }
 
@@ -213,7 +262,7 @@ pub(super) fn manifests_under(
             .extension()
             .and_then(|extension| extension.to_str())
             .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-        if hidden || !(manifest || entry.is_dir()) {
+        if entry.is_dir() && hidden || !(manifest || entry.is_dir()) {
             continue;
         }
         if entry.is_symlink() && entry.is_dir() {

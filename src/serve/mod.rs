@@ -3,6 +3,7 @@
 //! * `webhook` — a body → an answer
 //! * `watch` — policies and certificates that change under way
 
+mod connection;
 mod probes;
 mod watch;
 mod webhook;
@@ -13,8 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as signal};
@@ -48,8 +47,6 @@ pub struct Options {
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long the headers of a request may take.
-const HEADERS: Duration = Duration::from_secs(10);
 /// How often files are looked at.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -142,23 +139,8 @@ pub async fn serve(
             let _seat = seat;
             metrics.connections.inc();
             if let Ok(Ok(tls)) = timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                let service = hyper::service::service_fn(move |request| {
-                    let webhook = Arc::clone(&webhook);
-                    async move { Ok::<_, std::convert::Infallible>(webhook.handle(request).await) }
-                });
-                let mut builder = auto::Builder::new(TokioExecutor::new());
-                builder
-                    .http1()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADERS);
-                builder
-                    .http2()
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(64)
-                    .keep_alive_interval(HEADERS);
-                let connection = builder.serve_connection(TokioIo::new(tls), service);
                 // A broken connection concerns nobody but its peer.
-                let _ = watcher.watch(connection.into_owned()).await;
+                connection::serve(tls, webhook, watcher).await;
             }
             metrics.connections.dec();
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::StatusCode;
-use promotion_gate_core::gate::{Snapshot, TrustRoots, Unreadable};
+use promotion_gate_core::gate::{Policy, Snapshot, TrustRoots, Unreadable};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,8 +37,10 @@ pub(super) struct Policies {
 
 #[derive(Default)]
 struct State {
-    /// The bytes last looked at.
+    /// The state of the files that was last taken over or refused.
     seen: String,
+    /// Another state, seen once: a file may just be in the middle of being written.
+    candidate: String,
     /// What is wrong with them.
     problems: Vec<String>,
     /// Whether any sound set was ever taken over.
@@ -80,7 +82,7 @@ impl Policies {
         }
     }
 
-    /// Looks at the files, and takes them over where they are new and sound.
+    /// Looks at the files, and takes them over where they are new and sound, and the same at two looks.
     fn look(&self, metrics: &Metrics) {
         let (sources, unread) = api::read_paths(&self.source.paths);
         let set = api::load(&sources, &self.source.trust_roots);
@@ -97,7 +99,15 @@ impl Policies {
         if seen == state.seen {
             return;
         }
+        if !state.seen.is_empty() && seen != state.candidate {
+            state.candidate = seen;
+            return;
+        }
         state.seen = seen;
+        let gone = names_gone(&self.current.load().policies, &set.policies);
+        if problems.is_empty() && !gone.is_empty() {
+            tracing::warn!(policies = gone, "policies are gone");
+        }
         metrics.policies_broken.set(i64::from(!problems.is_empty()));
         if problems.is_empty() {
             tracing::info!(
@@ -133,6 +143,16 @@ impl Policies {
         }
         state.problems = problems;
     }
+}
+
+/// The names of policies that are in force and not among the new ones.
+fn names_gone(current: &[Policy], new: &[Policy]) -> String {
+    let gone = current
+        .iter()
+        .filter(|policy| !new.iter().any(|other| other.name == policy.name));
+    gone.map(|policy| policy.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Looks at the policies again and again.

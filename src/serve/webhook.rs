@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use promotion_gate_core::gate::Change;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::watch::Policies;
@@ -22,8 +23,12 @@ use crate::telemetry::{self, Metrics};
 
 /// The largest body: an object may have 3 MiB, and an update carries two.
 const MAXIMUM_BODY: usize = 8 << 20;
+/// How much of bodies is held at one time, in KiB: whoever sends more waits, and not for long.
+const BODIES: u32 = 96 << 10;
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(10);
+/// How long a request waits for room.
+const ROOM: Duration = Duration::from_secs(2);
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The API server's longest time-out.
@@ -35,6 +40,8 @@ pub struct Webhook {
     collector: Arc<Collector>,
     metrics: Arc<Metrics>,
     audit_only: bool,
+    /// Room for bodies, in KiB.
+    room: Semaphore,
 }
 
 impl Webhook {
@@ -49,6 +56,7 @@ impl Webhook {
             collector,
             metrics,
             audit_only,
+            room: Semaphore::new(usize::try_from(BODIES).unwrap_or_default()),
         }
     }
 
@@ -67,6 +75,20 @@ impl Webhook {
             );
         }
         let deadline = began + time_for_review(request.uri().query().unwrap_or_default());
+        let most = u32::try_from(MAXIMUM_BODY >> 10).unwrap_or(BODIES);
+        let announced = request.body().size_hint().upper();
+        let size = announced.map_or(most, |bytes| {
+            u32::try_from(bytes >> 10).unwrap_or(most).saturating_add(1)
+        });
+        let _held = match timeout(ROOM, self.room.acquire_many(size.min(most))).await {
+            Ok(Ok(held)) => held,
+            _ => {
+                return text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many large requests at one time",
+                );
+            }
+        };
         let body = match timeout(
             BODY,
             Limited::new(request.into_body(), MAXIMUM_BODY).collect(),
@@ -110,7 +132,7 @@ impl Webhook {
                     "a request was not understood"
                 );
                 return match malformed.uid {
-                    Some(uid) => self.failed(&uid, malformed.why),
+                    Some(uid) => self.failed(malformed.version, &uid, malformed.why),
                     None => text(StatusCode::BAD_REQUEST, &malformed.why),
                 };
             }
@@ -150,6 +172,7 @@ impl Webhook {
         );
         match uid {
             Some(uid) => self.failed(
+                admission::VERSION,
                 &uid,
                 "promotion-gate failed on this request; see its log".to_owned(),
             ),
@@ -161,10 +184,10 @@ impl Webhook {
     }
 
     /// Denied, or admitted where everything is.
-    fn failed(&self, uid: &str, message: String) -> Response<Full<Bytes>> {
+    fn failed(&self, version: &str, uid: &str, message: String) -> Response<Full<Bytes>> {
         let mut answer = Answer::failed(message);
         answer.allowed = self.audit_only;
-        json(&admission::respond(uid, &answer))
+        json(&admission::respond_in(version, uid, &answer))
     }
 }
 

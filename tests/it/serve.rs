@@ -275,7 +275,13 @@ async fn what_is_no_admission_review_is_refused_and_never_admitted() {
     let (status, _) = gate.post(vec![b' '; (8 << 20) + 1]).await;
     assert_eq!(status, 413);
     let (_, text) = gate.post(old.to_string()).await;
-    assert!(text.contains("v1beta1"), "{text}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["apiVersion"], "admission.k8s.io/v1beta1");
+    let message = answer["response"]["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("admissionReviewVersions: [v1]"),
+        "{message}"
+    );
     assert_eq!(
         gate.client
             .get(gate.url("/validate"))
@@ -378,6 +384,20 @@ async fn an_edited_policy_is_taken_over_and_a_broken_one_is_not() {
     fs::remove_dir_all(gate.folder.path().join("policies")).unwrap();
     gate.until("/readyz", "broken").await;
     assert!(gate.says(&unsigned).await.0);
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_policy_file_that_is_empty_for_a_moment_takes_no_policy_away() {
+    let (_registry, _, unsigned) = images().await;
+    let gate = Gate::start(SIGNED).await;
+    let other = gate.folder.path().join("policies/other.yaml");
+    fs::write(&other, "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n").unwrap();
+    gate.until("/metrics", "promotion_gate_policy_reloads_total 2")
+        .await;
+    gate.policy("");
+    gate.until("/readyz", "holds no document").await;
+    assert!(!gate.says(&unsigned).await.0);
     gate.close().await;
 }
 
