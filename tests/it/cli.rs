@@ -138,6 +138,66 @@ async fn check_ends_with_0_2_or_3_by_the_worst_object() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn check_lets_nothing_through_unseen() {
+    let bench = Bench::new().await;
+    let ran = bench.check(&[], "");
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("no object in the input"),
+        "{}",
+        ran.stderr
+    );
+
+    let image = format!("{}/app@{}", bench.registry.host(), bench.unsigned);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": image}]}});
+    let list = |items: Value| json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let mut deep = pod.clone();
+    for _ in 0..9 {
+        deep = list(json!([deep]));
+    }
+    let bare = json!({"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {"name": "p"}, "spec": pod["spec"]}]});
+    for (input, said) in [
+        (deep, "nested deeper"),
+        (list(json!("items")), "expected a list"),
+        (bare, "has no `apiVersion` and `kind`"),
+    ] {
+        for command in ["check", "images"] {
+            let ran = match command {
+                "check" => bench.check(&["--output", "json"], &input.to_string()),
+                _ => run(bench.folder.path(), &["images", "-"], &input.to_string()),
+            };
+            assert_ne!(ran.code, 0, "{command}: {}", ran.stdout);
+            let all = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(all.contains(said), "{command}: {all}");
+            assert!(
+                !ran.stdout.contains("\"decision\": \"allow\""),
+                "{}",
+                ran.stdout
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_label_that_every_namespace_has_is_known_beside_those_that_are_given() {
+    let bench = Bench::new().await;
+    bench.write("policy.yaml", "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: named}\nspec:\n  match: {namespaces: {selector: {matchLabels: {kubernetes.io/metadata.name: payments}}}}\n  requirements: [{allowedImages: {patterns: [\"elsewhere.example/**\"]}}]\n");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "nginx"}]}});
+    let ran = bench.check(
+        &[
+            "--namespace",
+            "payments",
+            "--namespace-labels",
+            "tier=production",
+        ],
+        &pod.to_string(),
+    );
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_prints_a_versioned_json_report() {
     let bench = Bench::new().await;
