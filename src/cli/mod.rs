@@ -6,6 +6,7 @@ mod crds;
 mod evidence;
 mod explain;
 mod images;
+mod pin;
 mod quickstart;
 mod render;
 mod schema;
@@ -46,6 +47,7 @@ enum Command {
     Test(test::Args),
     Evidence(evidence::Args),
     Images(images::Args),
+    Pin(pin::Args),
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
@@ -85,6 +87,7 @@ impl Command {
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Images(args) => images::run(args),
+            Command::Pin(args) => block_on(pin::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),

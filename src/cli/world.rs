@@ -67,11 +67,15 @@ pub(super) struct Input {
 }
 
 /// One object of the input, and where it stands.
-#[derive(Clone, Copy)]
 pub(super) struct Object<'a> {
     pub(super) file: &'a str,
     pub(super) line: u64,
     pub(super) value: &'a Value,
+    /// The document that holds it, and which of the input's that is.
+    pub(super) document: &'a Document,
+    pub(super) index: usize,
+    /// Where in the document it stands; empty for the document itself.
+    pub(super) path: String,
 }
 
 impl Input {
@@ -99,6 +103,13 @@ impl Input {
         Ok(input)
     }
 
+    /// One file.
+    pub(super) fn of(name: &str, bytes: &[u8]) -> Input {
+        let mut input = Input::default();
+        input.add(name, bytes);
+        input
+    }
+
     fn add(&mut self, name: &str, bytes: &[u8]) {
         let (documents, problems) = documents::read(name, bytes);
         for document in &documents {
@@ -122,8 +133,8 @@ impl Input {
     /// Every object, those within lists included.
     pub(super) fn objects(&self) -> Vec<Object<'_>> {
         let mut objects = Vec::new();
-        for document in &self.documents {
-            flatten(document, &document.value, "", 0, &mut objects);
+        for (index, document) in self.documents.iter().enumerate() {
+            flatten((document, index), &document.value, "", 0, &mut objects);
         }
         objects
     }
@@ -194,7 +205,7 @@ fn lists(
 }
 
 fn flatten<'a>(
-    document: &'a Document,
+    (document, index_of_document): (&'a Document, usize),
     value: &'a Value,
     path: &str,
     depth: usize,
@@ -215,7 +226,13 @@ fn flatten<'a>(
             } else {
                 format!("{path}.items[{index}]")
             };
-            flatten(document, item, &below, depth + 1, objects);
+            flatten(
+                (document, index_of_document),
+                item,
+                &below,
+                depth + 1,
+                objects,
+            );
         }
         return;
     }
@@ -228,6 +245,9 @@ fn flatten<'a>(
         file: &document.file,
         line: u64::try_from(line).unwrap_or(0),
         value,
+        document,
+        index: index_of_document,
+        path: path.to_owned(),
     });
 }
 

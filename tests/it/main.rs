@@ -20,6 +20,7 @@ mod gate;
 mod judge;
 mod layout;
 mod oci;
+mod pin;
 mod platforms;
 mod policy_tests;
 mod review;

@@ -1,0 +1,272 @@
+//! `pin`: puts the digests that tags name into manifests, and leaves every other byte as it is.
+
+mod edit;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use futures::StreamExt as _;
+use promotion_gate_core::gate::{Collected, ImageReference};
+use tokio::time::Instant;
+
+use super::world::{self, Input, manifests_under};
+use crate::admission;
+use crate::collect::resolve_tag;
+use crate::config::Config;
+use edit::Edit;
+
+/// Tags that are resolved side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Put the digest that each tag names into manifests (`name:tag@sha256:…`).
+///
+/// Files are changed only with `--write`, in one step each, and every byte but the references stays as it is; without it, what
+/// would be changed is listed. Standard input is written to standard output. Exit codes: 0 everything is pinned, 1 wrong usage or
+/// something that cannot be edited, 2 with `--check`: something is not pinned, 3 a tag could not be resolved.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate pin deploy/                       what would be changed
+  promotion-gate pin --write deploy/               change it
+  promotion-gate pin --check deploy/               for CI: is everything pinned?
+  helm template . | promotion-gate pin - > rendered.yaml")]
+pub(super) struct Args {
+    /// Manifests: files, folders, or `-` for standard input
+    #[arg(required = true, value_name = "PATH|-")]
+    inputs: Vec<String>,
+    /// Change the files
+    #[arg(long, conflicts_with = "check")]
+    write: bool,
+    /// Ask no registry: say what is not pinned, and end with 2 if anything is not
+    #[arg(long)]
+    check: bool,
+    /// The configuration: registries, credentials
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How long resolving all tags may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+/// A file, and the references in it that name no digest.
+struct Manifest {
+    name: String,
+    /// `None` for standard input.
+    path: Option<PathBuf>,
+    bytes: Vec<u8>,
+    unpinned: Vec<(ImageReference, Edit)>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut manifests = Vec::new();
+    for input in &args.inputs {
+        if input == "-" {
+            manifests.push(Manifest::read(
+                "-",
+                None,
+                world::bounded(std::io::stdin().lock())?,
+            )?);
+            continue;
+        }
+        let mut files = Vec::new();
+        manifests_under(Path::new(input), 0, &mut files)?;
+        for file in files {
+            let name = file.display().to_string();
+            let open =
+                std::fs::File::open(&file).with_context(|| format!("`{name}` cannot be opened"))?;
+            let bytes = world::bounded(open).with_context(|| format!("`{name}` cannot be read"))?;
+            manifests.push(Manifest::read(&name, Some(file), bytes)?);
+        }
+    }
+    if args.check {
+        return Ok(check(&manifests));
+    }
+    let config = Config::load(args.config.as_deref())?;
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let digests = resolve(&manifests, &config, deadline).await?;
+    let mut unresolved = BTreeSet::new();
+    let mut pinned = Vec::new();
+    for manifest in &manifests {
+        match manifest.edits(&digests) {
+            Ok(edits) => {
+                let bytes = edit::apply(&manifest.name, &manifest.bytes, &edits);
+                let bytes = bytes.map_err(|why| anyhow!("nothing is changed: {why}"))?;
+                pinned.push((manifest, edits, bytes));
+            }
+            Err(troubles) => unresolved.extend(troubles),
+        }
+    }
+    for (manifest, edits, bytes) in pinned {
+        manifest.put(&args, &edits, &bytes)?;
+    }
+    for trouble in &unresolved {
+        anstream::eprintln!("promotion-gate: {trouble}");
+    }
+    Ok(match unresolved.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(3),
+    })
+}
+
+fn check(manifests: &[Manifest]) -> ExitCode {
+    let mut missing = 0;
+    for manifest in manifests {
+        for (_, edit) in &manifest.unpinned {
+            let (line, column) = edit.at;
+            anstream::println!(
+                "{}:{line}:{column}: `{}` names no digest",
+                manifest.name,
+                edit.written
+            );
+            missing += 1;
+        }
+    }
+    if missing == 0 {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!(
+        "promotion-gate: {missing} images are not pinned; `promotion-gate pin --write` pins them"
+    );
+    ExitCode::from(2)
+}
+
+/// What each reference that names no digest resolves to, each asked once.
+async fn resolve(
+    manifests: &[Manifest],
+    config: &Config,
+    deadline: Instant,
+) -> anyhow::Result<BTreeMap<String, Result<String, String>>> {
+    let registry = world::registry(config)?;
+    let wanted: BTreeMap<String, &ImageReference> = manifests
+        .iter()
+        .flat_map(|manifest| &manifest.unpinned)
+        .map(|(reference, _)| (reference.to_string(), reference))
+        .collect();
+    let resolved = futures::stream::iter(wanted).map(|(normal, reference)| {
+        let registry = &registry;
+        async move {
+            let digest = match resolve_tag(&**registry, reference, deadline).await {
+                Collected::Known(digest) | Collected::Partial(digest, _) => {
+                    Ok(format!("@{digest}"))
+                }
+                Collected::Unavailable(trouble) => Err(trouble.to_string()),
+            };
+            (normal, digest)
+        }
+    });
+    Ok(resolved.buffer_unordered(SIDE_BY_SIDE).collect().await)
+}
+
+impl Manifest {
+    fn read(name: &str, path: Option<PathBuf>, bytes: Vec<u8>) -> anyhow::Result<Manifest> {
+        let input = Input::of(name, &bytes);
+        let mut problems: Vec<String> = input.problems().iter().map(ToString::to_string).collect();
+        let mut unpinned = Vec::new();
+        for object in input.objects() {
+            let Some(images) = admission::images(object.value) else {
+                continue;
+            };
+            let below = |field: &str| match object.path.as_str() {
+                "" => field.to_owned(),
+                path => format!("{path}.{field}"),
+            };
+            for unreadable in images.unreadable {
+                problems.push(format!(
+                    "{name}:{}: {}: {}",
+                    object.line, unreadable.field, unreadable.why
+                ));
+            }
+            for field in images.fields {
+                let path = below(&field.path);
+                let at = object.document.position(&path).unwrap_or_default();
+                let (line, column) = at;
+                match field.written.parse::<ImageReference>() {
+                    Ok(reference) if reference.digest().is_some() => {}
+                    Ok(reference) => {
+                        let edit = Edit {
+                            document: object.index,
+                            path,
+                            at,
+                            written: field.written,
+                            digest: String::new(),
+                        };
+                        unpinned.push((reference, edit));
+                    }
+                    Err(error) => problems.push(format!("{name}:{line}:{column}: {error}")),
+                }
+            }
+        }
+        if !problems.is_empty() {
+            bail!("nothing is changed:\n  {}", problems.join("\n  "));
+        }
+        Ok(Manifest {
+            name: name.to_owned(),
+            path,
+            bytes,
+            unpinned,
+        })
+    }
+
+    /// What is to be edited, in the order of the text; what could not be resolved where anything could not.
+    fn edits(
+        &self,
+        digests: &BTreeMap<String, Result<String, String>>,
+    ) -> Result<Vec<Edit>, Vec<String>> {
+        let mut edits = Vec::new();
+        let mut troubles = Vec::new();
+        for (reference, edit) in &self.unpinned {
+            match digests.get(&reference.to_string()) {
+                Some(Ok(digest)) => edits.push(Edit {
+                    digest: digest.clone(),
+                    ..edit.clone()
+                }),
+                Some(Err(trouble)) => troubles.push(format!("{}: {trouble}", self.name)),
+                None => troubles.push(format!("{}: `{reference}` was not resolved", self.name)),
+            }
+        }
+        if !troubles.is_empty() {
+            return Err(troubles);
+        }
+        edits.sort_by_key(|edit| edit.at);
+        Ok(edits)
+    }
+
+    fn put(&self, args: &Args, edits: &[Edit], bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(path) = &self.path else {
+            std::io::stdout()
+                .write_all(bytes)
+                .context("standard output cannot be written")?;
+            return Ok(());
+        };
+        for edit in edits {
+            let (line, column) = edit.at;
+            anstream::println!(
+                "{}:{line}:{column}: {}{}",
+                self.name,
+                edit.written,
+                edit.digest
+            );
+        }
+        if args.write && !edits.is_empty() {
+            replace(path, bytes).with_context(|| format!("`{}` cannot be written", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Replaces a file in one step, with the permissions that it has; where it is a link, what the link leads to.
+fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let path = path.canonicalize()?;
+    let folder = path.parent().context("it lies nowhere")?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file()
+        .set_permissions(std::fs::metadata(&path)?.permissions())?;
+    file.as_file().sync_all()?;
+    file.persist(&path)?;
+    Ok(())
+}
