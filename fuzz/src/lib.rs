@@ -111,7 +111,10 @@ pub fn simple_signing(bytes: &[u8]) {
 }
 
 fn layer(bytes: &[u8]) -> (Vec<u8>, BTreeMap<String, String>) {
-    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(bytes.len());
     let (annotations, blob) = bytes.split_at(end);
     let annotations = serde_json::from_slice(annotations).unwrap_or_default();
     (blob.iter().skip(1).copied().collect(), annotations)
@@ -132,7 +135,10 @@ pub fn statement(bytes: &[u8]) {
     let Ok(predicate) = serde_json::from_slice::<Value>(bytes) else {
         return;
     };
-    for kind in ["https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"] {
+    for kind in [
+        "https://slsa.dev/provenance/v0.2",
+        "https://slsa.dev/provenance/v1",
+    ] {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [{"digest": {"sha256": NOTARY.image.hex()}}],
@@ -159,7 +165,9 @@ pub fn image_reference(bytes: &[u8]) {
     let (written, pattern) = text.split_once('\n').unwrap_or((text, "**"));
     if let Ok(image) = written.parse::<ImageReference>() {
         let normal = image.to_string();
-        let again = normal.parse::<ImageReference>().expect("what is normal parses");
+        let again = normal
+            .parse::<ImageReference>()
+            .expect("what is normal parses");
         assert_eq!(again.to_string(), normal);
         assert_eq!(again.digest(), image.digest());
         if let Ok(pattern) = ImagePattern::parse(pattern) {

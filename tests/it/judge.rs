@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use promotion_gate_core::attest::Unaccepted;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
-    self, Collected, Decision, Enforcement, Evidence, ImageEvidence, NotAccepted, Policy,
+    self, Collected, Decision, Enforcement, Evidence, ImageEvidence, NotAccepted, Outcome, Policy,
     Promotion, Source, Subject, Target, Trouble, Verdict, judge,
 };
 use proptest::prelude::*;
@@ -404,6 +404,42 @@ fn an_image_that_nothing_vouches_for_is_denied_under_a_policy_with_evidence() {
             .iter()
             .any(|finding| finding.reason == "uncovered")
     );
+}
+
+#[test]
+fn an_image_whose_registry_does_not_answer_is_undecided_under_every_policy() {
+    let signed = |name: &str, images: &str| {
+        FACTS.policy(name, &json!({
+            "match": {"images": [images]},
+            "requirements": [{"signature": {"anyOf": [{"keyless": {
+                "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
+            }}]}}],
+        }))
+    };
+    let world = World {
+        promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),
+        policies: vec![
+            signed("elsewhere", "elsewhere.example/**"),
+            signed("here", "registry.example/**"),
+        ],
+        evidence: Evidence::default(),
+    };
+    let verdict = world.judge();
+    assert_eq!(verdict.decision(), Decision::Deny);
+    for policy in verdict.policies() {
+        let denying: Vec<_> = policy
+            .findings()
+            .iter()
+            .filter(|finding| finding.outcome.denies())
+            .collect();
+        assert!(!denying.is_empty(), "{policy:?}");
+        assert!(
+            denying
+                .iter()
+                .all(|finding| finding.outcome == Outcome::Undecided),
+            "{denying:?}"
+        );
+    }
 }
 
 #[test]

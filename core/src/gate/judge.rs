@@ -37,6 +37,9 @@ reasons! {
     UNCOVERED = "uncovered",
         "The policy requires evidence, but no evidence requirement of a governing policy vouches for this image.",
         "Have the image named by a policy's `match.images`, or have the policy say `uncovered: Allow`.";
+    COVERAGE_UNKNOWN = "coverage-unknown",
+        "The only evidence requirement that could vouch for the image could not be decided.",
+        "See the finding of that requirement: it says what could not be learned. Try again when that is solved.";
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
         "The policy selects namespaces by label, and the labels of this one are not known.",
         "Give them with `--namespace-labels`, a Namespace object in the input, or the configuration.";
@@ -387,40 +390,66 @@ fn uncovered(
     let mut findings = Vec::new();
     for (image, pin) in promotion.images() {
         let target = target(image, pin);
-        let vouched = judged.iter().any(|(other, certainty, findings)| {
-            (*certainty == Certainty::Certain || other.name == policy.name)
-                && vouches(other, findings, &target)
-        });
         let already_denied = own
             .iter()
             .any(|finding| finding.target == target && finding.outcome.denies());
-        if vouched || already_denied {
+        if already_denied {
             continue;
         }
-        findings.push(Finding {
+        let vouching = judged
+            .iter()
+            .filter(|(other, certainty, _)| {
+                *certainty == Certainty::Certain || other.name == policy.name
+            })
+            .filter_map(|(other, _, findings)| vouches(other, findings, &target))
+            .max();
+        let finding = |outcome, reason: &Reason, detail: &str, hint: &str| Finding {
             rule: "coverage",
             requirement: None,
-            target,
-            outcome: Outcome::Fail,
-            reason: UNCOVERED.id,
-            detail: "no evidence requirement of a governing policy vouches for this image".to_owned(),
-            hint: Some(
-                "have the image named by a policy's `match.images`, or the policy say `uncovered: Allow`".to_owned(),
-            ),
+            target: target.clone(),
+            outcome,
+            reason: reason.id,
+            detail: detail.to_owned(),
+            hint: Some(hint.to_owned()),
+        };
+        findings.extend(match vouching {
+            Some(Outcome::Undecided) => Some(finding(
+                Outcome::Undecided,
+                &COVERAGE_UNKNOWN,
+                "whether an evidence requirement of another policy vouches for this image could not be decided",
+                "this is no missing evidence; see that policy's finding, and try again when it is solved",
+            )),
+            Some(_) => None,
+            None => Some(finding(
+                Outcome::Fail,
+                &UNCOVERED,
+                "no evidence requirement of a governing policy vouches for this image",
+                "have the image named by a policy's `match.images`, or the policy say `uncovered: Allow`",
+            )),
         });
     }
     findings
 }
 
-fn vouches(policy: &Policy, findings: &[Finding], target: &Target) -> bool {
-    findings.iter().any(|finding| {
-        let evidence = policy.requirements.iter().any(|named| {
-            named.requirement.is_evidence() && named.requirement.rule_name() == finding.rule
-        });
-        evidence
-            && finding.target == *target
-            && matches!(finding.outcome, Outcome::Pass | Outcome::Waived)
-    })
+/// The best outcome by which a policy vouches for an image, or might.
+fn vouches(policy: &Policy, findings: &[Finding], target: &Target) -> Option<Outcome> {
+    let of_evidence = |finding: &&Finding| {
+        finding.target == *target
+            && policy.requirements.iter().any(|named| {
+                named.requirement.is_evidence() && named.requirement.rule_name() == finding.rule
+            })
+    };
+    findings
+        .iter()
+        .filter(of_evidence)
+        .map(|finding| finding.outcome)
+        .filter(|outcome| {
+            matches!(
+                outcome,
+                Outcome::Pass | Outcome::Waived | Outcome::Undecided
+            )
+        })
+        .max()
 }
 
 /// Under a policy that only might govern, nothing is certain: what fails is undecided, and why is said.

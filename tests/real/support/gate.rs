@@ -51,7 +51,9 @@ impl Gate {
     /// One policy with these requirements, and more fields of its `spec`.
     pub fn spec(&self, requirements: serde_json::Value, more: serde_json::Value) -> &Gate {
         let mut spec = more;
-        spec["requirements"] = requirements;
+        spec.as_object_mut()
+            .unwrap()
+            .insert("requirements".to_owned(), requirements);
         let policy = serde_json::json!({
             "apiVersion": "promotion-gate.dev/v1alpha1",
             "kind": "PromotionPolicy",
