@@ -3,6 +3,7 @@
 
 #[path = "../../fuzz/src/lib.rs"]
 #[expect(
+    dead_code,
     clippy::allow_attributes_without_reason,
     clippy::expect_used,
     reason = "it is built on its own too"

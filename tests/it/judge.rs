@@ -411,7 +411,7 @@ fn an_image_whose_registry_does_not_answer_is_undecided_under_every_policy() {
     let signed = |name: &str, images: &str| {
         FACTS.policy(name, &json!({
             "match": {"images": [images]},
-            "requirements": [{"signature": {"anyOf": [{"keyless": {
+            "requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [{"keyless": {
                 "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
             }}]}}],
         }))
