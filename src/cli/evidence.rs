@@ -34,11 +34,19 @@ use crate::oci::{Layout, Registry};
 #[command(after_help = "\
 Examples:
   promotion-gate evidence ghcr.io/example/app:v1.2.3
+  promotion-gate evidence --tree ghcr.io/example/app:v1.2.3
   promotion-gate evidence --key cosign.pub registry.example/app@sha256:…
+  promotion-gate evidence --repository registry.example/signatures registry.example/app:v1.2.3
   promotion-gate evidence --output json oci-layout:./image:v1 | jq '.unaccepted'")]
 pub(super) struct Args {
     /// The image: a reference, or `oci-layout:DIR[:tag|@digest]`
     image: String,
+    /// Show each platform of an index, and what is attached to it, as well
+    #[arg(long)]
+    tree: bool,
+    /// Read what is attached from this repository, where it is kept apart from the image; `host/path`
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<String>,
     /// A public key (PEM) to verify under as well; may be given several times
     #[arg(long = "key", value_name = "FILE")]
     keys: Vec<PathBuf>,
@@ -64,16 +72,40 @@ enum Output {
 /// The version of the JSON schema.
 const VERSION: &str = "promotion-gate.dev/evidence/v1alpha1";
 
+/// Everything that is attached to an image.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     version: &'static str,
     image: String,
     digest: String,
+    /// The repository that was asked, where it is not the image's own.
+    repository: Option<String>,
+    #[serde(flatten)]
+    attached: Attached,
+    /// What `--tree` shows of an index: each of its platforms.
+    platforms: Vec<PlatformReport>,
+}
+
+/// What is attached to one manifest.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Attached {
     accepted: Vec<Accepted>,
     unaccepted: Vec<Refused>,
     /// What could not be read; the listing is complete where this is empty.
     unread: Vec<String>,
+}
+
+/// A platform of an index.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct PlatformReport {
+    /// Such as `linux/arm64`; absent where the index names none.
+    platform: Option<String>,
+    digest: String,
+    #[serde(flatten)]
+    attached: Attached,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -129,8 +161,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Collected::Unavailable(trouble) => bail!("{trouble}"),
         },
     };
+    let repository = args.repository.as_deref().map(repository).transpose()?;
     let subject = Subject {
-        name: reference.name(),
+        name: repository.clone().unwrap_or_else(|| reference.name()),
         digest,
     };
     let collector = Collector::new(registry, config.collect_limits(), CacheSizes::default());
@@ -140,27 +173,49 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect();
     let wanted = Wanted {
         anchors: anchors.into_iter().map(|(anchor, _)| anchor).collect(),
-        platforms: false,
+        platforms: args.tree,
     };
     let needs = BTreeMap::from([(subject.clone(), wanted)]);
     let gathered = collector.gather(&needs, Freshness::Asked, deadline).await;
-    let report = report(
-        &args.image,
-        &subject,
-        gathered.learned.about(&subject),
-        &names,
-    );
+    let mut report = Report {
+        version: VERSION,
+        image: args.image,
+        digest: subject.digest.to_string(),
+        repository,
+        attached: Attached::of(gathered.learned.about(&subject), &names),
+        platforms: Vec::new(),
+    };
+    if args.tree {
+        let index = gathered.learned.index(&subject);
+        let troubles = index.troubles().iter().map(ToString::to_string);
+        report.attached.unread.extend(troubles);
+        let manifests = index.value().and_then(Option::as_ref);
+        for manifest in manifests.iter().flat_map(|index| &index.manifests) {
+            let subject = Subject {
+                name: subject.name.clone(),
+                digest: manifest.digest.clone(),
+            };
+            report.platforms.push(PlatformReport {
+                platform: manifest.platform.as_ref().map(ToString::to_string),
+                digest: manifest.digest.to_string(),
+                attached: Attached::of(gathered.learned.about(&subject), &names),
+            });
+        }
+    }
     match args.output {
+        Output::Human if args.tree => tree(&report),
         Output::Human => human(&report),
         Output::Json => anstream::println!(
             "{}",
             serde_json::to_string_pretty(&report).context("the report does not print")?
         ),
     }
-    Ok(if report.unread.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(3)
+    let complete = report
+        .manifests()
+        .all(|attached| attached.unread.is_empty());
+    Ok(match complete {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(3),
     })
 }
 
@@ -201,6 +256,15 @@ fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, Str
     Ok(anchors)
 }
 
+/// The name of a repository that is given alone.
+fn repository(written: &str) -> anyhow::Result<String> {
+    let reference = written.parse::<ImageReference>()?;
+    if reference.tag().is_some() || reference.digest().is_some() {
+        bail!("`--repository {written}`: a repository has neither a tag nor a digest");
+    }
+    Ok(reference.name())
+}
+
 /// The registry that holds the image, and how the image is named there.
 fn source(image: &str, config: &Config) -> anyhow::Result<(Arc<dyn Registry>, ImageReference)> {
     match image.strip_prefix("oci-layout:") {
@@ -215,69 +279,69 @@ fn source(image: &str, config: &Config) -> anyhow::Result<(Arc<dyn Registry>, Im
     }
 }
 
-fn report(
-    image: &str,
-    subject: &Subject,
-    collected: Collected<&ImageEvidence>,
-    names: &BTreeMap<AnchorId, String>,
-) -> Report {
-    let mut report = Report {
-        version: VERSION,
-        image: image.to_owned(),
-        digest: subject.digest.to_string(),
-        accepted: Vec::new(),
-        unaccepted: Vec::new(),
-        unread: collected
-            .troubles()
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-    };
-    let Some(evidence) = collected.value() else {
-        return report;
-    };
-    for (source, signature) in &evidence.signatures {
-        let form = match signature.form() {
-            SignatureForm::CosignBundle => "bundle",
-            SignatureForm::SimpleSigning => "simplesigning",
-            SignatureForm::MessageSignature => "message",
+impl Report {
+    fn manifests(&self) -> impl Iterator<Item = &Attached> {
+        let platforms = self.platforms.iter().map(|platform| &platform.attached);
+        std::iter::once(&self.attached).chain(platforms)
+    }
+}
+
+impl Attached {
+    fn of(collected: Collected<&ImageEvidence>, names: &BTreeMap<AnchorId, String>) -> Attached {
+        let mut report = Attached {
+            unread: collected
+                .troubles()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            ..Attached::default()
         };
-        report.accepted.push(Accepted {
-            what: "signature".to_owned(),
-            form: Some(form),
-            annotations: signature.annotations().clone(),
-            ..Accepted::of(
-                source,
-                signature.signer(),
-                anchor(names, signature.anchor()),
-                signature.transparency(),
-                signature.times(),
-            )
-        });
+        let Some(evidence) = collected.value() else {
+            return report;
+        };
+        for (source, signature) in &evidence.signatures {
+            let form = match signature.form() {
+                SignatureForm::CosignBundle => "bundle",
+                SignatureForm::SimpleSigning => "simplesigning",
+                SignatureForm::MessageSignature => "message",
+            };
+            report.accepted.push(Accepted {
+                what: "signature".to_owned(),
+                form: Some(form),
+                annotations: signature.annotations().clone(),
+                ..Accepted::of(
+                    source,
+                    signature.signer(),
+                    anchor(names, signature.anchor()),
+                    signature.transparency(),
+                    signature.times(),
+                )
+            });
+        }
+        for (source, statement) in &evidence.statements {
+            report.accepted.push(Accepted {
+                what: statement.predicate_type().to_owned(),
+                ..Accepted::of(
+                    source,
+                    statement.signer(),
+                    anchor(names, statement.anchor()),
+                    statement.transparency(),
+                    statement.times(),
+                )
+            });
+        }
+        for refused in &evidence.unaccepted {
+            report.unaccepted.push(Refused {
+                source: refused.source.to_string(),
+                reason: refused.why.reason.id,
+                detail: refused.why.detail.clone(),
+            });
+        }
+        report
+            .accepted
+            .sort_by(|a, b| (&a.what, &a.source, &a.anchor).cmp(&(&b.what, &b.source, &b.anchor)));
+        report
     }
-    for (source, statement) in &evidence.statements {
-        report.accepted.push(Accepted {
-            what: statement.predicate_type().to_owned(),
-            ..Accepted::of(
-                source,
-                statement.signer(),
-                anchor(names, statement.anchor()),
-                statement.transparency(),
-                statement.times(),
-            )
-        });
-    }
-    for refused in &evidence.unaccepted {
-        report.unaccepted.push(Refused {
-            source: refused.source.to_string(),
-            reason: refused.why.reason.id,
-            detail: refused.why.detail.clone(),
-        });
-    }
-    report
-        .accepted
-        .sort_by(|a, b| (&a.what, &a.source, &a.anchor).cmp(&(&b.what, &b.source, &b.anchor)));
-    report
 }
 
 fn anchor(names: &BTreeMap<AnchorId, String>, id: &AnchorId) -> String {
@@ -336,8 +400,52 @@ impl Accepted {
     }
 }
 
+/// The index, its platforms, and what hangs where, a line each.
+fn tree(report: &Report) {
+    anstream::println!("{}", report.image);
+    anstream::println!("{}", report.digest);
+    report.attached.branches("");
+    for platform in &report.platforms {
+        let name = platform.platform.as_deref().unwrap_or("no platform named");
+        anstream::println!("└─ {name} {}", platform.digest);
+        platform.attached.branches("   ");
+    }
+}
+
+impl Attached {
+    fn branches(&self, indent: &str) {
+        for accepted in &self.accepted {
+            let said = word(Answer::Allow).replace("allow", "accepted");
+            anstream::println!(
+                "{indent}└─ {said} {} by {}, under {}, found as {}",
+                accepted.what,
+                accepted.signer,
+                accepted.anchor,
+                accepted.source
+            );
+        }
+        for refused in &self.unaccepted {
+            let said = word(Answer::Deny).replace("deny", "not accepted");
+            anstream::println!(
+                "{indent}└─ {said} {}: {}, found as {}",
+                refused.reason,
+                refused.detail,
+                refused.source
+            );
+        }
+        for unread in &self.unread {
+            let said = word(Answer::Undecided).replace("undecided", "unread");
+            anstream::println!("{indent}└─ {said} {unread}");
+        }
+        if self.accepted.is_empty() && self.unaccepted.is_empty() && self.unread.is_empty() {
+            anstream::println!("{indent}└─ nothing is attached to it");
+        }
+    }
+}
+
 fn human(report: &Report) {
     anstream::println!("{}\n  {}\n", report.image, report.digest);
+    let report = &report.attached;
     for accepted in &report.accepted {
         let form = accepted
             .form

@@ -15,6 +15,7 @@ mod cli;
 mod corpora;
 mod dependencies;
 mod deploy;
+mod evidence;
 mod facts;
 mod fuzz;
 mod gate;
