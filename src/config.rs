@@ -173,15 +173,12 @@ impl Config {
             Some(WireUngoverned::Deny) => Ungoverned::Deny,
             Some(WireUngoverned::Allow) | None => Ungoverned::Allow,
         };
-        self.namespaces
-            .extend(written.namespaces.into_iter().map(|namespace| {
-                let mut labels = namespace.labels;
-                labels.insert(
-                    "kubernetes.io/metadata.name".to_owned(),
-                    namespace.name.clone(),
-                );
-                (namespace.name, labels)
-            }));
+        self.namespaces.extend(
+            written
+                .namespaces
+                .into_iter()
+                .map(|namespace| (namespace.name, namespace.labels)),
+        );
         Ok(())
     }
 

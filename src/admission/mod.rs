@@ -9,4 +9,4 @@ pub use request::{
     understand_manifest,
 };
 pub use response::{Answer, denial, respond, respond_in};
-pub use workload::{ImageField, Images, images};
+pub use workload::{ImageField, Images, NO_OBJECT, images, is_object};

@@ -120,6 +120,14 @@ pub struct Images {
     pub unreadable: Vec<UnreadableField>,
 }
 
+/// What is said about a document that is no object.
+pub const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` and `kind` are missing";
+
+/// Whether a document says which kind of object it is.
+pub fn is_object(document: &Value) -> bool {
+    group_and_kind(document).is_some()
+}
+
 /// Every image that an object names; `None` for a kind that carries none.
 pub fn images(object: &Value) -> Option<Images> {
     let (group, kind) = group_and_kind(object)?;

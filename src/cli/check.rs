@@ -45,10 +45,13 @@ pub(super) struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
+    /// Accept input without any object, such as a chart that renders to nothing
+    #[arg(long)]
+    allow_empty: bool,
     /// The namespace of objects that name none
     #[arg(long, value_name = "NS", default_value = "default")]
     namespace: String,
-    /// Labels of that namespace, where policies select by label
+    /// Labels of that namespace, where policies select by label: all of them, since what is not given counts as absent
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     namespace_labels: Vec<String>,
     /// The user who asks
@@ -58,7 +61,7 @@ pub(super) struct Args {
     #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
     groups: Vec<String>,
     /// The time at which to judge, such as 2026-11-23T03:00:00Z; now when absent
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
     /// How long the evidence of all objects may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -95,20 +98,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .namespaces
             .entry(args.namespace.clone())
             .or_default();
-        // The API server sets this label on every namespace.
-        labels.insert(
-            "kubernetes.io/metadata.name".to_owned(),
-            args.namespace.clone(),
-        );
         labels.extend(labels_of(&args.namespace_labels)?);
     }
     let actor = args.user.clone().map(|username| Actor {
         username,
         groups: args.groups.clone(),
     });
-    if input.objects().is_empty() && input.problems().is_empty() {
+    if input.objects().is_empty() && input.problems().is_empty() && !args.allow_empty {
         bail!(
-            "there is no object in the input: nothing would be checked (did the command before the pipe fail?)"
+            "there is no object in the input: nothing would be checked (did the command before the pipe fail?); `--allow-empty` accepts that"
         );
     }
     let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
@@ -128,6 +126,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ),
     }
     Ok(exit_code(&report))
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| {
+        "expected a time with its offset, such as `2026-11-23T03:00:00Z` or `2026-11-23T04:00:00+01:00`".to_owned()
+    })
 }
 
 fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {

@@ -12,7 +12,7 @@ use crate::admission;
 
 /// List every image reference in manifests, as written, each once per file.
 ///
-/// Exit code 0 when everything was read, 1 when some of the input could not be.
+/// Exit code 0 when everything was read, 1 when some of the input could not be, or is no Kubernetes object.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -45,6 +45,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect::<Vec<_>>();
     let mut seen = BTreeSet::new();
     for object in input.objects() {
+        if !admission::is_object(object.value) {
+            let (file, line) = (object.file, object.line);
+            unreadable.push(format!("{file}:{line}: {}", admission::NO_OBJECT));
+        }
         let Some(images) = admission::images(object.value) else {
             continue;
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
 use promotion_gate_core::gate::TrustRoots;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{self, PolicySet};
 use crate::collect::{CacheSizes, Collector};
@@ -111,8 +111,9 @@ impl Input {
     }
 
     fn add(&mut self, name: &str, bytes: &[u8]) {
-        let (documents, problems) = documents::read(name, bytes);
-        for document in &documents {
+        let (mut documents, problems) = documents::read(name, bytes);
+        for document in &mut documents {
+            complete(&mut document.value, 0);
             lists(
                 document,
                 &document.value,
@@ -153,14 +154,39 @@ impl Input {
                 .and_then(Value::as_object)
                 .into_iter()
                 .flatten();
-            let mut labels: BTreeMap<_, _> = labels
+            let labels = labels
                 .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
                 .collect();
-            // The API server sets this label on every namespace.
-            labels.insert("kubernetes.io/metadata.name".to_owned(), name.clone());
             Some((name, labels))
         };
         self.objects().iter().filter_map(named).collect()
+    }
+}
+
+/// Says of the items of typed lists (`PodList`) what they are, where they do not say it themselves, as `kubectl` does.
+fn complete(value: &mut Value, depth: usize) {
+    let text = |field: &str| value.get(field).and_then(Value::as_str);
+    let (Some(kind), Some(version)) = (
+        text("kind").and_then(|kind| kind.strip_suffix("List")),
+        text("apiVersion"),
+    ) else {
+        return;
+    };
+    let (kind, version) = (kind.to_owned(), version.to_owned());
+    let items = value.get_mut("items").and_then(Value::as_array_mut);
+    for item in items.into_iter().flatten() {
+        match item {
+            Value::Object(fields)
+                if !kind.is_empty()
+                    && !fields.contains_key("kind")
+                    && !fields.contains_key("apiVersion") =>
+            {
+                fields.insert("apiVersion".to_owned(), json!(version));
+                fields.insert("kind".to_owned(), json!(kind));
+            }
+            _ if depth < MAXIMUM_LISTS => complete(item, depth + 1),
+            _ => {}
+        }
     }
 }
 
@@ -286,7 +312,10 @@ pub(super) fn manifests_under(
             continue;
         }
         if entry.is_symlink() && entry.is_dir() {
-            continue;
+            let entry = entry.display();
+            bail!(
+                "`{entry}` is a link to a folder, which is not followed; name it itself, or remove it"
+            );
         }
         manifests_under(&entry, depth + 1, files)?;
         if files.len() > MAXIMUM_FILES {

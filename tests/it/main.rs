@@ -11,6 +11,7 @@
 mod api;
 mod attest;
 mod attestations;
+mod check;
 mod cli;
 mod corpora;
 mod dependencies;

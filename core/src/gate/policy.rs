@@ -180,33 +180,91 @@ impl NamespaceMatch {
         if self.names.iter().any(|name| name.matches(namespace)) {
             return Governs::Applies;
         }
-        match (&self.selector, labels) {
-            (None, _) => Governs::Passes,
-            (Some(_), None) => Governs::Unknown,
-            (Some(selector), Some(labels)) if selector.matches(labels) => Governs::Applies,
-            (Some(_), Some(_)) => Governs::Passes,
+        match &self.selector {
+            None => Governs::Passes,
+            Some(selector) => selector.selects(namespace, labels),
         }
     }
 }
 
+/// The label that the API server sets on every namespace, and that nobody can change: its name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 impl LabelSelector {
-    /// Whether all terms hold for `labels`; an empty selector matches everything.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|term| term.holds(labels))
+    /// Whether all terms hold for a namespace with these `labels`; an empty selector matches everything. A term about the
+    /// namespace's name is decided even where the labels are not known, and one that does not hold is enough.
+    fn selects(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Governs {
+        let holds = |key: &str, term: &dyn Fn(Option<&str>) -> bool| match labels {
+            _ if key == NAME_LABEL => Some(term(Some(namespace))),
+            Some(labels) => Some(term(labels.get(key).map(String::as_str))),
+            None => None,
+        };
+        let exact = (self.match_labels.iter())
+            .map(|(key, expected)| holds(key, &|value| value == Some(expected.as_str())));
+        let further = (self.match_expressions.iter())
+            .map(|term| holds(&term.key, &|value| term.holds(value)));
+        let terms: Vec<_> = exact.chain(further).collect();
+        if terms.contains(&Some(false)) {
+            Governs::Passes
+        } else if terms.contains(&None) {
+            Governs::Unknown
+        } else {
+            Governs::Applies
+        }
     }
 }
 
 impl LabelTerm {
-    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
+    fn holds(&self, value: Option<&str>) -> bool {
+        let is_named = |value: &str| self.values.iter().any(|named| named == value);
         match self.operator {
-            LabelOperator::In => value.is_some_and(|value| self.values.contains(value)),
-            LabelOperator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            LabelOperator::In => value.is_some_and(is_named),
+            LabelOperator::NotIn => value.is_none_or(|value| !is_named(value)),
             LabelOperator::Exists => value.is_some(),
             LabelOperator::DoesNotExist => value.is_none(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn governs(selector: serde_json::Value, labels: Option<&[(&str, &str)]>) -> Governs {
+        let labels = labels.map(|labels| {
+            let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            labels.iter().map(own).collect()
+        });
+        NamespaceMatch {
+            names: Vec::new(),
+            selector: Some(serde_json::from_value(selector).unwrap()),
+        }
+        .covers("payments", labels.as_ref())
+    }
+
+    #[test]
+    fn the_name_of_a_namespace_is_a_label_that_is_always_known() {
+        let named = |name: &str| json!({"matchLabels": {NAME_LABEL: name}});
+        for labels in [None, Some(&[][..]), Some(&[(NAME_LABEL, "forged")])] {
+            assert_eq!(governs(named("payments"), labels), Governs::Applies);
+            assert_eq!(governs(named("shop"), labels), Governs::Passes);
+        }
+        let not_in = json!({"matchExpressions": [{"key": NAME_LABEL, "operator": "NotIn", "values": ["payments"]}]});
+        assert_eq!(governs(not_in, None), Governs::Passes);
+    }
+
+    #[test]
+    fn one_term_that_does_not_hold_decides_where_labels_are_unknown() {
+        let both = |name: &str| json!({"matchLabels": {NAME_LABEL: name, "tier": "production"}});
+        assert_eq!(governs(both("payments"), None), Governs::Unknown);
+        assert_eq!(governs(both("shop"), None), Governs::Passes);
+        let production = [("tier", "production")];
+        assert_eq!(
+            governs(both("payments"), Some(&production)),
+            Governs::Applies
+        );
+        assert_eq!(governs(json!({}), None), Governs::Applies);
     }
 }

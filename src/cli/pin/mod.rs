@@ -167,6 +167,9 @@ impl Manifest {
         let mut problems: Vec<String> = input.problems().iter().map(ToString::to_string).collect();
         let mut unpinned = Vec::new();
         for object in input.objects() {
+            if !admission::is_object(object.value) {
+                problems.push(format!("{name}:{}: {}", object.line, admission::NO_OBJECT));
+            }
             let Some(images) = admission::images(object.value) else {
                 continue;
             };

@@ -107,8 +107,8 @@ fn object(file: &str, line: u64, review: &Review) {
 fn warnings(review: &Review) {
     for policy in review.verdict.denials() {
         let word = match policy.enforcement() {
-            Enforcement::Enforce | Enforcement::Warn => "would be denied by",
-            Enforcement::Audit => "is recorded against",
+            Enforcement::Enforce | Enforcement::Warn => "it would be denied by",
+            Enforcement::Audit => "it is recorded against",
         };
         anstream::println!(
             "  {YELLOW}warning{YELLOW:#} {word} policy `{}`",

@@ -1,0 +1,241 @@
+//! `check` on input that hides something, and what its arguments change.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{Bench, Ran, deployment, run};
+
+/// Runs `check` with a policy that allows `good.example` alone; no registry is asked.
+fn check(folder: &TempDir, args: &[&str], input: &str) -> Ran {
+    fs::write(folder.path().join("policy.yaml"), ALLOWED).unwrap();
+    let args: Vec<_> = ["check", "--policy", "policy.yaml"]
+        .iter()
+        .chain(args)
+        .copied()
+        .collect();
+    run(folder.path(), &args, input)
+}
+
+const ALLOWED: &str = "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: allowed}\nspec:\n  requirements: [{allowedImages: {patterns: [\"good.example/**\"]}}]\n";
+
+fn pod(name: &str, image: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
+#[test]
+fn every_form_of_a_list_is_taken_apart() {
+    let folder = TempDir::new().unwrap();
+    let bare = |name: &str| {
+        let mut pod = pod(name, "evil.example/a");
+        let fields = pod.as_object_mut().unwrap();
+        fields.remove("apiVersion");
+        fields.remove("kind");
+        pod
+    };
+    let list = |kind: &str, items: Value| json!({"apiVersion": "v1", "kind": kind, "items": items});
+    for input in [
+        list("List", json!([pod("a", "evil.example/a")])),
+        list("PodList", json!([pod("a", "evil.example/a")])),
+        list("PodList", json!([bare("a")])),
+        list("List", json!([list("PodList", json!([bare("a")]))])),
+    ] {
+        let ran = check(&folder, &["-"], &input.to_string());
+        assert_eq!(ran.code, 2, "{input}\n{}{}", ran.stdout, ran.stderr);
+        assert!(
+            ran.stdout.starts_with("deny Pod default/a (-:1)"),
+            "{}",
+            ran.stdout
+        );
+        let images = run(folder.path(), &["images", "-"], &input.to_string());
+        assert_eq!(
+            (images.code, images.stdout.as_str()),
+            (0, "evil.example/a\n")
+        );
+    }
+    let ran = check(&folder, &["-"], &list("List", json!([])).to_string());
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    let own = json!({"apiVersion": "example.com/v1", "kind": "AllowList", "spec": {}});
+    assert_eq!(check(&folder, &["-"], &own.to_string()).code, 0);
+}
+
+#[test]
+fn one_broken_document_does_not_hide_the_others() {
+    let folder = TempDir::new().unwrap();
+    let input = format!(
+        "{}\n---\na: [\n---\n{}\n",
+        pod("a", "good.example/a"),
+        pod("b", "evil.example/a")
+    );
+    let ran = check(&folder, &["-"], &input);
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("deny Pod default/b"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("unreadable -:"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_file_that_begins_with_a_dot_is_read_and_a_link_to_a_folder_is_named() {
+    let folder = TempDir::new().unwrap();
+    let below = folder.path().join("rendered");
+    fs::create_dir_all(below.join(".git")).unwrap();
+    fs::write(below.join("a.yaml"), pod("a", "good.example/a").to_string()).unwrap();
+    fs::write(below.join(".git/b.yaml"), "junk: [").unwrap();
+    assert_eq!(check(&folder, &["rendered"], "").code, 0);
+    fs::write(
+        below.join(".evil.yaml"),
+        pod("b", "evil.example/a").to_string(),
+    )
+    .unwrap();
+    assert_eq!(check(&folder, &["rendered"], "").code, 2);
+    fs::remove_file(below.join(".evil.yaml")).unwrap();
+    symlink(folder.path(), below.join("more")).unwrap();
+    let ran = check(&folder, &["rendered"], "");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("`rendered/more` is a link to a folder"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn input_without_an_object_is_a_failure_unless_it_is_expected() {
+    let folder = TempDir::new().unwrap();
+    let ran = check(&folder, &["-"], "# nothing\n");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("`--allow-empty` accepts that"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(
+        check(&folder, &["--allow-empty", "-"], "# nothing\n").code,
+        0
+    );
+    let ran = run(folder.path(), &["images", "-"], "image: nginx\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert_eq!(
+        ran.stderr,
+        "promotion-gate: -:1: not a Kubernetes object: `apiVersion` and `kind` are missing\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_never_called_allowed() {
+    let folder = TempDir::new().unwrap();
+    let input = format!("{}\n---\na: [\n", pod("a", "good.example/a"));
+    let ran = check(&folder, &["--output", "json", "-"], &input);
+    assert_eq!(ran.code, 1);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["decision"], "undecided");
+    assert_eq!(report["objects"][0]["decision"], "allow");
+    let ran = check(&folder, &["-"], &input);
+    assert!(
+        ran.stdout.contains("undecided of 1 object"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_selector_by_the_name_of_the_namespace_needs_no_labels() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("named.yaml"), ALLOWED.replace("spec:\n", "spec:\n  match: {namespaces: {selector: {matchLabels: {kubernetes.io/metadata.name: payments}}}}\n")).unwrap();
+    let check = |args: &[&str]| {
+        let args: Vec<_> = ["check", "--policy", "named.yaml"]
+            .iter()
+            .chain(args)
+            .chain(&["-"])
+            .copied()
+            .collect();
+        run(
+            folder.path(),
+            &args,
+            &pod("a", "evil.example/a").to_string(),
+        )
+        .code
+    };
+    assert_eq!(check(&["--namespace", "payments"]), 2);
+    assert_eq!(
+        check(&[
+            "--namespace",
+            "payments",
+            "--namespace-labels",
+            "tier=production"
+        ]),
+        2
+    );
+    assert_eq!(check(&["--namespace", "shop"]), 0);
+}
+
+#[test]
+fn every_policy_file_that_is_given_applies() {
+    let folder = TempDir::new().unwrap();
+    let other = ALLOWED
+        .replace("name: allowed", "name: other")
+        .replace("good.example", "other.example");
+    fs::write(folder.path().join("other.yaml"), other).unwrap();
+    let input = pod("a", "good.example/a").to_string();
+    assert_eq!(check(&folder, &["-"], &input).code, 0);
+    assert_eq!(
+        check(&folder, &["--policy", "other.yaml", "-"], &input).code,
+        2
+    );
+}
+
+#[test]
+fn a_policy_that_does_not_enforce_warns_and_lets_pass() {
+    let folder = TempDir::new().unwrap();
+    for (enforcement, said) in [
+        ("Warn", "warning it would be denied by policy `lax`"),
+        ("Audit", "warning it is recorded against policy `lax`"),
+    ] {
+        let lax = ALLOWED
+            .replace("name: allowed", "name: lax")
+            .replace("spec:\n", &format!("spec:\n  enforcement: {enforcement}\n"));
+        fs::write(folder.path().join("lax.yaml"), lax).unwrap();
+        let ran = run(
+            folder.path(),
+            &["check", "--policy", "lax.yaml", "-"],
+            &pod("a", "evil.example/a").to_string(),
+        );
+        assert_eq!(ran.code, 0, "{}", ran.stdout);
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+        assert!(
+            !ran.stdout.contains('\u{1b}') && ran.stderr.is_empty(),
+            "no colour, no progress in a pipe"
+        );
+    }
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_with_the_form_that_is_expected() {
+    let folder = TempDir::new().unwrap();
+    let ran = check(&folder, &["--at", "yesterday", "-"], "");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains("expected a time with its offset, such as `2026-11-23T03:00:00Z`"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denial_outweighs_what_is_unreadable_and_that_outweighs_what_is_undecided() {
+    let bench = Bench::new().await;
+    let unsigned = deployment("shop", &bench.image(&bench.unsigned));
+    let unknown = deployment("shop", &format!("127.0.0.1:1/app@{}", bench.signed));
+    let broken = "a: [\n";
+    for (input, code) in [
+        (format!("{unsigned}{broken}"), 2),
+        (format!("{unknown}{broken}"), 1),
+        (format!("{unknown}{unsigned}"), 2),
+        (unknown, 3),
+    ] {
+        let ran = bench.check(&[], &input);
+        assert_eq!(ran.code, code, "{}", ran.stdout);
+    }
+}
