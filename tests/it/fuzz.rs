@@ -2,19 +2,16 @@
 //! All but `certificate`, whose target needs a view of certificates that only fuzzing builds have.
 
 #[path = "../../fuzz/src/lib.rs"]
-#[expect(
-    dead_code,
-    clippy::allow_attributes_without_reason,
-    clippy::expect_used,
-    reason = "it is built on its own too"
-)]
+#[expect(dead_code, clippy::expect_used, reason = "it is built on its own too")]
 mod targets;
 
 use std::path::Path;
 
+type Target = (&'static str, fn(&[u8]));
+
 #[test]
 fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
-    let targets: [(&str, fn(&[u8])); 7] = [
+    let targets: [Target; 7] = [
         ("bundle", targets::bundle),
         ("attestation", targets::attestation),
         ("simple_signing", targets::simple_signing),
