@@ -273,3 +273,47 @@ fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     file.persist(&path)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the corpora are present.
+    #[test]
+    fn pinning_changes_the_images_of_manifests_from_the_wild_and_nothing_else() {
+        let shared = std::env::var_os("PROMOTION_GATE_SHARED").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+            PathBuf::from,
+        );
+        let folder = shared.join("corpora/manifests/files");
+        if !folder.is_dir() {
+            return;
+        }
+        let mut files = Vec::new();
+        manifests_under(&folder, 0, &mut files).unwrap();
+        let digest = format!("@sha256:{}", "1".repeat(64));
+        let (mut images, mut skipped) = (0, 0);
+        for file in &files {
+            let bytes = std::fs::read(file).unwrap();
+            let name = file.display().to_string();
+            let Ok(manifest) = Manifest::read(&name, None, bytes.clone()) else {
+                skipped += 1;
+                continue;
+            };
+            let digests = manifest.unpinned.iter();
+            let digests = digests
+                .map(|(reference, _)| (reference.to_string(), Ok(digest.clone())))
+                .collect();
+            let edits = manifest.edits(&digests).unwrap();
+            images += edits.len();
+            let pinned = edit::apply(&name, &bytes, &edits).unwrap();
+            let without = String::from_utf8(pinned).unwrap().replace(&digest, "");
+            assert!(without.as_bytes() == bytes, "{name}");
+        }
+        anstream::println!(
+            "corpus manifests (pin): {images} images pinned in {} files, {skipped} skipped as unreadable",
+            files.len() - skipped
+        );
+        assert!(images > 500 && skipped < files.len() / 10);
+    }
+}
