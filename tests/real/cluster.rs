@@ -1,9 +1,12 @@
 //! A real API server asks the gate: what complies is applied, what does not is refused and kubectl shows why.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::{
-    ControlPlane, Cosign, Gate, LocalSigstore, Registry, User, deployment, until,
+    Certificate, ControlPlane, Cosign, Gate, LocalSigstore, Registry, User, deployment, until,
 };
 
 const DEVELOPER: &str = "dev@example.com";
@@ -175,7 +178,8 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
 }
 
 #[test]
-fn audit_only_admits_and_records_and_a_new_certificate_is_taken_over() {
+fn audit_only_admits_and_records_and_a_certificate_is_replaced_under_load_without_a_failed_request()
+{
     let sigstore = LocalSigstore::shared();
     let registry = Registry::distribution();
     let unsigned = registry.push("app", "unsigned", "unsigned");
@@ -211,17 +215,38 @@ fn audit_only_admits_and_records_and_a_new_certificate_is_taken_over() {
             .then_some(())
     });
 
-    let new = gate.new_certificate();
-    // Both are trusted while the change is under way, as an operator does it.
-    register(&format!("{}{new}", serving.ca_bundle));
-    until("the new certificate is in use", || {
-        serving
-            .log()
-            .contains("the new certificate is in use")
-            .then_some(())
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = |name: &'static str| {
+            let (apply, done) = (&apply, &done);
+            scope.spawn(move || {
+                let mut requests = 0;
+                while !done.load(Ordering::Relaxed) {
+                    requests += 1;
+                    apply(&format!("{name}-{requests}")).ok();
+                }
+                requests
+            })
+        };
+        let loads = [load("one"), load("other")];
+        let new = Certificate::new();
+        // Both are trusted while the change is under way, as an operator does it.
+        register(&format!("{}{}", serving.ca_bundle, new.pem));
+        std::thread::sleep(Duration::from_secs(2));
+        gate.present(&new);
+        until("the new certificate is in use", || {
+            serving
+                .log()
+                .contains("the new certificate is in use")
+                .then_some(())
+        });
+        register(&new.pem);
+        std::thread::sleep(Duration::from_secs(2));
+        done.store(true, Ordering::Relaxed);
+        for load in loads {
+            assert!(load.join().unwrap() > 10, "there was a load all the while");
+        }
     });
-    register(&new);
-    until("requests go on", || apply("renewed").is_ok().then_some(()));
 }
 
 #[test]

@@ -89,7 +89,9 @@ impl Gate {
     /// Starts the webhook.
     pub fn serve(&self, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
-        let ca_bundle = self.new_certificate();
+        let certificate = Certificate::new();
+        self.present(&certificate);
+        let ca_bundle = certificate.pem;
         let log = fs::File::create(self.path("gate.log")).unwrap();
         let child = Command::new(BINARY)
             .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
@@ -123,14 +125,28 @@ impl Gate {
         }
     }
 
-    /// Replaces certificate and key; gives the certificate (PEM), which is its own authority.
-    pub fn new_certificate(&self) -> String {
+    /// Replaces certificate and key.
+    pub fn present(&self, certificate: &Certificate) {
+        fs::write(self.path("tls.key"), &certificate.key).unwrap();
+        fs::write(self.path("tls.crt"), &certificate.pem).unwrap();
+    }
+}
+
+/// A certificate that is its own authority.
+pub struct Certificate {
+    pub pem: String,
+    key: String,
+}
+
+impl Certificate {
+    pub fn new() -> Certificate {
         let key = rcgen::KeyPair::generate().unwrap();
         let parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
-        fs::write(self.path("tls.key"), key.serialize_pem()).unwrap();
-        fs::write(self.path("tls.crt"), certificate.pem()).unwrap();
-        certificate.pem()
+        Certificate {
+            pem: certificate.pem(),
+            key: key.serialize_pem(),
+        }
     }
 }
 

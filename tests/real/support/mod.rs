@@ -11,7 +11,7 @@ mod sigstore;
 
 pub use control_plane::{ControlPlane, User};
 pub use cosign::{Cosign, Key};
-pub use gate::{Gate, deployment};
+pub use gate::{Certificate, Gate, deployment};
 pub use program::until;
 pub use registry::{Registry, Tagged};
 pub use sigstore::LocalSigstore;
