@@ -112,14 +112,12 @@ async fn compare() {
     let images = images(&registry, &sigstore);
     let body = admission(&images);
 
-    let ports: Vec<_> = (0..3)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let ports: Vec<_> = (ports
-        .iter()
-        .map(|port| port.local_addr().unwrap().to_string()))
-    .collect();
-    let [gate, probe, echo] = ports.as_slice() else {
+    let free = |_| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let addresses: Vec<_> = (0..3).map(free).collect();
+    let [gate, probe, echo] = addresses.as_slice() else {
         return;
     };
     write("echo", echo);
