@@ -97,6 +97,7 @@ impl Policies {
         let seen = format!("{} {}", set.revision, problems.join("\n"));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if seen == state.seen {
+            state.candidate.clear();
             return;
         }
         if !state.seen.is_empty() && seen != state.candidate {
@@ -262,4 +263,39 @@ fn server_config(chain: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> 
         .context("certificate and key do not belong together")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
+    const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";
+
+    #[test]
+    fn a_state_between_two_good_ones_is_never_taken_over_however_often_it_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.yaml");
+        let metrics = Metrics::new();
+        std::fs::write(&file, STRICT).unwrap();
+        let source = PolicySource {
+            paths: vec![file.clone()],
+            trust_roots: TrustRoots::default(),
+            base: Snapshot::default(),
+        };
+        let policies = Policies::load(source, &metrics);
+        let in_force = || policies.snapshot().policies[0].name.clone();
+        for _ in 0..3 {
+            std::fs::write(&file, CUT).unwrap();
+            policies.look(&metrics);
+            assert_eq!(in_force(), "strict");
+            std::fs::write(&file, STRICT).unwrap();
+            policies.look(&metrics);
+            assert_eq!(in_force(), "strict");
+        }
+        std::fs::write(&file, CUT).unwrap();
+        policies.look(&metrics);
+        policies.look(&metrics);
+        assert_eq!(in_force(), "cut");
+    }
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use jiff::Timestamp;
 use promotion_gate_core::gate::Change;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::watch::Policies;
@@ -33,6 +33,14 @@ const ROOM: Duration = Duration::from_secs(2);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The API server's longest time-out.
 const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a body was not read.
+enum Unread {
+    /// It broke off, or is too large.
+    Broken,
+    /// Too much is held already.
+    NoRoom,
+}
 
 /// Answers the API server.
 pub struct Webhook {
@@ -75,31 +83,19 @@ impl Webhook {
             );
         }
         let deadline = began + time_for_review(request.uri().query().unwrap_or_default());
-        let most = u32::try_from(MAXIMUM_BODY >> 10).unwrap_or(BODIES);
-        let announced = request.body().size_hint().upper();
-        let size = announced.map_or(most, |bytes| {
-            u32::try_from(bytes >> 10).unwrap_or(most).saturating_add(1)
-        });
-        let _held = match timeout(ROOM, self.room.acquire_many(size.min(most))).await {
-            Ok(Ok(held)) => held,
-            _ => {
-                return text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "too many large requests at one time",
-                );
-            }
-        };
-        let body = match timeout(
-            BODY,
-            Limited::new(request.into_body(), MAXIMUM_BODY).collect(),
-        )
-        .await
-        {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => {
+        let read = timeout(BODY, self.read(request.into_body())).await;
+        let (body, _room) = match read {
+            Ok(Ok(read)) => read,
+            Ok(Err(Unread::Broken)) => {
                 return text(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "the body is broken off, or larger than 8 MiB",
+                );
+            }
+            Ok(Err(Unread::NoRoom)) => {
+                return text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many large requests at one time",
                 );
             }
             Err(_) => {
@@ -113,6 +109,31 @@ impl Webhook {
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(&body),
+        }
+    }
+
+    /// Reads a body. It takes room as it arrives: what is only announced keeps nobody else out.
+    async fn read(&self, body: Incoming) -> Result<(Vec<u8>, SemaphorePermit<'_>), Unread> {
+        let mut body = Limited::new(body, MAXIMUM_BODY);
+        let mut bytes = Vec::new();
+        let mut room = self.take(1).await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Unread::Broken)?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let needed = (bytes.len() + data.len()) / 1024 + 1;
+            room.merge(self.take(needed.saturating_sub(room.num_permits())).await?);
+            bytes.extend_from_slice(&data);
+        }
+        Ok((bytes, room))
+    }
+
+    async fn take(&self, kibibytes: usize) -> Result<SemaphorePermit<'_>, Unread> {
+        let kibibytes = u32::try_from(kibibytes).map_err(|_| Unread::Broken)?;
+        match timeout(ROOM, self.room.acquire_many(kibibytes)).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(Unread::NoRoom),
         }
     }
 

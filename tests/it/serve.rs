@@ -517,3 +517,31 @@ async fn connections_beyond_the_limit_are_refused_and_counted() {
     }
     gate.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_announced_and_never_sent_keep_nobody_out() {
+    let gate = Gate::start(SIGNED).await;
+    let silent: Vec<_> = (0..20)
+        .map(|_| {
+            let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            let client = reqwest::Client::builder().no_proxy();
+            let client = client
+                .tls_danger_accept_invalid_certs(true)
+                .build()
+                .unwrap();
+            let request = client.post(gate.url("/validate?timeout=10s"));
+            let request = request
+                .header("content-length", 8 << 20)
+                .body(reqwest::Body::wrap_stream(never));
+            tokio::spawn(request.send())
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..3 {
+        let (status, text) = gate.post(review("nginx").to_string()).await;
+        assert_eq!(status, 200, "{text}");
+    }
+    assert!(silent.iter().all(|request| !request.is_finished()));
+    silent.iter().for_each(JoinHandle::abort);
+    gate.close().await;
+}
