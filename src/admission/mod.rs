@@ -1,12 +1,11 @@
 //! The Kubernetes protocol as a pure codec: what a request or a manifest asks for, and how a verdict is answered.
 
+mod manifest;
 mod request;
 mod response;
 mod workload;
 
-pub use request::{
-    Malformed, Manifests, NotOurs, Request, Understood, VERSION, uid, understand,
-    understand_manifest,
-};
+pub use manifest::{Manifests, understand_manifest};
+pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
 pub use response::{Answer, denial, respond, respond_in};
 pub use workload::{ImageField, Images, NO_OBJECT, images, is_object};

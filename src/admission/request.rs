@@ -1,8 +1,6 @@
 //! `AdmissionReview` v1 and manifests → what is asked, as a [`Change`]; or why it is none of the gate's business, from a
 //! closed list. What cannot be understood is part of the change, and denied where a policy governs.
 
-use std::collections::BTreeMap;
-
 use promotion_gate_core::gate::{
     Actor, Change, ImageUse, Operation, Role, UnreadableField, Workload,
 };
@@ -289,7 +287,7 @@ impl WireRequest {
     }
 }
 
-fn change(
+pub(super) fn change(
     id: String,
     operation: Operation,
     workload: Workload,
@@ -330,7 +328,7 @@ fn change(
     }
 }
 
-fn name_of(object: &Value) -> String {
+pub(super) fn name_of(object: &Value) -> String {
     let field = |name: &str| {
         object
             .pointer(&format!("/metadata/{name}"))
@@ -452,138 +450,6 @@ fn activates(new: &Value, old: &Value) -> bool {
         || (flag(old, "/spec/paused") && !flag(new, "/spec/paused"))
         || (flag(old, "/spec/suspend") && !flag(new, "/spec/suspend"))
         || number(new, partition, 0) < number(old, partition, 0)
-}
-
-/// The objects of an input, for references between them.
-#[derive(Debug, Default)]
-pub struct Manifests<'a> {
-    by_name: BTreeMap<(String, String, String), &'a Value>,
-}
-
-impl<'a> Manifests<'a> {
-    /// Indexes objects by kind, namespace and name.
-    pub fn of(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Manifests<'a> {
-        let key = |object: &Value| {
-            let (_, kind) = group_and_kind(object)?;
-            Some((kind, namespace_of(object, namespace), name_of(object)))
-        };
-        Manifests {
-            by_name: objects
-                .into_iter()
-                .filter_map(|object| Some((key(object)?, object)))
-                .collect(),
-        }
-    }
-}
-
-fn namespace_of(object: &Value, default: &str) -> String {
-    let written = object
-        .pointer("/metadata/namespace")
-        .and_then(Value::as_str);
-    written
-        .filter(|namespace| !namespace.is_empty())
-        .unwrap_or(default)
-        .to_owned()
-}
-
-/// Understands a manifest as the request to create it.
-pub fn understand_manifest(
-    object: &Value,
-    namespace: &str,
-    actor: Option<&Actor>,
-    manifests: &Manifests<'_>,
-) -> Understood {
-    let Some((group, kind)) = group_and_kind(object) else {
-        let workload = Workload {
-            group: String::new(),
-            version: String::new(),
-            kind: "(unknown)".to_owned(),
-            namespace: Some(namespace.to_owned()),
-            name: name_of(object),
-        };
-        let why =
-            "the document has no `apiVersion` and `kind`; it is not a Kubernetes object".to_owned();
-        let found = Images {
-            fields: Vec::new(),
-            unreadable: vec![UnreadableField {
-                field: String::new(),
-                why,
-            }],
-        };
-        return Understood::Change(Box::new(change(
-            "check".to_owned(),
-            Operation::Create,
-            workload,
-            actor.cloned(),
-            false,
-            found,
-        )));
-    };
-    let Some(mut found) = images(object) else {
-        return Understood::NotOurs(NotOurs::KindWithoutImages);
-    };
-    let cluster_scoped = kind == "ClusterAnalysisTemplate";
-    let here = namespace_of(object, namespace);
-    if let (true, Some(reference)) = (
-        kind == "Rollout",
-        object.pointer("/spec/workloadRef").filter(|r| !r.is_null()),
-    ) {
-        let field = |name: &str| {
-            reference
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        match manifests
-            .by_name
-            .get(&(field("kind"), here.clone(), field("name")))
-        {
-            Some(referred) => {
-                let referred = images(referred).unwrap_or_default();
-                let through = |path: String| format!("spec.workloadRef → {path}");
-                found
-                    .fields
-                    .extend(referred.fields.into_iter().map(|mut field| {
-                        field.path = through(field.path);
-                        field
-                    }));
-                found
-                    .unreadable
-                    .extend(referred.unreadable.into_iter().map(|mut field| {
-                        field.field = through(field.field);
-                        field
-                    }));
-            }
-            None => found.unreadable.push(UnreadableField {
-                field: "spec.workloadRef".to_owned(),
-                why: format!(
-                    "`{} {}` in `{here}` is not part of the input; check both together",
-                    field("kind"),
-                    field("name")
-                ),
-            }),
-        }
-    }
-    let version = object
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let workload = Workload {
-        group,
-        version: version.rsplit('/').next().unwrap_or_default().to_owned(),
-        kind,
-        namespace: (!cluster_scoped).then_some(here),
-        name: name_of(object),
-    };
-    Understood::Change(Box::new(change(
-        "check".to_owned(),
-        Operation::Create,
-        workload,
-        actor.cloned(),
-        false,
-        found,
-    )))
 }
 
 #[cfg(test)]

@@ -5,23 +5,19 @@
 //! suggestion. It also takes *structural* schemas only: no references, and no alternatives of different types.
 
 use kube::CustomResourceExt as _;
+use promotion_gate_core::gate::Requirement;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{PromotionPolicy, PromotionPolicySpec};
 
-/// What an API server can already refuse: at which place of `spec`, by which rule (CEL), and what it says. Where a list is
-/// walked it needs an upper bound, or the rule could cost too much.
+/// What an API server can already refuse: at which place of `spec`, by which rule (CEL), and what it says; one more is made
+/// from the table of rules. Where a list is walked it needs an upper bound, or the rule could cost too much.
 const VALIDATIONS: &[(&str, &str, &str)] = &[
     (
         "",
         "has(self.tags) || !self.requirements.exists(r, has(r.signature) || has(r.provenance)) || self.requirements.exists(r, has(r.digestPinned))",
         "evidence binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {}`, or accept that race with `tags: Resolve`",
-    ),
-    (
-        "/properties/requirements/items",
-        "[has(self.digestPinned), has(self.allowedImages), has(self.signature), has(self.provenance)].filter(given, given).size() == 1",
-        "expected exactly one rule per entry, of those that this version knows",
     ),
     (
         "/properties/requirements/items/properties/signature",
@@ -65,7 +61,13 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
             list.insert("maxItems".to_owned(), json!(most));
         }
     }
-    for (place, rule, message) in VALIDATIONS {
+    let one_rule = one_rule();
+    let one_rule = (
+        "/properties/requirements/items",
+        one_rule.as_str(),
+        "expected exactly one rule per entry, of those that this version knows",
+    );
+    for (place, rule, message) in VALIDATIONS.iter().chain([&one_rule]) {
         if let Some(Value::Object(schema)) = spec.pointer_mut(place) {
             let rules = schema
                 .entry("x-kubernetes-validations")
@@ -90,6 +92,15 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
     Ok(vec![policies])
+}
+
+/// Exactly one of the rules is given.
+fn one_rule() -> String {
+    let given: Vec<_> = Requirement::NAMES
+        .iter()
+        .map(|name| format!("has(self.{name})"))
+        .collect();
+    format!("[{}].filter(given, given).size() == 1", given.join(", "))
 }
 
 fn structural_schema<T: JsonSchema>() -> Value {
@@ -119,14 +130,7 @@ fn structural(schema: &Value) -> Value {
             result.insert(keyword.to_owned(), value.clone());
         }
     }
-    let alternatives: Vec<&Value> = ["anyOf", "oneOf", "allOf"]
-        .iter()
-        .filter_map(|keyword| keywords.get(*keyword)?.as_array())
-        .flatten()
-        .filter(|alternative| {
-            alternative.get("type") != Some(&json!("null")) && !is_null_only(alternative)
-        })
-        .collect();
+    let alternatives = alternatives(keywords);
     let values: Option<Vec<Value>> = alternatives
         .iter()
         .map(|alternative| values(alternative))
@@ -150,11 +154,7 @@ fn structural(schema: &Value) -> Value {
             return Value::Object(inner);
         }
         _ => {
-            result.insert(
-                "x-kubernetes-preserve-unknown-fields".to_owned(),
-                json!(true),
-            );
-            return Value::Object(result);
+            return open(result);
         }
     }
     let kind = match keywords.get("type") {
@@ -162,33 +162,10 @@ fn structural(schema: &Value) -> Value {
         other => other.cloned(),
     };
     let Some(kind) = kind else {
-        result.insert(
-            "x-kubernetes-preserve-unknown-fields".to_owned(),
-            json!(true),
-        );
-        return Value::Object(result);
+        return open(result);
     };
     if kind == "object" {
-        match (
-            keywords.get("properties").and_then(Value::as_object),
-            keywords.get("additionalProperties"),
-        ) {
-            (None, Some(others)) if others.is_object() => {
-                result.insert("additionalProperties".to_owned(), structural(others));
-            }
-            (properties, _) => {
-                result.insert(
-                    "x-kubernetes-preserve-unknown-fields".to_owned(),
-                    json!(true),
-                );
-                if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
-                    let properties = properties
-                        .iter()
-                        .map(|(name, schema)| (name.clone(), structural(schema)));
-                    result.insert("properties".to_owned(), Value::Object(properties.collect()));
-                }
-            }
-        }
+        fields(keywords, &mut result);
     }
     if kind == "array" {
         let items = keywords.get("items").map_or_else(
@@ -199,6 +176,51 @@ fn structural(schema: &Value) -> Value {
     }
     result.insert("type".to_owned(), kind);
     Value::Object(result)
+}
+
+/// Anything else may stand there as well.
+fn open(mut schema: Map<String, Value>) -> Value {
+    schema.insert(
+        "x-kubernetes-preserve-unknown-fields".to_owned(),
+        json!(true),
+    );
+    Value::Object(schema)
+}
+
+/// The fields of an object, named or not.
+fn fields(keywords: &Map<String, Value>, result: &mut Map<String, Value>) {
+    match (
+        keywords.get("properties").and_then(Value::as_object),
+        keywords.get("additionalProperties"),
+    ) {
+        (None, Some(others)) if others.is_object() => {
+            result.insert("additionalProperties".to_owned(), structural(others));
+        }
+        (properties, _) => {
+            result.insert(
+                "x-kubernetes-preserve-unknown-fields".to_owned(),
+                json!(true),
+            );
+            if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
+                let properties = properties
+                    .iter()
+                    .map(|(name, schema)| (name.clone(), structural(schema)));
+                result.insert("properties".to_owned(), Value::Object(properties.collect()));
+            }
+        }
+    }
+}
+
+/// What a schema allows one of, but for `null`.
+fn alternatives(keywords: &Map<String, Value>) -> Vec<&Value> {
+    ["anyOf", "oneOf", "allOf"]
+        .iter()
+        .filter_map(|keyword| keywords.get(*keyword)?.as_array())
+        .flatten()
+        .filter(|alternative| {
+            alternative.get("type") != Some(&json!("null")) && !is_null_only(alternative)
+        })
+        .collect()
 }
 
 /// The texts that a schema lists.

@@ -108,6 +108,36 @@ pub(super) struct Listed {
     pub(super) beyond: usize,
 }
 
+impl Written {
+    /// What it is by its fields.
+    fn shape(&self) -> Result<Shape, String> {
+        Ok(match (&self.manifests, &self.config, &self.layers) {
+            (Some(_), None, None) => Shape::Index,
+            (None, Some(_), Some(_)) => Shape::Image,
+            (Some(_), _, _) => return Err("it is an index and an image at once".to_owned()),
+            (None, _, _) => return Err("it is neither an image manifest nor an index".to_owned()),
+        })
+    }
+}
+
+/// The media type, where one is said; that of OCI otherwise.
+fn name_of(name: Option<String>, by_fields: Shape) -> Result<String, String> {
+    Ok(match name {
+        Some(name) => match known(&name) {
+            Some(shape) if shape == by_fields => name,
+            Some(_) => return Err(format!("it is not what its media type `{name}` says")),
+            None => {
+                return Err(format!(
+                    "its media type `{}` is not supported",
+                    excerpt(name.as_bytes())
+                ));
+            }
+        },
+        None if by_fields == Shape::Index => media_type::OCI_INDEX.to_owned(),
+        None => media_type::OCI_MANIFEST.to_owned(),
+    })
+}
+
 impl Manifest {
     /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
     pub(super) fn parse(
@@ -139,26 +169,9 @@ impl Manifest {
                 excerpt(inside.as_bytes())
             ));
         }
-        let by_fields = match (&written.manifests, &written.config, &written.layers) {
-            (Some(_), None, None) => Shape::Index,
-            (None, Some(_), Some(_)) => Shape::Image,
-            (Some(_), _, _) => return Err("it is an index and an image at once".to_owned()),
-            (None, _, _) => return Err("it is neither an image manifest nor an index".to_owned()),
-        };
-        let name = match media_type.map(str::to_owned).or(said) {
-            Some(name) => match known(&name) {
-                Some(shape) if shape == by_fields => name,
-                Some(_) => return Err(format!("it is not what its media type `{name}` says")),
-                None => {
-                    return Err(format!(
-                        "its media type `{}` is not supported",
-                        excerpt(name.as_bytes())
-                    ));
-                }
-            },
-            None if by_fields == Shape::Index => media_type::OCI_INDEX.to_owned(),
-            None => media_type::OCI_MANIFEST.to_owned(),
-        };
+        let by_fields = written.shape()?;
+        let name = media_type.map(str::to_owned).or(said);
+        let name = name_of(name, by_fields)?;
         let subject = written
             .subject
             .map(|subject| subject.descriptor("subject"))

@@ -73,12 +73,8 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key)?;
     let policies = watch::Policies::load(source, &metrics);
-    let listener = TcpListener::bind(options.address)
-        .await
-        .with_context(|| format!("cannot listen on {}", options.address))?;
-    let probes = TcpListener::bind(options.probe_address)
-        .await
-        .with_context(|| format!("cannot listen on {}", options.probe_address))?;
+    let listener = listen(options.address).await?;
+    let probes = listen(options.probe_address).await?;
     let listening = Listening {
         address: listener.local_addr()?,
         probe_address: probes.local_addr()?,
@@ -130,11 +126,8 @@ pub async fn serve(
             continue;
         };
         let acceptor = TlsAcceptor::from(certificate.current());
-        let (webhook, metrics, watcher) = (
-            Arc::clone(&webhook),
-            Arc::clone(&metrics),
-            graceful.watcher(),
-        );
+        let (webhook, watcher) = (Arc::clone(&webhook), graceful.watcher());
+        let metrics = Arc::clone(&metrics);
         tokio::spawn(async move {
             let _seat = seat;
             metrics.connections.inc();
@@ -156,4 +149,10 @@ pub async fn serve(
         task.abort();
     }
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }

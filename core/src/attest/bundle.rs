@@ -15,16 +15,49 @@ use super::unaccepted::{self, Unaccepted};
 /// # Errors
 /// Why it cannot be one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
-    let malformed =
-        |why: &dyn std::fmt::Display| Unaccepted::new(unaccepted::MALFORMED, why.to_string());
     let text = unambiguous(bytes, "the bundle")?;
-    let bundle = Bundle::from_json(text).map_err(|error| malformed(&error))?;
+    let bundle = Bundle::from_json(text).map_err(malformed)?;
     let version = bundle.media_type;
     let material = bundle.verification_material;
     let tokens = material.timestamp_verification_data.rfc3161_timestamps;
     bounded("log entries", material.tlog_entries.len(), MAXIMUM_ENTRIES)?;
     bounded("timestamps", tokens.len(), MAXIMUM_ENTRIES)?;
-    let by = match material.content {
+    let by = signed_by(material.content, version)?;
+    let (content, signature) = content(bundle.content)?;
+    let entries: Vec<LogEntry> = material
+        .tlog_entries
+        .into_iter()
+        .map(|entry| log_entry(entry, version))
+        .collect::<Result<_, _>>()?;
+    if version == MediaType::Bundle0_1 && entries.iter().all(|entry| entry.promise.is_none()) {
+        return Err(malformed(
+            "a bundle of version 0.1 carries the promise of a log",
+        ));
+    }
+    Ok(Signed {
+        content,
+        signature,
+        by,
+        entries,
+        stamps: Stamps {
+            tokens: tokens
+                .into_iter()
+                .map(|token| token.signed_timestamp.as_bytes().to_vec())
+                .collect(),
+            or_of: None,
+        },
+    })
+}
+
+fn malformed(why: impl std::fmt::Display) -> Unaccepted {
+    Unaccepted::new(unaccepted::MALFORMED, why.to_string())
+}
+
+fn signed_by(
+    content: VerificationMaterialContent,
+    version: MediaType,
+) -> Result<SignedBy, Unaccepted> {
+    Ok(match content {
         VerificationMaterialContent::PublicKey(_) => SignedBy::Key,
         VerificationMaterialContent::Certificate(certificate) => SignedBy::Certificate(Chain {
             leaf: certificate.raw_bytes.as_bytes().to_vec(),
@@ -34,7 +67,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
             if version == MediaType::Bundle0_3 =>
         {
             return Err(malformed(
-                &"a bundle of version 0.3 carries one certificate, not a chain",
+                "a bundle of version 0.3 carries one certificate, not a chain",
             ));
         }
         VerificationMaterialContent::X509CertificateChain { certificates } => {
@@ -44,20 +77,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
                 .map(|certificate| certificate.raw_bytes.as_bytes().to_vec());
             let leaf = ders
                 .next()
-                .ok_or_else(|| malformed(&"the bundle's certificate chain is empty"))?;
+                .ok_or_else(|| malformed("the bundle's certificate chain is empty"))?;
             // Whom to trust is for the verifier to know: a root is refused, but for the oldest version, which carried it.
             let (roots, intermediates): (Vec<_>, Vec<_>) = ders.partition(|der| is_root(der));
             if !roots.is_empty() && version != MediaType::Bundle0_1 {
-                return Err(malformed(&"the bundle's certificate chain holds a root"));
+                return Err(malformed("the bundle's certificate chain holds a root"));
             }
             SignedBy::Certificate(Chain {
                 leaf,
                 intermediates,
             })
         }
-        _ => return Err(malformed(&"the bundle names its signer in an unknown way")),
-    };
-    let (content, signature) = match bundle.content {
+        _ => return Err(malformed("the bundle names its signer in an unknown way")),
+    })
+}
+
+/// What was signed, and the signature.
+fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), Unaccepted> {
+    Ok(match content {
         SignatureContent::MessageSignature(message) => {
             let digest = message
                 .message_digest
@@ -75,30 +112,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
             },
             envelope.signature.sig.as_bytes().to_vec(),
         ),
-        _ => return Err(malformed(&"the bundle's content is of an unknown kind")),
-    };
-    let entries: Vec<LogEntry> = material
-        .tlog_entries
-        .into_iter()
-        .map(|entry| log_entry(entry, version))
-        .collect::<Result<_, _>>()?;
-    if version == MediaType::Bundle0_1 && entries.iter().all(|entry| entry.promise.is_none()) {
-        return Err(malformed(
-            &"a bundle of version 0.1 carries the promise of a log",
-        ));
-    }
-    Ok(Signed {
-        content,
-        signature,
-        by,
-        entries,
-        stamps: Stamps {
-            tokens: tokens
-                .into_iter()
-                .map(|token| token.signed_timestamp.as_bytes().to_vec())
-                .collect(),
-            or_of: None,
-        },
+        _ => return Err(malformed("the bundle's content is of an unknown kind")),
     })
 }
 

@@ -47,11 +47,7 @@ impl Reading<'_> {
             .namespace_labels
             .as_ref()
             .or(test.namespace_labels.as_ref());
-        let mut labels = labels.cloned().unwrap_or_default();
-        labels.insert(
-            "kubernetes.io/metadata.name".to_owned(),
-            namespace.to_owned(),
-        );
+        let labels = labels.cloned().unwrap_or_default();
         let mut namespaces = BTreeMap::from([(namespace.to_owned(), labels)]);
         let changes = self.changes(case, test, namespace, &mut namespaces, here);
         let mut tags = BTreeMap::new();
@@ -139,73 +135,10 @@ impl Reading<'_> {
                 "a group without a user: say whose with `as`",
             );
         }
-        let CaseSpec {
-            image,
-            digest,
-            object,
-            file,
-            ..
-        } = case;
-        let input;
-        let pod: Value;
-        let whole: Value;
-        let (field, objects) = match (image, digest, object, file) {
-            (Some(image), None, None, None) => {
-                self.parse::<ImageReference>(here.key("image"), image)?;
-                pod = pod_of(image);
-                ("image", vec![&pod])
-            }
-            (None, Some(digest), None, None) => {
-                let digest = self.parse::<Digest>(here.key("digest"), digest)?;
-                pod = pod_of(&format!("{NAME}@{digest}"));
-                ("digest", vec![&pod])
-            }
-            (None, None, Some(object), None) => {
-                whole = Value::Object(object.clone());
-                ("object", vec![&whole])
-            }
-            (None, None, None, Some(file)) => {
-                let file = self.folder.join(file);
-                self.read.insert(file.clone());
-                match Input::read(&[file.display().to_string()]) {
-                    Ok(read) => input = read,
-                    Err(error) => {
-                        self.refuse(here.key("file"), format!("{error:#}"));
-                        return None;
-                    }
-                }
-                self.problems.extend(input.problems().iter().cloned());
-                namespaces.extend(input.namespaces());
-                (
-                    "file",
-                    input.objects().iter().map(|object| object.value).collect(),
-                )
-            }
-            (None, None, None, None) => match &test.image {
-                Some(image) => {
-                    self.parse::<ImageReference>(Path::default().key("spec").key("image"), image)?;
-                    pod = pod_of(image);
-                    ("image", vec![&pod])
-                }
-                None => {
-                    self.refuse(
-                        here.clone(),
-                        "expected what is asked: `image`, `digest`, `object` or `file`",
-                    );
-                    return None;
-                }
-            },
-            _ => {
-                self.refuse(
-                    here.clone(),
-                    "expected one of `image`, `digest`, `object` and `file`",
-                );
-                return None;
-            }
-        };
-        let manifests = Manifests::of(objects.iter().copied(), namespace);
+        let (field, objects) = self.objects(case, test, namespaces, here)?;
+        let manifests = Manifests::of(&objects, namespace);
         let changes: Vec<_> = objects
-            .into_iter()
+            .iter()
             .filter_map(|object| {
                 match admission::understand_manifest(object, namespace, actor.as_ref(), &manifests)
                 {
@@ -217,9 +150,7 @@ impl Reading<'_> {
         for change in &changes {
             // A namespace exists where something is created in it; what is not said of it is not so.
             if let Some(namespace) = &change.workload.namespace {
-                namespaces.entry(namespace.clone()).or_insert_with(|| {
-                    BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())])
-                });
+                namespaces.entry(namespace.clone()).or_default();
             }
         }
         if changes.is_empty() {
@@ -227,6 +158,63 @@ impl Reading<'_> {
             return None;
         }
         Some(changes)
+    }
+
+    /// The objects of a case, and the field that names them.
+    fn objects(
+        &mut self,
+        case: &CaseSpec,
+        test: &Spec,
+        namespaces: &mut BTreeMap<String, BTreeMap<String, String>>,
+        here: &Path,
+    ) -> Option<(&'static str, Vec<Value>)> {
+        match (&case.image, &case.digest, &case.object, &case.file) {
+            (Some(image), None, None, None) => {
+                self.parse::<ImageReference>(here.key("image"), image)?;
+                Some(("image", vec![pod_of(image)]))
+            }
+            (None, Some(digest), None, None) => {
+                let digest = self.parse::<Digest>(here.key("digest"), digest)?;
+                Some(("digest", vec![pod_of(&format!("{NAME}@{digest}"))]))
+            }
+            (None, None, Some(object), None) => {
+                Some(("object", vec![Value::Object(object.clone())]))
+            }
+            (None, None, None, Some(file)) => {
+                let file = self.folder.join(file);
+                self.read.insert(file.clone());
+                let input = match Input::read(&[file.display().to_string()]) {
+                    Ok(input) => input,
+                    Err(error) => {
+                        self.refuse(here.key("file"), format!("{error:#}"));
+                        return None;
+                    }
+                };
+                self.problems.extend(input.problems().iter().cloned());
+                namespaces.extend(input.namespaces());
+                let objects = input.objects();
+                let objects = objects.iter().map(|object| object.value.clone());
+                Some(("file", objects.collect()))
+            }
+            (None, None, None, None) => {
+                let Some(image) = &test.image else {
+                    self.refuse(
+                        here.clone(),
+                        "expected what is asked: `image`, `digest`, `object` or `file`",
+                    );
+                    return None;
+                };
+                self.parse::<ImageReference>(Path::default().key("spec").key("image"), image)?;
+                Some(("image", vec![pod_of(image)]))
+            }
+            _ => {
+                self.refuse(
+                    here.clone(),
+                    "expected one of `image`, `digest`, `object` and `file`",
+                );
+                None
+            }
+        }
     }
 }
 

@@ -111,30 +111,44 @@ impl Reading<'_> {
             };
         }
         if let Some(layout) = layout {
-            let folder = self.folder.join(layout);
-            self.read.insert(folder.clone());
-            return match Layout::open(&folder) {
-                Ok(layout) => vec![Piece::Layout(Arc::new(layout))],
-                Err(error) => {
-                    self.refuse(here.key("layout"), error.to_string());
-                    Vec::new()
-                }
-            };
+            return self
+                .layout(layout, &here.key("layout"))
+                .into_iter()
+                .collect();
         }
+        if let Some(bundles) = bundles {
+            return self.bundles(bundles, &here.key("bundles"));
+        }
+        match unavailable {
+            Some(true) => vec![Piece::Unavailable],
+            _ => Vec::new(),
+        }
+    }
+
+    fn layout(&mut self, folder: &std::path::Path, here: &Path) -> Option<Piece> {
+        let folder = self.folder.join(folder);
+        self.read.insert(folder.clone());
+        match Layout::open(&folder) {
+            Ok(layout) => Some(Piece::Layout(Arc::new(layout))),
+            Err(error) => {
+                self.refuse(here.clone(), error.to_string());
+                None
+            }
+        }
+    }
+
+    fn bundles(&mut self, files: &[std::path::PathBuf], here: &Path) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        for (index, file) in bundles.iter().flatten().enumerate() {
+        for (index, file) in files.iter().enumerate() {
             let file = self.folder.join(file);
             self.read.insert(file.clone());
             match std::fs::File::open(&file).and_then(world::bounded) {
                 Ok(bytes) => pieces.extend(split(&bytes).into_iter().map(Piece::Bundle)),
                 Err(error) => {
                     let why = format!("`{}` cannot be read: {error}", file.display());
-                    self.refuse(here.key("bundles").index(index), why);
+                    self.refuse(here.index(index), why);
                 }
             }
-        }
-        if *unavailable == Some(true) {
-            pieces.push(Piece::Unavailable);
         }
         pieces
     }

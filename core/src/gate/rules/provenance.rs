@@ -223,10 +223,39 @@ impl Rule for Provenance {
 /// Why a statement does not count. The one that got furthest is the one worth explaining.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Refusal {
-    step: u8,
+    step: Step,
     reason: Reason,
     detail: String,
     hint: String,
+}
+
+/// How far a statement got, in the order of the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Pair,
+    Transparency,
+    Time,
+    Agreement,
+    Build,
+    Source,
+    /// The reference that was built, and how the build was started.
+    Start,
+}
+
+impl Refusal {
+    fn new(step: Step, reason: Reason, detail: String, hint: String) -> Refusal {
+        Refusal {
+            step,
+            reason,
+            detail,
+            hint,
+        }
+    }
+
+    fn attempt(reason: Reason, detail: String) -> Refusal {
+        let hint = "this can be an attempt to pass off one build as another".to_owned();
+        Refusal::new(Step::Agreement, reason, detail, hint)
+    }
 }
 
 impl Provenance {
@@ -238,118 +267,93 @@ impl Provenance {
         at: jiff::Timestamp,
     ) -> Result<String, Refusal> {
         let by = statement.signer();
-        let refuse = |step, reason, detail: String, hint: String| Refusal {
-            step,
-            reason,
-            detail: format!("provenance by {by}: {detail}"),
-            hint,
-        };
-        // 1. Who signed it, together with the builder that it names: neither means anything without the other.
-        let builder = &provenance.builder;
-        let pairs = || self.builders.iter().filter(|(id, _)| id.matches(builder));
-        let counted: Vec<_> = pairs()
-            .map(|(_, signer)| signer.signed(statement))
-            .collect();
-        if counted.contains(&Err(Mismatch::Transparency)) && !counted.contains(&Ok(())) {
-            return Err(refuse(
-                1,
+        self.follow(statement, provenance, at)
+            .map_err(|refusal| Refusal {
+                detail: format!("provenance by {by}: {}", refusal.detail),
+                ..refusal
+            })
+    }
+
+    fn follow(
+        &self,
+        statement: &VerifiedStatement,
+        provenance: &predicate::Provenance,
+        at: jiff::Timestamp,
+    ) -> Result<String, Refusal> {
+        let by = statement.signer();
+        self.pair(statement, &provenance.builder)?;
+        in_time(statement, at).map_err(|why| {
+            let hint = "see whether the gate's clock is right".to_owned();
+            Refusal::new(Step::Time, SIGNED_IN_THE_FUTURE, why, hint)
+        })?;
+        agreement(provenance, by)?;
+        self.build(provenance)?;
+        let source = self.source(provenance, by)?;
+        let git_ref = git_ref(provenance, by);
+        self.reference(provenance, git_ref)?;
+        self.started_with(provenance)?;
+        let git_ref = git_ref
+            .map(|git_ref| format!(" at `{git_ref}`"))
+            .unwrap_or_default();
+        Ok(format!(
+            "built by `{}` from {source}{git_ref}, says {by}",
+            provenance.builder
+        ))
+    }
+
+    /// Who signed it, together with the builder that it names: neither means anything without the other.
+    fn pair(&self, statement: &VerifiedStatement, builder: &str) -> Result<(), Refusal> {
+        let pairs = self.builders.iter().filter(|(id, _)| id.matches(builder));
+        let counted: Vec<_> = pairs.map(|(_, signer)| signer.signed(statement)).collect();
+        if counted.contains(&Ok(())) {
+            return Ok(());
+        }
+        if counted.contains(&Err(Mismatch::Transparency)) {
+            return Err(Refusal::new(
+                Step::Transparency,
                 NOT_TRANSPARENT_ENOUGH,
                 "it lacks the log entry or timestamp that the policy asks for".to_owned(),
                 "attest with a transparency log".to_owned(),
             ));
         }
-        if !counted.contains(&Ok(())) {
-            let accepted = self
-                .builders
-                .iter()
-                .map(|(id, signer)| format!("`{id}` signed by {signer}"));
-            return Err(refuse(
-                0,
-                BUILDER_NOT_ACCEPTED,
-                format!("it names the builder `{builder}`, and this pair is not accepted"),
-                format!("accepted are {}", listed(accepted, 3)),
-            ));
-        }
-        in_time(statement, at).map_err(|why| {
-            let hint = "see whether the gate's clock is right".to_owned();
-            refuse(2, SIGNED_IN_THE_FUTURE, why, hint)
-        })?;
-        // 2. A pattern may accept many builders: each may only speak for itself.
-        let look = || "this can be an attempt to pass off one build as another".to_owned();
-        if let Signer::Certificate(certificate) = by {
-            let workflow = |uri: &str| uri.contains("/.github/workflows/");
-            if provenance.kind.signs_as_builder()
-                && workflow(builder)
-                && workflow(certificate.identity())
-                && builder != certificate.identity()
-            {
-                let detail = format!("it names the builder `{builder}`");
-                return Err(refuse(3, BUILDER_IS_NOT_THE_SIGNER, detail, look()));
-            }
-            // 3. What certificate and statement both say must be one thing.
-            let claims = certificate.claims();
-            let other = provenance.said.iter().find_map(|said| {
-                let claimed = claims
-                    .get(&said.claim)
-                    .filter(|claimed| **claimed != said.value)?;
-                Some((said, claimed))
-            });
-            if let Some((said, claimed)) = other {
-                let detail = format!(
-                    "{} is `{}`, but the certificate says `{claimed}` ({})",
-                    said.field, said.value, said.claim
-                );
-                return Err(refuse(3, CONTRADICTS_CERTIFICATE, detail, look()));
-            }
-        }
-        if let Some(contradiction) = provenance.contradictions.first() {
-            return Err(refuse(3, CONTRADICTS_ITSELF, contradiction.clone(), look()));
-        }
-        // 4. What the build was given that builds of its type are not given.
-        if !provenance.unknown_parameters.is_empty() {
-            let unknown = provenance
-                .unknown_parameters
-                .iter()
-                .map(|name| format!("`{name}`"));
-            let detail = format!(
-                "builds of type `{}` have no parameters {}",
-                provenance.build_type,
-                listed(unknown, 5)
-            );
-            let hint = "see which version of the builder wrote it".to_owned();
-            return Err(refuse(4, UNKNOWN_PARAMETERS, detail, hint));
-        }
-        if let Some(accepted) = &self.build_types
-            && !accepted
-                .iter()
-                .any(|kind| kind.matches(&provenance.build_type))
-        {
-            let detail = format!("its build type is `{}`", provenance.build_type);
-            let hint = format!("accepted are {}", listed(ticked(accepted), 5));
-            return Err(refuse(4, BUILD_TYPE_NOT_ACCEPTED, detail, hint));
-        }
-        // 5. From what it was built.
-        let source = self
-            .source(provenance, by)
-            .map_err(|(reason, detail, hint)| refuse(5, reason, detail, hint))?;
-        let git_ref = git_ref(provenance, by);
-        self.reference(provenance, git_ref)
-            .and_then(|()| self.started_with(provenance))
-            .map_err(|(reason, detail, hint)| refuse(6, reason, detail, hint))?;
-        let git_ref = git_ref
-            .map(|git_ref| format!(" at `{git_ref}`"))
-            .unwrap_or_default();
-        Ok(format!(
-            "built by `{builder}` from {source}{git_ref}, says {by}"
+        let accepted = self
+            .builders
+            .iter()
+            .map(|(id, signer)| format!("`{id}` signed by {signer}"));
+        Err(Refusal::new(
+            Step::Pair,
+            BUILDER_NOT_ACCEPTED,
+            format!("it names the builder `{builder}`, and this pair is not accepted"),
+            format!("accepted are {}", listed(accepted, 3)),
         ))
     }
 
+    /// What kind of build it was, and that it was given nothing that builds of its kind are not given.
+    fn build(&self, provenance: &predicate::Provenance) -> Result<(), Refusal> {
+        let kind = &provenance.build_type;
+        if !provenance.unknown_parameters.is_empty() {
+            let unknown = listed(ticked(&provenance.unknown_parameters), 5);
+            let detail = format!("builds of type `{kind}` have no parameters {unknown}");
+            let hint = "see which version of the builder wrote it".to_owned();
+            return Err(Refusal::new(Step::Build, UNKNOWN_PARAMETERS, detail, hint));
+        }
+        match &self.build_types {
+            Some(accepted) if !accepted.iter().any(|accepted| accepted.matches(kind)) => {
+                let detail = format!("its build type is `{kind}`");
+                let hint = format!("accepted are {}", listed(ticked(accepted), 5));
+                Err(Refusal::new(
+                    Step::Build,
+                    BUILD_TYPE_NOT_ACCEPTED,
+                    detail,
+                    hint,
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Every place that names a source names an accepted one, and there is such a place.
-    fn source(
-        &self,
-        provenance: &predicate::Provenance,
-        by: &Signer,
-    ) -> Result<String, (Reason, String, String)> {
+    fn source(&self, provenance: &predicate::Provenance, by: &Signer) -> Result<String, Refusal> {
         let mut named: Vec<(String, Repository)> = provenance
             .sources
             .iter()
@@ -370,13 +374,15 @@ impl Provenance {
             .iter()
             .find(|(_, repository)| !accepted.iter().any(|pattern| pattern.matches(repository)));
         match (other, named.first()) {
-            (Some((field, repository)), _) => Err((
+            (Some((field, repository)), _) => Err(Refusal::new(
+                Step::Source,
                 SOURCE_NOT_ACCEPTED,
                 format!("it was built from `{repository}`, says {field}"),
                 format!("accepted are {}", listed(ticked(accepted), 5)),
             )),
             (None, Some((_, repository))) => Ok(format!("`{repository}`")),
-            (None, None) => Err((
+            (None, None) => Err(Refusal::new(
+                Step::Source,
                 SOURCE_UNKNOWN,
                 format!(
                     "it does not say from what source; its build type is `{}`",
@@ -391,7 +397,7 @@ impl Provenance {
         &self,
         provenance: &predicate::Provenance,
         git_ref: Option<&str>,
-    ) -> Result<(), (Reason, String, String)> {
+    ) -> Result<(), Refusal> {
         let branch = |text: Option<&str>| Some(text?.strip_prefix("refs/heads/")?.to_owned());
         let tag = git_ref.and_then(|git_ref| git_ref.strip_prefix("refs/tags/"));
         if let Some(accepted) = &self.branches {
@@ -404,12 +410,17 @@ impl Provenance {
                 Some(branch) if accepted.iter().any(|glob| glob.matches(&branch)) => {}
                 Some(branch) => {
                     let detail = format!("it was built from the branch `{branch}`");
-                    return Err((BRANCH_NOT_ACCEPTED, detail, hint()));
+                    return Err(Refusal::new(
+                        Step::Start,
+                        BRANCH_NOT_ACCEPTED,
+                        detail,
+                        hint(),
+                    ));
                 }
                 None => {
                     let from = git_ref.unwrap_or("a reference that it does not name");
                     let detail = format!("it was built from `{from}`, which names no branch");
-                    return Err((BRANCH_UNKNOWN, detail, hint()));
+                    return Err(Refusal::new(Step::Start, BRANCH_UNKNOWN, detail, hint()));
                 }
             }
         }
@@ -429,22 +440,24 @@ impl Provenance {
                 (true, _) => {}
                 (false, Some(tag)) => {
                     let detail = format!("it was built from the tag `{tag}`");
-                    return Err((TAG_NOT_ACCEPTED, detail, hint));
+                    return Err(Refusal::new(Step::Start, TAG_NOT_ACCEPTED, detail, hint));
                 }
                 (false, None) => {
                     let from = git_ref.unwrap_or("a reference that it does not name");
                     let detail = format!("it was built from `{from}`, not from a tag");
-                    return Err((NOT_BUILT_FROM_A_TAG, detail, hint));
+                    return Err(Refusal::new(
+                        Step::Start,
+                        NOT_BUILT_FROM_A_TAG,
+                        detail,
+                        hint,
+                    ));
                 }
             }
         }
         Ok(())
     }
 
-    fn started_with(
-        &self,
-        provenance: &predicate::Provenance,
-    ) -> Result<(), (Reason, String, String)> {
+    fn started_with(&self, provenance: &predicate::Provenance) -> Result<(), Refusal> {
         let Some((name, _)) = self.inputs.first_key_value() else {
             return Ok(());
         };
@@ -452,7 +465,7 @@ impl Provenance {
             let event = provenance.event.as_deref().unwrap_or("an unnamed event");
             let detail = format!("it was started by `{event}`, and says of no inputs");
             let hint = format!("start the workflow by hand with the input `{name}`");
-            return Err((INPUTS_UNKNOWN, detail, hint));
+            return Err(Refusal::new(Step::Start, INPUTS_UNKNOWN, detail, hint));
         };
         let other = self
             .inputs
@@ -465,7 +478,8 @@ impl Provenance {
             Some(given) => format!("`{given}`"),
             None => "not given".to_owned(),
         };
-        Err((
+        Err(Refusal::new(
+            Step::Start,
             INPUTS_DIFFER,
             format!("its input `{name}` is {given}"),
             format!("start the workflow with `{name}` as `{wanted}`"),
@@ -509,6 +523,41 @@ fn claimed_repository(certificate: &CertificateIdentity) -> Option<Repository> {
             Some(format!("https://github.com/{name}"))
         })?;
     Repository::parse(&uri).map(|(repository, _)| repository)
+}
+
+/// Where the signer has a certificate: it and the statement speak of one build, and so does the statement by itself.
+fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refusal> {
+    let builder = &provenance.builder;
+    if let Signer::Certificate(certificate) = by {
+        // A pattern may accept many builders: each may only speak for itself.
+        let workflow = |uri: &str| uri.contains("/.github/workflows/");
+        if provenance.kind.signs_as_builder()
+            && workflow(builder)
+            && workflow(certificate.identity())
+            && builder != certificate.identity()
+        {
+            let detail = format!("it names the builder `{builder}`");
+            return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
+        }
+        let claims = certificate.claims();
+        let other = provenance.said.iter().find_map(|said| {
+            let claimed = claims
+                .get(&said.claim)
+                .filter(|claimed| **claimed != said.value)?;
+            Some((said, claimed))
+        });
+        if let Some((said, claimed)) = other {
+            let detail = format!(
+                "{} is `{}`, but the certificate says `{claimed}` ({})",
+                said.field, said.value, said.claim
+            );
+            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
+        }
+    }
+    match provenance.contradictions.first() {
+        Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
+        None => Ok(()),
+    }
 }
 
 /// The reference that was built; where the provenance is silent, the one that the certificate speaks of.

@@ -1,0 +1,214 @@
+//! SLSA provenance, v0.2 and v1 (SLSA specification, "Provenance"): what was built, by which builder, from which source, as
+//! far as the build type says where that stands. Of each predicate only what can be judged is kept.
+
+mod build_type;
+mod builds;
+mod repository;
+mod written;
+
+use std::collections::BTreeMap;
+
+use self::build_type::unknown_parameters;
+use self::written::{Fields, environment_text};
+use crate::attest::Claim;
+use crate::attest::unaccepted::Unaccepted;
+
+pub use self::build_type::BuildType;
+pub use self::repository::Repository;
+
+/// How an artifact came to be, as its builder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// Names the builder; a URI.
+    pub builder: String,
+    /// Names the kind of build, and with it what the rest means; a URI.
+    pub build_type: String,
+    /// The same, where this version knows it.
+    pub kind: BuildType,
+    /// Every place that names the source; empty where none does.
+    pub sources: Vec<NamedSource>,
+    /// The git reference that was built, in full, such as `refs/heads/main`.
+    pub git_ref: Option<String>,
+    /// The reference (of a branch) that a tag was pushed from, as the event that started the build names it.
+    pub base_ref: Option<String>,
+    /// The event that started the build, such as `push`.
+    pub event: Option<String>,
+    /// The inputs with which somebody started the build by hand.
+    pub inputs: Option<BTreeMap<String, String>>,
+    /// Parameters from outside that builds of this type do not have; empty for unknown types.
+    pub unknown_parameters: Vec<String>,
+    /// Where it says two different things about the same.
+    pub contradictions: Vec<String>,
+    /// What it says about things that the certificate of its signer may speak of too.
+    pub said: Vec<Said>,
+}
+
+/// A source, and where it is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSource {
+    /// The field, such as `materials[0].uri`.
+    pub field: &'static str,
+    /// The repository.
+    pub repository: Repository,
+}
+
+/// Something that is said of which a certificate speaks too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The field.
+    pub field: &'static str,
+    /// The claim of the certificate.
+    pub claim: Claim,
+    /// What the claim has to be, where the certificate carries it.
+    pub value: String,
+}
+
+impl Provenance {
+    pub(super) fn v0_2(text: &str) -> Result<Provenance, Unaccepted> {
+        Ok(Provenance::of(&Fields::v0_2(text)?))
+    }
+
+    pub(super) fn v1(text: &str) -> Result<Provenance, Unaccepted> {
+        Ok(Provenance::of(&Fields::v1(text)?))
+    }
+
+    fn of(fields: &Fields) -> Provenance {
+        let kind = BuildType::named(&fields.build_type);
+        let mut provenance = Provenance {
+            builder: fields.builder.clone(),
+            build_type: fields.build_type.clone(),
+            kind,
+            sources: Vec::new(),
+            git_ref: None,
+            base_ref: None,
+            event: None,
+            inputs: None,
+            unknown_parameters: unknown_parameters(kind, fields),
+            contradictions: Vec::new(),
+            said: Vec::new(),
+        };
+        match kind {
+            BuildType::GithubGenerator => provenance.generator(fields),
+            BuildType::GithubDelegator => provenance.delegator(fields),
+            BuildType::ContainerBased => provenance.container_based(fields),
+            BuildType::GithubWorkflow | BuildType::GithubWorkflowOfCommunity => {
+                provenance.workflow(fields);
+            }
+            BuildType::GitlabRunner | BuildType::GitlabPipeline => provenance.gitlab(fields),
+            BuildType::Tekton => provenance.tekton(fields),
+            BuildType::GoogleCloudBuild => provenance.google(fields),
+            BuildType::BuildKit => provenance.buildkit(fields),
+            BuildType::Unknown => {
+                provenance.source("invocation.configSource.uri", fields.config.uri.as_ref());
+            }
+        }
+        if let (Some(git_ref), Some(kind)) =
+            (&provenance.git_ref, environment_text(fields, "REF_TYPE"))
+        {
+            let said = match git_ref.split('/').nth(1) {
+                Some("heads") => "branch",
+                Some("tags") => "tag",
+                _ => kind.as_str(),
+            };
+            if said != kind {
+                let contradiction = format!("`{git_ref}` is said to be a {kind}");
+                provenance.contradictions.push(contradiction);
+            }
+        }
+        provenance
+    }
+
+    /// Notes a source, and the reference that stands with it. An address that cannot be read is noted as it stands, so that
+    /// it can never be an accepted one.
+    fn source(&mut self, field: &'static str, uri: Option<&String>) {
+        let Some(uri) = uri else { return };
+        let (repository, git_ref) =
+            Repository::parse(uri).unwrap_or_else(|| (Repository::unread(uri), None));
+        for claim in [Claim::SourceRepositoryUri, Claim::GithubWorkflowRepository] {
+            let value = match claim {
+                Claim::GithubWorkflowRepository => repository.on_github().map(str::to_owned),
+                _ => Some(repository.as_str().to_owned()),
+            };
+            if self.claims_source()
+                && let Some(value) = value
+            {
+                self.says(field, claim, value);
+            }
+        }
+        self.sources.push(NamedSource { field, repository });
+        self.built(
+            field,
+            git_ref.filter(|git_ref| git_ref.starts_with("refs/")),
+        );
+    }
+
+    /// Whether the repository whose pipeline signed is the one that is built.
+    fn claims_source(&self) -> bool {
+        match self.kind {
+            BuildType::GithubGenerator
+            | BuildType::GithubDelegator
+            | BuildType::ContainerBased
+            | BuildType::GithubWorkflow
+            | BuildType::GithubWorkflowOfCommunity
+            | BuildType::GitlabRunner
+            | BuildType::GitlabPipeline => true,
+            BuildType::Tekton
+            | BuildType::GoogleCloudBuild
+            | BuildType::BuildKit
+            | BuildType::Unknown => false,
+        }
+    }
+
+    fn built(&mut self, field: &'static str, git_ref: Option<String>) {
+        let Some(git_ref) = git_ref else { return };
+        match &self.git_ref {
+            Some(other) if *other != git_ref => {
+                let contradiction = format!("it names the references `{other}` and `{git_ref}`");
+                self.contradictions.push(contradiction);
+            }
+            _ => {
+                if self.claims_source() {
+                    self.says(field, Claim::SourceRepositoryRef, git_ref.clone());
+                    self.says(field, Claim::GithubWorkflowRef, git_ref.clone());
+                }
+                self.git_ref = Some(git_ref);
+            }
+        }
+    }
+
+    fn commit(&mut self, field: &'static str, commit: Option<&String>) {
+        if let Some(commit) = commit {
+            self.says(field, Claim::SourceRepositoryDigest, commit.clone());
+            self.says(field, Claim::GithubWorkflowSha, commit.clone());
+        }
+    }
+
+    fn event(&mut self, event: Option<String>) {
+        if let Some(event) = &event {
+            let field = "the event";
+            self.says(field, Claim::BuildTrigger, event.clone());
+            self.says(field, Claim::GithubWorkflowTrigger, event.clone());
+        }
+        self.event = event;
+    }
+
+    fn same(&mut self, what: &str, one: Option<&String>, other: Option<&String>) {
+        if let (Some(one), Some(other)) = (one, other)
+            && one != other
+        {
+            let contradiction = format!("{what} differ: `{one}`, `{other}`");
+            self.contradictions.push(contradiction);
+        }
+    }
+
+    fn says(&mut self, field: &'static str, claim: Claim, value: String) {
+        let said = Said {
+            field,
+            claim,
+            value,
+        };
+        if !self.said.contains(&said) {
+            self.said.push(said);
+        }
+    }
+}

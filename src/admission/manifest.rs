@@ -1,0 +1,125 @@
+//! Manifests → what is asked, as the request to create them.
+
+use std::collections::BTreeMap;
+
+use promotion_gate_core::gate::{Actor, Operation, UnreadableField, Workload};
+use serde_json::Value;
+
+use super::request::{NotOurs, Understood, change, name_of};
+use super::workload::{Images, NO_OBJECT, group_and_kind, images};
+
+/// The objects of an input, for references between them.
+#[derive(Debug, Default)]
+pub struct Manifests<'a> {
+    by_name: BTreeMap<(String, String, String), &'a Value>,
+}
+
+impl<'a> Manifests<'a> {
+    /// Indexes objects by kind, namespace and name.
+    pub fn of(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Manifests<'a> {
+        let key = |object: &Value| {
+            let (_, kind) = group_and_kind(object)?;
+            Some((kind, namespace_of(object, namespace), name_of(object)))
+        };
+        Manifests {
+            by_name: objects
+                .into_iter()
+                .filter_map(|object| Some((key(object)?, object)))
+                .collect(),
+        }
+    }
+
+    /// Adds the images of the workload that a Rollout refers to.
+    fn follow(&self, reference: &Value, namespace: &str, found: &mut Images) {
+        let field = |name: &str| {
+            reference
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (kind, name) = (field("kind"), field("name"));
+        let why = format!(
+            "`{kind} {name}` in `{namespace}` is not part of the input; check both together"
+        );
+        let Some(referred) = self.by_name.get(&(kind, namespace.to_owned(), name)) else {
+            return found.unreadable.push(UnreadableField {
+                field: "spec.workloadRef".to_owned(),
+                why,
+            });
+        };
+        let referred = images(referred).unwrap_or_default();
+        let through = |path: &str| format!("spec.workloadRef → {path}");
+        for mut field in referred.fields {
+            field.path = through(&field.path);
+            found.fields.push(field);
+        }
+        for mut unreadable in referred.unreadable {
+            unreadable.field = through(&unreadable.field);
+            found.unreadable.push(unreadable);
+        }
+    }
+}
+
+fn namespace_of(object: &Value, default: &str) -> String {
+    let written = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str);
+    written
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or(default)
+        .to_owned()
+}
+
+/// Understands a manifest as the request to create it.
+pub fn understand_manifest(
+    object: &Value,
+    namespace: &str,
+    actor: Option<&Actor>,
+    manifests: &Manifests<'_>,
+) -> Understood {
+    let created = |workload, found| {
+        let uid = "check".to_owned();
+        let actor = actor.cloned();
+        let change = change(uid, Operation::Create, workload, actor, false, found);
+        Understood::Change(Box::new(change))
+    };
+    let Some((group, kind)) = group_and_kind(object) else {
+        let workload = Workload {
+            group: String::new(),
+            version: String::new(),
+            kind: "(unknown)".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: name_of(object),
+        };
+        let found = Images {
+            fields: Vec::new(),
+            unreadable: vec![UnreadableField {
+                field: String::new(),
+                why: NO_OBJECT.to_owned(),
+            }],
+        };
+        return created(workload, found);
+    };
+    let Some(mut found) = images(object) else {
+        return Understood::NotOurs(NotOurs::KindWithoutImages);
+    };
+    let cluster_scoped = kind == "ClusterAnalysisTemplate";
+    let here = namespace_of(object, namespace);
+    let reference = object.pointer("/spec/workloadRef");
+    if let (true, Some(reference)) = (kind == "Rollout", reference.filter(|r| !r.is_null())) {
+        manifests.follow(reference, &here, &mut found);
+    }
+    let version = object
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let workload = Workload {
+        group,
+        version: version.rsplit('/').next().unwrap_or_default().to_owned(),
+        kind,
+        namespace: (!cluster_scoped).then_some(here),
+        name: name_of(object),
+    };
+    created(workload, found)
+}
