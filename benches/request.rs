@@ -36,6 +36,8 @@ const BUILDER: &str =
     "https://github.com/example/builders/.github/workflows/build.yml@refs/tags/v1";
 const REQUESTS: usize = 4_000;
 const CONNECTIONS: usize = 8;
+/// Images of which the webhook hears afterwards.
+const IMAGES: usize = 1_000;
 /// The kernel counts CPU in these parts of a second (`USER_HZ`).
 const TICKS: f64 = 100.0;
 
@@ -109,7 +111,7 @@ async fn compare() {
         "policies.yaml",
         &format!("{}\n---\n{}\n", policy("one"), policy("two")),
     );
-    let images = images(&registry, &sigstore);
+    let images: Vec<_> = (0..3).map(|n| image(&registry, &sigstore, n, 1)).collect();
     let body = admission(&images);
 
     let free = |_| {
@@ -165,6 +167,14 @@ async fn compare() {
         gate_costs[1] / constant_costs[1]
     );
     println!("resident memory of promotion-gate: {}", serve.memory());
+    for n in 3..3 + IMAGES {
+        let image = [image(&registry, &sigstore, n, 4)];
+        load(&serve, &client, &admission(&image), CONNECTIONS).await;
+    }
+    println!(
+        "the same with {IMAGES} images of 4 statements more: {}",
+        serve.memory()
+    );
 }
 
 fn policy(name: &str) -> Value {
@@ -180,26 +190,28 @@ fn policy(name: &str) -> Value {
     })
 }
 
-/// Three images, each with a signature and a provenance.
-fn images(registry: &Registry, sigstore: &Sigstore) -> Vec<Value> {
+/// An image with a signature and provenances.
+fn image(registry: &Registry, sigstore: &Sigstore, n: usize, provenances: usize) -> Value {
     let identity = Identity::new(BUILDER, "https://issuer.example");
-    let predicate = json!({
-        "buildDefinition": {"buildType": "https://example.com/build/v1", "externalParameters": {}},
-        "runDetails": {"builder": {"id": BUILDER}},
-    });
-    let image = |n: usize| {
-        let digest = push_image(registry, "app", &format!("v{n}"), &n.to_string()).unwrap();
-        let signing = sigstore.signing();
-        let signer = Signer::Identity(&identity);
-        let signature = signing.sign(signer, &digest, &BTreeMap::new()).unwrap();
-        attach_bundle(registry, "app", &digest, &signature).unwrap();
+    let signer = Signer::Identity(&identity);
+    let digest = push_image(registry, "app", &format!("v{n}"), &n.to_string()).unwrap();
+    let signing = sigstore.signing();
+    let signature = signing.sign(signer, &digest, &BTreeMap::new()).unwrap();
+    attach_bundle(registry, "app", &digest, &signature).unwrap();
+    for build in 0..provenances {
+        let predicate = json!({
+            "buildDefinition": {
+                "buildType": "https://example.com/build/v1",
+                "externalParameters": {"build": build},
+            },
+            "runDetails": {"builder": {"id": BUILDER}},
+        });
         let kind = "https://slsa.dev/provenance/v1";
         let signing = sigstore.signing();
         let provenance = signing.attest(signer, &digest, kind, &predicate).unwrap();
         attach_bundle(registry, "app", &digest, &provenance).unwrap();
-        json!({"name": format!("c{n}"), "image": format!("{}/app@{digest}", registry.host())})
-    };
-    (0..3).map(image).collect()
+    }
+    json!({"name": format!("c{n}"), "image": format!("{}/app@{digest}", registry.host())})
 }
 
 fn admission(images: &[Value]) -> String {

@@ -281,6 +281,21 @@ fn the_api_server_hears_the_same_about_provenance() {
         .attest_keyless(&elsewhere, "slsaprovenance1", &other, DEVELOPER, &sigstore)
         .ok();
     let bare = registry.push("app", "bare", "bare");
+    let platforms = ["amd64", "arm64"].map(|architecture| registry.push_for("app", architecture));
+    let index = registry.index("app", "index", &platforms);
+    Cosign::v3()
+        .attest_keyless(
+            &index,
+            "slsaprovenance1",
+            &predicate(BUILDER, SOURCE),
+            DEVELOPER,
+            &sigstore,
+        )
+        .ok();
+    let child = Tagged {
+        digest: platforms[0].digest.clone(),
+        ..index.clone()
+    };
 
     let gate = Gate::new(&sigstore);
     gate.requirements(provenance(by_developer(&sigstore), json!({})));
@@ -303,6 +318,8 @@ fn the_api_server_hears_the_same_about_provenance() {
         (&legacy, None),
         (&elsewhere, Some("[source-not-accepted]")),
         (&bare, Some("[no-provenance]")),
+        (&index, None),
+        (&child, Some("[no-provenance]")),
     ] {
         let checked = gate.check(&image.by_digest());
         match reason {
