@@ -1,5 +1,6 @@
 //! Logs and metrics: one structured line per decision, and the numbers behind `/metrics`.
 
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::Target;
+use promotion_gate_core::gate::{Promotion, Target, Verdict};
 
 use crate::review::Review;
 
@@ -197,51 +198,9 @@ pub fn record(
 ) {
     metrics.count(review, admitted, took, requests);
     let change = &review.promotion.change;
-    let actor = change.actor.clone().unwrap_or_default();
-    let images: Vec<_> = review
-        .promotion
-        .images()
-        .map(|(image, pin)| match pin.digest() {
-            Some(digest) => format!("{}={}@{digest}", image.field, image.reference.name()),
-            None => format!("{}={}", image.field, image.reference),
-        })
-        .collect();
-    let policies: Vec<_> = review
-        .verdict
-        .policies()
-        .iter()
-        .map(|policy| {
-            format!(
-                "{}:{:?}:{}",
-                policy.policy(),
-                policy.enforcement(),
-                policy.decision().id()
-            )
-        })
-        .collect();
-    let findings: Vec<_> = review
-        .verdict
-        .policies()
-        .iter()
-        .flat_map(|policy| {
-            policy
-                .findings()
-                .iter()
-                .map(move |finding| (policy.policy(), finding))
-        })
-        .map(|(policy, finding)| {
-            let about = match &finding.target {
-                Target::Workload => "",
-                Target::Field(field) | Target::Image { field, .. } => field,
-            };
-            format!(
-                "{policy}/{}:{}:{} {about}",
-                finding.rule,
-                finding.outcome.id(),
-                finding.reason
-            )
-        })
-        .collect();
+    let verdict = &review.verdict;
+    let actor = change.actor.as_ref();
+    let groups = actor.map_or(&[][..], |actor| &actor.groups);
     tracing::info!(
         id = change.id,
         kind = change.workload.kind,
@@ -249,13 +208,13 @@ pub fn record(
         namespace = change.workload.namespace.as_deref().unwrap_or_default(),
         name = change.workload.name,
         operation = ?change.operation,
-        user = actor.username,
-        user_groups = actor.groups.join(","),
-        images = images.join(" "),
-        policies = policies.join(" "),
-        revision = review.verdict.revision(),
-        findings = findings.join("; "),
-        decision = review.verdict.decision().id(),
+        user = actor.map(|actor| actor.username.as_str()).unwrap_or_default(),
+        user_groups = groups.join(","),
+        images = %images(&review.promotion),
+        policies = %policies(verdict),
+        revision = verdict.revision(),
+        findings = %findings(verdict),
+        decision = verdict.decision().id(),
         admitted,
         audit_only,
         dry_run = change.dry_run,
@@ -263,4 +222,70 @@ pub fn record(
         registry_requests = requests,
         "decision"
     );
+}
+
+fn images(promotion: &Promotion) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        for (at, (image, pin)) in promotion.images().enumerate() {
+            separate(f, at, " ")?;
+            match pin.digest() {
+                Some(digest) => write!(f, "{}={}@{digest}", image.field, image.reference.name())?,
+                None => write!(f, "{}={}", image.field, image.reference)?,
+            }
+        }
+        Ok(())
+    })
+}
+
+fn policies(verdict: &Verdict) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        for (at, policy) in verdict.policies().iter().enumerate() {
+            let (name, decision) = (policy.policy(), policy.decision().id());
+            separate(f, at, " ")?;
+            write!(f, "{name}:{:?}:{decision}", policy.enforcement())?;
+        }
+        Ok(())
+    })
+}
+
+fn findings(verdict: &Verdict) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        let policies = verdict.policies().iter();
+        let findings = policies.flat_map(|policy| {
+            policy
+                .findings()
+                .iter()
+                .map(move |it| (policy.policy(), it))
+        });
+        for (at, (policy, finding)) in findings.enumerate() {
+            separate(f, at, "; ")?;
+            let about = match &finding.target {
+                Target::Workload => "",
+                Target::Field(field) => field,
+                Target::Image(image) => &image.field,
+            };
+            for part in [
+                policy,
+                "/",
+                finding.rule,
+                ":",
+                finding.outcome.id(),
+                ":",
+                finding.reason,
+                " ",
+                about,
+            ] {
+                f.write_str(part)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn separate(f: &mut fmt::Formatter<'_>, at: usize, separator: &str) -> fmt::Result {
+    if at == 0 {
+        Ok(())
+    } else {
+        f.write_str(separator)
+    }
 }

@@ -170,7 +170,7 @@ fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
             } else {
                 field.clone()
             }),
-            Target::Image { field, written, .. } => Some(format!("{written} ({field})")),
+            Target::Image(image) => Some(format!("{} ({})", image.written, image.field)),
         };
         match grouped
             .iter_mut()
@@ -213,7 +213,7 @@ fn warnings(policy: &PolicyVerdict) -> Vec<String> {
     let mut warnings: Vec<_> = denying
         .map(|finding| {
             let image = match &finding.target {
-                Target::Image { written, .. } => format!(" {written}"),
+                Target::Image(image) => format!(" {}", image.written),
                 Target::Workload | Target::Field(_) => String::new(),
             };
             cut(

@@ -163,7 +163,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let repository = args.repository.as_deref().map(repository).transpose()?;
     let subject = Subject {
-        name: repository.clone().unwrap_or_else(|| reference.name()),
+        name: repository
+            .clone()
+            .unwrap_or_else(|| reference.name().to_owned()),
         digest,
     };
     let collector = Collector::new(registry, config.collect_limits(), CacheSizes::default());
@@ -172,7 +174,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .map(|(anchor, name)| (anchor.id(), name.clone()))
         .collect();
     let wanted = Wanted {
-        anchors: anchors.into_iter().map(|(anchor, _)| anchor).collect(),
+        anchors: (anchors.into_iter())
+            .map(|(anchor, _)| (anchor.id(), anchor))
+            .collect(),
         platforms: args.tree,
     };
     let needs = BTreeMap::from([(subject.clone(), wanted)]);
@@ -262,7 +266,7 @@ fn repository(written: &str) -> anyhow::Result<String> {
     if reference.tag().is_some() || reference.digest().is_some() {
         bail!("`--repository {written}`: a repository has neither a tag nor a digest");
     }
-    Ok(reference.name())
+    Ok(reference.name().to_owned())
 }
 
 /// The registry that holds the image, and how the image is named there.

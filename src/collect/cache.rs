@@ -1,7 +1,8 @@
 //! What is remembered, and by what key: bytes by digest, listings by who may see them, facts by what they were verified
 //! from. No verdict, no finding and no infrastructure error is ever in here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,8 +12,10 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use moka::Expiry;
 use moka::future::Cache;
-use promotion_gate_core::attest::{AnchorId, Unaccepted, Verified};
-use promotion_gate_core::gate::Digest;
+use promotion_gate_core::attest::{
+    AnchorId, Unaccepted, Verified, VerifiedSignature, VerifiedStatement,
+};
+use promotion_gate_core::gate::{Digest, ImageEvidence};
 
 use crate::oci::{AttachedManifest, Manifest, Meter, Repository};
 
@@ -21,10 +24,12 @@ use crate::oci::{AttachedManifest, Manifest, Meter, Repository};
 pub struct CacheSizes {
     /// Bytes of manifests and blobs.
     pub content_bytes: u64,
-    /// Listings of what is attached to an image.
-    pub listings: u64,
-    /// Verified facts, and pieces of evidence that were not accepted.
-    pub facts: u64,
+    /// Bytes of listings of what is attached to an image.
+    pub listing_bytes: u64,
+    /// Bytes of verified facts, and of why pieces of evidence were not accepted.
+    pub fact_bytes: u64,
+    /// Bytes of what was made of the listings: facts, sorted by image.
+    pub reading_bytes: u64,
     /// How long a piece of evidence that was not accepted stays so without being verified again.
     pub unaccepted_age: Duration,
 }
@@ -33,8 +38,9 @@ impl Default for CacheSizes {
     fn default() -> CacheSizes {
         CacheSizes {
             content_bytes: 64 << 20,
-            listings: 20_000,
-            facts: 50_000,
+            listing_bytes: 32 << 20,
+            fact_bytes: 64 << 20,
+            reading_bytes: 64 << 20,
             unaccepted_age: Duration::from_secs(60),
         }
     }
@@ -57,8 +63,87 @@ pub(super) struct Listing {
     pub(super) cut: Option<String>,
 }
 
+impl fmt::Display for ListingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}@{}`", self.repository, self.digest)
+    }
+}
+
+impl Listing {
+    /// This one, and what an older one had beyond it.
+    pub(super) fn with(&self, older: &Listing) -> Listing {
+        let mut attached = self.attached.clone();
+        let digests: BTreeSet<_> = (self.attached.iter())
+            .map(|item| &item.descriptor.digest)
+            .collect();
+        let beyond = |item: &&AttachedManifest| !digests.contains(&item.descriptor.digest);
+        attached.extend(older.attached.iter().filter(beyond).cloned());
+        Listing {
+            asked: self.asked,
+            attached,
+            cut: self.cut.clone(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let manifests = self.attached.iter().map(|item| {
+            let manifest = item.manifest.as_ref();
+            DESCRIPTOR + manifest.map_or(0, |manifest| PARSED * manifest.bytes.len())
+        });
+        manifests.sum()
+    }
+}
+
 /// What verifying one piece of evidence under one anchor gave.
-pub(super) type Fact = Result<Verified, Unaccepted>;
+#[derive(Clone, Debug)]
+pub(super) enum Fact {
+    Signature(Arc<VerifiedSignature>),
+    Statement(Arc<VerifiedStatement>),
+    Unaccepted(Unaccepted),
+}
+
+impl Fact {
+    pub(super) fn of(verified: Result<Verified, Unaccepted>) -> Fact {
+        match verified {
+            Ok(Verified::Signature(signature)) => Fact::Signature(Arc::new(signature)),
+            Ok(Verified::Statement(statement)) => Fact::Statement(Arc::new(statement)),
+            Err(why) => Fact::Unaccepted(why),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Fact::Signature(signature) => signature.bytes(),
+            Fact::Statement(statement) => statement.bytes(),
+            Fact::Unaccepted(why) => why.detail.len(),
+        }
+    }
+}
+
+/// What was made of a listing under some anchors; of no use once the image has another listing.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) listing: Arc<Listing>,
+    pub(super) evidence: Arc<ImageEvidence>,
+}
+
+/// Which listing was read under which anchors.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ReadingKey {
+    pub(super) listing: ListingKey,
+    pub(super) anchors: Vec<AnchorId>,
+}
+
+impl Reading {
+    fn bytes(&self) -> usize {
+        let evidence = &self.evidence;
+        let signatures = evidence.signatures.iter().map(|(_, fact)| fact.bytes());
+        let statements = evidence.statements.iter().map(|(_, fact)| fact.bytes());
+        let unaccepted = evidence.unaccepted.iter().map(|it| it.why.detail.len());
+        let pieces = signatures.chain(statements).chain(unaccepted);
+        self.listing.bytes() + pieces.map(|bytes| bytes + ENTRY).sum::<usize>()
+    }
+}
 
 /// What a fact was verified from: the material's hash, the subject, the anchor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,42 +158,81 @@ pub(super) struct Caches {
     pub(super) manifests: Cache<Digest, Manifest>,
     pub(super) blobs: Cache<Digest, Bytes>,
     pub(super) listings: Cache<ListingKey, Arc<Listing>>,
-    pub(super) facts: Cache<FactKey, Arc<Fact>>,
+    pub(super) facts: Cache<FactKey, Fact>,
+    pub(super) readings: Cache<ReadingKey, Arc<Reading>>,
 }
 
 impl Caches {
     pub(super) fn new(sizes: CacheSizes) -> Caches {
-        let weight = |length: usize| u32::try_from(length.saturating_add(256)).unwrap_or(u32::MAX);
         Caches {
             manifests: Cache::builder()
-                .weigher(move |_, manifest: &Manifest| {
-                    weight(manifest.bytes.len().saturating_mul(2))
-                })
+                .weigher(|_, manifest: &Manifest| weight(PARSED * manifest.bytes.len()))
                 .max_capacity(sizes.content_bytes / 2)
                 .build(),
             blobs: Cache::builder()
-                .weigher(move |_, bytes: &Bytes| weight(bytes.len()))
+                .weigher(|_, bytes: &Bytes| weight(bytes.len()))
                 .max_capacity(sizes.content_bytes / 2)
                 .build(),
-            listings: Cache::builder().max_capacity(sizes.listings).build(),
+            listings: Cache::builder()
+                .weigher(|_, listing: &Arc<Listing>| weight(listing.bytes()))
+                .max_capacity(sizes.listing_bytes)
+                .build(),
             facts: Cache::builder()
-                .max_capacity(sizes.facts)
+                .weigher(|_, fact: &Fact| weight(fact.bytes()))
+                .max_capacity(sizes.fact_bytes)
+                .expire_after(UnacceptedExpires(sizes.unaccepted_age))
+                .build(),
+            readings: Cache::builder()
+                .weigher(|_, reading: &Arc<Reading>| weight(reading.bytes()))
+                .max_capacity(sizes.reading_bytes)
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
                 .build(),
         }
     }
 }
 
+/// What an entry takes besides its value.
+const ENTRY: usize = 512;
+/// What a descriptor takes in memory.
+const DESCRIPTOR: usize = 512;
+/// How much larger a manifest is in memory than its bytes alone.
+const PARSED: usize = 2;
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
+}
+
 /// A verified fact stays one: it carries its times, and rules compare those with the review's. What was not accepted is
 /// looked at again soon.
 struct UnacceptedExpires(Duration);
 
-impl Expiry<FactKey, Arc<Fact>> for UnacceptedExpires {
-    fn expire_after_create(&self, _: &FactKey, fact: &Arc<Fact>, _: Instant) -> Option<Duration> {
-        match &**fact {
-            Ok(_) => None,
-            Err(_) => Some(self.0),
+impl Expiry<FactKey, Fact> for UnacceptedExpires {
+    fn expire_after_create(&self, _: &FactKey, fact: &Fact, _: Instant) -> Option<Duration> {
+        match fact {
+            Fact::Signature(_) | Fact::Statement(_) => None,
+            Fact::Unaccepted(_) => Some(self.0),
         }
+    }
+}
+
+impl Expiry<ReadingKey, Arc<Reading>> for UnacceptedExpires {
+    fn expire_after_create(
+        &self,
+        _: &ReadingKey,
+        reading: &Arc<Reading>,
+        _: Instant,
+    ) -> Option<Duration> {
+        (!reading.evidence.unaccepted.is_empty()).then_some(self.0)
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &ReadingKey,
+        reading: &Arc<Reading>,
+        updated: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, reading, updated)
     }
 }
 

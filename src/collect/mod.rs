@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use promotion_gate_core::attest::Anchor;
+use promotion_gate_core::attest::{Anchor, AnchorId};
 use promotion_gate_core::gate::{
     Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Pin,
     Promotion, Subject, Trouble, Wanted,
@@ -186,7 +186,7 @@ impl Collector {
     async fn about(
         &self,
         subject: &Subject,
-        anchors: &[Anchor],
+        anchors: &Anchors,
         freshness: Freshness,
         deadline: Instant,
     ) -> (Subject, About) {
@@ -195,8 +195,11 @@ impl Collector {
     }
 }
 
-/// What is attached to one subject, in whatever state of knowledge.
-type About = (Collected<ImageEvidence>, bool);
+/// What is attached to one subject, in whatever state of knowledge, and whether memory alone was asked.
+type About = (Collected<Arc<ImageEvidence>>, bool);
+
+/// What evidence is verified under.
+type Anchors = BTreeMap<AnchorId, Anchor>;
 
 fn late(what: &str) -> Trouble {
     Trouble(format!(

@@ -55,10 +55,7 @@ async fn index(
     subject: &Subject,
     deadline: Instant,
 ) -> Collected<Option<Index>> {
-    let repository = match subject.to_string().parse::<ImageReference>() {
-        Ok(reference) => Repository::of(&reference),
-        Err(error) => return Collected::Unavailable(Trouble(error.to_string())),
-    };
+    let repository = Repository::named(&subject.name);
     match statements::manifest(collector, &repository, &subject.digest, deadline).await {
         Ok(manifest) => match index_in(&manifest) {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {

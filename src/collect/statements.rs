@@ -7,14 +7,14 @@ use std::time::{Duration, Instant as Clock};
 use futures::FutureExt as _;
 use futures::future::join_all;
 use promotion_gate_core::attest::unaccepted::{MALFORMED, UNREADABLE, UNSIGNED_STATEMENT};
-use promotion_gate_core::attest::{self, Anchor, Material, Unaccepted, Verified};
+use promotion_gate_core::attest::{self, Material, Unaccepted};
 use promotion_gate_core::gate::{
-    Collected, Digest, Form, ImageEvidence, ImageReference, NotAccepted, Source, Subject, Trouble,
+    Collected, Digest, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::cache::{Fact, FactKey, Listing, ListingKey};
-use super::{About, Collector, Freshness, late};
+use super::cache::{Fact, FactKey, Listing, ListingKey, Reading, ReadingKey};
+use super::{About, Anchors, Collector, Freshness, late};
 use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, RegistryError, Repository};
 
 /// The media type of a cosign simplesigning payload.
@@ -30,43 +30,25 @@ const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 pub(super) async fn about(
     collector: &Collector,
     subject: &Subject,
-    anchors: &[Anchor],
+    anchors: &Anchors,
     freshness: Freshness,
     deadline: Instant,
 ) -> About {
-    let repository = match subject.to_string().parse::<ImageReference>() {
-        Ok(reference) => Repository::of(&reference),
-        Err(error) => return (Collected::Unavailable(Trouble(error.to_string())), false),
+    let repository = Repository::named(&subject.name);
+    let key = ListingKey {
+        credential: collector.registry.credential_id(&repository),
+        repository,
+        digest: subject.digest.clone(),
     };
-    let listed = listing(collector, &repository, &subject.digest, freshness, deadline).await;
-    let Some(attached) = listed.attached else {
-        let trouble = listed
-            .troubles
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| late(&format!("`{repository}`")));
+    let listed = listing(collector, &key, freshness, deadline).await;
+    let Some(listing) = listed.listing else {
+        let trouble = listed.troubles.into_iter().next();
+        let trouble = trouble.unwrap_or_else(|| late(&format!("`{}`", key.repository)));
         return (Collected::Unavailable(trouble), false);
     };
-    let mut troubles = listed.troubles;
-    let limit = collector.limits.manifests;
-    if attached.len() > limit {
-        let more = attached.len() - limit;
-        troubles.push(Trouble(format!(
-            "`{subject}` carries {more} more attached manifests than the {limit} that are read"
-        )));
-    }
-    let read = attached
-        .iter()
-        .take(limit)
-        .map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
-    let mut evidence = ImageEvidence::default();
-    for piece in join_all(read).await.into_iter().flatten() {
-        match piece {
-            Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, &facts),
-            Piece::Unusable(refused) => evidence.unaccepted.push(refused),
-            Piece::Unread(trouble) => troubles.push(trouble),
-        }
-    }
+    let (evidence, mut troubles) =
+        reading(collector, subject, key, listing, anchors, deadline).await;
+    troubles.extend(listed.troubles);
     troubles.sort();
     troubles.dedup();
     let collected = if troubles.is_empty() {
@@ -77,10 +59,70 @@ pub(super) async fn about(
     (collected, listed.from_memory)
 }
 
+/// What a listing amounts to under some anchors: as it was read before, or read now and, where all of it could be, remembered.
+async fn reading(
+    collector: &Collector,
+    subject: &Subject,
+    key: ListingKey,
+    listing: Arc<Listing>,
+    anchors: &Anchors,
+    deadline: Instant,
+) -> (Arc<ImageEvidence>, Vec<Trouble>) {
+    let key = ReadingKey {
+        listing: key,
+        anchors: anchors.keys().cloned().collect(),
+    };
+    if let Some(read) = collector.caches.readings.get(&key).await
+        && Arc::ptr_eq(&read.listing, &listing)
+    {
+        return (Arc::clone(&read.evidence), Vec::new());
+    }
+    let (evidence, troubles) = read(collector, subject, &listing, anchors, deadline).await;
+    let evidence = Arc::new(evidence);
+    if troubles.is_empty() {
+        let read = Reading {
+            listing,
+            evidence: Arc::clone(&evidence),
+        };
+        collector.caches.readings.insert(key, Arc::new(read)).await;
+    }
+    (evidence, troubles)
+}
+
+/// Reads and verifies what a listing names; with what could not be read.
+async fn read(
+    collector: &Collector,
+    subject: &Subject,
+    listing: &Listing,
+    anchors: &Anchors,
+    deadline: Instant,
+) -> (ImageEvidence, Vec<Trouble>) {
+    let repository = Repository::named(&subject.name);
+    let mut troubles: Vec<_> = listing.cut.iter().cloned().map(Trouble).collect();
+    let limit = collector.limits.manifests;
+    if listing.attached.len() > limit {
+        let more = listing.attached.len() - limit;
+        troubles.push(Trouble(format!(
+            "`{subject}` carries {more} more attached manifests than the {limit} that are read"
+        )));
+    }
+    let read = (listing.attached.iter().take(limit))
+        .map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
+    let mut evidence = ImageEvidence::default();
+    for piece in join_all(read).await.into_iter().flatten() {
+        match piece {
+            Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
+            Piece::Unusable(refused) => evidence.unaccepted.push(refused),
+            Piece::Unread(trouble) => troubles.push(trouble),
+        }
+    }
+    (evidence, troubles)
+}
+
 /// What is attached, and what could not be learned about that.
 struct Listed {
     /// `None` when nothing at all is known.
-    attached: Option<Vec<AttachedManifest>>,
+    listing: Option<Arc<Listing>>,
     troubles: Vec<Trouble>,
     /// Whether memory answered without the registry being asked.
     from_memory: bool,
@@ -90,71 +132,44 @@ struct Listed {
 /// answer comes from memory, however old, and that is said.
 async fn listing(
     collector: &Collector,
-    repository: &Repository,
-    digest: &Digest,
+    key: &ListingKey,
     freshness: Freshness,
     deadline: Instant,
 ) -> Listed {
-    let key = ListingKey {
-        repository: repository.clone(),
-        digest: digest.clone(),
-        credential: collector.registry.credential_id(repository),
-    };
-    let remembered = collector.caches.listings.get(&key).await;
+    let remembered = collector.caches.listings.get(key).await;
     if let Some(listing) = &remembered
         && freshness == Freshness::Remembered
         && listing.asked.elapsed() < shelf_life(collector, listing)
     {
         return Listed {
-            attached: Some(listing.attached.clone()),
-            troubles: listing.cut.iter().cloned().map(Trouble).collect(),
+            listing: remembered,
+            troubles: Vec::new(),
             from_memory: true,
         };
     }
-    let asked = timeout_at(deadline, ask(collector, key)).await;
-    let (mut attached, mut troubles, cut) = match asked {
+    let (answered, troubles) = match timeout_at(deadline, ask(collector, key.clone())).await {
         Ok(Some(answer)) => {
-            let troubles: Vec<_> = answer
-                .trouble
-                .iter()
-                .map(|error| Trouble(error.to_string()))
-                .collect();
-            let nothing_learned = !troubles.is_empty() && answer.attached.is_empty();
-            (
-                (!nothing_learned).then(|| answer.attached.clone()),
-                troubles,
-                answer.cut.clone(),
-            )
+            let troubles = answer.trouble.iter();
+            let troubles: Vec<_> = troubles.map(|error| Trouble(error.to_string())).collect();
+            let nothing_learned = !troubles.is_empty() && answer.listing.attached.is_empty();
+            let listing = (!nothing_learned).then(|| Arc::clone(&answer.listing));
+            (listing, troubles)
         }
-        Ok(None) => (
-            None,
-            vec![Trouble(format!(
-                "reading what is attached to `{repository}@{digest}` failed"
-            ))],
-            None,
-        ),
-        Err(_) => (
-            None,
-            vec![late(&format!(
-                "what is attached to `{repository}@{digest}`"
-            ))],
-            None,
-        ),
+        Ok(None) => {
+            let trouble = format!("reading what is attached to {key} failed");
+            (None, vec![Trouble(trouble)])
+        }
+        Err(_) => (None, vec![late(&format!("what is attached to {key}"))]),
     };
-    if let (false, Some(listing)) = (troubles.is_empty(), remembered) {
-        let known = attached.get_or_insert_default();
-        for item in &listing.attached {
-            if !known
-                .iter()
-                .any(|other| other.descriptor.digest == item.descriptor.digest)
-            {
-                known.push(item.clone());
-            }
+    let listing = match (answered, remembered) {
+        (Some(answered), Some(remembered)) if !troubles.is_empty() => {
+            Some(Arc::new(answered.with(&remembered)))
         }
-    }
-    troubles.extend(cut.map(Trouble));
+        (None, remembered) => remembered,
+        (answered, _) => answered,
+    };
     Listed {
-        attached,
+        listing,
         troubles,
         from_memory: false,
     }
@@ -170,9 +185,8 @@ fn shelf_life(collector: &Collector, listing: &Listing) -> Duration {
 
 /// What one asking gave.
 pub(super) struct Answer {
-    attached: Vec<AttachedManifest>,
+    listing: Arc<Listing>,
     trouble: Vec<RegistryError>,
-    cut: Option<String>,
 }
 
 /// Asks the registry, once for everybody who waits for the same; remembers the answer if nothing stood in its way.
@@ -187,18 +201,17 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
             found
                 .listing
                 .retain(|item| seen.insert(item.descriptor.digest.clone()));
+            let listing = Arc::new(Listing {
+                asked,
+                attached: found.listing,
+                cut: found.cut,
+            });
             if found.trouble.is_empty() {
-                let listing = Listing {
-                    asked,
-                    attached: found.listing.clone(),
-                    cut: found.cut.clone(),
-                };
-                listings.insert(key, Arc::new(listing)).await;
+                listings.insert(key, Arc::clone(&listing)).await;
             }
             Arc::new(Answer {
-                attached: found.listing,
+                listing,
                 trouble: found.trouble,
-                cut: found.cut,
             })
         }
         .boxed()
@@ -208,7 +221,7 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
 
 /// One thing found in an attached manifest.
 enum Piece {
-    Facts(Source, Form, Vec<Arc<Fact>>),
+    Facts(Source, Form, Vec<Fact>),
     Unusable(NotAccepted),
     Unread(Trouble),
 }
@@ -220,7 +233,7 @@ async fn pieces(
     repository: &Repository,
     subject: &Subject,
     item: &AttachedManifest,
-    anchors: &[Anchor],
+    anchors: &Anchors,
     deadline: Instant,
 ) -> Vec<Piece> {
     let source = Source(format!("{} `{}`", item.via, item.descriptor.digest));
@@ -267,7 +280,7 @@ async fn piece(
     subject: &Subject,
     layer: &Descriptor,
     source: Source,
-    anchors: &[Anchor],
+    anchors: &Anchors,
     deadline: Instant,
 ) -> Piece {
     if layer.media_type == STATEMENT {
@@ -322,22 +335,22 @@ async fn facts(
     collector: &Collector,
     material: Material,
     subject: &Digest,
-    anchors: &[Anchor],
-) -> Vec<Arc<Fact>> {
+    anchors: &Anchors,
+) -> Vec<Fact> {
     let material = Arc::new(material);
     let hash = material.hash();
-    let each = anchors.iter().map(|anchor| {
+    let each = anchors.iter().map(|(id, anchor)| {
         let key = FactKey {
             material: hash.clone(),
             subject: subject.clone(),
-            anchor: anchor.id(),
+            anchor: id.clone(),
         };
         let (material, subject, anchor) = (Arc::clone(&material), subject.clone(), anchor.clone());
         collector.caches.facts.get_with(key, async move {
             let verified =
                 tokio::task::spawn_blocking(move || attest::verify(&material, &subject, &anchor))
                     .await;
-            Arc::new(verified.unwrap_or_else(|_| {
+            Fact::of(verified.unwrap_or_else(|_| {
                 let detail = "its verification came to no end";
                 Err(Unaccepted::new(MALFORMED, detail))
             }))
@@ -348,25 +361,21 @@ async fn facts(
 
 /// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
 /// another is of no interest.
-fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: &[Arc<Fact>]) {
+fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: Vec<Fact>) {
     let mut accepted = false;
     let mut refused = BTreeMap::new();
     for fact in facts {
-        match &**fact {
-            Ok(Verified::Signature(signature)) => {
+        match fact {
+            Fact::Signature(signature) => {
                 accepted = true;
-                evidence
-                    .signatures
-                    .push((source.clone(), Arc::new(signature.clone())));
+                evidence.signatures.push((source.clone(), signature));
             }
-            Ok(Verified::Statement(statement)) => {
+            Fact::Statement(statement) => {
                 accepted = true;
-                evidence
-                    .statements
-                    .push((source.clone(), Arc::new(statement.clone())));
+                evidence.statements.push((source.clone(), statement));
             }
-            Err(unaccepted) => {
-                refused.insert(unaccepted.detail.clone(), unaccepted.clone());
+            Fact::Unaccepted(unaccepted) => {
+                refused.insert(unaccepted.detail.clone(), unaccepted);
             }
         }
     }

@@ -90,6 +90,12 @@ impl Repository {
         }
     }
 
+    /// The repository of a normalised name, such as `docker.io/library/nginx`.
+    pub fn named(name: &str) -> Repository {
+        let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
+        Repository::new(registry, repository)
+    }
+
     /// The repository of an image.
     pub fn of(image: &ImageReference) -> Repository {
         Repository::new(image.registry(), image.repository())

@@ -1,8 +1,8 @@
 //! The invariants of the decision, over random policies, images and evidence. The facts are signed in the sandbox.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use promotion_gate_core::attest::Unaccepted;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
@@ -86,16 +86,16 @@ impl World {
         self.judge().decision()
     }
 
-    fn with_evidence(&self, change: impl Fn(&mut Collected<ImageEvidence>)) -> World {
+    fn with_evidence(&self, change: impl Fn(&mut Collected<Arc<ImageEvidence>>)) -> World {
         let mut world = self.clone();
         world.evidence.images.values_mut().for_each(change);
         world
     }
 }
 
-fn value_mut(collected: &mut Collected<ImageEvidence>) -> Option<&mut ImageEvidence> {
+fn value_mut(collected: &mut Collected<Arc<ImageEvidence>>) -> Option<&mut ImageEvidence> {
     match collected {
-        Collected::Known(value) | Collected::Partial(value, _) => Some(value),
+        Collected::Known(value) | Collected::Partial(value, _) => Some(Arc::make_mut(value)),
         Collected::Unavailable(_) => None,
     }
 }
@@ -155,7 +155,7 @@ fn spec() -> impl Strategy<Value = Value> {
     )
 }
 
-fn evidence(name: &'static str) -> impl Strategy<Value = Collected<ImageEvidence>> {
+fn evidence(name: &'static str) -> impl Strategy<Value = Collected<Arc<ImageEvidence>>> {
     let pieces = EVIDENCE[name].clone();
     let all = pieces.len();
     let merged = subsequence(pieces, 0..=all)
@@ -167,7 +167,7 @@ fn evidence(name: &'static str) -> impl Strategy<Value = Collected<ImageEvidence
                 evidence.statements.extend(piece.statements);
                 evidence.unaccepted.extend(piece.unaccepted);
             }
-            evidence
+            Arc::new(evidence)
         });
     (merged, 0..10_u8).prop_map(|(evidence, how)| match how {
         0 => Collected::Unavailable(trouble()),
@@ -250,7 +250,7 @@ fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
         let unavailable = world.with_evidence(|found| *found = Collected::Unavailable(trouble()));
         let partial = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
-                *found = Collected::Partial(value.clone(), vec![trouble()]);
+                *found = Collected::Partial(Arc::new(value.clone()), vec![trouble()]);
             }
         });
         let never_asked = World {
@@ -369,7 +369,7 @@ fn every_image_has_a_finding_under_every_policy_and_a_finding_that_denies_denies
         for policy in world.judge().policies() {
             for image in &world.promotion.change.images {
                 let judged = policy.findings().iter().any(|finding| {
-                    matches!(&finding.target, Target::Image { field, .. } if *field == image.field)
+                    matches!(&finding.target, Target::Image(target) if target.field == image.field)
                 });
                 prop_assert!(judged, "{} has no finding", image.field);
             }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{
@@ -125,6 +126,7 @@ fn run(rule: &str, case: &Case) -> (String, String) {
         for one in &case.attached {
             FACTS.add(&mut attached, &subject.digest, one);
         }
+        let attached = Arc::new(attached);
         let collected = match case.registry {
             Registry::Answers => Collected::Known(attached),
             Registry::AnswersInPart => Collected::Partial(attached, vec![down()]),

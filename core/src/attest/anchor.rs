@@ -36,32 +36,39 @@ pub enum Anchor {
 
 /// Names an anchor by its content.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AnchorId(String);
+pub struct AnchorId {
+    key: Option<KeyFingerprint>,
+    root: Option<Arc<str>>,
+}
 
 impl Anchor {
     /// Names the anchor by its content.
     pub fn id(&self) -> AnchorId {
-        AnchorId(match self {
-            Anchor::Root(root) => format!("root:{}", root.id),
-            Anchor::Key { key, root: None } => format!("key:{}", key.fingerprint),
-            Anchor::Key {
-                key,
-                root: Some(root),
-            } => format!("key:{}+root:{}", key.fingerprint, root.id),
-        })
+        let (key, root) = match self {
+            Anchor::Root(root) => (None, Some(root)),
+            Anchor::Key { key, root } => (Some(key), root.as_ref()),
+        };
+        AnchorId {
+            key: key.map(|key| key.fingerprint.clone()),
+            root: root.map(|root| Arc::clone(&root.id)),
+        }
     }
 }
 
 impl fmt::Display for AnchorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match (&self.key, &self.root) {
+            (Some(key), Some(root)) => write!(f, "key:{key}+root:{root}"),
+            (Some(key), None) => write!(f, "key:{key}"),
+            (None, root) => write!(f, "root:{}", root.as_deref().unwrap_or_default()),
+        }
     }
 }
 
 /// A trust root (`trusted_root.json` of the Sigstore protobuf specifications).
 pub struct TrustRoot {
     name: String,
-    id: String,
+    id: Arc<str>,
     has_logs: bool,
     pub(super) authorities: Vec<Authority>,
     pub(super) has_certificate_logs: bool,
@@ -146,7 +153,7 @@ impl TrustRoot {
         }
         Ok(TrustRoot {
             name: name.to_owned(),
-            id: Digest::sha256(json).hex().to_owned(),
+            id: Digest::sha256(json).hex().into(),
             has_logs: !root.tlogs.is_empty(),
             authorities,
             has_certificate_logs: !root.ctlogs.is_empty(),
@@ -244,7 +251,7 @@ pub struct PublicKey {
 
 /// The SHA-256 digest of a key's `SubjectPublicKeyInfo` (DER).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyFingerprint(String);
+pub struct KeyFingerprint(Arc<str>);
 
 /// Why a key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -278,7 +285,7 @@ impl PublicKey {
         let spki = spki.as_bytes().to_vec();
         Ok(PublicKey {
             verifying: VerifyingKey::from_spki(&spki).map_err(KeyError::NotAccepted)?,
-            fingerprint: KeyFingerprint(Digest::sha256(&spki).to_string()),
+            fingerprint: KeyFingerprint(Digest::sha256(&spki).to_string().into()),
             spki,
         })
     }

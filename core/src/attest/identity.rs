@@ -24,6 +24,19 @@ pub enum Signer {
     Key(KeyFingerprint),
 }
 
+impl Signer {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Signer::Certificate(certificate) => {
+                let claims = certificate.claims.values().chain(&certificate.issuer);
+                let claims = claims.map(|text| text.len() + size_of::<(Claim, String)>());
+                size_of_val(&**certificate) + certificate.identity.len() + claims.sum::<usize>()
+            }
+            Signer::Key(_) => 0,
+        }
+    }
+}
+
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -129,6 +129,11 @@ impl Origin {
     pub fn times(&self) -> &[VerifiedTime] {
         &self.times
     }
+
+    /// About how many bytes it takes in memory.
+    fn bytes(&self) -> usize {
+        size_of_val(self) + self.signer.bytes() + size_of_val(self.times.as_slice())
+    }
 }
 
 impl Deref for VerifiedSignature {
@@ -157,6 +162,17 @@ impl VerifiedSignature {
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
     }
+
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.by.bytes() + bytes_of(&self.annotations)
+    }
+}
+
+/// About how many bytes a map of texts takes in memory, besides itself.
+pub(super) fn bytes_of(texts: &BTreeMap<String, String>) -> usize {
+    let each = texts.iter().map(|(key, value)| key.len() + value.len());
+    each.map(|length| length + 2 * size_of::<String>()).sum()
 }
 
 impl VerifiedStatement {
@@ -168,5 +184,10 @@ impl VerifiedStatement {
     /// The predicate.
     pub fn predicate(&self) -> &Predicate {
         &self.predicate
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.by.bytes() + self.predicate_type.len() + self.predicate.bytes()
     }
 }

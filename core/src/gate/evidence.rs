@@ -69,7 +69,7 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// Per image what is attached to it and was verified. A subject that is missing here was never asked for.
-    pub images: BTreeMap<Subject, Collected<ImageEvidence>>,
+    pub images: BTreeMap<Subject, Collected<Arc<ImageEvidence>>>,
     /// Of the images whose platforms are asked for: the index, or that there is none. A subject that is missing here was
     /// never asked for.
     pub indexes: BTreeMap<Subject, Collected<Option<Index>>>,

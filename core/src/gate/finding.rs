@@ -1,5 +1,7 @@
 //! What a rule says about an image or a workload.
 
+use std::sync::Arc;
+
 use super::image::Digest;
 
 /// One sentence of the explanation of a verdict.
@@ -29,14 +31,18 @@ pub enum Target {
     /// A field of the object that could not be understood.
     Field(String),
     /// One image of the object.
-    Image {
-        /// Field path, such as `spec.containers[0].image`.
-        field: String,
-        /// The reference as written.
-        written: String,
-        /// The digest that was judged, where one is known.
-        digest: Option<Digest>,
-    },
+    Image(Arc<ImageTarget>),
+}
+
+/// One image of an object, as findings name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageTarget {
+    /// Field path, such as `spec.containers[0].image`.
+    pub field: String,
+    /// The reference as written.
+    pub written: String,
+    /// The digest that was judged, where one is known.
+    pub digest: Option<Digest>,
 }
 
 /// What a rule says. The order is from worst to best.

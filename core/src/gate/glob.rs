@@ -12,6 +12,9 @@ const MAXIMUM_LENGTH: usize = 1024;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Glob {
     written: String,
+    /// What every match begins with.
+    prefix: String,
+    /// What follows it; empty, or beginning with a wildcard.
     tokens: Vec<Token>,
 }
 
@@ -45,8 +48,9 @@ impl Glob {
         if written.len() > MAXIMUM_LENGTH {
             return Err(GlobError::TooLong);
         }
-        let mut tokens = Vec::with_capacity(written.len());
-        for character in written.chars() {
+        let (prefix, pattern) = written.split_at(written.find('*').unwrap_or(written.len()));
+        let mut tokens = Vec::with_capacity(pattern.len());
+        for character in pattern.chars() {
             match (character, tokens.last()) {
                 ('*', Some(Token::WithinSegment)) => {
                     tokens.pop();
@@ -59,6 +63,7 @@ impl Glob {
         }
         Ok(Glob {
             written: written.to_owned(),
+            prefix: prefix.to_owned(),
             tokens,
         })
     }
@@ -70,13 +75,20 @@ impl Glob {
 
     /// Whether the whole of `text` matches; pattern × text steps at most, whatever the pattern.
     pub fn matches(&self, text: &str) -> bool {
+        let Some(text) = text.strip_prefix(self.prefix.as_str()) else {
+            return false;
+        };
+        if self.tokens.is_empty() {
+            return text.is_empty();
+        }
         let mut reached = vec![false; self.tokens.len() + 1];
+        let mut next = reached.clone();
         if let Some(first) = reached.first_mut() {
             *first = true;
         }
         self.pass_wildcards(&mut reached);
         for character in text.chars() {
-            let mut next = vec![false; self.tokens.len() + 1];
+            next.fill(false);
             for (at, token) in self.tokens.iter().enumerate() {
                 if !reached.get(at).copied().unwrap_or(false) {
                     continue;
@@ -92,7 +104,7 @@ impl Glob {
                 }
             }
             self.pass_wildcards(&mut next);
-            reached = next;
+            std::mem::swap(&mut reached, &mut next);
         }
         reached.last().copied().unwrap_or(false)
     }

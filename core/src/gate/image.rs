@@ -99,8 +99,8 @@ impl fmt::Debug for Digest {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageReference {
     written: String,
-    registry: String,
-    repository: String,
+    /// Registry and repository.
+    name: String,
     tag: Option<String>,
     digest: Option<Digest>,
 }
@@ -123,17 +123,22 @@ impl ImageReference {
 
     /// The registry's host and port, `docker.io` for Docker Hub.
     pub fn registry(&self) -> &str {
-        &self.registry
+        self.split_name().0
     }
 
     /// The repository within the registry, such as `library/nginx`.
     pub fn repository(&self) -> &str {
-        &self.repository
+        self.split_name().1
     }
 
     /// Registry and repository: `docker.io/library/nginx`.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.registry, self.repository)
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A registry has no slash.
+    fn split_name(&self) -> (&str, &str) {
+        self.name.split_once('/').unwrap_or((&self.name, ""))
     }
 
     /// The tag, where one is written.
@@ -150,7 +155,7 @@ impl ImageReference {
 /// The normal form: `docker.io/library/nginx:latest`, `…@sha256:…`; a missing tag is `latest` unless a digest is given.
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.repository)?;
+        f.write_str(&self.name)?;
         match (&self.tag, &self.digest) {
             (Some(tag), _) => write!(f, ":{tag}")?,
             (None, None) => write!(f, ":latest")?,
@@ -236,8 +241,7 @@ impl FromStr for ImageReference {
         }
         Ok(ImageReference {
             written: written.to_owned(),
-            registry,
-            repository,
+            name: format!("{registry}/{repository}"),
             tag: tag.map(str::to_owned),
             digest,
         })

@@ -1,14 +1,15 @@
 //! The decision: from a promotion, the evidence and the policies to a verdict. Pure, and it cannot fail.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::evidence::{Collected, Evidence, ImageEvidence, Subject, Trouble};
-use super::finding::{Finding, Outcome, Target};
+use super::evidence::{Collected, Evidence, Subject, Trouble};
+use super::finding::{Finding, ImageTarget, Outcome, Target};
 use super::image::ImageReference;
 use super::platform::{Index, PlatformManifest};
-use super::policy::{Enforcement, NamedRequirement, Policy, Uncovered};
+use super::policy::{Enforcement, Policy, Uncovered};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{EVIDENCE_UNAVAILABLE, ImageInQuestion, Judgement, Need};
+use super::rules::{EVIDENCE_UNAVAILABLE, ImageInQuestion, Judgement, Need, Requirement};
 use super::snapshot::{Certainty, Governing, Snapshot, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use crate::attest::{Anchor, AnchorId};
@@ -54,26 +55,32 @@ reasons! {
 /// not learned denies; what nobody wrote down denies.
 pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) -> Verdict {
     let governing = snapshot.governing(&promotion.change);
-    let mut verdicts: Vec<PolicyVerdict> = Vec::new();
-    let judged: Vec<_> = governing
+    let asked = Asked::each(promotion, evidence, &governing);
+    let judged: Vec<Judged<'_>> = governing
         .policies
         .iter()
-        .map(|(policy, certainty)| {
-            (
-                *policy,
-                *certainty,
-                findings(policy, promotion, evidence, &governing),
-            )
+        .map(|(policy, certainty)| Judged {
+            policy,
+            certainty: *certainty,
+            object: of_object(promotion),
+            images: asked.iter().map(|asked| asked.under(policy)).collect(),
         })
         .collect();
-    for (policy, certainty, mut findings) in judged.clone() {
-        findings.extend(uncovered(policy, promotion, &findings, &judged));
-        if certainty == Certainty::LabelsUnknown {
+    let uncovered: Vec<_> = judged
+        .iter()
+        .map(|own| uncovered(own, promotion.kind, &asked, &judged))
+        .collect();
+    let mut verdicts: Vec<PolicyVerdict> = Vec::new();
+    for (judged, uncovered) in judged.into_iter().zip(uncovered) {
+        let mut findings = judged.object;
+        findings.extend(judged.images.into_iter().flatten());
+        findings.extend(uncovered);
+        if judged.certainty == Certainty::LabelsUnknown {
             findings = doubt(findings, promotion);
         }
         verdicts.push(PolicyVerdict::of(
-            policy.name.clone(),
-            policy.enforcement,
+            judged.policy.name.clone(),
+            judged.policy.enforcement,
             findings,
         ));
     }
@@ -120,10 +127,10 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) ->
 }
 
 /// What has to be learned about an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// The anchors to verify its evidence under.
-    pub anchors: Vec<Anchor>,
+    pub anchors: BTreeMap<AnchorId, Anchor>,
     /// Whether the same is wanted of each of its platforms, where it is an index.
     pub platforms: bool,
 }
@@ -131,61 +138,42 @@ pub struct Wanted {
 impl Governing<'_> {
     /// Whether the digest of this image has to be known before it can be judged.
     pub fn pins(&self, image: &ImageReference) -> bool {
-        self.anchors(image).is_some()
+        !self.refuses_asking(image) && self.asking(image).next().is_some()
     }
 
-    /// The anchors under which evidence of this image is wanted: those of every requirement that speaks of it. `None`
-    /// when no requirement asks, or when a policy that enforces refuses to have its registry asked at all.
-    pub fn anchors(&self, image: &ImageReference) -> Option<Vec<Anchor>> {
-        if self.refuses_asking(image) {
-            return None;
+    /// What has to be learned about the images of a promotion, each subject once: its evidence under the anchors of every
+    /// requirement that speaks of it. Nothing is asked about an image whose registry a policy that enforces refuses.
+    pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Wanted> {
+        let mut needs: BTreeMap<Subject, Wanted> = BTreeMap::new();
+        for (image, pin) in promotion.images() {
+            let image = &image.reference;
+            let Some(subject) = pin.subject(image) else {
+                continue;
+            };
+            let mut asking = self.asking(image).peekable();
+            if asking.peek().is_none() || self.refuses_asking(image) {
+                continue;
+            }
+            let wanted = needs.entry(subject).or_default();
+            for (policy, need) in asking {
+                let anchors = need.anchors.iter();
+                let anchors = anchors.map(|anchor| (anchor.id(), anchor.clone()));
+                wanted.anchors.extend(anchors);
+                wanted.platforms |= policy.allow_unsigned_index;
+            }
         }
-        let needs: Vec<Need> = self
-            .policies
+        needs
+    }
+
+    /// The needs of the requirements that speak of an image.
+    fn asking(&self, image: &ImageReference) -> impl Iterator<Item = (&Policy, &Need)> {
+        self.policies
             .iter()
             .filter(|(policy, _)| policy.speaks_of(image))
             .flat_map(|(policy, _)| {
-                policy
-                    .requirements
-                    .iter()
-                    .filter_map(|named| named.requirement.need())
+                let needs = policy.requirements.iter();
+                needs.filter_map(|named| Some((*policy, named.requirement.need()?)))
             })
-            .collect();
-        if needs.is_empty() {
-            return None;
-        }
-        let anchors = needs
-            .into_iter()
-            .flat_map(|need| need.anchors)
-            .map(|anchor| (anchor.id(), anchor));
-        Some(anchors.collect::<BTreeMap<_, _>>().into_values().collect())
-    }
-
-    /// What has to be learned about the images of a promotion, each subject once.
-    pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Wanted> {
-        let mut needs: BTreeMap<Subject, (BTreeMap<AnchorId, Anchor>, bool)> = BTreeMap::new();
-        for (image, pin) in promotion.images() {
-            let (Some(subject), Some(anchors)) = (
-                pin.subject(&image.reference),
-                self.anchors(&image.reference),
-            ) else {
-                continue;
-            };
-            let (wanted, platforms) = needs.entry(subject).or_default();
-            wanted.extend(anchors.into_iter().map(|anchor| (anchor.id(), anchor)));
-            *platforms |= self.policies.iter().any(|(policy, _)| {
-                policy.allow_unsigned_index
-                    && policy.requires_evidence()
-                    && policy.speaks_of(&image.reference)
-            });
-        }
-        needs
-            .into_iter()
-            .map(|(subject, (anchors, platforms))| {
-                let anchors = anchors.into_values().collect();
-                (subject, Wanted { anchors, platforms })
-            })
-            .collect()
     }
 
     /// Whether a policy that certainly governs and enforces refuses the image by its name, so that a deployer cannot
@@ -202,26 +190,31 @@ impl Governing<'_> {
     }
 }
 
-fn findings(
-    policy: &Policy,
-    promotion: &Promotion,
-    evidence: &Evidence,
-    governing: &Governing<'_>,
-) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
-    for unreadable in &promotion.change.unreadable {
-        findings.push(Finding {
-            rule: "object",
-            requirement: None,
-            target: Target::Field(unreadable.field.clone()),
-            outcome: Outcome::Undecided,
-            reason: UNREADABLE_OBJECT.id,
-            detail: unreadable.why.clone(),
-            hint: Some("correct the field; what cannot be understood is not let in".to_owned()),
-        });
-    }
-    if findings.is_empty() && promotion.change.images.is_empty() {
-        findings.push(Finding {
+/// An image, as all policies see it.
+struct Asked<'a> {
+    promotion: &'a Promotion,
+    evidence: &'a Evidence,
+    image: &'a ImageUse,
+    pin: &'a Pin,
+    target: Target,
+    /// What evidence about it is about, where its digest is known.
+    subject: Option<Subject>,
+    /// Whether it is refused by its name, so that its registry is not asked.
+    refused: bool,
+}
+
+/// What a policy's requirements say: about the object, and about each image in the promotion's order.
+struct Judged<'a> {
+    policy: &'a Policy,
+    certainty: Certainty,
+    object: Vec<Finding>,
+    images: Vec<Vec<Finding>>,
+}
+
+fn of_object(promotion: &Promotion) -> Vec<Finding> {
+    let change = &promotion.change;
+    if change.unreadable.is_empty() && change.images.is_empty() {
+        return vec![Finding {
             rule: "object",
             requirement: None,
             target: Target::Workload,
@@ -229,98 +222,134 @@ fn findings(
             reason: NO_IMAGES.id,
             detail: "the object names no images".to_owned(),
             hint: None,
-        });
+        }];
     }
-    for (image, pin) in promotion.images() {
-        let refused = governing.refuses_asking(&image.reference);
-        for named in &policy.requirements {
-            let judgement = judge_image(policy, named, promotion, image, pin, evidence, refused);
-            findings.push(Finding {
+    let unreadable = change.unreadable.iter().map(|unreadable| Finding {
+        rule: "object",
+        requirement: None,
+        target: Target::Field(unreadable.field.clone()),
+        outcome: Outcome::Undecided,
+        reason: UNREADABLE_OBJECT.id,
+        detail: unreadable.why.clone(),
+        hint: Some("correct the field; what cannot be understood is not let in".to_owned()),
+    });
+    unreadable.collect()
+}
+
+impl<'a> Asked<'a> {
+    fn each(
+        promotion: &'a Promotion,
+        evidence: &'a Evidence,
+        governing: &Governing<'_>,
+    ) -> Vec<Asked<'a>> {
+        let each = promotion.images().map(|(image, pin)| Asked {
+            promotion,
+            evidence,
+            image,
+            pin,
+            target: Target::Image(Arc::new(ImageTarget {
+                field: image.field.clone(),
+                written: image.reference.as_written().to_owned(),
+                digest: pin.digest().cloned(),
+            })),
+            subject: pin.subject(&image.reference),
+            refused: governing.refuses_asking(&image.reference),
+        });
+        each.collect()
+    }
+
+    /// What each of a policy's requirements says.
+    fn under(&self, policy: &Policy) -> Vec<Finding> {
+        let spoken_of = policy.speaks_of(&self.image.reference);
+        let said = policy.requirements.iter().map(|named| {
+            let judgement = self.judged_by(policy, &named.requirement, spoken_of);
+            Finding {
                 rule: named.requirement.rule_name(),
                 requirement: named.name.clone(),
-                target: target(image, pin),
+                target: self.target.clone(),
                 outcome: judgement.outcome,
                 reason: judgement.reason.id,
                 detail: judgement.detail,
                 hint: judgement.hint,
-            });
+            }
+        });
+        said.collect()
+    }
+
+    fn judged_by(&self, policy: &Policy, requirement: &Requirement, spoken_of: bool) -> Judgement {
+        if !requirement.applies_to(self.promotion.kind) {
+            return skip(NOT_FOR_THIS_CHANGE, "does not apply to this kind of change");
+        }
+        let asks = requirement.is_evidence();
+        if asks && !spoken_of {
+            return skip(
+                IMAGE_NOT_MATCHED,
+                "the policy's evidence requirements do not speak of this image",
+            );
+        }
+        if asks && self.refused {
+            return Judgement::undecided(
+                NOT_ASKED,
+                "not looked up, because the image is refused by its name and its registry is therefore not asked".to_owned(),
+            );
+        }
+        let on_image = self.check(requirement, self.subject.as_ref());
+        match &self.subject {
+            Some(index) if asks && policy.allow_unsigned_index && on_image.outcome.denies() => {
+                self.instead_on_platforms(policy, requirement, index, on_image)
+            }
+            _ => on_image,
         }
     }
-    findings
+
+    fn check(&self, requirement: &Requirement, about: Option<&Subject>) -> Judgement {
+        let evidence = match about {
+            Some(subject) => self.evidence.about(subject),
+            None => Collected::Unavailable(pin_trouble(self.pin)),
+        };
+        let own = self.subject.as_ref();
+        requirement.check(&ImageInQuestion {
+            promotion: self.promotion,
+            image: self.image,
+            pin: self.pin,
+            about,
+            evidence,
+            within: own.and_then(|subject| self.evidence.within.get(subject)),
+        })
+    }
+
+    fn instead_on_platforms(
+        &self,
+        policy: &Policy,
+        requirement: &Requirement,
+        index: &Subject,
+        on_image: Judgement,
+    ) -> Judgement {
+        match self.evidence.index(index) {
+            Collected::Known(None) => on_image,
+            Collected::Known(Some(manifests)) => on_platforms(policy, &manifests, |manifest| {
+                let subject = Subject {
+                    name: index.name.clone(),
+                    digest: manifest.digest.clone(),
+                };
+                self.check(requirement, Some(&subject))
+            }),
+            Collected::Partial(_, troubles) => {
+                platforms_unknown(troubles.first().cloned().unwrap_or_default())
+            }
+            Collected::Unavailable(trouble) => platforms_unknown(trouble),
+        }
+    }
 }
 
-fn judge_image(
-    policy: &Policy,
-    named: &NamedRequirement,
-    promotion: &Promotion,
-    image: &ImageUse,
-    pin: &Pin,
-    evidence: &Evidence,
-    refused: bool,
-) -> Judgement {
-    let skip = |reason: Reason, detail: &str| Judgement {
+fn skip(reason: Reason, detail: &str) -> Judgement {
+    Judgement {
         outcome: Outcome::Skip,
         reason,
         detail: detail.to_owned(),
         hint: None,
-    };
-    if !named.requirement.applies_to(promotion.kind) {
-        return skip(NOT_FOR_THIS_CHANGE, "does not apply to this kind of change");
-    }
-    let asks = named.requirement.is_evidence();
-    if asks && !policy.speaks_of(&image.reference) {
-        return skip(
-            IMAGE_NOT_MATCHED,
-            "the policy's evidence requirements do not speak of this image",
-        );
-    }
-    if asks && refused {
-        return Judgement::undecided(
-            NOT_ASKED,
-            "not looked up, because the image is refused by its name and its registry is therefore not asked".to_owned(),
-        );
-    }
-    let about = pin.subject(&image.reference);
-    let learned = match &about {
-        Some(subject) => evidence.about(subject),
-        None => Collected::Unavailable(pin_trouble(pin)),
-    };
-    let within = about
-        .as_ref()
-        .and_then(|subject| evidence.within.get(subject));
-    let check = |about, learned: Collected<&ImageEvidence>| {
-        named.requirement.check(&ImageInQuestion {
-            promotion,
-            image,
-            pin,
-            about,
-            evidence: learned,
-            within,
-        })
-    };
-    let on_image = check(about.clone(), learned);
-    match about {
-        Some(subject) if asks && policy.allow_unsigned_index && on_image.outcome.denies() => {
-            let on_platform = |manifest: &PlatformManifest| {
-                let subject = Subject {
-                    name: subject.name.clone(),
-                    digest: manifest.digest.clone(),
-                };
-                check(Some(subject.clone()), evidence.about(&subject))
-            };
-            match evidence.index(&subject) {
-                Collected::Known(None) => on_image,
-                Collected::Known(Some(index)) => on_platforms(policy, &index, on_platform),
-                Collected::Partial(_, troubles) => {
-                    platforms_unknown(troubles.first().cloned().unwrap_or_default())
-                }
-                Collected::Unavailable(trouble) => platforms_unknown(trouble),
-            }
-        }
-        _ => on_image,
     }
 }
-
 /// What is said of an index that has no evidence of its own: every entry that a runtime could pick needs its own.
 fn on_platforms(
     policy: &Policy,
@@ -375,44 +404,41 @@ fn pin_trouble(pin: &Pin) -> Trouble {
 /// Images that nothing vouches for: under a policy that requires evidence, each image needs an evidence requirement of
 /// some governing policy that passed, or was waived.
 fn uncovered(
-    policy: &Policy,
-    promotion: &Promotion,
-    own: &[Finding],
-    judged: &[(&Policy, Certainty, Vec<Finding>)],
+    own: &Judged<'_>,
+    kind: ChangeKind,
+    asked: &[Asked<'_>],
+    judged: &[Judged<'_>],
 ) -> Vec<Finding> {
-    let judges_evidence = match promotion.kind {
+    let judges_evidence = match kind {
         ChangeKind::Deploy | ChangeKind::Activation => true,
         ChangeKind::Upkeep | ChangeKind::Governance => false,
     };
+    let policy = own.policy;
     if !judges_evidence || !policy.requires_evidence() || policy.uncovered == Uncovered::Allow {
         return Vec::new();
     }
-    let mut findings = Vec::new();
-    for (image, pin) in promotion.images() {
-        let target = target(image, pin);
-        let already_denied = own
-            .iter()
-            .any(|finding| finding.target == target && finding.outcome.denies());
-        if already_denied {
-            continue;
+    let each = asked.iter().zip(&own.images).enumerate();
+    each.filter_map(|(at, (asked, said))| {
+        if said.iter().any(|finding| finding.outcome.denies()) {
+            return None;
         }
         let vouching = judged
             .iter()
-            .filter(|(other, certainty, _)| {
-                *certainty == Certainty::Certain || other.name == policy.name
+            .filter(|other| {
+                other.certainty == Certainty::Certain || other.policy.name == policy.name
             })
-            .filter_map(|(other, _, findings)| vouches(other, findings, &target))
+            .filter_map(|other| vouches(other.policy, other.images.get(at)?))
             .max();
         let finding = |outcome, reason: &Reason, detail: &str, hint: &str| Finding {
             rule: "coverage",
             requirement: None,
-            target: target.clone(),
+            target: asked.target.clone(),
             outcome,
             reason: reason.id,
             detail: detail.to_owned(),
             hint: Some(hint.to_owned()),
         };
-        findings.extend(match vouching {
+        match vouching {
             Some(Outcome::Undecided) => Some(finding(
                 Outcome::Undecided,
                 &COVERAGE_UNKNOWN,
@@ -426,23 +452,17 @@ fn uncovered(
                 "no evidence requirement of a governing policy vouches for this image",
                 "have the image named by a policy's `match.images`, or the policy say `uncovered: Allow`",
             )),
-        });
-    }
-    findings
+        }
+    })
+    .collect()
 }
 
-/// The best outcome by which a policy vouches for an image, or might.
-fn vouches(policy: &Policy, findings: &[Finding], target: &Target) -> Option<Outcome> {
-    let of_evidence = |finding: &&Finding| {
-        finding.target == *target
-            && policy.requirements.iter().any(|named| {
-                named.requirement.is_evidence() && named.requirement.rule_name() == finding.rule
-            })
-    };
-    findings
-        .iter()
-        .filter(of_evidence)
-        .map(|finding| finding.outcome)
+/// The best outcome by which a policy vouches for an image, or might, in what it says of it.
+fn vouches(policy: &Policy, said: &[Finding]) -> Option<Outcome> {
+    let by_evidence = policy.requirements.iter().zip(said);
+    by_evidence
+        .filter(|(named, _)| named.requirement.is_evidence())
+        .map(|(_, finding)| finding.outcome)
         .filter(|outcome| {
             matches!(
                 outcome,
@@ -482,12 +502,4 @@ fn doubt(findings: Vec<Finding>, promotion: &Promotion) -> Vec<Finding> {
         });
     }
     findings
-}
-
-fn target(image: &ImageUse, pin: &Pin) -> Target {
-    Target::Image {
-        field: image.field.clone(),
-        written: image.reference.as_written().to_owned(),
-        digest: pin.digest().cloned(),
-    }
 }

@@ -18,7 +18,7 @@ mod verdict;
 pub use evidence::{
     Collected, Evidence, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
 };
-pub use finding::{Finding, Outcome, Target};
+pub use finding::{Finding, ImageTarget, Outcome, Target};
 pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImageReference, ReferenceError};
 pub use judge::{OF_THE_ENGINE, Wanted, judge};

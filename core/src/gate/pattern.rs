@@ -79,7 +79,7 @@ impl ImagePattern {
             .strip_prefix(DOCKER_HUB)
             .map(|repository| format!("{INDEX}{repository}"));
         let named = self.names.iter().any(|glob| {
-            glob.matches(&name) || index.as_ref().is_some_and(|index| glob.matches(index))
+            glob.matches(name) || index.as_ref().is_some_and(|index| glob.matches(index))
         });
         let tag = match (image.tag(), image.digest()) {
             (_, Some(_)) => None,

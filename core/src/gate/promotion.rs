@@ -78,7 +78,7 @@ impl Pin {
     /// What evidence about this image is about, where its digest is known.
     pub fn subject(&self, image: &ImageReference) -> Option<Subject> {
         self.digest().map(|digest| Subject {
-            name: image.name(),
+            name: image.name().to_owned(),
             digest: digest.clone(),
         })
     }

@@ -190,7 +190,8 @@ impl FindingReport {
             requirement: finding.requirement.clone(),
             field: match &finding.target {
                 Target::Workload => None,
-                Target::Field(field) | Target::Image { field, .. } => Some(field.clone()),
+                Target::Field(field) => Some(field.clone()),
+                Target::Image(image) => Some(image.field.clone()),
             },
             outcome: Outcome::id(finding.outcome),
             reason: finding.reason,

@@ -30,4 +30,11 @@ impl Predicate {
         }
         .map(|provenance| Predicate::Provenance(Box::new(provenance)))
     }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Predicate::Provenance(provenance) => provenance.bytes(),
+            Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
+        }
+    }
 }

@@ -57,7 +57,7 @@ impl Rule for AllowedImages {
         }
     }
 
-    fn need(&self) -> Option<Need> {
+    fn need(&self) -> Option<&Need> {
         None
     }
 

@@ -46,7 +46,7 @@ impl Rule for DigestPinned {
         }
     }
 
-    fn need(&self) -> Option<Need> {
+    fn need(&self) -> Option<&Need> {
         None
     }
 

@@ -6,6 +6,8 @@ mod digest_pinned;
 mod provenance;
 mod signature;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,7 +18,7 @@ use super::evidence::{Collected, ImageEvidence, Subject};
 use super::finding::Outcome;
 use super::image::{Digest, ImageReference};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::signer::TrustRoots;
+use super::signer::{AcceptedSigner, TrustRoots};
 
 pub use allowed_images::AllowedImages;
 pub use digest_pinned::DigestPinned;
@@ -53,7 +55,7 @@ pub trait Rule {
 
     /// What evidence the rule asks for, per image that the policy speaks of; `None` for a rule that looks at the
     /// manifest alone, and then at every image.
-    fn need(&self) -> Option<Need>;
+    fn need(&self) -> Option<&Need>;
 
     /// Judges one image.
     fn check(&self, image: &ImageInQuestion<'_>) -> Judgement;
@@ -74,7 +76,7 @@ pub struct ImageInQuestion<'a> {
     /// Its digest.
     pub pin: &'a Pin,
     /// The digest that the evidence is about: the image's, or that of one of its platforms.
-    pub about: Option<Subject>,
+    pub about: Option<&'a Subject>,
     /// What is attached to it.
     pub evidence: Collected<&'a ImageEvidence>,
     /// An index that is known to hold the image as one of its platforms.
@@ -84,7 +86,7 @@ pub struct ImageInQuestion<'a> {
 impl ImageInQuestion<'_> {
     /// What evidence is about, as a command can name it.
     fn name(&self) -> String {
-        match &self.about {
+        match self.about {
             Some(subject) => subject.to_string(),
             None => self.image.reference.to_string(),
         }
@@ -168,10 +170,21 @@ fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
 /// What a rule asks the shell to collect about an image.
 #[derive(Clone, Debug)]
 pub struct Need {
-    /// The anchors to verify under.
+    /// The anchors to verify under, each once.
     pub anchors: Vec<Anchor>,
     /// What more evidence can do.
     pub effect: Effect,
+}
+
+impl Need {
+    fn of<'a>(signers: impl Iterator<Item = &'a AcceptedSigner>, effect: Effect) -> Need {
+        let anchors = signers.flat_map(|signer| signer.anchors());
+        let each: BTreeMap<_, _> = anchors.map(|anchor| (anchor.id(), anchor)).collect();
+        Need {
+            anchors: each.into_values().cloned().collect(),
+            effect,
+        }
+    }
 }
 
 /// What evidence that was not seen could do to the answer.
@@ -332,7 +345,7 @@ impl Requirement {
     }
 
     /// See `Rule::need`.
-    pub fn need(&self) -> Option<Need> {
+    pub fn need(&self) -> Option<&Need> {
         self.rule().need()
     }
 

@@ -79,6 +79,7 @@ pub struct Provenance {
     versioned_tags: Option<Vec<VersionPattern>>,
     inputs: BTreeMap<String, String>,
     build_types: Option<Vec<Matcher>>,
+    need: Need,
 }
 
 reasons! {
@@ -163,12 +164,13 @@ impl FromEntry for Provenance {
             ));
         }
         let pair = |builder: BuilderEntry| Ok((builder.id, builder.signed_by.resolve(roots)?));
+        let builders = entry.builders.into_iter().map(pair);
+        let builders: Vec<_> = builders.collect::<Result<_, String>>()?;
+        let signers = builders.iter().map(|(_, signer)| signer);
+        let need = Need::of(signers, Effect::OnlyHelps);
         Ok(Provenance {
-            builders: entry
-                .builders
-                .into_iter()
-                .map(pair)
-                .collect::<Result<_, String>>()?,
+            builders,
+            need,
             sources: entry.sources,
             branches: entry.branches,
             tags: entry.tags,
@@ -187,14 +189,8 @@ impl Rule for Provenance {
         }
     }
 
-    fn need(&self) -> Option<Need> {
-        let signers = self.builders.iter().map(|(_, signer)| signer);
-        Some(Need {
-            anchors: signers
-                .flat_map(|signer| signer.anchors().to_vec())
-                .collect(),
-            effect: Effect::OnlyHelps,
-        })
+    fn need(&self) -> Option<&Need> {
+        Some(&self.need)
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {

@@ -62,6 +62,7 @@ pub struct SignerOrGroup {
 pub struct Signature {
     signers: Expression<Member>,
     annotations: BTreeMap<String, String>,
+    need: Need,
 }
 
 #[derive(Clone, Debug)]
@@ -146,9 +147,11 @@ impl FromEntry for Signature {
                 "`threshold` counts single signers; it cannot be combined with groups".to_owned(),
             );
         }
+        let need = Need::of(accepted(&signers), Effect::OnlyHelps);
         Ok(Signature {
             signers,
             annotations: entry.annotations,
+            need,
         })
     }
 }
@@ -193,15 +196,8 @@ impl Rule for Signature {
         }
     }
 
-    fn need(&self) -> Option<Need> {
-        let anchors = self
-            .accepted()
-            .flat_map(|signer| signer.anchors().to_vec())
-            .collect();
-        Some(Need {
-            anchors,
-            effect: Effect::OnlyHelps,
-        })
+    fn need(&self) -> Option<&Need> {
+        Some(&self.need)
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
@@ -223,19 +219,18 @@ impl Rule for Signature {
     }
 }
 
-impl Signature {
-    fn accepted(&self) -> impl Iterator<Item = &AcceptedSigner> {
-        let members = match &self.signers {
-            Expression::AnyOf { members, .. } | Expression::AllOf(members) => members,
-        };
-        members.iter().flat_map(|member| match member {
-            Member::One(signer) => std::slice::from_ref(signer),
-            Member::Group(Expression::AnyOf { members, .. } | Expression::AllOf(members)) => {
-                members
-            }
-        })
-    }
+/// Everybody whom an expression names.
+fn accepted(signers: &Expression<Member>) -> impl Iterator<Item = &AcceptedSigner> {
+    let members = match signers {
+        Expression::AnyOf { members, .. } | Expression::AllOf(members) => members,
+    };
+    members.iter().flat_map(|member| match member {
+        Member::One(signer) => std::slice::from_ref(signer),
+        Member::Group(Expression::AnyOf { members, .. } | Expression::AllOf(members)) => members,
+    })
+}
 
+impl Signature {
     /// Whether a verified signature can count at all, whoever made it.
     fn usable(
         &self,
@@ -313,7 +308,7 @@ impl Signature {
         usable: &[&VerifiedSignature],
         question: &ImageInQuestion<'_>,
     ) -> Judgement {
-        let wanted = listed(self.accepted().map(ToString::to_string), 4);
+        let wanted = listed(accepted(&self.signers).map(ToString::to_string), 4);
         let subject = question.name();
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
         if !usable.is_empty() {
@@ -323,7 +318,7 @@ impl Signature {
                 .collect();
             let by = listed(by, 3);
             let transparency = usable.iter().any(|signature| {
-                self.accepted()
+                accepted(&self.signers)
                     .any(|signer| signer.signed(signature) == Err(Mismatch::Transparency))
             });
             if transparency {
@@ -334,8 +329,7 @@ impl Signature {
                 .hint(look);
             }
             let counted = usable.iter().any(|signature| {
-                self.accepted()
-                    .any(|signer| signer.signed(signature).is_ok())
+                accepted(&self.signers).any(|signer| signer.signed(signature).is_ok())
             });
             if counted {
                 return Judgement::fail(

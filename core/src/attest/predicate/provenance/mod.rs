@@ -12,6 +12,7 @@ use self::build_type::unknown_parameters;
 use self::written::{Fields, environment_text};
 use crate::attest::Claim;
 use crate::attest::unaccepted::Unaccepted;
+use crate::attest::verified::bytes_of;
 
 pub use self::build_type::BuildType;
 pub use self::repository::Repository;
@@ -70,6 +71,20 @@ impl Provenance {
 
     pub(super) fn v1(text: &str) -> Result<Provenance, Unaccepted> {
         Ok(Provenance::of(&Fields::v1(text)?))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.builder, &self.build_type].into_iter();
+        let texts = texts.chain(&self.unknown_parameters);
+        let texts = texts.chain(&self.contradictions);
+        let texts = texts.chain(self.said.iter().map(|said| &said.value));
+        let texts: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| source.repository.as_str().len());
+        let inputs = self.inputs.as_ref().map_or(0, bytes_of);
+        size_of_val(self) + texts + sources.sum::<usize>() + inputs
     }
 
     fn of(fields: &Fields) -> Provenance {
