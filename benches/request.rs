@@ -214,7 +214,73 @@ fn image(registry: &Registry, sigstore: &Sigstore, n: usize, provenances: usize)
     json!({"name": format!("c{n}"), "image": format!("{}/app@{digest}", registry.host())})
 }
 
+/// A Deployment as `kubectl apply` sends it and the API server asks about it: defaults filled in, managed fields, some 8 KB.
 fn admission(images: &[Value]) -> String {
+    let probe = |path: &str| {
+        json!({"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}, "initialDelaySeconds": 5, "timeoutSeconds": 1,
+               "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3})
+    };
+    let labels = json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/part-of": "shop", "app.kubernetes.io/managed-by": "kubectl"});
+    let containers: Vec<Value> = images
+        .iter()
+        .map(|image| {
+            let mut container = json!({
+                "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+                "env": (0..6).map(|n| json!({"name": format!("SETTING_{n}"), "value": format!("value of setting {n}")})).collect::<Vec<_>>(),
+                "resources": {"limits": {"memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "config", "mountPath": "/etc/app", "readOnly": true}],
+                "livenessProbe": probe("/livez"), "readinessProbe": probe("/readyz"),
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true, "runAsNonRoot": true},
+            });
+            container.as_object_mut().unwrap().extend(image.as_object().unwrap().clone());
+            container
+        })
+        .collect();
+    let managed: serde_json::Map<_, _> = images
+        .iter()
+        .map(|image| {
+            let fields = [
+                "image",
+                "env",
+                "ports",
+                "resources",
+                "volumeMounts",
+                "livenessProbe",
+                "readinessProbe",
+                "securityContext",
+            ];
+            let fields: serde_json::Map<_, _> = fields
+                .iter()
+                .map(|field| (format!("f:{field}"), json!({})))
+                .collect();
+            (
+                format!("k:{{\"name\":{}}}", image["name"]),
+                Value::Object(fields),
+            )
+        })
+        .collect();
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": "web", "namespace": "shop", "labels": labels, "uid": "0f4a2b9e-9a7d-4b8d-8a7c-0a4c3b1c2d3e", "generation": 1,
+            "creationTimestamp": "2026-11-24T12:00:00Z", "annotations": {"example.com/owner": "team-shop"},
+            "managedFields": [{"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "apps/v1",
+                "time": "2026-11-24T12:00:00Z", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": managed}}}}}],
+        },
+        "spec": {
+            "replicas": 3, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600,
+            "selector": {"matchLabels": {"app.kubernetes.io/name": "web"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
+            "template": {"metadata": {"labels": labels}, "spec": {
+                "containers": containers, "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+                "serviceAccountName": "web", "schedulerName": "default-scheduler", "securityContext": {"runAsUser": 65532, "fsGroup": 65532},
+                "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "config", "configMap": {"name": "web", "defaultMode": 420}}],
+            }},
+        },
+        "status": {},
+    });
     json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -222,11 +288,13 @@ fn admission(images: &[Value]) -> String {
             "uid": "6f8b1a52-8a52-4d4e-b5d2-1b2f8f1f0f35",
             "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
             "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "name": "web", "namespace": "shop", "operation": "CREATE", "userInfo": {"username": "alice"},
-            "object": {
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
-                "spec": {"template": {"spec": {"containers": images}}},
-            },
+            "requestKind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "requestResource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "name": "web", "namespace": "shop", "operation": "CREATE",
+            "userInfo": {"username": "system:serviceaccount:argocd:argocd-application-controller", "uid": "7c9f",
+                "groups": ["system:serviceaccounts", "system:serviceaccounts:argocd", "system:authenticated"]},
+            "object": object, "oldObject": null, "dryRun": false,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "kubectl-client-side-apply"},
         },
     })
     .to_string()

@@ -1,6 +1,5 @@
 //! Logs and metrics: one structured line per decision, and the numbers behind `/metrics`.
 
-use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::{Promotion, Target, Verdict};
+use promotion_gate_core::gate::{Finding, Promotion, Target, Verdict};
 
 use crate::review::Review;
 
@@ -210,10 +209,10 @@ pub fn record(
         operation = ?change.operation,
         user = actor.map(|actor| actor.username.as_str()).unwrap_or_default(),
         user_groups = groups.join(","),
-        images = %images(&review.promotion),
-        policies = %policies(verdict),
+        images = images(&review.promotion),
+        policies = policies(verdict),
         revision = verdict.revision(),
-        findings = %findings(verdict),
+        findings = findings(review),
         decision = verdict.decision().id(),
         admitted,
         audit_only,
@@ -224,68 +223,79 @@ pub fn record(
     );
 }
 
-fn images(promotion: &Promotion) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        for (at, (image, pin)) in promotion.images().enumerate() {
-            separate(f, at, " ")?;
-            match pin.digest() {
-                Some(digest) => write!(f, "{}={}@{digest}", image.field, image.reference.name())?,
-                None => write!(f, "{}={}", image.field, image.reference)?,
+/// The images: field, name and digest.
+fn images(promotion: &Promotion) -> String {
+    let mut line = String::new();
+    for (image, pin) in promotion.images() {
+        let (field, reference) = (image.field.as_str(), &image.reference);
+        match pin.digest() {
+            Some(digest) => {
+                push(&mut line, " ", [field, "=", reference.name(), "@"]);
+                line.extend([digest.algorithm(), ":", digest.hex()]);
             }
+            None => push(&mut line, " ", [field, "=", &reference.to_string()]),
         }
-        Ok(())
-    })
-}
-
-fn policies(verdict: &Verdict) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        for (at, policy) in verdict.policies().iter().enumerate() {
-            let (name, decision) = (policy.policy(), policy.decision().id());
-            separate(f, at, " ")?;
-            write!(f, "{name}:{:?}:{decision}", policy.enforcement())?;
-        }
-        Ok(())
-    })
-}
-
-fn findings(verdict: &Verdict) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        let policies = verdict.policies().iter();
-        let findings = policies.flat_map(|policy| {
-            policy
-                .findings()
-                .iter()
-                .map(move |it| (policy.policy(), it))
-        });
-        for (at, (policy, finding)) in findings.enumerate() {
-            separate(f, at, "; ")?;
-            let about = match &finding.target {
-                Target::Workload => "",
-                Target::Field(field) => field,
-                Target::Image(image) => &image.field,
-            };
-            for part in [
-                policy,
-                "/",
-                finding.rule,
-                ":",
-                finding.outcome.id(),
-                ":",
-                finding.reason,
-                " ",
-                about,
-            ] {
-                f.write_str(part)?;
-            }
-        }
-        Ok(())
-    })
-}
-
-fn separate(f: &mut fmt::Formatter<'_>, at: usize, separator: &str) -> fmt::Result {
-    if at == 0 {
-        Ok(())
-    } else {
-        f.write_str(separator)
     }
+    line
+}
+
+/// The policies: name, enforcement and decision.
+fn policies(verdict: &Verdict) -> String {
+    let mut line = String::new();
+    for policy in verdict.policies() {
+        let (name, decision) = (policy.policy(), policy.decision().id());
+        let enforcement = format!("{:?}", policy.enforcement());
+        push(&mut line, " ", [name, ":", &enforcement, ":", decision]);
+    }
+    line
+}
+
+/// The findings: policy, rule, outcome and reason, and the fields that they are about; `*` where it is every image.
+fn findings(review: &Review) -> String {
+    let images = review.promotion.change.images.len();
+    let alike = |a: &Finding, b: &Finding| {
+        (a.rule, a.outcome, a.reason) == (b.rule, b.outcome, b.reason)
+            && a.requirement == b.requirement
+    };
+    let mut line = String::new();
+    for policy in review.verdict.policies() {
+        for alike in policy.findings().chunk_by(alike) {
+            let Some(first) = alike.first() else {
+                continue;
+            };
+            let outcome = first.outcome.id();
+            let parts = [
+                policy.policy(),
+                "/",
+                first.rule,
+                ":",
+                outcome,
+                ":",
+                first.reason,
+            ];
+            push(&mut line, "; ", parts);
+            let of_images = alike
+                .iter()
+                .filter(|it| matches!(it.target, Target::Image(_)));
+            if images > 1 && of_images.count() == images {
+                line.push_str(" *");
+                continue;
+            }
+            for finding in alike {
+                match &finding.target {
+                    Target::Workload => {}
+                    Target::Field(field) => line.extend([" ", field]),
+                    Target::Image(image) => line.extend([" ", &image.field]),
+                }
+            }
+        }
+    }
+    line
+}
+
+fn push<const N: usize>(line: &mut String, separator: &str, parts: [&str; N]) {
+    if !line.is_empty() {
+        line.push_str(separator);
+    }
+    line.extend(parts);
 }

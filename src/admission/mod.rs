@@ -7,5 +7,5 @@ mod workload;
 
 pub use manifest::{Manifests, understand_manifest};
 pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
-pub use response::{Answer, denial, respond, respond_in};
+pub use response::{Answer, Respond, denial};
 pub use workload::{ImageField, Images, NO_OBJECT, images, is_object};

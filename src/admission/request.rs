@@ -5,6 +5,7 @@ use promotion_gate_core::gate::{
     Actor, Change, ImageUse, Operation, Role, UnreadableField, Workload,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::workload::{Images, carries_images, group_and_kind, images, templates};
@@ -74,17 +75,13 @@ pub struct Malformed {
     pub version: &'static str,
 }
 
-/// What every version of a review begins with.
+/// A review, with the request as this version writes it, or not looked at.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Versioned {
+struct WireReview<R> {
     api_version: Option<String>,
     kind: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct WireReview {
-    request: Option<WireRequest>,
+    request: Option<R>,
 }
 
 #[derive(Deserialize)]
@@ -149,17 +146,23 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
     };
     let not_a_review =
         |error: serde_json::Error| refused(format!("the body is not an AdmissionReview: {error}"));
-    let review: Versioned = serde_json::from_slice(body).map_err(not_a_review)?;
-    if review.kind.as_deref() != Some("AdmissionReview")
-        || review.api_version.as_deref() != Some(VERSION)
-    {
+    let read = serde_json::from_slice::<WireReview<WireRequest>>(body);
+    let (version, kind, request) = match read {
+        Ok(review) => (review.api_version, review.kind, Ok(review.request)),
+        Err(error) => {
+            let of_any_version = serde_json::from_slice::<WireReview<IgnoredAny>>(body);
+            let review = of_any_version.map_err(not_a_review)?;
+            (review.api_version, review.kind, Err(error))
+        }
+    };
+    if kind.as_deref() != Some("AdmissionReview") || version.as_deref() != Some(VERSION) {
         let found = format!(
             "{} {}",
-            review.api_version.as_deref().unwrap_or("(no apiVersion)"),
-            review.kind.as_deref().unwrap_or("(no kind)")
+            version.as_deref().unwrap_or("(no apiVersion)"),
+            kind.as_deref().unwrap_or("(no kind)")
         );
         let found: String = found.chars().take(200).collect();
-        let version = match review.api_version.as_deref() {
+        let version = match version.as_deref() {
             Some(OLD_VERSION) => OLD_VERSION,
             _ => VERSION,
         };
@@ -168,9 +171,8 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
         ));
         return Err(Malformed { version, ..refused });
     }
-    let review: WireReview = serde_json::from_slice(body).map_err(not_a_review)?;
-    let request = review
-        .request
+    let request = request
+        .map_err(not_a_review)?
         .ok_or_else(|| refused("the AdmissionReview has no `request`".to_owned()))?;
     if request.uid.is_empty() {
         return Err(refused("the request has no `uid`".to_owned()));

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use promotion_gate_core::gate::{
     Decision, Enforcement, Finding, PolicyVerdict, Promotion, Target, Verdict,
 };
-use serde_json::{Map, Value, json};
-
-use super::request::VERSION;
+use serde::Serialize;
 
 /// The most lines of a message: a screenful.
 const MAXIMUM_LINES: usize = 24;
@@ -92,26 +90,57 @@ impl Answer {
     }
 }
 
-/// The `AdmissionReview` that carries an answer.
-pub fn respond(uid: &str, answer: &Answer) -> Value {
-    respond_in(VERSION, uid, answer)
+/// The `AdmissionReview` that carries an answer, in the version that was asked in.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Respond<'a> {
+    api_version: &'a str,
+    kind: &'static str,
+    response: Response<'a>,
 }
 
-/// The same in the version that was asked in.
-pub fn respond_in(version: &str, uid: &str, answer: &Answer) -> Value {
-    let mut response = Map::from_iter([
-        ("uid".to_owned(), json!(uid)),
-        ("allowed".to_owned(), json!(answer.allowed)),
-        ("auditAnnotations".to_owned(), json!(answer.audit)),
-    ]);
-    if !answer.allowed {
-        let status = json!({"status": "Failure", "reason": "Forbidden", "code": 403, "message": answer.message});
-        response.insert("status".to_owned(), status);
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    audit_annotations: &'a BTreeMap<&'static str, String>,
+}
+
+/// `metav1.Status`
+#[derive(Serialize)]
+struct Status<'a> {
+    status: &'static str,
+    reason: &'static str,
+    code: u16,
+    message: &'a str,
+}
+
+impl Answer {
+    /// The answer to the request `uid`, as the API server reads it.
+    pub fn to<'a>(&'a self, version: &'a str, uid: &'a str) -> Respond<'a> {
+        let status = Status {
+            status: "Failure",
+            reason: "Forbidden",
+            code: 403,
+            message: &self.message,
+        };
+        Respond {
+            api_version: version,
+            kind: "AdmissionReview",
+            response: Response {
+                uid,
+                allowed: self.allowed,
+                status: (!self.allowed).then_some(status),
+                warnings: &self.warnings,
+                audit_annotations: &self.audit,
+            },
+        }
     }
-    if !answer.warnings.is_empty() {
-        response.insert("warnings".to_owned(), json!(answer.warnings));
-    }
-    json!({"apiVersion": version, "kind": "AdmissionReview", "response": response})
 }
 
 /// What a deployer is told, in this order: what is denied and by which policy; per failing requirement the reason, the

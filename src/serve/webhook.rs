@@ -162,7 +162,7 @@ impl Webhook {
             Understood::NotOurs(why) => Answer::not_judged(why.id()),
             Understood::Change(change) => self.judged(*change, began, deadline).await,
         };
-        json(&admission::respond(&request.uid, &answer))
+        json(&answer.to(admission::VERSION, &request.uid))
     }
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> Answer {
@@ -208,7 +208,7 @@ impl Webhook {
     fn failed(&self, version: &str, uid: &str, message: String) -> Response<Full<Bytes>> {
         let mut answer = Answer::failed(message);
         answer.allowed = self.audit_only;
-        json(&admission::respond_in(version, uid, &answer))
+        json(&answer.to(version, uid))
     }
 }
 
@@ -239,8 +239,14 @@ fn seconds(text: &str) -> Option<Duration> {
         .map(Duration::from_millis)
 }
 
-fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+fn json(answer: &admission::Respond<'_>) -> Response<Full<Bytes>> {
+    let Ok(body) = serde_json::to_vec(answer) else {
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer does not print",
+        );
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),

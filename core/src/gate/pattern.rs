@@ -85,16 +85,16 @@ impl ImagePattern {
             (_, Some(_)) => None,
             (tag, None) => Some(tag.unwrap_or("latest")),
         };
-        let digest = image.digest().map(ToString::to_string);
+        let of_digest = |glob: &Glob| {
+            let digest = image.digest().map(ToString::to_string);
+            digest.is_some_and(|digest| glob.matches(&digest))
+        };
         named
             && self
                 .tag
                 .as_ref()
                 .is_none_or(|glob| tag.is_some_and(|tag| glob.matches(tag)))
-            && self
-                .digest
-                .as_ref()
-                .is_none_or(|glob| digest.is_some_and(|digest| glob.matches(&digest)))
+            && self.digest.as_ref().is_none_or(of_digest)
     }
 }
 
