@@ -1,6 +1,7 @@
 //! The Kubernetes protocol as a pure codec: what a request or a manifest asks for, and how a verdict is answered.
 
 mod manifest;
+mod object;
 mod request;
 mod response;
 mod workload;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::object;
 use super::workload::{Images, carries_images, group_and_kind, images, templates};
 
 /// The version of `AdmissionReview` that is spoken.
@@ -97,9 +98,9 @@ struct WireRequest {
     namespace: Option<String>,
     operation: String,
     user_info: WireUser,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::read")]
     object: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::read")]
     old_object: Value,
     #[serde(default)]
     dry_run: Option<bool>,
