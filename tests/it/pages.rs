@@ -1,8 +1,14 @@
 //! The pages that are made from the program itself say what it says.
 
-use std::path::Path;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use crate::cli::run;
+use promotion_gate::sandbox::TlsIdentity;
+
+use crate::cli::{Bench, deployment, run};
 
 #[test]
 fn the_reference_pages_are_as_the_program_prints_them() {
@@ -29,54 +35,167 @@ fn the_reference_pages_are_as_the_program_prints_them() {
     }
 }
 
-/// Every line of a code block that calls the program names a command and options that it has.
-#[test]
-fn the_commands_that_the_pages_show_exist() {
+/// Every page that people read.
+fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages: Vec<_> = [
-        "README.md",
-        "SECURITY.md",
-        "policies/README.md",
-        "deploy/README.md",
-    ]
-    .iter()
-    .map(|page| root.join(page))
-    .collect();
-    pages.extend(
-        std::fs::read_dir(root.join("docs"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "md")),
-    );
-    let mut shown = 0;
-    for page in pages {
-        let text = std::fs::read_to_string(&page).unwrap();
-        let mut in_block = false;
-        for line in text.lines() {
-            in_block ^= line.trim_start().starts_with("```");
-            let Some((_, call)) = line.split_once("promotion-gate ") else {
-                continue;
-            };
-            let starts = line.trim_start().trim_start_matches("- run: ");
-            let piped = line.contains("| promotion-gate ");
-            if !in_block || !(starts.starts_with("promotion-gate ") || piped) {
+    let folders = ["", "docs", "policies", "deploy", "certs"].map(|folder| root.join(folder));
+    let files = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
+    let pages = files.map(|file| file.unwrap().path());
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    pages.filter(is_page).collect()
+}
+
+/// The lines of the code blocks of a page.
+fn shown(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let mut blocks = text.split("```").enumerate();
+    let blocks = blocks.by_ref().filter(|(at, _)| at % 2 == 1);
+    let lines = blocks.flat_map(|(_, block)| block.lines().skip(1));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+/// A folder in which the pages' commands find what they speak of: policies, manifests, a configuration, a certificate, an
+/// image, and the tools that render manifests.
+struct Stage {
+    bench: Bench,
+}
+
+impl Stage {
+    async fn new() -> Stage {
+        let bench = Bench::new().await;
+        let folder = bench.folder.path();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let policies = root.join("policies");
+        let copied = Command::new("cp")
+            .arg("-R")
+            .args([policies.as_path(), folder])
+            .status();
+        assert!(copied.unwrap().success());
+        let manifest = deployment(
+            "prod-payments",
+            &format!("{}/app:signed", bench.registry.host()),
+        );
+        fs::create_dir(folder.join("deploy")).unwrap();
+        bench.write("deploy/web.yaml", &manifest);
+        bench.write("deployment.yaml", &manifest);
+        let tls = TlsIdentity::create().unwrap();
+        bench.write("tls.crt", &tls.certificate_pem);
+        bench.write("tls.key", &tls.key_pem);
+        fs::create_dir(folder.join("bin")).unwrap();
+        for renderer in ["helm", "kustomize"] {
+            bench.write(
+                &format!("bin/{renderer}"),
+                "#!/bin/sh\ncat deployment.yaml\n",
+            );
+            let file = folder.join("bin").join(renderer);
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let program = env!("CARGO_BIN_EXE_promotion-gate");
+        symlink(program, folder.join("bin/promotion-gate")).unwrap();
+        Stage { bench }
+    }
+
+    fn shell(&self, line: &str) -> Command {
+        let folder = self.bench.folder.path();
+        let path = format!(
+            "{}:{}",
+            folder.join("bin").display(),
+            std::env::var("PATH").unwrap()
+        );
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", line])
+            .current_dir(folder)
+            .env("PATH", path);
+        shell
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        shell
+    }
+
+    /// Runs a line to its end.
+    fn ends(&self, line: &str) -> (i32, String) {
+        let output = self.shell(line).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(said).unwrap(),
+        )
+    }
+
+    /// Runs a line that goes on for ever, until it says something with `expected` in it.
+    fn goes_on(&self, line: &str, expected: &str) {
+        let mut child = self.shell(&format!("exec {line} 2>&1")).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = said.lines().map(Result::unwrap);
+        let found = lines.any(|line| line.contains(expected));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found, "`{line}` never says {expected}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_the_pages_show_do_what_the_pages_say() {
+    let stage = Stage::new().await;
+    let image = stage.bench.image(&stage.bench.signed);
+    let mut ran = 0;
+    for page in pages() {
+        for shown in shown(&page) {
+            let shown = shown.strip_prefix("- run: ").unwrap_or(&shown);
+            if !(shown.starts_with("promotion-gate ") || shown.contains("| promotion-gate ")) {
                 continue;
             }
+            ran += 1;
+            let line = shown.replace("registry.example/app@sha256:1f80…", &image);
+            if line.starts_with("promotion-gate serve ") {
+                let free = "--address 127.0.0.1:0 --probe-address 127.0.0.1:0";
+                stage.goes_on(&format!("{line} {free}"), "\"serving\"");
+                continue;
+            }
+            if line.contains(" --watch ") {
+                stage.goes_on(&line, "pass");
+                continue;
+            }
+            let (code, said) = stage.ends(&line);
+            // The policies that the pages show accept nothing of a registry on loopback.
+            let expected = if line.contains("promotion-gate check ") {
+                2
+            } else {
+                0
+            };
+            assert_eq!(code, expected, "{}: `{shown}`: {said}", page.display());
+        }
+    }
+    assert!(ran >= 12, "{ran} commands were found");
+    let pinned = fs::read_to_string(stage.bench.folder.path().join("deploy/web.yaml")).unwrap();
+    assert!(
+        pinned.contains(&format!("app:signed@{}", stage.bench.signed)),
+        "{pinned}"
+    );
+}
+
+#[test]
+fn the_commands_and_options_that_the_pages_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for call in text.split("`promotion-gate ").skip(1) {
+            let call = call.split(['`', '|', '>']).next().unwrap();
             let mut words = call.split_whitespace();
             let command = words.next().unwrap();
             let help = run(root, &[command, "--help"], "");
-            assert_eq!(help.code, 0, "{}: `{line}`", page.display());
-            for option in words.take_while(|word| *word != "|" && *word != ">") {
-                if option.starts_with("--") {
-                    assert!(
-                        help.stdout.contains(option),
-                        "{}: `{line}`: {option}",
-                        page.display()
-                    );
-                }
+            assert_eq!(help.code, 0, "{}: `{call}`", page.display());
+            for option in words.filter(|word| word.starts_with("--")) {
+                let known = help.stdout.contains(option);
+                assert!(known, "{}: `{call}`: {option}", page.display());
             }
-            shown += 1;
+            named += 1;
         }
     }
-    assert!(shown >= 5, "{shown} commands were found");
+    assert!(named >= 20, "{named} commands were found");
 }
