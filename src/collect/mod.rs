@@ -11,6 +11,7 @@ mod resolve;
 mod statements;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use promotion_gate_core::gate::{
     Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Pin,
     Promotion, Subject, Trouble, Wanted,
 };
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::oci::{Manifest, Registry, Repository};
@@ -37,6 +39,8 @@ pub struct Collector {
     manifests: Flights<(Repository, Digest), Result<Manifest, statements::Unread>>,
     blobs: Flights<(Repository, Digest), Result<Bytes, statements::Unread>>,
     limits: CollectLimits,
+    /// Verifications at one time: they are work, and there are only so many processors.
+    verifying: Arc<Semaphore>,
 }
 
 /// How much is read about one image.
@@ -87,6 +91,7 @@ pub struct Gathered {
 impl Collector {
     /// A collector with empty memory.
     pub fn new(registry: Arc<dyn Registry>, limits: CollectLimits, sizes: CacheSizes) -> Collector {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Collector {
             registry,
             caches: Caches::new(sizes),
@@ -94,6 +99,7 @@ impl Collector {
             manifests: Flights::new(),
             blobs: Flights::new(),
             limits,
+            verifying: Arc::new(Semaphore::new(processors)),
         }
     }
 

@@ -346,10 +346,15 @@ async fn facts(
             anchor: id.clone(),
         };
         let (material, subject, anchor) = (Arc::clone(&material), subject.clone(), anchor.clone());
+        let turn = Arc::clone(&collector.verifying).acquire_owned();
         collector.caches.facts.get_with(key, async move {
-            let verified =
-                tokio::task::spawn_blocking(move || attest::verify(&material, &subject, &anchor))
-                    .await;
+            // The semaphore is never closed.
+            let turn = turn.await;
+            let verify = move || {
+                let _turn = turn;
+                attest::verify(&material, &subject, &anchor)
+            };
+            let verified = tokio::task::spawn_blocking(verify).await;
             Fact::of(verified.unwrap_or_else(|_| {
                 let detail = "its verification came to no end";
                 Err(Unaccepted::new(MALFORMED, detail))

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Certificate;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
@@ -72,6 +72,8 @@ pub struct Limits {
     pub redirects: usize,
     /// Requests to one host at a time.
     pub concurrency: usize,
+    /// Bytes of answers that are held at one time, whoever holds them; what is remembered counts too.
+    pub held_bytes: u32,
 }
 
 impl Default for Limits {
@@ -84,6 +86,7 @@ impl Default for Limits {
             token_bytes: 256 << 10,
             redirects: 5,
             concurrency: 16,
+            held_bytes: 160 << 20,
         }
     }
 }
@@ -113,6 +116,8 @@ impl Default for Timeouts {
 const SHORT_WHILE: Duration = Duration::from_secs(2);
 /// Bytes read of an answer that reports a failure.
 const FAILURE_BYTES: u64 = 4096;
+/// How long an answer waits for room.
+const ROOM: Duration = Duration::from_secs(2);
 /// Hosts whose concurrency is remembered.
 const HOSTS: usize = 4096;
 
@@ -125,6 +130,8 @@ pub(super) struct Transport {
     plain: reqwest::Client,
     special: Vec<Special>,
     turns: Mutex<std::collections::HashMap<String, Arc<Semaphore>>>,
+    /// Room for answers, in KiB.
+    room: Arc<Semaphore>,
     requests: AtomicU64,
 }
 
@@ -213,6 +220,9 @@ impl Transport {
                 .map(special)
                 .collect::<Result<_, _>>()?,
             turns: Mutex::default(),
+            room: Arc::new(Semaphore::new(kibibytes(u64::from(
+                options.limits.held_bytes,
+            )))),
             requests: AtomicU64::new(0),
         })
     }
@@ -305,6 +315,7 @@ impl Transport {
             .map_err(|error| Failure::of(&error, tried))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = BytesMut::new();
+        let mut room = self.take_room(0, tried).await?;
         if call.method != Method::HEAD {
             let limit = if status.is_success() {
                 call.limit
@@ -329,24 +340,43 @@ impl Transport {
                     Err(_) if !status.is_success() => break,
                     Err(error) => return Err(Failure::of(&error, tried)),
                 };
-                let room = limit.saturating_sub(length(&body));
-                if length(&chunk) > room {
+                let rest = limit.saturating_sub(length(&body));
+                if length(&chunk) > rest {
                     if status.is_success() {
                         return Err(too_large());
                     }
-                    let room = usize::try_from(room).unwrap_or_default();
-                    body.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                    let rest = usize::try_from(rest).unwrap_or_default();
+                    body.extend_from_slice(chunk.get(..rest).unwrap_or_default());
                     break;
                 }
+                let more = kibibytes(length(&body) + length(&chunk)) - room.num_permits();
+                room.merge(self.take_room(more, tried).await?);
                 body.extend_from_slice(&chunk);
             }
         }
         Ok(Answer {
             status,
             headers,
-            body: body.freeze(),
+            body: Bytes::from_owner(Held { body, _room: room }),
             tried: tried.to_owned(),
         })
+    }
+
+    /// Room for so many KiB more of an answer; it is given back with the last of its bytes.
+    async fn take_room(
+        &self,
+        kibibytes: usize,
+        tried: &str,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(kibibytes);
+        match timeout(ROOM, room).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => {
+                let why = "too much is read from registries at this moment";
+                Err(Failure::last(ErrorKind::Unavailable, tried, why))
+            }
+        }
     }
 
     fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
@@ -387,6 +417,18 @@ impl Transport {
             .entry(authority(url))
             .or_insert_with(|| Arc::new(Semaphore::new(self.limits.concurrency.max(1))));
         Arc::clone(turn)
+    }
+}
+
+/// The bytes of an answer, with the room that they take.
+struct Held {
+    body: BytesMut,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }
 
@@ -477,6 +519,10 @@ pub(super) fn is_loopback(url: &Url) -> bool {
         }
         None => false,
     }
+}
+
+fn kibibytes(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(1024)).unwrap_or(usize::MAX)
 }
 
 fn length(bytes: &[u8]) -> u64 {

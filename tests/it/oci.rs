@@ -182,6 +182,32 @@ async fn a_blob_is_verified_and_bounded() {
 }
 
 #[tokio::test]
+async fn answers_take_room_for_as_long_as_somebody_holds_them() {
+    let content = vec![7; 40 << 10];
+    let server = Server::start({
+        let content = content.clone();
+        move |_| Reply::new(200, "text/plain", content.clone())
+    })
+    .await;
+    let options = ClientOptions {
+        limits: Limits {
+            held_bytes: 64 << 10,
+            ..Limits::default()
+        },
+        ..ClientOptions::default()
+    };
+    let client = Client::new(options).unwrap();
+    let (app, blob) = (app(&server), blob(&content));
+    let read = || client.blob(&app, &blob, 1 << 20);
+    let held = read().await.unwrap();
+    let error = read().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("at this moment"), "{error}");
+    drop(held);
+    assert_eq!(read().await.unwrap(), content);
+}
+
+#[tokio::test]
 async fn answers_that_never_end_never_come_or_break_off_are_given_up() {
     let wanted = [
         (Manner::Endless, ErrorKind::TooLarge),
