@@ -23,3 +23,4 @@ pub mod review;
 pub mod sandbox;
 pub mod serve;
 pub mod telemetry;
+mod text;

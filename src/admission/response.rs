@@ -8,6 +8,8 @@ use promotion_gate_core::gate::{
 };
 use serde::Serialize;
 
+use crate::text::line;
+
 /// The most lines of a message: a screenful.
 const MAXIMUM_LINES: usize = 24;
 /// The most characters of a line.
@@ -262,10 +264,7 @@ fn warnings(policy: &PolicyVerdict) -> Vec<String> {
 
 /// Without what could forge a line of its own, and not too long.
 fn cut(text: &str, length: usize) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let text = line(text);
     if text.chars().count() <= length {
         return text;
     }

@@ -120,8 +120,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = report(&reviews, &input, not_ours, &world.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
-        Output::Json => anstream::println!(
-            "{}",
+        Output::Json => put!(
+            "{}\n",
             serde_json::to_string_pretty(&report).context("the report does not print")?
         ),
     }

@@ -25,6 +25,7 @@ use super::world;
 use crate::collect::{CacheSizes, Collector, Freshness, resolve_tag};
 use crate::config::Config;
 use crate::oci::{Layout, Registry};
+use crate::text::line;
 
 /// Show everything that is attached to an image: accepted or not, and why.
 ///
@@ -209,8 +210,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Human if args.tree => tree(&report),
         Output::Human => human(&report),
-        Output::Json => anstream::println!(
-            "{}",
+        Output::Json => put!(
+            "{}\n",
             serde_json::to_string_pretty(&report).context("the report does not print")?
         ),
     }
@@ -406,12 +407,12 @@ impl Accepted {
 
 /// The index, its platforms, and what hangs where, a line each.
 fn tree(report: &Report) {
-    anstream::println!("{}", report.image);
-    anstream::println!("{}", report.digest);
+    say!("{}", report.image);
+    say!("{}", report.digest);
     report.attached.branches("");
     for platform in &report.platforms {
         let name = platform.platform.as_deref().unwrap_or("no platform named");
-        anstream::println!("└─ {name} {}", platform.digest);
+        say!("└─ {name} {}", platform.digest);
         platform.attached.branches("   ");
     }
 }
@@ -420,82 +421,87 @@ impl Attached {
     fn branches(&self, indent: &str) {
         for accepted in &self.accepted {
             let said = word(Answer::Allow).replace("allow", "accepted");
-            anstream::println!(
+            say!(
                 "{indent}└─ {said} {} by {}, under {}, found as {}",
-                accepted.what,
-                accepted.signer,
+                line(&accepted.what),
+                line(&accepted.signer),
                 accepted.anchor,
-                accepted.source
+                line(&accepted.source)
             );
         }
         for refused in &self.unaccepted {
             let said = word(Answer::Deny).replace("deny", "not accepted");
-            anstream::println!(
+            say!(
                 "{indent}└─ {said} {}: {}, found as {}",
                 refused.reason,
-                refused.detail,
-                refused.source
+                line(&refused.detail),
+                line(&refused.source)
             );
         }
         for unread in &self.unread {
             let said = word(Answer::Undecided).replace("undecided", "unread");
-            anstream::println!("{indent}└─ {said} {unread}");
+            say!("{indent}└─ {said} {}", line(unread));
         }
         if self.accepted.is_empty() && self.unaccepted.is_empty() && self.unread.is_empty() {
-            anstream::println!("{indent}└─ nothing is attached to it");
+            say!("{indent}└─ nothing is attached to it");
         }
     }
 }
 
 fn human(report: &Report) {
-    anstream::println!("{}\n  {}\n", report.image, report.digest);
+    say!("{}\n  {}\n", report.image, report.digest);
     let report = &report.attached;
     for accepted in &report.accepted {
         let form = accepted
             .form
             .map(|form| format!(" ({form})"))
             .unwrap_or_default();
-        anstream::println!(
+        say!(
             "{} {}{form}",
             word(Answer::Allow).replace("allow", "accepted"),
-            accepted.what
+            line(&accepted.what)
         );
-        anstream::println!("  signed by    {}", accepted.signer);
+        say!("  signed by    {}", line(&accepted.signer));
         if let Some(issuer) = &accepted.issuer {
-            anstream::println!("  issuer       {issuer}");
+            say!("  issuer       {}", line(issuer));
         }
         for (claim, value) in &accepted.claims {
-            anstream::println!("  {claim}: {value}");
+            say!("  {claim}: {}", line(value));
         }
         for time in &accepted.times {
-            anstream::println!("  verified at  {} ({})", time.at, time.by);
+            say!("  verified at  {} ({})", time.at, time.by);
         }
         if accepted.times.is_empty() {
-            anstream::println!("  verified at  no verified time");
+            say!("  verified at  no verified time");
         }
-        anstream::println!("  transparency {}", accepted.transparency);
+        say!("  transparency {}", accepted.transparency);
         for (key, value) in &accepted.annotations {
-            anstream::println!("  annotation   {key}={value}");
+            say!("  annotation   {}={}", line(key), line(value));
         }
-        anstream::println!("  under        {}", accepted.anchor);
-        anstream::println!("  found as     {}\n", accepted.source);
+        say!("  under        {}", accepted.anchor);
+        say!("  found as     {}\n", line(&accepted.source));
     }
     for refused in &report.unaccepted {
-        anstream::println!(
+        say!(
             "{} {}",
             word(Answer::Deny).replace("deny", "not accepted"),
             refused.reason
         );
-        anstream::println!("  {}\n  found as     {}\n", refused.detail, refused.source);
+        say!(
+            "  {}\n  found as     {}\n",
+            line(&refused.detail),
+            line(&refused.source)
+        );
     }
     for unread in &report.unread {
-        anstream::println!(
-            "{} {unread}\n",
-            word(Answer::Undecided).replace("undecided", "unread")
+        say!(
+            "{} {}\n",
+            word(Answer::Undecided).replace("undecided", "unread"),
+            line(unread)
         );
     }
     if report.accepted.is_empty() && report.unaccepted.is_empty() && report.unread.is_empty() {
-        anstream::println!("nothing that could be evidence is attached to this image");
+        say!("nothing that could be evidence is attached to this image");
     }
 }
 

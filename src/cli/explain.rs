@@ -75,7 +75,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Output::Human, None) => overview(),
         (Output::Human, Some(name)) => page(name)?,
     };
-    anstream::print!("{text}");
+    put!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::world::Input;
 use crate::admission;
+use crate::text::line;
 
 /// List every image reference in manifests, as written, each once per file.
 ///
@@ -61,7 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         for field in images.fields {
             match args.output {
                 Output::Lines if seen.insert((object.file.to_owned(), field.written.clone())) => {
-                    anstream::println!("{}", field.written);
+                    say!("{}", line(&field.written));
                 }
                 Output::Lines => {}
                 Output::Json => {
@@ -70,18 +71,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                         .parse::<ImageReference>()
                         .ok()
                         .map(|image| image.to_string());
-                    let line = json!({
+                    let described = json!({
                         "file": object.file, "line": object.line,
                         "kind": object.value.get("kind"), "name": object.value.pointer("/metadata/name"),
                         "field": field.path, "image": field.written, "normalised": normalised,
                     });
-                    anstream::println!("{line}");
+                    put!("{described}\n");
                 }
             }
         }
     }
     for problem in &unreadable {
-        anstream::eprintln!("promotion-gate: {problem}");
+        complain!("{problem}");
     }
     Ok(if unreadable.is_empty() {
         ExitCode::SUCCESS

@@ -1,5 +1,8 @@
 //! The commands, one file each, and what they have in common: how arguments become a run and an exit code.
 
+#[macro_use]
+mod out;
+
 mod check;
 mod completions;
 mod crds;
@@ -70,7 +73,7 @@ pub fn run() -> ExitCode {
     match arguments.command.run() {
         Ok(code) => code,
         Err(error) => {
-            anstream::eprintln!("promotion-gate: {error:#}");
+            complain!("{error:#}");
             ExitCode::from(FAILURE)
         }
     }

@@ -158,7 +158,7 @@ impl Stage {
     }
 
     fn introduce(&self) {
-        anstream::println!(
+        say!(
             "\
 Everything here runs on this machine alone and is thrown away at the end.
 
@@ -221,7 +221,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             .resume()
             .await
             .context("the registry does not come back")?;
-        anstream::println!(
+        say!(
             "{} of {} decisions were as they should be",
             scenes.expected,
             scenes.played
@@ -275,8 +275,8 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
 
     async fn show(&self, scene: &Scene, count: &mut Count) -> anyhow::Result<()> {
         count.played += 1;
-        anstream::println!("{}. {}", count.played, scene.title);
-        anstream::println!("   Deployment {}/web, {}", scene.namespace, scene.image);
+        say!("{}. {}", count.played, scene.title);
+        say!("   Deployment {}/web, {}", scene.namespace, scene.image);
         let id = format!("quickstart-{}", count.played);
         let response = self
             .ask(&review(&id, scene.namespace, &scene.image))
@@ -301,17 +301,17 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         } else {
             Answer::Deny
         };
-        anstream::println!("   {}", human::word(answer));
+        say!("   {}", human::word(answer));
         for line in message.lines() {
-            anstream::println!("   {line}");
+            say!("   {line}");
         }
         if expected {
             count.expected += 1;
         } else {
             let wanted = scene.denied.unwrap_or("allowed");
-            anstream::println!("   This is not as it should be; expected was: {wanted}");
+            say!("   This is not as it should be; expected was: {wanted}");
         }
-        anstream::println!();
+        say!("");
         Ok(())
     }
 
@@ -357,7 +357,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         let folder = self.folder.path().display();
         let program = std::env::current_exe().unwrap_or_else(|_| "promotion-gate".into());
         let program = program.display();
-        anstream::println!(
+        say!(
             "
 Everything stays up until you press Ctrl-C. Try, in another terminal:
 

@@ -80,11 +80,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             };
             let text =
                 serde_json::to_string_pretty(&schema).context("the schema does not print")?;
-            anstream::println!("{text}");
+            put!("{text}\n");
         }
         Output::Markdown => {
             for kind in kinds {
-                anstream::print!("{}", markdown(kind));
+                put!("{}", markdown(kind));
             }
         }
     }

@@ -163,7 +163,7 @@ async fn report(args: &Args, suites: anyhow::Result<Vec<Suite>>) -> anyhow::Resu
                 .with_context(|| format!("`{}` cannot be written", file.display()))?;
             report.print();
         }
-        (Some(text), None) => anstream::print!("{text}"),
+        (Some(text), None) => put!("{text}"),
         (None, _) => report.print(),
     }
     Ok(match report.failed {

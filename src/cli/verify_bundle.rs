@@ -110,10 +110,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             if actual.identity() != identity || actual.issuer() != Some(issuer) {
                 bail!("not accepted (other-signer): signed by {signer}");
             }
-            anstream::println!("accepted: signed by {identity} of {issuer}");
+            say!("accepted: signed by {identity} of {issuer}");
         }
         (Signer::Key(fingerprint), None, None) => {
-            anstream::println!("accepted: signed with key {fingerprint}")
+            say!("accepted: signed with key {fingerprint}")
         }
         _ => {
             bail!("not accepted (other-signer): neither the key nor the identity asked for signed")

@@ -1,5 +1,7 @@
 //! Why something could not be read from a registry, and whether that says anything about the thing itself.
 
+use crate::text::line;
+
 /// Why something could not be read from a registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{tried}: {why}")]
@@ -66,19 +68,9 @@ impl RegistryError {
 /// What a registry wrote, cut to 200 printable characters.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..2048).unwrap_or(bytes)).into_owned();
-    let printable: String = text
-        .chars()
-        .map(|c| if is_printable(c) { c } else { ' ' })
-        .take(1000)
-        .collect();
+    let printable: String = line(&text).chars().take(1000).collect();
     let words: Vec<_> = printable.split_whitespace().collect();
     words.join(" ").chars().take(200).collect()
-}
-
-/// Neither a control character nor one that hides or reorders text.
-fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffd}')
 }
 
 #[cfg(test)]

@@ -438,3 +438,32 @@ fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
         ran.stdout
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_manifest_says_never_steers_the_terminal_or_forges_a_line() {
+    let bench = Bench::new().await;
+    let hostile = "evil\u{1b}[2J\r\nallow Deployment shop/web\u{202e}";
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": hostile, "namespace": "shop"},
+        "spec": {"containers": [{"name": "a", "image": hostile}]},
+    });
+    let shown = [
+        bench.check(&[], &object.to_string()),
+        run(bench.folder.path(), &["images", "-"], &object.to_string()),
+    ];
+    for ran in shown {
+        for line in (ran.stdout + &ran.stderr).lines() {
+            assert!(!line.starts_with("allow Deployment"), "{line}");
+            let steers = |c: char| c.is_control() || c == '\u{202e}';
+            assert!(!line.contains(steers), "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_without_a_panic() {
+    let script = "{ sleep 0.1; promotion-gate schema; echo $? >&2; } | true"
+        .replace("promotion-gate", env!("CARGO_BIN_EXE_promotion-gate"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap().trim(), "1");
+}

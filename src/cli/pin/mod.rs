@@ -17,6 +17,7 @@ use super::world::{self, Input, manifests_under};
 use crate::admission;
 use crate::collect::resolve_tag;
 use crate::config::Config;
+use crate::text;
 use edit::Edit;
 
 /// Tags that are resolved side by side.
@@ -104,7 +105,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         manifest.put(&args, &edits, &bytes)?;
     }
     for trouble in &unresolved {
-        anstream::eprintln!("promotion-gate: {trouble}");
+        complain!("{trouble}");
     }
     Ok(match unresolved.is_empty() {
         true => ExitCode::SUCCESS,
@@ -117,10 +118,10 @@ fn check(manifests: &[Manifest]) -> ExitCode {
     for manifest in manifests {
         for (_, edit) in &manifest.unpinned {
             let (line, column) = edit.at;
-            anstream::println!(
+            say!(
                 "{}:{line}:{column}: `{}` names no digest",
                 manifest.name,
-                edit.written
+                text::line(&edit.written)
             );
             missing += 1;
         }
@@ -128,9 +129,7 @@ fn check(manifests: &[Manifest]) -> ExitCode {
     if missing == 0 {
         return ExitCode::SUCCESS;
     }
-    anstream::eprintln!(
-        "promotion-gate: {missing} images are not pinned; `promotion-gate pin --write` pins them"
-    );
+    complain!("{missing} images are not pinned; `promotion-gate pin --write` pins them");
     ExitCode::from(2)
 }
 
@@ -247,10 +246,10 @@ impl Manifest {
         };
         for edit in edits {
             let (line, column) = edit.at;
-            anstream::println!(
+            say!(
                 "{}:{line}:{column}: {}{}",
                 self.name,
-                edit.written,
+                text::line(&edit.written),
                 edit.digest
             );
         }
@@ -310,7 +309,7 @@ mod tests {
             let without = String::from_utf8(pinned).unwrap().replace(&digest, "");
             assert!(without.as_bytes() == bytes, "{name}");
         }
-        anstream::println!(
+        say!(
             "corpus manifests (pin): {images} images pinned in {} files, {skipped} skipped as unreadable",
             files.len() - skipped
         );

@@ -7,6 +7,7 @@ use promotion_gate_core::gate::{Decision, Enforcement, Outcome};
 use super::json::{Answer, CheckReport};
 use crate::admission;
 use crate::review::Review;
+use crate::text;
 
 pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -37,7 +38,7 @@ pub(in crate::cli) fn word(answer: Answer) -> String {
 /// Prints what `check` found.
 pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckReport) {
     for problem in &report.problems {
-        anstream::println!("{RED}unreadable{RED:#} {problem}\n");
+        say!("{RED}unreadable{RED:#} {problem}\n");
     }
     for (file, line, review) in reviews {
         object(file, *line, review);
@@ -59,7 +60,7 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
         .iter()
         .filter(|object| object.policies.is_empty())
         .count();
-    anstream::println!(
+    say!(
         "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}",
         word(report.decision),
         plural(report.objects.len(), "object", "objects"),
@@ -88,16 +89,20 @@ fn object(file: &str, line: u64, review: &Review) {
     } else {
         ""
     };
-    anstream::println!("{} {name} ({file}:{line}){ungoverned}", word(answer));
+    say!(
+        "{} {} ({file}:{line}){ungoverned}",
+        word(answer),
+        text::line(&name)
+    );
     match review.verdict.decision() {
         Decision::Deny => {
             for text in admission::denial(&review.verdict, &review.promotion)
                 .lines()
                 .skip(1)
             {
-                anstream::println!("  {text}");
+                say!("  {text}");
             }
-            anstream::println!();
+            say!("");
         }
         Decision::Allow => warnings(review),
     }
@@ -110,7 +115,7 @@ fn warnings(review: &Review) {
             Enforcement::Enforce | Enforcement::Warn => "it would be denied by",
             Enforcement::Audit => "it is recorded against",
         };
-        anstream::println!(
+        say!(
             "  {YELLOW}warning{YELLOW:#} {word} policy `{}`",
             policy.policy()
         );
@@ -124,7 +129,11 @@ fn warnings(review: &Review) {
             } else {
                 ""
             };
-            anstream::println!("    {}: {}{unsure}", finding.rule, finding.detail);
+            say!(
+                "    {}: {}{unsure}",
+                finding.rule,
+                text::line(&finding.detail)
+            );
         }
     }
 }

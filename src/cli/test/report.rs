@@ -1,6 +1,5 @@
 //! What came of all cases, for people and for programs. Fields are only ever added within one version.
 
-use anstream::println;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -115,14 +114,14 @@ impl TestReport {
     /// For people.
     pub(super) fn print(&self) {
         for test in &self.tests {
-            println!("{} ({})", test.name, test.file);
+            say!("{} ({})", test.name, test.file);
             for case in &test.cases {
                 match case.passed {
-                    true => println!("  {GREEN}pass{GREEN:#} {}", case.name),
+                    true => say!("  {GREEN}pass{GREEN:#} {}", case.name),
                     false => {
-                        println!("  {RED}FAIL{RED:#} {} (line {})", case.name, case.line);
+                        say!("  {RED}FAIL{RED:#} {} (line {})", case.name, case.line);
                         for line in case.explanation().lines() {
-                            println!("       {line}");
+                            say!("       {line}");
                         }
                     }
                 }
@@ -130,8 +129,8 @@ impl TestReport {
         }
         let total = plural(self.passed + self.failed, "case", "cases");
         match self.failed {
-            0 => println!("{GREEN}pass{GREEN:#} {total}"),
-            failed => println!("{RED}FAIL{RED:#} {failed} of {total}"),
+            0 => say!("{GREEN}pass{GREEN:#} {total}"),
+            failed => say!("{RED}FAIL{RED:#} {failed} of {total}"),
         }
     }
 }

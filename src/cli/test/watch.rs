@@ -25,17 +25,17 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn again_and_again(args: &Args) {
     loop {
-        anstream::println!("=== {}", Zoned::now().strftime("%H:%M:%S"));
+        say!("=== {}", Zoned::now().strftime("%H:%M:%S"));
         // What changes while the cases run is a change as well.
         let (read, seen) = {
             let (loaded, read) = read(args);
             let seen = state_of(&read);
             if let Err(error) = report(args, loaded).await {
-                anstream::eprintln!("promotion-gate: {error:#}");
+                complain!("{error:#}");
             }
             (read, seen)
         };
-        anstream::println!("=== waiting for a change; Ctrl-C ends\n");
+        say!("=== waiting for a change; Ctrl-C ends\n");
         while state_of(&read) == seen {
             tokio::time::sleep(EVERY).await;
         }
