@@ -1,5 +1,6 @@
 //! Logs and metrics: one structured line per decision, and the numbers behind `/metrics`.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -251,7 +252,7 @@ fn policies(verdict: &Verdict) -> String {
 }
 
 /// The findings: policy, rule, outcome and reason, and the fields that they are about; `*` where it is every image.
-fn findings(review: &Review) -> String {
+pub fn findings(review: &Review) -> String {
     let images = review.promotion.change.images.len();
     let alike = |a: &Finding, b: &Finding| {
         (a.rule, a.outcome, a.reason) == (b.rule, b.outcome, b.reason)
@@ -274,15 +275,14 @@ fn findings(review: &Review) -> String {
                 first.reason,
             ];
             push(&mut line, "; ", parts);
-            let of_images = alike
-                .iter()
-                .filter(|it| matches!(it.target, Target::Image(_)));
+            let about: BTreeSet<_> = alike.iter().map(|finding| &finding.target).collect();
+            let of_images = about.iter().filter(|it| matches!(it, Target::Image(_)));
             if images > 1 && of_images.count() == images {
                 line.push_str(" *");
                 continue;
             }
-            for finding in alike {
-                match &finding.target {
+            for target in about {
+                match target {
                     Target::Workload => {}
                     Target::Field(field) => line.extend([" ", field]),
                     Target::Image(image) => line.extend([" ", &image.field]),

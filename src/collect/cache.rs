@@ -1,5 +1,5 @@
 //! What is remembered, and by what key: bytes by digest, listings by who may see them, facts by what they were verified
-//! from. No verdict, no finding and no infrastructure error is ever in here.
+//! from, and what the facts of one listing amount to. No verdict, no finding and no infrastructure error is ever in here.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -30,7 +30,8 @@ pub struct CacheSizes {
     pub fact_bytes: u64,
     /// Bytes of what was made of the listings: facts, sorted by image.
     pub reading_bytes: u64,
-    /// How long a piece of evidence that was not accepted stays so without being verified again.
+    /// How long a piece of evidence that was not accepted stays so without being verified again; what was made of a listing
+    /// with such pieces stays as long.
     pub unaccepted_age: Duration,
 }
 
@@ -73,10 +74,8 @@ impl Listing {
     /// This one, and what an older one had beyond it.
     pub(super) fn with(&self, older: &Listing) -> Listing {
         let mut attached = self.attached.clone();
-        let digests: BTreeSet<_> = (self.attached.iter())
-            .map(|item| &item.descriptor.digest)
-            .collect();
-        let beyond = |item: &&AttachedManifest| !digests.contains(&item.descriptor.digest);
+        let digests: BTreeSet<_> = (self.attached.iter()).map(|item| &item.digest).collect();
+        let beyond = |item: &&AttachedManifest| !digests.contains(&item.digest);
         attached.extend(older.attached.iter().filter(beyond).cloned());
         Listing {
             asked: self.asked,
@@ -87,8 +86,8 @@ impl Listing {
 
     fn bytes(&self) -> usize {
         let manifests = self.attached.iter().map(|item| {
-            let manifest = item.manifest.as_ref();
-            DESCRIPTOR + manifest.map_or(0, |manifest| PARSED * manifest.bytes.len())
+            let manifest = item.manifest.as_ref().map_or(0, Manifest::weight);
+            size_of_val(item) + item.digest.hex().len() + manifest
         });
         manifests.sum()
     }
@@ -166,7 +165,7 @@ impl Caches {
     pub(super) fn new(sizes: CacheSizes) -> Caches {
         Caches {
             manifests: Cache::builder()
-                .weigher(|_, manifest: &Manifest| weight(PARSED * manifest.bytes.len()))
+                .weigher(|_, manifest: &Manifest| weight(manifest.weight()))
                 .max_capacity(sizes.content_bytes / 2)
                 .build(),
             blobs: Cache::builder()
@@ -183,7 +182,9 @@ impl Caches {
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
                 .build(),
             readings: Cache::builder()
-                .weigher(|_, reading: &Arc<Reading>| weight(reading.bytes()))
+                .weigher(|key: &ReadingKey, reading: &Arc<Reading>| {
+                    weight(reading.bytes() + size_of_val(key.anchors.as_slice()))
+                })
                 .max_capacity(sizes.reading_bytes)
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
                 .build(),
@@ -193,11 +194,6 @@ impl Caches {
 
 /// What an entry takes besides its value.
 const ENTRY: usize = 512;
-/// What a descriptor takes in memory.
-const DESCRIPTOR: usize = 512;
-/// How much larger a manifest is in memory than its bytes alone.
-const PARSED: usize = 2;
-
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
 }

@@ -46,8 +46,12 @@ pub(super) async fn about(
         let trouble = trouble.unwrap_or_else(|| late(&format!("`{}`", key.repository)));
         return (Collected::Unavailable(trouble), false);
     };
-    let (evidence, mut troubles) =
-        reading(collector, subject, key, listing, anchors, deadline).await;
+    let (evidence, mut troubles) = if listed.troubles.is_empty() {
+        reading(collector, subject, key, listing, anchors, deadline).await
+    } else {
+        let (evidence, troubles) = read(collector, subject, &listing, anchors, deadline).await;
+        (Arc::new(evidence), troubles)
+    };
     troubles.extend(listed.troubles);
     troubles.sort();
     troubles.dedup();
@@ -59,7 +63,8 @@ pub(super) async fn about(
     (collected, listed.from_memory)
 }
 
-/// What a listing amounts to under some anchors: as it was read before, or read now and, where all of it could be, remembered.
+/// What a whole listing amounts to under some anchors: as it was read before, or read now and, where all of it could be,
+/// remembered. What the registry lists and does not have may come yet.
 async fn reading(
     collector: &Collector,
     subject: &Subject,
@@ -79,7 +84,8 @@ async fn reading(
     }
     let (evidence, troubles) = read(collector, subject, &listing, anchors, deadline).await;
     let evidence = Arc::new(evidence);
-    if troubles.is_empty() {
+    let absent = |piece: &NotAccepted| piece.why.reason == UNREADABLE;
+    if troubles.is_empty() && !evidence.unaccepted.iter().any(absent) {
         let read = Reading {
             listing,
             evidence: Arc::clone(&evidence),
@@ -200,7 +206,7 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
             let mut seen = std::collections::BTreeSet::new();
             found
                 .listing
-                .retain(|item| seen.insert(item.descriptor.digest.clone()));
+                .retain(|item| seen.insert(item.digest.clone()));
             let listing = Arc::new(Listing {
                 asked,
                 attached: found.listing,
@@ -236,10 +242,10 @@ async fn pieces(
     anchors: &Anchors,
     deadline: Instant,
 ) -> Vec<Piece> {
-    let source = Source(format!("{} `{}`", item.via, item.descriptor.digest));
+    let source = Source(format!("{} `{}`", item.via, item.digest));
     let manifest = match &item.manifest {
         Some(manifest) => Ok(manifest.clone()),
-        None => manifest(collector, repository, &item.descriptor.digest, deadline).await,
+        None => manifest(collector, repository, &item.digest, deadline).await,
     };
     let manifest = match manifest {
         Ok(manifest) => manifest,

@@ -349,9 +349,8 @@ impl Client {
             ),
             Via::Referrers | Via::SigTag | Via::AttTag => {
                 read_manifest(&answer, &Reference::Tag(tag)).map(|manifest| {
-                    let descriptor = manifest.descriptor();
                     found.listing.push(AttachedManifest {
-                        descriptor,
+                        digest: manifest.digest.clone(),
                         via,
                         manifest: Some(manifest),
                     });
@@ -580,8 +579,8 @@ fn take(
     let room = limit.saturating_sub(found.listing.len());
     let listed = Listed::parse(&answer.body, room)
         .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
-    let new = |descriptor| AttachedManifest {
-        descriptor,
+    let new = |entry: Descriptor| AttachedManifest {
+        digest: entry.digest,
         via,
         manifest: None,
     };

@@ -166,7 +166,7 @@ impl Layout {
             };
             match self.read_manifest(&entry.digest) {
                 Ok(manifest) => found.listing.push(AttachedManifest {
-                    descriptor: manifest.descriptor(),
+                    digest: manifest.digest.clone(),
                     via,
                     manifest: Some(manifest),
                 }),
@@ -184,9 +184,8 @@ impl Layout {
                         .subject()
                         .is_some_and(|subject| subject.digest == *digest) =>
                 {
-                    let descriptor = manifest.descriptor();
                     found.listing.push(AttachedManifest {
-                        descriptor,
+                        digest: manifest.digest.clone(),
                         via: Via::Referrers,
                         manifest: Some(manifest),
                     });
@@ -209,18 +208,15 @@ impl Layout {
                     }),
                 ) => {
                     let listed = manifests.into_iter().take(MAXIMUM_ENTRIES);
-                    found
-                        .listing
-                        .extend(listed.map(|descriptor| AttachedManifest {
-                            descriptor,
-                            via,
-                            manifest: None,
-                        }));
+                    found.listing.extend(listed.map(|entry| AttachedManifest {
+                        digest: entry.digest,
+                        via,
+                        manifest: None,
+                    }));
                 }
                 (_, Ok(manifest)) => {
-                    let descriptor = manifest.descriptor();
                     found.listing.push(AttachedManifest {
-                        descriptor,
+                        digest: manifest.digest.clone(),
                         via,
                         manifest: Some(manifest),
                     });

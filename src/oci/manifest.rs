@@ -138,7 +138,53 @@ fn name_of(name: Option<String>, by_fields: Shape) -> Result<String, String> {
     })
 }
 
+impl Descriptor {
+    /// About how many bytes it takes in memory.
+    fn weight(&self) -> usize {
+        let texts = [Some(&self.media_type), self.artifact_type.as_ref()];
+        let texts = texts.into_iter().flatten().map(String::len);
+        let platform = self.platform.iter().map(|platform| {
+            let optional = [&platform.variant, &platform.os_version];
+            let optional = optional.into_iter().flatten().map(String::len);
+            platform.os.len() + platform.architecture.len() + optional.sum::<usize>()
+        });
+        let texts = texts.chain(platform).sum::<usize>();
+        size_of_val(self) + ALLOCATED + texts + weight_of(&self.annotations)
+    }
+}
+
+/// What small allocations take besides what they hold.
+const ALLOCATED: usize = 128;
+
+/// About how many bytes annotations take in memory.
+fn weight_of(annotations: &BTreeMap<String, String>) -> usize {
+    let each = annotations.iter();
+    each.map(|(key, value)| ALLOCATED + key.len() + value.len())
+        .sum()
+}
+
 impl Manifest {
+    /// About how many bytes it takes in memory, parsed and as it came.
+    pub fn weight(&self) -> usize {
+        let (of_its_own, others, annotations, subject) = match &self.kind {
+            ManifestKind::Image {
+                config,
+                layers,
+                subject,
+                annotations,
+                ..
+            } => (config.weight(), layers, annotations, subject),
+            ManifestKind::Index {
+                manifests,
+                subject,
+                annotations,
+                ..
+            } => (0, manifests, annotations, subject),
+        };
+        let others = others.iter().chain(subject).map(Descriptor::weight);
+        self.bytes.len() + of_its_own + others.sum::<usize>() + weight_of(annotations)
+    }
+
     /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
     pub(super) fn parse(
         digest: Digest,

@@ -143,7 +143,7 @@ impl Memory {
             found
                 .listing
                 .extend(manifest.map(|manifest| AttachedManifest {
-                    descriptor: manifest.descriptor(),
+                    digest: manifest.digest.clone(),
                     via: *via,
                     manifest: Some(manifest.clone()),
                 }));

@@ -150,8 +150,8 @@ pub struct Attached {
 /// A manifest that is attached to another one.
 #[derive(Clone, Debug)]
 pub struct AttachedManifest {
-    /// What the listing says about it: only the digest is more than a hint.
-    pub descriptor: Descriptor,
+    /// Its digest. What else a listing says of it is a hint at best, and not kept.
+    pub digest: Digest,
     /// Where it was found.
     pub via: Via,
     /// The manifest, where the look-up gave it at once.

@@ -77,14 +77,14 @@ impl Provenance {
         let texts = [&self.builder, &self.build_type].into_iter();
         let texts = texts.chain(&self.unknown_parameters);
         let texts = texts.chain(&self.contradictions);
-        let texts = texts.chain(self.said.iter().map(|said| &said.value));
+        let texts = texts.chain(&self.git_ref).chain(&self.base_ref);
+        let texts = texts.chain(&self.event);
         let texts: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
-        let sources = self
-            .sources
-            .iter()
-            .map(|source| source.repository.as_str().len());
+        let sources = self.sources.iter();
+        let sources = sources.map(|it| it.repository.as_str().len() + size_of_val(it));
+        let said = self.said.iter().map(|it| it.value.len() + size_of_val(it));
         let inputs = self.inputs.as_ref().map_or(0, bytes_of);
-        size_of_val(self) + texts + sources.sum::<usize>() + inputs
+        size_of_val(self) + texts + sources.chain(said).sum::<usize>() + inputs
     }
 
     fn of(fields: &Fields) -> Provenance {
