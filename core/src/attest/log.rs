@@ -529,3 +529,100 @@ impl<'de> Deserialize<'de> for Base64 {
             .map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::samples::{authorities, pem};
+    use super::*;
+
+    fn entry<T: DeserializeOwned>(spec: Value) -> T {
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn hash(bytes: &[u8]) -> Value {
+        json!({"algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes))})
+    }
+
+    #[test]
+    fn whoever_is_named_is_the_signer_or_the_holder_of_the_signers_key_and_nobody_else() {
+        let [signer, stranger] = authorities();
+        let key = public_key_of(&signer).unwrap();
+        let named = |der: &[u8]| {
+            let (as_certificate, as_key) = (pem("CERTIFICATE", der), pem("PUBLIC KEY", der));
+            [
+                Verifier::Certificate(der.to_vec()),
+                Verifier::Key(der.to_vec()),
+                Verifier::Pem(as_certificate.into_bytes()),
+                Verifier::Pem(as_key.into_bytes()),
+            ]
+        };
+        for verifier in [&signer, &stranger, &key]
+            .into_iter()
+            .flat_map(|der| named(der))
+        {
+            let der = match &verifier {
+                Verifier::Certificate(der) | Verifier::Key(der) => der.clone(),
+                Verifier::Pem(pem) => {
+                    let text = std::str::from_utf8(pem).unwrap();
+                    verifier_of_pem(text).unwrap()
+                }
+            };
+            assert_eq!(verifier.is(&signer), der == signer);
+            assert_eq!(verifier.is(&key), der == signer || der == key);
+        }
+        for pem in [&b"\xff"[..], b"", b"-----BEGIN CERTIFICATE-----"] {
+            assert!(!Verifier::Pem(pem.to_vec()).is(&signer));
+        }
+    }
+
+    #[test]
+    fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
+        let rekord = |format: Option<&str>| -> Rekord {
+            entry(json!({
+                "data": {"hash": hash(b"content")},
+                "signature": {"content": "AA==", "publicKey": {"content": "AA=="}, "format": format},
+            }))
+        };
+        let (ours, other) = (Sha256::digest(b"content"), Sha256::digest(b"other"));
+        for (format, signed) in [(None, true), (Some("x509"), true), (Some("pgp"), false)] {
+            assert_eq!(rekord(format).of(&ours).is_some(), signed, "{format:?}");
+            assert!(rekord(format).of(&other).is_none(), "{format:?}");
+        }
+
+        let version_2 = |algorithm: &str, verifier: Value| -> HashedRekordV2 {
+            entry(json!({"hashedRekordV002": {
+                "data": {"algorithm": algorithm, "digest": STANDARD.encode(ours)},
+                "signature": {"content": "AA==", "verifier": verifier},
+            }}))
+        };
+        let (key, certificate) = (
+            json!({"publicKey": {"rawBytes": "AA=="}}),
+            json!({"x509Certificate": {"rawBytes": "AA=="}}),
+        );
+        let both =
+            json!({"publicKey": {"rawBytes": "AA=="}, "x509Certificate": {"rawBytes": "AA=="}});
+        for (algorithm, verifier, of_ours) in [
+            ("SHA2_256", &key, true),
+            ("SHA2_256", &certificate, true),
+            ("SHA2_256", &both, false),
+            ("SHA2_256", &json!({}), false),
+            ("SHA2_512", &key, false),
+        ] {
+            let of = |sha256: &[u8]| version_2(algorithm, verifier.clone()).of(sha256).is_some();
+            assert_eq!(of(&ours), of_ours, "{algorithm} {verifier}");
+            assert!(!of(&other), "{algorithm} {verifier}");
+        }
+
+        let intoto = || -> IntotoV2 {
+            entry(json!({"content": {
+                "payloadHash": hash(b"content"),
+                "envelope": {"payloadType": "ours", "signatures": [{"sig": "QUE9PQ==", "publicKey": "AA=="}]},
+            }}))
+        };
+        assert!(intoto().of("ours", b"content").is_some());
+        assert!(intoto().of("ours", b"other").is_none());
+        assert!(intoto().of("other", b"content").is_none());
+    }
+}
