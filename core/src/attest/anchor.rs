@@ -187,11 +187,6 @@ impl TrustRoot {
         &self.name
     }
 
-    /// The digest of its bytes.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Whether it lists transparency logs.
     pub fn has_logs(&self) -> bool {
         self.has_logs
@@ -395,6 +390,33 @@ mod tests {
         ] {
             let refused = PublicKey::from_pem(&text).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_is_named_by_its_content_and_shown_by_it() {
+        let [certificate, _] = super::super::samples::authorities();
+        let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+        let pem = super::super::samples::pem("PUBLIC KEY", &spki);
+        let key = || Arc::new(PublicKey::from_pem(&pem).unwrap());
+        let root = || Arc::new(TrustRoot::github().unwrap());
+        let of_key = format!("key:{}", Digest::sha256(&spki));
+        let bytes = SIGSTORE_GITHUB_TRUSTED_ROOT.as_bytes();
+        let of_root = format!("root:{}", Digest::sha256(bytes).hex());
+        let alone = Anchor::Key {
+            key: key(),
+            root: None,
+        };
+        let both = Anchor::Key {
+            key: key(),
+            root: Some(root()),
+        };
+        for (anchor, shown) in [
+            (Anchor::Root(root()), of_root.clone()),
+            (alone, of_key.clone()),
+            (both, format!("{of_key}+{of_root}")),
+        ] {
+            assert_eq!(anchor.id().to_string(), shown);
         }
     }
 }

@@ -211,7 +211,11 @@ mod tests {
                         panic!("{version}: no certificate");
                     };
                     assert_eq!(read.leaf, leaf, "{version}");
-                    assert_eq!(read.intermediates, [intermediate.clone()], "{version}");
+                    assert_eq!(
+                        read.intermediates,
+                        std::slice::from_ref(&intermediate),
+                        "{version}"
+                    );
                 }
                 (Err(why), Some(refused)) => assert!(why.detail.contains(refused), "{why}"),
                 (read, _) => panic!("{version}: {:?}", read.err()),

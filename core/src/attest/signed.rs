@@ -129,13 +129,12 @@ impl Signed {
             }
             (Anchor::Key { key, root }, SignedBy::Key) => {
                 // Under a key alone, what logs and timestamp authorities say is not looked at.
-                let witnesses = root.as_deref().filter(|_| self.has_witnesses());
-                let (times, transparency) = match witnesses {
+                let (times, transparency) = match root {
                     Some(root) => self.witnessed(root)?,
                     None => (Vec::new(), Transparency::Absent),
                 };
                 let statement = self.signed_by(&key.verifying, &artifact)?;
-                if witnesses.is_some() {
+                if root.is_some() {
                     for entry in &self.entries {
                         entry.records(self, &artifact, &key.spki)?;
                     }
