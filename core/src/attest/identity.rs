@@ -295,4 +295,26 @@ mod tests {
         let odd = (USER_NAME, vec![0xff]);
         assert!(read(&[mail(), odd]).unwrap().claims().is_empty());
     }
+
+    #[test]
+    fn a_signer_weighs_about_as_much_as_what_is_known_of_it() {
+        let weight = |extensions: &[(ObjectIdentifier, Vec<u8>)]| {
+            Signer::Certificate(Box::new(read(extensions).unwrap())).bytes()
+        };
+        let long = "x".repeat(1000);
+        let least = weight(&[mail()]);
+        assert!(least > "a@b.example".len());
+        for claims in [
+            vec![claim(ISSUER_V2, &long)],
+            vec![claim(9, &long)],
+            vec![claim(9, &long), claim(10, &long)],
+        ] {
+            let texts = claims.len() * long.len();
+            let more = weight(&[vec![mail()], claims].concat()) - least;
+            assert!((texts..texts + 200).contains(&more), "{more}");
+        }
+        let name = Ia5String::new(&long).unwrap();
+        let named = weight(&[named(GeneralName::Rfc822Name(name))]) - least;
+        assert!((900..1100).contains(&named), "{named}");
+    }
 }

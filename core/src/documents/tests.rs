@@ -637,6 +637,30 @@ fn every_keyword_of_our_schemas_is_held_against_the_document() {
             &["expected an object or a text, found a whole number"],
         ),
         (
+            json!({"anyOf": [{"type": "object", "required": ["a"]}, {"type": "object", "required": ["b"]}]}),
+            "{}",
+            &["missing field `a`"],
+        ),
+        (
+            json!({"anyOf": [
+                {"anyOf": [{"type": "string"}, {"type": "array"}]}, {"type": "object", "required": ["a"]},
+            ]}),
+            "{}",
+            &["missing field `a`"],
+        ),
+        (
+            json!({"anyOf": [
+                {"anyOf": [{"type": "string"}, {"type": "array"}]}, {"type": "object", "required": ["a"]},
+            ]}),
+            "1",
+            &["expected a list or an object or a text, found a whole number"],
+        ),
+        (
+            json!({"anyOf": [{"minimum": 5}]}),
+            "1",
+            &["`1` is too small; the least is 5"],
+        ),
+        (
             json!({"oneOf": [{"const": 1}, {"type": "null"}]}),
             "x",
             &["expected a whole number, found a text"],
@@ -653,6 +677,10 @@ fn a_schema_that_refers_to_itself_is_followed_to_an_end() {
         (json!({"$ref": "#"}), false),
         (json!({"allOf": [{"$ref": "#"}]}), false),
         (json!({"anyOf": [{"$ref": "#"}]}), false),
+        (
+            json!({"properties": {"x": {"anyOf": [{"$ref": "#/a"}]}}, "a": {"minimum": 9, "$ref": "#/a"}}),
+            true,
+        ),
         (json!({"oneOf": [{"anyOf": [{"$ref": "#"}]}]}), false),
         (
             json!({"properties": {"x": {"$ref": "#/a"}}, "a": {"type": "string", "allOf": [{"$ref": "#/a"}]}}),

@@ -288,3 +288,28 @@ fn the_branch_that_a_tag_came_from_stands_in_the_environment_or_in_the_event() {
         assert_eq!(provenance.base_ref.as_deref(), branch, "{environment}");
     }
 }
+
+#[test]
+fn provenance_weighs_about_as_much_as_what_is_kept_of_it() {
+    type Change<'a> = &'a dyn Fn(&mut Provenance);
+    let long = || "x".repeat(1000);
+    let least = v0_2(GENERATOR, json!({}));
+    assert!(least.bytes() > size_of::<Provenance>());
+    let changes: [(&str, Change<'_>); 7] = [
+        ("builder", &|it| it.builder = long()),
+        ("type", &|it| it.build_type = long()),
+        ("parameters", &|it| it.unknown_parameters.push(long())),
+        ("contradictions", &|it| it.contradictions.push(long())),
+        ("claims", &|it| it.says("x", Claim::BuildTrigger, long())),
+        ("sources", &|it| it.source("x", Some(&long()))),
+        ("inputs", &|it| {
+            it.inputs = Some([("x".to_owned(), long())].into())
+        }),
+    ];
+    for (name, change) in changes {
+        let mut provenance = least.clone();
+        change(&mut provenance);
+        let more = provenance.bytes() - least.bytes();
+        assert!((800..2200).contains(&more), "{name}: {more}");
+    }
+}
