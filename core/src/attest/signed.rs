@@ -291,7 +291,7 @@ impl<'a> SubjectDigest<'a> {
         }
     }
 
-    fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, Unaccepted> {
+    pub(super) fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, Unaccepted> {
         match artifact {
             Artifact::Bytes(bytes) => Ok(SubjectDigest {
                 digest: Digest::sha256(bytes),

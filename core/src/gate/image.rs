@@ -407,4 +407,44 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn paths_and_tags_are_those_that_registries_take() {
+        let id = "a1".repeat(32);
+        let long = |length: usize| format!("a:{}", "1".repeat(length));
+        for (reference, accepted) in [
+            ("a", true),
+            ("a/b-c__d.e_f---g/0", true),
+            ("a/b___c", false),
+            ("a/b..c", false),
+            ("a/b.-c", false),
+            ("a/-b", false),
+            ("a/b-", false),
+            ("a//b", false),
+            ("a/b!c", false),
+            ("a/B", false),
+            ("a:v1.2-rc_3", true),
+            ("a:_", true),
+            ("a:V", true),
+            ("a:", false),
+            ("a:.1", false),
+            ("a:-1", false),
+            ("a:1+2", false),
+            ("a:1:2", false),
+            (&long(128), true),
+            (&long(129), false),
+            (&id, false),
+            (&format!("{id}0"), true),
+            (&id.replace('a', "g"), true),
+            (&id.replace('1', "_"), false),
+        ] {
+            assert_eq!(
+                why(reference).is_none(),
+                accepted,
+                "{reference}: {:?}",
+                why(reference)
+            );
+        }
+        assert!(why(&id).unwrap().contains("image id"));
+    }
 }
