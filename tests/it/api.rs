@@ -106,6 +106,22 @@ fn what_could_never_be_met_or_always_is_refused() {
         "glob",
     );
     said(&signature("{anyOf: [{key: {pem: x}}]}"), "PUBLIC KEY");
+    for group in ["anyOf", "allOf"] {
+        let group = format!("{{{group}: [{SIGNER}]}}");
+        said(
+            &signature(&format!("{{threshold: 2, anyOf: [{SIGNER}, {group}]}}")),
+            "cannot be combined with groups",
+        );
+        let once = signature(&format!("{{threshold: 1, anyOf: [{SIGNER}, {group}]}}"));
+        assert_eq!(problems(&format!("{HEAD}{once}")), Vec::<String>::new());
+        let both = group.replacen('{', "{keyless: {issuer: \"https://i.example\"}, ", 1);
+        said(
+            &signature(&format!("{{anyOf: [{both}]}}")),
+            "a signer is either one of `keyless` and `key`, or a group",
+        );
+    }
+    let twice = signature(&format!("{{threshold: 2, anyOf: [{SIGNER}, {SIGNER}]}}"));
+    assert_eq!(problems(&format!("{HEAD}{twice}")), Vec::<String>::new());
     said(
         &signature(
             "{anyOf: [{keyless: {issuer: \"https://i.example\", anyIdentity: true, trustRoots: [gone]}}]}",

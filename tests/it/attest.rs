@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
 use promotion_gate_core::attest::{
-    self, Anchor, Material, PublicKey, SignatureForm, Transparency, TrustRoot, Unaccepted,
-    Verified, VerifiedSignature, predicate::Predicate,
+    self, Anchor, Material, PublicKey, SignatureForm, TimeSource, Transparency, TrustRoot,
+    Unaccepted, Verified, VerifiedSignature, predicate::Predicate,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -172,7 +172,9 @@ fn a_certificate_without_a_verified_time_is_refused() {
     let bundle = signing
         .sign(bench.workflow(), &bench.image, &BTreeMap::new())
         .unwrap();
-    assert_eq!(bench.refused(&bundle).reason.id, "no-verified-time");
+    let refused = bench.refused(&bundle);
+    assert_eq!(refused.reason.id, "no-verified-time");
+    assert!(refused.detail.contains("neither a log entry"), "{refused}");
     let layer = signing
         .sign_simply(bench.workflow(), &bench.image, &BTreeMap::new())
         .unwrap();
@@ -438,5 +440,62 @@ fn a_bundle_cut_anywhere_is_rejected_and_a_changed_one_is_no_panic() {
         changed[at] ^= 0x11;
         // What is not signed may change: hints, and the duplicate fields of a proof.
         let _ = attest::verify(&Material::Bundle(changed), &bench.image, &bench.by_root());
+    }
+}
+
+#[test]
+fn the_time_of_a_log_counts_only_where_the_log_promised_it() {
+    let bench = Bench::new();
+    let unpromised = |signing: Signing<'_>| {
+        let mut bundle = signing
+            .sign(bench.workflow(), &bench.image, &BTreeMap::new())
+            .unwrap();
+        let entry = bundle.pointer_mut(ENTRY).unwrap();
+        entry.as_object_mut().unwrap().remove("inclusionPromise");
+        bundle
+    };
+    let signing = bench.sigstore.signing();
+    let accepted = bench.accepted(&material(&unpromised(signing)), &bench.by_root());
+    let by: Vec<_> = accepted.times().iter().map(|time| time.by).collect();
+    assert_eq!(by, [TimeSource::TimestampAuthority]);
+    let refused = bench.refused(&unpromised(signing.unstamped()));
+    assert_eq!(refused.reason.id, "no-verified-time");
+    assert!(refused.detail.contains("no time of its own"), "{refused}");
+}
+
+#[test]
+fn what_is_proven_once_is_public_whatever_else_vouches_for_it() {
+    let bench = Bench::new();
+    let mut bundle = bench.bundle();
+    bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle+json;version=0.1");
+    let material_of = bundle["verificationMaterial"].as_object_mut().unwrap();
+    let certificate = material_of.remove("certificate").unwrap();
+    let chain = json!({"certificates": [certificate]});
+    material_of.insert("x509CertificateChain".to_owned(), chain);
+    let proven = bundle.pointer(ENTRY).unwrap().clone();
+    let mut promised = proven.clone();
+    promised.as_object_mut().unwrap().remove("inclusionProof");
+    for (entries, transparency) in [
+        (vec![&proven, &promised], Transparency::InclusionProof),
+        (vec![&promised, &proven], Transparency::InclusionProof),
+        (vec![&promised, &promised], Transparency::SignedEntry),
+    ] {
+        bundle["verificationMaterial"]["tlogEntries"] = json!(entries);
+        let accepted = bench.accepted(&material(&bundle), &bench.by_root());
+        assert_eq!(accepted.transparency(), transparency);
+    }
+}
+
+#[test]
+fn evidence_about_a_digest_by_another_algorithm_is_called_unsupported() {
+    let bench = Bench::new();
+    let subject: Digest = format!("sha512:{}", "a1".repeat(64)).parse().unwrap();
+    for material in [material(&bench.bundle()), simple(bench.simple())] {
+        let refused = attest::verify(&material, &subject, &bench.by_root()).unwrap_err();
+        let wanted = match material {
+            Material::Bundle(_) => "format-not-supported",
+            _ => "wrong-subject",
+        };
+        assert_eq!(refused.reason.id, wanted, "{refused}");
     }
 }

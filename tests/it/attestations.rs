@@ -371,6 +371,80 @@ fn ed25519_keys_sign_messages() {
     });
 }
 
+/// A bare signature of some bytes, with the digest that stands beside it.
+fn message(signature: &[u8], digest: Option<(&str, &[u8])>) -> Vec<u8> {
+    let digest = digest.map(
+        |(algorithm, digest)| json!({"algorithm": algorithm, "digest": STANDARD.encode(digest)}),
+    );
+    json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": ""}},
+        "messageSignature": {"messageDigest": digest, "signature": STANDARD.encode(signature)},
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[test]
+fn the_digest_beside_a_signature_is_that_of_the_artifact_by_whichever_algorithm() {
+    use sha2::{Digest as _, Sha256, Sha384, Sha512};
+    let content = b"content";
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let signature = key.sign(&SystemRandom::new(), content).unwrap();
+    let anchor = key_of(key.public_key().as_der().unwrap().as_ref());
+    let digest = Digest::sha256(content);
+    let wrong = Some("wrong-subject");
+    let unsupported = Some("format-not-supported");
+    for (algorithm, written, by_bytes, by_digest) in [
+        ("SHA2_256", Sha256::digest(content).to_vec(), None, None),
+        (
+            "SHA2_384",
+            Sha384::digest(content).to_vec(),
+            None,
+            unsupported,
+        ),
+        (
+            "SHA2_512",
+            Sha512::digest(content).to_vec(),
+            None,
+            unsupported,
+        ),
+        ("SHA2_256", Sha256::digest(b"other").to_vec(), wrong, wrong),
+        (
+            "SHA2_384",
+            Sha384::digest(b"other").to_vec(),
+            wrong,
+            unsupported,
+        ),
+        (
+            "SHA2_512",
+            Sha512::digest(b"other").to_vec(),
+            wrong,
+            unsupported,
+        ),
+    ] {
+        let bundle = message(signature.as_ref(), Some((algorithm, &written)));
+        let reason = |artifact| {
+            let read = verify_artifact(&bundle, artifact, &anchor);
+            read.err().map(|why| why.reason.id)
+        };
+        assert_eq!(reason(Artifact::Bytes(content)), by_bytes, "{algorithm}");
+        assert_eq!(reason(Artifact::Digest(&digest)), by_digest, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_signature_that_needs_the_whole_message_is_no_bad_one_where_only_its_digest_is_known() {
+    let content = b"content";
+    let key = Ed25519KeyPair::generate().unwrap();
+    let anchor = key_of(key.public_key().as_der().unwrap().as_ref());
+    let bundle = message(key.sign(content).as_ref(), None);
+    verify_artifact(&bundle, Artifact::Bytes(content), &anchor).unwrap();
+    let digest = Digest::sha256(content);
+    let refused = verify_artifact(&bundle, Artifact::Digest(&digest), &anchor).unwrap_err();
+    assert_eq!(refused.reason.id, "format-not-supported");
+}
+
 #[test]
 fn keys_of_other_kinds_and_sizes_are_refused() {
     for bytes in [255, 1024] {

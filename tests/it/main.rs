@@ -14,6 +14,7 @@ mod attestations;
 mod check;
 mod cli;
 mod corpora;
+mod decision;
 mod dependencies;
 mod deploy;
 mod evidence;

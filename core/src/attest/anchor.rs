@@ -187,11 +187,6 @@ impl TrustRoot {
         &self.name
     }
 
-    /// The digest of its bytes.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Whether it lists transparency logs.
     pub fn has_logs(&self) -> bool {
         self.has_logs
@@ -328,5 +323,100 @@ mod tests {
             assert!(error.to_string().contains("`ours`"), "{error}");
         }
         TrustRoot::parse("ours", &vec![b' '; MAXIMUM_ROOT + 1]).unwrap_err();
+    }
+
+    #[test]
+    fn a_root_as_large_as_is_read_can_be_used_and_a_larger_one_not() {
+        let mut json = SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes().to_vec();
+        json.resize(MAXIMUM_ROOT, b' ');
+        TrustRoot::parse("ours", &json).unwrap();
+        json.push(b' ');
+        let refused = TrustRoot::parse("ours", &json).unwrap_err();
+        assert!(refused.to_string().contains("larger"), "{refused}");
+    }
+
+    fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<TrustRoot, TrustRootError> {
+        let mut root = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
+        change(&mut root);
+        TrustRoot::parse("ours", root.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_root_that_trusts_one_kind_of_authority_can_be_used() {
+        const KINDS: [&str; 3] = ["tlogs", "certificateAuthorities", "timestampAuthorities"];
+        for kept in KINDS {
+            let root = changed(|root| {
+                for kind in KINDS.iter().filter(|kind| **kind != kept) {
+                    root[kind] = serde_json::json!([]);
+                }
+            });
+            assert_eq!(root.unwrap().has_logs(), kept == "tlogs", "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_validity_may_last_a_moment_and_never_ends_before_it_starts() {
+        let start = "2024-01-01T00:00:01Z";
+        for (end, usable) in [
+            ("2024-01-01T00:00:00Z", false),
+            (start, true),
+            ("2024-01-01T00:00:02Z", true),
+        ] {
+            let window = serde_json::json!({"start": start, "end": end});
+            let log = changed(|root| root["tlogs"][0]["publicKey"]["validFor"] = window.clone());
+            let authority = changed(|root| root["certificateAuthorities"][0]["validFor"] = window);
+            assert_eq!([log.is_ok(), authority.is_ok()], [usable; 2], "{end}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_pem_that_is_not_too_long_and_holds_no_private_key() {
+        let [certificate, _] = super::super::samples::authorities();
+        let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+        let pem = super::super::samples::pem("PUBLIC KEY", &spki);
+        let longest = format!("{pem}{}", " ".repeat(MAXIMUM_PEM - pem.len()));
+        assert_eq!(
+            PublicKey::from_pem(&longest)
+                .unwrap()
+                .fingerprint()
+                .to_string(),
+            Digest::sha256(&spki).to_string()
+        );
+        for (text, why) in [
+            (format!("{longest} "), "one key"),
+            (format!("{pem}{pem}"), "one key"),
+            (pem.replace("PUBLIC", "PRIVATE"), "private key"),
+            (String::new(), "not a public key"),
+        ] {
+            let refused = PublicKey::from_pem(&text).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_is_named_by_its_content_and_shown_by_it() {
+        let [certificate, _] = super::super::samples::authorities();
+        let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+        let pem = super::super::samples::pem("PUBLIC KEY", &spki);
+        let key = || Arc::new(PublicKey::from_pem(&pem).unwrap());
+        let root = || Arc::new(TrustRoot::github().unwrap());
+        let of_key = format!("key:{}", Digest::sha256(&spki));
+        let bytes = SIGSTORE_GITHUB_TRUSTED_ROOT.as_bytes();
+        let of_root = format!("root:{}", Digest::sha256(bytes).hex());
+        let alone = Anchor::Key {
+            key: key(),
+            root: None,
+        };
+        let both = Anchor::Key {
+            key: key(),
+            root: Some(root()),
+        };
+        for (anchor, shown) in [
+            (Anchor::Root(root()), of_root.clone()),
+            (alone, of_key.clone()),
+            (both, format!("{of_key}+{of_root}")),
+        ] {
+            assert_eq!(anchor.id().to_string(), shown);
+        }
     }
 }

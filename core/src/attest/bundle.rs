@@ -154,3 +154,72 @@ pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), Unacc
         format!("it carries more than {most} {what}"),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::json;
+
+    use super::super::samples::authorities;
+    use super::*;
+
+    fn read(version: &str, chain: &[&Vec<u8>]) -> Result<Signed, Unaccepted> {
+        let certificates = chain
+            .iter()
+            .map(|der| json!({"rawBytes": STANDARD.encode(der)}));
+        let bundle = json!({
+            "mediaType": version,
+            "verificationMaterial": {
+                "x509CertificateChain": {"certificates": certificates.collect::<Vec<_>>()},
+                "tlogEntries": [{
+                    "logIndex": "1",
+                    "logId": {"keyId": STANDARD.encode([0; 32])},
+                    "kindVersion": {"kind": "hashedrekord", "version": "0.0.1"},
+                    "integratedTime": "1700000000",
+                    "inclusionPromise": {"signedEntryTimestamp": "AA=="},
+                    "canonicalizedBody": "AA==",
+                }],
+            },
+            "messageSignature": {"signature": "AA=="},
+        });
+        parse(bundle.to_string().as_bytes())
+    }
+
+    #[test]
+    fn only_the_oldest_bundles_carry_a_root_which_is_never_used_and_the_newest_carry_no_chain() {
+        const V0_1: &str = "application/vnd.dev.sigstore.bundle+json;version=0.1";
+        const V0_2: &str = "application/vnd.dev.sigstore.bundle+json;version=0.2";
+        const V0_3: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        let [intermediate, root] = authorities();
+        let leaf = super::super::samples::certificate(&[]);
+        for (version, chain, refused) in [
+            (V0_1, vec![&leaf, &intermediate, &root], None),
+            (V0_1, vec![&leaf, &intermediate], None),
+            (V0_1, vec![], Some("is empty")),
+            (V0_2, vec![&leaf, &intermediate], None),
+            (
+                V0_2,
+                vec![&leaf, &intermediate, &root],
+                Some("holds a root"),
+            ),
+            (V0_3, vec![&leaf], Some("not a chain")),
+        ] {
+            match (read(version, &chain), refused) {
+                (Ok(signed), None) => {
+                    let SignedBy::Certificate(read) = signed.by else {
+                        panic!("{version}: no certificate");
+                    };
+                    assert_eq!(read.leaf, leaf, "{version}");
+                    assert_eq!(
+                        read.intermediates,
+                        std::slice::from_ref(&intermediate),
+                        "{version}"
+                    );
+                }
+                (Err(why), Some(refused)) => assert!(why.detail.contains(refused), "{why}"),
+                (read, _) => panic!("{version}: {:?}", read.err()),
+            }
+        }
+    }
+}

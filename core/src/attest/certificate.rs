@@ -313,3 +313,88 @@ pub(super) fn certificates_of_pem(pem: &str) -> Option<Vec<Vec<u8>>> {
     }
     (!certificates.is_empty()).then_some(certificates)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{authorities, certificate, pem};
+    use super::*;
+
+    #[test]
+    fn a_root_is_what_issued_itself() {
+        let [intermediate, root] = authorities();
+        let said = [&root, &intermediate, &b"no certificate".to_vec()].map(|der| is_root(der));
+        assert_eq!(said, [true, false, false]);
+    }
+
+    #[test]
+    fn a_certificate_without_a_timestamp_is_called_that() {
+        let refused = logged(&certificate(&[]), b"", &Vec::new()).unwrap_err();
+        assert_eq!(refused.reason, unaccepted::BAD_CERTIFICATE_TIMESTAMP);
+        assert!(refused.detail.contains("carries no"), "{refused}");
+    }
+
+    fn timestamp(version: u8, algorithm: [u8; 2], after: &[u8]) -> Vec<u8> {
+        let log = [7; 32];
+        let (milliseconds, extensions, signature) = ([0; 8], [0, 1, 9], [0, 2, 5, 6]);
+        [
+            &[version],
+            &log[..],
+            &milliseconds,
+            &extensions,
+            &algorithm,
+            &signature,
+            after,
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_certificate_timestamp_is_of_version_1_and_nothing_stands_after_it() {
+        let sound = timestamp(0, [4, 3], &[]);
+        let read = CertificateTimestamp::read(&sound).unwrap();
+        assert_eq!((read.extensions, read.signature), (&[9][..], &[5, 6][..]));
+        for other in [
+            timestamp(1, [4, 3], &[]),
+            timestamp(0, [4, 3], &[0]),
+            sound[..sound.len() - 1].to_vec(),
+        ] {
+            assert!(CertificateTimestamp::read(&other).is_none());
+        }
+    }
+
+    /// RFC 5246, 7.4.1.4.1: a hash and a kind of signature, by their numbers.
+    #[test]
+    fn a_certificate_timestamp_may_be_signed_with_every_scheme_that_a_trust_root_can_name_and_no_other()
+     {
+        let mut found = Vec::new();
+        for algorithm in (0..=8).flat_map(|hash| (0..=4).map(move |kind| [hash, kind])) {
+            let bytes = timestamp(0, algorithm, &[]);
+            let scheme = CertificateTimestamp::read(&bytes).unwrap().scheme();
+            found.extend(scheme.map(|scheme| (algorithm, scheme)));
+        }
+        let wanted = [
+            ([4, 1], SigningScheme::RsaPkcs1Sha256),
+            ([4, 3], SigningScheme::EcdsaP256Sha256),
+            ([5, 1], SigningScheme::RsaPkcs1Sha384),
+            ([5, 3], SigningScheme::EcdsaP384Sha384),
+            ([6, 1], SigningScheme::RsaPkcs1Sha512),
+        ];
+        assert_eq!(found, wanted);
+        assert!(found.iter().all(|(_, scheme)| LOG_SCHEMES.contains(scheme)));
+    }
+
+    #[test]
+    fn a_pem_without_a_whole_certificate_has_none() {
+        let [intermediate, root] = authorities();
+        let one = pem("CERTIFICATE", &intermediate);
+        let both = format!("{one}{}", pem("CERTIFICATE", &root));
+        assert_eq!(certificates_of_pem(&both), Some(vec![intermediate, root]));
+        for text in [
+            "",
+            "-----BEGIN CERTIFICATE-----\nAA==",
+            &one.replace('M', "!"),
+        ] {
+            assert_eq!(certificates_of_pem(text), None, "{text}");
+        }
+    }
+}

@@ -287,3 +287,34 @@ impl Found<'_> {
             .map_err(|_| not_understood(TIMESTAMP))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{authorities, certificate, pem};
+    use super::*;
+
+    #[test]
+    fn an_annotation_that_is_empty_or_null_is_absent() {
+        for (written, read) in [("", None), (" \n", None), ("null", None), ("x", Some("x"))] {
+            let annotations = BTreeMap::from([(CHAIN.to_owned(), written.to_owned())]);
+            assert_eq!(Found(&annotations).text(CHAIN), read, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn a_root_beside_a_signature_is_never_used() {
+        let [intermediate, root] = authorities();
+        let leaf = certificate(&[]);
+        let chain = [&intermediate, &root]
+            .map(|der| pem("CERTIFICATE", der))
+            .concat();
+        let annotations = BTreeMap::from([
+            (CERTIFICATE.to_owned(), pem("CERTIFICATE", &leaf)),
+            (CHAIN.to_owned(), chain),
+        ]);
+        let SignedBy::Certificate(read) = Found(&annotations).signed_by().unwrap() else {
+            panic!("no certificate");
+        };
+        assert_eq!((read.leaf, read.intermediates), (leaf, vec![intermediate]));
+    }
+}

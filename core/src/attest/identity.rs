@@ -204,3 +204,117 @@ impl CertificateIdentity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::asn1::{Ia5String, Utf8StringRef};
+    use x509_cert::der::{Any, Encode as _};
+    use x509_cert::ext::pkix::name::OtherName;
+
+    use super::super::samples::certificate;
+    use super::*;
+
+    fn claim(number: u32, text: &str) -> (ObjectIdentifier, Vec<u8>) {
+        let value = match number {
+            ..7 => text.as_bytes().to_vec(),
+            _ => Utf8StringRef::new(text).unwrap().to_der().unwrap(),
+        };
+        (FULCIO.push_arc(number).unwrap(), value)
+    }
+
+    fn named(name: GeneralName) -> (ObjectIdentifier, Vec<u8>) {
+        (
+            SubjectAltName::OID,
+            SubjectAltName(vec![name]).to_der().unwrap(),
+        )
+    }
+
+    fn mail() -> (ObjectIdentifier, Vec<u8>) {
+        named(GeneralName::Rfc822Name(
+            Ia5String::new("a@b.example").unwrap(),
+        ))
+    }
+
+    fn other(type_id: ObjectIdentifier) -> (ObjectIdentifier, Vec<u8>) {
+        let value = Any::encode_from(&Utf8StringRef::new("alice").unwrap()).unwrap();
+        named(GeneralName::OtherName(OtherName { type_id, value }))
+    }
+
+    fn read(extensions: &[(ObjectIdentifier, Vec<u8>)]) -> Result<CertificateIdentity, Unaccepted> {
+        let extensions: Vec<_> = extensions
+            .iter()
+            .map(|(oid, value)| (*oid, value.as_slice()))
+            .collect();
+        CertificateIdentity::read(&certificate(&extensions))
+    }
+
+    #[test]
+    fn a_name_is_a_mail_address_a_uri_or_a_user_name_and_the_only_one() {
+        let uri = GeneralName::UniformResourceIdentifier(Ia5String::new("https://a/b").unwrap());
+        let unknown = FULCIO.push_arc(70).unwrap();
+        for (extensions, name) in [
+            (vec![mail()], Some("a@b.example")),
+            (vec![named(uri)], Some("https://a/b")),
+            (vec![other(USER_NAME)], Some("alice")),
+            (vec![other(unknown)], None),
+            (vec![], None),
+            (vec![mail(), other(USER_NAME)], None),
+        ] {
+            let read = read(&extensions).ok();
+            assert_eq!(read.as_ref().map(CertificateIdentity::identity), name);
+        }
+    }
+
+    #[test]
+    fn claims_of_old_and_new_must_agree() {
+        for (old, new) in [(ISSUER_V1, ISSUER_V2), (2, 20), (3, 13), (6, 14)] {
+            let agreed = [mail(), claim(old, "x"), claim(new, "x")];
+            read(&agreed).unwrap();
+            let contradicting = [mail(), claim(old, "x"), claim(new, "y")];
+            let refused = read(&contradicting).unwrap_err();
+            assert_eq!(refused.reason, unaccepted::MALFORMED, "{old} {new}");
+        }
+        read(&[mail(), claim(9, "x"), claim(9, "x")]).unwrap_err();
+    }
+
+    #[test]
+    fn either_form_of_the_issuer_names_it() {
+        for (claims, issuer) in [
+            (vec![claim(ISSUER_V1, "old")], Some("old")),
+            (vec![claim(ISSUER_V2, "new")], Some("new")),
+            (vec![], None),
+        ] {
+            let identity = read(&[vec![mail()], claims].concat()).unwrap();
+            assert_eq!(identity.issuer(), issuer);
+            assert!(identity.claims().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_number_that_names_a_kind_of_name_is_no_claim_whatever_stands_there() {
+        let odd = (USER_NAME, vec![0xff]);
+        assert!(read(&[mail(), odd]).unwrap().claims().is_empty());
+    }
+
+    #[test]
+    fn a_signer_weighs_about_as_much_as_what_is_known_of_it() {
+        let weight = |extensions: &[(ObjectIdentifier, Vec<u8>)]| {
+            Signer::Certificate(Box::new(read(extensions).unwrap())).bytes()
+        };
+        let long = "x".repeat(1000);
+        let least = weight(&[mail()]);
+        assert!(least > "a@b.example".len());
+        for claims in [
+            vec![claim(ISSUER_V2, &long)],
+            vec![claim(9, &long)],
+            vec![claim(9, &long), claim(10, &long)],
+        ] {
+            let texts = claims.len() * long.len();
+            let more = weight(&[vec![mail()], claims].concat()) - least;
+            assert!((texts..texts + 200).contains(&more), "{more}");
+        }
+        let name = Ia5String::new(&long).unwrap();
+        let named = weight(&[named(GeneralName::Rfc822Name(name))]) - least;
+        assert!((900..1100).contains(&named), "{named}");
+    }
+}

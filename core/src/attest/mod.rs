@@ -18,6 +18,8 @@ mod identity;
 mod log;
 mod material;
 pub mod predicate;
+#[cfg(test)]
+mod samples;
 mod signature;
 mod signed;
 mod sound_json;

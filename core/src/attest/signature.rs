@@ -163,3 +163,66 @@ fn modulus_bits(bytes: &[u8]) -> x509_cert::der::Result<usize> {
     })?;
     reader.finish(bits)
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::asn1::BitStringRef;
+    use x509_cert::der::{AnyRef, Encode as _};
+    use x509_cert::spki::AlgorithmIdentifierRef;
+
+    use super::*;
+
+    fn spki(oid: ObjectIdentifier, parameters: Option<&[u8]>, key: &[u8]) -> Vec<u8> {
+        let parameters = parameters.map(|der| AnyRef::from_der(der).unwrap());
+        let spki = SubjectPublicKeyInfoRef {
+            algorithm: AlgorithmIdentifierRef { oid, parameters },
+            subject_public_key: BitStringRef::from_bytes(key).unwrap(),
+        };
+        spki.to_der().unwrap()
+    }
+
+    /// An `RSAPublicKey` whose modulus has so many bits.
+    fn rsa(bits: usize) -> Vec<u8> {
+        let mut modulus = vec![0xff; bits.div_ceil(8)];
+        modulus[0] = 0xff >> (modulus.len() * 8 - bits);
+        let integers = [&modulus[..], &[1, 0, 1]].map(|bytes| UintRef::new(bytes).unwrap());
+        integers.to_vec().to_der().unwrap()
+    }
+
+    #[test]
+    fn keys_are_of_the_kinds_and_sizes_that_are_accepted() {
+        const NULL: Option<&[u8]> = Some(&[5, 0]);
+        let curve = P256.to_der().unwrap();
+        let point = |first: u8| [&[first], &[7; 64][..]].concat();
+        for (name, spki, refused) in [
+            ("RSA", spki(RSA, NULL, &rsa(2048)), None),
+            ("RSA", spki(RSA, None, &rsa(4096)), None),
+            ("RSA", spki(RSA, NULL, &rsa(2047)), Some("2047 bits")),
+            ("RSA", spki(RSA, NULL, &rsa(4097)), Some("4097 bits")),
+            (
+                "other RSA",
+                spki(RSA, Some(&curve), &rsa(2048)),
+                Some("algorithm"),
+            ),
+            ("Ed25519", spki(ED25519_KEY, None, &[7; 32]), None),
+            (
+                "other Ed25519",
+                spki(ED25519_KEY, NULL, &[7; 32]),
+                Some("algorithm"),
+            ),
+            ("P-256", spki(EC, Some(&curve), &point(4)), None),
+            (
+                "compressed",
+                spki(EC, Some(&curve), &point(2)),
+                Some("compressed"),
+            ),
+            ("no curve", spki(EC, None, &point(4)), Some("another curve")),
+        ] {
+            let read = VerifyingKey::from_spki(&spki);
+            match refused {
+                Some(why) => assert!(read.is_err_and(|said| said.contains(why)), "{name}"),
+                None => assert!(read.is_ok(), "{name}"),
+            }
+        }
+    }
+}

@@ -129,13 +129,12 @@ impl Signed {
             }
             (Anchor::Key { key, root }, SignedBy::Key) => {
                 // Under a key alone, what logs and timestamp authorities say is not looked at.
-                let witnesses = root.as_deref().filter(|_| self.has_witnesses());
-                let (times, transparency) = match witnesses {
+                let (times, transparency) = match root {
                     Some(root) => self.witnessed(root)?,
                     None => (Vec::new(), Transparency::Absent),
                 };
                 let statement = self.signed_by(&key.verifying, &artifact)?;
-                if witnesses.is_some() {
+                if root.is_some() {
                     for entry in &self.entries {
                         entry.records(self, &artifact, &key.spki)?;
                     }
@@ -292,7 +291,7 @@ impl<'a> SubjectDigest<'a> {
         }
     }
 
-    fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, Unaccepted> {
+    pub(super) fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, Unaccepted> {
         match artifact {
             Artifact::Bytes(bytes) => Ok(SubjectDigest {
                 digest: Digest::sha256(bytes),

@@ -113,3 +113,43 @@ impl<'de> Visitor<'de> for Sound {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(text: &str) -> Option<&'static str> {
+        unambiguous(text.as_bytes(), "it")
+            .err()
+            .map(|why| why.reason.id)
+    }
+
+    #[test]
+    fn the_largest_document_is_read_and_one_byte_more_is_not() {
+        let largest = format!("7{}", " ".repeat(MAXIMUM_BYTES - 1));
+        assert_eq!(reason(&largest), None);
+        assert_eq!(reason(&format!("{largest} ")), Some("too-large"));
+    }
+
+    #[test]
+    fn lists_and_objects_nest_as_deep_as_is_read_and_no_deeper() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let nested = |depth: usize| format!("{}7{}", open.repeat(depth), close.repeat(depth));
+            assert_eq!(reason(&nested(MAXIMUM_DEPTH)), None, "{open}");
+            assert_eq!(
+                reason(&nested(MAXIMUM_DEPTH + 1)),
+                Some("malformed"),
+                "{open}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_key_of_the_same_object_stands_there_twice() {
+        assert_eq!(
+            reason(r#"[{"a": {"a": null}}, {"a": [true, 1, -1, 1.5, "a"]}]"#),
+            None
+        );
+        assert_eq!(reason(r#"{"b": {"a": 1, "\u0061": 2}}"#), Some("malformed"));
+    }
+}

@@ -80,3 +80,23 @@ impl Statement {
         Ok(texts.collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn as_many_subjects_as_are_read_and_no_more() {
+        let reason = |subjects: usize| {
+            let statement = json!({
+                "_type": TYPES[0], "predicateType": "x", "subject": vec![json!({}); subjects],
+            });
+            let read = Statement::parse(statement.to_string().as_bytes());
+            read.err().map(|why| why.reason)
+        };
+        assert_eq!(reason(MAXIMUM_SUBJECTS), None);
+        assert_eq!(reason(MAXIMUM_SUBJECTS + 1), Some(unaccepted::TOO_LARGE));
+    }
+}

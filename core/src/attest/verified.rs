@@ -191,3 +191,80 @@ impl VerifiedStatement {
         self.by.bytes() + self.predicate_type.len() + self.predicate.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::super::anchor::{Anchor, PublicKey, TrustRoot};
+    use super::super::certificate::public_key_of;
+    use super::super::samples::{authorities, pem};
+    use super::*;
+
+    fn origin(times: usize) -> Origin {
+        let [certificate, _] = authorities();
+        let pem = pem("PUBLIC KEY", &public_key_of(&certificate).unwrap());
+        let key = PublicKey::from_pem(&pem).unwrap();
+        let time = VerifiedTime {
+            at: Timestamp::UNIX_EPOCH,
+            by: TimeSource::Log,
+        };
+        Origin {
+            signer: Signer::Key(key.fingerprint().clone()),
+            anchor: Anchor::Root(TrustRoot::github().unwrap().into()).id(),
+            subject: Digest::sha256(b""),
+            transparency: Transparency::Absent,
+            times: vec![time; times],
+        }
+    }
+
+    fn signature(times: usize, annotations: &[(&str, usize)]) -> usize {
+        let annotations = annotations.iter();
+        let signature = VerifiedSignature {
+            by: origin(times),
+            form: SignatureForm::CosignBundle,
+            annotations: annotations
+                .map(|(key, length)| ((*key).to_owned(), "x".repeat(*length)))
+                .collect(),
+        };
+        signature.bytes()
+    }
+
+    fn statement(kind: usize, predicate: usize) -> usize {
+        let written = format!("\"{}\"", "x".repeat(predicate));
+        let statement = VerifiedStatement {
+            by: origin(1),
+            predicate_type: "x".repeat(kind),
+            predicate: Predicate::Other(RawValue::from_string(written).ok()),
+        };
+        statement.bytes()
+    }
+
+    #[test]
+    fn a_fact_weighs_about_as_much_as_what_is_kept_of_it() {
+        for (least, more, texts) in [
+            (0, signature(0, &[]), 100),
+            (
+                signature(0, &[]),
+                signature(100, &[]),
+                100 * size_of::<VerifiedTime>(),
+            ),
+            (signature(1, &[]), signature(1, &[("a", 1000)]), 1000),
+            (
+                signature(1, &[]),
+                signature(1, &[("a", 1000), ("b", 1000)]),
+                2000,
+            ),
+            (0, statement(0, 0), 100),
+            (statement(1, 1), statement(1000, 1), 1000),
+            (statement(1, 1), statement(1, 1000), 1000),
+            (statement(1, 1), statement(1000, 1000), 2000),
+        ] {
+            let weight = more - least;
+            assert!(
+                (texts - 2..texts + 400).contains(&weight),
+                "{texts}: {weight}"
+            );
+        }
+    }
+}

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Document, MAXIMUM_PROBLEMS, Path, Problem, nearest, shown};
 
-/// How many references and alternatives are followed without descending into the document.
+/// How many references are followed without descending into the document: without them, a schema comes to an end.
 const MAXIMUM_REFERENCES: usize = 32;
 
 /// Everything about `document` that `schema` does not allow.
@@ -88,16 +88,10 @@ impl<'a> Root<'a> {
             return;
         }
         for all in list(keywords, "allOf") {
-            self.walk(value, all, path, references - 1, out);
+            self.walk(value, all, path, references, out);
         }
         for alternatives in ["anyOf", "oneOf"] {
-            self.alternatives(
-                value,
-                list(keywords, alternatives),
-                path,
-                references - 1,
-                out,
-            );
+            self.alternatives(value, list(keywords, alternatives), path, references, out);
         }
         match value {
             Value::Object(entries) => self.object(entries, keywords, path, out),
@@ -257,7 +251,7 @@ impl<'a> Root<'a> {
             return Some(values.into_iter().map(type_of).collect());
         }
         let each: Option<Vec<_>> = alternatives(keywords)
-            .map(|schema| self.types(schema, references - 1))
+            .map(|schema| self.types(schema, references))
             .collect();
         Some(each?.concat()).filter(|all| !all.is_empty())
     }
@@ -281,7 +275,7 @@ impl<'a> Root<'a> {
             return Some(vec![&Value::Null]);
         }
         let each: Option<Vec<_>> = alternatives(keywords)
-            .map(|schema| self.values(schema, references - 1))
+            .map(|schema| self.values(schema, references))
             .collect();
         Some(each?.concat()).filter(|all| !all.is_empty())
     }

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-use super::{Document, MAXIMUM_BYTES, MAXIMUM_DEPTH, Path, Problem, check, decode, read};
+use super::{
+    Document, MAXIMUM_BYTES, MAXIMUM_DEPTH, MAXIMUM_PROBLEMS, MAXIMUM_VALUES, Path, Problem, check,
+    decode, nearest, read,
+};
 
 fn documents(text: &str) -> Vec<Document> {
     let (documents, problems) = read("f.yaml", text.as_bytes());
@@ -339,6 +342,361 @@ fn what_a_type_itself_refuses_has_its_place_too() {
         (spec.mode, spec.by_colour.len(), spec.glob),
         (Some(Mode::Warn), 0, Some(Even(4)))
     );
+}
+
+#[test]
+fn numbers_are_those_of_yaml_and_everything_else_is_a_text() {
+    for (written, read) in [
+        (".5", json!(0.5)),
+        ("5.", json!(5.0)),
+        ("+1e3", json!(1000.0)),
+        ("-1.5E-1", json!(-0.15)),
+        ("01.5", json!(1.5)),
+        ("0b101", json!(5)),
+        ("-0x1f", json!(-31)),
+        ("-9223372036854775808", json!(i64::MIN)),
+        ("18446744073709551616", json!(18_446_744_073_709_551_616.0)),
+        (".", json!(".")),
+        ("1e", json!("1e")),
+        ("1e+", json!("1e+")),
+        ("e1", json!("e1")),
+        ("1.2e3.4", json!("1.2e3.4")),
+        ("1e999", json!("1e999")),
+        ("infinity", json!("infinity")),
+        ("--1", json!("--1")),
+        ("0x", json!("0x")),
+        ("0x+5", json!("0x+5")),
+        ("0b2", json!("0b2")),
+        ("0o8", json!("0o8")),
+    ] {
+        assert_eq!(
+            value(&format!("a: {written}")),
+            json!({ "a": read }),
+            "{written}"
+        );
+    }
+}
+
+#[test]
+fn a_tag_is_one_that_kubernetes_knows_and_that_fits_its_value() {
+    for (written, read) in [
+        ("!!null ~", Some(json!(null))),
+        ("!!null x", None),
+        ("!!bool true", Some(json!(true))),
+        ("!!bool 1", None),
+        ("!!int -7", Some(json!(-7))),
+        ("!!int 18446744073709551615", Some(json!(u64::MAX))),
+        ("!!int 1.5", None),
+        ("!!float 1", Some(json!(1))),
+        ("!!float x", None),
+        ("! 12", Some(json!("12"))),
+        ("!!str 12", Some(json!("12"))),
+        ("!!binary eA==", None),
+        ("!!map {b: 1}", Some(json!({"b": 1}))),
+        ("!!seq [1]", Some(json!([1]))),
+        ("! [1]", Some(json!([1]))),
+        ("!!set {b: }", None),
+        ("!!map [1]", None),
+        ("!custom {b: 1}", None),
+    ] {
+        let text = format!("a: {written}\n---\nnext: 1\n");
+        let (documents, problems) = read_yaml(&text);
+        let expected = read.map(|read| json!({ "a": read }));
+        assert_eq!(
+            problems.is_empty(),
+            expected.is_some(),
+            "{written}: {problems:?}"
+        );
+        let next = Some(json!({"next": 1}));
+        assert_eq!(
+            documents,
+            expected.into_iter().chain(next).collect::<Vec<_>>(),
+            "{written}"
+        );
+    }
+}
+
+fn read_yaml(text: &str) -> (Vec<Value>, Vec<String>) {
+    let (documents, problems) = read("f.yaml", text.as_bytes());
+    let values = documents.into_iter().map(|document| document.value);
+    (values.collect(), shown(&problems))
+}
+
+#[test]
+fn keys_can_be_anchors_and_aliases_of_texts() {
+    assert_eq!(value("&k a: 1\nb: *k\n"), json!({"a": 1, "b": "a"}));
+    assert_eq!(value("a: &k b\n*k : 1\n"), json!({"a": "b", "b": 1}));
+    assert_eq!(
+        problems("a: &k [1]\n*k : 1\n"),
+        ["f.yaml:2:1: a key must be a text"]
+    );
+}
+
+#[test]
+fn only_objects_are_merged() {
+    assert_eq!(
+        problems("a: {<<: [{b: 1}, 2]}"),
+        ["f.yaml:1:9: a: `<<` merges objects; found something else"]
+    );
+    assert_eq!(value("a: {<<: [], b: 1}"), json!({"a": {"b": 1}}));
+}
+
+#[test]
+fn as_many_problems_are_said_as_help_and_then_reading_ends() {
+    let tags = format!(
+        "a: [{}]\n---\nb: 1\n",
+        "!x 1, ".repeat(MAXIMUM_PROBLEMS + 1)
+    );
+    assert_eq!(read_yaml(&tags).1.len(), MAXIMUM_PROBLEMS);
+    let documents = format!("{}a: 1\n", "b: [1, }\n---\n".repeat(MAXIMUM_PROBLEMS));
+    let (values, problems) = read_yaml(&documents);
+    assert_eq!((values, problems.len()), (vec![], MAXIMUM_PROBLEMS));
+
+    let wrong = format!("items: [{}]", "7, ".repeat(MAXIMUM_PROBLEMS + 50));
+    assert_eq!(refused(&wrong).len(), MAXIMUM_PROBLEMS);
+}
+
+#[test]
+fn what_reaches_a_limit_is_read_and_what_exceeds_it_is_not() {
+    let accepted = |file: &str, text: &str| {
+        let (documents, problems) = read(file, text.as_bytes());
+        assert_eq!(documents.len() + problems.len(), 1, "{problems:?}");
+        problems.is_empty()
+    };
+    let spaces = |bytes: usize| format!("{{}}{}", " ".repeat(bytes - 2));
+    let nested = |levels: usize| format!("{}7{}", "[".repeat(levels), "]".repeat(levels));
+    let in_blocks = |levels: usize| format!("{}7", "- ".repeat(levels));
+    let zeros = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+    // Two objects' keys, a list of 1,000 values with its anchor's copy, 497 further copies, and the rest.
+    let repeated = |values: usize| {
+        let rest = values - 499_003;
+        let list = format!("[{}0]", "0,".repeat(998));
+        format!(
+            "a: &a {list}\nb: [{}{}0]\n",
+            "*a ,".repeat(497),
+            "0,".repeat(rest - 2)
+        )
+    };
+    for (name, file, limit, text) in [
+        (
+            "bytes",
+            "f.json",
+            MAXIMUM_BYTES,
+            &spaces as &dyn Fn(usize) -> String,
+        ),
+        ("depth", "f.json", MAXIMUM_DEPTH, &nested),
+        ("depth", "f.yaml", MAXIMUM_DEPTH, &in_blocks),
+        ("values", "f.json", MAXIMUM_VALUES, &zeros),
+        ("values", "f.yaml", MAXIMUM_VALUES, &repeated),
+    ] {
+        assert!(accepted(file, &text(limit)), "{name} in {file}");
+        assert!(!accepted(file, &text(limit + 1)), "{name} in {file}");
+    }
+}
+
+#[test]
+fn what_was_meant_is_near_for_its_length() {
+    let long = "a".repeat(64);
+    for (written, known, meant) in [
+        ("digstPined", "digestPinned", true),
+        ("igestPind", "digestPinned", true),
+        ("gstPind", "digestPinned", false),
+        ("kye", "key", true),
+        ("k", "key", false),
+        ("KEY", "key", true),
+        (long.as_str(), long.as_str(), true),
+    ] {
+        assert_eq!(nearest(written, [known]).is_some(), meant, "{written}");
+    }
+    let longer = "a".repeat(65);
+    assert_eq!(nearest(&longer, [longer.as_str()]), None);
+    assert_eq!(nearest("kez", ["kex", "key"]).as_deref(), Some("kex"));
+}
+
+fn complaints(schema: Value, text: &str) -> Vec<String> {
+    let schema = schemars::Schema::try_from(schema).unwrap();
+    let problems = check(&documents(&format!("x: {text}"))[0], &schema);
+    problems
+        .into_iter()
+        .map(|problem| problem.message)
+        .collect()
+}
+
+#[test]
+fn every_keyword_of_our_schemas_is_held_against_the_document() {
+    let names: Vec<_> = (0..13).map(|number| format!("field{number}x")).collect();
+    let many: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!({}))).collect();
+    let closed =
+        |properties: Value| json!({"properties": properties, "additionalProperties": false});
+    let either = json!({"anyOf": [
+        {"type": "object", "required": ["a", "b"]}, {"type": "object", "required": ["a"]},
+        {"type": "string"},
+    ]});
+    for (schema, text, said) in [
+        (json!(true), "1", &[][..]),
+        (json!(false), "1", &["nothing is allowed here"]),
+        (
+            json!({"type": "null"}),
+            "1",
+            &["expected nothing, found a whole number"],
+        ),
+        (
+            json!({"type": "boolean"}),
+            "~",
+            &["expected `true` or `false`, found nothing"],
+        ),
+        (
+            json!({"type": "integer"}),
+            "1.5",
+            &["expected a whole number, found a number"],
+        ),
+        (
+            json!({"type": "number"}),
+            "true",
+            &["expected a number, found `true`"],
+        ),
+        (json!({"type": "number"}), "1", &[]),
+        (
+            json!({"type": ["array", "null"]}),
+            "{}",
+            &["expected a list, found an object"],
+        ),
+        (json!({"type": ["array", "null"]}), "~", &[]),
+        (json!({"minItems": 1}), "[]", &["the list is empty"]),
+        (
+            json!({"minItems": 2}),
+            "[1]",
+            &["the list has 1 items; expected at least 2"],
+        ),
+        (json!({"minItems": 2, "maxItems": 2}), "[1, 2]", &[]),
+        (
+            json!({"maxItems": 2}),
+            "[1, 2, 3]",
+            &["the list has 3 items; expected at most 2"],
+        ),
+        (json!({"minLength": 1}), "''", &["the text is empty"]),
+        (
+            json!({"minLength": 2}),
+            "ü",
+            &["the text has 1 characters; expected at least 2"],
+        ),
+        (json!({"minLength": 2, "maxLength": 2}), "üü", &[]),
+        (
+            json!({"maxLength": 2}),
+            "abc",
+            &["the text has 3 characters; expected at most 2"],
+        ),
+        (
+            json!({"minimum": 1}),
+            "0.5",
+            &["`0.5` is too small; the least is 1"],
+        ),
+        (json!({"minimum": 1, "maximum": 1}), "1", &[]),
+        (
+            json!({"maximum": 1}),
+            "2",
+            &["`2` is too large; the most is 1"],
+        ),
+        (json!({"const": "a"}), "b", &["expected `a`, found `b`"]),
+        (
+            json!({"enum": [1, 2]}),
+            "b",
+            &["expected a whole number, found a text"],
+        ),
+        (json!({"required": ["a"]}), "{}", &["missing field `a`"]),
+        (
+            closed(json!({})),
+            "{a: 1}",
+            &["unknown field `a`; no fields are expected here"],
+        ),
+        (
+            closed(json!({"abc": {}})),
+            "{x: 1}",
+            &["unknown field `x`; known are `abc`"],
+        ),
+        (closed(json!(many)), "{x: 1}", &["unknown field `x`"]),
+        (json!({"propertyNames": {"enum": ["a"]}}), "{a: 1}", &[]),
+        (
+            json!({"propertyNames": {"enum": ["a"]}}),
+            "{xyz: 1}",
+            &["unknown field `xyz`; known are `a`"],
+        ),
+        (
+            json!({"allOf": [{"minLength": 9}, {"maxLength": 1}]}),
+            "abc",
+            &[
+                "the text has 3 characters; expected at least 9",
+                "the text has 3 characters; expected at most 1",
+            ],
+        ),
+        (either.clone(), "{}", &["missing field `a`"]),
+        (either.clone(), "text", &[]),
+        (
+            either,
+            "1",
+            &["expected an object or a text, found a whole number"],
+        ),
+        (
+            json!({"anyOf": [{"type": "object", "required": ["a"]}, {"type": "object", "required": ["b"]}]}),
+            "{}",
+            &["missing field `a`"],
+        ),
+        (
+            json!({"anyOf": [
+                {"anyOf": [{"type": "string"}, {"type": "array"}]}, {"type": "object", "required": ["a"]},
+            ]}),
+            "{}",
+            &["missing field `a`"],
+        ),
+        (
+            json!({"anyOf": [
+                {"anyOf": [{"type": "string"}, {"type": "array"}]}, {"type": "object", "required": ["a"]},
+            ]}),
+            "1",
+            &["expected a list or an object or a text, found a whole number"],
+        ),
+        (
+            json!({"anyOf": [{"minimum": 5}]}),
+            "1",
+            &["`1` is too small; the least is 5"],
+        ),
+        (
+            json!({"oneOf": [{"const": 1}, {"type": "null"}]}),
+            "x",
+            &["expected a whole number, found a text"],
+        ),
+    ] {
+        let schema = json!({"properties": {"x": schema}});
+        assert_eq!(complaints(schema.clone(), text), said, "{schema} {text}");
+    }
+}
+
+#[test]
+fn a_schema_that_refers_to_itself_is_followed_to_an_end() {
+    for (schema, complained) in [
+        (json!({"$ref": "#"}), false),
+        (json!({"allOf": [{"$ref": "#"}]}), false),
+        (json!({"anyOf": [{"$ref": "#"}]}), false),
+        (
+            json!({"properties": {"x": {"anyOf": [{"$ref": "#/a"}]}}, "a": {"minimum": 9, "$ref": "#/a"}}),
+            true,
+        ),
+        (json!({"oneOf": [{"anyOf": [{"$ref": "#"}]}]}), false),
+        (
+            json!({"properties": {"x": {"$ref": "#/a"}}, "a": {"type": "string", "allOf": [{"$ref": "#/a"}]}}),
+            true,
+        ),
+        (
+            json!({"properties": {"x": {"anyOf": [{"$ref": "#/a"}]}}, "a": {"anyOf": [{"$ref": "#/a"}, {"type": "string"}]}}),
+            false,
+        ),
+    ] {
+        assert_eq!(
+            !complaints(schema.clone(), "1").is_empty(),
+            complained,
+            "{schema}"
+        );
+    }
 }
 
 #[test]

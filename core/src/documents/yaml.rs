@@ -80,7 +80,7 @@ enum Inside {
         entries: Map<String, Value>,
         places: BTreeMap<String, (Mark, Place)>,
         key: Option<Key>,
-        merged: Vec<Node>,
+        merged: Vec<(Value, Place)>,
     },
 }
 
@@ -285,8 +285,8 @@ impl Composer<'_> {
         let Some(Frame {
             at,
             anchor,
-            mut values,
-            mut bytes,
+            values,
+            bytes,
             inside,
         }) = self.frames.pop()
         else {
@@ -300,14 +300,12 @@ impl Composer<'_> {
                 merged,
                 ..
             } => {
-                for node in merged {
+                for (value, place) in merged {
                     let (Value::Object(others), Children::Map(mut other_places)) =
-                        (node.value, node.place.children)
+                        (value, place.children)
                     else {
                         continue;
                     };
-                    values += node.values;
-                    bytes += node.bytes;
                     for (key, value) in others {
                         if let (false, Some(place)) =
                             (entries.contains_key(&key), other_places.remove(&key))
@@ -403,14 +401,7 @@ impl Composer<'_> {
                             places.insert(key, (key_at, node.place));
                         }
                         Some(Key::Merge) => match (node.value, node.place) {
-                            (value @ Value::Object(_), place) => {
-                                merged.push(Node {
-                                    value,
-                                    place,
-                                    values: node.values,
-                                    bytes: node.bytes,
-                                });
-                            }
+                            (value @ Value::Object(_), place) => merged.push((value, place)),
                             (
                                 Value::Array(items),
                                 Place {
@@ -418,13 +409,7 @@ impl Composer<'_> {
                                     ..
                                 },
                             ) if items.iter().all(Value::is_object) => {
-                                let nodes = items.into_iter().zip(places);
-                                merged.extend(nodes.map(|(value, place)| Node {
-                                    value,
-                                    place,
-                                    values: 0,
-                                    bytes: 0,
-                                }));
+                                merged.extend(items.into_iter().zip(places));
                             }
                             (_, place) => misplaced = Some(place.at),
                         },
@@ -583,27 +568,10 @@ fn number(text: &str, unsigned: &str) -> Option<Number> {
             true => i64::try_from(-i128::from(magnitude)).ok().map(Number::from),
         };
     }
-    if radix != 10 || !is_float(digits) {
+    if radix != 10 {
         return None;
     }
+    // Of what begins like this, Rust takes `( [0-9]+ ( \. [0-9]* )? | \. [0-9]+ ) ( [eE] [-+]? [0-9]+ )?`, as YAML does.
     let value: f64 = text.parse().ok()?;
     Number::from_f64(value)
-}
-
-/// `[0-9]* ( \. [0-9]* )? ( [eE] [-+]? [0-9]+ )?` with at least one digit in front.
-fn is_float(text: &str) -> bool {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
-        None => (text, None),
-    };
-    let all_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent_fits = exponent.is_none_or(|exponent| {
-        let digits = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
-        !digits.is_empty() && all_digits(digits)
-    });
-    all_digits(whole)
-        && all_digits(fraction)
-        && !(whole.is_empty() && fraction.is_empty())
-        && exponent_fits
 }

@@ -174,3 +174,69 @@ impl fmt::Display for Source {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::attest::unaccepted::{BAD_SIGNATURE, WRONG_SUBJECT};
+
+    use super::*;
+
+    fn refused(source: &str, form: Form, why: crate::reason::Reason) -> NotAccepted {
+        NotAccepted {
+            source: Source(source.to_owned()),
+            form,
+            why: Unaccepted::new(why, "no"),
+        }
+    }
+
+    #[test]
+    fn the_most_telling_of_what_is_not_accepted_is_named_and_the_rest_is_counted() {
+        let evidence = ImageEvidence {
+            unaccepted: vec![
+                refused("a", Form::Either, UNREADABLE),
+                refused("b", Form::Either, BAD_SIGNATURE),
+                refused("c", Form::Signature, WRONG_SUBJECT),
+                refused("d", Form::Statement, WRONG_SUBJECT),
+                refused("e", Form::Statement, UNSIGNED_STATEMENT),
+            ],
+            ..ImageEvidence::default()
+        };
+        let said =
+            |evidence: &ImageEvidence, form| evidence.unaccepted_as(form).map(|(_, text)| text);
+        assert_eq!(
+            said(&evidence, Form::Signature).unwrap(),
+            "c is not accepted: no (wrong-subject) (and 1 more)"
+        );
+        assert_eq!(
+            said(&evidence, Form::Statement).unwrap(),
+            "d is not accepted: no (wrong-subject) (and 3 more)"
+        );
+
+        let unsure = |unaccepted| ImageEvidence {
+            unaccepted,
+            ..ImageEvidence::default()
+        };
+        let of_either = unsure(vec![
+            refused("a", Form::Either, UNREADABLE),
+            refused("b", Form::Either, BAD_SIGNATURE),
+        ]);
+        for form in [Form::Signature, Form::Statement] {
+            let text = said(&of_either, form).unwrap();
+            assert!(
+                text.starts_with("b is not accepted: no (bad-signature)"),
+                "{text}"
+            );
+        }
+        let of_none = unsure(vec![
+            refused("a", Form::Either, UNREADABLE),
+            refused("e", Form::Statement, UNSIGNED_STATEMENT),
+        ]);
+        assert_eq!(said(&of_none, Form::Signature), None);
+        assert!(
+            said(&of_none, Form::Statement)
+                .unwrap()
+                .starts_with("a is not")
+        );
+        assert_eq!(said(&unsure(vec![]), Form::Statement), None);
+    }
+}

@@ -68,11 +68,6 @@ impl Glob {
         })
     }
 
-    /// The pattern as written.
-    pub fn as_written(&self) -> &str {
-        &self.written
-    }
-
     /// Whether the whole of `text` matches; pattern × text steps at most, whatever the pattern.
     pub fn matches(&self, text: &str) -> bool {
         let Some(text) = text.strip_prefix(self.prefix.as_str()) else {
@@ -204,5 +199,13 @@ mod tests {
             let text = format!("{a}{b}{c}");
             prop_assert!(matches(&pattern, &text));
         }
+    }
+
+    #[test]
+    fn the_longest_pattern_is_accepted_and_an_empty_or_a_longer_one_is_not() {
+        let longest = "a".repeat(MAXIMUM_LENGTH);
+        assert!(matches(&longest, &longest));
+        assert_eq!(Glob::parse(&format!("{longest}a")), Err(GlobError::TooLong));
+        assert_eq!(Glob::parse(""), Err(GlobError::Empty));
     }
 }

@@ -331,3 +331,120 @@ fn is_lower_hex(text: &str) -> bool {
     text.bytes()
         .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_as_long_as_its_algorithm_makes_it_and_lower_case() {
+        let hello = [
+            ("sha256", hex::encode(Sha256::digest("hello"))),
+            ("sha384", hex::encode(sha2::Sha384::digest("hello"))),
+            ("sha512", hex::encode(Sha512::digest("hello"))),
+        ];
+        for (algorithm, hex) in hello {
+            let text = format!("{algorithm}:{hex}");
+            let digest: Digest = text.parse().unwrap();
+            assert_eq!(
+                (digest.algorithm(), digest.hex()),
+                (algorithm, hex.as_str())
+            );
+            assert_eq!(digest.to_string(), text);
+            assert!(digest.verifies(b"hello") && !digest.verifies(b"hello "));
+            for refused in [
+                format!("{text}0"),
+                text[..text.len() - 1].to_owned(),
+                format!("{algorithm}:{}", hex.to_uppercase()),
+                format!("md5:{hex}"),
+                hex,
+            ] {
+                assert!(refused.parse::<Digest>().is_err(), "{refused}");
+            }
+        }
+    }
+
+    fn why(reference: &str) -> Option<String> {
+        let parsed = reference.parse::<ImageReference>();
+        parsed.err().map(|error| error.why)
+    }
+
+    #[test]
+    fn names_are_as_long_as_registries_take_them() {
+        let part = |length: usize| "a".repeat(length);
+        assert_eq!(why(&format!("r.example/{}", part(MAXIMUM_NAME))), None);
+        for (reference, wanted) in [
+            (format!("r.example/{}", part(MAXIMUM_NAME + 1)), "255 bytes"),
+            (part(MAXIMUM_REFERENCE), "255 bytes"),
+            (part(MAXIMUM_REFERENCE + 1), "1024 bytes"),
+        ] {
+            let why = why(&reference).unwrap();
+            assert!(why.contains(wanted), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_a_host_name_or_an_address_with_a_port_where_there_is_one() {
+        for (registry, accepted) in [
+            ("r.example", true),
+            ("r.example:5000", true),
+            ("localhost", true),
+            ("[::1]", true),
+            ("[::1]:5000", true),
+            ("[]:5000", false),
+            ("[::1", false),
+            ("[::g]:5000", false),
+            ("[::1]5000", false),
+            ("r.example:", false),
+            ("r.example:http", false),
+            ("-r.example", false),
+            ("r..example", false),
+        ] {
+            assert_eq!(
+                why(&format!("{registry}/app")).is_none(),
+                accepted,
+                "{registry}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_and_tags_are_those_that_registries_take() {
+        let id = "a1".repeat(32);
+        let long = |length: usize| format!("a:{}", "1".repeat(length));
+        for (reference, accepted) in [
+            ("a", true),
+            ("a/b-c__d.e_f---g/0", true),
+            ("a/b___c", false),
+            ("a/b..c", false),
+            ("a/b.-c", false),
+            ("a/-b", false),
+            ("a/b-", false),
+            ("a//b", false),
+            ("a/b!c", false),
+            ("a/B", false),
+            ("a:v1.2-rc_3", true),
+            ("a:_", true),
+            ("a:V", true),
+            ("a:", false),
+            ("a:.1", false),
+            ("a:-1", false),
+            ("a:1+2", false),
+            ("a:1:2", false),
+            (&long(128), true),
+            (&long(129), false),
+            (&id, false),
+            (&format!("{id}0"), true),
+            (&id.replace('a', "g"), true),
+            (&id.replace('1', "_"), false),
+        ] {
+            assert_eq!(
+                why(reference).is_none(),
+                accepted,
+                "{reference}: {:?}",
+                why(reference)
+            );
+        }
+        assert!(why(&id).unwrap().contains("image id"));
+    }
+}

@@ -53,7 +53,7 @@ impl ImagePattern {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (written, None),
         };
-        let last = rest.rfind('/').map_or(0, |at| at + 1);
+        let last = rest.rfind('/').unwrap_or(0);
         let (name, tag) = match rest.get(last..).unwrap_or_default().rfind(':') {
             Some(at) => rest.split_at(last + at),
             None => (rest, ""),
@@ -215,5 +215,22 @@ mod tests {
         }
         let error = ImagePattern::parse("[a-z]*").unwrap_err();
         assert!(error.why.contains("`*` stands for"), "{error}");
+    }
+
+    #[test]
+    fn what_docker_hub_calls_library_is_meant_only_where_nothing_else_is_written() {
+        assert!(matches("ngi**", "nginx"));
+        assert!(!matches("docker.io/ngi**", "nginx"));
+        assert!(matches("docker.io/ngi**", "nginx/app"));
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_is_written() {
+        for written in ["nginx", "docker.io/**:v*", "/x"] {
+            match ImagePattern::parse(written) {
+                Ok(pattern) => assert_eq!(pattern.to_string(), written),
+                Err(error) => assert!(error.to_string().contains(&format!("`{written}`"))),
+            }
+        }
     }
 }

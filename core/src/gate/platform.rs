@@ -96,12 +96,6 @@ impl FromStr for PlatformPattern {
     }
 }
 
-impl fmt::Display for PlatformPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl<'de> Deserialize<'de> for PlatformPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PlatformPattern, D::Error> {
         let text = String::deserialize(deserializer)?;

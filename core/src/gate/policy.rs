@@ -267,4 +267,33 @@ mod tests {
         );
         assert_eq!(governs(json!({}), None), Governs::Applies);
     }
+
+    #[test]
+    fn a_term_is_about_the_value_of_a_label_or_about_its_presence() {
+        for (operator, values, with_a, with_b, without) in [
+            ("In", &["a"][..], true, false, false),
+            ("NotIn", &["a"], false, true, true),
+            ("Exists", &[], true, true, false),
+            ("DoesNotExist", &[], false, false, true),
+        ] {
+            let term = json!({"key": "tier", "operator": operator, "values": values});
+            let selector = json!({"matchExpressions": [term]});
+            for (labels, holds) in [
+                (&[("tier", "a")][..], with_a),
+                (&[("tier", "b")], with_b),
+                (&[("other", "a")], without),
+            ] {
+                let wanted = if holds {
+                    Governs::Applies
+                } else {
+                    Governs::Passes
+                };
+                assert_eq!(
+                    governs(selector.clone(), Some(labels)),
+                    wanted,
+                    "{operator} {labels:?}"
+                );
+            }
+        }
+    }
 }

@@ -386,3 +386,81 @@ impl fmt::Display for AcceptedSigner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAELAnTv/BxOPr49JiXj5gMZoWFQj2M
+c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
+-----END PUBLIC KEY-----";
+
+    fn resolved(entry: Value) -> AcceptedSigner {
+        let entry: SignerEntry = serde_json::from_value(entry).unwrap();
+        let root = Arc::new(TrustRoot::public_good().unwrap());
+        let roots = BTreeMap::from([(DEFAULT_TRUST_ROOT.to_owned(), root)]);
+        entry.resolve(&roots).unwrap()
+    }
+
+    #[test]
+    fn a_text_is_compared_literally_and_a_pattern_is_called_that() {
+        for (json, matcher) in [
+            (json!("a"), Some(Matcher::Exact("a".to_owned()))),
+            (
+                json!({"glob": "a*"}),
+                Some(Matcher::Glob(Glob::parse("a*").unwrap())),
+            ),
+            (json!(""), None),
+            (json!("a*"), None),
+            (json!({"glob": ""}), None),
+            (json!({"glob": "a", "exact": "a"}), None),
+            (json!(7), None),
+        ] {
+            assert_eq!(serde_json::from_value(json).ok(), matcher);
+        }
+    }
+
+    #[test]
+    fn a_signer_is_shown_by_what_is_compared() {
+        let issuer = "https://issuer.example";
+        for (keyless, shown) in [
+            (
+                json!({"issuer": issuer, "identity": "a@b.example"}),
+                "`a@b.example` by `https://issuer.example`",
+            ),
+            (
+                json!({"issuer": {"glob": "https://**"}, "identity": {"glob": "*@b.example"}}),
+                "`*@b.example` by `https://**`",
+            ),
+            (
+                json!({"issuer": issuer, "anyIdentity": true}),
+                "anybody by `https://issuer.example`",
+            ),
+        ] {
+            assert_eq!(resolved(json!({"keyless": keyless})).to_string(), shown);
+        }
+        let shown = resolved(json!({"key": {"pem": KEY}})).to_string();
+        assert!(shown.starts_with("key `sha256:"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_counts_alone_only_where_nothing_has_to_be_public() {
+        for (transparency, alone) in [
+            (json!(null), false),
+            (json!("InclusionProof"), false),
+            (json!("Log"), false),
+            (json!("Timestamp"), false),
+            (json!("None"), true),
+        ] {
+            let key = json!({"pem": KEY, "transparency": transparency});
+            let signer = resolved(json!({ "key": key }));
+            let without_root = |anchor: &&Anchor| matches!(anchor, Anchor::Key { root: None, .. });
+            let found = signer.anchors().iter().filter(without_root).count();
+            assert_eq!(found, usize::from(alone), "{transparency}");
+            assert_eq!(signer.anchors().len() - found, 1, "{transparency}");
+        }
+    }
+}

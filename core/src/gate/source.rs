@@ -116,7 +116,7 @@ fn version(text: &str) -> Option<(Vec<u64>, Option<String>)> {
 
 /// Digits without a leading zero.
 fn number(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
     (digits && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
 }
 
@@ -186,6 +186,11 @@ mod tests {
                 &["v1.2.3-rc.1", "v1.2.3-rc.1+x"],
                 &["v1.2.3", "v1.2.3-rc.2"],
             ),
+            (
+                "v1.2.3-rc-1",
+                &["v1.2.3-rc-1"],
+                &["v1.2.3-rc", "v1.2.3-rc.1"],
+            ),
         ] {
             let version: VersionPattern = pattern.parse().unwrap();
             for tag in yes {
@@ -200,7 +205,16 @@ mod tests {
     #[test]
     fn what_is_no_version_is_refused() {
         for text in [
-            "", "v", "1.2", "v1.", "v1.2-rc", "v1.x", "v1.2.3.4", "v1.2.3-",
+            "",
+            "v",
+            "1.2",
+            "v1.",
+            "v1.2-rc",
+            "v1.x",
+            "v1.2.3.4",
+            "v1.2.3-",
+            "v1.2.3-rc_1",
+            "v-1",
         ] {
             assert!(text.parse::<VersionPattern>().is_err(), "{text}");
         }
@@ -241,5 +255,23 @@ mod tests {
         let error = source("\"https://github.com/example/app@refs/heads/main\"").unwrap_err();
         assert!(error.contains("`branches`"), "{error}");
         assert!(source("\"github.com\"").is_err());
+    }
+
+    #[test]
+    fn what_is_accepted_is_shown_as_it_is_compared() {
+        let version: VersionPattern = "v1.2".parse().unwrap();
+        assert_eq!(version.to_string(), "v1.2");
+        for (json, shown) in [
+            (
+                "\"github.com/example/app.git\"",
+                "https://github.com/example/app",
+            ),
+            (
+                "{\"glob\": \"github.com/example/*\"}",
+                "https://github.com/example/*",
+            ),
+        ] {
+            assert_eq!(source(json).unwrap().to_string(), shown);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! without a reason that is itself tested.
 
 mod admission_reviews;
+mod conformance;
 mod connaisseur;
 mod cosign_inline;
 mod documents;

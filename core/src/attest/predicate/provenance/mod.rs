@@ -4,6 +4,8 @@
 mod build_type;
 mod builds;
 mod repository;
+#[cfg(test)]
+mod tests;
 mod written;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,354 @@
+//! What the engine says case by case, beside its invariants: of which change, about which images it asks, and in which words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::unaccepted::UNSIGNED_STATEMENT;
+use promotion_gate_core::gate::{
+    self, ChangeKind, Collected, Decision, Evidence, Finding, ImageEvidence, NotAccepted, Pin,
+    Policy, Promotion, Snapshot, Source, Trouble, Ungoverned, Unreadable, judge,
+};
+use serde_json::{Value, json};
+
+use crate::facts::{Attached, FACTS, Form, ISSUER, Provenance, promotion, snapshot};
+
+fn image() -> String {
+    format!("registry.example/app@sha256:{}", "1".repeat(64))
+}
+
+fn keyless(name: &str) -> Value {
+    let identity = format!("{name}@example.com");
+    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
+}
+
+fn provenance() -> Value {
+    json!({"provenance": {
+        "builders": [{"id": {"glob": "https://**"}, "signedBy": {"keyless": {
+            "issuer": ISSUER, "anyIdentity": true, "trustRoots": ["sandbox"],
+        }}}],
+        "sources": ["github.com/example/app"],
+        "branches": ["release", "next"],
+    }})
+}
+
+fn policy(requirements: Value) -> Policy {
+    let spec = json!({"requirements": requirements, "uncovered": "Allow", "tags": "Resolve"});
+    FACTS.policy("case", &spec)
+}
+
+/// What is said of the image with this attached to it, by the first requirement.
+fn finding(policy: &Policy, promotion: &Promotion, attached: ImageEvidence) -> Finding {
+    let mut evidence = Evidence::default();
+    let (image, pin) = promotion.images().next().unwrap();
+    if let Some(subject) = pin.subject(&image.reference) {
+        let known = Collected::Known(Arc::new(attached));
+        evidence.images.insert(subject, known);
+    }
+    let verdict = judge(promotion, &evidence, &snapshot(vec![policy.clone()]));
+    assert_eq!(verdict.revision(), "test");
+    let findings = verdict.policies()[0].findings();
+    let of_image = findings.iter().find(|finding| finding.rule != "coverage");
+    of_image.unwrap().clone()
+}
+
+fn attached(one: &Attached) -> ImageEvidence {
+    let mut evidence = ImageEvidence::default();
+    let promotion = promotion(&[image()]);
+    let digest = promotion.pins[0].digest().unwrap();
+    FACTS.add(&mut evidence, digest, one);
+    evidence
+}
+
+#[test]
+fn only_what_deploys_or_lets_run_is_held_against_requirements() {
+    let requirements = [
+        json!({"digestPinned": {}}),
+        json!({"allowedImages": {"patterns": ["elsewhere.example/*"]}}),
+        json!({"signature": {"anyOf": [keyless("release")]}}),
+        provenance(),
+    ];
+    for requirement in requirements {
+        let policy = policy(json!([requirement]));
+        for (kind, judged) in [
+            (ChangeKind::Deploy, true),
+            (ChangeKind::Activation, true),
+            (ChangeKind::Upkeep, false),
+            (ChangeKind::Governance, false),
+        ] {
+            let mut promotion = promotion(&["registry.example/app:v1".to_owned()]);
+            promotion.kind = kind;
+            let finding = finding(&policy, &promotion, ImageEvidence::default());
+            let skipped = finding.reason == "not-for-this-change";
+            assert_eq!(skipped, !judged, "{kind:?} {finding:?}");
+            assert_eq!(finding.outcome.denies(), judged, "{kind:?} {finding:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_asked_about_an_image_that_a_policy_certainly_refuses_by_its_name() {
+    let patterns = |pattern: &str| json!({"allowedImages": {"patterns": [pattern]}});
+    let signature = json!({"signature": {"anyOf": [keyless("release")]}});
+    let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
+    let (ours, other) = ("registry.example/*", "elsewhere.example/*");
+    for (name, names, enforcement, matching, asked) in [
+        ("allowed", ours, "Enforce", json!(null), true),
+        ("refused", other, "Enforce", json!(null), false),
+        (
+            "refused, but only recorded",
+            other,
+            "Audit",
+            json!(null),
+            true,
+        ),
+        ("refused, but only said", other, "Warn", json!(null), true),
+        ("perhaps refused", other, "Enforce", labels, true),
+    ] {
+        let mut spec = json!({"requirements": [patterns(names)], "enforcement": enforcement});
+        if !matching.is_null() {
+            spec["match"] = matching;
+        }
+        let names = FACTS.policy("names", &spec);
+        let spec = json!({"requirements": [signature], "tags": "Resolve"});
+        let signed = FACTS.policy("signed", &spec);
+        let snapshot = snapshot(vec![names, signed]);
+        let promotion = promotion(&[image()]);
+        let governing = snapshot.governing(&promotion.change);
+        let reference = &promotion.change.images[0].reference;
+        assert_eq!(governing.pins(reference), asked, "{name}");
+        assert_eq!(!governing.needs(&promotion).is_empty(), asked, "{name}");
+        let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+        let signed = &verdict.policies()[1];
+        let not_asked = |finding: &Finding| finding.reason == "not-asked";
+        assert_eq!(signed.findings().iter().any(not_asked), !asked, "{name}");
+        assert_eq!(signed.decision(), Decision::Deny, "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_asked_where_no_requirement_asks_for_evidence_of_the_image() {
+    let signature = json!({"signature": {"anyOf": [keyless("release")]}});
+    for (requirement, images, asked) in [
+        (json!({"digestPinned": {}}), "registry.example/*", false),
+        (signature.clone(), "elsewhere.example/*", false),
+        (signature, "registry.example/*", true),
+    ] {
+        let spec = json!({
+            "requirements": [requirement], "match": {"images": [images]}, "tags": "Resolve",
+            "uncovered": "Allow",
+        });
+        let snapshot = snapshot(vec![FACTS.policy("case", &spec)]);
+        let promotion = promotion(&[image()]);
+        let governing = snapshot.governing(&promotion.change);
+        let reference = &promotion.change.images[0].reference;
+        assert_eq!(governing.pins(reference), asked, "{images}");
+        assert_eq!(!governing.needs(&promotion).is_empty(), asked, "{images}");
+    }
+}
+
+#[test]
+fn only_what_nothing_governs_is_denied_as_ungoverned() {
+    let met = policy(json!([{"allowedImages": {"patterns": ["**"]}}]));
+    let unreadable = Unreadable {
+        source: "broken.yaml".to_owned(),
+        why: "cut".to_owned(),
+    };
+    for (policies, unreadable, decision, said) in [
+        (vec![met.clone()], vec![], Decision::Allow, &["case"][..]),
+        (
+            vec![],
+            vec![unreadable.clone()],
+            Decision::Deny,
+            &["broken.yaml"],
+        ),
+        (
+            vec![met],
+            vec![unreadable],
+            Decision::Deny,
+            &["broken.yaml", "case"],
+        ),
+        (vec![], vec![], Decision::Deny, &["(ungoverned)"]),
+    ] {
+        let snapshot = Snapshot {
+            policies,
+            unreadable,
+            ungoverned: Ungoverned::Deny,
+            ..Snapshot::default()
+        };
+        let verdict = judge(&promotion(&[image()]), &Evidence::default(), &snapshot);
+        let names: Vec<_> = verdict
+            .policies()
+            .iter()
+            .map(|policy| policy.policy())
+            .collect();
+        assert_eq!((verdict.decision(), names.as_slice()), (decision, said));
+    }
+}
+
+#[test]
+fn a_time_may_lie_as_far_in_the_future_as_clocks_differ() {
+    let at: Timestamp = format!("{:.0}", Timestamp::now()).parse().unwrap();
+    let signed = attached(&Attached {
+        at: Some(at),
+        ..Attached::by("release")
+    });
+    let policy = policy(json!([{"signature": {"anyOf": [keyless("release")]}}]));
+    for (seconds, reason) in [
+        (0, "signed"),
+        (300, "signed"),
+        (301, "signed-in-the-future"),
+    ] {
+        let mut promotion = promotion(&[image()]);
+        promotion.at = at - SignedDuration::from_secs(seconds);
+        let finding = finding(&policy, &promotion, signed.clone());
+        assert_eq!(finding.reason, reason, "{seconds} s");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_command_that_adds_it_and_who_may() {
+    let unsigned = |names: &[&str]| {
+        let signers: Vec<_> = names.iter().map(|name| keyless(name)).collect();
+        let policy = policy(json!([{"signature": {"anyOf": signers}}]));
+        let found = finding(&policy, &promotion(&[image()]), ImageEvidence::default());
+        found.hint.unwrap()
+    };
+    assert_eq!(
+        unsigned(&["release"]),
+        format!(
+            "sign it with `cosign sign {}` as `release@example.com` by `{ISSUER}`",
+            image()
+        )
+    );
+    let hint = unsigned(&["a", "b", "c", "d", "e", "f"]);
+    assert!(
+        hint.ends_with(&format!("`d@example.com` by `{ISSUER}` and 2 more")),
+        "{hint}"
+    );
+    let hint = unsigned(&["a", "b", "c", "d"]);
+    assert!(
+        hint.ends_with(&format!("`d@example.com` by `{ISSUER}`")),
+        "{hint}"
+    );
+}
+
+#[test]
+fn why_the_image_of_a_tag_is_not_known_is_said() {
+    let requirement = json!([{"signature": {"anyOf": [keyless("release")]}}]);
+    let trouble = Trouble("registry.example: refused".to_owned());
+    for (pin, reason, said) in [
+        (
+            Pin::NotNeeded,
+            "evidence-unavailable",
+            "the digest of the image is not known",
+        ),
+        (
+            Pin::Resolved(Collected::Unavailable(trouble)),
+            "image-unavailable",
+            "registry.example: refused",
+        ),
+    ] {
+        let mut promotion = promotion(&["registry.example/app:v1".to_owned()]);
+        promotion.pins = vec![pin];
+        let policy = policy(requirement.clone());
+        let finding = finding(&policy, &promotion, ImageEvidence::default());
+        assert_eq!(finding.reason, reason);
+        assert!(finding.detail.contains(said), "{finding:?}");
+    }
+}
+
+#[test]
+fn provenance_that_does_not_count_is_explained_by_who_wrote_it_and_what_would() {
+    let promotion = promotion(&[image()]);
+    let policy = policy(json!([provenance()]));
+    let one = attached(&Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: "workflow".to_owned(),
+            but: json!({}),
+        }),
+        ..Attached::by("builder")
+    });
+    let refused = finding(&policy, &promotion, one);
+    assert_eq!(refused.reason, "branch-not-accepted");
+    let begins = "provenance by `https://github.com/example/builders/";
+    assert!(refused.detail.starts_with(begins), "{}", refused.detail);
+    assert_eq!(refused.hint.unwrap(), "accepted are `release`, `next`");
+
+    let unsigned = ImageEvidence {
+        unaccepted: vec![NotAccepted {
+            source: Source("referrer".to_owned()),
+            form: gate::Form::Statement,
+            why: Unaccepted::new(UNSIGNED_STATEMENT, "nobody signed it"),
+        }],
+        ..ImageEvidence::default()
+    };
+    assert_eq!(
+        finding(&policy, &promotion, unsigned).reason,
+        "provenance-unsigned"
+    );
+}
+
+#[test]
+fn labels_that_are_known_decide_for_certain() {
+    let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
+    let spec = json!({"requirements": [{"digestPinned": {}}], "match": labels});
+    let policy = FACTS.policy("case", &spec);
+    let promotion = promotion(&["registry.example/app:v1".to_owned()]);
+    for (tier, decision, reason) in [
+        (None, Decision::Deny, Some("namespace-labels-unknown")),
+        (Some("x"), Decision::Deny, Some("not-pinned")),
+        (Some("y"), Decision::Allow, None),
+    ] {
+        let mut snapshot = snapshot(vec![policy.clone()]);
+        if let Some(tier) = tier {
+            let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
+            snapshot.namespaces.insert("shop".to_owned(), labels);
+        }
+        let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+        assert_eq!(verdict.decision(), decision, "{tier:?}");
+        let findings = verdict
+            .policies()
+            .iter()
+            .flat_map(|policy| policy.findings());
+        let reasons: Vec<_> = findings.map(|finding| finding.reason).collect();
+        assert!(
+            reason.is_none_or(|reason| reasons.contains(&reason)),
+            "{reasons:?}"
+        );
+        assert_eq!(verdict.is_undecided(), tier.is_none(), "{reasons:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_might_not_govern_vouches_for_nothing_but_under_itself() {
+    let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
+    let signature = json!([{"signature": {"anyOf": [keyless("release")]}}]);
+    let mut matching = labels;
+    matching["images"] = json!(["registry.example/*"]);
+    let spec = json!({"requirements": signature, "tags": "Resolve", "match": matching});
+    let perhaps = FACTS.policy("perhaps", &spec);
+    let elsewhere = json!({"images": ["elsewhere.example/*"]});
+    let spec = json!({"requirements": signature, "tags": "Resolve", "match": elsewhere});
+    let certain = FACTS.policy("certain", &spec);
+    let promotion = promotion(&[image()]);
+    let (image, pin) = promotion.images().next().unwrap();
+    let subject = pin.subject(&image.reference).unwrap();
+    let signed = Collected::Known(Arc::new(attached(&Attached::by("release"))));
+    let evidence = Evidence {
+        images: BTreeMap::from([(subject, signed)]),
+        ..Evidence::default()
+    };
+    let mut snapshot = snapshot(vec![perhaps, certain]);
+    let decisions = |snapshot: &Snapshot| {
+        let verdict = judge(&promotion, &evidence, snapshot);
+        let decisions = verdict.policies().iter().map(|policy| policy.decision());
+        decisions.collect::<Vec<_>>()
+    };
+    assert_eq!(decisions(&snapshot), [Decision::Deny, Decision::Allow]);
+    let labels = BTreeMap::from([("tier".to_owned(), "x".to_owned())]);
+    snapshot.namespaces.insert("shop".to_owned(), labels);
+    assert_eq!(decisions(&snapshot), [Decision::Allow, Decision::Allow]);
+}
