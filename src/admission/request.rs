@@ -650,4 +650,45 @@ mod tests {
             let _ = understand(&review(&operation, &text, json!({"kind": "Pod", "apiVersion": "v1", "spec": text}), json!(text)));
         }
     }
+
+    #[test]
+    fn the_status_may_be_of_any_depth_and_what_is_looked_at_may_not() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let body = |field: &str| {
+            let object = deployment("nginx").to_string();
+            let object = object.replacen('{', &format!("{{\"{field}\":{deep},"), 1);
+            let review = String::from_utf8(review(
+                "CREATE",
+                "",
+                json!({"kind": "Deployment"}),
+                Value::Null,
+            ))
+            .unwrap();
+            review.replace("{\"kind\":\"Deployment\"}", &object)
+        };
+        let status = understand(body("status").as_bytes()).unwrap();
+        assert!(matches!(status.understood, Understood::Change(_)));
+        let refused = understand(body("extra").as_bytes()).unwrap_err();
+        assert_eq!(refused.uid.as_deref(), Some("u-1"));
+        assert!(refused.why.contains("not an AdmissionReview"), "{refused}");
+    }
+
+    #[test]
+    fn a_malformed_request_is_answered_in_its_own_version_with_its_uid() {
+        let body = |version: &str| {
+            json!({"apiVersion": version, "kind": "AdmissionReview", "request": {"uid": "u-1", "kind": 7}}).to_string()
+        };
+        let refused = understand(body(VERSION).as_bytes()).unwrap_err();
+        assert_eq!(
+            (refused.uid.as_deref(), refused.version),
+            (Some("u-1"), VERSION)
+        );
+        assert!(refused.why.contains("not an AdmissionReview"), "{refused}");
+        let refused = understand(body(OLD_VERSION).as_bytes()).unwrap_err();
+        assert_eq!(
+            (refused.uid.as_deref(), refused.version),
+            (Some("u-1"), OLD_VERSION)
+        );
+        assert!(refused.why.contains("admissionReviewVersions"), "{refused}");
+    }
 }

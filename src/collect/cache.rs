@@ -291,3 +291,90 @@ impl<K: Eq + Hash, V> Drop for Landed<K, V> {
             .remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use promotion_gate_core::attest::unaccepted::MALFORMED;
+    use promotion_gate_core::gate::{Form, NotAccepted, Source};
+
+    use super::*;
+    use crate::oci::{ManifestKind, Via};
+
+    fn key(name: &str) -> ListingKey {
+        ListingKey {
+            repository: Repository::named("registry.example/app"),
+            digest: Digest::sha256(name.as_bytes()),
+            credential: String::new(),
+        }
+    }
+
+    fn listing(annotation: usize) -> Listing {
+        let manifest = Manifest {
+            digest: Digest::sha256(b""),
+            media_type: String::new(),
+            bytes: Bytes::new(),
+            kind: ManifestKind::Index {
+                manifests: Vec::new(),
+                subject: None,
+                artifact_type: None,
+                annotations: [("a".to_owned(), "x".repeat(annotation))].into(),
+            },
+        };
+        let attached = AttachedManifest {
+            digest: manifest.digest.clone(),
+            via: Via::SigTag,
+            manifest: Some(manifest),
+        };
+        Listing {
+            asked: Instant::now(),
+            attached: vec![attached],
+            cut: None,
+        }
+    }
+
+    fn reading(unaccepted: bool, annotation: usize) -> Arc<Reading> {
+        let mut evidence = ImageEvidence::default();
+        if unaccepted {
+            evidence.unaccepted.push(NotAccepted {
+                source: Source(String::new()),
+                form: Form::Either,
+                why: Unaccepted::new(MALFORMED, "why"),
+            });
+        }
+        Arc::new(Reading {
+            listing: Arc::new(listing(annotation)),
+            evidence: Arc::new(evidence),
+        })
+    }
+
+    #[test]
+    fn what_a_listing_or_a_reading_holds_counts_against_the_memory_that_there_is() {
+        let large = 1 << 20;
+        assert!(listing(large).bytes() >= large);
+        assert!(reading(false, large).bytes() >= large);
+        assert!(listing(0).bytes() < 2_000);
+    }
+
+    #[tokio::test]
+    async fn a_reading_with_a_piece_that_was_not_accepted_is_forgotten_and_another_stays() {
+        let caches = Caches::new(CacheSizes {
+            unaccepted_age: Duration::from_millis(20),
+            ..CacheSizes::default()
+        });
+        let key = |name| ReadingKey {
+            listing: key(name),
+            anchors: Vec::new(),
+        };
+        caches.readings.insert(key("a"), reading(false, 0)).await;
+        caches.readings.insert(key("b"), reading(true, 0)).await;
+        // Read again, with another outcome.
+        caches.readings.insert(key("c"), reading(false, 0)).await;
+        caches.readings.insert(key("c"), reading(true, 0)).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let mut kept = Vec::new();
+        for name in ["a", "b", "c"] {
+            kept.push(caches.readings.get(&key(name)).await.is_some());
+        }
+        assert_eq!(kept, [true, false, false]);
+    }
+}

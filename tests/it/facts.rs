@@ -179,7 +179,10 @@ impl Facts {
 
     /// A cosign 3 signature with everything.
     pub fn bundle(&self, image: &Digest, by: &str) -> serde_json::Value {
-        let signer = Signer::Identity(&self.identities[by]);
+        let signer = match by {
+            "key" => Signer::Key(&self.key),
+            person => Signer::Identity(&self.identities[person]),
+        };
         let signing = self.sigstore.signing();
         signing.sign(signer, image, &BTreeMap::new()).unwrap()
     }

@@ -1,11 +1,14 @@
 //! One review from the client to the verdict: what it asks, how often, and what it makes of trouble.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use promotion_gate::oci::metered;
 use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{Registry, attach_bundle, attach_signatures, push_image};
+use promotion_gate::telemetry::findings;
 use promotion_gate_core::gate::{Decision, Digest, Policy};
 use serde_json::{Value, json};
 
@@ -270,6 +273,117 @@ async fn trouble_with_one_place_does_not_hide_a_signature_in_another() {
     assert_eq!(
         Gate::new(policy()).says("signature", &image).await.0,
         "undecided"
+    );
+}
+
+#[tokio::test]
+async fn what_was_verified_under_one_anchor_says_nothing_about_another_over_the_same_memory() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "release");
+    attach_bundle(&registry, "app", &digest, &FACTS.bundle(&digest, "key")).unwrap();
+    let image = by_digest(&registry, &digest);
+    let gate = Gate::new(policy());
+    assert_eq!(gate.says("signature", &image).await.0, "pass");
+    registry.take_requests();
+    let key = json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}});
+    let keyed = FACTS.policy(
+        "key",
+        &json!({"tags": "Resolve", "requirements": [{"signature": {"anyOf": [key]}}]}),
+    );
+    let keyed = gate.under(keyed);
+    assert_eq!(keyed.says("signature", &image).await.0, "pass");
+    assert_eq!(gate.says("signature", &image).await.0, "pass");
+    assert!(registry.take_requests().is_empty(), "memory was enough");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_could_not_be_read_once_is_read_the_next_time_even_where_nothing_was_denied() {
+    for status in [404, 503] {
+        let registry = registry().await;
+        let digest = signed(&registry, "v1", "release");
+        let upstream = registry.host();
+        let failures = AtomicUsize::new(0);
+        let server = Server::start(move |seen| {
+            let blob = seen.path.contains("/blobs/");
+            if blob && failures.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Reply::status(status);
+            }
+            forward(&upstream, &seen.path)
+        })
+        .await;
+        let image = format!("{}/app@{digest}", server.host());
+        let policy = FACTS.policy(
+            "recorded",
+            &json!({
+                "enforcement": "Audit", "tags": "Resolve",
+                "requirements": [{"signature": {"anyOf": [signer("release@example.com")]}}],
+            }),
+        );
+        let gate = Gate::new(policy);
+        assert_ne!(gate.says("signature", &image).await.0, "pass", "{status}");
+        assert_eq!(gate.says("signature", &image).await.0, "pass", "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_signature_that_is_known_counts_while_the_registry_answers_in_part() {
+    let registry = registry().await;
+    let digest = signed(&registry, "v1", "stranger");
+    let upstream = registry.host();
+    let broken = Arc::new(AtomicBool::new(false));
+    let server = Server::start({
+        let broken = Arc::clone(&broken);
+        move |seen| match broken.load(Ordering::Relaxed) {
+            true if seen.path.ends_with(".sig") => Reply::status(500),
+            true => Reply::status(404),
+            false => forward(&upstream, &seen.path),
+        }
+    })
+    .await;
+    let image = format!("{}/app@{digest}", server.host());
+    let gate = Gate::new(policy());
+    assert_eq!(
+        gate.says("signature", &image).await.1,
+        "signer-not-accepted"
+    );
+    broken.store(true, Ordering::Relaxed);
+    let review = gate.review(&[image]).await;
+    let finding = &review.verdict.policies()[0].findings()[0];
+    assert_eq!(finding.reason, "evidence-partial", "{finding:?}");
+    assert!(
+        finding.detail.contains("stranger@example.com"),
+        "{finding:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_log_names_every_image_that_a_finding_is_about() {
+    let registry = registry().await;
+    let both = signed(&registry, "v1", "release");
+    attach_bundle(&registry, "app", &both, &FACTS.bundle(&both, "build")).unwrap();
+    let unsigned = push_image(&registry, "app", "v2", "v2").unwrap();
+    let two = ["release@example.com", "build@example.com"]
+        .map(|email| json!({"signature": {"anyOf": [signer(email)]}}));
+    let gate = Gate::new(FACTS.policy("two", &json!({"tags": "Resolve", "requirements": two})));
+    let images = [&both, &unsigned].map(|digest| by_digest(&registry, digest));
+    let field = |n: usize| format!("spec.template.spec.containers[{n}].image");
+    assert_eq!(
+        findings(&gate.review(&images).await),
+        format!(
+            "two/signature:fail:unsigned {}; two/signature:pass:signed {}",
+            field(1),
+            field(0)
+        )
+    );
+    let images = [&both, &both].map(|digest| by_digest(&registry, digest));
+    assert_eq!(
+        findings(&gate.review(&images).await),
+        "two/signature:pass:signed *"
+    );
+    let images = [by_digest(&registry, &both)];
+    assert_eq!(
+        findings(&gate.review(&images).await),
+        format!("two/signature:pass:signed {}", field(0))
     );
 }
 

@@ -186,7 +186,25 @@ mod tests {
         assert!(!matches(&format!("{pattern}b"), &text));
     }
 
+    /// The meaning of a pattern, spelled out: what a naive reader does, in as many steps as it takes.
+    fn means(pattern: &[char], text: &[char]) -> bool {
+        let stars = pattern.iter().take_while(|c| **c == '*').count();
+        match (pattern.get(stars..).unwrap_or_default(), stars) {
+            ([], 0) => text.is_empty(),
+            ([literal, rest @ ..], 0) => text.first() == Some(literal) && means(rest, &text[1..]),
+            (rest, stars) => (0..=text.len()).any(|taken| {
+                (stars > 1 || !text[..taken].contains(&'/')) && means(rest, &text[taken..])
+            }),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_pattern_matches_what_it_means(pattern in "[aé/*]{1,8}", text in "[aé/]{0,8}") {
+            let [meant, given] = [&pattern, &text].map(|text| text.chars().collect::<Vec<_>>());
+            prop_assert_eq!(matches(&pattern, &text), means(&meant, &given));
+        }
+
         #[test]
         fn a_text_without_wildcards_matches_itself_alone(text in "[a-z/.@:]{1,30}", other in "[a-z/.@:]{1,30}") {
             prop_assert!(matches(&text, &text));
