@@ -52,7 +52,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let expected = stage.play().await?;
     if !args.once {
         stage.leave_open();
-        super::serve::stop_signal()?.await;
+        super::serve::stop_signal(Duration::ZERO)?.await;
     }
     stage.close().await?;
     Ok(if expected {
@@ -130,6 +130,7 @@ impl Stage {
             };
             let stopped = async move {
                 let _ = stopped.await;
+                Duration::ZERO
             };
             serve(options, source, collector, started, stopped).await
         });

@@ -49,7 +49,10 @@ pub(super) struct Args {
     /// Open connections at most
     #[arg(long, default_value_t = 1000)]
     connections: usize,
-    /// How long requests may go on after the signal to stop, in seconds
+    /// How long new requests are still answered after SIGTERM, in seconds, while `/readyz` says no: not everybody knows at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    linger: u64,
+    /// How long requests that are under way may go on after that, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     drain: u64,
 }
@@ -78,18 +81,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = |at: crate::serve::Listening| {
         tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");
     };
-    serve(options, source, collector, started, stop_signal()?).await?;
+    let stop = stop_signal(Duration::from_secs(args.linger))?;
+    serve(options, source, collector, started, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+/// Ends with SIGTERM, and `linger`; or with Ctrl-C, after which nobody waits.
+pub(super) fn stop_signal(linger: Duration) -> anyhow::Result<impl Future<Output = Duration>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => linger,
+            _ = interrupt.recv() => Duration::ZERO,
         }
     })
 }

@@ -8,6 +8,7 @@ mod probes;
 mod watch;
 mod webhook;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +60,8 @@ pub struct Listening {
     pub probe_address: SocketAddr,
 }
 
-/// Serves until `stop` resolves, then drains.
+/// Serves until `stop` resolves; then it is not ready any more, answers for as long as `stop` says, since not everybody
+/// knows at once, lets no new connections in, and drains.
 ///
 /// # Errors
 /// What keeps it from starting: addresses, certificate, key.
@@ -68,7 +70,7 @@ pub async fn serve(
     source: PolicySource,
     collector: Arc<Collector>,
     started: impl FnOnce(Listening),
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = Duration>,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key)?;
@@ -105,50 +107,76 @@ pub async fn serve(
         )),
     ];
     started(listening);
-    tokio::pin!(stop);
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(options.connections.max(1)));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Ok(seat) = Arc::clone(&room).try_acquire_owned() else {
-            metrics.connections_refused.inc();
-            continue;
-        };
-        let acceptor = TlsAcceptor::from(certificate.current());
-        let (webhook, watcher) = (Arc::clone(&webhook), graceful.watcher());
-        let metrics = Arc::clone(&metrics);
-        tokio::spawn(async move {
-            let _seat = seat;
-            metrics.connections.inc();
-            if let Ok(Ok(tls)) = timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                // A broken connection concerns nobody but its peer.
-                connection::serve(tls, webhook, watcher).await;
-            }
-            metrics.connections.dec();
-        });
-    }
-    tracing::info!("stopping: no new connections, requests under way are answered");
+    let door = Door {
+        listener,
+        certificate,
+        webhook,
+        metrics,
+        room: Arc::new(Semaphore::new(options.connections.max(1))),
+        graceful: GracefulShutdown::new(),
+    };
+    let linger = tokio::select! {
+        never = door.admit() => match never {},
+        linger = stop => linger,
+    };
+    tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where nobody listens any more.
     let _ = stopping.send(true);
-    drop(listener);
-    if timeout(options.drain, graceful.shutdown()).await.is_err() {
+    let _ = timeout(linger, door.admit()).await;
+    tracing::info!("no new connections, requests under way are answered");
+    drop(door.listener);
+    if timeout(options.drain, door.graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests were not answered within the time to drain");
     }
     for task in background {
         task.abort();
     }
     Ok(())
+}
+
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    certificate: Certificate,
+    webhook: Arc<Webhook>,
+    metrics: Arc<Metrics>,
+    room: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+}
+
+impl Door {
+    /// Lets connections in for as long as it is waited for.
+    async fn admit(&self) -> Infallible {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() else {
+                self.metrics.connections_refused.inc();
+                continue;
+            };
+            let acceptor = TlsAcceptor::from(self.certificate.current());
+            let (webhook, watcher) = (Arc::clone(&self.webhook), self.graceful.watcher());
+            let metrics = Arc::clone(&self.metrics);
+            tokio::spawn(async move {
+                let _seat = seat;
+                metrics.connections.inc();
+                if let Ok(Ok(tls)) = timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    // A broken connection concerns nobody but its peer.
+                    connection::serve(tls, webhook, watcher).await;
+                }
+                metrics.connections.dec();
+            });
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

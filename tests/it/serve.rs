@@ -35,7 +35,7 @@ struct Gate {
     listening: Listening,
     client: reqwest::Client,
     task: JoinHandle<anyhow::Result<()>>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Duration>>,
 }
 
 impl Gate {
@@ -69,12 +69,10 @@ impl Gate {
         let registry = Arc::new(Client::new(ClientOptions::default()).unwrap());
         let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
         let (started, listening) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stopped) = oneshot::channel::<Duration>();
         let task = tokio::spawn(async move {
             let started = |at| started.send(at).unwrap();
-            let stopped = async move {
-                let _ = stopped.await;
-            };
+            let stopped = async move { stopped.await.unwrap_or_default() };
             serve(options, source, Arc::new(collector), started, stopped).await
         });
         Gate {
@@ -133,7 +131,7 @@ impl Gate {
     }
 
     async fn close(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
+        self.stop.take().unwrap().send(Duration::ZERO).unwrap();
         self.task.await.unwrap().unwrap();
     }
 }
@@ -481,11 +479,24 @@ async fn a_request_under_way_is_answered_when_the_gate_stops() {
     while silent.seen().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    gate.stop.take().unwrap().send(()).unwrap();
+    gate.stop.take().unwrap().send(Duration::ZERO).unwrap();
     gate.until("/readyz", "stopping").await;
     let answer = under_way.await.unwrap().unwrap();
     assert!(answer.text().await.unwrap().contains("\"allowed\":false"));
     gate.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn new_requests_are_answered_for_a_while_after_the_signal_to_stop() {
+    let mut gate = Gate::start(SIGNED).await;
+    let linger = Duration::from_secs(2);
+    gate.stop.take().unwrap().send(linger).unwrap();
+    gate.until("/readyz", "stopping").await;
+    let (allowed, message) = gate.says("nginx").await;
+    assert!(!allowed && message.contains("nginx"), "{message}");
+    let late = gate.client.post(gate.url("/validate")).body("{}");
+    gate.task.await.unwrap().unwrap();
+    late.send().await.unwrap_err();
 }
 
 #[tokio::test]
