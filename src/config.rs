@@ -2,13 +2,14 @@
 //! reader of the environment.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{Snapshot, TrustRoots, Ungoverned};
+use promotion_gate_core::gate::{Digest, Snapshot, TrustRoots, Ungoverned};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
@@ -32,7 +33,15 @@ pub struct Config {
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What is odd about it, for the log.
     pub warnings: Vec<String>,
+    /// Where it stands; the defaults where nowhere.
+    file: Option<PathBuf>,
+    /// What was read for it.
+    files: Files,
 }
+
+/// Files, each with the digest of what was read.
+#[derive(Debug, Default)]
+struct Files(Vec<(PathBuf, Digest)>);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -129,17 +138,38 @@ impl Config {
             ungoverned: Ungoverned::Allow,
             namespaces: BTreeMap::new(),
             warnings: Vec::new(),
+            file: path.map(Path::to_owned),
+            files: Files::default(),
         };
         if let Some(path) = path {
             let folder = path.parent().unwrap_or(Path::new("."));
-            config.add(parse(path)?, folder)?;
+            let written = parse(path, &config.files.read(path)?)?;
+            config.add(written, folder)?;
         }
         Ok(config)
     }
 
+    /// The configuration as it is now; `None` where none of its files has changed.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn reload(&self) -> Option<anyhow::Result<Config>> {
+        let same = self.files.0.iter().all(|(path, digest)| {
+            let now = Files::default().read(path);
+            now.is_ok_and(|now| digest.verifies(&now))
+        });
+        (!same).then(|| Config::load(self.file.as_deref()))
+    }
+
+    /// Names the bytes that it was read from.
+    pub fn revision(&self) -> String {
+        let digests = self.files.0.iter().map(|(_, digest)| digest.hex());
+        Digest::sha256(digests.collect::<String>().as_bytes()).to_string()
+    }
+
     fn add(&mut self, written: GateConfiguration, folder: &Path) -> anyhow::Result<()> {
         for NamedRoot { name, file } in written.trust_roots {
-            let json = read(&folder.join(file))?;
+            let json = self.files.read(&folder.join(file))?;
             let root = Arc::new(TrustRoot::parse(&name, &json)?);
             if self.trust_roots.insert(name.clone(), root).is_some() {
                 bail!("`trustRoots`: the name `{name}` is taken; give the root another name");
@@ -152,7 +182,8 @@ impl Config {
             ca_file,
         } in written.registries
         {
-            let ca_pem = ca_file.map(|file| read(&folder.join(file))).transpose()?;
+            let ca_pem = ca_file.map(|file| self.files.read(&folder.join(file)));
+            let ca_pem = ca_pem.transpose()?;
             self.registries.push(RegistryOptions {
                 host,
                 plain_http,
@@ -160,11 +191,12 @@ impl Config {
             });
         }
         for credential in written.credentials {
-            self.credentials.push(credential.resolve(folder)?);
+            let credential = credential.resolve(folder, &mut self.files)?;
+            self.credentials.push(credential);
         }
         if let Some(file) = written.docker_config {
             let file = folder.join(file);
-            let docker = DockerConfig::parse(&read(&file)?)
+            let docker = DockerConfig::parse(&self.files.read(&file)?)
                 .with_context(|| format!("`{}`", file.display()))?;
             self.credentials.extend(docker.entries);
             self.warnings.extend(docker.warnings);
@@ -207,9 +239,9 @@ impl Config {
 }
 
 impl Credential {
-    fn resolve(self, folder: &Path) -> anyhow::Result<CredentialEntry> {
-        let text = |file: PathBuf| -> anyhow::Result<String> {
-            let bytes = read(&folder.join(&file))?;
+    fn resolve(self, folder: &Path, files: &mut Files) -> anyhow::Result<CredentialEntry> {
+        let mut text = |file: PathBuf| -> anyhow::Result<String> {
+            let bytes = files.read(&folder.join(&file))?;
             let text = String::from_utf8(bytes)
                 .with_context(|| format!("`{}` is not UTF-8 text", file.display()))?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
@@ -233,9 +265,9 @@ impl Credential {
     }
 }
 
-fn parse(path: &Path) -> anyhow::Result<GateConfiguration> {
+fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<GateConfiguration> {
     let name = path.display().to_string();
-    let (found, mut problems) = documents::read(&name, &read(path)?);
+    let (found, mut problems) = documents::read(&name, bytes);
     let configuration = match found.as_slice() {
         [only] => match documents::decode::<GateConfiguration>(only) {
             Ok(configuration) => Some(configuration),
@@ -270,16 +302,20 @@ fn parse(path: &Path) -> anyhow::Result<GateConfiguration> {
     Ok(configuration)
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
-    let mut bytes = Vec::new();
-    file.take(MAXIMUM_FILE + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("`{shown}` cannot be read"))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAXIMUM_FILE {
-        bail!("`{shown}` is larger than {MAXIMUM_FILE} bytes");
+impl Files {
+    /// Reads a file, and remembers what was read.
+    fn read(&mut self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        let shown = path.display();
+        let file =
+            std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
+        let mut bytes = Vec::new();
+        file.take(MAXIMUM_FILE + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("`{shown}` cannot be read"))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAXIMUM_FILE {
+            bail!("`{shown}` is larger than {MAXIMUM_FILE} bytes");
+        }
+        self.0.push((path.to_owned(), Digest::sha256(&bytes)));
+        Ok(bytes)
     }
-    Ok(bytes)
 }

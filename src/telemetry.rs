@@ -41,6 +41,8 @@ pub struct Metrics {
     pub policy_reloads: Counter,
     /// Whether the policies on disk are broken, so that older ones are in force.
     pub policies_broken: Gauge,
+    /// Configurations that were taken over.
+    pub configuration_reloads: Counter,
     /// Certificates that were taken over.
     pub certificate_reloads: Counter,
     /// Whether the certificate on disk cannot be used, so that an older one is in use.
@@ -63,6 +65,7 @@ impl Metrics {
             failures: Counter::default(),
             policy_reloads: Counter::default(),
             policies_broken: Gauge::default(),
+            configuration_reloads: Counter::default(),
             certificate_reloads: Counter::default(),
             certificate_broken: Gauge::default(),
             connections: Gauge::default(),
@@ -105,8 +108,13 @@ impl Metrics {
         );
         r.register(
             "policies_broken",
-            "1 while the policies on disk are broken",
+            "1 while the policies or the configuration on disk are broken",
             self.policies_broken.clone(),
+        );
+        r.register(
+            "configuration_reloads",
+            "Configurations taken over",
+            self.configuration_reloads.clone(),
         );
         r.register(
             "certificate_reloads",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -105,10 +106,12 @@ impl Stage {
         write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
 
         let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
+        let registries = world::registry(&config)?;
+        let collector = world::collector(Arc::clone(&registries), &config);
         let source = PolicySource {
             paths: vec![folder.path().join("policies")],
-            trust_roots: config.trust_roots.clone(),
-            base: config.snapshot(),
+            config,
+            registries,
         };
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let options = Options {
@@ -120,7 +123,6 @@ impl Stage {
             connections: 100,
             drain: Duration::from_secs(5),
         };
-        let collector = world::collector(&config)?;
         let (stop, stopped) = oneshot::channel();
         let (started, listening) = oneshot::channel();
         let webhook = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,8 +15,8 @@ use crate::telemetry::{LogFormat, start_logging};
 
 /// Serve the admission webhook.
 ///
-/// Policies and the certificate are taken over when their files change; a broken edit leaves the last good one in force, and
-/// the log, `/readyz` and a metric say so.
+/// Policies, the configuration with every file that it names, and the certificate are taken over when their files change; a
+/// broken edit leaves the last good one in force, and the log, `/readyz` and a metric say so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -63,10 +64,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!(warning, "the configuration");
     }
+    let registries = world::registry(&config)?;
+    let collector = world::collector(Arc::clone(&registries), &config);
     let source = PolicySource {
         paths: args.policies,
-        trust_roots: config.trust_roots.clone(),
-        base: config.snapshot(),
+        config,
+        registries,
     };
     let options = Options {
         address: args.address,
@@ -77,7 +80,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         connections: args.connections,
         drain: Duration::from_secs(args.drain),
     };
-    let collector = world::collector(&config)?;
     let started = |at: crate::serve::Listening| {
         tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");
     };

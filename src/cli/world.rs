@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::api::{self, PolicySet};
 use crate::collect::{CacheSizes, Collector};
 use crate::config::Config;
-use crate::oci::{Client, Registry};
+use crate::oci::{Client, Current};
 
 /// The most files that the input may hold.
 const MAXIMUM_FILES: usize = 20_000;
@@ -43,20 +43,17 @@ pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<
     Ok(set)
 }
 
-/// A collector that reads the registries as the configuration says.
-pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
-    Ok(Arc::new(Collector::new(
-        registry(config)?,
-        config.collect_limits(),
-        CacheSizes::default(),
-    )))
+/// A collector that reads these registries as the configuration says.
+pub(super) fn collector(registry: Arc<Current>, config: &Config) -> Arc<Collector> {
+    let (limits, sizes) = (config.collect_limits(), CacheSizes::default());
+    Arc::new(Collector::new(registry, limits, sizes))
 }
 
 /// The registries, as the configuration says.
-pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
-    Ok(Arc::new(
-        Client::new(config.client_options()).context("the registry client does not start")?,
-    ))
+pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<Current>> {
+    let client = Client::new(config.client_options());
+    let client = client.context("the registry client does not start")?;
+    Ok(Arc::new(Current::new(client)))
 }
 
 /// The manifests that a command was given.

@@ -1,8 +1,9 @@
 //! An OCI registry on loopback, in memory, for reading (distribution-spec 1.1).
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -36,7 +37,8 @@ impl Default for RegistryOptions {
 pub struct Registry {
     address: SocketAddr,
     shared: Arc<Shared>,
-    server: Mutex<Option<JoinHandle<()>>>,
+    /// The task that serves, and whether it may answer.
+    server: Mutex<Option<(JoinHandle<()>, Arc<AtomicBool>)>>,
 }
 
 struct Shared {
@@ -62,7 +64,7 @@ impl Registry {
     ///
     /// # Errors
     /// If nothing can listen there.
-    pub async fn start(options: RegistryOptions) -> std::io::Result<Registry> {
+    pub async fn start(options: RegistryOptions) -> io::Result<Registry> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let shared = Arc::new(Shared {
             options,
@@ -90,23 +92,31 @@ impl Registry {
 
     /// Stops answering; connections are refused.
     pub fn stop(&self) {
-        if let Some(server) = locked(&self.server).take() {
+        if let Some((server, open)) = &*locked(&self.server) {
+            // The task ends a moment later.
+            open.store(false, Ordering::SeqCst);
             server.abort();
         }
     }
 
-    /// Answers again, on the same port.
+    /// Answers again after it was stopped, on the same port.
     ///
     /// # Errors
     /// If somebody else took the port.
-    pub async fn resume(&self) -> std::io::Result<()> {
+    pub async fn resume(&self) -> io::Result<()> {
+        let before = locked(&self.server).take();
+        if let Some((server, _)) = before {
+            // It lets go of the port as it ends.
+            let _ = server.await;
+        }
         self.serve(TcpListener::bind(self.address).await?);
         Ok(())
     }
 
     fn serve(&self, listener: TcpListener) {
-        let server = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
-        *locked(&self.server) = Some(server);
+        let open = Arc::new(AtomicBool::new(true));
+        let serving = accept(listener, Arc::clone(&self.shared), Arc::clone(&open));
+        *locked(&self.server) = Some((tokio::spawn(serving), open));
     }
 
     /// Takes up a blob; gives its digest.
@@ -174,17 +184,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Its connections end with it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, open: Arc<AtomicBool>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        let shared = Arc::clone(&shared);
+        let (shared, open) = (Arc::clone(&shared), Arc::clone(&open));
         connections.spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&shared, &request);
-                async { Ok::<_, Infallible>(response) }
+                let open = open.load(Ordering::SeqCst);
+                let response = open.then(|| answer(&shared, &request));
+                async { response.ok_or(io::Error::from(io::ErrorKind::ConnectionAborted)) }
             });
             // A broken connection concerns nobody but its peer.
             let _ = http1::Builder::new()

@@ -1,4 +1,4 @@
-//! Policies and certificates that change under way: files are looked at every second, what is new and sound is taken over,
+//! Policies, configuration and certificates that change under way: files are looked at every second, what is new and sound is taken over,
 //! what is broken is said and leaves the last good one in force.
 
 use std::path::{Path, PathBuf};
@@ -8,29 +8,32 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::StatusCode;
-use promotion_gate_core::gate::{Policy, Snapshot, TrustRoots, Unreadable};
+use promotion_gate_core::gate::{Policy, Snapshot, Unreadable};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 use crate::api;
+use crate::config::Config;
+use crate::oci::{Client, Current};
 use crate::telemetry::Metrics;
 
 /// Where policies come from, and what surrounds them.
-#[derive(Clone, Debug)]
 pub struct PolicySource {
     /// Files and folders.
     pub paths: Vec<PathBuf>,
-    /// The trust roots that policies may name.
-    pub trust_roots: TrustRoots,
-    /// Everything in a snapshot but the policies.
-    pub base: Snapshot,
+    /// The configuration, as it was read at first.
+    pub config: Config,
+    /// The registries that it describes.
+    pub registries: Arc<Current>,
 }
 
-/// The policies in force.
+/// The policies in force, under the configuration in force.
 pub(super) struct Policies {
-    source: PolicySource,
+    paths: Vec<PathBuf>,
+    config: ArcSwap<Config>,
+    registries: Arc<Current>,
     current: ArcSwap<Snapshot>,
     state: Mutex<State>,
 }
@@ -50,8 +53,10 @@ struct State {
 impl Policies {
     pub(super) fn load(source: PolicySource, metrics: &Metrics) -> Arc<Policies> {
         let policies = Arc::new(Policies {
-            current: ArcSwap::from_pointee(source.base.clone()),
-            source,
+            current: ArcSwap::from_pointee(source.config.snapshot()),
+            paths: source.paths,
+            config: ArcSwap::from_pointee(source.config),
+            registries: source.registries,
             state: Mutex::default(),
         });
         policies.look(metrics);
@@ -82,19 +87,34 @@ impl Policies {
         }
     }
 
+    /// The configuration where it has changed, and the client that follows from it.
+    fn changed_configuration(&self) -> anyhow::Result<Option<(Config, Client)>> {
+        let Some(config) = self.config.load().reload().transpose()? else {
+            return Ok(None);
+        };
+        let client = Client::new(config.client_options());
+        let client = client.context("the registries cannot be read as it is configured")?;
+        Ok(Some((config, client)))
+    }
+
     /// Looks at the files, and takes them over where they are new and sound, and the same at two looks.
     fn look(&self, metrics: &Metrics) {
-        let (sources, unread) = api::read_paths(&self.source.paths);
-        let set = api::load(&sources, &self.source.trust_roots);
-        let mut problems: Vec<String> = unread
-            .iter()
-            .chain(&set.problems)
-            .map(ToString::to_string)
-            .collect();
+        let mut problems = Vec::new();
+        let changed = self.changed_configuration().unwrap_or_else(|error| {
+            problems.push(format!("{error:#}"));
+            None
+        });
+        let in_force = self.config.load_full();
+        let config = changed.as_ref().map_or(&*in_force, |(config, _)| config);
+        let (sources, unread) = api::read_paths(&self.paths);
+        let set = api::load(&sources, &config.trust_roots);
+        let of_policies = unread.iter().chain(&set.problems);
+        problems.extend(of_policies.map(ToString::to_string));
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
-        let seen = format!("{} {}", set.revision, problems.join("\n"));
+        let (policies, configuration) = (&set.revision, config.revision());
+        let seen = format!("{policies} {configuration} {}", problems.join("\n"));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if seen == state.seen {
             state.candidate.clear();
@@ -120,15 +140,24 @@ impl Policies {
             let snapshot = Snapshot {
                 policies: set.policies,
                 revision: set.revision,
-                ..self.source.base.clone()
+                ..config.snapshot()
             };
             self.current.store(Arc::new(snapshot));
             state.any_good = true;
+            if let Some((config, client)) = changed {
+                for warning in &config.warnings {
+                    tracing::warn!(warning, "the configuration");
+                }
+                tracing::info!("the new configuration is in force");
+                metrics.configuration_reloads.inc();
+                self.registries.replace(client);
+                self.config.store(Arc::new(config));
+            }
         } else {
             tracing::error!(
                 problems = problems.join("; "),
                 kept = state.any_good,
-                "the policies on disk are broken"
+                "the policies or the configuration on disk are broken"
             );
             if !state.any_good {
                 let unreadable = problems.iter().take(8).map(|why| Unreadable {
@@ -137,7 +166,7 @@ impl Policies {
                 });
                 let snapshot = Snapshot {
                     unreadable: unreadable.collect(),
-                    ..self.source.base.clone()
+                    ..config.snapshot()
                 };
                 self.current.store(Arc::new(snapshot));
             }
@@ -278,10 +307,12 @@ mod tests {
         let file = folder.path().join("policy.yaml");
         let metrics = Metrics::new();
         std::fs::write(&file, STRICT).unwrap();
+        let config = Config::load(None).unwrap();
+        let client = Client::new(config.client_options()).unwrap();
         let source = PolicySource {
             paths: vec![file.clone()],
-            trust_roots: TrustRoots::default(),
-            base: Snapshot::default(),
+            config,
+            registries: Arc::new(Current::new(client)),
         };
         let policies = Policies::load(source, &metrics);
         let in_force = || policies.snapshot().policies[0].name.clone();

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
-use promotion_gate::oci::{Client, ClientOptions};
+use promotion_gate::config::Config;
+use promotion_gate::oci::{Client, Current};
 use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{Registry, TlsIdentity, attach_bundle, push_image};
 use promotion_gate::serve::{Listening, Options, PolicySource, serve};
-use promotion_gate_core::gate::{Digest, Snapshot};
+use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -29,6 +32,12 @@ spec:
   - digestPinned: {}
   - signature: {anyOf: [{keyless: {issuer: "https://issuer.example", identity: release@example.com, trustRoots: [sandbox]}}]}
 "#;
+
+const CONFIGURATION: &str = "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: GateConfiguration
+trustRoots: [{name: sandbox, file: root.json}]
+";
 
 struct Gate {
     folder: TempDir,
@@ -61,13 +70,21 @@ impl Gate {
             drain: Duration::from_secs(5),
         };
         change(&mut options);
+        fs::write(folder.path().join("root.json"), FACTS.trusted_root()).unwrap();
+        fs::write(folder.path().join("gate.yaml"), CONFIGURATION).unwrap();
+        let config = Config::load(Some(&folder.path().join("gate.yaml"))).unwrap();
+        let registries = Client::new(config.client_options()).unwrap();
+        let registries = Arc::new(Current::new(registries));
+        let collector = Collector::new(
+            Arc::clone(&registries) as _,
+            CollectLimits::default(),
+            CacheSizes::default(),
+        );
         let source = PolicySource {
             paths: vec![folder.path().join("policies")],
-            trust_roots: FACTS.trust_roots(),
-            base: Snapshot::default(),
+            config,
+            registries,
         };
-        let registry = Arc::new(Client::new(ClientOptions::default()).unwrap());
-        let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
         let (started, listening) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<Duration>();
         let task = tokio::spawn(async move {
@@ -484,6 +501,61 @@ async fn a_request_under_way_is_answered_when_the_gate_stops() {
     let answer = under_way.await.unwrap().unwrap();
     assert!(answer.text().await.unwrap().contains("\"allowed\":false"));
     gate.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_password_that_changes_is_used_without_a_restart() {
+    let sound = format!("Basic {}", STANDARD.encode("robot:new"));
+    let registry = Server::start(move |seen| match seen.headers.get("authorization") {
+        Some(given) if *given == sound => Reply::status(404),
+        _ => Reply::status(401).with("www-authenticate", "Basic realm=\"registry\""),
+    })
+    .await;
+    let gate = Gate::start(SIGNED).await;
+    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
+    let host = registry.host();
+    write("password", "old\n");
+    write(
+        "gate.yaml",
+        &format!(
+            "{CONFIGURATION}credentials: [{{registry: \"{host}\", username: robot, passwordFile: password}}]\n"
+        ),
+    );
+    let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
+    gate.until("/metrics", &taken_over(1)).await;
+    let image = format!("{host}/app@{}", Digest::sha256(b"x"));
+    let (_, message) = gate.says(&image).await;
+    assert!(message.contains("[evidence-unavailable]"), "{message}");
+
+    write("password", "new\n");
+    gate.until("/metrics", &taken_over(2)).await;
+    let (_, message) = gate.says(&image).await;
+    assert!(message.contains("[unsigned]"), "{message}");
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_not_taken_over_and_a_repaired_one_is_with_its_policies() {
+    let gate = Gate::start(SIGNED).await;
+    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
+    write("gate.yaml", &CONFIGURATION.replace("file:", "fiel:"));
+    gate.until("/readyz", "`fiel`").await;
+    let (allowed, message) = gate.says("nginx").await;
+    assert!(!allowed && message.contains("policy `signed`"), "{message}");
+    let (status, _) = gate.probe("/readyz").await;
+    assert_eq!(status, 200, "the last good state is in force");
+
+    gate.policy(
+        &SIGNED
+            .replace("name: signed", "name: ours")
+            .replace("[sandbox]", "[ours]"),
+    );
+    gate.until("/readyz", "`ours`").await;
+    write("gate.yaml", &CONFIGURATION.replace("sandbox", "ours"));
+    gate.until("/readyz", "ready\n").await;
+    let (_, message) = gate.says("nginx").await;
+    assert!(message.contains("policy `ours`"), "{message}");
+    gate.close().await;
 }
 
 #[tokio::test]
