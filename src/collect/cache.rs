@@ -322,6 +322,7 @@ mod tests {
         };
         let attached = AttachedManifest {
             digest: manifest.digest.clone(),
+            likely: true,
             via: Via::SigTag,
             manifest: Some(manifest),
         };

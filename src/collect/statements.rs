@@ -207,6 +207,7 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
             found
                 .listing
                 .retain(|item| seen.insert(item.digest.clone()));
+            found.listing.sort_by_key(|item| !item.likely);
             let listing = Arc::new(Listing {
                 asked,
                 attached: found.listing,

@@ -351,6 +351,7 @@ impl Client {
                 read_manifest(&answer, &Reference::Tag(tag)).map(|manifest| {
                     found.listing.push(AttachedManifest {
                         digest: manifest.digest.clone(),
+                        likely: true,
                         via,
                         manifest: Some(manifest),
                     });
@@ -580,6 +581,7 @@ fn take(
     let listed = Listed::parse(&answer.body, room)
         .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
     let new = |entry: Descriptor| AttachedManifest {
+        likely: entry.is_likely_evidence(),
         digest: entry.digest,
         via,
         manifest: None,

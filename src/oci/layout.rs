@@ -167,6 +167,7 @@ impl Layout {
             match self.read_manifest(&entry.digest) {
                 Ok(manifest) => found.listing.push(AttachedManifest {
                     digest: manifest.digest.clone(),
+                    likely: true,
                     via,
                     manifest: Some(manifest),
                 }),
@@ -186,6 +187,7 @@ impl Layout {
                 {
                     found.listing.push(AttachedManifest {
                         digest: manifest.digest.clone(),
+                        likely: true,
                         via: Via::Referrers,
                         manifest: Some(manifest),
                     });
@@ -209,6 +211,7 @@ impl Layout {
                 ) => {
                     let listed = manifests.into_iter().take(MAXIMUM_ENTRIES);
                     found.listing.extend(listed.map(|entry| AttachedManifest {
+                        likely: entry.is_likely_evidence(),
                         digest: entry.digest,
                         via,
                         manifest: None,
@@ -217,6 +220,7 @@ impl Layout {
                 (_, Ok(manifest)) => {
                     found.listing.push(AttachedManifest {
                         digest: manifest.digest.clone(),
+                        likely: true,
                         via,
                         manifest: Some(manifest),
                     });

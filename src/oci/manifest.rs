@@ -139,6 +139,16 @@ fn name_of(name: Option<String>, by_fields: Shape) -> Result<String, String> {
 }
 
 impl Descriptor {
+    /// Whether a listing calls it a Sigstore bundle, or something that cosign attached.
+    pub(super) fn is_likely_evidence(&self) -> bool {
+        let of_cosign = [
+            "application/vnd.dev.sigstore.",
+            "application/vnd.dev.cosign.",
+        ];
+        let kind = self.artifact_type.as_deref().unwrap_or_default();
+        of_cosign.iter().any(|prefix| kind.starts_with(prefix))
+    }
+
     /// About how many bytes it takes in memory.
     fn weight(&self) -> usize {
         let texts = [Some(&self.media_type), self.artifact_type.as_ref()];

@@ -144,6 +144,7 @@ impl Memory {
                 .listing
                 .extend(manifest.map(|manifest| AttachedManifest {
                     digest: manifest.digest.clone(),
+                    likely: true,
                     via: *via,
                     manifest: Some(manifest.clone()),
                 }));

@@ -155,6 +155,8 @@ pub struct Attached {
 pub struct AttachedManifest {
     /// Its digest. What else a listing says of it is a hint at best, and not kept.
     pub digest: Digest,
+    /// Whether its place or the listing's hint makes it likely to be evidence: then it is read before others.
+    pub likely: bool,
     /// Where it was found.
     pub via: Via,
     /// The manifest, where the look-up gave it at once.

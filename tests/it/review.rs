@@ -325,6 +325,26 @@ async fn what_could_not_be_read_once_is_read_the_next_time_even_where_nothing_wa
     }
 }
 
+#[tokio::test]
+async fn a_signature_is_found_behind_any_number_of_other_attachments() {
+    let registry = registry().await;
+    let digest = push_image(&registry, "app", "v1", "v1").unwrap();
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    for n in 0..300 {
+        let other = json!({
+            "schemaVersion": 2, "mediaType": media_type, "artifactType": "application/vnd.example.sbom",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::sha256(b"{}").to_string(), "size": 2},
+            "layers": [], "annotations": {"n": n.to_string()},
+            "subject": {"mediaType": media_type, "digest": digest.to_string(), "size": 0},
+        });
+        registry.put_manifest("app", None, media_type, other.to_string());
+    }
+    attach_bundle(&registry, "app", &digest, &FACTS.bundle(&digest, "release")).unwrap();
+    let gate = Gate::new(policy());
+    let image = by_digest(&registry, &digest);
+    assert_eq!(gate.says("signature", &image).await.1, "signed");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_signature_that_is_known_counts_while_the_registry_answers_in_part() {
     let registry = registry().await;
