@@ -112,7 +112,7 @@ async fn compare() {
         &format!("{}\n---\n{}\n", policy("one"), policy("two")),
     );
     let images: Vec<_> = (0..3).map(|n| image(&registry, &sigstore, n, 1)).collect();
-    let body = admission(&images);
+    let (usual, bare) = (admission(&images), bare_admission(&images));
 
     let free = |_| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,28 +144,13 @@ async fn compare() {
         let builder = reqwest::Client::builder().tls_certs_only([authority.clone()]);
         builder.build().unwrap()
     };
-    for server in [&constant, &serve] {
-        load(server, &client, &body, REQUESTS / 4).await;
-    }
-    registry.take_requests();
-    let mut costs = [Vec::new(), Vec::new()];
-    for _ in 0..3 {
-        for (server, costs) in [&constant, &serve].into_iter().zip(&mut costs) {
-            costs.push(load(server, &client, &body, REQUESTS).await);
-        }
-    }
-    assert!(registry.take_requests().is_empty(), "the reviews were warm");
-    let [constant_costs, gate_costs] = costs.map(|mut costs| {
-        costs.sort_by(f64::total_cmp);
-        costs
-    });
-    println!("CPU per request, milliseconds, of three runs of {REQUESTS} requests, in order:");
-    println!("  constant answer: {constant_costs:.3?}");
-    println!("  promotion-gate:  {gate_costs:.3?}");
-    println!(
-        "  ratio of the middle ones: {:.2}",
-        gate_costs[1] / constant_costs[1]
-    );
+    let whole = Comparison {
+        constant: &constant,
+        serve: &serve,
+        registry: &registry,
+    };
+    whole.run("a usual Deployment", &client, &usual).await;
+    whole.run("nothing but the images", &client, &bare).await;
     println!("resident memory of promotion-gate: {}", serve.memory());
     for n in 3..3 + IMAGES {
         let image = [image(&registry, &sigstore, n, 4)];
@@ -175,6 +160,42 @@ async fn compare() {
         "the same with {IMAGES} images of 4 statements more: {}",
         serve.memory()
     );
+}
+
+/// The two servers under the same load.
+struct Comparison<'a> {
+    constant: &'a Server,
+    serve: &'a Server,
+    registry: &'a Registry,
+}
+
+impl Comparison<'_> {
+    async fn run(&self, what: &str, client: &impl Fn() -> reqwest::Client, body: &str) {
+        let servers = [self.constant, self.serve];
+        for server in servers {
+            load(server, client, body, REQUESTS / 4).await;
+        }
+        self.registry.take_requests();
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..3 {
+            for (server, costs) in servers.into_iter().zip(&mut costs) {
+                costs.push(load(server, client, body, REQUESTS).await);
+            }
+        }
+        let asked = self.registry.take_requests();
+        assert!(asked.is_empty(), "the reviews were warm");
+        let [constant, gate] = costs.map(|mut costs| {
+            costs.sort_by(f64::total_cmp);
+            costs
+        });
+        println!(
+            "{what}, {} bytes: CPU per request, milliseconds, of three runs of {REQUESTS} requests, in order",
+            body.len()
+        );
+        println!("  constant answer: {constant:.3?}");
+        println!("  promotion-gate:  {gate:.3?}");
+        println!("  ratio of the middle ones: {:.2}", gate[1] / constant[1]);
+    }
 }
 
 fn policy(name: &str) -> Value {
@@ -281,6 +302,18 @@ fn admission(images: &[Value]) -> String {
         },
         "status": {},
     });
+    asked(&object)
+}
+
+/// A Deployment with nothing but its images.
+fn bare_admission(images: &[Value]) -> String {
+    asked(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"template": {"spec": {"containers": images}}},
+    }))
+}
+
+fn asked(object: &Value) -> String {
     json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
