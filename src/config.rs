@@ -244,7 +244,11 @@ impl Credential {
             let bytes = files.read(&folder.join(&file))?;
             let text = String::from_utf8(bytes)
                 .with_context(|| format!("`{}` is not UTF-8 text", file.display()))?;
-            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                bail!("`{}` is empty", file.display());
+            }
+            Ok(text.to_owned())
         };
         let secret = match (self.username, self.password_file, self.token_file) {
             (Some(username), Some(file), None) => Secret::Password {

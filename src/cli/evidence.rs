@@ -412,7 +412,7 @@ fn tree(report: &Report) {
     report.attached.branches("");
     for platform in &report.platforms {
         let name = platform.platform.as_deref().unwrap_or("no platform named");
-        say!("└─ {name} {}", platform.digest);
+        say!("└─ {} {}", line(name), platform.digest);
         platform.attached.branches("   ");
     }
 }

@@ -39,9 +39,9 @@ impl Default for CacheSizes {
     fn default() -> CacheSizes {
         CacheSizes {
             content_bytes: 64 << 20,
-            listing_bytes: 32 << 20,
-            fact_bytes: 64 << 20,
-            reading_bytes: 64 << 20,
+            listing_bytes: 24 << 20,
+            fact_bytes: 48 << 20,
+            reading_bytes: 48 << 20,
             unaccepted_age: Duration::from_secs(60),
         }
     }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
-use futures::FutureExt as _;
-use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use promotion_gate_core::attest::unaccepted::{MALFORMED, UNREADABLE, UNSIGNED_STATEMENT};
 use promotion_gate_core::attest::{self, Material, Unaccepted};
 use promotion_gate_core::gate::{
@@ -25,6 +24,11 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 /// The media type of a DSSE envelope in cosign's `.att` layout.
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+/// How many manifests of one image are read at one time: one with many keeps no other waiting.
+const MANIFESTS_AT_ONE_TIME: usize = 8;
+/// The same of the layers of a manifest.
+const LAYERS_AT_ONE_TIME: usize = 4;
 
 /// Everything attached to `subject`, verified under each of `anchors`.
 pub(super) async fn about(
@@ -114,8 +118,9 @@ async fn read(
     }
     let read = (listing.attached.iter().take(limit))
         .map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
+    let read = stream::iter(read.collect::<Vec<_>>()).buffered(MANIFESTS_AT_ONE_TIME);
     let mut evidence = ImageEvidence::default();
-    for piece in join_all(read).await.into_iter().flatten() {
+    for piece in read.collect::<Vec<_>>().await.into_iter().flatten() {
         match piece {
             Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
             Piece::Unusable(refused) => evidence.unaccepted.push(refused),
@@ -208,6 +213,9 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
                 .listing
                 .retain(|item| seen.insert(item.digest.clone()));
             found.listing.sort_by_key(|item| !item.likely);
+            for item in &mut found.listing {
+                item.manifest = item.manifest.as_ref().map(Manifest::copied);
+            }
             let listing = Arc::new(Listing {
                 asked,
                 attached: found.listing,
@@ -273,7 +281,8 @@ async fn pieces(
             collector, repository, subject, layer, source, anchors, deadline,
         )
     });
-    pieces.extend(join_all(read).await);
+    let read = stream::iter(read.collect::<Vec<_>>()).buffered(LAYERS_AT_ONE_TIME);
+    pieces.extend(read.collect::<Vec<_>>().await);
     pieces
 }
 
@@ -303,28 +312,12 @@ async fn piece(
         Ok(bytes) => bytes,
         Err(unread) => return unread.about(source),
     };
-    let annotations = || layer.annotations.clone();
-    let (material, form) = match layer.media_type.as_str() {
-        SIMPLE_SIGNING => {
-            let payload = bytes.to_vec();
-            let annotations = annotations();
-            let material = Material::SimpleSigning {
-                payload,
-                annotations,
-            };
-            (material, Form::Signature)
-        }
-        ENVELOPE => {
-            let envelope = bytes.to_vec();
-            let annotations = annotations();
-            let material = Material::Attestation {
-                envelope,
-                annotations,
-            };
-            (material, Form::Statement)
-        }
-        _ => (Material::Bundle(bytes.to_vec()), Form::Either),
+    let form = match layer.media_type.as_str() {
+        SIMPLE_SIGNING => Form::Signature,
+        ENVELOPE => Form::Statement,
+        _ => Form::Either,
     };
+    let material = || material(layer, bytes.to_vec());
     match timeout_at(
         deadline,
         facts(collector, material, &subject.digest, anchors),
@@ -336,27 +329,43 @@ async fn piece(
     }
 }
 
-/// Verifies one piece of evidence under every anchor for which it is not yet known; verification is work, so it happens
-/// beside the threads that answer.
+fn material(layer: &Descriptor, bytes: Vec<u8>) -> Material {
+    let annotations = layer.annotations.clone();
+    match layer.media_type.as_str() {
+        SIMPLE_SIGNING => Material::SimpleSigning {
+            payload: bytes,
+            annotations,
+        },
+        ENVELOPE => Material::Attestation {
+            envelope: bytes,
+            annotations,
+        },
+        _ => Material::Bundle(bytes),
+    }
+}
+
+/// Verifies one piece of evidence under every anchor for which it is not yet known. Verification is work: it happens beside
+/// the threads that answer, on as many pieces at one time as there are processors.
 async fn facts(
     collector: &Collector,
-    material: Material,
+    material: impl FnOnce() -> Material,
     subject: &Digest,
     anchors: &Anchors,
 ) -> Vec<Fact> {
-    let material = Arc::new(material);
+    // The semaphore is never closed.
+    let turn = Arc::new(Arc::clone(&collector.verifying).acquire_owned().await);
+    let material = Arc::new(material());
     let hash = material.hash();
-    let each = anchors.iter().map(|(id, anchor)| {
+    let mut facts = Vec::new();
+    for (id, anchor) in anchors {
         let key = FactKey {
             material: hash.clone(),
             subject: subject.clone(),
             anchor: id.clone(),
         };
         let (material, subject, anchor) = (Arc::clone(&material), subject.clone(), anchor.clone());
-        let turn = Arc::clone(&collector.verifying).acquire_owned();
-        collector.caches.facts.get_with(key, async move {
-            // The semaphore is never closed.
-            let turn = turn.await;
+        let turn = Arc::clone(&turn);
+        let fact = collector.caches.facts.get_with(key, async move {
             let verify = move || {
                 let _turn = turn;
                 attest::verify(&material, &subject, &anchor)
@@ -366,9 +375,10 @@ async fn facts(
                 let detail = "its verification came to no end";
                 Err(Unaccepted::new(MALFORMED, detail))
             }))
-        })
-    });
-    join_all(each).await
+        });
+        facts.push(fact.await);
+    }
+    facts
 }
 
 /// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
@@ -450,7 +460,7 @@ pub(super) async fn manifest(
                 .manifest(&key.0, &key.1)
                 .await
                 .map_err(|error| Unread::of(&error))?;
-            remembered.insert(key.1, manifest.clone()).await;
+            remembered.insert(key.1, manifest.copied()).await;
             Ok(manifest)
         }
         .boxed()
@@ -480,7 +490,8 @@ async fn blob(
                 .blob(&key.0, &descriptor, limit)
                 .await
                 .map_err(|error| Unread::of(&error))?;
-            remembered.insert(key.1, bytes.clone()).await;
+            let copy = bytes::Bytes::copy_from_slice(&bytes);
+            remembered.insert(key.1, copy).await;
             Ok(bytes)
         }
         .boxed()

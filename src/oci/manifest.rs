@@ -174,25 +174,31 @@ fn weight_of(annotations: &BTreeMap<String, String>) -> usize {
 }
 
 impl Manifest {
+    /// The same with bytes of its own: to be remembered, while those that came are part of what is held.
+    pub fn copied(&self) -> Manifest {
+        Manifest {
+            bytes: Bytes::copy_from_slice(&self.bytes),
+            ..self.clone()
+        }
+    }
+
     /// About how many bytes it takes in memory, parsed and as it came.
     pub fn weight(&self) -> usize {
-        let (of_its_own, others, annotations, subject) = match &self.kind {
+        let (config, others, subject) = match &self.kind {
             ManifestKind::Image {
                 config,
                 layers,
                 subject,
-                annotations,
                 ..
-            } => (config.weight(), layers, annotations, subject),
+            } => (Some(&**config), layers, subject),
             ManifestKind::Index {
-                manifests,
-                subject,
-                annotations,
-                ..
-            } => (0, manifests, annotations, subject),
+                manifests, subject, ..
+            } => (None, manifests, subject),
         };
-        let others = others.iter().chain(subject).map(Descriptor::weight);
-        self.bytes.len() + of_its_own + others.sum::<usize>() + weight_of(annotations)
+        // Its artifact type and annotations are those of its descriptor.
+        let own = self.bytes.len() + self.descriptor().weight();
+        let others = others.iter().chain(subject).chain(config);
+        own + others.map(Descriptor::weight).sum::<usize>()
     }
 
     /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.

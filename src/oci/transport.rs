@@ -72,7 +72,7 @@ pub struct Limits {
     pub redirects: usize,
     /// Requests to one host at a time.
     pub concurrency: usize,
-    /// Bytes of answers that are held at one time, whoever holds them; what is remembered counts too.
+    /// Bytes of answers that are held at one time, until the last of each is dropped.
     pub held_bytes: u32,
 }
 
@@ -86,7 +86,7 @@ impl Default for Limits {
             token_bytes: 256 << 10,
             redirects: 5,
             concurrency: 16,
-            held_bytes: 160 << 20,
+            held_bytes: 96 << 20,
         }
     }
 }

@@ -99,11 +99,12 @@ impl Registry {
         }
     }
 
-    /// Answers again after it was stopped, on the same port.
+    /// Answers again, on the same port.
     ///
     /// # Errors
     /// If somebody else took the port.
     pub async fn resume(&self) -> io::Result<()> {
+        self.stop();
         let before = locked(&self.server).take();
         if let Some((server, _)) = before {
             // It lets go of the port as it ends.

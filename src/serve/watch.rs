@@ -40,14 +40,48 @@ pub(super) struct Policies {
 
 #[derive(Default)]
 struct State {
-    /// The state of the files that was last taken over or refused.
-    seen: String,
+    configuration: Looks,
+    policies: Looks,
+    /// Whether any sound set of policies was ever taken over.
+    any_good: bool,
+}
+
+/// What was seen of some files.
+#[derive(Default)]
+struct Looks {
+    /// The state that was last taken over or refused.
+    seen: Option<String>,
     /// Another state, seen once: a file may just be in the middle of being written.
-    candidate: String,
+    candidate: Option<String>,
     /// What is wrong with them.
     problems: Vec<String>,
-    /// Whether any sound set was ever taken over.
-    any_good: bool,
+}
+
+impl Looks {
+    /// Whether a state is another one than before, and the same at two looks.
+    fn settles(&mut self, now: String) -> bool {
+        if self.seen.as_ref() == Some(&now) {
+            self.candidate = None;
+            return false;
+        }
+        if self.seen.is_some() && self.candidate.as_ref() != Some(&now) {
+            self.candidate = Some(now);
+            return false;
+        }
+        self.seen = Some(now);
+        true
+    }
+}
+
+impl State {
+    fn problems(&self) -> impl Iterator<Item = &str> {
+        let all = self
+            .configuration
+            .problems
+            .iter()
+            .chain(&self.policies.problems);
+        all.map(String::as_str)
+    }
 }
 
 impl Policies {
@@ -71,13 +105,13 @@ impl Policies {
     /// What `/readyz` says.
     pub(super) fn readiness(&self) -> (StatusCode, String) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let problems = state.problems.join("\n");
-        match (state.any_good, state.problems.is_empty()) {
+        let problems = state.problems().collect::<Vec<_>>().join("\n");
+        match (state.any_good, problems.is_empty()) {
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),
             (true, false) => (
                 StatusCode::OK,
                 format!(
-                    "ready, but the policies on disk are broken and older ones are in force:\n{problems}\n"
+                    "ready, but the policies or the configuration on disk are broken and older ones are in force:\n{problems}\n"
                 ),
             ),
             (false, _) => (
@@ -87,49 +121,81 @@ impl Policies {
         }
     }
 
-    /// The configuration where it has changed, and the client that follows from it.
-    fn changed_configuration(&self) -> anyhow::Result<Option<(Config, Client)>> {
-        let Some(config) = self.config.load().reload().transpose()? else {
-            return Ok(None);
-        };
-        let client = Client::new(config.client_options());
-        let client = client.context("the registries cannot be read as it is configured")?;
-        Ok(Some((config, client)))
+    /// Looks at the files, and takes over what is new and sound, and the same at two looks. Neither policies nor configuration
+    /// wait for the other to be repaired.
+    fn look(&self, metrics: &Metrics) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look_at_configuration(&mut state.configuration, metrics);
+        self.look_at_policies(&mut state, metrics);
+        let broken = state.problems().next().is_some();
+        metrics.policies_broken.set(i64::from(broken));
     }
 
-    /// Looks at the files, and takes them over where they are new and sound, and the same at two looks.
-    fn look(&self, metrics: &Metrics) {
-        let mut problems = Vec::new();
-        let changed = self.changed_configuration().unwrap_or_else(|error| {
-            problems.push(format!("{error:#}"));
-            None
+    fn look_at_configuration(&self, looks: &mut Looks, metrics: &Metrics) {
+        let in_force = self.config.load();
+        let changed = in_force.reload().map(|config| {
+            let config = config?;
+            let client = Client::new(config.client_options());
+            let client = client.context("the registries cannot be read as it is configured")?;
+            anyhow::Ok((config, client))
         });
-        let in_force = self.config.load_full();
-        let config = changed.as_ref().map_or(&*in_force, |(config, _)| config);
+        let now = match &changed {
+            None => in_force.revision(),
+            Some(Ok((config, _))) => config.revision(),
+            Some(Err(error)) => format!("{error:#}"),
+        };
+        if !looks.settles(now) {
+            return;
+        }
+        looks.problems = match changed {
+            None => Vec::new(),
+            Some(Ok((config, client))) => {
+                for warning in &config.warnings {
+                    tracing::warn!(warning, "the configuration");
+                }
+                tracing::info!("the new configuration is in force");
+                metrics.configuration_reloads.inc();
+                let current = self.current.load_full();
+                let snapshot = Snapshot {
+                    policies: current.policies.clone(),
+                    unreadable: current.unreadable.clone(),
+                    revision: current.revision.clone(),
+                    ..config.snapshot()
+                };
+                self.current.store(Arc::new(snapshot));
+                self.registries.replace(client);
+                self.config.store(Arc::new(config));
+                Vec::new()
+            }
+            Some(Err(error)) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the configuration on disk is broken");
+                vec![error]
+            }
+        };
+    }
+
+    fn look_at_policies(&self, state: &mut State, metrics: &Metrics) {
+        let config = self.config.load_full();
         let (sources, unread) = api::read_paths(&self.paths);
         let set = api::load(&sources, &config.trust_roots);
-        let of_policies = unread.iter().chain(&set.problems);
-        problems.extend(of_policies.map(ToString::to_string));
+        let mut problems: Vec<String> = unread
+            .iter()
+            .chain(&set.problems)
+            .map(ToString::to_string)
+            .collect();
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
-        let (policies, configuration) = (&set.revision, config.revision());
-        let seen = format!("{policies} {configuration} {}", problems.join("\n"));
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen == state.seen {
-            state.candidate.clear();
+        let (revision, under) = (&set.revision, config.revision());
+        let now = format!("{revision} {under} {}", problems.join("\n"));
+        if !state.policies.settles(now) {
             return;
         }
-        if !state.seen.is_empty() && seen != state.candidate {
-            state.candidate = seen;
-            return;
-        }
-        state.seen = seen;
         let gone = names_gone(&self.current.load().policies, &set.policies);
         if problems.is_empty() && !gone.is_empty() {
             tracing::warn!(policies = gone, "policies are gone");
         }
-        metrics.policies_broken.set(i64::from(!problems.is_empty()));
         if problems.is_empty() {
             tracing::info!(
                 revision = set.revision,
@@ -144,20 +210,11 @@ impl Policies {
             };
             self.current.store(Arc::new(snapshot));
             state.any_good = true;
-            if let Some((config, client)) = changed {
-                for warning in &config.warnings {
-                    tracing::warn!(warning, "the configuration");
-                }
-                tracing::info!("the new configuration is in force");
-                metrics.configuration_reloads.inc();
-                self.registries.replace(client);
-                self.config.store(Arc::new(config));
-            }
         } else {
             tracing::error!(
                 problems = problems.join("; "),
                 kept = state.any_good,
-                "the policies or the configuration on disk are broken"
+                "the policies on disk are broken"
             );
             if !state.any_good {
                 let unreadable = problems.iter().take(8).map(|why| Unreadable {
@@ -171,7 +228,7 @@ impl Policies {
                 self.current.store(Arc::new(snapshot));
             }
         }
-        state.problems = problems;
+        state.policies.problems = problems;
     }
 }
 

@@ -527,6 +527,8 @@ async fn a_password_that_changes_is_used_without_a_restart() {
     let (_, message) = gate.says(&image).await;
     assert!(message.contains("[evidence-unavailable]"), "{message}");
 
+    write("password", "\n");
+    gate.until("/readyz", "`password` is empty").await;
     write("password", "new\n");
     gate.until("/metrics", &taken_over(2)).await;
     let (_, message) = gate.says(&image).await;
@@ -535,7 +537,7 @@ async fn a_password_that_changes_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_broken_configuration_is_not_taken_over_and_a_repaired_one_is_with_its_policies() {
+async fn policies_and_configuration_are_taken_over_without_waiting_for_each_other() {
     let gate = Gate::start(SIGNED).await;
     let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
     write("gate.yaml", &CONFIGURATION.replace("file:", "fiel:"));
@@ -544,6 +546,16 @@ async fn a_broken_configuration_is_not_taken_over_and_a_repaired_one_is_with_its
     assert!(!allowed && message.contains("policy `signed`"), "{message}");
     let (status, _) = gate.probe("/readyz").await;
     assert_eq!(status, 200, "the last good state is in force");
+
+    let lax = "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n";
+    gate.policy(lax);
+    gate.until("/metrics", "promotion_gate_policy_reloads_total 2\n")
+        .await;
+    let (_, message) = gate.says("nginx").await;
+    assert!(
+        message.contains("policy `lax`"),
+        "policies do not wait: {message}"
+    );
 
     gate.policy(
         &SIGNED
@@ -555,6 +567,21 @@ async fn a_broken_configuration_is_not_taken_over_and_a_repaired_one_is_with_its
     gate.until("/readyz", "ready\n").await;
     let (_, message) = gate.says("nginx").await;
     assert!(message.contains("policy `ours`"), "{message}");
+
+    gate.policy("kind: Nonsense\n");
+    gate.until("/readyz", "expected a policy").await;
+    let ungoverned = "ungoverned: Deny\n";
+    write(
+        "gate.yaml",
+        &(CONFIGURATION.replace("sandbox", "ours") + ungoverned),
+    );
+    gate.until("/metrics", "promotion_gate_configuration_reloads_total 2\n")
+        .await;
+    let (_, message) = gate.says("nginx").await;
+    assert!(
+        message.contains("policy `ours`"),
+        "the last good one stays: {message}"
+    );
     gate.close().await;
 }
 

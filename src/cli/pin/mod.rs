@@ -120,7 +120,7 @@ fn check(manifests: &[Manifest]) -> ExitCode {
             let (line, column) = edit.at;
             say!(
                 "{}:{line}:{column}: `{}` names no digest",
-                manifest.name,
+                text::line(&manifest.name),
                 text::line(&edit.written)
             );
             missing += 1;
@@ -239,16 +239,15 @@ impl Manifest {
 
     fn put(&self, args: &Args, edits: &[Edit], bytes: &[u8]) -> anyhow::Result<()> {
         let Some(path) = &self.path else {
-            std::io::stdout()
-                .write_all(bytes)
-                .context("standard output cannot be written")?;
-            return Ok(());
+            let mut out = std::io::stdout().lock();
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            return written.context("standard output cannot be written");
         };
         for edit in edits {
             let (line, column) = edit.at;
             say!(
                 "{}:{line}:{column}: {}{}",
-                self.name,
+                text::line(&self.name),
                 text::line(&edit.written),
                 edit.digest
             );

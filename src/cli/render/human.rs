@@ -38,7 +38,10 @@ pub(in crate::cli) fn word(answer: Answer) -> String {
 /// Prints what `check` found.
 pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckReport) {
     for problem in &report.problems {
-        say!("{RED}unreadable{RED:#} {problem}\n");
+        say!(
+            "{RED}unreadable{RED:#} {}\n",
+            text::line(&problem.to_string())
+        );
     }
     for (file, line, review) in reviews {
         object(file, *line, review);
@@ -90,9 +93,10 @@ fn object(file: &str, line: u64, review: &Review) {
         ""
     };
     say!(
-        "{} {} ({file}:{line}){ungoverned}",
+        "{} {} ({}:{line}){ungoverned}",
         word(answer),
-        text::line(&name)
+        text::line(&name),
+        text::line(file)
     );
     match review.verdict.decision() {
         Decision::Deny => {

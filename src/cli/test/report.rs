@@ -7,6 +7,7 @@ use super::format::Answer;
 use crate::cli::render::human::{GREEN, RED, plural};
 use crate::cli::render::json::{FindingReport, PolicyReport};
 use crate::review::Review;
+use crate::text;
 
 /// The version of the schema.
 pub(super) const VERSION: &str = "promotion-gate.dev/test/v1alpha1";
@@ -114,12 +115,13 @@ impl TestReport {
     /// For people.
     pub(super) fn print(&self) {
         for test in &self.tests {
-            say!("{} ({})", test.name, test.file);
+            say!("{} ({})", text::line(&test.name), text::line(&test.file));
             for case in &test.cases {
                 match case.passed {
-                    true => say!("  {GREEN}pass{GREEN:#} {}", case.name),
+                    true => say!("  {GREEN}pass{GREEN:#} {}", text::line(&case.name)),
                     false => {
-                        say!("  {RED}FAIL{RED:#} {} (line {})", case.name, case.line);
+                        let name = text::line(&case.name);
+                        say!("  {RED}FAIL{RED:#} {name} (line {})", case.line);
                         for line in case.explanation().lines() {
                             say!("       {line}");
                         }
