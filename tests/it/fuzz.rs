@@ -7,21 +7,25 @@ mod targets;
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 7] = [
+    ("bundle", targets::bundle),
+    ("attestation", targets::attestation),
+    ("simple_signing", targets::simple_signing),
+    ("statement", targets::statement),
+    ("image_reference", targets::image_reference),
+    ("document", targets::document),
+    ("policy", targets::policy),
+];
 
 #[test]
 fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
-    let targets: [Target; 7] = [
-        ("bundle", targets::bundle),
-        ("attestation", targets::attestation),
-        ("simple_signing", targets::simple_signing),
-        ("statement", targets::statement),
-        ("image_reference", targets::image_reference),
-        ("document", targets::document),
-        ("policy", targets::policy),
-    ];
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
-    for (name, target) in targets {
+    for (name, target) in TARGETS {
         let mut seen = 0;
         for seed in std::fs::read_dir(seeds.join(name)).unwrap() {
             let bytes = std::fs::read(seed.unwrap().path()).unwrap();
@@ -36,5 +40,18 @@ fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
             seen += 1;
         }
         assert!(seen > 0, "{name} has no seeds");
+    }
+}
+
+/// A part of what fuzzing has grown from the seeds, a line of base64 for each.
+#[test]
+fn what_fuzzing_has_grown_is_taken_without_a_panic() {
+    let grown = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/grown");
+    for (name, target) in TARGETS {
+        let lines = std::fs::read_to_string(grown.join(format!("{name}.txt"))).unwrap();
+        for line in lines.lines() {
+            target(&STANDARD.decode(line).unwrap());
+        }
+        assert!(lines.lines().count() > 50, "{name} has grown little");
     }
 }
