@@ -144,10 +144,13 @@ impl Reading {
     }
 }
 
-/// What a fact was verified from: the material's hash, the subject, the anchor.
+/// What a fact was verified from: the material, the subject, the anchor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FactKey {
-    pub(super) material: String,
+    pub(super) blob: Digest,
+    pub(super) media_type: String,
+    /// Of the layer's annotations, which are a part of the material in old formats.
+    pub(super) annotations: Digest,
     pub(super) subject: Digest,
     pub(super) anchor: AnchorId,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use promotion_gate_core::attest::unaccepted::{MALFORMED, UNREADABLE, UNSIGNED_STATEMENT};
 use promotion_gate_core::attest::{self, Material, Unaccepted};
@@ -317,30 +318,10 @@ async fn piece(
         ENVELOPE => Form::Statement,
         _ => Form::Either,
     };
-    let material = || material(layer, bytes.to_vec());
-    match timeout_at(
-        deadline,
-        facts(collector, material, &subject.digest, anchors),
-    )
-    .await
-    {
+    let verified = facts(collector, layer, bytes, &subject.digest, anchors);
+    match timeout_at(deadline, verified).await {
         Ok(facts) => Piece::Facts(source, form, facts),
         Err(_) => Piece::Unread(late(&format!("the verification of {source}"))),
-    }
-}
-
-fn material(layer: &Descriptor, bytes: Vec<u8>) -> Material {
-    let annotations = layer.annotations.clone();
-    match layer.media_type.as_str() {
-        SIMPLE_SIGNING => Material::SimpleSigning {
-            payload: bytes,
-            annotations,
-        },
-        ENVELOPE => Material::Attestation {
-            envelope: bytes,
-            annotations,
-        },
-        _ => Material::Bundle(bytes),
     }
 }
 
@@ -348,27 +329,36 @@ fn material(layer: &Descriptor, bytes: Vec<u8>) -> Material {
 /// the threads that answer, on as many pieces at one time as there are processors.
 async fn facts(
     collector: &Collector,
-    material: impl FnOnce() -> Material,
+    layer: &Descriptor,
+    bytes: Bytes,
     subject: &Digest,
     anchors: &Anchors,
 ) -> Vec<Fact> {
-    // The semaphore is never closed.
-    let turn = Arc::new(Arc::clone(&collector.verifying).acquire_owned().await);
-    let material = Arc::new(material());
-    let hash = material.hash();
+    let known = &collector.caches.facts;
+    let annotations = serde_json::to_vec(&layer.annotations).unwrap_or_default();
+    let annotations = Digest::sha256(&annotations);
     let mut facts = Vec::new();
     for (id, anchor) in anchors {
         let key = FactKey {
-            material: hash.clone(),
+            blob: layer.digest.clone(),
+            media_type: layer.media_type.clone(),
+            annotations: annotations.clone(),
             subject: subject.clone(),
             anchor: id.clone(),
         };
-        let (material, subject, anchor) = (Arc::clone(&material), subject.clone(), anchor.clone());
-        let turn = Arc::clone(&turn);
-        let fact = collector.caches.facts.get_with(key, async move {
+        if let Some(fact) = known.get(&key).await {
+            facts.push(fact);
+            continue;
+        }
+        let turn = Arc::clone(&collector.verifying).acquire_owned();
+        let (layer, bytes) = (layer.clone(), bytes.clone());
+        let (subject, anchor) = (subject.clone(), anchor.clone());
+        let verified = known.get_with(key, async move {
+            // The semaphore is never closed.
+            let turn = turn.await;
             let verify = move || {
                 let _turn = turn;
-                attest::verify(&material, &subject, &anchor)
+                attest::verify(&material(&layer, &bytes), &subject, &anchor)
             };
             let verified = tokio::task::spawn_blocking(verify).await;
             Fact::of(verified.unwrap_or_else(|_| {
@@ -376,9 +366,24 @@ async fn facts(
                 Err(Unaccepted::new(MALFORMED, detail))
             }))
         });
-        facts.push(fact.await);
+        facts.push(verified.await);
     }
     facts
+}
+
+fn material(layer: &Descriptor, bytes: &[u8]) -> Material {
+    let annotations = layer.annotations.clone();
+    match layer.media_type.as_str() {
+        SIMPLE_SIGNING => Material::SimpleSigning {
+            payload: bytes.to_vec(),
+            annotations,
+        },
+        ENVELOPE => Material::Attestation {
+            envelope: bytes.to_vec(),
+            annotations,
+        },
+        _ => Material::Bundle(bytes.to_vec()),
+    }
 }
 
 /// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
@@ -475,7 +480,7 @@ async fn blob(
     repository: &Repository,
     layer: &Descriptor,
     deadline: Instant,
-) -> Result<bytes::Bytes, Unread> {
+) -> Result<Bytes, Unread> {
     if let Some(bytes) = collector.caches.blobs.get(&layer.digest).await {
         return Ok(bytes);
     }
@@ -490,7 +495,7 @@ async fn blob(
                 .blob(&key.0, &descriptor, limit)
                 .await
                 .map_err(|error| Unread::of(&error))?;
-            let copy = bytes::Bytes::copy_from_slice(&bytes);
+            let copy = Bytes::copy_from_slice(&bytes);
             remembered.insert(key.1, copy).await;
             Ok(bytes)
         }

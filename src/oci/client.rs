@@ -451,7 +451,7 @@ impl Registry for Client {
             if !answer.status.is_success() {
                 return Err(failure(&answer));
             }
-            if digest.verifies(&answer.body) {
+            if is_named(digest, &answer.body).await {
                 Ok(answer.body)
             } else {
                 Err(mismatch(&answer, digest))
@@ -518,6 +518,18 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
     fn credential_id(&self, repository: &Repository) -> String {
         (**self).credential_id(repository)
     }
+}
+
+/// How many bytes are hashed between two answers; more is work, and happens beside the threads that answer.
+const HASHED_AT_ONCE: usize = 128 << 10;
+
+async fn is_named(digest: &Digest, bytes: &Bytes) -> bool {
+    if bytes.len() <= HASHED_AT_ONCE {
+        return digest.verifies(bytes);
+    }
+    let (digest, bytes) = (digest.clone(), bytes.clone());
+    let verified = tokio::task::spawn_blocking(move || digest.verifies(&bytes));
+    verified.await.unwrap_or(false)
 }
 
 /// What an answer without success means.
