@@ -1,7 +1,7 @@
 //! What is remembered, and by what key: bytes by digest, listings by who may see them, facts by what they were verified
 //! from, and what the facts of one listing amount to. No verdict, no finding and no infrastructure error is ever in here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,17 +71,40 @@ impl fmt::Display for ListingKey {
 }
 
 impl Listing {
+    /// Each manifest once, in the order in which they are read: what stands in cosign's own places and was given with the
+    /// listing, then what is likely to be evidence, then the rest.
+    pub(super) fn new(
+        asked: Instant,
+        attached: impl IntoIterator<Item = AttachedManifest>,
+        cut: Option<String>,
+    ) -> Listing {
+        let mut each: Vec<AttachedManifest> = Vec::new();
+        let mut places: HashMap<Digest, usize> = HashMap::new();
+        for item in attached {
+            let known = places.get(&item.digest).and_then(|at| each.get_mut(*at));
+            match known {
+                Some(known) => {
+                    known.likely |= item.likely;
+                    known.manifest = known.manifest.take().or(item.manifest);
+                }
+                None => {
+                    places.insert(item.digest.clone(), each.len());
+                    each.push(item);
+                }
+            }
+        }
+        each.sort_by_key(|item| (item.manifest.is_none(), !item.likely));
+        Listing {
+            asked,
+            attached: each,
+            cut,
+        }
+    }
+
     /// This one, and what an older one had beyond it.
     pub(super) fn with(&self, older: &Listing) -> Listing {
-        let mut attached = self.attached.clone();
-        let digests: BTreeSet<_> = (self.attached.iter()).map(|item| &item.digest).collect();
-        let beyond = |item: &&AttachedManifest| !digests.contains(&item.digest);
-        attached.extend(older.attached.iter().filter(beyond).cloned());
-        Listing {
-            asked: self.asked,
-            attached,
-            cut: self.cut.clone(),
-        }
+        let all = self.attached.iter().chain(&older.attached).cloned();
+        Listing::new(self.asked, all, self.cut.clone())
     }
 
     fn bytes(&self) -> usize {
@@ -349,6 +372,38 @@ mod tests {
             listing: Arc::new(listing(annotation)),
             evidence: Arc::new(evidence),
         })
+    }
+
+    #[test]
+    fn each_manifest_stands_once_in_a_listing_and_what_is_likely_evidence_before_the_rest() {
+        let item = |name: &str, likely: bool, given: bool| {
+            let manifest = listing(0).attached.remove(0).manifest;
+            AttachedManifest {
+                digest: Digest::sha256(name.as_bytes()),
+                likely,
+                via: Via::Referrers,
+                manifest: manifest.filter(|_| given),
+            }
+        };
+        let found = [
+            item("sbom", false, false),
+            item("bundle", true, false),
+            item("sig", false, false),
+            item("sig", true, true),
+        ];
+        let listing = Listing::new(Instant::now(), found, None);
+        let order = |listing: &Listing| {
+            let digests = listing.attached.iter().map(|item| item.digest.clone());
+            digests.collect::<Vec<_>>()
+        };
+        let named = |names: &[&str]| {
+            let digests = names.iter().map(|name| Digest::sha256(name.as_bytes()));
+            digests.collect::<Vec<_>>()
+        };
+        assert_eq!(order(&listing), named(&["sig", "bundle", "sbom"]));
+        let older = Listing::new(Instant::now(), [item("known", true, false)], None);
+        let both = order(&listing.with(&older));
+        assert_eq!(both, named(&["sig", "bundle", "known", "sbom"]));
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub struct Collector {
     caches: Caches,
     listings: Flights<cache::ListingKey, Arc<statements::Answer>>,
     manifests: Flights<(Repository, Digest), Result<Manifest, statements::Unread>>,
-    blobs: Flights<(Repository, Digest), Result<Bytes, statements::Unread>>,
+    /// By size too: whoever says another one is answered for himself.
+    blobs: Flights<(Repository, Digest, u64), Result<Bytes, statements::Unread>>,
     limits: CollectLimits,
     /// Verifications at one time: they are work, and there are only so many processors.
     verifying: Arc<Semaphore>,

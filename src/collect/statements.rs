@@ -209,19 +209,10 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
         async move {
             let asked = Clock::now();
             let mut found = registry.attached(&key.repository, &key.digest).await;
-            let mut seen = std::collections::BTreeSet::new();
-            found
-                .listing
-                .retain(|item| seen.insert(item.digest.clone()));
-            found.listing.sort_by_key(|item| !item.likely);
             for item in &mut found.listing {
                 item.manifest = item.manifest.as_ref().map(Manifest::copied);
             }
-            let listing = Arc::new(Listing {
-                asked,
-                attached: found.listing,
-                cut: found.cut,
-            });
+            let listing = Arc::new(Listing::new(asked, found.listing, found.cut));
             if found.trouble.is_empty() {
                 listings.insert(key, Arc::clone(&listing)).await;
             }
@@ -465,7 +456,8 @@ pub(super) async fn manifest(
                 .manifest(&key.0, &key.1)
                 .await
                 .map_err(|error| Unread::of(&error))?;
-            remembered.insert(key.1, manifest.copied()).await;
+            let manifest = manifest.copied();
+            remembered.insert(key.1, manifest.clone()).await;
             Ok(manifest)
         }
         .boxed()
@@ -485,7 +477,7 @@ async fn blob(
         return Ok(bytes);
     }
     let limit = collector.limits.material_bytes;
-    let key = (repository.clone(), layer.digest.clone());
+    let key = (repository.clone(), layer.digest.clone(), layer.size);
     let registry = Arc::clone(&collector.registry);
     let remembered = collector.caches.blobs.clone();
     let descriptor = layer.clone();

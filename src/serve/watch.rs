@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::StatusCode;
-use promotion_gate_core::gate::{Policy, Snapshot, Unreadable};
+use promotion_gate_core::gate::{Policy, Snapshot, Ungoverned, Unreadable};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
-use crate::api;
+use crate::api::{self, Source};
 use crate::config::Config;
 use crate::oci::{Client, Current};
 use crate::telemetry::Metrics;
@@ -35,15 +35,18 @@ pub(super) struct Policies {
     config: ArcSwap<Config>,
     registries: Arc<Current>,
     current: ArcSwap<Snapshot>,
+    /// Held by whoever looks at the files, for as long as that takes.
     state: Mutex<State>,
+    /// What came of the last look.
+    readiness: ArcSwap<(StatusCode, String)>,
 }
 
 #[derive(Default)]
 struct State {
     configuration: Looks,
     policies: Looks,
-    /// Whether any sound set of policies was ever taken over.
-    any_good: bool,
+    /// The last sound set of policies, as it was read.
+    good: Option<Vec<Source>>,
 }
 
 /// What was seen of some files.
@@ -92,6 +95,7 @@ impl Policies {
             config: ArcSwap::from_pointee(source.config),
             registries: source.registries,
             state: Mutex::default(),
+            readiness: ArcSwap::from_pointee((StatusCode::SERVICE_UNAVAILABLE, String::new())),
         });
         policies.look(metrics);
         policies
@@ -104,9 +108,18 @@ impl Policies {
 
     /// What `/readyz` says.
     pub(super) fn readiness(&self) -> (StatusCode, String) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (**self.readiness.load()).clone()
+    }
+
+    /// Looks at the files, and takes over what is new and sound, and the same at two looks. Neither policies nor configuration
+    /// wait for the other to be repaired, but where that could let something in that nobody meant to.
+    fn look(&self, metrics: &Metrics) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look_at_configuration(&mut state, metrics);
+        self.look_at_policies(&mut state, metrics);
         let problems = state.problems().collect::<Vec<_>>().join("\n");
-        match (state.any_good, problems.is_empty()) {
+        metrics.policies_broken.set(i64::from(!problems.is_empty()));
+        let readiness = match (state.good.is_some(), problems.is_empty()) {
             (true, true) => (StatusCode::OK, "ready\n".to_owned()),
             (true, false) => (
                 StatusCode::OK,
@@ -118,20 +131,12 @@ impl Policies {
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("not ready: no usable policies\n{problems}\n"),
             ),
-        }
+        };
+        self.readiness.store(Arc::new(readiness));
     }
 
-    /// Looks at the files, and takes over what is new and sound, and the same at two looks. Neither policies nor configuration
-    /// wait for the other to be repaired.
-    fn look(&self, metrics: &Metrics) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.look_at_configuration(&mut state.configuration, metrics);
-        self.look_at_policies(&mut state, metrics);
-        let broken = state.problems().next().is_some();
-        metrics.policies_broken.set(i64::from(broken));
-    }
-
-    fn look_at_configuration(&self, looks: &mut Looks, metrics: &Metrics) {
+    fn look_at_configuration(&self, state: &mut State, metrics: &Metrics) {
+        let looks = &mut state.configuration;
         let in_force = self.config.load();
         let changed = in_force.reload().map(|config| {
             let config = config?;
@@ -155,14 +160,7 @@ impl Policies {
                 }
                 tracing::info!("the new configuration is in force");
                 metrics.configuration_reloads.inc();
-                let current = self.current.load_full();
-                let snapshot = Snapshot {
-                    policies: current.policies.clone(),
-                    unreadable: current.unreadable.clone(),
-                    revision: current.revision.clone(),
-                    ..config.snapshot()
-                };
-                self.current.store(Arc::new(snapshot));
+                self.keep_policies_under(&config, state.good.as_deref());
                 self.registries.replace(client);
                 self.config.store(Arc::new(config));
                 Vec::new()
@@ -173,6 +171,26 @@ impl Policies {
                 vec![error]
             }
         };
+    }
+
+    /// Until policies are taken over that were written with it, a new configuration changes the trust roots of those in force,
+    /// and makes nothing looser.
+    fn keep_policies_under(&self, config: &Config, good: Option<&[Source]>) {
+        let mut snapshot = (*self.current.load_full()).clone();
+        if config.snapshot().ungoverned == Ungoverned::Deny {
+            snapshot.ungoverned = Ungoverned::Deny;
+        }
+        if let Some(good) = good {
+            let set = api::load(good, &config.trust_roots);
+            if set.problems.is_empty() {
+                snapshot.policies = set.policies;
+            } else {
+                let problems = set.problems.iter().map(ToString::to_string);
+                let problems = problems.collect::<Vec<_>>().join("; ");
+                tracing::warn!(problems, "the policies in force keep their old trust roots");
+            }
+        }
+        self.current.store(Arc::new(snapshot));
     }
 
     fn look_at_policies(&self, state: &mut State, metrics: &Metrics) {
@@ -186,6 +204,14 @@ impl Policies {
             .collect();
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
+        }
+        let by_label = set
+            .policies
+            .iter()
+            .any(|policy| policy.namespaces.selector.is_some());
+        if by_label && !state.configuration.problems.is_empty() && state.good.is_some() {
+            let why = "policies that select namespaces by label wait for the configuration to be repaired";
+            problems.push(why.to_owned());
         }
         let (revision, under) = (&set.revision, config.revision());
         let now = format!("{revision} {under} {}", problems.join("\n"));
@@ -209,14 +235,14 @@ impl Policies {
                 ..config.snapshot()
             };
             self.current.store(Arc::new(snapshot));
-            state.any_good = true;
+            state.good = Some(sources);
         } else {
             tracing::error!(
                 problems = problems.join("; "),
-                kept = state.any_good,
+                kept = state.good.is_some(),
                 "the policies on disk are broken"
             );
-            if !state.any_good {
+            if state.good.is_none() {
                 let unreadable = problems.iter().take(8).map(|why| Unreadable {
                     source: "policies".to_owned(),
                     why: why.clone(),

@@ -12,7 +12,7 @@ use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::{Client, Current};
 use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, TlsIdentity, attach_bundle, push_image};
+use promotion_gate::sandbox::{Registry, Sigstore, TlsIdentity, attach_bundle, push_image};
 use promotion_gate::serve::{Listening, Options, PolicySource, serve};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -568,20 +568,51 @@ async fn policies_and_configuration_are_taken_over_without_waiting_for_each_othe
     let (_, message) = gate.says("nginx").await;
     assert!(message.contains("policy `ours`"), "{message}");
 
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_configuration_makes_nothing_looser_before_its_policies_are_sound_and_stricter_at_once() {
+    let elsewhere = SIGNED.replace(
+        "spec:",
+        "spec:\n  match: {namespaces: {names: [elsewhere]}}",
+    );
+    let gate = Gate::start(&elsewhere).await;
+    let configure = |more: &str| {
+        let file = gate.folder.path().join("gate.yaml");
+        fs::write(file, CONFIGURATION.to_owned() + more).unwrap();
+    };
+    let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
+    assert!(gate.says("nginx").await.0, "nothing governs it");
     gate.policy("kind: Nonsense\n");
     gate.until("/readyz", "expected a policy").await;
-    let ungoverned = "ungoverned: Deny\n";
-    write(
-        "gate.yaml",
-        &(CONFIGURATION.replace("sandbox", "ours") + ungoverned),
-    );
-    gate.until("/metrics", "promotion_gate_configuration_reloads_total 2\n")
-        .await;
-    let (_, message) = gate.says("nginx").await;
-    assert!(
-        message.contains("policy `ours`"),
-        "the last good one stays: {message}"
-    );
+    configure("ungoverned: Deny\n");
+    gate.until("/metrics", &taken_over(1)).await;
+    let (allowed, message) = gate.says("nginx").await;
+    assert!(!allowed && message.contains("[ungoverned]"), "{message}");
+
+    configure("ungoverned: Allow\n");
+    gate.until("/metrics", &taken_over(2)).await;
+    assert!(!gate.says("nginx").await.0);
+    gate.policy(&elsewhere);
+    gate.until("/readyz", "ready\n").await;
+    assert!(gate.says("nginx").await.0);
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_trust_root_that_is_replaced_counts_no_more_even_while_policies_are_broken() {
+    let (_registry, signed, _) = images().await;
+    let gate = Gate::start(SIGNED).await;
+    assert!(gate.says(&signed).await.0);
+    gate.policy("kind: Nonsense\n");
+    gate.until("/readyz", "expected a policy").await;
+    let other = Sigstore::create().unwrap().trusted_root().to_string();
+    fs::write(gate.folder.path().join("root.json"), other).unwrap();
+    let taken_over = "promotion_gate_configuration_reloads_total 1\n";
+    gate.until("/metrics", taken_over).await;
+    let (allowed, message) = gate.says(&signed).await;
+    assert!(!allowed && message.contains("policy `signed`"), "{message}");
     gate.close().await;
 }
 
@@ -610,7 +641,7 @@ async fn connections_beyond_the_limit_are_refused_and_counted() {
         .send()
         .await
         .unwrap_err();
-    gate.until("/metrics", "promotion_gate_connections_refused_total")
+    gate.until("/metrics", "promotion_gate_connections_refused_total 1\n")
         .await;
     drop(held);
     let patience = Instant::now() + Duration::from_secs(15);
