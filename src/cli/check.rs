@@ -112,7 +112,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
     let world = World {
         snapshot: snapshot.into(),
-        collector: world::collector(world::registry(&config)?, &config),
+        collector: world::collector(&config)?,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
     };
     let at = args.at.unwrap_or_else(Timestamp::now);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -106,12 +105,10 @@ impl Stage {
         write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
 
         let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
-        let registries = world::registry(&config)?;
-        let collector = world::collector(Arc::clone(&registries), &config);
+        let collector = world::collector(&config)?;
         let source = PolicySource {
             paths: vec![folder.path().join("policies")],
             config,
-            registries,
         };
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let options = Options {

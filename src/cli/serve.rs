@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -64,12 +63,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!(warning, "the configuration");
     }
-    let registries = world::registry(&config)?;
-    let collector = world::collector(Arc::clone(&registries), &config);
+    let collector = world::collector(&config)?;
     let source = PolicySource {
         paths: args.policies,
         config,
-        registries,
     };
     let options = Options {
         address: args.address,

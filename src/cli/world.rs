@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::api::{self, PolicySet};
 use crate::collect::{CacheSizes, Collector};
 use crate::config::Config;
-use crate::oci::{Client, Current};
+use crate::oci::{Client, Registry};
 
 /// The most files that the input may hold.
 const MAXIMUM_FILES: usize = 20_000;
@@ -43,17 +43,18 @@ pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<
     Ok(set)
 }
 
-/// A collector that reads these registries as the configuration says.
-pub(super) fn collector(registry: Arc<Current>, config: &Config) -> Arc<Collector> {
+/// A collector that reads the registries as the configuration says.
+pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
     let (limits, sizes) = (config.collect_limits(), CacheSizes::default());
-    Arc::new(Collector::new(registry, limits, sizes))
+    Ok(Arc::new(Collector::new(registry(config)?, limits, sizes)))
 }
 
 /// The registries, as the configuration says.
-pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<Current>> {
+pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
     let client = Client::new(config.client_options());
-    let client = client.context("the registry client does not start")?;
-    Ok(Arc::new(Current::new(client)))
+    Ok(Arc::new(
+        client.context("the registry client does not start")?,
+    ))
 }
 
 /// The manifests that a command was given.

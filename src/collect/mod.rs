@@ -15,6 +15,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::join_all;
 use promotion_gate_core::attest::{Anchor, AnchorId};
@@ -33,7 +34,7 @@ pub use resolve::tag as resolve_tag;
 
 /// Fetches evidence from registries and remembers it; shared by all reviews.
 pub struct Collector {
-    registry: Arc<dyn Registry>,
+    registry: ArcSwap<Arc<dyn Registry>>,
     caches: Caches,
     listings: Flights<cache::ListingKey, Arc<statements::Answer>>,
     manifests: Flights<(Repository, Digest), Result<Manifest, statements::Unread>>,
@@ -94,7 +95,7 @@ impl Collector {
     pub fn new(registry: Arc<dyn Registry>, limits: CollectLimits, sizes: CacheSizes) -> Collector {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Collector {
-            registry,
+            registry: ArcSwap::from_pointee(registry),
             caches: Caches::new(sizes),
             listings: Flights::new(),
             manifests: Flights::new(),
@@ -102,6 +103,16 @@ impl Collector {
             limits,
             verifying: Arc::new(Semaphore::new(processors)),
         }
+    }
+
+    /// From now on reads another registry, or the same as it is configured now. What is under way ends with the one that it
+    /// began with, and what is remembered stays.
+    pub fn replace_registry(&self, registry: Arc<dyn Registry>) {
+        self.registry.store(Arc::new(registry));
+    }
+
+    fn registry(&self) -> Arc<dyn Registry> {
+        Arc::clone(&self.registry.load())
     }
 
     /// The digest of every image of a change that some requirement asks about, in the change's order.
@@ -120,7 +131,7 @@ impl Collector {
         let resolved = join_all(wanted.into_iter().map(|(normal, reference)| async move {
             (
                 normal,
-                resolve::tag(&*self.registry, reference, deadline).await,
+                resolve::tag(&*self.registry(), reference, deadline).await,
             )
         }));
         let resolved: BTreeMap<_, _> = resolved.await.into_iter().collect();

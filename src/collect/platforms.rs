@@ -119,7 +119,7 @@ pub(super) async fn holding(
     });
     let candidates: BTreeMap<_, _> = candidates.collect();
     let found = candidates.into_iter().map(|(subject, tagged)| async move {
-        let named = resolve::tag(&*collector.registry, &tagged, deadline).await;
+        let named = resolve::tag(&*collector.registry(), &tagged, deadline).await;
         let named = named
             .value()
             .filter(|named| **named != subject.digest)?

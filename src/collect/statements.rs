@@ -41,7 +41,7 @@ pub(super) async fn about(
 ) -> About {
     let repository = Repository::named(&subject.name);
     let key = ListingKey {
-        credential: collector.registry.credential_id(&repository),
+        credential: collector.registry().credential_id(&repository),
         repository,
         digest: subject.digest.clone(),
     };
@@ -203,7 +203,7 @@ pub(super) struct Answer {
 
 /// Asks the registry, once for everybody who waits for the same; remembers the answer if nothing stood in its way.
 async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
-    let registry = Arc::clone(&collector.registry);
+    let registry = collector.registry();
     let listings = collector.caches.listings.clone();
     let flight = collector.listings.join(key.clone(), || {
         async move {
@@ -448,7 +448,7 @@ pub(super) async fn manifest(
         return Ok(manifest);
     }
     let key = (repository.clone(), digest.clone());
-    let registry = Arc::clone(&collector.registry);
+    let registry = collector.registry();
     let remembered = collector.caches.manifests.clone();
     let flight = collector.manifests.join(key.clone(), || {
         async move {
@@ -478,7 +478,7 @@ async fn blob(
     }
     let limit = collector.limits.material_bytes;
     let key = (repository.clone(), layer.digest.clone(), layer.size);
-    let registry = Arc::clone(&collector.registry);
+    let registry = collector.registry();
     let remembered = collector.caches.blobs.clone();
     let descriptor = layer.clone();
     let flight = collector.blobs.join(key.clone(), || {

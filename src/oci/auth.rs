@@ -159,6 +159,33 @@ pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
     Some(header)
 }
 
+fn refused(repository: &Repository, kind: ErrorKind, why: &str) -> RegistryError {
+    RegistryError::new(kind, format!("a token for `{repository}`"), why)
+}
+
+/// The token server that a registry names, where it may be asked at all: credentials go there by https alone.
+fn token_server(
+    transport: &Transport,
+    repository: &Repository,
+    secret: Option<&Secret>,
+    realm: &str,
+) -> Result<Url, RegistryError> {
+    let url = Url::parse(realm).map_err(|_| {
+        let why = "the registry names no usable token server";
+        refused(repository, ErrorKind::Malformed, why)
+    })?;
+    let secure = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+    let plain_by_choice = url.scheme() == "http" && transport.is_plain(repository.registry());
+    if secure || plain_by_choice && secret.is_none() {
+        return Ok(url);
+    }
+    let why = format!(
+        "its token server `{}` is not reached by https, so no credentials go there",
+        shown(&url)
+    );
+    Err(refused(repository, ErrorKind::Denied, &why))
+}
+
 async fn token(
     transport: &Transport,
     tokens: &Tokens,
@@ -167,23 +194,8 @@ async fn token(
     realm: &str,
     service: Option<&str>,
 ) -> Result<HeaderValue, RegistryError> {
-    let refused =
-        |kind, why: &str| RegistryError::new(kind, format!("a token for `{repository}`"), why);
-    let mut url = Url::parse(realm).map_err(|_| {
-        refused(
-            ErrorKind::Malformed,
-            "the registry names no usable token server",
-        )
-    })?;
-    let secure = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
-    let plain_by_choice = url.scheme() == "http" && transport.is_plain(repository.registry());
-    if !(secure || plain_by_choice && secret.is_none()) {
-        let why = format!(
-            "its token server `{}` is not reached by https, so no credentials go there",
-            shown(&url)
-        );
-        return Err(refused(ErrorKind::Denied, &why));
-    }
+    let malformed = |why: &str| refused(repository, ErrorKind::Malformed, why);
+    let mut url = token_server(transport, repository, secret, realm)?;
     let scope = format!("repository:{}:pull", repository.repository());
     let mut form = None;
     let mut authorization = None;
@@ -224,19 +236,14 @@ async fn token(
     if !answer.status.is_success() {
         return Err(super::client::failure(&answer));
     }
-    let given: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|_| {
-        refused(
-            ErrorKind::Malformed,
-            "the token server's answer cannot be understood",
-        )
-    })?;
+    let given: TokenAnswer = serde_json::from_slice(&answer.body)
+        .map_err(|_| malformed("the token server's answer cannot be understood"))?;
     let header = given
         .token
         .or(given.access_token)
         .filter(|token| !token.is_empty())
         .and_then(|token| bearer(&token));
-    let header =
-        header.ok_or_else(|| refused(ErrorKind::Malformed, "the token server gave no token"))?;
+    let header = header.ok_or_else(|| malformed("the token server gave no token"))?;
     let life = given
         .expires_in
         .map_or(DEFAULT_LIFE, Duration::from_secs)

@@ -1,7 +1,5 @@
 //! A registry over HTTP (OCI distribution specification 1.1).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -470,53 +468,6 @@ impl Registry for Client {
 
     fn credential_id(&self, repository: &Repository) -> String {
         self.credentials.id(repository)
-    }
-}
-
-impl<R: Registry + ?Sized> Registry for Arc<R> {
-    fn resolve<'a>(
-        &'a self,
-        repository: &'a Repository,
-        reference: &'a Reference,
-    ) -> BoxFuture<'a, Result<Descriptor, RegistryError>> {
-        (**self).resolve(repository, reference)
-    }
-
-    fn manifest<'a>(
-        &'a self,
-        repository: &'a Repository,
-        digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
-        (**self).manifest(repository, digest)
-    }
-
-    fn tagged<'a>(
-        &'a self,
-        repository: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
-        (**self).tagged(repository, tag)
-    }
-
-    fn blob<'a>(
-        &'a self,
-        repository: &'a Repository,
-        descriptor: &'a Descriptor,
-        limit: u64,
-    ) -> BoxFuture<'a, Result<Bytes, RegistryError>> {
-        (**self).blob(repository, descriptor, limit)
-    }
-
-    fn attached<'a>(
-        &'a self,
-        repository: &'a Repository,
-        digest: &'a Digest,
-    ) -> BoxFuture<'a, Attached> {
-        (**self).attached(repository, digest)
-    }
-
-    fn credential_id(&self, repository: &Repository) -> String {
-        (**self).credential_id(repository)
     }
 }
 

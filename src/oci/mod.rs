@@ -2,7 +2,6 @@
 //! bounded, and everything that is named by a digest is verified against it.
 //!
 //! * [`Client`] — a registry over HTTP
-//! * [`Current`] — one whose configuration changes under way
 //! * [`Layout`] — an OCI image layout directory
 //! * [`Memory`] — images that need not exist, for tests of policies
 //! * [`metered`] — how many requests something cost
@@ -10,7 +9,6 @@
 mod auth;
 mod client;
 mod credentials;
-mod current;
 mod error;
 mod layout;
 mod manifest;
@@ -26,7 +24,6 @@ use promotion_gate_core::gate::{Digest, ImageReference};
 
 pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, Secret};
-pub use current::Current;
 pub use error::{ErrorKind, RegistryError};
 pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, ManifestKind, Platform, media_type};

@@ -74,7 +74,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key)?;
-    let policies = watch::Policies::load(source, &metrics);
+    let policies = watch::Policies::load(source, Arc::clone(&collector), &metrics);
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
     let listening = Listening {

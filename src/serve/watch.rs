@@ -15,8 +15,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::{self, Source};
+use crate::collect::Collector;
 use crate::config::Config;
-use crate::oci::{Client, Current};
+use crate::oci::Client;
 use crate::telemetry::Metrics;
 
 /// Where policies come from, and what surrounds them.
@@ -25,15 +26,13 @@ pub struct PolicySource {
     pub paths: Vec<PathBuf>,
     /// The configuration, as it was read at first.
     pub config: Config,
-    /// The registries that it describes.
-    pub registries: Arc<Current>,
 }
 
 /// The policies in force, under the configuration in force.
 pub(super) struct Policies {
     paths: Vec<PathBuf>,
     config: ArcSwap<Config>,
-    registries: Arc<Current>,
+    collector: Arc<Collector>,
     current: ArcSwap<Snapshot>,
     /// Held by whoever looks at the files, for as long as that takes.
     state: Mutex<State>,
@@ -88,12 +87,16 @@ impl State {
 }
 
 impl Policies {
-    pub(super) fn load(source: PolicySource, metrics: &Metrics) -> Arc<Policies> {
+    pub(super) fn load(
+        source: PolicySource,
+        collector: Arc<Collector>,
+        metrics: &Metrics,
+    ) -> Arc<Policies> {
         let policies = Arc::new(Policies {
             current: ArcSwap::from_pointee(source.config.snapshot()),
             paths: source.paths,
             config: ArcSwap::from_pointee(source.config),
-            registries: source.registries,
+            collector,
             state: Mutex::default(),
             readiness: ArcSwap::from_pointee((StatusCode::SERVICE_UNAVAILABLE, String::new())),
         });
@@ -161,7 +164,7 @@ impl Policies {
                 tracing::info!("the new configuration is in force");
                 metrics.configuration_reloads.inc();
                 self.keep_policies_under(&config, state.good.as_deref());
-                self.registries.replace(client);
+                self.collector.replace_registry(Arc::new(client));
                 self.config.store(Arc::new(config));
                 Vec::new()
             }
@@ -380,6 +383,7 @@ fn server_config(chain: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::{CacheSizes, CollectLimits};
 
     const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
     const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";
@@ -391,13 +395,14 @@ mod tests {
         let metrics = Metrics::new();
         std::fs::write(&file, STRICT).unwrap();
         let config = Config::load(None).unwrap();
-        let client = Client::new(config.client_options()).unwrap();
+        let client = Arc::new(Client::new(config.client_options()).unwrap());
+        let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
+        let collector = Arc::new(Collector::new(client, limits, sizes));
         let source = PolicySource {
             paths: vec![file.clone()],
             config,
-            registries: Arc::new(Current::new(client)),
         };
-        let policies = Policies::load(source, &metrics);
+        let policies = Policies::load(source, collector, &metrics);
         let in_force = || policies.snapshot().policies[0].name.clone();
         for _ in 0..3 {
             std::fs::write(&file, CUT).unwrap();

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
-use promotion_gate::oci::{Client, Current};
+use promotion_gate::oci::Client;
 use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{Registry, Sigstore, TlsIdentity, attach_bundle, push_image};
 use promotion_gate::serve::{Listening, Options, PolicySource, serve};
@@ -73,17 +73,11 @@ impl Gate {
         fs::write(folder.path().join("root.json"), FACTS.trusted_root()).unwrap();
         fs::write(folder.path().join("gate.yaml"), CONFIGURATION).unwrap();
         let config = Config::load(Some(&folder.path().join("gate.yaml"))).unwrap();
-        let registries = Client::new(config.client_options()).unwrap();
-        let registries = Arc::new(Current::new(registries));
-        let collector = Collector::new(
-            Arc::clone(&registries) as _,
-            CollectLimits::default(),
-            CacheSizes::default(),
-        );
+        let registry = Arc::new(Client::new(config.client_options()).unwrap());
+        let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
         let source = PolicySource {
             paths: vec![folder.path().join("policies")],
             config,
-            registries,
         };
         let (started, listening) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<Duration>();

@@ -203,10 +203,15 @@ impl Rule for Provenance {
             let Predicate::Provenance(provenance) = statement.predicate() else {
                 continue;
             };
-            match self.accepts(statement, provenance, question.promotion.at) {
+            let refusal = match self.accepts(statement, provenance, question.promotion.at) {
                 Ok(proven) => return Judgement::pass(PROVEN, proven),
-                Err(refusal) => furthest = furthest.max(Some(refusal)),
-            }
+                Err(refusal) => refusal,
+            };
+            let by = statement.signer();
+            furthest = furthest.max(Some(Refusal {
+                detail: format!("provenance by {by}: {}", refusal.detail),
+                ..refusal
+            }));
         }
         let failed = match furthest {
             Some(refusal) => Judgement::fail(refusal.reason, refusal.detail).hint(refusal.hint),
@@ -257,20 +262,6 @@ impl Refusal {
 impl Provenance {
     /// Judges one statement, step by step.
     fn accepts(
-        &self,
-        statement: &VerifiedStatement,
-        provenance: &predicate::Provenance,
-        at: jiff::Timestamp,
-    ) -> Result<String, Refusal> {
-        let by = statement.signer();
-        self.follow(statement, provenance, at)
-            .map_err(|refusal| Refusal {
-                detail: format!("provenance by {by}: {}", refusal.detail),
-                ..refusal
-            })
-    }
-
-    fn follow(
         &self,
         statement: &VerifiedStatement,
         provenance: &predicate::Provenance,

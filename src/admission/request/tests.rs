@@ -1,0 +1,232 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn review(operation: &str, subresource: &str, object: Value, old: Value) -> Vec<u8> {
+    let kind = object
+        .get("kind")
+        .or_else(|| old.get("kind"))
+        .cloned()
+        .unwrap_or_default();
+    let group = if kind == "Pod" { "" } else { "apps" };
+    json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": {
+        "uid": "u-1", "kind": {"group": group, "version": "v1", "kind": kind}, "subResource": subresource,
+        "name": "app", "namespace": "prod", "operation": operation, "userInfo": {"username": "alice", "groups": ["dev"]},
+        "object": object, "oldObject": old, "dryRun": true,
+    }})
+    .to_string()
+    .into_bytes()
+}
+
+fn deployment(image: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": {"replicas": 2,
+        "template": {"metadata": {}, "spec": {"containers": [{"name": "a", "image": image}]}}}})
+}
+
+fn understood(body: &[u8]) -> Understood {
+    understand(body).unwrap().understood
+}
+
+#[test]
+fn a_creation_is_a_change_with_its_requester() {
+    let Understood::Change(change) =
+        understood(&review("CREATE", "", deployment("nginx"), Value::Null))
+    else {
+        panic!("not a change")
+    };
+    assert_eq!(change.id, "u-1");
+    assert_eq!(change.actor.unwrap().username, "alice");
+    assert!(change.dry_run);
+    assert_eq!(change.images[0].reference.name(), "docker.io/library/nginx");
+}
+
+#[test]
+fn an_update_is_ours_only_if_it_changes_what_will_run() {
+    let old = deployment("nginx");
+    let ours = |change: &dyn Fn(&mut Value)| {
+        let mut new = old.clone();
+        change(&mut new);
+        matches!(
+            understood(&review("UPDATE", "", new, old.clone())),
+            Understood::Change(_)
+        )
+    };
+    let template = "/spec/template";
+    assert!(ours(
+        &|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["image"] = json!("evil")
+    ));
+    assert!(ours(
+        &|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["command"] = json!(["sh"])
+    ));
+    assert!(ours(
+        &|o| o.pointer_mut(template).unwrap()["spec"]["hostPID"] = json!(true)
+    ));
+    assert!(ours(
+        &|o| o.pointer_mut(template).unwrap()["metadata"]["annotations"] = json!({"inject": "yes"})
+    ));
+    assert!(!ours(
+        &|o| o.pointer_mut(template).unwrap()["spec"]["tolerations"] = json!([{}])
+    ));
+    assert!(!ours(
+        &|o| o.pointer_mut(template).unwrap()["spec"]["containers"][0]["resources"] =
+            json!({"limits": {}})
+    ));
+    assert!(!ours(&|o| {
+        o.pointer_mut(template).unwrap()["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/restartedAt": "x"});
+    }));
+    assert!(!ours(&|o| o["metadata"]["labels"] = json!({"a": "b"})));
+    assert!(!ours(&|o| o["spec"]["replicas"] = json!(5)));
+}
+
+#[test]
+fn letting_run_what_was_staged_is_ours() {
+    let staged = |field: &str, before: Value, after: Value| {
+        let (mut old, mut new) = (deployment("nginx"), deployment("nginx"));
+        old["spec"][field] = before;
+        new["spec"][field] = after;
+        matches!(
+            understood(&review("UPDATE", "", new, old)),
+            Understood::Change(_)
+        )
+    };
+    assert!(staged("replicas", json!(0), json!(1)));
+    assert!(staged("paused", json!(true), json!(false)));
+    assert!(!staged("replicas", json!(1), json!(0)));
+}
+
+#[test]
+fn only_a_closed_list_is_not_ours() {
+    let not_ours = |operation: &str, subresource: &str| {
+        understood(&review(
+            operation,
+            subresource,
+            deployment("a"),
+            Value::Null,
+        ))
+    };
+    assert_eq!(
+        not_ours("DELETE", ""),
+        Understood::NotOurs(NotOurs::Deletion)
+    );
+    assert_eq!(
+        not_ours("CONNECT", "proxy"),
+        Understood::NotOurs(NotOurs::Connection)
+    );
+    assert_eq!(
+        not_ours("UPDATE", "scale"),
+        Understood::NotOurs(NotOurs::Subresource)
+    );
+    for (operation, subresource) in [("UPDATE", "unheard-of"), ("REPLACE", "")] {
+        let Understood::Change(change) = not_ours(operation, subresource) else {
+            panic!("allowed without work")
+        };
+        assert!(!change.unreadable.is_empty());
+    }
+}
+
+#[test]
+fn an_ephemeral_container_is_judged_alone() {
+    let pod = |ephemeral: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"image": "old"}], "ephemeralContainers": ephemeral}})
+    };
+    let body = review(
+        "UPDATE",
+        "ephemeralcontainers",
+        pod(json!([{"image": "debug"}])),
+        pod(json!([])),
+    );
+    let Understood::Change(change) = understood(&body) else {
+        panic!("not a change")
+    };
+    assert_eq!(change.images.len(), 1);
+    assert_eq!(change.images[0].role, Role::EphemeralContainer);
+}
+
+#[test]
+fn an_object_of_another_kind_than_the_request_says_is_unreadable() {
+    let mut body: Value =
+        serde_json::from_slice(&review("CREATE", "", deployment("a"), Value::Null)).unwrap();
+    body["request"]["object"]["kind"] = json!("ConfigMap");
+    let Understood::Change(change) = understood(body.to_string().as_bytes()) else {
+        panic!("allowed without work")
+    };
+    assert!(!change.unreadable.is_empty());
+}
+
+#[test]
+fn v1beta1_is_refused_with_a_remedy_and_its_uid() {
+    let body = r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u"}}"#;
+    let error = understand(body.as_bytes()).unwrap_err();
+    assert_eq!(error.uid.as_deref(), Some("u"));
+    assert!(error.why.contains("admissionReviewVersions"), "{error}");
+    assert_eq!(error.version, "admission.k8s.io/v1beta1");
+}
+
+#[test]
+fn arguments_of_an_analysis_decide_what_runs() {
+    let template = |value: &str| {
+        json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": "t"},
+            "spec": {"args": [{"name": "command", "value": value}], "metrics": []},
+        })
+    };
+    let updated = |new: &str| {
+        let body = review("UPDATE", "", template(new), template("a"));
+        let body = String::from_utf8(body).unwrap();
+        understood(body.replace("\"apps\"", "\"argoproj.io\"").as_bytes())
+    };
+    assert!(matches!(updated("b"), Understood::Change(_)));
+    assert!(matches!(updated("a"), Understood::NotOurs(_)));
+}
+
+proptest! {
+    #[test]
+    fn understanding_never_panics(text in "\\PC{0,200}", operation in "CREATE|UPDATE|[A-Z]{0,6}") {
+        let _ = understand(text.as_bytes());
+        let _ = understand(&review(&operation, &text, json!({"kind": "Pod", "apiVersion": "v1", "spec": text}), json!(text)));
+    }
+}
+
+#[test]
+fn the_status_may_be_of_any_depth_and_what_is_looked_at_may_not() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let body = |field: &str| {
+        let object = deployment("nginx").to_string();
+        let object = object.replacen('{', &format!("{{\"{field}\":{deep},"), 1);
+        let review = String::from_utf8(review(
+            "CREATE",
+            "",
+            json!({"kind": "Deployment"}),
+            Value::Null,
+        ))
+        .unwrap();
+        review.replace("{\"kind\":\"Deployment\"}", &object)
+    };
+    let status = understand(body("status").as_bytes()).unwrap();
+    assert!(matches!(status.understood, Understood::Change(_)));
+    let refused = understand(body("extra").as_bytes()).unwrap_err();
+    assert_eq!(refused.uid.as_deref(), Some("u-1"));
+    assert!(refused.why.contains("not an AdmissionReview"), "{refused}");
+}
+
+#[test]
+fn a_malformed_request_is_answered_in_its_own_version_with_its_uid() {
+    let body = |version: &str| {
+        json!({"apiVersion": version, "kind": "AdmissionReview", "request": {"uid": "u-1", "kind": 7}}).to_string()
+    };
+    let refused = understand(body(VERSION).as_bytes()).unwrap_err();
+    assert_eq!(
+        (refused.uid.as_deref(), refused.version),
+        (Some("u-1"), VERSION)
+    );
+    assert!(refused.why.contains("not an AdmissionReview"), "{refused}");
+    let refused = understand(body(OLD_VERSION).as_bytes()).unwrap_err();
+    assert_eq!(
+        (refused.uid.as_deref(), refused.version),
+        (Some("u-1"), OLD_VERSION)
+    );
+    assert!(refused.why.contains("admissionReviewVersions"), "{refused}");
+}
