@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Written;
+use super::mistakes::{Mistakes, used_here};
 
 /// Which evidence images need before they are admitted, where, and what is done with a denial.
 ///
@@ -148,6 +149,7 @@ pub fn policy(
             faults.push(fault(field("requirements"), message));
         }
     }
+    faults.extend(Mistakes::of(spec).faults);
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -164,8 +166,16 @@ pub fn policy(
     })
 }
 
+/// What in a policy parses and probably does not mean what its author meant, each with its path below `spec`.
+pub fn warnings(spec: &PromotionPolicySpec) -> Vec<Fault> {
+    Mistakes::of(spec).warnings
+}
+
 /// What is said of a requirement that nobody has written yet, or that a later version knows.
 pub(super) fn unknown_requirement(name: &str) -> String {
+    if let Some(here) = used_here(name) {
+        return format!("requirement `{name}` is not known; use {here} instead");
+    }
     let known: Vec<_> = Requirement::NAMES
         .iter()
         .map(|known| format!("`{known}`"))

@@ -198,13 +198,8 @@ impl Policies {
 
     fn look_at_policies(&self, state: &mut State, metrics: &Metrics) {
         let config = self.config.load_full();
-        let (sources, unread) = api::read_paths(&self.paths);
-        let set = api::load(&sources, &config.trust_roots);
-        let mut problems: Vec<String> = unread
-            .iter()
-            .chain(&set.problems)
-            .map(ToString::to_string)
-            .collect();
+        let (sources, set) = api::load_paths(&self.paths, &config.trust_roots);
+        let mut problems: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
@@ -231,6 +226,12 @@ impl Policies {
                 policies = set.policies.len(),
                 "policies are in force"
             );
+            for warning in &set.warnings {
+                tracing::warn!(warning = %warning, "a policy probably does not mean what is written");
+            }
+            if !set.skipped.is_empty() {
+                tracing::info!("{}", set.skipped);
+            }
             metrics.policy_reloads.inc();
             let snapshot = Snapshot {
                 policies: set.policies,

@@ -11,7 +11,7 @@ use crate::attest::{
     Anchor, CertificateIdentity, Claim, Origin, PublicKey, Signer, Transparency, TrustRoot,
 };
 
-use super::glob::Glob;
+use super::glob::{Glob, regular_expression};
 
 /// The trust roots that policies may name.
 pub type TrustRoots = BTreeMap<String, Arc<TrustRoot>>;
@@ -58,22 +58,24 @@ impl<'de> Deserialize<'de> for Matcher {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct GlobOnly {
-            glob: Glob,
+            glob: String,
         }
+        use serde::de::Error;
         match Wire::deserialize(deserializer) {
             Ok(Wire::Exact(exact)) if exact.is_empty() => {
-                Err(serde::de::Error::custom("the text is empty"))
+                Err(D::Error::custom("the text is empty"))
             }
-            Ok(Wire::Exact(exact)) if exact.contains('*') => {
-                Err(serde::de::Error::custom(format!(
+            Ok(Wire::Exact(exact)) => match regular_expression(&exact) {
+                Some(why) => Err(D::Error::custom(why)),
+                None if exact.contains('*') => Err(D::Error::custom(format!(
                     "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
-                )))
-            }
-            Ok(Wire::Exact(exact)) => Ok(Matcher::Exact(exact)),
-            Ok(Wire::Glob(GlobOnly { glob })) => Ok(Matcher::Glob(glob)),
-            Err(_) => Err(serde::de::Error::custom(
-                "expected a text, or `{glob: \"…\"}`",
-            )),
+                ))),
+                None => Ok(Matcher::Exact(exact)),
+            },
+            Ok(Wire::Glob(GlobOnly { glob })) => Glob::parse(&glob)
+                .map(Matcher::Glob)
+                .map_err(D::Error::custom),
+            Err(_) => Err(D::Error::custom("expected a text, or `{glob: \"…\"}`")),
         }
     }
 }
