@@ -86,8 +86,9 @@ pub struct PolicyMatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub images: Option<Vec<Written<ImagePattern>>>,
-    /// Of which platforms of an index own evidence is asked, such as `linux/amd64`; of all of them when absent. Evidence on
-    /// the index counts for every platform, so this matters only with `allowUnsignedIndex`.
+    /// The platforms of the nodes, such as `linux/amd64`; all of them when absent. Of an index, own evidence is asked of every
+    /// entry that a runtime on such a node could pick: under other names of the platform, and those that it falls back to.
+    /// Evidence on the index counts for every platform, so this matters only with `allowUnsignedIndex`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub platforms: Option<Vec<Written<PlatformPattern>>>,

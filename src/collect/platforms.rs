@@ -93,7 +93,8 @@ fn index_in(manifest: &Manifest) -> Option<Index> {
 /// Exactly BuildKit's attestations are no platforms: neither an unknown platform alone nor the annotation alone is enough.
 fn is_buildkits(entry: &Descriptor) -> bool {
     let unknown = entry.platform.as_ref().is_some_and(|platform| {
-        (platform.os.as_str(), platform.architecture.as_str()) == ("unknown", "unknown")
+        let named = (platform.os.as_str(), platform.architecture.as_str());
+        named == ("unknown", "unknown") && platform.variant.is_none()
     });
     let kind = entry.annotations.get(BUILDKIT_KIND);
     unknown && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)

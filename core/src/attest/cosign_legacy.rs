@@ -14,12 +14,25 @@ use super::bundle::{bounded, in_toto};
 use super::certificate::{Chain, certificates_of_pem, is_root};
 use super::log::{EntryKind, LogEntry};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps};
-use super::sound_json::unambiguous;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, Unaccepted, strict};
 use crate::gate::Digest;
+use crate::strict_json::Fields;
 
 /// The `critical.type` of a cosign signature.
 const TYPE: &str = "cosign container image signature";
+/// What clients know of a simplesigning payload.
+const PAYLOAD_FIELDS: Fields = Fields {
+    known: &[
+        "critical",
+        "identity",
+        "docker-reference",
+        "image",
+        "docker-manifest-digest",
+        "type",
+        "optional",
+    ],
+    free: &["optional"],
+};
 /// The largest annotation, in bytes.
 const MAXIMUM_ANNOTATION: usize = 1 << 20;
 
@@ -64,7 +77,7 @@ pub(super) fn attestation(
 ) -> Result<Signed, Unaccepted> {
     let found = Found(annotations);
     found.bounded()?;
-    let text = unambiguous(envelope, "the envelope")?;
+    let text = strict(envelope, "the envelope", Fields::default())?;
     let parsed: Envelope = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
             unaccepted::MALFORMED,
@@ -105,7 +118,7 @@ pub(super) fn simple_signing(
     payload: &[u8],
     subject: &Digest,
 ) -> Result<BTreeMap<String, String>, Unaccepted> {
-    let text = unambiguous(payload, "the payload")?;
+    let text = strict(payload, "the payload", PAYLOAD_FIELDS)?;
     let payload: Payload = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
             unaccepted::MALFORMED,
@@ -222,7 +235,7 @@ impl Found<'_> {
         let Some(text) = self.text(annotation) else {
             return Ok(None);
         };
-        let text = unambiguous(text.as_bytes(), "the annotation")?;
+        let text = strict(text.as_bytes(), "the annotation", Fields::default())?;
         serde_json::from_str(text)
             .map(Some)
             .map_err(|_| not_understood(annotation))

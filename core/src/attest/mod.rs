@@ -22,7 +22,6 @@ pub mod predicate;
 mod samples;
 mod signature;
 mod signed;
-mod sound_json;
 mod statement;
 mod timestamp;
 pub mod unaccepted;

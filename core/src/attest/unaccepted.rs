@@ -1,6 +1,7 @@
 //! Why something that is present was not accepted.
 
 use crate::reason::{Reason, reasons};
+use crate::strict_json::{Fields, StrictJsonError, unambiguous};
 
 /// Why something that is present was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,21 @@ impl std::fmt::Display for Unaccepted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.detail, self.reason)
     }
+}
+
+/// Reads bytes as strict JSON; `what` names them.
+pub(super) fn strict<'a>(
+    bytes: &'a [u8],
+    what: &str,
+    fields: Fields,
+) -> Result<&'a str, Unaccepted> {
+    unambiguous(bytes, fields).map_err(|error| {
+        let reason = match error {
+            StrictJsonError::TooLarge => TOO_LARGE,
+            StrictJsonError::NotText | StrictJsonError::Malformed(_) => MALFORMED,
+        };
+        Unaccepted::new(reason, format!("{what} {error}"))
+    })
 }
 
 reasons! {
