@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::world;
-use crate::config::Config;
+use crate::config::{Config, in_a_pod};
 use crate::serve::{Options, PolicySource, serve};
 use crate::telemetry::{LogFormat, start_logging};
 
@@ -59,7 +59,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_logging(args.log_format);
-    let config = Config::load(args.config.as_deref())?;
+    let mut config = Config::load(args.config.as_deref())?;
+    // In a cluster, deployers choose the images, and loopback is what else runs in the gate's Pod.
+    config.loopback = !in_a_pod() || args.address.ip().is_loopback();
     for warning in &config.warnings {
         tracing::warn!(warning, "the configuration");
     }

@@ -28,6 +28,7 @@ mod pages;
 mod pin;
 mod platforms;
 mod policy_tests;
+mod registries;
 mod review;
 mod rules;
 mod serve;
