@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod absence;
 mod api;
 mod attest;
 mod attestations;

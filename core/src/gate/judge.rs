@@ -298,6 +298,9 @@ impl<'a> Asked<'a> {
             Some(index) if asks && policy.allow_unsigned_index && on_image.outcome.denies() => {
                 self.instead_on_platforms(policy, requirement, index, on_image)
             }
+            Some(index) if asks && on_image.outcome.denies() => {
+                self.naming_platforms(requirement, index, on_image)
+            }
             _ => on_image,
         }
     }
@@ -316,6 +319,42 @@ impl<'a> Asked<'a> {
             evidence,
             within: own.and_then(|subject| self.evidence.within.get(subject)),
         })
+    }
+
+    /// A denial of an index says so where its platforms carry what it lacks itself, as far as they were looked at.
+    fn naming_platforms(
+        &self,
+        requirement: &Requirement,
+        index: &Subject,
+        on_image: Judgement,
+    ) -> Judgement {
+        let found = self.evidence.index(index);
+        let Some(Some(found)) = found.value() else {
+            return on_image;
+        };
+        let passes = |manifest: &&PlatformManifest| {
+            let subject = Subject {
+                name: index.name.clone(),
+                digest: manifest.digest.clone(),
+            };
+            let judgement = self.check(requirement, Some(&subject));
+            judgement.outcome == Outcome::Pass
+        };
+        let passing = found.manifests.iter().filter(passes).count();
+        if passing == 0 {
+            return on_image;
+        }
+        let all = found.manifests.len();
+        Judgement {
+            detail: format!(
+                "{}; it is an index, and {passing} of its {all} platforms meet the requirement, which counts only where the policy says `allowUnsignedIndex: true`",
+                on_image.detail
+            ),
+            hint: Some(format!(
+                "provide the evidence for the index itself (`{index}`), or have the policy say `allowUnsignedIndex: true`"
+            )),
+            ..on_image
+        }
     }
 
     fn instead_on_platforms(
