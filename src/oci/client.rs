@@ -131,8 +131,10 @@ impl Client {
                 }
             }
             if !answer.status.is_redirection() || answer.status == StatusCode::NOT_MODIFIED {
-                let sent = secret.is_some() && header.is_some();
-                answer.credential = self.credentials.words(repository, sent);
+                if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answer.status) {
+                    let sent = secret.is_some() && header.is_some();
+                    answer.credential = self.credentials.words(repository, sent);
+                }
                 return Ok(answer);
             }
             redirects += 1;
@@ -251,6 +253,10 @@ impl Client {
                 )
                 .await?;
             if page == 0 {
+                if let Some(error) = not_a_registrys(&answer, &path) {
+                    found.unsupported.push(error);
+                    return Ok(LookUp::Unknown);
+                }
                 match answer.status {
                     StatusCode::NOT_FOUND => return Ok(LookUp::Answered),
                     StatusCode::BAD_REQUEST
@@ -258,10 +264,6 @@ impl Client {
                     | StatusCode::NOT_ACCEPTABLE
                     | StatusCode::NOT_IMPLEMENTED => return Ok(LookUp::Unknown),
                     _ => {}
-                }
-                if let Some(error) = not_a_registrys(&answer, &path) {
-                    found.unsupported.push(error);
-                    return Ok(LookUp::Unknown);
                 }
             }
             if !answer.status.is_success() {
@@ -335,12 +337,12 @@ impl Client {
                 return (LookUp::Unknown, found);
             }
         };
-        if answer.status == StatusCode::NOT_FOUND {
-            return (LookUp::Answered, found);
-        }
         if let Some(error) = not_a_registrys(&answer, &path) {
             found.unsupported.push(error);
             return (LookUp::Unknown, found);
+        }
+        if answer.status == StatusCode::NOT_FOUND {
+            return (LookUp::Answered, found);
         }
         if !answer.status.is_success() {
             found.trouble.push(failure(&answer));
@@ -412,16 +414,23 @@ enum LookUp {
 
 /// Whether something else than a registry answered: a page for people, or a place that the registry redirects to and that is
 /// no endpoint of the distribution API (GHCR sends who asks for referrers to a page of github.com, which limits the rate). A
-/// server that fails, or that limits the rate itself, is a registry in trouble.
+/// server that fails, or that limits the rate itself, is a registry in trouble; and `404 Not Found` says the same in whatever
+/// form it comes.
 fn not_a_registrys(answer: &Answer, path: &str) -> Option<RegistryError> {
     let asked = answer.at.path().replace("%3A", ":").replace("%3a", ":");
     let is_api = asked.contains("/v2/") && asked.ends_with(&format!("/{path}"));
-    let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
-    let why = if answer.is_web_page() && !answer.status.is_server_error() && !(limited && is_api) {
-        format!("a web page ({}) is no answer of a registry", answer.status)
-    } else if !is_api && !answer.status.is_success() {
+    let tells = answer.status.is_server_error()
+        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND].contains(&answer.status);
+    let why = if !is_api && !answer.status.is_success() {
         format!(
             "the registry redirects it to what is no registry and answered {}",
+            answer.status
+        )
+    } else if answer.is_web_page() && !tells {
+        format!("a web page ({}) is no answer of a registry", answer.status)
+    } else if answer.status.is_success() && !is_json(&answer.body) {
+        format!(
+            "the answer ({}) is no registry's: it is no JSON",
             answer.status
         )
     } else {
@@ -536,6 +545,12 @@ async fn is_named(digest: &Digest, bytes: &Bytes) -> bool {
     let (digest, bytes) = (digest.clone(), bytes.clone());
     let verified = tokio::task::spawn_blocking(move || digest.verifies(&bytes));
     verified.await.unwrap_or(false)
+}
+
+/// Whether it begins as the answers of registries do. One that is empty was cut off.
+fn is_json(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    text.is_empty() || text.starts_with(b"{")
 }
 
 /// What an answer without success means.
@@ -674,7 +689,7 @@ fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
         .map(HeaderValue::to_str)
         .and_then(Result::ok);
     let to = location.and_then(|location| from.join(location).ok());
-    let to = to.ok_or_else(|| refused("it redirects to nowhere".to_owned()))?;
+    let to = to.ok_or_else(|| refused("the redirect has no usable Location header".to_owned()))?;
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
         _ => Err(refused(format!(

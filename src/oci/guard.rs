@@ -102,30 +102,37 @@ pub(super) fn of_address(address: IpAddr) -> Place {
             Place::Internal("a link-local address")
         }
         IpAddr::V6(address) if address.is_multicast() => Place::Internal("a multicast address"),
-        IpAddr::V6(address) => match carried(address) {
-            Some(inner) => of_address(IpAddr::V4(inner)),
-            None => Place::Elsewhere,
-        },
+        IpAddr::V6(address) => {
+            let inner = carried(address).into_iter().flatten();
+            let mut places = inner.map(|inner| of_address(IpAddr::V4(inner)));
+            let inward = places.find(|place| *place != Place::Elsewhere);
+            inward.unwrap_or(Place::Elsewhere)
+        }
         IpAddr::V4(_) => Place::Elsewhere,
     }
 }
 
-/// The IPv4 address that an IPv6 address carries.
-fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// The IPv4 addresses that an IPv6 address can carry.
+fn carried(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let [a, b, c, d, e, f, g, h] = address.segments();
-    let joined = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    let joined =
+        |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match (a, b, c, d, e, f) {
         // IPv4-compatible, mapped, and translated (RFC 2765)
-        (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => Some(joined(g, h)),
-        // NAT64, by the well-known prefix and the local one with its usual length
-        (0x64, 0xff9b, 0, 0, 0, 0) | (0x64, 0xff9b, 1, ..) => Some(joined(g, h)),
+        (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => [joined(g, h), None],
+        // NAT64 by the well-known prefix, and by the local one with either of its usual lengths (RFC 6052, RFC 8215)
+        (0x64, 0xff9b, 0, 0, 0, 0) | (0x64, 0xff9b, 1, 0, 0, 0) => [joined(g, h), None],
+        (0x64, 0xff9b, 1, ..) => {
+            let last = joined(g, h).filter(|_| (g, h) != (0, 0));
+            [joined(d, e << 8 | f >> 8), last]
+        }
         // 6to4
-        (0x2002, ..) => Some(joined(b, c)),
+        (0x2002, ..) => [joined(b, c), None],
         // Teredo keeps it inverted
-        (0x2001, 0, ..) => Some(joined(!g, !h)),
+        (0x2001, 0, ..) => [joined(!g, !h), None],
         // ISATAP
-        (_, _, _, _, 0 | 0x200, 0x5efe) => Some(joined(g, h)),
-        _ => None,
+        (_, _, _, _, 0 | 0x200, 0x5efe) => [joined(g, h), None],
+        _ => [None, None],
     }
 }
 
@@ -247,6 +254,8 @@ mod tests {
             "[::127.0.0.1]",
             "[64:ff9b::127.0.0.1]",
             "[64:ff9b:1::127.0.0.1]",
+            "[64:ff9b:1:7f00:0:100::]",
+            "[64:ff9b:1:808:8:800:7f00:1]",
             "[::ffff:0:127.0.0.1]",
             "[2002:7f00:1::]",
             "[2001:0:1::80ff:fffe]",
@@ -309,6 +318,8 @@ mod tests {
             "[2001:db8::1]",
             "[2606:4700::1111]",
             "[64:ff9b::8.8.8.8]",
+            "[64:ff9b:1::8.8.8.8]",
+            "[64:ff9b:1:808:8:800::]",
             "localhost.example.com",
             "metadata.example.com",
             "notlocalhost",

@@ -296,14 +296,18 @@ impl Transport {
 
     /// Whether the operator names this very host, so that whatever address it has is asked. A pattern does not: somebody else
     /// may choose the name that matches it.
-    fn is_named(&self, host: &str) -> bool {
-        let named = |special: &&Special| is_exact(&special.host) && matches(&special.host, host);
-        self.special.iter().any(|special| named(&special))
+    fn is_named(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        let names = [authority(url), format!("{host}:{port}")];
+        self.special.iter().any(|special| {
+            is_exact(&special.host) && names.iter().any(|name| matches(&special.host, name))
+        })
     }
 
     /// Whether an image names a registry on loopback that may be asked.
     pub(super) fn is_local(&self, image: &Url) -> bool {
-        place_of(image) == Place::Loopback && (self.loopback || self.is_named(&authority(image)))
+        place_of(image) == Place::Loopback && (self.loopback || self.is_named(image))
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -359,7 +363,7 @@ impl Transport {
     }
 
     async fn send(&self, call: &Call<'_>, tried: &str) -> Result<Answer, Failure> {
-        let named = self.is_named(&authority(call.url));
+        let named = self.is_named(call.url);
         let place = place_of(call.url);
         if !(named || place == Place::Elsewhere || place == Place::Loopback && call.local) {
             let host = call.url.host_str().unwrap_or_default();

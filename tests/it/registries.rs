@@ -91,6 +91,33 @@ async fn a_web_page_in_place_of_referrers_is_no_endpoint() {
 }
 
 #[tokio::test]
+async fn a_web_page_in_place_of_absent_tags_hides_no_referrer() {
+    for odd in [
+        page(),
+        Reply::new(200, "text/plain", "OK"),
+        Reply::new(200, "text/plain", "[]"),
+    ] {
+        let server = Server::start(move |seen| match is_referrers(seen) {
+            true => Reply::new(200, INDEX, index(&[entry("signature")])),
+            false => odd.clone(),
+        })
+        .await;
+        let found = attached(&server).await;
+        assert!(found.trouble.is_empty() && found.cut.is_none(), "{found:?}");
+        assert_eq!((found.unsupported.len(), found.listing.len()), (3, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_at_another_site_that_finds_nothing_is_no_absence() {
+    let site = Server::start(|_| Reply::status(404)).await;
+    let to = format!("{}/sign-in", site.url());
+    let server = Server::start(move |_| Reply::status(302).with("location", to.clone())).await;
+    let found = attached(&server).await;
+    assert_eq!(found.trouble.len(), 4, "{found:?}");
+}
+
+#[tokio::test]
 async fn a_login_page_before_all_of_a_registry_is_trouble_and_no_absence() {
     let server = Server::start(|_| page()).await;
     let found = attached(&server).await;
@@ -530,6 +557,10 @@ async fn an_image_on_loopback_is_asked_for_where_images_may_name_it_or_the_opera
     assert_eq!(asked(without(false)).await, Err(ErrorKind::Denied));
     assert_eq!(asked(options_for(&server.host(), false)).await, Ok(()));
     assert_eq!(asked(options_for("127.0.0.1:*", false)).await, Ok(()));
+    let on_port_80 = Client::new(options_for("127.0.0.1:80", false)).unwrap();
+    let image = Repository::new("127.0.0.1:80", "team/app");
+    let error = on_port_80.resolve(&image, &tag("v1")).await.unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::Denied, "{error}");
     // Somebody else may choose the name that a pattern matches.
     assert_eq!(
         asked(options_for("127.*.0.1:*", false)).await,

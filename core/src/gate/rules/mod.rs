@@ -386,33 +386,30 @@ impl Requirement {
     }
 }
 
+/// Characters of a detail or a hint: both can hold what others wrote.
+const MAXIMUM_TEXT: usize = 1200;
+
 impl Judgement {
     /// The requirement is met.
     pub fn pass(reason: Reason, detail: String) -> Judgement {
-        Judgement {
-            outcome: Outcome::Pass,
-            reason,
-            detail,
-            hint: None,
-        }
+        Judgement::new(Outcome::Pass, reason, detail)
     }
 
     /// The requirement is not met.
     pub fn fail(reason: Reason, detail: String) -> Judgement {
-        Judgement {
-            outcome: Outcome::Fail,
-            reason,
-            detail,
-            hint: None,
-        }
+        Judgement::new(Outcome::Fail, reason, detail)
     }
 
     /// It could not be decided.
     pub fn undecided(reason: Reason, detail: String) -> Judgement {
+        Judgement::new(Outcome::Undecided, reason, detail)
+    }
+
+    fn new(outcome: Outcome, reason: Reason, detail: String) -> Judgement {
         Judgement {
-            outcome: Outcome::Undecided,
+            outcome,
             reason,
-            detail,
+            detail: detail.chars().take(MAXIMUM_TEXT).collect(),
             hint: None,
         }
     }
