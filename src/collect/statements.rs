@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cache::{Fact, FactKey, Listing, ListingKey, Reading, ReadingKey};
 use super::{About, Anchors, Collector, Freshness, late};
 use crate::oci::{
-    AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, RegistryError, Repository,
+    AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, RegistryError, Repository, Via,
 };
 use crate::text::line;
 
@@ -272,22 +272,11 @@ async fn pieces(
         Ok(manifest) => manifest,
         Err(unread) => return vec![unread.about(source)],
     };
-    let ManifestKind::Image {
-        layers,
-        config,
-        artifact_type,
-        ..
-    } = &manifest.kind
-    else {
-        return vec![Piece::Other(printable(&manifest.media_type))];
+    let mut pieces = unknown(&source, item.via, &manifest);
+    let ManifestKind::Image { layers, .. } = &manifest.kind else {
+        return pieces;
     };
     let limit = collector.limits.layers;
-    let mut pieces = unknown(
-        &source,
-        artifact_type.as_deref(),
-        &config.media_type,
-        layers,
-    );
     let evidence: Vec<_> = layers
         .iter()
         .filter(|layer| is_evidence(&layer.media_type))
@@ -309,43 +298,54 @@ async fn pieces(
     pieces
 }
 
-/// What of an attached manifest is in no form that is read: it is refused where it is evidence by its name, and else named.
-fn unknown(
-    source: &Source,
-    artifact_type: Option<&str>,
-    config: &str,
-    layers: &[Descriptor],
-) -> Vec<Piece> {
-    let refused = |source: Source, form: Form, kind: &str| {
+/// What of an attached manifest is in no form that is read: it is refused where its name or place says that it is evidence, and
+/// else named.
+fn unknown(source: &Source, via: Via, manifest: &Manifest) -> Vec<Piece> {
+    let refused = |form: Form, kind: &str| {
         let detail = format!("`{}` is no form of evidence that is read", printable(kind));
         Piece::Unusable(NotAccepted {
-            source,
+            source: source.clone(),
             form,
             why: Unaccepted::new(FORMAT_NOT_SUPPORTED, detail),
         })
+    };
+    let (artifact_type, config, layers) = match &manifest.kind {
+        ManifestKind::Image {
+            artifact_type,
+            config,
+            layers,
+            ..
+        } => (artifact_type, &config.media_type, layers.as_slice()),
+        ManifestKind::Index { artifact_type, .. } => (artifact_type, &manifest.media_type, &[][..]),
     };
     let kinds = layers.iter().map(|layer| layer.media_type.as_str());
     let (read, rest): (Vec<_>, Vec<_>) = kinds.partition(|kind| is_evidence(kind));
     let called: Vec<_> = rest
         .iter()
-        .filter_map(|kind| Some((form_by_name(kind)?, *kind)))
+        .filter_map(|kind| Some(refused(form_by_name(kind)?, kind)))
         .take(MAXIMUM_UNKNOWN)
         .collect();
     if !read.is_empty() || !called.is_empty() {
-        let pieces = called.into_iter();
-        let pieces = pieces.map(|(form, kind)| refused(source.clone(), form, kind));
-        return pieces.collect();
+        return called;
     }
-    let kinds = artifact_type.into_iter().chain([config]).chain(rest);
+    let kinds = artifact_type.iter().map(String::as_str);
+    let kinds = kinds.chain([config.as_str()]).chain(rest);
     let kinds: Vec<_> = kinds.filter(|kind| !kind.is_empty()).collect();
-    let evidence = kinds
+    let by_name = kinds
         .iter()
-        .find_map(|kind| Some((form_by_name(kind)?, *kind)));
-    if let Some((form, kind)) = evidence {
-        return vec![refused(source.clone(), form, kind)];
-    }
-    let kind = kinds.iter().find(|kind| **kind != EMPTY);
-    vec![Piece::Other(printable(kind.unwrap_or(&EMPTY)))]
+        .find_map(|kind| Some(refused(form_by_name(kind)?, kind)));
+    let kind = kinds.iter().find(|kind| **kind != EMPTY).unwrap_or(&EMPTY);
+    let by_place = match via {
+        Via::SigTag => Some(Form::Signature),
+        Via::AttTag => Some(Form::Statement),
+        Via::Referrers | Via::FallbackTag => None,
+    };
+    let by_place = by_place.map(|form| refused(form, kind));
+    vec![
+        by_name
+            .or(by_place)
+            .unwrap_or_else(|| Piece::Other(printable(kind))),
+    ]
 }
 
 /// What a media type that is not read would be evidence of, by its name: Notation's signatures, bundles and envelopes under

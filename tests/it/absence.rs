@@ -5,7 +5,7 @@ use std::sync::Arc;
 use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{
-    Registry, attach_attestations, attach_bundle, push_image, push_index,
+    Registry, attach_attestations, attach_bundle, attach_signatures, push_image, push_index,
 };
 use promotion_gate_core::attest::Unaccepted;
 use promotion_gate_core::attest::unaccepted::UNACCEPTED;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::facts::{self, FACTS, ISSUER, promotion, snapshot};
 use crate::gate::Gate;
 use crate::oci::options;
+use crate::review::forward;
 use crate::server::{Reply, Server};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -237,6 +238,22 @@ async fn evidence_in_a_form_that_is_not_read_is_named_and_not_called_absent() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_place_of_a_signature_in_another_form_is_no_absence() {
+    let registry = registry().await;
+    let digest = push_image(&registry, "app", "v1", "v1").unwrap();
+    let other = push_image(&registry, "app", "other", "other").unwrap();
+    let index = push_index(&registry, "app", "index", &[(None, &other)]).unwrap();
+    let image = format!("{}/app@{digest}", registry.host());
+    for there in [other, index] {
+        let tag = format!("sha256-{}.sig", digest.hex());
+        registry.tag("app", &tag, &there.to_string());
+        let (reason, text) = said(policy(json!([signature()]), json!({})), &image).await;
+        assert_eq!(reason, "signature-unaccepted", "{text}");
+        assert!(text.contains("`.sig` tag"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn an_attestation_of_a_stranger_in_the_place_of_a_signature_says_so() {
     let registry = registry().await;
     let digest = push_image(&registry, "app", "v1", "v1").unwrap();
@@ -291,6 +308,35 @@ async fn an_unsigned_image_at_a_registry_without_the_referrers_api_says_what_was
         (Outcome::Fail, "unsigned")
     );
     assert!(finding.detail.contains("a web page"), "{}", finding.detail);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_image_at_a_registry_whose_referrers_are_another_site_is_verified_once_and_then_known() {
+    let registry = registry().await;
+    let digest = push_image(&registry, "app", "v1", "v1").unwrap();
+    attach_signatures(
+        &registry,
+        "app",
+        &digest,
+        &[FACTS.simple(&digest, "release")],
+    )
+    .unwrap();
+    let site = Server::start(|_| Reply::status(429)).await;
+    let (to, upstream) = (format!("{}/-/v2/packages", site.url()), registry.host());
+    let server = Server::start(move |seen| match seen.path.contains("/referrers/") {
+        true => Reply::status(303).with("location", to.clone()),
+        false => forward(&upstream, &seen.path),
+    })
+    .await;
+    let gate = Gate::new(policy(json!([signature()]), json!({})));
+    let image = format!("{}/app@{digest}", server.host());
+    assert_eq!(gate.says("signature", &image).await.1, "signed");
+    server.forget();
+    site.forget();
+    assert_eq!(gate.says("signature", &image).await.1, "signed");
+    assert!(server.seen().is_empty() && site.seen().is_empty());
+    drop(server);
+    assert_eq!(gate.says("signature", &image).await.1, "signed");
 }
 
 #[tokio::test]
