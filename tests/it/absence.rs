@@ -375,3 +375,17 @@ async fn platforms_signed_by_a_stranger_are_no_reason_to_allow_an_unsigned_index
     assert_eq!(reason, "unsigned");
     assert!(!text.contains("allowUnsignedIndex"), "{text}");
 }
+
+#[tokio::test]
+async fn what_an_index_carries_is_said_where_its_platforms_carry_nothing() {
+    let registry = registry().await;
+    let amd64 = push_image(&registry, "app", "amd64", "amd64").unwrap();
+    let platforms = [(Some("linux/amd64"), &amd64)];
+    let index = push_index(&registry, "app", "v1", &platforms).unwrap();
+    attach_bundle(&registry, "app", &index, &FACTS.bundle(&index, "stranger")).unwrap();
+    let image = format!("{}/app@{index}", registry.host());
+    let allowing = policy(json!([signature()]), json!({"allowUnsignedIndex": true}));
+    let (reason, text) = said(allowing, &image).await;
+    assert_eq!(reason, "signer-not-accepted", "{text}");
+    assert!(text.contains("platform `linux/amd64`"), "{text}");
+}

@@ -144,6 +144,14 @@ pub enum Form {
 const NAMED: usize = 3;
 
 impl ImageEvidence {
+    /// Whether nothing is attached, as far as that is known.
+    pub fn is_empty(&self) -> bool {
+        self.signatures.is_empty()
+            && self.statements.is_empty()
+            && self.unaccepted.is_empty()
+            && self.others.is_empty()
+    }
+
     /// What of the unaccepted could have been of this form, in one sentence: the most telling of it, and how much more
     /// there is.
     pub fn unaccepted_as(&self, form: Form) -> Option<(Unaccepted, String)> {

@@ -366,13 +366,25 @@ impl<'a> Asked<'a> {
     ) -> Judgement {
         match self.evidence.index(index) {
             Collected::Known(None) => on_image,
-            Collected::Known(Some(manifests)) => on_platforms(policy, &manifests, |manifest| {
-                let subject = Subject {
-                    name: index.name.clone(),
-                    digest: manifest.digest.clone(),
-                };
-                self.check(requirement, Some(&subject))
-            }),
+            Collected::Known(Some(manifests)) => {
+                let said = on_platforms(policy, &manifests, |manifest| {
+                    let subject = Subject {
+                        name: index.name.clone(),
+                        digest: manifest.digest.clone(),
+                    };
+                    self.check(requirement, Some(&subject))
+                });
+                let own = self.evidence.about(index);
+                let carries = own.value().is_some_and(|own| !own.is_empty());
+                // What the index carries, or might, is not hidden by what its platforms lack.
+                if said.outcome.denies() && (carries || on_image.outcome == Outcome::Undecided) {
+                    return Judgement {
+                        detail: format!("{}; and {}", on_image.detail, said.detail),
+                        ..on_image
+                    };
+                }
+                said
+            }
             Collected::Partial(_, troubles) => {
                 platforms_unknown(troubles.first().cloned().unwrap_or_default())
             }
