@@ -98,6 +98,6 @@ reasons! {
         "An in-toto statement without any signature, as BuildKit attaches it: anybody who can push could have written it.",
         "Sign it: `cosign attest`, `actions/attest-build-provenance`, or a generator of SLSA provenance.";
     UNREADABLE = "unreadable",
-        "The registry lists it, but does not have it or has something else in its place.",
+        "The registry lists it, but what it has in its place is nothing that can be read as evidence.",
         "Push the evidence again, or remove the listing.";
 }

@@ -298,6 +298,9 @@ impl<'a> Asked<'a> {
             Some(index) if asks && policy.allow_unsigned_index && on_image.outcome.denies() => {
                 self.instead_on_platforms(policy, requirement, index, on_image)
             }
+            Some(index) if asks && on_image.outcome.denies() => {
+                self.naming_platforms(requirement, index, on_image)
+            }
             _ => on_image,
         }
     }
@@ -318,6 +321,42 @@ impl<'a> Asked<'a> {
         })
     }
 
+    /// A denial of an index says so where its platforms carry what it lacks itself, as far as they were looked at.
+    fn naming_platforms(
+        &self,
+        requirement: &Requirement,
+        index: &Subject,
+        on_image: Judgement,
+    ) -> Judgement {
+        let found = self.evidence.index(index);
+        let Some(Some(found)) = found.value() else {
+            return on_image;
+        };
+        let passes = |manifest: &&PlatformManifest| {
+            let subject = Subject {
+                name: index.name.clone(),
+                digest: manifest.digest.clone(),
+            };
+            let judgement = self.check(requirement, Some(&subject));
+            judgement.outcome == Outcome::Pass
+        };
+        let passing = found.manifests.iter().filter(passes).count();
+        if passing == 0 {
+            return on_image;
+        }
+        let all = found.manifests.len();
+        Judgement {
+            detail: format!(
+                "{}; it is an index, and {passing} of its {all} platforms meet the requirement, which counts only where the policy says `allowUnsignedIndex: true`",
+                on_image.detail
+            ),
+            hint: Some(format!(
+                "provide the evidence for the index itself (`{index}`), or have the policy say `allowUnsignedIndex: true`"
+            )),
+            ..on_image
+        }
+    }
+
     fn instead_on_platforms(
         &self,
         policy: &Policy,
@@ -327,13 +366,25 @@ impl<'a> Asked<'a> {
     ) -> Judgement {
         match self.evidence.index(index) {
             Collected::Known(None) => on_image,
-            Collected::Known(Some(manifests)) => on_platforms(policy, &manifests, |manifest| {
-                let subject = Subject {
-                    name: index.name.clone(),
-                    digest: manifest.digest.clone(),
-                };
-                self.check(requirement, Some(&subject))
-            }),
+            Collected::Known(Some(manifests)) => {
+                let said = on_platforms(policy, &manifests, |manifest| {
+                    let subject = Subject {
+                        name: index.name.clone(),
+                        digest: manifest.digest.clone(),
+                    };
+                    self.check(requirement, Some(&subject))
+                });
+                let own = self.evidence.about(index);
+                let carries = own.value().is_some_and(|own| !own.is_empty());
+                // What the index carries, or might, is not hidden by what its platforms lack.
+                if said.outcome.denies() && (carries || on_image.outcome == Outcome::Undecided) {
+                    return Judgement {
+                        detail: format!("{}; and {}", on_image.detail, said.detail),
+                        ..on_image
+                    };
+                }
+                said
+            }
             Collected::Partial(_, troubles) => {
                 platforms_unknown(troubles.first().cloned().unwrap_or_default())
             }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::attest::{Anchor, Origin};
 use crate::reason::{Reason, reasons};
 
-use super::evidence::{Collected, ImageEvidence, Subject};
+use super::evidence::{Collected, Form, ImageEvidence, Subject};
 use super::finding::Outcome;
 use super::image::{Digest, ImageReference};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
@@ -90,6 +90,25 @@ impl ImageInQuestion<'_> {
             Some(subject) => subject.to_string(),
             None => self.image.reference.to_string(),
         }
+    }
+
+    /// What to say where nothing is attached that could be `what`. Absence is said only where everything was read, and only of an
+    /// image to which nothing else is attached.
+    fn none_of(&self, what: &str, form: Form) -> String {
+        let evidence = self.evidence.value();
+        let instead = evidence.and_then(|evidence| evidence.instead_of(form));
+        let unsupported = evidence.and_then(|evidence| evidence.unsupported.first());
+        let mut text = match (instead, self.evidence.troubles()) {
+            (Some(instead), _) => format!("what is attached to it is no {what}: {instead}"),
+            (None, []) => format!("no {what} is attached to it"),
+            (None, _) => format!("no {what} was found"),
+        };
+        if let Some(trouble) = unsupported {
+            text.push_str(&format!(
+                "; the registry does not seem to have one of the places where it could be ({trouble})"
+            ));
+        }
+        text
     }
 
     /// What to do where nothing is attached: `otherwise`, unless the digest is that of a platform.
@@ -355,8 +374,10 @@ impl Requirement {
         let hurt = self
             .need()
             .is_some_and(|need| need.effect == Effect::CanHurt);
-        match image.evidence.troubles() {
-            [first, ..] if hurt && !judgement.outcome.denies() => Judgement::undecided(
+        let unsupported = image.evidence.value().map(|evidence| &evidence.unsupported);
+        let troubles = image.evidence.troubles().iter();
+        match troubles.chain(unsupported.into_iter().flatten()).next() {
+            Some(first) if hurt && !judgement.outcome.denies() => Judgement::undecided(
                 EVIDENCE_PARTIAL,
                 format!("not everything attached could be read: {first}"),
             ),
@@ -365,33 +386,30 @@ impl Requirement {
     }
 }
 
+/// Characters of a detail or a hint: both can hold what others wrote.
+const MAXIMUM_TEXT: usize = 1200;
+
 impl Judgement {
     /// The requirement is met.
     pub fn pass(reason: Reason, detail: String) -> Judgement {
-        Judgement {
-            outcome: Outcome::Pass,
-            reason,
-            detail,
-            hint: None,
-        }
+        Judgement::new(Outcome::Pass, reason, detail)
     }
 
     /// The requirement is not met.
     pub fn fail(reason: Reason, detail: String) -> Judgement {
-        Judgement {
-            outcome: Outcome::Fail,
-            reason,
-            detail,
-            hint: None,
-        }
+        Judgement::new(Outcome::Fail, reason, detail)
     }
 
     /// It could not be decided.
     pub fn undecided(reason: Reason, detail: String) -> Judgement {
+        Judgement::new(Outcome::Undecided, reason, detail)
+    }
+
+    fn new(outcome: Outcome, reason: Reason, detail: String) -> Judgement {
         Judgement {
-            outcome: Outcome::Undecided,
+            outcome,
             reason,
-            detail,
+            detail: detail.chars().take(MAXIMUM_TEXT).collect(),
             hint: None,
         }
     }

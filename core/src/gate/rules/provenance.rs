@@ -521,11 +521,8 @@ impl Provenance {
             None => {
                 let builders = self.builders.iter().map(|(id, _)| format!("`{id}`"));
                 let build = format!("build it with {}", listed(builders, 3));
-                Judgement::fail(
-                    NO_PROVENANCE,
-                    "no SLSA provenance is attached to it".to_owned(),
-                )
-                .hint(question.nothing_attached(build))
+                let detail = question.none_of("SLSA provenance", Form::Statement);
+                Judgement::fail(NO_PROVENANCE, detail).hint(question.nothing_attached(build))
             }
         }
     }

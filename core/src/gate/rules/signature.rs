@@ -81,7 +81,7 @@ reasons! {
     OF_THIS_RULE:
     SIGNED = "signed", "The accepted signers have signed.", "";
     UNSIGNED = "unsigned",
-        "Nothing that could be a signature is attached to the image.",
+        "Nothing is attached to the image.",
         "Sign it in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest is that of one platform of an index, name the index's digest.";
     SIGNATURE_UNACCEPTED = "signature-unaccepted",
         "Something is attached, but it could not be verified; the detail says why.",
@@ -93,7 +93,7 @@ reasons! {
         "Accepted signers have signed, but not all or not as many different ones as the policy asks for.",
         "Have the others sign too.";
     NOT_A_SIGNATURE = "not-a-signature",
-        "The image carries an attestation, which says something about it but is no signature of it.",
+        "Something is attached to the image, such as an attestation or an SBOM, but it is no signature of it.",
         "Sign it as well: `cosign sign IMAGE@DIGEST`.";
     NOT_A_COSIGN_SIGNATURE = "not-a-cosign-signature",
         "The image's manifest was signed as a file, not as an image.",
@@ -355,6 +355,14 @@ impl Signature {
         if let Some((signer, (reason, why))) = unusable {
             return Judgement::fail(reason, format!("signed by {signer}, but {why}")).hint(look);
         }
+        if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
+            let also = evidence.statements.first().map(|(_, statement)| {
+                let kind = statement.predicate_type();
+                format!("; it also carries an attestation (`{kind}`), which is no signature")
+            });
+            return Judgement::fail(SIGNATURE_UNACCEPTED, why + &also.unwrap_or_default())
+                .hint(format!("accepted are {wanted}; {look}"));
+        }
         if let Some((_, statement)) = evidence.statements.first() {
             return Judgement::fail(
                 NOT_A_SIGNATURE,
@@ -366,12 +374,12 @@ impl Signature {
             )
             .hint(format!("sign it with `cosign sign {subject}`"));
         }
-        if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
-            return Judgement::fail(SIGNATURE_UNACCEPTED, why)
-                .hint(format!("accepted are {wanted}; {look}"));
-        }
         let sign = format!("sign it with `cosign sign {subject}` as {wanted}");
-        Judgement::fail(UNSIGNED, "no signature is attached to it".to_owned())
+        let reason = match evidence.instead_of(Form::Signature) {
+            Some(_) => NOT_A_SIGNATURE,
+            None => UNSIGNED,
+        };
+        Judgement::fail(reason, question.none_of("signature", Form::Signature))
             .hint(question.nothing_attached(sign))
     }
 }
