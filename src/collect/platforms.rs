@@ -71,7 +71,10 @@ async fn index(
             index => Collected::Known(index),
         },
         Err(Unread::Trouble(trouble)) => Collected::Unavailable(trouble),
-        Err(Unread::Broken(why)) => Collected::Unavailable(Trouble(why)),
+        Err(Unread::Broken(why)) => Collected::Known(Some(Index {
+            manifests: Vec::new(),
+            refused: Some(why),
+        })),
     }
 }
 
@@ -91,6 +94,7 @@ fn index_in(manifest: &Manifest) -> Option<Index> {
     });
     Some(Index {
         manifests: manifests.collect(),
+        refused: None,
     })
 }
 

@@ -236,7 +236,10 @@ impl Manifest {
     }
 
     /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
-    pub(super) fn parse(
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence.
+    pub fn parse(
         digest: Digest,
         content_type: Option<&str>,
         bytes: Bytes,

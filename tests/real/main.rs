@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod platforms;
 mod programs;
 mod provenance;
 mod signing;

@@ -44,6 +44,9 @@ reasons! {
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
         "The policy selects namespaces by label, and the labels of this one are not known.",
         "Give them with `--namespace-labels`, a Namespace object in the input, or the configuration.";
+    MANIFEST_REFUSED = "manifest-refused",
+        "The image's manifest or index cannot be read in one way only, so that runtimes could run something else than what is checked.",
+        "Build and push the image again with a current tool. This can be an attempt to have another image run.";
     NO_SUCH_PLATFORM = "no-such-platform",
         "The index carries no evidence itself, and holds none of the platforms that the policy names.",
         "Build the image for one of these platforms, or sign the index.";
@@ -407,6 +410,11 @@ fn on_platforms(
     index: &Index,
     check: impl Fn(&PlatformManifest) -> Judgement,
 ) -> Judgement {
+    if let Some(why) = &index.refused {
+        let detail = format!("its manifest is refused: {why}");
+        return Judgement::fail(MANIFEST_REFUSED, detail)
+            .hint("build and push the image again with a current tool");
+    }
     let spoken_of: Vec<_> = index
         .manifests
         .iter()

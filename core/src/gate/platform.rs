@@ -13,6 +13,8 @@ use super::image::Digest;
 pub struct Index {
     /// Its manifests, without BuildKit's attestations.
     pub manifests: Vec<PlatformManifest>,
+    /// Why runtimes could read another index in these bytes; then its manifests are not known.
+    pub refused: Option<String>,
 }
 
 /// One manifest of an index.
@@ -116,7 +118,10 @@ fn could_be_architecture(node: &Platform, entry: &Platform) -> bool {
     let wanted = normalised(&node.architecture);
     let found = normalised(&entry.architecture);
     if wanted == found {
-        return could_be_variant(node.variant.as_deref(), entry.variant.as_deref());
+        // Some other names stand for a variant too, whatever variant is written beside them (`armel`).
+        let own_name = entry.architecture.to_lowercase() == found;
+        let variant = entry.variant.as_deref().filter(|_| own_name);
+        return could_be_variant(node.variant.as_deref(), variant);
     }
     let family = Family::of(&wanted);
     let falls_back = match (wanted.as_str(), found.as_str()) {
@@ -235,6 +240,7 @@ mod tests {
             ("linux/arm64/v8", "linux", "arm64", "v8.0"),
             ("linux/arm/v7", "linux", "armhf", ""),
             ("linux/arm/v6", "linux", "armel", ""),
+            ("linux/arm/v6", "linux", "armel", "v9"),
             ("linux/arm/v6", "linux", "arm", ""),
             ("darwin/arm64", "macos", "arm64", ""),
             ("linux/386", "linux", "i386", ""),
