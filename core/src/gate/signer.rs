@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::attest::{
     Anchor, CertificateIdentity, Claim, Origin, PublicKey, Signer, Transparency, TrustRoot,
+    VerifiedTime,
 };
 
 use super::glob::{Glob, regular_expression};
@@ -150,6 +151,29 @@ pub enum RequiredTransparency {
     Timestamp,
     /// Nothing: the key alone. Not for certificates.
     None,
+}
+
+impl RequiredTransparency {
+    /// What is required where a policy does not say it: of keys a log entry or a timestamp, of certificates a log entry where
+    /// the trust root lists a log.
+    pub fn default_under(anchor: &Anchor) -> RequiredTransparency {
+        match anchor {
+            Anchor::Root(root) if root.has_logs() => RequiredTransparency::Log,
+            Anchor::Root(_) | Anchor::Key { .. } => RequiredTransparency::Timestamp,
+        }
+    }
+
+    /// Whether a signature is as public as required.
+    pub fn is_met(self, transparency: Transparency, times: &[VerifiedTime]) -> bool {
+        match self {
+            RequiredTransparency::InclusionProof => transparency == Transparency::InclusionProof,
+            RequiredTransparency::Log => transparency != Transparency::Absent,
+            RequiredTransparency::Timestamp => {
+                transparency != Transparency::Absent || !times.is_empty()
+            }
+            RequiredTransparency::None => true,
+        }
+    }
 }
 
 /// A public key that parses itself.
@@ -323,10 +347,7 @@ impl AcceptedSigner {
                 if !names(certificate, issuer, identity.as_ref(), claims) {
                     return Err(Mismatch::OtherSigner);
                 }
-                transparency.unwrap_or(match anchor {
-                    Anchor::Root(root) if root.has_logs() => RequiredTransparency::Log,
-                    Anchor::Root(_) | Anchor::Key { .. } => RequiredTransparency::Timestamp,
-                })
+                transparency.unwrap_or(RequiredTransparency::default_under(anchor))
             }
             (Who::Key { key, transparency }, Signer::Key(fingerprint))
                 if key.fingerprint() == fingerprint =>
@@ -335,17 +356,7 @@ impl AcceptedSigner {
             }
             _ => return Err(Mismatch::OtherSigner),
         };
-        let public_enough = match required {
-            RequiredTransparency::InclusionProof => {
-                signature.transparency() == Transparency::InclusionProof
-            }
-            RequiredTransparency::Log => signature.transparency() != Transparency::Absent,
-            RequiredTransparency::Timestamp => {
-                signature.transparency() != Transparency::Absent || !signature.times().is_empty()
-            }
-            RequiredTransparency::None => true,
-        };
-        if public_enough {
+        if required.is_met(signature.transparency(), signature.times()) {
             Ok(())
         } else {
             Err(Mismatch::Transparency)
