@@ -136,6 +136,11 @@ pub enum Form {
 }
 
 impl ImageEvidence {
+    /// Whether nothing is attached that is evidence, or could be.
+    pub fn is_empty(&self) -> bool {
+        self.signatures.is_empty() && self.statements.is_empty() && self.unaccepted.is_empty()
+    }
+
     /// What of the unaccepted could have been of this form, in one sentence: the most telling of it, and how much more
     /// there is.
     pub fn unaccepted_as(&self, form: Form) -> Option<(Unaccepted, String)> {
