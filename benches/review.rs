@@ -106,6 +106,7 @@ fn warm_review(criterion: &mut Criterion) {
     assert!(set.problems.is_empty(), "{:?}", set.problems);
     let snapshot = Arc::new(Snapshot {
         policies: set.policies,
+        trust_roots: roots,
         ..Snapshot::default()
     });
     let client = Arc::new(Client::new(ClientOptions::default()).unwrap());

@@ -251,6 +251,7 @@ impl Config {
     /// A snapshot with what is configured and no policies.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
+            trust_roots: self.trust_roots.clone(),
             namespaces: self.namespaces.clone(),
             ungoverned: self.ungoverned,
             ..Snapshot::default()

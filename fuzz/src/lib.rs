@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::documents::{self, decode_value};
-use promotion_gate_core::gate::{Digest, Glob, ImagePattern, ImageReference, RequirementEntry};
+use promotion_gate_core::gate::{
+    Digest, Glob, ImagePattern, ImageReference, Requirement, RequirementEntry,
+};
 use serde_json::{Value, json};
 
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -195,7 +197,7 @@ pub fn policy(bytes: &[u8]) {
     let (documents, _) = documents::read("fuzz", bytes);
     for document in documents {
         if let Ok(entry) = decode_value::<RequirementEntry>(&document.value) {
-            let _ = entry.resolve(&BTreeMap::new());
+            let _ = Requirement::try_from(entry);
         }
     }
 }

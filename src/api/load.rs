@@ -193,6 +193,9 @@ pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, Policy
             files.refuse(path, "there is no policy in it: nothing would be judged");
         }
     }
+    for problem in &files.problems {
+        set.revision = format!("{} {problem}", set.revision);
+    }
     set.problems.splice(0..0, files.problems);
     set.skipped.hidden = files.skipped.hidden;
     set.skipped.kustomizations = files.skipped.kustomizations;

@@ -11,6 +11,7 @@ use promotion_gate_core::gate::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Written;
 use super::mistakes::{Mistakes, used_here};
@@ -315,13 +316,69 @@ fn requirements(
                 ));
             }
         }
-        match entry.resolve(roots) {
-            Ok(requirement) => requirements.push(NamedRequirement { name, requirement }),
+        match Requirement::try_from(entry) {
+            Ok(requirement) => {
+                unknown_roots(written.value(), &requirement, roots, &here, faults);
+                requirements.push(NamedRequirement { name, requirement });
+            }
             Err(("", message)) => faults.push(fault(here, message)),
             Err((key, message)) => faults.push(fault(here.key(key), message)),
         }
     }
     requirements
+}
+
+/// A policy keeps the names of trust roots. That there is none of that name is said when the policy is read, each time where
+/// it stands.
+fn unknown_roots(
+    written: &Value,
+    requirement: &Requirement,
+    roots: &TrustRoots,
+    here: &Path,
+    faults: &mut Vec<Fault>,
+) {
+    let missing = requirement.need(roots).map(|need| need.missing);
+    for name in missing.into_iter().flatten() {
+        let mut places = Vec::new();
+        named_roots(written, &name, here, &mut places);
+        if places.is_empty() {
+            places.push(here.clone());
+        }
+        let known: Vec<_> = roots.keys().map(|known| format!("`{known}`")).collect();
+        let message = format!(
+            "unknown trust root `{name}`; the configuration knows {}",
+            known.join(", ")
+        );
+        faults.extend(
+            places
+                .into_iter()
+                .map(|place| fault(place, message.clone())),
+        );
+    }
+}
+
+/// Where `trustRoots` name this root.
+fn named_roots(written: &Value, name: &str, here: &Path, places: &mut Vec<Path>) {
+    match written {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let below = here.key(key);
+                match value.as_array().filter(|_| key == "trustRoots") {
+                    Some(names) => {
+                        let at = names.iter().enumerate().filter(|(_, named)| *named == name);
+                        places.extend(at.map(|(index, _)| below.index(index)));
+                    }
+                    None => named_roots(value, name, &below, places),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                named_roots(item, name, &here.index(index), places);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn field(name: &str) -> Path {

@@ -1,6 +1,8 @@
 //! Policies, configuration and certificates that change under way: files are looked at every second, what is new and sound is taken over,
 //! what is broken is said and leaves the last good one in force.
 
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +16,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{self, Source};
+use crate::api::{self, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::oci::Client;
@@ -44,8 +46,12 @@ pub(super) struct Policies {
 struct State {
     configuration: Looks,
     policies: Looks,
-    /// The last sound set of policies, as it was read.
-    good: Option<Vec<Source>>,
+    /// The configuration under which the policies on disk were last judged sound or not, and whether it was itself.
+    judged_under: Option<(String, bool)>,
+    /// Names the last sound set of policies, with the configuration that it was read under.
+    good: Option<String>,
+    /// Policies in force that name trust roots which the configuration in force does not have.
+    rootless: Vec<String>,
 }
 
 /// What was seen of some files.
@@ -71,6 +77,7 @@ impl Looks {
             return false;
         }
         self.seen = Some(now);
+        self.candidate = None;
         true
     }
 }
@@ -81,7 +88,8 @@ impl State {
             .configuration
             .problems
             .iter()
-            .chain(&self.policies.problems);
+            .chain(&self.policies.problems)
+            .chain(&self.rootless);
         all.map(String::as_str)
     }
 }
@@ -115,11 +123,17 @@ impl Policies {
     }
 
     /// Looks at the files, and takes over what is new and sound, and the same at two looks. Neither policies nor configuration
-    /// wait for the other to be repaired, but where that could let something in that nobody meant to.
+    /// wait for the other to be repaired, but where that could let something in that nobody meant to. What changes at one
+    /// look is taken over at once, so that no review sees new policies under an old configuration, or the reverse.
     fn look(&self, metrics: &Metrics) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.look_at_configuration(&mut state, metrics);
-        self.look_at_policies(&mut state, metrics);
+        let (configured, settled) = self.look_at_configuration(&mut state);
+        let in_force = self.config.load_full();
+        let config = configured.as_ref().map_or(&*in_force, |(config, _)| config);
+        let (policies, changed) = self.look_at_policies(&mut state, config);
+        if settled || changed {
+            self.take_over(&mut state, configured, policies, metrics);
+        }
         let problems = state.problems().collect::<Vec<_>>().join("\n");
         metrics.policies_broken.set(i64::from(!problems.is_empty()));
         let readiness = match (state.good.is_some(), problems.is_empty()) {
@@ -138,7 +152,8 @@ impl Policies {
         self.readiness.store(Arc::new(readiness));
     }
 
-    fn look_at_configuration(&self, state: &mut State, metrics: &Metrics) {
+    /// A configuration to take over; and whether what is on disk has changed, be it sound or not.
+    fn look_at_configuration(&self, state: &mut State) -> (Option<(Config, Client)>, bool) {
         let looks = &mut state.configuration;
         let in_force = self.config.load();
         let changed = in_force.reload().map(|config| {
@@ -153,56 +168,47 @@ impl Policies {
             Some(Err(error)) => format!("{error:#}"),
         };
         if !looks.settles(now) {
-            return;
+            return (None, false);
         }
-        looks.problems = match changed {
-            None => Vec::new(),
-            Some(Ok((config, client))) => {
-                for warning in &config.warnings {
-                    tracing::warn!(warning, "the configuration");
-                }
-                tracing::info!("the new configuration is in force");
-                metrics.configuration_reloads.inc();
-                self.keep_policies_under(&config, state.good.as_deref());
-                self.collector.replace_registry(Arc::new(client));
-                self.config.store(Arc::new(config));
-                Vec::new()
-            }
+        let (configured, problems) = match changed {
+            None => (None, Vec::new()),
+            Some(Ok(configured)) => (Some(configured), Vec::new()),
             Some(Err(error)) => {
                 let error = format!("{error:#}");
                 tracing::error!(error, "the configuration on disk is broken");
-                vec![error]
+                (None, vec![error])
             }
         };
+        looks.problems = problems;
+        (configured, true)
     }
 
-    /// Until policies are taken over that were written with it, a new configuration changes the trust roots of those in force,
-    /// and makes nothing looser.
-    fn keep_policies_under(&self, config: &Config, good: Option<&[Source]>) {
-        let mut snapshot = (*self.current.load_full()).clone();
-        if config.snapshot().ungoverned == Ungoverned::Deny {
-            snapshot.ungoverned = Ungoverned::Deny;
-        }
-        if let Some(good) = good {
-            let set = api::load(good, &config.trust_roots);
-            if set.problems.is_empty() {
-                snapshot.policies = set.policies;
-            } else {
-                let problems = set.problems.iter().map(ToString::to_string);
-                let problems = problems.collect::<Vec<_>>().join("; ");
-                tracing::warn!(problems, "the policies in force keep their old trust roots");
-            }
-        }
-        self.current.store(Arc::new(snapshot));
-    }
-
-    fn look_at_policies(&self, state: &mut State, metrics: &Metrics) {
-        let config = self.config.load_full();
-        let (sources, set) = api::load_paths(&self.paths, &config.trust_roots);
-        let mut problems: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
+    /// Policies to take over under this configuration; and whether what is on disk has changed, be it sound or not.
+    fn look_at_policies(&self, state: &mut State, config: &Config) -> (Option<PolicySet>, bool) {
+        // A panic is a problem like another one: the last good policies stay, and the configuration does not wait.
+        let load = AssertUnwindSafe(|| api::load_paths(&self.paths, &config.trust_roots).1);
+        let (set, failed) = match catch_unwind(load) {
+            Ok(set) => (set, None),
+            Err(_) => (
+                PolicySet::default(),
+                Some("they could not be read: a panic".to_owned()),
+            ),
+        };
+        // What is on disk, whatever the configuration makes of it.
+        let now = set.revision.clone();
+        let mut problems: Vec<_> = failed.into_iter().collect();
+        problems.extend(set.problems.iter().map(ToString::to_string));
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
+        let changed = state.policies.settles(now);
+        let configuration = (config.revision(), state.configuration.problems.is_empty());
+        let judged = !changed && state.judged_under.as_ref() == Some(&configuration);
+        // A file may just be in the middle of being written, whatever the configuration says.
+        if state.policies.candidate.is_some() || judged {
+            return (None, false);
+        }
+        state.judged_under = Some(configuration);
         let by_label = set
             .policies
             .iter()
@@ -211,55 +217,113 @@ impl Policies {
             let why = "policies that select namespaces by label wait for the configuration to be repaired";
             problems.push(why.to_owned());
         }
-        let (revision, under) = (&set.revision, config.revision());
-        let now = format!("{revision} {under} {}", problems.join("\n"));
-        if !state.policies.settles(now) {
-            return;
-        }
-        let gone = names_gone(&self.current.load().policies, &set.policies);
-        if problems.is_empty() && !gone.is_empty() {
-            tracing::warn!(policies = gone, "policies are gone");
-        }
-        if problems.is_empty() {
-            tracing::info!(
-                revision = set.revision,
-                policies = set.policies.len(),
-                "policies are in force"
-            );
-            for warning in &set.warnings {
-                tracing::warn!(warning = %warning, "a policy probably does not mean what is written");
-            }
-            if !set.skipped.is_empty() {
-                tracing::info!("{}", set.skipped);
-            }
-            metrics.policy_reloads.inc();
-            let snapshot = Snapshot {
-                policies: set.policies,
-                revision: set.revision,
-                ..config.snapshot()
-            };
-            self.current.store(Arc::new(snapshot));
-            state.good = Some(sources);
-        } else {
+        if !problems.is_empty() && problems != state.policies.problems {
             tracing::error!(
                 problems = problems.join("; "),
                 kept = state.good.is_some(),
                 "the policies on disk are broken"
             );
-            if state.good.is_none() {
-                let unreadable = problems.iter().take(8).map(|why| Unreadable {
+        }
+        let sound = problems.is_empty();
+        state.policies.problems = problems;
+        (sound.then_some(set), true)
+    }
+
+    /// Takes over what was found, as one snapshot. Without policies that are sound under the configuration in force, those
+    /// before stay under its trust roots, and nothing else of it makes anything looser.
+    fn take_over(
+        &self,
+        state: &mut State,
+        configured: Option<(Config, Client)>,
+        policies: Option<PolicySet>,
+        metrics: &Metrics,
+    ) {
+        let reconfigured = configured.is_some();
+        if let Some((config, client)) = configured {
+            for warning in &config.warnings {
+                tracing::warn!(warning, "the configuration");
+            }
+            self.collector.replace_registry(Arc::new(client));
+            self.config.store(Arc::new(config));
+        }
+        let config = self.config.load();
+        let current = self.current.load_full();
+        let mut reloaded = None;
+        let snapshot = match policies {
+            Some(set) => {
+                let gone = names_gone(&current.policies, &set.policies);
+                if !gone.is_empty() {
+                    tracing::warn!(policies = gone, "policies are gone");
+                }
+                for warning in &set.warnings {
+                    tracing::warn!(%warning, "a policy probably does not mean what is written");
+                }
+                if !set.skipped.is_empty() {
+                    tracing::info!("{}", set.skipped);
+                }
+                let good = Some(format!("{} {}", set.revision, config.revision()));
+                if state.good != good {
+                    reloaded = Some((set.revision.clone(), set.policies.len()));
+                    state.good = good;
+                }
+                Snapshot {
+                    policies: set.policies,
+                    revision: set.revision,
+                    ..config.snapshot()
+                }
+            }
+            None if state.good.is_none() => {
+                let unreadable = state.policies.problems.iter().take(8);
+                let unreadable = unreadable.map(|why| Unreadable {
                     source: "policies".to_owned(),
                     why: why.clone(),
                 });
-                let snapshot = Snapshot {
+                Snapshot {
                     unreadable: unreadable.collect(),
                     ..config.snapshot()
-                };
-                self.current.store(Arc::new(snapshot));
+                }
             }
+            None => {
+                let mut snapshot = (*current).clone();
+                snapshot.trust_roots = config.trust_roots.clone();
+                if config.snapshot().ungoverned == Ungoverned::Deny {
+                    snapshot.ungoverned = Ungoverned::Deny;
+                }
+                snapshot
+            }
+        };
+        let rootless = rootless(&snapshot);
+        self.current.store(Arc::new(snapshot));
+        if !rootless.is_empty() && rootless != state.rootless {
+            tracing::error!(
+                policies = rootless.join("; "),
+                "trust roots that policies in force name are not configured"
+            );
         }
-        state.policies.problems = problems;
+        state.rootless = rootless;
+        if reconfigured {
+            tracing::info!("the new configuration is in force");
+            metrics.configuration_reloads.inc();
+        }
+        if let Some((revision, policies)) = reloaded {
+            tracing::info!(revision, policies, "policies are in force");
+            metrics.policy_reloads.inc();
+        }
     }
+}
+
+/// What the policies of a snapshot wait for that name trust roots which it does not have, one line each.
+fn rootless(snapshot: &Snapshot) -> Vec<String> {
+    let each = snapshot.policies.iter().flat_map(|policy| {
+        let needs = policy.requirements.iter();
+        let needs = needs.filter_map(|named| named.requirement.need(&snapshot.trust_roots));
+        let missing: BTreeSet<_> = needs.flat_map(|need| need.missing).collect();
+        missing.into_iter().map(|root| {
+            let name = &policy.name;
+            format!("the policy `{name}` in force names the trust root `{root}`, which is not configured: nothing counts under it")
+        })
+    });
+    each.collect()
 }
 
 /// The names of policies that are in force and not among the new ones.
@@ -389,33 +453,177 @@ mod tests {
     const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
     const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";
 
+    const ROOTED: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: rooted}, spec: {requirements: [{digestPinned: {}}, {signature: {anyOf: [{keyless: {issuer: 'https://issuer.example', identity: a@example.com, trustRoots: [ours, theirs]}}]}}]}}";
+    const CONFIGURATION: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: GateConfiguration, trustRoots: [{name: ours, file: ours.json}, {name: theirs, file: theirs.json}]}";
+
+    /// Policies and a configuration with its trust roots, on disk and in force.
+    struct Watched {
+        folder: tempfile::TempDir,
+        policies: Arc<Policies>,
+        metrics: Metrics,
+    }
+
+    impl Watched {
+        fn new(policy: &str) -> Watched {
+            let folder = tempfile::tempdir().unwrap();
+            let write = |file: &str, text: &[u8]| {
+                std::fs::write(folder.path().join(file), text).unwrap();
+            };
+            write("policy.yaml", policy.as_bytes());
+            write("gate.yaml", CONFIGURATION.as_bytes());
+            for root in ["ours.json", "theirs.json"] {
+                write(root, &Watched::trusted_root());
+            }
+            let metrics = Metrics::new();
+            let config = Config::load(Some(&folder.path().join("gate.yaml"))).unwrap();
+            let client = Arc::new(Client::new(config.client_options()).unwrap());
+            let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
+            let collector = Arc::new(Collector::new(client, limits, sizes));
+            let source = PolicySource {
+                paths: vec![folder.path().join("policy.yaml")],
+                config,
+            };
+            Watched {
+                policies: Policies::load(source, collector, &metrics),
+                folder,
+                metrics,
+            }
+        }
+
+        fn trusted_root() -> Vec<u8> {
+            let sigstore = crate::sandbox::Sigstore::create().unwrap();
+            sigstore.trusted_root().to_string().into_bytes()
+        }
+
+        fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+            std::fs::write(self.folder.path().join(file), text).unwrap();
+        }
+
+        fn look(&self) {
+            self.policies.look(&self.metrics);
+        }
+
+        fn in_force(&self) -> String {
+            self.policies.snapshot().policies[0].name.clone()
+        }
+
+        /// The anchors under which the policies in force accept anything.
+        fn anchors(&self) -> BTreeSet<String> {
+            let snapshot = self.policies.snapshot();
+            let requirements = snapshot.policies[0].requirements.iter();
+            let needs = requirements
+                .filter_map(|named| named.requirement.need(&snapshot.trust_roots))
+                .flat_map(|need| need.anchors.into_keys());
+            needs.map(|anchor| anchor.to_string()).collect()
+        }
+    }
+
+    #[test]
+    fn a_trust_root_that_was_taken_away_admits_nothing_more_and_one_replaced_in_the_same_edit_takes_effect()
+     {
+        let watched = Watched::new(ROOTED);
+        let before = watched.anchors();
+        assert_eq!(before.len(), 2);
+        let theirs = Watched::trusted_root();
+        watched.write("theirs.json", &theirs);
+        let without = CONFIGURATION.replace("{name: ours, file: ours.json}, ", "");
+        watched.write("gate.yaml", without);
+        watched.look();
+        assert_eq!(
+            watched.anchors(),
+            before,
+            "seen once, it may be half written"
+        );
+        watched.look();
+        let now = promotion_gate_core::gate::Digest::sha256(&theirs);
+        assert_eq!(
+            watched.anchors(),
+            BTreeSet::from([format!("root:{}", now.hex())])
+        );
+        assert_eq!(watched.in_force(), "rooted");
+        let (status, text) = watched.policies.readiness();
+        assert_eq!(status, StatusCode::OK);
+        for said in [
+            "the policy `rooted` in force names the trust root `ours`, which is not configured",
+            "policy.yaml:1:",
+            "unknown trust root `ours`",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+
+        watched.write("gate.yaml", CONFIGURATION);
+        watched.look();
+        watched.look();
+        assert_eq!(watched.anchors().len(), 2);
+        assert_eq!(watched.policies.readiness().1, "ready\n");
+    }
+
+    #[test]
+    fn a_trust_root_that_is_renamed_in_policies_and_configuration_at_once_is_never_missing() {
+        let watched = Watched::new(ROOTED);
+        let before = watched.anchors();
+        let renamed = |text: &str| text.replace("name: ours", "name: new");
+        watched.write("gate.yaml", renamed(CONFIGURATION));
+        watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
+        for _ in 0..3 {
+            watched.look();
+            assert_eq!(watched.anchors(), before);
+        }
+        assert_eq!(watched.policies.readiness().1, "ready\n");
+    }
+
+    #[test]
+    fn policies_that_name_a_trust_root_before_the_configuration_has_it_change_nothing() {
+        let watched = Watched::new(STRICT);
+        watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
+        watched.look();
+        watched.look();
+        assert_eq!(watched.in_force(), "strict");
+        let (_, text) = watched.policies.readiness();
+        assert!(text.contains("unknown trust root `new`"), "{text}");
+
+        watched.write(
+            "gate.yaml",
+            CONFIGURATION.replace("name: ours", "name: new"),
+        );
+        watched.look();
+        watched.look();
+        assert_eq!(watched.in_force(), "rooted");
+        assert_eq!(watched.policies.readiness().1, "ready\n");
+    }
+
+    #[test]
+    fn policies_that_are_being_written_while_a_configuration_is_taken_over_are_judged_under_it() {
+        let watched = Watched::new(ROOTED);
+        watched.write(
+            "gate.yaml",
+            CONFIGURATION.replace("name: ours", "name: new"),
+        );
+        watched.look();
+        watched.write("policy.yaml", CUT);
+        watched.look();
+        assert_eq!(watched.in_force(), "rooted");
+        assert_eq!(watched.anchors().len(), 1);
+        watched.write("policy.yaml", ROOTED);
+        watched.look();
+        let (_, text) = watched.policies.readiness();
+        assert!(text.contains("unknown trust root `ours`"), "{text}");
+    }
+
     #[test]
     fn a_state_between_two_good_ones_is_never_taken_over_however_often_it_is_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("policy.yaml");
-        let metrics = Metrics::new();
-        std::fs::write(&file, STRICT).unwrap();
-        let config = Config::load(None).unwrap();
-        let client = Arc::new(Client::new(config.client_options()).unwrap());
-        let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
-        let collector = Arc::new(Collector::new(client, limits, sizes));
-        let source = PolicySource {
-            paths: vec![file.clone()],
-            config,
-        };
-        let policies = Policies::load(source, collector, &metrics);
-        let in_force = || policies.snapshot().policies[0].name.clone();
+        let watched = Watched::new(STRICT);
         for _ in 0..3 {
-            std::fs::write(&file, CUT).unwrap();
-            policies.look(&metrics);
-            assert_eq!(in_force(), "strict");
-            std::fs::write(&file, STRICT).unwrap();
-            policies.look(&metrics);
-            assert_eq!(in_force(), "strict");
+            watched.write("policy.yaml", CUT);
+            watched.look();
+            assert_eq!(watched.in_force(), "strict");
+            watched.write("policy.yaml", STRICT);
+            watched.look();
+            assert_eq!(watched.in_force(), "strict");
         }
-        std::fs::write(&file, CUT).unwrap();
-        policies.look(&metrics);
-        policies.look(&metrics);
-        assert_eq!(in_force(), "cut");
+        watched.write("policy.yaml", CUT);
+        watched.look();
+        watched.look();
+        assert_eq!(watched.in_force(), "cut");
     }
 }

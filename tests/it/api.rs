@@ -126,7 +126,14 @@ fn what_could_never_be_met_or_always_is_refused() {
         &signature(
             "{anyOf: [{keyless: {issuer: \"https://i.example\", anyIdentity: true, trustRoots: [gone]}}]}",
         ),
-        "unknown trust root `gone`",
+        "p.yaml:6:111: spec.requirements[0].signature.anyOf[0].keyless.trustRoots[0]: unknown trust root `gone`",
+    );
+    said(
+        &signature(&format!(
+            "{{allOf: [{SIGNER}, {{anyOf: [{{key: {{pem: \"{}\", trustRoots: [sandbox, gone]}}}}]}}]}}",
+            FACTS.key.public_pem().replace('\n', "\\n")
+        )),
+        "signature.allOf[1].anyOf[0].key.trustRoots[1]: unknown trust root `gone`",
     );
     said(
         "  requirements: [{allowedImages: {patterns: []}}]\n",

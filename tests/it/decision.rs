@@ -292,6 +292,101 @@ fn provenance_that_does_not_count_is_explained_by_who_wrote_it_and_what_would() 
 }
 
 #[test]
+fn a_trust_root_that_is_gone_counts_for_nobody_and_what_other_roots_accept_stands() {
+    let kept = |identity: &str, roots: &[&str]| json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": roots}});
+    let key = |transparency: &str| {
+        let pem = FACTS.key.public_pem();
+        json!({"key": {"pem": pem, "trustRoots": ["sandbox"], "transparency": transparency}})
+    };
+    let release = "release@example.com";
+    let signature = |signer: Value| json!({"signature": {"anyOf": [signer]}});
+    let signed = || attached(&Attached::by("release"));
+    let by_key = || attached(&Attached::by("key"));
+    let nothing = ImageEvidence::default;
+    let partly = signature(kept(release, &["sandbox", "sigstore"]));
+    for (requirement, gone, evidence, reason, outcome) in [
+        (
+            signature(kept(release, &["sandbox"])),
+            "sandbox",
+            signed(),
+            "trust-root-missing",
+            "undecided",
+        ),
+        (
+            signature(kept(release, &["sandbox"])),
+            "sandbox",
+            nothing(),
+            "trust-root-missing",
+            "undecided",
+        ),
+        (
+            partly.clone(),
+            "sandbox",
+            signed(),
+            "trust-root-missing",
+            "undecided",
+        ),
+        (partly.clone(), "sandbox", nothing(), "unsigned", "fail"),
+        (partly.clone(), "sigstore", signed(), "signed", "pass"),
+        (
+            partly,
+            "sigstore",
+            attached(&Attached::by("build")),
+            "trust-root-missing",
+            "undecided",
+        ),
+        (
+            signature(key("Log")),
+            "sandbox",
+            by_key(),
+            "trust-root-missing",
+            "undecided",
+        ),
+        // Nothing but the key counts here, and the key is still there.
+        (
+            signature(key("None")),
+            "sandbox",
+            by_key(),
+            "signed",
+            "pass",
+        ),
+        (
+            provenance(),
+            "sandbox",
+            signed(),
+            "trust-root-missing",
+            "undecided",
+        ),
+    ] {
+        let shown = format!("{requirement} without {gone}");
+        let mut snapshot = snapshot(vec![policy(json!([requirement]))]);
+        snapshot.trust_roots.remove(gone).unwrap();
+        let promotion = promotion(&[image()]);
+        let (image, pin) = promotion.images().next().unwrap();
+        let subject = pin.subject(&image.reference).unwrap();
+        let known = Collected::Known(Arc::new(evidence));
+        let evidence = Evidence {
+            images: BTreeMap::from([(subject, known)]),
+            ..Evidence::default()
+        };
+        let verdict = judge(&promotion, &evidence, &snapshot);
+        let finding = &verdict.policies()[0].findings()[0];
+        assert_eq!(
+            (finding.reason, finding.outcome.id()),
+            (reason, outcome),
+            "{shown}: {finding:?}"
+        );
+        if reason == "trust-root-missing" {
+            assert!(finding.detail.contains(&format!("`{gone}`")), "{finding:?}");
+            assert!(
+                finding.hint.as_ref().unwrap().contains("configuration"),
+                "{finding:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn labels_that_are_known_decide_for_certain() {
     let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
     let spec = json!({"requirements": [{"digestPinned": {}}], "match": labels});

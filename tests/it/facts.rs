@@ -24,6 +24,7 @@ pub static FACTS: LazyLock<Facts> = LazyLock::new(Facts::new);
 pub struct Facts {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
+    public_good: Arc<TrustRoot>,
     identities: BTreeMap<&'static str, Identity>,
     pub key: Key,
 }
@@ -171,6 +172,7 @@ impl Facts {
         };
         Facts {
             root: Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap()),
+            public_good: Arc::new(TrustRoot::public_good().unwrap()),
             sigstore,
             identities: BTreeMap::from(["release", "build", "stranger"].map(identity)),
             key: Key::generate().unwrap(),
@@ -201,10 +203,9 @@ impl Facts {
     }
 
     pub fn trust_roots(&self) -> TrustRoots {
-        let public_good = Arc::new(TrustRoot::public_good().unwrap());
         BTreeMap::from([
             ("sandbox".to_owned(), Arc::clone(&self.root)),
-            ("sigstore".to_owned(), public_good),
+            ("sigstore".to_owned(), Arc::clone(&self.public_good)),
         ])
     }
 
@@ -390,6 +391,7 @@ pub fn promotion(images: &[String]) -> Promotion {
 pub fn snapshot(policies: Vec<Policy>) -> Snapshot {
     Snapshot {
         policies,
+        trust_roots: FACTS.trust_roots(),
         revision: "test".to_owned(),
         ..Snapshot::default()
     }

@@ -1,5 +1,6 @@
 //! The webhook as the API server meets it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
 use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, Sigstore, TlsIdentity, attach_bundle, push_image};
+use promotion_gate::sandbox::{
+    Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, push_image,
+};
 use promotion_gate::serve::{Listening, Options, PolicySource, serve};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -607,6 +610,92 @@ async fn a_trust_root_that_is_replaced_counts_no_more_even_while_policies_are_br
     gate.until("/metrics", taken_over).await;
     let (allowed, message) = gate.says(&signed).await;
     assert!(!allowed && message.contains("policy `signed`"), "{message}");
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_trust_root_that_was_taken_away_admits_nothing_and_a_signer_under_another_root_goes_on_counting()
+ {
+    let (registry, signed, unsigned) = images().await;
+    let other = SIGNED.replace("[sandbox]", "[sandbox, kept]");
+    let gate = Gate::start(&other.replace("name: signed", "name: both")).await;
+    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
+    let kept = Sigstore::create().unwrap();
+    write("kept.json", &kept.trusted_root().to_string());
+    let (both, only_kept) = (
+        CONFIGURATION.replace("}]", "}, {name: kept, file: kept.json}]"),
+        CONFIGURATION.replace("sandbox, file: root", "kept, file: kept"),
+    );
+    let (status, _) = gate.probe("/readyz").await;
+    assert_eq!(status, 503, "the configuration does not have `kept` yet");
+    write("gate.yaml", &both);
+    gate.until("/readyz", "ready\n").await;
+    let by_kept = push_image(&registry, "app", "kept", "kept").unwrap();
+    let identity = Identity::new("release@example.com", "https://issuer.example");
+    let bundle = kept
+        .signing()
+        .sign(Signer::Identity(&identity), &by_kept, &BTreeMap::new());
+    attach_bundle(&registry, "app", &by_kept, &bundle.unwrap()).unwrap();
+    let by_kept = format!("{}/app@{by_kept}", registry.host());
+    assert_eq!(gate.says(&signed).await, (true, String::new()));
+    assert_eq!(gate.says(&by_kept).await, (true, String::new()));
+
+    write("gate.yaml", &only_kept);
+    gate.until("/metrics", "promotion_gate_configuration_reloads_total 2\n")
+        .await;
+    let (allowed, message) = gate.says(&signed).await;
+    assert!(
+        !allowed && message.contains("policy `both`") && message.contains("[trust-root-missing]"),
+        "{message}"
+    );
+    assert!(
+        message.contains("the trust root `sandbox`, which the policy names, is not configured")
+            && message.contains("`trustRoots` of the configuration"),
+        "{message}"
+    );
+    assert_eq!(gate.says(&by_kept).await, (true, String::new()));
+    let (_, message) = gate.says(&unsigned).await;
+    assert!(message.contains("[unsigned]"), "{message}");
+    let (status, text) = gate.probe("/readyz").await;
+    assert_eq!(status, 200);
+    assert!(
+        text.contains("the policy `both` in force names the trust root `sandbox`"),
+        "{text}"
+    );
+
+    // Nothing that is known is fetched or verified again when the root comes back.
+    registry.take_requests();
+    write("gate.yaml", &both);
+    gate.until("/readyz", "ready\n").await;
+    assert_eq!(gate.says(&signed).await, (true, String::new()));
+    let blobs = registry.take_requests().into_iter();
+    let blobs: Vec<_> = blobs
+        .filter(|request| format!("{request:?}").contains("/blobs/"))
+        .collect();
+    assert!(blobs.is_empty(), "{blobs:?}");
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn a_policy_whose_only_trust_root_was_taken_away_denies_for_it() {
+    let (_registry, signed, unsigned) = images().await;
+    let gate = Gate::start(SIGNED).await;
+    assert!(gate.says(&signed).await.0);
+    let nothing = CONFIGURATION.replace("[{name: sandbox, file: root.json}]", "[]");
+    fs::write(gate.folder.path().join("gate.yaml"), nothing).unwrap();
+    let taken_over = "promotion_gate_configuration_reloads_total 1\n";
+    gate.until("/metrics", taken_over).await;
+    for image in [&signed, &unsigned] {
+        let (allowed, message) = gate.says(image).await;
+        assert!(!allowed, "{message}");
+        assert!(message.contains("[trust-root-missing]"), "{message}");
+        assert!(message.contains("policy `signed`"), "{message}");
+    }
+    gate.until(
+        "/readyz",
+        "the policy `signed` in force names the trust root `sandbox`",
+    )
+    .await;
     gate.close().await;
 }
 

@@ -55,6 +55,14 @@ impl Anchor {
     }
 }
 
+impl AnchorId {
+    /// Whether it names this key, or none, under this trust root, or none.
+    pub(crate) fn is(&self, key: Option<&PublicKey>, root: Option<&TrustRoot>) -> bool {
+        self.key.as_ref() == key.map(|key| &key.fingerprint)
+            && self.root.as_ref() == root.map(|root| &root.id)
+    }
+}
+
 impl fmt::Display for AnchorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.key, &self.root) {

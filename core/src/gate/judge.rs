@@ -9,7 +9,8 @@ use super::image::ImageReference;
 use super::platform::{Index, PlatformManifest};
 use super::policy::{Enforcement, Policy, Uncovered};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{EVIDENCE_UNAVAILABLE, ImageInQuestion, Judgement, Need, Requirement};
+use super::rules::{EVIDENCE_UNAVAILABLE, ImageInQuestion, Judgement, Requirement};
+use super::signer::TrustRoots;
 use super::snapshot::{Certainty, Governing, Snapshot, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use crate::attest::{Anchor, AnchorId};
@@ -141,42 +142,41 @@ pub struct Wanted {
 impl Governing<'_> {
     /// Whether the digest of this image has to be known before it can be judged.
     pub fn pins(&self, image: &ImageReference) -> bool {
-        !self.refuses_asking(image) && self.asking(image).next().is_some()
+        let asks = |policy: &Policy| policy.speaks_of(image) && policy.requires_evidence();
+        !self.refuses_asking(image) && self.policies.iter().any(|(policy, _)| asks(policy))
     }
 
     /// What has to be learned about the images of a promotion, each subject once: its evidence under the anchors of every
     /// requirement that speaks of it. Nothing is asked about an image whose registry a policy that enforces refuses.
     pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, Wanted> {
+        let asking: Vec<_> = (self.policies.iter())
+            .flat_map(|(policy, _)| {
+                let requirements = policy.requirements.iter();
+                let needs =
+                    requirements.filter_map(|named| named.requirement.need(self.trust_roots));
+                needs.map(move |need| (*policy, need))
+            })
+            .collect();
         let mut needs: BTreeMap<Subject, Wanted> = BTreeMap::new();
         for (image, pin) in promotion.images() {
             let image = &image.reference;
             let Some(subject) = pin.subject(image) else {
                 continue;
             };
-            let mut asking = self.asking(image).peekable();
+            let asking = asking.iter().filter(|(policy, _)| policy.speaks_of(image));
+            let mut asking = asking.peekable();
             if asking.peek().is_none() || self.refuses_asking(image) {
                 continue;
             }
             let wanted = needs.entry(subject).or_default();
             for (policy, need) in asking {
                 let anchors = need.anchors.iter();
-                let anchors = anchors.map(|anchor| (anchor.id(), anchor.clone()));
+                let anchors = anchors.map(|(id, anchor)| (id.clone(), anchor.clone()));
                 wanted.anchors.extend(anchors);
                 wanted.platforms |= policy.allow_unsigned_index;
             }
         }
         needs
-    }
-
-    /// The needs of the requirements that speak of an image.
-    fn asking(&self, image: &ImageReference) -> impl Iterator<Item = (&Policy, &Need)> {
-        self.policies
-            .iter()
-            .filter(|(policy, _)| policy.speaks_of(image))
-            .flat_map(|(policy, _)| {
-                let needs = policy.requirements.iter();
-                needs.filter_map(|named| Some((*policy, named.requirement.need()?)))
-            })
     }
 
     /// Whether a policy that certainly governs and enforces refuses the image by its name, so that a deployer cannot
@@ -197,6 +197,7 @@ impl Governing<'_> {
 struct Asked<'a> {
     promotion: &'a Promotion,
     evidence: &'a Evidence,
+    trust_roots: &'a TrustRoots,
     image: &'a ImageUse,
     pin: &'a Pin,
     target: Target,
@@ -243,11 +244,12 @@ impl<'a> Asked<'a> {
     fn each(
         promotion: &'a Promotion,
         evidence: &'a Evidence,
-        governing: &Governing<'_>,
+        governing: &Governing<'a>,
     ) -> Vec<Asked<'a>> {
         let each = promotion.images().map(|(image, pin)| Asked {
             promotion,
             evidence,
+            trust_roots: governing.trust_roots,
             image,
             pin,
             target: Target::Image(Arc::new(ImageTarget {
@@ -321,6 +323,7 @@ impl<'a> Asked<'a> {
             about,
             evidence,
             within: own.and_then(|subject| self.evidence.within.get(subject)),
+            trust_roots: self.trust_roots,
         })
     }
 

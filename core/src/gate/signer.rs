@@ -1,6 +1,6 @@
 //! Who is accepted as a signer, as policies write it, and whether a verified fact was signed by them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -98,14 +98,25 @@ impl JsonSchema for Matcher {
     }
 }
 
-/// One accepted signer: exactly one of `keyless` and `key`.
+/// An accepted signer: exactly one of `keyless` and `key`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SignerEntry {
+#[serde(try_from = "SignerFields")]
+#[schemars(with = "SignerFields")]
+pub enum AcceptedSigner {
     /// A certificate identity issued by Fulcio.
-    pub keyless: Option<Keyless>,
+    Keyless(Keyless),
     /// A managed key.
-    pub key: Option<Key>,
+    Key(Key),
+}
+
+/// An accepted signer, field by field.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SignerFields {
+    /// A certificate identity issued by Fulcio.
+    keyless: Option<Keyless>,
+    /// A managed key.
+    key: Option<Key>,
 }
 
 /// A certificate identity: the issuer that vouched for it, and who it is.
@@ -158,8 +169,15 @@ impl RequiredTransparency {
     /// the trust root lists a log.
     pub fn default_under(anchor: &Anchor) -> RequiredTransparency {
         match anchor {
-            Anchor::Root(root) if root.has_logs() => RequiredTransparency::Log,
-            Anchor::Root(_) | Anchor::Key { .. } => RequiredTransparency::Timestamp,
+            Anchor::Root(root) => RequiredTransparency::of_certificates(root),
+            Anchor::Key { .. } => RequiredTransparency::Timestamp,
+        }
+    }
+
+    fn of_certificates(root: &TrustRoot) -> RequiredTransparency {
+        match root.has_logs() {
+            true => RequiredTransparency::Log,
+            false => RequiredTransparency::Timestamp,
         }
     }
 
@@ -199,27 +217,6 @@ impl JsonSchema for Pem {
     }
 }
 
-/// An accepted signer, with the anchors that its signatures are verified under.
-#[derive(Clone, Debug)]
-pub struct AcceptedSigner {
-    who: Who,
-    anchors: Vec<Anchor>,
-}
-
-#[derive(Clone, Debug)]
-enum Who {
-    Keyless {
-        issuer: Matcher,
-        identity: Option<Matcher>,
-        claims: BTreeMap<Claim, Matcher>,
-        transparency: Option<RequiredTransparency>,
-    },
-    Key {
-        key: Arc<PublicKey>,
-        transparency: RequiredTransparency,
-    },
-}
-
 /// Why a verified signature does not count as this signer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mismatch {
@@ -229,130 +226,95 @@ pub enum Mismatch {
     Transparency,
 }
 
-impl SignerEntry {
-    /// Resolves the names of trust roots.
-    ///
-    /// # Errors
-    /// What is wrong with the entry, as a sentence.
-    pub fn resolve(&self, roots: &TrustRoots) -> Result<AcceptedSigner, String> {
-        match (&self.keyless, &self.key) {
-            (Some(keyless), None) => keyless.resolve(roots),
-            (None, Some(key)) => key.resolve(roots),
-            _ => Err("expected exactly one of `keyless` and `key`".to_owned()),
-        }
-    }
-}
+impl TryFrom<SignerFields> for AcceptedSigner {
+    type Error = String;
 
-impl Keyless {
-    fn resolve(&self, roots: &TrustRoots) -> Result<AcceptedSigner, String> {
-        if self.identity.is_some() == self.any_identity {
-            return Err("expected either `identity` or `anyIdentity: true`".to_owned());
-        }
-        if self.transparency == Some(RequiredTransparency::None) {
-            return Err("`transparency: None` is for keys: a certificate without a verified time proves nothing".to_owned());
-        }
-        let anchors = named_roots(self.trust_roots.as_deref(), roots)?
-            .into_iter()
-            .map(Anchor::Root)
-            .collect();
-        let who = Who::Keyless {
-            issuer: self.issuer.clone(),
-            identity: self.identity.clone(),
-            claims: self.claims.clone(),
-            transparency: self.transparency,
-        };
-        Ok(AcceptedSigner { who, anchors })
+    fn try_from(fields: SignerFields) -> Result<AcceptedSigner, String> {
+        AcceptedSigner::one_of(fields.keyless, fields.key)
     }
-}
-
-impl Key {
-    fn resolve(&self, roots: &TrustRoots) -> Result<AcceptedSigner, String> {
-        let key = Arc::clone(&self.pem.0);
-        let transparency = self.transparency.unwrap_or(RequiredTransparency::Timestamp);
-        let mut anchors: Vec<Anchor> = named_roots(self.trust_roots.as_deref(), roots)?
-            .into_iter()
-            .map(|root| Anchor::Key {
-                key: Arc::clone(&key),
-                root: Some(root),
-            })
-            .collect();
-        if transparency == RequiredTransparency::None {
-            anchors.push(Anchor::Key {
-                key: Arc::clone(&key),
-                root: None,
-            });
-        }
-        Ok(AcceptedSigner {
-            who: Who::Key { key, transparency },
-            anchors,
-        })
-    }
-}
-
-fn named_roots(
-    names: Option<&[String]>,
-    roots: &TrustRoots,
-) -> Result<Vec<Arc<TrustRoot>>, String> {
-    let default = [DEFAULT_TRUST_ROOT.to_owned()];
-    let names = names.unwrap_or(&default);
-    if names.is_empty() {
-        return Err(
-            "`trustRoots` is empty: nothing would be accepted; name a root or leave the field out"
-                .to_owned(),
-        );
-    }
-    let named: BTreeSet<&String> = names.iter().collect();
-    named
-        .into_iter()
-        .map(|name| {
-            roots.get(name).map(Arc::clone).ok_or_else(|| {
-                let known: Vec<_> = roots.keys().map(|known| format!("`{known}`")).collect();
-                format!(
-                    "unknown trust root `{name}`; the configuration knows {}",
-                    known.join(", ")
-                )
-            })
-        })
-        .collect()
 }
 
 impl AcceptedSigner {
-    /// What this signer's signatures are verified under.
-    pub fn anchors(&self) -> &[Anchor] {
-        &self.anchors
+    /// The one signer that is given.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub(super) fn one_of(
+        keyless: Option<Keyless>,
+        key: Option<Key>,
+    ) -> Result<AcceptedSigner, String> {
+        let signer = match (keyless, key) {
+            (Some(keyless), None) => {
+                keyless.check()?;
+                AcceptedSigner::Keyless(keyless)
+            }
+            (None, Some(key)) => AcceptedSigner::Key(key),
+            _ => return Err("expected exactly one of `keyless` and `key`".to_owned()),
+        };
+        match signer.named_roots() {
+            Some([]) => Err(
+                "`trustRoots` is empty: nothing would be accepted; name a root or leave the field out"
+                    .to_owned(),
+            ),
+            _ => Ok(signer),
+        }
+    }
+
+    fn named_roots(&self) -> Option<&[String]> {
+        match self {
+            AcceptedSigner::Keyless(keyless) => keyless.trust_roots.as_deref(),
+            AcceptedSigner::Key(key) => key.trust_roots.as_deref(),
+        }
+    }
+
+    /// The names of the trust roots under which its signatures are accepted.
+    pub fn root_names(&self) -> impl Iterator<Item = &str> {
+        let named = self.named_roots();
+        let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
+        let named = named.into_iter().flatten().map(String::as_str);
+        named.chain(default)
+    }
+
+    /// What this signer's signatures are verified under. A trust root that is not among `roots` counts for nothing.
+    pub fn anchors(&self, roots: &TrustRoots) -> Vec<Anchor> {
+        let named = self.root_names().filter_map(|name| roots.get(name));
+        match self {
+            AcceptedSigner::Keyless(_) => named.map(Arc::clone).map(Anchor::Root).collect(),
+            AcceptedSigner::Key(key) => {
+                let alone = key.counts_alone().then_some(None);
+                let under = named.map(|root| Some(Arc::clone(root))).chain(alone);
+                let anchor = |root| Anchor::Key {
+                    key: Arc::clone(&key.pem.0),
+                    root,
+                };
+                under.map(anchor).collect()
+            }
+        }
     }
 
     /// Whether something is signed by this signer, under one of its anchors and public enough.
     ///
     /// # Errors
     /// Why it does not count.
-    pub fn signed(&self, signature: &Origin) -> Result<(), Mismatch> {
-        let Some(anchor) = self
-            .anchors
-            .iter()
-            .find(|anchor| anchor.id() == *signature.anchor())
-        else {
-            return Err(Mismatch::OtherSigner);
-        };
-        let required = match (&self.who, signature.signer()) {
-            (
-                Who::Keyless {
-                    issuer,
-                    identity,
-                    claims,
-                    transparency,
-                },
-                Signer::Certificate(certificate),
-            ) => {
-                if !names(certificate, issuer, identity.as_ref(), claims) {
+    pub fn signed(&self, signature: &Origin, roots: &TrustRoots) -> Result<(), Mismatch> {
+        let mut named = self.root_names().filter_map(|name| roots.get(name));
+        let anchor = signature.anchor();
+        let required = match (self, signature.signer()) {
+            (AcceptedSigner::Keyless(keyless), Signer::Certificate(certificate)) => {
+                let root = named.find(|root| anchor.is(None, Some(root)));
+                let root = root.filter(|_| keyless.names(certificate));
+                let root = root.ok_or(Mismatch::OtherSigner)?;
+                let by_default = RequiredTransparency::of_certificates(root);
+                keyless.transparency.unwrap_or(by_default)
+            }
+            (AcceptedSigner::Key(key), Signer::Key(fingerprint)) => {
+                let pem = &key.pem.0;
+                let under = named.any(|root| anchor.is(Some(pem), Some(root)))
+                    || key.counts_alone() && anchor.is(Some(pem), None);
+                if !under || pem.fingerprint() != fingerprint {
                     return Err(Mismatch::OtherSigner);
                 }
-                transparency.unwrap_or(RequiredTransparency::default_under(anchor))
-            }
-            (Who::Key { key, transparency }, Signer::Key(fingerprint))
-                if key.fingerprint() == fingerprint =>
-            {
-                *transparency
+                key.required()
             }
             _ => return Err(Mismatch::OtherSigner),
         };
@@ -364,38 +326,53 @@ impl AcceptedSigner {
     }
 }
 
-fn names(
-    certificate: &CertificateIdentity,
-    issuer: &Matcher,
-    identity: Option<&Matcher>,
-    claims: &BTreeMap<Claim, Matcher>,
-) -> bool {
-    certificate
-        .issuer()
-        .is_some_and(|actual| issuer.matches(actual))
-        && identity.is_none_or(|identity| identity.matches(certificate.identity()))
-        && claims.iter().all(|(claim, expected)| {
-            certificate
-                .claims()
-                .get(claim)
-                .is_some_and(|actual| expected.matches(actual))
-        })
+impl Key {
+    fn required(&self) -> RequiredTransparency {
+        self.transparency.unwrap_or(RequiredTransparency::Timestamp)
+    }
+
+    /// Whether what it signed counts without any log or timestamp, and so without a trust root.
+    fn counts_alone(&self) -> bool {
+        self.required() == RequiredTransparency::None
+    }
+}
+
+impl Keyless {
+    fn check(&self) -> Result<(), String> {
+        if self.identity.is_some() == self.any_identity {
+            return Err("expected either `identity` or `anyIdentity: true`".to_owned());
+        }
+        if self.transparency == Some(RequiredTransparency::None) {
+            return Err("`transparency: None` is for keys: a certificate without a verified time proves nothing".to_owned());
+        }
+        Ok(())
+    }
+
+    fn names(&self, certificate: &CertificateIdentity) -> bool {
+        let identity = self.identity.as_ref();
+        certificate
+            .issuer()
+            .is_some_and(|actual| self.issuer.matches(actual))
+            && identity.is_none_or(|identity| identity.matches(certificate.identity()))
+            && self.claims.iter().all(|(claim, expected)| {
+                certificate
+                    .claims()
+                    .get(claim)
+                    .is_some_and(|actual| expected.matches(actual))
+            })
+    }
 }
 
 impl fmt::Display for AcceptedSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.who {
-            Who::Keyless {
-                issuer,
-                identity: Some(identity),
-                ..
-            } => write!(f, "`{identity}` by `{issuer}`"),
-            Who::Keyless {
-                issuer,
-                identity: None,
-                ..
-            } => write!(f, "anybody by `{issuer}`"),
-            Who::Key { key, .. } => write!(f, "key `{}`", key.fingerprint()),
+        match self {
+            AcceptedSigner::Keyless(Keyless {
+                issuer, identity, ..
+            }) => match identity {
+                Some(identity) => write!(f, "`{identity}` by `{issuer}`"),
+                None => write!(f, "anybody by `{issuer}`"),
+            },
+            AcceptedSigner::Key(key) => write!(f, "key `{}`", key.pem.0.fingerprint()),
         }
     }
 }
@@ -411,11 +388,8 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAELAnTv/BxOPr49JiXj5gMZoWFQj2M
 c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
 -----END PUBLIC KEY-----";
 
-    fn resolved(entry: Value) -> AcceptedSigner {
-        let entry: SignerEntry = serde_json::from_value(entry).unwrap();
-        let root = Arc::new(TrustRoot::public_good().unwrap());
-        let roots = BTreeMap::from([(DEFAULT_TRUST_ROOT.to_owned(), root)]);
-        entry.resolve(&roots).unwrap()
+    fn parsed(signer: Value) -> AcceptedSigner {
+        serde_json::from_value(signer).unwrap()
     }
 
     #[test]
@@ -453,9 +427,9 @@ c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
                 "anybody by `https://issuer.example`",
             ),
         ] {
-            assert_eq!(resolved(json!({"keyless": keyless})).to_string(), shown);
+            assert_eq!(parsed(json!({"keyless": keyless})).to_string(), shown);
         }
-        let shown = resolved(json!({"key": {"pem": KEY}})).to_string();
+        let shown = parsed(json!({"key": {"pem": KEY}})).to_string();
         assert!(shown.starts_with("key `sha256:"), "{shown}");
     }
 
@@ -469,11 +443,16 @@ c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
             (json!("None"), true),
         ] {
             let key = json!({"pem": KEY, "transparency": transparency});
-            let signer = resolved(json!({ "key": key }));
-            let without_root = |anchor: &&Anchor| matches!(anchor, Anchor::Key { root: None, .. });
-            let found = signer.anchors().iter().filter(without_root).count();
-            assert_eq!(found, usize::from(alone), "{transparency}");
-            assert_eq!(signer.anchors().len() - found, 1, "{transparency}");
+            let signer = parsed(json!({ "key": key }));
+            let root = Arc::new(TrustRoot::public_good().unwrap());
+            let roots = BTreeMap::from([(DEFAULT_TRUST_ROOT.to_owned(), root)]);
+            for (roots, under) in [(roots, 1), (TrustRoots::new(), 0)] {
+                let anchors = signer.anchors(&roots);
+                let without = |anchor: &&Anchor| matches!(anchor, Anchor::Key { root: None, .. });
+                let found = anchors.iter().filter(without).count();
+                assert_eq!(found, usize::from(alone), "{transparency}");
+                assert_eq!(anchors.len() - found, under, "{transparency}");
+            }
         }
     }
 }

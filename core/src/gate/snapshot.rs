@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::policy::{Governs, Policy};
 use super::promotion::Change;
+use super::signer::TrustRoots;
 
 /// Everything that a review looks up instead of fetching. Swapped as a whole when something changes.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// Policies that exist but could not be read, with no good version before: they deny what they might govern.
     pub unreadable: Vec<Unreadable>,
+    /// The trust roots that policies name. One that is not here counts for no policy.
+    pub trust_roots: TrustRoots,
     /// Labels of the namespaces that are known.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What becomes of a workload that no policy governs.
@@ -46,6 +49,8 @@ pub struct Governing<'a> {
     pub policies: Vec<(&'a Policy, Certainty)>,
     /// Policies that could not be read, and so might govern it.
     pub unreadable: &'a [Unreadable],
+    /// The trust roots that there are.
+    pub trust_roots: &'a TrustRoots,
 }
 
 /// Whether a policy is known to govern a change.
@@ -77,6 +82,7 @@ impl Snapshot {
         Governing {
             policies,
             unreadable: &self.unreadable,
+            trust_roots: &self.trust_roots,
         }
     }
 }

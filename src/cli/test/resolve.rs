@@ -75,10 +75,12 @@ impl<'d> Reading<'d> {
         if self.problems.is_empty() && cases.iter().any(Case::is_staged) {
             match Cast::assemble(&config, &test.spec.signers, &keys) {
                 Ok(cast) => {
-                    let set = api::load(&cast.policies(&sources), &cast.trust_roots());
+                    let trust_roots = cast.trust_roots();
+                    let set = api::load(&cast.policies(&sources), &trust_roots);
                     self.problems.extend(set.problems);
                     let snapshot = Snapshot {
                         policies: set.policies,
+                        trust_roots,
                         ..real.clone()
                     };
                     staged = Some((cast, snapshot));

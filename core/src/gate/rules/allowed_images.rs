@@ -3,10 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Reason, Rule, TrustRoots, listed,
-    reasons,
-};
+use super::{ChangeKind, Entry, ImageInQuestion, Judgement, Reason, Rule, listed, reasons};
 use crate::gate::image::ImageReference;
 use crate::gate::pattern::ImagePattern;
 
@@ -35,17 +32,15 @@ reasons! {
         "Push the image to an allowed repository, or have the repository added to the policy.";
 }
 
-impl FromEntry for AllowedImages {
-    type Entry = AllowedImages;
-
+impl Entry for AllowedImages {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
     const LOOKS_AT_EVIDENCE: bool = false;
 
-    fn from_entry(entry: AllowedImages, _: &TrustRoots) -> Result<AllowedImages, String> {
-        if entry.patterns.is_empty() {
+    fn sound(&self) -> Result<(), String> {
+        if self.patterns.is_empty() {
             return Err("`patterns` is empty: no image could pass".to_owned());
         }
-        Ok(entry)
+        Ok(())
     }
 }
 
@@ -55,10 +50,6 @@ impl Rule for AllowedImages {
             ChangeKind::Deploy | ChangeKind::Activation => true,
             ChangeKind::Upkeep | ChangeKind::Governance => false,
         }
-    }
-
-    fn need(&self) -> Option<&Need> {
-        None
     }
 
     fn refuses_asking(&self, image: &ImageReference) -> bool {

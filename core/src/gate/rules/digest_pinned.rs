@@ -3,9 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    ChangeKind, FromEntry, ImageInQuestion, Judgement, Need, Reason, Rule, TrustRoots, reasons,
-};
+use super::{ChangeKind, Entry, ImageInQuestion, Judgement, Reason, Rule, reasons};
 
 /// **What it requires**: every image of the workload is named by digest (`name@sha256:…`, a tag beside it does no harm).
 ///
@@ -27,15 +25,9 @@ reasons! {
         "Write the digest into the manifest: `promotion-gate pin --write FILE` does it for every image.";
 }
 
-impl FromEntry for DigestPinned {
-    type Entry = DigestPinned;
-
+impl Entry for DigestPinned {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
     const LOOKS_AT_EVIDENCE: bool = false;
-
-    fn from_entry(entry: DigestPinned, _: &TrustRoots) -> Result<DigestPinned, String> {
-        Ok(entry)
-    }
 }
 
 impl Rule for DigestPinned {
@@ -44,10 +36,6 @@ impl Rule for DigestPinned {
             ChangeKind::Deploy | ChangeKind::Activation => true,
             ChangeKind::Upkeep | ChangeKind::Governance => false,
         }
-    }
-
-    fn need(&self) -> Option<&Need> {
-        None
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {

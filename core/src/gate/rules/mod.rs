@@ -6,12 +6,12 @@ mod digest_pinned;
 mod provenance;
 mod signature;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::attest::{Anchor, Origin};
+use crate::attest::{Anchor, AnchorId, Origin};
 use crate::reason::{Reason, reasons};
 
 use super::evidence::{Collected, Form, ImageEvidence, Subject};
@@ -22,8 +22,8 @@ use super::signer::{AcceptedSigner, TrustRoots};
 
 pub use allowed_images::AllowedImages;
 pub use digest_pinned::DigestPinned;
-pub use provenance::{Provenance, ProvenanceEntry};
-pub use signature::{Signature, SignatureEntry};
+pub use provenance::Provenance;
+pub use signature::Signature;
 
 /// How far a verified time may lie in the future of the review: clocks differ.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
@@ -46,6 +46,9 @@ reasons! {
     NOT_TRANSPARENT_ENOUGH = "not-transparent-enough",
         "The right signer signed, but without the log entry or timestamp that the policy asks for.",
         "Sign with a transparency log, or have the policy ask for less with `transparency`.";
+    TRUST_ROOT_MISSING = "trust-root-missing",
+        "The policy names a trust root that the configuration does not have, or has no more: nothing counts under it.",
+        "Add the trust root to `trustRoots` of the configuration again, or name another one in the policy. The log and `/readyz` name the policies that wait for it.";
 }
 
 /// What a rule needs to know of an image, and what it says about it.
@@ -53,9 +56,11 @@ pub trait Rule {
     /// Whether the rule applies to this kind of change.
     fn applies_to(&self, kind: ChangeKind) -> bool;
 
-    /// What evidence the rule asks for, per image that the policy speaks of; `None` for a rule that looks at the
-    /// manifest alone, and then at every image.
-    fn need(&self) -> Option<&Need>;
+    /// What evidence the rule asks for, per image that the policy speaks of, under the trust roots that there are; `None`
+    /// for a rule that looks at the manifest alone, and then at every image.
+    fn need(&self, _roots: &TrustRoots) -> Option<Need> {
+        None
+    }
 
     /// Judges one image.
     fn check(&self, image: &ImageInQuestion<'_>) -> Judgement;
@@ -81,6 +86,8 @@ pub struct ImageInQuestion<'a> {
     pub evidence: Collected<&'a ImageEvidence>,
     /// An index that is known to hold the image as one of its platforms.
     pub within: Option<&'a Digest>,
+    /// The trust roots that there are, by the names that policies use.
+    pub trust_roots: &'a TrustRoots,
 }
 
 impl ImageInQuestion<'_> {
@@ -161,6 +168,25 @@ fn unless_partial(failed: Judgement, question: &ImageInQuestion<'_>) -> Judgemen
     }
 }
 
+/// Without a trust root that the policy names, what is attached may be accepted or not; only that nothing is attached is
+/// certain. What was accepted under other roots stands.
+fn unless_root_missing(failed: Judgement, need: &Need, image: &ImageInQuestion<'_>) -> Judgement {
+    let Some(name) = need.missing.first() else {
+        return failed;
+    };
+    let nothing_attached =
+        matches!(image.evidence, Collected::Known(evidence) if evidence.is_empty());
+    let missing = format!("the trust root `{name}`, which the policy names, is not configured");
+    let detail = match need.anchors.is_empty() {
+        true => missing,
+        false if nothing_attached || failed.outcome != Outcome::Fail => return failed,
+        false => format!("{}; but {missing}", failed.detail),
+    };
+    Judgement::undecided(TRUST_ROOT_MISSING, detail).hint(format!(
+        "add `{name}` to `trustRoots` of the configuration again, or have the policy name another trust root"
+    ))
+}
+
 /// Whether no verified time lies after the review.
 fn in_time(origin: &Origin, at: jiff::Timestamp) -> Result<(), String> {
     let latest = at
@@ -189,20 +215,35 @@ fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
 /// What a rule asks the shell to collect about an image.
 #[derive(Clone, Debug)]
 pub struct Need {
-    /// The anchors to verify under, each once.
-    pub anchors: Vec<Anchor>,
+    /// The anchors to verify under.
+    pub anchors: BTreeMap<AnchorId, Anchor>,
+    /// Trust roots that the rule names and that are not configured.
+    pub missing: BTreeSet<String>,
     /// What more evidence can do.
     pub effect: Effect,
 }
 
 impl Need {
-    fn of<'a>(signers: impl Iterator<Item = &'a AcceptedSigner>, effect: Effect) -> Need {
-        let anchors = signers.flat_map(|signer| signer.anchors());
-        let each: BTreeMap<_, _> = anchors.map(|anchor| (anchor.id(), anchor)).collect();
-        Need {
-            anchors: each.into_values().cloned().collect(),
+    fn of<'a>(
+        signers: impl Iterator<Item = &'a AcceptedSigner>,
+        roots: &TrustRoots,
+        effect: Effect,
+    ) -> Need {
+        let mut need = Need {
+            anchors: BTreeMap::new(),
+            missing: BTreeSet::new(),
             effect,
+        };
+        for signer in signers {
+            let anchors = signer.anchors(roots).into_iter();
+            need.anchors
+                .extend(anchors.map(|anchor| (anchor.id(), anchor)));
+            let missing = signer
+                .root_names()
+                .filter(|name| !roots.contains_key(*name));
+            need.missing.extend(missing.map(str::to_owned));
         }
+        need
     }
 }
 
@@ -231,11 +272,11 @@ pub struct Judgement {
 /// Makes, from one table, the enum of requirements, the policy entry (exactly one of the table's keys, plus an optional
 /// `name`), and the names of the rules. Forgetting a rule somewhere is a compile error.
 macro_rules! requirements {
-    ($($field:ident $key:literal $variant:ident($wire:ty => $rule:ty),)+) => {
+    ($($field:ident $key:literal $rule:ident,)+) => {
         /// A requirement of a policy: the rule with its parameters.
         #[derive(Clone, Debug)]
         pub enum Requirement {
-            $(#[doc = concat!("`", $key, "`")] $variant($rule),)+
+            $(#[doc = concat!("`", $key, "`")] $rule($rule),)+
         }
 
         /// An entry under `requirements`: exactly one requirement, and a name for it where one is wanted.
@@ -248,7 +289,7 @@ macro_rules! requirements {
             $(
                 #[doc = concat!("The rule `", $key, "`.")]
                 #[serde(default, rename = $key)]
-                pub $field: Option<$wire>,
+                pub $field: Option<$rule>,
             )+
         }
 
@@ -264,31 +305,37 @@ macro_rules! requirements {
             /// The key of the policy entry, such as `signature`.
             pub fn rule_name(&self) -> &'static str {
                 match self {
-                    $(Requirement::$variant(_) => $key,)+
+                    $(Requirement::$rule(_) => $key,)+
+                }
+            }
+
+            /// Whether it asks for evidence about images.
+            pub fn is_evidence(&self) -> bool {
+                match self {
+                    $(Requirement::$rule(_) => <$rule as Entry>::LOOKS_AT_EVIDENCE,)+
                 }
             }
 
             fn rule(&self) -> &dyn Rule {
                 match self {
-                    $(Requirement::$variant(rule) => rule,)+
+                    $(Requirement::$rule(rule) => rule,)+
                 }
             }
         }
 
-        impl RequirementEntry {
-            /// Resolves the entry into its rule.
-            ///
-            /// # Errors
+        impl TryFrom<RequirementEntry> for Requirement {
             /// What is wrong, as the field below the entry (may be empty) and a sentence.
-            pub fn resolve(self, roots: &TrustRoots) -> Result<Requirement, (&'static str, String)> {
-                let mut given: Vec<(&'static str, Result<Requirement, String>)> = Vec::new();
+            type Error = (&'static str, String);
+
+            fn try_from(entry: RequirementEntry) -> Result<Requirement, Self::Error> {
+                let mut given: Vec<(&'static str, Result<(), String>, Requirement)> = Vec::new();
                 $(
-                    if let Some(wire) = self.$field {
-                        given.push(($key, <$rule as FromEntry>::from_entry(wire, roots).map(Requirement::$variant)));
+                    if let Some(rule) = entry.$field {
+                        given.push(($key, rule.sound(), Requirement::$rule(rule)));
                     }
                 )+
                 match (given.pop(), given.is_empty()) {
-                    (Some((key, resolved)), true) => resolved.map_err(|why| (key, why)),
+                    (Some((key, sound, rule)), true) => sound.map(|()| rule).map_err(|why| (key, why)),
                     (Some(_), false) => Err(("", "expected one rule per entry; start a new entry with `- `".to_owned())),
                     (None, _) => Err(("", format!("expected one of {}", Requirement::NAMES.join(", ")))),
                 }
@@ -298,25 +345,24 @@ macro_rules! requirements {
 }
 
 requirements! {
-    digest_pinned "digestPinned" DigestPinned(DigestPinned => DigestPinned),
-    allowed_images "allowedImages" AllowedImages(AllowedImages => AllowedImages),
-    signature "signature" Signature(SignatureEntry => Signature),
-    provenance "provenance" Provenance(ProvenanceEntry => Provenance),
+    digest_pinned "digestPinned" DigestPinned,
+    allowed_images "allowedImages" AllowedImages,
+    signature "signature" Signature,
+    provenance "provenance" Provenance,
 }
 
-/// How a rule comes out of its policy entry.
-trait FromEntry: Sized {
-    /// The entry as it is written; its documentation is the rule's manual page.
-    type Entry: JsonSchema;
-
+/// A rule as a policy entry; the entry's documentation is the rule's manual page.
+trait Entry: Rule + JsonSchema {
     /// What the rule may say by itself.
     const REASONS: &'static [Reason];
 
     /// Whether it looks at evidence, and may say what every such rule may.
     const LOOKS_AT_EVIDENCE: bool;
 
-    /// Checks what a schema cannot, and resolves names.
-    fn from_entry(entry: Self::Entry, roots: &TrustRoots) -> Result<Self, String>;
+    /// Checks what neither the schema nor the types of the fields can.
+    fn sound(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The manual page of a rule.
@@ -331,8 +377,8 @@ pub struct RuleManual {
 }
 
 impl RuleManual {
-    fn of<R: FromEntry>(rule: &'static str) -> RuleManual {
-        let schema = schemars::schema_for!(R::Entry);
+    fn of<R: Entry>(rule: &'static str) -> RuleManual {
+        let schema = schemars::schema_for!(R);
         let page = schema.get("description").and_then(|page| page.as_str());
         let of_evidence = if R::LOOKS_AT_EVIDENCE {
             OF_EVIDENCE
@@ -348,11 +394,6 @@ impl RuleManual {
 }
 
 impl Requirement {
-    /// Whether it asks for evidence about images.
-    pub fn is_evidence(&self) -> bool {
-        self.rule().need().is_some()
-    }
-
     /// See `Rule::applies_to`.
     pub fn applies_to(&self, kind: ChangeKind) -> bool {
         self.rule().applies_to(kind)
@@ -364,20 +405,23 @@ impl Requirement {
     }
 
     /// See `Rule::need`.
-    pub fn need(&self) -> Option<&Need> {
-        self.rule().need()
+    pub fn need(&self, roots: &TrustRoots) -> Option<Need> {
+        self.rule().need(roots)
     }
 
     /// Judges one image. A need that unseen evidence could hurt is undecided on anything but a complete reading.
     pub fn check(&self, image: &ImageInQuestion<'_>) -> Judgement {
         let judgement = self.rule().check(image);
-        let hurt = self
-            .need()
-            .is_some_and(|need| need.effect == Effect::CanHurt);
+        let denies = judgement.outcome.denies();
         let unsupported = image.evidence.value().map(|evidence| &evidence.unsupported);
         let troubles = image.evidence.troubles().iter();
-        match troubles.chain(unsupported.into_iter().flatten()).next() {
-            Some(first) if hurt && !judgement.outcome.denies() => Judgement::undecided(
+        let trouble = troubles.chain(unsupported.into_iter().flatten()).next();
+        if !denies && trouble.is_none() {
+            return judgement;
+        }
+        match (self.need(image.trust_roots), trouble) {
+            (Some(need), _) if denies => unless_root_missing(judgement, &need, image),
+            (Some(need), Some(first)) if need.effect == Effect::CanHurt => Judgement::undecided(
                 EVIDENCE_PARTIAL,
                 format!("not everything attached could be read: {first}"),
             ),

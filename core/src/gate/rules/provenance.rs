@@ -6,16 +6,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need,
-    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons,
-    unless_partial,
+    ChangeKind, Effect, Entry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need, Reason,
+    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons, unless_partial,
 };
 use crate::attest::predicate::{self, Predicate, Repository};
 use crate::attest::unaccepted::UNSIGNED_STATEMENT;
 use crate::attest::{CertificateIdentity, Claim, Signer, VerifiedStatement};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::glob::Glob;
-use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch, SignerEntry};
+use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch};
 use crate::gate::source::{SourcePattern, VersionPattern};
 
 /// **What it requires**: the image carries signed SLSA provenance (v0.2 or v1) by an accepted builder: one of the pairs of who
@@ -37,10 +36,10 @@ use crate::gate::source::{SourcePattern, VersionPattern};
 /// What BuildKit attaches by itself is not signed, and is never trusted.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ProvenanceEntry {
+pub struct Provenance {
     /// Accepted pairs of builder and signer.
     #[schemars(length(min = 1))]
-    pub builders: Vec<BuilderEntry>,
+    pub builders: Vec<Builder>,
     /// Accepted source repositories, such as `https://github.com/example/app`, or `{glob: …}`.
     #[schemars(length(min = 1))]
     pub sources: Option<Vec<SourcePattern>>,
@@ -72,25 +71,11 @@ pub struct ProvenanceEntry {
 /// An accepted builder: the id that the provenance must name, and who must have signed it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BuilderEntry {
+pub struct Builder {
     /// The builder's id, a URI.
     pub id: Matcher,
     /// Who signs for this builder.
-    pub signed_by: SignerEntry,
-}
-
-/// The rule, with its names resolved.
-#[derive(Clone, Debug)]
-pub struct Provenance {
-    builders: Vec<(Matcher, AcceptedSigner)>,
-    sources: Option<Vec<SourcePattern>>,
-    branches: Option<Vec<Glob>>,
-    trust_release_target: bool,
-    tags: Option<Vec<Glob>>,
-    versioned_tags: Option<Vec<VersionPattern>>,
-    inputs: BTreeMap<String, String>,
-    build_types: Option<Vec<Matcher>>,
-    need: Need,
+    pub signed_by: AcceptedSigner,
 }
 
 reasons! {
@@ -149,47 +134,30 @@ reasons! {
         "Start the workflow with these inputs.";
 }
 
-impl FromEntry for Provenance {
-    type Entry = ProvenanceEntry;
-
+impl Entry for Provenance {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
     const LOOKS_AT_EVIDENCE: bool = true;
 
-    fn from_entry(entry: ProvenanceEntry, roots: &TrustRoots) -> Result<Provenance, String> {
-        if entry.builders.is_empty() {
+    fn sound(&self) -> Result<(), String> {
+        if self.builders.is_empty() {
             return Err("`builders` is empty: no builder could pass".to_owned());
         }
-        if entry.sources.is_some() == entry.any_source {
+        if self.sources.is_some() == self.any_source {
             return Err("expected either `sources` or `anySource: true`".to_owned());
         }
         let empty = [
-            ("sources", entry.sources.as_ref().map(Vec::len)),
-            ("branches", entry.branches.as_ref().map(Vec::len)),
-            ("tags", entry.tags.as_ref().map(Vec::len)),
-            ("versionedTags", entry.versioned_tags.as_ref().map(Vec::len)),
-            ("buildTypes", entry.build_types.as_ref().map(Vec::len)),
+            ("sources", self.sources.as_ref().map(Vec::len)),
+            ("branches", self.branches.as_ref().map(Vec::len)),
+            ("tags", self.tags.as_ref().map(Vec::len)),
+            ("versionedTags", self.versioned_tags.as_ref().map(Vec::len)),
+            ("buildTypes", self.build_types.as_ref().map(Vec::len)),
         ];
         if let Some((name, _)) = empty.iter().find(|(_, length)| *length == Some(0)) {
             return Err(format!(
                 "`{name}` is empty: nothing could pass; leave it out to accept any"
             ));
         }
-        let pair = |builder: BuilderEntry| Ok((builder.id, builder.signed_by.resolve(roots)?));
-        let builders = entry.builders.into_iter().map(pair);
-        let builders: Vec<_> = builders.collect::<Result<_, String>>()?;
-        let signers = builders.iter().map(|(_, signer)| signer);
-        let need = Need::of(signers, Effect::OnlyHelps);
-        Ok(Provenance {
-            builders,
-            need,
-            sources: entry.sources,
-            branches: entry.branches,
-            trust_release_target: entry.trust_release_target,
-            tags: entry.tags,
-            versioned_tags: entry.versioned_tags,
-            inputs: entry.inputs,
-            build_types: entry.build_types,
-        })
+        Ok(())
     }
 }
 
@@ -201,8 +169,9 @@ impl Rule for Provenance {
         }
     }
 
-    fn need(&self) -> Option<&Need> {
-        Some(&self.need)
+    fn need(&self, roots: &TrustRoots) -> Option<Need> {
+        let signers = self.builders.iter().map(|builder| &builder.signed_by);
+        Some(Need::of(signers, roots, Effect::OnlyHelps))
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
@@ -215,7 +184,7 @@ impl Rule for Provenance {
             let Predicate::Provenance(provenance) = statement.predicate() else {
                 continue;
             };
-            let refusal = match self.accepts(statement, provenance, question.promotion.at) {
+            let refusal = match self.accepts(statement, provenance, question) {
                 Ok(proven) => return Judgement::pass(PROVEN, proven),
                 Err(refusal) => refusal,
             };
@@ -277,11 +246,11 @@ impl Provenance {
         &self,
         statement: &VerifiedStatement,
         provenance: &predicate::Provenance,
-        at: jiff::Timestamp,
+        question: &ImageInQuestion<'_>,
     ) -> Result<String, Refusal> {
         let by = statement.signer();
-        self.pair(statement, &provenance.builder)?;
-        in_time(statement, at).map_err(|why| {
+        self.pair(statement, &provenance.builder, question.trust_roots)?;
+        in_time(statement, question.promotion.at).map_err(|why| {
             let hint = "see whether the gate's clock is right".to_owned();
             Refusal::new(Step::Time, SIGNED_IN_THE_FUTURE, why, hint)
         })?;
@@ -305,9 +274,15 @@ impl Provenance {
     }
 
     /// Who signed it, together with the builder that it names: neither means anything without the other.
-    fn pair(&self, statement: &VerifiedStatement, builder: &str) -> Result<(), Refusal> {
-        let pairs = self.builders.iter().filter(|(id, _)| id.matches(builder));
-        let counted: Vec<_> = pairs.map(|(_, signer)| signer.signed(statement)).collect();
+    fn pair(
+        &self,
+        statement: &VerifiedStatement,
+        builder: &str,
+        roots: &TrustRoots,
+    ) -> Result<(), Refusal> {
+        let pairs = self.builders.iter().filter(|pair| pair.id.matches(builder));
+        let counted = pairs.map(|pair| pair.signed_by.signed(statement, roots));
+        let counted: Vec<_> = counted.collect();
         if counted.contains(&Ok(())) {
             return Ok(());
         }
@@ -322,7 +297,7 @@ impl Provenance {
         let accepted = self
             .builders
             .iter()
-            .map(|(id, signer)| format!("`{id}` signed by {signer}"));
+            .map(|Builder { id, signed_by }| format!("`{id}` signed by {signed_by}"));
         Err(Refusal::new(
             Step::Pair,
             BUILDER_NOT_ACCEPTED,
@@ -519,7 +494,10 @@ impl Provenance {
             }
             Some((_, text)) => Judgement::fail(PROVENANCE_UNACCEPTED, text).hint(look),
             None => {
-                let builders = self.builders.iter().map(|(id, _)| format!("`{id}`"));
+                let builders = self
+                    .builders
+                    .iter()
+                    .map(|builder| format!("`{}`", builder.id));
                 let build = format!("build it with {}", listed(builders, 3));
                 let detail = question.none_of("SLSA provenance", Form::Statement);
                 Judgement::fail(NO_PROVENANCE, detail).hint(question.nothing_attached(build))

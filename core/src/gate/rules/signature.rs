@@ -6,13 +6,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need,
-    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons,
-    unless_partial,
+    ChangeKind, Effect, Entry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need, Reason,
+    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons, unless_partial,
 };
 use crate::attest::{SignatureForm, VerifiedSignature};
 use crate::gate::evidence::{Form, ImageEvidence};
-use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, SignerEntry};
+use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch};
 
 /// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
 /// `https://sigstore.dev/cosign/sign/v1`, or a simplesigning payload), by accepted signers: `anyOf` them (or `threshold`
@@ -26,55 +25,60 @@ use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, SignerEntry};
 ///
 /// **How to satisfy it**: `cosign sign IMAGE@DIGEST` in the pipeline that the policy names.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "SignatureFields")]
+#[schemars(with = "SignatureFields")]
+pub struct Signature {
+    signers: Group<Member>,
+    annotations: BTreeMap<String, String>,
+}
+
+/// The rule, field by field.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SignatureEntry {
+struct SignatureFields {
     /// Accepted signers; one of them, or `threshold` different ones, must have signed.
-    pub any_of: Option<Vec<SignerOrGroup>>,
+    any_of: Option<Vec<Member>>,
     /// Signers that must all have signed, each a different one.
-    pub all_of: Option<Vec<SignerOrGroup>>,
+    all_of: Option<Vec<Member>>,
     /// How many different signers of `anyOf` must have signed; 1 when absent.
     #[schemars(range(min = 1))]
-    pub threshold: Option<u32>,
+    threshold: Option<u32>,
     /// Annotations that the signature itself must carry (`cosign sign -a key=value`).
     #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 /// A signer, or a group of them; groups do not nest further.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SignerOrGroup {
-    /// A certificate identity issued by Fulcio.
-    pub keyless: Option<Keyless>,
-    /// A managed key.
-    pub key: Option<Key>,
-    /// One of these, or `threshold` different ones.
-    pub any_of: Option<Vec<SignerEntry>>,
-    /// All of these, each a different one.
-    pub all_of: Option<Vec<SignerEntry>>,
-    /// How many different signers of `anyOf`; 1 when absent.
-    #[schemars(range(min = 1))]
-    pub threshold: Option<u32>,
-}
-
-/// The rule, with its names resolved.
-#[derive(Clone, Debug)]
-pub struct Signature {
-    signers: Expression<Member>,
-    annotations: BTreeMap<String, String>,
-    need: Need,
-}
-
-#[derive(Clone, Debug)]
-enum Expression<T> {
-    AnyOf { members: Vec<T>, threshold: usize },
-    AllOf(Vec<T>),
-}
-
-#[derive(Clone, Debug)]
+#[serde(try_from = "MemberFields")]
+#[schemars(with = "MemberFields")]
 enum Member {
     One(AcceptedSigner),
-    Group(Expression<AcceptedSigner>),
+    Group(Group<AcceptedSigner>),
+}
+
+/// A signer or a group, field by field.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MemberFields {
+    /// A certificate identity issued by Fulcio.
+    keyless: Option<Keyless>,
+    /// A managed key.
+    key: Option<Key>,
+    /// One of these, or `threshold` different ones.
+    any_of: Option<Vec<AcceptedSigner>>,
+    /// All of these, each a different one.
+    all_of: Option<Vec<AcceptedSigner>>,
+    /// How many different signers of `anyOf`; 1 when absent.
+    #[schemars(range(min = 1))]
+    threshold: Option<u32>,
+}
+
+/// Who has to sign.
+#[derive(Clone, Debug)]
+enum Group<T> {
+    AnyOf { members: Vec<T>, threshold: usize },
+    AllOf(Vec<T>),
 }
 
 reasons! {
@@ -106,38 +110,17 @@ reasons! {
         "Sign with `cosign sign -a KEY=VALUE`.";
 }
 
-impl FromEntry for Signature {
-    type Entry = SignatureEntry;
-
+impl Entry for Signature {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
     const LOOKS_AT_EVIDENCE: bool = true;
+}
 
-    fn from_entry(entry: SignatureEntry, roots: &TrustRoots) -> Result<Signature, String> {
-        let member = |entry: SignerOrGroup| match entry {
-            SignerOrGroup {
-                keyless,
-                key,
-                any_of: None,
-                all_of: None,
-                threshold: None,
-            } => SignerEntry { keyless, key }.resolve(roots).map(Member::One),
-            SignerOrGroup {
-                keyless: None,
-                key: None,
-                any_of,
-                all_of,
-                threshold,
-            } => expression(any_of, all_of, threshold, &|entry: SignerEntry| {
-                entry.resolve(roots)
-            })
-            .map(Member::Group),
-            _ => Err(
-                "a signer is either one of `keyless` and `key`, or a group `anyOf` or `allOf`"
-                    .to_owned(),
-            ),
-        };
-        let signers = expression(entry.any_of, entry.all_of, entry.threshold, &member)?;
-        if let Expression::AnyOf { members, threshold } = &signers
+impl TryFrom<SignatureFields> for Signature {
+    type Error = String;
+
+    fn try_from(fields: SignatureFields) -> Result<Signature, String> {
+        let signers = Group::of(fields.any_of, fields.all_of, fields.threshold)?;
+        if let Group::AnyOf { members, threshold } = &signers
             && *threshold > 1
             && members
                 .iter()
@@ -147,43 +130,70 @@ impl FromEntry for Signature {
                 "`threshold` counts single signers; it cannot be combined with groups".to_owned(),
             );
         }
-        let need = Need::of(accepted(&signers), Effect::OnlyHelps);
         Ok(Signature {
             signers,
-            annotations: entry.annotations,
-            need,
+            annotations: fields.annotations,
         })
     }
 }
 
-fn expression<W, T>(
-    any_of: Option<Vec<W>>,
-    all_of: Option<Vec<W>>,
-    threshold: Option<u32>,
-    member: &dyn Fn(W) -> Result<T, String>,
-) -> Result<Expression<T>, String> {
-    match (any_of, all_of, threshold) {
-        (Some(members), _, _) | (None, Some(members), _) if members.is_empty() => {
-            Err("the list of signers is empty: nobody could sign".to_owned())
-        }
-        (Some(_), None, Some(0)) => {
-            Err("`threshold: 0` would accept an unsigned image; the least is 1".to_owned())
-        }
-        (Some(members), None, threshold) => {
-            let threshold = usize::try_from(threshold.unwrap_or(1)).unwrap_or(usize::MAX);
-            Ok(Expression::AnyOf {
-                members: members.into_iter().map(member).collect::<Result<_, _>>()?,
+impl TryFrom<MemberFields> for Member {
+    type Error = String;
+
+    fn try_from(fields: MemberFields) -> Result<Member, String> {
+        match fields {
+            MemberFields {
+                keyless,
+                key,
+                any_of: None,
+                all_of: None,
+                threshold: None,
+            } => AcceptedSigner::one_of(keyless, key).map(Member::One),
+            MemberFields {
+                keyless: None,
+                key: None,
+                any_of,
+                all_of,
                 threshold,
-            })
+            } => Group::of(any_of, all_of, threshold).map(Member::Group),
+            _ => Err(
+                "a signer is either one of `keyless` and `key`, or a group `anyOf` or `allOf`"
+                    .to_owned(),
+            ),
         }
-        (None, Some(members), None) => Ok(Expression::AllOf(
-            members.into_iter().map(member).collect::<Result<_, _>>()?,
-        )),
-        (None, Some(_), Some(_)) => {
-            Err("`threshold` belongs to `anyOf`; `allOf` already asks for every signer".to_owned())
+    }
+}
+
+impl<T> Group<T> {
+    fn of(
+        any_of: Option<Vec<T>>,
+        all_of: Option<Vec<T>>,
+        threshold: Option<u32>,
+    ) -> Result<Group<T>, String> {
+        match (any_of, all_of, threshold) {
+            (Some(members), _, _) | (None, Some(members), _) if members.is_empty() => {
+                Err("the list of signers is empty: nobody could sign".to_owned())
+            }
+            (Some(_), None, Some(0)) => {
+                Err("`threshold: 0` would accept an unsigned image; the least is 1".to_owned())
+            }
+            (Some(members), None, threshold) => Ok(Group::AnyOf {
+                members,
+                threshold: usize::try_from(threshold.unwrap_or(1)).unwrap_or(usize::MAX),
+            }),
+            (None, Some(members), None) => Ok(Group::AllOf(members)),
+            (None, Some(_), Some(_)) => Err(
+                "`threshold` belongs to `anyOf`; `allOf` already asks for every signer".to_owned(),
+            ),
+            (Some(_), Some(_), _) | (None, None, _) => {
+                Err("expected exactly one of `anyOf` and `allOf`".to_owned())
+            }
         }
-        (Some(_), Some(_), _) | (None, None, _) => {
-            Err("expected exactly one of `anyOf` and `allOf`".to_owned())
+    }
+
+    fn members(&self) -> &[T] {
+        match self {
+            Group::AnyOf { members, .. } | Group::AllOf(members) => members,
         }
     }
 }
@@ -196,8 +206,8 @@ impl Rule for Signature {
         }
     }
 
-    fn need(&self) -> Option<&Need> {
-        Some(&self.need)
+    fn need(&self, roots: &TrustRoots) -> Option<Need> {
+        Some(Need::of(self.accepted(), roots, Effect::OnlyHelps))
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
@@ -211,7 +221,7 @@ impl Rule for Signature {
             .map(|(_, signature)| &**signature)
             .filter(|signature| self.usable(signature, question.promotion.at).is_ok())
             .collect();
-        if let Some(signers) = self.satisfied_by(&usable) {
+        if let Some(signers) = self.satisfied_by(&usable, question.trust_roots) {
             let signers: Vec<_> = signers.into_iter().collect();
             return Judgement::pass(SIGNED, format!("signed by {}", signers.join(" and ")));
         }
@@ -219,18 +229,18 @@ impl Rule for Signature {
     }
 }
 
-/// Everybody whom an expression names.
-fn accepted(signers: &Expression<Member>) -> impl Iterator<Item = &AcceptedSigner> {
-    let members = match signers {
-        Expression::AnyOf { members, .. } | Expression::AllOf(members) => members,
-    };
-    members.iter().flat_map(|member| match member {
-        Member::One(signer) => std::slice::from_ref(signer),
-        Member::Group(Expression::AnyOf { members, .. } | Expression::AllOf(members)) => members,
-    })
-}
-
 impl Signature {
+    /// Every signer that the policy names.
+    fn accepted(&self) -> impl Iterator<Item = &AcceptedSigner> {
+        self.signers
+            .members()
+            .iter()
+            .flat_map(|member| match member {
+                Member::One(signer) => std::slice::from_ref(signer),
+                Member::Group(group) => group.members(),
+            })
+    }
+
     /// Whether a verified signature can count at all, whoever made it.
     fn usable(
         &self,
@@ -268,35 +278,41 @@ impl Signature {
     }
 
     /// The signers that meet the requirement, where it is met.
-    fn satisfied_by(&self, signatures: &[&VerifiedSignature]) -> Option<BTreeSet<String>> {
+    fn satisfied_by(
+        &self,
+        signatures: &[&VerifiedSignature],
+        roots: &TrustRoots,
+    ) -> Option<BTreeSet<String>> {
         match &self.signers {
-            Expression::AnyOf {
+            Group::AnyOf {
                 members,
                 threshold: 1,
             } => members.iter().find_map(|member| match member {
-                Member::One(signer) => signers_of(signer, signatures)
+                Member::One(signer) => signers_of(signer, signatures, roots)
                     .into_iter()
                     .next()
                     .map(|one| BTreeSet::from([one])),
-                Member::Group(group) => group_satisfied(group, signatures),
+                Member::Group(group) => group_satisfied(group, signatures, roots),
             }),
-            Expression::AnyOf { members, threshold } => {
+            Group::AnyOf { members, threshold } => {
                 let singles = members.iter().filter_map(|member| match member {
                     Member::One(signer) => Some(signer),
                     Member::Group(_) => None,
                 });
-                threshold_reached(singles, *threshold, signatures)
+                threshold_reached(singles, *threshold, signatures, roots)
             }
-            Expression::AllOf(members) => {
+            Group::AllOf(members) => {
                 let mut all = BTreeSet::new();
                 let mut singles = Vec::new();
                 for member in members {
                     match member {
                         Member::One(signer) => singles.push(signer),
-                        Member::Group(group) => all.extend(group_satisfied(group, signatures)?),
+                        Member::Group(group) => {
+                            all.extend(group_satisfied(group, signatures, roots)?)
+                        }
                     }
                 }
-                all.extend(all_different(&singles, signatures)?);
+                all.extend(all_different(&singles, signatures, roots)?);
                 Some(all)
             }
         }
@@ -308,7 +324,7 @@ impl Signature {
         usable: &[&VerifiedSignature],
         question: &ImageInQuestion<'_>,
     ) -> Judgement {
-        let wanted = listed(accepted(&self.signers).map(ToString::to_string), 4);
+        let wanted = listed(self.accepted().map(ToString::to_string), 4);
         let subject = question.name();
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
         if !usable.is_empty() {
@@ -318,8 +334,9 @@ impl Signature {
                 .collect();
             let by = listed(by, 3);
             let transparency = usable.iter().any(|signature| {
-                accepted(&self.signers)
-                    .any(|signer| signer.signed(signature) == Err(Mismatch::Transparency))
+                self.accepted().any(|signer| {
+                    signer.signed(signature, question.trust_roots) == Err(Mismatch::Transparency)
+                })
             });
             if transparency {
                 return Judgement::fail(
@@ -329,7 +346,8 @@ impl Signature {
                 .hint(look);
             }
             let counted = usable.iter().any(|signature| {
-                accepted(&self.signers).any(|signer| signer.signed(signature).is_ok())
+                self.accepted()
+                    .any(|signer| signer.signed(signature, question.trust_roots).is_ok())
             });
             if counted {
                 return Judgement::fail(
@@ -385,15 +403,16 @@ impl Signature {
 }
 
 fn group_satisfied(
-    group: &Expression<AcceptedSigner>,
+    group: &Group<AcceptedSigner>,
     signatures: &[&VerifiedSignature],
+    roots: &TrustRoots,
 ) -> Option<BTreeSet<String>> {
     match group {
-        Expression::AnyOf { members, threshold } => {
-            threshold_reached(members.iter(), *threshold, signatures)
+        Group::AnyOf { members, threshold } => {
+            threshold_reached(members.iter(), *threshold, signatures, roots)
         }
-        Expression::AllOf(members) => {
-            all_different(&members.iter().collect::<Vec<_>>(), signatures)
+        Group::AllOf(members) => {
+            all_different(&members.iter().collect::<Vec<_>>(), signatures, roots)
         }
     }
 }
@@ -403,9 +422,10 @@ fn threshold_reached<'a>(
     accepted: impl Iterator<Item = &'a AcceptedSigner>,
     threshold: usize,
     signatures: &[&VerifiedSignature],
+    roots: &TrustRoots,
 ) -> Option<BTreeSet<String>> {
     let signers: BTreeSet<_> = accepted
-        .flat_map(|signer| signers_of(signer, signatures))
+        .flat_map(|signer| signers_of(signer, signatures, roots))
         .collect();
     (signers.len() >= threshold).then_some(signers)
 }
@@ -414,10 +434,11 @@ fn threshold_reached<'a>(
 fn all_different(
     accepted: &[&AcceptedSigner],
     signatures: &[&VerifiedSignature],
+    roots: &TrustRoots,
 ) -> Option<BTreeSet<String>> {
     let candidates: Vec<Vec<String>> = accepted
         .iter()
-        .map(|signer| signers_of(signer, signatures).into_iter().collect())
+        .map(|signer| signers_of(signer, signatures, roots).into_iter().collect())
         .collect();
     let mut seats: BTreeMap<String, usize> = BTreeMap::new();
     for seat in 0..candidates.len() {
@@ -452,10 +473,14 @@ fn fill(
 }
 
 /// The different signers among `signatures` that `accepted` names.
-fn signers_of(accepted: &AcceptedSigner, signatures: &[&VerifiedSignature]) -> BTreeSet<String> {
+fn signers_of(
+    accepted: &AcceptedSigner,
+    signatures: &[&VerifiedSignature],
+    roots: &TrustRoots,
+) -> BTreeSet<String> {
     let signed = signatures
         .iter()
-        .filter(|signature| accepted.signed(signature).is_ok());
+        .filter(|signature| accepted.signed(signature, roots).is_ok());
     signed
         .map(|signature| signature.signer().to_string())
         .collect()
