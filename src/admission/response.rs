@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use promotion_gate_core::gate::{
-    Decision, Enforcement, Finding, PolicyVerdict, Promotion, Target, Verdict,
+    Decision, Enforcement, Finding, Outcome, PolicyVerdict, Promotion, Target, Verdict,
 };
 use serde::Serialize;
 
@@ -145,8 +145,8 @@ impl Answer {
     }
 }
 
-/// What a deployer is told, in this order: what is denied and by which policy; per failing requirement the reason, the
-/// culprit and the next step; the decision's id.
+/// What a deployer is told, in this order: what is denied and by which policy; per image and failing requirement the reason,
+/// the culprit and the next step; the decision's id.
 pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
     let workload = &promotion.change.workload;
     let namespace = workload
@@ -158,18 +158,17 @@ pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
         "{} {namespace}{} may not be deployed",
         workload.kind, workload.name
     )];
-    let mut left_out = 0;
-    for policy in verdict
+    let denying: Vec<_> = verdict
         .denials()
         .filter(|policy| policy.enforcement() == Enforcement::Enforce)
-    {
-        let block = block(policy);
-        for part in block {
-            if lines.len() + part.len() > MAXIMUM_LINES - 2 {
-                left_out += 1;
-            } else {
-                lines.extend(part);
-            }
+        .collect();
+    lines.extend(who_denies(&denying));
+    let mut left_out = 0;
+    for part in parts(&denying) {
+        if lines.len() + part.len() > MAXIMUM_LINES - 2 {
+            left_out += 1;
+        } else {
+            lines.extend(part);
         }
     }
     if left_out > 0 {
@@ -185,55 +184,125 @@ pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
         .join("\n")
 }
 
-/// The policy's name, then each different reason with everything that it is about.
-fn block(policy: &PolicyVerdict) -> Vec<Vec<String>> {
-    let mut parts = vec![vec![format!("policy `{}` denies it:", policy.policy())]];
-    let mut grouped: Vec<(&Finding, Vec<String>)> = Vec::new();
-    for finding in policy
-        .findings()
-        .iter()
-        .filter(|finding| finding.outcome.denies())
-    {
-        let about = match &finding.target {
-            Target::Workload => None,
-            Target::Field(field) => Some(if field.is_empty() {
-                "the object".to_owned()
-            } else {
-                field.clone()
-            }),
-            Target::Image(image) => Some(format!("{} ({})", image.written, image.field)),
-        };
-        match grouped
-            .iter_mut()
-            .find(|(other, _)| other.rule == finding.rule && other.detail == finding.detail)
-        {
-            Some((_, abouts)) => abouts.extend(about),
-            None => grouped.push((finding, about.into_iter().collect())),
+/// The policies that deny, and those that could not decide.
+fn who_denies(denying: &[&PolicyVerdict]) -> Vec<String> {
+    let fails = |policy: &&&PolicyVerdict| {
+        let mut findings = policy.findings().iter();
+        findings.any(|finding| finding.outcome == Outcome::Fail)
+    };
+    let (denied, undecided): (Vec<&PolicyVerdict>, Vec<&PolicyVerdict>) =
+        denying.iter().copied().partition(|policy| fails(&policy));
+    let named = |policies: &[&PolicyVerdict], one: &str, several: &str| {
+        let names = policies
+            .iter()
+            .map(|policy| format!("`{}`", policy.policy()));
+        let names = names.collect::<Vec<_>>().join(", ");
+        match policies.len() {
+            0 => None,
+            1 => Some(format!("policy {names} {one}:")),
+            _ => Some(format!("policies {names} {several}:")),
+        }
+    };
+    let lines = [
+        named(&denied, "denies it", "deny it"),
+        named(&undecided, "could not decide", "could not decide"),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+/// One thing that is said, of which policies, and about what.
+struct Said<'a> {
+    finding: &'a Finding,
+    policies: Vec<&'a str>,
+    abouts: Vec<String>,
+}
+
+/// Each different thing that is said, once, whatever number of policies and images it is said of; about one image together,
+/// with the image's name once.
+fn parts(denying: &[&PolicyVerdict]) -> Vec<Vec<String>> {
+    let mut each: Vec<Said<'_>> = Vec::new();
+    for policy in denying {
+        for finding in policy.findings() {
+            if !finding.outcome.denies() {
+                continue;
+            }
+            let same = |said: &&mut Said<'_>| {
+                said.finding.rule == finding.rule && said.finding.detail == finding.detail
+            };
+            let about = about(finding);
+            match each.iter_mut().find(same) {
+                Some(said) => {
+                    said.abouts
+                        .extend(about.filter(|about| !said.abouts.contains(about)));
+                    if !said.policies.contains(&policy.policy()) {
+                        said.policies.push(policy.policy());
+                    }
+                }
+                None => each.push(Said {
+                    finding,
+                    policies: vec![policy.policy()],
+                    abouts: about.into_iter().collect(),
+                }),
+            }
         }
     }
-    for (finding, abouts) in grouped {
+    let mut groups: Vec<(Vec<String>, Vec<Said<'_>>)> = Vec::new();
+    for said in each {
+        match groups.iter_mut().find(|(abouts, _)| *abouts == said.abouts) {
+            Some((_, group)) => group.push(said),
+            None => groups.push((said.abouts.clone(), vec![said])),
+        }
+    }
+    let several = denying.len() > 1;
+    let mut parts = Vec::new();
+    for (abouts, group) in groups {
         let shown: Vec<_> = abouts.iter().take(3).cloned().collect();
-        let more = abouts.len().saturating_sub(shown.len());
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
+        let more = match abouts.len().saturating_sub(shown.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
         };
-        let about = if shown.is_empty() {
-            String::new()
-        } else {
-            format!(" {}{more}:", shown.join(", "))
+        let name = match shown.is_empty() {
+            true => String::new(),
+            false => format!(" {}{more}:", shown.join(", ")),
         };
-        let mut lines = vec![format!(
-            "- {} [{}]:{about} {}",
-            finding.rule, finding.reason, finding.detail
-        )];
-        if let Some(hint) = &finding.hint {
-            lines.push(format!("  → {hint}"));
+        let nested = group.len() > 1 && !name.is_empty();
+        let mut lines = Vec::new();
+        if nested {
+            lines.push(format!("-{name}"));
+        }
+        let (begin, about) = match nested {
+            true => ("  - ", ""),
+            false => ("- ", name.as_str()),
+        };
+        for Said {
+            finding, policies, ..
+        } in &group
+        {
+            let by = match several && policies.len() < denying.len() {
+                true => format!(" (policy {})", policies.join(", ")),
+                false => String::new(),
+            };
+            lines.push(format!(
+                "{begin}{} [{}]{by}:{about} {}",
+                finding.rule, finding.reason, finding.detail
+            ));
+            if let Some(hint) = &finding.hint {
+                let indent = begin.replace('-', " ");
+                lines.push(format!("{indent}→ {hint}"));
+            }
         }
         parts.push(lines);
     }
     parts
+}
+
+fn about(finding: &Finding) -> Option<String> {
+    match &finding.target {
+        Target::Workload => None,
+        Target::Field(field) if field.is_empty() => Some("the object".to_owned()),
+        Target::Field(field) => Some(field.clone()),
+        Target::Image(image) => Some(format!("{} ({})", image.written, image.field)),
+    }
 }
 
 fn warnings(policy: &PolicyVerdict) -> Vec<String> {

@@ -121,7 +121,57 @@ pub struct Images {
 }
 
 /// What is said about a document that is no object.
-pub const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` and `kind` are missing";
+pub(super) const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` and `kind` are missing";
+/// How deep an object is searched for a pod template.
+const MAXIMUM_SEARCH: usize = 32;
+
+/// What is said about a document that is no object, with what to do where its origin is known.
+pub fn no_object(document: &Value) -> String {
+    let has = |field: &str| document.get(field).is_some();
+    match has("Pulled") && has("Digest") {
+        true => format!(
+            "{NO_OBJECT}; `Pulled:` and `Digest:` are lines that Helm prints about a chart that it pulls from a registry: run `helm pull` first, and render the file"
+        ),
+        false => NO_OBJECT.to_owned(),
+    }
+}
+
+/// Where an object of any kind seems to hold a pod specification: containers that name an image.
+pub fn pod_template_in(object: &Value) -> Option<String> {
+    let mut waiting = vec![(object, String::new(), 0)];
+    while let Some((value, path, depth)) = waiting.pop() {
+        let below = |key: &str| match path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        };
+        match value {
+            _ if depth > MAXIMUM_SEARCH => {}
+            Value::Object(fields) => {
+                let containers = CONTAINERS
+                    .iter()
+                    .filter_map(|(list, _)| fields.get(*list)?.as_array());
+                let names_image =
+                    |container: &Value| container.get("image").is_some_and(Value::is_string);
+                if containers.flatten().any(names_image) {
+                    return Some(path);
+                }
+                waiting.extend(
+                    fields
+                        .iter()
+                        .map(|(key, value)| (value, below(key), depth + 1)),
+                );
+            }
+            Value::Array(items) => {
+                let items = items.iter().enumerate();
+                waiting.extend(
+                    items.map(|(index, item)| (item, format!("{path}[{index}]"), depth + 1)),
+                );
+            }
+            _ => {}
+        }
+    }
+    None
+}
 
 /// Whether a document says which kind of object it is.
 pub fn is_object(document: &Value) -> bool {
@@ -250,7 +300,7 @@ impl Images {
     fn add(&mut self, image: &Value, path: &str, role: Role) {
         match image.as_str() {
             // A template may leave the image to whoever fills it in; the Pod that comes of it is judged.
-            Some("") => {}
+            Some(written) if written.trim().is_empty() => {}
             Some(written) => self.fields.push(ImageField {
                 path: path.to_owned(),
                 written: written.to_owned(),

@@ -23,8 +23,8 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// What would the gate say about these manifests?
 ///
-/// Exit codes: 0 every object may go ahead, 1 wrong usage, unreadable input or a tool that failed, 2 at least one object is
-/// denied, 3 nothing is denied but something could not be decided (a registry that does not answer).
+/// Exit codes: 0 every object may go ahead, 1 wrong usage, unreadable input (no object, an image that can never be a reference)
+/// or a tool that failed, 2 everything was read and at least one object is denied, 3 nothing is denied but something could not be decided (a registry that does not answer).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -92,13 +92,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         revision: policies.revision,
         ..config.snapshot()
     };
-    snapshot.namespaces.extend(input.namespaces());
     if !args.namespace_labels.is_empty() {
         let labels = snapshot
             .namespaces
             .entry(args.namespace.clone())
             .or_default();
         labels.extend(labels_of(&args.namespace_labels)?);
+    }
+    // What the input says of the cluster fills gaps alone: the author of a change writes the input.
+    for (name, labels) in input.namespaces() {
+        snapshot.namespaces.entry(name).or_insert(labels);
     }
     let actor = args.user.clone().map(|username| Actor {
         username,
@@ -110,6 +113,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
+    for unjudged in input.unjudged() {
+        complain!("note: {unjudged}");
+    }
     let world = World {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
@@ -148,6 +154,9 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
     let objects = input.objects();
     let manifests = Manifests::of(objects.iter().map(|object| object.value), namespace);
     for object in objects {
+        if !admission::is_object(object.value) {
+            continue;
+        }
         match admission::understand_manifest(object.value, namespace, actor, &manifests) {
             Understood::Change(change) => {
                 asked.push(Asked {
@@ -188,10 +197,12 @@ fn report(
         .iter()
         .map(|(_, _, review)| Answer::of(&review.verdict))
         .max();
+    let mut problems: Vec<String> = input.problems().iter().map(ToString::to_string).collect();
+    problems.extend(input.unusable());
     CheckReport {
         version: VERSION,
         // What could not be read may hold anything.
-        decision: match (decision.unwrap_or(Answer::Allow), input.problems()) {
+        decision: match (decision.unwrap_or(Answer::Allow), problems.as_slice()) {
             (Answer::Allow, [_, ..]) => Answer::Undecided,
             (decision, _) => decision,
         },
@@ -201,15 +212,15 @@ fn report(
             .iter()
             .map(|(file, line, review)| ObjectReport::of(file, *line, review))
             .collect(),
-        problems: input.problems().iter().map(ToString::to_string).collect(),
+        problems,
         not_ours,
     }
 }
 
 fn exit_code(report: &CheckReport) -> ExitCode {
     match report.decision {
-        Answer::Deny => ExitCode::from(2),
         _ if !report.problems.is_empty() => ExitCode::from(super::FAILURE),
+        Answer::Deny => ExitCode::from(2),
         Answer::Undecided => ExitCode::from(3),
         Answer::Allow => ExitCode::SUCCESS,
     }

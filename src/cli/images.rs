@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use promotion_gate_core::gate::ImageReference;
 use serde_json::json;
 
-use super::world::Input;
+use super::world::{Input, NO_OBJECTS};
 use crate::admission;
 use crate::text::line;
 
 /// List every image reference in manifests, as written, each once per file.
 ///
-/// Exit code 0 when everything was read, 1 when some of the input could not be, or is no Kubernetes object.
+/// Exit code 0 when everything was read, 1 when some of the input could not be, is no Kubernetes object, or names an image that can
+/// never be a reference.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -44,12 +46,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(ToString::to_string)
         .collect::<Vec<_>>();
+    unreadable.extend(input.unusable());
+    if input.objects().is_empty() && unreadable.is_empty() {
+        bail!("{NO_OBJECTS}");
+    }
+    for unjudged in input.unjudged() {
+        complain!("note: {unjudged}");
+    }
     let mut seen = BTreeSet::new();
     for object in input.objects() {
-        if !admission::is_object(object.value) {
-            let (file, line) = (object.file, object.line);
-            unreadable.push(format!("{file}:{line}: {}", admission::NO_OBJECT));
-        }
         let Some(images) = admission::images(object.value) else {
             continue;
         };

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::TrustRoots;
+use promotion_gate_core::gate::{ImageReference, TrustRoots};
 use serde_json::{Value, json};
 
+use crate::admission;
 use crate::api::{self, PolicySet};
 use crate::collect::{CacheSizes, Collector};
 use crate::config::Config;
 use crate::oci::{Client, Registry};
+use crate::text;
 
 /// The most files that the input may hold.
 const MAXIMUM_FILES: usize = 20_000;
@@ -21,6 +23,10 @@ const MAXIMUM_FILES: usize = 20_000;
 const MAXIMUM_DEPTH: usize = 32;
 /// How deep `List` objects may nest.
 const MAXIMUM_LISTS: usize = 8;
+
+/// What is said of input that holds nothing.
+pub(super) const NO_OBJECTS: &str =
+    "there is no object in the input: did the command before the pipe fail?";
 
 /// The policies under `paths`; an error shows every problem of every file.
 pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<PolicySet> {
@@ -147,26 +153,90 @@ impl Input {
         objects
     }
 
-    /// The labels of the Namespace objects of the input, by name.
+    /// The labels of the Namespace objects of the input, by name; a name whose objects differ is left out.
     pub(super) fn namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let named = |object: &Object<'_>| {
+        let mut found: BTreeMap<String, Vec<BTreeMap<String, String>>> = BTreeMap::new();
+        for object in self.objects() {
             let field = |name: &str| object.value.get(name).and_then(Value::as_str);
-            if (field("apiVersion"), field("kind")) != (Some("v1"), Some("Namespace")) {
-                return None;
-            }
-            let metadata = object.value.get("metadata")?;
-            let name = metadata.get("name")?.as_str()?.to_owned();
-            let labels = metadata
-                .get("labels")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten();
+            let name = object
+                .value
+                .pointer("/metadata/name")
+                .and_then(Value::as_str);
+            let (Some("v1"), Some("Namespace"), Some(name)) =
+                (field("apiVersion"), field("kind"), name)
+            else {
+                continue;
+            };
+            let labels = object.value.pointer("/metadata/labels");
+            let labels = labels.and_then(Value::as_object).into_iter().flatten();
             let labels = labels
                 .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
                 .collect();
-            Some((name, labels))
+            found.entry(name.to_owned()).or_default().push(labels);
+        }
+        let certain = found.into_iter().filter_map(|(name, labels)| {
+            let (first, others) = labels.split_first()?;
+            let same = others.iter().all(|other| other == first);
+            same.then(|| (name, first.clone()))
+        });
+        certain.collect()
+    }
+
+    /// What no command can do anything with: documents that are no objects, and images that can never be references.
+    pub(super) fn unusable(&self) -> Vec<String> {
+        let mut unusable = Vec::new();
+        for object in self.objects() {
+            let (file, line) = (object.file, object.line);
+            if !admission::is_object(object.value) {
+                unusable.push(format!(
+                    "{file}:{line}: {}",
+                    admission::no_object(object.value)
+                ));
+            }
+            for field in admission::images(object.value).unwrap_or_default().fields {
+                if let Err(error) = field.written.parse::<ImageReference>() {
+                    let text = format!(
+                        "{file}:{line}: {}: {error}{}",
+                        field.path,
+                        unfilled(&field.written)
+                    );
+                    unusable.push(text::line(&text));
+                }
+            }
+        }
+        unusable
+    }
+
+    /// Objects of kinds that this version does not judge, and that seem to hold a pod template.
+    pub(super) fn unjudged(&self) -> Vec<String> {
+        let of = |object: &Object<'_>| {
+            if admission::images(object.value).is_some() {
+                return None;
+            }
+            let kind = object.value.get("kind").and_then(Value::as_str)?;
+            let path = admission::pod_template_in(object.value)?;
+            let text = format!(
+                "{}:{}: the kind `{kind}` is not known to this version, and seems to hold a pod template at `{path}`: its images are not looked at here; the Pods that come of it are judged in the cluster",
+                object.file, object.line
+            );
+            Some(text::line(&text))
         };
-        self.objects().iter().filter_map(named).collect()
+        self.objects().iter().filter_map(of).collect()
+    }
+}
+
+/// What to do about an image in which something was to be filled in.
+fn unfilled(written: &str) -> &'static str {
+    if written.starts_with("ko://") {
+        "; build it first: `ko resolve -f FILE` writes the image in"
+    } else if written.contains("${")
+        || written.contains("$(")
+        || written.contains("{{")
+        || written.contains('$')
+    {
+        "; something is to be filled in there: check what is rendered"
+    } else {
+        ""
     }
 }
 
@@ -206,13 +276,13 @@ fn lists(
     depth: usize,
     problems: &mut Vec<Problem>,
 ) {
+    if !is_list(value) {
+        return;
+    }
     let kind = value
         .get("kind")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    if !kind.ends_with("List") {
-        return;
-    }
     let below = here.key("items");
     let mut refuse = |place: Place, why: String| problems.push(document.problem(place, why));
     match value.get("items") {
@@ -237,6 +307,14 @@ fn lists(
     }
 }
 
+/// Whether clients take a document for a list: any object with a list of `items` is one for `kubectl`
+/// (`k8s.io/apimachinery`, `UnstructuredJSONScheme`), whatever its kind.
+fn is_list(value: &Value) -> bool {
+    let kind = value.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List"))
+        || value.get("items").is_some_and(Value::is_array)
+}
+
 fn flatten<'a>(
     (document, index_of_document): (&'a Document, usize),
     value: &'a Value,
@@ -244,12 +322,8 @@ fn flatten<'a>(
     depth: usize,
     objects: &mut Vec<Object<'a>>,
 ) {
-    let is_list = value
-        .get("kind")
-        .and_then(Value::as_str)
-        .is_some_and(|kind| kind.ends_with("List"));
     if let (true, Some(items), true) = (
-        is_list,
+        is_list(value),
         value.get("items").and_then(Value::as_array),
         depth < MAXIMUM_LISTS,
     ) {
@@ -267,7 +341,10 @@ fn flatten<'a>(
                 objects,
             );
         }
-        return;
+        // What is no list by its kind may be an object as well.
+        if admission::images(value).is_none() {
+            return;
+        }
     }
     let line = if path.is_empty() {
         document.line()

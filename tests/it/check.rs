@@ -70,7 +70,7 @@ fn one_broken_document_does_not_hide_the_others() {
         pod("b", "evil.example/a")
     );
     let ran = check(&folder, &["-"], &input);
-    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("deny Pod default/b"), "{}", ran.stdout);
     assert!(ran.stdout.contains("unreadable -:"), "{}", ran.stdout);
 }
@@ -224,13 +224,13 @@ fn a_time_that_is_none_is_refused_with_the_form_that_is_expected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_denial_outweighs_what_is_unreadable_and_that_outweighs_what_is_undecided() {
+async fn what_is_unreadable_outweighs_a_denial_and_that_outweighs_what_is_undecided() {
     let bench = Bench::new().await;
     let unsigned = deployment("shop", &bench.image(&bench.unsigned));
     let unknown = deployment("shop", &format!("127.0.0.1:1/app@{}", bench.signed));
     let broken = "a: [\n";
     for (input, code) in [
-        (format!("{unsigned}{broken}"), 2),
+        (format!("{unsigned}{broken}"), 1),
         (format!("{unknown}{broken}"), 1),
         (format!("{unknown}{unsigned}"), 2),
         (unknown, 3),
@@ -238,4 +238,282 @@ async fn a_denial_outweighs_what_is_unreadable_and_that_outweighs_what_is_undeci
         let ran = bench.check(&[], &input);
         assert_eq!(ran.code, code, "{}", ran.stdout);
     }
+}
+
+#[test]
+fn an_image_that_only_kubectl_would_read_is_denied_or_refused() {
+    let folder = TempDir::new().unwrap();
+    let pod = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\nspec:\n  containers:\n  - name: a\n    image: good.example/app{image}\n"
+        )
+    };
+    for (hidden, input) in [
+        (
+            "a merge key after the key that it replaces",
+            format!(
+                "x: &x {{image: evil.example/miner}}\n{}    <<: *x\n",
+                pod("")
+            ),
+        ),
+        (
+            "a line break of YAML 1.1",
+            pod(" # the app\u{2028}  - name: b\u{2028}    image: evil.example/miner"),
+        ),
+        (
+            "another line break of YAML 1.1",
+            pod(" # \u{85}  - image: evil.example/miner"),
+        ),
+        (
+            "items of an object that is no list by its kind",
+            format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: innocent}}\nitems:\n- {}",
+                pod("").replace("good", "evil").replace('\n', "\n  ")
+            ),
+        ),
+        (
+            "items of a workload",
+            format!(
+                "{}items:\n- {{apiVersion: v1, kind: Pod, metadata: {{name: y}}, spec: {{containers: [{{image: evil.example/miner}}]}}}}\n",
+                pod("")
+            ),
+        ),
+        (
+            "a separator within a text",
+            format!(
+                "{}    command: [\"\n---\n{}",
+                pod(""),
+                pod("").replace("good", "evil")
+            ),
+        ),
+    ] {
+        let ran = check(&folder, &["-"], &input);
+        assert!(
+            [1, 2].contains(&ran.code),
+            "{hidden}: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
+    }
+    assert_eq!(check(&folder, &["-"], &pod("")).code, 0);
+}
+
+#[test]
+fn a_namespace_of_the_input_never_takes_the_operators_labels_away() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "policy.yaml",
+        &ALLOWED.replace(
+            "spec:\n",
+            "spec:\n  match: {namespaces: {selector: {matchLabels: {tier: production}}}}\n",
+        ),
+    );
+    write(
+        "gate.yaml",
+        "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\nnamespaces: [{name: payments, labels: {tier: production}}]\n",
+    );
+    let workload = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: x, namespace: {namespace}}}\nspec: {{containers: [{{name: a, image: evil.example/a}}]}}\n---\n"
+        )
+    };
+    let namespace = |name: &str, labels: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n---\n"
+        )
+    };
+    let policy = ["check", "--policy", "policy.yaml"];
+    let configured = [&policy[..], &["--config", "gate.yaml", "-"]].concat();
+    let by_flag = [
+        &policy[..],
+        &[
+            "--namespace",
+            "default",
+            "--namespace-labels",
+            "tier=production",
+            "-",
+        ],
+    ]
+    .concat();
+    for (args, input, code) in [
+        (
+            &configured,
+            workload("payments") + &namespace("payments", ""),
+            2,
+        ),
+        (
+            &configured,
+            namespace("payments", "tier: test") + &workload("payments"),
+            2,
+        ),
+        (
+            &by_flag,
+            workload("default") + &namespace("default", "tier: test"),
+            2,
+        ),
+        // It fills gaps, but not with two contradicting objects.
+        (
+            &configured,
+            workload("test") + &namespace("test", "tier: test"),
+            0,
+        ),
+        (
+            &configured,
+            workload("test") + &namespace("test", "tier: production"),
+            2,
+        ),
+        (
+            &configured,
+            workload("test")
+                + &namespace("test", "tier: test")
+                + &namespace("test", "tier: production"),
+            3,
+        ),
+    ] {
+        let ran = run(folder.path(), args, &input);
+        assert_eq!(ran.code, code, "{input}{}{}", ran.stdout, ran.stderr);
+    }
+}
+
+#[test]
+fn input_that_no_command_can_use_ends_with_1_and_says_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("policy.yaml"), ALLOWED).unwrap();
+    let pod = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\nspec: {{containers: [{{name: a, image: \"{image}\"}}]}}\n"
+        )
+    };
+    let helm = "Pulled: registry.example/charts/web:1.4.2\nDigest: sha256:1f2e\n---\n";
+    for (input, said) in [
+        (String::new(), "there is no object in the input"),
+        ("# nothing\n".to_owned(), "there is no object in the input"),
+        (
+            pod("good.example/app:${TAG}"),
+            "something is to be filled in there",
+        ),
+        (
+            pod("{{ .Values.image }}"),
+            "something is to be filled in there",
+        ),
+        (pod("ko://example.com/cmd"), "build it first"),
+        (
+            format!("{helm}{}", pod("good.example/app")),
+            "lines that Helm prints",
+        ),
+        ("replicas: 3\n".to_owned(), "not a Kubernetes object"),
+    ] {
+        for args in [
+            &["check", "--policy", "policy.yaml", "-"][..],
+            &["images", "-"],
+            &["pin", "--check", "-"],
+        ] {
+            let ran = run(folder.path(), args, &input);
+            let shown = format!("{}{}", ran.stdout, ran.stderr);
+            assert_eq!(ran.code, 1, "{args:?} {input}: {shown}");
+            assert!(shown.contains(said), "{args:?} {input}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_pod_template_of_an_unknown_kind_is_said_to_be_one() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("policy.yaml"), ALLOWED).unwrap();
+    let service = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\nspec: {template: {spec: {containers: [{image: evil.example/a}]}}}\n";
+    for args in [
+        &["check", "--policy", "policy.yaml", "-"][..],
+        &["images", "-"],
+        &["pin", "--check", "-"],
+    ] {
+        let ran = run(folder.path(), args, service);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        assert!(
+            ran.stderr.contains("the kind `Service` is not known to this version, and seems to hold a pod template at `spec.template.spec`"),
+            "{args:?}: {}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn an_image_of_blanks_is_a_placeholder_and_a_named_placeholder_is_called_one() {
+    let folder = TempDir::new().unwrap();
+    let pod = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\nspec: {{containers: [{{name: a, image: \"{image}\"}}]}}\n"
+        )
+    };
+    for image in ["", " ", "\\t \\n"] {
+        let ran = check(&folder, &["-"], &pod(image));
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    }
+    let ran = check(&folder, &["-"], &pod("auto"));
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stdout
+            .contains("`auto` is a placeholder that an injector"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn what_several_policies_say_of_one_image_stands_together_and_once() {
+    let folder = TempDir::new().unwrap();
+    let policy = |name: &str, rest: &str| {
+        format!(
+            "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {{name: {name}}}\nspec:\n{rest}  requirements: [{{digestPinned: {{}}}}, {{allowedImages: {{patterns: [\"good.example/**\"]}}}}]\n---\n"
+        )
+    };
+    let by_label = "  match: {namespaces: {selector: {matchLabels: {tier: production}}}}\n";
+    fs::write(
+        folder.path().join("policy.yaml"),
+        policy("a", "") + &policy("b", ""),
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("labels.yaml"),
+        policy("a", by_label) + &policy("b", by_label),
+    )
+    .unwrap();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: evil.example/app}]}\n";
+    let ran = run(
+        folder.path(),
+        &["check", "--policy", "policy.yaml", "-"],
+        pod,
+    );
+    assert_eq!(
+        ran.stdout,
+        "deny Pod default/x (-:1)
+  policies `a`, `b` deny it:
+  - evil.example/app (spec.containers[0].image):
+    - allowedImages [image-not-allowed]: `evil.example/app` matches none of the allowed patterns
+      → allowed are `good.example/**`
+    - digestPinned [not-pinned]: named by neither tag nor digest, which means `latest`
+      → write `evil.example/app:latest@sha256:…` with the digest that the pipeline built
+  decision check
+
+deny of 1 object: 0 allowed, 1 denied, 0 undecided
+"
+    );
+    let ran = run(
+        folder.path(),
+        &["check", "--policy", "labels.yaml", "-"],
+        pod,
+    );
+    assert_eq!(ran.code, 3, "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("policies `a`, `b` could not decide:"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("denies it"), "{}", ran.stdout);
+    assert_eq!(
+        ran.stdout.matches("namespace-labels-unknown").count(),
+        1,
+        "{}",
+        ran.stdout
+    );
 }

@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod manifests;
 mod platforms;
 mod programs;
 mod provenance;

@@ -8,8 +8,19 @@ use serde_json::{Map, Number, Value};
 
 use super::{Children, Document, MAXIMUM_DEPTH, MAXIMUM_VALUES, Mark, Path, Place, Problem, shown};
 
-/// Values after another, separated by white space.
-pub(super) fn read(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Problem>) {
+/// What a text holds as JSON.
+pub(super) struct Json<'a> {
+    pub(super) documents: Vec<Document>,
+    /// How many values were read, those that are `null` included.
+    pub(super) values: usize,
+    /// What follows the last value that was read.
+    pub(super) rest: &'a str,
+    /// What is wrong with that.
+    pub(super) problem: Option<Problem>,
+}
+
+/// Values after another, separated by white space, up to the first that cannot be read.
+pub(super) fn read<'a>(file: &Arc<str>, text: &'a str) -> Json<'a> {
     let mut reader = Reader {
         rest: text,
         line: 1,
@@ -17,35 +28,44 @@ pub(super) fn read(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Problem>)
         values: 0,
         path: Path::default(),
     };
-    let mut documents = Vec::new();
+    let mut json = Json {
+        documents: Vec::new(),
+        values: 0,
+        rest: text,
+        problem: None,
+    };
     reader.skip_space();
     while !reader.rest.is_empty() {
         match reader.value(0) {
-            Ok((Value::Null, _)) => {}
-            Ok((value, place)) => documents.push(Document {
-                file: Arc::clone(file),
-                value,
-                place,
-            }),
+            Ok((value, place)) => {
+                json.values += 1;
+                json.rest = reader.rest;
+                if !value.is_null() {
+                    json.documents.push(Document {
+                        file: Arc::clone(file),
+                        value,
+                        place,
+                    });
+                }
+            }
             Err(Refused {
                 at: Mark { line, column },
                 message,
             }) => {
-                let file = Arc::clone(file);
-                let problem = Problem {
-                    file,
+                json.problem = Some(Problem {
+                    file: Arc::clone(file),
                     line,
                     column,
                     path: reader.path,
                     message,
                     suggestion: None,
-                };
-                return (documents, vec![problem]);
+                });
+                return json;
             }
         }
         reader.skip_space();
     }
-    (documents, Vec::new())
+    json
 }
 
 struct Reader<'a> {

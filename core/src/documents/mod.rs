@@ -104,14 +104,38 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = file.ends_with(".json");
-    if is_json || text.trim_start().starts_with(['{', '[']) {
-        let (documents, problems) = json::read(&file, text);
-        // `{a: b}` is no JSON but good YAML; only a file that says that it is JSON must be it.
-        if problems.is_empty() || is_json {
-            return (documents, problems);
+    let begins = text.trim_start();
+    if begins.starts_with('{') && begins != text.trim_start_matches([' ', '\t', '\r', '\n']) {
+        return refused(
+            1,
+            1,
+            "white space that is not ASCII stands before `{`, which readers take for different things; remove it".to_owned(),
+        );
+    }
+    if is_json || begins.starts_with(['{', '[']) {
+        let json = json::read(&file, text);
+        let Some(problem) = json.problem else {
+            return (json.documents, Vec::new());
+        };
+        // As `kubectl` reads: `{a: b}` is no JSON but good YAML, and after one JSON value YAML may follow, after more only
+        // JSON. A file that says that it is JSON must be it.
+        let first_line = json.rest.lines().next().unwrap_or_default().trim();
+        match json.values {
+            0 if !is_json => {}
+            1 if !is_json && (first_line.is_empty() || first_line.starts_with('#')) => {
+                let (_, rest) = json.rest.split_once('\n').unwrap_or_default();
+                let before = text.len() - rest.len();
+                let line = text.get(..before).unwrap_or_default().matches('\n').count();
+                let (documents, problems) = yaml::read(&file, rest, line);
+                return (
+                    json.documents.into_iter().chain(documents).collect(),
+                    problems,
+                );
+            }
+            _ => return (json.documents, vec![problem]),
         }
     }
-    yaml::read(&file, text)
+    yaml::read(&file, text, 0)
 }
 
 impl Document {

@@ -1,13 +1,17 @@
 //! YAML: parser events → documents. The events are composed here rather than through serde, because every key and value
 //! keeps its place, one bad document must not hide the next, and Kubernetes' reading of scalars is wanted: `0644` is 420,
 //! `no` is a text.
+//!
+//! `kubectl`, Helm and Argo CD read YAML 1.1 with a parser of their own, and the parser here reads YAML 1.2. Text that the
+//! two read as different objects is refused, so that nobody can show one image here and run another. The stream is cut
+//! into documents as those programs cut it. `tests/real/manifests.rs` holds both readings against each other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 use serde_saphyr::granit_parser::{
-    Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag, options,
+    Event, Marker, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag, options,
 };
 
 use super::{
@@ -18,16 +22,11 @@ use super::{
 /// The most bytes of text that aliases may repeat in one file.
 const MAXIMUM_REPEATED_BYTES: usize = 16 << 20;
 
-pub(super) fn read(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Problem>) {
-    let options = options! {
-        emit_comments: false,
-        emit_unresolved_aliases: true,
-        flow_nesting_limit: MAXIMUM_DEPTH,
-        block_nesting_limit: MAXIMUM_DEPTH,
-    };
-    let mut parser = Parser::new_from_str_with_options(text, options);
+/// Reads the documents of `text`, which begins on the line after the `line` first ones of its file.
+pub(super) fn read(file: &Arc<str>, text: &str, line: usize) -> (Vec<Document>, Vec<Problem>) {
     let mut composer = Composer {
         file,
+        line,
         documents: Vec::new(),
         problems: Vec::new(),
         frames: Vec::new(),
@@ -36,12 +35,84 @@ pub(super) fn read(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Problem>)
         repeated_bytes: 0,
         sound: true,
     };
-    composer.run(&mut parser);
+    for part in parts(text) {
+        composer.line = line + part.line;
+        if composer.part(&part).is_err() {
+            break;
+        }
+    }
     (composer.documents, composer.problems)
+}
+
+/// What stands between two separators, and the separator that ends it if that one cannot be used.
+struct Part<'a> {
+    text: &'a str,
+    /// How many lines stand before it.
+    line: usize,
+    /// The line, within the part, of a separator that `kubectl` refuses.
+    bad_separator: Option<usize>,
+}
+
+/// Cuts a stream into documents as `kubectl` does: at every line that begins with `---`, whatever surrounds it.
+///
+/// A separator that is the first line of a part belongs to that part, as in the original
+/// (`k8s.io/apimachinery/pkg/util/yaml`, `YAMLReader`). After `---` only a comment may follow.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let (mut begins, mut first_line) = (0, 0);
+    let mut at = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let ends = at + line.len();
+        if let Some(after) = line.strip_prefix("---") {
+            let is_first = at == begins;
+            let blank = after.trim_start_matches([' ', '\t']);
+            let comment = blank.starts_with('#') && (!is_first || blank.len() < after.len());
+            let sound = comment || matches!(blank, "" | "\n" | "\r\n");
+            if !is_first || !sound {
+                parts.push(Part {
+                    text: text.get(begins..at).unwrap_or_default(),
+                    line: first_line,
+                    bad_separator: (!sound).then_some(number - first_line),
+                });
+                (begins, first_line) = (ends, number + 1);
+            }
+        }
+        at = ends;
+    }
+    parts.push(Part {
+        text: text.get(begins..).unwrap_or_default(),
+        line: first_line,
+        bad_separator: None,
+    });
+    parts
+}
+
+/// The first character that not all readers of YAML take for the same thing, and what is wrong with it.
+fn ambiguous(text: &str) -> Option<(usize, String)> {
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let code = u32::from(character);
+        let why = match character {
+            '\t' | '\n' => continue,
+            '\r' if matches!(characters.peek(), Some((_, '\n'))) => continue,
+            '\r' => "a carriage return without a line feed is not a line break for every reader; end lines with a line feed".to_owned(),
+            '\u{85}' | '\u{2028}' | '\u{2029}' => format!(
+                "U+{code:04X} is a line break for `kubectl` (YAML 1.1) and none in YAML 1.2; remove it, or write `\\u{code:04X}` in double quotes"
+            ),
+            '\u{feff}' => "a byte order mark (U+FEFF) stands inside the text; remove it".to_owned(),
+            '\u{fffe}' | '\u{ffff}' => format!("U+{code:04X} is not allowed in YAML; remove it"),
+            _ if character.is_control() => format!("the control character U+{code:04X} is not allowed in YAML; remove it"),
+            _ => continue,
+        };
+        return Some((at, why));
+    }
+    None
 }
 
 struct Composer<'a> {
     file: &'a Arc<str>,
+    /// How many lines of the file stand before what is parsed.
+    line: usize,
     documents: Vec<Document>,
     problems: Vec<Problem>,
     /// The collections that are open, from the outside in.
@@ -68,6 +139,8 @@ struct Frame {
     anchor: usize,
     values: usize,
     bytes: usize,
+    /// Whether it is written in brackets or braces, or within such.
+    flow: bool,
     inside: Inside,
 }
 
@@ -80,7 +153,8 @@ enum Inside {
         entries: Map<String, Value>,
         places: BTreeMap<String, (Mark, Place)>,
         key: Option<Key>,
-        merged: Vec<(Value, Place)>,
+        /// The keys that come from `<<` alone.
+        merged: BTreeSet<String>,
     },
 }
 
@@ -93,13 +167,47 @@ enum Key {
 }
 
 impl Composer<'_> {
-    fn run<'input>(&mut self, parser: &mut Parser<'input, StrInput<'input>>) {
+    /// Reads one part of the stream; an error where nothing more is to be read.
+    fn part(&mut self, part: &Part<'_>) -> Result<(), Abandon> {
+        self.forget();
+        if let Some((at, message)) = ambiguous(part.text) {
+            let before = part.text.get(..at).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default();
+            let column = column.chars().count() + 1;
+            let line = self.line + line;
+            self.problem(Mark { line, column }, message);
+        } else {
+            let options = options! {
+                emit_comments: false,
+                emit_unresolved_aliases: true,
+                emit_anchor_events: true,
+                flow_nesting_limit: MAXIMUM_DEPTH,
+                block_nesting_limit: MAXIMUM_DEPTH,
+            };
+            self.run(&mut Parser::new_from_str_with_options(part.text, options))?;
+        }
+        if let Some(line) = part.bad_separator {
+            self.forget();
+            let line = self.line + line + 1;
+            self.problem(Mark { line, column: 1 }, BAD_SEPARATOR.to_owned());
+        }
+        match self.problems.len() < MAXIMUM_PROBLEMS {
+            true => Ok(()),
+            false => Err(Abandon::File),
+        }
+    }
+
+    fn run<'input>(
+        &mut self,
+        parser: &mut Parser<'input, StrInput<'input>>,
+    ) -> Result<(), Abandon> {
         while let Some(next) = parser.next_event() {
             let outcome = match next {
                 Ok((event, span)) => self.take(event, span),
                 Err(error) => {
                     let message = format!("not valid YAML: {}", error.info().trim());
-                    self.problem(mark(error.marker()), message);
+                    self.problem(self.mark(error.marker()), message);
                     Err(Abandon::Document)
                 }
             };
@@ -108,16 +216,17 @@ impl Composer<'_> {
                 Err(Abandon::Document) if self.problems.len() < MAXIMUM_PROBLEMS => {
                     self.forget();
                     if !matches!(parser.proceed_next_document(), Ok(true)) {
-                        return;
+                        return Ok(());
                     }
                 }
-                Err(_) => return,
+                Err(_) => return Err(Abandon::File),
             }
         }
+        Ok(())
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Abandon> {
-        let at = mark(&span.start);
+        let at = self.mark(&span.start);
         match event {
             Event::DocumentStart(..) => {
                 self.forget();
@@ -126,8 +235,13 @@ impl Composer<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 if self.expects_key() {
                     self.count(1, at)?;
+                    self.quotes_needed(&text, style, at);
+                    if tag.is_some() {
+                        self.problem(at, "a key has no tag; write it in quotes".to_owned());
+                    }
                     return self.key(&text, style, anchor, at);
                 }
+                self.quotes_needed(&text, style, at);
                 let value = match scalar(&text, style, tag.as_deref()) {
                     Ok(value) => value,
                     Err(message) => {
@@ -147,21 +261,32 @@ impl Composer<'_> {
                 self.count(1, at)?;
                 self.finish(node, anchor)
             }
-            Event::SequenceStart(_, anchor, tag) => {
+            Event::Anchor(_, name) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+                if !name.chars().all(plain) {
+                    let message = format!(
+                        "the anchor `&{}` is not read by every reader: its name is of letters, digits, `-` and `_`",
+                        shown(&name)
+                    );
+                    self.problem(at, message);
+                }
+                Ok(())
+            }
+            Event::SequenceStart(style, anchor, tag) => {
                 let inside = Inside::List {
                     items: Vec::new(),
                     places: Vec::new(),
                 };
-                self.open(inside, anchor, tag.as_deref(), "seq", at)
+                self.open(inside, style, anchor, tag.as_deref(), at)
             }
-            Event::MappingStart(_, anchor, tag) => {
+            Event::MappingStart(style, anchor, tag) => {
                 let inside = Inside::Map {
                     entries: Map::new(),
                     places: BTreeMap::new(),
                     key: None,
-                    merged: Vec::new(),
+                    merged: BTreeSet::new(),
                 };
-                self.open(inside, anchor, tag.as_deref(), "map", at)
+                self.open(inside, style, anchor, tag.as_deref(), at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => self.alias(id, at),
@@ -173,6 +298,19 @@ impl Composer<'_> {
                 Err(Abandon::Document)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// YAML 1.1 takes `?` and `:` at the beginning of a text in brackets or braces for indicators: `{?image: x}` has the key
+    /// `image` there.
+    fn quotes_needed(&mut self, text: &str, style: ScalarStyle, at: Mark) {
+        let flow = self.frames.last().is_some_and(|frame| frame.flow);
+        if flow && style == ScalarStyle::Plain && text.starts_with(['?', ':']) {
+            let message = format!(
+                "`{}` begins with an indicator and is read in two ways; write it in quotes",
+                shown(text)
+            );
+            self.problem(at, message);
         }
     }
 
@@ -209,7 +347,13 @@ impl Composer<'_> {
         let mut refusal = None;
         let mut duplicate = None;
         if let Some(Frame {
-            inside: Inside::Map { places, key, .. },
+            inside:
+                Inside::Map {
+                    places,
+                    key,
+                    merged,
+                    ..
+                },
             bytes,
             ..
         }) = self.frames.last_mut()
@@ -220,7 +364,7 @@ impl Composer<'_> {
             } else if style == ScalarStyle::Plain && matches!(text, "" | "~") {
                 refusal = Some("a key is missing before `:`".to_owned());
                 Key::Refused
-            } else if let Some((first, _)) = places.get(text) {
+            } else if let (false, Some((first, _))) = (merged.remove(text), places.get(text)) {
                 duplicate = Some(format!(
                     "duplicate key `{}`, first in line {}",
                     shown(text),
@@ -246,11 +390,16 @@ impl Composer<'_> {
     fn open(
         &mut self,
         inside: Inside,
+        style: StructureStyle,
         anchor: usize,
         tag: Option<&Tag>,
-        kind: &str,
         at: Mark,
     ) -> Result<(), Abandon> {
+        let kind = match &inside {
+            Inside::List { .. } => "seq",
+            Inside::Map { .. } => "map",
+        };
+        let within_flow = self.frames.last().is_some_and(|frame| frame.flow);
         if self.expects_key() {
             self.problem(
                 at,
@@ -276,6 +425,7 @@ impl Composer<'_> {
             anchor,
             values: 1,
             bytes: 0,
+            flow: within_flow || style == StructureStyle::Flow,
             inside,
         });
         Ok(())
@@ -288,6 +438,7 @@ impl Composer<'_> {
             values,
             bytes,
             inside,
+            ..
         }) = self.frames.pop()
         else {
             return Ok(());
@@ -295,28 +446,8 @@ impl Composer<'_> {
         let (value, children) = match inside {
             Inside::List { items, places } => (Value::Array(items), Children::List(places)),
             Inside::Map {
-                mut entries,
-                mut places,
-                merged,
-                ..
-            } => {
-                for (value, place) in merged {
-                    let (Value::Object(others), Children::Map(mut other_places)) =
-                        (value, place.children)
-                    else {
-                        continue;
-                    };
-                    for (key, value) in others {
-                        if let (false, Some(place)) =
-                            (entries.contains_key(&key), other_places.remove(&key))
-                        {
-                            entries.insert(key.clone(), value);
-                            places.insert(key, place);
-                        }
-                    }
-                }
-                (Value::Object(entries), Children::Map(places))
-            }
+                entries, places, ..
+            } => (Value::Object(entries), Children::Map(places)),
         };
         self.finish(
             Node {
@@ -370,7 +501,7 @@ impl Composer<'_> {
             self.count(node.values, node.place.at)?;
             self.anchors.insert(anchor, node.clone());
         }
-        let mut misplaced = None;
+        let mut wrong = None;
         match self.frames.last_mut() {
             None => {
                 if self.sound && !node.value.is_null() {
@@ -400,26 +531,33 @@ impl Composer<'_> {
                             entries.insert(key.clone(), node.value);
                             places.insert(key, (key_at, node.place));
                         }
-                        Some(Key::Merge) => match (node.value, node.place) {
-                            (value @ Value::Object(_), place) => merged.push((value, place)),
-                            (
-                                Value::Array(items),
-                                Place {
-                                    children: Children::List(places),
-                                    ..
-                                },
-                            ) if items.iter().all(Value::is_object) => {
-                                merged.extend(items.into_iter().zip(places));
+                        Some(Key::Merge) => {
+                            let at = node.place.at;
+                            wrong = match (node.value, node.place) {
+                                (value @ Value::Object(_), place) => {
+                                    merge(vec![(value, place)], entries, places, merged)
+                                }
+                                (
+                                    Value::Array(items),
+                                    Place {
+                                        children: Children::List(item_places),
+                                        ..
+                                    },
+                                ) if items.iter().all(Value::is_object) => {
+                                    let sources = items.into_iter().zip(item_places).collect();
+                                    merge(sources, entries, places, merged)
+                                }
+                                _ => Some("`<<` merges objects; found something else".to_owned()),
                             }
-                            (_, place) => misplaced = Some(place.at),
-                        },
+                            .map(|message| (at, message));
+                        }
                         Some(Key::Refused) | None => {}
                     },
                 }
             }
         }
-        if let Some(at) = misplaced {
-            self.problem(at, "`<<` merges objects; found something else".to_owned());
+        if let Some((at, message)) = wrong {
+            self.problem(at, message);
         }
         Ok(())
     }
@@ -469,6 +607,13 @@ impl Composer<'_> {
         steps.collect()
     }
 
+    fn mark(&self, marker: &Marker) -> Mark {
+        Mark {
+            line: self.line + marker.line(),
+            column: marker.col() + 1,
+        }
+    }
+
     fn forget(&mut self) {
         self.frames.clear();
         self.anchors.clear();
@@ -482,11 +627,46 @@ enum Abandon {
     File,
 }
 
-fn mark(marker: &Marker) -> Mark {
-    Mark {
-        line: marker.line(),
-        column: marker.col() + 1,
+/// What is said of a line such as `--- text`.
+const BAD_SEPARATOR: &str = "after `---` only a comment may follow, with a space before its `#`; put the rest on a line of its own, as `kubectl` asks too";
+
+/// Puts what `<<` names into an object, of several objects the first that has a key; what is wrong with it.
+///
+/// A key that stands before `<<` is replaced in YAML 1.1 as `kubectl` reads it, and kept elsewhere; of two `<<` either may
+/// win. So both are refused where it makes a difference.
+fn merge(
+    sources: Vec<(Value, Place)>,
+    entries: &mut Map<String, Value>,
+    places: &mut BTreeMap<String, (Mark, Place)>,
+    merged: &mut BTreeSet<String>,
+) -> Option<String> {
+    let mut added = BTreeSet::new();
+    for (value, place) in sources {
+        let (Value::Object(others), Children::Map(mut other_places)) = (value, place.children)
+        else {
+            continue;
+        };
+        for (key, value) in others {
+            match entries.get(&key) {
+                None => {
+                    if let Some(place) = other_places.remove(&key) {
+                        entries.insert(key.clone(), value);
+                        places.insert(key.clone(), place);
+                        added.insert(key);
+                    }
+                }
+                Some(present) if added.contains(&key) || *present == value => {}
+                Some(_) => {
+                    return Some(format!(
+                        "`<<` holds `{}`, which has another value before it, and readers differ on which one counts; put `<<` first and only once, or remove one of the two",
+                        shown(&key)
+                    ));
+                }
+            }
+        }
     }
+    merged.extend(added);
+    None
 }
 
 /// The value of a scalar: YAML 1.2's core schema, and a leading `0` for octal numbers, as Kubernetes reads file modes.

@@ -53,6 +53,9 @@ reasons! {
         "Build the image for one of these platforms, or sign the index.";
 }
 
+/// What templates write where an injector fills in the image of its proxy (Istio: `auto`).
+const PLACEHOLDERS: &[&str] = &["auto", "placeholder", "injected", "to-be-injected"];
+
 /// Judges a promotion by every policy that governs it, or might.
 ///
 /// Every policy gives its own decision; every image of a governed workload has at least one finding under each. What was
@@ -268,6 +271,7 @@ impl<'a> Asked<'a> {
         let spoken_of = policy.speaks_of(&self.image.reference);
         let said = policy.requirements.iter().map(|named| {
             let judgement = self.judged_by(policy, &named.requirement, spoken_of);
+            let judgement = self.explaining_placeholder(judgement);
             Finding {
                 rule: named.requirement.rule_name(),
                 requirement: named.name.clone(),
@@ -279,6 +283,17 @@ impl<'a> Asked<'a> {
             }
         });
         said.collect()
+    }
+
+    /// Says of a placeholder that it is one: nothing that is said of it as an image would help.
+    fn explaining_placeholder(&self, judgement: Judgement) -> Judgement {
+        let written = self.image.reference.as_written();
+        if !judgement.outcome.denies() || !PLACEHOLDERS.contains(&written) {
+            return judgement;
+        }
+        judgement.hint(format!(
+            "`{written}` is a placeholder that an injector (such as Istio's) replaces in the Pod, and no image: write the image with its digest, or leave the workload's namespace out of the policy"
+        ))
     }
 
     fn judged_by(&self, policy: &Policy, requirement: &Requirement, spoken_of: bool) -> Judgement {

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use promotion_gate_core::gate::{Collected, ImageReference};
 use tokio::time::Instant;
 
-use super::world::{self, Input, manifests_under};
+use super::world::{self, Input, NO_OBJECTS, manifests_under};
 use crate::admission;
 use crate::collect::resolve_tag;
 use crate::config::Config;
@@ -60,6 +60,7 @@ struct Manifest {
     path: Option<PathBuf>,
     bytes: Vec<u8>,
     unpinned: Vec<(ImageReference, Edit)>,
+    objects: usize,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -82,6 +83,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let bytes = world::bounded(open).with_context(|| format!("`{name}` cannot be read"))?;
             manifests.push(Manifest::read(&name, Some(file), bytes)?);
         }
+    }
+    if manifests.iter().all(|manifest| manifest.objects == 0) {
+        bail!("{NO_OBJECTS}");
     }
     if args.check {
         return Ok(check(&manifests));
@@ -164,11 +168,12 @@ impl Manifest {
     fn read(name: &str, path: Option<PathBuf>, bytes: Vec<u8>) -> anyhow::Result<Manifest> {
         let input = Input::of(name, &bytes);
         let mut problems: Vec<String> = input.problems().iter().map(ToString::to_string).collect();
+        problems.extend(input.unusable());
+        for unjudged in input.unjudged() {
+            complain!("note: {unjudged}");
+        }
         let mut unpinned = Vec::new();
         for object in input.objects() {
-            if !admission::is_object(object.value) {
-                problems.push(format!("{name}:{}: {}", object.line, admission::NO_OBJECT));
-            }
             let Some(images) = admission::images(object.value) else {
                 continue;
             };
@@ -185,20 +190,18 @@ impl Manifest {
             for field in images.fields {
                 let path = below(&field.path);
                 let at = object.document.position(&path).unwrap_or_default();
-                let (line, column) = at;
-                match field.written.parse::<ImageReference>() {
-                    Ok(reference) if reference.digest().is_some() => {}
-                    Ok(reference) => {
-                        let edit = Edit {
-                            document: object.index,
-                            path,
-                            at,
-                            written: field.written,
-                            digest: String::new(),
-                        };
-                        unpinned.push((reference, edit));
-                    }
-                    Err(error) => problems.push(format!("{name}:{line}:{column}: {error}")),
+                // What does not parse is among the problems.
+                if let Ok(reference) = field.written.parse::<ImageReference>()
+                    && reference.digest().is_none()
+                {
+                    let edit = Edit {
+                        document: object.index,
+                        path,
+                        at,
+                        written: field.written,
+                        digest: String::new(),
+                    };
+                    unpinned.push((reference, edit));
                 }
             }
         }
@@ -210,6 +213,7 @@ impl Manifest {
             path,
             bytes,
             unpinned,
+            objects: input.objects().len(),
         })
     }
 
