@@ -32,3 +32,4 @@ mod review;
 mod rules;
 mod serve;
 mod server;
+mod signers;

@@ -10,9 +10,12 @@ use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
 };
 use sigstore_types::{DerPublicKey, TimeRange, TsaAuthority};
+use x509_cert::der::asn1::AnyRef;
+use x509_cert::der::{Decode as _, Encode as _};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::certificate::{Authority, CertificateLogs, LOG_SCHEMES};
-use super::signature::VerifyingKey;
+use super::signature::{RSA, VerifyingKey};
 use crate::gate::Digest;
 
 /// The largest `trusted_root.json` that is read, in bytes.
@@ -288,7 +291,7 @@ impl PublicKey {
         let spki = spki.as_bytes().to_vec();
         Ok(PublicKey {
             verifying: VerifyingKey::from_spki(&spki).map_err(KeyError::NotAccepted)?,
-            fingerprint: KeyFingerprint(Digest::sha256(&spki).to_string().into()),
+            fingerprint: KeyFingerprint::of(&spki),
             spki,
         })
     }
@@ -297,6 +300,24 @@ impl PublicKey {
     pub fn fingerprint(&self) -> &KeyFingerprint {
         &self.fingerprint
     }
+}
+
+impl KeyFingerprint {
+    /// Of a `SubjectPublicKeyInfo` in DER.
+    pub(super) fn of(spki: &[u8]) -> KeyFingerprint {
+        let written = with_rsa_parameters(spki);
+        let spki = written.as_deref().unwrap_or(spki);
+        KeyFingerprint(Digest::sha256(spki).to_string().into())
+    }
+}
+
+/// RSA keys are written with NULL parameters (RFC 3279, 2.3.1), and by some tools without any: that is one key, and one
+/// signer.
+fn with_rsa_parameters(spki: &[u8]) -> Option<Vec<u8>> {
+    let mut parsed = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
+    let lacks = parsed.algorithm.oid == RSA && parsed.algorithm.parameters.is_none();
+    parsed.algorithm.parameters = Some(AnyRef::NULL);
+    lacks.then(|| parsed.to_der().ok())?
 }
 
 impl fmt::Debug for PublicKey {
