@@ -15,7 +15,9 @@ use serde::Deserialize;
 use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
 
 use crate::collect::CollectLimits;
-use crate::oci::{ClientOptions, CredentialEntry, DockerConfig, RegistryOptions, Secret};
+use crate::oci::{
+    ClientOptions, CredentialEntry, DockerConfig, IgnoredCredential, RegistryOptions, Secret,
+};
 
 /// The largest file that the configuration may name, in bytes.
 const MAXIMUM_FILE: u64 = 4 << 20;
@@ -29,10 +31,13 @@ pub struct Config {
     pub trusted_root_json: BTreeMap<String, Vec<u8>>,
     registries: Vec<RegistryOptions>,
     credentials: Vec<CredentialEntry>,
+    ignored_credentials: Vec<IgnoredCredential>,
     ungoverned: Ungoverned,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What is odd about it, for the log.
     pub warnings: Vec<String>,
+    /// See [`ClientOptions::loopback`]. It follows from how the process runs, not from the file.
+    pub loopback: bool,
     /// Where it stands; the defaults where nowhere.
     file: Option<PathBuf>,
     /// What was read for it.
@@ -77,7 +82,8 @@ struct NamedRoot {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Registry {
-    /// Host, and port where images name one; `*` stands for any characters within a part of it.
+    /// Host, and port where images name one; `*` stands for any characters within a part of it. A host that is named without
+    /// `*` (its port may be `*`) is asked even on loopback, on a link-local address or where a metadata service is.
     host: String,
     #[serde(default)]
     plain_http: bool,
@@ -111,6 +117,11 @@ struct NamespaceLabels {
     labels: BTreeMap<String, String>,
 }
 
+/// Whether this process runs in a Pod: the kubelet tells every container where the API server is.
+pub fn in_a_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// The schema that configuration files are checked against.
 pub fn schema() -> Schema {
     schema_for!(GateConfiguration)
@@ -135,16 +146,17 @@ impl Config {
             ]),
             registries: Vec::new(),
             credentials: Vec::new(),
+            ignored_credentials: Vec::new(),
             ungoverned: Ungoverned::Allow,
             namespaces: BTreeMap::new(),
             warnings: Vec::new(),
+            loopback: true,
             file: path.map(Path::to_owned),
             files: Files::default(),
         };
         if let Some(path) = path {
-            let folder = path.parent().unwrap_or(Path::new("."));
             let written = parse(path, &config.files.read(path)?)?;
-            config.add(written, folder)?;
+            config.add(written, path)?;
         }
         Ok(config)
     }
@@ -158,7 +170,11 @@ impl Config {
             let now = Files::default().read(path);
             now.is_ok_and(|now| digest.verifies(&now))
         });
-        (!same).then(|| Config::load(self.file.as_deref()))
+        let loopback = self.loopback;
+        (!same).then(|| {
+            let config = Config::load(self.file.as_deref())?;
+            Ok(Config { loopback, ..config })
+        })
     }
 
     /// Names the bytes that it was read from.
@@ -167,7 +183,8 @@ impl Config {
         Digest::sha256(digests.collect::<String>().as_bytes()).to_string()
     }
 
-    fn add(&mut self, written: GateConfiguration, folder: &Path) -> anyhow::Result<()> {
+    fn add(&mut self, written: GateConfiguration, path: &Path) -> anyhow::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
         for NamedRoot { name, file } in written.trust_roots {
             let json = self.files.read(&folder.join(file))?;
             let root = Arc::new(TrustRoot::parse(&name, &json)?);
@@ -192,13 +209,30 @@ impl Config {
         }
         for credential in written.credentials {
             let credential = credential.resolve(folder, &mut self.files)?;
+            let source = format!("{} in `{}`", credential.source, path.display());
+            let credential = CredentialEntry {
+                source,
+                ..credential
+            };
             self.credentials.push(credential);
         }
         if let Some(file) = written.docker_config {
             let file = folder.join(file);
             let docker = DockerConfig::parse(&self.files.read(&file)?)
                 .with_context(|| format!("`{}`", file.display()))?;
-            self.credentials.extend(docker.entries);
+            let of_file = |text: String| format!("{text} in `{}`", file.display());
+            let entries = docker.entries.into_iter();
+            self.credentials
+                .extend(entries.map(|entry| CredentialEntry {
+                    source: of_file(entry.source),
+                    ..entry
+                }));
+            let ignored = docker.ignored.into_iter();
+            self.ignored_credentials
+                .extend(ignored.map(|ignored| IgnoredCredential {
+                    why: of_file(ignored.why),
+                    ..ignored
+                }));
             self.warnings.extend(docker.warnings);
         }
         self.ungoverned = match written.ungoverned {
@@ -229,6 +263,8 @@ impl Config {
         ClientOptions {
             registries: self.registries.clone(),
             credentials: self.credentials.clone(),
+            ignored_credentials: self.ignored_credentials.clone(),
+            loopback: self.loopback,
             ..ClientOptions::default()
         }
     }
@@ -262,10 +298,15 @@ impl Credential {
                 self.registry
             ),
         };
+        let of = match &self.repository {
+            Some(repository) => format!("{}/{repository}", self.registry),
+            None => self.registry.clone(),
+        };
         Ok(CredentialEntry {
             registry: self.registry,
             repository: self.repository,
             secret,
+            source: format!("the entry of `credentials` for `{of}`"),
         })
     }
 }

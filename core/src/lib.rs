@@ -7,6 +7,7 @@
 //!   [`Policy`](gate::Policy) → [`judge`](gate::judge) → [`Verdict`](gate::Verdict)
 //! * [`attest`]: bytes and an [`Anchor`](attest::Anchor) → verified facts, or why they were not accepted
 //! * [`reason`]: every reason that is ever given, with its page of the manual
+//! * [`strict_json`]: JSON that every reader understands in the same way
 //! * [`documents`]: YAML and JSON bytes → values, with line and column by path
 #![warn(missing_docs)]
 
@@ -14,3 +15,4 @@ pub mod attest;
 pub mod documents;
 pub mod gate;
 pub mod reason;
+pub mod strict_json;

@@ -1,10 +1,10 @@
 //! Policy files → policies. Everything that is wrong with any of them is said at once, with file, line and column; a set
 //! with a problem is not used.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
+use std::{fmt, fs};
 
 use promotion_gate_core::documents::{
     Document, Fault, MAXIMUM_BYTES, Path, Problem, Step, check, decode_value, read,
@@ -15,8 +15,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::policy::unknown_requirement;
-use super::{API_VERSION, GROUP, PromotionPolicySpec, policy};
+use super::kinds::{Kind, mentions_ours};
+use super::mistakes::used_here;
+use super::policy::{unknown_requirement, warnings};
+use super::{PromotionPolicySpec, policy};
 
 /// A file's name, and what is in it.
 pub type Source = (String, Vec<u8>);
@@ -27,8 +29,8 @@ const MAXIMUM_FILES: usize = 1000;
 const MAXIMUM_TOTAL_BYTES: usize = 64 << 20;
 /// How deep folders are followed; a link that leads back ends here.
 const MAXIMUM_FOLDER_DEPTH: usize = 8;
-/// Other kinds that may lie beside policies, and are not read here.
-const OTHER_KINDS: &[&str] = &["GateConfiguration", "PolicyTest"];
+/// Names of kustomize's own file, which lies beside what it lists.
+const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
 /// Fields of later versions: they are refused, but not taken for somebody's mistyping.
 const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 
@@ -39,8 +41,50 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// Everything that is wrong with the files.
     pub problems: Vec<Problem>,
+    /// What in the policies probably does not mean what its author meant.
+    pub warnings: Vec<Problem>,
+    /// What else the files and folders hold.
+    pub skipped: Skipped,
+    /// The files that hold a policy.
+    holding: BTreeSet<String>,
     /// Names this state: a digest over the files' names and bytes.
     pub revision: String,
+}
+
+/// What was found beside policies and not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Files and folders whose name begins with a dot.
+    pub hidden: usize,
+    /// Files of kustomize.
+    pub kustomizations: usize,
+    /// Documents of other kinds, and documents without a kind.
+    pub foreign: usize,
+    /// Files that are not YAML and do not mention policies.
+    pub unreadable: usize,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.foreign, "documents of other kinds"),
+            (self.hidden, "hidden entries"),
+            (self.kustomizations, "kustomization files"),
+            (self.unreadable, "files that are not YAML"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        write!(f, "skipped beside the policies: {}", parts.join(", "))
+    }
+}
+
+impl Skipped {
+    /// Whether nothing was skipped.
+    pub fn is_empty(&self) -> bool {
+        *self == Skipped::default()
+    }
 }
 
 /// The schema that policy files are checked against.
@@ -58,6 +102,10 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (file, bytes) in sources {
         let (documents, problems) = read(file, bytes);
+        if !problems.is_empty() && !mentions_ours(bytes) {
+            set.skipped.unreadable += 1;
+            continue;
+        }
         // A file that is just being written can be empty for a moment; without it, its policies would silently be gone.
         if documents.is_empty() && problems.is_empty() {
             let message = "the file holds no document; remove it if it is to hold none";
@@ -65,9 +113,21 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
         }
         set.problems.extend(problems);
         for document in documents {
+            match Kind::of(&document) {
+                Ok(Some(Kind::PromotionPolicy)) => {}
+                Ok(Some(_)) => continue,
+                Ok(None) => {
+                    set.skipped.foreign += 1;
+                    continue;
+                }
+                Err(problem) => {
+                    set.problems.push(problem);
+                    continue;
+                }
+            }
             match read_policy(&document, &schema, roots) {
-                Ok(None) => {}
-                Ok(Some(policy)) => {
+                Ok((policy, warnings)) => {
+                    set.warnings.extend(warnings);
                     let path = Path::default().key("metadata").key("name");
                     let problem = document.problem(path, "");
                     let here = format!("{}:{}", problem.file, problem.line);
@@ -80,6 +140,7 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
                             set.problems.push(Problem { message, ..problem });
                         }
                         None => {
+                            set.holding.insert(file.clone());
                             named.insert(policy.name.clone(), here);
                             set.policies.push(policy);
                         }
@@ -104,27 +165,41 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
     set
 }
 
-/// Reads the policy files that some paths name: files, and folders with what is below them (`.yaml`, `.yml`, `.json`),
-/// in the order of the paths, sorted within each. Names that begin with `..` are skipped: they are how mounted
-/// configuration is swapped, and the files beside them lead there.
-pub fn read_paths(paths: &[PathBuf]) -> (Vec<Source>, Vec<Problem>) {
-    let mut files = Files {
-        sources: Vec::new(),
-        problems: Vec::new(),
-        bytes: 0,
-        full: false,
-    };
+/// Reads the policies that some paths name: files, and folders with what is below them (`.yaml`, `.yml`, `.json`), in the
+/// order of the paths, sorted within each. Hidden entries and the files of kustomize are skipped. Each path holds at least
+/// one policy.
+pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, PolicySet) {
+    let mut files = Files::default();
+    let mut ranges = Vec::new();
     for path in paths {
         let before = (files.sources.len(), files.problems.len());
         files.path(path, 0);
-        if before == (files.sources.len(), files.problems.len()) && !files.full {
-            files.refuse(
-                path,
-                "the folder holds no policy files (`.yaml`, `.yml`, `.json`)",
-            );
+        ranges.push((
+            path,
+            before.0..files.sources.len(),
+            files.problems.len() > before.1,
+        ));
+    }
+    let mut set = load(&files.sources, roots);
+    let faulty: BTreeSet<_> = set
+        .problems
+        .iter()
+        .map(|problem| problem.file.to_string())
+        .collect();
+    for (path, range, refused) in ranges {
+        let own = files.sources.get(range).unwrap_or_default();
+        let holds = |(file, _): &Source| set.holding.contains(file) || faulty.contains(file);
+        if !refused && !files.full && !own.iter().any(holds) {
+            files.refuse(path, "there is no policy in it: nothing would be judged");
         }
     }
-    (files.sources, files.problems)
+    for problem in &files.problems {
+        set.revision = format!("{} {problem}", set.revision);
+    }
+    set.problems.splice(0..0, files.problems);
+    set.skipped.hidden = files.skipped.hidden;
+    set.skipped.kustomizations = files.skipped.kustomizations;
+    (files.sources, set)
 }
 
 fn revision(sources: &[Source]) -> String {
@@ -164,10 +239,7 @@ fn read_policy(
     document: &Document,
     schema: &Schema,
     roots: &TrustRoots,
-) -> Result<Option<Policy>, Vec<Problem>> {
-    if !is_policy(document)? {
-        return Ok(None);
-    }
+) -> Result<(Policy, Vec<Problem>), Vec<Problem>> {
     let mut problems: Vec<_> = check(document, schema).into_iter().map(explain).collect();
     let mut sound = document.value.clone();
     for problem in &problems {
@@ -189,7 +261,13 @@ fn read_policy(
             let read = policy(&name, &spec, roots);
             let below = Path::default().key("spec");
             match read {
-                Ok(policy) if faults.is_empty() && problems.is_empty() => return Ok(Some(policy)),
+                Ok(policy) if faults.is_empty() && problems.is_empty() => {
+                    let warnings = warnings(&spec, &policy).into_iter();
+                    let warnings = warnings.map(|Fault { path, message }| {
+                        document.problem(below.join(&path), message)
+                    });
+                    return Ok((policy, warnings.collect()));
+                }
                 Ok(_) => {}
                 Err(more) => faults.extend(more.into_iter().map(|Fault { path, message }| Fault {
                     path: below.join(&path),
@@ -216,60 +294,24 @@ fn read_policy(
     Err(problems)
 }
 
-/// Whether a document is a policy; what is neither that nor known otherwise is refused by its kind.
-fn is_policy(document: &Document) -> Result<bool, Vec<Problem>> {
-    let at = |key: &str| Path::default().key(key);
-    let refuse = |problem: Problem| Err(vec![problem]);
-    let (Some(version), Some(kind)) = (document.text("apiVersion"), document.text("kind")) else {
-        let message =
-            format!("expected a policy: `apiVersion: {API_VERSION}` and `kind: PromotionPolicy`");
-        return refuse(document.problem(Path::default(), message));
-    };
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    if group != GROUP {
-        let problem = match kind {
-            "PromotionPolicy" => document
-                .problem(
-                    at("apiVersion"),
-                    format!("expected `{API_VERSION}`, found `{}`", cut(version)),
-                )
-                .suggesting(version, [API_VERSION]),
-            _ => document.problem(
-                at("kind"),
-                format!(
-                    "`{}` is not a policy; expected `PromotionPolicy`",
-                    cut(kind)
-                ),
-            ),
-        };
-        return refuse(problem);
-    }
-    if version != API_VERSION {
-        let message = format!(
-            "`{}` is not known to this version; expected `{API_VERSION}`",
-            cut(version)
-        );
-        return refuse(document.problem(at("apiVersion"), message));
-    }
-    match kind {
-        "PromotionPolicy" => Ok(true),
-        other if OTHER_KINDS.contains(&other) => Ok(false),
-        other => {
-            let message = format!("kind `{}` is not known to this version", cut(other));
-            let known = OTHER_KINDS.iter().copied().chain(["PromotionPolicy"]);
-            refuse(
-                document
-                    .problem(at("kind"), message)
-                    .suggesting(other, known),
-            )
-        }
-    }
-}
-
-/// Says of what belongs to a later version that it does.
+/// Says of what belongs to a later version, or to another tool, that it does.
 fn explain(problem: Problem) -> Problem {
     let is_unknown_field = problem.message.starts_with("unknown field");
     let written = problem.path.to_string();
+    let elsewhere = match problem.path.steps().last() {
+        // Below `spec`, `images` is another tool's; elsewhere it is a mistake of another kind.
+        Some(Step::Key(name)) if name == "images" && written != "spec.images" => None,
+        Some(Step::Key(name)) if is_unknown_field => used_here(name),
+        _ => None,
+    };
+    if let (Some(here), [.., Step::Key(name)]) = (elsewhere, problem.path.steps()) {
+        let message = format!("unknown field `{name}`; use {here} instead");
+        return Problem {
+            message,
+            suggestion: None,
+            ..problem
+        };
+    }
     match problem.path.steps() {
         [
             Step::Key(spec),
@@ -340,9 +382,11 @@ fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+#[derive(Default)]
 struct Files {
     sources: Vec<Source>,
     problems: Vec<Problem>,
+    skipped: Skipped,
     bytes: usize,
     /// Whether a limit was reached; that is said once.
     full: bool,
@@ -383,7 +427,13 @@ impl Files {
             let is_policy_file = [".yaml", ".yml", ".json"]
                 .iter()
                 .any(|ending| name.ends_with(ending));
-            if !name.starts_with("..") && (is_policy_file || entry.is_dir()) {
+            if name.starts_with("..") {
+                // How mounted configuration is swapped; the files beside it lead there.
+            } else if name.starts_with('.') {
+                self.skipped.hidden += 1;
+            } else if KUSTOMIZATIONS.contains(&name.as_str()) {
+                self.skipped.kustomizations += 1;
+            } else if is_policy_file || entry.is_dir() {
                 self.path(&entry, depth + 1);
             }
         }

@@ -1,17 +1,21 @@
 //! Every custom resource and only those: their wire types, and the one conversion of each into what the core decides by.
 //!
-//! * [`load`]: the bytes of policy files → policies, or everything that is wrong with them, each with its place
+//! * [`Kind`]: which of our kinds a document is, if any
+//! * [`load`], [`load_paths`]: the bytes of policy files → policies, or everything that is wrong with them, each with its place
 //! * [`schema`]: what policy files are checked against, for editors
 //! * [`policy`]: one wire type → one policy; what comes from a cluster goes through it as well
 //! * [`definitions`]: the custom resource definitions
 
 mod definitions;
+mod kinds;
 mod load;
+mod mistakes;
 mod policy;
 mod written;
 
 pub use definitions::definitions;
-pub use load::{PolicySet, Source, load, read_paths, schema};
+pub use kinds::{Kind, mentions_ours};
+pub use load::{PolicySet, Skipped, Source, load, load_paths, schema};
 pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
 pub use written::Written;
 

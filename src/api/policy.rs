@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Written;
+use super::mistakes::{Mistakes, used_here};
 
 /// Which evidence images need before they are admitted, where, and what is done with a denial.
 ///
@@ -86,8 +87,9 @@ pub struct PolicyMatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub images: Option<Vec<Written<ImagePattern>>>,
-    /// Of which platforms of an index own evidence is asked, such as `linux/amd64`; of all of them when absent. Evidence on
-    /// the index counts for every platform, so this matters only with `allowUnsignedIndex`.
+    /// The platforms of the nodes, such as `linux/amd64`; all of them when absent. Of an index, own evidence is asked of every
+    /// entry that a runtime on such a node could pick: under other names of the platform, and those that it falls back to.
+    /// Evidence on the index counts for every platform, so this matters only with `allowUnsignedIndex`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub platforms: Option<Vec<Written<PlatformPattern>>>,
@@ -149,6 +151,7 @@ pub fn policy(
             faults.push(fault(field("requirements"), message));
         }
     }
+    faults.extend(Mistakes::of(spec).faults);
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -165,8 +168,23 @@ pub fn policy(
     })
 }
 
+/// What in a policy parses and probably does not mean what its author meant, each with its path below `spec`.
+pub fn warnings(spec: &PromotionPolicySpec, policy: &Policy) -> Vec<Fault> {
+    let mut warnings = Mistakes::of(spec).warnings;
+    for (index, NamedRequirement { requirement, .. }) in policy.requirements.iter().enumerate() {
+        let here = field("requirements").index(index);
+        let here = here.key(requirement.rule_name());
+        let odd = requirement.warnings().into_iter();
+        warnings.extend(odd.map(|message| fault(here.clone(), message)));
+    }
+    warnings
+}
+
 /// What is said of a requirement that nobody has written yet, or that a later version knows.
 pub(super) fn unknown_requirement(name: &str) -> String {
+    if let Some(here) = used_here(name) {
+        return format!("requirement `{name}` is not known; use {here} instead");
+    }
     let known: Vec<_> = Requirement::NAMES
         .iter()
         .map(|known| format!("`{known}`"))

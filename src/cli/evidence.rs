@@ -94,6 +94,10 @@ struct Report {
 struct Attached {
     accepted: Vec<Accepted>,
     unaccepted: Vec<Refused>,
+    /// What is no evidence by what it calls itself, such as an SBOM: how many of each kind.
+    others: BTreeMap<String, usize>,
+    /// Look-ups that the registry does not know: something else than a registry answered them.
+    unsupported: Vec<String>,
     /// What could not be read; the listing is complete where this is empty.
     unread: Vec<String>,
 }
@@ -335,6 +339,9 @@ impl Attached {
                 )
             });
         }
+        report.others = evidence.others.clone();
+        let unsupported = evidence.unsupported.iter();
+        report.unsupported = unsupported.map(ToString::to_string).collect();
         for refused in &evidence.unaccepted {
             report.unaccepted.push(Refused {
                 source: refused.source.to_string(),
@@ -418,6 +425,14 @@ fn tree(report: &Report) {
 }
 
 impl Attached {
+    /// Whether everything was read and nothing was found.
+    fn is_empty(&self) -> bool {
+        self.accepted.is_empty()
+            && self.unaccepted.is_empty()
+            && self.others.is_empty()
+            && self.unread.is_empty()
+    }
+
     fn branches(&self, indent: &str) {
         for accepted in &self.accepted {
             let said = word(Answer::Allow).replace("allow", "accepted");
@@ -438,13 +453,26 @@ impl Attached {
                 line(&refused.source)
             );
         }
+        for (kind, count) in &self.others {
+            say!("{indent}└─ no evidence: {}", artifacts(kind, *count));
+        }
+        for unsupported in &self.unsupported {
+            say!("{indent}└─ not supported {}", line(unsupported));
+        }
         for unread in &self.unread {
             let said = word(Answer::Undecided).replace("undecided", "unread");
             say!("{indent}└─ {said} {}", line(unread));
         }
-        if self.accepted.is_empty() && self.unaccepted.is_empty() && self.unread.is_empty() {
+        if self.is_empty() {
             say!("{indent}└─ nothing is attached to it");
         }
+    }
+}
+
+fn artifacts(kind: &str, count: usize) -> String {
+    match count {
+        1 => format!("an artifact `{}`", line(kind)),
+        many => format!("{many} artifacts `{}`", line(kind)),
     }
 }
 
@@ -500,8 +528,14 @@ fn human(report: &Report) {
             line(unread)
         );
     }
-    if report.accepted.is_empty() && report.unaccepted.is_empty() && report.unread.is_empty() {
-        say!("nothing that could be evidence is attached to this image");
+    for (kind, count) in &report.others {
+        say!("no evidence\n  {}\n", artifacts(kind, *count));
+    }
+    for unsupported in &report.unsupported {
+        say!("not supported\n  {}\n", line(unsupported));
+    }
+    if report.is_empty() {
+        say!("nothing is attached to this image");
     }
 }
 

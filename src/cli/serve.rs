@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::world;
-use crate::config::Config;
+use crate::config::{Config, in_a_pod};
 use crate::serve::{Options, PolicySource, serve};
 use crate::telemetry::{LogFormat, start_logging};
 
@@ -59,7 +59,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_logging(args.log_format);
-    let config = Config::load(args.config.as_deref())?;
+    let mut config = Config::load(args.config.as_deref())?;
+    config.loopback = asks_loopback(in_a_pod(), args.address);
     for warning in &config.warnings {
         tracing::warn!(warning, "the configuration");
     }
@@ -85,6 +86,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether images may name registries on loopback. In a cluster deployers choose the images, and loopback is what else runs in
+/// the gate's Pod; a webhook that listens on loopback alone serves nobody but this machine.
+fn asks_loopback(in_a_pod: bool, address: SocketAddr) -> bool {
+    !in_a_pod || address.ip().is_loopback()
+}
+
 /// Ends with SIGTERM, and `linger`; or with Ctrl-C, after which nobody waits.
 pub(super) fn stop_signal(linger: Duration) -> anyhow::Result<impl Future<Output = Duration>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -96,4 +103,19 @@ pub(super) fn stop_signal(linger: Duration) -> anyhow::Result<impl Future<Output
             _ = interrupt.recv() => Duration::ZERO,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asks_loopback;
+
+    #[test]
+    fn images_on_loopback_are_not_asked_for_from_a_pod_that_serves_a_cluster() {
+        let asks = |in_a_pod, address: &str| asks_loopback(in_a_pod, address.parse().unwrap());
+        assert!(!asks(true, "0.0.0.0:8443"));
+        assert!(!asks(true, "[::]:8443"));
+        assert!(!asks(true, "10.0.0.5:8443"));
+        assert!(asks(true, "127.0.0.1:8443"));
+        assert!(asks(false, "0.0.0.0:8443"));
+    }
 }

@@ -115,6 +115,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// The tests, and every file that they depend on.
 fn read(args: &Args) -> (anyhow::Result<Vec<Suite>>, BTreeSet<PathBuf>) {
     let loaded = load::load(&args.paths, args.config.as_deref(), Timestamp::now());
+    for warning in &loaded.warnings {
+        complain!("warning: {warning}");
+    }
     let suites = match loaded.problems.as_slice() {
         [] => Ok(loaded.suites),
         problems => {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum;
 use promotion_gate_core::attest::{self, Anchor, Artifact, PublicKey, Signer, TrustRoot};
-use promotion_gate_core::gate::Digest;
+use promotion_gate_core::gate::{Digest, RequiredTransparency};
 
 /// The largest bundle, key or trust root, in bytes.
 const MAXIMUM_FILE: u64 = 8 << 20;
@@ -15,6 +16,9 @@ const MAXIMUM_FILE: u64 = 8 << 20;
 const MAXIMUM_ARTIFACT: u64 = 1 << 30;
 
 /// Verify a Sigstore bundle about a file or a digest, as the gate does.
+///
+/// What must be public about the signature is what a policy asks for that does not say it: of a certificate a log entry where the
+/// trust root lists a log, else a timestamp; of a key a log entry or a timestamp.
 ///
 /// Exit code 0 when the bundle is accepted, 1 when it is not.
 #[derive(Debug, clap::Args)]
@@ -44,12 +48,28 @@ pub(super) struct Args {
     /// The trust root; the public-good instance when absent
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
+    /// What must be public about the signature; as in policies when absent
+    #[arg(long, value_enum)]
+    transparency: Option<Required>,
     /// Not supported: give the staging instance's root with `--trusted-root`
     #[arg(long, hide = true)]
     staging: bool,
     /// The artifact, or its digest as `sha256:HEX`
     #[arg(value_name = "FILE|DIGEST")]
     artifact: String,
+}
+
+/// What must be public about a signature, from strict to lax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Required {
+    /// A log entry with an inclusion proof
+    InclusionProof,
+    /// A log entry
+    Log,
+    /// A log entry or a signed timestamp
+    Timestamp,
+    /// Nothing: for keys alone
+    None,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -86,16 +106,33 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Artifact::Bytes(&bytes)
         }
     };
-    let (signer, times) =
-        attest::verify_artifact(&bundle, artifact, &anchor).map_err(|unaccepted| {
-            anyhow::anyhow!(
-                "not accepted ({}): {}",
-                unaccepted.reason,
-                unaccepted.detail
+    let signature = attest::verify_artifact(&bundle, artifact, &anchor).map_err(|unaccepted| {
+        anyhow::anyhow!(
+            "not accepted ({}): {}",
+            unaccepted.reason,
+            unaccepted.detail
+        )
+    })?;
+    let required = match args.transparency {
+        None => RequiredTransparency::default_under(&anchor),
+        Some(Required::InclusionProof) => RequiredTransparency::InclusionProof,
+        Some(Required::Log) => RequiredTransparency::Log,
+        Some(Required::Timestamp) => RequiredTransparency::Timestamp,
+        Some(Required::None) if args.key.is_none() => {
+            bail!(
+                "`--transparency none` is for keys: a certificate without a verified time proves nothing"
             )
-        })?;
+        }
+        Some(Required::None) => RequiredTransparency::None,
+    };
+    if !required.is_met(signature.transparency, &signature.times) {
+        bail!(
+            "not accepted (not-transparent-enough): it lacks the log entry or timestamp that is required; `--transparency` asks for less"
+        );
+    }
+    let signer = signature.signer;
     let now = jiff::Timestamp::now();
-    if let Some(future) = times.iter().find(|time| time.at > now) {
+    if let Some(future) = signature.times.iter().find(|time| time.at > now) {
         bail!(
             "not accepted (signed-in-the-future): its verified time {} has not come yet",
             future.at

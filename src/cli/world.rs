@@ -24,9 +24,7 @@ const MAXIMUM_LISTS: usize = 8;
 
 /// The policies under `paths`; an error shows every problem of every file.
 pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<PolicySet> {
-    let (sources, problems) = api::read_paths(paths);
-    let mut set = api::load(&sources, roots);
-    set.problems.splice(0..0, problems);
+    let (_, set) = api::load_paths(paths, roots);
     if !set.problems.is_empty() {
         bail!("the policies cannot be used:\n{}", lines(&set.problems));
     }
@@ -40,7 +38,18 @@ pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<
             paths.join(", ")
         );
     }
+    remarks(&set);
     Ok(set)
+}
+
+/// Prints what is odd about policies that can be used, on standard error.
+pub(super) fn remarks(set: &PolicySet) {
+    for warning in &set.warnings {
+        complain!("warning: {warning}");
+    }
+    if !set.skipped.is_empty() {
+        complain!("note: {}", set.skipped);
+    }
 }
 
 /// A collector that reads the registries as the configuration says.

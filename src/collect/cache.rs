@@ -15,7 +15,7 @@ use moka::future::Cache;
 use promotion_gate_core::attest::{
     AnchorId, Unaccepted, Verified, VerifiedSignature, VerifiedStatement,
 };
-use promotion_gate_core::gate::{Digest, ImageEvidence};
+use promotion_gate_core::gate::{Digest, ImageEvidence, Trouble};
 
 use crate::oci::{AttachedManifest, Manifest, Meter, Repository};
 
@@ -62,6 +62,8 @@ pub(super) struct Listing {
     pub(super) attached: Vec<AttachedManifest>,
     /// What was cut off, where the limits were reached.
     pub(super) cut: Option<String>,
+    /// The look-ups that the registry does not know ([`crate::oci::Attached::unsupported`]).
+    pub(super) unsupported: Vec<Trouble>,
 }
 
 impl fmt::Display for ListingKey {
@@ -98,13 +100,17 @@ impl Listing {
             asked,
             attached: each,
             cut,
+            unsupported: Vec::new(),
         }
     }
 
     /// This one, and what an older one had beyond it.
     pub(super) fn with(&self, older: &Listing) -> Listing {
         let all = self.attached.iter().chain(&older.attached).cloned();
-        Listing::new(self.asked, all, self.cut.clone())
+        Listing {
+            unsupported: self.unsupported.clone(),
+            ..Listing::new(self.asked, all, self.cut.clone())
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -356,6 +362,7 @@ mod tests {
             asked: Instant::now(),
             attached: vec![attached],
             cut: None,
+            unsupported: Vec::new(),
         }
     }
 

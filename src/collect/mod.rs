@@ -179,7 +179,7 @@ impl Collector {
     }
 
     /// Asks once more before a denial: what came from memory is asked of the registry, and of what carries nothing, whether it
-    /// is the platform of an index that the reference names beside the digest.
+    /// is the platform of an index that the reference names beside the digest, or an index whose platforms carry something.
     pub async fn ask_again(
         &self,
         promotion: &Promotion,
@@ -194,11 +194,19 @@ impl Collector {
                 false => None,
             }
         };
-        let (asked, within) = futures::join!(asked, within);
-        Evidence {
+        let beneath = platforms::beneath(self, needs, &gathered.learned, deadline);
+        let (asked, within, beneath) = futures::join!(asked, within, beneath);
+        let mut learned = Evidence {
             within,
             ..asked.unwrap_or(gathered.learned)
+        };
+        for (subject, index, platforms) in beneath {
+            learned.indexes.entry(subject).or_insert(index);
+            for (platform, (collected, _)) in platforms {
+                learned.images.entry(platform).or_insert(collected);
+            }
         }
+        learned
     }
 
     async fn about(

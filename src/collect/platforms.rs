@@ -1,11 +1,12 @@
 //! Indexes: the platforms of an image, and the index that holds a platform.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::future::join_all;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, ImageReference, Index, Platform, PlatformManifest, Promotion,
-    Subject, Trouble, Wanted,
+    Collected, Digest, Evidence, ImageEvidence, ImageReference, Index, Platform, PlatformManifest,
+    Promotion, Subject, Trouble, Wanted,
 };
 use tokio::time::Instant;
 
@@ -15,6 +16,9 @@ use crate::oci::{Descriptor, Manifest, ManifestKind, Repository};
 
 /// The most manifests of an index whose evidence is read.
 const MAXIMUM_PLATFORMS: usize = 64;
+/// The most images whose platforms are looked at only to explain a denial, and the most platforms of each.
+const EXPLAINED: usize = 4;
+const EXPLAINED_PLATFORMS: usize = 16;
 /// How BuildKit marks the entries that hold its attestations.
 const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
 const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
@@ -67,7 +71,10 @@ async fn index(
             index => Collected::Known(index),
         },
         Err(Unread::Trouble(trouble)) => Collected::Unavailable(trouble),
-        Err(Unread::Broken(why)) => Collected::Unavailable(Trouble(why)),
+        Err(Unread::Broken(why)) => Collected::Known(Some(Index {
+            manifests: Vec::new(),
+            refused: Some(why),
+        })),
     }
 }
 
@@ -87,16 +94,67 @@ fn index_in(manifest: &Manifest) -> Option<Index> {
     });
     Some(Index {
         manifests: manifests.collect(),
+        refused: None,
     })
 }
 
 /// Exactly BuildKit's attestations are no platforms: neither an unknown platform alone nor the annotation alone is enough.
 fn is_buildkits(entry: &Descriptor) -> bool {
     let unknown = entry.platform.as_ref().is_some_and(|platform| {
-        (platform.os.as_str(), platform.architecture.as_str()) == ("unknown", "unknown")
+        let named = (platform.os.as_str(), platform.architecture.as_str());
+        named == ("unknown", "unknown") && platform.variant.is_none()
     });
     let kind = entry.annotations.get(BUILDKIT_KIND);
     unknown && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)
+}
+
+/// Of images that lack evidence and whose platforms were not asked for: the index that they are, and what its platforms carry.
+/// It only helps to say what to do. Who signs platforms signs each of them, so one that carries nothing ends the look.
+pub(super) async fn beneath(
+    collector: &Collector,
+    needs: &BTreeMap<Subject, Wanted>,
+    learned: &Evidence,
+    deadline: Instant,
+) -> Vec<(Subject, Collected<Option<Index>>, Vec<(Subject, About)>)> {
+    let lacking = needs.iter().filter(|(subject, wanted)| {
+        let about = learned.about(subject);
+        let lacks = |evidence: &&ImageEvidence| {
+            evidence.signatures.is_empty() || evidence.statements.is_empty()
+        };
+        !wanted.platforms && about.value().is_some_and(lacks)
+    });
+    let found = lacking.take(EXPLAINED).map(|(subject, wanted)| async move {
+        let index = index(collector, subject, deadline).await;
+        let manifests = match &index {
+            Collected::Known(Some(index)) => index.manifests.as_slice(),
+            _ => &[],
+        };
+        let about = manifests
+            .iter()
+            .take(EXPLAINED_PLATFORMS)
+            .map(|manifest| async {
+                let subject = Subject {
+                    name: subject.name.clone(),
+                    digest: manifest.digest.clone(),
+                };
+                let (anchors, freshness) = (&wanted.anchors, Freshness::Remembered);
+                collector
+                    .about(&subject, anchors, freshness, deadline)
+                    .await
+            });
+        let mut about = about.into_iter();
+        let first = about.next()?.await;
+        let carries = |evidence: &Arc<ImageEvidence>| {
+            !(evidence.signatures.is_empty() && evidence.statements.is_empty())
+        };
+        if !first.1.0.value().is_some_and(carries) {
+            return None;
+        }
+        let rest = join_all(about).await;
+        let platforms = std::iter::once(first).chain(rest).collect();
+        Some((subject.clone(), index, platforms))
+    });
+    join_all(found).await.into_iter().flatten().collect()
 }
 
 /// Of each image that carries nothing and is named by tag and digest: the index that the tag names, where the digest is one

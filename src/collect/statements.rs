@@ -6,7 +6,9 @@ use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use promotion_gate_core::attest::unaccepted::{MALFORMED, UNREADABLE, UNSIGNED_STATEMENT};
+use promotion_gate_core::attest::unaccepted::{
+    FORMAT_NOT_SUPPORTED, MALFORMED, UNREADABLE, UNSIGNED_STATEMENT,
+};
 use promotion_gate_core::attest::{self, Material, Unaccepted};
 use promotion_gate_core::gate::{
     Collected, Digest, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
@@ -15,7 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cache::{Fact, FactKey, Listing, ListingKey, Reading, ReadingKey};
 use super::{About, Anchors, Collector, Freshness, late};
-use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, RegistryError, Repository};
+use crate::oci::{
+    AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, RegistryError, Repository, Via,
+};
+use crate::text::line;
 
 /// The media type of a cosign simplesigning payload.
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -25,6 +30,11 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 /// The media type of a DSSE envelope in cosign's `.att` layout.
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+/// The media type of a configuration that says nothing.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// The most layers of one manifest that are named without being read.
+const MAXIMUM_UNKNOWN: usize = 4;
 
 /// How many manifests of one image are read at one time: one with many keeps no other waiting.
 const MANIFESTS_AT_ONE_TIME: usize = 8;
@@ -120,11 +130,15 @@ async fn read(
     let read = (listing.attached.iter().take(limit))
         .map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
     let read = stream::iter(read.collect::<Vec<_>>()).buffered(MANIFESTS_AT_ONE_TIME);
-    let mut evidence = ImageEvidence::default();
+    let mut evidence = ImageEvidence {
+        unsupported: listing.unsupported.clone(),
+        ..ImageEvidence::default()
+    };
     for piece in read.collect::<Vec<_>>().await.into_iter().flatten() {
         match piece {
             Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
             Piece::Unusable(refused) => evidence.unaccepted.push(refused),
+            Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
             Piece::Unread(trouble) => troubles.push(trouble),
         }
     }
@@ -212,7 +226,11 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
             for item in &mut found.listing {
                 item.manifest = item.manifest.as_ref().map(Manifest::copied);
             }
-            let listing = Arc::new(Listing::new(asked, found.listing, found.cut));
+            let unsupported = found.unsupported.iter();
+            let listing = Arc::new(Listing {
+                unsupported: unsupported.map(|it| Trouble(it.to_string())).collect(),
+                ..Listing::new(asked, found.listing, found.cut)
+            });
             if found.trouble.is_empty() {
                 listings.insert(key, Arc::clone(&listing)).await;
             }
@@ -230,11 +248,13 @@ async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
 enum Piece {
     Facts(Source, Form, Vec<Fact>),
     Unusable(NotAccepted),
+    /// No evidence, by what it calls itself.
+    Other(String),
     Unread(Trouble),
 }
 
 /// Reads one attached manifest and verifies every piece of evidence in it. What is not evidence (an SBOM, a build cache) is
-/// none of our business.
+/// named by its kind alone.
 async fn pieces(
     collector: &Collector,
     repository: &Repository,
@@ -252,11 +272,11 @@ async fn pieces(
         Ok(manifest) => manifest,
         Err(unread) => return vec![unread.about(source)],
     };
+    let mut pieces = unknown(&source, item.via, &manifest);
     let ManifestKind::Image { layers, .. } = &manifest.kind else {
-        return Vec::new();
+        return pieces;
     };
     let limit = collector.limits.layers;
-    let mut pieces = Vec::new();
     let evidence: Vec<_> = layers
         .iter()
         .filter(|layer| is_evidence(&layer.media_type))
@@ -276,6 +296,93 @@ async fn pieces(
     let read = stream::iter(read.collect::<Vec<_>>()).buffered(LAYERS_AT_ONE_TIME);
     pieces.extend(read.collect::<Vec<_>>().await);
     pieces
+}
+
+/// What of an attached manifest is in no form that is read: it is refused where its name or place says that it is evidence, and
+/// else named.
+fn unknown(source: &Source, via: Via, manifest: &Manifest) -> Vec<Piece> {
+    let refused = |form: Form, kind: &str| {
+        let detail = format!("`{}` is no form of evidence that is read", printable(kind));
+        Piece::Unusable(NotAccepted {
+            source: source.clone(),
+            form,
+            why: Unaccepted::new(FORMAT_NOT_SUPPORTED, detail),
+        })
+    };
+    let (artifact_type, config, layers) = match &manifest.kind {
+        ManifestKind::Image {
+            artifact_type,
+            config,
+            layers,
+            ..
+        } => (artifact_type, &config.media_type, layers.as_slice()),
+        ManifestKind::Index { artifact_type, .. } => (artifact_type, &manifest.media_type, &[][..]),
+    };
+    let kinds = layers.iter().map(|layer| layer.media_type.as_str());
+    let (read, rest): (Vec<_>, Vec<_>) = kinds.partition(|kind| is_evidence(kind));
+    let called: Vec<_> = rest
+        .iter()
+        .filter_map(|kind| Some(refused(form_by_name(kind)?, kind)))
+        .take(MAXIMUM_UNKNOWN)
+        .collect();
+    if !read.is_empty() || !called.is_empty() {
+        return called;
+    }
+    let kinds = artifact_type.iter().map(String::as_str);
+    let kinds = kinds.chain([config.as_str()]).chain(rest);
+    let kinds: Vec<_> = kinds.filter(|kind| !kind.is_empty()).collect();
+    let by_name = kinds
+        .iter()
+        .find_map(|kind| Some(refused(form_by_name(kind)?, kind)));
+    let kind = kinds.iter().find(|kind| **kind != EMPTY).unwrap_or(&EMPTY);
+    let by_place = match via {
+        Via::SigTag => Some(Form::Signature),
+        Via::AttTag => Some(Form::Statement),
+        Via::Referrers | Via::FallbackTag => None,
+    };
+    let by_place = by_place.map(|form| refused(form, kind));
+    vec![
+        by_name
+            .or(by_place)
+            .unwrap_or_else(|| Piece::Other(printable(kind))),
+    ]
+}
+
+/// What a media type that is not read would be evidence of, by its name: Notation's signatures, bundles and envelopes under
+/// other names, and whatever calls itself so.
+fn form_by_name(media_type: &str) -> Option<Form> {
+    let name = media_type.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    if says(&["sbom", "spdx", "cyclonedx"]) {
+        return None;
+    }
+    if says(&[
+        "in-toto",
+        "intoto",
+        "dsse",
+        "slsa",
+        "provenance",
+        "attestation",
+    ]) {
+        return Some(Form::Statement);
+    }
+    if says(&[
+        "signature",
+        "simplesigning",
+        "notary",
+        "/jose",
+        "/cose",
+        "pkcs7",
+        "pgp",
+    ]) {
+        return Some(Form::Signature);
+    }
+    says(&["sigstore", "cosign", "bundle"]).then_some(Form::Either)
+}
+
+/// A media type as it can be shown.
+fn printable(media_type: &str) -> String {
+    line(media_type).chars().take(100).collect()
 }
 
 fn is_evidence(media_type: &str) -> bool {
@@ -413,16 +520,19 @@ fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: Vec<Fac
 pub(super) enum Unread {
     /// Nothing is known about it.
     Trouble(Trouble),
-    /// The registry does not have it, or has something else in its place: it can never be evidence.
+    /// What the registry has can never be evidence.
     Broken(String),
 }
 
 impl Unread {
     fn of(error: &RegistryError) -> Unread {
-        if error.is_infrastructure() {
-            Unread::Trouble(Trouble(error.to_string()))
-        } else {
-            Unread::Broken(error.to_string())
+        match error.kind() {
+            // What is listed was there. It can be on its way, or lost; either way nothing is known about it.
+            ErrorKind::NotFound | ErrorKind::DigestMismatch => {
+                Unread::Trouble(Trouble(format!("{error}, though it is listed")))
+            }
+            _ if error.is_infrastructure() => Unread::Trouble(Trouble(error.to_string())),
+            _ => Unread::Broken(error.to_string()),
         }
     }
 

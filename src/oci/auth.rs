@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method};
-use serde::Deserialize;
+use http_auth::ChallengeRef;
+use http_auth::parser::ChallengeParser;
+use serde_json::Value;
 use url::Url;
 
-use super::credentials::Secret;
+use super::client::failure;
+use super::credentials::{Credentials, Secret};
 use super::transport::{Answer, Call, Transport, is_loopback, shown};
 use super::{ErrorKind, RegistryError, Repository};
 
@@ -33,49 +36,65 @@ pub(super) enum Challenge {
     },
 }
 
+/// Headers that are looked at, and challenges of each.
+const MAXIMUM_CHALLENGES: usize = 8;
+
 impl Challenge {
-    /// Reads the header; the first scheme that is known counts.
-    pub(super) fn of(answer: &Answer) -> Option<Challenge> {
+    /// Everything that a registry would take, in its order, as far as it can be understood.
+    pub(super) fn all(answer: &Answer) -> Vec<Challenge> {
         let headers = answer.headers.get_all(http::header::WWW_AUTHENTICATE);
         headers
             .iter()
-            .take(8)
+            .take(MAXIMUM_CHALLENGES)
             .filter_map(|value| value.to_str().ok())
-            .find_map(Challenge::parse)
+            .flat_map(Challenge::parse)
+            .collect()
     }
 
-    fn parse(text: &str) -> Option<Challenge> {
-        let (scheme, parameters) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
+    /// Reads one header, which may hold several challenges; what stands before a mistake counts.
+    fn parse(text: &str) -> Vec<Challenge> {
+        let text = squeezed(text);
+        ChallengeParser::new(&text)
+            .map_while(Result::ok)
+            .take(MAXIMUM_CHALLENGES)
+            .filter_map(|challenge| Challenge::known(&challenge))
+            .collect()
+    }
+
+    fn known(challenge: &ChallengeRef<'_>) -> Option<Challenge> {
+        let parameter = |name: &str| {
+            let mut named = challenge.params.iter();
+            named
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.to_unescaped())
+        };
+        if challenge.scheme.eq_ignore_ascii_case("basic") {
             return Some(Challenge::Basic);
         }
-        if !scheme.eq_ignore_ascii_case("bearer") {
+        if !challenge.scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        let parameters = parameters_of(parameters);
         Some(Challenge::Bearer {
-            realm: parameters.get("realm")?.clone(),
-            service: parameters.get("service").cloned(),
+            realm: parameter("realm")?,
+            service: parameter("service"),
         })
     }
 }
 
-/// `key="value"` pairs, separated by commas.
-fn parameters_of(text: &str) -> HashMap<String, String> {
-    let mut parameters = HashMap::new();
-    let mut rest = text.trim();
-    while let Some((key, after)) = rest.split_once('=') {
-        let key = key.trim_matches([' ', ',']).to_ascii_lowercase();
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        parameters
-            .entry(key)
-            .or_insert_with(|| value.trim().to_owned());
-        rest = after.trim_start_matches([' ', ',']);
+/// The text with one space for several outside of quotes: registries are laxer than RFC 7235, and Docker is too.
+fn squeezed(text: &str) -> String {
+    let mut squeezed = String::with_capacity(text.len());
+    let (mut quoted, mut escaped) = (false, false);
+    for c in text.trim().chars() {
+        let space = !quoted && matches!(c, ' ' | '\t');
+        if space && squeezed.ends_with(' ') {
+            continue;
+        }
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        squeezed.push(if space { ' ' } else { c });
     }
-    parameters
+    squeezed
 }
 
 /// Tokens, each for one repository.
@@ -107,35 +126,133 @@ impl Tokens {
     }
 }
 
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
+/// Answers what a registry asks for before it answers itself.
+pub(super) struct Reply<'a> {
+    pub(super) transport: &'a Transport,
+    pub(super) tokens: &'a Tokens,
+    pub(super) credentials: &'a Credentials,
+    pub(super) repository: &'a Repository,
+    /// See [`Call::local`].
+    pub(super) local: bool,
 }
 
-/// The header that answers a challenge; `None` where there is nothing to answer it with.
-pub(super) async fn answer(
-    transport: &Transport,
-    tokens: &Tokens,
-    repository: &Repository,
-    secret: Option<&Secret>,
-    challenge: &Challenge,
-) -> Result<Option<HeaderValue>, RegistryError> {
-    match challenge {
-        Challenge::Basic => Ok(secret.and_then(basic)),
-        Challenge::Bearer { realm, service } => {
-            let header = token(
-                transport,
-                tokens,
-                repository,
-                secret,
-                realm,
-                service.as_deref(),
-            )
-            .await?;
-            Ok(Some(header))
+impl Reply<'_> {
+    /// The header that answers the first of the challenges for which there is one; `None` where there is nothing to answer
+    /// them with.
+    pub(super) async fn to(
+        &self,
+        challenges: &mut std::vec::IntoIter<Challenge>,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        let secret = self.credentials.of(self.repository);
+        let mut failed = None;
+        for challenge in challenges.by_ref() {
+            let header = match &challenge {
+                Challenge::Basic => secret.and_then(basic),
+                Challenge::Bearer { realm, service } => {
+                    match self.token(secret, realm, service.as_deref()).await {
+                        Ok(header) => Some(header),
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                            None
+                        }
+                    }
+                }
+            };
+            if header.is_some() {
+                return Ok(header);
+            }
         }
+        failed.map_or(Ok(None), Err)
+    }
+
+    async fn token(
+        &self,
+        secret: Option<&Secret>,
+        realm: &str,
+        service: Option<&str>,
+    ) -> Result<HeaderValue, RegistryError> {
+        let Reply {
+            transport,
+            repository,
+            ..
+        } = self;
+        let malformed = |why: &str| refused(repository, ErrorKind::Malformed, why);
+        let mut url = token_server(transport, repository, secret, realm)?;
+        let scope = format!("repository:{}:pull", repository.repository());
+        let mut form = None;
+        let mut authorization = None;
+        match secret {
+            Some(Secret::RefreshToken(refresh)) => {
+                let mut body = url::form_urlencoded::Serializer::new(String::new());
+                body.append_pair("grant_type", "refresh_token")
+                    .append_pair("client_id", "promotion-gate");
+                body.append_pair("scope", &scope)
+                    .append_pair("refresh_token", refresh);
+                if let Some(service) = service {
+                    body.append_pair("service", service);
+                }
+                form = Some(body.finish());
+            }
+            other => {
+                authorization = other.and_then(basic);
+                let mut query = url.query_pairs_mut();
+                query.append_pair("scope", &scope);
+                if let Some(service) = service {
+                    query.append_pair("service", service);
+                }
+            }
+        }
+        let call = Call {
+            method: if form.is_some() {
+                Method::POST
+            } else {
+                Method::GET
+            },
+            url: &url,
+            accept: "application/json",
+            authorization: authorization.as_ref(),
+            local: self.local,
+            form,
+            limit: transport.limits.token_bytes,
+        };
+        let mut answer = transport.exchange(&call).await?;
+        if !answer.status.is_success() {
+            answer.credential = self.credentials.words(repository, secret.is_some());
+            return Err(failure(&answer));
+        }
+        let given: Value = serde_json::from_slice(&answer.body)
+            .map_err(|_| malformed("the token server's answer cannot be understood"))?;
+        let token = token_in(&given).ok_or_else(|| malformed("the token server gave no token"))?;
+        let header = bearer(token)
+            .ok_or_else(|| malformed("the token server gave a token that no header can hold"))?;
+        self.tokens
+            .remember(repository, &header, life(given.get("expires_in")));
+        Ok(header)
+    }
+}
+
+/// The token in a token server's answer. Where there are two, Docker and containerd take `access_token`.
+fn token_in(given: &Value) -> Option<&str> {
+    let named = |name| given.get(name).and_then(Value::as_str);
+    [named("access_token"), named("token")]
+        .into_iter()
+        .flatten()
+        .find(|token| !token.is_empty())
+}
+
+/// How long a token is used. Servers write numbers with a fraction, in quotes, zero, or less; a life that means nothing counts
+/// as none given, since a token that ended early costs no more than another challenge. `issued_at` is left alone for the same
+/// reason: clocks differ.
+fn life(expires_in: Option<&Value>) -> Duration {
+    let seconds = match expires_in {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    match seconds {
+        Some(seconds) if seconds >= MAXIMUM_LIFE.as_secs_f64() => MAXIMUM_LIFE,
+        Some(seconds) if seconds > 0.0 => Duration::from_secs_f64(seconds),
+        _ => DEFAULT_LIFE,
     }
 }
 
@@ -186,91 +303,91 @@ fn token_server(
     Err(refused(repository, ErrorKind::Denied, &why))
 }
 
-async fn token(
-    transport: &Transport,
-    tokens: &Tokens,
-    repository: &Repository,
-    secret: Option<&Secret>,
-    realm: &str,
-    service: Option<&str>,
-) -> Result<HeaderValue, RegistryError> {
-    let malformed = |why: &str| refused(repository, ErrorKind::Malformed, why);
-    let mut url = token_server(transport, repository, secret, realm)?;
-    let scope = format!("repository:{}:pull", repository.repository());
-    let mut form = None;
-    let mut authorization = None;
-    match secret {
-        Some(Secret::RefreshToken(refresh)) => {
-            let mut body = url::form_urlencoded::Serializer::new(String::new());
-            body.append_pair("grant_type", "refresh_token")
-                .append_pair("client_id", "promotion-gate");
-            body.append_pair("scope", &scope)
-                .append_pair("refresh_token", refresh);
-            if let Some(service) = service {
-                body.append_pair("service", service);
-            }
-            form = Some(body.finish());
-        }
-        other => {
-            authorization = other.and_then(basic);
-            let mut query = url.query_pairs_mut();
-            query.append_pair("scope", &scope);
-            if let Some(service) = service {
-                query.append_pair("service", service);
-            }
-        }
-    }
-    let call = Call {
-        method: if form.is_some() {
-            Method::POST
-        } else {
-            Method::GET
-        },
-        url: &url,
-        accept: "application/json",
-        authorization: authorization.as_ref(),
-        form,
-        limit: transport.limits.token_bytes,
-    };
-    let answer = transport.exchange(&call).await?;
-    if !answer.status.is_success() {
-        return Err(super::client::failure(&answer));
-    }
-    let given: TokenAnswer = serde_json::from_slice(&answer.body)
-        .map_err(|_| malformed("the token server's answer cannot be understood"))?;
-    let header = given
-        .token
-        .or(given.access_token)
-        .filter(|token| !token.is_empty())
-        .and_then(|token| bearer(&token));
-    let header = header.ok_or_else(|| malformed("the token server gave no token"))?;
-    let life = given
-        .expires_in
-        .map_or(DEFAULT_LIFE, Duration::from_secs)
-        .min(MAXIMUM_LIFE);
-    tokens.remember(repository, &header, life);
-    Ok(header)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::Challenge;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::{Challenge, DEFAULT_LIFE, MAXIMUM_LIFE, life, token_in};
+
+    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: service.map(str::to_owned),
+        }
+    }
 
     #[test]
     fn challenges_are_read_in_any_order_and_with_any_spacing() {
-        let bearer = Challenge::parse(
-            r#"Bearer service="s, t",realm="https://a.example/token" , scope="x""#,
+        let read = Challenge::parse(
+            r#"Bearer  service="s, t",realm="https://a.example/token" , scope="x""#,
         );
-        let realm = "https://a.example/token".to_owned();
-        assert_eq!(
-            bearer,
-            Some(Challenge::Bearer {
-                realm,
-                service: Some("s, t".to_owned())
-            })
-        );
-        assert_eq!(Challenge::parse("Basic realm=x"), Some(Challenge::Basic));
-        assert_eq!(Challenge::parse("Bearer scope=x"), None);
-        assert_eq!(Challenge::parse("Negotiate"), None);
+        assert_eq!(read, [bearer("https://a.example/token", Some("s, t"))]);
+        assert_eq!(Challenge::parse("Basic realm=x"), [Challenge::Basic]);
+        assert_eq!(Challenge::parse("BASIC"), [Challenge::Basic]);
+        assert_eq!(Challenge::parse("Bearer scope=x"), []);
+        assert_eq!(Challenge::parse("Negotiate"), []);
+        assert_eq!(Challenge::parse(""), []);
+    }
+
+    #[test]
+    fn several_challenges_in_one_header_are_all_read() {
+        let text = r#"Negotiate, BASIC realm="a, Bearer realm=\"b\"", bearer Realm="https://a.example/t",SERVICE=s, Basic"#;
+        let read = Challenge::parse(text);
+        let token = bearer("https://a.example/t", Some("s"));
+        assert_eq!(read, [Challenge::Basic, token, Challenge::Basic]);
+        // What stands before a mistake counts.
+        let text = r#"Basic realm="x", Bearer realm="unfinished"#;
+        assert_eq!(Challenge::parse(text), [Challenge::Basic]);
+    }
+
+    #[test]
+    fn an_odd_life_of_a_token_is_no_reason_to_refuse_it() {
+        let is = |value: serde_json::Value, seconds: f64| {
+            assert_eq!(
+                life(Some(&value)),
+                Duration::from_secs_f64(seconds),
+                "{value}"
+            );
+        };
+        is(json!(300), 300.0);
+        is(json!(299.5), 299.5);
+        is(json!("300"), 300.0);
+        is(json!(1), 1.0);
+        for unknown in [
+            json!(0),
+            json!(-1),
+            json!(null),
+            json!("soon"),
+            json!([300]),
+            json!("NaN"),
+        ] {
+            is(unknown, DEFAULT_LIFE.as_secs_f64());
+        }
+        for long in [
+            json!(1e300),
+            json!(u64::MAX),
+            json!("1e400"),
+            json!(100_000),
+        ] {
+            is(long, MAXIMUM_LIFE.as_secs_f64());
+        }
+        assert_eq!(life(None), DEFAULT_LIFE);
+    }
+
+    #[test]
+    fn a_token_is_found_under_either_name() {
+        let found = |value: serde_json::Value| token_in(&value).map(str::to_owned);
+        assert_eq!(found(json!({"token": "a"})).as_deref(), Some("a"));
+        assert_eq!(found(json!({"access_token": "b"})).as_deref(), Some("b"));
+        let both = json!({"token": "a", "access_token": "b"});
+        assert_eq!(found(both).as_deref(), Some("b"));
+        let one_empty = json!({"token": "a", "access_token": ""});
+        assert_eq!(found(one_empty).as_deref(), Some("a"));
+        let null = json!({"token": "a", "access_token": null, "issued_at": 5, "expires_in": "x"});
+        assert_eq!(found(null).as_deref(), Some("a"));
+        assert_eq!(found(json!({"token": 5})), None);
+        assert_eq!(found(json!([])), None);
     }
 }

@@ -1,15 +1,19 @@
 //! A registry over HTTP (OCI distribution specification 1.1).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use promotion_gate_core::gate::Digest;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::timeout;
 use url::Url;
 
-use super::auth::{self, Challenge, Tokens};
+use super::auth::{self, Challenge, Reply, Tokens};
 use super::credentials::{Credentials, Secret};
 use super::error::excerpt;
 use super::manifest::Listed;
@@ -43,7 +47,7 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Client, RegistryError> {
         Ok(Client {
             transport: Transport::new(&options)?,
-            credentials: Credentials::new(options.credentials),
+            credentials: Credentials::new(options.credentials, options.ignored_credentials),
             tokens: Tokens::default(),
         })
     }
@@ -81,7 +85,7 @@ impl Client {
         if as_written { Ok(url) } else { Err(refused()) }
     }
 
-    /// Asks, and answers what the registry asks back: a challenge, once; redirects, a few.
+    /// Asks, and answers what the registry asks back: its challenges, each once; redirects, a few.
     async fn ask(
         &self,
         repository: &Repository,
@@ -89,14 +93,21 @@ impl Client {
         mut url: Url,
         accept: &str,
         limit: u64,
-    ) -> Result<(Answer, Url), RegistryError> {
+    ) -> Result<Answer, RegistryError> {
         let secret = self.credentials.of(repository);
         let home = origin(&url);
+        let reply = Reply {
+            transport: &self.transport,
+            tokens: &self.tokens,
+            credentials: &self.credentials,
+            repository,
+            local: self.transport.is_local(&url),
+        };
         let mut authorization = match secret {
             Some(Secret::Bearer(token)) => auth::bearer(token),
             _ => self.tokens.known(repository),
         };
-        let mut challenged = false;
+        let mut challenges = None;
         let mut redirects = 0;
         loop {
             let at_home = origin(&url) == home;
@@ -106,29 +117,25 @@ impl Client {
                 url: &url,
                 accept,
                 authorization: header,
+                local: reply.local,
                 form: None,
                 limit,
             };
-            let answer = self.transport.exchange(&call).await?;
-            if answer.status == StatusCode::UNAUTHORIZED && at_home && !challenged {
-                challenged = true;
-                if let Some(challenge) = Challenge::of(&answer) {
-                    let reply = auth::answer(
-                        &self.transport,
-                        &self.tokens,
-                        repository,
-                        secret,
-                        &challenge,
-                    )
-                    .await?;
-                    if reply.is_some() {
-                        authorization = reply;
-                        continue;
-                    }
+            let mut answer = self.transport.exchange(&call).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && at_home {
+                let challenges =
+                    challenges.get_or_insert_with(|| Challenge::all(&answer).into_iter());
+                if let Some(header) = reply.to(challenges).await? {
+                    authorization = Some(header);
+                    continue;
                 }
             }
             if !answer.status.is_redirection() || answer.status == StatusCode::NOT_MODIFIED {
-                return Ok((answer, url));
+                if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answer.status) {
+                    let sent = secret.is_some() && header.is_some();
+                    answer.credential = self.credentials.words(repository, sent);
+                }
+                return Ok(answer);
             }
             redirects += 1;
             if redirects > self.transport.limits.redirects {
@@ -159,7 +166,7 @@ impl Client {
         let tried = format!("`{method} {}`", shown(&url));
         let total = self.transport.timeouts.total;
         match timeout(total, self.ask(repository, method, url, accept, limit)).await {
-            Ok(asked) => asked.map(|(answer, _)| answer),
+            Ok(asked) => asked,
             Err(_) => Err(RegistryError::new(
                 ErrorKind::TimedOut,
                 tried,
@@ -208,7 +215,7 @@ impl Client {
                 digest,
                 size: length.unwrap_or_default(),
                 artifact_type: None,
-                annotations: std::collections::BTreeMap::new(),
+                annotations: BTreeMap::new(),
                 platform: None,
             });
         }
@@ -223,41 +230,20 @@ impl Client {
         Ok(read_manifest(&answer, reference)?.descriptor())
     }
 
-    async fn tagged_now(
-        &self,
-        repository: &Repository,
-        tag: &str,
-    ) -> Result<Option<Answer>, RegistryError> {
-        let path = format!("manifests/{tag}");
-        let answer = self
-            .get(
-                repository,
-                Method::GET,
-                &path,
-                MANIFESTS,
-                self.transport.limits.manifest_bytes,
-            )
-            .await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(answer)),
-            _ => Err(failure(&answer)),
-        }
-    }
-
     /// The referrers API, page by page. A registry without it has nothing to say, which is no trouble.
     async fn referrers(
         &self,
         repository: &Repository,
         digest: &Digest,
         found: &mut Attached,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<LookUp, RegistryError> {
         let limits = self.transport.limits;
-        let mut url = self.url(repository, &format!("referrers/{digest}"))?;
+        let path = format!("referrers/{digest}");
+        let mut url = self.url(repository, &path)?;
         let home = origin(&url);
         let mut bytes = 0_u64;
         for page in 0..limits.listing_pages {
-            let (answer, at) = self
+            let answer = self
                 .ask(
                     repository,
                     Method::GET,
@@ -266,16 +252,19 @@ impl Client {
                     limits.manifest_bytes,
                 )
                 .await?;
-            let unsupported = matches!(
-                answer.status,
-                StatusCode::NOT_FOUND
-                    | StatusCode::BAD_REQUEST
+            if page == 0 {
+                if let Some(error) = not_a_registrys(&answer, &path) {
+                    found.unsupported.push(error);
+                    return Ok(LookUp::Unknown);
+                }
+                match answer.status {
+                    StatusCode::NOT_FOUND => return Ok(LookUp::Answered),
+                    StatusCode::BAD_REQUEST
                     | StatusCode::METHOD_NOT_ALLOWED
                     | StatusCode::NOT_ACCEPTABLE
-                    | StatusCode::NOT_IMPLEMENTED
-            );
-            if unsupported && page == 0 {
-                return Ok(());
+                    | StatusCode::NOT_IMPLEMENTED => return Ok(LookUp::Unknown),
+                    _ => {}
+                }
             }
             if !answer.status.is_success() {
                 return Err(failure(&answer));
@@ -286,11 +275,11 @@ impl Client {
                     "`{repository}@{digest}` has a listing of more than {} bytes",
                     limits.listing_bytes
                 ));
-                return Ok(());
+                return Ok(LookUp::Answered);
             }
             take(found, &answer, Via::Referrers, limits.listing_entries)?;
-            match next_page(&answer, &at) {
-                None => return Ok(()),
+            match next_page(&answer) {
+                None => return Ok(LookUp::Answered),
                 Some(next) if origin(&next) == home => url = next,
                 Some(next) => {
                     let why = format!("its next page is at another host (`{}`)", shown(&next));
@@ -302,42 +291,67 @@ impl Client {
             "`{repository}@{digest}` has a listing of more than {} pages",
             limits.listing_pages
         ));
-        Ok(())
+        Ok(LookUp::Answered)
     }
 
-    async fn by_api(&self, repository: &Repository, digest: &Digest) -> Attached {
+    async fn by_api(&self, repository: &Repository, digest: &Digest) -> (LookUp, Attached) {
         let mut found = Attached::default();
         let asked = timeout(
             self.transport.timeouts.total,
             self.referrers(repository, digest, &mut found),
         )
         .await;
-        match asked {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => found.trouble.push(error),
-            Err(_) => {
-                let tried = format!("the referrers of `{repository}@{digest}`");
-                found.trouble.push(RegistryError::new(
-                    ErrorKind::TimedOut,
-                    tried,
-                    "there was no answer in time",
-                ));
-            }
-        }
-        found
+        let error = match asked {
+            Ok(Ok(look_up)) => return (look_up, found),
+            Ok(Err(error)) => error,
+            Err(_) => RegistryError::new(
+                ErrorKind::TimedOut,
+                format!("the referrers of `{repository}@{digest}`"),
+                "there was no answer in time",
+            ),
+        };
+        found.trouble.push(error);
+        (LookUp::Unknown, found)
     }
 
-    async fn by_tag(&self, repository: &Repository, via: Via, tag: Option<String>) -> Attached {
+    async fn by_tag(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        via: Via,
+        tag: Option<String>,
+    ) -> (LookUp, Attached) {
         let mut found = Attached::default();
-        let Some(tag) = tag else { return found };
-        let answer = match self.tagged_now(repository, &tag).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return found,
+        let Some(tag) = tag else {
+            return (LookUp::Unknown, found);
+        };
+        let path = format!("manifests/{tag}");
+        let limit = self.transport.limits.manifest_bytes;
+        let answer = self
+            .get(repository, Method::GET, &path, MANIFESTS, limit)
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
             Err(error) => {
                 found.trouble.push(error);
-                return found;
+                return (LookUp::Unknown, found);
             }
         };
+        if let Some(error) = not_a_registrys(&answer, &path) {
+            found.unsupported.push(error);
+            return (LookUp::Unknown, found);
+        }
+        if answer.status == StatusCode::NOT_FOUND {
+            return (LookUp::Answered, found);
+        }
+        if !answer.status.is_success() {
+            found.trouble.push(failure(&answer));
+            return (LookUp::Unknown, found);
+        }
+        // Some registries (GitLab's) take the fallback tag for the digest that it is made from, and answer with the image.
+        if via == Via::FallbackTag && digest.verifies(&answer.body) {
+            return (LookUp::Answered, found);
+        }
         let read = match via {
             Via::FallbackTag => take(
                 &mut found,
@@ -359,26 +373,71 @@ impl Client {
         if let Err(error) = read {
             // What stands there can never be evidence; it is said, and hides nothing.
             found.cut = Some(error.to_string());
+            return (LookUp::Unknown, found);
         }
-        found
+        (LookUp::Answered, found)
     }
 
     async fn attached_now(&self, repository: &Repository, digest: &Digest) -> Attached {
         let [fallback, signatures, attestations] = tags_about(digest);
         let (api, fallback, signatures, attestations) = futures::join!(
             self.by_api(repository, digest),
-            self.by_tag(repository, fallback.0, fallback.1),
-            self.by_tag(repository, signatures.0, signatures.1),
-            self.by_tag(repository, attestations.0, attestations.1),
+            self.by_tag(repository, digest, fallback.0, fallback.1),
+            self.by_tag(repository, digest, signatures.0, signatures.1),
+            self.by_tag(repository, digest, attestations.0, attestations.1),
         );
         let mut all = Attached::default();
-        for part in [api, fallback, signatures, attestations] {
+        let mut is_registry = false;
+        for (look_up, part) in [api, fallback, signatures, attestations] {
+            is_registry |= look_up == LookUp::Answered;
             all.listing.extend(part.listing);
             all.trouble.extend(part.trouble);
+            all.unsupported.extend(part.unsupported);
             all.cut = all.cut.or(part.cut);
+        }
+        // Where nothing answered as a registry does, a login page or a portal stands before all of it.
+        if !is_registry {
+            all.trouble.append(&mut all.unsupported);
         }
         all
     }
+}
+
+/// What one look-up for attached manifests shows of the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LookUp {
+    /// A registry answered, and what there is in this place is known.
+    Answered,
+    /// Whether a registry answers this repository does not follow from it.
+    Unknown,
+}
+
+/// Whether something else than a registry answered: a page for people, or a place that the registry redirects to and that is
+/// no endpoint of the distribution API (GHCR sends who asks for referrers to a page of github.com, which limits the rate). A
+/// server that fails, or that limits the rate itself, is a registry in trouble; and `404 Not Found` says the same in whatever
+/// form it comes.
+fn not_a_registrys(answer: &Answer, path: &str) -> Option<RegistryError> {
+    let asked = answer.at.path().replace("%3A", ":").replace("%3a", ":");
+    let is_api = asked.contains("/v2/") && asked.ends_with(&format!("/{path}"));
+    let tells = answer.status.is_server_error()
+        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND].contains(&answer.status);
+    let why = if !is_api && !answer.status.is_success() {
+        format!(
+            "the registry redirects it to what is no registry and answered {}",
+            answer.status
+        )
+    } else if answer.is_web_page() && !tells {
+        format!("a web page ({}) is no answer of a registry", answer.status)
+    } else if answer.status.is_success() && !is_json(&answer.body) {
+        format!(
+            "the answer ({}) is no registry's: it is no JSON",
+            answer.status
+        )
+    } else {
+        return None;
+    };
+    let tried = answer.tried.clone();
+    Some(RegistryError::new(ErrorKind::Unavailable, tried, why))
 }
 
 impl Registry for Client {
@@ -415,9 +474,14 @@ impl Registry for Client {
             if !is_tag(tag) {
                 return Ok(None);
             }
-            match self.tagged_now(repository, tag).await? {
-                Some(answer) => read_manifest(&answer, &Reference::Tag(tag.to_owned())).map(Some),
-                None => Ok(None),
+            let path = format!("manifests/{tag}");
+            let limit = self.transport.limits.manifest_bytes;
+            let answer = self
+                .get(repository, Method::GET, &path, MANIFESTS, limit)
+                .await?;
+            match answer.status {
+                StatusCode::NOT_FOUND => Ok(None),
+                _ => read_manifest(&answer, &Reference::Tag(tag.to_owned())).map(Some),
             }
         }
         .boxed()
@@ -483,6 +547,12 @@ async fn is_named(digest: &Digest, bytes: &Bytes) -> bool {
     verified.await.unwrap_or(false)
 }
 
+/// Whether it begins as the answers of registries do. One that is empty was cut off.
+fn is_json(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    text.is_empty() || text.starts_with(b"{")
+}
+
 /// What an answer without success means.
 pub(super) fn failure(answer: &Answer) -> RegistryError {
     let kind = match answer.status {
@@ -492,22 +562,57 @@ pub(super) fn failure(answer: &Answer) -> RegistryError {
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
         _ => ErrorKind::Unavailable,
     };
-    let said = excerpt(&answer.body);
-    let said = if said.is_empty() {
-        String::new()
+    let mut why = format!("the registry answered {}", answer.status);
+    let said = if answer.is_web_page() {
+        "with a web page".to_owned()
     } else {
-        format!(": {said}")
+        said(&answer.body)
     };
-    RegistryError::new(
-        kind,
-        answer.tried.clone(),
-        format!("the registry answered {}{said}", answer.status),
-    )
+    if !said.is_empty() {
+        why = format!("{why}: {said}");
+    }
+    if matches!(kind, ErrorKind::Unauthorized | ErrorKind::Denied) && !answer.credential.is_empty()
+    {
+        why = format!("{why}; {}", answer.credential);
+    }
+    RegistryError::new(kind, answer.tried.clone(), why)
 }
 
+/// What a registry says of a failure: its first error, or as it came.
+fn said(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Said>,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let errors = serde_json::from_slice::<Errors>(body).ok();
+    let first = errors.and_then(|errors| errors.errors.into_iter().next());
+    let text = first.map(|first| {
+        let parts = [first.code, first.message].into_iter().flatten();
+        parts.collect::<Vec<_>>().join(": ")
+    });
+    match text {
+        Some(text) if !text.is_empty() => excerpt(text.as_bytes()),
+        _ => excerpt(body),
+    }
+}
+
+/// The error for content that is not what its digest names.
 fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
+    if answer.is_web_page() {
+        return web_page(answer);
+    }
     let why = format!("what came is not what `{digest}` names");
     RegistryError::new(ErrorKind::DigestMismatch, answer.tried.clone(), why)
+}
+
+fn web_page(answer: &Answer) -> RegistryError {
+    let why = "a web page came, which is no answer of a registry";
+    RegistryError::new(ErrorKind::Unavailable, answer.tried.clone(), why)
 }
 
 fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, RegistryError> {
@@ -525,12 +630,13 @@ fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, Reg
     if !digest.verifies(&answer.body) {
         return Err(mismatch(answer, &digest));
     }
-    Manifest::parse(
-        digest,
-        answer.header(CONTENT_TYPE.as_str()),
-        answer.body.clone(),
-    )
-    .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))
+    let content_type = answer.header(CONTENT_TYPE.as_str());
+    Manifest::parse(digest, content_type, answer.body.clone()).map_err(|why| {
+        if answer.is_web_page() {
+            return web_page(answer);
+        }
+        RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why)
+    })
 }
 
 /// Adds the entries of a listing.
@@ -541,8 +647,13 @@ fn take(
     limit: usize,
 ) -> Result<(), RegistryError> {
     let room = limit.saturating_sub(found.listing.len());
-    let listed = Listed::parse(&answer.body, room)
-        .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
+    let malformed = |why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why);
+    let listed = Listed::parse(&answer.body, room).map_err(malformed)?;
+    // Anything in JSON, such as an error, would be an empty listing otherwise.
+    let fields = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&answer.body);
+    if !fields.is_ok_and(|fields| fields.contains_key("manifests")) {
+        return Err(malformed("it is not an index".to_owned()));
+    }
     let new = |entry: Descriptor| AttachedManifest {
         likely: entry.is_likely_evidence(),
         digest: entry.digest,
@@ -578,7 +689,7 @@ fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
         .map(HeaderValue::to_str)
         .and_then(Result::ok);
     let to = location.and_then(|location| from.join(location).ok());
-    let to = to.ok_or_else(|| refused("it redirects to nowhere".to_owned()))?;
+    let to = to.ok_or_else(|| refused("the redirect has no usable Location header".to_owned()))?;
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
         _ => Err(refused(format!(
@@ -589,7 +700,7 @@ fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
 }
 
 /// `Link: <…>; rel="next"`
-fn next_page(answer: &Answer, at: &Url) -> Option<Url> {
+fn next_page(answer: &Answer) -> Option<Url> {
     let links = answer
         .headers
         .get_all(LINK)
@@ -606,5 +717,5 @@ fn next_page(answer: &Answer, at: &Url) -> Option<Url> {
         .trim()
         .strip_prefix('<')?
         .strip_suffix('>')?;
-    at.join(target).ok()
+    answer.at.join(target).ok()
 }

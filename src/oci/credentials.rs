@@ -21,6 +21,17 @@ pub struct CredentialEntry {
     pub repository: Option<String>,
     /// The credential.
     pub secret: Secret,
+    /// Where it is configured, for messages.
+    pub source: String,
+}
+
+/// What looks like a credential in the configuration, and is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoredCredential {
+    /// The registry that it would be for; `None` where it could be any.
+    pub registry: Option<String>,
+    /// What it is and why it is not used.
+    pub why: String,
 }
 
 /// A credential.
@@ -56,6 +67,8 @@ pub struct DockerConfig {
     pub entries: Vec<CredentialEntry>,
     /// What the file asks for and is not done.
     pub warnings: Vec<String>,
+    /// The same and entries without a secret, for messages about the registries that they would be for.
+    pub ignored: Vec<IgnoredCredential>,
 }
 
 /// Why a Docker configuration file cannot be used.
@@ -83,6 +96,8 @@ pub enum CredentialsError {
 }
 
 const DOCKER_CONFIG_BYTES: usize = 1 << 20;
+/// How many other credentials a message names.
+const OTHERS: usize = 3;
 
 impl DockerConfig {
     /// Reads a Docker configuration file.
@@ -97,25 +112,35 @@ impl DockerConfig {
                 column: error.column(),
             })?;
         let mut config = DockerConfig::default();
+        let helper = |name: &str, registry| IgnoredCredential {
+            registry,
+            why: format!(
+                "`{name}` is ignored, because credential helpers are not run; write the credentials to `auths`"
+            ),
+        };
         if written.creds_store.is_some_and(|store| !store.is_empty()) {
-            config.warnings.push(
-                "`credsStore` is ignored: credential helpers are not run; write the credentials to `auths`".to_owned(),
-            );
+            config.ignored.push(helper("credsStore", None));
         }
-        for registry in written.cred_helpers.unwrap_or_default().keys() {
-            let registry = excerpt(registry.as_bytes());
-            config.warnings.push(format!(
-                "`credHelpers.{registry}` is ignored: credential helpers are not run; write the credentials to `auths`"
-            ));
+        for key in written.cred_helpers.unwrap_or_default().keys() {
+            let name = format!("credHelpers.{}", excerpt(key.as_bytes()));
+            config.ignored.push(helper(&name, Some(place(key).0)));
         }
+        let warnings = config.ignored.iter();
+        config.warnings = warnings.map(|ignored| ignored.why.clone()).collect();
         for (key, entry) in written.auths.unwrap_or_default() {
-            if let Some(secret) = entry.secret(&key)? {
-                let (registry, repository) = place(&key);
-                config.entries.push(CredentialEntry {
+            let (registry, repository) = place(&key);
+            let source = format!("`auths.{}`", excerpt(key.as_bytes()));
+            match entry.secret(&key)? {
+                Some(secret) => config.entries.push(CredentialEntry {
                     registry,
                     repository,
                     secret,
-                });
+                    source,
+                }),
+                None => config.ignored.push(IgnoredCredential {
+                    registry: Some(registry),
+                    why: format!("{source} holds no secret"),
+                }),
             }
         }
         Ok(config)
@@ -124,19 +149,66 @@ impl DockerConfig {
 
 /// The credentials of all registries.
 #[derive(Debug)]
-pub(super) struct Credentials(Vec<CredentialEntry>);
+pub(super) struct Credentials {
+    entries: Vec<CredentialEntry>,
+    ignored: Vec<IgnoredCredential>,
+}
 
 impl Credentials {
-    pub(super) fn new(mut entries: Vec<CredentialEntry>) -> Credentials {
+    pub(super) fn new(
+        mut entries: Vec<CredentialEntry>,
+        ignored: Vec<IgnoredCredential>,
+    ) -> Credentials {
         for entry in &mut entries {
             entry.registry = canonical(&entry.registry);
             entry.repository = entry.repository.take().filter(|path| !path.is_empty());
         }
-        Credentials(entries)
+        Credentials { entries, ignored }
+    }
+
+    pub(super) fn of(&self, repository: &Repository) -> Option<&Secret> {
+        self.entry(repository).map(|entry| &entry.secret)
+    }
+
+    /// Whether a repository was asked with a credential, from where it came, and what was not used: for messages about answers
+    /// that refuse.
+    pub(super) fn words(&self, repository: &Repository, sent: bool) -> String {
+        let mut words = match self.entry(repository) {
+            Some(entry) if sent => format!("it was asked with the credential of {}", entry.source),
+            Some(entry) => format!(
+                "the credential of {} was not sent, because the registry did not ask for one of its kind",
+                entry.source
+            ),
+            None => {
+                let others = self.entries.iter().map(|entry| match &entry.repository {
+                    Some(path) => format!("`{}/{}`", entry.registry, path.trim_matches('/')),
+                    None => format!("`{}`", entry.registry),
+                });
+                let others: std::collections::BTreeSet<_> = others.collect();
+                let some = others.iter().take(OTHERS).cloned().collect::<Vec<_>>();
+                let others = match some.is_empty() {
+                    true => String::new(),
+                    false => format!(" (there are some for {})", some.join(", ")),
+                };
+                format!(
+                    "it was asked without a credential: none is configured for `{repository}`{others}"
+                )
+            }
+        };
+        let registry = canonical(repository.registry());
+        let ignored = self.ignored.iter().filter(|ignored| {
+            let of = ignored.registry.as_deref();
+            of.is_none_or(|of| canonical(of) == registry)
+        });
+        for ignored in ignored.take(OTHERS) {
+            words.push_str("; ");
+            words.push_str(&ignored.why);
+        }
+        words
     }
 
     /// The credential for a repository: the one for the longest path wins, a registry's name over a pattern, then the first.
-    pub(super) fn of(&self, repository: &Repository) -> Option<&Secret> {
+    fn entry(&self, repository: &Repository) -> Option<&CredentialEntry> {
         let registry = canonical(repository.registry());
         let fits = |entry: &&CredentialEntry| {
             matches(&entry.registry, &registry)
@@ -153,12 +225,7 @@ impl Credentials {
             (path, entry.registry == registry)
         };
         // `max_by_key` takes the last of equals.
-        self.0
-            .iter()
-            .rev()
-            .filter(fits)
-            .max_by_key(rank)
-            .map(|entry| &entry.secret)
+        self.entries.iter().rev().filter(fits).max_by_key(rank)
     }
 
     pub(super) fn id(&self, repository: &Repository) -> String {
@@ -314,17 +381,21 @@ mod tests {
             registry,
             repository,
             secret: password(username),
+            source: "a test".to_owned(),
         }
     }
 
     #[test]
     fn the_credential_for_the_longest_path_wins_and_never_goes_to_a_neighbour() {
-        let credentials = Credentials::new(vec![
-            entry("*.example", None, "pattern"),
-            entry("r.example", None, "registry"),
-            entry("r.example", Some("team"), "team"),
-            entry("r.example", Some("team/app"), "app"),
-        ]);
+        let credentials = Credentials::new(
+            vec![
+                entry("*.example", None, "pattern"),
+                entry("r.example", None, "registry"),
+                entry("r.example", Some("team"), "team"),
+                entry("r.example", Some("team/app"), "app"),
+            ],
+            vec![],
+        );
         let of = |registry: &str, name: &str| match credentials.of(&Repository::new(registry, name))
         {
             Some(Secret::Password { username, .. }) => username.clone(),
@@ -364,7 +435,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.entries.len(), 3);
         assert_eq!(config.warnings.len(), 2);
-        let credentials = Credentials::new(config.entries);
+        let credentials = Credentials::new(config.entries, config.ignored);
         let hub = Secret::Password {
             username: "u".to_owned(),
             password: "p:q".to_owned(),
@@ -382,6 +453,39 @@ mod tests {
     }
 
     #[test]
+    fn what_refuses_says_which_credential_was_used_and_what_was_ignored() {
+        let config = DockerConfig::parse(
+            br#"{"auths":{"r.example/team":{"username":"n","password":"hunter2"},"empty.example":{}},
+                 "credHelpers":{"gcr.example":"gcloud"}}"#,
+        )
+        .unwrap();
+        let credentials = Credentials::new(config.entries, config.ignored);
+        let words = |registry: &str, name: &str, sent: bool| {
+            credentials.words(&Repository::new(registry, name), sent)
+        };
+        assert_eq!(
+            words("r.example", "team/app", true),
+            "it was asked with the credential of `auths.r.example/team`"
+        );
+        assert!(words("r.example", "team/app", false).contains("was not sent"));
+        assert_eq!(
+            words("r.example", "other", false),
+            "it was asked without a credential: none is configured for `r.example/other` (there are some for `r.example/team`)"
+        );
+        let helper = words("gcr.example", "app", false);
+        assert!(
+            helper.contains("`credHelpers.gcr.example` is ignored"),
+            "{helper}"
+        );
+        let empty = words("empty.example", "app", false);
+        assert!(
+            empty.contains("`auths.empty.example` holds no secret"),
+            "{empty}"
+        );
+        assert!(!empty.contains("gcr.example` is ignored"), "{empty}");
+    }
+
+    #[test]
     fn an_error_does_not_quote_a_password() {
         let error = DockerConfig::parse(br#"{"auths":{"r":"hunter2"}}"#).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
@@ -395,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_identified_without_being_disclosed() {
-        let credentials = Credentials::new(vec![entry("r.example", Some("a"), "hunter2")]);
+        let credentials = Credentials::new(vec![entry("r.example", Some("a"), "hunter2")], vec![]);
         let id = credentials.id(&Repository::new("r.example", "a"));
         assert!(id.len() == 64 && !id.contains("hunter2"));
         assert_eq!(

@@ -35,12 +35,14 @@ pub enum ErrorKind {
 }
 
 impl RegistryError {
-    /// `tried` names the request or the file; `why` what came of it.
+    /// `tried` names the request or the file; `why` what came of it. Both may hold what a registry wrote, so they are cut, and
+    /// made printable.
     pub fn new(kind: ErrorKind, tried: impl Into<String>, why: impl Into<String>) -> RegistryError {
+        let bounded = |text: String, most| line(&text).chars().take(most).collect();
         RegistryError {
             kind,
-            tried: tried.into(),
-            why: why.into(),
+            tried: bounded(tried.into(), MAXIMUM_TRIED),
+            why: bounded(why.into(), MAXIMUM_WHY),
         }
     }
 
@@ -64,6 +66,11 @@ impl RegistryError {
         }
     }
 }
+
+/// Characters that name what was tried.
+const MAXIMUM_TRIED: usize = 300;
+/// Characters that say what came of it.
+const MAXIMUM_WHY: usize = 600;
 
 /// What a registry wrote, cut to 200 printable characters.
 pub(super) fn excerpt(bytes: &[u8]) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use promotion_gate_core::gate::Digest;
+use promotion_gate_core::strict_json::{Fields, StrictJsonError, unambiguous};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -24,6 +25,37 @@ pub mod media_type {
     /// Begins the media types of Docker's schema 1, which is not read.
     pub const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
 }
+
+/// The fields of manifests, indexes, descriptors and platforms (OCI image specification, `specs-go/v1`; Docker's manifest
+/// schemas 1 and 2). Annotations hold keys of anybody's choice.
+const FIELDS: Fields = Fields {
+    known: &[
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+        "digest",
+        "size",
+        "urls",
+        "data",
+        "platform",
+        "architecture",
+        "os",
+        "os.version",
+        "os.features",
+        "variant",
+        "features",
+        "fsLayers",
+        "blobs",
+        "history",
+        "signatures",
+    ],
+    free: &["annotations"],
+};
 
 /// Names content, and says something about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +77,11 @@ pub struct Descriptor {
 /// The platform that an index names for one of its manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Platform {
-    /// The operating system.
+    /// The operating system; empty where none is named.
+    #[serde(default)]
     pub os: String,
-    /// The processor architecture.
+    /// The processor architecture; empty where none is named.
+    #[serde(default)]
     pub architecture: String,
     /// The variant of the architecture.
     #[serde(default)]
@@ -202,13 +236,21 @@ impl Manifest {
     }
 
     /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
-    pub(super) fn parse(
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence.
+    pub fn parse(
         digest: Digest,
         content_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<Manifest, String> {
-        let written: Written = json(&bytes)?;
-        unambiguous(&bytes)?;
+        let text = unambiguous(&bytes, FIELDS).map_err(|error| match error {
+            StrictJsonError::Malformed(why) => {
+                format!("it is not a manifest: {}", excerpt(why.as_bytes()))
+            }
+            other => format!("it {other}"),
+        })?;
+        let written: Written = json(text.as_bytes())?;
         let said = content_type
             .map(essence)
             .filter(|said| known(said).is_some());
@@ -428,33 +470,6 @@ fn plain(error: &serde_json::Error) -> String {
         .to_owned()
 }
 
-/// Container runtimes read field names without regard to case, and the last of several counts for them.
-fn unambiguous(bytes: &[u8]) -> Result<(), String> {
-    const FIELDS: [&str; 8] = [
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "config",
-        "layers",
-        "manifests",
-        "subject",
-        "annotations",
-    ];
-    let fields: BTreeMap<String, IgnoredAny> = json(bytes)?;
-    let ambiguous = fields.keys().find(|written| {
-        FIELDS
-            .iter()
-            .any(|field| field.eq_ignore_ascii_case(written) && field != written)
-    });
-    match ambiguous {
-        Some(field) => Err(format!(
-            "its field `{}` is written in another case",
-            excerpt(field.as_bytes())
-        )),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -520,9 +535,46 @@ mod tests {
     #[test]
     fn a_field_in_another_case_or_written_twice_is_refused() {
         let case = IMAGE.replace("\"layers\":[]", "\"layers\":[],\"Manifests\":[]");
-        assert!(parse(None, &case).unwrap_err().contains("another case"));
+        assert!(parse(None, &case).unwrap_err().contains("in another case"));
         let twice = IMAGE.replace("\"layers\":[]", "\"layers\":[],\"layers\":[]");
-        assert!(parse(None, &twice).unwrap_err().contains("duplicate"));
+        assert!(parse(None, &twice).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn a_digest_or_platform_that_runtimes_read_from_another_key_is_refused() {
+        for (honest, hostile) in [
+            ("\"size\":0", "\"size\":0,\"Digest\":\"sha256:evil\""),
+            ("\"size\":0", "\"size\":0,\"digest\":\"DIGEST\""),
+            ("\"size\":0", "\"size\":0,\"dige\u{17f}t\":\"x\""),
+            ("\"size\":0", "\"size\":0,\"Platform\":{}"),
+            ("\"os\":\"linux\"", "\"os\":\"linux\",\"OS\":\"windows\""),
+            (
+                "\"os\":\"linux\"",
+                "\"os\":\"linux\",\"o\u{17f}\":\"windows\"",
+            ),
+            (
+                "\"variant\":\"v7\"",
+                "\"variant\":\"v7\",\"Architecture\":\"amd64\"",
+            ),
+            ("\"manifests\":[", "\"manife\u{17f}ts\":[],\"manifests\":["),
+            (
+                "\"mediaType\":\"m\"",
+                "\"mediaType\":\"m\",\"MediaType\":\"n\"",
+            ),
+        ] {
+            let text = INDEX.replacen(honest, hostile, 1);
+            assert_ne!(text, INDEX);
+            let error = parse(None, &text).unwrap_err();
+            assert!(
+                error.contains("in another case") || error.contains("twice"),
+                "{hostile}: {error}"
+            );
+        }
+        let annotated = INDEX.replace(
+            "\"size\":0",
+            "\"size\":0,\"annotations\":{\"Digest\":\"x\",\"OS\":\"y\"}",
+        );
+        parse(None, &annotated).unwrap();
     }
 
     #[test]

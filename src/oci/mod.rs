@@ -10,6 +10,7 @@ mod auth;
 mod client;
 mod credentials;
 mod error;
+mod guard;
 mod layout;
 mod manifest;
 mod memory;
@@ -23,7 +24,7 @@ use futures::future::BoxFuture;
 use promotion_gate_core::gate::{Digest, ImageReference};
 
 pub use client::Client;
-pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, Secret};
+pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
 pub use error::{ErrorKind, RegistryError};
 pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, ManifestKind, Platform, media_type};
@@ -143,6 +144,10 @@ pub struct Attached {
     pub listing: Vec<AttachedManifest>,
     /// The look-ups that gave no answer: there may be more than the listing shows.
     pub trouble: Vec<RegistryError>,
+    /// The look-ups that this registry does not know: something else than a registry answered them (a web page, a host that it
+    /// redirects to), while it answers others as a registry does. Asking again gives no other answer, so it counts as absence
+    /// where more evidence could only help, but it is no knowledge of absence.
+    pub unsupported: Vec<RegistryError>,
     /// What was left out because the limits were reached or an entry could not be understood.
     pub cut: Option<String>,
 }

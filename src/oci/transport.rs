@@ -1,5 +1,7 @@
 //! One HTTP exchange with a host: over which transport, with how much patience, and how much of the answer is read.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -12,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
-use super::credentials::{CredentialEntry, matches};
+use super::credentials::{CredentialEntry, IgnoredCredential, matches};
 use super::error::excerpt;
+use super::guard::{Guarded, Hosts, Place, Refused, place_of};
 use super::meter::note;
 use super::{ErrorKind, RegistryError};
 
@@ -24,12 +27,19 @@ pub struct ClientOptions {
     pub registries: Vec<RegistryOptions>,
     /// The credentials.
     pub credentials: Vec<CredentialEntry>,
+    /// What looks like one and is not used.
+    pub ignored_credentials: Vec<IgnoredCredential>,
     /// How much is read.
     pub limits: Limits,
     /// How long an answer is waited for.
     pub timeouts: Timeouts,
     /// The name that registries are told.
     pub user_agent: String,
+    /// Whether images may name registries on loopback that no entry of `registries` names. Redirects and token realms lead
+    /// there only from such a registry.
+    pub loopback: bool,
+    /// Names with known addresses, asked before DNS.
+    pub hosts: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Default for ClientOptions {
@@ -37,9 +47,12 @@ impl Default for ClientOptions {
         ClientOptions {
             registries: Vec::new(),
             credentials: Vec::new(),
+            ignored_credentials: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             user_agent: concat!("promotion-gate/", env!("CARGO_PKG_VERSION")).to_owned(),
+            loopback: true,
+            hosts: BTreeMap::new(),
         }
     }
 }
@@ -118,6 +131,8 @@ const SHORT_WHILE: Duration = Duration::from_secs(2);
 const FAILURE_BYTES: u64 = 4096;
 /// How long an answer waits for room.
 const ROOM: Duration = Duration::from_secs(2);
+/// Characters of a URL in a message.
+const SHOWN: usize = 256;
 /// Hosts whose concurrency is remembered.
 const HOSTS: usize = 4096;
 
@@ -126,13 +141,28 @@ pub(super) struct Transport {
     pub(super) timeouts: Timeouts,
     user_agent: String,
     /// For hosts that the system's certificate authorities vouch for. Built when first used: it needs these.
-    public: OnceLock<Result<reqwest::Client, String>>,
-    plain: reqwest::Client,
+    public: ByReach<OnceLock<Result<reqwest::Client, String>>>,
+    plain: ByReach<reqwest::Client>,
     special: Vec<Special>,
+    loopback: bool,
+    hosts: Hosts,
     turns: Mutex<std::collections::HashMap<String, Arc<Semaphore>>>,
     /// Room for answers, in KiB.
     room: Arc<Semaphore>,
     requests: AtomicU64,
+}
+
+/// One for hosts whose addresses are checked, and one for those that the operator names.
+#[derive(Default)]
+struct ByReach<T> {
+    checked: T,
+    any: T,
+}
+
+impl<T> ByReach<T> {
+    fn of(&self, any: bool) -> &T {
+        if any { &self.any } else { &self.checked }
+    }
 }
 
 struct Special {
@@ -148,6 +178,8 @@ pub(super) struct Call<'a> {
     pub(super) url: &'a Url,
     pub(super) accept: &'a str,
     pub(super) authorization: Option<&'a HeaderValue>,
+    /// Whether the image itself is on loopback, so that its registry may send there.
+    pub(super) local: bool,
     /// An encoded form, which makes the request one that is not repeated.
     pub(super) form: Option<String>,
     /// How many bytes of a successful answer are read; more is an error.
@@ -161,28 +193,49 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// The request, for messages.
     pub(super) tried: String,
+    /// Where the request went.
+    pub(super) at: Url,
+    /// Where the request was refused: whether it carried a credential, in words.
+    pub(super) credential: String,
 }
 
 impl Answer {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+
+    /// Whether it is a page for people, whatever its status: of a login, a proxy, a portal.
+    pub(super) fn is_web_page(&self) -> bool {
+        let media_type = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let media_type = media_type.trim().to_ascii_lowercase();
+        let text = self.body.trim_ascii_start();
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        let named = ["text/html", "application/xhtml"];
+        named.iter().any(|name| media_type.starts_with(name)) || text.starts_with(b"<")
+    }
 }
 
 impl Transport {
     pub(super) fn new(options: &ClientOptions) -> Result<Transport, RegistryError> {
-        let builder = || builder(options.timeouts, &options.user_agent);
+        let hosts: Hosts = Arc::new(options.hosts.clone());
+        let builder = |any| builder(options.timeouts, &options.user_agent, &hosts, any);
         let failed = |what: &str, error: &reqwest::Error| {
             RegistryError::new(ErrorKind::Malformed, what.to_owned(), chain(error))
         };
-        let plain = builder().no_proxy().tls_certs_only([]).build();
-        let plain =
-            plain.map_err(|error| failed("the client for plain HTTP cannot be built", &error))?;
+        let plain = |any| {
+            let client = builder(any).no_proxy().tls_certs_only([]).build();
+            client.map_err(|error| failed("the client for plain HTTP cannot be built", &error))
+        };
+        let plain = ByReach {
+            checked: plain(false)?,
+            any: plain(true)?,
+        };
         let special = |registry: &RegistryOptions| {
             let what = format!(
                 "the certificate authority of `{}` cannot be used",
                 registry.host
             );
+            let host = registry.host.trim().to_ascii_lowercase();
             let private = match &registry.ca_pem {
                 None => None,
                 Some(pem) => {
@@ -194,14 +247,13 @@ impl Transport {
                         return Err(RegistryError::new(ErrorKind::Malformed, what, why));
                     }
                     Some(
-                        builder()
+                        builder(is_exact(&host))
                             .tls_certs_only(certificates)
                             .build()
                             .map_err(|error| failed(&what, &error))?,
                     )
                 }
             };
-            let host = registry.host.trim().to_ascii_lowercase();
             Ok(Special {
                 host,
                 plain_http: registry.plain_http,
@@ -212,8 +264,10 @@ impl Transport {
             limits: options.limits,
             timeouts: options.timeouts,
             user_agent: options.user_agent.clone(),
-            public: OnceLock::new(),
+            public: ByReach::default(),
             plain,
+            loopback: options.loopback,
+            hosts: Arc::clone(&hosts),
             special: options
                 .registries
                 .iter()
@@ -238,6 +292,22 @@ impl Transport {
                 .special_for(host)
                 .is_some_and(|special| special.plain_http),
         }
+    }
+
+    /// Whether the operator names this very host, so that whatever address it has is asked. A pattern does not: somebody else
+    /// may choose the name that matches it.
+    fn is_named(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        let names = [authority(url), format!("{host}:{port}")];
+        self.special.iter().any(|special| {
+            is_exact(&special.host) && names.iter().any(|name| matches(&special.host, name))
+        })
+    }
+
+    /// Whether an image names a registry on loopback that may be asked.
+    pub(super) fn is_local(&self, image: &Url) -> bool {
+        place_of(image) == Place::Loopback && (self.loopback || self.is_named(image))
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -293,8 +363,15 @@ impl Transport {
     }
 
     async fn send(&self, call: &Call<'_>, tried: &str) -> Result<Answer, Failure> {
+        let named = self.is_named(call.url);
+        let place = place_of(call.url);
+        if !(named || place == Place::Elsewhere || place == Place::Loopback && call.local) {
+            let host = call.url.host_str().unwrap_or_default();
+            let why = Refused::new(host, place).to_string();
+            return Err(Failure::last(ErrorKind::Denied, tried, why));
+        }
         let client = self
-            .client(call.url)
+            .client(call.url, named || place == Place::Loopback)
             .map_err(|why| Failure::last(ErrorKind::Unavailable, tried, why))?;
         let mut request = client
             .request(call.method.clone(), call.url.clone())
@@ -359,6 +436,8 @@ impl Transport {
             headers,
             body: Bytes::from_owner(Held { body, _room: room }),
             tried: tried.to_owned(),
+            at: call.url.clone(),
+            credential: String::new(),
         })
     }
 
@@ -379,9 +458,10 @@ impl Transport {
         }
     }
 
-    fn client(&self, url: &Url) -> Result<reqwest::Client, String> {
+    /// The client for a URL; `any` is whether any address will do that its host has.
+    fn client(&self, url: &Url, any: bool) -> Result<reqwest::Client, String> {
         if url.scheme() == "http" {
-            return Ok(self.plain.clone());
+            return Ok(self.plain.of(any).clone());
         }
         if let Some(private) = self
             .special_for(&authority(url))
@@ -389,8 +469,8 @@ impl Transport {
         {
             return Ok(private.clone());
         }
-        let public = self.public.get_or_init(|| {
-            let client = builder(self.timeouts, &self.user_agent).build();
+        let public = self.public.of(any).get_or_init(|| {
+            let client = builder(self.timeouts, &self.user_agent, &self.hosts, any).build();
             client.map_err(|error| {
                 format!("the system's certificate authorities cannot be used ({}); name one for this registry", chain(&error))
             })
@@ -447,6 +527,10 @@ impl Failure {
     }
 
     fn of(error: &reqwest::Error, tried: &str) -> Failure {
+        let refused = causes(error).find_map(|cause| cause.downcast_ref::<Refused>());
+        if let Some(refused) = refused {
+            return Failure::last(ErrorKind::Denied, tried, refused.to_string());
+        }
         let why = chain(error);
         if error.is_timeout() {
             return Failure::last(ErrorKind::TimedOut, tried, why);
@@ -459,8 +543,21 @@ impl Failure {
     }
 }
 
-fn builder(timeouts: Timeouts, user_agent: &str) -> reqwest::ClientBuilder {
+/// Whether an entry names one host; its port may be any.
+fn is_exact(host: &str) -> bool {
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    !name.contains('*') && (port == "*" || !port.contains('*'))
+}
+
+fn builder(
+    timeouts: Timeouts,
+    user_agent: &str,
+    hosts: &Hosts,
+    any: bool,
+) -> reqwest::ClientBuilder {
+    let hosts = Arc::clone(hosts);
     reqwest::Client::builder()
+        .dns_resolver(Guarded { hosts, any })
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -470,20 +567,22 @@ fn builder(timeouts: Timeouts, user_agent: &str) -> reqwest::ClientBuilder {
         .user_agent(user_agent)
 }
 
-/// The causes of an error. Its own message repeats the URL, in which a signature could stand.
+/// The causes of an error, the outermost first.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source()).take(8)
+}
+
+/// The causes of an error in words. Its own message repeats the URL, in which a signature could stand.
 fn chain(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let (Some(next), true) = (cause, causes.len() < 8) {
-        let text = excerpt(next.to_string().as_bytes());
-        if !causes
-            .iter()
-            .any(|earlier: &String| earlier.contains(&text))
-        {
-            causes.push(text);
+    let mut said: Vec<String> = Vec::new();
+    for cause in causes(error) {
+        let text = excerpt(cause.to_string().as_bytes());
+        if !said.iter().any(|earlier| earlier.contains(&text)) {
+            said.push(text);
         }
-        cause = next.source();
     }
+    let causes = said;
     match (causes.is_empty(), error.is_connect()) {
         (true, true) => "cannot connect".to_owned(),
         (true, false) => "the exchange failed".to_owned(),
@@ -495,7 +594,7 @@ fn chain(error: &reqwest::Error) -> String {
 /// A URL without what could be secret in it.
 pub(super) fn shown(url: &Url) -> String {
     let text = format!("{}://{}{}", url.scheme(), authority(url), url.path());
-    text.chars().take(400).collect()
+    text.chars().take(SHOWN).collect()
 }
 
 /// Host, and port where it is not the scheme's own.

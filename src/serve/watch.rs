@@ -185,20 +185,18 @@ impl Policies {
 
     /// Policies to take over under this configuration; and whether what is on disk has changed, be it sound or not.
     fn look_at_policies(&self, state: &mut State, config: &Config) -> (Option<PolicySet>, bool) {
-        let (sources, unread) = api::read_paths(&self.paths);
         // A panic is a problem like another one: the last good policies stay, and the configuration does not wait.
-        let load = AssertUnwindSafe(|| api::load(&sources, &config.trust_roots));
+        let load = AssertUnwindSafe(|| api::load_paths(&self.paths, &config.trust_roots).1);
         let (set, failed) = match catch_unwind(load) {
             Ok(set) => (set, None),
             Err(_) => (
                 PolicySet::default(),
-                Some("they could not be read: a panic"),
+                Some("they could not be read: a panic".to_owned()),
             ),
         };
-        let unread = unread.iter().map(ToString::to_string);
-        let mut problems: Vec<_> = unread.chain(failed.map(str::to_owned)).collect();
         // What is on disk, whatever the configuration makes of it.
-        let now = format!("{} {}", set.revision, problems.join("\n"));
+        let now = set.revision.clone();
+        let mut problems: Vec<_> = failed.into_iter().collect();
         problems.extend(set.problems.iter().map(ToString::to_string));
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
@@ -259,6 +257,12 @@ impl Policies {
                 }
                 let good = Some(format!("{} {}", set.revision, config.revision()));
                 if state.good != good {
+                    for warning in &set.warnings {
+                        tracing::warn!(%warning, "a policy probably does not mean what is written");
+                    }
+                    if !set.skipped.is_empty() {
+                        tracing::info!("{}", set.skipped);
+                    }
                     reloaded = Some((set.revision.clone(), set.policies.len()));
                     state.good = good;
                 }

@@ -170,18 +170,41 @@ fn names_are_needed_and_are_unique() {
 }
 
 #[test]
-fn what_is_no_policy_is_said_and_never_skipped() {
+fn what_names_our_group_or_a_kind_of_ours_and_cannot_be_read_is_an_error() {
     for (text, expected) in [
-        ("kind: Nonsense\n", "p.yaml:1"),
-        ("a: [1,\n", "p.yaml:"),
-        ("- a\n- b\n", "p.yaml:1"),
+        ("", "holds no document"),
+        ("kind: PromotionPolicy\n", "expected the fields"),
+        ("kind: PromotionPolcy\n", "expected the fields"),
+        (
+            "apiVersion: promotion-gate.dev/v1alpha1\nspec: {}\n",
+            "expected the fields",
+        ),
+        (
+            "apiversion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\n",
+            "expected the fields",
+        ),
+        ("apiVersion: promotion-g", "expected the fields"),
+        ("apiVersion: [promotion-gate.dev/v1alpha1\n", "p.yaml:"),
+        ("kind: promotionpolicy\n  a: b\n", "p.yaml:"),
         (
             "apiVersion: promotion-gate.dev/v9\nkind: PromotionPolicy\nmetadata: {name: p}\n",
             "v1alpha1",
         ),
         (
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: p}\n",
-            "ConfigMap",
+            "apiVersion: promotiongate.dev/v1alpha1\nkind: Policy\nmetadata: {name: p}\n",
+            "expected `promotion-gate.dev/v1alpha1`",
+        ),
+        (
+            "apiVersion: apps/v1\nkind: PromotionPolicy\nmetadata: {name: p}\n",
+            "expected `promotion-gate.dev/v1alpha1`",
+        ),
+        (
+            "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicies\nmetadata: {name: p}\n",
+            "did you mean `PromotionPolicy`?",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems: [{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: p}}]\n",
+            "write each as a document of its own",
         ),
     ] {
         let problems = problems(text);
@@ -197,6 +220,351 @@ fn what_is_no_policy_is_said_and_never_skipped() {
         duplicate[0].contains("duplicate key `requirements`"),
         "{duplicate:?}"
     );
+}
+
+#[test]
+fn a_policy_folder_may_hold_other_things_and_they_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    for (name, text) in [
+        ("policy.yaml", policy.as_str()),
+        (
+            "deployment.yaml",
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n---\napiVersion: policy.example/v1\nkind: PolicySet\n",
+        ),
+        ("values.yaml", "replicas: 3\n"),
+        ("Chart.yaml", "apiVersion: v2\nname: web\n"),
+        ("list.yaml", "- a\n- b\n"),
+        (
+            "template.yaml",
+            "{{ if .Values.enabled }}\nkind: Service\n{{ end }}\n",
+        ),
+        ("kustomization.yaml", "resources: [policy.yaml]\n"),
+        (".github/workflows/check.yml", "on: push\njobs: {}\n"),
+        (".hidden.yaml", "kind: PromotionPolicy\n"),
+        ("..data/policy.yaml", "kind: PromotionPolicy\n"),
+        ("notes.md", "# PromotionPolicy\n"),
+    ] {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let (_, set) = api::load_paths(&[folder.path().to_owned()], &FACTS.trust_roots());
+    assert_eq!(set.problems, []);
+    assert_eq!(set.policies.len(), 1);
+    assert_eq!(
+        set.skipped.to_string(),
+        "skipped beside the policies: 5 documents of other kinds, 2 hidden entries, 1 kustomization files, 1 files that are not YAML"
+    );
+}
+
+#[test]
+fn a_path_without_a_policy_is_an_error_even_beside_one_that_has_some() {
+    let folder = TempDir::new().unwrap();
+    let [with, without] = ["with", "without"].map(|name| folder.path().join(name));
+    for folder in [&with, &without] {
+        fs::create_dir(folder).unwrap();
+        fs::write(
+            folder.join("service.yaml"),
+            "apiVersion: v1\nkind: Service\n",
+        )
+        .unwrap();
+    }
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    fs::write(with.join("policy.yaml"), policy).unwrap();
+    for paths in [
+        vec![with.clone(), without.clone()],
+        vec![without.clone()],
+        vec![with.clone(), with.join("service.yaml")],
+    ] {
+        let (_, set) = api::load_paths(&paths, &FACTS.trust_roots());
+        let problems: Vec<_> = set.problems.iter().map(ToString::to_string).collect();
+        assert!(
+            problems.len() == 1 && problems[0].contains("there is no policy in it"),
+            "{paths:?}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
+    let provenance = |fields: &str| {
+        format!(
+            "  tags: Resolve\n  requirements: [{{provenance: {{builders: [{{id: \"https://b.example\", signedBy: {SIGNER}}}], {fields}}}}}]\n"
+        )
+    };
+    let named = |name: &str| {
+        format!(
+            "  match: {{namespaces: {{names: [\"{name}\"]}}}}\n  requirements: [{{digestPinned: {{}}}}]\n"
+        )
+    };
+    for (spec, remedy) in [
+        (
+            "  match: {images: [\"r.example/app:*\"]}\n  requirements: [{digestPinned: {}}]\n"
+                .to_owned(),
+            "write `r.example/app`",
+        ),
+        (
+            "  requirements: [{allowedImages: {patterns: [\"r.example/app:v*\"]}}]\n".to_owned(),
+            "write `r.example/app`",
+        ),
+        (
+            "  requirements: [{allowedImages: {patterns: [\"ghcr.io\"]}}]\n".to_owned(),
+            "write `ghcr.io/**`",
+        ),
+        (
+            "  requirements: [{allowedImages: {patterns: [\"ghcr.io/Example/*\"]}}]\n".to_owned(),
+            "write `ghcr.io/example/*`",
+        ),
+        (named("prod-.*"), "no namespace matches `prod-.*`"),
+        (named("Prod-*"), "no namespace matches `Prod-*`"),
+        (named("^prod$"), "is a regular expression"),
+        (
+            provenance("anySource: true, branches: [refs/heads/main]"),
+            "write `main`",
+        ),
+        (
+            provenance("anySource: true, tags: [refs/tags/v1]"),
+            "write `v1`",
+        ),
+        (
+            provenance("anySource: true, branches: [refs/tags/v1]"),
+            "write `main`",
+        ),
+        (
+            provenance("anySource: true, branches: [\"release-[0-9]\"]"),
+            "references of git hold no `[`",
+        ),
+        (
+            provenance("sources: [{glob: \"https://github.com/example/app.git\"}]"),
+            "write `https://github.com/example/app`",
+        ),
+        (
+            provenance("sources: [{glob: \"https://github.com/example/*@refs/heads/main\"}]"),
+            "references under `branches` or `tags`",
+        ),
+        (
+            provenance("sources: [{glob: \"https://github.com/*\"}]"),
+            "write `https://github.com/**`",
+        ),
+        (
+            provenance("sources: [{glob: \"https://github.com/example\"}]"),
+            "write `https://github.com/example/*`",
+        ),
+        (
+            provenance("sources: [{glob: \"^https://github.com/example/.*$\"}]"),
+            "is a regular expression",
+        ),
+        (
+            provenance("anySource: true, buildTypes: [\"^https://b$\"]"),
+            "is a regular expression",
+        ),
+    ] {
+        said(&spec, remedy);
+    }
+}
+
+/// That a sound policy is warned of in these words; of nothing where they are empty.
+#[track_caller]
+fn warned(spec: &str, expected: &str) {
+    let sources = [("p.yaml".to_owned(), format!("{HEAD}{spec}").into_bytes())];
+    let set = api::load(&sources, &FACTS.trust_roots());
+    assert_eq!(set.problems, [], "{spec}");
+    let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
+    match expected {
+        "" => assert!(warnings.is_empty(), "{spec}: {warnings:?}"),
+        expected => assert!(
+            warnings.iter().any(|warning| warning.contains(expected)),
+            "{spec}: {warnings:?}"
+        ),
+    }
+}
+
+#[test]
+fn seats_that_one_signer_would_have_to_fill_or_one_pattern_can_are_warned_of() {
+    let person = |identity: &str| {
+        format!(
+            "{{keyless: {{issuer: \"https://i.example\", identity: {identity}, trustRoots: [sandbox]}}}}"
+        )
+    };
+    let workflow = |reference: &str| {
+        let of = "https://github.com/example/app/.github/workflows/release.yml";
+        person(&format!("{{glob: \"{of}@{reference}\"}}"))
+    };
+    let (alice, bob) = (person("alice@example.com"), person("bob@example.com"));
+    let shouted = person("ALICE@example.com");
+    let anybody = person("{glob: \"*@example.com\"}");
+    let (tags, main) = (workflow("refs/tags/v*"), workflow("refs/heads/main"));
+    let key = format!(
+        "{{key: {{pem: \"{}\"}}}}",
+        FACTS.key.public_pem().replace('\n', "\\n")
+    );
+    let never = "requirements[0].signature: this can never be met";
+    for (signers, expected) in [
+        (format!("{{threshold: 2, anyOf: [{tags}]}}"), never),
+        (format!("{{threshold: 2, anyOf: [{tags}, {main}]}}"), never),
+        (
+            format!("{{threshold: 2, anyOf: [{alice}, {shouted}]}}"),
+            never,
+        ),
+        (format!("{{threshold: 2, anyOf: [{key}]}}"), never),
+        (format!("{{threshold: 3, anyOf: [{alice}, {bob}]}}"), never),
+        (format!("{{allOf: [{alice}, {alice}]}}"), never),
+        (format!("{{allOf: [{tags}, {{anyOf: [{main}]}}]}}"), never),
+        (
+            format!("{{anyOf: [{bob}, {{allOf: [{alice}, {shouted}]}}]}}"),
+            never,
+        ),
+        (
+            format!("{{threshold: 2, anyOf: [{anybody}, {tags}]}}"),
+            "`threshold: 2` is reached by any 2 different signers that `*@example.com` by `https://i.example` matches",
+        ),
+        (
+            format!("{{allOf: [{bob}, {{threshold: 2, anyOf: [{anybody}]}}]}}"),
+            "is reached by any 2",
+        ),
+        (format!("{{anyOf: [{anybody}, {tags}]}}"), ""),
+        (format!("{{threshold: 2, anyOf: [{alice}, {bob}]}}"), ""),
+        (format!("{{threshold: 2, anyOf: [{alice}, {key}]}}"), ""),
+        (format!("{{allOf: [{anybody}, {alice}, {tags}]}}"), ""),
+        (
+            format!("{{allOf: [{alice}, {{anyOf: [{alice}, {bob}]}}]}}"),
+            "",
+        ),
+        (format!("{{threshold: 1, anyOf: [{tags}]}}"), ""),
+    ] {
+        let spec = format!("  tags: Resolve\n  requirements: [{{signature: {signers}}}]\n");
+        warned(&spec, expected);
+    }
+}
+
+#[test]
+fn what_probably_comes_from_another_tool_is_warned_of() {
+    let allowed = |pattern: &str| {
+        format!("  requirements: [{{allowedImages: {{patterns: [\"{pattern}\"]}}}}]\n")
+    };
+    for (pattern, expected) in [
+        ("*", "write `**`"),
+        ("*/*", "of Docker Hub alone"),
+        ("ghcr.io/*", "write `ghcr.io/**`"),
+        ("ghcr.io/example*", "write `ghcr.io/example**`"),
+        ("registry.example/*", "write `registry.example/**`"),
+        ("docker.io/*", ""),
+        ("ghcr.io/example/*", ""),
+        ("**", ""),
+        ("registry.k8s.io/**", ""),
+    ] {
+        warned(&allowed(pattern), expected);
+    }
+    let tagged = "  tags: Resolve\n  match: {images: [\"r.example/app:*\"]}\n  requirements: [{allowedImages: {patterns: [\"r.example/**\"]}}]\n";
+    warned(tagged, "write `r.example/app` to match those too");
+    let signed = |issuer: &str, identity: &str| {
+        format!(
+            "  tags: Resolve\n  requirements: [{{signature: {{anyOf: [{{keyless: {{issuer: \"{issuer}\", identity: {identity}, trustRoots: [sandbox]}}}}]}}}}]\n"
+        )
+    };
+    let github = "https://token.actions.githubusercontent.com";
+    for (issuer, identity, expected) in [
+        (
+            github,
+            "{glob: \"https://github.com/example/*\"}",
+            "`**` crosses parts",
+        ),
+        (
+            github,
+            "\"https://github.com/example/app/.github/workflows/release.yml\"",
+            "which looks like",
+        ),
+        (github, "\"release@example.com\"", "which looks like"),
+        (github, "{glob: \"https://github.com/example/**\"}", ""),
+        (
+            github,
+            "\"https://github.com/example/app/.github/workflows/release.yml@refs/heads/main\"",
+            "",
+        ),
+        (
+            "https://token.actions.githubusercontent.com/",
+            "{glob: \"https://github.com/example/**\"}",
+            "write `https://token.actions.githubusercontent.com`",
+        ),
+        (
+            "accounts.google.com",
+            "\"a@example.com\"",
+            "write `https://accounts.google.com`",
+        ),
+        (
+            "https://gitlab.com",
+            "{glob: \"https://gitlab.com/group/*\"}",
+            "which looks like",
+        ),
+        (
+            "https://gitlab.com",
+            "{glob: \"https://gitlab.com/group/*//.gitlab-ci.yml@refs/heads/main\"}",
+            "",
+        ),
+        (
+            "https://i.example",
+            "{glob: \"https://github.com/.*/x\"}",
+            "begin with a dot",
+        ),
+        (
+            "https://i.example",
+            "{glob: \"https://github.com/(a|b)/x\"}",
+            "one entry for each",
+        ),
+        (
+            "https://i.example",
+            "{glob: \"https://github.com/{a,b}/x\"}",
+            "one entry for each",
+        ),
+        (
+            "https://i.example",
+            "{glob: \"release-[0-9]@example.com\"}",
+            "character classes",
+        ),
+    ] {
+        warned(&signed(issuer, identity), expected);
+    }
+}
+
+#[test]
+fn fields_of_other_tools_are_refused_with_what_to_use_instead() {
+    let signature =
+        |body: &str| format!("  tags: Resolve\n  requirements: [{{signature: {body}}}]\n");
+    for (spec, expected) in [
+        (
+            "  authorities: [{}]\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "use `- signature: {anyOf: […]}` instead",
+        ),
+        (
+            "  requirements: [{attestors: []}]\n".to_owned(),
+            "use `- signature: {anyOf: […]}` instead",
+        ),
+        (
+            "  images: []\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "use `match.images` instead",
+        ),
+        (
+            signature("{anyOf: [{keyless: {issuer: \"https://i.example\", subject: x}}]}"),
+            "unknown field `subject`; use `identity` instead",
+        ),
+        (
+            signature("{anyOf: [{keyless: {issuer: \"https://i.example\", subjectRegExp: x}}]}"),
+            "use `identity: {glob: …}` instead",
+        ),
+        (
+            signature(
+                "{anyOf: [{keyless: {issuer: \"https://i.example\", identity: {regex: x}}}]}",
+            ),
+            "use `glob` instead",
+        ),
+        (
+            signature("{attestors: []}"),
+            "use `- signature: {anyOf: […]}` instead",
+        ),
+    ] {
+        said(&spec, expected);
+    }
 }
 
 #[test]

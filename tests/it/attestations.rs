@@ -1,6 +1,7 @@
 //! Attestations in cosign's `.att` layout, the log entries that they came with over the years, the keys that sign, and the
 //! ways of forging them that have a name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::AsDer as _;
@@ -574,4 +575,40 @@ fn remove(value: &mut Value, path: &str) {
         Value::Array(items) => drop(items.remove(last.parse().unwrap())),
         _ => unreachable!(),
     }
+}
+
+#[test]
+fn a_companys_certificate_beside_a_keys_signature_does_not_hide_the_key() {
+    let bench = Bench::new();
+    let key = Key::generate().unwrap();
+    let company = rcgen::generate_simple_self_signed(["signing.example".to_owned()]).unwrap();
+    let sign = |signer: Signer<'_>| {
+        let mut layer = bench
+            .sigstore
+            .signing()
+            .sign_simply(signer, &bench.image, &BTreeMap::new())
+            .unwrap();
+        let certificate = company.cert.pem();
+        layer
+            .annotations
+            .insert("dev.sigstore.cosign/certificate".to_owned(), certificate);
+        Material::SimpleSigning {
+            payload: layer.payload,
+            annotations: layer.annotations,
+        }
+    };
+    let anchor = Anchor::Key {
+        key: Arc::new(PublicKey::from_pem(&key.public_pem()).unwrap()),
+        root: Some(Arc::clone(&bench.root)),
+    };
+    let verified = attest::verify(&sign(Signer::Key(&key)), &bench.image, &anchor).unwrap();
+    assert!(matches!(verified, Verified::Signature(_)));
+    let other = Key::generate().unwrap();
+    for signer in [Signer::Key(&other), Signer::Identity(&bench.identity)] {
+        let refused = attest::verify(&sign(signer), &bench.image, &anchor).unwrap_err();
+        assert_eq!(refused.reason.id, "other-kind-of-signer");
+    }
+    // The certificate of a company is no certificate of the trust root.
+    let root = Anchor::Root(Arc::clone(&bench.root));
+    attest::verify(&sign(Signer::Key(&key)), &bench.image, &root).unwrap_err();
 }

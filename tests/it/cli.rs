@@ -1,12 +1,15 @@
 //! The binary as people and pipelines run it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, attach_bundle, push_image};
+use promotion_gate::sandbox::{
+    Identity, Key, Registry, Signer, Sigstore, attach_bundle, push_image,
+};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -424,6 +427,87 @@ fn every_command_has_help_with_examples_and_wrong_usage_ends_with_1() {
     }
     assert_eq!(run(folder.path(), &["chekc"], "").code, 1);
     assert_eq!(run(folder.path(), &["check"], "").code, 1);
+}
+
+#[test]
+fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
+    let folder = TempDir::new().unwrap();
+    let sigstore = Sigstore::create().unwrap();
+    let key = Key::generate().unwrap();
+    let identity = Identity::new("release@example.com", "https://issuer.example");
+    let image = Digest::sha256(b"image");
+    let write = |name: &str, content: String| fs::write(folder.path().join(name), content).unwrap();
+    write("root.json", sigstore.trusted_root().to_string());
+    write("key.pub", key.public_pem());
+    let signing = || sigstore.signing();
+    for (name, signing, signer) in [
+        ("logged", signing(), Signer::Identity(&identity)),
+        (
+            "unlogged",
+            signing().unlogged(),
+            Signer::Identity(&identity),
+        ),
+        ("key", signing(), Signer::Key(&key)),
+        (
+            "bare-key",
+            signing().unlogged().unstamped(),
+            Signer::Key(&key),
+        ),
+    ] {
+        let bundle = signing.sign(signer, &image, &BTreeMap::new()).unwrap();
+        write(name, bundle.to_string());
+    }
+    let by_identity = [
+        "--certificate-identity",
+        "release@example.com",
+        "--certificate-oidc-issuer",
+        "https://issuer.example",
+    ];
+    let by_key = ["--key", "key.pub"];
+    let digest = image.to_string();
+    for (bundle, by, more, code) in [
+        ("logged", &by_identity[..], &[][..], 0),
+        ("unlogged", &by_identity, &[], 1),
+        (
+            "unlogged",
+            &by_identity,
+            &["--transparency", "timestamp"],
+            0,
+        ),
+        ("unlogged", &by_identity, &["--transparency", "none"], 1),
+        (
+            "logged",
+            &by_identity,
+            &["--transparency", "inclusion-proof"],
+            0,
+        ),
+        ("key", &by_key, &[], 0),
+        ("bare-key", &by_key, &[], 1),
+        ("bare-key", &by_key, &["--transparency", "none"], 0),
+    ] {
+        let args = [
+            &[
+                "verify-bundle",
+                "--bundle",
+                bundle,
+                "--trusted-root",
+                "root.json",
+            ],
+            by,
+            more,
+            &[digest.as_str()],
+        ]
+        .concat();
+        let ran = run(folder.path(), &args, "");
+        assert_eq!(ran.code, code, "{args:?}: {}{}", ran.stdout, ran.stderr);
+        let named = ran.stderr.contains("not-transparent-enough");
+        assert_eq!(
+            named,
+            code == 1 && more != ["--transparency", "none"],
+            "{}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

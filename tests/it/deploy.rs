@@ -144,10 +144,9 @@ fn the_configuration_and_the_policies_of_the_deployment_can_be_used() {
 #[test]
 fn every_example_policy_can_be_used_and_is_listed() {
     let folder = root().join("policies");
-    let (sources, problems) = api::read_paths(std::slice::from_ref(&folder));
-    assert!(problems.is_empty(), "{problems:?}");
-    let set = api::load(&sources, &FACTS.trust_roots());
+    let (sources, set) = api::load_paths(std::slice::from_ref(&folder), &FACTS.trust_roots());
     assert!(set.problems.is_empty(), "{:?}", set.problems);
+    assert!(set.warnings.is_empty(), "{:?}", set.warnings);
     let listed = fs::read_to_string(folder.join("README.md")).unwrap();
     let (tests, policies): (Vec<_>, Vec<_>) = sources
         .iter()

@@ -107,6 +107,10 @@ fn merge(into: &mut Value, patch: &Value) {
 pub const BUILDER: &str =
     "https://github.com/example/builders/.github/workflows/build.yml@refs/tags/v1.4.0";
 
+const DELEGATOR: &str = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/delegator_generic_slsa3.yml@refs/tags/v2.1.0";
+/// A workflow of the source's own repository.
+const OWN_WORKFLOW: &str =
+    "https://github.com/example/app/.github/workflows/release.yml@refs/heads/evil";
 const CLAIMS: [(u64, &str); 11] = [
     (9, BUILDER),
     (11, "github-hosted"),
@@ -267,6 +271,8 @@ impl Facts {
         let workflow = match by.as_str() {
             "builder" => Some(workflow(BUILDER)),
             "other-builder" => Some(workflow(&BUILDER.replace("v1.4.0", "v1.5.0"))),
+            "delegator" => Some(workflow(DELEGATOR)),
+            "own-workflow" => Some(workflow(OWN_WORKFLOW)),
             _ => None,
         };
         let signer = match (self.identities.get(by.as_str()), &workflow) {

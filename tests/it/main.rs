@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod absence;
 mod api;
 mod attest;
 mod attestations;
@@ -28,6 +29,7 @@ mod pages;
 mod pin;
 mod platforms;
 mod policy_tests;
+mod registries;
 mod review;
 mod rules;
 mod serve;

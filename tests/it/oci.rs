@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use crate::server::{Manner, Reply, Seen, Server};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-fn manifest(content: &str) -> Vec<u8> {
+pub(crate) fn manifest(content: &str) -> Vec<u8> {
     json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -30,23 +30,23 @@ fn manifest(content: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn index(entries: &[Value]) -> Vec<u8> {
+pub(crate) fn index(entries: &[Value]) -> Vec<u8> {
     json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
         .to_string()
         .into_bytes()
 }
 
-fn entry(content: &str) -> Value {
+pub(crate) fn entry(content: &str) -> Value {
     json!({"mediaType": MANIFEST, "digest": Digest::sha256(content.as_bytes()).to_string(), "size": 10})
 }
 
 /// A manifest as a sound registry gives it.
-fn given(bytes: &[u8]) -> Reply {
+pub(crate) fn given(bytes: &[u8]) -> Reply {
     Reply::new(200, MANIFEST, bytes)
         .with("docker-content-digest", Digest::sha256(bytes).to_string())
 }
 
-fn absent() -> Reply {
+pub(crate) fn absent() -> Reply {
     Reply::new(
         404,
         "application/json",
@@ -54,7 +54,7 @@ fn absent() -> Reply {
     )
 }
 
-fn options() -> ClientOptions {
+pub(crate) fn options() -> ClientOptions {
     ClientOptions {
         timeouts: Timeouts {
             connect: Duration::from_millis(500),
@@ -77,6 +77,7 @@ fn with_password(server: &Server, repository: Option<&str>) -> Client {
             username: "robot".to_owned(),
             password: "secret".to_owned(),
         },
+        source: "a test".to_owned(),
     };
     Client::new(ClientOptions {
         credentials: vec![entry],
@@ -89,11 +90,11 @@ fn basic() -> String {
     format!("Basic {}", STANDARD.encode("robot:secret"))
 }
 
-fn app(server: &Server) -> Repository {
+pub(crate) fn app(server: &Server) -> Repository {
     Repository::new(server.host(), "team/app")
 }
 
-fn tag(name: &str) -> Reference {
+pub(crate) fn tag(name: &str) -> Reference {
     Reference::Tag(name.to_owned())
 }
 
@@ -424,7 +425,8 @@ async fn a_listing_that_is_no_listing_hides_nothing_and_is_said() {
         .attached(&app(&server), &Digest::sha256(b"image"))
         .await;
     assert_eq!(found.listing.len(), 1);
-    assert!(!found.trouble.is_empty());
+    assert!(found.trouble.is_empty());
+    assert_eq!(found.unsupported.len(), 1);
 }
 
 fn challenge(server: &str) -> Reply {
@@ -606,6 +608,7 @@ async fn a_refresh_token_is_exchanged_by_post() {
         registry: server.host(),
         repository: None,
         secret,
+        source: "a test".to_owned(),
     };
     let client = Client::new(ClientOptions {
         credentials: vec![entry],

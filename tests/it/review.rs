@@ -408,7 +408,7 @@ async fn the_log_names_every_image_that_a_finding_is_about() {
 }
 
 /// The answer of another server, fetched while this one waits.
-fn forward(host: &str, path: &str) -> Reply {
+pub(crate) fn forward(host: &str, path: &str) -> Reply {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(host).unwrap();
     write!(

@@ -582,7 +582,7 @@ async fn a_configuration_makes_nothing_looser_before_its_policies_are_sound_and_
     let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
     assert!(gate.says("nginx").await.0, "nothing governs it");
     gate.policy("kind: Nonsense\n");
-    gate.until("/readyz", "expected a policy").await;
+    gate.until("/readyz", "there is no policy in it").await;
     configure("ungoverned: Deny\n");
     gate.until("/metrics", &taken_over(1)).await;
     let (allowed, message) = gate.says("nginx").await;
@@ -603,7 +603,7 @@ async fn a_trust_root_that_is_replaced_counts_no_more_even_while_policies_are_br
     let gate = Gate::start(SIGNED).await;
     assert!(gate.says(&signed).await.0);
     gate.policy("kind: Nonsense\n");
-    gate.until("/readyz", "expected a policy").await;
+    gate.until("/readyz", "there is no policy in it").await;
     let other = Sigstore::create().unwrap().trusted_root().to_string();
     fs::write(gate.folder.path().join("root.json"), other).unwrap();
     let taken_over = "promotion_gate_configuration_reloads_total 1\n";

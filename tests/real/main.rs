@@ -4,10 +4,12 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test that cannot go on fails"
 )]
 
 mod cluster;
+mod platforms;
 mod programs;
 mod provenance;
 mod signing;

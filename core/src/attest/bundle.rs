@@ -6,16 +6,16 @@ use sigstore_types::{Bundle, MediaType, SignatureContent};
 use super::certificate::{Chain, is_root};
 use super::log::{EntryKind, LogEntry};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps};
-use super::sound_json::unambiguous;
 use super::statement::PAYLOAD_TYPE;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, Unaccepted, strict};
+use crate::strict_json::Fields;
 
 /// Reads a bundle; nothing of it is verified yet.
 ///
 /// # Errors
 /// Why it cannot be one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
-    let text = unambiguous(bytes, "the bundle")?;
+    let text = strict(bytes, "the bundle", Fields::default())?;
     let bundle = Bundle::from_json(text).map_err(malformed)?;
     let version = bundle.media_type;
     let material = bundle.verification_material;

@@ -14,12 +14,33 @@ use super::bundle::{bounded, in_toto};
 use super::certificate::{Chain, certificates_of_pem, is_root};
 use super::log::{EntryKind, LogEntry};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps};
-use super::sound_json::unambiguous;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, Unaccepted, strict};
 use crate::gate::Digest;
+use crate::strict_json::Fields;
 
-/// The `critical.type` of a cosign signature.
-const TYPE: &str = "cosign container image signature";
+/// The `critical.type` of a cosign signature, and that of Tekton Chains (format `simplesigning`).
+const TYPES: [&str; 2] = [
+    "cosign container image signature",
+    "Tekton container signature",
+];
+/// What clients know of a simplesigning payload.
+const PAYLOAD_FIELDS: Fields = Fields {
+    known: &[
+        "critical",
+        "identity",
+        "docker-reference",
+        "image",
+        "docker-manifest-digest",
+        "type",
+        "optional",
+    ],
+    free: &["optional"],
+};
+/// The same in the form that Tekton Chains writes, beside the names in lower case.
+const CAPITAL_FIELDS: Fields = Fields {
+    known: &["Critical", "Identity", "Image", "Type", "Optional"],
+    free: &["Optional"],
+};
 /// The largest annotation, in bytes.
 const MAXIMUM_ANNOTATION: usize = 1 << 20;
 
@@ -64,7 +85,7 @@ pub(super) fn attestation(
 ) -> Result<Signed, Unaccepted> {
     let found = Found(annotations);
     found.bounded()?;
-    let text = unambiguous(envelope, "the envelope")?;
+    let text = strict(envelope, "the envelope", Fields::default())?;
     let parsed: Envelope = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
             unaccepted::MALFORMED,
@@ -105,7 +126,8 @@ pub(super) fn simple_signing(
     payload: &[u8],
     subject: &Digest,
 ) -> Result<BTreeMap<String, String>, Unaccepted> {
-    let text = unambiguous(payload, "the payload")?;
+    let capital = strict(payload, "the payload", CAPITAL_FIELDS);
+    let text = capital.or_else(|_| strict(payload, "the payload", PAYLOAD_FIELDS))?;
     let payload: Payload = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
             unaccepted::MALFORMED,
@@ -113,8 +135,11 @@ pub(super) fn simple_signing(
         )
     })?;
     let Critical { kind, image } = payload.critical;
-    if kind != TYPE {
-        let detail = format!("the payload's type is `{kind}`, not `{TYPE}`");
+    if !TYPES.contains(&kind.as_str()) {
+        let detail = format!(
+            "the payload's type is `{kind}`, not `{}`",
+            TYPES.join("` or `")
+        );
         return Err(Unaccepted::new(unaccepted::WRONG_PAYLOAD_TYPE, detail));
     }
     if image.digest != subject.to_string() {
@@ -128,20 +153,23 @@ pub(super) fn simple_signing(
 
 #[derive(Deserialize)]
 struct Payload {
+    #[serde(alias = "Critical")]
     critical: Critical,
+    #[serde(alias = "Optional")]
     optional: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
 struct Critical {
+    #[serde(alias = "Image")]
     image: Image,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", alias = "Type")]
     kind: String,
 }
 
 #[derive(Deserialize)]
 struct Image {
-    #[serde(rename = "docker-manifest-digest")]
+    #[serde(rename = "docker-manifest-digest", alias = "Docker-manifest-digest")]
     digest: String,
 }
 
@@ -222,7 +250,7 @@ impl Found<'_> {
         let Some(text) = self.text(annotation) else {
             return Ok(None);
         };
-        let text = unambiguous(text.as_bytes(), "the annotation")?;
+        let text = strict(text.as_bytes(), "the annotation", Fields::default())?;
         serde_json::from_str(text)
             .map(Some)
             .map_err(|_| not_understood(annotation))
@@ -292,6 +320,39 @@ impl Found<'_> {
 mod tests {
     use super::super::samples::{authorities, certificate, pem};
     use super::*;
+
+    #[test]
+    fn tekton_chains_signs_images_in_a_form_of_its_own_and_no_two_forms_are_mixed() {
+        let digest = Digest::sha256(b"image");
+        let read = |text: &str| {
+            let text = text.replace("DIGEST", &digest.to_string());
+            simple_signing(text.as_bytes(), &digest).map_err(|why| why.reason)
+        };
+        let tekton = r#"{"Critical":{"Identity":{"docker-reference":"r.example/app"},"Image":{"Docker-manifest-digest":"DIGEST"},"Type":"Tekton container signature"},"Optional":{"a":"b"}}"#;
+        assert_eq!(read(tekton).unwrap()["a"], "b");
+        let lower = r#"{"critical":{"identity":{},"image":{"docker-manifest-digest":"DIGEST"},"type":"Tekton container signature"},"optional":null}"#;
+        read(lower).unwrap();
+        read(&tekton.replace("Docker-m", "docker-m")).unwrap();
+        let other = Digest::sha256(b"other").to_string();
+        for mixed in [
+            tekton.replace(
+                "\"Image\":",
+                &format!("\"image\":{{\"docker-manifest-digest\":\"{other}\"}},\"Image\":"),
+            ),
+            tekton.replace(
+                "\"Docker-",
+                &format!("\"docker-manifest-digest\":\"{other}\",\"Docker-"),
+            ),
+            lower.replacen("{\"critical\"", "{\"Critical\":null,\"critical\"", 1),
+            lower.replace("\"type\"", "\"TYPE\":\"x\",\"type\""),
+        ] {
+            assert_eq!(read(&mixed), Err(unaccepted::MALFORMED), "{mixed}");
+        }
+        let elsewhere = tekton.replace("DIGEST", &other);
+        assert_eq!(read(&elsewhere), Err(unaccepted::WRONG_SUBJECT));
+        let unknown = tekton.replace("Tekton container", "another");
+        assert_eq!(read(&unknown), Err(unaccepted::WRONG_PAYLOAD_TYPE));
+    }
 
     #[test]
     fn an_annotation_that_is_empty_or_null_is_absent() {

@@ -15,9 +15,9 @@ use sigstore_types::{Sha256Hash, SignatureBytes};
 
 use super::certificate::{certificates_of_pem, public_key_of};
 use super::signed::{Content, Signed, SubjectDigest};
-use super::sound_json::unambiguous;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, Unaccepted, strict};
 use super::verified::Transparency;
+use crate::strict_json::Fields;
 
 /// An entry, as it was found.
 pub(super) struct LogEntry {
@@ -198,7 +198,7 @@ impl LogEntry {
         artifact: &SubjectDigest<'_>,
         verifier: &[u8],
     ) -> Result<(), Unaccepted> {
-        let text = unambiguous(&self.body, "the log entry")?;
+        let text = strict(&self.body, "the log entry", Fields::default())?;
         let body: Body = read(text)?;
         let (kind, version) = self.kind.name();
         if (body.kind.as_str(), body.version.as_str()) != (kind, version) {

@@ -22,7 +22,6 @@ pub mod predicate;
 mod samples;
 mod signature;
 mod signed;
-mod sound_json;
 mod statement;
 mod timestamp;
 pub mod unaccepted;
@@ -33,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::gate::Digest;
 use predicate::Predicate;
-use signed::{Checked, Signed};
+use signed::Signed;
 
 pub use anchor::{
     Anchor, AnchorId, KeyError, KeyFingerprint, PublicKey, TrustRoot, TrustRootError,
@@ -84,7 +83,18 @@ pub fn verify(
     })
 }
 
-/// Verifies a bundle about any artifact, and says who signed it, and when as far as that is verified.
+/// By whom an artifact of any kind was signed, when, and what of it is public, as verified.
+#[derive(Clone, Debug)]
+pub struct ArtifactSignature {
+    /// The signer.
+    pub signer: Signer,
+    /// What is public about the signature.
+    pub transparency: Transparency,
+    /// The verified times; empty where there are none.
+    pub times: Vec<VerifiedTime>,
+}
+
+/// Verifies a bundle about any artifact. Whether enough of it is public is for the caller to say, as for policies.
 ///
 /// # Errors
 /// Why it is not accepted.
@@ -92,10 +102,14 @@ pub fn verify_artifact(
     bundle: &[u8],
     artifact: Artifact<'_>,
     anchor: &Anchor,
-) -> Result<(Signer, Vec<VerifiedTime>), Unaccepted> {
+) -> Result<ArtifactSignature, Unaccepted> {
     contained(|| {
-        let Checked { signer, times, .. } = bundle::parse(bundle)?.verify(artifact, anchor)?;
-        Ok((signer, times))
+        let checked = bundle::parse(bundle)?.verify(artifact, anchor)?;
+        Ok(ArtifactSignature {
+            signer: checked.signer,
+            transparency: checked.transparency,
+            times: checked.times,
+        })
     })
 }
 

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_types::HashAlgorithm;
 
 use super::anchor::{Anchor, TrustRoot};
-use super::certificate::Chain;
+use super::certificate::{Chain, public_key_of};
 use super::identity::{CertificateIdentity, Signer};
 use super::log::LogEntry;
 use super::signature::{Message, VerifyingKey};
@@ -75,7 +75,7 @@ pub enum Artifact<'a> {
 pub(super) struct Checked {
     pub(super) signer: Signer,
     pub(super) statement: Option<Statement>,
-    transparency: Transparency,
+    pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
 }
 
@@ -127,16 +127,36 @@ impl Signed {
                     times,
                 })
             }
-            (Anchor::Key { key, root }, SignedBy::Key) => {
+            (Anchor::Key { key, root }, by) => {
+                // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
+                let statement = match (self.signed_by(&key.verifying, &artifact), by) {
+                    (Err(why), SignedBy::Certificate(_))
+                        if why.reason == unaccepted::BAD_SIGNATURE =>
+                    {
+                        return Err(Unaccepted::new(
+                            unaccepted::OTHER_KIND_OF_SIGNER,
+                            "it was signed with a certificate, and not with this key",
+                        ));
+                    }
+                    (statement, _) => statement,
+                };
                 // Under a key alone, what logs and timestamp authorities say is not looked at.
                 let (times, transparency) = match root {
                     Some(root) => self.witnessed(root)?,
                     None => (Vec::new(), Transparency::Absent),
                 };
-                let statement = self.signed_by(&key.verifying, &artifact)?;
+                let statement = statement?;
                 if root.is_some() {
                     for entry in &self.entries {
-                        entry.records(self, &artifact, &key.spki)?;
+                        let of_key = entry.records(self, &artifact, &key.spki);
+                        match by {
+                            SignedBy::Certificate(chain)
+                                if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
+                            {
+                                of_key.or_else(|_| entry.records(self, &artifact, &chain.leaf))?;
+                            }
+                            SignedBy::Certificate(_) | SignedBy::Key => of_key?,
+                        }
                     }
                 }
                 Ok(Checked {
@@ -149,10 +169,6 @@ impl Signed {
             (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
                 "it was signed with a key, not with a certificate",
-            )),
-            (Anchor::Key { .. }, SignedBy::Certificate(_)) => Err(Unaccepted::new(
-                unaccepted::OTHER_KIND_OF_SIGNER,
-                "it was signed with a certificate, not with a key",
             )),
         }
     }

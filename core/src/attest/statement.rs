@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::sound_json::unambiguous;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, Unaccepted, strict};
 use crate::gate::Digest;
+use crate::strict_json::Fields;
 
 /// The payload type of the DSSE envelopes that carry statements.
 pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -17,6 +17,18 @@ const TYPES: [&str; 2] = [
     "https://in-toto.io/Statement/v1",
     "https://in-toto.io/Statement/v0.1",
 ];
+/// What clients know of a statement. The predicate and the digests hold keys of their own.
+const FIELDS: Fields = Fields {
+    known: &[
+        "_type",
+        "subject",
+        "predicateType",
+        "predicate",
+        "digest",
+        "annotations",
+    ],
+    free: &["predicate", "digest", "annotations"],
+};
 /// The most subjects of a statement.
 const MAXIMUM_SUBJECTS: usize = 1024;
 
@@ -45,7 +57,7 @@ impl Statement {
     /// # Errors
     /// Why it is no statement that could count.
     pub(super) fn parse(payload: &[u8]) -> Result<Statement, Unaccepted> {
-        let text = unambiguous(payload, "the statement")?;
+        let text = strict(payload, "the statement", FIELDS)?;
         let statement: Statement = serde_json::from_str(text).map_err(|error| {
             let detail = format!("the payload is not an in-toto statement: {error}");
             Unaccepted::new(unaccepted::MALFORMED, detail)

@@ -1,6 +1,7 @@
 //! Why something that is present was not accepted.
 
 use crate::reason::{Reason, reasons};
+use crate::strict_json::{Fields, StrictJsonError, unambiguous};
 
 /// Why something that is present was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,21 @@ impl std::fmt::Display for Unaccepted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.detail, self.reason)
     }
+}
+
+/// Reads bytes as strict JSON; `what` names them.
+pub(super) fn strict<'a>(
+    bytes: &'a [u8],
+    what: &str,
+    fields: Fields,
+) -> Result<&'a str, Unaccepted> {
+    unambiguous(bytes, fields).map_err(|error| {
+        let reason = match error {
+            StrictJsonError::TooLarge => TOO_LARGE,
+            StrictJsonError::NotText | StrictJsonError::Malformed(_) => MALFORMED,
+        };
+        Unaccepted::new(reason, format!("{what} {error}"))
+    })
 }
 
 reasons! {
@@ -82,6 +98,6 @@ reasons! {
         "An in-toto statement without any signature, as BuildKit attaches it: anybody who can push could have written it.",
         "Sign it: `cosign attest`, `actions/attest-build-provenance`, or a generator of SLSA provenance.";
     UNREADABLE = "unreadable",
-        "The registry lists it, but does not have it or has something else in its place.",
+        "The registry lists it, but what it has in its place is nothing that can be read as evidence.",
         "Push the evidence again, or remove the listing.";
 }

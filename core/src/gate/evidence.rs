@@ -111,6 +111,11 @@ pub struct ImageEvidence {
     pub statements: Vec<(Source, Arc<VerifiedStatement>)>,
     /// Present, but accepted under none of the anchors asked for.
     pub unaccepted: Vec<NotAccepted>,
+    /// Present, and no evidence by what it calls itself (an SBOM, a build cache): how many of each kind.
+    pub others: BTreeMap<String, usize>,
+    /// Places where evidence could be, and that the registry does not seem to have: something else than a registry answered
+    /// there. That is no knowledge of absence, and nothing that could be asked again.
+    pub unsupported: Vec<Trouble>,
 }
 
 /// Something that is present, but not accepted.
@@ -135,21 +140,22 @@ pub enum Form {
     Either,
 }
 
+/// How many things a sentence names.
+const NAMED: usize = 3;
+
 impl ImageEvidence {
-    /// Whether nothing is attached that is evidence, or could be.
+    /// Whether nothing is attached, as far as that is known.
     pub fn is_empty(&self) -> bool {
-        self.signatures.is_empty() && self.statements.is_empty() && self.unaccepted.is_empty()
+        self.signatures.is_empty()
+            && self.statements.is_empty()
+            && self.unaccepted.is_empty()
+            && self.others.is_empty()
     }
 
     /// What of the unaccepted could have been of this form, in one sentence: the most telling of it, and how much more
     /// there is.
     pub fn unaccepted_as(&self, form: Form) -> Option<(Unaccepted, String)> {
-        let fits = |refused: &&NotAccepted| {
-            (refused.form == form || refused.form == Form::Either)
-                // What is not there at all, or never was signed, tells nothing about a signature.
-                && !(form == Form::Signature
-                    && [UNREADABLE, UNSIGNED_STATEMENT].contains(&refused.why.reason))
-        };
+        let fits = |refused: &&NotAccepted| refused.form == form || refused.form == Form::Either;
         let mut candidates: Vec<_> = self.unaccepted.iter().filter(fits).collect();
         candidates.sort_by_key(|refused| (rank(refused), *refused));
         let (first, rest) = candidates.split_first()?;
@@ -159,6 +165,38 @@ impl ImageEvidence {
         };
         let text = format!("{} is not accepted: {}{more}", first.source, first.why);
         Some((first.why.clone(), text))
+    }
+
+    /// What is attached in the place of something of this form, accepted or not: a few of it, and how much more there is.
+    /// `None` where nothing is attached that is of another form.
+    pub fn instead_of(&self, form: Form) -> Option<String> {
+        let mut named = Vec::new();
+        if form != Form::Signature {
+            let each = self.signatures.iter();
+            named.extend(each.map(|(_, it)| format!("a signature by {}", it.signer())));
+        }
+        let each = self.statements.iter();
+        let kind =
+            |it: &VerifiedStatement| it.predicate_type().chars().take(100).collect::<String>();
+        named.extend(
+            each.map(|(_, it)| format!("an attestation (`{}`) by {}", kind(it), it.signer())),
+        );
+        let unaccepted = self.unaccepted.iter();
+        let others = unaccepted.filter(|it| it.form != form && it.form != Form::Either);
+        named.extend(others.map(|it| format!("{}, which is not accepted: {}", it.source, it.why)));
+        named.extend(self.others.iter().map(|(kind, count)| match count {
+            1 => format!("an artifact `{kind}`"),
+            many => format!("{many} artifacts `{kind}`"),
+        }));
+        named.sort();
+        named.dedup();
+        let more = named.len().saturating_sub(NAMED);
+        named.truncate(NAMED);
+        match (named.is_empty(), more) {
+            (true, _) => None,
+            (false, 0) => Some(named.join(", ")),
+            (false, more) => Some(format!("{} (and {more} more)", named.join(", "))),
+        }
     }
 }
 
@@ -210,7 +248,7 @@ mod tests {
             |evidence: &ImageEvidence, form| evidence.unaccepted_as(form).map(|(_, text)| text);
         assert_eq!(
             said(&evidence, Form::Signature).unwrap(),
-            "c is not accepted: no (wrong-subject) (and 1 more)"
+            "c is not accepted: no (wrong-subject) (and 2 more)"
         );
         assert_eq!(
             said(&evidence, Form::Statement).unwrap(),
@@ -236,12 +274,32 @@ mod tests {
             refused("a", Form::Either, UNREADABLE),
             refused("e", Form::Statement, UNSIGNED_STATEMENT),
         ]);
-        assert_eq!(said(&of_none, Form::Signature), None);
-        assert!(
-            said(&of_none, Form::Statement)
-                .unwrap()
-                .starts_with("a is not")
-        );
+        for form in [Form::Signature, Form::Statement] {
+            assert!(said(&of_none, form).unwrap().starts_with("a is not"));
+        }
         assert_eq!(said(&unsure(vec![]), Form::Statement), None);
+    }
+
+    #[test]
+    fn what_is_attached_instead_is_named_and_the_rest_is_counted() {
+        let evidence = ImageEvidence {
+            unaccepted: vec![
+                refused("a", Form::Statement, UNSIGNED_STATEMENT),
+                refused("b", Form::Signature, BAD_SIGNATURE),
+                refused("c", Form::Either, BAD_SIGNATURE),
+            ],
+            others: [("text/spdx".to_owned(), 1), ("x/cache".to_owned(), 2)].into(),
+            ..ImageEvidence::default()
+        };
+        assert_eq!(
+            evidence.instead_of(Form::Signature).unwrap(),
+            "2 artifacts `x/cache`, a, which is not accepted: no (unsigned-statement), an artifact `text/spdx`"
+        );
+        let statement = evidence.instead_of(Form::Statement).unwrap();
+        assert!(
+            statement.contains("b, which is not accepted"),
+            "{statement}"
+        );
+        assert_eq!(ImageEvidence::default().instead_of(Form::Signature), None);
     }
 }

@@ -34,19 +34,25 @@ pub enum GlobError {
     /// Matching cost grows with the pattern.
     #[error("the pattern is longer than {MAXIMUM_LENGTH} bytes")]
     TooLong,
+    /// A regular expression would be compared literally, and match nothing.
+    #[error("{0}")]
+    RegularExpression(String),
 }
 
 impl Glob {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// An empty pattern, or one longer than 1024 bytes.
+    /// An empty pattern, one longer than 1024 bytes, or a regular expression.
     pub fn parse(written: &str) -> Result<Glob, GlobError> {
         if written.is_empty() {
             return Err(GlobError::Empty);
         }
         if written.len() > MAXIMUM_LENGTH {
             return Err(GlobError::TooLong);
+        }
+        if let Some(why) = regular_expression(written) {
+            return Err(GlobError::RegularExpression(why));
         }
         let (prefix, pattern) = written.split_at(written.find('*').unwrap_or(written.len()));
         let mut tokens = Vec::with_capacity(pattern.len());
@@ -104,6 +110,50 @@ impl Glob {
         reached.last().copied().unwrap_or(false)
     }
 
+    /// Whether some text matches both patterns; pattern × pattern steps at most.
+    pub fn intersects(&self, other: &Glob) -> bool {
+        let (ours, theirs) = (self.every_token(), other.every_token());
+        let width = theirs.len() + 1;
+        let mut seen = vec![false; (ours.len() + 1) * width];
+        let mut reached = vec![(0, 0)];
+        while let Some((our, their)) = reached.pop() {
+            match seen.get_mut(our * width + their) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            match (ours.get(our), theirs.get(their)) {
+                (None, None) => return true,
+                (Some(Token::Literal(a)), Some(Token::Literal(b))) => {
+                    if a == b {
+                        reached.push((our + 1, their + 1));
+                    }
+                }
+                (Some(Token::Literal(a)), Some(wildcard)) => {
+                    reached.push((our, their + 1));
+                    if wildcard.takes(*a) {
+                        reached.push((our + 1, their));
+                    }
+                }
+                (Some(wildcard), Some(Token::Literal(b))) => {
+                    reached.push((our + 1, their));
+                    if wildcard.takes(*b) {
+                        reached.push((our, their + 1));
+                    }
+                }
+                (Some(_), Some(_)) => reached.extend([(our + 1, their), (our, their + 1)]),
+                (Some(Token::Literal(_)), None) | (None, Some(Token::Literal(_))) => {}
+                (Some(_), None) => reached.push((our + 1, their)),
+                (None, Some(_)) => reached.push((our, their + 1)),
+            }
+        }
+        false
+    }
+
+    fn every_token(&self) -> Vec<Token> {
+        let prefix = self.prefix.chars().map(Token::Literal);
+        prefix.chain(self.tokens.iter().copied()).collect()
+    }
+
     /// A wildcard also matches nothing.
     fn pass_wildcards(&self, reached: &mut [bool]) {
         for (at, token) in self.tokens.iter().enumerate() {
@@ -116,6 +166,57 @@ impl Glob {
             }
         }
     }
+}
+
+impl Token {
+    fn takes(self, character: char) -> bool {
+        match self {
+            Token::Literal(literal) => literal == character,
+            Token::WithinSegment => character != '/',
+            Token::AcrossSegments => true,
+        }
+    }
+}
+
+/// Why a text is a regular expression rather than a pattern or a plain text, with what to write. Neither addresses nor
+/// references of git begin with `^`, end with `$` or hold `\\`.
+pub(super) fn regular_expression(written: &str) -> Option<String> {
+    let anchored = written.starts_with('^') || written.ends_with('$');
+    if !anchored && !written.contains('\\') {
+        return None;
+    }
+    let remedy = match as_pattern(written) {
+        Some(pattern) => format!("write `{{glob: \"{pattern}\"}}`"),
+        None => "write `{glob: …}`".to_owned(),
+    };
+    Some(format!(
+        "`{}` is a regular expression, which is not supported; {remedy}, where `*` stays within a part of the name and `**` crosses parts",
+        written.chars().take(200).collect::<String>()
+    ))
+}
+
+/// The pattern that a simple regular expression stands for.
+fn as_pattern(expression: &str) -> Option<String> {
+    let text = expression.strip_prefix('^').unwrap_or(expression);
+    let mut text = text.strip_suffix('$').unwrap_or(text).to_owned();
+    let wildcards = [
+        ("[^/]+", "*"),
+        ("[^/]*", "*"),
+        ("[0-9]+", "*"),
+        ("\\d+", "*"),
+        ("\\S+", "*"),
+        (".*", "**"),
+        (".+", "**"),
+        ("\\.", "."),
+        ("\\/", "/"),
+        ("\\-", "-"),
+    ];
+    for (regular, pattern) in wildcards {
+        text = text.replace(regular, pattern);
+    }
+    let plain = !text.is_empty()
+        && !text.contains(['\\', '[', ']', '(', ')', '{', '}', '|', '+', '?', '^', '$']);
+    plain.then_some(text)
 }
 
 impl fmt::Display for Glob {
@@ -200,6 +301,20 @@ mod tests {
 
     proptest! {
         #[test]
+        fn two_patterns_that_match_one_text_intersect(one in "[ab/*]{1,6}", other in "[ab/*]{1,6}", text in "[ab/]{0,6}") {
+            let [one, other] = [one, other].map(|text| Glob::parse(&text).unwrap());
+            if one.matches(&text) && other.matches(&text) {
+                prop_assert!(one.intersects(&other));
+            }
+        }
+
+        #[test]
+        fn a_pattern_intersects_a_text_where_it_matches_it(pattern in "[ab/*]{1,6}", text in "[ab/]{1,6}") {
+            let pattern = Glob::parse(&pattern).unwrap();
+            prop_assert_eq!(pattern.intersects(&Glob::parse(&text).unwrap()), pattern.matches(&text));
+        }
+
+        #[test]
         fn a_pattern_matches_what_it_means(pattern in "[aé/*]{1,8}", text in "[aé/]{0,8}") {
             let [meant, given] = [&pattern, &text].map(|text| text.chars().collect::<Vec<_>>());
             prop_assert_eq!(matches(&pattern, &text), means(&meant, &given));
@@ -217,6 +332,46 @@ mod tests {
             let text = format!("{a}{b}{c}");
             prop_assert!(matches(&pattern, &text));
         }
+    }
+
+    #[test]
+    fn a_regular_expression_is_refused_with_the_pattern_that_it_stands_for() {
+        for (written, pattern) in [
+            (
+                r"^https://github\.com/example/.*$",
+                "https://github.com/example/**",
+            ),
+            (r"https://github\.com/[^/]+/app", "https://github.com/*/app"),
+            ("^refs/tags/v.*", "refs/tags/v**"),
+        ] {
+            let error = Glob::parse(written).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("write `{{glob: \"{pattern}\"}}`")),
+                "{error}"
+            );
+        }
+        for written in ["^(a|b)$", r"v\d", "main$"] {
+            let error = Glob::parse(written).unwrap_err().to_string();
+            assert!(error.contains("is a regular expression"), "{error}");
+        }
+    }
+
+    #[test]
+    fn patterns_intersect_where_one_text_matches_both() {
+        let intersect = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| Glob::parse(text).unwrap());
+            assert_eq!(one.intersects(&other), other.intersects(&one));
+            one.intersects(&other)
+        };
+        let workflow = "https://github.com/*/*/.github/workflows/*@**";
+        assert!(!intersect("https://github.com/example/*", workflow));
+        assert!(intersect("https://github.com/example/**", workflow));
+        assert!(intersect("**", workflow));
+        assert!(intersect("a*c", "ab*"));
+        assert!(!intersect("a", "ab"));
+        assert!(!intersect("a*", "b*"));
+        assert!(!intersect("*", "a/b"));
+        assert!(intersect(&"a**".repeat(300), &"*a".repeat(300)));
     }
 
     #[test]

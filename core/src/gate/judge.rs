@@ -45,6 +45,9 @@ reasons! {
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
         "The policy selects namespaces by label, and the labels of this one are not known.",
         "Give them with `--namespace-labels`, a Namespace object in the input, or the configuration.";
+    MANIFEST_REFUSED = "manifest-refused",
+        "The image's manifest or index cannot be read in one way only, so that runtimes could run something else than what is checked.",
+        "Build and push the image again with a current tool. This can be an attempt to have another image run.";
     NO_SUCH_PLATFORM = "no-such-platform",
         "The index carries no evidence itself, and holds none of the platforms that the policy names.",
         "Build the image for one of these platforms, or sign the index.";
@@ -300,6 +303,9 @@ impl<'a> Asked<'a> {
             Some(index) if asks && policy.allow_unsigned_index && on_image.outcome.denies() => {
                 self.instead_on_platforms(policy, requirement, index, on_image)
             }
+            Some(index) if asks && on_image.outcome.denies() => {
+                self.naming_platforms(requirement, index, on_image)
+            }
             _ => on_image,
         }
     }
@@ -321,6 +327,42 @@ impl<'a> Asked<'a> {
         })
     }
 
+    /// A denial of an index says so where its platforms carry what it lacks itself, as far as they were looked at.
+    fn naming_platforms(
+        &self,
+        requirement: &Requirement,
+        index: &Subject,
+        on_image: Judgement,
+    ) -> Judgement {
+        let found = self.evidence.index(index);
+        let Some(Some(found)) = found.value() else {
+            return on_image;
+        };
+        let passes = |manifest: &&PlatformManifest| {
+            let subject = Subject {
+                name: index.name.clone(),
+                digest: manifest.digest.clone(),
+            };
+            let judgement = self.check(requirement, Some(&subject));
+            judgement.outcome == Outcome::Pass
+        };
+        let passing = found.manifests.iter().filter(passes).count();
+        if passing == 0 {
+            return on_image;
+        }
+        let all = found.manifests.len();
+        Judgement {
+            detail: format!(
+                "{}; it is an index, and {passing} of its {all} platforms meet the requirement, which counts only where the policy says `allowUnsignedIndex: true`",
+                on_image.detail
+            ),
+            hint: Some(format!(
+                "provide the evidence for the index itself (`{index}`), or have the policy say `allowUnsignedIndex: true`"
+            )),
+            ..on_image
+        }
+    }
+
     fn instead_on_platforms(
         &self,
         policy: &Policy,
@@ -330,13 +372,25 @@ impl<'a> Asked<'a> {
     ) -> Judgement {
         match self.evidence.index(index) {
             Collected::Known(None) => on_image,
-            Collected::Known(Some(manifests)) => on_platforms(policy, &manifests, |manifest| {
-                let subject = Subject {
-                    name: index.name.clone(),
-                    digest: manifest.digest.clone(),
-                };
-                self.check(requirement, Some(&subject))
-            }),
+            Collected::Known(Some(manifests)) => {
+                let said = on_platforms(policy, &manifests, |manifest| {
+                    let subject = Subject {
+                        name: index.name.clone(),
+                        digest: manifest.digest.clone(),
+                    };
+                    self.check(requirement, Some(&subject))
+                });
+                let own = self.evidence.about(index);
+                let carries = own.value().is_some_and(|own| !own.is_empty());
+                // What the index carries, or might, is not hidden by what its platforms lack.
+                if said.outcome.denies() && (carries || on_image.outcome == Outcome::Undecided) {
+                    return Judgement {
+                        detail: format!("{}; and {}", on_image.detail, said.detail),
+                        ..on_image
+                    };
+                }
+                said
+            }
             Collected::Partial(_, troubles) => {
                 platforms_unknown(troubles.first().cloned().unwrap_or_default())
             }
@@ -359,6 +413,11 @@ fn on_platforms(
     index: &Index,
     check: impl Fn(&PlatformManifest) -> Judgement,
 ) -> Judgement {
+    if let Some(why) = &index.refused {
+        let detail = format!("its manifest is refused: {why}");
+        return Judgement::fail(MANIFEST_REFUSED, detail)
+            .hint("build and push the image again with a current tool");
+    }
     let spoken_of: Vec<_> = index
         .manifests
         .iter()

@@ -34,7 +34,7 @@ pub use promotion::{
     Actor, Change, ChangeKind, ImageUse, Operation, Pin, Promotion, Role, UnreadableField, Workload,
 };
 pub use rules::{Need, Requirement, RequirementEntry, RuleManual};
-pub use signer::{DEFAULT_TRUST_ROOT, Matcher, TrustRoots};
+pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
 pub use source::{SourcePattern, VersionPattern};
 pub use verdict::{Decision, PolicyVerdict, Verdict};

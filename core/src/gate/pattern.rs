@@ -49,6 +49,11 @@ impl ImagePattern {
         };
         let glob = |text: &str| Glob::parse(text).map_err(|error| refused(error.to_string()));
         check_characters(written).map_err(refused)?;
+        if let Some((scheme, name)) = written.split_once("://") {
+            return Err(refused(format!(
+                "images are named without `{scheme}://`; write `{name}`"
+            )));
+        }
         let (rest, digest) = match written.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (written, None),
@@ -61,6 +66,16 @@ impl ImagePattern {
         if name.split('/').any(str::is_empty) {
             return Err(refused("a part of the name is empty".to_owned()));
         }
+        check_name(name).map_err(refused)?;
+        if let Some(digest) = digest {
+            if !tag.is_empty() {
+                let why = format!(
+                    "a tag says nothing about an image that is named by digest; write `{name}@{digest}`"
+                );
+                return Err(refused(why));
+            }
+            check_digest(digest).map_err(refused)?;
+        }
         Ok(ImagePattern {
             written: written.to_owned(),
             names: names(name)
@@ -70,6 +85,17 @@ impl ImagePattern {
             tag: tag.strip_prefix(':').map(glob).transpose()?,
             digest: digest.map(glob).transpose()?,
         })
+    }
+
+    /// The pattern without its tag, where it has one: it then matches no image that is named by digest.
+    pub fn without_tag(&self) -> Option<&str> {
+        let tag = self.tag.as_ref()?.to_string();
+        self.written.strip_suffix(&tag)?.strip_suffix(':')
+    }
+
+    /// Whether some normalised image name (registry and repository) that `shape` describes matches.
+    pub fn can_match(&self, shape: &Glob) -> bool {
+        self.names.iter().any(|name| name.intersects(shape))
     }
 
     /// Whether the image matches.
@@ -114,6 +140,54 @@ fn check_characters(written: &str) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// Refuses names that no image can have.
+fn check_name(name: &str) -> Result<(), String> {
+    let (first, path) = name.split_once('/').unwrap_or((name, ""));
+    let registry_alone = path.is_empty() && first.contains('.');
+    if registry_alone && !first.contains("**") {
+        return Err(format!(
+            "it names a registry, and no repository in it; write `{name}/**` for all of its images"
+        ));
+    }
+    let (_, repository) = split_registry(name);
+    if repository.chars().any(|c| c.is_ascii_uppercase()) {
+        return Err(format!(
+            "repositories are named in lower case; write `{}`",
+            name.to_ascii_lowercase()
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses patterns that no digest (`ALGORITHM:HEX`) matches.
+fn check_digest(digest: &str) -> Result<(), String> {
+    let (algorithm, hex) = match digest.split_once(':') {
+        Some(parts) => parts,
+        None if digest.contains('*') => (digest, digest),
+        None => ("", digest),
+    };
+    let of_algorithm =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+._-*".contains(c);
+    let of_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '*');
+    let whole = hex.contains('*')
+        || matches!(
+            (algorithm, hex.len()),
+            ("sha256", 64) | ("sha384", 96) | ("sha512", 128)
+        );
+    let alone = algorithm == hex && hex.chars().all(|c| c == '*');
+    if alone
+        || !algorithm.is_empty()
+            && algorithm.chars().all(of_algorithm)
+            && hex.chars().all(of_hex)
+            && whole
+    {
+        return Ok(());
+    }
+    Err(format!(
+        "no digest matches `{digest}`; write `@sha256:` and 64 hexadecimal digits in lower case"
+    ))
 }
 
 /// What the name may mean: of Docker Hub where no registry is written, and as it stands where it could begin with one.
@@ -215,6 +289,59 @@ mod tests {
         }
         let error = ImagePattern::parse("[a-z]*").unwrap_err();
         assert!(error.why.contains("`*` stands for"), "{error}");
+    }
+
+    #[test]
+    fn a_pattern_that_no_image_can_match_is_refused_with_a_remedy() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (pattern, remedy) in [
+            ("ghcr.io".to_owned(), "write `ghcr.io/**`"),
+            ("*.example.com".to_owned(), "write `*.example.com/**`"),
+            (
+                "ghcr.io/Example/**".to_owned(),
+                "write `ghcr.io/example/**`",
+            ),
+            (
+                "https://ghcr.io/example/**".to_owned(),
+                "write `ghcr.io/example/**`",
+            ),
+            (
+                "oci://ghcr.io/example/app".to_owned(),
+                "write `ghcr.io/example/app`",
+            ),
+            (format!("r.example/app:v1@{digest}"), "a tag says nothing"),
+            ("r.example/app@v1".to_owned(), "no digest matches `v1`"),
+            ("r.example/app@sha256:ABC*".to_owned(), "no digest matches"),
+            ("r.example/app@sha256:abc".to_owned(), "no digest matches"),
+        ] {
+            let error = ImagePattern::parse(&pattern).unwrap_err();
+            assert!(error.why.contains(remedy), "{pattern}: {error}");
+        }
+        for pattern in [
+            "r.example/app@sha256:*",
+            "r.example/app@*",
+            "ghcr**",
+            "r.example/app@sha256:ab*",
+            "Registry.example/app",
+        ] {
+            ImagePattern::parse(pattern).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_pattern_says_what_it_is_without_its_tag() {
+        let of = |pattern: &str| {
+            ImagePattern::parse(pattern)
+                .unwrap()
+                .without_tag()
+                .map(str::to_owned)
+        };
+        assert_eq!(
+            of("r.example:5000/app:v*").as_deref(),
+            Some("r.example:5000/app")
+        );
+        assert_eq!(of("r.example:5000/app"), None);
+        assert_eq!(of("r.example/app@sha256:*"), None);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::image::Digest;
 pub struct Index {
     /// Its manifests, without BuildKit's attestations.
     pub manifests: Vec<PlatformManifest>,
+    /// Why runtimes could read another index in these bytes; then its manifests are not known.
+    pub refused: Option<String>,
 }
 
 /// One manifest of an index.
@@ -55,19 +57,108 @@ impl fmt::Display for Platform {
 }
 
 /// A platform as policies name it: `os/architecture`, with any variant, or `os/architecture/variant`.
+///
+/// It stands for the nodes of that platform, and matches every entry of an index that a runtime on such a node could pick.
+/// Runtimes normalise the names (case, `x86_64`, `aarch64`, variants) and fall back to older variants and 32-bit
+/// architectures, each in its own way (containerd's module `platforms`; `internal/pkg/platform` of containers/image). So an
+/// entry does not match only where every runtime certainly passes it over; what cannot be excluded matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformPattern(Platform);
 
 impl PlatformPattern {
-    /// Whether a manifest of this platform is spoken of. One without a platform always is: a runtime may take it.
+    /// Whether a runtime on such a node could pick this entry. One without a platform always can be picked.
     pub fn matches(&self, manifest: &PlatformManifest) -> bool {
-        manifest.platform.as_ref().is_none_or(|platform| {
-            let PlatformPattern(wanted) = self;
-            wanted.os == platform.os
-                && wanted.architecture == platform.architecture
-                && (wanted.variant.is_none() || wanted.variant == platform.variant)
+        let PlatformPattern(node) = self;
+        manifest.platform.as_ref().is_none_or(|entry| {
+            could_be_os(&node.os, &entry.os) && could_be_architecture(node, entry)
         })
     }
+}
+
+/// Whether an entry's operating system could be taken for that of a node. An empty one means the node's own.
+fn could_be_os(node: &str, entry: &str) -> bool {
+    let [node, entry] = [node, entry].map(|os| match os.to_lowercase().as_str() {
+        "macos" => "darwin".to_owned(),
+        other => other.to_owned(),
+    });
+    node == entry || !is_plain(&entry)
+}
+
+/// Whether a name is one that every runtime compares as it stands, so that another name certainly is another thing.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
+    !name.is_empty() && name.chars().all(plain)
+}
+
+/// Processor architectures that one node can run, or whose names are used for one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    X86,
+    Arm,
+}
+
+impl Family {
+    fn of(architecture: &str) -> Option<Family> {
+        let begins = |prefixes: &[&str]| {
+            prefixes
+                .iter()
+                .any(|prefix| architecture.starts_with(prefix))
+        };
+        if begins(&["amd64", "x86", "x64", "386", "i386", "i486", "i586", "i686"]) {
+            Some(Family::X86)
+        } else if begins(&["arm", "aarch"]) {
+            Some(Family::Arm)
+        } else {
+            None
+        }
+    }
+}
+
+fn could_be_architecture(node: &Platform, entry: &Platform) -> bool {
+    let wanted = normalised(&node.architecture);
+    let found = normalised(&entry.architecture);
+    if wanted == found {
+        // Some other names stand for a variant too, whatever variant is written beside them (`armel`).
+        let own_name = entry.architecture.to_lowercase() == found;
+        let variant = entry.variant.as_deref().filter(|_| own_name);
+        return could_be_variant(node.variant.as_deref(), variant);
+    }
+    let family = Family::of(&wanted);
+    let falls_back = match (wanted.as_str(), found.as_str()) {
+        // A 32-bit node runs nothing of 64 bits, whatever the name.
+        ("386", "amd64") | ("arm", "arm64") => false,
+        _ => family.is_some() && family == Family::of(&found),
+    };
+    falls_back || !is_plain(&found)
+}
+
+/// The names that runtimes use for one architecture, as one.
+fn normalised(architecture: &str) -> String {
+    let lower = architecture.to_lowercase();
+    match lower.as_str() {
+        "x86_64" | "x86-64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        "i386" => "386".to_owned(),
+        "armhf" | "armel" => "arm".to_owned(),
+        _ => lower,
+    }
+}
+
+/// Whether a node of a variant could take an entry of another one: it runs its own and older ones. Without a variant in the
+/// policy, nodes of every variant are meant; an entry without one is taken by some.
+fn could_be_variant(node: Option<&str>, entry: Option<&str>) -> bool {
+    match (node.map(version), entry.map(version)) {
+        (Some(Some(node)), Some(Some(entry))) => entry <= node,
+        _ => true,
+    }
+}
+
+/// `v8` or `8` as (8, 0), `v8.1` as (8, 1); `None` where it is not written like that.
+fn version(variant: &str) -> Option<(u32, u32)> {
+    let lower = variant.to_lowercase();
+    let numbers = lower.strip_prefix('v').unwrap_or(&lower);
+    let (major, minor) = numbers.split_once('.').unwrap_or((numbers, "0"));
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 impl FromStr for PlatformPattern {
@@ -75,17 +166,13 @@ impl FromStr for PlatformPattern {
 
     fn from_str(text: &str) -> Result<PlatformPattern, String> {
         let parts: Vec<_> = text.split('/').collect();
-        let part = |part: &str| {
-            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
-            !part.is_empty() && part.chars().all(fits)
-        };
         match parts.as_slice() {
             [os, architecture, variant @ ..]
-                if variant.len() <= 1 && parts.iter().all(|text| part(text)) =>
+                if variant.len() <= 1 && parts.iter().all(|part| is_plain(part)) =>
             {
                 Ok(PlatformPattern(Platform {
                     os: (*os).to_owned(),
-                    architecture: (*architecture).to_owned(),
+                    architecture: normalised(architecture),
                     variant: variant.first().map(|variant| (*variant).to_owned()),
                 }))
             }
@@ -128,18 +215,83 @@ mod tests {
         }
     }
 
+    /// Whether an entry of a platform, such as `linux/arm/v7`, could be picked on a node of another one.
+    fn picked(node: &str, os: &str, architecture: &str, variant: &str) -> bool {
+        let variant = Some(variant).filter(|variant| !variant.is_empty());
+        let node: PlatformPattern = node.parse().unwrap();
+        node.matches(&manifest(Some((os, architecture, variant))))
+    }
+
     #[test]
-    fn a_variant_counts_only_where_it_is_named() {
-        let any: PlatformPattern = "linux/arm".parse().unwrap();
-        let v7: PlatformPattern = "linux/arm/v7".parse().unwrap();
-        let (plain, seven, six) = (
-            manifest(Some(("linux", "arm", None))),
-            manifest(Some(("linux", "arm", Some("v7")))),
-            manifest(Some(("linux", "arm", Some("v6")))),
-        );
-        assert!([&plain, &seven, &six].map(|of| any.matches(of)) == [true; 3]);
-        assert!([&plain, &seven, &six].map(|of| v7.matches(of)) == [false, true, false]);
-        assert!(!any.matches(&manifest(Some(("windows", "arm", None)))));
+    fn an_entry_under_another_name_of_the_same_platform_is_never_passed_over() {
+        for (node, os, architecture, variant) in [
+            ("linux/amd64", "linux", "x86_64", ""),
+            ("linux/amd64", "linux", "x86-64", ""),
+            ("linux/amd64", "Linux", "AMD64", ""),
+            ("linux/amd64", "", "amd64", ""),
+            ("linux/amd64", "linux", "", ""),
+            ("linux/amd64", " linux", "amd64", ""),
+            ("linux/amd64", "linux", "amd64\u{0}", ""),
+            ("linux/amd64", "linux", "amd64", "v3"),
+            ("linux/x86_64", "linux", "amd64", ""),
+            ("linux/arm64", "linux", "aarch64", "v8"),
+            ("linux/arm64/v8", "linux", "arm64", ""),
+            ("linux/arm64/v8", "linux", "arm64", "8"),
+            ("linux/arm64/v8", "linux", "arm64", "v8.0"),
+            ("linux/arm/v7", "linux", "armhf", ""),
+            ("linux/arm/v6", "linux", "armel", ""),
+            ("linux/arm/v6", "linux", "armel", "v9"),
+            ("linux/arm/v6", "linux", "arm", ""),
+            ("darwin/arm64", "macos", "arm64", ""),
+            ("linux/386", "linux", "i386", ""),
+        ] {
+            assert!(
+                picked(node, os, architecture, variant),
+                "{node}: {os}/{architecture}/{variant}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_that_runtimes_fall_back_to_is_never_passed_over() {
+        for (node, architecture, variant) in [
+            ("linux/amd64", "386", ""),
+            ("linux/amd64", "i686", ""),
+            ("linux/amd64/v3", "amd64", "v2"),
+            ("linux/amd64/v3", "amd64", ""),
+            ("linux/arm64", "arm", "v7"),
+            ("linux/arm64/v8", "arm", "v5"),
+            ("linux/arm64/v9", "arm64", "v8"),
+            ("linux/arm/v7", "arm", "v6"),
+            ("linux/arm", "arm", "v8"),
+        ] {
+            assert!(
+                picked(node, "linux", architecture, variant),
+                "{node}: {architecture}/{variant}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_of_another_platform_is_passed_over() {
+        for (node, os, architecture, variant) in [
+            ("linux/amd64", "linux", "arm64", ""),
+            ("linux/amd64", "linux", "s390x", ""),
+            ("linux/amd64", "windows", "amd64", ""),
+            ("linux/amd64", "unknown", "unknown", ""),
+            ("linux/amd64/v2", "linux", "amd64", "v3"),
+            ("linux/386", "linux", "amd64", ""),
+            ("linux/arm", "linux", "arm64", ""),
+            ("linux/arm/v6", "linux", "arm", "v7"),
+            ("linux/arm64/v8", "linux", "arm64", "v9"),
+            ("linux/arm64", "linux", "amd64", ""),
+            ("linux/ppc64le", "linux", "ppc64", ""),
+        ] {
+            assert!(
+                !picked(node, os, architecture, variant),
+                "{node}: {os}/{architecture}/{variant}"
+            );
+        }
     }
 
     #[test]

@@ -9,9 +9,11 @@ use serde::{Deserialize, Deserializer};
 
 use crate::attest::{
     Anchor, CertificateIdentity, Claim, Origin, PublicKey, Signer, Transparency, TrustRoot,
+    VerifiedTime,
 };
 
-use super::glob::Glob;
+use super::distinct::canonical;
+use super::glob::{Glob, regular_expression};
 
 /// The trust roots that policies may name.
 pub type TrustRoots = BTreeMap<String, Arc<TrustRoot>>;
@@ -58,22 +60,24 @@ impl<'de> Deserialize<'de> for Matcher {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct GlobOnly {
-            glob: Glob,
+            glob: String,
         }
+        use serde::de::Error;
         match Wire::deserialize(deserializer) {
             Ok(Wire::Exact(exact)) if exact.is_empty() => {
-                Err(serde::de::Error::custom("the text is empty"))
+                Err(D::Error::custom("the text is empty"))
             }
-            Ok(Wire::Exact(exact)) if exact.contains('*') => {
-                Err(serde::de::Error::custom(format!(
+            Ok(Wire::Exact(exact)) => match regular_expression(&exact) {
+                Some(why) => Err(D::Error::custom(why)),
+                None if exact.contains('*') => Err(D::Error::custom(format!(
                     "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
-                )))
-            }
-            Ok(Wire::Exact(exact)) => Ok(Matcher::Exact(exact)),
-            Ok(Wire::Glob(GlobOnly { glob })) => Ok(Matcher::Glob(glob)),
-            Err(_) => Err(serde::de::Error::custom(
-                "expected a text, or `{glob: \"…\"}`",
-            )),
+                ))),
+                None => Ok(Matcher::Exact(exact)),
+            },
+            Ok(Wire::Glob(GlobOnly { glob })) => Glob::parse(&glob)
+                .map(Matcher::Glob)
+                .map_err(D::Error::custom),
+            Err(_) => Err(D::Error::custom("expected a text, or `{glob: \"…\"}`")),
         }
     }
 }
@@ -161,6 +165,36 @@ pub enum RequiredTransparency {
     None,
 }
 
+impl RequiredTransparency {
+    /// What is required where a policy does not say it: of keys a log entry or a timestamp, of certificates a log entry where
+    /// the trust root lists a log.
+    pub fn default_under(anchor: &Anchor) -> RequiredTransparency {
+        match anchor {
+            Anchor::Root(root) => RequiredTransparency::of_certificates(root),
+            Anchor::Key { .. } => RequiredTransparency::Timestamp,
+        }
+    }
+
+    fn of_certificates(root: &TrustRoot) -> RequiredTransparency {
+        match root.has_logs() {
+            true => RequiredTransparency::Log,
+            false => RequiredTransparency::Timestamp,
+        }
+    }
+
+    /// Whether a signature is as public as required.
+    pub fn is_met(self, transparency: Transparency, times: &[VerifiedTime]) -> bool {
+        match self {
+            RequiredTransparency::InclusionProof => transparency == Transparency::InclusionProof,
+            RequiredTransparency::Log => transparency != Transparency::Absent,
+            RequiredTransparency::Timestamp => {
+                transparency != Transparency::Absent || !times.is_empty()
+            }
+            RequiredTransparency::None => true,
+        }
+    }
+}
+
 /// A public key that parses itself.
 #[derive(Clone, Debug)]
 pub struct Pem(pub Arc<PublicKey>);
@@ -242,6 +276,17 @@ impl AcceptedSigner {
         named.chain(default)
     }
 
+    /// The one signer that can be meant; `None` where there can be many.
+    pub(super) fn only(&self) -> Option<String> {
+        let identity = match self {
+            AcceptedSigner::Key(key) => return Some(format!("key {}", key.pem.0.fingerprint())),
+            AcceptedSigner::Keyless(keyless) => keyless.identity.as_ref()?,
+        };
+        let canonical = canonical(&identity.to_string());
+        let many = matches!(identity, Matcher::Glob(_)) && canonical.contains('*');
+        (!many).then(|| format!("identity {canonical}"))
+    }
+
     /// What this signer's signatures are verified under. A trust root that is not among `roots` counts for nothing.
     pub fn anchors(&self, roots: &TrustRoots) -> Vec<Anchor> {
         let named = self.root_names().filter_map(|name| roots.get(name));
@@ -270,10 +315,8 @@ impl AcceptedSigner {
             (AcceptedSigner::Keyless(keyless), Signer::Certificate(certificate)) => {
                 let root = named.find(|root| anchor.is(None, Some(root)));
                 let root = root.filter(|_| keyless.names(certificate));
-                let by_default = match root.ok_or(Mismatch::OtherSigner)?.has_logs() {
-                    true => RequiredTransparency::Log,
-                    false => RequiredTransparency::Timestamp,
-                };
+                let root = root.ok_or(Mismatch::OtherSigner)?;
+                let by_default = RequiredTransparency::of_certificates(root);
                 keyless.transparency.unwrap_or(by_default)
             }
             (AcceptedSigner::Key(key), Signer::Key(fingerprint)) => {
@@ -287,17 +330,7 @@ impl AcceptedSigner {
             }
             _ => return Err(Mismatch::OtherSigner),
         };
-        let public_enough = match required {
-            RequiredTransparency::InclusionProof => {
-                signature.transparency() == Transparency::InclusionProof
-            }
-            RequiredTransparency::Log => signature.transparency() != Transparency::Absent,
-            RequiredTransparency::Timestamp => {
-                signature.transparency() != Transparency::Absent || !signature.times().is_empty()
-            }
-            RequiredTransparency::None => true,
-        };
-        if public_enough {
+        if required.is_met(signature.transparency(), signature.times()) {
             Ok(())
         } else {
             Err(Mismatch::Transparency)

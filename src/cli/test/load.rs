@@ -5,26 +5,24 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::documents::{self, Document, Path, Problem};
+use promotion_gate_core::documents::{self, Problem};
 use promotion_gate_core::gate::{Change, Digest, Snapshot};
 use serde_json::Value;
 
 use super::cast::Cast;
 use super::format::{ExpectSpec, Form};
 use super::resolve::Reading;
-use crate::api;
+use crate::api::{self, Kind};
 use crate::cli::world;
 use crate::collect::CollectLimits;
 use crate::oci::{Layout, Repository};
-
-/// The kind of the documents that are tests; what else is ours may lie beside them.
-const KIND: &str = "PolicyTest";
-const OTHER_KINDS: [&str; 2] = ["PromotionPolicy", "GateConfiguration"];
 
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) suites: Vec<Suite>,
     pub(super) problems: Vec<Problem>,
+    /// What in the tested policies probably does not mean what its author meant.
+    pub(super) warnings: BTreeSet<Problem>,
     /// Every file and folder that the result depends on.
     pub(super) read: BTreeSet<PathBuf>,
 }
@@ -112,7 +110,7 @@ pub(super) fn load(paths: &[PathBuf], config: Option<&FilePath>, now: Timestamp)
         if before == (loaded.suites.len(), loaded.problems.len()) {
             loaded.refuse(
                 path,
-                format!("there is no `kind: {KIND}` in it: nothing would be tested"),
+                "there is no `kind: PolicyTest` in it: nothing would be tested".to_owned(),
             );
         }
     }
@@ -131,14 +129,17 @@ impl Loaded {
             Err(error) => return self.refuse(path, format!("cannot be read: {error}")),
         };
         let (documents, problems) = documents::read(&path.display().to_string(), &bytes);
+        if !problems.is_empty() && !api::mentions_ours(&bytes) {
+            return;
+        }
         self.problems.extend(problems);
         for document in documents {
-            match is_test(&document) {
-                Ok(false) => {}
-                Ok(true) => {
+            match Kind::of(&document) {
+                Ok(Some(Kind::PolicyTest)) => {
                     let mut reading = Reading::of(&document, path, now);
                     let suite = reading.suite(config);
                     self.read.append(&mut reading.read);
+                    self.warnings.append(&mut reading.warnings);
                     // Problems of the policies come before those of the test itself, each in the order of its file.
                     let own = |problem: &Problem| *problem.file == *document.file;
                     reading.problems.sort_by_key(|problem| {
@@ -152,35 +153,9 @@ impl Loaded {
                         _ => self.problems.append(&mut reading.problems),
                     }
                 }
+                Ok(_) => {}
                 Err(problem) => self.problems.push(problem),
             }
         }
-    }
-}
-
-/// Whether a document is a test; what is not ours at all is none of our business.
-fn is_test(document: &Document) -> Result<bool, Problem> {
-    let (version, kind) = (document.text("apiVersion"), document.text("kind"));
-    let (Some(version), Some(kind)) = (version, kind) else {
-        return Ok(false);
-    };
-    let at = |field: &str| Path::default().key(field);
-    let ours = version.split_once('/').map(|(group, _)| group) == Some(api::GROUP);
-    match (ours, kind) {
-        (true, KIND) if version == api::API_VERSION => Ok(true),
-        (_, KIND) => {
-            let message = format!("expected `{}`, found `{version}`", api::API_VERSION);
-            Err(document
-                .problem(at("apiVersion"), message)
-                .suggesting(version, [api::API_VERSION]))
-        }
-        (true, other) if !OTHER_KINDS.contains(&other) => {
-            let message = format!("kind `{other}` is not known to this version");
-            let known = OTHER_KINDS.into_iter().chain([KIND]);
-            Err(document
-                .problem(at("kind"), message)
-                .suggesting(other, known))
-        }
-        _ => Ok(false),
     }
 }

@@ -12,7 +12,7 @@ use promotion_gate_core::gate::Snapshot;
 use super::cast::{Cast, KeyRole, keys_of, trust_root};
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
-use crate::api::{self, Source};
+use crate::api::{self, PolicySet, Source};
 use crate::config::Config;
 
 /// One document while it is resolved.
@@ -21,6 +21,7 @@ pub(super) struct Reading<'d> {
     pub(super) folder: &'d FilePath,
     pub(super) now: Timestamp,
     pub(super) problems: Vec<Problem>,
+    pub(super) warnings: BTreeSet<Problem>,
     pub(super) read: BTreeSet<PathBuf>,
 }
 
@@ -31,6 +32,7 @@ impl<'d> Reading<'d> {
             folder: path.parent().unwrap_or(FilePath::new("")),
             now,
             problems: Vec::new(),
+            warnings: BTreeSet::new(),
             read: BTreeSet::new(),
         }
     }
@@ -45,8 +47,7 @@ impl<'d> Reading<'d> {
         };
         let spec = Path::default().key("spec");
         let config = self.config(&test.spec, config, &spec)?;
-        let sources = self.sources(&test.spec, &spec);
-        let set = api::load(&sources, &config.trust_roots);
+        let (sources, set) = self.policies(&test.spec, &config, &spec);
         self.problems.extend(set.problems);
         if set.policies.is_empty() && self.problems.is_empty() {
             self.refuse(
@@ -110,7 +111,7 @@ impl<'d> Reading<'d> {
         }
     }
 
-    fn sources(&mut self, test: &Spec, spec: &Path) -> Vec<Source> {
+    fn policies(&mut self, test: &Spec, config: &Config, spec: &Path) -> (Vec<Source>, PolicySet) {
         let paths: Vec<_> = test
             .policies
             .iter()
@@ -124,11 +125,11 @@ impl<'d> Reading<'d> {
             }
         }
         if !self.problems.is_empty() {
-            return Vec::new();
+            return Default::default();
         }
-        let (sources, problems) = api::read_paths(&paths);
-        self.problems.extend(problems);
-        sources
+        let (sources, set) = api::load_paths(&paths, &config.trust_roots);
+        self.warnings.extend(set.warnings.iter().cloned());
+        (sources, set)
     }
 
     /// The role of each signer's key, where it holds one.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::{
-    Anchor, Artifact, PublicKey, Signer, TrustRoot, verify_artifact,
+    Anchor, Artifact, ArtifactSignature, PublicKey, Signer, TrustRoot, verify_artifact,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -93,7 +93,8 @@ fn by_expected(case: &Path, bundle: &[u8], artifact: Artifact<'_>) -> bool {
         Some(Err(_)) => return false,
         None => Anchor::Root(root),
     };
-    let Ok((signer, times)) = verify_artifact(bundle, artifact, &anchor) else {
+    let Ok(ArtifactSignature { signer, times, .. }) = verify_artifact(bundle, artifact, &anchor)
+    else {
         return false;
     };
     let expected = |name: &str, usually: &str| {

@@ -12,6 +12,6 @@ mod sigstore;
 pub use control_plane::{ControlPlane, User};
 pub use cosign::{Cosign, Key};
 pub use gate::{Certificate, Gate, deployment};
-pub use program::until;
+pub use program::{command, run, until};
 pub use registry::{Registry, Tagged};
 pub use sigstore::LocalSigstore;

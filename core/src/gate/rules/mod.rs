@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::attest::{Anchor, AnchorId, Origin};
 use crate::reason::{Reason, reasons};
 
-use super::evidence::{Collected, ImageEvidence, Subject};
+use super::evidence::{Collected, Form, ImageEvidence, Subject};
 use super::finding::Outcome;
 use super::image::{Digest, ImageReference};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
@@ -65,6 +65,11 @@ pub trait Rule {
     /// Judges one image.
     fn check(&self, image: &ImageInQuestion<'_>) -> Judgement;
 
+    /// What in the policy entry probably does not mean what its author meant, each in a sentence.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether the image is refused by its name alone, so that its registry is not even asked.
     fn refuses_asking(&self, _image: &ImageReference) -> bool {
         false
@@ -97,6 +102,25 @@ impl ImageInQuestion<'_> {
             Some(subject) => subject.to_string(),
             None => self.image.reference.to_string(),
         }
+    }
+
+    /// What to say where nothing is attached that could be `what`. Absence is said only where everything was read, and only of an
+    /// image to which nothing else is attached.
+    fn none_of(&self, what: &str, form: Form) -> String {
+        let evidence = self.evidence.value();
+        let instead = evidence.and_then(|evidence| evidence.instead_of(form));
+        let unsupported = evidence.and_then(|evidence| evidence.unsupported.first());
+        let mut text = match (instead, self.evidence.troubles()) {
+            (Some(instead), _) => format!("what is attached to it is no {what}: {instead}"),
+            (None, []) => format!("no {what} is attached to it"),
+            (None, _) => format!("no {what} was found"),
+        };
+        if let Some(trouble) = unsupported {
+            text.push_str(&format!(
+                "; the registry does not seem to have one of the places where it could be ({trouble})"
+            ));
+        }
+        text
     }
 
     /// What to do where nothing is attached: `otherwise`, unless the digest is that of a platform.
@@ -385,6 +409,11 @@ impl Requirement {
         self.rule().refuses_asking(image)
     }
 
+    /// See `Rule::warnings`.
+    pub fn warnings(&self) -> Vec<String> {
+        self.rule().warnings()
+    }
+
     /// See `Rule::need`.
     pub fn need(&self, roots: &TrustRoots) -> Option<Need> {
         self.rule().need(roots)
@@ -394,13 +423,15 @@ impl Requirement {
     pub fn check(&self, image: &ImageInQuestion<'_>) -> Judgement {
         let judgement = self.rule().check(image);
         let denies = judgement.outcome.denies();
-        let troubles = image.evidence.troubles();
-        if !denies && troubles.is_empty() {
+        let unsupported = image.evidence.value().map(|evidence| &evidence.unsupported);
+        let troubles = image.evidence.troubles().iter();
+        let trouble = troubles.chain(unsupported.into_iter().flatten()).next();
+        if !denies && trouble.is_none() {
             return judgement;
         }
-        match (self.need(image.trust_roots), troubles) {
+        match (self.need(image.trust_roots), trouble) {
             (Some(need), _) if denies => unless_root_missing(judgement, &need, image),
-            (Some(need), [first, ..]) if need.effect == Effect::CanHurt => Judgement::undecided(
+            (Some(need), Some(first)) if need.effect == Effect::CanHurt => Judgement::undecided(
                 EVIDENCE_PARTIAL,
                 format!("not everything attached could be read: {first}"),
             ),
@@ -409,33 +440,30 @@ impl Requirement {
     }
 }
 
+/// Characters of a detail or a hint: both can hold what others wrote.
+const MAXIMUM_TEXT: usize = 1200;
+
 impl Judgement {
     /// The requirement is met.
     pub fn pass(reason: Reason, detail: String) -> Judgement {
-        Judgement {
-            outcome: Outcome::Pass,
-            reason,
-            detail,
-            hint: None,
-        }
+        Judgement::new(Outcome::Pass, reason, detail)
     }
 
     /// The requirement is not met.
     pub fn fail(reason: Reason, detail: String) -> Judgement {
-        Judgement {
-            outcome: Outcome::Fail,
-            reason,
-            detail,
-            hint: None,
-        }
+        Judgement::new(Outcome::Fail, reason, detail)
     }
 
     /// It could not be decided.
     pub fn undecided(reason: Reason, detail: String) -> Judgement {
+        Judgement::new(Outcome::Undecided, reason, detail)
+    }
+
+    fn new(outcome: Outcome, reason: Reason, detail: String) -> Judgement {
         Judgement {
-            outcome: Outcome::Undecided,
+            outcome,
             reason,
-            detail,
+            detail: detail.chars().take(MAXIMUM_TEXT).collect(),
             hint: None,
         }
     }

@@ -19,7 +19,12 @@ use crate::gate::source::{SourcePattern, VersionPattern};
 
 /// **What it requires**: the image carries signed SLSA provenance (v0.2 or v1) by an accepted builder: one of the pairs of who
 /// signed it *and* which builder it names. The source repository is an accepted one, and so are branch, tag, inputs and build
-/// type where the policy names them. Where the signer's certificate speaks of the same things, both must agree.
+/// type where the policy names them. Source, reference and commit agree with the claims of the signer's certificate wherever it
+/// has them, whatever build type the provenance gives itself.
+///
+/// What the provenance alone says (the branch of a pushed tag, inputs, and source and reference where a certificate has no
+/// claims) counts only where the builder is isolated from its callers: where the signer is no workflow of the source's own
+/// repository. A workflow of that repository writes its provenance itself, and can write anything.
 ///
 /// **Why**: a signature says who vouches for an image; provenance says what it was built from. A builder is trusted as far as
 /// its signer is: anybody can write a builder's name into a statement.
@@ -41,9 +46,14 @@ pub struct Provenance {
     /// Accept whatever the builder built. On a public build service, that is everybody's source.
     #[serde(default)]
     pub any_source: bool,
-    /// Accepted branches. On a tag push: the branch that the push names (`base_ref`).
+    /// Accepted branches. On a tag push: the branch that the push names (`base_ref`). A build that a release started has no
+    /// branch, unless `trustReleaseTarget` says so.
     #[schemars(length(min = 1))]
     pub branches: Option<Vec<Glob>>,
+    /// Take the branch that a release names as its target (`target_commitish`) for the branch that was built. Who publishes a
+    /// release of an existing tag chooses that name freely, whatever commit the tag names.
+    #[serde(default)]
+    pub trust_release_target: bool,
     /// Accepted tags; what was built from no tag is refused.
     #[schemars(length(min = 1))]
     pub tags: Option<Vec<Glob>>,
@@ -99,14 +109,14 @@ reasons! {
         "The kind of build is none that the policy accepts.",
         "Have the build type added to the policy's `buildTypes`.";
     SOURCE_UNKNOWN = "source-unknown",
-        "Neither the provenance nor the certificate names the source in a way that this version understands.",
+        "Neither the provenance nor the certificate names the source in a way that this version understands, or only a signer says it who is not isolated from the source.",
         "Use a builder whose build type is known, or have the policy accept it with `anySource: true`.";
     SOURCE_NOT_ACCEPTED = "source-not-accepted",
         "The image was built from another repository than the policy accepts.",
         "Build from an accepted repository, or have it added to the policy's `sources`.";
     BRANCH_UNKNOWN = "branch-unknown",
         "Nothing says from which branch the image was built.",
-        "A tag names no branch unless the push that made it did (`git push origin main v1.2.3` in one go). Have the policy ask for tags instead.";
+        "A tag names no branch unless the push that made it did (`git push origin main v1.2.3` in one go), and only an isolated builder can vouch for that. Have the policy ask for tags instead.";
     BRANCH_NOT_ACCEPTED = "branch-not-accepted",
         "The image was built from another branch than the policy accepts.",
         "Build from an accepted branch.";
@@ -247,9 +257,13 @@ impl Provenance {
         agreement(provenance, by)?;
         self.build(provenance)?;
         let source = self.source(provenance, by)?;
-        let git_ref = git_ref(provenance, by);
-        self.reference(provenance, git_ref)?;
-        self.started_with(provenance)?;
+        let isolated = is_isolated(provenance, by);
+        let git_ref = match isolated {
+            true => provenance.git_ref.as_deref().or(claimed_ref(by)),
+            false => own_ref(by),
+        };
+        self.reference(provenance, git_ref, isolated)?;
+        self.started_with(provenance, isolated)?;
         let git_ref = git_ref
             .map(|git_ref| format!(" at `{git_ref}`"))
             .unwrap_or_default();
@@ -361,13 +375,19 @@ impl Provenance {
         &self,
         provenance: &predicate::Provenance,
         git_ref: Option<&str>,
+        isolated: bool,
     ) -> Result<(), Refusal> {
         let branch = |text: Option<&str>| Some(text?.strip_prefix("refs/heads/")?.to_owned());
         let tag = git_ref.and_then(|git_ref| git_ref.strip_prefix("refs/tags/"));
         if let Some(accepted) = &self.branches {
             let hint = || format!("accepted are {}", listed(ticked(accepted), 5));
+            let target = provenance.release_target.as_deref();
+            let pushed = provenance.base_ref.as_deref();
             let branch = match tag {
-                Some(_) => branch(provenance.base_ref.as_deref()),
+                Some(_) if isolated => {
+                    branch(pushed.or(target.filter(|_| self.trust_release_target)))
+                }
+                Some(_) => None,
                 None => branch(git_ref),
             };
             match branch {
@@ -421,10 +441,24 @@ impl Provenance {
         Ok(())
     }
 
-    fn started_with(&self, provenance: &predicate::Provenance) -> Result<(), Refusal> {
+    fn started_with(
+        &self,
+        provenance: &predicate::Provenance,
+        isolated: bool,
+    ) -> Result<(), Refusal> {
         let Some((name, _)) = self.inputs.first_key_value() else {
             return Ok(());
         };
+        if !isolated {
+            let detail = "its inputs are said only by a workflow of the source's own repository, which can write anything";
+            let hint = "build with a builder in another repository than the source's";
+            return Err(Refusal::new(
+                Step::Start,
+                INPUTS_UNKNOWN,
+                detail.to_owned(),
+                hint.to_owned(),
+            ));
+        }
         let Some(given) = &provenance.inputs else {
             let event = provenance.event.as_deref().unwrap_or("an unnamed event");
             let detail = format!("it was started by `{event}`, and says of no inputs");
@@ -465,11 +499,8 @@ impl Provenance {
                     .iter()
                     .map(|builder| format!("`{}`", builder.id));
                 let build = format!("build it with {}", listed(builders, 3));
-                Judgement::fail(
-                    NO_PROVENANCE,
-                    "no SLSA provenance is attached to it".to_owned(),
-                )
-                .hint(question.nothing_attached(build))
+                let detail = question.none_of("SLSA provenance", Form::Statement);
+                Judgement::fail(NO_PROVENANCE, detail).hint(question.nothing_attached(build))
             }
         }
     }
@@ -492,16 +523,63 @@ fn claimed_repository(certificate: &CertificateIdentity) -> Option<Repository> {
     Repository::parse(&uri).map(|(repository, _)| repository)
 }
 
+/// The workflow or pipeline that a certificate identity names: its repository and reference. GitHub writes
+/// `https://HOST/OWNER/NAME/.github/workflows/FILE@REF`, GitLab `https://HOST/PATH//FILE@REF` (Fulcio, "OIDC usage").
+fn workflow(identity: &str) -> Option<(Repository, &str)> {
+    let (path, git_ref) = identity.split_once('@')?;
+    let github = path.split_once("/.github/workflows/");
+    let (repository, _) = github.or_else(|| {
+        let (_, rest) = path.split_once("://")?;
+        let at = path.len() - rest.len() + rest.find("//")?;
+        path.split_at_checked(at)
+    })?;
+    Some((Repository::parse(repository)?.0, git_ref))
+}
+
+/// Whether the builder is isolated from who calls it: whether its signer is no workflow of the source's own repository.
+/// Where the certificate does not claim a source, every source that the provenance names counts.
+fn is_isolated(provenance: &predicate::Provenance, by: &Signer) -> bool {
+    let Signer::Certificate(certificate) = by else {
+        return true;
+    };
+    let Some((own, _)) = workflow(certificate.identity()) else {
+        return true;
+    };
+    let is_own = |source: &Repository| source.as_str().eq_ignore_ascii_case(own.as_str());
+    match claimed_repository(certificate) {
+        Some(source) => !is_own(&source),
+        None => {
+            let mut sources = provenance.sources.iter();
+            !provenance.sources.is_empty() && !sources.any(|source| is_own(&source.repository))
+        }
+    }
+}
+
+/// Whether a certificate is of the workflow with which slsa-github-generator runs builders of others: the builder then has
+/// another name than the signer.
+fn is_delegator(identity: &str) -> bool {
+    const DELEGATORS: &str =
+        "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/delegator_";
+    let file = identity
+        .strip_prefix(DELEGATORS)
+        .and_then(|rest| rest.split_once('@'));
+    file.is_some_and(|(file, git_ref)| {
+        ["generic_slsa3.yml", "lowperms-generic_slsa3.yml"].contains(&file)
+            && git_ref.starts_with("refs/tags/")
+    })
+}
+
 /// Where the signer has a certificate: it and the statement speak of one build, and so does the statement by itself.
 fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refusal> {
     let builder = &provenance.builder;
     if let Signer::Certificate(certificate) = by {
+        let identity = certificate.identity();
         // A pattern may accept many builders: each may only speak for itself.
-        let workflow = |uri: &str| uri.contains("/.github/workflows/");
-        if provenance.kind.signs_as_builder()
-            && workflow(builder)
-            && workflow(certificate.identity())
-            && builder != certificate.identity()
+        let is_workflow = |uri: &str| uri.to_ascii_lowercase().contains("/.github/workflows/");
+        if is_workflow(builder)
+            && is_workflow(identity)
+            && builder != identity
+            && !is_delegator(identity)
         {
             let detail = format!("it names the builder `{builder}`");
             return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
@@ -520,6 +598,16 @@ fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refu
             );
             return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
         }
+        if let (false, Some(git_ref), Some(claimed)) = (
+            is_isolated(provenance, by),
+            provenance.git_ref.as_deref(),
+            own_ref(by),
+        ) && git_ref != claimed
+        {
+            let detail =
+                format!("it was built from `{git_ref}`, but the certificate says `{claimed}`");
+            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
+        }
     }
     match provenance.contradictions.first() {
         Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
@@ -527,15 +615,25 @@ fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refu
     }
 }
 
-/// The reference that was built; where the provenance is silent, the one that the certificate speaks of.
-fn git_ref<'a>(provenance: &'a predicate::Provenance, by: &'a Signer) -> Option<&'a str> {
-    let claimed = match by {
-        Signer::Certificate(certificate) => {
-            let claims = certificate.claims();
-            let claim = claims.get(&Claim::SourceRepositoryRef);
-            claim.or_else(|| claims.get(&Claim::GithubWorkflowRef))
-        }
-        Signer::Key(_) => None,
+/// The reference that the certificate claims was built.
+fn claimed_ref(by: &Signer) -> Option<&str> {
+    let Signer::Certificate(certificate) = by else {
+        return None;
     };
-    provenance.git_ref.as_ref().or(claimed).map(String::as_str)
+    let claims = certificate.claims();
+    let claim = claims.get(&Claim::SourceRepositoryRef);
+    let claim = claim.or_else(|| claims.get(&Claim::GithubWorkflowRef));
+    claim.map(String::as_str)
+}
+
+/// The same of a workflow of the source's own repository: where its certificate has no claims, its identity names the
+/// reference.
+fn own_ref(by: &Signer) -> Option<&str> {
+    let Signer::Certificate(certificate) = by else {
+        return None;
+    };
+    match claimed_repository(certificate) {
+        Some(_) => claimed_ref(by),
+        None => claimed_ref(by).or_else(|| Some(workflow(certificate.identity())?.1)),
+    }
 }

@@ -92,7 +92,7 @@ reasons! {
     OF_THIS_RULE:
     SIGNED = "signed", "The accepted signers have signed.", "";
     UNSIGNED = "unsigned",
-        "Nothing that could be a signature is attached to the image.",
+        "Nothing is attached to the image.",
         "Sign it in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest is that of one platform of an index, name the index's digest.";
     SIGNATURE_UNACCEPTED = "signature-unaccepted",
         "Something is attached, but it could not be verified; the detail says why.",
@@ -104,7 +104,7 @@ reasons! {
         "Accepted signers have signed, but not all or not as many different ones as the policy asks for. Each counts once: a workflow whatever its ref, an e-mail address whatever its spelling or issuer.",
         "Have the others sign too; the detail says which signers are one, and whose signature is missing.";
     NOT_A_SIGNATURE = "not-a-signature",
-        "The image carries an attestation, which says something about it but is no signature of it.",
+        "Something is attached to the image, such as an attestation or an SBOM, but it is no signature of it.",
         "Sign it as well: `cosign sign IMAGE@DIGEST`.";
     NOT_A_COSIGN_SIGNATURE = "not-a-cosign-signature",
         "The image's manifest was signed as a file, not as an image.",
@@ -215,6 +215,16 @@ impl Rule for Signature {
 
     fn need(&self, roots: &TrustRoots) -> Option<Need> {
         Some(Need::of(self.accepted(), roots, Effect::OnlyHelps))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let ways = self.ways();
+        let never = ways.iter().filter_map(|way| never_filled(way));
+        let alone = ways
+            .iter()
+            .flatten()
+            .filter_map(Wanted::filled_by_one_pattern);
+        never.chain(alone).collect()
     }
 
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
@@ -370,6 +380,14 @@ impl Signature {
         if let Some((signer, (reason, why))) = unusable {
             return Judgement::fail(reason, format!("signed by {signer}, but {why}")).hint(look);
         }
+        if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
+            let also = evidence.statements.first().map(|(_, statement)| {
+                let kind = statement.predicate_type();
+                format!("; it also carries an attestation (`{kind}`), which is no signature")
+            });
+            return Judgement::fail(SIGNATURE_UNACCEPTED, why + &also.unwrap_or_default())
+                .hint(format!("accepted are {wanted}; {look}"));
+        }
         if let Some((_, statement)) = evidence.statements.first() {
             return Judgement::fail(
                 NOT_A_SIGNATURE,
@@ -381,12 +399,12 @@ impl Signature {
             )
             .hint(format!("sign it with `cosign sign {subject}`"));
         }
-        if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
-            return Judgement::fail(SIGNATURE_UNACCEPTED, why)
-                .hint(format!("accepted are {wanted}; {look}"));
-        }
         let sign = format!("sign it with `cosign sign {subject}` as {wanted}");
-        Judgement::fail(UNSIGNED, "no signature is attached to it".to_owned())
+        let reason = match evidence.instead_of(Form::Signature) {
+            Some(_) => NOT_A_SIGNATURE,
+            None => UNSIGNED,
+        };
+        Judgement::fail(reason, question.none_of("signature", Form::Signature))
             .hint(question.nothing_attached(sign))
     }
 }
@@ -405,6 +423,50 @@ impl Wanted<'_> {
             signers: vec![signer],
         }
     }
+
+    /// Several seats that the signers of one pattern can fill without anybody whom the other entries name.
+    fn filled_by_one_pattern(&self) -> Option<String> {
+        let count = self.count;
+        let mut patterns = self.signers.iter().filter(|_| count > 1);
+        let pattern = patterns.find(|signer| signer.only().is_none())?;
+        Some(format!(
+            "`threshold: {count}` is reached by any {count} different signers that {pattern} matches; where each of several signers is to sign, write `allOf`"
+        ))
+    }
+}
+
+/// Why a requirement can never be met in this way: more different signers are asked for than its entries can be.
+fn never_filled(way: &[Wanted<'_>]) -> Option<String> {
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut bounded = Vec::new();
+    for wanted in way {
+        let only: Option<Vec<_>> = wanted.signers.iter().map(|signer| signer.only()).collect();
+        // A pattern that matches many signers always finds one more.
+        let Some(only) = only else { continue };
+        let number = |name| {
+            let next = numbers.len();
+            *numbers.entry(name).or_insert(next)
+        };
+        let seats = Seats {
+            count: wanted.count,
+            open_to: only.into_iter().map(number).collect(),
+        };
+        bounded.push((wanted, seats));
+    }
+    let seats: Vec<_> = bounded.iter().map(|(_, seats)| seats.clone()).collect();
+    let filled = fill(&seats);
+    let mut open = bounded.iter().zip(&filled);
+    let ((wanted, seats), _) = open.find(|((_, seats), filled)| filled.len() < seats.count)?;
+    let asked = seats.count;
+    let of = listed(wanted.signers.iter().map(ToString::to_string), 3);
+    let can_be = match (asked, seats.open_to.len()) {
+        (1, _) => "whom another entry asks for already".to_owned(),
+        (_, 1) => "who can only be one".to_owned(),
+        (_, most) => format!("who can only be {most}, or are asked for elsewhere too"),
+    };
+    Some(format!(
+        "this can never be met: it asks for {asked} different of {of}, {can_be}; a workflow is one signer whatever its ref, an e-mail address whatever its spelling or issuer"
+    ))
 }
 
 impl Group<AcceptedSigner> {

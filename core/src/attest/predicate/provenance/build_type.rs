@@ -78,23 +78,6 @@ impl BuildType {
         }
     }
 
-    /// Whether the holder of the certificate is the builder, so that both must have one name.
-    pub fn signs_as_builder(self) -> bool {
-        match self {
-            BuildType::GithubGenerator
-            | BuildType::ContainerBased
-            | BuildType::GithubWorkflow
-            | BuildType::GithubWorkflowOfCommunity
-            | BuildType::GitlabRunner
-            | BuildType::GitlabPipeline
-            | BuildType::Tekton
-            | BuildType::GoogleCloudBuild
-            | BuildType::BuildKit
-            | BuildType::Unknown => true,
-            BuildType::GithubDelegator => false,
-        }
-    }
-
     /// The parameters from outside that builds of this type have; `None` where anything may stand there.
     fn parameters(self, version: Version) -> Option<&'static [&'static str]> {
         match (self, version) {

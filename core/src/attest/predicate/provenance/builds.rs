@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::written::{Dependency, Fields, Version, environment, environment_text, text};
+use super::written::{Fields, Version, environment, environment_text, text};
 use super::{BuildType, Provenance};
 use crate::attest::Claim;
 
@@ -21,7 +21,6 @@ impl Provenance {
             "invocation.environment.github_ref",
             environment_text(fields, "REF"),
         );
-        self.commit("invocation.configSource.digest", fields.config.commit());
         self.github_job(fields);
     }
 
@@ -51,10 +50,6 @@ impl Provenance {
             "internalParameters.GITHUB_REF",
             environment_text(fields, "REF"),
         );
-        self.commit(
-            "resolvedDependencies[0].digest",
-            dependency.and_then(Dependency::commit),
-        );
         self.github_job(fields);
     }
 
@@ -70,10 +65,6 @@ impl Provenance {
         let uri = dependency.and_then(|dependency| dependency.uri.as_ref());
         self.source("resolvedDependencies[0].uri", uri);
         self.built("externalParameters.workflow.ref", workflow("ref"));
-        self.commit(
-            "resolvedDependencies[0].digest",
-            dependency.and_then(Dependency::commit),
-        );
         if let (Some(repository), Some(path), Some(git_ref)) =
             (repository, workflow("path"), workflow("ref"))
         {
@@ -126,10 +117,6 @@ impl Provenance {
         let dependency = fields.dependencies.first();
         let uri = dependency.and_then(|dependency| dependency.uri.as_ref());
         self.source("resolvedDependencies[0].uri", uri);
-        self.commit(
-            "resolvedDependencies[0].digest",
-            dependency.and_then(Dependency::commit),
-        );
         let variable = |name: &str| {
             let value = fields.external.get("variables")?.get(name).and_then(text)?;
             (!value.is_empty()).then_some(value)
@@ -227,12 +214,14 @@ impl Provenance {
         self.base_ref = match (named, self.event.as_deref(), payload) {
             (Some(base), _, _) => Some(base),
             (None, Some("push"), Some(payload)) => payload.get("base_ref").and_then(text),
-            (None, Some("release"), Some(payload)) => payload
-                .pointer("/release/target_commitish")
-                .and_then(text)
-                .map(|branch| format!("refs/heads/{branch}")),
             _ => None,
         };
+        if self.event.as_deref() == Some("release") {
+            self.release_target = payload
+                .and_then(|payload| payload.pointer("/release/target_commitish"))
+                .and_then(text)
+                .map(|branch| format!("refs/heads/{branch}"));
+        }
         self.started_by_hand(payload.and_then(|payload| payload.get("inputs")));
     }
 

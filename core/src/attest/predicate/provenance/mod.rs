@@ -34,6 +34,9 @@ pub struct Provenance {
     pub git_ref: Option<String>,
     /// The reference (of a branch) that a tag was pushed from, as the event that started the build names it.
     pub base_ref: Option<String>,
+    /// The branch, such as `refs/heads/main`, that the releaser named when a release started the build
+    /// (`release.target_commitish`). It need not hold the commit that was built.
+    pub release_target: Option<String>,
     /// The event that started the build, such as `push`.
     pub event: Option<String>,
     /// The inputs with which somebody started the build by hand.
@@ -80,7 +83,7 @@ impl Provenance {
         let texts = texts.chain(&self.unknown_parameters);
         let texts = texts.chain(&self.contradictions);
         let texts = texts.chain(&self.git_ref).chain(&self.base_ref);
-        let texts = texts.chain(&self.event);
+        let texts = texts.chain(&self.event).chain(&self.release_target);
         let texts: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
         let sources = self.sources.iter();
         let sources = sources.map(|it| it.repository.as_str().len() + size_of_val(it));
@@ -98,6 +101,7 @@ impl Provenance {
             sources: Vec::new(),
             git_ref: None,
             base_ref: None,
+            release_target: None,
             event: None,
             inputs: None,
             unknown_parameters: unknown_parameters(kind, fields),
@@ -118,6 +122,10 @@ impl Provenance {
             BuildType::Unknown => {
                 provenance.source("invocation.configSource.uri", fields.config.uri.as_ref());
             }
+        }
+        // A delegator may build another commit than the one that started it.
+        if kind != BuildType::GithubDelegator {
+            provenance.commits_of_sources(fields);
         }
         if let (Some(git_ref), Some(kind)) =
             (&provenance.git_ref, environment_text(fields, "REF_TYPE"))
@@ -146,9 +154,7 @@ impl Provenance {
                 Claim::GithubWorkflowRepository => repository.on_github().map(str::to_owned),
                 _ => Some(repository.as_str().to_owned()),
             };
-            if self.claims_source()
-                && let Some(value) = value
-            {
+            if let Some(value) = value {
                 self.says(field, claim, value);
             }
         }
@@ -159,23 +165,6 @@ impl Provenance {
         );
     }
 
-    /// Whether the repository whose pipeline signed is the one that is built.
-    fn claims_source(&self) -> bool {
-        match self.kind {
-            BuildType::GithubGenerator
-            | BuildType::GithubDelegator
-            | BuildType::ContainerBased
-            | BuildType::GithubWorkflow
-            | BuildType::GithubWorkflowOfCommunity
-            | BuildType::GitlabRunner
-            | BuildType::GitlabPipeline => true,
-            BuildType::Tekton
-            | BuildType::GoogleCloudBuild
-            | BuildType::BuildKit
-            | BuildType::Unknown => false,
-        }
-    }
-
     fn built(&mut self, field: &'static str, git_ref: Option<String>) {
         let Some(git_ref) = git_ref else { return };
         match &self.git_ref {
@@ -184,10 +173,8 @@ impl Provenance {
                 self.contradictions.push(contradiction);
             }
             _ => {
-                if self.claims_source() {
-                    self.says(field, Claim::SourceRepositoryRef, git_ref.clone());
-                    self.says(field, Claim::GithubWorkflowRef, git_ref.clone());
-                }
+                self.says(field, Claim::SourceRepositoryRef, git_ref.clone());
+                self.says(field, Claim::GithubWorkflowRef, git_ref.clone());
                 self.git_ref = Some(git_ref);
             }
         }
@@ -197,6 +184,21 @@ impl Provenance {
         if let Some(commit) = commit {
             self.says(field, Claim::SourceRepositoryDigest, commit.clone());
             self.says(field, Claim::GithubWorkflowSha, commit.clone());
+        }
+    }
+
+    /// Notes the commit of everything that stands for a source, whatever the kind of build.
+    fn commits_of_sources(&mut self, fields: &Fields) {
+        self.commit("invocation.configSource.digest", fields.config.commit());
+        for dependency in &fields.dependencies {
+            let uri = dependency.uri.as_deref().and_then(Repository::parse);
+            let is_source = uri.is_some_and(|(repository, _)| {
+                let mut sources = self.sources.iter();
+                sources.any(|source| source.repository == repository)
+            });
+            if is_source {
+                self.commit("the commit of the source", dependency.commit());
+            }
         }
     }
 

@@ -1,0 +1,404 @@
+//! Policies that parse and do not mean what their authors meant. A pattern that no image, namespace, branch or source can
+//! match is refused; one that probably comes from another tool is warned of. Both messages say what to write instead.
+
+use promotion_gate_core::documents::{Fault, Path};
+use promotion_gate_core::gate::{Glob, ImagePattern};
+use serde_json::Value;
+
+use super::PromotionPolicySpec;
+
+/// Registries whose repositories have at least two parts, such as `ghcr.io/OWNER/NAME`.
+const DEEP_REGISTRIES: &[&str] = &[
+    "ghcr.io",
+    "gcr.io",
+    "*.gcr.io",
+    "quay.io",
+    "registry.gitlab.com",
+    "public.ecr.aws",
+    "*.pkg.dev",
+];
+
+/// Issuers whose identities have a known shape, with an example of it (Fulcio, "OIDC usage").
+const SHAPES: &[(&str, &str, &str)] = &[
+    (
+        "https://token.actions.githubusercontent.com",
+        "https://*/*/*/.github/workflows/*@**",
+        "https://github.com/OWNER/NAME/.github/workflows/FILE@refs/heads/BRANCH",
+    ),
+    (
+        "https://gitlab.com",
+        "https://gitlab.com/**//**@**",
+        "https://gitlab.com/GROUP/NAME//.gitlab-ci.yml@refs/heads/BRANCH",
+    ),
+];
+
+/// What is found in one policy: what refuses it, and what its author is warned of.
+#[derive(Default)]
+pub(super) struct Mistakes {
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
+}
+
+impl Mistakes {
+    /// Looks through a policy as it is written; what does not parse is left to the parser.
+    pub(super) fn of(spec: &PromotionPolicySpec) -> Mistakes {
+        let mut found = Mistakes::default();
+        let spec = serde_json::to_value(spec).unwrap_or_default();
+        let requirements = spec.pointer("/requirements").and_then(Value::as_array);
+        let pinned = requirements
+            .into_iter()
+            .flatten()
+            .any(|entry| entry.get("digestPinned").is_some());
+        found.matches(&spec, pinned);
+        for (index, entry) in requirements.into_iter().flatten().enumerate() {
+            let here = Path::default().key("requirements").index(index);
+            found.allowed_images(entry, &here.key("allowedImages").key("patterns"));
+            if let Some(provenance) = entry.get("provenance") {
+                found.provenance(provenance, &here.key("provenance"));
+            }
+            found.signers(entry, &here);
+        }
+        found.patterns(&spec, &Path::default());
+        found
+    }
+
+    fn refuse(&mut self, path: Path, message: impl Into<String>) {
+        let message = message.into();
+        self.faults.push(Fault { path, message });
+    }
+
+    fn warn(&mut self, path: Path, message: impl Into<String>) {
+        let message = message.into();
+        self.warnings.push(Fault { path, message });
+    }
+
+    fn matches(&mut self, spec: &Value, pinned: bool) {
+        let here = Path::default().key("match");
+        for (path, name) in texts(
+            spec,
+            "/match/namespaces/names",
+            &here.key("namespaces").key("names"),
+        ) {
+            let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-*".contains(c);
+            if let Some(odd) = name.chars().find(|c| !known(*c)) {
+                let message = format!(
+                    "no namespace matches `{name}`: names of namespaces hold no `{}`; write lower-case letters, digits, `-`, and `*` for anything",
+                    odd.escape_default()
+                );
+                self.refuse(path, message);
+            }
+        }
+        for (path, pattern, written) in images(spec, "/match/images", &here.key("images")) {
+            self.image(&path, &pattern, &written);
+            match pattern.without_tag() {
+                Some(name) if pinned => self.refuse(
+                    path,
+                    format!(
+                        "`{written}` matches no image that `digestPinned` lets pass: a pattern with a tag matches only images that are named without a digest; write `{name}`"
+                    ),
+                ),
+                Some(name) => self.warn(
+                    path,
+                    format!(
+                        "`{written}` matches no image that is named by digest, because it has a tag; write `{name}` to match those too"
+                    ),
+                ),
+                None => {}
+            }
+        }
+    }
+
+    fn allowed_images(&mut self, entry: &Value, here: &Path) {
+        for (path, pattern, written) in images(entry, "/allowedImages/patterns", here) {
+            self.image(&path, &pattern, &written);
+            if let Some(name) = pattern.without_tag() {
+                let message = format!(
+                    "`{written}` allows no image that is named by digest, because it has a tag, and a tag can be moved; write `{name}`"
+                );
+                self.refuse(path, message);
+            }
+        }
+    }
+
+    /// Warns of a star that would have to cross a `/` to match anything.
+    fn image(&mut self, path: &Path, pattern: &ImagePattern, written: &str) {
+        let (first, rest) = written.split_once('/').unwrap_or((written, ""));
+        if !first.contains(['.', ':']) && first.contains('*') && !first.contains("**") {
+            let message = format!(
+                "`{written}` matches images of Docker Hub alone, because it names no registry; write `**` to match every image, or name the registry"
+            );
+            return self.warn(path.clone(), message);
+        }
+        let every_image = format!("{first}/**");
+        let deep = DEEP_REGISTRIES.iter().any(|registry| {
+            let [registry, shape] =
+                [(*registry).to_owned(), format!("{registry}/*/**")].map(|text| Glob::parse(&text));
+            match (registry, shape) {
+                (Ok(registry), Ok(shape)) => registry.matches(first) && !pattern.can_match(&shape),
+                _ => false,
+            }
+        });
+        if deep || rest == "*" && first != "docker.io" {
+            let remedy = match rest.strip_suffix('*') {
+                Some(below) if !below.ends_with('*') => format!("{first}/{below}**"),
+                _ => every_image,
+            };
+            let message = format!(
+                "`{written}` matches no image below a further `/`, such as `{first}/team/app`: `*` stays within a part of the name; write `{remedy}` to match those too"
+            );
+            self.warn(path.clone(), message);
+        }
+    }
+
+    fn provenance(&mut self, provenance: &Value, here: &Path) {
+        for (field, prefix, example) in [
+            ("branches", "refs/heads/", "main"),
+            ("tags", "refs/tags/", "v1.2.3"),
+        ] {
+            for (path, name) in texts(provenance, &format!("/{field}"), &here.key(field)) {
+                if let Some(short) = name.strip_prefix("refs/") {
+                    let short = short.split_once('/').map_or("", |(_, short)| short);
+                    let remedy = if name.starts_with(prefix) {
+                        short
+                    } else {
+                        example
+                    };
+                    let message = format!(
+                        "`{name}` matches nothing: {field} are compared without `{prefix}`; write `{remedy}`"
+                    );
+                    self.refuse(path, message);
+                } else if let Some(odd) = name.chars().find(|c| is_odd_in_references(*c)) {
+                    let message = format!(
+                        "`{name}` matches nothing: references of git hold no `{}`; `*` stands for anything within a part of the name, `**` for anything at all",
+                        odd.escape_default()
+                    );
+                    self.refuse(path, message);
+                }
+            }
+        }
+        let sources = provenance.get("sources").and_then(Value::as_array);
+        for (index, source) in sources.into_iter().flatten().enumerate() {
+            if let Some(glob) = source.get("glob").and_then(Value::as_str) {
+                self.source(glob, here.key("sources").index(index).key("glob"));
+            }
+        }
+    }
+
+    fn source(&mut self, glob: &str, path: Path) {
+        let address = glob.strip_prefix("git+").unwrap_or(glob);
+        let address = address
+            .split_once("://")
+            .map_or(address, |(_, address)| address);
+        let plain = address.trim_end_matches('/');
+        let plain = plain.strip_suffix(".git").unwrap_or(plain);
+        let (plain, reference) = match plain.rsplit_once('@') {
+            Some((plain, reference))
+                if !reference.contains('/') || reference.starts_with("refs/") =>
+            {
+                (plain, true)
+            }
+            _ => (plain, false),
+        };
+        if plain != address {
+            let also = if reference {
+                ", and references under `branches` or `tags`"
+            } else {
+                ""
+            };
+            let message = format!(
+                "no source matches `{glob}`: sources are compared without `.git`, `@REFERENCE` and a closing `/`; write `https://{plain}`{also}"
+            );
+            return self.refuse(path, message);
+        }
+        let on_github = Glob::parse("github.com/*/*");
+        if address.starts_with("github.com/")
+            && let (Ok(repositories), Ok(pattern)) = (on_github, Glob::parse(address))
+            && !pattern.intersects(&repositories)
+        {
+            let owner = address.split('/').nth(1).unwrap_or_default();
+            let remedy = if owner.contains('*') {
+                "https://github.com/**".to_owned()
+            } else {
+                format!("https://github.com/{owner}/*")
+            };
+            let message = format!(
+                "no source matches `{glob}`: repositories of GitHub are `https://github.com/OWNER/NAME`, and `*` stays within a part; write `{remedy}`"
+            );
+            self.refuse(path, message);
+        }
+    }
+
+    /// Looks at every certificate identity below `value`.
+    fn signers(&mut self, value: &Value, here: &Path) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(keyless) = fields.get("keyless") {
+                    self.keyless(keyless, &here.key("keyless"));
+                }
+                for (key, value) in fields {
+                    self.signers(value, &here.key(key));
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.signers(item, &here.index(index));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn keyless(&mut self, keyless: &Value, here: &Path) {
+        let Some(issuer) = keyless.get("issuer").and_then(Value::as_str) else {
+            return;
+        };
+        if !issuer.contains("://") {
+            let message = format!("issuers are addresses; write `https://{issuer}`");
+            self.warn(here.key("issuer"), message);
+        }
+        let known = SHAPES
+            .iter()
+            .find(|(known, _, _)| *known == issuer.trim_end_matches('/'));
+        let Some((known, shape, example)) = known else {
+            return;
+        };
+        if issuer != *known {
+            let message = format!("no certificate names the issuer `{issuer}`; write `{known}`");
+            self.warn(here.key("issuer"), message);
+        }
+        let identity = keyless.get("identity");
+        let glob = identity
+            .and_then(|identity| identity.get("glob"))
+            .and_then(Value::as_str);
+        let written = identity.and_then(Value::as_str).or(glob).unwrap_or("**");
+        if let (Ok(shape), Ok(pattern)) = (Glob::parse(shape), Glob::parse(written))
+            && !pattern.intersects(&shape)
+        {
+            let message = format!(
+                "`{written}` matches no identity of `{known}`, which looks like `{example}`; `*` stays within a part of it, `**` crosses parts"
+            );
+            self.warn(here.key("identity"), message);
+        }
+    }
+
+    /// Looks for what means something in other pattern languages, and itself here.
+    fn patterns(&mut self, value: &Value, here: &Path) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let here = here.key(key);
+                    match (key.as_str(), value.as_str()) {
+                        ("glob", Some(pattern)) => self.pattern(pattern, here),
+                        _ => self.patterns(value, &here),
+                    }
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.patterns(item, &here.index(index));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn pattern(&mut self, pattern: &str, here: Path) {
+        let has = |open: char, close: char| {
+            let inside = pattern.split_once(open).map(|(_, rest)| rest);
+            inside
+                .and_then(|rest| rest.split_once(close))
+                .map(|(inside, _)| inside)
+        };
+        let alternatives = |inside: Option<&str>, separator| {
+            inside.is_some_and(|inside| inside.contains(separator))
+        };
+        let odd = if pattern.contains("/.*") || pattern.contains(".+") || pattern.starts_with(".*")
+        {
+            Some(
+                "`.*` and `.+` begin with a dot that is compared literally; write `*` or `**` without it",
+            )
+        } else if alternatives(has('(', ')'), '|') || alternatives(has('{', '}'), ',') {
+            Some("alternatives are not supported and compared literally; write one entry for each")
+        } else if alternatives(has('[', ']'), '-') {
+            Some("character classes are not supported and compared literally; write `*`")
+        } else if pattern.contains('?') {
+            Some("`?` is compared literally; write `*`")
+        } else {
+            None
+        };
+        if let Some(message) = odd {
+            self.warn(here, message);
+        }
+    }
+}
+
+/// Characters that references of git cannot hold (git-check-ref-format), but for the star.
+fn is_odd_in_references(character: char) -> bool {
+    character.is_whitespace() || character.is_control() || "~^:?[\\".contains(character)
+}
+
+/// The texts of a list, each with its place.
+fn texts(value: &Value, pointer: &str, here: &Path) -> Vec<(Path, String)> {
+    let items = value.pointer(pointer).and_then(Value::as_array);
+    let items = items.into_iter().flatten().enumerate();
+    items
+        .filter_map(|(index, item)| Some((here.index(index), item.as_str()?.to_owned())))
+        .collect()
+}
+
+/// The image patterns of a list, as far as they parse, each with its place and as it is written.
+fn images(value: &Value, pointer: &str, here: &Path) -> Vec<(Path, ImagePattern, String)> {
+    let each = texts(value, pointer, here).into_iter();
+    each.filter_map(|(path, written)| Some((path, ImagePattern::parse(&written).ok()?, written)))
+        .collect()
+}
+
+/// What belongs to other tools, and what it is called here.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("attestations", "`- provenance: {…}`"),
+    ("attestors", "`- signature: {anyOf: […]}`"),
+    ("authorities", "`- signature: {anyOf: […]}`"),
+    ("certificateIdentity", "`identity`"),
+    ("certificateIdentityRegExp", "`identity: {glob: …}`"),
+    ("certificateOidcIssuer", "`issuer`"),
+    ("count", "`threshold`"),
+    ("ctlog", "`transparency`"),
+    ("githubActions", "`keyless`"),
+    ("identities", "`anyOf`, with one `keyless` for each"),
+    ("identityRegExp", "`identity: {glob: …}`"),
+    ("imageReferences", "`match.images`"),
+    ("images", "`match.images`"),
+    ("issuerRegExp", "`issuer: {glob: …}`"),
+    ("kms", "`pem`"),
+    ("matchImageReferences", "`match.images`"),
+    ("minimumMatches", "`threshold`"),
+    ("mode", "`enforcement`"),
+    ("mutateDigest", "`- digestPinned: {}`"),
+    ("namespaceSelector", "`match.namespaces.selector`"),
+    ("pubKeys", "`key: {pem: …}`"),
+    ("publicKeys", "`key: {pem: …}`"),
+    ("regex", "`glob`"),
+    ("regexp", "`glob`"),
+    ("rekor", "`transparency`"),
+    ("roots", "`trustRoots`"),
+    ("secretRef", "`pem`"),
+    ("signatures", "`- signature: {anyOf: […]}`"),
+    ("subject", "`identity`"),
+    ("subjectPrefix", "`identity: {glob: …}`"),
+    ("subjectRegExp", "`identity: {glob: …}`"),
+    ("tlog", "`transparency`"),
+    ("trustRootRef", "`trustRoots`"),
+    ("trustedIdentities", "`- signature: {anyOf: […]}`"),
+    ("urlPrefix", "`identity: {glob: …}`"),
+    ("validationFailureAction", "`enforcement`"),
+    ("validators", "`- signature: {anyOf: […]}`"),
+    ("verifiers", "`- signature: {anyOf: […]}`"),
+    ("verifyDigest", "`- digestPinned: {}`"),
+    ("verifyImages", "`- signature: {anyOf: […]}`"),
+];
+
+/// What another tool's field is called here.
+pub(super) fn used_here(field: &str) -> Option<&'static str> {
+    let same = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(field);
+    OTHER_NAMES.iter().find(same).map(|(_, here)| *here)
+}
