@@ -1,12 +1,20 @@
 //! Which signatures come from one signer, as policies count them: signed in the sandbox, verified in full.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::Arc;
 
+use promotion_gate_core::attest::{Anchor, Material, PublicKey, Verified, verify};
+use promotion_gate_core::gate::{
+    Collected, Digest, Evidence, Finding, ImageEvidence, Source, Subject, judge,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use x509_cert::der::{DecodePem as _, EncodePem as _, pem::LineEnding};
 
 use crate::cli::run;
+use crate::facts::{Attached, FACTS, ISSUER, promotion, snapshot};
 
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 const GOOGLE: &str = "https://accounts.google.com";
@@ -190,4 +198,99 @@ fn a_denial_says_who_was_counted_once_and_which_seat_stays_open() {
     let expected = "1 of 2 different signers have signed, `alice@example.com` by `https://accounts.google.com`; missing: 1 of `alice@example.com` by `https://accounts.google.com`, `bob@example.com` by `https://accounts.google.com`, besides those who are counted already";
     assert!(said.contains(expected), "{said}");
     assert!(test(&signature, &signers, &["bob", "alice"]).0);
+}
+
+/// What is said of an image with these signatures.
+fn judged(signature: Value, evidence: ImageEvidence) -> Finding {
+    let image = format!("registry.example/app@{}", digest());
+    let spec = json!({"requirements": [{"digestPinned": {}}, {"signature": signature}]});
+    let promotion = promotion(&[image]);
+    let subject = Subject {
+        name: "registry.example/app".to_owned(),
+        digest: digest(),
+    };
+    let evidence = Evidence {
+        images: BTreeMap::from([(subject, Collected::Known(Arc::new(evidence)))]),
+        ..Evidence::default()
+    };
+    let snapshot = snapshot(vec![FACTS.policy("signers", &spec)]);
+    let verdict = judge(&promotion, &evidence, &snapshot);
+    let mut findings = verdict.policies()[0].findings().iter();
+    findings
+        .find(|finding| finding.rule == "signature")
+        .unwrap()
+        .clone()
+}
+
+fn digest() -> Digest {
+    format!("sha256:{}", "1".repeat(64)).parse().unwrap()
+}
+
+fn keyless(identity: &Value) -> Value {
+    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
+}
+
+#[test]
+fn one_signature_by_a_key_fills_no_seat_by_the_certificate_that_lies_beside_it() {
+    let signed = FACTS.simple(&digest(), "release");
+    let certificate = &signed.annotations["dev.sigstore.cosign/certificate"];
+    let certificate = x509_cert::Certificate::from_pem(certificate).unwrap();
+    let key = certificate.tbs_certificate.subject_public_key_info;
+    let pem = key.to_pem(LineEnding::LF).unwrap();
+    let material = Material::SimpleSigning {
+        payload: signed.payload,
+        annotations: signed.annotations,
+    };
+    let key = Arc::new(PublicKey::from_pem(&pem).unwrap());
+    let root = Arc::clone(&FACTS.trust_roots()["sandbox"]);
+    let mut evidence = ImageEvidence::default();
+    for anchor in [Anchor::Root(root), Anchor::Key { key, root: None }] {
+        match verify(&material, &digest(), &anchor) {
+            Ok(Verified::Signature(signature)) => {
+                let source = Source("layer".to_owned());
+                evidence.signatures.push((source, signature.into()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let key = json!({"key": {"pem": pem, "trustRoots": ["sandbox"], "transparency": "None"}});
+    let release = keyless(&json!("release@example.com"));
+    for one in [&key, &release] {
+        let found = judged(json!({"anyOf": [one]}), evidence.clone());
+        assert_eq!(found.reason, "signed", "{found:?}");
+    }
+    let both = judged(json!({"allOf": [key, release]}), evidence);
+    assert_eq!(both.reason, "too-few-signers");
+    assert!(both.detail.contains("are one signer"), "{both:?}");
+}
+
+#[test]
+fn thousands_of_signatures_and_many_seats_are_judged() {
+    let mut each = Vec::new();
+    for by in [
+        "release",
+        "build",
+        "stranger",
+        "builder",
+        "other-builder",
+        "key",
+    ] {
+        let mut one = ImageEvidence::default();
+        FACTS.add(&mut one, &digest(), &Attached::by(by));
+        each.extend(one.signatures);
+    }
+    let mut evidence = ImageEvidence::default();
+    for _ in 0..4096 / each.len() {
+        evidence.signatures.extend(each.iter().cloned());
+    }
+    let anybody = keyless(&json!({"glob": "**"}));
+    let group = json!({"threshold": 4_000_000_000_u32, "anyOf": vec![&anybody; 4]});
+    let found = judged(json!({"allOf": vec![&group; 8]}), evidence.clone());
+    assert_eq!(found.reason, "too-few-signers");
+    assert!(found.detail.starts_with("4 of "), "{found:?}");
+    let found = judged(
+        json!({"threshold": 4, "anyOf": vec![&anybody; 16]}),
+        evidence,
+    );
+    assert_eq!(found.reason, "signed", "{found:?}");
 }

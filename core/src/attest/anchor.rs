@@ -423,6 +423,30 @@ mod tests {
     }
 
     #[test]
+    fn an_rsa_key_with_null_parameters_and_without_any_is_one_key() {
+        let [certificate, _] = super::super::samples::authorities();
+        let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+        let named = |oid, parameters, key: &[u8]| {
+            let mut key_of = SubjectPublicKeyInfoRef::from_der(&spki).unwrap();
+            key_of.algorithm.oid = oid;
+            key_of.algorithm.parameters = parameters;
+            key_of.subject_public_key =
+                x509_cert::der::asn1::BitStringRef::from_bytes(key).unwrap();
+            KeyFingerprint::of(&key_of.to_der().unwrap())
+        };
+        let rsa = |parameters, key| named(RSA, parameters, key);
+        assert_eq!(rsa(None, b"a"), rsa(Some(AnyRef::NULL), b"a"));
+        assert_ne!(rsa(None, b"a"), rsa(None, b"b"));
+        let other = x509_cert::der::oid::ObjectIdentifier::new_unwrap("1.3.101.112");
+        assert_ne!(
+            named(other, None, b"a"),
+            named(other, Some(AnyRef::NULL), b"a")
+        );
+        let written = Digest::sha256(&spki).to_string();
+        assert_eq!(KeyFingerprint::of(&spki).to_string(), written);
+    }
+
+    #[test]
     fn an_anchor_is_named_by_its_content_and_shown_by_it() {
         let [certificate, _] = super::super::samples::authorities();
         let spki = super::super::certificate::public_key_of(&certificate).unwrap();
