@@ -262,7 +262,7 @@ fn read_policy(
             let below = Path::default().key("spec");
             match read {
                 Ok(policy) if faults.is_empty() && problems.is_empty() => {
-                    let warnings = warnings(&spec).into_iter();
+                    let warnings = warnings(&spec, &policy).into_iter();
                     let warnings = warnings.map(|Fault { path, message }| {
                         document.problem(below.join(&path), message)
                     });

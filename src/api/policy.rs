@@ -169,8 +169,15 @@ pub fn policy(
 }
 
 /// What in a policy parses and probably does not mean what its author meant, each with its path below `spec`.
-pub fn warnings(spec: &PromotionPolicySpec) -> Vec<Fault> {
-    Mistakes::of(spec).warnings
+pub fn warnings(spec: &PromotionPolicySpec, policy: &Policy) -> Vec<Fault> {
+    let mut warnings = Mistakes::of(spec).warnings;
+    for (index, NamedRequirement { requirement, .. }) in policy.requirements.iter().enumerate() {
+        let here = field("requirements").index(index);
+        let here = here.key(requirement.rule_name());
+        let odd = requirement.warnings().into_iter();
+        warnings.extend(odd.map(|message| fault(here.clone(), message)));
+    }
+    warnings
 }
 
 /// What is said of a requirement that nobody has written yet, or that a later version knows.

@@ -255,14 +255,14 @@ impl Policies {
                 if !gone.is_empty() {
                     tracing::warn!(policies = gone, "policies are gone");
                 }
-                for warning in &set.warnings {
-                    tracing::warn!(%warning, "a policy probably does not mean what is written");
-                }
-                if !set.skipped.is_empty() {
-                    tracing::info!("{}", set.skipped);
-                }
                 let good = Some(format!("{} {}", set.revision, config.revision()));
                 if state.good != good {
+                    for warning in &set.warnings {
+                        tracing::warn!(%warning, "a policy probably does not mean what is written");
+                    }
+                    if !set.skipped.is_empty() {
+                        tracing::info!("{}", set.skipped);
+                    }
                     reloaded = Some((set.revision.clone(), set.policies.len()));
                     state.good = good;
                 }

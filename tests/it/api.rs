@@ -364,21 +364,82 @@ fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
     }
 }
 
+/// That a sound policy is warned of in these words; of nothing where they are empty.
+#[track_caller]
+fn warned(spec: &str, expected: &str) {
+    let sources = [("p.yaml".to_owned(), format!("{HEAD}{spec}").into_bytes())];
+    let set = api::load(&sources, &FACTS.trust_roots());
+    assert_eq!(set.problems, [], "{spec}");
+    let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
+    match expected {
+        "" => assert!(warnings.is_empty(), "{spec}: {warnings:?}"),
+        expected => assert!(
+            warnings.iter().any(|warning| warning.contains(expected)),
+            "{spec}: {warnings:?}"
+        ),
+    }
+}
+
+#[test]
+fn seats_that_one_signer_would_have_to_fill_or_one_pattern_can_are_warned_of() {
+    let person = |identity: &str| {
+        format!(
+            "{{keyless: {{issuer: \"https://i.example\", identity: {identity}, trustRoots: [sandbox]}}}}"
+        )
+    };
+    let workflow = |reference: &str| {
+        let of = "https://github.com/example/app/.github/workflows/release.yml";
+        person(&format!("{{glob: \"{of}@{reference}\"}}"))
+    };
+    let (alice, bob) = (person("alice@example.com"), person("bob@example.com"));
+    let shouted = person("ALICE@example.com");
+    let anybody = person("{glob: \"*@example.com\"}");
+    let (tags, main) = (workflow("refs/tags/v*"), workflow("refs/heads/main"));
+    let key = format!(
+        "{{key: {{pem: \"{}\"}}}}",
+        FACTS.key.public_pem().replace('\n', "\\n")
+    );
+    let never = "requirements[0].signature: this can never be met";
+    for (signers, expected) in [
+        (format!("{{threshold: 2, anyOf: [{tags}]}}"), never),
+        (format!("{{threshold: 2, anyOf: [{tags}, {main}]}}"), never),
+        (
+            format!("{{threshold: 2, anyOf: [{alice}, {shouted}]}}"),
+            never,
+        ),
+        (format!("{{threshold: 2, anyOf: [{key}]}}"), never),
+        (format!("{{threshold: 3, anyOf: [{alice}, {bob}]}}"), never),
+        (format!("{{allOf: [{alice}, {alice}]}}"), never),
+        (format!("{{allOf: [{tags}, {{anyOf: [{main}]}}]}}"), never),
+        (
+            format!("{{anyOf: [{bob}, {{allOf: [{alice}, {shouted}]}}]}}"),
+            never,
+        ),
+        (
+            format!("{{threshold: 2, anyOf: [{anybody}, {tags}]}}"),
+            "`threshold: 2` is reached by any 2 different signers that `*@example.com` by `https://i.example` matches",
+        ),
+        (
+            format!("{{allOf: [{bob}, {{threshold: 2, anyOf: [{anybody}]}}]}}"),
+            "is reached by any 2",
+        ),
+        (format!("{{anyOf: [{anybody}, {tags}]}}"), ""),
+        (format!("{{threshold: 2, anyOf: [{alice}, {bob}]}}"), ""),
+        (format!("{{threshold: 2, anyOf: [{alice}, {key}]}}"), ""),
+        (format!("{{allOf: [{anybody}, {alice}, {tags}]}}"), ""),
+        (
+            format!("{{allOf: [{alice}, {{anyOf: [{alice}, {bob}]}}]}}"),
+            "",
+        ),
+        (format!("{{threshold: 1, anyOf: [{tags}]}}"), ""),
+    ] {
+        let spec = format!("  tags: Resolve\n  requirements: [{{signature: {signers}}}]\n");
+        warned(&spec, expected);
+    }
+}
+
 #[test]
 fn what_probably_comes_from_another_tool_is_warned_of() {
-    let warned = |spec: &str, expected: &str| {
-        let sources = [("p.yaml".to_owned(), format!("{HEAD}{spec}").into_bytes())];
-        let set = api::load(&sources, &FACTS.trust_roots());
-        assert_eq!(set.problems, [], "{spec}");
-        let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
-        match expected {
-            "" => assert!(warnings.is_empty(), "{spec}: {warnings:?}"),
-            expected => assert!(
-                warnings.iter().any(|warning| warning.contains(expected)),
-                "{spec}: {warnings:?}"
-            ),
-        }
-    };
     let allowed = |pattern: &str| {
         format!("  requirements: [{{allowedImages: {{patterns: [\"{pattern}\"]}}}}]\n")
     };

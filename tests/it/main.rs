@@ -34,3 +34,4 @@ mod review;
 mod rules;
 mod serve;
 mod server;
+mod signers;

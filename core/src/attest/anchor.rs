@@ -10,9 +10,12 @@ use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
 };
 use sigstore_types::{DerPublicKey, TimeRange, TsaAuthority};
+use x509_cert::der::asn1::AnyRef;
+use x509_cert::der::{Decode as _, Encode as _};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::certificate::{Authority, CertificateLogs, LOG_SCHEMES};
-use super::signature::VerifyingKey;
+use super::signature::{RSA, VerifyingKey};
 use crate::gate::Digest;
 
 /// The largest `trusted_root.json` that is read, in bytes.
@@ -288,7 +291,7 @@ impl PublicKey {
         let spki = spki.as_bytes().to_vec();
         Ok(PublicKey {
             verifying: VerifyingKey::from_spki(&spki).map_err(KeyError::NotAccepted)?,
-            fingerprint: KeyFingerprint(Digest::sha256(&spki).to_string().into()),
+            fingerprint: KeyFingerprint::of(&spki),
             spki,
         })
     }
@@ -297,6 +300,24 @@ impl PublicKey {
     pub fn fingerprint(&self) -> &KeyFingerprint {
         &self.fingerprint
     }
+}
+
+impl KeyFingerprint {
+    /// Of a `SubjectPublicKeyInfo` in DER.
+    pub(super) fn of(spki: &[u8]) -> KeyFingerprint {
+        let written = with_rsa_parameters(spki);
+        let spki = written.as_deref().unwrap_or(spki);
+        KeyFingerprint(Digest::sha256(spki).to_string().into())
+    }
+}
+
+/// RSA keys are written with NULL parameters (RFC 3279, 2.3.1), and by some tools without any: that is one key, and one
+/// signer.
+fn with_rsa_parameters(spki: &[u8]) -> Option<Vec<u8>> {
+    let mut parsed = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
+    let lacks = parsed.algorithm.oid == RSA && parsed.algorithm.parameters.is_none();
+    parsed.algorithm.parameters = Some(AnyRef::NULL);
+    lacks.then(|| parsed.to_der().ok())?
 }
 
 impl fmt::Debug for PublicKey {
@@ -399,6 +420,30 @@ mod tests {
             let refused = PublicKey::from_pem(&text).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         }
+    }
+
+    #[test]
+    fn an_rsa_key_with_null_parameters_and_without_any_is_one_key() {
+        let [certificate, _] = super::super::samples::authorities();
+        let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+        let named = |oid, parameters, key: &[u8]| {
+            let mut key_of = SubjectPublicKeyInfoRef::from_der(&spki).unwrap();
+            key_of.algorithm.oid = oid;
+            key_of.algorithm.parameters = parameters;
+            key_of.subject_public_key =
+                x509_cert::der::asn1::BitStringRef::from_bytes(key).unwrap();
+            KeyFingerprint::of(&key_of.to_der().unwrap())
+        };
+        let rsa = |parameters, key| named(RSA, parameters, key);
+        assert_eq!(rsa(None, b"a"), rsa(Some(AnyRef::NULL), b"a"));
+        assert_ne!(rsa(None, b"a"), rsa(None, b"b"));
+        let other = x509_cert::der::oid::ObjectIdentifier::new_unwrap("1.3.101.112");
+        assert_ne!(
+            named(other, None, b"a"),
+            named(other, Some(AnyRef::NULL), b"a")
+        );
+        let written = Digest::sha256(&spki).to_string();
+        assert_eq!(KeyFingerprint::of(&spki).to_string(), written);
     }
 
     #[test]

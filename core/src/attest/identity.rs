@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::Utf8StringRef;
 use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::der::{Decode as _, oid::AssociatedOid as _};
+use x509_cert::der::{Decode as _, Encode as _, oid::AssociatedOid as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -55,6 +55,7 @@ pub struct CertificateIdentity {
     identity: String,
     issuer: Option<String>,
     claims: BTreeMap<Claim, String>,
+    key: KeyFingerprint,
 }
 
 macro_rules! claims {
@@ -135,6 +136,11 @@ impl CertificateIdentity {
         &self.claims
     }
 
+    /// The key that the certificate is about.
+    pub fn key(&self) -> &KeyFingerprint {
+        &self.key
+    }
+
     /// Reads a certificate that was verified already. The raw claims of old (`.1` to `.6`) must agree with the new ones.
     pub(super) fn read(der: &[u8]) -> Result<CertificateIdentity, Unaccepted> {
         let malformed =
@@ -197,18 +203,21 @@ impl CertificateIdentity {
             .into_iter()
             .filter_map(|(number, text)| Some((Claim::numbered(number)?, text)))
             .collect();
+        let spki = certificate.tbs_certificate.subject_public_key_info.to_der();
+        let spki = spki.map_err(|_| malformed("has an unreadable key"))?;
         Ok(CertificateIdentity {
             identity,
             issuer,
             claims,
+            key: KeyFingerprint::of(&spki),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use x509_cert::der::Any;
     use x509_cert::der::asn1::{Ia5String, Utf8StringRef};
-    use x509_cert::der::{Any, Encode as _};
     use x509_cert::ext::pkix::name::OtherName;
 
     use super::super::samples::certificate;

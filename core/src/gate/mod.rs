@@ -1,5 +1,6 @@
 //! The gate itself: from a change somebody asked for to one explained verdict.
 
+mod distinct;
 mod evidence;
 mod finding;
 mod glob;
@@ -10,6 +11,7 @@ mod platform;
 mod policy;
 mod promotion;
 mod rules;
+mod seats;
 mod signer;
 mod snapshot;
 mod source;

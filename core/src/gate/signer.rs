@@ -12,6 +12,7 @@ use crate::attest::{
     VerifiedTime,
 };
 
+use super::distinct::canonical;
 use super::glob::{Glob, regular_expression};
 
 /// The trust roots that policies may name.
@@ -273,6 +274,17 @@ impl AcceptedSigner {
         let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
         let named = named.into_iter().flatten().map(String::as_str);
         named.chain(default)
+    }
+
+    /// The one signer that can be meant; `None` where there can be many.
+    pub(super) fn only(&self) -> Option<String> {
+        let identity = match self {
+            AcceptedSigner::Key(key) => return Some(format!("key {}", key.pem.0.fingerprint())),
+            AcceptedSigner::Keyless(keyless) => keyless.identity.as_ref()?,
+        };
+        let canonical = canonical(&identity.to_string());
+        let many = matches!(identity, Matcher::Glob(_)) && canonical.contains('*');
+        (!many).then(|| format!("identity {canonical}"))
     }
 
     /// What this signer's signatures are verified under. A trust root that is not among `roots` counts for nothing.

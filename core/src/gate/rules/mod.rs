@@ -65,6 +65,11 @@ pub trait Rule {
     /// Judges one image.
     fn check(&self, image: &ImageInQuestion<'_>) -> Judgement;
 
+    /// What in the policy entry probably does not mean what its author meant, each in a sentence.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether the image is refused by its name alone, so that its registry is not even asked.
     fn refuses_asking(&self, _image: &ImageReference) -> bool {
         false
@@ -402,6 +407,11 @@ impl Requirement {
     /// See `Rule::refuses_asking`.
     pub fn refuses_asking(&self, image: &ImageReference) -> bool {
         self.rule().refuses_asking(image)
+    }
+
+    /// See `Rule::warnings`.
+    pub fn warnings(&self) -> Vec<String> {
+        self.rule().warnings()
     }
 
     /// See `Rule::need`.

@@ -10,7 +10,9 @@ use super::{
     Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons, unless_partial,
 };
 use crate::attest::{SignatureForm, VerifiedSignature};
+use crate::gate::distinct::first_of_each;
 use crate::gate::evidence::{Form, ImageEvidence};
+use crate::gate::seats::{Seats, fill};
 use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch};
 
 /// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
@@ -19,6 +21,11 @@ use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch};
 ///
 /// **Why**: a digest says which image it is; only a signature says that the right pipeline made it. An attestation by the
 /// same identity (a scan, a provenance) is not a signature.
+///
+/// **Who is one signer**: each signer fills one seat, also across the groups of an `allOf`, and whatever can be one signer is one:
+/// a workflow (repository and file) whatever its ref, in any spelling, also after its repository was renamed; an e-mail address in
+/// any case, with or without a `+tag`, whoever issued it; an account whose address changed; a key in any encoding, and with the
+/// certificate that was issued for it. A reusable workflow is the signer, not the workflow that calls it.
 ///
 /// **Example**:
 /// `- signature: {anyOf: [{keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/*/.github/workflows/release.yml@refs/tags/v*"}}}]}`
@@ -94,8 +101,8 @@ reasons! {
         "The image is signed soundly, but by nobody whom the policy accepts.",
         "Sign it with an accepted identity or key, or have the signer added to the policy.";
     TOO_FEW_SIGNERS = "too-few-signers",
-        "Accepted signers have signed, but not all or not as many different ones as the policy asks for.",
-        "Have the others sign too.";
+        "Accepted signers have signed, but not all or not as many different ones as the policy asks for. Each counts once: a workflow whatever its ref, an e-mail address whatever its spelling or issuer.",
+        "Have the others sign too; the detail says which signers are one, and whose signature is missing.";
     NOT_A_SIGNATURE = "not-a-signature",
         "Something is attached to the image, such as an attestation or an SBOM, but it is no signature of it.",
         "Sign it as well: `cosign sign IMAGE@DIGEST`.";
@@ -210,6 +217,16 @@ impl Rule for Signature {
         Some(Need::of(self.accepted(), roots, Effect::OnlyHelps))
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let ways = self.ways();
+        let never = ways.iter().filter_map(|way| never_filled(way));
+        let alone = ways
+            .iter()
+            .flatten()
+            .filter_map(Wanted::filled_by_one_pattern);
+        never.chain(alone).collect()
+    }
+
     fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
         let evidence = match readable(question) {
             Ok(evidence) => evidence,
@@ -221,11 +238,17 @@ impl Rule for Signature {
             .map(|(_, signature)| &**signature)
             .filter(|signature| self.usable(signature, question.promotion.at).is_ok())
             .collect();
-        if let Some(signers) = self.satisfied_by(&usable, question.trust_roots) {
-            let signers: Vec<_> = signers.into_iter().collect();
+        let present = Present::of(&usable, question.trust_roots);
+        let ways: Vec<_> = self
+            .ways()
+            .iter()
+            .map(|way| present.take_seats(way))
+            .collect();
+        if let Some(met) = ways.iter().find(|way| way.missing() == 0) {
+            let signers: Vec<_> = met.sitting().map(|who| present.shown(who)).collect();
             return Judgement::pass(SIGNED, format!("signed by {}", signers.join(" and ")));
         }
-        unless_partial(self.explain(evidence, &usable, question), question)
+        unless_partial(self.explain(evidence, &present, &ways, question), question)
     }
 }
 
@@ -277,43 +300,33 @@ impl Signature {
         Ok(())
     }
 
-    /// The signers that meet the requirement, where it is met.
-    fn satisfied_by(
-        &self,
-        signatures: &[&VerifiedSignature],
-        roots: &TrustRoots,
-    ) -> Option<BTreeSet<String>> {
+    /// The ways to meet the requirement. Of one of them every seat has to be filled.
+    fn ways(&self) -> Vec<Vec<Wanted<'_>>> {
         match &self.signers {
-            Group::AnyOf {
-                members,
-                threshold: 1,
-            } => members.iter().find_map(|member| match member {
-                Member::One(signer) => signers_of(signer, signatures, roots)
-                    .into_iter()
-                    .next()
-                    .map(|one| BTreeSet::from([one])),
-                Member::Group(group) => group_satisfied(group, signatures, roots),
-            }),
-            Group::AnyOf { members, threshold } => {
-                let singles = members.iter().filter_map(|member| match member {
-                    Member::One(signer) => Some(signer),
-                    Member::Group(_) => None,
-                });
-                threshold_reached(singles, *threshold, signatures, roots)
-            }
             Group::AllOf(members) => {
-                let mut all = BTreeSet::new();
-                let mut singles = Vec::new();
+                let seats = members.iter().flat_map(|member| match member {
+                    Member::One(signer) => vec![Wanted::one(signer)],
+                    Member::Group(group) => group.seats(),
+                });
+                vec![seats.collect()]
+            }
+            Group::AnyOf { members, threshold } => {
+                let (mut singles, mut ways) = (Vec::new(), Vec::new());
                 for member in members {
                     match member {
                         Member::One(signer) => singles.push(signer),
-                        Member::Group(group) => {
-                            all.extend(group_satisfied(group, signatures, roots)?)
-                        }
+                        // A threshold counts single signers; beside groups it is 1.
+                        Member::Group(group) => ways.push(group.seats()),
                     }
                 }
-                all.extend(all_different(&singles, signatures, roots)?);
-                Some(all)
+                if !singles.is_empty() {
+                    let wanted = Wanted {
+                        count: *threshold,
+                        signers: singles,
+                    };
+                    ways.insert(0, vec![wanted]);
+                }
+                ways
             }
         }
     }
@@ -321,9 +334,11 @@ impl Signature {
     fn explain(
         &self,
         evidence: &ImageEvidence,
-        usable: &[&VerifiedSignature],
+        present: &Present<'_>,
+        ways: &[Seating<'_>],
         question: &ImageInQuestion<'_>,
     ) -> Judgement {
+        let usable = present.signatures;
         let wanted = listed(self.accepted().map(ToString::to_string), 4);
         let subject = question.name();
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
@@ -345,19 +360,11 @@ impl Signature {
                 )
                 .hint(look);
             }
-            let counted = usable.iter().any(|signature| {
-                self.accepted()
-                    .any(|signer| signer.signed(signature, question.trust_roots).is_ok())
-            });
-            if counted {
-                return Judgement::fail(
-                    TOO_FEW_SIGNERS,
-                    format!(
-                        "signed by {}, but more of the accepted signers must have signed",
-                        by
-                    ),
-                )
-                .hint(format!("accepted are {wanted}"));
+            // The way of which the least is missing is the one worth explaining.
+            let nearest = ways.iter().filter(|way| way.sitting().next().is_some());
+            if let Some(nearest) = nearest.min_by_key(|way| way.missing()) {
+                return Judgement::fail(TOO_FEW_SIGNERS, nearest.too_few(present))
+                    .hint(format!("each signer counts once; accepted are {wanted}"));
             }
             return Judgement::fail(
                 SIGNER_NOT_ACCEPTED,
@@ -402,86 +409,188 @@ impl Signature {
     }
 }
 
-fn group_satisfied(
-    group: &Group<AcceptedSigner>,
-    signatures: &[&VerifiedSignature],
-    roots: &TrustRoots,
-) -> Option<BTreeSet<String>> {
-    match group {
-        Group::AnyOf { members, threshold } => {
-            threshold_reached(members.iter(), *threshold, signatures, roots)
+/// So many different signers of these.
+#[derive(Debug)]
+struct Wanted<'a> {
+    count: usize,
+    signers: Vec<&'a AcceptedSigner>,
+}
+
+impl Wanted<'_> {
+    fn one(signer: &AcceptedSigner) -> Wanted<'_> {
+        Wanted {
+            count: 1,
+            signers: vec![signer],
         }
-        Group::AllOf(members) => {
-            all_different(&members.iter().collect::<Vec<_>>(), signatures, roots)
-        }
+    }
+
+    /// Several seats that the signers of one pattern can fill without anybody whom the other entries name.
+    fn filled_by_one_pattern(&self) -> Option<String> {
+        let count = self.count;
+        let mut patterns = self.signers.iter().filter(|_| count > 1);
+        let pattern = patterns.find(|signer| signer.only().is_none())?;
+        Some(format!(
+            "`threshold: {count}` is reached by any {count} different signers that {pattern} matches; where each of several signers is to sign, write `allOf`"
+        ))
     }
 }
 
-/// Different people or keys that any of `accepted` names, where there are `threshold` of them.
-fn threshold_reached<'a>(
-    accepted: impl Iterator<Item = &'a AcceptedSigner>,
-    threshold: usize,
-    signatures: &[&VerifiedSignature],
-    roots: &TrustRoots,
-) -> Option<BTreeSet<String>> {
-    let signers: BTreeSet<_> = accepted
-        .flat_map(|signer| signers_of(signer, signatures, roots))
-        .collect();
-    (signers.len() >= threshold).then_some(signers)
-}
-
-/// One different signer for each of `accepted`: a maximum matching, so that the order of arrival never matters.
-fn all_different(
-    accepted: &[&AcceptedSigner],
-    signatures: &[&VerifiedSignature],
-    roots: &TrustRoots,
-) -> Option<BTreeSet<String>> {
-    let candidates: Vec<Vec<String>> = accepted
-        .iter()
-        .map(|signer| signers_of(signer, signatures, roots).into_iter().collect())
-        .collect();
-    let mut seats: BTreeMap<String, usize> = BTreeMap::new();
-    for seat in 0..candidates.len() {
-        if !fill(seat, &candidates, &mut seats, &mut BTreeSet::new()) {
-            return None;
-        }
-    }
-    Some(seats.into_keys().collect())
-}
-
-/// Finds a signer for `seat`, moving others to another seat where they fit too (augmenting path).
-fn fill(
-    seat: usize,
-    candidates: &[Vec<String>],
-    seats: &mut BTreeMap<String, usize>,
-    tried: &mut BTreeSet<String>,
-) -> bool {
-    for candidate in candidates.get(seat).into_iter().flatten() {
-        if !tried.insert(candidate.clone()) {
-            continue;
-        }
-        let free = match seats.get(candidate).copied() {
-            None => true,
-            Some(taken) => fill(taken, candidates, seats, tried),
+/// Why a requirement can never be met in this way: more different signers are asked for than its entries can be.
+fn never_filled(way: &[Wanted<'_>]) -> Option<String> {
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut bounded = Vec::new();
+    for wanted in way {
+        let only: Option<Vec<_>> = wanted.signers.iter().map(|signer| signer.only()).collect();
+        // A pattern that matches many signers always finds one more.
+        let Some(only) = only else { continue };
+        let number = |name| {
+            let next = numbers.len();
+            *numbers.entry(name).or_insert(next)
         };
-        if free {
-            seats.insert(candidate.clone(), seat);
-            return true;
-        }
+        let seats = Seats {
+            count: wanted.count,
+            open_to: only.into_iter().map(number).collect(),
+        };
+        bounded.push((wanted, seats));
     }
-    false
+    let seats: Vec<_> = bounded.iter().map(|(_, seats)| seats.clone()).collect();
+    let filled = fill(&seats);
+    let mut open = bounded.iter().zip(&filled);
+    let ((wanted, seats), _) = open.find(|((_, seats), filled)| filled.len() < seats.count)?;
+    let asked = seats.count;
+    let of = listed(wanted.signers.iter().map(ToString::to_string), 3);
+    let can_be = match (asked, seats.open_to.len()) {
+        (1, _) => "whom another entry asks for already".to_owned(),
+        (_, 1) => "who can only be one".to_owned(),
+        (_, most) => format!("who can only be {most}, or are asked for elsewhere too"),
+    };
+    Some(format!(
+        "this can never be met: it asks for {asked} different of {of}, {can_be}; a workflow is one signer whatever its ref, an e-mail address whatever its spelling or issuer"
+    ))
 }
 
-/// The different signers among `signatures` that `accepted` names.
-fn signers_of(
-    accepted: &AcceptedSigner,
-    signatures: &[&VerifiedSignature],
-    roots: &TrustRoots,
-) -> BTreeSet<String> {
-    let signed = signatures
-        .iter()
-        .filter(|signature| accepted.signed(signature, roots).is_ok());
-    signed
-        .map(|signature| signature.signer().to_string())
-        .collect()
+impl Group<AcceptedSigner> {
+    fn seats(&self) -> Vec<Wanted<'_>> {
+        match self {
+            Group::AnyOf { members, threshold } => vec![Wanted {
+                count: *threshold,
+                signers: members.iter().collect(),
+            }],
+            Group::AllOf(members) => members.iter().map(Wanted::one).collect(),
+        }
+    }
+}
+
+/// The usable signatures, and who made them.
+struct Present<'a> {
+    signatures: &'a [&'a VerifiedSignature],
+    roots: &'a TrustRoots,
+    /// Of each signature the signer, as its place among `names`.
+    signer: Vec<usize>,
+    /// Every distinct signer, by all names under which it signed.
+    names: Vec<BTreeSet<String>>,
+}
+
+impl<'a> Present<'a> {
+    fn of(signatures: &'a [&'a VerifiedSignature], roots: &'a TrustRoots) -> Present<'a> {
+        let signers = signatures.iter().map(|signature| signature.signer());
+        let first = first_of_each(signers.clone());
+        let mut all: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for (first, signer) in first.iter().zip(signers) {
+            all.entry(*first).or_default().insert(signer.to_string());
+        }
+        // In the order of their names: that of the signatures must not matter.
+        let mut ordered: Vec<_> = all
+            .into_iter()
+            .map(|(first, names)| (names, first))
+            .collect();
+        ordered.sort();
+        let places = ordered.iter().enumerate();
+        let places: BTreeMap<_, _> = places.map(|(at, (_, first))| (*first, at)).collect();
+        let place = |first| places.get(first).copied();
+        Present {
+            signatures,
+            roots,
+            signer: first.iter().filter_map(place).collect(),
+            names: ordered.into_iter().map(|(names, _)| names).collect(),
+        }
+    }
+
+    fn take_seats(&self, way: &[Wanted<'a>]) -> Seating<'a> {
+        let seats = way.iter().map(|wanted| {
+            let made = self.signatures.iter().zip(&self.signer);
+            let fits = made.filter(|(signature, _)| {
+                let mut signers = wanted.signers.iter();
+                signers.any(|signer| signer.signed(signature, self.roots).is_ok())
+            });
+            Seats {
+                count: wanted.count,
+                open_to: fits.map(|(_, signer)| *signer).collect(),
+            }
+        });
+        let seats: Vec<_> = seats.collect();
+        let filled = fill(&seats);
+        let wanted = way.iter().map(|wanted| wanted.signers.clone());
+        let each = wanted.zip(seats).zip(filled);
+        Seating(
+            each.map(|((signers, seats), filled)| (signers, seats, filled))
+                .collect(),
+        )
+    }
+
+    fn shown(&self, who: usize) -> String {
+        let names = self.names.get(who);
+        names.and_then(BTreeSet::first).cloned().unwrap_or_default()
+    }
+}
+
+/// Who sits where, if the requirement is to be met in one of its ways.
+struct Seating<'a>(Vec<(Vec<&'a AcceptedSigner>, Seats, BTreeSet<usize>)>);
+
+impl Seating<'_> {
+    fn missing(&self) -> usize {
+        let missing = self
+            .0
+            .iter()
+            .map(|(_, seats, filled)| seats.count - filled.len());
+        missing.fold(0, usize::saturating_add)
+    }
+
+    fn sitting(&self) -> impl Iterator<Item = usize> {
+        let sitting = self.0.iter().flat_map(|(_, _, filled)| filled);
+        sitting.copied().collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// Who has signed, who of them counts once only, and which seats stay open.
+    fn too_few(&self, present: &Present<'_>) -> String {
+        let signed = self.sitting().count();
+        let all = self.missing().saturating_add(signed);
+        let by = listed(self.sitting().map(|who| present.shown(who)), 3);
+        let counted = self.sitting().filter_map(|who| present.names.get(who));
+        let as_one = counted
+            .filter(|names| names.len() > 1)
+            .take(2)
+            .map(|names| format!("; {} are one signer", listed(names.iter().cloned(), 3)));
+        let as_one: String = as_one.collect();
+        let open = self
+            .0
+            .iter()
+            .filter(|(_, seats, filled)| filled.len() < seats.count);
+        let open = open.map(|(signers, seats, filled)| {
+            let more = seats.count - filled.len();
+            let of = listed(signers.iter().map(ToString::to_string), 3);
+            let elsewhere = match seats.open_to.len() > filled.len() {
+                true => ", besides those who are counted already",
+                false => "",
+            };
+            match signers.as_slice() {
+                [_] if seats.count == 1 => format!("{of}{elsewhere}"),
+                _ => format!("{more} of {of}{elsewhere}"),
+            }
+        });
+        format!(
+            "{signed} of {all} different signers have signed, {by}{as_one}; missing: {}",
+            listed(open, 3)
+        )
+    }
 }
