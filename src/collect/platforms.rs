@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use promotion_gate_core::gate::{
     Collected, Digest, Evidence, ImageReference, Index, Platform, PlatformManifest, Promotion,
-    Subject, Trouble, Wanted,
+    Subject, Trouble,
 };
 use tokio::time::Instant;
 
 use super::statements::{self, Unread};
-use super::{About, Collector, Freshness, resolve};
+use super::{Collector, resolve};
 use crate::oci::{Descriptor, Manifest, ManifestKind, Repository};
 
 /// The most manifests of an index whose evidence is read.
@@ -19,38 +19,20 @@ const MAXIMUM_PLATFORMS: usize = 64;
 const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
 const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
 
-/// The index that a subject is, where that is wanted, and what is attached to each of its platforms.
-pub(super) async fn of(
-    collector: &Collector,
-    subject: &Subject,
-    wanted: &Wanted,
-    freshness: Freshness,
-    deadline: Instant,
-) -> (Option<Collected<Option<Index>>>, Vec<(Subject, About)>) {
-    if !wanted.platforms {
-        return (None, Vec::new());
-    }
-    let index = index(collector, subject, deadline).await;
-    let manifests = match &index {
+/// The platforms of an index.
+pub(super) fn of(subject: &Subject, index: &Collected<Option<Index>>) -> Vec<Subject> {
+    let manifests = match index {
         Collected::Known(Some(index)) => index.manifests.as_slice(),
         _ => &[],
     };
-    let about = manifests.iter().map(|manifest| {
-        let subject = Subject {
-            name: subject.name.clone(),
-            digest: manifest.digest.clone(),
-        };
-        async move {
-            collector
-                .about(&subject, &wanted.anchors, freshness, deadline)
-                .await
-        }
-    });
-    let about = join_all(about).await;
-    (Some(index), about)
+    let platform = |manifest: &PlatformManifest| Subject {
+        name: subject.name.clone(),
+        digest: manifest.digest.clone(),
+    };
+    manifests.iter().map(platform).collect()
 }
 
-async fn index(
+pub(super) async fn index(
     collector: &Collector,
     subject: &Subject,
     deadline: Instant,
