@@ -362,7 +362,7 @@ pub(super) struct FactKey {
 
 /// Everything that is remembered between reviews.
 pub(super) struct Caches {
-    pub(super) manifests: Cache<Digest, Manifest>,
+    pub(super) manifests: Cache<Digest, Arc<Manifest>>,
     pub(super) blobs: Cache<Digest, Bytes>,
     pub(super) listings: Cache<ListingKey, Arc<Listing>>,
     pub(super) facts: Cache<FactKey, Fact>,
@@ -373,7 +373,7 @@ impl Caches {
     pub(super) fn new(sizes: CacheSizes) -> Caches {
         Caches {
             manifests: Cache::builder()
-                .weigher(|_, manifest: &Manifest| weight(manifest.weight()))
+                .weigher(|_, manifest: &Arc<Manifest>| weight(manifest.weight()))
                 .max_capacity(sizes.content_bytes / 2)
                 .build(),
             blobs: Cache::builder()

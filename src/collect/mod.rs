@@ -44,7 +44,7 @@ pub struct Collector {
     registry: ArcSwap<Arc<dyn Registry>>,
     caches: Caches,
     listings: Flights<(cache::ListingKey, Via), Arc<cache::Answer>>,
-    manifests: Flights<(Repository, Digest), Result<Manifest, statements::Unread>>,
+    manifests: Flights<(Repository, Digest), Result<HeldManifest, statements::Unread>>,
     /// A different size is a different key, so that one review cannot have another one's blob cut off.
     blobs: Flights<(Repository, Digest, u64), Result<Bytes, statements::Unread>>,
     verifications: Shares<cache::FactKey, cache::Fact>,
@@ -126,7 +126,7 @@ impl Collector {
             verifications: Shares::new(),
             limits,
             images: Fair::new(limits.images, Rule::LeaveAsMuch),
-            work: Work::new(),
+            work: Work::shared(),
         }
     }
 
@@ -426,6 +426,9 @@ struct About {
     collected: Collected<Arc<ImageEvidence>>,
     age: Age,
 }
+
+/// A manifest, and the bytes that it was read from, which hold the room for both.
+type HeldManifest = (Arc<Manifest>, Option<Bytes>);
 
 /// What evidence is verified under.
 type Anchors = BTreeMap<AnchorId, Anchor>;

@@ -39,7 +39,7 @@ pub(super) async fn index(
 ) -> Collected<Option<Index>> {
     let repository = Repository::named(&subject.name);
     match statements::manifest(collector, &repository, &subject.digest, deadline).await {
-        Ok(manifest) => match index_in(&manifest) {
+        Ok((manifest, _held)) => match index_in(&manifest) {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {
                 Collected::Unavailable(Trouble(format!(
                     "the index `{subject}` holds {} manifests, more than the {MAXIMUM_PLATFORMS} that are read",

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Purse, Troubles};
 use super::cache::{Answer, Fact, FactKey, Listing, ListingKey, Reading, ReadingKey};
-use super::{About, Anchors, Collector, Freshness, late};
+use super::{About, Anchors, Collector, Freshness, HeldManifest, late};
 use crate::oci::{
     AttachedManifest, Descriptor, Manifest, ManifestKind, RegistryError, Repository, Via,
 };
@@ -356,15 +356,15 @@ async fn read(reader: &Reader<'_>, listing: &Listing) -> (ImageEvidence, Trouble
 
 /// The layers of a manifest that are evidence, so many of them, and how many more there are. What is not evidence (an SBOM, a
 /// build cache) is none of our business.
-fn evidence_of(manifest: Manifest, limit: usize) -> (Vec<Descriptor>, usize) {
-    let ManifestKind::Image { layers, .. } = manifest.kind else {
+fn evidence_of(manifest: &Manifest, limit: usize) -> (Vec<Descriptor>, usize) {
+    let ManifestKind::Image { layers, .. } = &manifest.kind else {
         return (Vec::new(), 0);
     };
-    let mut layers = layers.into_iter();
+    let mut layers = layers.iter();
     let evidence = layers
         .by_ref()
         .filter(|layer| is_evidence(&layer.media_type));
-    let evidence = evidence.take(limit).collect();
+    let evidence = evidence.take(limit).cloned().collect();
     let more = layers.filter(|layer| is_evidence(&layer.media_type));
     (evidence, more.count())
 }
@@ -387,12 +387,15 @@ fn length(bytes: usize) -> u64 {
 async fn attached_manifest(reader: &Reader<'_>, at: usize, item: &AttachedManifest) -> Step {
     let source = Source(format!("{} `{}`", item.via, item.digest));
     let repository = Repository::named(&reader.subject.name);
-    let manifest = match &item.manifest {
-        Some(manifest) => Ok(manifest.clone()),
-        None => manifest(reader.collector, &repository, &item.digest, reader.deadline).await,
-    };
     let limit = reader.collector.limits.layers;
-    let evidence = manifest.map(|manifest| evidence_of(manifest, limit));
+    let evidence = match &item.manifest {
+        Some(manifest) => Ok(evidence_of(manifest, limit)),
+        None => {
+            let read = manifest(reader.collector, &repository, &item.digest, reader.deadline);
+            read.await
+                .map(|(manifest, _held)| evidence_of(&manifest, limit))
+        }
+    };
     Step::Manifest(at, source, evidence)
 }
 
@@ -611,9 +614,9 @@ pub(super) async fn manifest(
     repository: &Repository,
     digest: &Digest,
     deadline: Instant,
-) -> Result<Manifest, Unread> {
+) -> Result<HeldManifest, Unread> {
     if let Some(manifest) = collector.caches.manifests.get(digest).await {
-        return Ok(manifest);
+        return Ok((manifest, None));
     }
     let key = (repository.clone(), digest.clone());
     let registry = collector.registry();
@@ -624,8 +627,14 @@ pub(super) async fn manifest(
                 .manifest(&key.0, &key.1)
                 .await
                 .map_err(|error| Unread::of(&error))?;
-            remembered.insert(key.1, manifest.copied()).await;
-            Ok(manifest)
+            let came = manifest.bytes;
+            // With bytes of its own, which take no room.
+            let manifest = Arc::new(Manifest {
+                bytes: Bytes::copy_from_slice(&came),
+                ..manifest
+            });
+            remembered.insert(key.1, Arc::clone(&manifest)).await;
+            Ok((manifest, Some(came)))
         }
         .boxed()
     });

@@ -95,7 +95,7 @@ impl Default for Limits {
             redirects: 5,
             concurrency: 16,
             requests: 256,
-            held_bytes: 96 << 20,
+            held_bytes: 64 << 20,
         }
     }
 }
@@ -244,7 +244,7 @@ impl Transport {
                 kibibytes(u64::from(options.limits.held_bytes)),
                 Rule::LeaveAsMuch,
             ),
-            work: Work::new(),
+            work: Work::shared(),
             requests: AtomicU64::new(0),
         })
     }

@@ -2,7 +2,7 @@
 //! turns that reviews and registries share.
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::fair::{Fair, Rule};
 
@@ -11,13 +11,18 @@ const MOST: usize = 4;
 /// How many bytes are worked on between two answers: less would cost more to hand over than to do.
 const AT_ONCE: usize = 128 << 10;
 
+/// For the whole process, as the processors are.
+static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Fair::new(processors.min(MOST), Rule::UseAll)
+});
+
 #[derive(Clone)]
 pub(crate) struct Work(Arc<Fair>);
 
 impl Work {
-    pub(crate) fn new() -> Work {
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Work(Fair::new(processors.min(MOST), Rule::UseAll))
+    pub(crate) fn shared() -> Work {
+        Work(Arc::clone(&TURNS))
     }
 
     /// Does `job`, which takes as long as so many `bytes` do, when it is its turn; `None` where it came to no end. Whoever
