@@ -1,6 +1,7 @@
 //! Logs and metrics: one structured line per decision, and the numbers behind `/metrics`.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -26,6 +27,19 @@ struct FindingLabels {
     rule: &'static str,
     outcome: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    limit: &'static str,
+}
+
+/// What was not learned because a limit was reached, of the whole process: limits are kept where no review is known.
+static SHED: LazyLock<Family<ShedLabels, Counter>> = LazyLock::new(Family::default);
+
+/// Counts that something was not read because of a limit.
+pub(crate) fn shed(limit: &'static str) {
+    SHED.get_or_create(&ShedLabels { limit }).inc();
 }
 
 /// Everything that is counted.
@@ -125,6 +139,11 @@ impl Metrics {
             "certificate_broken",
             "1 while the certificate on disk cannot be used",
             self.certificate_broken.clone(),
+        );
+        r.register(
+            "shed",
+            "What was not read from registries because a limit was reached, by limit",
+            SHED.clone(),
         );
         r.register("connections", "Open connections", self.connections.clone());
         r.register(

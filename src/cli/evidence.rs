@@ -183,9 +183,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .map(|(anchor, _)| (anchor.id(), anchor))
             .collect(),
         platforms: args.tree,
+        can_hurt: false,
     };
     let needs = BTreeMap::from([(subject.clone(), wanted)]);
-    let gathered = collector.gather(&needs, Freshness::Asked, deadline).await;
+    let mut allowance = collector.allowance(deadline);
+    let gathering = collector.gather(&needs, Freshness::Remembered, &mut allowance);
+    let gathered = gathering.await;
     let mut report = Report {
         version: VERSION,
         image: args.image,

@@ -64,6 +64,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!(warning, "the configuration");
     }
+    raise_open_files(args.connections, &config);
     let collector = world::collector(&config)?;
     let source = PolicySource {
         paths: args.policies,
@@ -90,6 +91,32 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// the gate's Pod; a webhook that listens on loopback alone serves nobody but this machine.
 fn asks_loopback(in_a_pod: bool, address: SocketAddr) -> bool {
     !in_a_pod || address.ip().is_loopback()
+}
+
+/// Lets the process open as many files as it may. What fails leaves it at what it was given, and is said.
+fn raise_open_files(connections: usize, config: &Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let given = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: given.maximum,
+        maximum: given.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let outgoing = config.client_options().limits.open_files();
+    let needed = connections.saturating_add(outgoing);
+    let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+    if files < needed {
+        tracing::warn!(
+            files,
+            needed,
+            "the limit of open files is low: connections may fail; raise it, or lower `--connections`"
+        );
+    } else {
+        tracing::info!(files, needed, "open files");
+    }
 }
 
 /// Ends with SIGTERM, and `linger`; or with Ctrl-C, after which nobody waits.

@@ -10,58 +10,41 @@ use promotion_gate_core::gate::{
 };
 use tokio::time::Instant;
 
+use super::budget::Amounts;
 use super::statements::{self, Unread};
-use super::{About, Collector, Freshness, resolve};
+use super::{Collector, Freshness, resolve};
 use crate::oci::{Descriptor, Manifest, ManifestKind, Repository};
 
 /// The most manifests of an index whose evidence is read.
 const MAXIMUM_PLATFORMS: usize = 64;
 /// The most images whose platforms are looked at only to explain a denial, and the most platforms of each.
-const EXPLAINED: usize = 4;
-const EXPLAINED_PLATFORMS: usize = 16;
+pub(super) const EXPLAINED: usize = 4;
+pub(super) const EXPLAINED_PLATFORMS: usize = 16;
 /// How BuildKit marks the entries that hold its attestations.
 const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
 const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
 
-/// The index that a subject is, where that is wanted, and what is attached to each of its platforms.
-pub(super) async fn of(
-    collector: &Collector,
-    subject: &Subject,
-    wanted: &Wanted,
-    freshness: Freshness,
-    deadline: Instant,
-) -> (Option<Collected<Option<Index>>>, Vec<(Subject, About)>) {
-    if !wanted.platforms {
-        return (None, Vec::new());
-    }
-    let index = index(collector, subject, deadline).await;
-    let manifests = match &index {
+/// The platforms of an index.
+pub(super) fn of(subject: &Subject, index: &Collected<Option<Index>>) -> Vec<Subject> {
+    let manifests = match index {
         Collected::Known(Some(index)) => index.manifests.as_slice(),
         _ => &[],
     };
-    let about = manifests.iter().map(|manifest| {
-        let subject = Subject {
-            name: subject.name.clone(),
-            digest: manifest.digest.clone(),
-        };
-        async move {
-            collector
-                .about(&subject, &wanted.anchors, freshness, deadline)
-                .await
-        }
-    });
-    let about = join_all(about).await;
-    (Some(index), about)
+    let platform = |manifest: &PlatformManifest| Subject {
+        name: subject.name.clone(),
+        digest: manifest.digest.clone(),
+    };
+    manifests.iter().map(platform).collect()
 }
 
-async fn index(
+pub(super) async fn index(
     collector: &Collector,
     subject: &Subject,
     deadline: Instant,
 ) -> Collected<Option<Index>> {
     let repository = Repository::named(&subject.name);
     match statements::manifest(collector, &repository, &subject.digest, deadline).await {
-        Ok(manifest) => match index_in(&manifest) {
+        Ok((manifest, _held)) => match index_in(&manifest) {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {
                 Collected::Unavailable(Trouble(format!(
                     "the index `{subject}` holds {} manifests, more than the {MAXIMUM_PLATFORMS} that are read",
@@ -108,14 +91,22 @@ fn is_buildkits(entry: &Descriptor) -> bool {
     unknown && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)
 }
 
+/// An index, and what is attached to its platforms.
+pub(super) type Beneath = (
+    Subject,
+    Collected<Option<Index>>,
+    Vec<(Subject, Collected<Arc<ImageEvidence>>)>,
+);
+
 /// Of images that lack evidence and whose platforms were not asked for: the index that they are, and what its platforms carry.
 /// It only helps to say what to do. Who signs platforms signs each of them, so one that carries nothing ends the look.
 pub(super) async fn beneath(
     collector: &Collector,
     needs: &BTreeMap<Subject, Wanted>,
     learned: &Evidence,
+    part: Amounts,
     deadline: Instant,
-) -> Vec<(Subject, Collected<Option<Index>>, Vec<(Subject, About)>)> {
+) -> Vec<Beneath> {
     let lacking = needs.iter().filter(|(subject, wanted)| {
         let about = learned.about(subject);
         let lacks = |evidence: &&ImageEvidence| {
@@ -137,17 +128,16 @@ pub(super) async fn beneath(
                     name: subject.name.clone(),
                     digest: manifest.digest.clone(),
                 };
-                let (anchors, freshness) = (&wanted.anchors, Freshness::Remembered);
-                collector
-                    .about(&subject, anchors, freshness, deadline)
-                    .await
+                let reader = collector.reader(&subject, wanted, part, deadline);
+                let about = statements::about(&reader, Freshness::Remembered).await;
+                (subject.clone(), about.collected)
             });
         let mut about = about.into_iter();
         let first = about.next()?.await;
         let carries = |evidence: &Arc<ImageEvidence>| {
             !(evidence.signatures.is_empty() && evidence.statements.is_empty())
         };
-        if !first.1.0.value().is_some_and(carries) {
+        if !first.1.value().is_some_and(carries) {
             return None;
         }
         let rest = join_all(about).await;

@@ -1,25 +1,30 @@
 //! A subject → what is attached to it: listed, read and verified, each step once however many reviews wait for it.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use promotion_gate_core::attest::unaccepted::{
     FORMAT_NOT_SUPPORTED, MALFORMED, UNREADABLE, UNSIGNED_STATEMENT,
 };
-use promotion_gate_core::attest::{self, Material, Unaccepted};
+use promotion_gate_core::attest::{self, Anchor, AnchorId, Material, Unaccepted};
 use promotion_gate_core::gate::{
     Collected, Digest, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
 };
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::cache::{Fact, FactKey, Listing, ListingKey, Reading, ReadingKey};
-use super::{About, Anchors, Collector, Freshness, late};
+use super::budget::{Amounts, Purse, Troubles};
+use super::cache::{Answer, Fact, FactKey, Listing, ListingKey, Reading, ReadingKey};
+use super::{About, Anchors, Collector, Freshness, HeldManifest, late};
 use crate::oci::{
     AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, RegistryError, Repository, Via,
 };
+use crate::telemetry::shed;
 use crate::text::line;
 
 /// The media type of a cosign simplesigning payload.
@@ -38,210 +43,200 @@ const MAXIMUM_UNKNOWN: usize = 4;
 
 /// How many manifests of one image are read at one time: one with many keeps no other waiting.
 const MANIFESTS_AT_ONE_TIME: usize = 8;
-/// The same of the layers of a manifest.
-const LAYERS_AT_ONE_TIME: usize = 4;
+/// The same of the layers of all of them.
+const LAYERS_AT_ONE_TIME: usize = 8;
+/// Layers that wait, and bytes of their annotations: at this many, no more manifests are read for now.
+const WAITING: (usize, u64) = (256, 1 << 20);
 
-/// Everything attached to `subject`, verified under each of `anchors`.
-pub(super) async fn about(
-    collector: &Collector,
-    subject: &Subject,
-    anchors: &Anchors,
-    freshness: Freshness,
-    deadline: Instant,
-) -> About {
+/// What is read about one subject, for whom and how far.
+pub(super) struct Reader<'a> {
+    pub(super) collector: &'a Collector,
+    pub(super) subject: &'a Subject,
+    pub(super) anchors: &'a Anchors,
+    pub(super) purse: Purse,
+    pub(super) deadline: Instant,
+}
+
+/// Everything attached to the subject, verified under each of the anchors.
+pub(super) async fn about(reader: &Reader<'_>, freshness: Freshness) -> About {
+    let Reader {
+        collector, subject, ..
+    } = reader;
     let repository = Repository::named(&subject.name);
     let key = ListingKey {
         credential: collector.registry().credential_id(&repository),
         repository,
         digest: subject.digest.clone(),
     };
-    let listed = listing(collector, &key, freshness, deadline).await;
-    let Some(listing) = listed.listing else {
-        let trouble = listed.troubles.into_iter().next();
-        let trouble = trouble.unwrap_or_else(|| late(&format!("`{}`", key.repository)));
-        return (Collected::Unavailable(trouble), false);
-    };
-    let (evidence, mut troubles) = if listed.troubles.is_empty() {
-        reading(collector, subject, key, listing, anchors, deadline).await
-    } else {
-        let (evidence, troubles) = read(collector, subject, &listing, anchors, deadline).await;
-        (Arc::new(evidence), troubles)
-    };
-    troubles.extend(listed.troubles);
-    troubles.sort();
-    troubles.dedup();
-    let collected = if troubles.is_empty() {
-        Collected::Known(evidence)
-    } else {
-        Collected::Partial(evidence, troubles)
-    };
-    (collected, listed.from_memory)
-}
-
-/// What a whole listing amounts to under some anchors: as it was read before, or read now and, where all of it could be,
-/// remembered. What the registry lists and does not have may come yet.
-async fn reading(
-    collector: &Collector,
-    subject: &Subject,
-    key: ListingKey,
-    listing: Arc<Listing>,
-    anchors: &Anchors,
-    deadline: Instant,
-) -> (Arc<ImageEvidence>, Vec<Trouble>) {
-    let key = ReadingKey {
-        listing: key,
-        anchors: anchors.keys().cloned().collect(),
-    };
-    if let Some(read) = collector.caches.readings.get(&key).await
-        && Arc::ptr_eq(&read.listing, &listing)
-    {
-        return (Arc::clone(&read.evidence), Vec::new());
+    let (listing, age, unanswered) = listing(reader, &key, freshness).await;
+    let mut troubles = Troubles::default();
+    if unanswered {
+        troubles.add(late(&format!("what is attached to {key}")));
     }
-    let (evidence, troubles) = read(collector, subject, &listing, anchors, deadline).await;
-    let evidence = Arc::new(evidence);
-    let absent = |piece: &NotAccepted| piece.why.reason == UNREADABLE;
-    if troubles.is_empty() && !evidence.unaccepted.iter().any(absent) {
-        let read = Reading {
-            listing,
-            evidence: Arc::clone(&evidence),
+    troubles.extend(listing.troubles().map(|why| Trouble(why.to_owned())));
+    if listing.attached.is_empty() && !troubles.is_empty() {
+        let trouble = troubles.into_vec().into_iter().next().unwrap_or_default();
+        return About {
+            collected: Collected::Unavailable(trouble),
+            age,
         };
-        collector.caches.readings.insert(key, Arc::new(read)).await;
     }
-    (evidence, troubles)
-}
-
-/// Reads and verifies what a listing names; with what could not be read.
-async fn read(
-    collector: &Collector,
-    subject: &Subject,
-    listing: &Listing,
-    anchors: &Anchors,
-    deadline: Instant,
-) -> (ImageEvidence, Vec<Trouble>) {
-    let repository = Repository::named(&subject.name);
-    let mut troubles: Vec<_> = listing.cut.iter().cloned().map(Trouble).collect();
-    let limit = collector.limits.manifests;
-    if listing.attached.len() > limit {
-        let more = listing.attached.len() - limit;
-        troubles.push(Trouble(format!(
-            "`{subject}` carries {more} more attached manifests than the {limit} that are read"
-        )));
-    }
-    let read = (listing.attached.iter().take(limit))
-        .map(|item| pieces(collector, &repository, subject, item, anchors, deadline));
-    let read = stream::iter(read.collect::<Vec<_>>()).buffered(MANIFESTS_AT_ONE_TIME);
-    let mut evidence = ImageEvidence {
-        unsupported: listing.unsupported.clone(),
-        ..ImageEvidence::default()
+    let evidence = reading(reader, key, &listing, &mut troubles).await;
+    let collected = match troubles.is_empty() {
+        true => Collected::Known(evidence),
+        false => Collected::Partial(evidence, troubles.into_vec()),
     };
-    for piece in read.collect::<Vec<_>>().await.into_iter().flatten() {
-        match piece {
-            Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
-            Piece::Unusable(refused) => evidence.unaccepted.push(refused),
-            Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
-            Piece::Unread(trouble) => troubles.push(trouble),
-        }
-    }
-    (evidence, troubles)
+    About { collected, age }
 }
 
-/// What is attached, and what could not be learned about that.
-struct Listed {
-    /// `None` when nothing at all is known.
-    listing: Option<Arc<Listing>>,
-    troubles: Vec<Trouble>,
-    /// Whether memory answered without the registry being asked.
-    from_memory: bool,
+/// How what is known of a listing was come by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Age {
+    /// Since when what came from memory is there; `None` where nothing did.
+    pub(super) remembered: Option<Instant>,
+    /// Whether anything was asked.
+    pub(super) asked: bool,
 }
 
-/// Lists what is attached: from memory while that is fresh and will do, else from the registry; what the registry does not
-/// answer comes from memory, however old, and that is said.
+/// Lists what is attached: from memory as far as that will do, else from the registry, of which each place is asked by itself.
+/// What does not answer leaves what memory has; with whether a place that had to be asked did not answer in time.
 async fn listing(
-    collector: &Collector,
+    reader: &Reader<'_>,
     key: &ListingKey,
     freshness: Freshness,
-    deadline: Instant,
-) -> Listed {
+) -> (Arc<Listing>, Age, bool) {
+    let collector = reader.collector;
     let remembered = collector.caches.listings.get(key).await;
-    if let Some(listing) = &remembered
-        && freshness == Freshness::Remembered
-        && listing.asked.elapsed() < shelf_life(collector, listing)
-    {
-        return Listed {
-            listing: remembered,
-            troubles: Vec::new(),
-            from_memory: true,
-        };
-    }
-    let (answered, troubles) = match timeout_at(deadline, ask(collector, key.clone())).await {
-        Ok(Some(answer)) => {
-            let troubles = answer.trouble.iter();
-            let troubles: Vec<_> = troubles.map(|error| Trouble(error.to_string())).collect();
-            let nothing_learned = !troubles.is_empty() && answer.listing.attached.is_empty();
-            let listing = (!nothing_learned).then(|| Arc::clone(&answer.listing));
-            (listing, troubles)
-        }
-        Ok(None) => {
-            let trouble = format!("reading what is attached to {key} failed");
-            (None, vec![Trouble(trouble)])
-        }
-        Err(_) => (None, vec![late(&format!("what is attached to {key}"))]),
+    let remembered = remembered.unwrap_or_default();
+    let does = |asked: Instant| match freshness {
+        Freshness::Remembered => true,
+        Freshness::AskedSince(since) => asked >= since,
     };
-    let listing = match (answered, remembered) {
-        (Some(answered), Some(remembered)) if !troubles.is_empty() => {
-            Some(Arc::new(answered.with(&remembered)))
-        }
-        (None, remembered) => remembered,
-        (answered, _) => answered,
+    let (asked, due): (Vec<_>, Vec<_>) = Via::ALL
+        .into_iter()
+        .map(|via| (via, remembered.asked(via).filter(|asked| does(*asked))))
+        .partition(|(_, asked)| asked.is_some());
+    let age = Age {
+        remembered: asked.into_iter().filter_map(|(_, asked)| asked).min(),
+        asked: !due.is_empty(),
     };
-    Listed {
-        listing,
-        troubles,
-        from_memory: false,
+    if freshness == Freshness::Remembered && !remembered.attached.is_empty() {
+        // What is known may suffice, so nobody waits for these.
+        for via in remembered.failed_places() {
+            drop(ask(collector, key, via));
+        }
     }
-}
-
-fn shelf_life(collector: &Collector, listing: &Listing) -> Duration {
-    if listing.attached.is_empty() {
-        collector.limits.empty_listing_age
-    } else {
-        collector.limits.listing_age
+    if due.is_empty() {
+        return (remembered, age, false);
     }
+    if Instant::now() >= reader.deadline {
+        return (remembered, age, true);
+    }
+    let answers = due.into_iter().map(|(via, _)| {
+        let answer = ask(collector, key, via);
+        timeout_at(reader.deadline, answer).map(|answer| answer.ok().flatten())
+    });
+    let answers = join_all(answers).await;
+    let unanswered = answers.iter().any(Option::is_none);
+    let now = collector.caches.listings.get(key).await;
+    let mut listing = now.unwrap_or_else(|| Arc::clone(&remembered));
+    // Memory may have been too small for it.
+    for answer in answers.into_iter().flatten() {
+        if listing.asked(answer.place) < Some(answer.asked) {
+            listing = Arc::new(listing.with(&answer));
+        }
+    }
+    if let Some(keeping) = listing.keeping(&remembered) {
+        listing = Arc::new(keeping);
+        let listings = &collector.caches.listings;
+        listings.insert(key.clone(), Arc::clone(&listing)).await;
+    }
+    (listing, age, unanswered)
 }
 
-/// What one asking gave.
-pub(super) struct Answer {
-    listing: Arc<Listing>,
-    trouble: Vec<RegistryError>,
-}
-
-/// Asks the registry, once for everybody who waits for the same; remembers the answer if nothing stood in its way.
-async fn ask(collector: &Collector, key: ListingKey) -> Option<Arc<Answer>> {
+/// Asks one place, once for everybody who waits for the same, and remembers what came of it.
+fn ask(
+    collector: &Collector,
+    key: &ListingKey,
+    place: Via,
+) -> impl Future<Output = Option<Arc<Answer>>> + use<> {
     let registry = collector.registry();
     let listings = collector.caches.listings.clone();
-    let flight = collector.listings.join(key.clone(), || {
+    let flight = (key.clone(), place);
+    collector.listings.join(flight, || {
+        let key = key.clone();
         async move {
-            let asked = Clock::now();
-            let mut found = registry.attached(&key.repository, &key.digest).await;
-            for item in &mut found.listing {
-                item.manifest = item.manifest.as_ref().map(Manifest::copied);
-            }
-            let unsupported = found.unsupported.iter();
-            let listing = Arc::new(Listing {
-                unsupported: unsupported.map(|it| Trouble(it.to_string())).collect(),
-                ..Listing::new(asked, found.listing, found.cut)
+            let asked = Instant::now();
+            let found = registry.attached_in(&key.repository, &key.digest, place);
+            let answer = Arc::new(Answer::new(place, asked, found.await));
+            let listing = listings.entry(key).and_upsert_with(|known| {
+                let known = known.map(|known| known.into_value()).unwrap_or_default();
+                std::future::ready(Arc::new(known.with(&answer)))
             });
-            if found.trouble.is_empty() {
-                listings.insert(key, Arc::clone(&listing)).await;
-            }
-            Arc::new(Answer {
-                listing,
-                trouble: found.trouble,
-            })
+            listing.await;
+            answer
         }
         .boxed()
-    });
-    flight.await
+    })
+}
+
+/// What a listing amounts to under some anchors: as it was read before, or read now and, where all of it could be, remembered.
+/// What the registry lists and does not have may come yet.
+async fn reading(
+    reader: &Reader<'_>,
+    key: ListingKey,
+    listing: &Listing,
+    troubles: &mut Troubles,
+) -> Arc<ImageEvidence> {
+    let readings = &reader.collector.caches.readings;
+    let key = ReadingKey {
+        listing: key,
+        anchors: reader.anchors.keys().cloned().collect(),
+    };
+    if let Some(read) = readings.get(&key).await
+        && Arc::ptr_eq(&read.attached, &listing.attached)
+        && read.evidence.unsupported.iter().eq(listing.unsupported())
+    {
+        return Arc::clone(&read.evidence);
+    }
+    let (evidence, unread) = read(reader, listing).await;
+    let evidence = Arc::new(evidence);
+    let absent = |piece: &NotAccepted| piece.why.reason == UNREADABLE;
+    if unread.is_empty() && !evidence.unaccepted.iter().any(absent) {
+        let read = Reading {
+            attached: Arc::clone(&listing.attached),
+            evidence: Arc::clone(&evidence),
+        };
+        readings.insert(key, Arc::new(read)).await;
+    }
+    troubles.extend(unread.into_vec());
+    evidence
+}
+
+/// A layer that is evidence, and where it stands: the first of those that wait are small, and read before large ones, so
+/// that a crowd of large ones hides nothing.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The size, in parts of 64 KiB.
+    large: u64,
+    manifest: usize,
+    layer: usize,
+}
+
+/// What was done.
+enum Step {
+    Manifest(usize, Source, Result<Layers, Unread>),
+    Piece((usize, usize), Piece),
+}
+
+/// What an attached manifest holds.
+struct Layers {
+    /// The layers that are evidence, as many as are read.
+    evidence: Vec<Descriptor>,
+    /// How many more there are.
+    more: usize,
+    /// What is in no form that is read.
+    unknown: Vec<Piece>,
 }
 
 /// One thing found in an attached manifest.
@@ -251,51 +246,168 @@ enum Piece {
     /// No evidence, by what it calls itself.
     Other(String),
     Unread(Trouble),
+    /// The review has used up what it may use.
+    Left,
 }
 
-/// Reads one attached manifest and verifies every piece of evidence in it. What is not evidence (an SBOM, a build cache) is
-/// named by its kind alone.
-async fn pieces(
-    collector: &Collector,
-    repository: &Repository,
-    subject: &Subject,
-    item: &AttachedManifest,
-    anchors: &Anchors,
-    deadline: Instant,
-) -> Vec<Piece> {
-    let source = Source(format!("{} `{}`", item.via, item.digest));
-    let manifest = match &item.manifest {
-        Some(manifest) => Ok(manifest.clone()),
-        None => manifest(collector, repository, &item.digest, deadline).await,
+/// Reads and verifies what a listing names, until the deadline and as far as the purse goes; with what could not be read.
+async fn read(reader: &Reader<'_>, listing: &Listing) -> (ImageEvidence, Troubles) {
+    let Reader {
+        collector,
+        subject,
+        purse,
+        deadline,
+        ..
+    } = reader;
+    let limits = &collector.limits;
+    let mut troubles = Troubles::default();
+    troubles.extend(listing.cut().map(|cut| Trouble(cut.to_owned())));
+    let all = listing.attached.len();
+    if all > limits.manifests {
+        let (more, limit) = (all - limits.manifests, limits.manifests);
+        troubles.add(Trouble(format!(
+            "`{subject}` carries {more} more attached manifests than the {limit} that are read"
+        )));
+    }
+    let mut items = listing.attached.iter().take(limits.manifests).enumerate();
+    let mut waiting: BinaryHeap<Reverse<Place>> = BinaryHeap::new();
+    let mut layers: BTreeMap<(usize, usize), (Source, Descriptor)> = BTreeMap::new();
+    let mut annotations = 0;
+    let mut open: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
+    let (mut manifests_open, mut layers_open) = (0, 0);
+    let mut done: BTreeMap<(usize, usize), Piece> = BTreeMap::new();
+    let mut left = 0;
+    let late = loop {
+        consume_budget().await;
+        if Instant::now() >= *deadline {
+            break true;
+        }
+        while manifests_open < MANIFESTS_AT_ONE_TIME
+            && waiting.len() < WAITING.0
+            && annotations < WAITING.1
+            && let Some((at, item)) = items.next()
+        {
+            let one = Amounts {
+                pieces: 1,
+                ..Amounts::default()
+            };
+            if !purse.take(one) {
+                left += 1 + items.len();
+                items = listing.attached.iter().take(0).enumerate();
+                break;
+            }
+            manifests_open += 1;
+            open.push(attached_manifest(reader, at, item).boxed());
+        }
+        while layers_open < LAYERS_AT_ONE_TIME
+            && let Some(Reverse(Place {
+                manifest, layer, ..
+            })) = waiting.pop()
+        {
+            let at = (manifest, layer);
+            let Some((source, layer)) = layers.remove(&at) else {
+                continue;
+            };
+            annotations -= written_beside(&layer);
+            layers_open += 1;
+            let piece = async move { Step::Piece(at, piece(reader, source, layer).await) };
+            open.push(piece.boxed());
+        }
+        let step = match timeout_at(*deadline, open.next()).await {
+            Ok(Some(step)) => step,
+            Ok(None) => break false,
+            Err(_) => break true,
+        };
+        match step {
+            Step::Manifest(
+                at,
+                source,
+                Ok(Layers {
+                    evidence,
+                    more,
+                    unknown,
+                }),
+            ) => {
+                manifests_open -= 1;
+                // Behind every layer.
+                let unknown = unknown.into_iter().enumerate();
+                done.extend(unknown.map(|(piece, it)| ((at, usize::MAX - piece), it)));
+                if more > 0 {
+                    let limit = limits.layers;
+                    troubles.add(Trouble(format!(
+                        "{source} has {more} more layers than the {limit} that are read"
+                    )));
+                }
+                for (layer, descriptor) in evidence.into_iter().enumerate() {
+                    waiting.push(Reverse(Place {
+                        large: descriptor.size >> 16,
+                        manifest: at,
+                        layer,
+                    }));
+                    annotations += written_beside(&descriptor);
+                    let source = Source(format!("{source} layer `{}`", descriptor.digest));
+                    layers.insert((at, layer), (source, descriptor));
+                }
+            }
+            Step::Manifest(at, source, Err(unread)) => {
+                manifests_open -= 1;
+                done.insert((at, 0), unread.about(source));
+            }
+            Step::Piece(at, piece) => {
+                layers_open -= 1;
+                done.insert(at, piece);
+            }
+        }
     };
-    let manifest = match manifest {
-        Ok(manifest) => manifest,
-        Err(unread) => return vec![unread.about(source)],
+    let unread = items.len() + layers.len() + open.len();
+    drop(open);
+    if late && unread > 0 {
+        shed("deadline");
+        troubles.add(super::late(&format!(
+            "what is attached to `{subject}` (at least {unread} more pieces)"
+        )));
+    }
+    let mut evidence = ImageEvidence {
+        unsupported: listing.unsupported().cloned().collect(),
+        ..ImageEvidence::default()
     };
-    let mut pieces = unknown(&source, item.via, &manifest);
-    let ManifestKind::Image { layers, .. } = &manifest.kind else {
-        return pieces;
+    for piece in done.into_values() {
+        match piece {
+            Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
+            Piece::Unusable(refused) => evidence.unaccepted.push(refused),
+            Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
+            Piece::Unread(trouble) => troubles.add(trouble),
+            Piece::Left => left += 1,
+        }
+    }
+    if left > 0 {
+        shed("review");
+        troubles.add(Trouble(format!(
+            "`{subject}` carries {left} more pieces of evidence than one review reads"
+        )));
+    }
+    (evidence, troubles)
+}
+
+/// The layers of a manifest that are evidence, so many of them, and what else it holds. What is not evidence (an SBOM, a build
+/// cache) is named by its kind alone.
+fn layers_of(manifest: &Manifest, source: &Source, via: Via, limit: usize) -> Layers {
+    let layers = match &manifest.kind {
+        ManifestKind::Image { layers, .. } => layers.as_slice(),
+        ManifestKind::Index { .. } => &[],
     };
-    let limit = collector.limits.layers;
+    let of_evidence = |layer: &&Descriptor| is_evidence(&layer.media_type);
     let evidence: Vec<_> = layers
         .iter()
-        .filter(|layer| is_evidence(&layer.media_type))
+        .filter(of_evidence)
+        .take(limit)
+        .cloned()
         .collect();
-    if evidence.len() > limit {
-        let more = evidence.len() - limit;
-        pieces.push(Piece::Unread(Trouble(format!(
-            "{source} has {more} more layers than the {limit} that are read"
-        ))));
+    Layers {
+        more: layers.iter().filter(of_evidence).count() - evidence.len(),
+        evidence,
+        unknown: unknown(source, via, manifest),
     }
-    let read = evidence.into_iter().take(limit).map(|layer| {
-        let source = Source(format!("{source} layer `{}`", layer.digest));
-        piece(
-            collector, repository, subject, layer, source, anchors, deadline,
-        )
-    });
-    let read = stream::iter(read.collect::<Vec<_>>()).buffered(LAYERS_AT_ONE_TIME);
-    pieces.extend(read.collect::<Vec<_>>().await);
-    pieces
 }
 
 /// What of an attached manifest is in no form that is read: it is refused where its name or place says that it is evidence, and
@@ -389,15 +501,40 @@ fn is_evidence(media_type: &str) -> bool {
     media_type.starts_with(BUNDLE) || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
 }
 
-async fn piece(
-    collector: &Collector,
-    repository: &Repository,
-    subject: &Subject,
-    layer: &Descriptor,
-    source: Source,
-    anchors: &Anchors,
-    deadline: Instant,
-) -> Piece {
+/// The bytes of a layer's annotations.
+fn written_beside(layer: &Descriptor) -> u64 {
+    let each = layer.annotations.iter();
+    let bytes = each.map(|(key, value)| key.len() + value.len()).sum();
+    length(bytes)
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+async fn attached_manifest(reader: &Reader<'_>, at: usize, item: &AttachedManifest) -> Step {
+    let source = Source(format!("{} `{}`", item.via, item.digest));
+    let repository = Repository::named(&reader.subject.name);
+    let limit = reader.collector.limits.layers;
+    let evidence = match &item.manifest {
+        Some(manifest) => Ok(layers_of(manifest, &source, item.via, limit)),
+        None => {
+            let read = manifest(reader.collector, &repository, &item.digest, reader.deadline);
+            read.await
+                .map(|(manifest, _held)| layers_of(&manifest, &source, item.via, limit))
+        }
+    };
+    Step::Manifest(at, source, evidence)
+}
+
+async fn piece(reader: &Reader<'_>, source: Source, layer: Descriptor) -> Piece {
+    let one = Amounts {
+        pieces: 1,
+        ..Amounts::default()
+    };
+    if !reader.purse.take(one) {
+        return Piece::Left;
+    }
     if layer.media_type == STATEMENT {
         let detail = "an in-toto statement that nobody signed";
         let why = Unaccepted::new(UNSIGNED_STATEMENT, detail);
@@ -407,66 +544,121 @@ async fn piece(
             why,
         });
     }
-    let bytes = match blob(collector, repository, layer, deadline).await {
-        Ok(bytes) => bytes,
-        Err(unread) => return unread.about(source),
-    };
     let form = match layer.media_type.as_str() {
         SIMPLE_SIGNING => Form::Signature,
         ENVELOPE => Form::Statement,
         _ => Form::Either,
     };
-    let verified = facts(collector, layer, bytes, &subject.digest, anchors);
-    match timeout_at(deadline, verified).await {
+    match facts(reader, &layer).await {
         Ok(facts) => Piece::Facts(source, form, facts),
-        Err(_) => Piece::Unread(late(&format!("the verification of {source}"))),
+        Err(Some(unread)) => unread.about(source),
+        Err(None) => Piece::Left,
     }
 }
 
-/// Verifies one piece of evidence under every anchor for which it is not yet known. Verification is work: it happens beside
-/// the threads that answer, on as many pieces at one time as there are processors.
-async fn facts(
-    collector: &Collector,
-    layer: &Descriptor,
-    bytes: Bytes,
-    subject: &Digest,
-    anchors: &Anchors,
-) -> Vec<Fact> {
-    let known = &collector.caches.facts;
-    let annotations = serde_json::to_vec(&layer.annotations).unwrap_or_default();
-    let annotations = Digest::sha256(&annotations);
-    let mut facts = Vec::new();
-    for (id, anchor) in anchors {
-        let key = FactKey {
-            blob: layer.digest.clone(),
-            media_type: layer.media_type.clone(),
-            annotations: annotations.clone(),
-            subject: subject.clone(),
-            anchor: id.clone(),
-        };
-        if let Some(fact) = known.get(&key).await {
-            facts.push(fact);
-            continue;
-        }
-        let turn = Arc::clone(&collector.verifying).acquire_owned();
-        let (layer, bytes) = (layer.clone(), bytes.clone());
-        let (subject, anchor) = (subject.clone(), anchor.clone());
-        let verified = known.get_with(key, async move {
-            // The semaphore is never closed.
-            let turn = turn.await;
-            let verify = move || {
-                let _turn = turn;
-                attest::verify(&material(&layer, &bytes), &subject, &anchor)
+/// Verifies one piece of evidence under every anchor for which it is not yet known; where it is known, not even the bytes are
+/// asked for.
+///
+/// # Errors
+/// Why it could not be read; nothing where the purse is empty.
+async fn facts(reader: &Reader<'_>, layer: &Descriptor) -> Result<Vec<Fact>, Option<Unread>> {
+    let Reader {
+        collector,
+        subject,
+        anchors,
+        purse,
+        deadline,
+    } = reader;
+    let host = Repository::named(&subject.name).registry().to_owned();
+    let unfinished = || Some(Unread::Broken("its verification came to no end".to_owned()));
+    let annotations = match layer.media_type.as_str() {
+        // A part of the material in old formats alone.
+        SIMPLE_SIGNING | ENVELOPE => {
+            let annotations = layer.annotations.clone();
+            let bytes = usize::try_from(written_beside(layer)).unwrap_or(usize::MAX);
+            let hash = move || {
+                let written = serde_json::to_vec(&annotations).unwrap_or_default();
+                Digest::sha256(&written)
             };
-            let verified = tokio::task::spawn_blocking(verify).await;
-            Fact::of(verified.unwrap_or_else(|_| {
+            let hashed = collector.work.done(&host, bytes, hash).await;
+            hashed.ok_or_else(unfinished)?
+        }
+        _ => Digest::sha256(b""),
+    };
+    let key = |id: &AnchorId| FactKey {
+        blob: layer.digest.clone(),
+        media_type: layer.media_type.clone(),
+        annotations: annotations.clone(),
+        subject: subject.digest.clone(),
+        anchor: id.clone(),
+    };
+    let known = &collector.caches.facts;
+    let mut facts: BTreeMap<&AnchorId, Fact> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (id, anchor) in anchors.iter() {
+        let key = key(id);
+        match known.get(&key).await {
+            Some(fact) => {
+                facts.insert(id, fact);
+            }
+            None => missing.push((id, key, anchor)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(facts.into_values().collect());
+    }
+    let verifications = length(missing.len());
+    let amounts = Amounts {
+        pieces: 0,
+        bytes: (layer.size.saturating_add(written_beside(layer))).saturating_mul(verifications + 1),
+        verifications,
+    };
+    if !purse.take(amounts) {
+        return Err(None);
+    }
+    let repository = Repository::named(&subject.name);
+    let bytes = blob(collector, &repository, layer, *deadline).await?;
+    for (id, key, anchor) in missing {
+        let verified = verified(collector, &host, key, layer, &bytes, anchor);
+        let fact = timeout_at(*deadline, verified).await.map_err(|_| {
+            let what = format!("the verification of `{}`", layer.digest);
+            Unread::Trouble(late(&what))
+        })?;
+        facts.insert(id, fact.ok_or_else(unfinished)?);
+    }
+    Ok(facts.into_values().collect())
+}
+
+/// Verifies a piece under one anchor, once for everybody who waits for the same. Verification is work; what nobody waits for
+/// any longer is not begun.
+fn verified(
+    collector: &Collector,
+    host: &str,
+    key: FactKey,
+    layer: &Descriptor,
+    bytes: &Bytes,
+    anchor: &Anchor,
+) -> impl Future<Output = Option<Fact>> + use<> {
+    collector.verifications.join(key.clone(), || {
+        let (work, known) = (collector.work.clone(), collector.caches.facts.clone());
+        let (host, layer, bytes) = (host.to_owned(), layer.clone(), bytes.clone());
+        let anchor = anchor.clone();
+        async move {
+            if let Some(fact) = known.get(&key).await {
+                return Some(fact);
+            }
+            let (size, subject) = (bytes.len(), key.subject.clone());
+            let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
+            let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
                 let detail = "its verification came to no end";
                 Err(Unaccepted::new(MALFORMED, detail))
-            }))
-        });
-        facts.push(verified.await);
-    }
-    facts
+            });
+            let fact = Fact::of(verified);
+            known.insert(key, fact.clone()).await;
+            Some(fact)
+        }
+        .boxed()
+    })
 }
 
 fn material(layer: &Descriptor, bytes: &[u8]) -> Material {
@@ -553,9 +745,9 @@ pub(super) async fn manifest(
     repository: &Repository,
     digest: &Digest,
     deadline: Instant,
-) -> Result<Manifest, Unread> {
+) -> Result<HeldManifest, Unread> {
     if let Some(manifest) = collector.caches.manifests.get(digest).await {
-        return Ok(manifest);
+        return Ok((manifest, None));
     }
     let key = (repository.clone(), digest.clone());
     let registry = collector.registry();
@@ -566,9 +758,14 @@ pub(super) async fn manifest(
                 .manifest(&key.0, &key.1)
                 .await
                 .map_err(|error| Unread::of(&error))?;
-            let manifest = manifest.copied();
-            remembered.insert(key.1, manifest.clone()).await;
-            Ok(manifest)
+            let came = manifest.bytes;
+            // With bytes of its own, which take no room.
+            let manifest = Arc::new(Manifest {
+                bytes: Bytes::copy_from_slice(&came),
+                ..manifest
+            });
+            remembered.insert(key.1, Arc::clone(&manifest)).await;
+            Ok((manifest, Some(came)))
         }
         .boxed()
     });

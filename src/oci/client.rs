@@ -20,13 +20,16 @@ use super::manifest::Listed;
 use super::transport::{Answer, Call, Transport, authority, shown};
 use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
-    Registry, RegistryError, Repository, Via, is_repository_name, is_tag, media_type, tags_about,
+    Registry, RegistryError, Repository, Via, is_repository_name, is_tag, media_type, tag_about,
 };
 
 /// Where registries keep the digest of what they answer with.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 /// The name by which Docker Hub is reached.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+/// The most fields of a manifest, counted by their colons: each takes many times its length in memory.
+const MAXIMUM_FIELDS: usize = 100_000;
 
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
@@ -227,7 +230,8 @@ impl Client {
         let answer = self
             .get(repository, Method::GET, &path, MANIFESTS, limit)
             .await?;
-        Ok(read_manifest(&answer, reference)?.descriptor())
+        let manifest = self.read(&answer, reference.clone()).await?;
+        Ok(manifest.descriptor())
     }
 
     /// The referrers API, page by page. A registry without it has nothing to say, which is no trouble.
@@ -277,7 +281,7 @@ impl Client {
                 ));
                 return Ok(LookUp::Answered);
             }
-            take(found, &answer, Via::Referrers, limits.listing_entries)?;
+            self.list(found, &answer, Via::Referrers).await?;
             match next_page(&answer) {
                 None => return Ok(LookUp::Answered),
                 Some(next) if origin(&next) == home => url = next,
@@ -292,6 +296,76 @@ impl Client {
             limits.listing_pages
         ));
         Ok(LookUp::Answered)
+    }
+
+    /// Does what an answer is worked on for, beside the threads that answer where it is much.
+    async fn work<T: Send + 'static>(
+        &self,
+        answer: &Answer,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let host = authority(&answer.at);
+        let done = self.transport.work.done(&host, answer.body.len(), job);
+        done.await.ok_or_else(|| {
+            let why = "reading what came failed";
+            RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why)
+        })
+    }
+
+    /// Reads a manifest. For as long as it is held, it takes room for its bytes and for what was parsed from them.
+    async fn read(&self, answer: &Answer, reference: Reference) -> Result<Manifest, RegistryError> {
+        let whole = answer.clone();
+        let manifest = self
+            .work(answer, move || read_manifest(&whole, &reference))
+            .await??;
+        let parsed = manifest.weight().saturating_sub(manifest.bytes.len());
+        let bytes = manifest.bytes.clone();
+        let bytes = self.transport.with_room(bytes, parsed, answer).await?;
+        Ok(Manifest { bytes, ..manifest })
+    }
+
+    /// Adds the entries of a listing.
+    async fn list(
+        &self,
+        found: &mut Attached,
+        answer: &Answer,
+        via: Via,
+    ) -> Result<(), RegistryError> {
+        let limit = self.transport.limits.listing_entries;
+        let room = limit.saturating_sub(found.listing.len());
+        let body = answer.body.clone();
+        let listed = self.work(answer, move || {
+            let listed = Listed::parse(&body, room)?;
+            // Anything in JSON, such as an error, would be an empty listing otherwise.
+            let fields = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&body);
+            match fields.is_ok_and(|fields| fields.contains_key("manifests")) {
+                true => Ok(listed),
+                false => Err("it is not an index".to_owned()),
+            }
+        });
+        let listed = listed
+            .await?
+            .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
+        let new = |entry: Descriptor| AttachedManifest {
+            likely: entry.is_likely_evidence(),
+            digest: entry.digest,
+            via,
+            manifest: None,
+        };
+        found.listing.extend(listed.entries.into_iter().map(new));
+        if listed.beyond > 0 {
+            found.cut = Some(format!(
+                "{} lists {} entries more than the {limit} that are read",
+                answer.tried, listed.beyond
+            ));
+        }
+        if listed.unreadable > 0 && found.cut.is_none() {
+            found.cut = Some(format!(
+                "{} lists {} entries that cannot be understood",
+                answer.tried, listed.unreadable
+            ));
+        }
+        Ok(())
     }
 
     async fn by_api(&self, repository: &Repository, digest: &Digest) -> (LookUp, Attached) {
@@ -353,14 +427,10 @@ impl Client {
             return (LookUp::Answered, found);
         }
         let read = match via {
-            Via::FallbackTag => take(
-                &mut found,
-                &answer,
-                via,
-                self.transport.limits.listing_entries,
-            ),
+            Via::FallbackTag => self.list(&mut found, &answer, via).await,
             Via::Referrers | Via::SigTag | Via::AttTag => {
-                read_manifest(&answer, &Reference::Tag(tag)).map(|manifest| {
+                let manifest = self.read(&answer, Reference::Tag(tag)).await;
+                manifest.map(|manifest| {
                     found.listing.push(AttachedManifest {
                         digest: manifest.digest.clone(),
                         likely: true,
@@ -376,30 +446,6 @@ impl Client {
             return (LookUp::Unknown, found);
         }
         (LookUp::Answered, found)
-    }
-
-    async fn attached_now(&self, repository: &Repository, digest: &Digest) -> Attached {
-        let [fallback, signatures, attestations] = tags_about(digest);
-        let (api, fallback, signatures, attestations) = futures::join!(
-            self.by_api(repository, digest),
-            self.by_tag(repository, digest, fallback.0, fallback.1),
-            self.by_tag(repository, digest, signatures.0, signatures.1),
-            self.by_tag(repository, digest, attestations.0, attestations.1),
-        );
-        let mut all = Attached::default();
-        let mut is_registry = false;
-        for (look_up, part) in [api, fallback, signatures, attestations] {
-            is_registry |= look_up == LookUp::Answered;
-            all.listing.extend(part.listing);
-            all.trouble.extend(part.trouble);
-            all.unsupported.extend(part.unsupported);
-            all.cut = all.cut.or(part.cut);
-        }
-        // Where nothing answered as a registry does, a login page or a portal stands before all of it.
-        if !is_registry {
-            all.trouble.append(&mut all.unsupported);
-        }
-        all
     }
 }
 
@@ -460,7 +506,7 @@ impl Registry for Client {
             let answer = self
                 .get(repository, Method::GET, &path, MANIFESTS, limit)
                 .await?;
-            read_manifest(&answer, &Reference::Digest(digest.clone()))
+            self.read(&answer, Reference::Digest(digest.clone())).await
         }
         .boxed()
     }
@@ -481,7 +527,11 @@ impl Registry for Client {
                 .await?;
             match answer.status {
                 StatusCode::NOT_FOUND => Ok(None),
-                _ => read_manifest(&answer, &Reference::Tag(tag.to_owned())).map(Some),
+                status if status.is_success() => {
+                    let manifest = self.read(&answer, Reference::Tag(tag.to_owned()));
+                    manifest.await.map(Some)
+                }
+                _ => Err(failure(&answer)),
             }
         }
         .boxed()
@@ -513,7 +563,9 @@ impl Registry for Client {
             if !answer.status.is_success() {
                 return Err(failure(&answer));
             }
-            if is_named(digest, &answer.body).await {
+            let (named, body) = (digest.clone(), answer.body.clone());
+            let verified = self.work(&answer, move || named.verifies(&body)).await?;
+            if verified {
                 Ok(answer.body)
             } else {
                 Err(mismatch(&answer, digest))
@@ -522,29 +574,31 @@ impl Registry for Client {
         .boxed()
     }
 
-    fn attached<'a>(
+    fn attached_in<'a>(
         &'a self,
         repository: &'a Repository,
         digest: &'a Digest,
+        place: Via,
     ) -> BoxFuture<'a, Attached> {
-        self.attached_now(repository, digest).boxed()
+        async move {
+            let (look_up, found) = match place {
+                Via::Referrers => self.by_api(repository, digest).await,
+                Via::FallbackTag | Via::SigTag | Via::AttTag => {
+                    let tag = tag_about(digest, place);
+                    self.by_tag(repository, digest, place, tag).await
+                }
+            };
+            Attached {
+                answered: look_up == LookUp::Answered,
+                ..found
+            }
+        }
+        .boxed()
     }
 
     fn credential_id(&self, repository: &Repository) -> String {
         self.credentials.id(repository)
     }
-}
-
-/// How many bytes are hashed between two answers; more is work, and happens beside the threads that answer.
-const HASHED_AT_ONCE: usize = 128 << 10;
-
-async fn is_named(digest: &Digest, bytes: &Bytes) -> bool {
-    if bytes.len() <= HASHED_AT_ONCE {
-        return digest.verifies(bytes);
-    }
-    let (digest, bytes) = (digest.clone(), bytes.clone());
-    let verified = tokio::task::spawn_blocking(move || digest.verifies(&bytes));
-    verified.await.unwrap_or(false)
 }
 
 /// Whether it begins as the answers of registries do. One that is empty was cut off.
@@ -630,50 +684,26 @@ fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, Reg
     if !digest.verifies(&answer.body) {
         return Err(mismatch(answer, &digest));
     }
-    let content_type = answer.header(CONTENT_TYPE.as_str());
-    Manifest::parse(digest, content_type, answer.body.clone()).map_err(|why| {
+    let fields = answer.body.iter().filter(|byte| **byte == b':').count();
+    if fields > MAXIMUM_FIELDS {
+        let why = format!("it has more than {MAXIMUM_FIELDS} fields");
+        return Err(RegistryError::new(
+            ErrorKind::TooLarge,
+            answer.tried.clone(),
+            why,
+        ));
+    }
+    Manifest::parse(
+        digest,
+        answer.header(CONTENT_TYPE.as_str()),
+        answer.body.clone(),
+    )
+    .map_err(|why| {
         if answer.is_web_page() {
             return web_page(answer);
         }
         RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why)
     })
-}
-
-/// Adds the entries of a listing.
-fn take(
-    found: &mut Attached,
-    answer: &Answer,
-    via: Via,
-    limit: usize,
-) -> Result<(), RegistryError> {
-    let room = limit.saturating_sub(found.listing.len());
-    let malformed = |why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why);
-    let listed = Listed::parse(&answer.body, room).map_err(malformed)?;
-    // Anything in JSON, such as an error, would be an empty listing otherwise.
-    let fields = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&answer.body);
-    if !fields.is_ok_and(|fields| fields.contains_key("manifests")) {
-        return Err(malformed("it is not an index".to_owned()));
-    }
-    let new = |entry: Descriptor| AttachedManifest {
-        likely: entry.is_likely_evidence(),
-        digest: entry.digest,
-        via,
-        manifest: None,
-    };
-    found.listing.extend(listed.entries.into_iter().map(new));
-    if listed.beyond > 0 {
-        found.cut = Some(format!(
-            "{} lists {} entries more than the {limit} that are read",
-            answer.tried, listed.beyond
-        ));
-    }
-    if listed.unreadable > 0 && found.cut.is_none() {
-        found.cut = Some(format!(
-            "{} lists {} entries that cannot be understood",
-            answer.tried, listed.unreadable
-        ));
-    }
-    Ok(())
 }
 
 /// Scheme, host and port.

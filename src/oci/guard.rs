@@ -202,7 +202,7 @@ impl Resolve for Guarded {
             let name = name.as_str();
             let found: Vec<SocketAddr> = match hosts.get(name) {
                 Some(known) => known.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
-                None => tokio::net::lookup_host((name, 0)).await?.collect(),
+                None => super::dns::look_up(name.to_owned()).await?,
             };
             // A URL with such a name never comes here unless it may: here it is the name of a proxy.
             if any || of_name(name) == Place::Loopback {

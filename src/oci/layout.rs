@@ -11,7 +11,7 @@ use promotion_gate_core::gate::{Digest, ImageReference};
 use super::manifest::Listed;
 use super::{
     Attached, AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, Reference, Registry,
-    RegistryError, Repository, Via, tags_about,
+    RegistryError, Repository, Via, tag_about,
 };
 
 /// The largest manifest, in bytes.
@@ -197,8 +197,8 @@ impl Layout {
                 Err(error) => found.cut = Some(error.to_string()),
             }
         }
-        for (via, tag) in tags_about(digest) {
-            let Some(entry) = tag.and_then(|tag| self.entry(&tag)) else {
+        for via in Via::ALL {
+            let Some(entry) = tag_about(digest, via).and_then(|tag| self.entry(&tag)) else {
                 continue;
             };
             match (via, self.read_manifest(&entry.digest)) {
@@ -280,8 +280,19 @@ impl Registry for Layout {
         async move { self.content(&descriptor.digest, limit.min(descriptor.size)) }.boxed()
     }
 
-    fn attached<'a>(&'a self, _: &'a Repository, digest: &'a Digest) -> BoxFuture<'a, Attached> {
-        async move { self.everything_attached(digest) }.boxed()
+    fn attached_in<'a>(
+        &'a self,
+        _: &'a Repository,
+        digest: &'a Digest,
+        place: Via,
+    ) -> BoxFuture<'a, Attached> {
+        async move {
+            match place {
+                Via::Referrers => self.everything_attached(digest),
+                Via::FallbackTag | Via::SigTag | Via::AttTag => Attached::default(),
+            }
+        }
+        .boxed()
     }
 
     fn credential_id(&self, _: &Repository) -> String {

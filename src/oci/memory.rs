@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use promotion_gate_core::gate::Digest;
 use serde_json::json;
 
@@ -263,12 +263,16 @@ impl Registry for Memory {
         .boxed()
     }
 
-    fn attached<'a>(
+    fn attached_in<'a>(
         &'a self,
         repository: &'a Repository,
         digest: &'a Digest,
+        place: Via,
     ) -> BoxFuture<'a, Attached> {
-        self.everything_attached(repository, digest).boxed()
+        match place {
+            Via::Referrers => self.everything_attached(repository, digest).boxed(),
+            Via::FallbackTag | Via::SigTag | Via::AttTag => ready(Attached::default()).boxed(),
+        }
     }
 
     fn credential_id(&self, _: &Repository) -> String {

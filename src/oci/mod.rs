@@ -8,19 +8,24 @@
 
 mod auth;
 mod client;
+mod connections;
 mod credentials;
+mod dns;
 mod error;
+pub(crate) mod fair;
 mod guard;
 mod layout;
 mod manifest;
 mod memory;
-mod meter;
+pub(crate) mod meter;
 mod transport;
+pub(crate) mod work;
 
 use std::fmt;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
 use promotion_gate_core::gate::{Digest, ImageReference};
 
 pub use client::Client;
@@ -63,12 +68,38 @@ pub trait Registry: Send + Sync {
         limit: u64,
     ) -> BoxFuture<'a, Result<Bytes, RegistryError>>;
 
+    /// What is attached to a manifest and stands in one place. Where there are no places, everything stands in the first.
+    fn attached_in<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+        place: Via,
+    ) -> BoxFuture<'a, Attached>;
+
     /// Everything that is attached to a manifest, from all places where it could be.
     fn attached<'a>(
         &'a self,
         repository: &'a Repository,
         digest: &'a Digest,
-    ) -> BoxFuture<'a, Attached>;
+    ) -> BoxFuture<'a, Attached> {
+        let places = Via::ALL.map(|place| self.attached_in(repository, digest, place));
+        async move {
+            let mut all = Attached::default();
+            for part in join_all(places).await {
+                all.listing.extend(part.listing);
+                all.trouble.extend(part.trouble);
+                all.unsupported.extend(part.unsupported);
+                all.answered |= part.answered;
+                all.cut = all.cut.or(part.cut);
+            }
+            // Where nothing answered as a registry does, a login page or a portal stands before all of it.
+            if !all.answered {
+                all.trouble.append(&mut all.unsupported);
+            }
+            all
+        }
+        .boxed()
+    }
 
     /// Identifies the credential that the repository is read with, without disclosing it: a key for caches.
     fn credential_id(&self, repository: &Repository) -> String;
@@ -140,6 +171,8 @@ impl fmt::Display for Reference {
 /// What is attached to a manifest, as far as it could be learned.
 #[derive(Clone, Debug, Default)]
 pub struct Attached {
+    /// Whether a registry answered a look-up, be it that there is nothing.
+    pub answered: bool,
     /// What was found, by place; one manifest can be found in several.
     pub listing: Vec<AttachedManifest>,
     /// The look-ups that gave no answer: there may be more than the listing shows.
@@ -178,6 +211,11 @@ pub enum Via {
     AttTag,
 }
 
+impl Via {
+    /// Every place.
+    pub const ALL: [Via; 4] = [Via::Referrers, Via::FallbackTag, Via::SigTag, Via::AttTag];
+}
+
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -189,19 +227,17 @@ impl fmt::Display for Via {
     }
 }
 
-/// The tags under which something attached to `digest` can stand, as far as they are possible tags at all.
-fn tags_about(digest: &Digest) -> [(Via, Option<String>); 3] {
+/// The tag under which something attached to `digest` can stand in a place, where that is a possible tag at all.
+fn tag_about(digest: &Digest, place: Via) -> Option<String> {
     let (algorithm, hex) = (digest.algorithm(), digest.hex());
     let legacy =
         |suffix: &str| Some(format!("{algorithm}-{hex}{suffix}")).filter(|tag| tag.len() <= 128);
-    [
-        (
-            Via::FallbackTag,
-            Some(format!("{algorithm}-{}", hex.get(..64).unwrap_or(hex))),
-        ),
-        (Via::SigTag, legacy(".sig")),
-        (Via::AttTag, legacy(".att")),
-    ]
+    match place {
+        Via::Referrers => None,
+        Via::FallbackTag => Some(format!("{algorithm}-{}", hex.get(..64).unwrap_or(hex))),
+        Via::SigTag => legacy(".sig"),
+        Via::AttTag => legacy(".att"),
+    }
 }
 
 /// Whether a registry could know `tag`.

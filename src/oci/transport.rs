@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Certificate;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
+use super::connections::{Kept, Pools};
 use super::credentials::{CredentialEntry, IgnoredCredential, matches};
 use super::error::excerpt;
+use super::fair::{Fair, Rule, Share};
 use super::guard::{Guarded, Hosts, Place, Refused, place_of};
 use super::meter::note;
+use super::work::Work;
 use super::{ErrorKind, RegistryError};
+use crate::telemetry::shed;
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -85,7 +88,11 @@ pub struct Limits {
     pub redirects: usize,
     /// Requests to one host at a time.
     pub concurrency: usize,
-    /// Bytes of answers that are held at one time, until the last of each is dropped.
+    /// Requests to all hosts at a time, each on a connection of its own. One review, and one host, never hold more of them
+    /// than are then still free.
+    pub requests: usize,
+    /// Bytes of answers that are held at one time, as they came and parsed, until the last of each is dropped. One review,
+    /// and one host, never hold more of them than are then still free.
     pub held_bytes: u32,
 }
 
@@ -99,8 +106,16 @@ impl Default for Limits {
             token_bytes: 256 << 10,
             redirects: 5,
             concurrency: 16,
-            held_bytes: 96 << 20,
+            requests: 256,
+            held_bytes: 64 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// The most file descriptors that reading registries takes: requests, connections that are kept, names that are looked up.
+    pub fn open_files(&self) -> usize {
+        self.requests + super::connections::MOST + 2 * super::dns::LOOK_UPS
     }
 }
 
@@ -133,22 +148,22 @@ const FAILURE_BYTES: u64 = 4096;
 const ROOM: Duration = Duration::from_secs(2);
 /// Characters of a URL in a message.
 const SHOWN: usize = 256;
-/// Hosts whose concurrency is remembered.
-const HOSTS: usize = 4096;
 
 pub(super) struct Transport {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     user_agent: String,
     /// For hosts that the system's certificate authorities vouch for. Built when first used: it needs these.
-    public: ByReach<OnceLock<Result<reqwest::Client, String>>>,
-    plain: ByReach<reqwest::Client>,
+    public: ByReach<OnceLock<Result<Pools, String>>>,
+    plain: ByReach<Pools>,
     special: Vec<Special>,
     loopback: bool,
     hosts: Hosts,
-    turns: Mutex<std::collections::HashMap<String, Arc<Semaphore>>>,
+    kept: Kept,
+    turns: Arc<Fair>,
     /// Room for answers, in KiB.
-    room: Arc<Semaphore>,
+    room: Arc<Fair>,
+    pub(super) work: Work,
     requests: AtomicU64,
 }
 
@@ -169,7 +184,7 @@ struct Special {
     host: String,
     plain_http: bool,
     /// For a registry with its own certificate authority.
-    private: Option<reqwest::Client>,
+    private: Option<Pools>,
 }
 
 /// One request.
@@ -187,6 +202,7 @@ pub(super) struct Call<'a> {
 }
 
 /// What came back.
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -223,8 +239,8 @@ impl Transport {
             RegistryError::new(ErrorKind::Malformed, what.to_owned(), chain(error))
         };
         let plain = |any| {
-            let client = builder(any).no_proxy().tls_certs_only([]).build();
-            client.map_err(|error| failed("the client for plain HTTP cannot be built", &error))
+            let pools = Pools::new(|| builder(any).no_proxy().tls_certs_only([]));
+            pools.map_err(|error| failed("the client for plain HTTP cannot be built", &error))
         };
         let plain = ByReach {
             checked: plain(false)?,
@@ -246,12 +262,9 @@ impl Transport {
                             "there is no certificate in it: expected `-----BEGIN CERTIFICATE-----`";
                         return Err(RegistryError::new(ErrorKind::Malformed, what, why));
                     }
-                    Some(
-                        builder(is_exact(&host))
-                            .tls_certs_only(certificates)
-                            .build()
-                            .map_err(|error| failed(&what, &error))?,
-                    )
+                    let any = is_exact(&host);
+                    let pools = Pools::new(|| builder(any).tls_certs_only(certificates.clone()));
+                    Some(pools.map_err(|error| failed(&what, &error))?)
                 }
             };
             Ok(Special {
@@ -273,10 +286,17 @@ impl Transport {
                 .iter()
                 .map(special)
                 .collect::<Result<_, _>>()?,
-            turns: Mutex::default(),
-            room: Arc::new(Semaphore::new(kibibytes(u64::from(
-                options.limits.held_bytes,
-            )))),
+            kept: Kept::default(),
+            turns: Fair::with_most_per_host(
+                options.limits.requests,
+                options.limits.concurrency,
+                Rule::LeaveAsMuch,
+            ),
+            room: Fair::new(
+                kibibytes(u64::from(options.limits.held_bytes)),
+                Rule::LeaveAsMuch,
+            ),
+            work: Work::shared(),
             requests: AtomicU64::new(0),
         })
     }
@@ -351,13 +371,14 @@ impl Transport {
                 format!("there was no answer within {seconds} seconds"),
             )
         };
-        let turn = self.turn(call.url);
-        let work = async {
-            // The semaphore is never closed.
-            let _turn = turn.acquire().await;
-            self.send(call, &tried).await
+        let host = authority(call.url);
+        let turn = timeout(self.timeouts.request, self.turns.take(1, &host));
+        let Ok(_turn) = turn.await else {
+            shed("request");
+            let why = "too many requests to registries are under way";
+            return Err(Failure::last(ErrorKind::TimedOut, &tried, why));
         };
-        timeout(self.timeouts.request, work)
+        timeout(self.timeouts.request, self.send(call, &tried))
             .await
             .unwrap_or_else(|_| Err(late()))
     }
@@ -392,7 +413,7 @@ impl Transport {
             .map_err(|error| Failure::of(&error, tried))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = BytesMut::new();
-        let mut room = self.take_room(0, tried).await?;
+        let mut room = Room::default();
         if call.method != Method::HEAD {
             let limit = if status.is_success() {
                 call.limit
@@ -426,8 +447,13 @@ impl Transport {
                     body.extend_from_slice(chunk.get(..rest).unwrap_or_default());
                     break;
                 }
-                let more = kibibytes(length(&body) + length(&chunk)) - room.num_permits();
-                room.merge(self.take_room(more, tried).await?);
+                let needed = kibibytes(length(&body) + length(&chunk));
+                if needed > room.kibibytes {
+                    // Twice as much each time, so that an answer in many pieces takes few turns.
+                    let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
+                    let more = doubled - room.kibibytes;
+                    self.take_room(&mut room, more, call.url, tried).await?;
+                }
                 body.extend_from_slice(&chunk);
             }
         }
@@ -444,38 +470,62 @@ impl Transport {
     /// Room for so many KiB more of an answer; it is given back with the last of its bytes.
     async fn take_room(
         &self,
+        room: &mut Room,
         kibibytes: usize,
+        url: &Url,
         tried: &str,
-    ) -> Result<OwnedSemaphorePermit, Failure> {
-        let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(kibibytes);
-        match timeout(ROOM, room).await {
-            Ok(Ok(room)) => Ok(room),
-            _ => {
-                let why = "too much is read from registries at this moment";
-                Err(Failure::last(ErrorKind::Unavailable, tried, why))
-            }
-        }
+    ) -> Result<(), Failure> {
+        let host = authority(url);
+        let share = timeout(ROOM, self.room.take(kibibytes, &host));
+        let Ok(share) = share.await else {
+            shed("room");
+            let why = "too much is read from registries at this moment";
+            return Err(Failure::last(ErrorKind::Unavailable, tried, why));
+        };
+        room.kibibytes += kibibytes;
+        room.shares.push(share);
+        Ok(())
+    }
+
+    /// The same bytes with room for what was parsed from them, too.
+    pub(super) async fn with_room(
+        &self,
+        bytes: Bytes,
+        parsed: usize,
+        answer: &Answer,
+    ) -> Result<Bytes, RegistryError> {
+        let mut room = Room::default();
+        let more = kibibytes(u64::try_from(parsed).unwrap_or(u64::MAX));
+        self.take_room(&mut room, more, &answer.at, &answer.tried)
+            .await
+            .map_err(|failure| failure.error)?;
+        Ok(Bytes::from_owner(Held {
+            body: bytes,
+            _room: room,
+        }))
     }
 
     /// The client for a URL; `any` is whether any address will do that its host has.
     fn client(&self, url: &Url, any: bool) -> Result<reqwest::Client, String> {
+        let host = authority(url);
+        let keep = self.kept.keeps(&host);
         if url.scheme() == "http" {
-            return Ok(self.plain.of(any).clone());
+            return Ok(self.plain.of(any).client(keep));
         }
         if let Some(private) = self
-            .special_for(&authority(url))
+            .special_for(&host)
             .and_then(|special| special.private.as_ref())
         {
-            return Ok(private.clone());
+            return Ok(private.client(keep));
         }
         let public = self.public.of(any).get_or_init(|| {
-            let client = builder(self.timeouts, &self.user_agent, &self.hosts, any).build();
-            client.map_err(|error| {
+            let pools = Pools::new(|| builder(self.timeouts, &self.user_agent, &self.hosts, any));
+            pools.map_err(|error| {
                 format!("the system's certificate authorities cannot be used ({}); name one for this registry", chain(&error))
             })
         });
-        public.clone()
+        let public = public.as_ref().map_err(String::clone)?;
+        Ok(public.client(keep))
     }
 
     fn special_for(&self, host: &str) -> Option<&Special> {
@@ -486,30 +536,24 @@ impl Transport {
                 .find(|special| matches(&special.host, host))
         })
     }
-
-    fn turn(&self, url: &Url) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns.len() >= HOSTS {
-            // In use are those that somebody else holds, too.
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        }
-        let turn = turns
-            .entry(authority(url))
-            .or_insert_with(|| Arc::new(Semaphore::new(self.limits.concurrency.max(1))));
-        Arc::clone(turn)
-    }
 }
 
 /// The bytes of an answer, with the room that they take.
-struct Held {
-    body: BytesMut,
-    _room: OwnedSemaphorePermit,
+struct Held<B> {
+    body: B,
+    _room: Room,
 }
 
-impl AsRef<[u8]> for Held {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        self.body.as_ref()
     }
+}
+
+#[derive(Default)]
+struct Room {
+    kibibytes: usize,
+    shares: Vec<Share>,
 }
 
 /// An error, and whether the request may be made again.
@@ -562,8 +606,6 @@ fn builder(
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(timeouts.connect)
-        .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(16)
         .user_agent(user_agent)
 }
 

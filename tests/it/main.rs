@@ -14,6 +14,7 @@ mod attest;
 mod attestations;
 mod check;
 mod cli;
+mod collect;
 mod corpora;
 mod decision;
 mod dependencies;

@@ -1,14 +1,14 @@
 //! The registry client against registries of every kind, hostile ones among them.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use promotion_gate::oci::{
     Client, ClientOptions, CredentialEntry, Descriptor, ErrorKind, Limits, ManifestKind, Reference,
-    Registry as _, RegistryOptions, Repository, Secret, Timeouts, Via,
+    Registry as _, RegistryOptions, Repository, Secret, Timeouts, Via, metered,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -192,7 +192,7 @@ async fn answers_take_room_for_as_long_as_somebody_holds_them() {
     .await;
     let options = ClientOptions {
         limits: Limits {
-            held_bytes: 64 << 10,
+            held_bytes: 96 << 10,
             ..Limits::default()
         },
         ..ClientOptions::default()
@@ -206,6 +206,97 @@ async fn answers_take_room_for_as_long_as_somebody_holds_them() {
     assert!(error.to_string().contains("at this moment"), "{error}");
     drop(held);
     assert_eq!(read().await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn answers_that_one_review_holds_leave_room_for_those_of_another() {
+    let content = vec![7; 20 << 10];
+    let answer = {
+        let content = content.clone();
+        move |_: &_| Reply::new(200, "text/plain", content.clone())
+    };
+    let (hostile, sound) = (
+        Server::start(answer.clone()).await,
+        Server::start(answer).await,
+    );
+    let options = ClientOptions {
+        limits: Limits {
+            held_bytes: 128 << 10,
+            ..Limits::default()
+        },
+        ..ClientOptions::default()
+    };
+    let client = Client::new(options).unwrap();
+    let blob = blob(&content);
+    let all_it_can = async {
+        let mut held = Vec::new();
+        while let Ok(more) = client.blob(&app(&hostile), &blob, 1 << 20).await {
+            held.push(more);
+        }
+        held
+    };
+    let (held, _) = metered(all_it_can).await;
+    assert_eq!(held.len(), 3);
+    let (read, _) = metered(client.blob(&app(&sound), &blob, 1 << 20)).await;
+    assert_eq!(read.unwrap(), content);
+}
+
+#[tokio::test]
+async fn requests_that_are_never_answered_leave_connections_for_other_reviews() {
+    let silent = |_: &_| Reply::status(200).coming(Manner::Silent);
+    let mut hostile = Vec::new();
+    for _ in 0..12 {
+        hostile.push(Arc::new(Server::start(silent).await));
+    }
+    let sound = Server::start(|_| given(&manifest("a"))).await;
+    let limits = Limits {
+        requests: 8,
+        ..Limits::default()
+    };
+    let client = Client::new(ClientOptions {
+        limits,
+        ..ClientOptions::default()
+    });
+    let client = Arc::new(client.unwrap());
+    let stuck = {
+        let (client, hostile) = (Arc::clone(&client), hostile.clone());
+        tokio::spawn(metered(async move {
+            let digest = Digest::sha256(b"never");
+            let ask = |server: &Arc<Server>| {
+                let (client, app) = (Arc::clone(&client), app(server));
+                let digest = digest.clone();
+                async move { client.manifest(&app, &digest).await.is_err() }
+            };
+            futures::future::join_all(hostile.iter().map(ask)).await
+        }))
+    };
+    let arrived = || {
+        hostile
+            .iter()
+            .map(|server| server.seen().len())
+            .sum::<usize>()
+    };
+    while arrived() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let digest = Digest::sha256(&manifest("a"));
+    let (read, _) = metered(client.manifest(&app(&sound), &digest)).await;
+    assert_eq!(read.unwrap().digest, digest);
+    assert_eq!(arrived(), 4, "half of the connections are left");
+    stuck.abort();
+}
+
+#[tokio::test]
+async fn a_manifest_with_more_fields_than_any_has_is_refused_before_it_takes_memory() {
+    let fields = (0..100_001)
+        .map(|n| format!("\"{n}\":0,"))
+        .collect::<String>();
+    let bytes = format!("{{{fields}\"schemaVersion\":2}}").into_bytes();
+    let digest = Digest::sha256(&bytes);
+    let reply = given(&bytes);
+    let server = Server::start(move |_| reply.clone()).await;
+    let error = client().manifest(&app(&server), &digest).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
 }
 
 #[tokio::test]

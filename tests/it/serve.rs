@@ -769,3 +769,33 @@ async fn bodies_that_are_announced_and_never_sent_keep_nobody_out() {
     silent.iter().for_each(JoinHandle::abort);
     gate.close().await;
 }
+
+#[test]
+fn serve_lets_itself_open_as_many_files_as_it_may() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let tls = TlsIdentity::create().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("tls.crt", &tls.certificate_pem);
+    write("tls.key", &tls.key_pem);
+    write("policy.yaml", "");
+    let serve = format!(
+        "ulimit -Sn 100; exec {} serve --policy policy.yaml --tls-cert tls.crt --tls-key tls.key \
+         --address 127.0.0.1:0 --probe-address 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_promotion-gate")
+    );
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &serve])
+        .current_dir(folder.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = lines.map_while(Result::ok).find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line).ok()?;
+        line.get("files")?.as_u64()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.unwrap() > 100, "{said:?}");
+}

@@ -9,7 +9,7 @@ use super::image::ImageReference;
 use super::platform::{Index, PlatformManifest};
 use super::policy::{Enforcement, Policy, Uncovered};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{EVIDENCE_UNAVAILABLE, ImageInQuestion, Judgement, Requirement};
+use super::rules::{EVIDENCE_UNAVAILABLE, Effect, ImageInQuestion, Judgement, Requirement};
 use super::signer::TrustRoots;
 use super::snapshot::{Certainty, Governing, Snapshot, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
@@ -140,6 +140,8 @@ pub struct Wanted {
     pub anchors: BTreeMap<AnchorId, Anchor>,
     /// Whether the same is wanted of each of its platforms, where it is an index.
     pub platforms: bool,
+    /// Whether evidence that was not seen could hurt, so that an older listing does not do.
+    pub can_hurt: bool,
 }
 
 impl Governing<'_> {
@@ -177,6 +179,7 @@ impl Governing<'_> {
                 let anchors = anchors.map(|(id, anchor)| (id.clone(), anchor.clone()));
                 wanted.anchors.extend(anchors);
                 wanted.platforms |= policy.allow_unsigned_index;
+                wanted.can_hurt |= need.effect == Effect::CanHurt;
             }
         }
         needs

@@ -1,0 +1,171 @@
+//! How much one review reads: a crowd of junk costs no more than this, whatever it consists of.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use promotion_gate_core::gate::Trouble;
+use tokio::time::Instant;
+
+use super::CollectLimits;
+
+/// What one review may still use.
+#[derive(Debug)]
+pub struct Allowance {
+    pub(super) deadline: Instant,
+    pub(super) left: Amounts,
+}
+
+impl Allowance {
+    pub(super) fn new(limits: &CollectLimits, deadline: Instant) -> Allowance {
+        Allowance {
+            deadline,
+            left: Amounts {
+                pieces: limits.review_pieces,
+                bytes: limits.review_bytes,
+                verifications: limits.review_verifications,
+            },
+        }
+    }
+}
+
+/// What evidence costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amounts {
+    /// Manifests and layers that are looked at.
+    pub(super) pieces: u64,
+    /// Bytes that are fetched, and bytes that are verified, once for each anchor.
+    pub(super) bytes: u64,
+    /// Pieces that are verified, once for each anchor.
+    pub(super) verifications: u64,
+}
+
+impl Amounts {
+    fn each(self, other: Amounts, with: impl Fn(u64, u64) -> Option<u64>) -> Option<Amounts> {
+        Some(Amounts {
+            pieces: with(self.pieces, other.pieces)?,
+            bytes: with(self.bytes, other.bytes)?,
+            verifications: with(self.verifications, other.verifications)?,
+        })
+    }
+
+    pub(super) fn less(self, other: Amounts) -> Amounts {
+        let less = self.each(other, |a, b| Some(a.saturating_sub(b)));
+        less.unwrap_or_default()
+    }
+
+    pub(super) fn over(self, parts: usize) -> Amounts {
+        let parts = u64::try_from(parts.max(1)).unwrap_or(u64::MAX);
+        let over = self.each(self, |a, _| a.checked_div(parts));
+        over.unwrap_or_default()
+    }
+}
+
+/// One image's part of it.
+#[derive(Debug)]
+pub(super) struct Purse {
+    given: Amounts,
+    state: Mutex<(Amounts, bool)>,
+}
+
+impl Purse {
+    pub(super) fn of(given: Amounts) -> Purse {
+        Purse {
+            given,
+            state: Mutex::new((given, false)),
+        }
+    }
+
+    /// Whether there is enough left, which is then taken.
+    pub(super) fn take(&self, amounts: Amounts) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.0.each(amounts, u64::checked_sub) {
+            Some(left) => {
+                state.0 = left;
+                true
+            }
+            None => {
+                state.1 = true;
+                false
+            }
+        }
+    }
+
+    pub(super) fn spent(&self) -> Amounts {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.given.less(state.0)
+    }
+
+    /// Whether something was left out for want of it.
+    pub(super) fn was_short(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+/// A few of the troubles that there were, in an order of their own, and how many more.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    some: BTreeSet<Trouble>,
+    more: usize,
+}
+
+/// The troubles that are kept.
+const MOST: usize = 8;
+
+impl Troubles {
+    pub(super) fn add(&mut self, trouble: Trouble) {
+        self.some.insert(trouble);
+        if self.some.len() > MOST {
+            self.some.pop_last();
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn extend(&mut self, troubles: impl IntoIterator<Item = Trouble>) {
+        for trouble in troubles {
+            self.add(trouble);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.some.is_empty()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Trouble> {
+        let more = (self.more > 0).then(|| Trouble(format!("… and {} more", self.more)));
+        self.some.into_iter().chain(more).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_thousand_troubles_are_a_few_and_a_count() {
+        let mut troubles = Troubles::default();
+        troubles.extend((0..4103).rev().map(|n| Trouble(format!("trouble {n:04}"))));
+        troubles.add(Trouble("trouble 0000".to_owned()));
+        let said = troubles.into_vec();
+        assert_eq!(said.len(), 9);
+        assert_eq!(said[0].0, "trouble 0000");
+        assert_eq!(said[8].0, "… and 4095 more");
+    }
+
+    #[test]
+    fn a_purse_gives_what_is_in_it_and_nothing_in_part() {
+        let amounts = |pieces, bytes, verifications| Amounts {
+            pieces,
+            bytes,
+            verifications,
+        };
+        let purse = Purse::of(amounts(10, 100, 3));
+        assert!(purse.take(amounts(1, 60, 2)));
+        assert!(!purse.was_short());
+        assert!(!purse.take(amounts(1, 60, 1)));
+        assert!(purse.was_short());
+        assert!(purse.take(amounts(1, 40, 1)));
+        assert_eq!(purse.spent(), amounts(2, 100, 3));
+        assert_eq!(amounts(9, 10, 1).over(2), amounts(4, 5, 0));
+        assert_eq!(amounts(9, 10, 1).less(purse.spent()), amounts(7, 0, 0));
+    }
+}

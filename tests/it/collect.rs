@@ -1,0 +1,467 @@
+//! What a review reads of hostile and failing registries: how much, for how long, how often; and what it makes of the rest.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use promotion_gate::collect::{CacheSizes, CollectLimits, Collector, Freshness};
+use promotion_gate::oci::{
+    Attached, Descriptor, ErrorKind, Layer, Manifest, Memory, Reference, Registry, RegistryError,
+    Repository, Via,
+};
+use promotion_gate_core::attest::Anchor;
+use promotion_gate_core::gate::{Collected, Decision, Digest, Policy, Subject, Wanted};
+use serde_json::json;
+use tokio::time::{Instant, advance};
+
+use crate::facts::FACTS;
+use crate::gate::Gate;
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// A registry in memory that counts what it is asked for, and of which places can fail.
+#[derive(Default)]
+struct Counting {
+    memory: Mutex<Memory>,
+    failing: Mutex<Vec<Via>>,
+    look_ups: AtomicUsize,
+    blobs: AtomicUsize,
+}
+
+impl Counting {
+    fn attach(&self, image: &Image, via: Via, layers: Vec<Layer>) {
+        let mut memory = self.memory.lock().unwrap();
+        memory
+            .attach(&image.repository, &image.digest, via, layers)
+            .unwrap();
+    }
+
+    fn fail(&self, places: impl IntoIterator<Item = Via>) {
+        *self.failing.lock().unwrap() = places.into_iter().collect();
+    }
+
+    /// How often a place was looked up since this was last asked.
+    fn look_ups(&self) -> usize {
+        self.look_ups.swap(0, Ordering::Relaxed)
+    }
+
+    fn read<T>(&self, read: impl AsyncFnOnce(&Memory) -> T) -> T {
+        let memory = self.memory.lock().unwrap();
+        read(&memory).now_or_never().unwrap()
+    }
+}
+
+impl Registry for Counting {
+    fn resolve<'a>(
+        &'a self,
+        repository: &'a Repository,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Descriptor, RegistryError>> {
+        let found = self.read(async |memory| memory.resolve(repository, reference).await);
+        async { found }.boxed()
+    }
+
+    fn manifest<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
+        let found = self.read(async |memory| memory.manifest(repository, digest).await);
+        async { found }.boxed()
+    }
+
+    fn tagged<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
+        let found = self.read(async |memory| memory.tagged(repository, tag).await);
+        async { found }.boxed()
+    }
+
+    fn blob<'a>(
+        &'a self,
+        repository: &'a Repository,
+        descriptor: &'a Descriptor,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Bytes, RegistryError>> {
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        let found = self.read(async |memory| memory.blob(repository, descriptor, limit).await);
+        async { found }.boxed()
+    }
+
+    fn attached_in<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+        place: Via,
+    ) -> BoxFuture<'a, Attached> {
+        self.look_ups.fetch_add(1, Ordering::Relaxed);
+        let all = self.read(async |memory| memory.attached(repository, digest).await);
+        let mut found = Attached::default();
+        if self.failing.lock().unwrap().contains(&place) {
+            let error = RegistryError::new(ErrorKind::RateLimited, place.to_string(), "too many");
+            found.trouble.push(error);
+        } else {
+            let all = all.listing.into_iter();
+            found.listing = all.filter(|item| item.via == place).collect();
+        }
+        async { found }.boxed()
+    }
+
+    fn credential_id(&self, _: &Repository) -> String {
+        String::new()
+    }
+}
+
+/// An image that exists by its digest alone.
+struct Image {
+    repository: Repository,
+    digest: Digest,
+}
+
+impl Image {
+    fn new(host: &str) -> Image {
+        Image {
+            repository: Repository::new(host, "app"),
+            digest: Digest::sha256(host.as_bytes()),
+        }
+    }
+
+    fn reference(&self) -> String {
+        format!("{}@{}", self.repository, self.digest)
+    }
+}
+
+fn junk(name: &str, bytes: usize) -> Layer {
+    Layer {
+        media_type: BUNDLE.to_owned(),
+        bytes: format!("{{{:?}: {:?}}}", name, "x".repeat(bytes)).into_bytes(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn signature(image: &Image) -> Layer {
+    let bundle = FACTS.bundle(&image.digest, "release");
+    Layer {
+        media_type: BUNDLE.to_owned(),
+        bytes: bundle.to_string().into_bytes(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn policy(enforcement: &str) -> Policy {
+    let signer = json!({"keyless": {
+        "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
+    }});
+    let spec = json!({
+        "enforcement": enforcement, "tags": "Resolve",
+        "requirements": [{"signature": {"anyOf": [signer]}}],
+    });
+    FACTS.policy("signed", &spec)
+}
+
+fn gate(registry: &Arc<Counting>, limits: CollectLimits) -> Gate {
+    let registry = Arc::clone(registry) as Arc<dyn Registry>;
+    let mut gate = Gate::new(policy("Enforce"));
+    gate.collector = Arc::new(Collector::new(registry, limits, CacheSizes::default()));
+    gate
+}
+
+fn crowd(registry: &Counting, image: &Image, manifests: usize, layers: usize, bytes: usize) {
+    for m in 0..manifests {
+        let layers = (0..layers).map(|l| junk(&format!("{m}-{l}"), bytes));
+        registry.attach(image, Via::Referrers, layers.collect());
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_of_junk_costs_one_review_what_is_stated_and_is_undecided_with_few_words() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("hostile.example");
+    crowd(&registry, &image, 40, 20, 10);
+    let limits = CollectLimits {
+        review_pieces: 300,
+        review_verifications: 100,
+        ..CollectLimits::default()
+    };
+    let gate = gate(&registry, limits);
+    let review = gate.review(&[image.reference()]).await;
+    assert!(review.verdict.is_undecided());
+    let finding = &review.verdict.policies()[0].findings()[0];
+    assert_eq!(finding.reason, "evidence-partial", "{finding:?}");
+    assert!(finding.detail.len() < 2000, "{finding:?}");
+    let [about] = review.evidence.images.values().collect::<Vec<_>>()[..] else {
+        panic!("{:?}", review.evidence.images.keys());
+    };
+    assert!(about.troubles().len() <= 9, "{:?}", about.troubles());
+    let said = about.troubles().iter().map(ToString::to_string);
+    let said = said.collect::<Vec<_>>().join("\n");
+    assert!(said.contains("than one review reads"), "{said}");
+    assert_eq!(registry.blobs.load(Ordering::Relaxed), 100);
+}
+
+#[tokio::test]
+async fn a_crowd_of_junk_hides_neither_a_signature_in_its_own_place_nor_that_of_another_image() {
+    let registry = Arc::new(Counting::default());
+    let (crowded, other) = (Image::new("a.example"), Image::new("b.example"));
+    crowd(&registry, &crowded, 100, 20, 10);
+    registry.attach(&crowded, Via::SigTag, vec![signature(&crowded)]);
+    registry.attach(&other, Via::Referrers, vec![signature(&other)]);
+    let limits = CollectLimits {
+        review_pieces: 64,
+        review_verifications: 8,
+        ..CollectLimits::default()
+    };
+    let gate = gate(&registry, limits);
+    let images = [&crowded, &other].map(Image::reference);
+    let review = gate.review(&images).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+}
+
+#[tokio::test]
+async fn what_one_image_leaves_over_serves_another_one_of_the_same_review() {
+    let registry = Arc::new(Counting::default());
+    let (crowded, other) = (Image::new("a.example"), Image::new("b.example"));
+    registry.attach(&other, Via::Referrers, vec![signature(&other)]);
+    let mut layers: Vec<_> = (0..20).map(|n| junk(&n.to_string(), 10)).collect();
+    layers.push(signature(&crowded));
+    registry.attach(&crowded, Via::Referrers, layers);
+    let limits = CollectLimits {
+        review_pieces: 40,
+        review_verifications: 40,
+        ..CollectLimits::default()
+    };
+    let gate = gate(&registry, limits);
+    let images = [&crowded, &other].map(Image::reference);
+    let review = gate.review(&images).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+}
+
+#[tokio::test]
+async fn small_evidence_is_read_before_a_crowd_of_large_junk() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("hostile.example");
+    let mut layers: Vec<_> = (0..30).map(|n| junk(&n.to_string(), 1 << 20)).collect();
+    layers.push(signature(&image));
+    registry.attach(&image, Via::Referrers, layers);
+    let limits = CollectLimits {
+        review_bytes: 4 << 20,
+        ..CollectLimits::default()
+    };
+    let gate = gate(&registry, limits);
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    assert!(registry.blobs.load(Ordering::Relaxed) <= 3);
+}
+
+#[tokio::test]
+async fn a_review_whose_time_is_over_walks_through_nothing_that_it_knows() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("hostile.example");
+    crowd(&registry, &image, 100, 30, 10);
+    let gate = gate(&registry, CollectLimits::default());
+    gate.review(&[image.reference()]).await;
+    let read = registry.blobs.load(Ordering::Relaxed);
+    // Under another anchor, for which nothing is known yet.
+    let key = json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}});
+    let keyed = json!({"tags": "Resolve", "requirements": [{"signature": {"anyOf": [key]}}]});
+    let mut gate = gate.under(FACTS.policy("key", &keyed));
+    gate.patience = Duration::ZERO;
+    let review = gate.review(&[image.reference()]).await;
+    assert_eq!(registry.blobs.load(Ordering::Relaxed), read);
+    assert!(review.verdict.is_undecided());
+    let about = review.evidence.images.values().next().unwrap();
+    assert_eq!(about.troubles().len(), 2, "{about:?}");
+    let evidence = about.value().unwrap();
+    assert!(evidence.unaccepted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_fails_is_left_alone_while_what_is_known_suffices() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(&image, Via::Referrers, vec![signature(&image)]);
+    registry.fail([Via::AttTag]);
+    let gate = gate(&registry, CollectLimits::default());
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    assert_eq!(registry.look_ups(), 4);
+    for _ in 0..10 {
+        assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    }
+    assert_eq!(registry.look_ups(), 0);
+    // Much later it is asked again, and nothing but it; nobody waits for that.
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    tokio::task::yield_now().await;
+    assert_eq!(registry.look_ups(), 1);
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    assert_eq!(registry.look_ups(), 0);
+}
+
+#[tokio::test]
+async fn an_image_that_was_verified_in_part_passes_while_its_registry_is_down() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(&image, Via::SigTag, vec![signature(&image)]);
+    registry.fail([Via::Referrers]);
+    let gate = gate(&registry, CollectLimits::default());
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    registry.fail(Via::ALL);
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+}
+
+#[tokio::test]
+async fn no_denial_rests_on_a_look_up_that_failed_before() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.fail([Via::SigTag]);
+    let gate = gate(&registry, CollectLimits::default());
+    let said = gate.says("signature", &image.reference()).await;
+    assert_eq!(said.0, "undecided");
+    registry.attach(&image, Via::SigTag, vec![signature(&image)]);
+    registry.fail([]);
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+}
+
+#[tokio::test]
+async fn what_a_place_listed_before_goes_on_counting_until_every_place_has_answered() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(&image, Via::Referrers, vec![signature(&image)]);
+    let gate = gate(&registry, CollectLimits::default());
+    assert_eq!(gate.says("signature", &image.reference()).await.0, "pass");
+    *registry.memory.lock().unwrap() = Memory::default();
+    let needs = needs(&image, false);
+    let mut found = Vec::new();
+    for failing in [&[Via::AttTag][..], &[]] {
+        registry.fail(failing.iter().copied());
+        let freshness = Freshness::AskedSince(Instant::now());
+        let mut allowance = gate
+            .collector
+            .allowance(Instant::now() + Duration::from_secs(9));
+        let gathered = gate.collector.gather(&needs, freshness, &mut allowance);
+        let learned = gathered.await.learned;
+        let about = learned.images.values().next().unwrap();
+        found.push(about.value().unwrap().signatures.len());
+    }
+    assert_eq!(found, [1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_only_audits_has_an_image_asked_about_once_a_minute_and_one_that_enforces_each_time()
+ {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let enforcing = gate(&registry, CollectLimits::default());
+    for enforcement in ["Audit", "Warn"] {
+        let gate = enforcing.under(policy(enforcement));
+        assert_eq!(
+            gate.says("signature", &image.reference()).await.1,
+            "unsigned"
+        );
+        assert_eq!(registry.look_ups(), 4);
+        for _ in 0..10 {
+            advance(Duration::from_secs(5)).await;
+            assert_eq!(
+                gate.says("signature", &image.reference()).await.1,
+                "unsigned"
+            );
+        }
+        assert_eq!(registry.look_ups(), 0, "{enforcement}");
+        advance(Duration::from_secs(11)).await;
+    }
+    for _ in 0..3 {
+        advance(Duration::from_millis(1)).await;
+        let said = enforcing.says("signature", &image.reference()).await;
+        assert_eq!(said.1, "unsigned");
+        assert_eq!(registry.look_ups(), 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_audit_denies_rests_on_what_the_registry_said_within_the_minute() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let gate = gate(&registry, CollectLimits::default()).under(policy("Audit"));
+    assert_eq!(
+        gate.says("signature", &image.reference()).await.1,
+        "unsigned"
+    );
+    registry.attach(&image, Via::Referrers, vec![signature(&image)]);
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(
+        gate.says("signature", &image.reference()).await.1,
+        "unsigned"
+    );
+    advance(Duration::from_secs(31)).await;
+    assert_eq!(gate.says("signature", &image.reference()).await.1, "signed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_down_is_asked_once_a_minute_by_policies_that_only_audit() {
+    let registry = Arc::new(Counting::default());
+    registry.fail(Via::ALL);
+    let image = Image::new("app.example");
+    let gate = gate(&registry, CollectLimits::default()).under(policy("Audit"));
+    for _ in 0..10 {
+        let said = gate.says("signature", &image.reference()).await;
+        assert_eq!(said.0, "undecided");
+        advance(Duration::from_secs(5)).await;
+    }
+    assert_eq!(registry.look_ups(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_older_than_a_minute_is_asked_again_where_unseen_evidence_could_hurt_and_once_for_all()
+ {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(&image, Via::Referrers, vec![signature(&image)]);
+    let gate = gate(&registry, CollectLimits::default());
+    let needs = needs(&image, true);
+    let gather = || async {
+        let mut allowance = gate
+            .collector
+            .allowance(Instant::now() + Duration::from_secs(9));
+        let freshness = Freshness::Remembered;
+        let gathered = gate.collector.gather(&needs, freshness, &mut allowance);
+        let learned = gathered.await.learned;
+        matches!(learned.images.values().next(), Some(Collected::Known(_)))
+    };
+    assert!(gather().await);
+    assert_eq!(registry.look_ups(), 4);
+    advance(Duration::from_secs(59)).await;
+    assert!(gather().await);
+    assert_eq!(registry.look_ups(), 0);
+    advance(Duration::from_secs(2)).await;
+    assert!(
+        join_all((0..8).map(|_| gather()))
+            .await
+            .into_iter()
+            .all(|known| known)
+    );
+    assert_eq!(registry.look_ups(), 4);
+    registry.fail([Via::AttTag]);
+    advance(Duration::from_secs(61)).await;
+    assert!(!gather().await, "a place that failed is not complete");
+}
+
+/// What a rule needs to know of an image.
+fn needs(image: &Image, can_hurt: bool) -> BTreeMap<Subject, Wanted> {
+    let subject = Subject {
+        name: image.repository.to_string(),
+        digest: image.digest.clone(),
+    };
+    let root = FACTS.trust_roots().into_values().next().unwrap();
+    let anchor = Anchor::Root(root);
+    let wanted = Wanted {
+        anchors: [(anchor.id(), anchor)].into(),
+        platforms: false,
+        can_hurt,
+    };
+    [(subject, wanted)].into()
+}
