@@ -33,7 +33,8 @@ pub struct Facts {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attached {
-    /// `release`, `build`, `stranger`, `key`, or a workflow: `builder`, `other-builder`.
+    /// `release`, `build`, `stranger`, `key`, a workflow (`builder`, `other-builder`, `delegator`, `own-workflow`), or the URI
+    /// of another one.
     pub by: String,
     #[serde(default)]
     pub form: Form,
@@ -273,6 +274,7 @@ impl Facts {
             "other-builder" => Some(workflow(&BUILDER.replace("v1.4.0", "v1.5.0"))),
             "delegator" => Some(workflow(DELEGATOR)),
             "own-workflow" => Some(workflow(OWN_WORKFLOW)),
+            identity if identity.contains("://") => Some(workflow(identity)),
             _ => None,
         };
         let signer = match (self.identities.get(by.as_str()), &workflow) {

@@ -19,7 +19,7 @@ pub struct SourcePattern(Matcher);
 impl SourcePattern {
     /// Whether this repository is accepted.
     pub fn matches(&self, repository: &Repository) -> bool {
-        self.0.matches(repository.as_str())
+        repository.is_readable() && self.0.matches(repository.as_str())
     }
 
     fn exact(text: &str) -> Result<SourcePattern, String> {

@@ -23,8 +23,11 @@ use crate::gate::source::{SourcePattern, VersionPattern};
 /// has them, whatever build type the provenance gives itself.
 ///
 /// What the provenance alone says (the branch of a pushed tag, inputs, and source and reference where a certificate has no
-/// claims) counts only where the builder is isolated from its callers: where the signer is no workflow of the source's own
-/// repository. A workflow of that repository writes its provenance itself, and can write anything.
+/// claims) counts only where the builder is isolated from its callers: where the signer is a workflow of another repository
+/// than the source's, a key, or an account that belongs to no source (of Tekton Chains or Google Cloud Build). A workflow or
+/// pipeline of the source's own repository writes its provenance itself, and can write anything. So can everybody who may use
+/// a key: accept one only where the builder alone holds it. The build type is the builder's own word, and switches no check
+/// off.
 ///
 /// **Why**: a signature says who vouches for an image; provenance says what it was built from. A builder is trusted as far as
 /// its signer is: anybody can write a builder's name into a statement.
@@ -510,44 +513,63 @@ fn ticked<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
     names.iter().map(|name| format!("`{}`", name.to_string()))
 }
 
-/// The repository whose pipeline the certificate was issued to.
+/// The repository whose pipeline the certificate was issued to. The claim of old names it without its server, which is that
+/// of the workflow.
 fn claimed_repository(certificate: &CertificateIdentity) -> Option<Repository> {
     let claims = certificate.claims();
-    let uri = claims
-        .get(&Claim::SourceRepositoryUri)
-        .cloned()
-        .or_else(|| {
-            let name = claims.get(&Claim::GithubWorkflowRepository)?;
-            Some(format!("https://github.com/{name}"))
-        })?;
-    Repository::parse(&uri).map(|(repository, _)| repository)
+    match claims.get(&Claim::SourceRepositoryUri) {
+        Some(uri) => Some(Repository::parse(uri)?.0),
+        None => named_of_old(certificate, claims.get(&Claim::GithubWorkflowRepository)?),
+    }
 }
 
-/// The workflow or pipeline that a certificate identity names: its repository and reference. GitHub writes
+fn named_of_old(certificate: &CertificateIdentity, name: &str) -> Option<Repository> {
+    match workflows(certificate).next() {
+        Some((workflow, _)) => workflow.beside(name),
+        None => Some(Repository::parse(&format!("https://github.com/{name}"))?.0),
+    }
+}
+
+/// The workflow or pipeline that a URI names: its repository and, where that is certain, its reference. GitHub writes
 /// `https://HOST/OWNER/NAME/.github/workflows/FILE@REF`, GitLab `https://HOST/PATH//FILE@REF` (Fulcio, "OIDC usage").
-fn workflow(identity: &str) -> Option<(Repository, &str)> {
-    let (path, git_ref) = identity.split_once('@')?;
-    let github = path.split_once("/.github/workflows/");
-    let (repository, _) = github.or_else(|| {
-        let (_, rest) = path.split_once("://")?;
-        let at = path.len() - rest.len() + rest.find("//")?;
-        path.split_at_checked(at)
-    })?;
+fn workflow(uri: &str) -> Option<(Repository, Option<&str>)> {
+    let (path, git_ref) = uri.split_once('@')?;
+    let github = path.to_ascii_lowercase().find("/.github/workflows/");
+    let gitlab = || {
+        let (scheme, rest) = path.split_once("://")?;
+        Some(scheme.len() + "://".len() + rest.find("//")?)
+    };
+    let repository = path.get(..github.or_else(gitlab)?)?;
+    // A file or a reference may hold another `@`; which of them begins the reference is then unknown.
+    let git_ref = (!git_ref.contains('@')).then_some(git_ref);
     Some((Repository::parse(repository)?.0, git_ref))
 }
 
-/// Whether the builder is isolated from who calls it: whether its signer is no workflow of the source's own repository.
-/// Where the certificate does not claim a source, every source that the provenance names counts.
+/// The workflows that a certificate names as its holder: by its identity, and as the build signer.
+fn workflows(
+    certificate: &CertificateIdentity,
+) -> impl Iterator<Item = (Repository, Option<&str>)> {
+    let signer = certificate.claims().get(&Claim::BuildSignerUri);
+    let named = [Some(certificate.identity()), signer.map(String::as_str)];
+    named.into_iter().flatten().filter_map(workflow)
+}
+
+/// Whether the builder is isolated from who calls it: whether its signer is a key, an account that belongs to no source, or a
+/// workflow of another repository than the source's. Where the certificate of a workflow does not claim a source, every
+/// source that the provenance names counts; where an identity of another kind claims one, nothing shows that it is isolated.
 fn is_isolated(provenance: &predicate::Provenance, by: &Signer) -> bool {
     let Signer::Certificate(certificate) = by else {
         return true;
     };
-    let Some((own, _)) = workflow(certificate.identity()) else {
-        return true;
-    };
-    let is_own = |source: &Repository| source.as_str().eq_ignore_ascii_case(own.as_str());
+    let own: Vec<_> = workflows(certificate).collect();
+    let is_own = |source: &Repository| own.iter().any(|(own, _)| own.is_same(source));
+    let claims = certificate.claims();
+    let claims_source = claims.contains_key(&Claim::SourceRepositoryUri)
+        || claims.contains_key(&Claim::GithubWorkflowRepository);
     match claimed_repository(certificate) {
-        Some(source) => !is_own(&source),
+        Some(source) => !own.is_empty() && !is_own(&source),
+        None if claims_source => false,
+        None if own.is_empty() => true,
         None => {
             let mut sources = provenance.sources.iter();
             !provenance.sources.is_empty() && !sources.any(|source| is_own(&source.repository))
@@ -571,11 +593,13 @@ fn is_delegator(identity: &str) -> bool {
 
 /// Where the signer has a certificate: it and the statement speak of one build, and so does the statement by itself.
 fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refusal> {
-    let builder = &provenance.builder;
     if let Signer::Certificate(certificate) = by {
         let identity = certificate.identity();
         // A pattern may accept many builders: each may only speak for itself.
-        let is_workflow = |uri: &str| uri.to_ascii_lowercase().contains("/.github/workflows/");
+        let builder = &provenance.builder;
+        let is_workflow = |uri: &str| {
+            workflow(uri).is_some() || uri.to_ascii_lowercase().contains("/.github/workflows/")
+        };
         if is_workflow(builder)
             && is_workflow(identity)
             && builder != identity
@@ -584,19 +608,8 @@ fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refu
             let detail = format!("it names the builder `{builder}`");
             return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
         }
-        let claims = certificate.claims();
-        let other = provenance.said.iter().find_map(|said| {
-            let claimed = claims
-                .get(&said.claim)
-                .filter(|claimed| **claimed != said.value)?;
-            Some((said, claimed))
-        });
-        if let Some((said, claimed)) = other {
-            let detail = format!(
-                "{} is `{}`, but the certificate says `{claimed}` ({})",
-                said.field, said.value, said.claim
-            );
-            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
+        if let Some(contradiction) = contradiction(provenance, certificate) {
+            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, contradiction));
         }
         if let (false, Some(git_ref), Some(claimed)) = (
             is_isolated(provenance, by),
@@ -613,6 +626,49 @@ fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refu
         Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
         None => Ok(()),
     }
+}
+
+/// The first thing that the statement says otherwise than the claims of the certificate, whatever its build type.
+fn contradiction(
+    provenance: &predicate::Provenance,
+    certificate: &CertificateIdentity,
+) -> Option<String> {
+    let claims = certificate.claims();
+    let differs = |claim: Claim, field: &str, value: &str, agree: &dyn Fn(&str) -> bool| {
+        let claimed = claims.get(&claim).filter(|claimed| !agree(claimed))?;
+        Some(format!(
+            "{field} is `{value}`, but the certificate says `{claimed}` ({claim})"
+        ))
+    };
+    // 1. The source, however either of them spells it.
+    let sources = provenance.sources.iter().find_map(|source| {
+        let repository = &source.repository;
+        let same = |claimed: Option<Repository>| claimed.is_some_and(|it| it.is_same(repository));
+        let address = |claimed: &str| same(Repository::parse(claimed).map(|(it, _)| it));
+        let name = |claimed: &str| same(named_of_old(certificate, claimed));
+        let shown = repository.as_str();
+        differs(Claim::SourceRepositoryUri, source.field, shown, &address)
+            .or_else(|| differs(Claim::GithubWorkflowRepository, source.field, shown, &name))
+    });
+    // 2. Its commit. A delegator may build another one than that which started it, and its certificate speaks of the latter.
+    let commits = provenance.commits.iter();
+    let commits = commits.filter(|_| !is_delegator(certificate.identity()));
+    let mut commits = commits.flat_map(|(field, commit)| {
+        [Claim::SourceRepositoryDigest, Claim::GithubWorkflowSha]
+            .map(|claim| (claim, *field, commit))
+    });
+    let commits = commits.find_map(|(claim, field, commit)| {
+        differs(claim, field, commit, &|claimed| {
+            claimed.eq_ignore_ascii_case(commit)
+        })
+    });
+    // 3. Its reference, and everything else.
+    let said = provenance.said.iter().find_map(|said| {
+        differs(said.claim, said.field, &said.value, &|claimed| {
+            claimed == said.value
+        })
+    });
+    sources.or(commits).or(said)
 }
 
 /// The reference that the certificate claims was built.
@@ -634,6 +690,6 @@ fn own_ref(by: &Signer) -> Option<&str> {
     };
     match claimed_repository(certificate) {
         Some(_) => claimed_ref(by),
-        None => claimed_ref(by).or_else(|| Some(workflow(certificate.identity())?.1)),
+        None => claimed_ref(by).or_else(|| workflow(certificate.identity())?.1),
     }
 }

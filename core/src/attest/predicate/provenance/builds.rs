@@ -155,8 +155,16 @@ impl Provenance {
             "externalParameters.sourceToBuild.repository",
             built.as_ref(),
         );
-        let git_ref = of("buildConfigSource", "ref").filter(|git_ref| git_ref.starts_with("refs/"));
-        self.built("externalParameters.buildConfigSource.ref", git_ref);
+        for (field, of_source) in [
+            ("externalParameters.sourceToBuild.ref", "sourceToBuild"),
+            (
+                "externalParameters.buildConfigSource.ref",
+                "buildConfigSource",
+            ),
+        ] {
+            let git_ref = of(of_source, "ref").filter(|git_ref| git_ref.starts_with("refs/"));
+            self.built(field, git_ref);
+        }
         let tag = fields
             .internal
             .pointer("/systemSubstitutions/TAG_NAME")
@@ -212,6 +220,8 @@ impl Provenance {
         let payload = environment(fields, "EVENT_PAYLOAD");
         let named = of("BASE_REF").filter(|base| !base.is_empty());
         self.base_ref = match (named, self.event.as_deref(), payload) {
+            // A release is made by its releaser from any commit; whatever it names is not what was pushed.
+            (_, Some("release"), _) => None,
             (Some(base), _, _) => Some(base),
             (None, Some("push"), Some(payload)) => payload.get("base_ref").and_then(text),
             _ => None,

@@ -45,7 +45,9 @@ pub struct Provenance {
     pub unknown_parameters: Vec<String>,
     /// Where it says two different things about the same.
     pub contradictions: Vec<String>,
-    /// What it says about things that the certificate of its signer may speak of too.
+    /// The commits of the sources, each with the field that names it.
+    pub commits: Vec<(&'static str, String)>,
+    /// What it says about further things that the certificate of its signer may speak of too.
     pub said: Vec<Said>,
 }
 
@@ -88,8 +90,10 @@ impl Provenance {
         let sources = self.sources.iter();
         let sources = sources.map(|it| it.repository.as_str().len() + size_of_val(it));
         let said = self.said.iter().map(|it| it.value.len() + size_of_val(it));
+        let commits = self.commits.iter();
+        let commits = commits.map(|it| it.1.len() + size_of_val(it));
         let inputs = self.inputs.as_ref().map_or(0, bytes_of);
-        size_of_val(self) + texts + sources.chain(said).sum::<usize>() + inputs
+        size_of_val(self) + texts + sources.chain(said).chain(commits).sum::<usize>() + inputs
     }
 
     fn of(fields: &Fields) -> Provenance {
@@ -106,6 +110,7 @@ impl Provenance {
             inputs: None,
             unknown_parameters: unknown_parameters(kind, fields),
             contradictions: Vec::new(),
+            commits: Vec::new(),
             said: Vec::new(),
         };
         match kind {
@@ -123,10 +128,7 @@ impl Provenance {
                 provenance.source("invocation.configSource.uri", fields.config.uri.as_ref());
             }
         }
-        // A delegator may build another commit than the one that started it.
-        if kind != BuildType::GithubDelegator {
-            provenance.commits_of_sources(fields);
-        }
+        provenance.commits_of_sources(fields);
         if let (Some(git_ref), Some(kind)) =
             (&provenance.git_ref, environment_text(fields, "REF_TYPE"))
         {
@@ -149,15 +151,6 @@ impl Provenance {
         let Some(uri) = uri else { return };
         let (repository, git_ref) =
             Repository::parse(uri).unwrap_or_else(|| (Repository::unread(uri), None));
-        for claim in [Claim::SourceRepositoryUri, Claim::GithubWorkflowRepository] {
-            let value = match claim {
-                Claim::GithubWorkflowRepository => repository.on_github().map(str::to_owned),
-                _ => Some(repository.as_str().to_owned()),
-            };
-            if let Some(value) = value {
-                self.says(field, claim, value);
-            }
-        }
         self.sources.push(NamedSource { field, repository });
         self.built(
             field,
@@ -189,17 +182,24 @@ impl Provenance {
 
     /// Notes the commit of everything that stands for a source, whatever the kind of build.
     fn commits_of_sources(&mut self, fields: &Fields) {
-        self.commit("invocation.configSource.digest", fields.config.commit());
+        let mut commits: Vec<_> = (fields.config.commits())
+            .map(|commit| ("invocation.configSource.digest", commit.clone()))
+            .collect();
         for dependency in &fields.dependencies {
             let uri = dependency.uri.as_deref().and_then(Repository::parse);
             let is_source = uri.is_some_and(|(repository, _)| {
                 let mut sources = self.sources.iter();
-                sources.any(|source| source.repository == repository)
+                sources.any(|source| source.repository.is_same(&repository))
             });
             if is_source {
-                self.commit("the commit of the source", dependency.commit());
+                let of_source = dependency.commits();
+                commits
+                    .extend(of_source.map(|commit| ("the commit of the source", commit.clone())));
             }
         }
+        commits.sort();
+        commits.dedup();
+        self.commits = commits;
     }
 
     fn event(&mut self, event: Option<String>) {

@@ -9,7 +9,8 @@ pub struct Repository(String);
 
 impl Repository {
     /// Reads an address as SLSA writes it (SPDX download locations: `git+https://host/path@ref`) or as BuildKit does
-    /// (`https://host/path.git#ref`), and the reference in it.
+    /// (`https://host/path.git#ref`), and the reference in it. A path that clients resolve to another one is refused: a
+    /// pattern that accepts `https://host/example/**` must not accept `https://host/example/../other/app`.
     pub fn parse(uri: &str) -> Option<(Repository, Option<String>)> {
         let (scheme, rest) = uri.strip_prefix("git+").unwrap_or(uri).split_once("://")?;
         let (host, path) = rest.split_once('/')?;
@@ -20,7 +21,7 @@ impl Repository {
         };
         let path = path.trim_end_matches('/');
         let path = path.strip_suffix(".git").unwrap_or(path);
-        if path.is_empty() || host.is_empty() {
+        if host.is_empty() || !path.split('/').all(is_plain) {
             return None;
         }
         let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
@@ -41,10 +42,33 @@ impl Repository {
         &self.0
     }
 
-    /// `owner/name`, of a repository on GitHub.
-    pub(super) fn on_github(&self) -> Option<&str> {
-        self.0.strip_prefix("https://github.com/")
+    /// Whether the address can be read, so that a policy can mean it.
+    pub fn is_readable(&self) -> bool {
+        Repository::parse(&self.0).is_some_and(|(read, git_ref)| read == *self && git_ref.is_none())
     }
+
+    /// Whether both addresses are of one repository where names have no case, as on GitHub and GitLab.
+    pub fn is_same(&self, other: &Repository) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+
+    /// A repository of the same server, by its path.
+    pub fn beside(&self, path: &str) -> Option<Repository> {
+        let (scheme, rest) = self.0.split_once("://")?;
+        let (host, _) = rest.split_once('/')?;
+        Some(Repository::parse(&format!("{scheme}://{host}/{path}"))?.0)
+    }
+}
+
+/// Whether a part of a path names what it seems to: no client or server resolves it to something else.
+fn is_plain(part: &str) -> bool {
+    let decoded = part.to_ascii_lowercase().replace("%2e", ".");
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '\\');
+    !matches!(decoded.as_str(), "" | "." | "..")
+        && !decoded.contains(odd)
+        && !["%2f", "%5c", "%00"]
+            .iter()
+            .any(|code| decoded.contains(code))
 }
 
 impl fmt::Display for Repository {

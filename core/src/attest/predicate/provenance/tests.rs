@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -37,6 +39,11 @@ fn v1(build_type: &str, external: Value, internal: Value) -> Provenance {
 fn said(provenance: &Provenance, claim: Claim) -> Vec<&str> {
     let of_claim = provenance.said.iter().filter(|said| said.claim == claim);
     of_claim.map(|said| said.value.as_str()).collect()
+}
+
+fn commits(provenance: &Provenance) -> BTreeSet<&str> {
+    let commits = provenance.commits.iter();
+    commits.map(|(_, commit)| commit.as_str()).collect()
 }
 
 fn sources(provenance: &Provenance) -> Vec<(&str, &str)> {
@@ -137,7 +144,7 @@ fn a_container_based_build_names_its_source_wherever_it_stands() {
             ),
         ]
     );
-    assert_eq!(said(&provenance, Claim::SourceRepositoryDigest), ["c0ffee"]);
+    assert_eq!(commits(&provenance), ["c0ffee"].into());
     assert_eq!(provenance.contradictions, [""; 0]);
     let other = built(json!({"GITHUB_REF": "refs/heads/next"}));
     assert_eq!(other.contradictions.len(), 1, "{:?}", other.contradictions);
@@ -171,24 +178,16 @@ fn a_reference_is_of_the_kind_that_it_is_said_to_be() {
 #[test]
 fn a_source_is_held_against_the_certificate_whatever_the_build_type() {
     let generator = v0_2(GENERATOR, json!({}));
-    assert_eq!(
-        said(&generator, Claim::SourceRepositoryUri)[0],
-        "https://github.com/example/app"
-    );
-    assert_eq!(
-        said(&generator, Claim::GithubWorkflowRepository)[0],
-        "example/app"
-    );
+    assert_eq!(sources(&generator)[0].1, "https://github.com/example/app");
     assert_eq!(
         said(&generator, Claim::SourceRepositoryRef)[0],
         "refs/heads/main"
     );
 
     let chains = v1(CHAINS, json!({}), json!({}));
-    assert_eq!(chains.sources.len(), 1);
     assert_eq!(
-        said(&chains, Claim::SourceRepositoryUri),
-        ["https://github.com/example/app"]
+        sources(&chains),
+        [("resolvedDependencies", "https://github.com/example/app")]
     );
     assert_eq!(
         said(&chains, Claim::SourceRepositoryRef),
@@ -197,34 +196,51 @@ fn a_source_is_held_against_the_certificate_whatever_the_build_type() {
 }
 
 #[test]
-fn a_repository_elsewhere_than_on_github_has_no_short_name() {
-    for (uri, address, short) in [
+fn a_repository_is_its_address_without_what_does_not_name_it() {
+    for (uri, address) in [
         (
             "git+https://GitHub.com/a/b.git/",
             Some("https://github.com/a/b"),
-            Some("a/b"),
         ),
         (
             "https://github.com/a/b.git#refs/tags/v1:sub",
             Some("https://github.com/a/b"),
-            Some("a/b"),
         ),
+        ("https://gitlab.com/a/b/c", Some("https://gitlab.com/a/b/c")),
         (
-            "https://gitlab.com/a/b",
-            Some("https://gitlab.com/a/b"),
-            None,
+            "https://dev.example/org/My%20Project/_git/app",
+            Some("https://dev.example/org/My%20Project/_git/app"),
         ),
-        ("https:///a/b", None, None),
-        ("https://github.com/", None, None),
-        ("github.com/a/b", None, None),
+        ("https:///a/b", None),
+        ("https://github.com/", None),
+        ("github.com/a/b", None),
     ] {
         let read = Repository::parse(uri).map(|(repository, _)| repository);
         assert_eq!(read.as_ref().map(Repository::as_str), address, "{uri}");
-        assert_eq!(
-            read.as_ref().and_then(Repository::on_github),
-            short,
-            "{uri}"
-        );
+    }
+    let on_own_server = Repository::parse("https://git.example/a/b").unwrap().0;
+    let beside = on_own_server.beside("c/d").unwrap();
+    assert_eq!(beside.as_str(), "https://git.example/c/d");
+}
+
+#[test]
+fn a_path_that_clients_resolve_to_another_repository_is_no_address() {
+    for path in [
+        "a/../b/c",
+        "a/./b",
+        "a//b",
+        "a/%2e%2e/b/c",
+        "a/.%2E/b/c",
+        "a/..%2fb/c",
+        "a%5c..%5cb/c",
+        "a\\..\\b",
+        "a/b?c",
+        "a/b c",
+        "..",
+    ] {
+        let uri = format!("git+https://github.com/{path}");
+        assert_eq!(Repository::parse(&uri), None, "{path}");
+        assert!(!Repository::unread(&uri).is_readable(), "{path}");
     }
 }
 
@@ -259,7 +275,7 @@ fn what_the_job_knew_of_itself_is_held_against_the_certificate_unless_it_is_empt
     for (claim, values) in [
         (Claim::SourceRepositoryIdentifier, &["42"][..]),
         (Claim::SourceRepositoryOwnerIdentifier, &[]),
-        (Claim::SourceRepositoryDigest, &["c0ffee", "c0ffee"]),
+        (Claim::SourceRepositoryDigest, &["c0ffee"]),
         (
             Claim::RunInvocationUri,
             &["https://github.com/example/app/actions/runs/7/attempts/2"],
@@ -314,20 +330,32 @@ fn the_commit_of_a_source_is_said_whatever_the_build_type() {
             "invocation": {"configSource": {"uri": SOURCE, "digest": {"sha1": "c0ffee"}}},
         });
         let provenance = Provenance::v0_2(&predicate.to_string()).unwrap();
-        assert_eq!(
-            said(&provenance, Claim::SourceRepositoryDigest),
-            ["c0ffee"],
-            "{build_type}"
-        );
+        assert_eq!(commits(&provenance), ["c0ffee"].into(), "{build_type}");
     }
     let google = "https://cloud.google.com/build/gcb-buildtypes/google-worker/v1";
     let external = json!({"buildConfigSource": {"repository": "https://github.com/example/app", "ref": "refs/heads/main"}});
     let provenance = v1(google, external, json!({}));
-    assert_eq!(said(&provenance, Claim::SourceRepositoryDigest), ["c0ffee"]);
+    assert_eq!(commits(&provenance), ["c0ffee"].into());
     assert_eq!(
         said(&provenance, Claim::SourceRepositoryRef),
         ["refs/heads/main"]
     );
+}
+
+#[test]
+fn a_commit_counts_under_every_name_of_the_source_and_of_the_digest() {
+    let predicate = json!({
+        "builder": {"id": "builder"},
+        "buildType": GENERATOR,
+        "invocation": {"configSource": {"uri": SOURCE}},
+        "materials": [
+            {"uri": SOURCE, "digest": {"gitCommit": "a", "sha1": "b"}},
+            {"uri": "https://github.com/Example/App.git", "digest": {"sha1": "c"}},
+            {"uri": "git+https://github.com/example/other", "digest": {"sha1": "d"}},
+        ],
+    });
+    let provenance = Provenance::v0_2(&predicate.to_string()).unwrap();
+    assert_eq!(commits(&provenance), ["a", "b", "c"].into());
 }
 
 #[test]
@@ -336,11 +364,12 @@ fn provenance_weighs_about_as_much_as_what_is_kept_of_it() {
     let long = || "x".repeat(1000);
     let least = v0_2(GENERATOR, json!({}));
     assert!(least.bytes() > size_of::<Provenance>());
-    let changes: [(&str, Change<'_>); 7] = [
+    let changes: [(&str, Change<'_>); 8] = [
         ("builder", &|it| it.builder = long()),
         ("type", &|it| it.build_type = long()),
         ("parameters", &|it| it.unknown_parameters.push(long())),
         ("contradictions", &|it| it.contradictions.push(long())),
+        ("commits", &|it| it.commits.push(("x", long()))),
         ("claims", &|it| it.says("x", Claim::BuildTrigger, long())),
         ("sources", &|it| it.source("x", Some(&long()))),
         ("inputs", &|it| {

@@ -69,8 +69,10 @@ pub(super) struct Dependency {
 }
 
 impl Dependency {
-    pub(super) fn commit(&self) -> Option<&String> {
-        self.digest.get("gitCommit").or(self.digest.get("sha1"))
+    /// The commit, under every name that it is given.
+    pub(super) fn commits(&self) -> impl Iterator<Item = &String> {
+        let names = ["gitCommit", "sha1"].into_iter();
+        names.filter_map(|name| self.digest.get(name))
     }
 }
 
