@@ -96,6 +96,9 @@ pub(super) fn canonical(identity: &str) -> String {
 fn decoded(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     for _ in 0..MAXIMUM_ENCODINGS {
+        if !text.contains('%') {
+            break;
+        }
         let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
         let mut bytes = Vec::new();
         let mut rest = text.as_bytes();

@@ -238,12 +238,21 @@ impl Rule for Signature {
             .map(|(_, signature)| &**signature)
             .filter(|signature| self.usable(signature, question.promotion.at).is_ok())
             .collect();
-        let present = Present::of(&usable, question.trust_roots);
-        let ways: Vec<_> = self
-            .ways()
-            .iter()
-            .map(|way| present.take_seats(way))
-            .collect();
+        let roots = question.trust_roots;
+        let ways = self.ways();
+        // Who is the same as whom matters only where there are several seats.
+        let by_one = ways.iter().find_map(|way| match way.as_slice() {
+            [wanted] if wanted.count == 1 => {
+                let fits = usable.iter().filter(|made| wanted.fits(made, roots));
+                fits.map(|made| made.signer().to_string()).min()
+            }
+            _ => None,
+        });
+        if let Some(signer) = by_one {
+            return Judgement::pass(SIGNED, format!("signed by {signer}"));
+        }
+        let present = Present::of(&usable, roots);
+        let ways: Vec<_> = ways.iter().map(|way| present.take_seats(way)).collect();
         if let Some(met) = ways.iter().find(|way| way.missing() == 0) {
             let signers: Vec<_> = met.sitting().map(|who| present.shown(who)).collect();
             return Judgement::pass(SIGNED, format!("signed by {}", signers.join(" and ")));
@@ -424,6 +433,11 @@ impl Wanted<'_> {
         }
     }
 
+    fn fits(&self, signature: &VerifiedSignature, roots: &TrustRoots) -> bool {
+        let mut signers = self.signers.iter();
+        signers.any(|signer| signer.signed(signature, roots).is_ok())
+    }
+
     /// Several seats that the signers of one pattern can fill without anybody whom the other entries name.
     fn filled_by_one_pattern(&self) -> Option<String> {
         let count = self.count;
@@ -519,10 +533,7 @@ impl<'a> Present<'a> {
     fn take_seats(&self, way: &[Wanted<'a>]) -> Seating<'a> {
         let seats = way.iter().map(|wanted| {
             let made = self.signatures.iter().zip(&self.signer);
-            let fits = made.filter(|(signature, _)| {
-                let mut signers = wanted.signers.iter();
-                signers.any(|signer| signer.signed(signature, self.roots).is_ok())
-            });
+            let fits = made.filter(|(signature, _)| wanted.fits(signature, self.roots));
             Seats {
                 count: wanted.count,
                 open_to: fits.map(|(_, signer)| *signer).collect(),
