@@ -5,23 +5,20 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, ImageEvidence, ImageReference, Index, Platform, PlatformManifest,
-    Promotion, Subject, Trouble, Wanted,
+    Collected, Digest, Evidence, ImageEvidence, ImageReference, Index, PlatformManifest, Promotion,
+    Subject, Trouble, Wanted,
 };
 use tokio::time::Instant;
 
 use super::statements::{self, Unread};
 use super::{About, Collector, Freshness, resolve};
-use crate::oci::{Descriptor, Manifest, ManifestKind, Repository};
+use crate::oci::Repository;
 
 /// The most manifests of an index whose evidence is read.
 const MAXIMUM_PLATFORMS: usize = 64;
 /// The most images whose platforms are looked at only to explain a denial, and the most platforms of each.
 const EXPLAINED: usize = 4;
 const EXPLAINED_PLATFORMS: usize = 16;
-/// How BuildKit marks the entries that hold its attestations.
-const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
-const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
 
 /// The index that a subject is, where that is wanted, and what is attached to each of its platforms.
 pub(super) async fn of(
@@ -61,7 +58,7 @@ async fn index(
 ) -> Collected<Option<Index>> {
     let repository = Repository::named(&subject.name);
     match statements::manifest(collector, &repository, &subject.digest, deadline).await {
-        Ok(manifest) => match index_in(&manifest) {
+        Ok(manifest) => match manifest.index() {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {
                 Collected::Unavailable(Trouble(format!(
                     "the index `{subject}` holds {} manifests, more than the {MAXIMUM_PLATFORMS} that are read",
@@ -76,36 +73,6 @@ async fn index(
             refused: Some(why),
         })),
     }
-}
-
-/// What of a manifest a runtime could run, where it is an index.
-fn index_in(manifest: &Manifest) -> Option<Index> {
-    let ManifestKind::Index { manifests, .. } = &manifest.kind else {
-        return None;
-    };
-    let runnable = manifests.iter().filter(|entry| !is_buildkits(entry));
-    let manifests = runnable.map(|entry| PlatformManifest {
-        platform: entry.platform.as_ref().map(|platform| Platform {
-            os: platform.os.clone(),
-            architecture: platform.architecture.clone(),
-            variant: platform.variant.clone(),
-        }),
-        digest: entry.digest.clone(),
-    });
-    Some(Index {
-        manifests: manifests.collect(),
-        refused: None,
-    })
-}
-
-/// Exactly BuildKit's attestations are no platforms: neither an unknown platform alone nor the annotation alone is enough.
-fn is_buildkits(entry: &Descriptor) -> bool {
-    let unknown = entry.platform.as_ref().is_some_and(|platform| {
-        let named = (platform.os.as_str(), platform.architecture.as_str());
-        named == ("unknown", "unknown") && platform.variant.is_none()
-    });
-    let kind = entry.annotations.get(BUILDKIT_KIND);
-    unknown && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)
 }
 
 /// Of images that lack evidence and whose platforms were not asked for: the index that they are, and what its platforms carry.
