@@ -61,12 +61,11 @@ pub fn unambiguous(bytes: &[u8], fields: Fields) -> Result<&str, StrictJsonError
 
 /// The field that a reader without regard to case takes `key` for, where it is written otherwise.
 fn folds_onto(key: &str, known: &'static [&'static str]) -> Option<&'static str> {
-    let folded = |key: &str| key.chars().map(fold).collect::<String>();
-    let key_folded = folded(key);
+    let folded = |field: &str| field.chars().map(fold).eq(key.chars().map(fold));
     known
         .iter()
         .copied()
-        .find(|field| *field != key && folded(field) == key_folded)
+        .find(|field| *field != key && folded(field))
 }
 
 /// The characters that Unicode folds onto ASCII letters are these two (Go's `unicode.SimpleFold`).

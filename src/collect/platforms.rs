@@ -5,24 +5,21 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, ImageEvidence, ImageReference, Index, Platform, PlatformManifest,
-    Promotion, Subject, Trouble, Wanted,
+    Collected, Digest, Evidence, ImageEvidence, ImageReference, Index, PlatformManifest, Promotion,
+    Subject, Trouble, Wanted,
 };
 use tokio::time::Instant;
 
 use super::budget::Amounts;
 use super::statements::{self, Unread};
 use super::{Collector, Freshness, resolve};
-use crate::oci::{Descriptor, Manifest, ManifestKind, Repository};
+use crate::oci::Repository;
 
 /// The most manifests of an index whose evidence is read.
 const MAXIMUM_PLATFORMS: usize = 64;
 /// The most images whose platforms are looked at only to explain a denial, and the most platforms of each.
 pub(super) const EXPLAINED: usize = 4;
 pub(super) const EXPLAINED_PLATFORMS: usize = 16;
-/// How BuildKit marks the entries that hold its attestations.
-const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
-const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
 
 /// The platforms of an index.
 pub(super) fn of(subject: &Subject, index: &Collected<Option<Index>>) -> Vec<Subject> {
@@ -44,7 +41,7 @@ pub(super) async fn index(
 ) -> Collected<Option<Index>> {
     let repository = Repository::named(&subject.name);
     match statements::manifest(collector, &repository, &subject.digest, deadline).await {
-        Ok((manifest, _held)) => match index_in(&manifest) {
+        Ok((manifest, _held)) => match manifest.index() {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {
                 Collected::Unavailable(Trouble(format!(
                     "the index `{subject}` holds {} manifests, more than the {MAXIMUM_PLATFORMS} that are read",
@@ -59,36 +56,6 @@ pub(super) async fn index(
             refused: Some(why),
         })),
     }
-}
-
-/// What of a manifest a runtime could run, where it is an index.
-fn index_in(manifest: &Manifest) -> Option<Index> {
-    let ManifestKind::Index { manifests, .. } = &manifest.kind else {
-        return None;
-    };
-    let runnable = manifests.iter().filter(|entry| !is_buildkits(entry));
-    let manifests = runnable.map(|entry| PlatformManifest {
-        platform: entry.platform.as_ref().map(|platform| Platform {
-            os: platform.os.clone(),
-            architecture: platform.architecture.clone(),
-            variant: platform.variant.clone(),
-        }),
-        digest: entry.digest.clone(),
-    });
-    Some(Index {
-        manifests: manifests.collect(),
-        refused: None,
-    })
-}
-
-/// Exactly BuildKit's attestations are no platforms: neither an unknown platform alone nor the annotation alone is enough.
-fn is_buildkits(entry: &Descriptor) -> bool {
-    let unknown = entry.platform.as_ref().is_some_and(|platform| {
-        let named = (platform.os.as_str(), platform.architecture.as_str());
-        named == ("unknown", "unknown") && platform.variant.is_none()
-    });
-    let kind = entry.annotations.get(BUILDKIT_KIND);
-    unknown && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)
 }
 
 /// An index, and what is attached to its platforms.

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use promotion_gate_core::gate::{Digest, ImageReference};
 
-use super::manifest::Listed;
+use super::manifest::{Listed, sound};
 use super::{
     Attached, AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, Reference, Registry,
     RegistryError, Repository, Via, tag_about,
@@ -43,6 +43,7 @@ impl Layout {
             .canonicalize()
             .map_err(|error| refused(error.to_string()))?;
         let bytes = read(&directory, &directory.join("index.json"), MAXIMUM_MANIFEST)?;
+        sound(&bytes).map_err(refused)?;
         let listed = Listed::parse(&bytes, MAXIMUM_ENTRIES).map_err(refused)?;
         Ok(Layout {
             directory,
@@ -131,21 +132,33 @@ impl Layout {
     }
 
     fn entry(&self, name: &str) -> Option<&Descriptor> {
-        self.entries.iter().find(|entry| {
-            entry
-                .annotations
-                .get(REFERENCE_NAME)
-                .is_some_and(|found| found == name)
+        self.entries_named(name).next()
+    }
+
+    fn entries_named(&self, name: &str) -> impl Iterator<Item = &Descriptor> {
+        self.entries.iter().filter(move |entry| {
+            let found = entry.annotations.get(REFERENCE_NAME);
+            found.is_some_and(|found| found == name)
         })
     }
 
     fn find(&self, reference: &Reference) -> Result<Descriptor, RegistryError> {
-        let absent = || {
+        let refused = |kind, why: &str| {
             let tried = format!("`{reference}` in `{}`", self.directory.display());
-            RegistryError::new(ErrorKind::NotFound, tried, "the layout does not hold it")
+            RegistryError::new(kind, tried, why)
         };
         match reference {
-            Reference::Tag(tag) => self.entry(tag).cloned().ok_or_else(absent),
+            Reference::Tag(tag) => {
+                let mut named = self.entries_named(tag);
+                let first = named
+                    .next()
+                    .ok_or_else(|| refused(ErrorKind::NotFound, "the layout does not hold it"))?;
+                if named.any(|other| other.digest != first.digest) {
+                    let why = "several images of the layout have this name; name one by `@digest`";
+                    return Err(refused(ErrorKind::Malformed, why));
+                }
+                Ok(first.clone())
+            }
             Reference::Digest(digest) => self
                 .read_manifest(digest)
                 .map(|manifest| manifest.descriptor()),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use promotion_gate_core::gate::Digest;
+use promotion_gate_core::gate::{self, Digest, Index, PlatformManifest};
 use promotion_gate_core::strict_json::{Fields, StrictJsonError, unambiguous};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -56,6 +56,10 @@ const FIELDS: Fields = Fields {
     ],
     free: &["annotations"],
 };
+
+/// How BuildKit marks the entries that hold its attestations.
+const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
+const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
 
 /// Names content, and says something about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +156,22 @@ impl Written {
             (None, _, _) => return Err("it is neither an image manifest nor an index".to_owned()),
         })
     }
+
+    /// A field of Docker's schema 1. containerd 1 replaces all of a manifest with what its `signatures` hold, if the
+    /// registry calls it one of schema 1, and does not verify them.
+    fn schema_1_field(&self) -> Option<&'static str> {
+        let fields = [
+            ("fsLayers", &self.fs_layers),
+            ("history", &self.history),
+            ("signatures", &self.signatures),
+        ];
+        let found = fields.into_iter().find(|(_, value)| value.is_some());
+        found.map(|(field, _)| field)
+    }
 }
+
+/// What to do about a manifest of schema 1.
+const SCHEMA_1: &str = "which is not supported: push the image again with a current tool";
 
 /// The media type, where one is said; that of OCI otherwise.
 fn name_of(name: Option<String>, by_fields: Shape) -> Result<String, String> {
@@ -181,6 +200,19 @@ impl Descriptor {
         ];
         let kind = self.artifact_type.as_deref().unwrap_or_default();
         of_cosign.iter().any(|prefix| kind.starts_with(prefix))
+    }
+
+    /// Exactly BuildKit's attestations: neither an unknown platform alone nor the annotation alone is enough.
+    fn is_buildkit_attestation(&self) -> bool {
+        let unknown = Platform {
+            os: "unknown".to_owned(),
+            architecture: "unknown".to_owned(),
+            variant: None,
+            os_version: None,
+        };
+        let kind = self.annotations.get(BUILDKIT_KIND);
+        self.platform.as_ref() == Some(&unknown)
+            && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)
     }
 
     /// About how many bytes it takes in memory.
@@ -244,23 +276,22 @@ impl Manifest {
         content_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<Manifest, String> {
-        let text = unambiguous(&bytes, FIELDS).map_err(|error| match error {
-            StrictJsonError::Malformed(why) => {
-                format!("it is not a manifest: {}", excerpt(why.as_bytes()))
-            }
-            other => format!("it {other}"),
-        })?;
-        let written: Written = json(text.as_bytes())?;
+        let written: Written = json(sound(&bytes)?.as_bytes())?;
         let said = content_type
             .map(essence)
             .filter(|said| known(said).is_some());
         let media_type = written.media_type.as_deref();
-        for name in [media_type, content_type].into_iter().flatten() {
-            if name.starts_with(media_type::DOCKER_SCHEMA_1) {
-                return Err("it is a Docker schema 1 manifest, which is not supported: push the image again with a \
-                            current tool"
-                    .to_owned());
-            }
+        let names = [media_type, content_type].into_iter().flatten();
+        if names
+            .into_iter()
+            .any(|name| name.starts_with(media_type::DOCKER_SCHEMA_1))
+        {
+            return Err(format!("it is a Docker schema 1 manifest, {SCHEMA_1}"));
+        }
+        if let Some(field) = written.schema_1_field() {
+            return Err(format!(
+                "its field `{field}` makes it a Docker schema 1 manifest for some runtimes, {SCHEMA_1}"
+            ));
         }
         if written.schema_version != Some(2) {
             return Err("it is not a manifest of schema version 2".to_owned());
@@ -312,6 +343,29 @@ impl Manifest {
             media_type: name,
             bytes,
             kind,
+        })
+    }
+
+    /// What of an index a runtime could run. An index within it is one entry: evidence about its digest is about all that it
+    /// holds. The media type of an entry is not looked at, because CRI-O does not.
+    pub fn index(&self) -> Option<Index> {
+        let ManifestKind::Index { manifests, .. } = &self.kind else {
+            return None;
+        };
+        let runnable = manifests
+            .iter()
+            .filter(|entry| !entry.is_buildkit_attestation());
+        let manifests = runnable.map(|entry| PlatformManifest {
+            platform: entry.platform.as_ref().map(|platform| gate::Platform {
+                os: platform.os.clone(),
+                architecture: platform.architecture.clone(),
+                variant: platform.variant.clone(),
+            }),
+            digest: entry.digest.clone(),
+        });
+        Some(Index {
+            manifests: manifests.collect(),
+            refused: None,
         })
     }
 
@@ -393,6 +447,10 @@ struct Written {
     manifests: Option<Vec<WrittenDescriptor>>,
     subject: Option<WrittenDescriptor>,
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<IgnoredAny>,
+    history: Option<IgnoredAny>,
+    signatures: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -449,6 +507,16 @@ fn essence(content_type: &str) -> String {
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase()
+}
+
+/// What every runtime reads in the same way, as text.
+pub(super) fn sound(bytes: &[u8]) -> Result<&str, String> {
+    unambiguous(bytes, FIELDS).map_err(|error| match error {
+        StrictJsonError::Malformed(why) => {
+            format!("it is not a manifest: {}", excerpt(why.as_bytes()))
+        }
+        other => format!("it {other}"),
+    })
 }
 
 fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
@@ -580,17 +648,103 @@ mod tests {
     #[test]
     fn docker_schema_1_is_refused_with_a_remedy() {
         let schema_1 = r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#;
-        assert!(
-            parse(None, schema_1)
-                .unwrap_err()
-                .contains("schema version 2")
-        );
-        let error = parse(
+        for content_type in [
+            None,
             Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
-            schema_1,
-        )
-        .unwrap_err();
-        assert!(error.contains("push the image again"));
+        ] {
+            let error = parse(content_type, schema_1).unwrap_err();
+            assert!(error.contains("push the image again"), "{error}");
+        }
+    }
+
+    /// containerd 1 takes `formatLength` bytes and `formatTail` of the first signature for the manifest, unverified, where
+    /// the registry calls the index a manifest of schema 1.
+    #[test]
+    fn an_index_that_schema_1_signatures_turn_into_another_image_is_refused() {
+        for field in [
+            r#""signatures":[{"protected":"eyJmb3JtYXRMZW5ndGgiOjF9"}]"#,
+            r#""signatures":[]"#,
+            r#""fsLayers":[{"blobSum":"DIGEST"}]"#,
+            r#""history":[{"v1Compatibility":"{}"}]"#,
+        ] {
+            let text = INDEX.replace("\"manifests\"", &format!("{field},\"manifests\""));
+            let error = parse(None, &text).unwrap_err();
+            assert!(error.contains("schema 1"), "{field}: {error}");
+        }
+        let text = INDEX.replace("\"manifests\"", "\"Signatures\":[],\"manifests\"");
+        assert!(parse(None, &text).unwrap_err().contains("in another case"));
+    }
+
+    /// The entries of an index that a runtime could run, by the media types that they were given.
+    fn runnable(entries: &[&str]) -> usize {
+        let text = format!(
+            r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+            entries.join(",")
+        );
+        parse(None, &text).unwrap().index().unwrap().manifests.len()
+    }
+
+    #[test]
+    fn an_entry_of_whatever_media_type_is_one_that_a_runtime_could_run() {
+        let entries = [
+            media_type::OCI_MANIFEST,
+            media_type::DOCKER_MANIFEST,
+            media_type::OCI_INDEX,
+            media_type::DOCKER_LIST,
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "APPLICATION/VND.OCI.IMAGE.MANIFEST.V1+JSON",
+            "",
+        ];
+        let entries = entries.map(|name| {
+            format!(r#"{{"mediaType":"{name}","digest":"DIGEST","size":0,"artifactType":"x/y"}}"#)
+        });
+        assert_eq!(runnable(&entries.each_ref().map(String::as_str)), 7);
+        assert_eq!(runnable(&[r#"{"digest":"DIGEST","size":0}"#]), 1);
+    }
+
+    #[test]
+    fn what_only_looks_like_an_attestation_of_buildkit_is_one_that_a_runtime_could_run() {
+        const KIND: &str = r#""vnd.docker.reference.type":"attestation-manifest""#;
+        const UNKNOWN: &str = r#""os":"unknown","architecture":"unknown""#;
+        let entry = |platform: &str, annotation: &str| {
+            format!(
+                r#"{{"digest":"DIGEST","size":0,"platform":{{{platform}}},"annotations":{{{annotation}}}}}"#
+            )
+        };
+        assert_eq!(runnable(&[&entry(UNKNOWN, KIND)]), 0);
+        for (platform, annotation) in [
+            (UNKNOWN, ""),
+            (
+                UNKNOWN,
+                r#""vnd.docker.reference.type":"Attestation-manifest""#,
+            ),
+            (
+                UNKNOWN,
+                r#""Vnd.docker.reference.type":"attestation-manifest""#,
+            ),
+            ("", KIND),
+            (r#""os":"unknown""#, KIND),
+            (r#""architecture":"unknown""#, KIND),
+            (r#""os":"Unknown","architecture":"unknown""#, KIND),
+            (r#""os":"unknown","architecture":"unknown ""#, KIND),
+            (r#""os":"","architecture":"unknown""#, KIND),
+            (r#""os":"unknown","architecture":"amd64""#, KIND),
+            (r#""os":"linux","architecture":"unknown""#, KIND),
+            (
+                r#""os":"unknown","architecture":"unknown","variant":"v8""#,
+                KIND,
+            ),
+            (
+                r#""os":"unknown","architecture":"unknown","os.version":"1""#,
+                KIND,
+            ),
+        ] {
+            assert_eq!(
+                runnable(&[&entry(platform, annotation)]),
+                1,
+                "{platform} {annotation}"
+            );
+        }
     }
 
     #[test]

@@ -75,14 +75,72 @@ impl PlatformPattern {
     }
 }
 
-/// Whether an entry's operating system could be taken for that of a node. An empty one means the node's own.
+/// Whether an entry's operating system could be taken for that of a node. An empty one means the node's own. containerd on
+/// FreeBSD and macOS runs images of Linux as well.
 fn could_be_os(node: &str, entry: &str) -> bool {
-    let [node, entry] = [node, entry].map(|os| match os.to_lowercase().as_str() {
-        "macos" => "darwin".to_owned(),
-        other => other.to_owned(),
-    });
-    node == entry || !is_plain(&entry)
+    let entry = normalised_os(entry);
+    let runs_linux = ["freebsd", "darwin"].contains(&node);
+    node == entry || !is_plain(&entry) || (runs_linux && entry == "linux")
 }
+
+fn normalised_os(os: &str) -> String {
+    let lower = os.to_lowercase();
+    match lower.as_str() {
+        "macos" => "darwin".to_owned(),
+        _ => lower,
+    }
+}
+
+/// The operating systems and processor architectures that images are built for (Go's `syslist.go`, and WebAssembly's).
+const SYSTEMS: [&str; 19] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasi",
+    "wasip1",
+    "windows",
+    "zos",
+];
+const ARCHITECTURES: [&str; 26] = [
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "loong64",
+    "mips",
+    "mipsle",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "sw64",
+    "wasm",
+    "wasm32",
+];
 
 /// Whether a name is one that every runtime compares as it stands, so that another name certainly is another thing.
 fn is_plain(name: &str) -> bool {
@@ -170,10 +228,23 @@ impl FromStr for PlatformPattern {
             [os, architecture, variant @ ..]
                 if variant.len() <= 1 && parts.iter().all(|part| is_plain(part)) =>
             {
+                let variant = variant.first().map(|variant| (*variant).to_owned());
+                let (os, architecture) = (normalised_os(os), normalised(architecture));
+                // A name with a slip in it matches no entry, and would leave those that it means unchecked.
+                if !SYSTEMS.contains(&os.as_str()) {
+                    return Err(format!(
+                        "`{text}` names the operating system `{os}`, which is not known; known are `linux`, `windows` and the others of Go's `GOOS`"
+                    ));
+                }
+                if !ARCHITECTURES.contains(&architecture.as_str()) {
+                    return Err(format!(
+                        "`{text}` names the architecture `{architecture}`, which is not known; known are `amd64`, `arm64` and the others of Go's `GOARCH`"
+                    ));
+                }
                 Ok(PlatformPattern(Platform {
-                    os: (*os).to_owned(),
-                    architecture: normalised(architecture),
-                    variant: variant.first().map(|variant| (*variant).to_owned()),
+                    os,
+                    architecture,
+                    variant,
                 }))
             }
             _ => Err(format!(
@@ -243,7 +314,11 @@ mod tests {
             ("linux/arm/v6", "linux", "armel", "v9"),
             ("linux/arm/v6", "linux", "arm", ""),
             ("darwin/arm64", "macos", "arm64", ""),
+            ("macos/arm64", "Darwin", "arm64", ""),
             ("linux/386", "linux", "i386", ""),
+            // Go's `strings.ToLower` makes `linux` and `k` of these.
+            ("linux/amd64", "l\u{130}nux", "amd64", ""),
+            ("linux/arm64", "linux", "aarch64", "\u{212a}"),
         ] {
             assert!(
                 picked(node, os, architecture, variant),
@@ -270,6 +345,14 @@ mod tests {
                 "{node}: {architecture}/{variant}"
             );
         }
+    }
+
+    #[test]
+    fn a_linux_entry_that_containerd_runs_on_freebsd_and_macos_is_never_passed_over() {
+        assert!(picked("freebsd/amd64", "linux", "x86_64", ""));
+        assert!(picked("darwin/arm64", "linux", "arm64", "v8"));
+        assert!(!picked("windows/amd64", "linux", "amd64", ""));
+        assert!(!picked("linux/amd64", "freebsd", "amd64", ""));
     }
 
     #[test]
@@ -312,6 +395,31 @@ mod tests {
             "linux/*",
         ] {
             assert!(text.parse::<PlatformPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_platform_with_a_slip_in_its_name_which_would_leave_entries_unchecked_is_refused() {
+        for (text, named) in [
+            ("linux/adm64", "architecture `adm64`"),
+            ("linux/arm46", "architecture `arm46`"),
+            ("linux/armv7", "architecture `armv7`"),
+            ("linus/amd64", "operating system `linus`"),
+            ("amd64/linux", "operating system `amd64`"),
+        ] {
+            let error = text.parse::<PlatformPattern>().unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+        for text in [
+            "linux/x86_64",
+            "linux/aarch64",
+            "linux/armhf",
+            "linux/i386",
+            "macos/arm64",
+            "wasip1/wasm",
+            "linux/loong64",
+        ] {
+            text.parse::<PlatformPattern>().unwrap();
         }
     }
 }
