@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -63,8 +62,14 @@ pub struct Metrics {
     pub certificate_broken: Gauge,
     /// Open connections.
     pub connections: Gauge<i64>,
-    /// Connections refused because there were too many.
-    pub connections_refused: Counter<u64, AtomicU64>,
+    /// Connections that were closed at the limit, to make room for new ones.
+    pub connections_closed: Counter,
+    /// Connections that were refused at the limit.
+    pub connections_refused: Counter,
+    /// Handshakes that failed.
+    pub handshakes_failed: Counter,
+    /// Bodies that broke off, were too large or too slow, or found no room.
+    pub bodies_unread: Counter,
 }
 
 impl Metrics {
@@ -83,7 +88,10 @@ impl Metrics {
             certificate_reloads: Counter::default(),
             certificate_broken: Gauge::default(),
             connections: Gauge::default(),
+            connections_closed: Counter::default(),
             connections_refused: Counter::default(),
+            handshakes_failed: Counter::default(),
+            bodies_unread: Counter::default(),
         };
         metrics.registered()
     }
@@ -147,9 +155,24 @@ impl Metrics {
         );
         r.register("connections", "Open connections", self.connections.clone());
         r.register(
+            "connections_closed",
+            "Idle connections closed at the limit, to make room for new ones",
+            self.connections_closed.clone(),
+        );
+        r.register(
             "connections_refused",
             "Connections refused at the limit",
             self.connections_refused.clone(),
+        );
+        r.register(
+            "handshakes_failed",
+            "TLS handshakes that failed",
+            self.handshakes_failed.clone(),
+        );
+        r.register(
+            "bodies_unread",
+            "Bodies that broke off, were too large or too slow, or found no room",
+            self.bodies_unread.clone(),
         );
         self
     }

@@ -116,6 +116,7 @@ impl Stage {
             probe_address: anywhere,
             certificate: folder.path().join("tls.crt"),
             key: folder.path().join("tls.key"),
+            clients: None,
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),

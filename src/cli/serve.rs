@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::world;
 use crate::config::{Config, in_a_pod};
-use crate::serve::{Options, PolicySource, serve};
+use crate::serve::{Clients, Options, PolicySource, serve};
 use crate::telemetry::{LogFormat, start_logging};
 
 /// Serve the admission webhook.
@@ -34,6 +34,12 @@ pub(super) struct Args {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE")]
     tls_key: PathBuf,
+    /// The authorities of client certificates (PEM): the API server has to present one, others are refused in the handshake
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+    /// A name that the client's certificate has to carry, as common name or alternative name; may be given several times
+    #[arg(long = "client-name", value_name = "NAME", requires = "client_ca")]
+    client_names: Vec<String>,
     /// Where requests come in
     #[arg(long, default_value = "0.0.0.0:8443")]
     address: SocketAddr,
@@ -46,7 +52,8 @@ pub(super) struct Args {
     /// How log lines are written, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
-    /// Open connections at most
+    /// Open connections at most; at the limit the one that has been idle longest is closed. A quarter is for those on which no
+    /// AdmissionReview came so far
     #[arg(long, default_value_t = 1000)]
     connections: usize,
     /// How long new requests are still answered after SIGTERM, in seconds, while `/readyz` says no: not everybody knows at once
@@ -75,6 +82,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         probe_address: args.probe_address,
         certificate: args.tls_cert,
         key: args.tls_key,
+        clients: args.client_ca.map(|authorities| Clients {
+            authorities,
+            names: args.client_names,
+        }),
         audit_only: args.audit_only,
         connections: args.connections,
         drain: Duration::from_secs(args.drain),

@@ -1,10 +1,15 @@
 //! The webhook: HTTPS with limits in front, one review behind, probes and metrics on a second port.
 //!
 //! * `webhook` — a body → an answer
-//! * `watch` — policies and certificates that change under way
+//! * `seats`, `connection` — which connections may be open, and for how long
+//! * `bodies` — the room for what is sent
+//! * `watch`, `certificate` — files that change under way
 
+mod bodies;
+mod certificate;
 mod connection;
 mod probes;
+mod seats;
 mod watch;
 mod webhook;
 
@@ -17,14 +22,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch as signal};
+use tokio::sync::watch as signal;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::collect::Collector;
 use crate::telemetry::Metrics;
 
-pub use watch::{Certificate, PolicySource};
+use certificate::Certificate;
+use seats::{Room, Seats};
+
+pub use certificate::Clients;
+pub use watch::PolicySource;
 pub use webhook::Webhook;
 
 /// How the webhook is served.
@@ -38,16 +46,18 @@ pub struct Options {
     pub certificate: PathBuf,
     /// Its key (PEM).
     pub key: PathBuf,
+    /// Which clients may connect; all where that is not said.
+    pub clients: Option<Clients>,
     /// Admit everything, and record what would have been said.
     pub audit_only: bool,
-    /// Open connections at most.
+    /// Open connections at most; a quarter of them is for those on which no AdmissionReview came so far.
     pub connections: usize,
     /// How long requests may go on after the signal to stop.
     pub drain: Duration,
 }
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Open connections for probes and metrics at most.
+const PROBE_CONNECTIONS: usize = 256;
 /// How often files are looked at.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -73,7 +83,7 @@ pub async fn serve(
     stop: impl Future<Output = Duration>,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let certificate = Certificate::load(&options.certificate, &options.key)?;
+    let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
     let policies = watch::Policies::load(source, Arc::clone(&collector), &metrics);
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
@@ -94,25 +104,29 @@ pub async fn serve(
             Arc::clone(&metrics),
             POLL,
         )),
-        tokio::spawn(watch::certificate(
+        tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),
             POLL,
         )),
         tokio::spawn(probes::serve(
             probes,
+            seats("probes", 0, PROBE_CONNECTIONS, &metrics),
             policies,
             Arc::clone(&metrics),
             stopped,
         )),
     ];
     started(listening);
+    let unproven = (options.connections / 4).max(1);
+    let proven = options.connections.saturating_sub(unproven).max(1);
+    let seats = seats("webhook", proven, unproven, &metrics);
     let door = Door {
         listener,
         certificate,
         webhook,
         metrics,
-        room: Arc::new(Semaphore::new(options.connections.max(1))),
+        seats,
         graceful: GracefulShutdown::new(),
     };
     let linger = tokio::select! {
@@ -143,7 +157,7 @@ struct Door {
     certificate: Certificate,
     webhook: Arc<Webhook>,
     metrics: Arc<Metrics>,
-    room: Arc<Semaphore>,
+    seats: Arc<Seats>,
     graceful: GracefulShutdown,
 }
 
@@ -151,32 +165,33 @@ impl Door {
     /// Lets connections in for as long as it is waited for.
     async fn admit(&self) -> Infallible {
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() else {
-                self.metrics.connections_refused.inc();
-                continue;
-            };
-            let acceptor = TlsAcceptor::from(self.certificate.current());
+            let (stream, seat) = self.seats.accept(&self.listener).await;
             let (webhook, watcher) = (Arc::clone(&self.webhook), self.graceful.watcher());
-            let metrics = Arc::clone(&self.metrics);
+            let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             tokio::spawn(async move {
-                let _seat = seat;
+                let (peer, verifies_clients) = (seat.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                if let Ok(Ok(tls)) = timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    // A broken connection concerns nobody but its peer.
-                    connection::serve(tls, webhook, watcher).await;
-                }
+                let served = connection::serve(stream, seat, tls, webhook, watcher).await;
                 metrics.connections.dec();
+                if let Err(error) = served {
+                    metrics.handshakes_failed.inc();
+                    if verifies_clients {
+                        tracing::warn!(%peer, %error, "a client was refused in the handshake");
+                    }
+                }
             });
         }
     }
+}
+
+fn seats(port: &'static str, proven: usize, unproven: usize, metrics: &Metrics) -> Arc<Seats> {
+    let room = Room { unproven, proven };
+    Seats::new(
+        port,
+        room,
+        &metrics.connections_closed,
+        &metrics.connections_refused,
+    )
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -10,36 +10,34 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
+use super::seats::Seats;
 use super::watch::Policies;
 use crate::telemetry::Metrics;
 
-/// Connections at the same time.
-const CONNECTIONS: usize = 64;
+/// How much of a request is buffered, in bytes.
+const BUFFER: usize = 16 << 10;
+/// How long a connection may take, for its one request.
+const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Answers one request a connection, so that one that is held holds nothing else.
 pub(super) async fn serve(
     listener: TcpListener,
+    seats: Arc<Seats>,
     policies: Arc<Policies>,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let Ok(seat) = Arc::clone(&room).try_acquire_owned() else {
-            continue;
-        };
+        let (stream, seat) = seats.accept(&listener).await;
         let (policies, metrics, stopping) = (
             Arc::clone(&policies),
             Arc::clone(&metrics),
             stopping.clone(),
         );
         tokio::spawn(async move {
-            let _seat = seat;
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let answer = answer(
                     request.uri().path(),
@@ -49,14 +47,16 @@ pub(super) async fn serve(
                 );
                 async move { Ok::<_, Infallible>(answer) }
             });
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder
+            let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(5));
-            // A broken connection concerns nobody but its peer.
-            let _ = builder
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                .keep_alive(false)
+                .max_buf_size(BUFFER)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                // A broken connection concerns its peer alone.
+                _ = timeout(PATIENCE, served) => {}
+                () = seat.closed() => {}
+            }
         });
     }
 }

@@ -1,9 +1,9 @@
-//! Policies, configuration and certificates that change under way: files are looked at every second, what is new and sound is taken over,
+//! Policies and configuration that change under way: files are looked at every second, what is new and sound is taken over,
 //! what is broken is said and leaves the last good one in force.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +11,6 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::StatusCode;
 use promotion_gate_core::gate::{Policy, Snapshot, Ungoverned, Unreadable};
-use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest as _, Sha256};
 
 use crate::api::{self, PolicySet};
 use crate::collect::Collector;
@@ -344,105 +340,6 @@ pub(super) async fn policies(policies: Arc<Policies>, metrics: Arc<Metrics>, eve
         // A panic while reading leaves the last good policies in force.
         let _ = tokio::task::spawn_blocking(move || policies.look(&metrics)).await;
     }
-}
-
-/// The webhook's certificate, as it is now.
-#[derive(Clone)]
-pub struct Certificate {
-    chain: PathBuf,
-    key: PathBuf,
-    current: Arc<ArcSwap<ServerConfig>>,
-    seen: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Certificate {
-    /// Loads a certificate chain and its key (PEM).
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn load(chain: &Path, key: &Path) -> anyhow::Result<Certificate> {
-        let seen = fingerprint(chain, key)?;
-        Ok(Certificate {
-            current: Arc::new(ArcSwap::new(server_config(chain, key)?)),
-            chain: chain.to_owned(),
-            key: key.to_owned(),
-            seen: Arc::new(Mutex::new(seen)),
-        })
-    }
-
-    /// What the next handshake uses.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
-    }
-
-    fn look(&self, metrics: &Metrics) -> anyhow::Result<()> {
-        let now = fingerprint(&self.chain, &self.key)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
-            return Ok(());
-        }
-        self.current.store(server_config(&self.chain, &self.key)?);
-        *seen = now;
-        metrics.certificate_reloads.inc();
-        tracing::info!("the new certificate is in use");
-        Ok(())
-    }
-}
-
-/// Looks at the certificate again and again; connections that are open keep the one that they began with.
-pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>, every: Duration) {
-    let mut said = String::new();
-    loop {
-        tokio::time::sleep(every).await;
-        let looked = certificate.look(&metrics);
-        metrics.certificate_broken.set(i64::from(looked.is_err()));
-        match looked {
-            Ok(()) => said.clear(),
-            Err(error) => {
-                let error = format!("{error:#}");
-                if error != said {
-                    tracing::error!(
-                        error,
-                        "the new certificate cannot be used; the old one stays"
-                    );
-                    said = error;
-                }
-            }
-        }
-    }
-}
-
-fn fingerprint(chain: &Path, key: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut hash = Sha256::new();
-    for path in [chain, key] {
-        hash.update(
-            std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?,
-        );
-        hash.update([0]);
-    }
-    Ok(hash.finalize().to_vec())
-}
-
-fn server_config(chain: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("`{}` holds no usable certificates", chain.display()))?;
-    anyhow::ensure!(
-        !certificates.is_empty(),
-        "`{}` holds no certificate",
-        chain.display()
-    );
-    let private = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("`{}` holds no usable key", key.display()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("TLS cannot be set up")?
-        .with_no_client_auth()
-        .with_single_cert(certificates, private)
-        .context("certificate and key do not belong together")?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 #[cfg(test)]

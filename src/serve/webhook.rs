@@ -1,46 +1,31 @@
 //! One request: a body → understood → reviewed → answered. A panic on the way is answered with the request's uid.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use promotion_gate_core::gate::Change;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
+use super::bodies::{BODY, Bodies, Sender, Unread};
+use super::seats::Seat;
 use super::watch::Policies;
-use crate::admission::{self, Answer, Understood};
+use crate::admission::{self, Answer, Malformed, Understood};
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{World, review};
 use crate::telemetry::{self, Metrics};
 
-/// The largest body: an object may have 3 MiB, and an update carries two.
-const MAXIMUM_BODY: usize = 8 << 20;
-/// How much of bodies is held at one time, in KiB: whoever sends more waits, and not for long.
-const BODIES: u32 = 96 << 10;
-/// How long a body may take.
-const BODY: Duration = Duration::from_secs(10);
-/// How long a request waits for room.
-const ROOM: Duration = Duration::from_secs(2);
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The API server's longest time-out.
 const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Why a body was not read.
-enum Unread {
-    /// It broke off, or is too large.
-    Broken,
-    /// Too much is held already.
-    NoRoom,
-}
 
 /// Answers the API server.
 pub struct Webhook {
@@ -48,8 +33,7 @@ pub struct Webhook {
     collector: Arc<Collector>,
     metrics: Arc<Metrics>,
     audit_only: bool,
-    /// Room for bodies, in KiB.
-    room: Semaphore,
+    bodies: Bodies,
 }
 
 impl Webhook {
@@ -64,13 +48,14 @@ impl Webhook {
             collector,
             metrics,
             audit_only,
-            room: Semaphore::new(usize::try_from(BODIES).unwrap_or_default()),
+            bodies: Bodies::new(),
         }
     }
 
     pub(super) async fn handle(
         self: Arc<Webhook>,
         request: Request<Incoming>,
+        seat: &Seat,
     ) -> Response<Full<Bytes>> {
         let began = Instant::now();
         if request.uri().path() != "/validate" {
@@ -83,81 +68,70 @@ impl Webhook {
             );
         }
         let deadline = began + time_for_review(request.uri().query().unwrap_or_default());
-        let read = timeout(BODY, self.read(request.into_body())).await;
-        let (body, _room) = match read {
-            Ok(Ok(read)) => read,
-            Ok(Err(Unread::Broken)) => {
-                return text(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the body is broken off, or larger than 8 MiB",
-                );
-            }
-            Ok(Err(Unread::NoRoom)) => {
-                return text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "too many large requests at one time",
-                );
-            }
-            Err(_) => {
-                return text(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "the body did not arrive in time",
-                );
-            }
+        let sender = Sender {
+            peer: seat.peer(),
+            proven: seat.is_proven(),
         };
-        let work = AssertUnwindSafe(self.answer(&body, began, deadline)).catch_unwind();
+        let (mut body, mut beginning) = (request.into_body(), Vec::new());
+        let read = self.bodies.read(&mut body, sender, &mut beginning).await;
+        let (bytes, place) = match read {
+            Ok(read) => read,
+            Err(why) => return self.unread(why, body, &beginning).await,
+        };
+        let understood = AssertUnwindSafe(|| admission::understand(&bytes));
+        let request = match catch_unwind(understood) {
+            Ok(Ok(request)) => request,
+            Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
+            Err(_) => return self.panicked(admission::uid(&bytes)),
+        };
+        // What is waited for while the review is under way is not the body.
+        let _under_review = seat.review();
+        drop(bytes);
+        place.shrink(kept_of(&request));
+        let uid = request.uid.clone();
+        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
-            Err(_) => self.panicked(&body),
+            Err(_) => self.panicked(Some(uid)),
         }
     }
 
-    /// Reads a body. It takes room as it arrives: what is only announced keeps nobody else out.
-    async fn read(&self, body: Incoming) -> Result<(Vec<u8>, SemaphorePermit<'_>), Unread> {
-        let mut body = Limited::new(body, MAXIMUM_BODY);
-        let mut bytes = Vec::new();
-        let mut room = self.take(1).await?;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Unread::Broken)?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            let needed = (bytes.len() + data.len()) / 1024 + 1;
-            room.merge(self.take(needed.saturating_sub(room.num_permits())).await?);
-            bytes.extend_from_slice(&data);
+    /// A request whose body was not read. Where everything is admitted, this one is too: its beginning names it.
+    async fn unread(
+        &self,
+        why: Unread,
+        mut body: Incoming,
+        beginning: &[u8],
+    ) -> Response<Full<Bytes>> {
+        self.metrics.bodies_unread.inc();
+        match uid_at_the_beginning(beginning) {
+            Some(uid) if self.audit_only => {
+                // An answer before the end of the request may get lost.
+                let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+                let _ = timeout(BODY, rest).await;
+                self.failed(admission::VERSION, &uid, why.to_string())
+            }
+            _ => text(why.status(), &why.to_string()),
         }
-        Ok((bytes, room))
     }
 
-    async fn take(&self, kibibytes: usize) -> Result<SemaphorePermit<'_>, Unread> {
-        let kibibytes = u32::try_from(kibibytes).map_err(|_| Unread::Broken)?;
-        match timeout(ROOM, self.room.acquire_many(kibibytes)).await {
-            Ok(Ok(room)) => Ok(room),
-            _ => Err(Unread::NoRoom),
+    fn malformed(&self, malformed: Malformed, beginning: &[u8]) -> Response<Full<Bytes>> {
+        self.metrics.failures.inc();
+        let Malformed { uid, why, version } = malformed;
+        tracing::warn!(uid, why, "a request was not understood");
+        let uid = uid.or_else(|| uid_at_the_beginning(beginning).filter(|_| self.audit_only));
+        match uid {
+            Some(uid) => self.failed(version, &uid, why),
+            None => text(StatusCode::BAD_REQUEST, &why),
         }
     }
 
     async fn answer(
         &self,
-        body: &[u8],
+        request: admission::Request,
         began: Instant,
         deadline: Instant,
     ) -> Response<Full<Bytes>> {
-        let request = match admission::understand(body) {
-            Ok(request) => request,
-            Err(malformed) => {
-                self.metrics.failures.inc();
-                tracing::warn!(
-                    uid = malformed.uid,
-                    why = malformed.why,
-                    "a request was not understood"
-                );
-                return match malformed.uid {
-                    Some(uid) => self.failed(malformed.version, &uid, malformed.why),
-                    None => text(StatusCode::BAD_REQUEST, &malformed.why),
-                };
-            }
-        };
         let answer = match request.understood {
             Understood::NotOurs(why) => Answer::not_judged(why.id()),
             Understood::Change(change) => self.judged(*change, began, deadline).await,
@@ -184,9 +158,8 @@ impl Webhook {
         answer
     }
 
-    fn panicked(&self, body: &[u8]) -> Response<Full<Bytes>> {
+    fn panicked(&self, uid: Option<String>) -> Response<Full<Bytes>> {
         self.metrics.failures.inc();
-        let uid = admission::uid(body);
         tracing::error!(
             uid,
             "the review of a request failed; this is a fault of promotion-gate, please report it"
@@ -210,6 +183,45 @@ impl Webhook {
         answer.allowed = self.audit_only;
         json(&answer.to(version, uid))
     }
+}
+
+impl Unread {
+    fn status(self) -> StatusCode {
+        match self {
+            Unread::Broken => StatusCode::PAYLOAD_TOO_LARGE,
+            Unread::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Unread::Late => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+}
+
+/// How many bytes are kept of a request while it is reviewed, roughly.
+fn kept_of(request: &admission::Request) -> usize {
+    let Understood::Change(change) = &request.understood else {
+        return 0;
+    };
+    let images = change.images.iter().map(|image| {
+        let name = image.reference.name().len();
+        size_of_val(image) + image.field.len() + 2 * name
+    });
+    let unreadable = change.unreadable.iter().map(|field| {
+        let text = field.field.len() + field.why.len();
+        size_of_val(field) + text
+    });
+    let actor = change.actor.iter().flat_map(|actor| &actor.groups);
+    let groups = actor.map(|group| size_of_val(group) + group.len());
+    images.chain(unreadable).chain(groups).sum()
+}
+
+/// The request's `uid` where it stands as API servers write it, before anything long.
+fn uid_at_the_beginning(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let (_, request) = text.split_once("\"request\"")?;
+    let (_, uid) = request.split_once("\"uid\"")?;
+    let uid = uid.trim_start().strip_prefix(':')?.trim_start();
+    let (uid, _) = uid.strip_prefix('"')?.split_once('"')?;
+    let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
+    (!uid.is_empty() && uid.len() <= 128 && uid.chars().all(plain)).then(|| uid.to_owned())
 }
 
 /// The time that `?timeout=10s` leaves, less what the answer needs to travel.
@@ -263,6 +275,17 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_named_by_the_beginning_of_its_body() {
+        let uid = |body: &str| uid_at_the_beginning(body.as_bytes());
+        let written = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"705ab4f5-6393","kind":{"gro"#;
+        assert_eq!(uid(written), Some("705ab4f5-6393".to_owned()));
+        assert_eq!(uid(r#"{"request": { "uid" : "a" "#), Some("a".to_owned()));
+        assert_eq!(uid(r#"{"request":{"uid":"a"#), None);
+        assert_eq!(uid(r#"{"request":{"uid":"a\u0022b""#), None);
+        assert_eq!(uid(r#"{"uid":"a"}"#), None);
+    }
 
     #[test]
     fn the_review_ends_before_the_api_server_gives_up() {

@@ -1,5 +1,6 @@
 //! The webhook as the API server meets it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -16,12 +17,23 @@ use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{
     Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, push_image,
 };
-use promotion_gate::serve::{Listening, Options, PolicySource, serve};
+use promotion_gate::serve::{Clients, Listening, Options, PolicySource, serve};
 use promotion_gate_core::gate::Digest;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::facts::FACTS;
 use crate::server::{Manner, Reply, Server};
@@ -68,6 +80,7 @@ impl Gate {
             probe_address: anywhere,
             certificate: folder.path().join("tls.crt"),
             key: folder.path().join("tls.key"),
+            clients: None,
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),
@@ -125,6 +138,37 @@ impl Gate {
         (allowed, message.unwrap_or_default().to_owned())
     }
 
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.listening.address).await.unwrap()
+    }
+
+    /// A connection on which nothing was asked so far.
+    async fn tls(&self) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(self.folder.path().join("ca.crt")).unwrap())
+            .unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::from(self.listening.address.ip());
+        TlsConnector::from(Arc::new(config))
+            .connect(name, self.connect().await)
+            .await
+            .unwrap()
+    }
+
+    /// A client with connections of its own.
+    fn other_client(
+        &self,
+        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> reqwest::Client {
+        let authority = fs::read(self.folder.path().join("ca.crt")).unwrap();
+        let authority = reqwest::Certificate::from_pem(&authority).unwrap();
+        let builder = reqwest::Client::builder().no_proxy();
+        change(builder.tls_certs_only([authority])).build().unwrap()
+    }
+
     async fn probe(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.listening.probe_address);
         let answer = reqwest::get(url).await.unwrap();
@@ -154,6 +198,7 @@ fn identity(folder: &Path) -> TlsIdentity {
     let tls = TlsIdentity::create().unwrap();
     fs::write(folder.join("tls.key"), &tls.key_pem).unwrap();
     fs::write(folder.join("tls.crt"), &tls.certificate_pem).unwrap();
+    fs::write(folder.join("ca.crt"), &tls.authority_pem).unwrap();
     tls
 }
 
@@ -713,32 +758,147 @@ async fn new_requests_are_answered_for_a_while_after_the_signal_to_stop() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_refused_and_counted() {
-    let gate = Gate::with(SIGNED, |options| options.connections = 1).await;
-    let held = tokio::net::TcpStream::connect(gate.listening.address)
-        .await
-        .unwrap();
-    gate.client
-        .post(gate.url("/validate"))
-        .body("{}")
-        .send()
-        .await
-        .unwrap_err();
-    gate.until("/metrics", "promotion_gate_connections_refused_total 1\n")
-        .await;
-    drop(held);
-    let patience = Instant::now() + Duration::from_secs(15);
-    while gate
-        .client
-        .post(gate.url("/validate"))
-        .body("{}")
-        .send()
-        .await
-        .is_err()
-    {
-        assert!(Instant::now() < patience);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+async fn connections_that_are_held_do_not_shut_the_webhook() {
+    let gate = Gate::with(SIGNED, |options| options.connections = 16).await;
+    let mut held: Vec<Box<dyn Any>> = Vec::new();
+    for _ in 0..20 {
+        held.push(Box::new(gate.connect().await));
+        let mut without_request = gate.tls().await;
+        without_request.write_all(b"POST /validate").await.unwrap();
+        let mut harmless = gate.tls().await;
+        let request = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n";
+        harmless.write_all(request).await.unwrap();
+        assert!(harmless.read_u8().await.is_ok());
+        held.push(Box::new((without_request, harmless)));
     }
+    assert!(!gate.says("nginx").await.0);
+    // Each of these carried an AdmissionReview that was understood.
+    for _ in 0..40 {
+        let client = gate.other_client(|builder| builder);
+        let answer = client.post(gate.url("/validate"));
+        let answer = answer.body(review("nginx").to_string()).send().await;
+        assert!(answer.unwrap().text().await.unwrap().contains("uid-1"));
+        held.push(Box::new(client));
+    }
+    assert!(!gate.says("nginx").await.0);
+    let (_, metrics) = gate.probe("/metrics").await;
+    let open = metrics.lines().find_map(|line| {
+        let open = line.strip_prefix("promotion_gate_connections ")?;
+        open.parse::<usize>().ok()
+    });
+    assert!(open.unwrap() <= 17, "{metrics}");
+    assert!(
+        metrics.contains("promotion_gate_connections_refused_total 0\n"),
+        "{metrics}"
+    );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_connections_to_them_are_held() {
+    let gate = Gate::start(SIGNED).await;
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(gate.listening.probe_address)
+            .await
+            .unwrap();
+        let request = b"GET /livez HTTP/1.1\r\nhost: x\r\n";
+        stream.write_all(request).await.unwrap();
+        held.push(stream);
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(gate.probe(path).await.0, 200);
+    }
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn under_audit_only_what_cannot_be_read_is_admitted_too() {
+    let gate = Gate::with(SIGNED, |options| options.audit_only = true).await;
+    let mut large = review("nginx");
+    large["request"]["object"]["metadata"]["annotations"] = json!({"a": "x".repeat(8 << 20)});
+    let cut = review("nginx").to_string();
+    for body in [large.to_string(), cut[..cut.len() - 4].to_owned()] {
+        // As API servers write it: the request is named at the beginning.
+        let body = body.replacen(r#""request":{"#, r#""request":{"uid":"uid-1","#, 1);
+        let (status, text) = gate.post(body).await;
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["response"]["uid"], "uid-1");
+        assert_eq!(answer["response"]["allowed"], true);
+    }
+    gate.close().await;
+}
+
+/// An authority of clients.
+struct ClientAuthority(CertifiedIssuer<'static, KeyPair>);
+
+impl ClientAuthority {
+    fn new() -> ClientAuthority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        ClientAuthority(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    fn write(&self, folder: &Path) {
+        fs::write(folder.join("clients.crt"), self.0.pem()).unwrap();
+    }
+
+    /// Certificate and key of a client.
+    fn issue(&self, name: &str) -> reqwest::Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let pem = certificate.pem() + &key.serialize_pem();
+        reqwest::Identity::from_pem(pem.as_bytes()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn with_client_ca_only_the_named_client_passes_the_handshake() {
+    let authority = ClientAuthority::new();
+    let folder = TempDir::new().unwrap();
+    authority.write(folder.path());
+    let gate = Gate::with(SIGNED, |options| {
+        options.clients = Some(Clients {
+            authorities: folder.path().join("clients.crt"),
+            names: vec!["api-server".to_owned()],
+        });
+    })
+    .await;
+    let ask = |client: &reqwest::Client| {
+        let request = client.post(gate.url("/validate"));
+        request.body(review("nginx").to_string()).send()
+    };
+    let with = |identity| gate.other_client(|builder| builder.identity(identity));
+    let api_server = with(authority.issue("api-server"));
+    let answer = ask(&api_server).await.unwrap().text().await.unwrap();
+    assert!(answer.contains("\"allowed\":false"), "{answer}");
+
+    ask(&gate.client).await.unwrap_err();
+    ask(&with(authority.issue("kubelet"))).await.unwrap_err();
+    let stranger = ClientAuthority::new().issue("api-server");
+    ask(&with(stranger)).await.unwrap_err();
+    gate.until("/metrics", "promotion_gate_handshakes_failed_total 3\n")
+        .await;
+
+    // The authority is replaced: its clients are refused from then on, also on connections that are open.
+    let next = ClientAuthority::new();
+    next.write(folder.path());
+    gate.until("/metrics", "certificate_reloads_total 1").await;
+    gate.until("/metrics", "promotion_gate_connections 0\n")
+        .await;
+    ask(&api_server).await.unwrap_err();
+    assert!(ask(&with(next.issue("api-server"))).await.is_ok());
+    fs::write(folder.path().join("clients.crt"), "").unwrap();
+    gate.until("/metrics", "promotion_gate_certificate_broken 1")
+        .await;
+    assert!(ask(&with(next.issue("api-server"))).await.is_ok());
     gate.close().await;
 }
 
