@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
+use promotion_gate::sandbox::{Curve, Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
 use promotion_gate_core::attest::{
     self, Anchor, Material, PublicKey, SignatureForm, TimeSource, Transparency, TrustRoot,
     Unaccepted, Verified, VerifiedSignature, predicate::Predicate,
@@ -136,6 +136,29 @@ fn what_the_sandbox_signs_is_accepted_in_every_form() {
             assert_eq!(accepted.annotations(), &annotations);
             assert_eq!(accepted.times().len(), times);
         }
+    }
+}
+
+#[test]
+fn a_signature_by_a_key_on_p384_or_p521_is_accepted_with_its_log_entry_and_not_with_another_ones() {
+    for curve in [Curve::P256, Curve::P384, Curve::P521] {
+        let mut bench = Bench::new();
+        bench.key = Key::generate_on(curve).unwrap();
+        let sign = || {
+            let key = Signer::Key(&bench.key);
+            let signing = bench.sigstore.signing();
+            signing.sign_simply(key, &bench.image, &BTreeMap::new())
+        };
+        let mut layer = sign().unwrap();
+        let accepted = bench.accepted(&simple(layer.clone()), &bench.by_key(true));
+        assert_eq!(accepted.transparency(), Transparency::SignedEntry);
+        assert_eq!(accepted.times().len(), 2, "{curve:?}");
+        let name = "dev.sigstore.cosign/bundle";
+        let other = sign().unwrap().annotations[name].clone();
+        layer.annotations.insert(name.to_owned(), other);
+        let anchor = bench.by_key(true);
+        let refused = attest::verify(&simple(layer), &bench.image, &anchor).unwrap_err();
+        assert_eq!(refused.reason.id, "bad-log-entry", "{curve:?}");
     }
 }
 

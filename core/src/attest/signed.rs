@@ -209,10 +209,14 @@ impl Signed {
         artifact: &SubjectDigest<'_>,
     ) -> Result<Option<Statement>, Unaccepted> {
         let refused = || {
-            Unaccepted::new(
-                unaccepted::BAD_SIGNATURE,
-                "the signature was not made with this key over this content",
-            )
+            let mut detail =
+                "the signature was not made with this key over this content".to_owned();
+            if matches!(self.content, Content::Message { .. }) && artifact.bytes.is_none() {
+                detail.push_str(
+                    "; only the artifact's SHA-256 digest is known, so a signature with another hash cannot be verified",
+                );
+            }
+            Unaccepted::new(unaccepted::BAD_SIGNATURE, detail)
         };
         match &self.content {
             Content::Envelope { payload, .. } => {
@@ -273,19 +277,23 @@ impl Signed {
 /// The artifact by its digest, with its bytes where they are at hand.
 pub(super) struct SubjectDigest<'a> {
     digest: Digest,
-    pub(super) sha256: Vec<u8>,
+    sha256: Vec<u8>,
     bytes: Option<&'a [u8]>,
 }
 
 impl<'a> SubjectDigest<'a> {
-    fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, Unaccepted> {
+    /// # Errors
+    /// If it takes the artifact's bytes, which are not at hand.
+    pub(super) fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, Unaccepted> {
         match (algorithm, self.bytes) {
             (HashAlgorithm::Sha2256, _) => Ok(self.sha256.clone()),
             (HashAlgorithm::Sha2384, Some(bytes)) => Ok(Sha384::digest(bytes).to_vec()),
             (HashAlgorithm::Sha2512, Some(bytes)) => Ok(Sha512::digest(bytes).to_vec()),
             _ => {
-                let detail =
-                    format!("a digest by `{algorithm}` cannot be compared with one by SHA-256");
+                let detail = format!(
+                    "it names the artifact by a digest of the algorithm `{algorithm}`, which cannot be compared with the \
+                     artifact's SHA-256 digest"
+                );
                 Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail))
             }
         }
