@@ -82,6 +82,39 @@ fn bad(why: impl Into<String>) -> Unaccepted {
 }
 
 impl LogEntry {
+    /// Whether the entry is of a log that the trust root names, by its id or by a key of its checkpoint. Nothing can be said
+    /// of another one, for or against the signature: it could as well be left out.
+    ///
+    /// # Errors
+    /// That the log is unknown.
+    pub(super) fn of_known_log(&self, keys: &Keyring) -> Result<(), Unaccepted> {
+        let by_id =
+            Sha256Hash::try_from(self.log.as_slice()).is_ok_and(|id| keys.key(&id).is_some());
+        let checkpoint = self
+            .proof
+            .as_ref()
+            .and_then(|proof| proof.checkpoint.checkpoint());
+        let by_checkpoint = checkpoint.is_some_and(|checkpoint| {
+            let mut notes = checkpoint.signatures().iter();
+            notes.any(|note| {
+                let mut keys = keys.keys_by_hint(&note.key_id, Timestamp::MAX);
+                keys.next().is_some()
+            })
+        });
+        if by_id || by_checkpoint {
+            return Ok(());
+        }
+        Err(self.unknown_log())
+    }
+
+    fn unknown_log(&self) -> Unaccepted {
+        let detail = format!(
+            "the trust root knows no log `{}` that was valid then",
+            hex::encode(&self.log)
+        );
+        Unaccepted::new(unaccepted::UNKNOWN_LOG, detail)
+    }
+
     /// Verifies that a log of the trust root has the entry. `stamped` is when a timestamp authority saw the signature.
     ///
     /// # Errors
@@ -123,11 +156,7 @@ impl LogEntry {
             None => keys.key(&id),
         };
         let Some(key) = key else {
-            let detail = format!(
-                "the trust root knows no log `{}` that was valid then",
-                hex::encode(&self.log)
-            );
-            return Err(Unaccepted::new(unaccepted::UNKNOWN_LOG, detail));
+            return Err(self.unknown_log());
         };
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,

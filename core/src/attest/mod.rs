@@ -32,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::gate::Digest;
 use predicate::Predicate;
-use signed::{Checked, Signed};
+use signed::Signed;
 
 pub use anchor::{
     Anchor, AnchorId, KeyError, KeyFingerprint, PublicKey, TrustRoot, TrustRootError,
@@ -92,9 +92,26 @@ pub fn verify_artifact(
     artifact: Artifact<'_>,
     anchor: &Anchor,
 ) -> Result<(Signer, Vec<VerifiedTime>), Unaccepted> {
+    let Origin { signer, times, .. } = verify_bundle(bundle, artifact, anchor)?;
+    Ok((signer, times))
+}
+
+/// Verifies a bundle about any artifact, and says everything that is verified of its origin.
+///
+/// # Errors
+/// Why it is not accepted.
+pub fn verify_bundle(
+    bundle: &[u8],
+    artifact: Artifact<'_>,
+    anchor: &Anchor,
+) -> Result<Origin, Unaccepted> {
     contained(|| {
-        let Checked { signer, times, .. } = bundle::parse(bundle)?.verify(artifact, anchor)?;
-        Ok((signer, times))
+        let subject = match artifact {
+            Artifact::Bytes(bytes) => Digest::sha256(bytes),
+            Artifact::Digest(digest) => digest.clone(),
+        };
+        let checked = bundle::parse(bundle)?.verify(artifact, anchor)?;
+        Ok(checked.about(&subject, anchor))
     })
 }
 

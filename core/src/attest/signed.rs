@@ -76,7 +76,18 @@ pub(super) struct Checked {
     pub(super) signer: Signer,
     pub(super) statement: Option<Statement>,
     transparency: Transparency,
-    pub(super) times: Vec<VerifiedTime>,
+    times: Vec<VerifiedTime>,
+    ignored: Vec<Unaccepted>,
+}
+
+/// What the log entries and timestamps that hold say, and which others there are.
+#[derive(Default)]
+struct Witnessed<'s> {
+    times: Vec<VerifiedTime>,
+    transparency: Transparency,
+    /// The entries that a log of the trust root has; of what, is still to be verified.
+    entries: Vec<&'s LogEntry>,
+    ignored: Vec<Unaccepted>,
 }
 
 impl Checked {
@@ -87,12 +98,27 @@ impl Checked {
             subject: subject.clone(),
             transparency: self.transparency,
             times: self.times,
+            ignored: self.ignored,
+        }
+    }
+}
+
+impl Witnessed<'_> {
+    fn vouch_for(self, signer: Signer, statement: Option<Statement>) -> Checked {
+        Checked {
+            signer,
+            statement,
+            transparency: self.transparency,
+            times: self.times,
+            ignored: self.ignored,
         }
     }
 }
 
 impl Signed {
-    /// Verifies everything that is there: what is present and does not hold counts against the whole, whatever else there is.
+    /// Verifies everything that is there. A timestamp that does not hold, and an entry of a log that the trust root does not
+    /// know, are as good as absent beside others that hold: they are reported, and count for nothing. Everything else that is
+    /// present and does not hold counts against the whole.
     /// No clock is read: whether a verified time lies in the future is for whoever knows the time of the review.
     ///
     /// # Errors
@@ -106,45 +132,33 @@ impl Signed {
         match (anchor, &self.by) {
             (Anchor::Root(root), SignedBy::Certificate(chain)) => {
                 // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
-                let (times, transparency) = self.witnessed(root)?;
-                if times.is_empty() {
-                    return Err(self.no_time());
+                let witnessed = self.witnessed(root)?;
+                if witnessed.times.is_empty() {
+                    return Err(self.no_time(&witnessed));
                 }
                 // 2. The certificate leads to an authority of this root at each of these times, and was logged.
-                let instants: Vec<_> = times.iter().map(|time| time.at).collect();
+                let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
                 root.certify(chain, &instants)?;
                 let identity = CertificateIdentity::read(&chain.leaf)?;
                 // 3. The key of this certificate made this signature.
                 let statement = self.signed_by(&chain.key()?, &artifact)?;
                 // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
-                for entry in &self.entries {
+                for entry in &witnessed.entries {
                     entry.records(self, &artifact, &chain.leaf)?;
                 }
-                Ok(Checked {
-                    signer: Signer::Certificate(Box::new(identity)),
-                    statement,
-                    transparency,
-                    times,
-                })
+                Ok(witnessed.vouch_for(Signer::Certificate(Box::new(identity)), statement))
             }
             (Anchor::Key { key, root }, SignedBy::Key) => {
                 // Under a key alone, what logs and timestamp authorities say is not looked at.
-                let (times, transparency) = match root {
+                let witnessed = match root {
                     Some(root) => self.witnessed(root)?,
-                    None => (Vec::new(), Transparency::Absent),
+                    None => Witnessed::default(),
                 };
                 let statement = self.signed_by(&key.verifying, &artifact)?;
-                if root.is_some() {
-                    for entry in &self.entries {
-                        entry.records(self, &artifact, &key.spki)?;
-                    }
+                for entry in &witnessed.entries {
+                    entry.records(self, &artifact, &key.spki)?;
                 }
-                Ok(Checked {
-                    signer: Signer::Key(key.fingerprint().clone()),
-                    statement,
-                    transparency,
-                    times,
-                })
+                Ok(witnessed.vouch_for(Signer::Key(key.fingerprint().clone()), statement))
             }
             (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
@@ -161,44 +175,67 @@ impl Signed {
         !self.entries.is_empty() || !self.stamps.tokens.is_empty()
     }
 
-    /// What logs and timestamp authorities of the root say, all of which must hold: verified times, and how public it is.
-    fn witnessed(&self, root: &TrustRoot) -> Result<(Vec<VerifiedTime>, Transparency), Unaccepted> {
-        let mut times = Vec::new();
+    /// What logs and timestamp authorities of the root say: verified times, and how public it is.
+    ///
+    /// # Errors
+    /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first one does not.
+    fn witnessed(&self, root: &TrustRoot) -> Result<Witnessed<'_>, Unaccepted> {
+        let mut witnessed = Witnessed::default();
         for token in &self.stamps.tokens {
             let of = |stamped| timestamp::verify(token, stamped, &root.timestamp_authorities);
-            let at = match (of(&self.signature), &self.stamps.or_of) {
-                (Err(_), Some(other)) => of(other)?,
-                (seen, _) => seen?,
+            let seen = match (of(&self.signature), &self.stamps.or_of) {
+                (Err(_), Some(other)) => of(other),
+                (seen, _) => seen,
             };
-            times.push(VerifiedTime {
-                at,
-                by: TimeSource::TimestampAuthority,
-            });
+            match seen {
+                Ok(at) => witnessed.times.push(VerifiedTime {
+                    at,
+                    by: TimeSource::TimestampAuthority,
+                }),
+                Err(why) => witnessed.ignored.push(why),
+            }
         }
-        let stamped: Option<Timestamp> = times.iter().map(|time| time.at).max();
-        let mut transparency = Transparency::Absent;
+        let stamped: Option<Timestamp> = witnessed.times.iter().map(|time| time.at).max();
         for entry in &self.entries {
+            if let Err(why) = entry.of_known_log(&root.log_keys) {
+                witnessed.ignored.push(why);
+                continue;
+            }
             let seen = entry.verify(&root.log_keys, stamped)?;
-            times.extend(seen.at.map(|at| VerifiedTime {
+            witnessed.entries.push(entry);
+            witnessed.times.extend(seen.at.map(|at| VerifiedTime {
                 at,
                 by: TimeSource::Log,
             }));
             if seen.transparency == Transparency::InclusionProof
-                || transparency == Transparency::Absent
+                || witnessed.transparency == Transparency::Absent
             {
-                transparency = seen.transparency;
+                witnessed.transparency = seen.transparency;
             }
         }
-        Ok((times, transparency))
+        match witnessed.ignored.first() {
+            Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
+                let detail = format!("{}; nothing else vouches for it", why.detail);
+                Err(Unaccepted::new(why.reason, detail))
+            }
+            _ => Ok(witnessed),
+        }
     }
 
-    fn no_time(&self) -> Unaccepted {
-        let detail = if self.has_witnesses() {
+    fn no_time(&self, witnessed: &Witnessed<'_>) -> Unaccepted {
+        let mut detail = if self.has_witnesses() {
             "its log entry carries no time of its own and no timestamp stands beside it, so nobody vouches that the \
              certificate was valid when it was made"
         } else {
             "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was valid when it was made"
-        };
+        }
+        .to_owned();
+        if let Some(why) = witnessed.ignored.first() {
+            detail = format!(
+                "its log entry carries no time of its own, and what stands beside it does not count: {}",
+                why.detail
+            );
+        }
         Unaccepted::new(unaccepted::NO_VERIFIED_TIME, detail)
     }
 

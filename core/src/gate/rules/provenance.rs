@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need,
-    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons,
+    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, ignored, in_time, listed, readable, reasons,
     unless_partial,
 };
 use crate::attest::predicate::{self, Predicate, Repository};
@@ -315,7 +315,10 @@ impl Provenance {
             return Err(Refusal::new(
                 Step::Transparency,
                 NOT_TRANSPARENT_ENOUGH,
-                "it lacks the log entry or timestamp that the policy asks for".to_owned(),
+                format!(
+                    "it lacks the log entry or timestamp that the policy asks for{}",
+                    ignored([&**statement])
+                ),
                 "attest with a transparency log".to_owned(),
             ));
         }

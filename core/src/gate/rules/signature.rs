@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     ChangeKind, Effect, FromEntry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need,
-    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons,
+    Reason, Rule, SIGNED_IN_THE_FUTURE, TrustRoots, ignored, in_time, listed, readable, reasons,
     unless_partial,
 };
 use crate::attest::{SignatureForm, VerifiedSignature};
@@ -324,7 +324,10 @@ impl Signature {
             if transparency {
                 return Judgement::fail(
                     NOT_TRANSPARENT_ENOUGH,
-                    format!("signed by {}, but without the log entry or timestamp that the policy asks for", by),
+                    format!(
+                        "signed by {by}, but without the log entry or timestamp that the policy asks for{}",
+                        ignored(usable.iter().map(|signature| &***signature))
+                    ),
                 )
                 .hint(look);
             }
