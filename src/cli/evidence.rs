@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use promotion_gate_core::attest::{
-    Anchor, AnchorId, PublicKey, SignatureForm, Signer, TimeSource, Transparency, VerifiedTime,
+    Anchor, AnchorId, Origin, PublicKey, SignatureForm, Signer, TimeSource, Transparency,
 };
 use promotion_gate_core::gate::{
     Collected, ImageEvidence, ImageReference, Source, Subject, Wanted,
@@ -136,6 +136,8 @@ struct Accepted {
     transparency: &'static str,
     /// Annotations that the signature itself carries.
     annotations: BTreeMap<String, String>,
+    /// Log entries and timestamps that count for nothing, and why.
+    ignored: Vec<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -321,25 +323,13 @@ impl Attached {
                 what: "signature".to_owned(),
                 form: Some(form),
                 annotations: signature.annotations().clone(),
-                ..Accepted::of(
-                    source,
-                    signature.signer(),
-                    anchor(names, signature.anchor()),
-                    signature.transparency(),
-                    signature.times(),
-                )
+                ..Accepted::of(source, signature, names)
             });
         }
         for (source, statement) in &evidence.statements {
             report.accepted.push(Accepted {
                 what: statement.predicate_type().to_owned(),
-                ..Accepted::of(
-                    source,
-                    statement.signer(),
-                    anchor(names, statement.anchor()),
-                    statement.transparency(),
-                    statement.times(),
-                )
+                ..Accepted::of(source, statement, names)
             });
         }
         report.others = evidence.others.clone();
@@ -364,14 +354,8 @@ fn anchor(names: &BTreeMap<AnchorId, String>, id: &AnchorId) -> String {
 }
 
 impl Accepted {
-    fn of(
-        source: &Source,
-        signer: &Signer,
-        anchor: String,
-        transparency: Transparency,
-        times: &[VerifiedTime],
-    ) -> Accepted {
-        let (signer, issuer, claims) = match signer {
+    fn of(source: &Source, origin: &Origin, names: &BTreeMap<AnchorId, String>) -> Accepted {
+        let (signer, issuer, claims) = match origin.signer() {
             Signer::Certificate(certificate) => {
                 let claims = certificate
                     .claims()
@@ -385,8 +369,7 @@ impl Accepted {
             }
             Signer::Key(fingerprint) => (format!("key {fingerprint}"), None, BTreeMap::new()),
         };
-        let mut times: Vec<_> = times
-            .iter()
+        let mut times: Vec<_> = (origin.times().iter())
             .map(|time| Time {
                 at: time.at,
                 by: match time.by {
@@ -400,17 +383,18 @@ impl Accepted {
             what: String::new(),
             form: None,
             source: source.to_string(),
-            anchor,
+            anchor: anchor(names, origin.anchor()),
             signer,
             issuer,
             claims,
             times,
-            transparency: match transparency {
+            transparency: match origin.transparency() {
                 Transparency::InclusionProof => "inclusionProof",
                 Transparency::SignedEntry => "signedEntry",
                 Transparency::Absent => "absent",
             },
             annotations: BTreeMap::new(),
+            ignored: origin.ignored().iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -506,6 +490,9 @@ fn human(report: &Report) {
             say!("  verified at  no verified time");
         }
         say!("  transparency {}", accepted.transparency);
+        for ignored in &accepted.ignored {
+            say!("  ignored      {}", line(ignored));
+        }
         for (key, value) in &accepted.annotations {
             say!("  annotation   {}={}", line(key), line(value));
         }

@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use promotion_gate_core::attest::{self, Anchor, Artifact, PublicKey, Signer, TrustRoot};
 use promotion_gate_core::gate::{Digest, RequiredTransparency};
 
+use crate::text;
+
 /// The largest bundle, key or trust root, in bytes.
 const MAXIMUM_FILE: u64 = 8 << 20;
 /// The largest artifact, in bytes.
@@ -129,6 +131,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!(
             "not accepted (not-transparent-enough): it lacks the log entry or timestamp that is required; `--transparency` asks for less"
         );
+    }
+    for unusable in &signature.ignored {
+        complain!("note: not used: {}", text::line(&unusable.to_string()));
     }
     let signer = signature.signer;
     let now = jiff::Timestamp::now();

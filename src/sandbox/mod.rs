@@ -12,7 +12,7 @@ mod tls;
 pub use authority::Identity;
 pub use image::{attach_attestations, attach_bundle, attach_signatures, push_image, push_index};
 pub use registry::Registry;
-pub use signing::{EnvelopeEntry, Key, Signer, Signing, SimpleSignature};
+pub use signing::{Curve, EnvelopeEntry, Key, Signer, Signing, SimpleSignature};
 pub use tls::TlsIdentity;
 
 use base64::Engine as _;

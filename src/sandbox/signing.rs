@@ -7,9 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::COSIGN_SIGN;
 use promotion_gate_core::gate::Digest;
-use rcgen::{KeyPair, SigningKey as _};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
+    SigningKey as _,
+};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::authority::{Identity, Issued};
 use super::log::Entry;
@@ -18,16 +21,53 @@ use super::{SandboxError, Sigstore};
 /// The payload type of in-toto statements.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 
-/// A managed key (ECDSA P-256).
+/// A managed key (ECDSA). It signs with the hash of its curve, as cosign does from version 2.6 on.
 pub struct Key(KeyPair);
 
+/// The curve of a managed key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// P-256, with SHA-256.
+    P256,
+    /// P-384, with SHA-384.
+    P384,
+    /// P-521, with SHA-512.
+    P521,
+}
+
 impl Key {
-    /// A new one.
+    /// A new one, on P-256.
     ///
     /// # Errors
     /// If the machine has no randomness.
     pub fn generate() -> Result<Key, SandboxError> {
-        Ok(Key(KeyPair::generate()?))
+        Key::generate_on(Curve::P256)
+    }
+
+    /// A new one on another curve.
+    ///
+    /// # Errors
+    /// If the machine has no randomness.
+    pub fn generate_on(curve: Curve) -> Result<Key, SandboxError> {
+        let algorithm = match curve {
+            Curve::P256 => &PKCS_ECDSA_P256_SHA256,
+            Curve::P384 => &PKCS_ECDSA_P384_SHA384,
+            Curve::P521 => &PKCS_ECDSA_P521_SHA512,
+        };
+        Ok(Key(KeyPair::generate_for(algorithm)?))
+    }
+
+    /// The digest of what the key signs, as a `hashedrekord` entry names it.
+    fn hash(&self, bytes: &[u8]) -> Value {
+        let algorithm = self.0.algorithm();
+        let (algorithm, value) = if algorithm == &PKCS_ECDSA_P384_SHA384 {
+            ("sha384", hex::encode(Sha384::digest(bytes)))
+        } else if algorithm == &PKCS_ECDSA_P521_SHA512 {
+            ("sha512", hex::encode(Sha512::digest(bytes)))
+        } else {
+            return sha256(bytes);
+        };
+        json!({"algorithm": algorithm, "value": value})
     }
 
     /// The public key (PEM).
@@ -180,7 +220,10 @@ impl<'s> Signing<'s> {
         let signed = self.signed(signer, &payload)?;
         let signature = STANDARD.encode(&signed.signature);
         let spec = json!({
-            "data": {"hash": sha256(&payload)},
+            "data": {"hash": match signer {
+                Signer::Key(key) => key.hash(&payload),
+                Signer::Identity(_) => sha256(&payload),
+            }},
             "signature": {
                 "content": signature,
                 "publicKey": {"content": STANDARD.encode(&signed.verifier)},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate::sandbox::{Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
+use promotion_gate::sandbox::{Curve, Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
 use promotion_gate_core::attest::{
     self, Anchor, Material, PublicKey, SignatureForm, TimeSource, Transparency, TrustRoot,
     Unaccepted, Verified, VerifiedSignature, predicate::Predicate,
@@ -140,6 +140,29 @@ fn what_the_sandbox_signs_is_accepted_in_every_form() {
 }
 
 #[test]
+fn a_signature_by_a_key_on_p384_or_p521_is_accepted_with_its_log_entry_and_not_with_another_ones() {
+    for curve in [Curve::P256, Curve::P384, Curve::P521] {
+        let mut bench = Bench::new();
+        bench.key = Key::generate_on(curve).unwrap();
+        let sign = || {
+            let key = Signer::Key(&bench.key);
+            let signing = bench.sigstore.signing();
+            signing.sign_simply(key, &bench.image, &BTreeMap::new())
+        };
+        let mut layer = sign().unwrap();
+        let accepted = bench.accepted(&simple(layer.clone()), &bench.by_key(true));
+        assert_eq!(accepted.transparency(), Transparency::SignedEntry);
+        assert_eq!(accepted.times().len(), 2, "{curve:?}");
+        let name = "dev.sigstore.cosign/bundle";
+        let other = sign().unwrap().annotations[name].clone();
+        layer.annotations.insert(name.to_owned(), other);
+        let anchor = bench.by_key(true);
+        let refused = attest::verify(&simple(layer), &bench.image, &anchor).unwrap_err();
+        assert_eq!(refused.reason.id, "bad-log-entry", "{curve:?}");
+    }
+}
+
+#[test]
 fn a_key_alone_is_enough_where_no_root_is_asked() {
     let bench = Bench::new();
     let signing = bench.sigstore.signing().unlogged().unstamped();
@@ -254,12 +277,129 @@ fn a_log_entry_of_another_signature_is_rejected() {
     assert_eq!(bench.refused_simple(layer).reason.id, "bad-log-entry");
 }
 
+/// A bundle that carries the timestamp of another one.
+fn with_the_timestamp_of_another(bench: &Bench, signing: Signing<'_>) -> Value {
+    let signer = bench.workflow();
+    let mut bundle = signing
+        .sign(signer, &bench.image, &BTreeMap::new())
+        .unwrap();
+    let other = bench.bundle().pointer(STAMPS).unwrap().clone();
+    bundle["verificationMaterial"]["timestampVerificationData"] = other;
+    bundle
+}
+
 #[test]
-fn a_timestamp_of_another_signature_is_rejected() {
+fn a_timestamp_of_another_signature_alone_is_rejected() {
     let bench = Bench::new();
-    let mut bundle = bench.bundle();
-    *bundle.pointer_mut(STAMPS).unwrap() = bench.bundle().pointer(STAMPS).unwrap().clone();
-    assert_eq!(bench.refused(&bundle).reason.id, "bad-timestamp");
+    let signing = bench.sigstore.signing().unlogged();
+    let refused = bench.refused(&with_the_timestamp_of_another(&bench, signing));
+    assert_eq!(refused.reason.id, "bad-timestamp");
+    assert!(refused.detail.contains("nothing else"), "{refused}");
+}
+
+#[test]
+fn a_timestamp_of_another_signature_beside_a_sound_log_entry_is_reported_and_counts_for_nothing() {
+    let bench = Bench::new();
+    let then = Timestamp::now() - SignedDuration::from_hours(24 * 30);
+    let bundle = with_the_timestamp_of_another(&bench, bench.sigstore.signing().at(then));
+    let accepted = bench.accepted(&material(&bundle), &bench.by_root());
+    let times: Vec<_> = accepted.times().iter().map(|time| time.by).collect();
+    assert_eq!(times, [TimeSource::Log]);
+    assert_eq!(accepted.times()[0].at.as_second(), then.as_second());
+    let ignored: Vec<_> = accepted.ignored().iter().map(|why| why.reason.id).collect();
+    assert_eq!(ignored, ["bad-timestamp"]);
+}
+
+#[test]
+fn a_timestamp_of_another_signature_gives_a_log_entry_without_a_time_none() {
+    let bench = Bench::new();
+    let mut bundle = with_the_timestamp_of_another(&bench, bench.sigstore.signing());
+    let entry = bundle.pointer_mut(ENTRY).unwrap();
+    entry.as_object_mut().unwrap().remove("inclusionPromise");
+    let refused = bench.refused(&bundle);
+    assert_eq!(refused.reason.id, "no-verified-time");
+    assert!(
+        refused.detail.contains("timestamp does not hold"),
+        "{refused}"
+    );
+}
+
+/// With the entries of another log's before and behind.
+fn between_entries(bundle: &Value, others: &[&Value]) -> Value {
+    let mut bundle = bundle.clone();
+    let entries = bundle
+        .pointer_mut("/verificationMaterial/tlogEntries")
+        .unwrap();
+    let own = entries.as_array().unwrap().clone();
+    let others: Vec<_> = others.iter().copied().cloned().collect();
+    *entries = json!([others.clone(), own, others].concat());
+    bundle
+}
+
+#[test]
+fn an_entry_of_an_unknown_log_beside_a_sound_one_is_reported_and_counts_for_nothing() {
+    let bench = Bench::new();
+    let stranger = Bench::new().bundle().pointer(ENTRY).unwrap().clone();
+    let signing = bench.sigstore.signing();
+    for signer in [bench.workflow(), Signer::Key(&bench.key)] {
+        let anchor = match signer {
+            Signer::Identity(_) => bench.by_root(),
+            Signer::Key(_) => bench.by_key(true),
+        };
+        let sign = |signing: Signing<'_>| {
+            let signed = signing.sign(signer, &bench.image, &BTreeMap::new());
+            signed.unwrap()
+        };
+        let bundle = between_entries(&sign(signing), &[&stranger]);
+        let accepted = bench.accepted(&material(&bundle), &anchor);
+        assert_eq!(accepted.transparency(), Transparency::InclusionProof);
+        assert_eq!(accepted.times().len(), 2);
+        let ignored: Vec<_> = accepted.ignored().iter().map(|why| why.reason.id).collect();
+        assert_eq!(ignored, ["unknown-log"; 2]);
+
+        // Beside a timestamp alone, the signature is not public; alone, the entry vouches for nothing.
+        let mut stamped = sign(signing.unlogged());
+        stamped["verificationMaterial"]["tlogEntries"] = json!([stranger]);
+        let accepted = bench.accepted(&material(&stamped), &anchor);
+        assert_eq!(accepted.transparency(), Transparency::Absent);
+        assert_eq!(accepted.times().len(), 1);
+        let mut alone = sign(signing.unlogged().unstamped());
+        alone["verificationMaterial"]["tlogEntries"] = json!([stranger]);
+        let refused = attest::verify(&material(&alone), &bench.image, &anchor).unwrap_err();
+        assert_eq!(refused.reason.id, "unknown-log", "{refused}");
+    }
+}
+
+#[test]
+fn an_invalid_entry_of_a_known_log_beside_a_sound_one_is_rejected() {
+    let bench = Bench::new();
+    let bundle = bench.bundle();
+    let own = bundle.pointer(ENTRY).unwrap().clone();
+    let of_another = bench.bundle().pointer(ENTRY).unwrap().clone();
+    let changed = |place: &str, value: Value| {
+        let mut entry = own.clone();
+        *entry.pointer_mut(place).unwrap() = value;
+        entry
+    };
+    let stranger = Bench::new().bundle().pointer(ENTRY).unwrap().clone();
+    for entry in [
+        of_another,
+        // It calls itself an entry of another log, but its checkpoint is of a log that is known.
+        changed("/logId/keyId", stranger["logId"]["keyId"].clone()),
+        changed("/integratedTime", json!("1700000000")),
+        changed("/inclusionPromise/signedEntryTimestamp", json!("AAAA")),
+        changed(
+            "/inclusionProof/checkpoint",
+            stranger["inclusionProof"]["checkpoint"].clone(),
+        ),
+        changed("/canonicalizedBody", stranger["canonicalizedBody"].clone()),
+    ] {
+        let refused = bench.refused(&between_entries(&bundle, &[&entry]));
+        assert!(
+            ["bad-log-entry", "unknown-log"].contains(&refused.reason.id),
+            "{refused}"
+        );
+    }
 }
 
 #[test]

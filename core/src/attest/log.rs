@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 use sigstore_crypto::Keyring;
 use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
 use sigstore_types::bundle::InclusionProof;
-use sigstore_types::{Sha256Hash, SignatureBytes};
+use sigstore_types::{HashAlgorithm, Sha256Hash, SignatureBytes};
 
 use super::certificate::{certificates_of_pem, public_key_of};
-use super::signed::{Content, Signed, SubjectDigest};
+use super::signed::{Artifact, Content, Signed, SubjectDigest};
 use super::unaccepted::{self, Unaccepted, strict};
 use super::verified::Transparency;
 use crate::strict_json::Fields;
@@ -82,6 +82,39 @@ fn bad(why: impl Into<String>) -> Unaccepted {
 }
 
 impl LogEntry {
+    /// Whether the entry is of a log that the trust root names, by its id or by a key of its checkpoint. Nothing can be said
+    /// of another one, for or against the signature: it could as well be left out.
+    ///
+    /// # Errors
+    /// That the log is unknown.
+    pub(super) fn of_known_log(&self, keys: &Keyring) -> Result<(), Unaccepted> {
+        let by_id =
+            Sha256Hash::try_from(self.log.as_slice()).is_ok_and(|id| keys.key(&id).is_some());
+        let checkpoint = self
+            .proof
+            .as_ref()
+            .and_then(|proof| proof.checkpoint.checkpoint());
+        let by_checkpoint = checkpoint.is_some_and(|checkpoint| {
+            let mut notes = checkpoint.signatures().iter();
+            notes.any(|note| {
+                let mut keys = keys.keys_by_hint(&note.key_id, Timestamp::MAX);
+                keys.next().is_some()
+            })
+        });
+        if by_id || by_checkpoint {
+            return Ok(());
+        }
+        Err(self.unknown_log())
+    }
+
+    fn unknown_log(&self) -> Unaccepted {
+        let detail = format!(
+            "the trust root knows no log `{}` that was valid then",
+            hex::encode(&self.log)
+        );
+        Unaccepted::new(unaccepted::UNKNOWN_LOG, detail)
+    }
+
     /// Verifies that a log of the trust root has the entry. `stamped` is when a timestamp authority saw the signature.
     ///
     /// # Errors
@@ -123,11 +156,7 @@ impl LogEntry {
             None => keys.key(&id),
         };
         let Some(key) = key else {
-            let detail = format!(
-                "the trust root knows no log `{}` that was valid then",
-                hex::encode(&self.log)
-            );
-            return Err(Unaccepted::new(unaccepted::UNKNOWN_LOG, detail));
+            return Err(self.unknown_log());
         };
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
@@ -210,13 +239,15 @@ impl LogEntry {
         let spec = body.spec.to_string();
         let recorded = match (self.kind, &signed.content) {
             (EntryKind::HashedRekordV1 | EntryKind::Rekord, Content::Message { .. }) => {
-                read::<Rekord>(&spec)?.of(&artifact.sha256)
+                read::<Rekord>(&spec)?.of(artifact)?
             }
             (EntryKind::HashedRekordV2, Content::Message { .. }) => {
-                read::<HashedRekordV2>(&spec)?.of(&artifact.sha256)
+                read::<HashedRekordV2>(&spec)?.of(artifact)?
             }
             (EntryKind::HashedRekordV2, Content::Envelope { .. }) => {
-                read::<HashedRekordV2>(&spec)?.of(&Sha256::digest(signed.signed_bytes()))
+                let signed = signed.signed_bytes();
+                let signed = SubjectDigest::of(Artifact::Bytes(&signed))?;
+                read::<HashedRekordV2>(&spec)?.of(&signed)?
             }
             (EntryKind::Dsse, Content::Envelope { payload, .. }) => {
                 read::<Dsse>(&spec)?.of(payload)
@@ -338,19 +369,48 @@ struct Hash {
 }
 
 impl Hash {
+    /// Of `dsse` and `intoto`, which hash with SHA-256 whatever the signer does.
     fn is(&self, sha256: &[u8]) -> bool {
         self.algorithm == "sha256" && self.value == hex::encode(sha256)
     }
 }
 
 impl Rekord {
-    fn of(self, sha256: &[u8]) -> Option<Recorded> {
+    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, Unaccepted> {
+        let Hash { algorithm, value } = self.data.hash;
+        let digest =
+            content.digest_by(algorithm_named(&algorithm, HashAlgorithm::as_rekor_str)?)?;
         let x509 = self.signature.format.is_none_or(|format| format == "x509");
-        (x509 && self.data.hash.is(sha256)).then_some(Recorded {
+        Ok((x509 && value == hex::encode(digest)).then_some(Recorded {
             signature: self.signature.content.0,
             verifier: Verifier::Pem(self.signature.key.content.0),
-        })
+        }))
     }
+}
+
+/// The algorithm with which a `hashedrekord` hashes what was signed: that of the signer, such as SHA-384 for P-384.
+/// `spelled` is how the version of the entry spells it.
+fn algorithm_named(
+    name: &str,
+    spelled: fn(&HashAlgorithm) -> &'static str,
+) -> Result<HashAlgorithm, Unaccepted> {
+    const ALGORITHMS: [HashAlgorithm; 3] = [
+        HashAlgorithm::Sha2256,
+        HashAlgorithm::Sha2384,
+        HashAlgorithm::Sha2512,
+    ];
+    let known = ALGORITHMS.into_iter();
+    known
+        .clone()
+        .find(|algorithm| spelled(algorithm) == name)
+        .ok_or_else(|| {
+            let known: Vec<_> = known.map(|algorithm| spelled(&algorithm)).collect();
+            let detail = format!(
+                "the log entry's hash algorithm is `{name}`, not one of {}",
+                known.join(", ")
+            );
+            Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
+        })
 }
 
 /// `hashedrekord` 0.0.2, of Rekor v2.
@@ -392,10 +452,16 @@ struct RawBytes {
 }
 
 impl HashedRekordV2 {
-    fn of(self, sha256: &[u8]) -> Option<Recorded> {
+    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, Unaccepted> {
         let HashedRekordV2Spec { data, signature } = self.rekord;
-        if data.algorithm != "SHA2_256" || data.digest.0 != sha256 {
-            return None;
+        let algorithm = algorithm_named(&data.algorithm, |algorithm| match algorithm {
+            HashAlgorithm::Sha2256 => "SHA2_256",
+            HashAlgorithm::Sha2384 => "SHA2_384",
+            HashAlgorithm::Sha2512 => "SHA2_512",
+            _ => "",
+        })?;
+        if data.digest.0 != content.digest_by(algorithm)? {
+            return Ok(None);
         }
         let verifier = match (
             signature.verifier.x509_certificate,
@@ -403,12 +469,12 @@ impl HashedRekordV2 {
         ) {
             (Some(certificate), None) => Verifier::Certificate(certificate.raw_bytes.0),
             (None, Some(key)) => Verifier::Key(key.raw_bytes.0),
-            _ => return None,
+            _ => return Ok(None),
         };
-        Some(Recorded {
+        Ok(Some(Recorded {
             signature: signature.content.0,
             verifier,
-        })
+        }))
     }
 }
 

@@ -92,6 +92,8 @@ pub struct ArtifactSignature {
     pub transparency: Transparency,
     /// The verified times; empty where there are none.
     pub times: Vec<VerifiedTime>,
+    /// Log entries and timestamps that could not be used, and do not count.
+    pub ignored: Vec<Unaccepted>,
 }
 
 /// Verifies a bundle about any artifact. Whether enough of it is public is for the caller to say, as for policies.
@@ -109,6 +111,7 @@ pub fn verify_artifact(
             signer: checked.signer,
             transparency: checked.transparency,
             times: checked.times,
+            ignored: checked.ignored,
         })
     })
 }

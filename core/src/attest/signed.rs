@@ -77,6 +77,17 @@ pub(super) struct Checked {
     pub(super) statement: Option<Statement>,
     pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
+    pub(super) ignored: Vec<Unaccepted>,
+}
+
+/// What the log entries and timestamps that hold say, and which others there are.
+#[derive(Default)]
+struct Witnessed<'s> {
+    times: Vec<VerifiedTime>,
+    transparency: Transparency,
+    /// The entries that a log of the trust root has; of what, is still to be verified.
+    entries: Vec<&'s LogEntry>,
+    ignored: Vec<Unaccepted>,
 }
 
 impl Checked {
@@ -87,12 +98,27 @@ impl Checked {
             subject: subject.clone(),
             transparency: self.transparency,
             times: self.times,
+            ignored: self.ignored,
+        }
+    }
+}
+
+impl Witnessed<'_> {
+    fn vouch_for(self, signer: Signer, statement: Option<Statement>) -> Checked {
+        Checked {
+            signer,
+            statement,
+            transparency: self.transparency,
+            times: self.times,
+            ignored: self.ignored,
         }
     }
 }
 
 impl Signed {
-    /// Verifies everything that is there: what is present and does not hold counts against the whole, whatever else there is.
+    /// Verifies everything that is there. A timestamp that does not hold, and an entry of a log that the trust root does not
+    /// know, are as good as absent beside others that hold: they are reported, and count for nothing. Everything else that is
+    /// present and does not hold counts against the whole.
     /// No clock is read: whether a verified time lies in the future is for whoever knows the time of the review.
     ///
     /// # Errors
@@ -106,26 +132,21 @@ impl Signed {
         match (anchor, &self.by) {
             (Anchor::Root(root), SignedBy::Certificate(chain)) => {
                 // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
-                let (times, transparency) = self.witnessed(root)?;
-                if times.is_empty() {
-                    return Err(self.no_time());
+                let witnessed = self.witnessed(root)?;
+                if witnessed.times.is_empty() {
+                    return Err(self.no_time(&witnessed));
                 }
                 // 2. The certificate leads to an authority of this root at each of these times, and was logged.
-                let instants: Vec<_> = times.iter().map(|time| time.at).collect();
+                let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
                 root.certify(chain, &instants)?;
                 let identity = CertificateIdentity::read(&chain.leaf)?;
                 // 3. The key of this certificate made this signature.
                 let statement = self.signed_by(&chain.key()?, &artifact)?;
                 // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
-                for entry in &self.entries {
+                for entry in &witnessed.entries {
                     entry.records(self, &artifact, &chain.leaf)?;
                 }
-                Ok(Checked {
-                    signer: Signer::Certificate(Box::new(identity)),
-                    statement,
-                    transparency,
-                    times,
-                })
+                Ok(witnessed.vouch_for(Signer::Certificate(Box::new(identity)), statement))
             }
             (Anchor::Key { key, root }, by) => {
                 // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
@@ -141,30 +162,23 @@ impl Signed {
                     (statement, _) => statement,
                 };
                 // Under a key alone, what logs and timestamp authorities say is not looked at.
-                let (times, transparency) = match root {
+                let witnessed = match root {
                     Some(root) => self.witnessed(root)?,
-                    None => (Vec::new(), Transparency::Absent),
+                    None => Witnessed::default(),
                 };
                 let statement = statement?;
-                if root.is_some() {
-                    for entry in &self.entries {
-                        let of_key = entry.records(self, &artifact, &key.spki);
-                        match by {
-                            SignedBy::Certificate(chain)
-                                if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
-                            {
-                                of_key.or_else(|_| entry.records(self, &artifact, &chain.leaf))?;
-                            }
-                            SignedBy::Certificate(_) | SignedBy::Key => of_key?,
+                for entry in &witnessed.entries {
+                    let of_key = entry.records(self, &artifact, &key.spki);
+                    match by {
+                        SignedBy::Certificate(chain)
+                            if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
+                        {
+                            of_key.or_else(|_| entry.records(self, &artifact, &chain.leaf))?;
                         }
+                        SignedBy::Certificate(_) | SignedBy::Key => of_key?,
                     }
                 }
-                Ok(Checked {
-                    signer: Signer::Key(key.fingerprint().clone()),
-                    statement,
-                    transparency,
-                    times,
-                })
+                Ok(witnessed.vouch_for(Signer::Key(key.fingerprint().clone()), statement))
             }
             (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
@@ -177,44 +191,67 @@ impl Signed {
         !self.entries.is_empty() || !self.stamps.tokens.is_empty()
     }
 
-    /// What logs and timestamp authorities of the root say, all of which must hold: verified times, and how public it is.
-    fn witnessed(&self, root: &TrustRoot) -> Result<(Vec<VerifiedTime>, Transparency), Unaccepted> {
-        let mut times = Vec::new();
+    /// What logs and timestamp authorities of the root say: verified times, and how public it is.
+    ///
+    /// # Errors
+    /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first one does not.
+    fn witnessed(&self, root: &TrustRoot) -> Result<Witnessed<'_>, Unaccepted> {
+        let mut witnessed = Witnessed::default();
         for token in &self.stamps.tokens {
             let of = |stamped| timestamp::verify(token, stamped, &root.timestamp_authorities);
-            let at = match (of(&self.signature), &self.stamps.or_of) {
-                (Err(_), Some(other)) => of(other)?,
-                (seen, _) => seen?,
+            let seen = match (of(&self.signature), &self.stamps.or_of) {
+                (Err(_), Some(other)) => of(other),
+                (seen, _) => seen,
             };
-            times.push(VerifiedTime {
-                at,
-                by: TimeSource::TimestampAuthority,
-            });
+            match seen {
+                Ok(at) => witnessed.times.push(VerifiedTime {
+                    at,
+                    by: TimeSource::TimestampAuthority,
+                }),
+                Err(why) => witnessed.ignored.push(why),
+            }
         }
-        let stamped: Option<Timestamp> = times.iter().map(|time| time.at).max();
-        let mut transparency = Transparency::Absent;
+        let stamped: Option<Timestamp> = witnessed.times.iter().map(|time| time.at).max();
         for entry in &self.entries {
+            if let Err(why) = entry.of_known_log(&root.log_keys) {
+                witnessed.ignored.push(why);
+                continue;
+            }
             let seen = entry.verify(&root.log_keys, stamped)?;
-            times.extend(seen.at.map(|at| VerifiedTime {
+            witnessed.entries.push(entry);
+            witnessed.times.extend(seen.at.map(|at| VerifiedTime {
                 at,
                 by: TimeSource::Log,
             }));
             if seen.transparency == Transparency::InclusionProof
-                || transparency == Transparency::Absent
+                || witnessed.transparency == Transparency::Absent
             {
-                transparency = seen.transparency;
+                witnessed.transparency = seen.transparency;
             }
         }
-        Ok((times, transparency))
+        match witnessed.ignored.first() {
+            Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
+                let detail = format!("{}; nothing else vouches for it", why.detail);
+                Err(Unaccepted::new(why.reason, detail))
+            }
+            _ => Ok(witnessed),
+        }
     }
 
-    fn no_time(&self) -> Unaccepted {
-        let detail = if self.has_witnesses() {
+    fn no_time(&self, witnessed: &Witnessed<'_>) -> Unaccepted {
+        let mut detail = if self.has_witnesses() {
             "its log entry carries no time of its own and no timestamp stands beside it, so nobody vouches that the \
              certificate was valid when it was made"
         } else {
             "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was valid when it was made"
-        };
+        }
+        .to_owned();
+        if let Some(why) = witnessed.ignored.first() {
+            detail = format!(
+                "its log entry carries no time of its own, and what stands beside it does not count: {}",
+                why.detail
+            );
+        }
         Unaccepted::new(unaccepted::NO_VERIFIED_TIME, detail)
     }
 
@@ -225,10 +262,14 @@ impl Signed {
         artifact: &SubjectDigest<'_>,
     ) -> Result<Option<Statement>, Unaccepted> {
         let refused = || {
-            Unaccepted::new(
-                unaccepted::BAD_SIGNATURE,
-                "the signature was not made with this key over this content",
-            )
+            let mut detail =
+                "the signature was not made with this key over this content".to_owned();
+            if matches!(self.content, Content::Message { .. }) && artifact.bytes.is_none() {
+                detail.push_str(
+                    "; only the artifact's SHA-256 digest is known, so a signature with another hash cannot be verified",
+                );
+            }
+            Unaccepted::new(unaccepted::BAD_SIGNATURE, detail)
         };
         match &self.content {
             Content::Envelope { payload, .. } => {
@@ -289,19 +330,23 @@ impl Signed {
 /// The artifact by its digest, with its bytes where they are at hand.
 pub(super) struct SubjectDigest<'a> {
     digest: Digest,
-    pub(super) sha256: Vec<u8>,
+    sha256: Vec<u8>,
     bytes: Option<&'a [u8]>,
 }
 
 impl<'a> SubjectDigest<'a> {
-    fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, Unaccepted> {
+    /// # Errors
+    /// If it takes the artifact's bytes, which are not at hand.
+    pub(super) fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, Unaccepted> {
         match (algorithm, self.bytes) {
             (HashAlgorithm::Sha2256, _) => Ok(self.sha256.clone()),
             (HashAlgorithm::Sha2384, Some(bytes)) => Ok(Sha384::digest(bytes).to_vec()),
             (HashAlgorithm::Sha2512, Some(bytes)) => Ok(Sha512::digest(bytes).to_vec()),
             _ => {
-                let detail =
-                    format!("a digest by `{algorithm}` cannot be compared with one by SHA-256");
+                let detail = format!(
+                    "it names the artifact by a digest of the algorithm `{algorithm}`, which cannot be compared with the \
+                     artifact's SHA-256 digest"
+                );
                 Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail))
             }
         }

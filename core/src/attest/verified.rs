@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use super::anchor::AnchorId;
 use super::identity::Signer;
 use super::predicate::Predicate;
+use super::unaccepted::Unaccepted;
 use crate::gate::Digest;
 
 /// What a piece of evidence turned out to be.
@@ -46,6 +47,7 @@ pub struct Origin {
     pub(super) subject: Digest,
     pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
+    pub(super) ignored: Vec<Unaccepted>,
 }
 
 /// A verified signature of an image, as a signature.
@@ -76,13 +78,14 @@ pub enum SignatureForm {
 }
 
 /// What is public about a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transparency {
     /// A log entry with a verified inclusion proof.
     InclusionProof,
     /// A log entry with the log's signed promise alone.
     SignedEntry,
     /// Nothing.
+    #[default]
     Absent,
 }
 
@@ -130,9 +133,20 @@ impl Origin {
         &self.times
     }
 
+    /// Log entries and timestamps that stand beside it and count for nothing: of a log or authority that the trust root does
+    /// not name, or not of this signature.
+    pub fn ignored(&self) -> &[Unaccepted] {
+        &self.ignored
+    }
+
     /// About how many bytes it takes in memory.
     fn bytes(&self) -> usize {
-        size_of_val(self) + self.signer.bytes() + size_of_val(self.times.as_slice())
+        let ignored = self.ignored.iter().map(|why| why.detail.len());
+        size_of_val(self)
+            + self.signer.bytes()
+            + size_of_val(self.times.as_slice())
+            + size_of_val(self.ignored.as_slice())
+            + ignored.sum::<usize>()
     }
 }
 
@@ -215,6 +229,7 @@ mod tests {
             subject: Digest::sha256(b""),
             transparency: Transparency::Absent,
             times: vec![time; times],
+            ignored: Vec::new(),
         }
     }
 

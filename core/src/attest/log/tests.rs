@@ -56,15 +56,17 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
             "signature": {"content": "AA==", "publicKey": {"content": "AA=="}, "format": format},
         }))
     };
-    let (ours, other) = (Sha256::digest(b"content"), Sha256::digest(b"other"));
+    let of_bytes = |bytes| SubjectDigest::of(Artifact::Bytes(bytes)).unwrap();
+    let (ours, other) = (of_bytes(b"content"), of_bytes(b"other"));
     for (format, signed) in [(None, true), (Some("x509"), true), (Some("pgp"), false)] {
-        assert_eq!(rekord(format).of(&ours).is_some(), signed, "{format:?}");
-        assert!(rekord(format).of(&other).is_none(), "{format:?}");
+        let of = |content| rekord(format).of(content).unwrap().is_some();
+        assert_eq!(of(&ours), signed, "{format:?}");
+        assert!(!of(&other), "{format:?}");
     }
 
-    let version_2 = |algorithm: &str, verifier: Value| -> HashedRekordV2 {
+    let version_2 = |verifier: Value| -> HashedRekordV2 {
         entry(json!({"hashedRekordV002": {
-            "data": {"algorithm": algorithm, "digest": STANDARD.encode(ours)},
+            "data": {"algorithm": "SHA2_256", "digest": STANDARD.encode(Sha256::digest(b"content"))},
             "signature": {"content": "AA==", "verifier": verifier},
         }}))
     };
@@ -73,16 +75,15 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
         json!({"x509Certificate": {"rawBytes": "AA=="}}),
     );
     let both = json!({"publicKey": {"rawBytes": "AA=="}, "x509Certificate": {"rawBytes": "AA=="}});
-    for (algorithm, verifier, of_ours) in [
-        ("SHA2_256", &key, true),
-        ("SHA2_256", &certificate, true),
-        ("SHA2_256", &both, false),
-        ("SHA2_256", &json!({}), false),
-        ("SHA2_512", &key, false),
+    for (verifier, of_ours) in [
+        (&key, true),
+        (&certificate, true),
+        (&both, false),
+        (&json!({}), false),
     ] {
-        let of = |sha256: &[u8]| version_2(algorithm, verifier.clone()).of(sha256).is_some();
-        assert_eq!(of(&ours), of_ours, "{algorithm} {verifier}");
-        assert!(!of(&other), "{algorithm} {verifier}");
+        let of = |content| version_2(verifier.clone()).of(content).unwrap().is_some();
+        assert_eq!(of(&ours), of_ours, "{verifier}");
+        assert!(!of(&other), "{verifier}");
     }
 
     let intoto = || -> IntotoV2 {
@@ -94,6 +95,87 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
     assert!(intoto().of("ours", b"content").is_some());
     assert!(intoto().of("ours", b"other").is_none());
     assert!(intoto().of("other", b"content").is_none());
+}
+
+/// The signers' hashes: P-256, P-384 and P-521 (cosign from version 2.6 on) sign with SHA-256, SHA-384 and SHA-512.
+#[test]
+fn an_entry_by_another_hash_is_bound_to_the_same_content_and_refused_where_only_sha256_is_known() {
+    fn recorded(
+        version: u8,
+        algorithm: &str,
+        digest: &[u8],
+        content: &SubjectDigest<'_>,
+    ) -> Result<bool, Unaccepted> {
+        let recorded = match version {
+            1 => entry::<Rekord>(json!({
+                "data": {"hash": {"algorithm": algorithm, "value": hex::encode(digest)}},
+                "signature": {"content": "AA==", "publicKey": {"content": "AA=="}},
+            }))
+            .of(content),
+            _ => entry::<HashedRekordV2>(json!({"hashedRekordV002": {
+                "data": {"algorithm": algorithm, "digest": STANDARD.encode(digest)},
+                "signature": {"content": "AA==", "verifier": {"publicKey": {"rawBytes": "AA=="}}},
+            }}))
+            .of(content),
+        };
+        Ok(recorded?.is_some())
+    }
+
+    let of_bytes = |bytes| SubjectDigest::of(Artifact::Bytes(bytes)).unwrap();
+    let (ours, other) = (of_bytes(b"content"), of_bytes(b"other"));
+    let digest = crate::gate::Digest::sha256(b"content");
+    let known = SubjectDigest::of(Artifact::Digest(&digest)).unwrap();
+    let sha256 = Sha256::digest(b"content").to_vec();
+    let sha384 = sha2::Sha384::digest(b"content").to_vec();
+    let sha512 = sha2::Sha512::digest(b"content").to_vec();
+    for (version, algorithm, digest) in [
+        (1, "sha256", &sha256),
+        (1, "sha384", &sha384),
+        (1, "sha512", &sha512),
+        (2, "SHA2_256", &sha256),
+        (2, "SHA2_384", &sha384),
+        (2, "SHA2_512", &sha512),
+    ] {
+        let of = |content| recorded(version, algorithm, digest, content);
+        assert_eq!(of(&ours), Ok(true), "{algorithm}");
+        assert_eq!(of(&other), Ok(false), "{algorithm}");
+        match of(&known) {
+            Ok(bound) => assert!(bound && digest == &sha256, "{algorithm}"),
+            Err(refused) => {
+                assert_eq!(refused.reason, unaccepted::FORMAT_NOT_SUPPORTED);
+                assert!(refused.detail.contains("SHA-256 digest"), "{refused}");
+                assert_ne!(digest, &sha256, "{algorithm}");
+            }
+        }
+    }
+    // A digest counts under the algorithm that the entry names, and under that alone.
+    for (version, algorithm, digest) in [
+        (1, "sha384", &sha256),
+        (1, "sha256", &sha512),
+        (1, "sha512", &sha384[..32].to_vec()),
+        (2, "SHA2_512", &sha256),
+        (2, "SHA2_256", &sha384),
+    ] {
+        let bound = recorded(version, algorithm, digest, &ours);
+        assert_eq!(bound, Ok(false), "{algorithm}");
+    }
+    for (version, algorithm) in [
+        (1, "sha1"),
+        (1, "SHA2_256"),
+        (1, "SHA256"),
+        (1, ""),
+        (2, "sha256"),
+        (2, "SHA3_256"),
+        (2, "HASH_ALGORITHM_UNSPECIFIED"),
+        (2, ""),
+    ] {
+        let refused = recorded(version, algorithm, &sha256, &ours).unwrap_err();
+        assert_eq!(
+            refused.reason,
+            unaccepted::FORMAT_NOT_SUPPORTED,
+            "{algorithm}"
+        );
+    }
 }
 
 /// A log of one entry: the root that trusts it, and the proof that it has the entry.

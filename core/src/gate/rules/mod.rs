@@ -206,6 +206,13 @@ fn in_time(origin: &Origin, at: jiff::Timestamp) -> Result<(), String> {
     }
 }
 
+/// Why log entries or timestamps beside what is verified do not count, to follow a sentence about their lack.
+fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> String {
+    let mut ignored = origins.into_iter().flat_map(Origin::ignored);
+    let first = ignored.next();
+    first.map_or_else(String::new, |why| format!("; one was ignored: {why}"))
+}
+
 /// Several names in a sentence, not more than `most` of them.
 fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
     let names: Vec<_> = names.into_iter().collect();

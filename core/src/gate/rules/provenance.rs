@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{
     ChangeKind, Effect, Entry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need, Reason,
-    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons, unless_partial,
+    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, ignored, in_time, listed, readable, reasons,
+    unless_partial,
 };
 use crate::attest::predicate::{self, Predicate, Repository};
 use crate::attest::unaccepted::UNSIGNED_STATEMENT;
@@ -293,7 +294,10 @@ impl Provenance {
             return Err(Refusal::new(
                 Step::Transparency,
                 NOT_TRANSPARENT_ENOUGH,
-                "it lacks the log entry or timestamp that the policy asks for".to_owned(),
+                format!(
+                    "it lacks the log entry or timestamp that the policy asks for{}",
+                    ignored([&**statement])
+                ),
                 "attest with a transparency log".to_owned(),
             ));
         }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{
     ChangeKind, Effect, Entry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need, Reason,
-    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, in_time, listed, readable, reasons, unless_partial,
+    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, ignored, in_time, listed, readable, reasons,
+    unless_partial,
 };
 use crate::attest::{SignatureForm, VerifiedSignature};
 use crate::gate::distinct::first_of_each;
@@ -365,7 +366,10 @@ impl Signature {
             if transparency {
                 return Judgement::fail(
                     NOT_TRANSPARENT_ENOUGH,
-                    format!("signed by {}, but without the log entry or timestamp that the policy asks for", by),
+                    format!(
+                        "signed by {by}, but without the log entry or timestamp that the policy asks for{}",
+                        ignored(usable.iter().map(|signature| &***signature))
+                    ),
                 )
                 .hint(look);
             }
