@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::StatusCode;
-use promotion_gate_core::gate::{Policy, Snapshot, Ungoverned, Unreadable};
+use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unreadable};
 
 use crate::api::{self, PolicySet};
 use crate::collect::Collector;
@@ -253,6 +253,9 @@ impl Policies {
                 }
                 let good = Some(format!("{} {}", set.revision, config.revision()));
                 if state.good != good {
+                    for warning in lock_outs(&set.policies) {
+                        tracing::warn!("{warning}");
+                    }
                     for warning in &set.warnings {
                         tracing::warn!(%warning, "a policy probably does not mean what is written");
                     }
@@ -320,6 +323,24 @@ fn rootless(snapshot: &Snapshot) -> Vec<String> {
         })
     });
     each.collect()
+}
+
+/// Policies that enforce and govern what the cluster itself runs, one line each.
+fn lock_outs(policies: &[Policy]) -> Vec<String> {
+    let enforcing = policies
+        .iter()
+        .filter(|policy| policy.enforcement == Enforcement::Enforce);
+    let warning = |policy: &Policy| {
+        let name = &policy.name;
+        let namespaces = &policy.namespaces;
+        if namespaces.names.is_empty() && namespaces.selector.is_none() {
+            return Some(format!(
+                "the policy `{name}` governs every namespace, `kube-system` and the gate's own among them, and denies what the cluster itself runs where it does not comply; name the namespaces with `match.namespaces`"
+            ));
+        }
+        namespaces.selector.as_ref().map(|_| format!("the policy `{name}` selects namespaces by label: of those that the configuration does not list the labels are not known, and what it would refuse is denied there too; list them under `namespaces`, or select by name"))
+    };
+    enforcing.filter_map(warning).collect()
 }
 
 /// The names of policies that are in force and not among the new ones.

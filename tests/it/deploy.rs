@@ -164,6 +164,38 @@ fn every_example_policy_can_be_used_and_is_listed() {
 }
 
 #[test]
+fn no_shipped_policy_locks_out_the_cluster_or_the_gate_when_it_enforces() {
+    let (_, set) = api::load_paths(&[root().join("policies")], &FACTS.trust_roots());
+    let mut policies = set.policies;
+    for map in of_kind("ConfigMap") {
+        for (name, text) in map["data"].as_object().unwrap() {
+            let source = (name.clone(), text.as_str().unwrap().as_bytes().to_vec());
+            policies.extend(api::load(&[source], &FACTS.trust_roots()).policies);
+        }
+    }
+    assert!(policies.len() > 10);
+    for policy in policies {
+        // Labels of namespaces that nobody listed are not known, and the policy would apply there.
+        assert!(policy.namespaces.selector.is_none(), "{}", policy.name);
+        assert!(!policy.namespaces.names.is_empty(), "{}", policy.name);
+        for namespace in [
+            "kube-system",
+            "kube-public",
+            "kube-node-lease",
+            "promotion-gate",
+            "default",
+        ] {
+            let mut names = policy.namespaces.names.iter();
+            assert!(
+                !names.any(|name| name.matches(namespace)),
+                "{}",
+                policy.name
+            );
+        }
+    }
+}
+
+#[test]
 fn the_certificate_names_the_service_that_the_webhook_is_reached_by() {
     let service = &of_kind("Service")[0]["metadata"];
     let name = format!(
