@@ -116,7 +116,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         )
     })?;
     let required = match args.transparency {
-        None => RequiredTransparency::default_under(&anchor),
+        None => RequiredTransparency::by_default(&signature.signer, signature.has_logs),
         Some(Required::InclusionProof) => RequiredTransparency::InclusionProof,
         Some(Required::Log) => RequiredTransparency::Log,
         Some(Required::Timestamp) => RequiredTransparency::Timestamp,

@@ -19,6 +19,8 @@ use super::{SandboxError, log_key, spki, valid_since};
 
 /// How long a certificate is valid.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
+/// The name of the certificate that issues.
+const ISSUING: &str = "certificate authority";
 /// Fulcio's arc of object identifiers (fulcio, `docs/oid-info.md`).
 const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
 /// The arc of the issuer.
@@ -66,6 +68,7 @@ impl Identity {
 
 pub(super) struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
+    issuer: CertifiedIssuer<'static, KeyPair>,
     certificate_log: KeyPair,
 }
 
@@ -78,11 +81,18 @@ pub(super) struct Issued {
 
 /// A self-signed authority that lasts.
 pub(super) fn root(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, SandboxError> {
+    Ok(CertifiedIssuer::self_signed(
+        lasting(name),
+        KeyPair::generate()?,
+    )?)
+}
+
+fn lasting(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+    params
 }
 
 pub(super) fn named(name: &str) -> DistinguishedName {
@@ -94,14 +104,13 @@ pub(super) fn named(name: &str) -> DistinguishedName {
 
 impl Authority {
     pub(super) fn create() -> Result<Authority, SandboxError> {
+        let root = root("certificate root")?;
+        let params = lasting(ISSUING);
         Ok(Authority {
-            root: root("certificate authority")?,
+            issuer: CertifiedIssuer::signed_by(params, KeyPair::generate()?, &root)?,
+            root,
             certificate_log: KeyPair::generate()?,
         })
-    }
-
-    pub(super) fn certificate(&self) -> &[u8] {
-        self.root.der()
     }
 
     pub(super) fn certificate_log(&self, since: Timestamp) -> Value {
@@ -112,13 +121,13 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = leaf(identity, at)?;
         // The log signs the certificate as it is without the log's own timestamp.
-        let without = params.signed_by(&key, &self.root)?;
+        let without = params.signed_by(&key, &self.issuer)?;
         let to_be_signed = Certificate::from_der(without.der())?
             .tbs_certificate
             .to_der()?;
         let timestamp = self.certificate_timestamp(&to_be_signed, at)?;
         params.custom_extensions.push(timestamp);
-        let certificate = params.signed_by(&key, &self.root)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Issued {
             key,
             der: certificate.der().to_vec(),
@@ -137,7 +146,7 @@ impl Authority {
         let mut signed = vec![0, 0];
         signed.extend(milliseconds.to_be_bytes());
         signed.extend([0, 1]);
-        signed.extend(Sha256::digest(spki(self.root.key())));
+        signed.extend(Sha256::digest(spki(self.issuer.key())));
         signed.extend(length.to_be_bytes().into_iter().skip(1));
         signed.extend(to_be_signed);
         signed.extend([0, 0]);
@@ -202,6 +211,15 @@ fn prefixed(bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
 impl Authority {
     /// As a trusted root names it.
     pub(super) fn described(&self, since: Timestamp) -> Value {
-        super::authority_of(&[self.certificate()], "certificates", valid_since(since))
+        let chain: [&[u8]; 2] = [self.issuer.der(), self.root.der()];
+        super::authority_of(&chain, "certificates", valid_since(since))
+    }
+
+    /// The certificate that issues, as if it had ended at a time.
+    pub(super) fn ended(&self, at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        let mut params = lasting(ISSUING);
+        params.not_after = SystemTime::from(at).into();
+        let certificate = params.signed_by(self.issuer.key(), &self.root)?;
+        Ok(certificate.der().to_vec())
     }
 }

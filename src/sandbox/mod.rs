@@ -90,6 +90,14 @@ impl Sigstore {
         })
     }
 
+    /// The certificate (DER) that issues, as if it had ended at a time.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn intermediate_until(&self, end: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        self.authority.ended(end)
+    }
+
     /// A timestamp over some bytes (RFC 3161), as tokens travel.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{Curve, Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
 use promotion_gate_core::attest::{
@@ -249,6 +251,126 @@ fn a_certificate_that_no_certificate_log_has_seen_is_refused() {
     let anchor = Anchor::Root(Arc::new(root));
     let refused = attest::verify(&material(&bench.bundle()), &bench.image, &anchor).unwrap_err();
     assert_eq!(refused.reason.id, "bad-certificate-timestamp", "{refused}");
+}
+
+impl Bench {
+    fn under(&self, change: impl FnOnce(&mut Value)) -> Result<VerifiedSignature, &'static str> {
+        let mut root = self.sigstore.trusted_root();
+        change(&mut root);
+        let root = TrustRoot::parse("changed", root.to_string().as_bytes()).unwrap();
+        let anchor = Anchor::Root(Arc::new(root));
+        match attest::verify(&material(&self.bundle()), &self.image, &anchor) {
+            Ok(Verified::Signature(signature)) => Ok(signature),
+            Ok(Verified::Statement(statement)) => panic!("not a signature: {statement:?}"),
+            Err(refused) => Err(refused.reason.id),
+        }
+    }
+}
+
+#[test]
+fn an_entry_from_outside_the_validity_of_the_logs_key_is_rejected() {
+    let bench = Bench::new();
+    let window = |start: i64, end: i64| {
+        let at = |hours| {
+            format!(
+                "{:.0}",
+                Timestamp::now() + SignedDuration::from_hours(hours)
+            )
+        };
+        json!({"start": at(start), "end": at(end)})
+    };
+    for (valid_for, holds) in [
+        (window(-2, 2), true),
+        (window(-2, -1), false),
+        (window(1, 2), false),
+    ] {
+        let verified = bench.under(|root| root["tlogs"][0]["publicKey"]["validFor"] = valid_for);
+        assert_eq!(verified.err(), (!holds).then_some("unknown-log"));
+    }
+}
+
+#[test]
+fn a_certificate_alone_leads_to_the_root_through_the_intermediates_that_the_trust_root_names() {
+    const CHAIN: &str = "/certificateAuthorities/0/certChain/certificates";
+    let bench = Bench::new();
+    let chain = |keep: &[usize]| {
+        bench.under(|root| {
+            let chain = root.pointer_mut(CHAIN).unwrap();
+            let kept: Vec<_> = keep.iter().map(|at| chain[*at].clone()).collect();
+            *chain = json!(kept);
+        })
+    };
+    for (keep, refused) in [
+        (&[0, 1][..], None),
+        (&[1, 0], None),
+        (&[0], None),
+        (&[1], Some("untrusted-certificate")),
+    ] {
+        assert_eq!(chain(keep).err(), refused, "{keep:?}");
+    }
+}
+
+#[test]
+fn an_intermediate_of_the_trust_root_that_had_ended_leads_nowhere() {
+    const INTERMEDIATE: &str = "/certificateAuthorities/0/certChain/certificates/0/rawBytes";
+    let bench = Bench::new();
+    for (hours, refused) in [(1, None), (-1, Some("certificate-not-valid-at-signing"))] {
+        let end = Timestamp::now() + SignedDuration::from_hours(hours);
+        let der = bench.sigstore.intermediate_until(end).unwrap();
+        let verified = bench.under(|root| {
+            *root.pointer_mut(INTERMEDIATE).unwrap() = json!(STANDARD.encode(&der));
+        });
+        assert_eq!(verified.err(), refused, "{hours}");
+    }
+}
+
+#[test]
+fn the_chain_of_a_timestamp_authority_stands_in_any_order() {
+    const CHAIN: &str = "/timestampAuthorities/0/certChain/certificates";
+    let bench = Bench::new();
+    let verified = bench.under(|root| {
+        let chain = root.pointer_mut(CHAIN).unwrap().as_array_mut().unwrap();
+        chain.reverse();
+    });
+    assert_eq!(verified.unwrap().times().len(), 2);
+}
+
+#[test]
+fn one_of_several_authorities_with_the_same_subject_is_enough_and_lends_the_others_nothing() {
+    let bench = Bench::new();
+    let other = Bench::new().sigstore.trusted_root()["certificateAuthorities"][0].clone();
+    for at in [0, 1] {
+        let verified = bench.under(|root| {
+            let authorities = root["certificateAuthorities"].as_array_mut().unwrap();
+            authorities.insert(at, other.clone());
+        });
+        assert_eq!(verified.err(), None, "{at}");
+    }
+    // The authority that issued the certificate has been retired, and its intermediate does not count for another one.
+    let verified = bench.under(|root| {
+        let own = &mut root["certificateAuthorities"][0];
+        own["validFor"] = json!({"start": "2020-01-01T00:00:00Z", "end": "2021-01-01T00:00:00Z"});
+        let authorities = root["certificateAuthorities"].as_array_mut().unwrap();
+        authorities.push(other);
+    });
+    assert_eq!(verified.err(), Some("untrusted-certificate"));
+}
+
+#[test]
+fn a_file_of_several_roots_asks_of_each_signer_what_its_own_root_asks() {
+    let (with_logs, without) = (Bench::new(), Bench::new());
+    let mut bare = without.sigstore.trusted_root();
+    for list in ["tlogs", "ctlogs"] {
+        bare.as_object_mut().unwrap().remove(list);
+    }
+    let both = format!("{}\n{bare}\n", with_logs.sigstore.trusted_root());
+    let anchor = Anchor::Root(Arc::new(TrustRoot::parse("both", both.as_bytes()).unwrap()));
+    for (bench, has_logs) in [(&with_logs, true), (&without, false)] {
+        let signing = bench.sigstore.signing().unlogged();
+        let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+        let accepted = bench.accepted(&material(&bundle.unwrap()), &anchor);
+        assert_eq!(accepted.has_logs(), has_logs);
+    }
 }
 
 #[test]

@@ -4,18 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use sigstore_crypto::{Keyring, VerificationKey};
-use sigstore_trust_root::trusted_root::{CertChain, CertificateEntry};
+use sigstore_crypto::VerificationKey;
+use sigstore_trust_root::trusted_root::CertChain;
 use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
 };
-use sigstore_types::{DerPublicKey, TimeRange, TsaAuthority};
+use sigstore_types::{DerPublicKey, Sha256Hash, TimeRange, TsaAuthority};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use super::certificate::{Authority, CertificateLogs, LOG_SCHEMES};
+use super::certificate::{Authority, Beside, CertificateLogs, LOG_SCHEMES, names_of};
+use super::log::LogKey;
 use super::signature::{RSA, VerifyingKey};
+use super::trusted_root;
 use crate::gate::Digest;
 
 /// The largest `trusted_root.json` that is read, in bytes.
@@ -82,9 +84,8 @@ pub struct TrustRoot {
     id: Arc<str>,
     has_logs: bool,
     pub(super) authorities: Vec<Authority>,
-    pub(super) has_certificate_logs: bool,
     pub(super) certificate_logs: CertificateLogs,
-    pub(super) log_keys: Keyring,
+    pub(super) log_keys: Vec<LogKey>,
     pub(super) timestamp_authorities: Vec<TsaAuthority>,
 }
 
@@ -97,7 +98,7 @@ pub struct TrustRootError {
 }
 
 impl TrustRoot {
-    /// Parses a `trusted_root.json`.
+    /// Parses a `trusted_root.json`, or several, one after the other: what one of them trusts is trusted.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -111,67 +112,58 @@ impl TrustRoot {
         }
         let text =
             std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
-        let root = TrustedRoot::from_json(text).map_err(|error| refused(error.to_string()))?;
-        if root.certificate_authorities.is_empty()
-            && root.tlogs.is_empty()
-            && root.timestamp_authorities.is_empty()
-        {
-            return Err(refused(
-                "it trusts nobody: no certificate authority, log or timestamp authority".to_owned(),
-            ));
-        }
-        let windows = (root.tlogs.iter().map(|log| log.public_key.valid_for))
-            .chain(root.ctlogs.iter().map(|log| log.public_key.valid_for))
-            .chain(root.certificate_authorities.iter().map(|ca| ca.valid_for))
-            .chain(root.timestamp_authorities.iter().map(|tsa| tsa.valid_for));
+        let roots = trusted_root::read(text).map_err(&refused)?;
+        let windows = roots.iter().flat_map(|root| {
+            (root.tlogs.iter().map(|log| log.public_key.valid_for))
+                .chain(root.ctlogs.iter().map(|log| log.public_key.valid_for))
+                .chain(root.certificate_authorities.iter().map(|ca| ca.valid_for))
+                .chain(root.timestamp_authorities.iter().map(|tsa| tsa.valid_for))
+        });
         if windows.flatten().any(ends_before_it_starts) {
             return Err(refused(
                 "a time of validity ends before it starts".to_owned(),
             ));
         }
-        for log in &root.tlogs {
-            VerificationKey::from_spki(&log.public_key.raw_bytes)
-                .map_err(|error| refused(format!("the key of a log: {error}")))?;
-        }
-        let certificate_logs = LOG_SCHEMES.into_iter().map(|scheme| {
-            let keys = root.ctfe_keys(scheme)?;
-            Ok((scheme, keys))
-        });
-        let certificate_logs: CertificateLogs = certificate_logs
-            .collect::<Result<_, sigstore_trust_root::Error>>()
-            .map_err(|error| refused(error.to_string()))?;
-        let known = |log: &sigstore_types::LogId| {
-            certificate_logs.iter().any(|(_, keys)| {
-                sigstore_types::Sha256Hash::try_from(log.key_id.as_bytes())
-                    .is_ok_and(|id| keys.key(&id).is_some())
+        let logs = roots.iter().flat_map(|root| &root.tlogs);
+        let log_keys: Vec<_> = logs
+            .map(|log| {
+                Ok(LogKey {
+                    id: Sha256Hash::try_from(log.log_id.key_id.as_bytes())
+                        .map_err(|error| format!("the id of a log: {error}"))?,
+                    key: VerificationKey::from_spki(&log.public_key.raw_bytes)
+                        .map_err(|error| format!("the key of a log: {error}"))?,
+                    valid_for: log.public_key.valid_for,
+                })
             })
-        };
-        if !root.ctlogs.iter().all(|log| known(&log.log_id)) {
-            return Err(refused(
-                "the key of a log of certificates is of no kind that is known".to_owned(),
-            ));
-        }
+            .collect::<Result<_, String>>()
+            .map_err(&refused)?;
+        let certificate_logs = certificate_logs(&roots).map_err(&refused)?;
         let mut authorities = Vec::new();
-        for ca in &root.certificate_authorities {
-            for anchor in trust_anchors(&ca.cert_chain).map_err(&refused)? {
-                authorities.push((anchor, ca.valid_for));
+        for root in &roots {
+            for ca in &root.certificate_authorities {
+                let chain = ca.cert_chain.certificates.iter();
+                let chain: Vec<_> = chain.map(|entry| entry.raw_bytes.as_bytes()).collect();
+                let beside = Beside {
+                    logs: !root.tlogs.is_empty(),
+                    certificate_logs: !root.ctlogs.is_empty(),
+                };
+                let authority = Authority::new(&chain, ca.valid_for, beside);
+                let named = |why| refused(format!("the certificate authority `{}`: {why}", ca.uri));
+                authorities.push(authority.map_err(named)?);
             }
         }
         let mut timestamp_authorities = Vec::new();
-        for tsa in &root.timestamp_authorities {
-            trust_anchors(&tsa.cert_chain).map_err(&refused)?;
+        for tsa in roots.iter().flat_map(|root| &root.timestamp_authorities) {
+            check_certificates(&tsa.cert_chain).map_err(&refused)?;
             timestamp_authorities.extend(timestamp_authority(&tsa.cert_chain, tsa.valid_for));
         }
         Ok(TrustRoot {
             name: name.to_owned(),
             id: Digest::sha256(json).hex().into(),
-            has_logs: !root.tlogs.is_empty(),
+            has_logs: !log_keys.is_empty(),
             authorities,
-            has_certificate_logs: !root.ctlogs.is_empty(),
             certificate_logs,
-            log_keys: root
-                .rekor_keys()
-                .map_err(|error| refused(error.to_string()))?,
+            log_keys,
             timestamp_authorities,
         })
     }
@@ -204,38 +196,95 @@ impl TrustRoot {
     }
 }
 
+/// The keys of all logs of certificates, for each scheme.
+fn certificate_logs(roots: &[TrustedRoot]) -> Result<CertificateLogs, String> {
+    let mut found = CertificateLogs::new();
+    for root in roots {
+        for scheme in LOG_SCHEMES {
+            let keys = root.ctfe_keys(scheme).map_err(|error| error.to_string())?;
+            found.push((scheme, keys));
+        }
+    }
+    let known = |log: &sigstore_types::LogId| {
+        found.iter().any(|(_, keys)| {
+            Sha256Hash::try_from(log.key_id.as_bytes()).is_ok_and(|id| keys.key(&id).is_some())
+        })
+    };
+    let mut logs = roots.iter().flat_map(|root| &root.ctlogs);
+    if logs.all(|log| known(&log.log_id)) {
+        return Ok(found);
+    }
+    Err("the key of a log of certificates is of no kind that is known".to_owned())
+}
+
 fn ends_before_it_starts(window: TimeRange) -> bool {
     window.end.is_some_and(|end| end < window.start)
 }
 
-/// Every certificate of an authority's chain can end a path, so that intermediates need not travel with what was signed.
-fn trust_anchors(chain: &CertChain) -> Result<Vec<rustls_pki_types::TrustAnchor<'static>>, String> {
+fn check_certificates(chain: &CertChain) -> Result<(), String> {
     if chain.certificates.is_empty() {
-        return Err("an authority has no certificate".to_owned());
+        return Err("a timestamp authority has no certificate".to_owned());
     }
-    let anchor = |entry: &CertificateEntry| {
+    for entry in &chain.certificates {
         let der = CertificateDer::from(entry.raw_bytes.as_bytes());
         webpki::anchor_from_trusted_cert(&der)
-            .map(|anchor| anchor.to_owned())
-            .map_err(|error| format!("the certificate of an authority: {error}"))
-    };
-    chain.certificates.iter().map(anchor).collect()
+            .map_err(|error| format!("the certificate of a timestamp authority: {error}"))?;
+    }
+    Ok(())
 }
 
+/// The certificate that stamps issues no other one of the chain, and the root is issued by no other one, in whatever order
+/// they stand; where that does not tell, they stand in the order of the specification, the root last.
 fn timestamp_authority(chain: &CertChain, valid_for: Option<TimeRange>) -> Option<TsaAuthority> {
-    let (leaf, intermediates, root) = match chain.certificates.as_slice() {
+    let mut certificates: Vec<_> = chain
+        .certificates
+        .iter()
+        .map(|entry| &entry.raw_bytes)
+        .collect();
+    let names: Vec<_> = certificates
+        .iter()
+        .map(|der| names_of(der.as_bytes()))
+        .collect::<Option<_>>()
+        .unwrap_or_default();
+    let at = |found: &dyn Fn(usize) -> bool| {
+        let mut places = (0..names.len()).filter(|at| found(*at));
+        places.next().filter(|_| places.next().is_none())
+    };
+    let others = |at: usize| {
+        let numbered = names.iter().enumerate();
+        numbered.filter(move |(other, _)| *other != at)
+    };
+    let of = |at: usize| names.get(at);
+    let leaf = at(&|at| {
+        of(at).is_some_and(|(subject, _)| others(at).all(|(_, (_, issuer))| issuer != subject))
+    });
+    let root = at(&|at| {
+        of(at).is_some_and(|(subject, issuer)| {
+            subject == issuer || others(at).all(|(_, (subject, _))| subject != issuer)
+        })
+    });
+    if let (Some(leaf), Some(root)) = (leaf, root)
+        && leaf != root
+    {
+        let rank = |at: usize| match at {
+            at if at == leaf => 0,
+            at if at == root => 2,
+            _ => 1,
+        };
+        let mut ranked: Vec<_> = certificates.into_iter().enumerate().collect();
+        ranked.sort_by_key(|(at, _)| rank(*at));
+        certificates = ranked.into_iter().map(|(_, der)| der).collect();
+    }
+    let (leaf, intermediates, root) = match certificates.as_slice() {
         [] => return None,
         [only] => (only, &[][..], only),
         [leaf, intermediates @ .., root] => (leaf, intermediates, root),
     };
-    let intermediates = intermediates
-        .iter()
-        .map(|entry| entry.raw_bytes.clone())
-        .collect();
+    let intermediates = intermediates.iter().map(|der| (*der).clone()).collect();
     Some(TsaAuthority::new(
-        leaf.raw_bytes.clone(),
+        (*leaf).clone(),
         intermediates,
-        root.raw_bytes.clone(),
+        (*root).clone(),
         valid_for,
     ))
 }
@@ -362,6 +411,154 @@ mod tests {
         json.push(b' ');
         let refused = TrustRoot::parse("ours", &json).unwrap_err();
         assert!(refused.to_string().contains("larger"), "{refused}");
+    }
+
+    #[test]
+    fn a_root_loads_as_proto3_json_may_write_it() {
+        let sparse = |root: &mut serde_json::Value| {
+            for list in ["tlogs", "ctlogs"] {
+                for log in root[list].as_array_mut().unwrap() {
+                    let log = log.as_object_mut().unwrap();
+                    log.remove("baseUrl");
+                    log.insert("hashAlgorithm".to_owned(), serde_json::json!(1));
+                    let id = log.remove("logId").unwrap();
+                    log.insert("log_id".to_owned(), id);
+                    let key = log["publicKey"].as_object_mut().unwrap();
+                    key.remove("keyDetails");
+                    key.insert("keyDetails".to_owned(), serde_json::json!(5));
+                }
+            }
+            for list in ["certificateAuthorities", "timestampAuthorities"] {
+                for authority in root[list].as_array_mut().unwrap() {
+                    let authority = authority.as_object_mut().unwrap();
+                    authority.remove("uri");
+                    authority.insert("subject".to_owned(), serde_json::Value::Null);
+                    authority.insert("validFor".to_owned(), serde_json::json!({}));
+                }
+            }
+            root["tlogs"][0]["hashAlgorithm"] = serde_json::Value::Null;
+            root["tlogs"][0]["publicKey"]["keyDetails"] = serde_json::Value::Null;
+            root["tlogs"][0]["publicKey"]["validFor"]["end"] =
+                serde_json::json!("9999-12-31T23:59:59Z");
+            root["certificateAuthorities"][0]["validFor"] =
+                serde_json::json!({"start": null, "end": "2023-01-01T00:00:00Z"});
+            let authorities = root["timestampAuthorities"].take();
+            let fields = root.as_object_mut().unwrap();
+            fields.remove("timestampAuthorities");
+            fields.insert("timestamp_authorities".to_owned(), authorities);
+        };
+        let (whole, root) = (TrustRoot::public_good().unwrap(), changed(sparse).unwrap());
+        let counts = |root: &TrustRoot| {
+            let TrustRoot {
+                authorities,
+                log_keys,
+                timestamp_authorities,
+                ..
+            } = root;
+            [
+                authorities.len(),
+                log_keys.len(),
+                timestamp_authorities.len(),
+            ]
+        };
+        assert_eq!(counts(&root), counts(&whole));
+    }
+
+    #[test]
+    fn a_root_that_could_mean_more_than_it_says_is_refused_with_the_place() {
+        type Change = fn(&mut serde_json::Value);
+        let changes: [(Change, &str); 8] = [
+            (
+                |root| root["tlogs"][0]["publicKey"]["validFor"] = serde_json::json!({}),
+                "`tlogs[0].publicKey.validFor` has no `start`",
+            ),
+            (
+                |root| {
+                    let end = "2023-01-01T00:00:00Z";
+                    root["ctlogs"][0]["publicKey"]["validFor"] = serde_json::json!({"end": end});
+                },
+                "`ctlogs[0].publicKey.validFor` has no `start`",
+            ),
+            (
+                |root| root["certificateAuthorities"][1]["ValidFor"] = serde_json::json!({}),
+                "`certificateAuthorities[1].validFor` is written `ValidFor`",
+            ),
+            (
+                |root| root["certificateAuthorities"][1]["valid_for"] = serde_json::json!({}),
+                "`certificateAuthorities[1].validFor` stands there twice",
+            ),
+            (
+                |root| root["tlogs"][0]["publicKey"]["rawBytes"] = serde_json::Value::Null,
+                "`tlogs[0].publicKey.rawBytes` is missing",
+            ),
+            (
+                |root| root["tlogs"][0]["hashAlgorithm"] = serde_json::json!(9),
+                "`tlogs[0].hashAlgorithm` is `9`",
+            ),
+            (
+                |root| {
+                    root["certificateAuthorities"][0]["validFor"]["start"] =
+                        serde_json::json!("yesterday");
+                },
+                "`certificateAuthorities[0].validFor.start` is not a time",
+            ),
+            (
+                |root| root["timestampAuthorities"] = serde_json::json!({}),
+                "`timestampAuthorities` is not a list",
+            ),
+        ];
+        for (change, place) in changes {
+            let refused = changed(change).unwrap_err().to_string();
+            assert!(refused.contains(place), "{refused}");
+        }
+    }
+
+    /// `gh attestation trusted-root` writes the roots of both of its instances.
+    #[test]
+    fn several_roots_one_a_line_are_one_root_that_trusts_what_each_of_them_trusts() {
+        let line = |root: &str| {
+            let root: serde_json::Value = serde_json::from_str(root).unwrap();
+            root.to_string()
+        };
+        let (first, second) = (
+            line(SIGSTORE_PRODUCTION_TRUSTED_ROOT),
+            line(SIGSTORE_GITHUB_TRUSTED_ROOT),
+        );
+        let (sigstore, github) = (
+            TrustRoot::public_good().unwrap(),
+            TrustRoot::github().unwrap(),
+        );
+        for written in [
+            format!("{first}\n{second}\n"),
+            format!("{second}\r\n\n{first}"),
+        ] {
+            let both = TrustRoot::parse("both", written.as_bytes()).unwrap();
+            assert!(both.has_logs());
+            assert_eq!(both.log_keys.len(), sigstore.log_keys.len());
+            assert_eq!(
+                both.authorities.len(),
+                sigstore.authorities.len() + github.authorities.len()
+            );
+            assert_eq!(
+                both.timestamp_authorities.len(),
+                sigstore.timestamp_authorities.len() + github.timestamp_authorities.len()
+            );
+        }
+        for (written, why) in [
+            (
+                format!("{first}\n{{}}"),
+                "the root on line 2: `mediaType` is missing",
+            ),
+            (
+                format!("{first}\n\n[]"),
+                "the root on line 3: it is not an object",
+            ),
+            (format!("{first}\n{first}x"), "not JSON"),
+            (format!("{first}\n").repeat(17), "more than 16"),
+        ] {
+            let refused = TrustRoot::parse("both", written.as_bytes()).unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
     }
 
     fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<TrustRoot, TrustRootError> {

@@ -8,10 +8,12 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use sigstore_crypto::{Keyring, SigningScheme, WEBPKI_VERIFICATION_ALGS};
 use sigstore_types::{Sha256Hash, SignatureBytes, TimeRange};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
-use x509_cert::Certificate;
 use x509_cert::der::asn1::OctetString;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Any, Decode as _, Encode as _, Tag};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
+use x509_cert::name::Name;
+use x509_cert::{Certificate, TbsCertificate, Version};
 
 use sha2::{Digest as _, Sha256};
 
@@ -32,7 +34,167 @@ pub(super) struct Chain {
 }
 
 /// An authority that issues certificates, and when it did so.
-pub(super) type Authority = (TrustAnchor<'static>, Option<TimeRange>);
+pub(super) struct Authority {
+    /// The certificates of its chain that lead to no other one in it.
+    roots: Vec<RootCertificate>,
+    /// The others, which need not travel with what was signed.
+    intermediates: Vec<CertificateDer<'static>>,
+    valid_for: Option<TimeRange>,
+    pub(super) beside: Beside,
+}
+
+/// What stands beside an authority in its trust root: what it issues is logged there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    pub(super) logs: bool,
+    pub(super) certificate_logs: bool,
+}
+
+struct RootCertificate {
+    anchor: TrustAnchor<'static>,
+    valid: TimeRange,
+    /// How many certificates may stand between it and the signer's.
+    path_length: Option<u8>,
+}
+
+impl Authority {
+    /// An authority from its certificates, in whatever order.
+    ///
+    /// # Errors
+    /// Why it can issue nothing.
+    pub(super) fn new(
+        chain: &[&[u8]],
+        valid_for: Option<TimeRange>,
+        beside: Beside,
+    ) -> Result<Authority, String> {
+        let parsed: Vec<_> = chain
+            .iter()
+            .map(|der| Ok((*der, Certificate::from_der(der)?)))
+            .collect::<Result<_, x509_cert::der::Error>>()
+            .map_err(|error| format!("a certificate does not parse: {error}"))?;
+        let is_top = |certificate: &Certificate| {
+            let TbsCertificate {
+                issuer, subject, ..
+            } = &certificate.tbs_certificate;
+            issuer == subject
+                || !(parsed.iter()).any(|(_, other)| other.tbs_certificate.subject == *issuer)
+        };
+        let mut roots = Vec::new();
+        let mut intermediates = Vec::new();
+        for (der, certificate) in &parsed {
+            if is_top(certificate) {
+                roots.push(RootCertificate::read(der, certificate)?);
+            } else {
+                intermediates.push(CertificateDer::from(der.to_vec()));
+            }
+        }
+        if roots.is_empty() {
+            return Err("its chain holds no certificate that the others lead to".to_owned());
+        }
+        Ok(Authority {
+            roots,
+            intermediates,
+            valid_for,
+            beside,
+        })
+    }
+
+    /// The `SubjectPublicKeyInfo` of whoever issued the certificate, on a path to a root of this authority.
+    fn issuer_at(&self, chain: &Chain, time: Timestamp) -> Result<Vec<u8>, Unaccepted> {
+        let untrusted = |why: String| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
+        let invalid = || {
+            let detail = format!(
+                "the certificate, or one between it and the authority, was not valid at {time}"
+            );
+            Unaccepted::new(unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING, detail)
+        };
+        let leaf = CertificateDer::from(chain.leaf.as_slice());
+        let leaf = EndEntityCert::try_from(&leaf).map_err(|error| {
+            Unaccepted::new(unaccepted::MALFORMED, format!("the certificate: {error}"))
+        })?;
+        let carried = chain.intermediates.iter().map(Vec::as_slice);
+        let intermediates: Vec<_> = (self.intermediates.iter().map(AsRef::as_ref))
+            .chain(carried)
+            .map(CertificateDer::from)
+            .collect();
+        let seconds = u64::try_from(time.as_second())
+            .map_err(|_| Unaccepted::new(unaccepted::BAD_TIMESTAMP, "the time lies before 1970"))?;
+        let mut refused = None;
+        for root in &self.roots {
+            if !root.valid.contains(time) {
+                let why = format!("the certificate of the authority was not valid at {time}");
+                refused.get_or_insert(untrusted(why));
+                continue;
+            }
+            let anchors = std::slice::from_ref(&root.anchor);
+            let path = leaf.verify_for_usage(
+                WEBPKI_VERIFICATION_ALGS,
+                anchors,
+                &intermediates,
+                UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+                // Authorities need not name what they are for; the certificate itself does, see `certify`.
+                KeyUsage::required_if_present(CODE_SIGNING.as_bytes()),
+                None,
+                Some(&|path: &VerifiedPath<'_>| {
+                    let between = path.intermediate_certificates().count();
+                    match root.path_length {
+                        Some(most) if between > usize::from(most) => {
+                            Err(webpki::Error::PathLenConstraintViolated)
+                        }
+                        _ => Ok(()),
+                    }
+                }),
+            );
+            match path {
+                Ok(path) => return issuer_of(&path),
+                Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }) => {
+                    refused = Some(invalid());
+                }
+                Err(error) => {
+                    let why =
+                        format!("the certificate leads to no authority of the trust root: {error}");
+                    refused.get_or_insert(untrusted(why));
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| untrusted("the authority has no certificate".to_owned())))
+    }
+}
+
+impl RootCertificate {
+    fn read(der: &[u8], certificate: &Certificate) -> Result<RootCertificate, String> {
+        let body = &certificate.tbs_certificate;
+        let constraints = body
+            .get::<BasicConstraints>()
+            .map_err(|error| format!("a certificate does not parse: {error}"))?;
+        let path_length = match constraints {
+            Some((_, constraints)) if constraints.ca => constraints.path_len_constraint,
+            None if body.version == Version::V1 => None,
+            _ => {
+                return Err(format!(
+                    "its certificate `{}` is not one of an authority (basic constraints, `CA:TRUE`)",
+                    body.subject
+                ));
+            }
+        };
+        let at = |time: &x509_cert::time::Time| {
+            let seconds = time.to_unix_duration().as_secs();
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+        };
+        let der = CertificateDer::from(der);
+        Ok(RootCertificate {
+            anchor: webpki::anchor_from_trusted_cert(&der)
+                .map_err(|error| format!("a certificate does not parse: {error}"))?
+                .to_owned(),
+            valid: TimeRange::new(
+                at(&body.validity.not_before),
+                Some(at(&body.validity.not_after)),
+            ),
+            path_length,
+        })
+    }
+}
 
 /// The keys of certificate transparency logs, for each scheme that such logs sign with.
 pub(super) type CertificateLogs = Vec<(SigningScheme, Keyring)>;
@@ -57,16 +219,23 @@ impl TrustRoot {
     ///
     /// # Errors
     /// Why it does not.
-    pub(super) fn certify(&self, chain: &Chain, times: &[Timestamp]) -> Result<(), Unaccepted> {
-        let mut issuer = None;
+    pub(super) fn certify(
+        &self,
+        chain: &Chain,
+        times: &[Timestamp],
+    ) -> Result<&Authority, Unaccepted> {
+        for_signing(&chain.leaf)?;
+        let mut issued = None;
         for time in times {
-            issuer = Some(issuer_at(chain, *time, &self.authorities)?);
+            issued = Some(issuer_at(chain, *time, &self.authorities)?);
         }
-        match issuer {
-            Some(issuer) if self.has_certificate_logs => {
-                logged(&chain.leaf, &issuer, &self.certificate_logs)
+        match issued {
+            Some((authority, issuer)) => {
+                if authority.beside.certificate_logs {
+                    logged(&chain.leaf, &issuer, &self.certificate_logs)?;
+                }
+                Ok(authority)
             }
-            Some(_) => Ok(()),
             None => Err(Unaccepted::new(
                 unaccepted::NO_VERIFIED_TIME,
                 "no time is known",
@@ -75,57 +244,52 @@ impl TrustRoot {
     }
 }
 
-/// The `SubjectPublicKeyInfo` of whoever issued the certificate, on the path that was verified.
-fn issuer_at(
+/// The certificate says that it is for signing (extended key usage `codeSigning`).
+fn for_signing(leaf: &[u8]) -> Result<(), Unaccepted> {
+    let malformed = |error| {
+        let detail = format!("the certificate does not parse: {error}");
+        Unaccepted::new(unaccepted::MALFORMED, detail)
+    };
+    let certificate = Certificate::from_der(leaf).map_err(malformed)?;
+    let usage = certificate.tbs_certificate.get::<ExtendedKeyUsage>();
+    match usage.map_err(malformed)? {
+        Some((_, usage)) if usage.0.contains(&CODE_SIGNING) => Ok(()),
+        _ => Err(Unaccepted::new(
+            unaccepted::UNTRUSTED_CERTIFICATE,
+            "the certificate is not for signing (extended key usage `codeSigning`)",
+        )),
+    }
+}
+
+/// The authority that the certificate leads to, and the `SubjectPublicKeyInfo` of its issuer. Each authority is tried with
+/// its own certificates: no other one lends it its window or its intermediates.
+fn issuer_at<'a>(
     chain: &Chain,
     time: Timestamp,
-    authorities: &[Authority],
-) -> Result<Vec<u8>, Unaccepted> {
-    let untrusted = |why: String| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
-    // An authority that was not valid then cannot end the path, whatever its certificate says.
-    let anchors: Vec<TrustAnchor<'_>> = authorities
-        .iter()
-        .filter(|(_, window)| window.is_none_or(|window| window.contains(time)))
-        .map(|(anchor, _)| anchor.clone())
-        .collect();
-    if anchors.is_empty() {
-        return Err(untrusted(format!(
-            "the trust root names no certificate authority that was valid at {time}"
-        )));
-    }
-    let leaf = CertificateDer::from(chain.leaf.as_slice());
-    let leaf = EndEntityCert::try_from(&leaf).map_err(|error| {
-        Unaccepted::new(unaccepted::MALFORMED, format!("the certificate: {error}"))
-    })?;
-    let intermediates: Vec<_> = chain
-        .intermediates
-        .iter()
-        .map(|der| CertificateDer::from(der.as_slice()))
-        .collect();
-    let seconds = u64::try_from(time.as_second())
-        .map_err(|_| Unaccepted::new(unaccepted::BAD_TIMESTAMP, "the time lies before 1970"))?;
-    let path = leaf.verify_for_usage(
-        WEBPKI_VERIFICATION_ALGS,
-        &anchors,
-        &intermediates,
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
-        KeyUsage::required(CODE_SIGNING.as_bytes()),
-        None,
-        None,
-    );
-    match path {
-        Ok(path) => issuer_of(&path),
-        Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }) => {
-            let detail = format!("the certificate was not valid at {time}");
-            Err(Unaccepted::new(
-                unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING,
-                detail,
-            ))
+    authorities: &'a [Authority],
+) -> Result<(&'a Authority, Vec<u8>), Unaccepted> {
+    let mut refused = None;
+    for authority in authorities {
+        // An authority that was not valid then cannot end the path, whatever its certificate says.
+        let valid = authority.valid_for;
+        if !valid.is_none_or(|window| window.contains(time)) {
+            continue;
         }
-        Err(error) => Err(untrusted(format!(
-            "the certificate leads to no authority of the trust root: {error}"
-        ))),
+        match authority.issuer_at(chain, time) {
+            Ok(issuer) => return Ok((authority, issuer)),
+            Err(why) if why.reason == unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING => {
+                refused = Some(why);
+            }
+            Err(why) => {
+                refused.get_or_insert(why);
+            }
+        }
     }
+    Err(refused.unwrap_or_else(|| {
+        let detail =
+            format!("the trust root names no certificate authority that was valid at {time}");
+        Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, detail)
+    }))
 }
 
 fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
@@ -188,8 +352,8 @@ fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unac
     let log = Sha256Hash::try_from(timestamp.log).map_err(|_| malformed())?;
     let key = logs
         .iter()
-        .find(|(candidate, _)| *candidate == scheme)
-        .and_then(|(_, keys)| keys.key_at(&log, at));
+        .filter(|(candidate, _)| *candidate == scheme)
+        .find_map(|(_, keys)| keys.key_at(&log, at));
     let key = key.ok_or_else(|| {
         refused("the trust root knows no log that could have timestamped the certificate")
     })?;
@@ -295,6 +459,12 @@ pub(super) fn public_key_of(certificate: &[u8]) -> Option<Vec<u8>> {
         .ok()
 }
 
+/// Subject and issuer of a certificate.
+pub(super) fn names_of(certificate: &[u8]) -> Option<(Name, Name)> {
+    let body = Certificate::from_der(certificate).ok()?.tbs_certificate;
+    Some((body.subject, body.issuer))
+}
+
 /// Whether a certificate was issued by itself.
 pub(super) fn is_root(certificate: &[u8]) -> bool {
     Certificate::from_der(certificate)
@@ -318,6 +488,49 @@ pub(super) fn certificates_of_pem(pem: &str) -> Option<Vec<Vec<u8>>> {
 mod tests {
     use super::super::samples::{authorities, certificate, pem};
     use super::*;
+
+    #[test]
+    fn an_authority_is_its_topmost_certificate_and_those_below_it_in_whatever_order() {
+        let [intermediate, root] = authorities();
+        let beside = Beside {
+            logs: true,
+            certificate_logs: true,
+        };
+        let new = |chain: &[&[u8]]| Authority::new(chain, None, beside);
+        for (chain, roots, intermediates) in [
+            (vec![&intermediate[..], &root], 1, 1),
+            (vec![&root, &intermediate], 1, 1),
+            (vec![&root], 1, 0),
+            (vec![&intermediate], 1, 0),
+        ] {
+            let authority = new(&chain).unwrap();
+            let counts = (authority.roots.len(), authority.intermediates.len());
+            assert_eq!(counts, (roots, intermediates));
+        }
+        let signer = certificate(&[]);
+        for (chain, why) in [
+            (vec![], "no certificate"),
+            (vec![&b"nothing"[..]], "does not parse"),
+            (vec![&signer[..]], "CA:TRUE"),
+        ] {
+            let refused = new(&chain).err().unwrap();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_something_else_than_signing_is_rejected() {
+        let usage = |purpose: ObjectIdentifier| ExtendedKeyUsage(vec![purpose]).to_der().unwrap();
+        const OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+        const SERVER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+        for (extensions, signs) in [
+            (&[(OID, &usage(CODE_SIGNING)[..])][..], true),
+            (&[(OID, &usage(SERVER)[..])], false),
+            (&[], false),
+        ] {
+            assert_eq!(for_signing(&certificate(extensions)).is_ok(), signs);
+        }
+    }
 
     #[test]
     fn a_root_is_what_issued_itself() {

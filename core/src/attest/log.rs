@@ -8,16 +8,38 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use sigstore_crypto::Keyring;
+use sigstore_crypto::VerificationKey;
 use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
 use sigstore_types::bundle::InclusionProof;
-use sigstore_types::{HashAlgorithm, Sha256Hash, SignatureBytes};
+use sigstore_types::{HashAlgorithm, KeyHint, Sha256Hash, SignatureBytes, TimeRange};
 
 use super::certificate::{certificates_of_pem, public_key_of};
 use super::signed::{Artifact, Content, Signed, SubjectDigest};
 use super::unaccepted::{self, Unaccepted, strict};
 use super::verified::Transparency;
 use crate::strict_json::Fields;
+
+/// The key of a log that a trust root names.
+pub(super) struct LogKey {
+    pub(super) id: Sha256Hash,
+    pub(super) key: VerificationKey,
+    pub(super) valid_for: Option<TimeRange>,
+}
+
+impl LogKey {
+    fn has_hint(&self, hint: &KeyHint) -> bool {
+        self.id.as_bytes().starts_with(hint.as_bytes())
+    }
+
+    /// Whether the key counts for an entry that was made at these times. Where no time is known, a key that has been retired
+    /// does not: whoever got hold of it later could have made the entry.
+    fn valid_at(&self, times: &[Timestamp]) -> bool {
+        self.valid_for.is_none_or(|window| match times {
+            [] => window.end.is_none(),
+            times => times.iter().all(|time| window.contains(*time)),
+        })
+    }
+}
 
 /// An entry, as it was found.
 pub(super) struct LogEntry {
@@ -87,19 +109,15 @@ impl LogEntry {
     ///
     /// # Errors
     /// That the log is unknown.
-    pub(super) fn of_known_log(&self, keys: &Keyring) -> Result<(), Unaccepted> {
-        let by_id =
-            Sha256Hash::try_from(self.log.as_slice()).is_ok_and(|id| keys.key(&id).is_some());
+    pub(super) fn of_known_log(&self, keys: &[LogKey]) -> Result<(), Unaccepted> {
+        let by_id = keys.iter().any(|key| self.log == key.id.as_bytes());
         let checkpoint = self
             .proof
             .as_ref()
             .and_then(|proof| proof.checkpoint.checkpoint());
         let by_checkpoint = checkpoint.is_some_and(|checkpoint| {
             let mut notes = checkpoint.signatures().iter();
-            notes.any(|note| {
-                let mut keys = keys.keys_by_hint(&note.key_id, Timestamp::MAX);
-                keys.next().is_some()
-            })
+            notes.any(|note| keys.iter().any(|key| key.has_hint(&note.key_id)))
         });
         if by_id || by_checkpoint {
             return Ok(());
@@ -115,14 +133,14 @@ impl LogEntry {
         Unaccepted::new(unaccepted::UNKNOWN_LOG, detail)
     }
 
-    /// Verifies that a log of the trust root has the entry. `stamped` is when a timestamp authority saw the signature.
+    /// Verifies that a log of the trust root has the entry. `stamped` is when timestamp authorities saw the signature.
     ///
     /// # Errors
     /// Why the entry does not hold.
     pub(super) fn verify(
         &self,
-        keys: &Keyring,
-        stamped: Option<Timestamp>,
+        keys: &[LogKey],
+        stamped: &[Timestamp],
     ) -> Result<Seen, Unaccepted> {
         if self.proof.is_none() && !(self.promise_suffices && self.promise.is_some()) {
             return Err(Unaccepted::new(
@@ -138,7 +156,11 @@ impl LogEntry {
             .filter(|_| self.promise.is_some() && self.kind != EntryKind::HashedRekordV2);
         let transparency = match &self.proof {
             Some(proof) => {
-                self.included(proof, keys, at.into_iter().chain(stamped).max())?;
+                self.included(
+                    proof,
+                    keys,
+                    at.as_ref().map_or(stamped, std::slice::from_ref),
+                )?;
                 Transparency::InclusionProof
             }
             None => Transparency::SignedEntry,
@@ -148,16 +170,11 @@ impl LogEntry {
 
     /// The promise of a log of version 1: a signature over the entry and the time at which it was taken up (Rekor,
     /// `types.md`, "Signed Entry Timestamp"; canonical JSON, RFC 8785).
-    fn keeps(&self, promise: &[u8], keys: &Keyring) -> Result<(), Unaccepted> {
-        let id = Sha256Hash::try_from(self.log.as_slice())
-            .map_err(|_| bad("the log's id is no SHA-256 digest"))?;
-        let key = match self.integrated {
-            Some(time) => keys.key_at(&id, time),
-            None => keys.key(&id),
-        };
-        let Some(key) = key else {
-            return Err(self.unknown_log());
-        };
+    fn keeps(&self, promise: &[u8], keys: &[LogKey]) -> Result<(), Unaccepted> {
+        let mut known = keys.iter().filter(|key| {
+            self.log == key.id.as_bytes() && key.valid_at(self.integrated.as_slice())
+        });
+        let first = known.next().ok_or_else(|| self.unknown_log())?;
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
             STANDARD.encode(&self.body),
@@ -165,8 +182,16 @@ impl LogEntry {
             hex::encode(&self.log),
             self.index,
         );
-        key.verify(signed, &SignatureBytes::new(promise.to_vec()))
-            .map_err(|_| bad("the log's promise is not of this entry"))
+        let promise = SignatureBytes::new(promise.to_vec());
+        let kept = [first].into_iter().chain(known);
+        if kept
+            .into_iter()
+            .any(|known| known.key.verify(&signed, &promise).is_ok())
+        {
+            Ok(())
+        } else {
+            Err(bad("the log's promise is not of this entry"))
+        }
     }
 
     /// The inclusion proof leads to the root of a checkpoint that the log signed (RFC 6962, 2.1.1; C2SP tlog-checkpoint).
@@ -174,8 +199,8 @@ impl LogEntry {
     fn included(
         &self,
         proof: &InclusionProof,
-        keys: &Keyring,
-        at: Option<Timestamp>,
+        keys: &[LogKey],
+        times: &[Timestamp],
     ) -> Result<(), Unaccepted> {
         let Some(checkpoint) = proof.checkpoint.checkpoint() else {
             return Err(bad("the inclusion proof has no checkpoint"));
@@ -202,18 +227,28 @@ impl LogEntry {
         )
         .map_err(|error| bad(format!("the inclusion proof does not hold: {error}")))?;
         // Cosignatures of witnesses stand beside the log's, and hints of four bytes can collide: any of them may be the log's.
-        let at = at.unwrap_or(Timestamp::MAX);
-        let signed = checkpoint.signatures().iter().any(|note| {
-            keys.keys_by_hint(&note.key_id, at).any(|key| {
-                key.verify(checkpoint.signed_data(), &note.signature)
-                    .is_ok()
+        let by = |key: &LogKey| {
+            let mut notes = checkpoint.signatures().iter();
+            notes.any(|note| {
+                key.has_hint(&note.key_id)
+                    && (key.key)
+                        .verify(checkpoint.signed_data(), &note.signature)
+                        .is_ok()
             })
-        });
-        if signed {
-            Ok(())
-        } else {
-            Err(bad("no log of the trust root signed the checkpoint"))
+        };
+        let mut signers = keys.iter().filter(|key| by(key)).peekable();
+        if signers.peek().is_none() {
+            return Err(bad("no log of the trust root signed the checkpoint"));
         }
+        if signers.any(|key| key.valid_at(times)) {
+            return Ok(());
+        }
+        let when = match times {
+            [] => "any more, and no time is known at which it was".to_owned(),
+            [time, ..] => format!("at {time}"),
+        };
+        let detail = format!("the key of the log that signed the checkpoint was not valid {when}");
+        Err(Unaccepted::new(unaccepted::UNKNOWN_LOG, detail))
     }
 
     /// Verifies that the entry is of this signature, over this content, by the holder of `verifier` (a certificate, or a

@@ -24,6 +24,7 @@ mod signature;
 mod signed;
 mod statement;
 mod timestamp;
+mod trusted_root;
 pub mod unaccepted;
 mod verified;
 
@@ -94,6 +95,8 @@ pub struct ArtifactSignature {
     pub times: Vec<VerifiedTime>,
     /// Log entries and timestamps that could not be used, and do not count.
     pub ignored: Vec<Unaccepted>,
+    /// Whether logs stand beside the authority of the certificate in the trust root.
+    pub has_logs: bool,
 }
 
 /// Verifies a bundle about any artifact. Whether enough of it is public is for the caller to say, as for policies.
@@ -112,6 +115,7 @@ pub fn verify_artifact(
             transparency: checked.transparency,
             times: checked.times,
             ignored: checked.ignored,
+            has_logs: checked.logs,
         })
     })
 }

@@ -75,6 +75,7 @@ pub enum Artifact<'a> {
 pub(super) struct Checked {
     pub(super) signer: Signer,
     pub(super) statement: Option<Statement>,
+    pub(super) logs: bool,
     pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
     pub(super) ignored: Vec<Unaccepted>,
@@ -96,6 +97,7 @@ impl Checked {
             signer: self.signer,
             anchor: anchor.id(),
             subject: subject.clone(),
+            logs: self.logs,
             transparency: self.transparency,
             times: self.times,
             ignored: self.ignored,
@@ -104,10 +106,11 @@ impl Checked {
 }
 
 impl Witnessed<'_> {
-    fn vouch_for(self, signer: Signer, statement: Option<Statement>) -> Checked {
+    fn vouch_for(self, signer: Signer, statement: Option<Statement>, logs: bool) -> Checked {
         Checked {
             signer,
             statement,
+            logs,
             transparency: self.transparency,
             times: self.times,
             ignored: self.ignored,
@@ -138,7 +141,7 @@ impl Signed {
                 }
                 // 2. The certificate leads to an authority of this root at each of these times, and was logged.
                 let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
-                root.certify(chain, &instants)?;
+                let authority = root.certify(chain, &instants)?;
                 let identity = CertificateIdentity::read(&chain.leaf)?;
                 // 3. The key of this certificate made this signature.
                 let statement = self.signed_by(&chain.key()?, &artifact)?;
@@ -146,7 +149,8 @@ impl Signed {
                 for entry in &witnessed.entries {
                     entry.records(self, &artifact, &chain.leaf)?;
                 }
-                Ok(witnessed.vouch_for(Signer::Certificate(Box::new(identity)), statement))
+                let signer = Signer::Certificate(Box::new(identity));
+                Ok(witnessed.vouch_for(signer, statement, authority.beside.logs))
             }
             (Anchor::Key { key, root }, by) => {
                 // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
@@ -178,7 +182,8 @@ impl Signed {
                         SignedBy::Certificate(_) | SignedBy::Key => of_key?,
                     }
                 }
-                Ok(witnessed.vouch_for(Signer::Key(key.fingerprint().clone()), statement))
+                let signer = Signer::Key(key.fingerprint().clone());
+                Ok(witnessed.vouch_for(signer, statement, false))
             }
             (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
@@ -211,13 +216,13 @@ impl Signed {
                 Err(why) => witnessed.ignored.push(why),
             }
         }
-        let stamped: Option<Timestamp> = witnessed.times.iter().map(|time| time.at).max();
+        let stamped: Vec<Timestamp> = witnessed.times.iter().map(|time| time.at).collect();
         for entry in &self.entries {
             if let Err(why) = entry.of_known_log(&root.log_keys) {
                 witnessed.ignored.push(why);
                 continue;
             }
-            let seen = entry.verify(&root.log_keys, stamped)?;
+            let seen = entry.verify(&root.log_keys, &stamped)?;
             witnessed.entries.push(entry);
             witnessed.times.extend(seen.at.map(|at| VerifiedTime {
                 at,

@@ -45,6 +45,7 @@ pub struct Origin {
     pub(super) signer: Signer,
     pub(super) anchor: AnchorId,
     pub(super) subject: Digest,
+    pub(super) logs: bool,
     pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
     pub(super) ignored: Vec<Unaccepted>,
@@ -121,6 +122,11 @@ impl Origin {
     /// The digest that it is about.
     pub fn subject(&self) -> &Digest {
         &self.subject
+    }
+
+    /// Whether the trust root lists transparency logs beside the authority that issued the signer's certificate.
+    pub fn has_logs(&self) -> bool {
+        self.logs
     }
 
     /// What is public about it.
@@ -227,6 +233,7 @@ mod tests {
             signer: Signer::Key(key.fingerprint().clone()),
             anchor: Anchor::Root(TrustRoot::github().unwrap().into()).id(),
             subject: Digest::sha256(b""),
+            logs: false,
             transparency: Transparency::Absent,
             times: vec![time; times],
             ignored: Vec::new(),

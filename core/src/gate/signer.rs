@@ -167,18 +167,13 @@ pub enum RequiredTransparency {
 
 impl RequiredTransparency {
     /// What is required where a policy does not say it: of keys a log entry or a timestamp, of certificates a log entry where
-    /// the trust root lists a log.
-    pub fn default_under(anchor: &Anchor) -> RequiredTransparency {
-        match anchor {
-            Anchor::Root(root) => RequiredTransparency::of_certificates(root),
-            Anchor::Key { .. } => RequiredTransparency::Timestamp,
-        }
-    }
-
-    fn of_certificates(root: &TrustRoot) -> RequiredTransparency {
-        match root.has_logs() {
-            true => RequiredTransparency::Log,
-            false => RequiredTransparency::Timestamp,
+    /// logs stand beside their authority in the trust root.
+    pub fn by_default(signer: &Signer, has_logs: bool) -> RequiredTransparency {
+        match (signer, has_logs) {
+            (Signer::Certificate(_), true) => RequiredTransparency::Log,
+            (Signer::Certificate(_), false) | (Signer::Key(_), _) => {
+                RequiredTransparency::Timestamp
+            }
         }
     }
 
@@ -313,10 +308,12 @@ impl AcceptedSigner {
         let anchor = signature.anchor();
         let required = match (self, signature.signer()) {
             (AcceptedSigner::Keyless(keyless), Signer::Certificate(certificate)) => {
-                let root = named.find(|root| anchor.is(None, Some(root)));
-                let root = root.filter(|_| keyless.names(certificate));
-                let root = root.ok_or(Mismatch::OtherSigner)?;
-                let by_default = RequiredTransparency::of_certificates(root);
+                let under = named.any(|root| anchor.is(None, Some(root)));
+                if !under || !keyless.names(certificate) {
+                    return Err(Mismatch::OtherSigner);
+                }
+                let by_default =
+                    RequiredTransparency::by_default(signature.signer(), signature.has_logs());
                 keyless.transparency.unwrap_or(by_default)
             }
             (AcceptedSigner::Key(key), Signer::Key(fingerprint)) => {

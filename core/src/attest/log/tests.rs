@@ -237,12 +237,52 @@ fn what_a_proof_repeats_of_its_checkpoint_must_agree_in_version_1_and_is_not_ask
             promise_suffices: false,
             body: body.to_vec(),
         };
-        let seen = entry(b"body", 0).verify(&root.log_keys, None);
+        let seen = entry(b"body", 0).verify(&root.log_keys, &[]);
         assert_eq!(seen.is_ok(), holds, "{kind:?} {field}");
         assert!(seen.is_err() || seen.is_ok_and(|seen| seen.at.is_none()));
-        assert!(entry(b"other", 0).verify(&root.log_keys, None).is_err());
-        let moved = entry(b"body", 1).verify(&root.log_keys, None).is_ok();
+        assert!(entry(b"other", 0).verify(&root.log_keys, &[]).is_err());
+        let moved = entry(b"body", 1).verify(&root.log_keys, &[]).is_ok();
         assert_eq!(moved, holds && kind == EntryKind::Dsse, "{kind:?} {field}");
+    }
+}
+
+#[test]
+fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected() {
+    let (mut root, proof) = log_of(b"body");
+    let entry = LogEntry {
+        kind: EntryKind::HashedRekordV2,
+        log: Vec::new(),
+        index: 0,
+        integrated: None,
+        promise: None,
+        proof: Some(serde_json::from_value(proof).unwrap()),
+        promise_suffices: false,
+        body: b"body".to_vec(),
+    };
+    let year = |year: i16| -> Timestamp { format!("{year}-01-01T00:00:00Z").parse().unwrap() };
+    let retired = Some(TimeRange::new(year(2022), Some(year(2024))));
+    let current = Some(TimeRange::new(year(2022), None));
+    for (valid_for, times, holds) in [
+        (retired, vec![year(2023)], true),
+        (retired, vec![year(2022), year(2024)], true),
+        (retired, vec![year(2021)], false),
+        (retired, vec![year(2025)], false),
+        (retired, vec![year(2023), year(2025)], false),
+        (retired, vec![], false),
+        (current, vec![year(2025)], true),
+        (current, vec![year(2021)], false),
+        (current, vec![], true),
+        (None, vec![year(2021)], true),
+        (None, vec![], true),
+    ] {
+        root.log_keys[0].valid_for = valid_for;
+        match entry.verify(&root.log_keys, &times) {
+            Ok(_) => assert!(holds, "{valid_for:?} {times:?}"),
+            Err(refused) => {
+                assert!(!holds, "{valid_for:?} {times:?}");
+                assert_eq!(refused.reason, unaccepted::UNKNOWN_LOG);
+            }
+        }
     }
 }
 

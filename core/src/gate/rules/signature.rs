@@ -17,7 +17,7 @@ use crate::gate::seats::{Seats, fill};
 use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch};
 
 /// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
-/// `https://sigstore.dev/cosign/sign/v1`, or a simplesigning payload), by accepted signers: `anyOf` them (or `threshold`
+/// `https://sigstore.dev/cosign/sign/v1`, or a simplesigning payload of cosign or of Tekton Chains), by accepted signers: `anyOf` them (or `threshold`
 /// different ones), or `allOf` them.
 ///
 /// **Why**: a digest says which image it is; only a signature says that the right pipeline made it. An attestation by the
