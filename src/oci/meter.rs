@@ -26,7 +26,7 @@ struct Costs {
 
 impl Meter {
     /// The meter that the running task is under, if any. A spawned task is under none until it is put there with
-    /// [`Meter::count`] or [`Askers::count`].
+    /// [`Meter::count`].
     pub fn current() -> Option<Meter> {
         Askers::current().members().first().cloned()
     }
