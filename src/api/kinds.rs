@@ -124,21 +124,16 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Whether one of our documents stands within a value, such as in a `List`.
+/// Whether one of our documents stands among the items of a list, also of one within.
 fn inner(value: &Value) -> bool {
-    let mut waiting = vec![value];
+    let mut waiting: Vec<&Value> = vec![value];
     while let Some(value) = waiting.pop() {
-        match value {
-            Value::Object(fields) => {
-                let version = fields.get("apiVersion").and_then(Value::as_str);
-                let group = version.and_then(|version| version.split('/').next());
-                if group == Some(GROUP) && fields.contains_key("kind") {
-                    return true;
-                }
-                waiting.extend(fields.values());
+        let items = value.get("items").and_then(Value::as_array);
+        for item in items.into_iter().flatten() {
+            if Header::of(item).is_ours() {
+                return true;
             }
-            Value::Array(items) => waiting.extend(items),
-            _ => {}
+            waiting.push(item);
         }
     }
     false

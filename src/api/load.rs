@@ -8,6 +8,7 @@ use std::{fmt, fs};
 
 use promotion_gate_core::documents::{
     Document, Fault, MAXIMUM_BYTES, Path, Problem, Step, check, decode_value, read,
+    read as documents_of,
 };
 use promotion_gate_core::gate::{Policy, Requirement, TrustRoots};
 use schemars::{JsonSchema, Schema, schema_for};
@@ -382,6 +383,20 @@ fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+/// Whether a file of this name holds a document of ours all the same.
+fn holds_ours(path: &FilePath) -> bool {
+    let mut bytes = Vec::new();
+    let most = MAXIMUM_BYTES as u64 + 1;
+    let read = fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    if read.is_err() || !mentions_ours(&bytes) {
+        return false;
+    }
+    let (documents, _) = documents_of(&path.display().to_string(), &bytes);
+    documents
+        .iter()
+        .any(|document| !matches!(Kind::of(document), Ok(None)))
+}
+
 #[derive(Default)]
 struct Files {
     sources: Vec<Source>,
@@ -424,14 +439,15 @@ impl Files {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default();
+            let lower = name.to_ascii_lowercase();
             let is_policy_file = [".yaml", ".yml", ".json"]
                 .iter()
-                .any(|ending| name.ends_with(ending));
+                .any(|ending| lower.ends_with(ending));
             if name.starts_with("..") {
                 // How mounted configuration is swapped; the files beside it lead there.
             } else if name.starts_with('.') {
                 self.skipped.hidden += 1;
-            } else if KUSTOMIZATIONS.contains(&name.as_str()) {
+            } else if KUSTOMIZATIONS.contains(&name.as_str()) && !holds_ours(&entry) {
                 self.skipped.kustomizations += 1;
             } else if is_policy_file || entry.is_dir() {
                 self.path(&entry, depth + 1);

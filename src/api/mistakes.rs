@@ -86,8 +86,17 @@ impl Mistakes {
                     odd.escape_default()
                 );
                 self.refuse(path, message);
+            } else if name.starts_with('-')
+                || name.ends_with('-')
+                || !name.contains('*') && name.len() > 63
+            {
+                let message = format!(
+                    "no namespace matches `{name}`: names of namespaces begin and end with a letter or a digit, and have at most 63 characters"
+                );
+                self.refuse(path, message);
             }
         }
+        self.labels(spec, &here.key("namespaces").key("selector"));
         for (path, pattern, written) in images(spec, "/match/images", &here.key("images")) {
             self.image(&path, &pattern, &written);
             match pattern.without_tag() {
@@ -105,6 +114,47 @@ impl Mistakes {
                 ),
                 None => {}
             }
+        }
+    }
+
+    /// Refuses labels that no namespace can have (Kubernetes, "Labels and Selectors").
+    fn labels(&mut self, spec: &Value, here: &Path) {
+        let selector = spec.pointer("/match/namespaces/selector");
+        let equal = selector.and_then(|selector| selector.get("matchLabels"));
+        for (key, value) in equal.and_then(Value::as_object).into_iter().flatten() {
+            let path = here.key("matchLabels").key(key);
+            self.label(&path, key, value.as_str().into_iter());
+        }
+        let terms = selector.and_then(|selector| selector.get("matchExpressions"));
+        for (index, term) in terms
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let path = here.key("matchExpressions").index(index);
+            let key = term.get("key").and_then(Value::as_str).unwrap_or_default();
+            let values = term.get("values").and_then(Value::as_array);
+            self.label(
+                &path,
+                key,
+                values.into_iter().flatten().filter_map(Value::as_str),
+            );
+        }
+    }
+
+    fn label<'v>(&mut self, path: &Path, key: &str, values: impl Iterator<Item = &'v str>) {
+        let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+        if name.is_empty() || !is_label(name) {
+            let message =
+                format!("no namespace has the label `{key}`: its name is none of a label");
+            self.refuse(path.clone(), message);
+        }
+        for value in values.filter(|value| !is_label(value)) {
+            let message = format!(
+                "no label has the value `{value}`: values are compared exactly, and hold letters, digits, `-`, `_` and `.` alone; list each value with `matchExpressions` and `In`"
+            );
+            self.refuse(path.clone(), message);
         }
     }
 
@@ -330,6 +380,16 @@ impl Mistakes {
             self.warn(here, message);
         }
     }
+}
+
+/// Whether a text is the value, or the name, of a label.
+fn is_label(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.is_empty()
+        || text.len() <= 63
+            && text.starts_with(edge)
+            && text.ends_with(edge)
+            && text.chars().all(|c| edge(c) || "-_.".contains(c))
 }
 
 /// Characters that references of git cannot hold (git-check-ref-format), but for the star.

@@ -126,7 +126,7 @@ impl Collector {
             verifications: Shares::new(),
             limits,
             images: Fair::new(limits.images, Rule::LeaveAsMuch),
-            work: Work::shared(),
+            work: Work::own(),
         }
     }
 

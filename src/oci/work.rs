@@ -11,16 +11,24 @@ const MOST: usize = 4;
 /// How many bytes are worked on between two answers: less would cost more to hand over than to do.
 const AT_ONCE: usize = 128 << 10;
 
-/// For the whole process, as the processors are.
-static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(|| {
+/// For all clients of the process, as the processors are.
+static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(turns);
+
+fn turns() -> Arc<Fair> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     Fair::new(processors.min(MOST), Rule::UseAll)
-});
+}
 
 #[derive(Clone)]
 pub(crate) struct Work(Arc<Fair>);
 
 impl Work {
+    /// Turns of its own: one collector never waits for another.
+    pub(crate) fn own() -> Work {
+        Work(turns())
+    }
+
+    /// The turns that all clients share.
     pub(crate) fn shared() -> Work {
         Work(Arc::clone(&TURNS))
     }

@@ -259,6 +259,23 @@ fn a_policy_folder_may_hold_other_things_and_they_are_counted() {
 }
 
 #[test]
+fn a_policy_is_not_lost_by_the_name_of_its_file_or_in_a_list() {
+    let folder = TempDir::new().unwrap();
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    for (index, name) in ["a.YAML", "b.Yml", "kustomization.yaml"].iter().enumerate() {
+        let text = policy.replace("name: p", &format!("name: p{index}"));
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let (_, set) = api::load_paths(&[folder.path().to_owned()], &FACTS.trust_roots());
+    assert_eq!(set.problems, []);
+    assert_eq!(set.policies.len(), 3);
+    let listed = "apiVersion: v1\nkind: List\nitems: [{apiVersion: Promotion-Gate.dev/v1alpha1, kind: PromotionPolicy}]\n";
+    assert!(problems(listed)[0].contains("write each as a document of its own"));
+    let owned = "apiVersion: v1\nkind: ConfigMap\nmetadata: {ownerReferences: [{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, name: p, uid: x}]}\n";
+    assert_eq!(problems(owned), Vec::<String>::new());
+}
+
+#[test]
 fn a_path_without_a_policy_is_an_error_even_beside_one_that_has_some() {
     let folder = TempDir::new().unwrap();
     let [with, without] = ["with", "without"].map(|name| folder.path().join(name));
@@ -319,6 +336,12 @@ fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
         (named("prod-.*"), "no namespace matches `prod-.*`"),
         (named("Prod-*"), "no namespace matches `Prod-*`"),
         (named("^prod$"), "is a regular expression"),
+        (named("-prod"), "begin and end with a letter"),
+        (
+            "  match: {namespaces: {selector: {matchLabels: {tier: \"prod*\"}}}}\n  requirements: [{digestPinned: {}}]\n"
+                .to_owned(),
+            "no label has the value `prod*`",
+        ),
         (
             provenance("anySource: true, branches: [refs/heads/main]"),
             "write `main`",

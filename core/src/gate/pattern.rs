@@ -152,6 +152,23 @@ fn check_name(name: &str) -> Result<(), String> {
         ));
     }
     let (_, repository) = split_registry(name);
+    let edge = |c: char| c.is_ascii_alphanumeric() || c == '*';
+    let odd = repository.split('/').find(|part| {
+        !part.starts_with(edge)
+            || !part.ends_with(edge)
+            || part.contains("..")
+            || part.contains(':')
+    });
+    if let Some(part) = odd {
+        return Err(format!(
+            "no repository has the part `{part}`: parts begin and end with a letter or a digit; `*` stands for anything within a part, without a dot before it"
+        ));
+    }
+    let port = first.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = |c: char| c.is_ascii_digit() || c == '*' || c == ']';
+    if !path.is_empty() && !port.chars().all(is_port) {
+        return Err(format!("`{port}` is no port of a registry"));
+    }
     if repository.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(format!(
             "repositories are named in lower case; write `{}`",
@@ -313,6 +330,16 @@ mod tests {
             ("r.example/app@v1".to_owned(), "no digest matches `v1`"),
             ("r.example/app@sha256:ABC*".to_owned(), "no digest matches"),
             ("r.example/app@sha256:abc".to_owned(), "no digest matches"),
+            ("ghcr.io/example/.*".to_owned(), "without a dot before it"),
+            (
+                "ghcr.io/example/a..b".to_owned(),
+                "no repository has the part `a..b`",
+            ),
+            (
+                "ghcr.io/example/-app".to_owned(),
+                "no repository has the part `-app`",
+            ),
+            ("r.example:port/app".to_owned(), "no port"),
         ] {
             let error = ImagePattern::parse(&pattern).unwrap_err();
             assert!(error.why.contains(remedy), "{pattern}: {error}");
