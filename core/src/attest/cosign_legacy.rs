@@ -36,32 +36,11 @@ const PAYLOAD_FIELDS: Fields = Fields {
     ],
     free: &["optional"],
 };
-/// The same in the forms that Tekton Chains wrote over the years. Each name has one spelling in a form, since readers in Go take
-/// others for it.
-const CAPITAL_FIELDS: [Fields; 2] = [
-    Fields {
-        known: &[
-            "Critical",
-            "Identity",
-            "Image",
-            "Docker-manifest-digest",
-            "Type",
-            "Optional",
-        ],
-        free: &["Optional"],
-    },
-    Fields {
-        known: &[
-            "Critical",
-            "Identity",
-            "Image",
-            "docker-manifest-digest",
-            "Type",
-            "Optional",
-        ],
-        free: &["Optional"],
-    },
-];
+/// The same in the form that Tekton Chains writes, beside the names in lower case.
+const CAPITAL_FIELDS: Fields = Fields {
+    known: &["Critical", "Identity", "Image", "Type", "Optional"],
+    free: &["Optional"],
+};
 /// The largest annotation, in bytes.
 const MAXIMUM_ANNOTATION: usize = 1 << 20;
 
@@ -147,12 +126,8 @@ pub(super) fn simple_signing(
     payload: &[u8],
     subject: &Digest,
 ) -> Result<BTreeMap<String, String>, Unaccepted> {
-    let mut capital = CAPITAL_FIELDS.into_iter();
-    let capital = capital.find_map(|fields| strict(payload, "the payload", fields).ok());
-    let text = match capital {
-        Some(text) => text,
-        None => strict(payload, "the payload", PAYLOAD_FIELDS)?,
-    };
+    let capital = strict(payload, "the payload", CAPITAL_FIELDS);
+    let text = capital.or_else(|_| strict(payload, "the payload", PAYLOAD_FIELDS))?;
     let payload: Payload = serde_json::from_str(text).map_err(|error| {
         Unaccepted::new(
             unaccepted::MALFORMED,
@@ -367,10 +342,6 @@ mod tests {
             tekton.replace(
                 "\"Docker-",
                 &format!("\"docker-manifest-digest\":\"{other}\",\"Docker-"),
-            ),
-            tekton.replace(
-                "\"Docker-",
-                &format!("\"DOCKER-MANIFEST-DIGEST\":\"{other}\",\"Docker-"),
             ),
             lower.replacen("{\"critical\"", "{\"Critical\":null,\"critical\"", 1),
             lower.replace("\"type\"", "\"TYPE\":\"x\",\"type\""),
