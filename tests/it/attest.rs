@@ -416,7 +416,12 @@ fn a_timestamp_of_another_signature_alone_is_rejected() {
     let signing = bench.sigstore.signing().unlogged();
     let refused = bench.refused(&with_the_timestamp_of_another(&bench, signing));
     assert_eq!(refused.reason.id, "bad-timestamp");
-    assert!(refused.detail.contains("nothing else"), "{refused}");
+    assert!(
+        refused
+            .detail
+            .contains("no other log entry or timestamp verifies"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Authority {
         })
     }
 
-    /// The `SubjectPublicKeyInfo` of whoever issued the certificate, on a path to a root of this authority.
+    /// The `SubjectPublicKeyInfo` of the issuer of the certificate, on a path to a root of this authority.
     fn issuer_at(&self, chain: &Chain, time: Timestamp) -> Result<Vec<u8>, Unaccepted> {
         let untrusted = |why: String| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
         let invalid = || {
@@ -286,8 +286,7 @@ fn issuer_at<'a>(
         }
     }
     Err(refused.unwrap_or_else(|| {
-        let detail =
-            format!("the trust root names no certificate authority that was valid at {time}");
+        let detail = format!("no certificate authority of the trust root was valid at {time}");
         Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, detail)
     }))
 }

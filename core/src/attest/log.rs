@@ -32,7 +32,7 @@ impl LogKey {
     }
 
     /// Whether the key counts for an entry that was made at these times. Where no time is known, a key that has been retired
-    /// does not: whoever got hold of it later could have made the entry.
+    /// does not: the entry could have been made with a key that was stolen after its retirement.
     fn valid_at(&self, times: &[Timestamp]) -> bool {
         self.valid_for.is_none_or(|window| match times {
             [] => window.end.is_none(),

@@ -236,7 +236,7 @@ impl Signed {
         }
         match witnessed.ignored.first() {
             Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
-                let detail = format!("{}; nothing else vouches for it", why.detail);
+                let detail = format!("{}; no other log entry or timestamp verifies", why.detail);
                 Err(Unaccepted::new(why.reason, detail))
             }
             _ => Ok(witnessed),

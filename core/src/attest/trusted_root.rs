@@ -123,7 +123,7 @@ fn parse(text: &str) -> Result<TrustedRoot, String> {
         && root.tlogs.is_empty()
         && root.timestamp_authorities.is_empty()
     {
-        let why = "it trusts nobody: no certificate authority, log or timestamp authority";
+        let why = "it holds neither a certificate authority nor a log nor a timestamp authority";
         return Err(why.to_owned());
     }
     Ok(root)

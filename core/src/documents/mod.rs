@@ -117,7 +117,7 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
         let Some(problem) = json.problem else {
             return (json.documents, Vec::new());
         };
-        // As `kubectl` reads: `{a: b}` is no JSON but good YAML, and after one JSON value YAML may follow, after more only
+        // As `kubectl` reads: `{a: b}` is not JSON but valid YAML, and after one JSON value YAML may follow, after more only
         // JSON. A file that says that it is JSON must be it.
         let first_line = json.rest.lines().next().unwrap_or_default().trim();
         match json.values {

@@ -3,7 +3,7 @@
 //! `no` is a text.
 //!
 //! `kubectl`, Helm and Argo CD read YAML 1.1 with a parser of their own, and the parser here reads YAML 1.2. Text that the
-//! two read as different objects is refused, so that nobody can show one image here and run another. The stream is cut
+//! two read as different objects is refused, so that the image that is checked is the one that is applied. The stream is cut
 //! into documents as those programs cut it. `tests/real/manifests.rs` holds both readings against each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -627,7 +627,7 @@ enum Abandon {
     File,
 }
 
-/// What is said of a line such as `--- text`.
+/// The message for a line such as `--- text`.
 const BAD_SEPARATOR: &str = "after `---` only a comment may follow, with a space before its `#`; put the rest on a line of its own, as `kubectl` asks too";
 
 /// Puts what `<<` names into an object, of several objects the first that has a key; what is wrong with it.

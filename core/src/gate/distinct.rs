@@ -1,5 +1,5 @@
 //! Which verified signatures come from one signer. Two signers that may be one are one: a signer counted twice would fill a
-//! seat that was meant for somebody else.
+//! seat that another signer has to fill.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -288,7 +288,7 @@ impl<'a> Asked<'a> {
         said.collect()
     }
 
-    /// Says of a placeholder that it is one: nothing that is said of it as an image would help.
+    /// Replaces the hint for a placeholder: the hint of a rule speaks of an image, and a placeholder is none.
     fn explaining_placeholder(&self, judgement: Judgement) -> Judgement {
         let written = self.image.reference.as_written();
         if !judgement.outcome.denies() || !PLACEHOLDERS.contains(&written) {

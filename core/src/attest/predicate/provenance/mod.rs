@@ -47,7 +47,7 @@ pub struct Provenance {
     pub contradictions: Vec<String>,
     /// The commits of the sources, each with the field that names it.
     pub commits: Vec<(&'static str, String)>,
-    /// What it says about further things that the certificate of its signer may speak of too.
+    /// Values that a claim of the signer's certificate has to equal, where the certificate carries the claim.
     pub said: Vec<Said>,
 }
 
