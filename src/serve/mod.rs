@@ -29,7 +29,7 @@ use crate::collect::Collector;
 use crate::telemetry::Metrics;
 
 use certificate::Certificate;
-use seats::{Room, Seats};
+use seats::{Room, Seats, WarningInterval};
 
 pub use certificate::Clients;
 pub use watch::PolicySource;
@@ -128,6 +128,7 @@ pub async fn serve(
         metrics,
         seats,
         graceful: GracefulShutdown::new(),
+        refusals: Arc::default(),
     };
     let linger = tokio::select! {
         never = door.admit() => match never {},
@@ -159,6 +160,7 @@ struct Door {
     metrics: Arc<Metrics>,
     seats: Arc<Seats>,
     graceful: GracefulShutdown,
+    refusals: Arc<WarningInterval>,
 }
 
 impl Door {
@@ -168,6 +170,7 @@ impl Door {
             let (stream, seat) = self.seats.accept(&self.listener).await;
             let (webhook, watcher) = (Arc::clone(&self.webhook), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
+            let refusals = Arc::clone(&self.refusals);
             tokio::spawn(async move {
                 let (peer, verifies_clients) = (seat.peer(), tls.verifies_clients);
                 metrics.connections.inc();
@@ -175,7 +178,7 @@ impl Door {
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();
-                    if verifies_clients {
+                    if verifies_clients && refusals.is_due() {
                         tracing::warn!(%peer, %error, "a client was refused in the handshake");
                     }
                 }

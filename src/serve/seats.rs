@@ -17,8 +17,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How often it is logged that connections are closed at the limit.
+/// How often it is logged that connections are closed at the limit, or that a client is refused.
 const WARN: Duration = Duration::from_secs(60);
+
+/// Keeps a warning that others can cause at will to one in a minute.
+#[derive(Default)]
+pub(super) struct WarningInterval(Mutex<Option<Instant>>);
+
+impl WarningInterval {
+    /// Whether the warning may be logged now; then not again for a minute.
+    pub(super) fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = last.is_none_or(|last| now >= last + WARN);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
 
 /// Where a connection comes from: an IPv4 address, or a network of 64 bits, within which an IPv6 host chooses its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +77,7 @@ pub(super) struct Room {
 struct State {
     next: u64,
     taken: BTreeMap<u64, Taken>,
-    warned: Option<Instant>,
+    full: WarningInterval,
 }
 
 struct Taken {
@@ -201,9 +218,7 @@ impl State {
                 (reviews, Reverse(holds(taken)), taken.idle_since)
             })
             .map(|(id, _)| *id);
-        let now = Instant::now();
-        if self.warned.is_none_or(|warned| now >= warned + WARN) {
-            self.warned = Some(now);
+        if self.full.is_due() {
             let most = held.iter().max_by_key(|(_, count)| **count);
             tracing::warn!(
                 port = seats.port,
@@ -387,6 +402,15 @@ mod tests {
         assert!(seats.take(API_SERVER).is_none(), "nothing is idle");
         assert!(first.iter().chain(&second).all(is_open));
         assert!(seats.take(POD).is_some(), "another address is served");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_warning_that_clients_can_cause_is_logged_once_a_minute() {
+        let interval = WarningInterval::default();
+        assert!(interval.is_due());
+        assert!(!interval.is_due());
+        tokio::time::advance(WARN).await;
+        assert!(interval.is_due());
     }
 
     #[test]

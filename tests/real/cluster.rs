@@ -229,7 +229,7 @@ fn audit_only_admits_and_records_and_a_certificate_is_replaced_under_load_withou
             })
         };
         let loads = [load("one"), load("other")];
-        let new = Certificate::new();
+        let new = Certificate::new("127.0.0.1");
         // Both are trusted while the change is under way, as an operator does it.
         register(&format!("{}{}", serving.ca_bundle, new.pem));
         std::thread::sleep(Duration::from_secs(2));
@@ -254,7 +254,12 @@ fn the_manifests_of_the_deployment_are_accepted_by_an_api_server() {
     let plane = ControlPlane::start();
     plane.create_namespace("promotion-gate");
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
-    for file in ["configuration.yaml", "deployment.yaml", "webhook.yaml"] {
+    for file in [
+        "configuration.yaml",
+        "deployment.yaml",
+        "network-policy.yaml",
+        "webhook.yaml",
+    ] {
         let file = format!("{deploy}/{file}");
         let apply = [
             "apply",

@@ -13,5 +13,6 @@ mod manifests;
 mod platforms;
 mod programs;
 mod provenance;
+mod shipped;
 mod signing;
 mod support;

@@ -3,8 +3,10 @@
 
 use std::fs;
 
+use serde_json::json;
 use tempfile::TempDir;
 
+use super::gate::Certificate;
 use super::program::{Address, Program, Ran, command, run};
 
 pub struct ControlPlane {
@@ -24,9 +26,45 @@ pub enum User {
 
 impl ControlPlane {
     pub fn start() -> ControlPlane {
-        let (folder, https) = (TempDir::new().unwrap(), Address::free());
+        ControlPlane::start_in(TempDir::new().unwrap(), &[])
+    }
+
+    /// Starts an API server that presents this certificate to the webhook behind a Service, named by its DNS name.
+    pub fn start_presenting(certificate: &Certificate, service: &str) -> ControlPlane {
+        let folder = TempDir::new().unwrap();
+        let write = |name: &str, content: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let identity = json!({
+            "client-certificate": write("client.crt", certificate.pem.clone()),
+            "client-key": write("client.key", certificate.key.clone()),
+        });
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "users": [{"name": service, "user": identity}],
+        });
+        let webhooks = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "WebhookAdmissionConfiguration",
+            "kubeConfigFile": write("webhooks.kubeconfig", kubeconfig.to_string()),
+        });
+        let admission = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "AdmissionConfiguration",
+            "plugins": [{"name": "ValidatingAdmissionWebhook", "configuration": webhooks}],
+        });
+        let admission = write("admission.json", admission.to_string());
+        let args = format!("--admission-control-config-file={}", admission.display());
+        ControlPlane::start_in(folder, &[args])
+    }
+
+    fn start_in(folder: TempDir, args: &[String]) -> ControlPlane {
+        let https = Address::free();
         let (etcd, etcd_url) = start_etcd(&folder);
-        let api_server = start_api_server(&folder, https, &etcd_url)
+        let api_server = start_api_server(&folder, https, &etcd_url, args)
             .until(|| kubectl(https, &folder, User::Admin, &["get", "--raw=/readyz"], "").is_ok());
         let plane = ControlPlane {
             https,
@@ -119,7 +157,7 @@ fn start_etcd(folder: &TempDir) -> (Program, String) {
     (etcd, client.url())
 }
 
-fn start_api_server(folder: &TempDir, https: Address, etcd: &str) -> Program {
+fn start_api_server(folder: &TempDir, https: Address, etcd: &str, more: &[String]) -> Program {
     let service_accounts = rcgen::KeyPair::generate().unwrap();
     let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
     write("service-accounts.pem", &service_accounts.serialize_pem());
@@ -127,7 +165,7 @@ fn start_api_server(folder: &TempDir, https: Address, etcd: &str) -> Program {
     write("tokens.csv", TOKENS);
     write("audit-policy.json", AUDIT_POLICY);
     let args = [
-        &format!("--etcd-servers={etcd}"),
+        &*format!("--etcd-servers={etcd}"),
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
         &format!("--secure-port={}", https.port()),
@@ -143,5 +181,6 @@ fn start_api_server(folder: &TempDir, https: Address, etcd: &str) -> Program {
         "--audit-policy-file=audit-policy.json",
         "--audit-log-path=audit.log",
     ];
+    let args = args.into_iter().chain(more.iter().map(String::as_str));
     Program::start("kube-apiserver", folder, args)
 }

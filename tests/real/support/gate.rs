@@ -86,12 +86,21 @@ impl Gate {
         )
     }
 
-    /// Starts the webhook.
+    pub fn write(&self, name: &str, text: &str) -> &Gate {
+        fs::write(self.path(name), text).unwrap();
+        self
+    }
+
+    /// Starts the webhook on 127.0.0.1.
     pub fn serve(&self, flags: &[&str]) -> Serving {
+        self.serve_as(&Certificate::new("127.0.0.1"), "127.0.0.1", flags)
+    }
+
+    /// Starts the webhook with this certificate on an address of loopback.
+    pub fn serve_as(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
-        let certificate = Certificate::new();
-        self.present(&certificate);
-        let ca_bundle = certificate.pem;
+        self.present(certificate);
+        let ca_bundle = certificate.pem.clone();
         let log = fs::File::create(self.path("gate.log")).unwrap();
         let child = Command::new(BINARY)
             .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
@@ -105,7 +114,7 @@ impl Gate {
             ])
             .args([
                 "--address",
-                &https.to_string(),
+                &format!("{address}:{}", https.port()),
                 "--probe-address",
                 &probes.to_string(),
             ])
@@ -132,16 +141,16 @@ impl Gate {
     }
 }
 
-/// A certificate that is its own authority.
+/// A certificate for servers and clients that is its own authority.
 pub struct Certificate {
     pub pem: String,
-    key: String,
+    pub key: String,
 }
 
 impl Certificate {
-    pub fn new() -> Certificate {
+    pub fn new(name: &str) -> Certificate {
         let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
         Certificate {
             pem: certificate.pem(),
@@ -164,10 +173,18 @@ impl Serving {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }
 
+    pub fn port(&self) -> u16 {
+        self.https.port().parse().unwrap()
+    }
+
+    /// Its authority, as a `caBundle` holds it.
+    pub fn encoded_ca_bundle(&self) -> String {
+        encode(&self.ca_bundle)
+    }
+
     /// The configuration by which an API server asks this webhook.
     pub fn registration(&self, ca_bundle: &str) -> String {
-        use base64::Engine as _;
-        let ca_bundle = base64::engine::general_purpose::STANDARD.encode(ca_bundle);
+        let ca_bundle = encode(ca_bundle);
         let rule = |groups: &[&str], resources: &[&str]| {
             serde_json::json!({"apiGroups": groups, "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
                 "resources": resources, "scope": "*"})
@@ -186,6 +203,11 @@ impl Serving {
         })
         .to_string()
     }
+}
+
+fn encode(pem: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(pem)
 }
 
 impl Drop for Serving {

@@ -1,0 +1,128 @@
+//! What `deploy/` and `policies/` hold, switched to `Enforce`, behind a real API server.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Certificate, ControlPlane, Gate, LocalSigstore, User, until};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const SERVICE: &str = "promotion-gate.promotion-gate.svc";
+/// Of the API server's range of Services.
+const SERVICE_ADDRESS: &str = "127.96.0.10";
+
+#[test]
+fn the_shipped_files_deny_nothing_outside_of_their_namespaces_when_they_enforce() {
+    let gate = Gate::new(&LocalSigstore::shared());
+    let configuration = documents("deploy/configuration.yaml");
+    let observe = configuration[1]["data"]["observe-first.yaml"].as_str();
+    gate.write("policies/configured.yaml", &enforcing(observe.unwrap()));
+    for folder in ["policies", "policies/production"] {
+        for entry in fs::read_dir(Path::new(ROOT).join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            // The one that `deploy/` holds, under the same name.
+            if name.ends_with(".yaml") && name != "observe-first.yaml" {
+                let text = fs::read_to_string(&path).unwrap();
+                gate.write(&format!("policies/{name}"), &enforcing(&text));
+            }
+        }
+    }
+    let api_server = Certificate::new("api-server");
+    gate.write("clients.crt", &api_server.pem);
+    let clients = ["--client-ca", "clients.crt", "--client-name", "api-server"];
+    let serving = gate.serve_as(&Certificate::new(SERVICE), SERVICE_ADDRESS, &clients);
+    // With port 443, as shipped, the name of the Service alone is enough.
+    let service = format!("{SERVICE}:{}", serving.port());
+    let plane = ControlPlane::start_presenting(&api_server, &service);
+    let apply = |object: &Value| {
+        let args = ["apply", "--server-side", "-f", "-"];
+        plane.kubectl_as(User::Admin, args, &object.to_string())
+    };
+
+    for namespace in ["promotion-gate", "shop", "prod-shop"] {
+        plane.create_namespace(namespace);
+    }
+    let default = ["create", "serviceaccount", "default", "-n", "kube-system"];
+    plane.kubectl(default).ok();
+    let mut template = Value::Null;
+    for mut object in documents("deploy/deployment.yaml") {
+        match object["kind"].as_str().unwrap() {
+            "Service" => {
+                object["spec"]["clusterIP"] = json!(SERVICE_ADDRESS);
+                object["spec"]["ports"][0]["port"] = json!(serving.port());
+            }
+            "Deployment" => template = object["spec"]["template"].clone(),
+            _ => {}
+        }
+        apply(&object).ok();
+    }
+    apply(&documents("deploy/network-policy.yaml")[0]).ok();
+    for mut object in documents("deploy/webhook.yaml") {
+        for webhook in object["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = json!(serving.encoded_ca_bundle());
+            webhook["clientConfig"]["service"]["port"] = json!(serving.port());
+            // No answer is an error here, in the namespaces of the infrastructure too.
+            webhook["failurePolicy"] = json!("Fail");
+        }
+        apply(&object).ok();
+    }
+
+    let pod = |namespace: &str, name: &str, spec: &Value, controller: &str| {
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": spec,
+        });
+        let user = format!("--as=system:serviceaccount:kube-system:{controller}");
+        let args = [&*user, "create", "-f", "-"];
+        plane.kubectl_as(User::Admin, args, &pod.to_string())
+    };
+    let image = |image: &str| json!({"containers": [{"name": "main", "image": image}]});
+    let mut round = 0;
+    let refusal = until("the webhook is asked", || {
+        round += 1;
+        let (name, spec) = (format!("probe-{round}"), image("nginx:1"));
+        let ran = pod("prod-shop", &name, &spec, "replicaset-controller");
+        (!ran.is_ok()).then(|| ran.refused())
+    });
+    assert!(refusal.contains("[image-not-allowed]"), "{refusal}");
+    for name in ["observe-first", "production-registries"] {
+        assert!(refusal.contains(&format!("`{name}`")), "{refusal}");
+    }
+
+    let proxy = image("registry.k8s.io/kube-proxy:v1.33.0");
+    let own = &template["spec"];
+    let web = image("registry.example/web:1");
+    for (namespace, name, spec, controller) in [
+        ("kube-system", "kube-proxy", &proxy, "daemon-set-controller"),
+        ("promotion-gate", "gate-1", own, "replicaset-controller"),
+        ("shop", "web-1", &web, "replicaset-controller"),
+    ] {
+        pod(namespace, name, spec, controller).ok();
+        let asked = format!("\"namespace\":\"{namespace}\",\"name\":\"{name}\"");
+        let log = serving.log();
+        let line = log.lines().find(|line| line.contains(&asked));
+        let line = line.unwrap_or_else(|| panic!("{name} was not asked about: {log}"));
+        assert!(line.contains("\"decision\":\"allow\""), "{line}");
+    }
+}
+
+/// The documents of a file of the repository.
+fn documents(file: &str) -> Vec<Value> {
+    let bytes = fs::read(Path::new(ROOT).join(file)).unwrap();
+    let (documents, problems) = promotion_gate_core::documents::read(file, &bytes);
+    assert!(problems.is_empty(), "{problems:?}");
+    documents
+        .into_iter()
+        .map(|document| document.value)
+        .collect()
+}
+
+fn enforcing(policy: &str) -> String {
+    let all = policy.replace("enforcement: Warn", "enforcement: Enforce");
+    assert!(!all.contains("enforcement: Audit"), "{all}");
+    all
+}
