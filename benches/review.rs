@@ -13,11 +13,11 @@ use promotion_gate::admission::{Understood, understand};
 use promotion_gate::api;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::oci::{Client, ClientOptions};
-use promotion_gate::review::{World, review};
+use promotion_gate::review::{ReviewInputs, review};
 use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{Identity, Registry, Signer, Sigstore, attach_bundle, push_image};
 use promotion_gate_core::attest::{Anchor, Material, TrustRoot, verify};
-use promotion_gate_core::gate::{Change, Decision, Digest, Snapshot};
+use promotion_gate_core::gate::{Change, Decision, Digest, Snapshot, World};
 use serde_json::json;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{Bundle, Sha256Hash};
@@ -106,18 +106,21 @@ fn warm_review(criterion: &mut Criterion) {
     assert!(set.problems.is_empty(), "{:?}", set.problems);
     let snapshot = Arc::new(Snapshot {
         policies: set.policies,
-        trust_roots: roots,
+        world: World {
+            trust_roots: roots,
+            ..World::default()
+        },
         ..Snapshot::default()
     });
     let client = Arc::new(Client::new(ClientOptions::default()).unwrap());
     let collector = Collector::new(client, CollectLimits::default(), CacheSizes::default());
-    let world = World {
+    let inputs = ReviewInputs {
         snapshot,
         collector: Arc::new(collector),
         deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
     };
     let once = || async {
-        let verdict = review(change(&body), &world, Timestamp::now())
+        let verdict = review(change(&body), &inputs, Timestamp::now())
             .await
             .verdict;
         assert_eq!(verdict.decision(), Decision::Allow);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{Digest, Snapshot, TrustRoots, Ungoverned};
+use promotion_gate_core::gate::{Digest, Snapshot, TrustRoots, Ungoverned, World};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
@@ -251,8 +251,10 @@ impl Config {
     /// A snapshot with what is configured and no policies.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            trust_roots: self.trust_roots.clone(),
-            namespaces: self.namespaces.clone(),
+            world: World {
+                trust_roots: self.trust_roots.clone(),
+                namespaces: self.namespaces.clone(),
+            },
             ungoverned: self.ungoverned,
             ..Snapshot::default()
         }

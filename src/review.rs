@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{
-    Change, ChangeKind, Decision, Evidence, Promotion, Snapshot, Verdict, judge,
-};
+use promotion_gate_core::gate::{Change, Decision, Evidence, Promotion, Snapshot, Verdict, judge};
 use tokio::time::Instant;
 
 use crate::collect::{Collector, Freshness};
@@ -15,7 +13,7 @@ use crate::oci::Meter;
 
 /// What a review may look at.
 #[derive(Clone)]
-pub struct World {
+pub struct ReviewInputs {
     /// The policies, and what is known of the cluster.
     pub snapshot: Arc<Snapshot>,
     /// Fetches and remembers evidence.
@@ -39,8 +37,8 @@ pub struct Review {
 ///
 /// There is no error path on which somebody would have to remember to deny: what could not be learned is part of the
 /// evidence, and denies where it matters.
-pub async fn review(change: Change, world: &World, now: Timestamp) -> Review {
-    let reviewed = reviewed(change, world, now).boxed();
+pub async fn review(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Review {
+    let reviewed = reviewed(change, inputs, now).boxed();
     match Meter::current() {
         Some(_) => reviewed.await,
         // What is scarce is shared between reviews, so each has to be known as one.
@@ -48,39 +46,35 @@ pub async fn review(change: Change, world: &World, now: Timestamp) -> Review {
     }
 }
 
-async fn reviewed(change: Change, world: &World, now: Timestamp) -> Review {
+async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Review {
+    let (snapshot, collector) = (Arc::clone(&inputs.snapshot), &inputs.collector);
     let began = Instant::now();
-    let governing = world.snapshot.governing(&change);
-    let pins = world
-        .collector
-        .pin(&change, &governing, world.deadline)
-        .await;
-    let promotion = Promotion {
-        kind: classify(&change),
-        change,
-        at: now,
-        pins,
-    };
+    // 1. Govern: which policies match, by what was asked alone. Nothing that is fetched changes the answer.
+    let governing = snapshot.governing(&change);
+    // 2. Pin: a tag becomes the digest that it names now, so that everything below is about one image.
+    let pins = collector.pin(&change, &governing, inputs.deadline).await;
+    // 3. Classify: what kind of change it is decides which requirements apply.
+    let promotion = Promotion::new(change, pins, now);
+    // 4. Ask and gather: exactly what the requirements need, at first from memory.
     let needs = governing.needs(&promotion);
-    let mut allowance = world.collector.allowance(world.deadline);
-    let gathered = world
-        .collector
+    let mut allowance = collector.allowance(inputs.deadline);
+    let gathered = collector
         .gather(&needs, Freshness::Remembered, &mut allowance)
         .await;
-    let verdict = judge(&promotion, &gathered.learned, &world.snapshot);
-    let Some(since) = fresh_enough(&verdict, world, began) else {
+    // 5. Judge.
+    let verdict = judge(&promotion, &gathered.learned, &governing);
+    let Some(since) = revalidate_since(&verdict, collector, began) else {
         return Review {
             promotion,
             evidence: gathered.learned,
             verdict,
         };
     };
-    // A denial never rests on an older listing from memory: the image may have been signed since.
-    let evidence = world
-        .collector
+    // 6. Revalidate: a denial never rests on an older listing from memory, since the image may have been signed meanwhile.
+    let evidence = collector
         .ask_again(&promotion, &needs, gathered, since, &mut allowance)
         .await;
-    let verdict = judge(&promotion, &evidence, &world.snapshot);
+    let verdict = judge(&promotion, &evidence, &governing);
     Review {
         promotion,
         evidence,
@@ -90,17 +84,11 @@ async fn reviewed(change: Change, world: &World, now: Timestamp) -> Review {
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or
 /// audits, at most once a minute. `None` where nothing is denied.
-fn fresh_enough(verdict: &Verdict, world: &World, began: Instant) -> Option<Instant> {
+fn revalidate_since(verdict: &Verdict, collector: &Collector, began: Instant) -> Option<Instant> {
     if verdict.decision() == Decision::Deny {
         return Some(began);
     }
     verdict.denials().next()?;
-    let recent = world.collector.limits().recent;
+    let recent = collector.limits().recent;
     Some(began.checked_sub(recent).unwrap_or(began))
-}
-
-/// The kind of a change. No cluster stands behind a review yet, so there is no record of what was admitted, and everything
-/// that is ours is judged by all requirements, whoever asks.
-fn classify(_change: &Change) -> ChangeKind {
-    ChangeKind::Deploy
 }

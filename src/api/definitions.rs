@@ -11,14 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::{PromotionPolicy, PromotionPolicySpec};
 
-/// What an API server can already refuse: at which place of `spec`, by which rule (CEL), and what it says; one more is made
-/// from the table of rules. Where a list is walked it needs an upper bound, or the rule could cost too much.
+/// What an API server can already refuse: at which place of `spec`, by which rule (CEL), and what it says; more are made from
+/// the table of rules. Where a list is walked it needs an upper bound, or the rule could cost too much.
 const VALIDATIONS: &[(&str, &str, &str)] = &[
-    (
-        "",
-        "has(self.tags) || !self.requirements.exists(r, has(r.signature) || has(r.provenance)) || self.requirements.exists(r, has(r.digestPinned))",
-        "evidence binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {}`, or accept that race with `tags: Resolve`",
-    ),
     (
         "/properties/requirements/items/properties/signature",
         "has(self.anyOf) != has(self.allOf)",
@@ -61,13 +56,20 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
             list.insert("maxItems".to_owned(), json!(most));
         }
     }
-    let one_rule = one_rule();
-    let one_rule = (
-        "/properties/requirements/items",
-        one_rule.as_str(),
-        "expected exactly one rule per entry, of those that this version knows",
-    );
-    for (place, rule, message) in VALIDATIONS.iter().chain([&one_rule]) {
+    let (pinned, one_rule) = (evidence_is_pinned(), one_rule());
+    let of_the_table = [
+        (
+            "",
+            pinned.as_str(),
+            "evidence binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {}`, or accept that race with `tags: Resolve`",
+        ),
+        (
+            "/properties/requirements/items",
+            one_rule.as_str(),
+            "expected exactly one rule per entry, of those that this version knows",
+        ),
+    ];
+    for (place, rule, message) in VALIDATIONS.iter().chain(&of_the_table) {
         if let Some(Value::Object(schema)) = spec.pointer_mut(place) {
             let rules = schema
                 .entry("x-kubernetes-validations")
@@ -92,6 +94,17 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
     Ok(vec![policies])
+}
+
+/// Where a rule uses evidence, tags are ruled out or accepted.
+fn evidence_is_pinned() -> String {
+    let on_evidence: Vec<_> = Requirement::names_on_evidence()
+        .map(|name| format!("has(r.{name})"))
+        .collect();
+    format!(
+        "has(self.tags) || !self.requirements.exists(r, {}) || self.requirements.exists(r, has(r.digestPinned))",
+        on_evidence.join(" || ")
+    )
 }
 
 /// Exactly one of the rules is given.

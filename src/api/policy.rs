@@ -7,7 +7,7 @@ use promotion_gate_core::documents::{Fault, Path};
 use promotion_gate_core::gate::{
     Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
     NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, TrustRoots,
-    Uncovered,
+    Uncovered, World,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,7 @@ pub fn policy(
     if faults.len() == before && spec.tags.is_none() {
         let evidence = requirements
             .iter()
-            .find(|named| named.requirement.is_evidence());
+            .find(|named| named.requirement.evidence().is_some());
         let pinned = requirements
             .iter()
             .any(|named| matches!(named.requirement, Requirement::DigestPinned(_)));
@@ -344,8 +344,11 @@ fn unknown_roots(
     here: &Path,
     faults: &mut Vec<Fault>,
 ) {
-    let missing = requirement.need(roots).map(|need| need.missing);
-    for name in missing.into_iter().flatten() {
+    let world = World {
+        trust_roots: roots.clone(),
+        ..World::default()
+    };
+    for name in requirement.needs(&world).missing_roots {
         let mut places = Vec::new();
         named_roots(written, &name, here, &mut places);
         if places.is_empty() {

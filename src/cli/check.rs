@@ -16,7 +16,7 @@ use super::render::json::{Answer, CheckReport, ObjectReport, VERSION};
 use super::world::{self, Input};
 use crate::admission::{self, Manifests, Understood};
 use crate::config::Config;
-use crate::review::{Review, World, review};
+use crate::review::{Review, ReviewInputs, review};
 
 /// Objects that are reviewed side by side.
 const SIDE_BY_SIDE: usize = 16;
@@ -92,16 +92,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         revision: policies.revision,
         ..config.snapshot()
     };
+    let namespaces = &mut snapshot.world.namespaces;
     if !args.namespace_labels.is_empty() {
-        let labels = snapshot
-            .namespaces
-            .entry(args.namespace.clone())
-            .or_default();
+        let labels = namespaces.entry(args.namespace.clone()).or_default();
         labels.extend(labels_of(&args.namespace_labels)?);
     }
     // What the input says of the cluster fills gaps alone: the author of a change writes the input.
     for (name, labels) in input.namespaces() {
-        snapshot.namespaces.entry(name).or_insert(labels);
+        namespaces.entry(name).or_insert(labels);
     }
     let actor = args.user.clone().map(|username| Actor {
         username,
@@ -116,14 +114,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for unjudged in input.unjudged() {
         complain!("note: {unjudged}");
     }
-    let world = World {
+    let inputs = ReviewInputs {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
     };
     let at = args.at.unwrap_or_else(Timestamp::now);
-    let reviews = review_all(asked, &world, at).await;
-    let report = report(&reviews, &input, not_ours, &world.snapshot, at);
+    let reviews = review_all(asked, &inputs, at).await;
+    let report = report(&reviews, &input, not_ours, &inputs.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
         Output::Json => put!(
@@ -171,12 +169,16 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
     (asked, not_ours)
 }
 
-async fn review_all(asked: Vec<Asked>, world: &World, at: Timestamp) -> Vec<(String, u64, Review)> {
+async fn review_all(
+    asked: Vec<Asked>,
+    inputs: &ReviewInputs,
+    at: Timestamp,
+) -> Vec<(String, u64, Review)> {
     let progress = human::progress(asked.len(), "objects reviewed");
     let reviews = futures::stream::iter(asked).map(|Asked { file, line, change }| {
         let progress = &progress;
         async move {
-            let review = review(change, world, at).await;
+            let review = review(change, inputs, at).await;
             progress.inc(1);
             (file, line, review)
         }

@@ -13,7 +13,7 @@ use promotion_gate_core::attest::{
     Anchor, AnchorId, Origin, PublicKey, SignatureForm, Signer, TimeSource, Transparency,
 };
 use promotion_gate_core::gate::{
-    Collected, ImageEvidence, ImageReference, Source, Subject, Wanted,
+    Collected, ImageEvidence, ImageNeeds, ImageReference, Source, Subject,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -180,7 +180,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|(anchor, name)| (anchor.id(), name.clone()))
         .collect();
-    let wanted = Wanted {
+    let wanted = ImageNeeds {
         anchors: (anchors.into_iter())
             .map(|(anchor, _)| (anchor.id(), anchor))
             .collect(),

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 use promotion_gate_core::attest::unaccepted::UNACCEPTED;
 use promotion_gate_core::documents::nearest;
-use promotion_gate_core::gate::{OF_THE_ENGINE, Requirement};
+use promotion_gate_core::gate::{Requirement, engine_reasons};
 use promotion_gate_core::reason::Reason;
 
 /// Explain a rule of policies, or a reason that a denial gave.
@@ -58,7 +58,7 @@ fn manual() -> Vec<Chapter> {
     chapters.push(Chapter {
         name: "object, coverage, governance",
         page: "What is said whatever the requirements are.".to_owned(),
-        reasons: OF_THE_ENGINE.to_vec(),
+        reasons: engine_reasons(),
     });
     chapters.push(Chapter {
         name: "evidence",

@@ -22,8 +22,8 @@ use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use promotion_gate_core::attest::{Anchor, AnchorId};
 use promotion_gate_core::gate::{
-    Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageReference, ImageUse, Index,
-    Pin, Promotion, Subject, Trouble, Wanted,
+    Change, Collected, Digest, Evidence, Governing, ImageEvidence, ImageNeeds, ImageReference,
+    ImageUse, Index, Pin, Promotion, Subject, Trouble,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -184,7 +184,7 @@ impl Collector {
     /// Each subject has an equal part of what the review may use; what is left over goes to those that need more.
     pub async fn gather(
         &self,
-        needs: &BTreeMap<Subject, Wanted>,
+        needs: &BTreeMap<Subject, ImageNeeds>,
         freshness: Freshness,
         allowance: &mut Allowance,
     ) -> Gathered {
@@ -227,12 +227,12 @@ impl Collector {
     /// Reads about subjects: several hosts at one time, and several images of each, so that no host keeps others waiting.
     async fn read(
         &self,
-        wanted: &[(&Subject, &Wanted)],
+        wanted: &[(&Subject, &ImageNeeds)],
         freshness: Freshness,
         part: budget::Amounts,
         deadline: Instant,
     ) -> Vec<Read> {
-        let mut hosts: BTreeMap<&str, Vec<(usize, &Subject, &Wanted)>> = BTreeMap::new();
+        let mut hosts: BTreeMap<&str, Vec<(usize, &Subject, &ImageNeeds)>> = BTreeMap::new();
         for (at, (subject, wanted)) in wanted.iter().enumerate() {
             let host = subject.name.split('/').next().unwrap_or_default();
             hosts.entry(host).or_default().push((at, subject, wanted));
@@ -272,7 +272,7 @@ impl Collector {
     async fn about(
         &self,
         subject: &Subject,
-        wanted: &Wanted,
+        wanted: &ImageNeeds,
         freshness: Freshness,
         part: budget::Amounts,
         deadline: Instant,
@@ -317,7 +317,7 @@ impl Collector {
     fn reader<'a>(
         &'a self,
         subject: &'a Subject,
-        wanted: &'a Wanted,
+        wanted: &'a ImageNeeds,
         part: budget::Amounts,
         deadline: Instant,
     ) -> Reader<'a> {
@@ -336,7 +336,7 @@ impl Collector {
     pub async fn ask_again(
         &self,
         promotion: &Promotion,
-        needs: &BTreeMap<Subject, Wanted>,
+        needs: &BTreeMap<Subject, ImageNeeds>,
         gathered: Gathered,
         since: Instant,
         allowance: &mut Allowance,

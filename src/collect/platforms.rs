@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, ImageEvidence, ImageReference, Index, PlatformManifest, Promotion,
-    Subject, Trouble, Wanted,
+    Collected, Digest, Evidence, ImageEvidence, ImageNeeds, ImageReference, Index,
+    PlatformManifest, Promotion, Subject, Trouble,
 };
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ pub(super) type Beneath = (
 /// It only helps to say what to do. Who signs platforms signs each of them, so one that carries nothing ends the look.
 pub(super) async fn beneath(
     collector: &Collector,
-    needs: &BTreeMap<Subject, Wanted>,
+    needs: &BTreeMap<Subject, ImageNeeds>,
     learned: &Evidence,
     part: Amounts,
     deadline: Instant,

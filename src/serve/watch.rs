@@ -284,7 +284,7 @@ impl Policies {
             }
             None => {
                 let mut snapshot = (*current).clone();
-                snapshot.trust_roots = config.trust_roots.clone();
+                snapshot.world.trust_roots = config.trust_roots.clone();
                 if config.snapshot().ungoverned == Ungoverned::Deny {
                     snapshot.ungoverned = Ungoverned::Deny;
                 }
@@ -314,9 +314,9 @@ impl Policies {
 /// What the policies of a snapshot wait for that name trust roots which it does not have, one line each.
 fn rootless(snapshot: &Snapshot) -> Vec<String> {
     let each = snapshot.policies.iter().flat_map(|policy| {
-        let needs = policy.requirements.iter();
-        let needs = needs.filter_map(|named| named.requirement.need(&snapshot.trust_roots));
-        let missing: BTreeSet<_> = needs.flat_map(|need| need.missing).collect();
+        let requirements = policy.requirements.iter();
+        let needs = requirements.map(|named| named.requirement.needs(&snapshot.world));
+        let missing: BTreeSet<_> = needs.flat_map(|needs| needs.missing_roots).collect();
         missing.into_iter().map(|root| {
             let name = &policy.name;
             format!("the policy `{name}` in force names the trust root `{root}`, which is not configured: nothing counts under it")
@@ -430,8 +430,7 @@ mod tests {
             let snapshot = self.policies.snapshot();
             let requirements = snapshot.policies[0].requirements.iter();
             let needs = requirements
-                .filter_map(|named| named.requirement.need(&snapshot.trust_roots))
-                .flat_map(|need| need.anchors.into_keys());
+                .flat_map(|named| named.requirement.needs(&snapshot.world).anchors.into_keys());
             needs.map(|anchor| anchor.to_string()).collect()
         }
     }

@@ -19,7 +19,7 @@ use super::watch::Policies;
 use crate::admission::{self, Answer, Malformed, Understood};
 use crate::collect::Collector;
 use crate::oci::metered;
-use crate::review::{World, review};
+use crate::review::{ReviewInputs, review};
 use crate::telemetry::{self, Metrics};
 
 /// The API server's default time-out.
@@ -140,12 +140,12 @@ impl Webhook {
     }
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> Answer {
-        let world = World {
+        let inputs = ReviewInputs {
             snapshot: self.policies.snapshot(),
             collector: Arc::clone(&self.collector),
             deadline,
         };
-        let (review, requests) = metered(review(change, &world, Timestamp::now())).await;
+        let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
         let answer = Answer::of(&review.verdict, &review.promotion, self.audit_only);
         telemetry::record(
             &self.metrics,

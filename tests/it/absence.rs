@@ -10,13 +10,12 @@ use promotion_gate::sandbox::{
 use promotion_gate_core::attest::Unaccepted;
 use promotion_gate_core::attest::unaccepted::UNACCEPTED;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, Form, ImageEvidence, NotAccepted, Outcome, Policy, Source,
-    Trouble, judge,
+    Collected, Digest, Evidence, Form, ImageEvidence, NotAccepted, Outcome, Policy, Source, Trouble,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::facts::{self, FACTS, ISSUER, promotion, snapshot};
+use crate::facts::{self, FACTS, ISSUER, judge, promotion, snapshot};
 use crate::gate::Gate;
 use crate::oci::options;
 use crate::review::forward;

@@ -14,7 +14,7 @@ use promotion_gate::oci::{
     Repository, Via,
 };
 use promotion_gate_core::attest::Anchor;
-use promotion_gate_core::gate::{Collected, Decision, Digest, Policy, Subject, Wanted};
+use promotion_gate_core::gate::{Collected, Decision, Digest, ImageNeeds, Policy, Subject};
 use serde_json::json;
 use tokio::time::{Instant, advance};
 
@@ -451,14 +451,14 @@ async fn a_listing_older_than_a_minute_is_asked_again_where_unseen_evidence_coul
 }
 
 /// What a rule needs to know of an image.
-fn needs(image: &Image, can_hurt: bool) -> BTreeMap<Subject, Wanted> {
+fn needs(image: &Image, can_hurt: bool) -> BTreeMap<Subject, ImageNeeds> {
     let subject = Subject {
         name: image.repository.to_string(),
         digest: image.digest.clone(),
     };
     let root = FACTS.trust_roots().into_values().next().unwrap();
     let anchor = Anchor::Root(root);
-    let wanted = Wanted {
+    let wanted = ImageNeeds {
         anchors: [(anchor.id(), anchor)].into(),
         platforms: false,
         can_hurt,

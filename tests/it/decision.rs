@@ -8,11 +8,11 @@ use promotion_gate_core::attest::Unaccepted;
 use promotion_gate_core::attest::unaccepted::UNSIGNED_STATEMENT;
 use promotion_gate_core::gate::{
     self, ChangeKind, Collected, Decision, Evidence, Finding, ImageEvidence, NotAccepted, Pin,
-    Policy, Promotion, Snapshot, Source, Trouble, Ungoverned, Unreadable, judge,
+    Policy, Promotion, Snapshot, Source, Trouble, Ungoverned, Unreadable,
 };
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, Form, ISSUER, Provenance, promotion, snapshot};
+use crate::facts::{Attached, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot};
 
 fn image() -> String {
     format!("registry.example/app@sha256:{}", "1".repeat(64))
@@ -62,7 +62,7 @@ fn attached(one: &Attached) -> ImageEvidence {
 }
 
 #[test]
-fn only_what_deploys_or_lets_run_is_held_against_requirements() {
+fn integrity_is_judged_for_upkeep_without_a_record_and_nothing_for_upkeep_on_the_record() {
     let requirements = [
         json!({"digestPinned": {}}),
         json!({"allowedImages": {"patterns": ["elsewhere.example/*"]}}),
@@ -71,18 +71,20 @@ fn only_what_deploys_or_lets_run_is_held_against_requirements() {
     ];
     for requirement in requirements {
         let policy = policy(json!([requirement]));
-        for (kind, judged) in [
-            (ChangeKind::Deploy, true),
-            (ChangeKind::Activation, true),
-            (ChangeKind::Upkeep, false),
-            (ChangeKind::Governance, false),
+        for (kind, skipped) in [
+            (ChangeKind::Deploy, None),
+            (ChangeKind::Activation, None),
+            (ChangeKind::Upkeep { recorded: false }, None),
+            (ChangeKind::Upkeep { recorded: true }, Some("recorded")),
+            (ChangeKind::Governance, Some("not-for-this-change")),
         ] {
             let mut promotion = promotion(&["registry.example/app:v1".to_owned()]);
             promotion.kind = kind;
             let finding = finding(&policy, &promotion, ImageEvidence::default());
-            let skipped = finding.reason == "not-for-this-change";
-            assert_eq!(skipped, !judged, "{kind:?} {finding:?}");
-            assert_eq!(finding.outcome.denies(), judged, "{kind:?} {finding:?}");
+            match skipped {
+                Some(reason) => assert_eq!(finding.reason, reason, "{kind:?} {finding:?}"),
+                None => assert!(finding.outcome.denies(), "{kind:?} {finding:?}"),
+            }
         }
     }
 }
@@ -360,7 +362,7 @@ fn a_trust_root_that_is_gone_counts_for_nobody_and_what_other_roots_accept_stand
     ] {
         let shown = format!("{requirement} without {gone}");
         let mut snapshot = snapshot(vec![policy(json!([requirement]))]);
-        snapshot.trust_roots.remove(gone).unwrap();
+        snapshot.world.trust_roots.remove(gone).unwrap();
         let promotion = promotion(&[image()]);
         let (image, pin) = promotion.images().next().unwrap();
         let subject = pin.subject(&image.reference).unwrap();
@@ -400,7 +402,7 @@ fn labels_that_are_known_decide_for_certain() {
         let mut snapshot = snapshot(vec![policy.clone()]);
         if let Some(tier) = tier {
             let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
-            snapshot.namespaces.insert("shop".to_owned(), labels);
+            snapshot.world.namespaces.insert("shop".to_owned(), labels);
         }
         let verdict = judge(&promotion, &Evidence::default(), &snapshot);
         assert_eq!(verdict.decision(), decision, "{tier:?}");
@@ -444,6 +446,6 @@ fn a_policy_that_might_not_govern_vouches_for_nothing_but_under_itself() {
     };
     assert_eq!(decisions(&snapshot), [Decision::Deny, Decision::Allow]);
     let labels = BTreeMap::from([("tier".to_owned(), "x".to_owned())]);
-    snapshot.namespaces.insert("shop".to_owned(), labels);
+    snapshot.world.namespaces.insert("shop".to_owned(), labels);
     assert_eq!(decisions(&snapshot), [Decision::Allow, Decision::Allow]);
 }

@@ -10,8 +10,8 @@ use promotion_gate::sandbox::{
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    self, Change, ChangeKind, Digest, ImageEvidence, ImageUse, NotAccepted, Operation, Pin, Policy,
-    Promotion, Role, Snapshot, Source, TrustRoots, Workload,
+    self, Change, ChangeKind, Digest, Evidence, ImageEvidence, ImageUse, NotAccepted, Operation,
+    Pin, Policy, Promotion, Role, Snapshot, Source, TrustRoots, Verdict, Workload, World,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -393,8 +393,16 @@ pub fn promotion(images: &[String]) -> Promotion {
 pub fn snapshot(policies: Vec<Policy>) -> Snapshot {
     Snapshot {
         policies,
-        trust_roots: FACTS.trust_roots(),
+        world: World {
+            trust_roots: FACTS.trust_roots(),
+            ..World::default()
+        },
         revision: "test".to_owned(),
         ..Snapshot::default()
     }
+}
+
+/// Judges by the policies of a snapshot that govern the promotion.
+pub fn judge(promotion: &Promotion, evidence: &Evidence, snapshot: &Snapshot) -> Verdict {
+    gate::judge(promotion, evidence, &snapshot.governing(&promotion.change))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::oci::{Client, ClientOptions};
-use promotion_gate::review::{Review, World, review};
+use promotion_gate::review::{Review, ReviewInputs, review};
 use promotion_gate_core::gate::{Policy, Snapshot};
 use tokio::time::Instant;
 
@@ -44,12 +44,12 @@ impl Gate {
 
     /// What is said of a Deployment with these images.
     pub async fn review(&self, images: &[String]) -> Review {
-        let world = World {
+        let inputs = ReviewInputs {
             snapshot: Arc::clone(&self.snapshot),
             collector: Arc::clone(&self.collector),
             deadline: Instant::now() + self.patience,
         };
-        review(promotion(images).change, &world, Timestamp::now()).await
+        review(promotion(images).change, &inputs, Timestamp::now()).await
     }
 
     /// The outcome and the reason of a rule about one image.

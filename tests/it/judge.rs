@@ -8,13 +8,13 @@ use promotion_gate_core::attest::Unaccepted;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
     self, Collected, Decision, Enforcement, Evidence, ImageEvidence, NotAccepted, Outcome, Policy,
-    Promotion, Source, Subject, Target, Trouble, Verdict, judge,
+    Promotion, Source, Subject, Target, Trouble, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, Form, promotion, snapshot};
+use crate::facts::{Attached, FACTS, Form, judge, promotion, snapshot};
 
 const IMAGES: [&str; 3] = [
     "registry.example/app",

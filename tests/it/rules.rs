@@ -7,13 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{
-    Collected, Evidence, ImageEvidence, Pin, Requirement, Trouble, judge,
-};
+use promotion_gate_core::gate::{Collected, Evidence, ImageEvidence, Pin, Requirement, Trouble};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, promotion, snapshot};
+use crate::facts::{Attached, FACTS, judge, promotion, snapshot};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, Verified, verify};
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, Finding, ImageEvidence, Source, Subject, judge,
+    Collected, Digest, Evidence, Finding, ImageEvidence, Source, Subject,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use x509_cert::der::{DecodePem as _, EncodePem as _, pem::LineEnding};
 
 use crate::cli::run;
-use crate::facts::{Attached, FACTS, ISSUER, promotion, snapshot};
+use crate::facts::{Attached, FACTS, ISSUER, judge, promotion, snapshot};
 
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 const GOOGLE: &str = "https://accounts.google.com";

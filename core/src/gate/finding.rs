@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::image::Digest;
+use super::policy::NamedRequirement;
+use crate::reason::Reason;
 
 /// One sentence of the explanation of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +23,60 @@ pub struct Finding {
     pub detail: String,
     /// What to do next; a command where there is one.
     pub hint: Option<String>,
+    /// Which of the policy's requirements says so, counted from 0; `None` for the engine's own findings.
+    pub requirement_index: Option<usize>,
+}
+
+impl Finding {
+    /// What the engine itself says, whatever the requirements are.
+    pub(super) fn of_engine(rule: &'static str, target: Target, judgement: Judgement) -> Finding {
+        Finding {
+            rule,
+            requirement: None,
+            target,
+            outcome: judgement.outcome,
+            reason: judgement.reason.id,
+            detail: judgement.detail,
+            hint: judgement.hint,
+            requirement_index: None,
+        }
+    }
+
+    /// What the requirement at `index` of its policy says.
+    pub(super) fn of_requirement(
+        index: usize,
+        named: &NamedRequirement,
+        target: Target,
+        judgement: Judgement,
+    ) -> Finding {
+        Finding {
+            requirement: named.name.clone(),
+            requirement_index: Some(index),
+            ..Finding::of_engine(named.requirement.rule_name(), target, judgement)
+        }
+    }
+
+    /// Whether both say the same: an entry that stands twice in a policy says everything twice.
+    pub(super) fn says_the_same(&self, other: &Finding) -> bool {
+        let Finding {
+            rule,
+            requirement,
+            target,
+            outcome,
+            reason,
+            detail,
+            hint,
+            requirement_index: _,
+        } = self;
+        (rule, requirement, target, outcome)
+            == (
+                &other.rule,
+                &other.requirement,
+                &other.target,
+                &other.outcome,
+            )
+            && (reason, detail, hint) == (&other.reason, &other.detail, &other.hint)
+    }
 }
 
 /// What a finding is about.
@@ -43,6 +99,61 @@ pub struct ImageTarget {
     pub written: String,
     /// The digest that was judged, where one is known.
     pub digest: Option<Digest>,
+}
+
+/// A rule's answer about one image or workload. The engine makes a [`Finding`] of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What the rule says.
+    pub outcome: Outcome,
+    /// The reason.
+    pub reason: Reason,
+    /// The reason in words, at most 1,200 characters: it can hold what others wrote.
+    pub detail: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// Characters of a detail.
+const MAXIMUM_DETAIL: usize = 1200;
+
+impl Judgement {
+    /// The requirement is met.
+    pub fn pass(reason: Reason, detail: String) -> Judgement {
+        Judgement::new(Outcome::Pass, reason, detail)
+    }
+
+    /// The requirement is not met.
+    pub fn fail(reason: Reason, detail: String) -> Judgement {
+        Judgement::new(Outcome::Fail, reason, detail)
+    }
+
+    /// It could not be decided.
+    pub fn undecided(reason: Reason, detail: String) -> Judgement {
+        Judgement::new(Outcome::Undecided, reason, detail)
+    }
+
+    /// The requirement is not judged; only the engine decides that.
+    pub(super) fn skip(reason: Reason, detail: &str) -> Judgement {
+        Judgement::new(Outcome::Skip, reason, detail.to_owned())
+    }
+
+    fn new(outcome: Outcome, reason: Reason, detail: String) -> Judgement {
+        Judgement {
+            outcome,
+            reason,
+            detail: detail.chars().take(MAXIMUM_DETAIL).collect(),
+            hint: None,
+        }
+    }
+
+    /// With what to do next.
+    pub fn hint(self, hint: impl Into<String>) -> Judgement {
+        Judgement {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
 }
 
 /// What a rule says. The order is from worst to best.

@@ -1,13 +1,16 @@
 //! The gate itself: from a change somebody asked for to one explained verdict.
 
+mod coverage;
 mod distinct;
 mod evidence;
 mod finding;
 mod glob;
 mod image;
 mod judge;
+mod needs;
 mod pattern;
 mod platform;
+mod platforms;
 mod policy;
 mod promotion;
 mod rules;
@@ -16,14 +19,16 @@ mod signer;
 mod snapshot;
 mod source;
 mod verdict;
+mod world;
 
 pub use evidence::{
     Collected, Evidence, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
 };
-pub use finding::{Finding, ImageTarget, Outcome, Target};
+pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImageReference, ReferenceError};
-pub use judge::{OF_THE_ENGINE, Wanted, judge};
+pub use judge::{engine_reasons, judge};
+pub use needs::{ImageNeeds, Needs};
 pub use pattern::{ImagePattern, PatternError};
 pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{
@@ -33,8 +38,9 @@ pub use policy::{
 pub use promotion::{
     Actor, Change, ChangeKind, ImageUse, Operation, Pin, Promotion, Role, UnreadableField, Workload,
 };
-pub use rules::{Need, Requirement, RequirementEntry, RuleManual};
+pub use rules::{Class, Effect, EvidenceUse, Requirement, RequirementEntry, RuleManual};
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
 pub use source::{SourcePattern, VersionPattern};
 pub use verdict::{Decision, PolicyVerdict, Verdict};
+pub use world::World;

@@ -156,8 +156,8 @@ impl Policy {
         }
     }
 
-    /// Whether the evidence requirements speak of this image.
-    pub fn speaks_of(&self, image: &ImageReference) -> bool {
+    /// Whether the evidence requirements look at this image.
+    pub fn matches_image(&self, image: &ImageReference) -> bool {
         match &self.images {
             Some(patterns) => patterns.iter().any(|pattern| pattern.matches(image)),
             None => true,
@@ -168,7 +168,7 @@ impl Policy {
     pub fn requires_evidence(&self) -> bool {
         self.requirements
             .iter()
-            .any(|named| named.requirement.is_evidence())
+            .any(|named| named.requirement.evidence().is_some())
     }
 }
 

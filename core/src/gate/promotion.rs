@@ -59,6 +59,16 @@ pub enum Pin {
 }
 
 impl Promotion {
+    /// The change with the digest of each of its images, in the same order, classified, at the instant at which it is judged.
+    pub fn new(change: Change, pins: Vec<Pin>, at: Timestamp) -> Promotion {
+        Promotion {
+            kind: ChangeKind::classify(&change),
+            change,
+            at,
+            pins,
+        }
+    }
+
     /// Each image of the change with its pin.
     pub fn images(&self) -> impl Iterator<Item = (&ImageUse, &Pin)> {
         self.change.images.iter().zip(&self.pins)
@@ -142,8 +152,6 @@ pub enum Role {
 }
 
 /// The kind of a change, by who asks and what the record says.
-///
-/// Without a cluster behind the review there is no record, and everything that is ours is a [`ChangeKind::Deploy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Creates or changes what runs: all requirements apply.
@@ -151,7 +159,18 @@ pub enum ChangeKind {
     /// Lets run what was staged.
     Activation,
     /// A trusted controller runs what was admitted before.
-    Upkeep,
+    Upkeep {
+        /// Whether the record says that it was admitted here. Where there is no record, rules that speak of the change itself
+        /// do not apply, and those that speak of the images do.
+        recorded: bool,
+    },
     /// Changes what the gate decides by.
     Governance,
+}
+
+impl ChangeKind {
+    /// Without a record of what was admitted, everything that is ours is judged by all requirements, whoever asks.
+    fn classify(_change: &Change) -> ChangeKind {
+        ChangeKind::Deploy
+    }
 }

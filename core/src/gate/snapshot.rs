@@ -1,10 +1,8 @@
 //! The policies, and what is known of the cluster, as one immutable value: one review sees one world.
 
-use std::collections::BTreeMap;
-
 use super::policy::{Governs, Policy};
 use super::promotion::Change;
-use super::signer::TrustRoots;
+use super::world::World;
 
 /// Everything that a review looks up instead of fetching. Swapped as a whole when something changes.
 #[derive(Clone, Debug, Default)]
@@ -13,10 +11,8 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// Policies that exist but could not be read, with no good version before: they deny what they might govern.
     pub unreadable: Vec<Unreadable>,
-    /// The trust roots that policies name. One that is not here counts for no policy.
-    pub trust_roots: TrustRoots,
-    /// Labels of the namespaces that are known.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is known besides the images.
+    pub world: World,
     /// What becomes of a workload that no policy governs.
     pub ungoverned: Ungoverned,
     /// Names this state: a digest over the policies' bytes.
@@ -49,8 +45,12 @@ pub struct Governing<'a> {
     pub policies: Vec<(&'a Policy, Certainty)>,
     /// Policies that could not be read, and so might govern it.
     pub unreadable: &'a [Unreadable],
-    /// The trust roots that there are.
-    pub trust_roots: &'a TrustRoots,
+    /// What is known besides the images.
+    pub world: &'a World,
+    /// What becomes of the change where nothing governs it.
+    pub ungoverned: Ungoverned,
+    /// The revision of the snapshot that this is from.
+    pub revision: &'a str,
 }
 
 /// Whether a policy is known to govern a change.
@@ -69,7 +69,7 @@ impl Snapshot {
             .workload
             .namespace
             .as_ref()
-            .and_then(|namespace| self.namespaces.get(namespace));
+            .and_then(|namespace| self.world.namespaces.get(namespace));
         let policies = self
             .policies
             .iter()
@@ -82,7 +82,9 @@ impl Snapshot {
         Governing {
             policies,
             unreadable: &self.unreadable,
-            trust_roots: &self.trust_roots,
+            world: &self.world,
+            ungoverned: self.ungoverned,
+            revision: &self.revision,
         }
     }
 }

@@ -110,7 +110,7 @@ impl PolicyVerdict {
         mut findings: Vec<Finding>,
     ) -> PolicyVerdict {
         findings.sort_by(|a, b| (a.outcome, a).cmp(&(b.outcome, b)));
-        findings.dedup();
+        findings.dedup_by(|later, earlier| later.says_the_same(earlier));
         let denied = findings.is_empty() || findings.iter().any(|finding| finding.outcome.denies());
         let decision = if denied {
             Decision::Deny

@@ -14,7 +14,7 @@ use super::load::{Case, Piece, Suite};
 use super::report::{CaseReport, Expected, ObjectReport};
 use crate::collect::{CacheSizes, Collector};
 use crate::oci::{Layer, Memory, Via};
-use crate::review::{Review, World, review};
+use crate::review::{Review, ReviewInputs, review};
 
 /// How long one case may take; nothing leaves the machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,10 +33,11 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
     let mut snapshot: Snapshot = snapshot.clone();
     for (namespace, labels) in &case.namespaces {
         snapshot
+            .world
             .namespaces
             .insert(namespace.clone(), labels.clone());
     }
-    let world = World {
+    let inputs = ReviewInputs {
         snapshot: Arc::new(snapshot),
         collector: Arc::new(Collector::new(
             Arc::new(registry),
@@ -48,7 +49,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
     let at = case.at.unwrap_or_else(Timestamp::now);
     let mut reviews = Vec::new();
     for change in &case.changes {
-        reviews.push(review(change.clone(), &world, at).await);
+        reviews.push(review(change.clone(), &inputs, at).await);
     }
     Ok(compare(case, &reviews))
 }

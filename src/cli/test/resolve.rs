@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
-use promotion_gate_core::gate::Snapshot;
+use promotion_gate_core::gate::{Snapshot, World};
 
 use super::cast::{Cast, KeyRole, keys_of, trust_root};
 use super::format::{PolicyTest, SignerSpec, Spec};
@@ -80,7 +80,10 @@ impl<'d> Reading<'d> {
                     self.problems.extend(set.problems);
                     let snapshot = Snapshot {
                         policies: set.policies,
-                        trust_roots,
+                        world: World {
+                            trust_roots,
+                            ..real.world.clone()
+                        },
                         ..real.clone()
                     };
                     staged = Some((cast, snapshot));

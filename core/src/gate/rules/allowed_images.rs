@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ChangeKind, Entry, ImageInQuestion, Judgement, Reason, Rule, listed, reasons};
+use super::check::listed;
+use super::{Class, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Rule, Scope};
 use crate::gate::image::ImageReference;
 use crate::gate::pattern::ImagePattern;
+use crate::reason::{Reason, reasons};
 
 /// **What it requires**: every image of the workload matches one of the patterns. Names are normalised first (`nginx` is
 /// `docker.io/library/nginx`), so no look-alike slips by. `*` stays within a path segment, `**` crosses them.
@@ -34,7 +36,7 @@ reasons! {
 
 impl Entry for AllowedImages {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
-    const LOOKS_AT_EVIDENCE: bool = false;
+    const EVIDENCE: Option<EvidenceUse> = None;
 
     fn sound(&self) -> Result<(), String> {
         if self.patterns.is_empty() {
@@ -45,19 +47,22 @@ impl Entry for AllowedImages {
 }
 
 impl Rule for AllowedImages {
-    fn applies_to(&self, kind: ChangeKind) -> bool {
-        match kind {
-            ChangeKind::Deploy | ChangeKind::Activation => true,
-            ChangeKind::Upkeep | ChangeKind::Governance => false,
-        }
+    fn class(&self) -> Class {
+        Class::Integrity
     }
 
-    fn refuses_asking(&self, image: &ImageReference) -> bool {
+    fn scope(&self) -> Scope<'_> {
+        Scope::Image(self)
+    }
+
+    fn refuses_by_name(&self, image: &ImageReference) -> bool {
         !self.patterns.iter().any(|pattern| pattern.matches(image))
     }
+}
 
-    fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
-        let reference = &question.image.reference;
+impl ImageRule for AllowedImages {
+    fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+        let reference = &check.image.reference;
         if let Some(pattern) = self
             .patterns
             .iter()

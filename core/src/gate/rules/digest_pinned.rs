@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ChangeKind, Entry, ImageInQuestion, Judgement, Reason, Rule, reasons};
+use super::{Class, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Rule, Scope};
+use crate::reason::{Reason, reasons};
 
 /// **What it requires**: every image of the workload is named by digest (`name@sha256:…`, a tag beside it does no harm).
 ///
@@ -27,19 +28,22 @@ reasons! {
 
 impl Entry for DigestPinned {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
-    const LOOKS_AT_EVIDENCE: bool = false;
+    const EVIDENCE: Option<EvidenceUse> = None;
 }
 
 impl Rule for DigestPinned {
-    fn applies_to(&self, kind: ChangeKind) -> bool {
-        match kind {
-            ChangeKind::Deploy | ChangeKind::Activation => true,
-            ChangeKind::Upkeep | ChangeKind::Governance => false,
-        }
+    fn class(&self) -> Class {
+        Class::Integrity
     }
 
-    fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
-        let reference = &question.image.reference;
+    fn scope(&self) -> Scope<'_> {
+        Scope::Image(self)
+    }
+}
+
+impl ImageRule for DigestPinned {
+    fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+        let reference = &check.image.reference;
         if reference.digest().is_some() {
             return Judgement::pass(PINNED, "named by digest".to_owned());
         }
@@ -47,7 +51,7 @@ impl Rule for DigestPinned {
             Some(tag) => format!("named by tag `{tag}` alone"),
             None => "named by neither tag nor digest, which means `latest`".to_owned(),
         };
-        let pinned = match question.pin.digest() {
+        let pinned = match check.pin.digest() {
             Some(digest) => format!("write `{reference}@{digest}` if that is the image you mean"),
             None => format!("write `{reference}@sha256:…` with the digest that the pipeline built"),
         };

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    ChangeKind, Effect, Entry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need, Reason,
-    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, ignored, in_time, listed, readable, reasons,
+use super::check::{
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
     unless_partial,
+};
+use super::{
+    Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
 use crate::attest::predicate::{self, Predicate, Repository};
 use crate::attest::unaccepted::UNSIGNED_STATEMENT;
 use crate::attest::{CertificateIdentity, Claim, Signer, VerifiedStatement};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::glob::Glob;
-use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch};
+use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch, TrustRoots};
 use crate::gate::source::{SourcePattern, VersionPattern};
+use crate::reason::{Reason, reasons};
 
 /// **What it requires**: the image carries signed SLSA provenance (v0.2 or v1) by an accepted builder: one of the pairs of who
 /// signed it *and* which builder it names. The source repository is an accepted one, and so are branch, tag, inputs and build
@@ -140,7 +143,11 @@ reasons! {
 
 impl Entry for Provenance {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
-    const LOOKS_AT_EVIDENCE: bool = true;
+    const EVIDENCE: Option<EvidenceUse> = Some(EvidenceUse {
+        covers: true,
+        per_platform: true,
+        effect: Effect::OnlyHelps,
+    });
 
     fn sound(&self) -> Result<(), String> {
         if self.builders.is_empty() {
@@ -166,20 +173,23 @@ impl Entry for Provenance {
 }
 
 impl Rule for Provenance {
-    fn applies_to(&self, kind: ChangeKind) -> bool {
-        match kind {
-            ChangeKind::Deploy | ChangeKind::Activation => true,
-            ChangeKind::Upkeep | ChangeKind::Governance => false,
-        }
+    fn class(&self) -> Class {
+        Class::Integrity
     }
 
-    fn need(&self, roots: &TrustRoots) -> Option<Need> {
+    fn scope(&self) -> Scope<'_> {
+        Scope::Image(self)
+    }
+
+    fn needs(&self, world: &World) -> Needs {
         let signers = self.builders.iter().map(|builder| &builder.signed_by);
-        Some(Need::of(signers, roots, Effect::OnlyHelps))
+        Needs::under(signers, &world.trust_roots)
     }
+}
 
-    fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
-        let evidence = match readable(question) {
+impl ImageRule for Provenance {
+    fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+        let evidence = match readable(check) {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
@@ -188,7 +198,7 @@ impl Rule for Provenance {
             let Predicate::Provenance(provenance) = statement.predicate() else {
                 continue;
             };
-            let refusal = match self.accepts(statement, provenance, question) {
+            let refusal = match self.accepts(statement, provenance, check) {
                 Ok(proven) => return Judgement::pass(PROVEN, proven),
                 Err(refusal) => refusal,
             };
@@ -200,9 +210,9 @@ impl Rule for Provenance {
         }
         let failed = match furthest {
             Some(refusal) => Judgement::fail(refusal.reason, refusal.detail).hint(refusal.hint),
-            None => self.nothing(evidence, question),
+            None => self.nothing(evidence, check),
         };
-        unless_partial(failed, question)
+        unless_partial(failed, check)
     }
 }
 
@@ -250,11 +260,11 @@ impl Provenance {
         &self,
         statement: &VerifiedStatement,
         provenance: &predicate::Provenance,
-        question: &ImageInQuestion<'_>,
+        check: &ImageCheck<'_>,
     ) -> Result<String, Refusal> {
         let by = statement.signer();
-        self.pair(statement, &provenance.builder, question.trust_roots)?;
-        in_time(statement, question.promotion.at).map_err(|why| {
+        self.pair(statement, &provenance.builder, &check.world.trust_roots)?;
+        in_time(statement, check.promotion.at).map_err(|why| {
             let hint = "see whether the gate's clock is right".to_owned();
             Refusal::new(Step::Time, SIGNED_IN_THE_FUTURE, why, hint)
         })?;
@@ -491,8 +501,8 @@ impl Provenance {
         ))
     }
 
-    fn nothing(&self, evidence: &ImageEvidence, question: &ImageInQuestion<'_>) -> Judgement {
-        let subject = question.name();
+    fn nothing(&self, evidence: &ImageEvidence, check: &ImageCheck<'_>) -> Judgement {
+        let subject = check.name();
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
         match evidence.unaccepted_as(Form::Statement) {
             Some((why, text)) if why.reason == UNSIGNED_STATEMENT => {
@@ -506,8 +516,8 @@ impl Provenance {
                     .iter()
                     .map(|builder| format!("`{}`", builder.id));
                 let build = format!("build it with {}", listed(builders, 3));
-                let detail = question.none_of("SLSA provenance", Form::Statement);
-                Judgement::fail(NO_PROVENANCE, detail).hint(question.nothing_attached(build))
+                let detail = check.none_of("SLSA provenance", Form::Statement);
+                Judgement::fail(NO_PROVENANCE, detail).hint(check.nothing_attached(build))
             }
         }
     }

@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    ChangeKind, Effect, Entry, ImageInQuestion, Judgement, NOT_TRANSPARENT_ENOUGH, Need, Reason,
-    Rule, SIGNED_IN_THE_FUTURE, TrustRoots, ignored, in_time, listed, readable, reasons,
+use super::check::{
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
     unless_partial,
+};
+use super::{
+    Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
 use crate::attest::{SignatureForm, VerifiedSignature};
 use crate::gate::distinct::first_of_each;
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::seats::{Seats, fill};
-use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch};
+use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, TrustRoots};
+use crate::reason::{Reason, reasons};
 
 /// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
 /// `https://sigstore.dev/cosign/sign/v1`, or a simplesigning payload of cosign or of Tekton Chains), by accepted signers: `anyOf` them (or `threshold`
@@ -120,7 +123,11 @@ reasons! {
 
 impl Entry for Signature {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
-    const LOOKS_AT_EVIDENCE: bool = true;
+    const EVIDENCE: Option<EvidenceUse> = Some(EvidenceUse {
+        covers: true,
+        per_platform: true,
+        effect: Effect::OnlyHelps,
+    });
 }
 
 impl TryFrom<SignatureFields> for Signature {
@@ -207,15 +214,16 @@ impl<T> Group<T> {
 }
 
 impl Rule for Signature {
-    fn applies_to(&self, kind: ChangeKind) -> bool {
-        match kind {
-            ChangeKind::Deploy | ChangeKind::Activation => true,
-            ChangeKind::Upkeep | ChangeKind::Governance => false,
-        }
+    fn class(&self) -> Class {
+        Class::Integrity
     }
 
-    fn need(&self, roots: &TrustRoots) -> Option<Need> {
-        Some(Need::of(self.accepted(), roots, Effect::OnlyHelps))
+    fn scope(&self) -> Scope<'_> {
+        Scope::Image(self)
+    }
+
+    fn needs(&self, world: &World) -> Needs {
+        Needs::under(self.accepted(), &world.trust_roots)
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -227,9 +235,11 @@ impl Rule for Signature {
             .filter_map(Wanted::filled_by_one_pattern);
         never.chain(alone).collect()
     }
+}
 
-    fn check(&self, question: &ImageInQuestion<'_>) -> Judgement {
-        let evidence = match readable(question) {
+impl ImageRule for Signature {
+    fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+        let evidence = match readable(check) {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
@@ -237,9 +247,9 @@ impl Rule for Signature {
             .signatures
             .iter()
             .map(|(_, signature)| &**signature)
-            .filter(|signature| self.usable(signature, question.promotion.at).is_ok())
+            .filter(|signature| self.usable(signature, check.promotion.at).is_ok())
             .collect();
-        let roots = question.trust_roots;
+        let roots = &check.world.trust_roots;
         let ways = self.ways();
         // Who is the same as whom matters only where there are several seats.
         let by_one = ways.iter().find_map(|way| match way.as_slice() {
@@ -258,7 +268,7 @@ impl Rule for Signature {
             let signers: Vec<_> = met.sitting().map(|who| present.shown(who)).collect();
             return Judgement::pass(SIGNED, format!("signed by {}", signers.join(" and ")));
         }
-        unless_partial(self.explain(evidence, &present, &ways, question), question)
+        unless_partial(self.explain(evidence, &present, &ways, check), check)
     }
 }
 
@@ -346,11 +356,11 @@ impl Signature {
         evidence: &ImageEvidence,
         present: &Present<'_>,
         ways: &[Seating<'_>],
-        question: &ImageInQuestion<'_>,
+        check: &ImageCheck<'_>,
     ) -> Judgement {
         let usable = present.signatures;
         let wanted = listed(self.accepted().map(ToString::to_string), 4);
-        let subject = question.name();
+        let subject = check.name();
         let look = format!("see everything found with `promotion-gate evidence {subject}`");
         if !usable.is_empty() {
             let by: BTreeSet<_> = usable
@@ -360,7 +370,8 @@ impl Signature {
             let by = listed(by, 3);
             let transparency = usable.iter().any(|signature| {
                 self.accepted().any(|signer| {
-                    signer.signed(signature, question.trust_roots) == Err(Mismatch::Transparency)
+                    signer.signed(signature, &check.world.trust_roots)
+                        == Err(Mismatch::Transparency)
                 })
             });
             if transparency {
@@ -386,7 +397,7 @@ impl Signature {
             .hint(format!("accepted are {wanted}"));
         }
         let unusable = evidence.signatures.iter().find_map(|(_, signature)| {
-            self.usable(signature, question.promotion.at)
+            self.usable(signature, check.promotion.at)
                 .err()
                 .map(|why| (signature.signer().to_string(), why))
         });
@@ -417,8 +428,8 @@ impl Signature {
             Some(_) => NOT_A_SIGNATURE,
             None => UNSIGNED,
         };
-        Judgement::fail(reason, question.none_of("signature", Form::Signature))
-            .hint(question.nothing_attached(sign))
+        Judgement::fail(reason, check.none_of("signature", Form::Signature))
+            .hint(check.nothing_attached(sign))
     }
 }
 

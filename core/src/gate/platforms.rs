@@ -1,0 +1,136 @@
+//! An index that does not meet a requirement itself: whether the evidence of its platforms stands in for its own.
+
+use super::evidence::{Collected, Evidence, Subject, Trouble};
+use super::finding::{Judgement, Outcome};
+use super::platform::{Index, PlatformManifest};
+use super::policy::Policy;
+use super::rules::EVIDENCE_UNAVAILABLE;
+use crate::reason::reasons;
+
+reasons! {
+    /// What is said of the platforms of an index.
+    OF_PLATFORMS:
+    MANIFEST_REFUSED = "manifest-refused",
+        "The image's manifest or index cannot be read in one way only, so that runtimes could run something else than what is checked.",
+        "Build and push the image again with a current tool. This can be an attempt to have another image run.";
+    NO_SUCH_PLATFORM = "no-such-platform",
+        "The index carries no evidence itself, and holds none of the platforms that the policy names.",
+        "Build the image for one of these platforms, or sign the index.";
+}
+
+/// What follows for a requirement that the index does not meet itself: `on_index` says why, `check` judges one of its platforms.
+pub(super) fn instead_of_index(
+    policy: &Policy,
+    evidence: &Evidence,
+    index: &Subject,
+    on_index: Judgement,
+    check: impl Fn(&Subject) -> Judgement,
+) -> Judgement {
+    let check = |manifest: &PlatformManifest| {
+        check(&Subject {
+            name: index.name.clone(),
+            digest: manifest.digest.clone(),
+        })
+    };
+    let platforms = evidence.index(index);
+    if !policy.allow_unsigned_index {
+        return match platforms.value() {
+            Some(Some(platforms)) => naming_platforms(index, platforms, on_index, check),
+            Some(None) | None => on_index,
+        };
+    }
+    match platforms {
+        Collected::Known(None) => on_index,
+        Collected::Known(Some(platforms)) => {
+            let of_platforms = every_platform(policy, &platforms, check);
+            let own = evidence.about(index);
+            let carries = own.value().is_some_and(|own| !own.is_empty());
+            // What the index carries, or might, is not hidden by what its platforms lack.
+            if of_platforms.outcome.denies() && (carries || on_index.outcome == Outcome::Undecided)
+            {
+                return Judgement {
+                    detail: format!("{}; and {}", on_index.detail, of_platforms.detail),
+                    ..on_index
+                };
+            }
+            of_platforms
+        }
+        Collected::Partial(_, troubles) => {
+            platforms_unknown(troubles.first().cloned().unwrap_or_default())
+        }
+        Collected::Unavailable(trouble) => platforms_unknown(trouble),
+    }
+}
+
+/// A denial of an index says so where its platforms carry what it lacks itself, as far as they were looked at.
+fn naming_platforms(
+    index: &Subject,
+    platforms: &Index,
+    on_index: Judgement,
+    check: impl Fn(&PlatformManifest) -> Judgement,
+) -> Judgement {
+    let all = &platforms.manifests;
+    let passes = |manifest: &&PlatformManifest| check(manifest).outcome == Outcome::Pass;
+    let passing = all.iter().filter(passes).count();
+    if passing == 0 {
+        return on_index;
+    }
+    Judgement {
+        detail: format!(
+            "{}; it is an index, and {passing} of its {} platforms meet the requirement, which counts only where the policy says `allowUnsignedIndex: true`",
+            on_index.detail,
+            all.len()
+        ),
+        hint: Some(format!(
+            "provide the evidence for the index itself (`{index}`), or have the policy say `allowUnsignedIndex: true`"
+        )),
+        ..on_index
+    }
+}
+
+/// Every entry that a runtime could pick on the platforms that the policy names needs its own evidence.
+fn every_platform(
+    policy: &Policy,
+    index: &Index,
+    check: impl Fn(&PlatformManifest) -> Judgement,
+) -> Judgement {
+    if let Some(why) = &index.refused {
+        let detail = format!("its manifest is refused: {why}");
+        return Judgement::fail(MANIFEST_REFUSED, detail)
+            .hint("build and push the image again with a current tool");
+    }
+    let matched: Vec<_> = index
+        .manifests
+        .iter()
+        .filter(|manifest| match &policy.platforms {
+            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(manifest)),
+            None => true,
+        })
+        .collect();
+    let worst = matched
+        .iter()
+        .map(|manifest| (check(manifest), manifest))
+        .min_by(|(a, _), (b, _)| (a.outcome, &a.detail).cmp(&(b.outcome, &b.detail)));
+    match worst {
+        None => Judgement::fail(
+            NO_SUCH_PLATFORM,
+            "the index itself carries no evidence that counts, and none of its platforms is one that the policy speaks of".to_owned(),
+        ),
+        Some((judgement, _)) if !judgement.outcome.denies() => Judgement {
+            detail: format!("each of {} platforms: {}", matched.len(), judgement.detail),
+            ..judgement
+        },
+        Some((judgement, manifest)) => Judgement {
+            detail: format!("{manifest}: {}", judgement.detail),
+            ..judgement
+        },
+    }
+}
+
+fn platforms_unknown(trouble: Trouble) -> Judgement {
+    Judgement::undecided(
+        EVIDENCE_UNAVAILABLE,
+        format!("the index itself carries no evidence that counts, and its platforms could not be read: {trouble}"),
+    )
+    .hint("this is an infrastructure problem, not missing evidence; try again when it is solved")
+}
