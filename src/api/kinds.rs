@@ -1,7 +1,10 @@
 //! The kinds of documents that are ours, and which of them a document is. What is not ours may lie in the same folders;
 //! what names our group or one of our kinds and is neither is an error, so that a misspelled policy is never skipped.
 
-use promotion_gate_core::documents::{Document, Path, Problem, nearest};
+use std::borrow::Cow;
+
+use promotion_gate_core::documents::{Document, Path, Problem, nearest, resembles};
+use promotion_gate_core::gate::Requirement;
 use serde_json::Value;
 
 use super::{API_VERSION, GROUP};
@@ -41,14 +44,13 @@ impl Kind {
     pub fn of(document: &Document) -> Result<Option<Kind>, Problem> {
         let at = |field: &str| Path::default().key(field);
         let names = || Kind::ALL.into_iter().map(Kind::name);
-        let header = Header::of(&document.value);
-        if !header.is_ours() {
-            return match inner(&document.value) {
-                true => Err(document.problem(
-                    Path::default(),
+        if !is_ours(&document.value) {
+            return match inner(&document.value, document.value.is_array()) {
+                Some(path) => Err(document.problem(
+                    path,
                     format!("documents of `{GROUP}` within another one are not read; write each as a document of its own"),
                 )),
-                false => Ok(None),
+                None => Ok(None),
             };
         }
         let (Some(version), Some(kind)) = (document.text("apiVersion"), document.text("kind"))
@@ -62,26 +64,89 @@ impl Kind {
             );
             return Err(document.problem(Path::default(), message));
         };
-        if version != API_VERSION {
-            let message = format!("expected `{API_VERSION}`, found `{}`", cut(version));
-            return Err(document.problem(at("apiVersion"), message));
-        }
         let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
-        known.map(Some).ok_or_else(|| {
-            let message = format!("kind `{}` is not known to this version", cut(kind));
-            let problem = document.problem(at("kind"), message);
-            problem.suggesting(kind, names())
-        })
+        match known {
+            Some(known) if version == API_VERSION => Ok(Some(known)),
+            None if version == API_VERSION => {
+                let message = format!("kind `{}` is not known to this version", cut(kind));
+                let problem = document.problem(at("kind"), message);
+                Err(problem.suggesting(kind, names()))
+            }
+            _ => {
+                let meant = nearest(kind, names()).unwrap_or_else(|| "PromotionPolicy".to_owned());
+                let message = format!(
+                    "expected `{API_VERSION}`, found `{}`; if the document is of this tool, write `apiVersion: {API_VERSION}` and `kind: {meant}`, else move it elsewhere",
+                    cut(version)
+                );
+                Err(document.problem(at("apiVersion"), message))
+            }
+        }
     }
 }
 
-/// Whether a text that cannot be parsed seems to be one of our documents.
-pub fn mentions_ours(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes).to_lowercase();
-    let kinds = Kind::ALL.map(|kind| kind.name().to_lowercase());
+/// Whether a document names our group or one of our kinds, is meant to, or is cut off before it could.
+pub(super) fn is_ours(value: &Value) -> bool {
+    let is_text = |field: &str| value.get(field).is_none_or(Value::is_string);
+    let is_cut = |text: &str| {
+        let mut first = ["apiVersion", "kind"].iter();
+        !text.is_empty() && first.any(|field| field.starts_with(text))
+    };
+    let is_cut_off = match value {
+        Value::String(text) => is_cut(text),
+        Value::Object(fields) if fields.len() == 1 => !is_text("apiVersion") || !is_text("kind"),
+        _ => false,
+    };
+    let is_odd = !is_text("apiVersion") || !is_text("kind");
+    is_cut_off
+        || Header::of(value).is_ours()
+        || has_requirements(value)
+        || is_odd && mentions_ours(value.to_string().as_bytes())
+}
+
+/// Whether a text that cannot be parsed seems to be one of our documents: whole words alone count.
+pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
     // A text in UTF-16 has a NUL beside each letter.
-    let text = text.replace('\0', "");
-    text.contains(GROUP) || kinds.iter().any(|kind| text.contains(kind))
+    let bytes = match bytes.contains(&0) {
+        true => Cow::Owned(bytes.iter().copied().filter(|byte| *byte != 0).collect()),
+        false => Cow::Borrowed(bytes),
+    };
+    let is_within = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'-' | b'_' | b'.')
+    };
+    // None of our names is shorter.
+    let least = Kind::PolicyTest.name().len();
+    let words = bytes.split(|byte| !is_within(byte));
+    let mut words = words.filter(|word| word.len() >= least);
+    words.any(|word| {
+        let word = String::from_utf8_lossy(word);
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+        resembles(word, GROUP, MISTYPES) || is_kind(word)
+    })
+}
+
+/// How many characters of a name that stands alone may be mistyped. More of them would take documents of others for ours, such
+/// as Karmada's `PropagationPolicy`.
+const MISTYPES: usize = 2;
+
+/// Whether a word is one of our kinds, or that of a policy mistyped.
+fn is_kind(word: &str) -> bool {
+    let mut kinds = Kind::ALL.into_iter().map(Kind::name);
+    let mut policies = ["PromotionPolicy", "PromotionPolicies"].iter();
+    kinds.any(|kind| kind.eq_ignore_ascii_case(word))
+        || policies.any(|policy| resembles(word, policy, MISTYPES))
+}
+
+/// Whether a value has what only policies have.
+fn has_requirements(value: &Value) -> bool {
+    let entries = value
+        .pointer("/spec/requirements")
+        .and_then(Value::as_array);
+    let mut entries = entries.into_iter().flatten();
+    entries.any(|entry| {
+        Requirement::NAMES
+            .iter()
+            .any(|name| entry.get(name).is_some())
+    })
 }
 
 /// The group and kind that an object names, however their fields are spelled.
@@ -108,35 +173,44 @@ impl<'a> Header<'a> {
         header
     }
 
-    /// Whether the group or the kind is ours, or is meant to be. A kind that only resembles one of ours counts where no other
-    /// group stands beside it.
+    /// Whether the group or the kind is ours, or is meant to be. A kind that resembles one of ours from afar counts where no
+    /// other group stands beside it.
     fn is_ours(&self) -> bool {
-        let kinds = || Kind::ALL.into_iter().map(Kind::name);
         let version = self.version.unwrap_or_default().trim();
         let kind = self.kind.unwrap_or_default().trim();
         let group = version.split_once('/').map_or(version, |(group, _)| group);
-        let cut_off = version.len() > 3 && API_VERSION.starts_with(version);
+        let cut_off = !version.is_empty() && API_VERSION.starts_with(version);
         let grouped = version.contains('/');
         cut_off
             || nearest(group, [GROUP]).is_some()
-            || kinds().any(|known| known.eq_ignore_ascii_case(kind))
-            || !grouped && nearest(kind, kinds()).is_some()
+            || is_kind(kind)
+            || !grouped && nearest(kind, Kind::ALL.map(Kind::name)).is_some()
     }
 }
 
-/// Whether one of our documents stands among the items of a list, also of one within.
-fn inner(value: &Value) -> bool {
-    let mut waiting: Vec<&Value> = vec![value];
-    while let Some(value) = waiting.pop() {
-        let items = value.get("items").and_then(Value::as_array);
-        for item in items.into_iter().flatten() {
-            if Header::of(item).is_ours() {
-                return true;
+/// Where one of our documents stands within a value: among the items of a list, or with content of its own. What only refers
+/// to one, such as an owner reference, has none.
+fn inner(value: &Value, listed: bool) -> Option<Path> {
+    match value {
+        Value::Object(fields) => {
+            let header = Header::of(value);
+            if header.kind.is_some() && (listed || fields.contains_key("spec")) && header.is_ours()
+            {
+                return Some(Path::default());
             }
-            waiting.push(item);
+            fields.iter().find_map(|(key, value)| {
+                let lists = ["items", "objects"].contains(&key.as_str()) && value.is_array();
+                Some(Path::default().key(key).join(&inner(value, lists)?))
+            })
         }
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(index, item)| {
+                Some(Path::default().index(index).join(&inner(item, listed)?))
+            })
+        }
+        _ => None,
     }
-    false
 }
 
 fn cut(text: &str) -> String {

@@ -2,21 +2,17 @@
 //! with a problem is not used.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::{Path as FilePath, PathBuf};
-use std::{fmt, fs};
+use std::path::PathBuf;
 
-use promotion_gate_core::documents::{
-    Document, Fault, MAXIMUM_BYTES, Path, Problem, Step, check, decode_value, read,
-    read as documents_of,
-};
+use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step, check, decode_value};
 use promotion_gate_core::gate::{Policy, Requirement, TrustRoots};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::kinds::{Kind, mentions_ours};
+use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents};
+use super::kinds::Kind;
 use super::mistakes::used_here;
 use super::policy::{unknown_requirement, warnings};
 use super::{PromotionPolicySpec, policy};
@@ -27,11 +23,7 @@ pub type Source = (String, Vec<u8>);
 /// The most files that the given paths may hold.
 const MAXIMUM_FILES: usize = 1000;
 /// The most bytes that they may hold together.
-const MAXIMUM_TOTAL_BYTES: usize = 64 << 20;
-/// How deep folders are followed; a link that leads back ends here.
-const MAXIMUM_FOLDER_DEPTH: usize = 8;
-/// Names of kustomize's own file, which lies beside what it lists.
-const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
+const MAXIMUM_TOTAL_BYTES: usize = MAXIMUM_FILE_BYTES;
 /// Fields of later versions: they are refused, but not taken for somebody's mistyping.
 const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 
@@ -46,45 +38,28 @@ pub struct PolicySet {
     pub warnings: Vec<Problem>,
     /// What else the files and folders hold.
     pub skipped: Skipped,
-    /// The files that hold a policy.
-    holding: BTreeSet<String>,
+    /// Every file that was read, and whether it holds a policy.
+    pub files: BTreeMap<String, bool>,
     /// Names this state: a digest over the files' names and bytes.
     pub revision: String,
 }
 
-/// What was found beside policies and not read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
-    /// Files and folders whose name begins with a dot.
-    pub hidden: usize,
-    /// Files of kustomize.
-    pub kustomizations: usize,
-    /// Documents of other kinds, and documents without a kind.
-    pub foreign: usize,
-    /// Files that are not YAML and do not mention policies.
-    pub unreadable: usize,
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            (self.foreign, "documents of other kinds"),
-            (self.hidden, "hidden entries"),
-            (self.kustomizations, "kustomization files"),
-            (self.unreadable, "files that are not YAML"),
-        ];
-        let parts = parts.iter().filter(|(count, _)| *count > 0);
-        let parts: Vec<_> = parts
-            .map(|(count, what)| format!("{count} {what}"))
-            .collect();
-        write!(f, "skipped beside the policies: {}", parts.join(", "))
-    }
-}
-
-impl Skipped {
-    /// Whether nothing was skipped.
-    pub fn is_empty(&self) -> bool {
-        *self == Skipped::default()
+impl PolicySet {
+    /// What is wrong with files that held a policy before, are still there and hold none now: they may be cut off or
+    /// overwritten, and their policies would silently be gone.
+    pub fn lost(&self, before: &BTreeMap<String, bool>) -> Vec<Problem> {
+        let faulty: BTreeSet<_> = self.problems.iter().map(|problem| &*problem.file).collect();
+        let lost = before
+            .iter()
+            .filter(|(file, held)| **held && self.files.get(*file) == Some(&false))
+            .filter(|(file, _)| !faulty.contains(file.as_str()));
+        lost.map(|(file, _)| {
+            Problem::with_file(
+                file,
+                "the file held a policy and holds none now; remove the file if the policy is to go",
+            )
+        })
+        .collect()
     }
 }
 
@@ -102,29 +77,12 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
     };
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (file, bytes) in sources {
-        let (documents, problems) = read(file, bytes);
-        if !problems.is_empty() && !mentions_ours(bytes) {
-            set.skipped.unreadable += 1;
-            continue;
-        }
-        // A file that is just being written can be empty for a moment; without it, its policies would silently be gone.
-        if documents.is_empty() && problems.is_empty() {
-            let message = "the file holds no document; remove it if it is to hold none";
-            set.problems.push(Problem::with_file(file, message));
-        }
+        let (documents, problems) = documents(file, bytes, &mut set.skipped);
+        set.files.insert(file.clone(), false);
         set.problems.extend(problems);
-        for document in documents {
-            match Kind::of(&document) {
-                Ok(Some(Kind::PromotionPolicy)) => {}
-                Ok(Some(_)) => continue,
-                Ok(None) => {
-                    set.skipped.foreign += 1;
-                    continue;
-                }
-                Err(problem) => {
-                    set.problems.push(problem);
-                    continue;
-                }
+        for (kind, document) in documents {
+            if kind != Kind::PromotionPolicy {
+                continue;
             }
             match read_policy(&document, &schema, roots) {
                 Ok((policy, warnings)) => {
@@ -141,7 +99,7 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
                             set.problems.push(Problem { message, ..problem });
                         }
                         None => {
-                            set.holding.insert(file.clone());
+                            set.files.insert(file.clone(), true);
                             named.insert(policy.name.clone(), here);
                             set.policies.push(policy);
                         }
@@ -166,31 +124,45 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
     set
 }
 
-/// Reads the policies that some paths name: files, and folders with what is below them (`.yaml`, `.yml`, `.json`), in the
-/// order of the paths, sorted within each. Hidden entries and the files of kustomize are skipped. Each path holds at least
-/// one policy.
+/// Reads the policies that some paths name: files, and folders with what is below them, in the order of the paths. Each path
+/// holds at least one policy.
 pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, PolicySet) {
     let mut files = Files::default();
-    let mut ranges = Vec::new();
-    for path in paths {
-        let before = (files.sources.len(), files.problems.len());
-        files.path(path, 0);
-        ranges.push((
-            path,
-            before.0..files.sources.len(),
-            files.problems.len() > before.1,
-        ));
+    let mut sources: Vec<Source> = Vec::new();
+    let mut bytes = 0;
+    let mut read = Vec::new();
+    'paths: for path in paths {
+        let before = (sources.len(), files.problems.len());
+        for file in files.below(path) {
+            let Some(held) = files.read(&file) else {
+                continue;
+            };
+            bytes += held.len();
+            if sources.len() >= MAXIMUM_FILES || bytes > MAXIMUM_TOTAL_BYTES {
+                let mebibytes = MAXIMUM_TOTAL_BYTES >> 20;
+                let why =
+                    format!("more than {MAXIMUM_FILES} policy files, or {mebibytes} MiB of them");
+                files.refuse(&file, &why);
+                read.clear();
+                break 'paths;
+            }
+            sources.push((file.display().to_string(), held));
+        }
+        if files.problems.len() == before.1 {
+            read.push((path, before.0..sources.len()));
+        }
     }
-    let mut set = load(&files.sources, roots);
+    let mut set = load(&sources, roots);
     let faulty: BTreeSet<_> = set
         .problems
         .iter()
         .map(|problem| problem.file.to_string())
         .collect();
-    for (path, range, refused) in ranges {
-        let own = files.sources.get(range).unwrap_or_default();
-        let holds = |(file, _): &Source| set.holding.contains(file) || faulty.contains(file);
-        if !refused && !files.full && !own.iter().any(holds) {
+    for (path, range) in read {
+        let own = sources.get(range).unwrap_or_default();
+        let holds =
+            |(file, _): &Source| set.files.get(file) == Some(&true) || faulty.contains(file);
+        if !own.iter().any(holds) {
             files.refuse(path, "there is no policy in it: nothing would be judged");
         }
     }
@@ -199,8 +171,7 @@ pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, Policy
     }
     set.problems.splice(0..0, files.problems);
     set.skipped.hidden = files.skipped.hidden;
-    set.skipped.kustomizations = files.skipped.kustomizations;
-    (files.sources, set)
+    (sources, set)
 }
 
 fn revision(sources: &[Source]) -> String {
@@ -381,102 +352,4 @@ fn related(one: &Path, other: &Path) -> bool {
 
 fn cut(text: &str) -> String {
     text.chars().take(80).collect()
-}
-
-/// Whether a file of this name holds a document of ours all the same.
-fn holds_ours(path: &FilePath) -> bool {
-    let mut bytes = Vec::new();
-    let most = MAXIMUM_BYTES as u64 + 1;
-    let read = fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-    if read.is_err() || !mentions_ours(&bytes) {
-        return false;
-    }
-    let (documents, _) = documents_of(&path.display().to_string(), &bytes);
-    documents
-        .iter()
-        .any(|document| !matches!(Kind::of(document), Ok(None)))
-}
-
-#[derive(Default)]
-struct Files {
-    sources: Vec<Source>,
-    problems: Vec<Problem>,
-    skipped: Skipped,
-    bytes: usize,
-    /// Whether a limit was reached; that is said once.
-    full: bool,
-}
-
-impl Files {
-    fn path(&mut self, path: &FilePath, depth: usize) {
-        if self.full {
-            return;
-        }
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.folder(path, depth),
-            Ok(metadata) if metadata.is_file() => self.file(path),
-            Ok(_) => self.refuse(path, "neither a file nor a folder"),
-            Err(error) => self.refuse(path, &format!("cannot be read: {error}")),
-        }
-    }
-
-    fn folder(&mut self, folder: &FilePath, depth: usize) {
-        if depth >= MAXIMUM_FOLDER_DEPTH {
-            return self.refuse(
-                folder,
-                &format!("folders are nested deeper than {MAXIMUM_FOLDER_DEPTH} levels"),
-            );
-        }
-        let entries =
-            match fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
-                Ok(entries) => entries,
-                Err(error) => return self.refuse(folder, &format!("cannot be read: {error}")),
-            };
-        let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
-        entries.sort();
-        for entry in entries {
-            let name = entry
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            let lower = name.to_ascii_lowercase();
-            let is_policy_file = [".yaml", ".yml", ".json"]
-                .iter()
-                .any(|ending| lower.ends_with(ending));
-            if name.starts_with("..") {
-                // How mounted configuration is swapped; the files beside it lead there.
-            } else if name.starts_with('.') {
-                self.skipped.hidden += 1;
-            } else if KUSTOMIZATIONS.contains(&name.as_str()) && !holds_ours(&entry) {
-                self.skipped.kustomizations += 1;
-            } else if is_policy_file || entry.is_dir() {
-                self.path(&entry, depth + 1);
-            }
-        }
-    }
-
-    fn file(&mut self, path: &FilePath) {
-        let mut bytes = Vec::new();
-        let most = MAXIMUM_BYTES as u64 + 1;
-        if let Err(error) =
-            fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
-        {
-            return self.refuse(path, &format!("cannot be read: {error}"));
-        }
-        self.bytes += bytes.len();
-        if self.sources.len() >= MAXIMUM_FILES || self.bytes > MAXIMUM_TOTAL_BYTES {
-            self.full = true;
-            let mebibytes = MAXIMUM_TOTAL_BYTES >> 20;
-            return self.refuse(
-                path,
-                &format!("more than {MAXIMUM_FILES} policy files, or {mebibytes} MiB of them"),
-            );
-        }
-        self.sources.push((path.display().to_string(), bytes));
-    }
-
-    fn refuse(&mut self, path: &FilePath, why: &str) {
-        self.problems
-            .push(Problem::with_file(&path.display().to_string(), why));
-    }
 }

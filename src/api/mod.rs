@@ -1,12 +1,14 @@
 //! Every custom resource and only those: their wire types, and the one conversion of each into what the core decides by.
 //!
 //! * [`Kind`]: which of our kinds a document is, if any
+//! * [`Files`], [`documents`]: paths → the documents below them that are ours; what else lies there is counted
 //! * [`load`], [`load_paths`]: the bytes of policy files → policies, or everything that is wrong with them, each with its place
 //! * [`schema`]: what policy files are checked against, for editors
 //! * [`policy`]: one wire type → one policy; what comes from a cluster goes through it as well
 //! * [`definitions`]: the custom resource definitions
 
 mod definitions;
+mod files;
 mod kinds;
 mod load;
 mod mistakes;
@@ -14,8 +16,9 @@ mod policy;
 mod written;
 
 pub use definitions::definitions;
-pub use kinds::{Kind, mentions_ours};
-pub use load::{PolicySet, Skipped, Source, load, load_paths, schema};
+pub use files::{Files, Skipped, documents};
+pub use kinds::Kind;
+pub use load::{PolicySet, Source, load, load_paths, schema};
 pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
 pub use written::Written;
 

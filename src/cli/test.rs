@@ -118,6 +118,9 @@ fn read(args: &Args) -> (anyhow::Result<Vec<Suite>>, BTreeSet<PathBuf>) {
     for warning in &loaded.warnings {
         complain!("warning: {warning}");
     }
+    if !loaded.skipped.is_empty() {
+        complain!("note: {}", loaded.skipped);
+    }
     let suites = match loaded.problems.as_slice() {
         [] => Ok(loaded.suites),
         problems => {

@@ -1,7 +1,7 @@
 //! Policies and configuration that change under way: files are looked at every second, what is new and sound is taken over,
 //! what is broken is said and leaves the last good one in force.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +46,8 @@ struct State {
     judged_under: Option<(String, bool)>,
     /// Names the last sound set of policies, with the configuration that it was read under.
     good: Option<String>,
+    /// The files of the policies in force, and whether each holds one.
+    files: BTreeMap<String, bool>,
     /// Policies in force that name trust roots which the configuration in force does not have.
     rootless: Vec<String>,
 }
@@ -194,6 +196,7 @@ impl Policies {
         let now = set.revision.clone();
         let mut problems: Vec<_> = failed.into_iter().collect();
         problems.extend(set.problems.iter().map(ToString::to_string));
+        problems.extend(set.lost(&state.files).iter().map(ToString::to_string));
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
@@ -265,6 +268,7 @@ impl Policies {
                     reloaded = Some((set.revision.clone(), set.policies.len()));
                     state.good = good;
                 }
+                state.files = set.files;
                 Snapshot {
                     policies: set.policies,
                     revision: set.revision,
@@ -383,6 +387,11 @@ mod tests {
 
     impl Watched {
         fn new(policy: &str) -> Watched {
+            Watched::below(policy, "policy.yaml")
+        }
+
+        /// With the policies that a path below the folder names.
+        fn below(policy: &str, path: &str) -> Watched {
             let folder = tempfile::tempdir().unwrap();
             let write = |file: &str, text: &[u8]| {
                 std::fs::write(folder.path().join(file), text).unwrap();
@@ -398,7 +407,7 @@ mod tests {
             let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
             let collector = Arc::new(Collector::new(client, limits, sizes));
             let source = PolicySource {
-                paths: vec![folder.path().join("policy.yaml")],
+                paths: vec![folder.path().join(path)],
                 config,
             };
             Watched {
@@ -525,6 +534,33 @@ mod tests {
         watched.look();
         let (_, text) = watched.policies.readiness();
         assert!(text.contains("unknown trust root `ours`"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_held_a_policy_and_is_cut_off_or_overwritten_takes_no_policy_away() {
+        let watched = Watched::below(STRICT, "");
+        for text in [
+            "",
+            "api",
+            "strict",
+            "# the policy",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+            "{{ template }}",
+        ] {
+            watched.write("policy.yaml", text);
+            watched.write("other.yaml", CUT);
+            watched.look();
+            watched.look();
+            assert_eq!(watched.in_force(), "strict", "{text}");
+            let (status, said) = watched.policies.readiness();
+            assert_eq!(status, StatusCode::OK);
+            assert!(said.contains("policy.yaml"), "{text}: {said}");
+        }
+        std::fs::remove_file(watched.folder.path().join("policy.yaml")).unwrap();
+        watched.look();
+        watched.look();
+        assert_eq!(watched.in_force(), "cut");
+        assert_eq!(watched.policies.readiness().1, "ready\n");
     }
 
     #[test]

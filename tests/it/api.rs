@@ -254,7 +254,7 @@ fn a_policy_folder_may_hold_other_things_and_they_are_counted() {
     assert_eq!(set.policies.len(), 1);
     assert_eq!(
         set.skipped.to_string(),
-        "skipped beside the policies: 5 documents of other kinds, 2 hidden entries, 1 kustomization files, 1 files that are not YAML"
+        "skipped: 5 documents of other kinds, 2 hidden entries, 1 kustomization file, 1 file that cannot be parsed"
     );
 }
 
@@ -273,6 +273,133 @@ fn a_policy_is_not_lost_by_the_name_of_its_file_or_in_a_list() {
     assert!(problems(listed)[0].contains("write each as a document of its own"));
     let owned = "apiVersion: v1\nkind: ConfigMap\nmetadata: {ownerReferences: [{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, name: p, uid: x}]}\n";
     assert_eq!(problems(owned), Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_in_a_file_that_is_too_large_to_be_read_is_not_lost() {
+    let folder = TempDir::new().unwrap();
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    fs::write(folder.path().join("policy.yaml"), &policy).unwrap();
+    let padding = format!("# {}\n", "=".repeat(16 << 20));
+    let set = || api::load_paths(&[folder.path().to_owned()], &FACTS.trust_roots()).1;
+    let file = folder.path().join("large.yaml");
+    for lost in [
+        policy.replace("name: p", "name: q"),
+        policy.replace("promotion-gate", "promotiongate"),
+        policy.replace(
+            "promotion-gate.dev/v1alpha1\nkind: Promotion",
+            "v1\nkind: Promotoin",
+        ),
+    ] {
+        fs::write(&file, format!("{padding}---\n{lost}")).unwrap();
+        let problems: Vec<_> = set().problems.iter().map(ToString::to_string).collect();
+        assert!(
+            problems.len() == 1 && problems[0].contains("larger than 16 MiB"),
+            "{problems:?}"
+        );
+    }
+    fs::rename(&file, folder.path().join("kustomization.yaml")).unwrap();
+    assert_eq!(set().problems.len(), 1);
+    fs::write(folder.path().join("kustomization.yaml"), padding + "a: b\n").unwrap();
+    assert_eq!(set().problems, []);
+    assert_eq!(set().skipped.unreadable, 1);
+    let endless = fs::File::create(folder.path().join("endless.yaml")).unwrap();
+    endless.set_len(65 << 20).unwrap();
+    assert!(set().problems[0].message.contains("larger than 64 MiB"));
+}
+
+#[test]
+fn a_policy_whose_header_is_cut_off_at_any_place_is_never_skipped() {
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    let header = HEAD.find("metadata").unwrap();
+    for end in 0..header {
+        let cut = &policy[..end];
+        assert!(!problems(cut).is_empty(), "{cut}");
+    }
+}
+
+#[test]
+fn a_policy_whose_kind_and_group_are_mistyped_is_never_skipped() {
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    let remedy = "write `apiVersion: promotion-gate.dev/v1alpha1` and `kind: PromotionPolicy`";
+    for (version, kind, expected) in [
+        ("policy.example/v1", "PromotionPolcy", remedy),
+        ("policy.example/v1", "promotionPolicies", remedy),
+        ("policy.example/v1", "Promotion-Policy", remedy),
+        ("policy.example/v1", "PromotionPolicy", remedy),
+        ("promotion.gate.dev/v1alpha1", "PromotionPolicy", remedy),
+        ("promotiongate.dev/v1alpha1", "PromotionPolcy", remedy),
+        ("policy.example/v1", "Policy", remedy),
+        (
+            "[promotion-gate.dev/v1alpha1]",
+            "[PromotionPolicy]",
+            "expected the fields",
+        ),
+        (
+            "{promotion-gate.dev/v1alpha1: }",
+            "5",
+            "expected the fields",
+        ),
+        ("1", "{PromotionPolicy: true}", "expected the fields"),
+        (
+            "policy.example/v1",
+            "[Promotion-Policy]",
+            "expected the fields",
+        ),
+        (
+            "\"promotion-gate.dev/v1alpha1 \"",
+            "PromotionPolicy",
+            remedy,
+        ),
+    ] {
+        let text = policy
+            .replacen("promotion-gate.dev/v1alpha1", version, 1)
+            .replacen("PromotionPolicy", kind, 1);
+        let problems = problems(&text);
+        assert!(
+            problems.len() == 1 && problems[0].contains(expected),
+            "{text}: {problems:?}"
+        );
+    }
+    let headless = policy.split_once("metadata").unwrap().1;
+    assert!(!problems(&format!("metadata{headless}")).is_empty());
+    for nested in [
+        "- kind: PromotionPolicy\n  spec: {}\n",
+        "apiVersion: v1\nkind: Template\nobjects: [{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy}]\n",
+        "manifests:\n  one: {apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, spec: {}}\n",
+    ] {
+        let problems = problems(nested);
+        assert!(
+            problems[0].contains("write each as a document of its own"),
+            "{nested}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn what_only_resembles_a_policy_from_afar_is_another_tool_s() {
+    for text in [
+        "{{ if .Values.enabled }}\nkind: NetworkPolicyTest\n",
+        "{{ if .Values.enabled }}\nkind: ClusterPromotionPolicy\n",
+        "{{ if .Values.enabled }}\nkind: PropagationPolicy\n",
+        "{{ if .Values.enabled }}\nname: promotionpolicies.promotion-gate.dev\n",
+        "{{ if .Values.enabled }}\nkind: MyGateConfiguration\n",
+        "apiVersion: policy.karmada.io/v1alpha1\nkind: PropagationPolicy\n",
+        "apiVersion: policy.example/v1\nkind: ClusterPromotionPolicy\n",
+        "apiVersion: policy.example/v1\nkind: NetworkPolicyTest\n",
+        "apiVersion: [v1]\nkind: {a: b}\n",
+        "version: 2\nupdates: [promotion-gate.dev]\n",
+        "apiVersion: karpenter.sh/v1\nkind: NodePool\nspec: {requirements: [{key: a, operator: Exists}]}\n",
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: promotionpolicies.promotion-gate.dev}\nspec: {group: promotion-gate.dev, names: {kind: PromotionPolicy, plural: promotionpolicies}}\n",
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\npatches: [{target: {group: promotion-gate.dev, kind: PromotionPolicy}, patch: '[]'}]\n",
+    ] {
+        assert_eq!(problems(text), Vec::<String>::new(), "{text}");
+    }
+    let templated = "{{ if .Values.enabled }}\nkind: PromotionPolicy\n";
+    assert!(!problems(templated).is_empty());
+    let sixteen = HEAD.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let set = api::load(&[("p.yaml".to_owned(), sixteen)], &FACTS.trust_roots());
+    assert!(!set.problems.is_empty());
 }
 
 #[test]

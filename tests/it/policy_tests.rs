@@ -88,6 +88,35 @@ fn every_ready_policy_says_what_its_test_expects() {
 }
 
 #[test]
+fn a_test_is_not_lost_by_the_name_of_its_file_and_what_is_skipped_is_counted() {
+    let folder = folder("  - {name: elsewhere, namespace: test, expect: {decision: ungoverned}}\n");
+    let at = |name: &str| folder.path().join(name);
+    let text = fs::read_to_string(at("test.yaml")).unwrap();
+    fs::write(at("Second.YAML"), &text).unwrap();
+    fs::write(at("third.Yml"), &text).unwrap();
+    fs::write(at("service.yaml"), "apiVersion: v1\nkind: Service\n").unwrap();
+    fs::write(at(".hidden.yaml"), &text).unwrap();
+    fs::write(at("kustomization.yaml"), "resources: []\n").unwrap();
+    let ran = run(folder.path(), &["test", "."], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.ends_with("pass 3 cases\n"), "{}", ran.stdout);
+    let note = "note: skipped: 2 documents of other kinds, 1 hidden entry, 1 kustomization file\n";
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+}
+
+#[test]
+fn a_test_file_that_holds_nothing_is_an_error() {
+    let folder = folder("  - {name: elsewhere, namespace: test, expect: {decision: ungoverned}}\n");
+    for empty in ["", "# later\n", "---\n"] {
+        fs::write(folder.path().join("empty.yaml"), empty).unwrap();
+        let ran = run(folder.path(), &["test", "."], "");
+        assert_eq!(ran.code, 1, "{empty}");
+        let said = "empty.yaml: the file holds no document";
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn what_is_described_is_signed_and_verified() {
     let ran = test(
         &format!(

@@ -272,6 +272,12 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(|(_, known)| known.to_owned())
 }
 
+/// Whether a text is a known one but for its case and a few mistyped characters.
+pub fn resembles(written: &str, known: &str, mistypes: usize) -> bool {
+    written.len().abs_diff(known.len()) <= mistypes
+        && strsim::damerau_levenshtein(&written.to_lowercase(), &known.to_lowercase()) <= mistypes
+}
+
 /// Cuts user input that is shown in a message.
 fn shown(text: &str) -> String {
     match text.char_indices().nth(80) {

@@ -5,15 +5,14 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::documents::{self, Problem};
+use promotion_gate_core::documents::Problem;
 use promotion_gate_core::gate::{Change, Digest, Snapshot};
 use serde_json::Value;
 
 use super::cast::Cast;
 use super::format::{ExpectSpec, Form};
 use super::resolve::Reading;
-use crate::api::{self, Kind};
-use crate::cli::world;
+use crate::api::{self, Files, Kind, Skipped};
 use crate::collect::CollectLimits;
 use crate::oci::{Layout, Repository};
 
@@ -23,6 +22,8 @@ pub(super) struct Loaded {
     pub(super) problems: Vec<Problem>,
     /// What in the tested policies probably does not mean what its author meant.
     pub(super) warnings: BTreeSet<Problem>,
+    /// What else the folders hold.
+    pub(super) skipped: Skipped,
     /// Every file and folder that the result depends on.
     pub(super) read: BTreeSet<PathBuf>,
 }
@@ -96,65 +97,50 @@ impl Case {
 /// Reads every test under `paths`. What cannot be opened is among the problems as well.
 pub(super) fn load(paths: &[PathBuf], config: Option<&FilePath>, now: Timestamp) -> Loaded {
     let mut loaded = Loaded::default();
+    let mut files = Files::default();
     for path in paths {
         loaded.read.insert(path.clone());
-        let mut files = Vec::new();
-        if let Err(error) = world::manifests_under(path, 0, &mut files) {
-            loaded.refuse(path, format!("{error:#}"));
-            continue;
-        }
         let before = (loaded.suites.len(), loaded.problems.len());
-        for file in files {
-            loaded.file(&file, config, now);
+        for file in files.below(path) {
+            if let Some(bytes) = files.read(&file) {
+                loaded.file(&file, &bytes, config, now);
+            }
         }
+        loaded.problems.append(&mut files.problems);
         if before == (loaded.suites.len(), loaded.problems.len()) {
-            loaded.refuse(
-                path,
-                "there is no `kind: PolicyTest` in it: nothing would be tested".to_owned(),
-            );
+            let why = "there is no `kind: PolicyTest` in it: nothing would be tested";
+            let path = path.display().to_string();
+            loaded.problems.push(Problem::with_file(&path, why));
         }
     }
+    loaded.skipped.hidden = files.skipped.hidden;
     loaded
 }
 
 impl Loaded {
-    fn refuse(&mut self, file: &FilePath, why: String) {
-        let file = file.display().to_string();
-        self.problems.push(Problem::with_file(&file, why));
-    }
-
-    fn file(&mut self, path: &FilePath, config: Option<&FilePath>, now: Timestamp) {
-        let bytes = match std::fs::File::open(path).and_then(world::bounded) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.refuse(path, format!("cannot be read: {error}")),
-        };
-        let (documents, problems) = documents::read(&path.display().to_string(), &bytes);
-        if !problems.is_empty() && !api::mentions_ours(&bytes) {
-            return;
-        }
+    fn file(&mut self, path: &FilePath, bytes: &[u8], config: Option<&FilePath>, now: Timestamp) {
+        let file = path.display().to_string();
+        let (documents, problems) = api::documents(&file, bytes, &mut self.skipped);
         self.problems.extend(problems);
-        for document in documents {
-            match Kind::of(&document) {
-                Ok(Some(Kind::PolicyTest)) => {
-                    let mut reading = Reading::of(&document, path, now);
-                    let suite = reading.suite(config);
-                    self.read.append(&mut reading.read);
-                    self.warnings.append(&mut reading.warnings);
-                    // Problems of the policies come before those of the test itself, each in the order of its file.
-                    let own = |problem: &Problem| *problem.file == *document.file;
-                    reading.problems.sort_by_key(|problem| {
-                        (
-                            own(problem),
-                            own(problem).then_some((problem.line, problem.column)),
-                        )
-                    });
-                    match suite {
-                        Some(suite) if reading.problems.is_empty() => self.suites.push(suite),
-                        _ => self.problems.append(&mut reading.problems),
-                    }
-                }
-                Ok(_) => {}
-                Err(problem) => self.problems.push(problem),
+        for (kind, document) in documents {
+            if kind != Kind::PolicyTest {
+                continue;
+            }
+            let mut reading = Reading::of(&document, path, now);
+            let suite = reading.suite(config);
+            self.read.append(&mut reading.read);
+            self.warnings.append(&mut reading.warnings);
+            // Problems of the policies come before those of the test itself, each in the order of its file.
+            let own = |problem: &Problem| *problem.file == *document.file;
+            reading.problems.sort_by_key(|problem| {
+                (
+                    own(problem),
+                    own(problem).then_some((problem.line, problem.column)),
+                )
+            });
+            match suite {
+                Some(suite) if reading.problems.is_empty() => self.suites.push(suite),
+                _ => self.problems.append(&mut reading.problems),
             }
         }
     }

@@ -1,0 +1,201 @@
+//! Files and folders → the documents in them that are ours. Policies and tests are found by one walk, under one set of rules:
+//! what else lies in a folder is skipped and counted, and what names our group or one of our kinds is never skipped.
+
+use std::fmt;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path as FilePath, PathBuf};
+
+use promotion_gate_core::documents::{Document, Problem, read};
+
+use super::kinds::{Kind, is_ours, mentions_ours};
+
+/// The most files and folders that are looked at.
+const MAXIMUM_ENTRIES: usize = 20_000;
+/// The largest file whose text is searched for our names, in bytes; larger ones than a document may be are not parsed.
+pub(super) const MAXIMUM_FILE_BYTES: usize = 64 << 20;
+/// How deep folders are followed; a link that leads back ends here.
+const MAXIMUM_FOLDER_DEPTH: usize = 16;
+/// Names of kustomize's own file, which lies beside what it lists.
+const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+/// What was found beside our documents and not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Files and folders whose name begins with a dot.
+    pub hidden: usize,
+    /// Files of kustomize.
+    pub kustomizations: usize,
+    /// Documents of other kinds, and documents without a kind.
+    pub foreign: usize,
+    /// Files that cannot be parsed and do not mention our documents.
+    pub unreadable: usize,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (
+                self.foreign,
+                "document of another kind",
+                "documents of other kinds",
+            ),
+            (self.hidden, "hidden entry", "hidden entries"),
+            (
+                self.kustomizations,
+                "kustomization file",
+                "kustomization files",
+            ),
+            (
+                self.unreadable,
+                "file that cannot be parsed",
+                "files that cannot be parsed",
+            ),
+        ];
+        let parts = parts.iter().filter(|(count, ..)| *count > 0);
+        let parts: Vec<_> = parts
+            .map(|(count, one, more)| format!("{count} {}", if *count == 1 { one } else { more }))
+            .collect();
+        write!(f, "skipped: {}", parts.join(", "))
+    }
+}
+
+impl Skipped {
+    /// Whether nothing was skipped.
+    pub fn is_empty(&self) -> bool {
+        *self == Skipped::default()
+    }
+}
+
+/// The documents of a file that are ours, each with its kind, and what is wrong with those that are meant to be.
+pub fn documents(
+    file: &str,
+    bytes: &[u8],
+    skipped: &mut Skipped,
+) -> (Vec<(Kind, Document)>, Vec<Problem>) {
+    let (documents, mut problems) = read(file, bytes);
+    if !problems.is_empty() && !mentions_ours(bytes) {
+        skipped.unreadable += 1;
+        return (Vec::new(), Vec::new());
+    }
+    let holds_ours = documents.iter().any(|document| is_ours(&document.value));
+    if is_kustomization(FilePath::new(file)) && problems.is_empty() && !holds_ours {
+        skipped.kustomizations += 1;
+        return (Vec::new(), Vec::new());
+    }
+    // A file that is just being written can be empty for a moment; without it, its policies would silently be gone.
+    if documents.is_empty() && problems.is_empty() {
+        let message = "the file holds no document; remove it if it is to hold none";
+        problems.push(Problem::with_file(file, message));
+    }
+    let mut ours = Vec::new();
+    for document in documents {
+        match Kind::of(&document) {
+            Ok(Some(kind)) => ours.push((kind, document)),
+            Ok(None) => skipped.foreign += 1,
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (ours, problems)
+}
+
+/// A walk through files and folders.
+#[derive(Default)]
+pub struct Files {
+    /// What cannot be read.
+    pub problems: Vec<Problem>,
+    /// What was skipped.
+    pub skipped: Skipped,
+    entries: usize,
+}
+
+impl Files {
+    /// The file itself, or the files below a folder (`.yaml`, `.yml`, `.json`, in any case) but for hidden ones, sorted.
+    pub fn below(&mut self, path: &FilePath) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        self.walk(path, 0, &mut files);
+        files
+    }
+
+    /// The whole of a file.
+    pub fn read(&mut self, path: &FilePath) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let most = MAXIMUM_FILE_BYTES as u64 + 1;
+        let read = fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+        match read {
+            Err(error) => self.refuse(path, &format!("cannot be read: {error}")),
+            Ok(length) if length > MAXIMUM_FILE_BYTES => self.refuse(
+                path,
+                &format!(
+                    "the file is larger than {} MiB; move it elsewhere if it is not of this tool",
+                    MAXIMUM_FILE_BYTES >> 20
+                ),
+            ),
+            Ok(_) => return Some(bytes),
+        }
+        None
+    }
+
+    pub(super) fn refuse(&mut self, path: &FilePath, why: &str) {
+        self.problems
+            .push(Problem::with_file(&path.display().to_string(), why));
+    }
+
+    fn walk(&mut self, path: &FilePath, depth: usize, files: &mut Vec<PathBuf>) {
+        self.entries += 1;
+        if self.entries == MAXIMUM_ENTRIES {
+            self.refuse(
+                path,
+                &format!("more than {MAXIMUM_ENTRIES} files and folders"),
+            );
+        }
+        if self.entries >= MAXIMUM_ENTRIES {
+            return;
+        }
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.folder(path, depth, files),
+            Ok(metadata) if metadata.is_file() => files.push(path.to_owned()),
+            Ok(_) => self.refuse(path, "neither a file nor a folder"),
+            Err(error) => self.refuse(path, &format!("cannot be read: {error}")),
+        }
+    }
+
+    fn folder(&mut self, folder: &FilePath, depth: usize, files: &mut Vec<PathBuf>) {
+        if depth >= MAXIMUM_FOLDER_DEPTH {
+            return self.refuse(
+                folder,
+                &format!("folders are nested deeper than {MAXIMUM_FOLDER_DEPTH} levels"),
+            );
+        }
+        let entries =
+            match fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
+                Ok(entries) => entries,
+                Err(error) => return self.refuse(folder, &format!("cannot be read: {error}")),
+            };
+        let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+        entries.sort();
+        for entry in entries {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("..") {
+                // How mounted configuration is swapped; the files beside it lead there.
+            } else if name.starts_with('.') {
+                self.skipped.hidden += 1;
+            } else if is_manifest(&entry) || is_kustomization(&entry) || entry.is_dir() {
+                self.walk(&entry, depth + 1, files);
+            }
+        }
+    }
+}
+
+fn is_kustomization(path: &FilePath) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| KUSTOMIZATIONS.contains(&name))
+}
+
+/// Whether a file's name says that it is YAML or JSON.
+fn is_manifest(path: &FilePath) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["yaml", "yml", "json"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
+}
