@@ -8,6 +8,7 @@
 //! * [`oci`] — registries
 //! * [`api`] — the custom resources
 //! * [`config`] — the configuration file
+//! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`serve`] — the webhook
 //! * [`telemetry`] — logs and metrics
 //! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
@@ -22,5 +23,6 @@ pub mod oci;
 pub mod review;
 pub mod sandbox;
 pub mod serve;
+pub mod snapshot;
 pub mod telemetry;
 mod text;

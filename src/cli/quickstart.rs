@@ -22,7 +22,8 @@ use crate::sandbox::registry::RegistryOptions;
 use crate::sandbox::{
     Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, attach_signatures, push_image,
 };
-use crate::serve::{Listening, Options, PolicySource, serve};
+use crate::serve::{Listening, Options, serve};
+use crate::snapshot::Files;
 
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
 const RELEASE: &str =
@@ -106,8 +107,8 @@ impl Stage {
 
         let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
         let collector = world::collector(&config)?;
-        let source = PolicySource {
-            paths: vec![folder.path().join("policies")],
+        let files = Files {
+            policies: vec![folder.path().join("policies")],
             config,
         };
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -132,7 +133,7 @@ impl Stage {
                 let _ = stopped.await;
                 Duration::ZERO
             };
-            serve(options, source, collector, started, stopped).await
+            serve(options, files, collector, started, stopped).await
         });
         let Ok(listening) = listening.await else {
             webhook.await.context("the webhook failed")??;

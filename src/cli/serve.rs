@@ -9,7 +9,8 @@ use anyhow::Context as _;
 
 use super::world;
 use crate::config::{Config, in_a_pod};
-use crate::serve::{Clients, Options, PolicySource, serve};
+use crate::serve::{Clients, Options, serve};
+use crate::snapshot::Files;
 use crate::telemetry::{LogFormat, start_logging};
 
 /// Serve the admission webhook.
@@ -73,8 +74,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     raise_open_files(args.connections, &config);
     let collector = world::collector(&config)?;
-    let source = PolicySource {
-        paths: args.policies,
+    let files = Files {
+        policies: args.policies,
         config,
     };
     let options = Options {
@@ -94,7 +95,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");
     };
     let stop = stop_signal(Duration::from_secs(args.linger))?;
-    serve(options, source, collector, started, stop).await?;
+    serve(options, files, collector, started, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

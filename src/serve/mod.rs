@@ -3,14 +3,13 @@
 //! * `webhook` — a body → an answer
 //! * `seats`, `connection` — which connections may be open, and for how long
 //! * `bodies` — the room for what is sent
-//! * `watch`, `certificate` — files that change under way
+//! * `certificate` — the certificate, which changes under way
 
 mod bodies;
 mod certificate;
 mod connection;
 mod probes;
 mod seats;
-mod watch;
 mod webhook;
 
 use std::convert::Infallible;
@@ -26,13 +25,13 @@ use tokio::sync::watch as signal;
 use tokio::time::timeout;
 
 use crate::collect::Collector;
+use crate::snapshot::{Files, Sources, keep_current};
 use crate::telemetry::Metrics;
 
 use certificate::Certificate;
 use seats::{Room, Seats, WarningInterval};
 
 pub use certificate::Clients;
-pub use watch::PolicySource;
 pub use webhook::Webhook;
 
 /// How the webhook is served.
@@ -77,14 +76,14 @@ pub struct Listening {
 /// What keeps it from starting: addresses, certificate, key.
 pub async fn serve(
     options: Options,
-    source: PolicySource,
+    files: Files,
     collector: Arc<Collector>,
     started: impl FnOnce(Listening),
     stop: impl Future<Output = Duration>,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
-    let policies = watch::Policies::load(source, Arc::clone(&collector), &metrics);
+    let sources = Sources::load(files, Arc::clone(&collector), &metrics);
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
     let listening = Listening {
@@ -93,14 +92,14 @@ pub async fn serve(
     };
     let (stopping, stopped) = signal::channel(false);
     let webhook = Arc::new(Webhook::new(
-        Arc::clone(&policies),
+        Arc::clone(&sources),
         collector,
         Arc::clone(&metrics),
         options.audit_only,
     ));
     let background = [
-        tokio::spawn(watch::policies(
-            Arc::clone(&policies),
+        tokio::spawn(keep_current(
+            Arc::clone(&sources),
             Arc::clone(&metrics),
             POLL,
         )),
@@ -112,7 +111,7 @@ pub async fn serve(
         tokio::spawn(probes::serve(
             probes,
             seats("probes", 0, PROBE_CONNECTIONS, &metrics),
-            policies,
+            sources,
             Arc::clone(&metrics),
             stopped,
         )),

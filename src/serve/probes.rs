@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::seats::Seats;
-use super::watch::Policies;
+use crate::snapshot::{Readiness, Sources};
 use crate::telemetry::Metrics;
 
 /// How much of a request is buffered, in bytes.
@@ -26,25 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) async fn serve(
     listener: TcpListener,
     seats: Arc<Seats>,
-    policies: Arc<Policies>,
+    sources: Arc<Sources>,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) {
     loop {
         let (stream, seat) = seats.accept(&listener).await;
-        let (policies, metrics, stopping) = (
-            Arc::clone(&policies),
-            Arc::clone(&metrics),
-            stopping.clone(),
-        );
+        let (sources, metrics, stopping) =
+            (Arc::clone(&sources), Arc::clone(&metrics), stopping.clone());
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let answer = answer(
-                    request.uri().path(),
-                    &policies,
-                    &metrics,
-                    *stopping.borrow(),
-                );
+                let answer = answer(request.uri().path(), &sources, &metrics, *stopping.borrow());
                 async move { Ok::<_, Infallible>(answer) }
             });
             let served = hyper::server::conn::http1::Builder::new()
@@ -63,14 +55,14 @@ pub(super) async fn serve(
 
 fn answer(
     path: &str,
-    policies: &Policies,
+    sources: &Sources,
     metrics: &Metrics,
     stopping: bool,
 ) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/livez" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-        "/readyz" => policies.readiness(),
+        "/readyz" => readiness(&sources.readiness()),
         "/metrics" => (StatusCode::OK, metrics.text()),
         _ => (
             StatusCode::NOT_FOUND,
@@ -80,4 +72,25 @@ fn answer(
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     response
+}
+
+fn readiness(readiness: &Readiness) -> (StatusCode, String) {
+    let problems = readiness.problems.join("\n");
+    match (readiness.ready, problems.is_empty()) {
+        (true, true) => (StatusCode::OK, "ready\n".to_owned()),
+        (true, false) => {
+            let kept = match readiness.kept.as_slice() {
+                [] => String::new(),
+                kept => format!("in force instead: {}\n", kept.join(", ")),
+            };
+            let text = format!(
+                "ready, but the policies or the configuration on disk are broken and older ones are in force:\n{problems}\n{kept}"
+            );
+            (StatusCode::OK, text)
+        }
+        (false, _) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: no usable policies\n{problems}\n"),
+        ),
+    }
 }

@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, Unread};
 use super::seats::Seat;
-use super::watch::Policies;
 use crate::admission::{self, Answer, Malformed, Understood};
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
+use crate::snapshot::Sources;
 use crate::telemetry::{self, Metrics};
 
 /// The API server's default time-out.
@@ -29,7 +29,7 @@ const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers the API server.
 pub struct Webhook {
-    policies: Arc<Policies>,
+    sources: Arc<Sources>,
     collector: Arc<Collector>,
     metrics: Arc<Metrics>,
     audit_only: bool,
@@ -38,13 +38,13 @@ pub struct Webhook {
 
 impl Webhook {
     pub(super) fn new(
-        policies: Arc<Policies>,
+        sources: Arc<Sources>,
         collector: Arc<Collector>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
         Webhook {
-            policies,
+            sources,
             collector,
             metrics,
             audit_only,
@@ -141,7 +141,7 @@ impl Webhook {
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> Answer {
         let inputs = ReviewInputs {
-            snapshot: self.policies.snapshot(),
+            snapshot: self.sources.snapshot(),
             collector: Arc::clone(&self.collector),
             deadline,
         };

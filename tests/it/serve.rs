@@ -17,7 +17,8 @@ use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{
     Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, push_image,
 };
-use promotion_gate::serve::{Clients, Listening, Options, PolicySource, serve};
+use promotion_gate::serve::{Clients, Listening, Options, serve};
+use promotion_gate::snapshot::Files;
 use promotion_gate_core::gate::Digest;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -91,8 +92,8 @@ impl Gate {
         let config = Config::load(Some(&folder.path().join("gate.yaml"))).unwrap();
         let registry = Arc::new(Client::new(config.client_options()).unwrap());
         let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
-        let source = PolicySource {
-            paths: vec![folder.path().join("policies")],
+        let files = Files {
+            policies: vec![folder.path().join("policies")],
             config,
         };
         let (started, listening) = oneshot::channel();
@@ -100,7 +101,7 @@ impl Gate {
         let task = tokio::spawn(async move {
             let started = |at| started.send(at).unwrap();
             let stopped = async move { stopped.await.unwrap_or_default() };
-            serve(options, source, Arc::new(collector), started, stopped).await
+            serve(options, files, Arc::new(collector), started, stopped).await
         });
         Gate {
             client: client(&tls, |builder| builder),

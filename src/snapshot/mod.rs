@@ -1,5 +1,9 @@
-//! Policies and configuration that change under way: files are looked at every second, what is new and sound is taken over,
-//! what is broken is said and leaves the last good one in force.
+//! What becomes the snapshot: its parts (policies, configuration with trust roots), each with its last valid state and its
+//! problems. Files are polled; what is new and valid is taken over, what is not leaves the last valid state in force and says so.
+//!
+//! * `part` — one part, as its source shows it
+
+mod part;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use http::StatusCode;
+use jiff::Timestamp;
 use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unreadable};
 
 use crate::api::{self, PolicySet};
@@ -17,142 +21,120 @@ use crate::collect::Collector;
 use crate::config::Config;
 use crate::oci::Client;
 use crate::telemetry::Metrics;
+use part::Part;
 
-/// Where policies come from, and what surrounds them.
-pub struct PolicySource {
-    /// Files and folders.
-    pub paths: Vec<PathBuf>,
-    /// The configuration, as it was read at first.
+/// The files that the snapshot is made from.
+pub struct Files {
+    /// Files and folders with policies.
+    pub policies: Vec<PathBuf>,
+    /// The configuration, as it was read at first. It names its own file and the files that it refers to.
     pub config: Config,
 }
 
-/// The policies in force, under the configuration in force.
-pub(super) struct Policies {
-    paths: Vec<PathBuf>,
+/// The parts of the snapshot, and the snapshot that they make.
+pub struct Sources {
+    policies: Vec<PathBuf>,
     config: ArcSwap<Config>,
     collector: Arc<Collector>,
     current: ArcSwap<Snapshot>,
-    /// Held by whoever looks at the files, for as long as that takes.
-    state: Mutex<State>,
-    /// What came of the last look.
-    readiness: ArcSwap<(StatusCode, String)>,
+    /// Held while the files are read.
+    parts: Mutex<Parts>,
+    readiness: ArcSwap<Readiness>,
+}
+
+/// Whether reviews can be answered, and what is wrong with the parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether every part was valid once.
+    pub ready: bool,
+    /// What is wrong with what the sources show now, one sentence each.
+    pub problems: Vec<String>,
+    /// The parts whose last valid state is in force instead, and since when.
+    pub kept: Vec<String>,
 }
 
 #[derive(Default)]
-struct State {
-    configuration: Looks,
-    policies: Looks,
-    /// The configuration under which the policies on disk were last judged sound or not, and whether it was itself.
-    judged_under: Option<(String, bool)>,
-    /// Names the last sound set of policies, with the configuration that it was read under.
-    good: Option<String>,
+struct Parts {
+    configuration: Part,
+    policies: Part,
+    /// The configuration under which the policies on disk were last read, and whether it was valid itself.
+    policies_read_under: Option<(String, bool)>,
     /// The files of the policies in force, and whether each holds one.
-    files: BTreeMap<String, bool>,
+    policy_files: BTreeMap<String, bool>,
     /// Policies in force that name trust roots which the configuration in force does not have.
-    rootless: Vec<String>,
+    missing_roots: Vec<String>,
 }
 
-/// What was seen of some files.
-#[derive(Default)]
-struct Looks {
-    /// The state that was last taken over or refused.
-    seen: Option<String>,
-    /// Another state, seen once: a file may just be in the middle of being written.
-    candidate: Option<String>,
-    /// What is wrong with them.
-    problems: Vec<String>,
-}
-
-impl Looks {
-    /// Whether a state is another one than before, and the same at two looks.
-    fn settles(&mut self, now: String) -> bool {
-        if self.seen.as_ref() == Some(&now) {
-            self.candidate = None;
-            return false;
-        }
-        if self.seen.is_some() && self.candidate.as_ref() != Some(&now) {
-            self.candidate = Some(now);
-            return false;
-        }
-        self.seen = Some(now);
-        self.candidate = None;
-        true
-    }
-}
-
-impl State {
-    fn problems(&self) -> impl Iterator<Item = &str> {
-        let all = self
-            .configuration
-            .problems
-            .iter()
-            .chain(&self.policies.problems)
-            .chain(&self.rootless);
-        all.map(String::as_str)
-    }
-}
-
-impl Policies {
-    pub(super) fn load(
-        source: PolicySource,
-        collector: Arc<Collector>,
-        metrics: &Metrics,
-    ) -> Arc<Policies> {
-        let policies = Arc::new(Policies {
-            current: ArcSwap::from_pointee(source.config.snapshot()),
-            paths: source.paths,
-            config: ArcSwap::from_pointee(source.config),
-            collector,
-            state: Mutex::default(),
-            readiness: ArcSwap::from_pointee((StatusCode::SERVICE_UNAVAILABLE, String::new())),
+impl Parts {
+    fn readiness(&self) -> Readiness {
+        let parts = [
+            ("configuration", &self.configuration),
+            ("policies", &self.policies),
+        ];
+        let problems = parts.iter().flat_map(|(_, part)| &part.problems);
+        let kept = parts.iter().filter(|(_, part)| !part.problems.is_empty());
+        let kept = kept.filter_map(|(name, part)| {
+            let since = part.last_valid.as_ref()?.since;
+            Some(format!("{name} since {since:.0}"))
         });
-        policies.look(metrics);
-        policies
+        Readiness {
+            ready: self.policies.last_valid.is_some(),
+            kept: kept.collect(),
+            problems: problems.chain(&self.missing_roots).cloned().collect(),
+        }
+    }
+}
+
+impl Sources {
+    /// Reads the files for the first time. What is not valid is said by [`Sources::readiness`].
+    pub fn load(files: Files, collector: Arc<Collector>, metrics: &Metrics) -> Arc<Sources> {
+        let sources = Arc::new(Sources {
+            current: ArcSwap::from_pointee(files.config.snapshot()),
+            policies: files.policies,
+            config: ArcSwap::from_pointee(files.config),
+            collector,
+            parts: Mutex::default(),
+            readiness: ArcSwap::default(),
+        });
+        sources.poll(metrics, Timestamp::now());
+        sources
     }
 
     /// The snapshot that a review sees, whatever happens meanwhile.
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// What `/readyz` says.
-    pub(super) fn readiness(&self) -> (StatusCode, String) {
-        (**self.readiness.load()).clone()
+    /// What came of the last poll.
+    pub fn readiness(&self) -> Arc<Readiness> {
+        self.readiness.load_full()
     }
 
-    /// Looks at the files, and takes over what is new and sound, and the same at two looks. Neither policies nor configuration
-    /// wait for the other to be repaired, but where that could let something in that nobody meant to. What changes at one
-    /// look is taken over at once, so that no review sees new policies under an old configuration, or the reverse.
-    fn look(&self, metrics: &Metrics) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (configured, settled) = self.look_at_configuration(&mut state);
+    /// Reads the files, and takes over what is new and valid, and the same at two polls. Neither policies nor configuration
+    /// wait for the other to be repaired, but where that could let something in that nobody meant to.
+    fn poll(&self, metrics: &Metrics, now: Timestamp) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        // 1. The configuration, since policies are valid or not under its trust roots.
+        let (configured, configuration_changed) = self.poll_configuration(&mut parts);
         let in_force = self.config.load_full();
         let config = configured.as_ref().map_or(&*in_force, |(config, _)| config);
-        let (policies, changed) = self.look_at_policies(&mut state, config);
-        if settled || changed {
-            self.take_over(&mut state, configured, policies, metrics);
+        // 2. The policies, under the configuration that will be in force.
+        let (policies, policies_changed) = self.poll_policies(&mut parts, config);
+        // 3. What changes at one poll is one swap, so that no review sees new policies under an old configuration, or the reverse.
+        if configuration_changed || policies_changed {
+            self.take_over(&mut parts, configured, policies, metrics, now);
         }
-        let problems = state.problems().collect::<Vec<_>>().join("\n");
-        metrics.policies_broken.set(i64::from(!problems.is_empty()));
-        let readiness = match (state.good.is_some(), problems.is_empty()) {
-            (true, true) => (StatusCode::OK, "ready\n".to_owned()),
-            (true, false) => (
-                StatusCode::OK,
-                format!(
-                    "ready, but the policies or the configuration on disk are broken and older ones are in force:\n{problems}\n"
-                ),
-            ),
-            (false, _) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("not ready: no usable policies\n{problems}\n"),
-            ),
-        };
+        // 4. What is wrong, for `/readyz` and the metrics.
+        let readiness = parts.readiness();
+        metrics
+            .policies_broken
+            .set(i64::from(!readiness.problems.is_empty()));
         self.readiness.store(Arc::new(readiness));
     }
 
-    /// A configuration to take over; and whether what is on disk has changed, be it sound or not.
-    fn look_at_configuration(&self, state: &mut State) -> (Option<(Config, Client)>, bool) {
-        let looks = &mut state.configuration;
+    /// A configuration to take over; and whether what is on disk has changed, be it valid or not.
+    fn poll_configuration(&self, parts: &mut Parts) -> (Option<(Config, Client)>, bool) {
+        let part = &mut parts.configuration;
         let in_force = self.config.load();
         let changed = in_force.reload().map(|config| {
             let config = config?;
@@ -165,7 +147,7 @@ impl Policies {
             Some(Ok((config, _))) => config.revision(),
             Some(Err(error)) => format!("{error:#}"),
         };
-        if !looks.settles(now) {
+        if !part.is_new_and_stable(now) {
             return (None, false);
         }
         let (configured, problems) = match changed {
@@ -177,14 +159,14 @@ impl Policies {
                 (None, vec![error])
             }
         };
-        looks.problems = problems;
+        part.problems = problems;
         (configured, true)
     }
 
-    /// Policies to take over under this configuration; and whether what is on disk has changed, be it sound or not.
-    fn look_at_policies(&self, state: &mut State, config: &Config) -> (Option<PolicySet>, bool) {
-        // A panic is a problem like another one: the last good policies stay, and the configuration does not wait.
-        let load = AssertUnwindSafe(|| api::load_paths(&self.paths, &config.trust_roots).1);
+    /// Policies to take over under this configuration; and whether what is on disk has changed, be it valid or not.
+    fn poll_policies(&self, parts: &mut Parts, config: &Config) -> (Option<PolicySet>, bool) {
+        // A panic is a problem like another one: the last valid policies stay, and the configuration does not wait.
+        let load = AssertUnwindSafe(|| api::load_paths(&self.policies, &config.trust_roots).1);
         let (set, failed) = match catch_unwind(load) {
             Ok(set) => (set, None),
             Err(_) => (
@@ -196,46 +178,46 @@ impl Policies {
         let now = set.revision.clone();
         let mut problems: Vec<_> = failed.into_iter().collect();
         problems.extend(set.problems.iter().map(ToString::to_string));
-        problems.extend(set.lost(&state.files).iter().map(ToString::to_string));
+        problems.extend(
+            set.lost(&parts.policy_files)
+                .iter()
+                .map(ToString::to_string),
+        );
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by --policy".to_owned());
         }
-        let changed = state.policies.settles(now);
-        let configuration = (config.revision(), state.configuration.problems.is_empty());
-        let judged = !changed && state.judged_under.as_ref() == Some(&configuration);
+        let changed = parts.policies.is_new_and_stable(now);
+        let under = (config.revision(), parts.configuration.problems.is_empty());
+        let is_read = !changed && parts.policies_read_under.as_ref() == Some(&under);
         // A file may just be in the middle of being written, whatever the configuration says.
-        if state.policies.candidate.is_some() || judged {
+        if parts.policies.is_unstable() || is_read {
             return (None, false);
         }
-        state.judged_under = Some(configuration);
-        let by_label = set
-            .policies
-            .iter()
-            .any(|policy| policy.namespaces.selector.is_some());
-        if by_label && !state.configuration.problems.is_empty() && state.good.is_some() {
+        parts.policies_read_under = Some(under);
+        let mut policies = set.policies.iter();
+        let by_label = policies.any(|policy| policy.namespaces.selector.is_some());
+        let kept = parts.policies.last_valid.is_some();
+        if by_label && !parts.configuration.problems.is_empty() && kept {
             let why = "policies that select namespaces by label wait for the configuration to be repaired";
             problems.push(why.to_owned());
         }
-        if !problems.is_empty() && problems != state.policies.problems {
-            tracing::error!(
-                problems = problems.join("; "),
-                kept = state.good.is_some(),
-                "the policies on disk are broken"
-            );
+        if !problems.is_empty() && problems != parts.policies.problems {
+            let problems = problems.join("; ");
+            tracing::error!(problems, kept, "the policies on disk are broken");
         }
-        let sound = problems.is_empty();
-        state.policies.problems = problems;
-        (sound.then_some(set), true)
+        let valid = problems.is_empty();
+        parts.policies.problems = problems;
+        (valid.then_some(set), true)
     }
 
-    /// Takes over what was found, as one snapshot. Without policies that are sound under the configuration in force, those
-    /// before stay under its trust roots, and nothing else of it makes anything looser.
+    /// Takes over what was read, as one snapshot.
     fn take_over(
         &self,
-        state: &mut State,
+        parts: &mut Parts,
         configured: Option<(Config, Client)>,
         policies: Option<PolicySet>,
         metrics: &Metrics,
+        now: Timestamp,
     ) {
         let reconfigured = configured.is_some();
         if let Some((config, client)) = configured {
@@ -246,64 +228,37 @@ impl Policies {
             self.config.store(Arc::new(config));
         }
         let config = self.config.load();
+        if parts.configuration.problems.is_empty() {
+            parts.configuration.accept(config.revision(), now);
+        }
         let current = self.current.load_full();
         let mut reloaded = None;
         let snapshot = match policies {
             Some(set) => {
-                let gone = names_gone(&current.policies, &set.policies);
-                if !gone.is_empty() {
-                    tracing::warn!(policies = gone, "policies are gone");
-                }
-                let good = Some(format!("{} {}", set.revision, config.revision()));
-                if state.good != good {
-                    for warning in lock_outs(&set.policies) {
-                        tracing::warn!("{warning}");
-                    }
-                    for warning in &set.warnings {
-                        tracing::warn!(%warning, "a policy probably does not mean what is written");
-                    }
-                    if !set.skipped.is_empty() {
-                        tracing::info!("{}", set.skipped);
-                    }
+                let revision = format!("{} {}", set.revision, config.revision());
+                if parts.policies.accept(revision, now) {
+                    announce(&current.policies, &set);
                     reloaded = Some((set.revision.clone(), set.policies.len()));
-                    state.good = good;
                 }
-                state.files = set.files;
+                parts.policy_files = set.files;
                 Snapshot {
                     policies: set.policies,
                     revision: set.revision,
                     ..config.snapshot()
                 }
             }
-            None if state.good.is_none() => {
-                let unreadable = state.policies.problems.iter().take(8);
-                let unreadable = unreadable.map(|why| Unreadable {
-                    source: "policies".to_owned(),
-                    why: why.clone(),
-                });
-                Snapshot {
-                    unreadable: unreadable.collect(),
-                    ..config.snapshot()
-                }
-            }
-            None => {
-                let mut snapshot = (*current).clone();
-                snapshot.world.trust_roots = config.trust_roots.clone();
-                if config.snapshot().ungoverned == Ungoverned::Deny {
-                    snapshot.ungoverned = Ungoverned::Deny;
-                }
-                snapshot
-            }
+            None if parts.policies.last_valid.is_none() => unreadable(&parts.policies, &config),
+            None => under_last_valid(&current, &config),
         };
-        let rootless = rootless(&snapshot);
+        let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
-        if !rootless.is_empty() && rootless != state.rootless {
+        if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
             tracing::error!(
-                policies = rootless.join("; "),
+                policies = missing_roots.join("; "),
                 "trust roots that policies in force name are not configured"
             );
         }
-        state.rootless = rootless;
+        parts.missing_roots = missing_roots;
         if reconfigured {
             tracing::info!("the new configuration is in force");
             metrics.configuration_reloads.inc();
@@ -315,8 +270,48 @@ impl Policies {
     }
 }
 
+/// Policies that never were valid deny what they might govern.
+fn unreadable(policies: &Part, config: &Config) -> Snapshot {
+    let unreadable = policies.problems.iter().take(8).map(|why| Unreadable {
+        source: "policies".to_owned(),
+        why: why.clone(),
+    });
+    Snapshot {
+        unreadable: unreadable.collect(),
+        ..config.snapshot()
+    }
+}
+
+/// Without policies that are valid under the configuration in force, those before stay under its trust roots, and nothing else
+/// of it makes anything looser.
+fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
+    let mut snapshot = current.clone();
+    snapshot.world.trust_roots = config.trust_roots.clone();
+    if config.snapshot().ungoverned == Ungoverned::Deny {
+        snapshot.ungoverned = Ungoverned::Deny;
+    }
+    snapshot
+}
+
+/// Logs what operators should know of policies that come into force.
+fn announce(before: &[Policy], set: &PolicySet) {
+    let gone = names_gone(before, &set.policies);
+    if !gone.is_empty() {
+        tracing::warn!(policies = gone, "policies are gone");
+    }
+    for warning in lock_outs(&set.policies) {
+        tracing::warn!("{warning}");
+    }
+    for warning in &set.warnings {
+        tracing::warn!(%warning, "a policy probably does not mean what is written");
+    }
+    if !set.skipped.is_empty() {
+        tracing::info!("{}", set.skipped);
+    }
+}
+
 /// What the policies of a snapshot wait for that name trust roots which it does not have, one line each.
-fn rootless(snapshot: &Snapshot) -> Vec<String> {
+fn missing_roots(snapshot: &Snapshot) -> Vec<String> {
     let each = snapshot.policies.iter().flat_map(|policy| {
         let requirements = policy.requirements.iter();
         let needs = requirements.map(|named| named.requirement.needs(&snapshot.world));
@@ -357,13 +352,14 @@ fn names_gone(current: &[Policy], new: &[Policy]) -> String {
         .join(", ")
 }
 
-/// Looks at the policies again and again.
-pub(super) async fn policies(policies: Arc<Policies>, metrics: Arc<Metrics>, every: Duration) {
+/// Polls the files again and again.
+pub async fn keep_current(sources: Arc<Sources>, metrics: Arc<Metrics>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        let (policies, metrics) = (Arc::clone(&policies), Arc::clone(&metrics));
-        // A panic while reading leaves the last good policies in force.
-        let _ = tokio::task::spawn_blocking(move || policies.look(&metrics)).await;
+        let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
+        // A panic while reading leaves the last valid state in force.
+        let poll = move || sources.poll(&metrics, Timestamp::now());
+        let _ = tokio::task::spawn_blocking(poll).await;
     }
 }
 
@@ -381,7 +377,7 @@ mod tests {
     /// Policies and a configuration with its trust roots, on disk and in force.
     struct Watched {
         folder: tempfile::TempDir,
-        policies: Arc<Policies>,
+        sources: Arc<Sources>,
         metrics: Metrics,
     }
 
@@ -406,12 +402,12 @@ mod tests {
             let client = Arc::new(Client::new(config.client_options()).unwrap());
             let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
             let collector = Arc::new(Collector::new(client, limits, sizes));
-            let source = PolicySource {
-                paths: vec![folder.path().join(path)],
+            let files = Files {
+                policies: vec![folder.path().join(path)],
                 config,
             };
             Watched {
-                policies: Policies::load(source, collector, &metrics),
+                sources: Sources::load(files, collector, &metrics),
                 folder,
                 metrics,
             }
@@ -426,17 +422,24 @@ mod tests {
             std::fs::write(self.folder.path().join(file), text).unwrap();
         }
 
-        fn look(&self) {
-            self.policies.look(&self.metrics);
+        fn poll(&self) {
+            self.sources.poll(&self.metrics, Timestamp::now());
+        }
+
+        /// What is wrong; nothing where it is empty.
+        fn problems(&self) -> String {
+            let readiness = self.sources.readiness();
+            assert!(readiness.ready, "{readiness:?}");
+            readiness.problems.join("\n")
         }
 
         fn in_force(&self) -> String {
-            self.policies.snapshot().policies[0].name.clone()
+            self.sources.snapshot().policies[0].name.clone()
         }
 
         /// The anchors under which the policies in force accept anything.
         fn anchors(&self) -> BTreeSet<String> {
-            let snapshot = self.policies.snapshot();
+            let snapshot = self.sources.snapshot();
             let requirements = snapshot.policies[0].requirements.iter();
             let needs = requirements
                 .flat_map(|named| named.requirement.needs(&snapshot.world).anchors.into_keys());
@@ -454,21 +457,20 @@ mod tests {
         watched.write("theirs.json", &theirs);
         let without = CONFIGURATION.replace("{name: ours, file: ours.json}, ", "");
         watched.write("gate.yaml", without);
-        watched.look();
+        watched.poll();
         assert_eq!(
             watched.anchors(),
             before,
             "seen once, it may be half written"
         );
-        watched.look();
+        watched.poll();
         let now = promotion_gate_core::gate::Digest::sha256(&theirs);
         assert_eq!(
             watched.anchors(),
             BTreeSet::from([format!("root:{}", now.hex())])
         );
         assert_eq!(watched.in_force(), "rooted");
-        let (status, text) = watched.policies.readiness();
-        assert_eq!(status, StatusCode::OK);
+        let text = watched.problems();
         for said in [
             "the policy `rooted` in force names the trust root `ours`, which is not configured",
             "policy.yaml:1:",
@@ -478,10 +480,10 @@ mod tests {
         }
 
         watched.write("gate.yaml", CONFIGURATION);
-        watched.look();
-        watched.look();
+        watched.poll();
+        watched.poll();
         assert_eq!(watched.anchors().len(), 2);
-        assert_eq!(watched.policies.readiness().1, "ready\n");
+        assert_eq!(watched.problems(), "");
     }
 
     #[test]
@@ -492,30 +494,30 @@ mod tests {
         watched.write("gate.yaml", renamed(CONFIGURATION));
         watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
         for _ in 0..3 {
-            watched.look();
+            watched.poll();
             assert_eq!(watched.anchors(), before);
         }
-        assert_eq!(watched.policies.readiness().1, "ready\n");
+        assert_eq!(watched.problems(), "");
     }
 
     #[test]
     fn policies_that_name_a_trust_root_before_the_configuration_has_it_change_nothing() {
         let watched = Watched::new(STRICT);
         watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
-        watched.look();
-        watched.look();
+        watched.poll();
+        watched.poll();
         assert_eq!(watched.in_force(), "strict");
-        let (_, text) = watched.policies.readiness();
+        let text = watched.problems();
         assert!(text.contains("unknown trust root `new`"), "{text}");
 
         watched.write(
             "gate.yaml",
             CONFIGURATION.replace("name: ours", "name: new"),
         );
-        watched.look();
-        watched.look();
+        watched.poll();
+        watched.poll();
         assert_eq!(watched.in_force(), "rooted");
-        assert_eq!(watched.policies.readiness().1, "ready\n");
+        assert_eq!(watched.problems(), "");
     }
 
     #[test]
@@ -525,14 +527,14 @@ mod tests {
             "gate.yaml",
             CONFIGURATION.replace("name: ours", "name: new"),
         );
-        watched.look();
+        watched.poll();
         watched.write("policy.yaml", CUT);
-        watched.look();
+        watched.poll();
         assert_eq!(watched.in_force(), "rooted");
         assert_eq!(watched.anchors().len(), 1);
         watched.write("policy.yaml", ROOTED);
-        watched.look();
-        let (_, text) = watched.policies.readiness();
+        watched.poll();
+        let text = watched.problems();
         assert!(text.contains("unknown trust root `ours`"), "{text}");
     }
 
@@ -549,18 +551,17 @@ mod tests {
         ] {
             watched.write("policy.yaml", text);
             watched.write("other.yaml", CUT);
-            watched.look();
-            watched.look();
+            watched.poll();
+            watched.poll();
             assert_eq!(watched.in_force(), "strict", "{text}");
-            let (status, said) = watched.policies.readiness();
-            assert_eq!(status, StatusCode::OK);
+            let said = watched.problems();
             assert!(said.contains("policy.yaml"), "{text}: {said}");
         }
         std::fs::remove_file(watched.folder.path().join("policy.yaml")).unwrap();
-        watched.look();
-        watched.look();
+        watched.poll();
+        watched.poll();
         assert_eq!(watched.in_force(), "cut");
-        assert_eq!(watched.policies.readiness().1, "ready\n");
+        assert_eq!(watched.problems(), "");
     }
 
     #[test]
@@ -568,15 +569,15 @@ mod tests {
         let watched = Watched::new(STRICT);
         for _ in 0..3 {
             watched.write("policy.yaml", CUT);
-            watched.look();
+            watched.poll();
             assert_eq!(watched.in_force(), "strict");
             watched.write("policy.yaml", STRICT);
-            watched.look();
+            watched.poll();
             assert_eq!(watched.in_force(), "strict");
         }
         watched.write("policy.yaml", CUT);
-        watched.look();
-        watched.look();
+        watched.poll();
+        watched.poll();
         assert_eq!(watched.in_force(), "cut");
     }
 }
