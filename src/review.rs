@@ -59,20 +59,20 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
     let needs = governing.needs(&promotion);
     let mut allowance = collector.allowance(inputs.deadline);
     let gathered = collector
-        .gather(&needs, Freshness::Remembered, &mut allowance)
+        .gather(&needs, Freshness::FromCache, &mut allowance)
         .await;
     // 5. Judge.
-    let verdict = judge(&promotion, &gathered.learned, &governing);
+    let verdict = judge(&promotion, &gathered.evidence, &governing);
     let Some(since) = revalidate_since(&verdict, collector, began) else {
         return Review {
             promotion,
-            evidence: gathered.learned,
+            evidence: gathered.evidence,
             verdict,
         };
     };
     // 6. Revalidate: a denial never rests on an older listing from memory, since the image may have been signed meanwhile.
     let evidence = collector
-        .ask_again(&promotion, &needs, gathered, since, &mut allowance)
+        .revalidate(&promotion, &needs, gathered, since, &mut allowance)
         .await;
     let verdict = judge(&promotion, &evidence, &governing);
     Review {

@@ -189,18 +189,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let needs = BTreeMap::from([(subject.clone(), wanted)]);
     let mut allowance = collector.allowance(deadline);
-    let gathering = collector.gather(&needs, Freshness::Remembered, &mut allowance);
+    let gathering = collector.gather(&needs, Freshness::FromCache, &mut allowance);
     let gathered = gathering.await;
     let mut report = Report {
         version: VERSION,
         image: args.image,
         digest: subject.digest.to_string(),
         repository,
-        attached: Attached::of(gathered.learned.about(&subject), &names),
+        attached: Attached::of(gathered.evidence.about(&subject), &names),
         platforms: Vec::new(),
     };
     if args.tree {
-        let index = gathered.learned.index(&subject);
+        let index = gathered.evidence.index(&subject);
         let troubles = index.troubles().iter().map(ToString::to_string);
         report.attached.unread.extend(troubles);
         let manifests = index.value().and_then(Option::as_ref);
@@ -212,7 +212,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             report.platforms.push(PlatformReport {
                 platform: manifest.platform.as_ref().map(ToString::to_string),
                 digest: manifest.digest.to_string(),
-                attached: Attached::of(gathered.learned.about(&subject), &names),
+                attached: Attached::of(gathered.evidence.about(&subject), &names),
             });
         }
     }

@@ -2,11 +2,47 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use promotion_gate_core::gate::Trouble;
 use tokio::time::Instant;
 
-use super::CollectLimits;
+/// How much is read about one image, and by one review.
+#[derive(Clone, Copy, Debug)]
+pub struct CollectLimits {
+    /// Manifests attached to one image that are read; the rest is cut off, and said.
+    pub manifests: usize,
+    /// Layers of one such manifest that are read.
+    pub layers: usize,
+    /// Bytes of one piece of evidence.
+    pub material_bytes: u64,
+    /// Manifests and layers that one review looks at; what is beyond is said.
+    pub review_pieces: u64,
+    /// Bytes that one review fetches and verifies.
+    pub review_bytes: u64,
+    /// Pieces that one review verifies, once for each trust root and key.
+    pub review_verifications: u64,
+    /// Images about which something is read at one time. One review, and one host, never hold more of these places than are
+    /// then still free.
+    pub images: usize,
+    /// How long a listing serves where evidence that was not seen could hurt, and a denial that only warns or audits.
+    pub recent: Duration,
+}
+
+impl Default for CollectLimits {
+    fn default() -> CollectLimits {
+        CollectLimits {
+            manifests: 128,
+            layers: 32,
+            material_bytes: 4 << 20,
+            review_pieces: 8448,
+            review_bytes: 256 << 20,
+            review_verifications: 8448,
+            images: 256,
+            recent: Duration::from_secs(60),
+        }
+    }
+}
 
 /// What one review may still use.
 #[derive(Debug)]
@@ -62,14 +98,14 @@ impl Amounts {
 
 /// One image's part of it.
 #[derive(Debug)]
-pub(super) struct Purse {
+pub(super) struct Budget {
     given: Amounts,
     state: Mutex<(Amounts, bool)>,
 }
 
-impl Purse {
-    pub(super) fn of(given: Amounts) -> Purse {
-        Purse {
+impl Budget {
+    pub(super) fn of(given: Amounts) -> Budget {
+        Budget {
             given,
             state: Mutex::new((given, false)),
         }
@@ -152,20 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn a_purse_gives_what_is_in_it_and_nothing_in_part() {
+    fn a_budget_gives_what_is_in_it_and_nothing_in_part() {
         let amounts = |pieces, bytes, verifications| Amounts {
             pieces,
             bytes,
             verifications,
         };
-        let purse = Purse::of(amounts(10, 100, 3));
-        assert!(purse.take(amounts(1, 60, 2)));
-        assert!(!purse.was_short());
-        assert!(!purse.take(amounts(1, 60, 1)));
-        assert!(purse.was_short());
-        assert!(purse.take(amounts(1, 40, 1)));
-        assert_eq!(purse.spent(), amounts(2, 100, 3));
+        let budget = Budget::of(amounts(10, 100, 3));
+        assert!(budget.take(amounts(1, 60, 2)));
+        assert!(!budget.was_short());
+        assert!(!budget.take(amounts(1, 60, 1)));
+        assert!(budget.was_short());
+        assert!(budget.take(amounts(1, 40, 1)));
+        assert_eq!(budget.spent(), amounts(2, 100, 3));
         assert_eq!(amounts(9, 10, 1).over(2), amounts(4, 5, 0));
-        assert_eq!(amounts(9, 10, 1).less(purse.spent()), amounts(7, 0, 0));
+        assert_eq!(amounts(9, 10, 1).less(budget.spent()), amounts(7, 0, 0));
     }
 }

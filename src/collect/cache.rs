@@ -1,27 +1,19 @@
 //! What is remembered, and by what key: bytes by digest, listings by who may see them, facts by what they were verified
 //! from, and what the facts of one listing amount to. No verdict, no finding and no infrastructure error is ever in here.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::hash::Hash;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared, WeakShared};
 use moka::Expiry;
 use moka::future::Cache;
 use promotion_gate_core::attest::{
     AnchorId, Unaccepted, Verified, VerifiedSignature, VerifiedStatement,
 };
-use promotion_gate_core::gate::{Digest, ImageEvidence, Trouble};
+use promotion_gate_core::gate::{Digest, ImageEvidence};
 
-use tokio::time::Instant;
-
-use crate::oci::meter::Askers;
-use crate::oci::{Attached, AttachedManifest, Manifest, Meter, Repository, Via};
+use super::listing::{Listing, ListingKey};
+use crate::oci::{AttachedManifest, Manifest};
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]
@@ -49,266 +41,6 @@ impl Default for CacheSizes {
             unaccepted_age: Duration::from_secs(60),
         }
     }
-}
-
-/// Who asked for what is attached to which digest. Another credential has to ask for itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ListingKey {
-    pub(super) repository: Repository,
-    pub(super) digest: Digest,
-    pub(super) credential: String,
-}
-
-/// What is known of what is attached to a digest: of each place by itself, so that one that fails neither hides the others nor
-/// has them asked again.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Listing {
-    /// In the order of [`Via::ALL`].
-    places: [Place; 4],
-    /// What was known before and is not listed any longer: it goes on counting until every place has answered.
-    gone: Vec<Arc<AttachedManifest>>,
-    /// Each manifest once, in the order in which they are read.
-    pub(super) attached: Arc<Vec<Arc<AttachedManifest>>>,
-}
-
-/// What is known of one place.
-#[derive(Clone, Debug, Default)]
-struct Place {
-    attached: Vec<Arc<AttachedManifest>>,
-    /// What was cut off, where the limits were reached.
-    cut: Option<String>,
-    /// Whether a registry answered.
-    answered: bool,
-    /// The look-ups of it that the registry does not know.
-    unsupported: Vec<Trouble>,
-    /// When it was last asked.
-    asked: Option<Instant>,
-    /// Why it gave no answer then.
-    failed: Option<Failed>,
-}
-
-#[derive(Clone, Debug)]
-struct Failed {
-    why: String,
-    /// How often in a row.
-    times: u32,
-    /// When it is asked again though nothing depends on it.
-    again: Instant,
-}
-
-/// What asking one place gave.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) place: Via,
-    pub(super) asked: Instant,
-    pub(super) attached: Vec<Arc<AttachedManifest>>,
-    pub(super) cut: Option<String>,
-    /// Whether a registry answered.
-    answered: bool,
-    /// The look-ups of it that the registry does not know ([`Attached::unsupported`]).
-    unsupported: Vec<Trouble>,
-    pub(super) trouble: Option<String>,
-}
-
-/// The largest manifest, as it takes memory, that is kept with a listing; others are kept by their digest.
-const GIVEN: usize = 64 << 10;
-/// The most entries that are kept of a place that answered in part.
-const ENTRIES: usize = 1024;
-/// How long a place that failed is left alone at first, and at most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-impl Answer {
-    pub(super) fn new(place: Via, asked: Instant, found: Attached) -> Answer {
-        let slim = |mut item: AttachedManifest| {
-            let given = item.manifest.filter(|given| given.weight() <= GIVEN);
-            item.manifest = given.as_ref().map(Manifest::copied);
-            Arc::new(item)
-        };
-        let trouble: Vec<_> = found.trouble.iter().map(ToString::to_string).collect();
-        Answer {
-            place,
-            asked,
-            attached: found.listing.into_iter().map(slim).collect(),
-            cut: found.cut,
-            answered: found.answered,
-            unsupported: found
-                .unsupported
-                .iter()
-                .map(|it| Trouble(it.to_string()))
-                .collect(),
-            trouble: (!trouble.is_empty()).then(|| trouble.join("; ")),
-        }
-    }
-}
-
-impl Failed {
-    fn again(before: Option<&Failed>, why: &str, now: Instant) -> Failed {
-        let times = before.map_or(1, |before| before.times.saturating_add(1));
-        let (first, most) = BACK_OFF;
-        let wait = first
-            .saturating_mul(1 << (times - 1).min(16))
-            .min(most)
-            .as_secs_f64();
-        // Between half of it and all of it, so that what failed together is not asked together.
-        let seed = RandomState::new().hash_one(times) % 1000;
-        let part = 0.5 + f64::from(u32::try_from(seed).unwrap_or_default()) / 2000.0;
-        Failed {
-            why: why.to_owned(),
-            times,
-            again: now + Duration::from_secs_f64(wait * part),
-        }
-    }
-}
-
-impl fmt::Display for ListingKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}@{}`", self.repository, self.digest)
-    }
-}
-
-impl Listing {
-    /// The same, and what a place answered. One that gave no answer keeps what was known of it.
-    pub(super) fn with(&self, answer: &Answer) -> Listing {
-        let mut places = self.places.clone();
-        let at = Via::ALL.iter().position(|via| *via == answer.place);
-        let Some(place) = at.and_then(|at| places.get_mut(at)) else {
-            return self.clone();
-        };
-        let mut attached = answer.attached.clone();
-        let mut cut = answer.cut.clone();
-        let failed = answer.trouble.as_ref().map(|why| {
-            attached.extend(place.attached.iter().cloned());
-            attached = merged(&attached);
-            attached.truncate(ENTRIES);
-            cut = cut.take().or(place.cut.take());
-            Failed::again(place.failed.as_ref(), why, answer.asked)
-        });
-        *place = Place {
-            attached,
-            cut,
-            answered: answer.answered,
-            unsupported: answer.unsupported.clone(),
-            asked: Some(answer.asked),
-            failed,
-        };
-        let failed = places.iter().any(|place| place.failed.is_some());
-        let gone = if failed {
-            self.gone.clone()
-        } else {
-            Vec::new()
-        };
-        self.of(places, gone)
-    }
-
-    /// The same where every place has answered; else with what was known before.
-    pub(super) fn keeping(&self, before: &Listing) -> Option<Listing> {
-        self.troubles().next()?;
-        let listed: HashSet<_> = self.attached.iter().map(|item| &item.digest).collect();
-        let before = before.attached.iter();
-        let gone = before.filter(|item| !listed.contains(&item.digest));
-        let gone: Vec<_> = gone.chain(&self.gone).take(ENTRIES).cloned().collect();
-        (gone.len() > self.gone.len()).then(|| self.of(self.places.clone(), gone))
-    }
-
-    fn of(&self, places: [Place; 4], gone: Vec<Arc<AttachedManifest>>) -> Listing {
-        let all = places.iter().flat_map(|place| &place.attached);
-        let all = merged(all.chain(&gone));
-        let same = all.len() == self.attached.len()
-            && all.iter().zip(&*self.attached).all(|(new, old)| {
-                new.digest == old.digest && new.manifest.is_some() == old.manifest.is_some()
-            });
-        // What was made of the same list before still holds.
-        let attached = match same {
-            true => Arc::clone(&self.attached),
-            false => Arc::new(all),
-        };
-        Listing {
-            places,
-            gone,
-            attached,
-        }
-    }
-
-    /// When a place was last asked.
-    pub(super) fn asked(&self, via: Via) -> Option<Instant> {
-        self.each().find(|(at, _)| *at == via)?.1.asked
-    }
-
-    /// The places that failed, and may be asked again.
-    pub(super) fn failed_places(&self) -> impl Iterator<Item = Via> {
-        let now = Instant::now();
-        let due = move |place: &Place| place.failed.as_ref().is_some_and(|it| it.again <= now);
-        self.each()
-            .filter(move |(_, place)| due(place))
-            .map(|(via, _)| via)
-    }
-
-    /// Why there may be more than is known.
-    pub(super) fn troubles(&self) -> impl Iterator<Item = &str> {
-        let failed = self.each();
-        let failed = failed.filter_map(|(_, place)| Some(place.failed.as_ref()?.why.as_str()));
-        // Where nothing answered as a registry does, a login page or a portal stands before all of it.
-        let answered = self.places.iter().any(|place| place.answered);
-        let unsupported = self.unsupported().filter(move |_| !answered);
-        failed.chain(unsupported.map(|it| it.0.as_str()))
-    }
-
-    /// The look-ups that the registry does not know.
-    pub(super) fn unsupported(&self) -> impl Iterator<Item = &Trouble> {
-        self.each().flat_map(|(_, place)| &place.unsupported)
-    }
-
-    /// What was left out.
-    pub(super) fn cut(&self) -> impl Iterator<Item = &str> {
-        self.each().filter_map(|(_, place)| place.cut.as_deref())
-    }
-
-    fn each(&self) -> impl Iterator<Item = (Via, &Place)> {
-        Via::ALL.into_iter().zip(&self.places)
-    }
-
-    fn bytes(&self) -> usize {
-        let said = self.troubles().chain(self.cut()).map(str::len);
-        weight_of(&self.attached) + said.sum::<usize>()
-    }
-}
-
-/// About how many bytes a list of attached manifests takes.
-fn weight_of(attached: &[Arc<AttachedManifest>]) -> usize {
-    let each = attached.iter().map(|item| {
-        let manifest = item.manifest.as_ref().map_or(0, Manifest::weight);
-        size_of::<AttachedManifest>() + ENTRY_OF_LIST + item.digest.hex().len() + manifest
-    });
-    each.sum()
-}
-
-/// What an entry of a listing takes besides what it says: pointers to it, and what an allocation takes.
-const ENTRY_OF_LIST: usize = 64;
-
-/// Each manifest once, in the order in which they are read: what stands in cosign's own places, then what is likely to be
-/// evidence, then the rest.
-fn merged<'a>(
-    attached: impl IntoIterator<Item = &'a Arc<AttachedManifest>>,
-) -> Vec<Arc<AttachedManifest>> {
-    let rank = |item: &AttachedManifest| {
-        let own_place = matches!(item.via, Via::SigTag | Via::AttTag);
-        (!own_place, !item.likely, item.manifest.is_none())
-    };
-    let mut each: Vec<Arc<AttachedManifest>> = Vec::new();
-    let mut places: HashMap<&Digest, usize> = HashMap::new();
-    for item in attached {
-        let known = places.get(&item.digest).and_then(|at| each.get_mut(*at));
-        match known {
-            Some(known) if rank(item) < rank(known) => *known = Arc::clone(item),
-            Some(_) => {}
-            None => {
-                places.insert(&item.digest, each.len());
-                each.push(Arc::clone(item));
-            }
-        }
-    }
-    each.sort_by_key(|item| rank(item));
-    each
 }
 
 /// What verifying one piece of evidence under one anchor gave.
@@ -470,122 +202,13 @@ impl Expiry<ReadingKey, Arc<Reading>> for UnacceptedExpires {
     }
 }
 
-/// Fetches that are under way, each made once however many reviews wait for it, and brought to its end even when the
-/// request that began it has run out of time.
-pub(super) struct Flights<K, V> {
-    underway: Underway<K, (Flight<V>, Askers)>,
-}
-
-/// The same of work that is given up when no review waits for it any longer.
-pub(super) struct Shares<K, V> {
-    underway: Underway<K, (Weakly<V>, Askers)>,
-}
-
-type Underway<K, T> = Arc<Mutex<HashMap<K, T>>>;
-
-/// `None` when the fetch ended without an answer (a panic in it).
-type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
-type Weakly<V> = WeakShared<BoxFuture<'static, Option<V>>>;
-
-impl<K, V> Flights<K, V>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    pub(super) fn new() -> Flights<K, V> {
-        Flights {
-            underway: Arc::default(),
-        }
-    }
-
-    /// Joins the fetch for `key`, beginning it with `fetch` where none is under way.
-    pub(super) fn join(&self, key: K, fetch: impl FnOnce() -> BoxFuture<'static, V>) -> Flight<V> {
-        let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((flight, askers)) = underway.get(&key) {
-            askers.join(Meter::current());
-            return flight.clone();
-        }
-        let landed = Landed {
-            underway: Arc::clone(&self.underway),
-            key: key.clone(),
-        };
-        // The review that begins a fetch is charged for it.
-        let askers = Askers::of(Meter::current());
-        let fetch = askers.clone().count(fetch());
-        let task = tokio::spawn(async move {
-            let _landed = landed;
-            fetch.await
-        });
-        let flight = task.map(Result::ok).boxed().shared();
-        underway.insert(key, (flight.clone(), askers));
-        flight
-    }
-}
-
-impl<K, V> Shares<K, V>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    pub(super) fn new() -> Shares<K, V> {
-        Shares {
-            underway: Arc::default(),
-        }
-    }
-
-    /// Joins the work for `key`, beginning it with `work` where none is under way.
-    pub(super) fn join(
-        &self,
-        key: K,
-        work: impl FnOnce() -> BoxFuture<'static, Option<V>>,
-    ) -> Flight<V> {
-        let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((share, askers)) = underway.get(&key)
-            && let Some(share) = share.upgrade()
-        {
-            askers.join(Meter::current());
-            return share;
-        }
-        let landed = Landed {
-            underway: Arc::clone(&self.underway),
-            key: key.clone(),
-        };
-        let askers = Askers::of(Meter::current());
-        let work = askers.clone().count(work());
-        let work = async move {
-            let _landed = landed;
-            work.await
-        };
-        let share = work.boxed().shared();
-        if let Some(weak) = share.downgrade() {
-            underway.insert(key, (weak, askers));
-        }
-        share
-    }
-}
-
-/// Takes a fetch off the list when it ends, in whatever way.
-struct Landed<K: Eq + Hash, T> {
-    underway: Underway<K, T>,
-    key: K,
-}
-
-impl<K: Eq + Hash, T> Drop for Landed<K, T> {
-    fn drop(&mut self) {
-        self.underway
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use promotion_gate_core::attest::unaccepted::MALFORMED;
     use promotion_gate_core::gate::{Form, NotAccepted, Source};
 
     use super::*;
-    use crate::oci::{ErrorKind, ManifestKind, RegistryError};
+    use crate::oci::Repository;
 
     fn key(name: &str) -> ListingKey {
         ListingKey {
@@ -593,54 +216,6 @@ mod tests {
             digest: Digest::sha256(name.as_bytes()),
             credential: String::new(),
         }
-    }
-
-    fn item(name: &str, via: Via, likely: bool, annotation: Option<usize>) -> AttachedManifest {
-        let digest = Digest::sha256(name.as_bytes());
-        let manifest = annotation.map(|length| Manifest {
-            digest: digest.clone(),
-            media_type: String::new(),
-            bytes: Bytes::new(),
-            kind: ManifestKind::Index {
-                manifests: Vec::new(),
-                subject: None,
-                artifact_type: None,
-                annotations: [("a".to_owned(), "x".repeat(length))].into(),
-            },
-        });
-        AttachedManifest {
-            digest,
-            likely,
-            via,
-            manifest,
-        }
-    }
-
-    fn answer(place: Via, found: impl IntoIterator<Item = AttachedManifest>) -> Answer {
-        let found = Attached {
-            listing: found.into_iter().collect(),
-            ..Attached::default()
-        };
-        Answer::new(place, Instant::now(), found)
-    }
-
-    fn no_answer(place: Via) -> Answer {
-        let error = RegistryError::new(ErrorKind::RateLimited, "it", "too many");
-        let found = Attached {
-            trouble: vec![error],
-            ..Attached::default()
-        };
-        Answer::new(place, Instant::now(), found)
-    }
-
-    fn digests(listing: &Listing) -> Vec<Digest> {
-        let digests = listing.attached.iter().map(|item| item.digest.clone());
-        digests.collect()
-    }
-
-    fn named(names: &[&str]) -> Vec<Digest> {
-        let digests = names.iter().map(|name| Digest::sha256(name.as_bytes()));
-        digests.collect()
     }
 
     fn reading(unaccepted: bool) -> Arc<Reading> {
@@ -656,71 +231,6 @@ mod tests {
             attached: Arc::new(Vec::new()),
             evidence: Arc::new(evidence),
         })
-    }
-
-    #[tokio::test]
-    async fn each_manifest_stands_once_in_a_listing_and_what_is_likely_evidence_before_the_rest() {
-        let referrers = answer(
-            Via::Referrers,
-            [
-                item("sbom", Via::Referrers, false, None),
-                item("bundle", Via::Referrers, true, None),
-                item("sig", Via::Referrers, false, None),
-            ],
-        );
-        let sig = answer(Via::SigTag, [item("sig", Via::SigTag, true, Some(0))]);
-        let listing = Listing::default().with(&referrers).with(&sig);
-        assert_eq!(digests(&listing), named(&["sig", "bundle", "sbom"]));
-        let same = listing.with(&sig);
-        assert!(Arc::ptr_eq(&listing.attached, &same.attached));
-        let without = listing.with(&answer(Via::Referrers, []));
-        assert_eq!(digests(&without), named(&["sig"]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_place_that_fails_keeps_what_was_known_of_it_and_is_left_alone_ever_longer() {
-        let found = [item("bundle", Via::Referrers, true, None)];
-        let mut listing = Listing::default().with(&answer(Via::Referrers, found));
-        assert_eq!(listing.troubles().count(), 0);
-        let mut waits = Vec::new();
-        for _ in 0..9 {
-            listing = listing.with(&no_answer(Via::Referrers));
-            assert_eq!(listing.failed_places().count(), 0);
-            let began = Instant::now();
-            while listing.failed_places().next().is_none() {
-                tokio::time::advance(Duration::from_millis(100)).await;
-            }
-            waits.push(began.elapsed());
-        }
-        assert_eq!(digests(&listing), named(&["bundle"]));
-        assert_eq!(listing.troubles().collect::<Vec<_>>(), ["it: too many"]);
-        let seconds = |wait: &Duration| wait.as_secs_f64();
-        assert!(
-            waits
-                .iter()
-                .map(seconds)
-                .all(|wait| (0.5..=60.1).contains(&wait))
-        );
-        assert!(
-            seconds(&waits[0]) <= 1.1 && seconds(&waits[8]) >= 30.0,
-            "{waits:?}"
-        );
-        let listing = listing.with(&answer(Via::Referrers, []));
-        assert_eq!((listing.attached.len(), listing.troubles().count()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn what_a_listing_holds_counts_against_the_memory_that_there_is_and_large_manifests_are_not_held()
-     {
-        let holding = |length| {
-            let sig = item("sig", Via::SigTag, true, Some(length));
-            Listing::default().with(&answer(Via::SigTag, [sig]))
-        };
-        let held = GIVEN - 2000;
-        assert!(holding(held).bytes() >= held);
-        assert!(holding(0).bytes() < 2_000);
-        assert!(holding(GIVEN).bytes() < 2_000);
-        assert_eq!(digests(&holding(GIVEN)), named(&["sig"]));
     }
 
     #[tokio::test]

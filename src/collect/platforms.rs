@@ -10,9 +10,11 @@ use promotion_gate_core::gate::{
 };
 use tokio::time::Instant;
 
-use super::budget::Amounts;
-use super::statements::{self, Unread};
-use super::{Collector, Freshness, resolve};
+use super::budget::{Amounts, Budget};
+use super::listing::Freshness;
+use super::registry::{CachedRegistry, Unread};
+use super::verify::SubjectReader;
+use super::{attached, resolve};
 use crate::oci::Repository;
 
 /// The most manifests of an index whose evidence is read.
@@ -35,12 +37,15 @@ pub(super) fn of(subject: &Subject, index: &Collected<Option<Index>>) -> Vec<Sub
 }
 
 pub(super) async fn index(
-    collector: &Collector,
+    registry: &CachedRegistry,
     subject: &Subject,
     deadline: Instant,
 ) -> Collected<Option<Index>> {
     let repository = Repository::named(&subject.name);
-    match statements::manifest(collector, &repository, &subject.digest, deadline).await {
+    match registry
+        .manifest(&repository, &subject.digest, deadline)
+        .await
+    {
         Ok((manifest, _held)) => match manifest.index() {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {
                 Collected::Unavailable(Trouble(format!(
@@ -68,21 +73,21 @@ pub(super) type Beneath = (
 /// Of images that lack evidence and whose platforms were not asked for: the index that they are, and what its platforms carry.
 /// It only helps to say what to do. Who signs platforms signs each of them, so one that carries nothing ends the look.
 pub(super) async fn beneath(
-    collector: &Collector,
+    registry: &CachedRegistry,
     needs: &BTreeMap<Subject, ImageNeeds>,
     learned: &Evidence,
     part: Amounts,
     deadline: Instant,
 ) -> Vec<Beneath> {
-    let lacking = needs.iter().filter(|(subject, wanted)| {
+    let lacking = needs.iter().filter(|(subject, needs)| {
         let about = learned.about(subject);
         let lacks = |evidence: &&ImageEvidence| {
             evidence.signatures.is_empty() || evidence.statements.is_empty()
         };
-        !wanted.platforms && about.value().is_some_and(lacks)
+        !needs.platforms && about.value().is_some_and(lacks)
     });
-    let found = lacking.take(EXPLAINED).map(|(subject, wanted)| async move {
-        let index = index(collector, subject, deadline).await;
+    let found = lacking.take(EXPLAINED).map(|(subject, needs)| async move {
+        let index = index(registry, subject, deadline).await;
         let manifests = match &index {
             Collected::Known(Some(index)) => index.manifests.as_slice(),
             _ => &[],
@@ -95,9 +100,15 @@ pub(super) async fn beneath(
                     name: subject.name.clone(),
                     digest: manifest.digest.clone(),
                 };
-                let reader = collector.reader(&subject, wanted, part, deadline);
-                let about = statements::about(&reader, Freshness::Remembered).await;
-                (subject.clone(), about.collected)
+                let reader = SubjectReader {
+                    registry,
+                    subject: &subject,
+                    anchors: &needs.anchors,
+                    budget: Budget::of(part),
+                    deadline,
+                };
+                let found = attached::collect(&reader, Freshness::FromCache).await;
+                (subject.clone(), found.collected)
             });
         let mut about = about.into_iter();
         let first = about.next()?.await;
@@ -117,7 +128,7 @@ pub(super) async fn beneath(
 /// Of each image that carries nothing and is named by tag and digest: the index that the tag names, where the digest is one
 /// of its platforms. It only helps to say what to do, so what cannot be learned is left out.
 pub(super) async fn holding(
-    collector: &Collector,
+    registry: &CachedRegistry,
     promotion: &Promotion,
     learned: &Evidence,
     deadline: Instant,
@@ -134,7 +145,7 @@ pub(super) async fn holding(
     });
     let candidates: BTreeMap<_, _> = candidates.collect();
     let found = candidates.into_iter().map(|(subject, tagged)| async move {
-        let named = resolve::tag(&*collector.registry(), &tagged, deadline).await;
+        let named = resolve::tag(&*registry.registry(), &tagged, deadline).await;
         let named = named
             .value()
             .filter(|named| **named != subject.digest)?
@@ -143,7 +154,7 @@ pub(super) async fn holding(
             name: subject.name.clone(),
             digest: named.clone(),
         };
-        let index = index(collector, &holder, deadline).await;
+        let index = index(registry, &holder, deadline).await;
         let index = index.value().cloned().flatten()?;
         let holds = |manifest: &PlatformManifest| manifest.digest == subject.digest;
         index

@@ -3,7 +3,7 @@
 use promotion_gate_core::gate::{Collected, Digest, ImageReference, Trouble};
 use tokio::time::{Instant, timeout_at};
 
-use super::late;
+use super::registry::late;
 use crate::oci::{ErrorKind, Reference, Registry, Repository};
 
 /// Asks the registry which digest a tag names.

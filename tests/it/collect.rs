@@ -344,7 +344,7 @@ async fn what_a_place_listed_before_goes_on_counting_until_every_place_has_answe
             .collector
             .allowance(Instant::now() + Duration::from_secs(9));
         let gathered = gate.collector.gather(&needs, freshness, &mut allowance);
-        let learned = gathered.await.learned;
+        let learned = gathered.await.evidence;
         let about = learned.images.values().next().unwrap();
         found.push(about.value().unwrap().signatures.len());
     }
@@ -427,9 +427,9 @@ async fn a_listing_older_than_a_minute_is_asked_again_where_unseen_evidence_coul
         let mut allowance = gate
             .collector
             .allowance(Instant::now() + Duration::from_secs(9));
-        let freshness = Freshness::Remembered;
+        let freshness = Freshness::FromCache;
         let gathered = gate.collector.gather(&needs, freshness, &mut allowance);
-        let learned = gathered.await.learned;
+        let learned = gathered.await.evidence;
         matches!(learned.images.values().next(), Some(Collected::Known(_)))
     };
     assert!(gather().await);

@@ -1,0 +1,527 @@
+//! A subject → what is attached to it: listed, read and verified, until the deadline and as far as the budget goes.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::unaccepted::{
+    FORMAT_NOT_SUPPORTED, UNREADABLE, UNSIGNED_STATEMENT,
+};
+use promotion_gate_core::gate::{Collected, Form, ImageEvidence, NotAccepted, Source, Trouble};
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, timeout_at};
+
+use super::budget::{Amounts, Troubles};
+use super::cache::{Fact, Reading, ReadingKey};
+use super::listing::{Freshness, Listing, ListingKey};
+use super::registry::{Age, Unread, late};
+use super::verify::{
+    ENVELOPE, SIMPLE_SIGNING, STATEMENT, SubjectReader, annotation_bytes, facts, is_evidence,
+};
+use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Repository, Via};
+use crate::telemetry::shed;
+use crate::text::line;
+
+/// The media type of a configuration that says nothing.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// The most layers of one manifest that are named without being read.
+const MAXIMUM_UNKNOWN: usize = 4;
+
+/// How many manifests of one image are read at one time: one with many keeps no other waiting.
+const MANIFESTS_AT_ONE_TIME: usize = 8;
+/// The same of the layers of all of them.
+const LAYERS_AT_ONE_TIME: usize = 8;
+/// Layers that wait, and bytes of their annotations: at this many, no more manifests are read for now.
+const WAITING: (usize, u64) = (256, 1 << 20);
+/// What looking at one manifest or layer costs.
+const ONE_PIECE: Amounts = Amounts {
+    pieces: 1,
+    bytes: 0,
+    verifications: 0,
+};
+
+/// What is attached to one subject, in whatever state of knowledge.
+pub(super) struct SubjectEvidence {
+    pub(super) collected: Collected<Arc<ImageEvidence>>,
+    pub(super) age: Age,
+}
+
+/// Everything attached to the subject, verified under each of the anchors.
+pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) -> SubjectEvidence {
+    let SubjectReader {
+        registry,
+        subject,
+        deadline,
+        ..
+    } = reader;
+    let repository = Repository::named(&subject.name);
+    let key = ListingKey {
+        credential: registry.registry().credential_id(&repository),
+        repository,
+        digest: subject.digest.clone(),
+    };
+    let (listing, age, unanswered) = registry.list(&key, freshness, *deadline).await;
+    let mut troubles = Troubles::default();
+    if unanswered {
+        troubles.add(late(&format!("what is attached to {key}")));
+    }
+    troubles.extend(listing.troubles().map(|why| Trouble(why.to_owned())));
+    if listing.attached.is_empty() && !troubles.is_empty() {
+        let trouble = troubles.into_vec().into_iter().next().unwrap_or_default();
+        return SubjectEvidence {
+            collected: Collected::Unavailable(trouble),
+            age,
+        };
+    }
+    let evidence = evidence_in(reader, key, &listing, &mut troubles).await;
+    let collected = match troubles.is_empty() {
+        true => Collected::Known(evidence),
+        false => Collected::Partial(evidence, troubles.into_vec()),
+    };
+    SubjectEvidence { collected, age }
+}
+
+/// What a listing amounts to under some anchors: as it was read before, or read now and, where all of it could be, remembered.
+/// What the registry lists and does not have may come yet.
+async fn evidence_in(
+    reader: &SubjectReader<'_>,
+    key: ListingKey,
+    listing: &Listing,
+    troubles: &mut Troubles,
+) -> Arc<ImageEvidence> {
+    let readings = &reader.registry.caches.readings;
+    let key = ReadingKey {
+        listing: key,
+        anchors: reader.anchors.keys().cloned().collect(),
+    };
+    if let Some(read) = readings.get(&key).await
+        && Arc::ptr_eq(&read.attached, &listing.attached)
+        && read.evidence.unsupported.iter().eq(listing.unsupported())
+    {
+        return Arc::clone(&read.evidence);
+    }
+    let (evidence, unread) = ListingReading::begin(reader, listing).finish().await;
+    let evidence = Arc::new(evidence);
+    let absent = |piece: &NotAccepted| piece.why.reason == UNREADABLE;
+    if unread.is_empty() && !evidence.unaccepted.iter().any(absent) {
+        let read = Reading {
+            attached: Arc::clone(&listing.attached),
+            evidence: Arc::clone(&evidence),
+        };
+        readings.insert(key, Arc::new(read)).await;
+    }
+    troubles.extend(unread.into_vec());
+    evidence
+}
+
+/// A layer that is evidence, and where it stands: the first of those that wait are small, and read before large ones, so
+/// that a crowd of large ones hides nothing.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The size, in parts of 64 KiB.
+    large: u64,
+    manifest: usize,
+    layer: usize,
+}
+
+/// What was done.
+enum Step {
+    Manifest(usize, Source, Result<Layers, Unread>),
+    Piece((usize, usize), Piece),
+}
+
+/// What an attached manifest holds.
+struct Layers {
+    /// The layers that are evidence, as many as are read.
+    evidence: Vec<Descriptor>,
+    /// How many more there are.
+    more: usize,
+    /// What is in no form that is read.
+    unknown: Vec<Piece>,
+}
+
+/// One thing found in an attached manifest.
+enum Piece {
+    Facts(Source, Form, Vec<Fact>),
+    Unusable(NotAccepted),
+    /// No evidence, by what it calls itself.
+    Other(String),
+    Unread(Trouble),
+    /// The review has used up what it may use.
+    Left,
+}
+
+impl Piece {
+    fn of_unread(unread: Unread, source: Source) -> Piece {
+        match unread {
+            Unread::Trouble(trouble) => Piece::Unread(trouble),
+            Unread::Broken(detail) => Piece::Unusable(NotAccepted {
+                source,
+                form: Form::Either,
+                why: Unaccepted::new(UNREADABLE, detail),
+            }),
+        }
+    }
+}
+
+/// The reading of one listing, under way.
+struct ListingReading<'a> {
+    reader: &'a SubjectReader<'a>,
+    listing: &'a Listing,
+    /// The manifests that are still to be read, each with its place.
+    manifests: std::iter::Enumerate<std::slice::Iter<'a, Arc<AttachedManifest>>>,
+    /// The layers that are still to be read, and the bytes of their annotations.
+    waiting: BinaryHeap<Reverse<Place>>,
+    layers: BTreeMap<(usize, usize), (Source, Descriptor)>,
+    annotations: u64,
+    open: FuturesUnordered<BoxFuture<'a, Step>>,
+    manifests_open: usize,
+    layers_open: usize,
+    /// What was found, in the order of the listing.
+    done: BTreeMap<(usize, usize), Piece>,
+    /// Pieces that the budget does not reach.
+    left: usize,
+    unread: Troubles,
+}
+
+impl<'a> ListingReading<'a> {
+    fn begin(reader: &'a SubjectReader<'a>, listing: &'a Listing) -> ListingReading<'a> {
+        let limit = reader.registry.limits.manifests;
+        let (read, cut) = listing
+            .attached
+            .split_at_checked(limit)
+            .unwrap_or((&listing.attached, &[]));
+        let mut unread = Troubles::default();
+        unread.extend(listing.cut().map(|cut| Trouble(cut.to_owned())));
+        if !cut.is_empty() {
+            let (subject, more) = (reader.subject, cut.len());
+            unread.add(Trouble(format!(
+                "`{subject}` carries {more} more attached manifests than the {limit} that are read"
+            )));
+        }
+        ListingReading {
+            reader,
+            listing,
+            manifests: read.iter().enumerate(),
+            waiting: BinaryHeap::new(),
+            layers: BTreeMap::new(),
+            annotations: 0,
+            open: FuturesUnordered::new(),
+            manifests_open: 0,
+            layers_open: 0,
+            done: BTreeMap::new(),
+            left: 0,
+            unread,
+        }
+    }
+
+    /// Reads and verifies, until the deadline and as far as the budget goes; with what could not be read.
+    async fn finish(mut self) -> (ImageEvidence, Troubles) {
+        let deadline = self.reader.deadline;
+        let is_late = loop {
+            consume_budget().await;
+            if Instant::now() >= deadline {
+                break true;
+            }
+            self.open_manifests();
+            self.open_layers();
+            match timeout_at(deadline, self.open.next()).await {
+                Ok(Some(step)) => self.take(step),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+        let unread = self.manifests.len() + self.layers.len() + self.open.len();
+        if is_late && unread > 0 {
+            shed("deadline");
+            let subject = self.reader.subject;
+            self.unread.add(late(&format!(
+                "what is attached to `{subject}` (at least {unread} more pieces)"
+            )));
+        }
+        self.sorted()
+    }
+
+    fn open_manifests(&mut self) {
+        let reader = self.reader;
+        while self.manifests_open < MANIFESTS_AT_ONE_TIME
+            && self.waiting.len() < WAITING.0
+            && self.annotations < WAITING.1
+            && let Some((at, item)) = self.manifests.next()
+        {
+            if !reader.budget.take(ONE_PIECE) {
+                self.left += 1 + self.manifests.len();
+                self.manifests = [].iter().enumerate();
+                return;
+            }
+            self.manifests_open += 1;
+            self.open.push(attached_manifest(reader, at, item).boxed());
+        }
+    }
+
+    fn open_layers(&mut self) {
+        let reader = self.reader;
+        while self.layers_open < LAYERS_AT_ONE_TIME
+            && let Some(Reverse(Place {
+                manifest, layer, ..
+            })) = self.waiting.pop()
+        {
+            let at = (manifest, layer);
+            let Some((source, layer)) = self.layers.remove(&at) else {
+                continue;
+            };
+            self.annotations -= annotation_bytes(&layer);
+            self.layers_open += 1;
+            let piece = async move { Step::Piece(at, piece(reader, source, layer).await) };
+            self.open.push(piece.boxed());
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Manifest(at, source, Ok(layers)) => {
+                self.manifests_open -= 1;
+                self.wait_for(at, &source, layers);
+            }
+            Step::Manifest(at, source, Err(unread)) => {
+                self.manifests_open -= 1;
+                self.done.insert((at, 0), Piece::of_unread(unread, source));
+            }
+            Step::Piece(at, piece) => {
+                self.layers_open -= 1;
+                self.done.insert(at, piece);
+            }
+        }
+    }
+
+    fn wait_for(&mut self, manifest: usize, source: &Source, layers: Layers) {
+        // Behind every layer.
+        let unknown = layers.unknown.into_iter().enumerate();
+        let unknown = unknown.map(|(piece, it)| ((manifest, usize::MAX - piece), it));
+        self.done.extend(unknown);
+        if layers.more > 0 {
+            let (more, limit) = (layers.more, self.reader.registry.limits.layers);
+            self.unread.add(Trouble(format!(
+                "{source} has {more} more layers than the {limit} that are read"
+            )));
+        }
+        for (layer, descriptor) in layers.evidence.into_iter().enumerate() {
+            self.waiting.push(Reverse(Place {
+                large: descriptor.size >> 16,
+                manifest,
+                layer,
+            }));
+            self.annotations += annotation_bytes(&descriptor);
+            let source = Source(format!("{source} layer `{}`", descriptor.digest));
+            self.layers.insert((manifest, layer), (source, descriptor));
+        }
+    }
+
+    /// What was found, by what it is.
+    fn sorted(mut self) -> (ImageEvidence, Troubles) {
+        let mut evidence = ImageEvidence {
+            unsupported: self.listing.unsupported().cloned().collect(),
+            ..ImageEvidence::default()
+        };
+        for piece in self.done.into_values() {
+            match piece {
+                Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
+                Piece::Unusable(refused) => evidence.unaccepted.push(refused),
+                Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
+                Piece::Unread(trouble) => self.unread.add(trouble),
+                Piece::Left => self.left += 1,
+            }
+        }
+        if self.left > 0 {
+            shed("review");
+            let (subject, left) = (self.reader.subject, self.left);
+            self.unread.add(Trouble(format!(
+                "`{subject}` carries {left} more pieces of evidence than one review reads"
+            )));
+        }
+        (evidence, self.unread)
+    }
+}
+
+/// The layers of a manifest that are evidence, so many of them, and what else it holds. What is not evidence (an SBOM, a build
+/// cache) is named by its kind alone.
+fn layers_of(manifest: &Manifest, source: &Source, via: Via, limit: usize) -> Layers {
+    let layers = match &manifest.kind {
+        ManifestKind::Image { layers, .. } => layers.as_slice(),
+        ManifestKind::Index { .. } => &[],
+    };
+    let of_evidence = |layer: &&Descriptor| is_evidence(&layer.media_type);
+    let evidence: Vec<_> = layers
+        .iter()
+        .filter(of_evidence)
+        .take(limit)
+        .cloned()
+        .collect();
+    Layers {
+        more: layers.iter().filter(of_evidence).count() - evidence.len(),
+        evidence,
+        unknown: unknown(source, via, manifest),
+    }
+}
+
+/// What of an attached manifest is in no form that is read: it is refused where its name or place says that it is evidence, and
+/// else named.
+fn unknown(source: &Source, via: Via, manifest: &Manifest) -> Vec<Piece> {
+    let refused = |form: Form, kind: &str| {
+        let detail = format!("`{}` is no form of evidence that is read", printable(kind));
+        Piece::Unusable(NotAccepted {
+            source: source.clone(),
+            form,
+            why: Unaccepted::new(FORMAT_NOT_SUPPORTED, detail),
+        })
+    };
+    let (artifact_type, config, layers) = match &manifest.kind {
+        ManifestKind::Image {
+            artifact_type,
+            config,
+            layers,
+            ..
+        } => (artifact_type, &config.media_type, layers.as_slice()),
+        ManifestKind::Index { artifact_type, .. } => (artifact_type, &manifest.media_type, &[][..]),
+    };
+    let kinds = layers.iter().map(|layer| layer.media_type.as_str());
+    let (read, rest): (Vec<_>, Vec<_>) = kinds.partition(|kind| is_evidence(kind));
+    let called: Vec<_> = rest
+        .iter()
+        .filter_map(|kind| Some(refused(form_by_name(kind)?, kind)))
+        .take(MAXIMUM_UNKNOWN)
+        .collect();
+    if !read.is_empty() || !called.is_empty() {
+        return called;
+    }
+    let kinds = artifact_type.iter().map(String::as_str);
+    let kinds = kinds.chain([config.as_str()]).chain(rest);
+    let kinds: Vec<_> = kinds.filter(|kind| !kind.is_empty()).collect();
+    let by_name = kinds
+        .iter()
+        .find_map(|kind| Some(refused(form_by_name(kind)?, kind)));
+    let kind = kinds.iter().find(|kind| **kind != EMPTY).unwrap_or(&EMPTY);
+    let by_place = match via {
+        Via::SigTag => Some(Form::Signature),
+        Via::AttTag => Some(Form::Statement),
+        Via::Referrers | Via::FallbackTag => None,
+    };
+    let by_place = by_place.map(|form| refused(form, kind));
+    vec![
+        by_name
+            .or(by_place)
+            .unwrap_or_else(|| Piece::Other(printable(kind))),
+    ]
+}
+
+/// What a media type that is not read would be evidence of, by its name: Notation's signatures, bundles and envelopes under
+/// other names, and whatever calls itself so.
+fn form_by_name(media_type: &str) -> Option<Form> {
+    let name = media_type.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    if says(&["sbom", "spdx", "cyclonedx"]) {
+        return None;
+    }
+    if says(&[
+        "in-toto",
+        "intoto",
+        "dsse",
+        "slsa",
+        "provenance",
+        "attestation",
+    ]) {
+        return Some(Form::Statement);
+    }
+    if says(&[
+        "signature",
+        "simplesigning",
+        "notary",
+        "/jose",
+        "/cose",
+        "pkcs7",
+        "pgp",
+    ]) {
+        return Some(Form::Signature);
+    }
+    says(&["sigstore", "cosign", "bundle"]).then_some(Form::Either)
+}
+
+/// A media type as it can be shown.
+fn printable(media_type: &str) -> String {
+    line(media_type).chars().take(100).collect()
+}
+
+async fn attached_manifest(reader: &SubjectReader<'_>, at: usize, item: &AttachedManifest) -> Step {
+    let source = Source(format!("{} `{}`", item.via, item.digest));
+    let repository = Repository::named(&reader.subject.name);
+    let limit = reader.registry.limits.layers;
+    let evidence = match &item.manifest {
+        Some(manifest) => Ok(layers_of(manifest, &source, item.via, limit)),
+        None => {
+            let read = (reader.registry).manifest(&repository, &item.digest, reader.deadline);
+            read.await
+                .map(|(manifest, _held)| layers_of(&manifest, &source, item.via, limit))
+        }
+    };
+    Step::Manifest(at, source, evidence)
+}
+
+async fn piece(reader: &SubjectReader<'_>, source: Source, layer: Descriptor) -> Piece {
+    if !reader.budget.take(ONE_PIECE) {
+        return Piece::Left;
+    }
+    if layer.media_type == STATEMENT {
+        let detail = "an in-toto statement that nobody signed";
+        let why = Unaccepted::new(UNSIGNED_STATEMENT, detail);
+        return Piece::Unusable(NotAccepted {
+            source,
+            form: Form::Statement,
+            why,
+        });
+    }
+    let form = match layer.media_type.as_str() {
+        SIMPLE_SIGNING => Form::Signature,
+        ENVELOPE => Form::Statement,
+        _ => Form::Either,
+    };
+    match facts(reader, &layer).await {
+        Ok(facts) => Piece::Facts(source, form, facts),
+        Err(Some(unread)) => Piece::of_unread(unread, source),
+        Err(None) => Piece::Left,
+    }
+}
+
+/// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
+/// another is of no interest.
+fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: Vec<Fact>) {
+    let mut accepted = false;
+    let mut refused = BTreeMap::new();
+    for fact in facts {
+        match fact {
+            Fact::Signature(signature) => {
+                accepted = true;
+                evidence.signatures.push((source.clone(), signature));
+            }
+            Fact::Statement(statement) => {
+                accepted = true;
+                evidence.statements.push((source.clone(), statement));
+            }
+            Fact::Unaccepted(unaccepted) => {
+                refused.insert(unaccepted.detail.clone(), unaccepted);
+            }
+        }
+    }
+    if !accepted {
+        evidence
+            .unaccepted
+            .extend(refused.into_values().map(|why| NotAccepted {
+                source: source.clone(),
+                form,
+                why,
+            }));
+    }
+}

@@ -1,0 +1,176 @@
+//! One piece of evidence → facts, verified under each anchor, each once however many reviews wait for it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use promotion_gate_core::attest::unaccepted::MALFORMED;
+use promotion_gate_core::attest::{self, Anchor, AnchorId, Material, Unaccepted};
+use promotion_gate_core::gate::{Digest, Subject};
+use tokio::time::{Instant, timeout_at};
+
+use super::budget::{Amounts, Budget};
+use super::cache::{Fact, FactKey};
+use super::registry::{CachedRegistry, Unread, late};
+use crate::oci::{Descriptor, Repository};
+
+/// The media type of a cosign simplesigning payload.
+pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// Begins the media types of Sigstore bundles, old and new.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// The media type of an in-toto statement without a signature, as BuildKit attaches it.
+pub(super) const STATEMENT: &str = "application/vnd.in-toto+json";
+/// The media type of a DSSE envelope in cosign's `.att` layout.
+pub(super) const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+/// What evidence is verified under.
+pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
+
+/// What is read about one subject, for whom and how far.
+pub(super) struct SubjectReader<'a> {
+    pub(super) registry: &'a CachedRegistry,
+    pub(super) subject: &'a Subject,
+    pub(super) anchors: &'a Anchors,
+    pub(super) budget: Budget,
+    pub(super) deadline: Instant,
+}
+
+/// Whether a layer of this media type is evidence in a form that is read.
+pub(super) fn is_evidence(media_type: &str) -> bool {
+    media_type.starts_with(BUNDLE) || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
+}
+
+/// Verifies one piece of evidence under every anchor for which it is not yet known; where it is known, not even the bytes are
+/// asked for.
+///
+/// # Errors
+/// Why it could not be read; nothing where the budget is empty.
+pub(super) async fn facts(
+    reader: &SubjectReader<'_>,
+    layer: &Descriptor,
+) -> Result<Vec<Fact>, Option<Unread>> {
+    let SubjectReader {
+        registry,
+        subject,
+        anchors,
+        budget,
+        deadline,
+    } = reader;
+    let host = Repository::named(&subject.name).registry().to_owned();
+    let unfinished = || Some(Unread::Broken("its verification came to no end".to_owned()));
+    let annotations = match layer.media_type.as_str() {
+        // A part of the material in old formats alone.
+        SIMPLE_SIGNING | ENVELOPE => {
+            let annotations = layer.annotations.clone();
+            let bytes = usize::try_from(annotation_bytes(layer)).unwrap_or(usize::MAX);
+            let hash = move || {
+                let written = serde_json::to_vec(&annotations).unwrap_or_default();
+                Digest::sha256(&written)
+            };
+            let hashed = registry.work.done(&host, bytes, hash).await;
+            hashed.ok_or_else(unfinished)?
+        }
+        _ => Digest::sha256(b""),
+    };
+    let key = |id: &AnchorId| FactKey {
+        blob: layer.digest.clone(),
+        media_type: layer.media_type.clone(),
+        annotations: annotations.clone(),
+        subject: subject.digest.clone(),
+        anchor: id.clone(),
+    };
+    let known = &registry.caches.facts;
+    let mut facts: BTreeMap<&AnchorId, Fact> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (id, anchor) in anchors.iter() {
+        let key = key(id);
+        match known.get(&key).await {
+            Some(fact) => {
+                facts.insert(id, fact);
+            }
+            None => missing.push((id, key, anchor)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(facts.into_values().collect());
+    }
+    let verifications = length(missing.len());
+    let amounts = Amounts {
+        pieces: 0,
+        bytes: (layer.size.saturating_add(annotation_bytes(layer)))
+            .saturating_mul(verifications + 1),
+        verifications,
+    };
+    if !budget.take(amounts) {
+        return Err(None);
+    }
+    let repository = Repository::named(&subject.name);
+    let bytes = registry.blob(&repository, layer, *deadline).await?;
+    for (id, key, anchor) in missing {
+        let verified = verified(registry, &host, key, layer, &bytes, anchor);
+        let fact = timeout_at(*deadline, verified).await.map_err(|_| {
+            let what = format!("the verification of `{}`", layer.digest);
+            Unread::Trouble(late(&what))
+        })?;
+        facts.insert(id, fact.ok_or_else(unfinished)?);
+    }
+    Ok(facts.into_values().collect())
+}
+
+/// Verifies a piece under one anchor, once for everybody who waits for the same. Verification is work; what nobody waits for
+/// any longer is not begun.
+fn verified(
+    registry: &CachedRegistry,
+    host: &str,
+    key: FactKey,
+    layer: &Descriptor,
+    bytes: &Bytes,
+    anchor: &Anchor,
+) -> impl Future<Output = Option<Fact>> + use<> {
+    registry.verifications.join(key.clone(), || {
+        let (work, known) = (registry.work.clone(), registry.caches.facts.clone());
+        let (host, layer, bytes) = (host.to_owned(), layer.clone(), bytes.clone());
+        let anchor = anchor.clone();
+        async move {
+            if let Some(fact) = known.get(&key).await {
+                return Some(fact);
+            }
+            let (size, subject) = (bytes.len(), key.subject.clone());
+            let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
+            let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
+                let detail = "its verification came to no end";
+                Err(Unaccepted::new(MALFORMED, detail))
+            });
+            let fact = Fact::of(verified);
+            known.insert(key, fact.clone()).await;
+            Some(fact)
+        }
+        .boxed()
+    })
+}
+
+fn material(layer: &Descriptor, bytes: &[u8]) -> Material {
+    let annotations = layer.annotations.clone();
+    match layer.media_type.as_str() {
+        SIMPLE_SIGNING => Material::SimpleSigning {
+            payload: bytes.to_vec(),
+            annotations,
+        },
+        ENVELOPE => Material::Attestation {
+            envelope: bytes.to_vec(),
+            annotations,
+        },
+        _ => Material::Bundle(bytes.to_vec()),
+    }
+}
+
+/// The bytes of a layer's annotations.
+pub(super) fn annotation_bytes(layer: &Descriptor) -> u64 {
+    let each = layer.annotations.iter();
+    let bytes = each.map(|(key, value)| key.len() + value.len()).sum();
+    length(bytes)
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
