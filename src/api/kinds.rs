@@ -86,17 +86,16 @@ impl Kind {
 
 /// Whether a document names our group or one of our kinds, is meant to, or is cut off before it could.
 pub(super) fn is_ours(value: &Value) -> bool {
-    let is_text = |field: &str| value.get(field).is_none_or(Value::is_string);
-    let is_cut = |text: &str| {
-        let mut first = ["apiVersion", "kind"].iter();
-        !text.is_empty() && first.any(|field| field.starts_with(text))
-    };
+    let fields = ["apiVersion", "kind"];
+    let is_no_text = |field: &&str| value.get(field).is_some_and(|value| !value.is_string());
+    let is_odd = fields.iter().any(is_no_text);
     let is_cut_off = match value {
-        Value::String(text) => is_cut(text),
-        Value::Object(fields) if fields.len() == 1 => !is_text("apiVersion") || !is_text("kind"),
+        Value::String(text) => {
+            !text.is_empty() && fields.iter().any(|field| field.starts_with(text.as_str()))
+        }
+        Value::Object(entries) => is_odd && entries.len() == 1,
         _ => false,
     };
-    let is_odd = !is_text("apiVersion") || !is_text("kind");
     is_cut_off
         || Header::of(value).is_ours()
         || has_requirements(value)

@@ -2,7 +2,8 @@
 //! match is refused; one that probably comes from another tool is warned of. Both messages say what to write instead.
 
 use promotion_gate_core::documents::{Fault, Path};
-use promotion_gate_core::gate::{Glob, ImagePattern};
+use promotion_gate_core::gate::{Glob, ImagePattern, LabelSelector, NAME_LABEL};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::PromotionPolicySpec;
@@ -22,7 +23,7 @@ const DEEP_REGISTRIES: &[&str] = &[
 const SHAPES: &[(&str, &str, &str)] = &[
     (
         "https://token.actions.githubusercontent.com",
-        "https://*/*/*/.github/workflows/*@**",
+        "https://*/*/*/.github/workflows/*@refs/**",
         "https://github.com/OWNER/NAME/.github/workflows/FILE@refs/heads/BRANCH",
     ),
     (
@@ -30,6 +31,44 @@ const SHAPES: &[(&str, &str, &str)] = &[
         "https://gitlab.com/**//**@**",
         "https://gitlab.com/GROUP/NAME//.gitlab-ci.yml@refs/heads/BRANCH",
     ),
+];
+
+/// Claims of certificates whose values have a known shape, with an example of it (Fulcio, `docs/oid-info.md`).
+const CLAIMS: &[(&[&str], &str, &str)] = &[
+    (
+        &["sourceRepository", "sourceRepositoryUri"],
+        "*://*/*/**",
+        "https://github.com/OWNER/NAME",
+    ),
+    (
+        &["sourceRepositoryOwnerUri"],
+        "*://*/**",
+        "https://github.com/OWNER",
+    ),
+    (
+        &["sourceRepositoryRef", "githubWorkflowRef"],
+        "refs/**",
+        "refs/heads/main",
+    ),
+    (&["githubWorkflowRepository"], "*/*", "OWNER/NAME"),
+    (
+        &["buildSignerUri", "buildConfigUri"],
+        "*://**@**",
+        "https://github.com/OWNER/NAME/.github/workflows/FILE@refs/heads/BRANCH",
+    ),
+    (
+        &["runInvocationUri"],
+        "*://**",
+        "https://github.com/OWNER/NAME/actions/runs/1/attempts/1",
+    ),
+];
+
+/// Servers on which every repository has a path of this shape.
+const SERVERS: &[(&str, &str)] = &[
+    ("github.com", "*/*"),
+    ("bitbucket.org", "*/*"),
+    ("codeberg.org", "*/*"),
+    ("gitlab.com", "*/**"),
 ];
 
 /// What is found in one policy: what refuses it, and what its author is warned of.
@@ -79,8 +118,8 @@ impl Mistakes {
             "/match/namespaces/names",
             &here.key("namespaces").key("names"),
         ) {
-            let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-*".contains(c);
-            if let Some(odd) = name.chars().find(|c| !known(*c)) {
+            let is_odd = |c: &char| *c != '*' && is_odd_in_namespaces(*c);
+            if let Some(odd) = name.chars().find(is_odd) {
                 let message = format!(
                     "no namespace matches `{name}`: names of namespaces hold no `{}`; write lower-case letters, digits, `-`, and `*` for anything",
                     odd.escape_default()
@@ -141,6 +180,13 @@ impl Mistakes {
                 values.into_iter().flatten().filter_map(Value::as_str),
             );
         }
+        let selector = selector.and_then(|selector| LabelSelector::deserialize(selector).ok());
+        if let Some(key) = selector.as_ref().and_then(LabelSelector::contradiction) {
+            let message = format!(
+                "no namespace is selected: no value of the label `{key}` fulfils every term about it; list alternatives in one `In`, and remove the term that excludes them"
+            );
+            self.refuse(here.clone(), message);
+        }
     }
 
     fn label<'v>(&mut self, path: &Path, key: &str, values: impl Iterator<Item = &'v str>) {
@@ -150,7 +196,15 @@ impl Mistakes {
                 format!("no namespace has the label `{key}`: its name is none of a label");
             self.refuse(path.clone(), message);
         }
-        for value in values.filter(|value| !is_label(value)) {
+        let is_odd = |value: &&str| key == NAME_LABEL && value.contains(is_odd_in_namespaces);
+        let (odd, values): (Vec<_>, Vec<_>) = values.partition(is_odd);
+        for value in odd {
+            let message = format!(
+                "no namespace has the name `{value}`; write names and patterns under `match.namespaces.names`"
+            );
+            self.refuse(path.clone(), message);
+        }
+        for value in values.into_iter().filter(|value| !is_label(value)) {
             let message = format!(
                 "no label has the value `{value}`: values are compared exactly, and hold letters, digits, `-`, `_` and `.` alone; list each value with `matchExpressions` and `In`"
             );
@@ -173,6 +227,13 @@ impl Mistakes {
     /// Warns of a star that would have to cross a `/` to match anything.
     fn image(&mut self, path: &Path, pattern: &ImagePattern, written: &str) {
         let (first, rest) = written.split_once('/').unwrap_or((written, ""));
+        if !rest.is_empty() && first.contains(|c: char| c.is_ascii_uppercase()) {
+            let lower = first.to_ascii_lowercase();
+            let message = format!(
+                "`{written}` matches only images that name the registry in the same case; write `{lower}/{rest}`"
+            );
+            return self.warn(path.clone(), message);
+        }
         if !first.contains(['.', ':']) && first.contains('*') && !first.contains("**") {
             let message = format!(
                 "`{written}` matches images of Docker Hub alone, because it names no registry; write `**` to match every image, or name the registry"
@@ -206,7 +267,16 @@ impl Mistakes {
             ("tags", "refs/tags/", "v1.2.3"),
         ] {
             for (path, name) in texts(provenance, &format!("/{field}"), &here.key(field)) {
-                if let Some(short) = name.strip_prefix("refs/") {
+                // What does not parse is refused already.
+                if Glob::parse(&name).is_err() {
+                    continue;
+                }
+                if let Some(short) = name.strip_prefix(prefix.trim_start_matches("refs/")) {
+                    let message = format!(
+                        "{field} are compared without `{prefix}`; write `{short}` unless the name itself begins so"
+                    );
+                    self.warn(path, message);
+                } else if let Some(short) = name.strip_prefix("refs/") {
                     let short = short.split_once('/').map_or("", |(_, short)| short);
                     let remedy = if name.starts_with(prefix) {
                         short
@@ -223,13 +293,19 @@ impl Mistakes {
                         odd.escape_default()
                     );
                     self.refuse(path, message);
+                } else {
+                    self.pattern(&name, path);
                 }
             }
         }
         let sources = provenance.get("sources").and_then(Value::as_array);
         for (index, source) in sources.into_iter().flatten().enumerate() {
-            if let Some(glob) = source.get("glob").and_then(Value::as_str) {
-                self.source(glob, here.key("sources").index(index).key("glob"));
+            let here = here.key("sources").index(index);
+            let glob = source.get("glob").and_then(Value::as_str);
+            match (source.as_str(), glob) {
+                (Some(exact), _) => self.on_server(exact, false, here),
+                (None, Some(glob)) => self.source(glob, here.key("glob")),
+                (None, None) => {}
             }
         }
     }
@@ -260,22 +336,47 @@ impl Mistakes {
             );
             return self.refuse(path, message);
         }
-        let on_github = Glob::parse("github.com/*/*");
-        if address.starts_with("github.com/")
-            && let (Ok(repositories), Ok(pattern)) = (on_github, Glob::parse(address))
-            && !pattern.intersects(&repositories)
-        {
-            let owner = address.split('/').nth(1).unwrap_or_default();
-            let remedy = if owner.contains('*') {
-                "https://github.com/**".to_owned()
-            } else {
-                format!("https://github.com/{owner}/*")
-            };
+        self.on_server(glob, true, path);
+    }
+
+    /// Refuses what is of a known server and names no repository there.
+    fn on_server(&mut self, written: &str, is_glob: bool, path: Path) {
+        let address = written.strip_prefix("git+").unwrap_or(written);
+        let (scheme, address) = address.split_once("://").unwrap_or(("https", address));
+        let address = address.trim_end_matches('/');
+        let Some((host, repository)) = address.split_once('/') else {
+            return;
+        };
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let server = host.strip_prefix("www.").unwrap_or(host);
+        let Some((server, shape)) = SERVERS.iter().find(|(known, _)| *known == server) else {
+            return;
+        };
+        if scheme != "https" || host != *server {
             let message = format!(
-                "no source matches `{glob}`: repositories of GitHub are `https://github.com/OWNER/NAME`, and `*` stays within a part; write `{remedy}`"
+                "builders name sources of `{server}` by `https://{server}/`; write `https://{server}/{repository}`"
             );
-            self.refuse(path, message);
+            return self.warn(path, message);
         }
+        let (Ok(shape), Ok(pattern)) = (Glob::parse(shape), Glob::parse(repository)) else {
+            return;
+        };
+        if pattern.intersects(&shape) {
+            return;
+        }
+        let mut parts = repository.split('/');
+        let remedy = match (parts.next().unwrap_or_default(), parts.next()) {
+            (owner, None) if owner.contains('*') => format!("`https://{server}/**`"),
+            (owner, None) if is_glob => format!("`https://{server}/{owner}/*`"),
+            (owner, None) => format!(
+                "`https://{server}/{owner}/NAME`, or `{{glob: \"https://{server}/{owner}/*\"}}`"
+            ),
+            (owner, Some(name)) => format!("`https://{server}/{owner}/{name}`"),
+        };
+        let message = format!(
+            "no source matches `{written}`: repositories of `{server}` are `https://{server}/OWNER/NAME`, and `*` stays within a part; write {remedy}"
+        );
+        self.refuse(path, message);
     }
 
     /// Looks at every certificate identity below `value`.
@@ -299,6 +400,7 @@ impl Mistakes {
     }
 
     fn keyless(&mut self, keyless: &Value, here: &Path) {
+        self.claims(keyless, &here.key("claims"));
         let Some(issuer) = keyless.get("issuer").and_then(Value::as_str) else {
             return;
         };
@@ -321,6 +423,11 @@ impl Mistakes {
             .and_then(|identity| identity.get("glob"))
             .and_then(Value::as_str);
         let written = identity.and_then(Value::as_str).or(glob).unwrap_or("**");
+        // A reusable workflow can also be called at a commit.
+        let (_, reference) = written.rsplit_once('@').unwrap_or_default();
+        if reference.len() == 40 && reference.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return;
+        }
         if let (Ok(shape), Ok(pattern)) = (Glob::parse(shape), Glob::parse(written))
             && !pattern.intersects(&shape)
         {
@@ -331,14 +438,51 @@ impl Mistakes {
         }
     }
 
-    /// Looks for what means something in other pattern languages, and itself here.
+    fn claims(&mut self, keyless: &Value, here: &Path) {
+        let claims = keyless.get("claims").and_then(Value::as_object);
+        for (claim, value) in claims.into_iter().flatten() {
+            let glob = value.get("glob").and_then(Value::as_str);
+            let known = CLAIMS
+                .iter()
+                .find(|(names, ..)| names.contains(&claim.as_str()));
+            let (Some((_, shape, example)), Some(written)) = (known, value.as_str().or(glob))
+            else {
+                continue;
+            };
+            if let (Ok(shape), Ok(pattern)) = (Glob::parse(shape), Glob::parse(written))
+                && !pattern.intersects(&shape)
+            {
+                let message = format!(
+                    "`{written}` matches no claim `{claim}`, which looks like `{example}`; `*` stays within a part of it, `**` crosses parts"
+                );
+                self.warn(here.key(claim), message);
+            }
+        }
+    }
+
+    /// Looks for what means something in other pattern languages, and itself here: in patterns, and in the plain texts that
+    /// stand where a pattern could.
     fn patterns(&mut self, value: &Value, here: &Path) {
         match value {
             Value::Object(fields) => {
                 for (key, value) in fields {
                     let here = here.key(key);
-                    match (key.as_str(), value.as_str()) {
-                        ("glob", Some(pattern)) => self.pattern(pattern, here),
+                    match (key.as_str(), value) {
+                        ("glob", Value::String(pattern)) => self.pattern(pattern, here),
+                        ("issuer" | "identity" | "id", Value::String(text)) => {
+                            self.text(text, here);
+                        }
+                        ("claims", Value::Object(claims)) => {
+                            for (claim, value) in claims {
+                                self.either(value, here.key(claim));
+                            }
+                        }
+                        ("buildTypes" | "sources", Value::Array(items)) => {
+                            for (index, item) in items.iter().enumerate() {
+                                self.either(item, here.index(index));
+                            }
+                        }
+                        ("annotations" | "inputs", _) => {}
                         _ => self.patterns(value, &here),
                     }
                 }
@@ -352,33 +496,57 @@ impl Mistakes {
         }
     }
 
+    fn either(&mut self, value: &Value, here: Path) {
+        match value {
+            Value::String(text) => self.text(text, here),
+            _ => self.patterns(value, &here),
+        }
+    }
+
     fn pattern(&mut self, pattern: &str, here: Path) {
-        let has = |open: char, close: char| {
-            let inside = pattern.split_once(open).map(|(_, rest)| rest);
-            inside
-                .and_then(|rest| rest.split_once(close))
-                .map(|(inside, _)| inside)
-        };
-        let alternatives = |inside: Option<&str>, separator| {
-            inside.is_some_and(|inside| inside.contains(separator))
-        };
-        let odd = if pattern.contains("/.*") || pattern.contains(".+") || pattern.starts_with(".*")
-        {
-            Some(
-                "`.*` and `.+` begin with a dot that is compared literally; write `*` or `**` without it",
-            )
-        } else if alternatives(has('(', ')'), '|') || alternatives(has('{', '}'), ',') {
-            Some("alternatives are not supported and compared literally; write one entry for each")
-        } else if alternatives(has('[', ']'), '-') {
-            Some("character classes are not supported and compared literally; write `*`")
-        } else if pattern.contains('?') {
-            Some("`?` is compared literally; write `*`")
-        } else {
-            None
-        };
+        let odd = odd_in_patterns(pattern).or_else(|| {
+            pattern
+                .contains('?')
+                .then_some("`?` is compared literally; write `*`")
+        });
         if let Some(message) = odd {
             self.warn(here, message);
         }
+    }
+
+    /// In a plain text a `?` is usual, and a pattern has to be marked.
+    fn text(&mut self, text: &str, here: Path) {
+        if let Some(message) = odd_in_patterns(text) {
+            let marked = message.replacen("write `*`", "write `{glob: …}` with `*`", 1);
+            self.warn(here, marked);
+        }
+    }
+}
+
+/// What is probably part of a regular expression, and what to write instead.
+fn odd_in_patterns(text: &str) -> Option<&'static str> {
+    let within = |open: char, close: char| {
+        let (_, rest) = text.split_once(open)?;
+        rest.split_once(close).map(|(inside, _)| inside)
+    };
+    let holds =
+        |inside: Option<&str>, separator| inside.is_some_and(|inside| inside.contains(separator));
+    // In `v1.*` and `app.*` the dot may be meant.
+    let dots_for_anything = text.match_indices(".*").any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default();
+        let (_, last) = before.rsplit_once('/').unwrap_or(("", before));
+        last == "v" || !last.ends_with(|c: char| c.is_alphanumeric() || c == '*')
+    });
+    if dots_for_anything || text.contains(".+") {
+        Some(
+            "`.*` and `.+` begin with a dot that is compared literally; write `*` or `**` without it",
+        )
+    } else if text.contains('|') || holds(within('{', '}'), ',') {
+        Some("alternatives are not supported and compared literally; write one entry for each")
+    } else if holds(within('[', ']'), '-') {
+        Some("character classes are not supported and compared literally; write `*`")
+    } else {
+        None
     }
 }
 
@@ -390,6 +558,11 @@ fn is_label(text: &str) -> bool {
             && text.starts_with(edge)
             && text.ends_with(edge)
             && text.chars().all(|c| edge(c) || "-_.".contains(c))
+}
+
+/// Characters that names of namespaces cannot hold.
+fn is_odd_in_namespaces(character: char) -> bool {
+    !(character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-')
 }
 
 /// Characters that references of git cannot hold (git-check-ref-format), but for the star.
@@ -415,50 +588,95 @@ fn images(value: &Value, pointer: &str, here: &Path) -> Vec<(Path, ImagePattern,
 
 /// What belongs to other tools, and what it is called here.
 const OTHER_NAMES: &[(&str, &str)] = &[
+    ("additionalExtensions", "`claims`"),
+    ("artifactTypes", "`- provenance: {…}`"),
+    ("attestation", "`- provenance: {…}`"),
     ("attestations", "`- provenance: {…}`"),
     ("attestors", "`- signature: {anyOf: […]}`"),
     ("authorities", "`- signature: {anyOf: […]}`"),
+    ("certIdentity", "`identity`"),
+    ("certIdentityRegex", "`identity: {glob: …}`"),
+    ("certificate", "`keyless`"),
+    ("certificateAuthorities", "`trustRoots`"),
+    ("certificateChain", "`trustRoots`"),
     ("certificateIdentity", "`identity`"),
     ("certificateIdentityRegExp", "`identity: {glob: …}`"),
     ("certificateOidcIssuer", "`issuer`"),
+    ("certificateOidcIssuerRegExp", "`issuer: {glob: …}`"),
+    ("certificates", "`keyless`"),
+    ("cosign", "`- signature: {anyOf: […]}`"),
     ("count", "`threshold`"),
     ("ctlog", "`transparency`"),
+    ("enforcementAction", "`enforcement`"),
+    ("exclude", "`match`, which names what is governed,"),
+    ("extensions", "`claims`"),
+    ("failureAction", "`enforcement`"),
     ("githubActions", "`keyless`"),
     ("identities", "`anyOf`, with one `keyless` for each"),
     ("identityRegExp", "`identity: {glob: …}`"),
+    ("ignoreTlog", "`transparency`"),
+    ("imagePatterns", "`match.images`"),
     ("imageReferences", "`match.images`"),
     ("images", "`match.images`"),
+    ("insecureIgnoreTlog", "`transparency`"),
     ("issuerRegExp", "`issuer: {glob: …}`"),
+    ("key", "`- signature: {anyOf: [{key: {pem: …}}]}`"),
+    ("keyless", "`- signature: {anyOf: [{keyless: {…}}]}`"),
+    ("keyPaths", "`key: {pem: …}`"),
+    ("keys", "`key: {pem: …}`"),
     ("kms", "`pem`"),
     ("matchImageReferences", "`match.images`"),
     ("minimumMatches", "`threshold`"),
     ("mode", "`enforcement`"),
+    ("modifyImagesWithDigest", "`- digestPinned: {}`"),
     ("mutateDigest", "`- digestPinned: {}`"),
     ("namespaceSelector", "`match.namespaces.selector`"),
+    ("notary", "`- signature: {anyOf: […]}`"),
+    ("oidcIssuer", "`issuer`"),
     ("pubKeys", "`key: {pem: …}`"),
+    ("publicKey", "`key: {pem: …}`"),
     ("publicKeys", "`key: {pem: …}`"),
     ("regex", "`glob`"),
     ("regexp", "`glob`"),
+    ("registryScopes", "`match.images`"),
     ("rekor", "`transparency`"),
+    ("rekorUrl", "`trustRoots`"),
+    ("requireRekorBundle", "`transparency`"),
     ("roots", "`trustRoots`"),
+    ("rules", "`requirements`"),
+    ("san", "`identity`"),
+    ("sanRegex", "`identity: {glob: …}`"),
     ("secretRef", "`pem`"),
     ("signatures", "`- signature: {anyOf: […]}`"),
+    ("signerWorkflow", "`identity`"),
+    (
+        "skipImageReferences",
+        "`match.images`, which names what is judged,",
+    ),
+    ("slsa", "`- provenance: {…}`"),
     ("subject", "`identity`"),
     ("subjectPrefix", "`identity: {glob: …}`"),
     ("subjectRegExp", "`identity: {glob: …}`"),
     ("tlog", "`transparency`"),
+    ("tlogVerify", "`transparency`"),
+    ("trustPolicies", "`- signature: {anyOf: […]}`"),
+    ("trustRoots", "`trustRoots` of each signer"),
     ("trustRootRef", "`trustRoots`"),
     ("trustedIdentities", "`- signature: {anyOf: […]}`"),
     ("urlPrefix", "`identity: {glob: …}`"),
+    ("validationActions", "`enforcement`"),
     ("validationFailureAction", "`enforcement`"),
+    ("validations", "`requirements`"),
     ("validators", "`- signature: {anyOf: […]}`"),
+    ("verificationCerts", "`trustRoots`"),
     ("verifiers", "`- signature: {anyOf: […]}`"),
     ("verifyDigest", "`- digestPinned: {}`"),
     ("verifyImages", "`- signature: {anyOf: […]}`"),
 ];
 
-/// What another tool's field is called here.
+/// What another tool's field is called here, however that tool joins its words.
 pub(super) fn used_here(field: &str) -> Option<&'static str> {
-    let same = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(field);
+    let joined = field.replace(['-', '_'], "");
+    let same = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(&joined);
     OTHER_NAMES.iter().find(same).map(|(_, here)| *here)
 }

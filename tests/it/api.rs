@@ -442,6 +442,11 @@ fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
             "  match: {{namespaces: {{names: [\"{name}\"]}}}}\n  requirements: [{{digestPinned: {{}}}}]\n"
         )
     };
+    let selected = |selector: &str| {
+        format!(
+            "  match: {{namespaces: {{selector: {selector}}}}}\n  requirements: [{{digestPinned: {{}}}}]\n"
+        )
+    };
     for (spec, remedy) in [
         (
             "  match: {images: [\"r.example/app:*\"]}\n  requirements: [{digestPinned: {}}]\n"
@@ -468,6 +473,58 @@ fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
             "  match: {namespaces: {selector: {matchLabels: {tier: \"prod*\"}}}}\n  requirements: [{digestPinned: {}}]\n"
                 .to_owned(),
             "no label has the value `prod*`",
+        ),
+        (
+            selected("{matchLabels: {tier: a}, matchExpressions: [{key: tier, operator: NotIn, values: [a]}]}"),
+            "no value of the label `tier` fulfils every term",
+        ),
+        (
+            selected("{matchExpressions: [{key: tier, operator: In, values: [a]}, {key: tier, operator: NotIn, values: [a]}]}"),
+            "list alternatives in one `In`",
+        ),
+        (
+            selected("{matchExpressions: [{key: tier, operator: Exists}, {key: tier, operator: DoesNotExist}]}"),
+            "remove the term that excludes them",
+        ),
+        (
+            selected("{matchExpressions: [{key: tier, operator: In, values: [a]}, {key: tier, operator: In, values: [b]}]}"),
+            "fulfils every term",
+        ),
+        (
+            selected("{matchLabels: {kubernetes.io/metadata.name: Prod}}"),
+            "under `match.namespaces.names`",
+        ),
+        (
+            provenance("anySource: true, branches: [\"main$\"]"),
+            "is a regular expression, which is not supported; write `main`;",
+        ),
+        (
+            provenance("anySource: true, tags: [\"^v.*\"]"),
+            "write `v**`;",
+        ),
+        (
+            provenance("anySource: true, buildTypes: [\"^https://b/.*$\"]"),
+            "write `{glob: \"https://b/**\"}`",
+        ),
+        (
+            provenance("sources: [\"git@github.com:example/app.git\"]"),
+            "write `https://github.com/example/app`",
+        ),
+        (
+            provenance("sources: [example/app]"),
+            "write `https://github.com/example/app`",
+        ),
+        (
+            provenance("sources: [\"https://github.com/example\"]"),
+            "write `https://github.com/example/NAME`, or `{glob: \"https://github.com/example/*\"}`",
+        ),
+        (
+            provenance("sources: [\"https://gitlab.com/example\"]"),
+            "write `https://gitlab.com/example/NAME`",
+        ),
+        (
+            provenance("sources: [\"https://github.com/example/app/tree/main\"]"),
+            "write `https://github.com/example/app`",
         ),
         (
             provenance("anySource: true, branches: [refs/heads/main]"),
@@ -606,6 +663,9 @@ fn what_probably_comes_from_another_tool_is_warned_of() {
     ] {
         warned(&allowed(pattern), expected);
     }
+    let shouted =
+        "  match: {images: [\"GHCR.io/example/**\"]}\n  requirements: [{digestPinned: {}}]\n";
+    warned(shouted, "write `ghcr.io/example/**`");
     let tagged = "  tags: Resolve\n  match: {images: [\"r.example/app:*\"]}\n  requirements: [{allowedImages: {patterns: [\"r.example/**\"]}}]\n";
     warned(tagged, "write `r.example/app` to match those too");
     let signed = |issuer: &str, identity: &str| {
@@ -672,8 +732,117 @@ fn what_probably_comes_from_another_tool_is_warned_of() {
             "{glob: \"release-[0-9]@example.com\"}",
             "character classes",
         ),
+        (
+            "https://i.example",
+            "\"https://github.com/.+/x\"",
+            "write `{glob: …}` with `*`",
+        ),
+        (
+            "https://i.example",
+            "\"(a|b)@example.com\"",
+            "one entry for each",
+        ),
+        ("https://i.example", "\"https://ci.example/?job=1\"", ""),
+        (
+            github,
+            "{glob: \"https://github.com/example/app/.github/workflows/*@main\"}",
+            "which looks like",
+        ),
+        (
+            github,
+            "\"https://github.com/example/app/.github/workflows/release.yml@1111111111111111111111111111111111111111\"",
+            "",
+        ),
     ] {
         warned(&signed(issuer, identity), expected);
+    }
+    let claimed = |claims: &str| {
+        format!(
+            "  tags: Resolve\n  requirements: [{{signature: {{anyOf: [{{keyless: {{issuer: \"https://i.example\", anyIdentity: true, claims: {claims}, trustRoots: [sandbox]}}}}]}}}}]\n"
+        )
+    };
+    for (claims, expected) in [
+        (
+            "{sourceRepositoryRef: main}",
+            "which looks like `refs/heads/main`",
+        ),
+        (
+            "{githubWorkflowRef: {glob: \"v*\"}}",
+            "which looks like `refs/heads/main`",
+        ),
+        (
+            "{sourceRepository: example/app}",
+            "https://github.com/OWNER/NAME",
+        ),
+        (
+            "{sourceRepositoryUri: {glob: \"https://github.com/*\"}}",
+            "OWNER/NAME",
+        ),
+        (
+            "{githubWorkflowRepository: \"https://github.com/example/app\"}",
+            "`OWNER/NAME`",
+        ),
+        ("{runnerEnvironment: (a|b)}", "one entry for each"),
+        (
+            "{sourceRepositoryRef: {glob: \"refs/tags/v*\"}, sourceRepository: \"https://github.com/example/app\", githubWorkflowRepository: {glob: \"example/*\"}}",
+            "",
+        ),
+    ] {
+        warned(&claimed(claims), expected);
+    }
+    let built = |fields: &str| {
+        format!(
+            "  tags: Resolve\n  requirements: [{{provenance: {{builders: [{{id: \"https://b.example\", signedBy: {SIGNER}}}], {fields}}}}}]\n"
+        )
+    };
+    for (fields, expected) in [
+        (
+            "anySource: true, branches: [\"release-.*\"]",
+            "write `*` or `**` without it",
+        ),
+        (
+            "anySource: true, branches: [\"(main|master)\"]",
+            "one entry for each",
+        ),
+        (
+            "anySource: true, branches: [\"{main,master}\"]",
+            "one entry for each",
+        ),
+        (
+            "anySource: true, branches: [\".+\"]",
+            "write `*` or `**` without it",
+        ),
+        ("anySource: true, branches: [heads/main]", "write `main`"),
+        (
+            "anySource: true, tags: [\"v.*\"]",
+            "write `*` or `**` without it",
+        ),
+        (
+            "anySource: true, tags: [\"v1.*\"], branches: [main, \"release/*\"]",
+            "",
+        ),
+        (
+            "anySource: true, buildTypes: [\"https://b/.+\"]",
+            "write `{glob: …}` with `*`",
+        ),
+        (
+            "sources: [\"http://github.com/example/app\"]",
+            "write `https://github.com/example/app`",
+        ),
+        (
+            "sources: [\"ssh://git@github.com/example/app\"]",
+            "write `https://github.com/example/app`",
+        ),
+        (
+            "sources: [\"https://www.github.com/example/app\"]",
+            "write `https://github.com/example/app`",
+        ),
+        (
+            "sources: [\"https://git.example/app\", \"https://gitlab.com/a/b/c\", {glob: \"https://github.com/example/*\"}]",
+            "",
+        ),
+    ] {
+        warned(&built(fields), expected);
     }
 }
 
@@ -707,6 +876,34 @@ fn fields_of_other_tools_are_refused_with_what_to_use_instead() {
                 "{anyOf: [{keyless: {issuer: \"https://i.example\", identity: {regex: x}}}]}",
             ),
             "use `glob` instead",
+        ),
+        (
+            "  rules: []\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "unknown field `rules`; use `requirements` instead",
+        ),
+        (
+            "  exclude: {}\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "unknown field `exclude`; use `match`, which names what is governed, instead",
+        ),
+        (
+            "  keyless: {}\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "use `- signature: {anyOf: [{keyless: {…}}]}` instead",
+        ),
+        (
+            "  requirements: [{digestPinned: {}}, {keyless: {}}]\n".to_owned(),
+            "unknown field `keyless`; use `- signature: {anyOf: [{keyless: {…}}]}` instead",
+        ),
+        (
+            signature(
+                "{anyOf: [{keyless: {issuer: \"https://i.example\", certificate-identity: x}}]}",
+            ),
+            "unknown field `certificate-identity`; use `identity` instead",
+        ),
+        (
+            signature(
+                "{anyOf: [{keyless: {issuer: \"https://i.example\", certificateIdentity: x}}]}",
+            ),
+            "unknown field `certificateIdentity`; use `identity` instead",
         ),
         (
             signature("{attestors: []}"),

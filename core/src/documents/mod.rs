@@ -81,7 +81,10 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
         return refused(
             0,
             0,
-            format!("the file is larger than {} MiB", MAXIMUM_BYTES >> 20),
+            format!(
+                "the file is larger than {} MiB; split it",
+                MAXIMUM_BYTES >> 20
+            ),
         );
     }
     let text = match std::str::from_utf8(bytes) {

@@ -218,7 +218,7 @@ fn what_is_no_text_or_too_large_is_refused() {
     );
     assert_eq!(
         shown(&read("f", &vec![b' '; MAXIMUM_BYTES + 1]).1),
-        ["f: the file is larger than 16 MiB"]
+        ["f: the file is larger than 16 MiB; split it"]
     );
 }
 

@@ -51,7 +51,8 @@ impl Glob {
         if written.len() > MAXIMUM_LENGTH {
             return Err(GlobError::TooLong);
         }
-        if let Some(why) = regular_expression(written) {
+        if is_regular_expression(written) {
+            let why = refuse_regular_expression(written, false);
             return Err(GlobError::RegularExpression(why));
         }
         let (prefix, pattern) = written.split_at(written.find('*').unwrap_or(written.len()));
@@ -178,21 +179,27 @@ impl Token {
     }
 }
 
-/// Why a text is a regular expression rather than a pattern or a plain text, with what to write. Neither addresses nor
-/// references of git begin with `^`, end with `$` or hold `\\`.
-pub(super) fn regular_expression(written: &str) -> Option<String> {
-    let anchored = written.starts_with('^') || written.ends_with('$');
-    if !anchored && !written.contains('\\') {
-        return None;
-    }
+/// Whether a text is a regular expression rather than a pattern or a plain text. Neither addresses nor references of git begin
+/// with `^`, end with `$` or hold `\\`.
+pub(super) fn is_regular_expression(written: &str) -> bool {
+    written.starts_with('^') || written.ends_with('$') || written.contains('\\')
+}
+
+/// What is said of a regular expression, with what to write in its place. Where plain texts are compared literally, patterns
+/// are marked with `{glob: …}`.
+pub(super) fn refuse_regular_expression(written: &str, marked: bool) -> String {
     let remedy = match as_pattern(written) {
-        Some(pattern) => format!("write `{{glob: \"{pattern}\"}}`"),
-        None => "write `{glob: …}`".to_owned(),
+        Some(pattern) if marked && pattern.contains('*') => {
+            format!("write `{{glob: \"{pattern}\"}}`")
+        }
+        Some(text) => format!("write `{text}`"),
+        None if marked => "write `{glob: …}`".to_owned(),
+        None => "write a pattern".to_owned(),
     };
-    Some(format!(
-        "`{}` is a regular expression, which is not supported; {remedy}, where `*` stays within a part of the name and `**` crosses parts",
+    format!(
+        "`{}` is a regular expression, which is not supported; {remedy}; `*` stays within a part of the name, `**` crosses parts",
         written.chars().take(200).collect::<String>()
-    ))
+    )
 }
 
 /// The pattern that a simple regular expression stands for.
@@ -345,11 +352,14 @@ mod tests {
             ("^refs/tags/v.*", "refs/tags/v**"),
         ] {
             let error = Glob::parse(written).unwrap_err().to_string();
+            assert!(error.contains(&format!("write `{pattern}`")), "{error}");
+            let marked = refuse_regular_expression(written, true);
             assert!(
-                error.contains(&format!("write `{{glob: \"{pattern}\"}}`")),
-                "{error}"
+                marked.contains(&format!("write `{{glob: \"{pattern}\"}}`")),
+                "{marked}"
             );
         }
+        assert!(refuse_regular_expression("^main$", true).contains("write `main`"));
         for written in ["^(a|b)$", r"v\d", "main$"] {
             let error = Glob::parse(written).unwrap_err().to_string();
             assert!(error.contains("is a regular expression"), "{error}");

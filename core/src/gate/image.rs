@@ -177,7 +177,7 @@ impl fmt::Debug for ImageReference {
 /// The longest reference that is parsed, in bytes.
 const MAXIMUM_REFERENCE: usize = 1024;
 /// The longest repository name, in bytes (`distribution/reference`: `RepositoryNameTotalLengthMax`).
-const MAXIMUM_NAME: usize = 255;
+pub(super) const MAXIMUM_NAME: usize = 255;
 /// The registry of names without one.
 pub(super) const DOCKER_HUB: &str = "docker.io";
 
@@ -267,7 +267,7 @@ fn is_domain_like(first: &str) -> bool {
 }
 
 /// A host name or bracketed IPv6 address, and a port where there is one.
-fn is_registry(text: &str) -> bool {
+pub(super) fn is_registry(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, after)) if !address.is_empty() => {
@@ -300,7 +300,7 @@ fn is_domain_component(text: &str) -> bool {
 }
 
 /// Lower-case letters and digits, separated by `.`, `_`, `__` or any number of `-`.
-fn is_path_component(text: &str) -> bool {
+pub(super) fn is_path_component(text: &str) -> bool {
     let is_word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let mut rest = text.as_bytes();
     loop {

@@ -32,7 +32,7 @@ pub use needs::{ImageNeeds, Needs};
 pub use pattern::{ImagePattern, PatternError};
 pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{
-    Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NamedRequirement,
+    Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NAME_LABEL, NamedRequirement,
     NamespaceMatch, Policy, Tags, Uncovered,
 };
 pub use promotion::{

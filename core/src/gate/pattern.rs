@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::glob::Glob;
-use super::image::{DOCKER_HUB, ImageReference, split_registry};
+use super::image::{
+    DOCKER_HUB, ImageReference, MAXIMUM_NAME, is_path_component, is_registry, split_registry,
+};
 
 /// Docker Hub's other name.
 const INDEX: &str = "index.docker.io";
@@ -151,28 +153,37 @@ fn check_name(name: &str) -> Result<(), String> {
             "it names a registry, and no repository in it; write `{name}/**` for all of its images"
         ));
     }
-    let (_, repository) = split_registry(name);
-    let edge = |c: char| c.is_ascii_alphanumeric() || c == '*';
-    let odd = repository.split('/').find(|part| {
-        !part.starts_with(edge)
-            || !part.ends_with(edge)
-            || part.contains("..")
-            || part.contains(':')
-    });
-    if let Some(part) = odd {
-        return Err(format!(
-            "no repository has the part `{part}`: parts begin and end with a letter or a digit; `*` stands for anything within a part, without a dot before it"
-        ));
-    }
-    let port = first.rsplit_once(':').map_or("", |(_, port)| port);
-    let is_port = |c: char| c.is_ascii_digit() || c == '*' || c == ']';
-    if !path.is_empty() && !port.chars().all(is_port) {
-        return Err(format!("`{port}` is no port of a registry"));
-    }
+    let (registry, repository) = split_registry(name);
     if repository.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(format!(
             "repositories are named in lower case; write `{}`",
             name.to_ascii_lowercase()
+        ));
+    }
+    // A star stands for whatever is missing, so that what is written besides must be sound by itself.
+    let filled = |text: &str| text.replace('*', "0");
+    let mut parts = repository.split('/');
+    if let Some(part) = parts.find(|part| !is_path_component(&filled(part))) {
+        return Err(format!(
+            "no repository has the part `{part}`: parts begin and end with a letter or a digit, and have single separators between; `*` stands for anything within a part, without a dot before it"
+        ));
+    }
+    // One with `**` may begin within the registry's name.
+    let is_whole = registry != DOCKER_HUB && !registry.contains("**");
+    let (_, port) = registry.rsplit_once(':').unwrap_or_default();
+    let is_port = |c: char| c.is_ascii_digit() || c == '*' || c == ']';
+    if is_whole && !port.chars().all(is_port) {
+        return Err(format!("`{port}` is no port of a registry"));
+    }
+    if is_whole && !is_registry(&filled(&registry)) {
+        return Err(format!(
+            "`{registry}` is no registry; expected a host name, with a port where it has one"
+        ));
+    }
+    let least = |text: &str| text.chars().filter(|c| *c != '*').count();
+    if least(repository) > MAXIMUM_NAME {
+        return Err(format!(
+            "no repository has a name of more than {MAXIMUM_NAME} characters"
         ));
     }
     Ok(())
@@ -352,6 +363,51 @@ mod tests {
             "Registry.example/app",
         ] {
             ImagePattern::parse(pattern).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_part_that_no_name_of_an_image_has_is_refused_wherever_stars_stand() {
+        for pattern in [
+            "ghcr.io/.*/app",
+            "ghcr.io/example/app.",
+            "ghcr.io/a.-*/c",
+            "ghcr.io/a___b/c",
+            "ghcr.io/example/.**",
+            "-r.example/app",
+            "r_x.example/app",
+            &format!("ghcr.io/{}", "a".repeat(256)),
+        ] {
+            ImagePattern::parse(pattern).unwrap_err();
+        }
+        for pattern in [
+            "ghcr.io/example/app.*",
+            "ghcr.io/example/*.app",
+            "ghcr.io/*-app/a__*",
+            "ghcr.io/**.x",
+            "ghcr.io/a--*/b",
+            "*.example.com:*/app",
+            "r.example:50*/app",
+            "localhost:5000/app",
+            "*/*",
+            "ghcr**",
+            "a**.b/c",
+            "docker.io/**",
+        ] {
+            ImagePattern::parse(pattern).unwrap();
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_pattern_is_refused_that_an_image_matches(image in "(r[.]x/|localhost:5/|)[a-c]([._-]?[a-c]){0,4}(/[a-c](__|-{1,3}|)[a-c]){0,2}", from in 0..20_usize, to in 0..20_usize, stars in 1..3_usize) {
+            let (from, to) = (from.min(to).min(image.len()), to.max(from).min(image.len()));
+            let crosses = stars == 2 || !image[from..to].contains('/');
+            let pattern = format!("{}{}{}", &image[..from], "*".repeat(stars), &image[to..]);
+            if crosses && image.contains('/') && image.parse::<ImageReference>().is_ok() {
+                let read = ImagePattern::parse(&pattern);
+                proptest::prop_assert!(read.is_ok(), "{image} {pattern}: {read:?}");
+            }
         }
     }
 

@@ -188,7 +188,7 @@ impl NamespaceMatch {
 }
 
 /// The label that the API server sets on every namespace, and that nobody can change: its name.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 impl LabelSelector {
     /// Whether all terms hold for a namespace with these `labels`; an empty selector matches everything. A term about the
@@ -211,6 +211,27 @@ impl LabelSelector {
         } else {
             Governs::Applies
         }
+    }
+
+    /// A label of which no namespace satisfies all terms, whatever its labels are.
+    pub fn contradiction(&self) -> Option<&str> {
+        let terms = &self.match_expressions;
+        let mut keys = self
+            .match_labels
+            .keys()
+            .chain(terms.iter().map(|term| &term.key));
+        let contradicts = |key: &&String| {
+            let exact = self.match_labels.get(*key).map(String::as_str);
+            let terms = || terms.iter().filter(|term| term.key == **key);
+            // One of the values that are named, another one (no label has this one), or no label; the name is always there.
+            let named = terms().flat_map(|term| &term.values).map(String::as_str);
+            let named = named.chain(exact).chain(["\0"]).map(Some);
+            let absent = (*key != NAME_LABEL).then_some(None);
+            !named.chain(absent).any(|value| {
+                (exact.is_none() || exact == value) && terms().all(|term| term.holds(value))
+            })
+        };
+        keys.find(contradicts).map(String::as_str)
     }
 }
 
@@ -266,6 +287,63 @@ mod tests {
             Governs::Applies
         );
         assert_eq!(governs(json!({}), None), Governs::Applies);
+    }
+
+    #[test]
+    fn terms_that_no_namespace_satisfies_together_are_a_contradiction() {
+        let term = |operator: &str, values: &[&str]| json!({"key": "tier", "operator": operator, "values": values});
+        let contradicts = |labels: serde_json::Value, terms: &[serde_json::Value]| {
+            let selector = json!({"matchLabels": labels, "matchExpressions": terms});
+            let selector: LabelSelector = serde_json::from_value(selector).unwrap();
+            selector.contradiction() == Some("tier")
+        };
+        for (value, terms, expected) in [
+            (Some("a"), vec![], false),
+            (Some("a"), vec![term("In", &["a", "b"])], false),
+            (Some("a"), vec![term("NotIn", &["b"])], false),
+            (Some("a"), vec![term("NotIn", &["a"])], true),
+            (Some("a"), vec![term("In", &["b"])], true),
+            (Some("a"), vec![term("DoesNotExist", &[])], true),
+            (None, vec![term("In", &["a"]), term("NotIn", &["a"])], true),
+            (
+                None,
+                vec![term("In", &["a", "b"]), term("NotIn", &["a"])],
+                false,
+            ),
+            (
+                None,
+                vec![term("In", &["a", "b"]), term("In", &["b", "c"])],
+                false,
+            ),
+            (None, vec![term("In", &["a"]), term("In", &["b"])], true),
+            (
+                None,
+                vec![term("In", &["a"]), term("DoesNotExist", &[])],
+                true,
+            ),
+            (
+                None,
+                vec![term("Exists", &[]), term("DoesNotExist", &[])],
+                true,
+            ),
+            (
+                None,
+                vec![term("Exists", &[]), term("NotIn", &["a"])],
+                false,
+            ),
+            (
+                None,
+                vec![term("DoesNotExist", &[]), term("NotIn", &["a"])],
+                false,
+            ),
+        ] {
+            let labels = value.map_or(json!({"other": "a"}), |value| json!({"tier": value}));
+            assert_eq!(contradicts(labels, &terms), expected, "{value:?} {terms:?}");
+        }
+        let nameless =
+            json!({"matchExpressions": [{"key": NAME_LABEL, "operator": "DoesNotExist"}]});
+        let nameless: LabelSelector = serde_json::from_value(nameless).unwrap();
+        assert_eq!(nameless.contradiction(), Some(NAME_LABEL));
     }
 
     #[test]

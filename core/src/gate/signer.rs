@@ -13,7 +13,7 @@ use crate::attest::{
 };
 
 use super::distinct::canonical;
-use super::glob::{Glob, regular_expression};
+use super::glob::{Glob, is_regular_expression, refuse_regular_expression};
 
 /// The trust roots that policies may name.
 pub type TrustRoots = BTreeMap<String, Arc<TrustRoot>>;
@@ -67,13 +67,13 @@ impl<'de> Deserialize<'de> for Matcher {
             Ok(Wire::Exact(exact)) if exact.is_empty() => {
                 Err(D::Error::custom("the text is empty"))
             }
-            Ok(Wire::Exact(exact)) => match regular_expression(&exact) {
-                Some(why) => Err(D::Error::custom(why)),
-                None if exact.contains('*') => Err(D::Error::custom(format!(
-                    "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
-                ))),
-                None => Ok(Matcher::Exact(exact)),
-            },
+            Ok(Wire::Exact(exact)) if is_regular_expression(&exact) => {
+                Err(D::Error::custom(refuse_regular_expression(&exact, true)))
+            }
+            Ok(Wire::Exact(exact)) if exact.contains('*') => Err(D::Error::custom(format!(
+                "`{exact}` contains `*` but is compared literally; write `{{glob: \"{exact}\"}}` for a pattern"
+            ))),
+            Ok(Wire::Exact(exact)) => Ok(Matcher::Exact(exact)),
             Ok(Wire::Glob(GlobOnly { glob })) => Glob::parse(&glob)
                 .map(Matcher::Glob)
                 .map_err(D::Error::custom),

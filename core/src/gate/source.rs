@@ -23,7 +23,7 @@ impl SourcePattern {
     }
 
     fn exact(text: &str) -> Result<SourcePattern, String> {
-        let address = with_scheme(text);
+        let address = with_scheme(text)?;
         match Repository::parse(&address) {
             Some((repository, None)) => Ok(SourcePattern(Matcher::Exact(
                 repository.as_str().to_owned(),
@@ -36,15 +36,43 @@ impl SourcePattern {
             )),
         }
     }
+
+    fn pattern(text: &str) -> Result<SourcePattern, String> {
+        let parse = |text: &str| Glob::parse(text).map_err(|error| error.to_string());
+        let glob = parse(&with_scheme(text)?)?;
+        if glob.intersects(&parse("**://*/**")?) {
+            return Ok(SourcePattern(Matcher::Glob(glob)));
+        }
+        Err(format!(
+            "no source matches `{text}`: sources are addresses, and `*` stays within a part of them; write `https://github.com/example/*`, or `**` for any"
+        ))
+    }
 }
 
-fn with_scheme(text: &str) -> String {
+/// The address, with `https://` where it begins with a server; what begins otherwise would match nothing.
+fn with_scheme(text: &str) -> Result<String, String> {
     let text = text.strip_prefix("git+").unwrap_or(text);
     if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("https://{text}")
+        return Ok(text.to_owned());
     }
+    let is_port = |c: char| c.is_ascii_digit() || c == '*';
+    let over_ssh =
+        |(server, path): &(&str, &str)| server.contains('@') || !path.starts_with(is_port);
+    let parts = text.split_once(':').filter(over_ssh);
+    if let Some((server, path)) = parts.filter(|_| !text.starts_with('[')) {
+        let server = server.rsplit_once('@').map_or(server, |(_, server)| server);
+        let path = path.strip_suffix(".git").unwrap_or(path);
+        return Err(format!(
+            "no source matches `{text}`: sources are compared as addresses; write `https://{server}/{path}`"
+        ));
+    }
+    let server = text.split('/').next().unwrap_or_default();
+    if !server.contains(['.', ':', '*']) && server != "localhost" {
+        return Err(format!(
+            "`{text}` does not name a server; write `https://github.com/{text}`, or `https://{text}` if `{server}` is the server"
+        ));
+    }
+    Ok(format!("https://{text}"))
 }
 
 impl fmt::Display for SourcePattern {
@@ -57,9 +85,7 @@ impl<'de> Deserialize<'de> for SourcePattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SourcePattern, D::Error> {
         let pattern = match Matcher::deserialize(deserializer)? {
             Matcher::Exact(text) => SourcePattern::exact(&text),
-            Matcher::Glob(glob) => Glob::parse(&with_scheme(&glob.to_string()))
-                .map(|glob| SourcePattern(Matcher::Glob(glob)))
-                .map_err(|error| error.to_string()),
+            Matcher::Glob(glob) => SourcePattern::pattern(&glob.to_string()),
         };
         pattern.map_err(serde::de::Error::custom)
     }
@@ -255,6 +281,50 @@ mod tests {
         let error = source("\"https://github.com/example/app@refs/heads/main\"").unwrap_err();
         assert!(error.contains("`branches`"), "{error}");
         assert!(source("\"github.com\"").is_err());
+    }
+
+    #[test]
+    fn a_source_that_no_provenance_can_name_is_refused_with_what_to_write() {
+        for (json, remedy) in [
+            (
+                "\"git@github.com:example/app.git\"",
+                "write `https://github.com/example/app`",
+            ),
+            (
+                "\"github.com:example/app\"",
+                "write `https://github.com/example/app`",
+            ),
+            (
+                "{\"glob\": \"git@github.com:example/*\"}",
+                "write `https://github.com/example/*`",
+            ),
+            ("\"example/app\"", "write `https://github.com/example/app`"),
+            (
+                "{\"glob\": \"example/*\"}",
+                "write `https://github.com/example/*`",
+            ),
+            ("{\"glob\": \"*\"}", "or `**` for any"),
+            ("{\"glob\": \"https://*\"}", "or `**` for any"),
+            ("{\"glob\": \"https://github.com\"}", "or `**` for any"),
+            ("\"https://github.com/example/../app\"", "is no repository"),
+        ] {
+            let error = source(json).unwrap_err();
+            assert!(error.contains(remedy), "{json}: {error}");
+        }
+        for json in [
+            "{\"glob\": \"**\"}",
+            "{\"glob\": \"https://**\"}",
+            "{\"glob\": \"**/example/*\"}",
+            "{\"glob\": \"*://git.example/**\"}",
+            "{\"glob\": \"*.example:*/team/*\"}",
+            "\"localhost/a/b\"",
+            "\"git.example:8443/a/b\"",
+            "\"[::1]:8443/a/b\"",
+            "\"http://git/a\"",
+            "\"ssh://git@git.example/a/b\"",
+        ] {
+            source(json).unwrap();
+        }
     }
 
     #[test]
