@@ -14,7 +14,6 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
 
-use crate::collect::CollectLimits;
 use crate::oci::{
     ClientOptions, CredentialEntry, DockerConfig, IgnoredCredential, RegistryOptions, Secret,
 };
@@ -269,11 +268,6 @@ impl Config {
             loopback: self.loopback,
             ..ClientOptions::default()
         }
-    }
-
-    /// How much is read about one image.
-    pub fn collect_limits(&self) -> CollectLimits {
-        CollectLimits::default()
     }
 }
 

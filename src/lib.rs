@@ -10,7 +10,7 @@
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`serve`] — the webhook
-//! * [`telemetry`] — logs and metrics
+//! * [`metrics`], [`decision_log`] — numbers, and one line per decision
 //! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
 //! * [`cli`] — the commands
 
@@ -19,10 +19,11 @@ pub mod api;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod decision_log;
+pub mod metrics;
 pub mod oci;
 pub mod review;
 pub mod sandbox;
 pub mod serve;
 pub mod snapshot;
-pub mod telemetry;
 mod text;

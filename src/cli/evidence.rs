@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::render::human::word;
 use super::render::json::Answer;
 use super::world;
-use crate::collect::{CacheSizes, Collector, Freshness, resolve_tag};
+use crate::collect::{CacheSizes, CollectLimits, Collector, Freshness, resolve_tag};
 use crate::config::Config;
 use crate::oci::{Layout, Registry};
 use crate::text::line;
@@ -175,7 +175,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .unwrap_or_else(|| reference.name().to_owned()),
         digest,
     };
-    let collector = Collector::new(registry, config.collect_limits(), CacheSizes::default());
+    let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
     let names: BTreeMap<_, _> = anchors
         .iter()
         .map(|(anchor, name)| (anchor.id(), name.clone()))

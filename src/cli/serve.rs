@@ -9,9 +9,9 @@ use anyhow::Context as _;
 
 use super::world;
 use crate::config::{Config, in_a_pod};
+use crate::decision_log::{LogFormat, start_logging};
 use crate::serve::{Clients, Options, serve};
 use crate::snapshot::Files;
-use crate::telemetry::{LogFormat, start_logging};
 
 /// Serve the admission webhook.
 ///

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::admission;
 use crate::api::{self, PolicySet};
-use crate::collect::{CacheSizes, Collector};
+use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
 use crate::oci::{Client, Registry};
 use crate::text;
@@ -60,7 +60,7 @@ pub(super) fn remarks(set: &PolicySet) {
 
 /// A collector that reads the registries as the configuration says.
 pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
-    let (limits, sizes) = (config.collect_limits(), CacheSizes::default());
+    let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
     Ok(Arc::new(Collector::new(registry(config)?, limits, sizes)))
 }
 

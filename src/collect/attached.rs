@@ -22,8 +22,8 @@ use super::registry::{Age, Unread, late};
 use super::verify::{
     ENVELOPE, SIMPLE_SIGNING, STATEMENT, SubjectReader, annotation_bytes, facts, is_evidence,
 };
+use crate::metrics::shed;
 use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Repository, Via};
-use crate::telemetry::shed;
 use crate::text::line;
 
 /// The media type of a configuration that says nothing.

@@ -30,9 +30,9 @@ use promotion_gate_core::gate::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use crate::metrics::shed;
 use crate::oci::Registry;
 use crate::oci::fair::{Fair, Rule};
-use crate::telemetry::shed;
 use attached::SubjectEvidence;
 use budget::{Amounts, Budget};
 use registry::{Age, CachedRegistry};

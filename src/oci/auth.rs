@@ -12,7 +12,6 @@ use http_auth::parser::ChallengeParser;
 use serde_json::Value;
 use url::Url;
 
-use super::client::failure;
 use super::credentials::{Credentials, Secret};
 use super::transport::{Answer, Call, Transport, is_loopback, shown};
 use super::{ErrorKind, RegistryError, Repository};
@@ -218,7 +217,7 @@ impl Reply<'_> {
         let mut answer = transport.exchange(&call).await?;
         if !answer.status.is_success() {
             answer.credential = self.credentials.words(repository, secret.is_some());
-            return Err(failure(&answer));
+            return Err(answer.failure());
         }
         let given: Value = serde_json::from_slice(&answer.body)
             .map_err(|_| malformed("the token server's answer cannot be understood"))?;

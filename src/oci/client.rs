@@ -8,7 +8,6 @@ use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use promotion_gate_core::gate::Digest;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 use url::Url;
@@ -53,11 +52,6 @@ impl Client {
             credentials: Credentials::new(options.credentials, options.ignored_credentials),
             tokens: Tokens::default(),
         })
-    }
-
-    /// How many requests were made so far.
-    pub fn requests(&self) -> u64 {
-        self.transport.requests()
     }
 
     fn url(&self, repository: &Repository, path: &str) -> Result<Url, RegistryError> {
@@ -225,7 +219,7 @@ impl Client {
         match answer.status {
             // A registry without HEAD, or without the header.
             status if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED => {}
-            _ => return Err(failure(&answer)),
+            _ => return Err(answer.failure()),
         }
         let answer = self
             .get(repository, Method::GET, &path, MANIFESTS, limit)
@@ -271,7 +265,7 @@ impl Client {
                 }
             }
             if !answer.status.is_success() {
-                return Err(failure(&answer));
+                return Err(answer.failure());
             }
             bytes = bytes.saturating_add(u64::try_from(answer.body.len()).unwrap_or(u64::MAX));
             if bytes > limits.listing_bytes {
@@ -419,7 +413,7 @@ impl Client {
             return (LookUp::Answered, found);
         }
         if !answer.status.is_success() {
-            found.trouble.push(failure(&answer));
+            found.trouble.push(answer.failure());
             return (LookUp::Unknown, found);
         }
         // Some registries (GitLab's) take the fallback tag for the digest that it is made from, and answer with the image.
@@ -511,32 +505,6 @@ impl Registry for Client {
         .boxed()
     }
 
-    fn tagged<'a>(
-        &'a self,
-        repository: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
-        async move {
-            if !is_tag(tag) {
-                return Ok(None);
-            }
-            let path = format!("manifests/{tag}");
-            let limit = self.transport.limits.manifest_bytes;
-            let answer = self
-                .get(repository, Method::GET, &path, MANIFESTS, limit)
-                .await?;
-            match answer.status {
-                StatusCode::NOT_FOUND => Ok(None),
-                status if status.is_success() => {
-                    let manifest = self.read(&answer, Reference::Tag(tag.to_owned()));
-                    manifest.await.map(Some)
-                }
-                _ => Err(failure(&answer)),
-            }
-        }
-        .boxed()
-    }
-
     fn blob<'a>(
         &'a self,
         repository: &'a Repository,
@@ -561,7 +529,7 @@ impl Registry for Client {
                 .get(repository, Method::GET, &path, "*/*", descriptor.size)
                 .await?;
             if !answer.status.is_success() {
-                return Err(failure(&answer));
+                return Err(answer.failure());
             }
             let (named, body) = (digest.clone(), answer.body.clone());
             let verified = self.work(&answer, move || named.verifies(&body)).await?;
@@ -607,54 +575,6 @@ fn is_json(body: &[u8]) -> bool {
     text.is_empty() || text.starts_with(b"{")
 }
 
-/// What an answer without success means.
-pub(super) fn failure(answer: &Answer) -> RegistryError {
-    let kind = match answer.status {
-        StatusCode::NOT_FOUND => ErrorKind::NotFound,
-        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-        StatusCode::FORBIDDEN => ErrorKind::Denied,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
-        _ => ErrorKind::Unavailable,
-    };
-    let mut why = format!("the registry answered {}", answer.status);
-    let said = if answer.is_web_page() {
-        "with a web page".to_owned()
-    } else {
-        said(&answer.body)
-    };
-    if !said.is_empty() {
-        why = format!("{why}: {said}");
-    }
-    if matches!(kind, ErrorKind::Unauthorized | ErrorKind::Denied) && !answer.credential.is_empty()
-    {
-        why = format!("{why}; {}", answer.credential);
-    }
-    RegistryError::new(kind, answer.tried.clone(), why)
-}
-
-/// What a registry says of a failure: its first error, or as it came.
-fn said(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<Said>,
-    }
-    #[derive(Deserialize)]
-    struct Said {
-        code: Option<String>,
-        message: Option<String>,
-    }
-    let errors = serde_json::from_slice::<Errors>(body).ok();
-    let first = errors.and_then(|errors| errors.errors.into_iter().next());
-    let text = first.map(|first| {
-        let parts = [first.code, first.message].into_iter().flatten();
-        parts.collect::<Vec<_>>().join(": ")
-    });
-    match text {
-        Some(text) if !text.is_empty() => excerpt(text.as_bytes()),
-        _ => excerpt(body),
-    }
-}
-
 /// The error for content that is not what its digest names.
 fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
     if answer.is_web_page() {
@@ -671,7 +591,7 @@ fn web_page(answer: &Answer) -> RegistryError {
 
 fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, RegistryError> {
     if !answer.status.is_success() {
-        return Err(failure(answer));
+        return Err(answer.failure());
     }
     let said = answer
         .header(CONTENT_DIGEST)

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::fair::{Fair, Rule};
-use crate::telemetry::shed;
+use crate::metrics::shed;
 
 /// Names that are looked up at one time.
 pub(super) const LOOK_UPS: usize = 64;

@@ -271,19 +271,6 @@ impl Registry for Layout {
         async move { self.read_manifest(digest) }.boxed()
     }
 
-    fn tagged<'a>(
-        &'a self,
-        _: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
-        async move {
-            self.entry(tag)
-                .map(|entry| self.read_manifest(&entry.digest))
-                .transpose()
-        }
-        .boxed()
-    }
-
     fn blob<'a>(
         &'a self,
         _: &'a Repository,

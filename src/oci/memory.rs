@@ -222,20 +222,6 @@ impl Registry for Memory {
         self.read_manifest(repository, digest).boxed()
     }
 
-    fn tagged<'a>(
-        &'a self,
-        repository: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
-        async move {
-            match self.tags.get(&(repository.clone(), tag.to_owned())) {
-                Some(digest) => self.read_manifest(repository, digest).await.map(Some),
-                None => Ok(None),
-            }
-        }
-        .boxed()
-    }
-
     fn blob<'a>(
         &'a self,
         repository: &'a Repository,

@@ -53,13 +53,6 @@ pub trait Registry: Send + Sync {
         digest: &'a Digest,
     ) -> BoxFuture<'a, Result<Manifest, RegistryError>>;
 
-    /// The manifest that a tag names, `None` where there is no such tag.
-    fn tagged<'a>(
-        &'a self,
-        repository: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>>;
-
     /// The bytes of a blob, at most `limit` of them: more is an error.
     fn blob<'a>(
         &'a self,

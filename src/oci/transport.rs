@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Certificate;
+use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
@@ -21,7 +21,7 @@ use super::guard::{Guarded, Hosts, Place, Refused, place_of};
 use super::meter::note;
 use super::work::Work;
 use super::{ErrorKind, RegistryError};
-use crate::telemetry::shed;
+use crate::metrics::shed;
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -164,7 +164,6 @@ pub(super) struct Transport {
     /// Room for answers, in KiB.
     room: Arc<Fair>,
     pub(super) work: Work,
-    requests: AtomicU64,
 }
 
 /// One for hosts whose addresses are checked, and one for those that the operator names.
@@ -228,6 +227,55 @@ impl Answer {
         let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         let named = ["text/html", "application/xhtml"];
         named.iter().any(|name| media_type.starts_with(name)) || text.starts_with(b"<")
+    }
+
+    /// What an answer without success means.
+    pub(super) fn failure(&self) -> RegistryError {
+        let kind = match self.status {
+            StatusCode::NOT_FOUND => ErrorKind::NotFound,
+            StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
+            StatusCode::FORBIDDEN => ErrorKind::Denied,
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
+            _ => ErrorKind::Unavailable,
+        };
+        let mut why = format!("the registry answered {}", self.status);
+        let said = if self.is_web_page() {
+            "with a web page".to_owned()
+        } else {
+            said(&self.body)
+        };
+        if !said.is_empty() {
+            why = format!("{why}: {said}");
+        }
+        if matches!(kind, ErrorKind::Unauthorized | ErrorKind::Denied)
+            && !self.credential.is_empty()
+        {
+            why = format!("{why}; {}", self.credential);
+        }
+        RegistryError::new(kind, self.tried.clone(), why)
+    }
+}
+
+/// What a registry says of a failure: its first error, or as it came.
+fn said(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Said>,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let errors = serde_json::from_slice::<Errors>(body).ok();
+    let first = errors.and_then(|errors| errors.errors.into_iter().next());
+    let text = first.map(|first| {
+        let parts = [first.code, first.message].into_iter().flatten();
+        parts.collect::<Vec<_>>().join(": ")
+    });
+    match text {
+        Some(text) if !text.is_empty() => excerpt(text.as_bytes()),
+        _ => excerpt(body),
     }
 }
 
@@ -297,7 +345,6 @@ impl Transport {
                 Rule::LeaveAsMuch,
             ),
             work: Work::shared(),
-            requests: AtomicU64::new(0),
         })
     }
 
@@ -328,10 +375,6 @@ impl Transport {
     /// Whether an image names a registry on loopback that may be asked.
     pub(super) fn is_local(&self, image: &Url) -> bool {
         place_of(image) == Place::Loopback && (self.loopback || self.is_named(image))
-    }
-
-    pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// Makes a request; one that changes nothing is made again, once, when the connection broke or the registry asks for a
@@ -405,7 +448,6 @@ impl Transport {
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.clone());
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
         note();
         let mut response = request
             .send()

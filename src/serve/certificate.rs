@@ -27,7 +27,7 @@ use x509_cert::der::{Decode as _, Tag, Tagged as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::telemetry::Metrics;
+use crate::metrics::Metrics;
 
 /// Which clients may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,8 +25,8 @@ use tokio::sync::watch as signal;
 use tokio::time::timeout;
 
 use crate::collect::Collector;
+use crate::metrics::Metrics;
 use crate::snapshot::{Files, Sources, keep_current};
-use crate::telemetry::Metrics;
 
 use certificate::Certificate;
 use seats::{Room, Seats, WarningInterval};

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::seats::Seats;
+use crate::metrics::Metrics;
 use crate::snapshot::{Readiness, Sources};
-use crate::telemetry::Metrics;
 
 /// How much of a request is buffered, in bytes.
 const BUFFER: usize = 16 << 10;

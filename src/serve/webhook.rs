@@ -20,7 +20,7 @@ use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
-use crate::telemetry::{self, Metrics};
+use crate::{decision_log, metrics::Metrics};
 
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,14 +147,10 @@ impl Webhook {
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
         let answer = Answer::of(&review.verdict, &review.promotion, self.audit_only);
-        telemetry::record(
-            &self.metrics,
-            &review,
-            answer.allowed,
-            self.audit_only,
-            began.elapsed(),
-            requests,
-        );
+        let (admitted, took) = (answer.allowed, began.elapsed());
+        self.metrics
+            .count(&review.verdict, admitted, took, requests);
+        decision_log::log(&review, admitted, self.audit_only, took, requests);
         answer
     }
 

@@ -19,8 +19,8 @@ use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unrea
 use crate::api::{self, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::oci::Client;
-use crate::telemetry::Metrics;
 use part::Part;
 
 /// The files that the snapshot is made from.

@@ -74,15 +74,6 @@ impl Registry for Counting {
         async { found }.boxed()
     }
 
-    fn tagged<'a>(
-        &'a self,
-        repository: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, RegistryError>> {
-        let found = self.read(async |memory| memory.tagged(repository, tag).await);
-        async { found }.boxed()
-    }
-
     fn blob<'a>(
         &'a self,
         repository: &'a Repository,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use promotion_gate::decision_log::findings;
 use promotion_gate::oci::metered;
 use promotion_gate::sandbox::registry::RegistryOptions;
 use promotion_gate::sandbox::{Registry, attach_bundle, attach_signatures, push_image};
-use promotion_gate::telemetry::findings;
 use promotion_gate_core::gate::{Decision, Digest, Policy};
 use serde_json::{Value, json};
 

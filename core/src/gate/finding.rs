@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::image::Digest;
-use super::policy::NamedRequirement;
 use crate::reason::Reason;
 
 /// One sentence of the explanation of a verdict.
@@ -39,20 +38,6 @@ impl Finding {
             detail: judgement.detail,
             hint: judgement.hint,
             requirement_index: None,
-        }
-    }
-
-    /// What the requirement at `index` of its policy says.
-    pub(super) fn of_requirement(
-        index: usize,
-        named: &NamedRequirement,
-        target: Target,
-        judgement: Judgement,
-    ) -> Finding {
-        Finding {
-            requirement: named.name.clone(),
-            requirement_index: Some(index),
-            ..Finding::of_engine(named.requirement.rule_name(), target, judgement)
         }
     }
 

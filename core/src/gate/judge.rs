@@ -134,7 +134,7 @@ fn about_workload(
     });
     let check = WorkloadCheck {
         promotion,
-        policy,
+        environment: policy.environment.as_deref(),
         world: governing.world,
     };
     let requirements = policy.requirements.iter().enumerate();
@@ -146,12 +146,7 @@ fn about_workload(
             Some(skipped) => skipped,
             None => rule.check(&check),
         };
-        Some(Finding::of_requirement(
-            index,
-            named,
-            Target::Workload,
-            judgement,
-        ))
+        Some(of_requirement(index, named, Target::Workload, judgement))
     });
     let mut findings: Vec<_> = unreadable.chain(required).collect();
     if findings.is_empty() && change.images.is_empty() {
@@ -159,6 +154,20 @@ fn about_workload(
         findings.push(Finding::of_engine("object", Target::Workload, judgement));
     }
     findings
+}
+
+/// What the requirement at `index` of its policy says.
+fn of_requirement(
+    index: usize,
+    named: &NamedRequirement,
+    target: Target,
+    judgement: Judgement,
+) -> Finding {
+    Finding {
+        requirement: named.name.clone(),
+        requirement_index: Some(index),
+        ..Finding::of_engine(named.requirement.rule_name(), target, judgement)
+    }
 }
 
 /// Why a requirement is not judged for this kind of change at all.
@@ -220,7 +229,7 @@ impl<'a> ImageUnderReview<'a> {
             let judgement = self.evaluate(policy, named, rule, matched);
             let judgement = self.explain_placeholder(judgement);
             let target = self.target.clone();
-            Some(Finding::of_requirement(index, named, target, judgement))
+            Some(of_requirement(index, named, target, judgement))
         });
         findings.collect()
     }
@@ -279,7 +288,7 @@ impl<'a> ImageUnderReview<'a> {
         let own = self.subject.as_ref();
         let check = ImageCheck {
             promotion: self.promotion,
-            policy,
+            environment: policy.environment.as_deref(),
             world: self.governing.world,
             image: self.image,
             pin: self.pin,

@@ -28,7 +28,7 @@ pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImageReference, ReferenceError};
 pub use judge::{engine_reasons, judge};
-pub use needs::{ImageNeeds, Needs};
+pub use needs::ImageNeeds;
 pub use pattern::{ImagePattern, PatternError};
 pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{
@@ -38,7 +38,7 @@ pub use policy::{
 pub use promotion::{
     Actor, Change, ChangeKind, ImageUse, Operation, Pin, Promotion, Role, UnreadableField, Workload,
 };
-pub use rules::{Class, Effect, EvidenceUse, Requirement, RequirementEntry, RuleManual};
+pub use rules::{Class, Effect, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
 pub use source::{SourcePattern, VersionPattern};

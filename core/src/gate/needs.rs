@@ -1,45 +1,15 @@
 //! From the policies that govern a promotion to what has to be learned about its images. Rules never fetch: they say what they
 //! need, and the shell fetches exactly that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::evidence::Subject;
 use super::image::ImageReference;
 use super::policy::{Enforcement, Policy};
 use super::promotion::Promotion;
 use super::rules::Effect;
-use super::signer::{AcceptedSigner, TrustRoots};
 use super::snapshot::{Certainty, Governing};
 use crate::attest::{Anchor, AnchorId};
-
-/// What one rule needs of each image that its policy matches: signatures and statements, verified under these anchors.
-#[derive(Clone, Debug, Default)]
-pub struct Needs {
-    /// The anchors to verify under.
-    pub anchors: BTreeMap<AnchorId, Anchor>,
-    /// Trust roots that the rule names and that are not configured.
-    pub missing_roots: BTreeSet<String>,
-}
-
-impl Needs {
-    pub(super) fn under<'a>(
-        signers: impl Iterator<Item = &'a AcceptedSigner>,
-        roots: &TrustRoots,
-    ) -> Needs {
-        let mut needs = Needs::default();
-        for signer in signers {
-            let anchors = signer.anchors(roots).into_iter();
-            needs
-                .anchors
-                .extend(anchors.map(|anchor| (anchor.id(), anchor)));
-            let missing = signer
-                .root_names()
-                .filter(|name| !roots.contains_key(*name));
-            needs.missing_roots.extend(missing.map(str::to_owned));
-        }
-        needs
-    }
-}
 
 /// What all governing policies together need of one image.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,7 @@ use super::cast::{Cast, KeyRole, keys_of, trust_root};
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
 use crate::api::{self, PolicySet, Source};
+use crate::collect::CollectLimits;
 use crate::config::Config;
 
 /// One document while it is resolved.
@@ -97,7 +98,7 @@ impl<'d> Reading<'d> {
             cases,
             real,
             staged,
-            limits: config.collect_limits(),
+            limits: CollectLimits::default(),
         })
     }
 

@@ -1,12 +1,10 @@
 //! What a rule sees, and what every rule that looks at evidence says in the same way.
 
-use super::{Effect, Requirement};
+use super::{Effect, Needs, Requirement};
 use crate::attest::Origin;
 use crate::gate::evidence::{Collected, Form, ImageEvidence, Subject};
 use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
-use crate::gate::needs::Needs;
-use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::world::World;
 use crate::reason::reasons;
@@ -42,8 +40,8 @@ reasons! {
 pub struct ImageCheck<'a> {
     /// The promotion that it is part of.
     pub promotion: &'a Promotion,
-    /// The policy that requires it.
-    pub policy: &'a Policy,
+    /// The environment that the policy is for, where it names one.
+    pub environment: Option<&'a str>,
     /// What is known besides images.
     pub world: &'a World,
     /// Where it stands and how it is written.
@@ -63,8 +61,8 @@ pub struct ImageCheck<'a> {
 pub struct WorkloadCheck<'a> {
     /// What was asked.
     pub promotion: &'a Promotion,
-    /// The policy that requires it.
-    pub policy: &'a Policy,
+    /// The environment that the policy is for, where it names one.
+    pub environment: Option<&'a str>,
     /// What is known besides images.
     pub world: &'a World,
 }

@@ -11,14 +11,17 @@ mod digest_pinned;
 mod provenance;
 mod signature;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::finding::Judgement;
 use super::image::ImageReference;
-use super::needs::Needs;
 use super::promotion::ChangeKind;
+use super::signer::{AcceptedSigner, TrustRoots};
 use super::world::World;
+use crate::attest::{Anchor, AnchorId};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
@@ -103,6 +106,32 @@ pub struct EvidenceUse {
     pub per_platform: bool,
     /// What evidence that was not seen could do to the answer.
     pub effect: Effect,
+}
+
+/// What one rule needs of each image that its policy matches: signatures and statements, verified under these anchors.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// The anchors to verify under.
+    pub anchors: BTreeMap<AnchorId, Anchor>,
+    /// Trust roots that the rule names and that are not configured.
+    pub missing_roots: BTreeSet<String>,
+}
+
+impl Needs {
+    fn under<'a>(signers: impl Iterator<Item = &'a AcceptedSigner>, roots: &TrustRoots) -> Needs {
+        let mut needs = Needs::default();
+        for signer in signers {
+            let anchors = signer.anchors(roots).into_iter();
+            needs
+                .anchors
+                .extend(anchors.map(|anchor| (anchor.id(), anchor)));
+            let missing = signer
+                .root_names()
+                .filter(|name| !roots.contains_key(*name));
+            needs.missing_roots.extend(missing.map(str::to_owned));
+        }
+        needs
+    }
 }
 
 /// What evidence that was not seen could do to the answer.

@@ -1,6 +1,5 @@
-//! Logs and metrics: one structured line per decision, and the numbers behind `/metrics`.
+//! The numbers behind `/metrics`: one table.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,9 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::{Finding, Promotion, Target, Verdict};
-
-use crate::review::Review;
+use promotion_gate_core::gate::Verdict;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
@@ -186,18 +183,16 @@ impl Metrics {
         }
     }
 
-    fn count(&self, review: &Review, admitted: bool, took: Duration, requests: u64) {
-        let decision = review.verdict.decision().id();
+    /// Counts one decision: what it was, whether the request was admitted, how long the review took, and its requests to
+    /// registries.
+    pub fn count(&self, verdict: &Verdict, admitted: bool, took: Duration, requests: u64) {
+        let decision = verdict.decision().id();
         let admitted = if admitted { "true" } else { "false" };
         self.decisions
             .get_or_create(&DecisionLabels { decision, admitted })
             .inc();
-        for finding in review
-            .verdict
-            .policies()
-            .iter()
-            .flat_map(|policy| policy.findings())
-        {
+        let policies = verdict.policies().iter();
+        for finding in policies.flat_map(|policy| policy.findings()) {
             let labels = FindingLabels {
                 rule: finding.rule,
                 outcome: finding.outcome.id(),
@@ -214,138 +209,4 @@ impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
     }
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object per line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// Starts logging on standard error.
-pub fn start_logging(format: LogFormat) {
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    // Fails only where logging was started already.
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.try_init(),
-    };
-}
-
-/// Writes down one decision: a log line, and the counts.
-pub fn record(
-    metrics: &Metrics,
-    review: &Review,
-    admitted: bool,
-    audit_only: bool,
-    took: Duration,
-    requests: u64,
-) {
-    metrics.count(review, admitted, took, requests);
-    let change = &review.promotion.change;
-    let verdict = &review.verdict;
-    let actor = change.actor.as_ref();
-    let groups = actor.map_or(&[][..], |actor| &actor.groups);
-    tracing::info!(
-        id = change.id,
-        kind = change.workload.kind,
-        group = change.workload.group,
-        namespace = change.workload.namespace.as_deref().unwrap_or_default(),
-        name = change.workload.name,
-        operation = ?change.operation,
-        user = actor.map(|actor| actor.username.as_str()).unwrap_or_default(),
-        user_groups = groups.join(","),
-        images = images(&review.promotion),
-        policies = policies(verdict),
-        revision = verdict.revision(),
-        findings = findings(review),
-        decision = verdict.decision().id(),
-        admitted,
-        audit_only,
-        dry_run = change.dry_run,
-        milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        registry_requests = requests,
-        "decision"
-    );
-}
-
-/// The images: field, name and digest.
-fn images(promotion: &Promotion) -> String {
-    let mut line = String::new();
-    for (image, pin) in promotion.images() {
-        let (field, reference) = (image.field.as_str(), &image.reference);
-        match pin.digest() {
-            Some(digest) => {
-                push(&mut line, " ", [field, "=", reference.name(), "@"]);
-                line.extend([digest.algorithm(), ":", digest.hex()]);
-            }
-            None => push(&mut line, " ", [field, "=", &reference.to_string()]),
-        }
-    }
-    line
-}
-
-/// The policies: name, enforcement and decision.
-fn policies(verdict: &Verdict) -> String {
-    let mut line = String::new();
-    for policy in verdict.policies() {
-        let (name, decision) = (policy.policy(), policy.decision().id());
-        let enforcement = format!("{:?}", policy.enforcement());
-        push(&mut line, " ", [name, ":", &enforcement, ":", decision]);
-    }
-    line
-}
-
-/// The findings: policy, rule, outcome and reason, and the fields that they are about; `*` where it is every image.
-pub fn findings(review: &Review) -> String {
-    let images = review.promotion.change.images.len();
-    let alike = |a: &Finding, b: &Finding| {
-        (a.rule, a.outcome, a.reason) == (b.rule, b.outcome, b.reason)
-            && a.requirement == b.requirement
-    };
-    let mut line = String::new();
-    for policy in review.verdict.policies() {
-        for alike in policy.findings().chunk_by(alike) {
-            let Some(first) = alike.first() else {
-                continue;
-            };
-            let outcome = first.outcome.id();
-            let parts = [
-                policy.policy(),
-                "/",
-                first.rule,
-                ":",
-                outcome,
-                ":",
-                first.reason,
-            ];
-            push(&mut line, "; ", parts);
-            let about: BTreeSet<_> = alike.iter().map(|finding| &finding.target).collect();
-            let of_images = about.iter().filter(|it| matches!(it, Target::Image(_)));
-            if images > 1 && of_images.count() == images {
-                line.push_str(" *");
-                continue;
-            }
-            for target in about {
-                match target {
-                    Target::Workload => {}
-                    Target::Field(field) => line.extend([" ", field]),
-                    Target::Image(image) => line.extend([" ", &image.field]),
-                }
-            }
-        }
-    }
-    line
-}
-
-fn push<const N: usize>(line: &mut String, separator: &str, parts: [&str; N]) {
-    if !line.is_empty() {
-        line.push_str(separator);
-    }
-    line.extend(parts);
 }
