@@ -373,6 +373,76 @@ fn a_file_of_several_roots_asks_of_each_signer_what_its_own_root_asks() {
     }
 }
 
+/// The roots of several sandboxes in one file, one a line.
+fn file_of(benches: &[&Bench]) -> Arc<TrustRoot> {
+    let lines = benches.iter();
+    let lines: Vec<_> = lines
+        .map(|bench| bench.sigstore.trusted_root().to_string())
+        .collect();
+    Arc::new(TrustRoot::parse("several", lines.join("\n").as_bytes()).unwrap())
+}
+
+#[test]
+fn a_log_or_timestamp_of_one_root_of_a_file_that_vouches_for_a_certificate_of_another_is_rejected()
+{
+    let (bench, other) = (Bench::new(), Bench::new());
+    let own = bench.sigstore.signing();
+    let foreign = own.witnessed_by(&other.sigstore);
+    for file in [[&bench, &other], [&other, &bench]] {
+        let anchor = Anchor::Root(file_of(&file));
+        let verify = |signing: Signing<'_>| {
+            let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+            let material = material(&bundle.unwrap());
+            attest::verify(&material, &bench.image, &anchor)
+        };
+        for signing in [own, own.unlogged(), own.unstamped()] {
+            verify(signing).unwrap();
+        }
+        for signing in [foreign, foreign.unlogged(), foreign.unstamped()] {
+            let refused = verify(signing).unwrap_err();
+            assert!(refused.detail.contains("none of the 2 roots"), "{refused}");
+        }
+        // One half by its own root, the other by a foreign one: the foreign half counts for nothing.
+        let mut bundle = bench.bundle();
+        let stamps = other.bundle().pointer(STAMPS).unwrap().clone();
+        *bundle.pointer_mut(STAMPS).unwrap() = stamps;
+        let accepted = bench.accepted(&material(&bundle), &anchor);
+        assert_eq!(accepted.times().len(), 1);
+        assert_eq!(accepted.ignored().len(), 1);
+    }
+}
+
+#[test]
+fn a_keys_signature_takes_log_and_timestamp_from_one_root_of_a_file() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    let key = Signer::Key(&bench.key);
+    let sign = |signing: Signing<'_>| {
+        let bundle = signing.sign(key, &bench.image, &BTreeMap::new());
+        bundle.unwrap()
+    };
+    let own = bench.sigstore.signing();
+    let mut mixed = sign(own.unstamped());
+    let signature = mixed.pointer("/dsseEnvelope/signatures/0/sig").unwrap();
+    let signature = STANDARD.decode(signature.as_str().unwrap()).unwrap();
+    let stamp = other.sigstore.stamp(&signature, Timestamp::now()).unwrap();
+    mixed["verificationMaterial"]["timestampVerificationData"] =
+        json!({"rfc3161Timestamps": [{"signedTimestamp": STANDARD.encode(stamp)}]});
+    for file in [[&bench, &other], [&other, &bench]] {
+        let Anchor::Key { key, .. } = bench.by_key(false) else {
+            unreachable!("it is a key");
+        };
+        let anchor = Anchor::Key {
+            key,
+            root: Some(file_of(&file)),
+        };
+        for (bundle, times) in [(&sign(own), 2), (&mixed, 1)] {
+            let accepted = bench.accepted(&material(bundle), &anchor);
+            assert_eq!(accepted.transparency(), Transparency::InclusionProof);
+            assert_eq!(accepted.times().len(), times);
+        }
+    }
+}
+
 #[test]
 fn a_bundle_replayed_for_another_digest_is_rejected() {
     let mut bench = Bench::new();

@@ -17,7 +17,7 @@ use x509_cert::{Certificate, TbsCertificate, Version};
 
 use sha2::{Digest as _, Sha256};
 
-use super::anchor::TrustRoot;
+use super::anchor::Instance;
 use super::signature::VerifyingKey;
 use super::unaccepted::{self, Unaccepted};
 
@@ -40,14 +40,6 @@ pub(super) struct Authority {
     /// The others, which need not travel with what was signed.
     intermediates: Vec<CertificateDer<'static>>,
     valid_for: Option<TimeRange>,
-    pub(super) beside: Beside,
-}
-
-/// What stands beside an authority in its trust root: what it issues is logged there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Beside {
-    pub(super) logs: bool,
-    pub(super) certificate_logs: bool,
 }
 
 struct RootCertificate {
@@ -62,11 +54,7 @@ impl Authority {
     ///
     /// # Errors
     /// Why it can issue nothing.
-    pub(super) fn new(
-        chain: &[&[u8]],
-        valid_for: Option<TimeRange>,
-        beside: Beside,
-    ) -> Result<Authority, String> {
+    pub(super) fn new(chain: &[&[u8]], valid_for: Option<TimeRange>) -> Result<Authority, String> {
         let parsed: Vec<_> = chain
             .iter()
             .map(|der| Ok((*der, Certificate::from_der(der)?)))
@@ -95,7 +83,6 @@ impl Authority {
             roots,
             intermediates,
             valid_for,
-            beside,
         })
     }
 
@@ -212,30 +199,22 @@ impl Chain {
     }
 }
 
-impl TrustRoot {
+impl Instance {
     /// Verifies that a certificate for signing leads to an authority of this root at *every* one of these times (one
     /// backdated time must not vouch for a certificate that had expired), and that its issuance was logged where this root
     /// names logs for that.
     ///
     /// # Errors
     /// Why it does not.
-    pub(super) fn certify(
-        &self,
-        chain: &Chain,
-        times: &[Timestamp],
-    ) -> Result<&Authority, Unaccepted> {
+    pub(super) fn certify(&self, chain: &Chain, times: &[Timestamp]) -> Result<(), Unaccepted> {
         for_signing(&chain.leaf)?;
         let mut issued = None;
         for time in times {
             issued = Some(issuer_at(chain, *time, &self.authorities)?);
         }
         match issued {
-            Some((authority, issuer)) => {
-                if authority.beside.certificate_logs {
-                    logged(&chain.leaf, &issuer, &self.certificate_logs)?;
-                }
-                Ok(authority)
-            }
+            Some(_) if self.certificate_logs.is_empty() => Ok(()),
+            Some(issuer) => logged(&chain.leaf, &issuer, &self.certificate_logs),
             None => Err(Unaccepted::new(
                 unaccepted::NO_VERIFIED_TIME,
                 "no time is known",
@@ -261,13 +240,13 @@ fn for_signing(leaf: &[u8]) -> Result<(), Unaccepted> {
     }
 }
 
-/// The authority that the certificate leads to, and the `SubjectPublicKeyInfo` of its issuer. Each authority is tried with
+/// The `SubjectPublicKeyInfo` of the certificate's issuer, on a path to one of the authorities. Each authority is tried with
 /// its own certificates: no other one lends it its window or its intermediates.
-fn issuer_at<'a>(
+fn issuer_at(
     chain: &Chain,
     time: Timestamp,
-    authorities: &'a [Authority],
-) -> Result<(&'a Authority, Vec<u8>), Unaccepted> {
+    authorities: &[Authority],
+) -> Result<Vec<u8>, Unaccepted> {
     let mut refused = None;
     for authority in authorities {
         // An authority that was not valid then cannot end the path, whatever its certificate says.
@@ -276,7 +255,7 @@ fn issuer_at<'a>(
             continue;
         }
         match authority.issuer_at(chain, time) {
-            Ok(issuer) => return Ok((authority, issuer)),
+            Ok(issuer) => return Ok(issuer),
             Err(why) if why.reason == unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING => {
                 refused = Some(why);
             }
@@ -491,11 +470,7 @@ mod tests {
     #[test]
     fn an_authority_is_its_topmost_certificate_and_those_below_it_in_whatever_order() {
         let [intermediate, root] = authorities();
-        let beside = Beside {
-            logs: true,
-            certificate_logs: true,
-        };
-        let new = |chain: &[&[u8]]| Authority::new(chain, None, beside);
+        let new = |chain: &[&[u8]]| Authority::new(chain, None);
         for (chain, roots, intermediates) in [
             (vec![&intermediate[..], &root], 1, 1),
             (vec![&root, &intermediate], 1, 1),

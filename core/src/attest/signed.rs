@@ -1,11 +1,13 @@
 //! Something signed, in whatever form it was found, and the one way in which it is verified (Sigstore client
 //! specification, section "Verification").
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_types::HashAlgorithm;
 
-use super::anchor::{Anchor, TrustRoot};
+use super::anchor::{Anchor, Instance, PublicKey, TrustRoot};
 use super::certificate::{Chain, public_key_of};
 use super::identity::{CertificateIdentity, Signer};
 use super::log::LogEntry;
@@ -15,6 +17,7 @@ use super::timestamp;
 use super::unaccepted::{self, Unaccepted};
 use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
 use crate::gate::Digest;
+use crate::reason::Reason;
 
 /// The most log entries, and the most timestamps (as other clients).
 pub(super) const MAXIMUM_ENTRIES: usize = 32;
@@ -133,63 +136,86 @@ impl Signed {
     ) -> Result<Checked, Unaccepted> {
         let artifact = SubjectDigest::of(artifact)?;
         match (anchor, &self.by) {
-            (Anchor::Root(root), SignedBy::Certificate(chain)) => {
-                // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
-                let witnessed = self.witnessed(root)?;
-                if witnessed.times.is_empty() {
-                    return Err(self.no_time(&witnessed));
-                }
-                // 2. The certificate leads to an authority of this root at each of these times, and was logged.
-                let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
-                let authority = root.certify(chain, &instants)?;
-                let identity = CertificateIdentity::read(&chain.leaf)?;
-                // 3. The key of this certificate made this signature.
-                let statement = self.signed_by(&chain.key()?, &artifact)?;
-                // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
-                for entry in &witnessed.entries {
-                    entry.records(self, &artifact, &chain.leaf)?;
-                }
-                let signer = Signer::Certificate(Box::new(identity));
-                Ok(witnessed.vouch_for(signer, statement, authority.beside.logs))
-            }
-            (Anchor::Key { key, root }, by) => {
-                // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
-                let statement = match (self.signed_by(&key.verifying, &artifact), by) {
-                    (Err(why), SignedBy::Certificate(_))
-                        if why.reason == unaccepted::BAD_SIGNATURE =>
-                    {
-                        return Err(Unaccepted::new(
-                            unaccepted::OTHER_KIND_OF_SIGNER,
-                            "it was signed with a certificate, and not with this key",
-                        ));
-                    }
-                    (statement, _) => statement,
-                };
-                // Under a key alone, what logs and timestamp authorities say is not looked at.
-                let witnessed = match root {
-                    Some(root) => self.witnessed(root)?,
-                    None => Witnessed::default(),
-                };
-                let statement = statement?;
-                for entry in &witnessed.entries {
-                    let of_key = entry.records(self, &artifact, &key.spki);
-                    match by {
-                        SignedBy::Certificate(chain)
-                            if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
-                        {
-                            of_key.or_else(|_| entry.records(self, &artifact, &chain.leaf))?;
-                        }
-                        SignedBy::Certificate(_) | SignedBy::Key => of_key?,
-                    }
-                }
-                let signer = Signer::Key(key.fingerprint().clone());
-                Ok(witnessed.vouch_for(signer, statement, false))
-            }
+            (Anchor::Root(root), SignedBy::Certificate(chain)) => wholly_under_one(root, |root| {
+                self.verify_with_certificate(chain, root, &artifact)
+            }),
+            (
+                Anchor::Key {
+                    key,
+                    root: Some(root),
+                },
+                _,
+            ) => wholly_under_one(root, |root| {
+                self.verify_with_key(key, Some(root), &artifact)
+            }),
+            (Anchor::Key { key, root: None }, _) => self.verify_with_key(key, None, &artifact),
             (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
                 "it was signed with a key, not with a certificate",
             )),
         }
+    }
+
+    fn verify_with_certificate(
+        &self,
+        chain: &Chain,
+        root: &Instance,
+        artifact: &SubjectDigest<'_>,
+    ) -> Result<Checked, Unaccepted> {
+        // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
+        let witnessed = self.witnessed(root)?;
+        if witnessed.times.is_empty() {
+            return Err(self.no_time(&witnessed));
+        }
+        // 2. The certificate leads to an authority of this root at each of these times, and was logged.
+        let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
+        root.certify(chain, &instants)?;
+        let identity = CertificateIdentity::read(&chain.leaf)?;
+        // 3. The key of this certificate made this signature.
+        let statement = self.signed_by(&chain.key()?, artifact)?;
+        // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
+        for entry in &witnessed.entries {
+            entry.records(self, artifact, &chain.leaf)?;
+        }
+        let signer = Signer::Certificate(Box::new(identity));
+        Ok(witnessed.vouch_for(signer, statement, root.has_logs()))
+    }
+
+    fn verify_with_key(
+        &self,
+        key: &PublicKey,
+        root: Option<&Instance>,
+        artifact: &SubjectDigest<'_>,
+    ) -> Result<Checked, Unaccepted> {
+        // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
+        let statement = match (self.signed_by(&key.verifying, artifact), &self.by) {
+            (Err(why), SignedBy::Certificate(_)) if why.reason == unaccepted::BAD_SIGNATURE => {
+                return Err(Unaccepted::new(
+                    unaccepted::OTHER_KIND_OF_SIGNER,
+                    "it was signed with a certificate, and not with this key",
+                ));
+            }
+            (statement, _) => statement,
+        };
+        // Under a key alone, what logs and timestamp authorities say is not looked at.
+        let witnessed = match root {
+            Some(root) => self.witnessed(root)?,
+            None => Witnessed::default(),
+        };
+        let statement = statement?;
+        for entry in &witnessed.entries {
+            let of_key = entry.records(self, artifact, &key.spki);
+            match &self.by {
+                SignedBy::Certificate(chain)
+                    if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
+                {
+                    of_key.or_else(|_| entry.records(self, artifact, &chain.leaf))?;
+                }
+                SignedBy::Certificate(_) | SignedBy::Key => of_key?,
+            }
+        }
+        let signer = Signer::Key(key.fingerprint().clone());
+        Ok(witnessed.vouch_for(signer, statement, false))
     }
 
     fn has_witnesses(&self) -> bool {
@@ -200,7 +226,7 @@ impl Signed {
     ///
     /// # Errors
     /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first one does not.
-    fn witnessed(&self, root: &TrustRoot) -> Result<Witnessed<'_>, Unaccepted> {
+    fn witnessed(&self, root: &Instance) -> Result<Witnessed<'_>, Unaccepted> {
         let mut witnessed = Witnessed::default();
         for token in &self.stamps.tokens {
             let of = |stamped| timestamp::verify(token, stamped, &root.timestamp_authorities);
@@ -228,11 +254,7 @@ impl Signed {
                 at,
                 by: TimeSource::Log,
             }));
-            if seen.transparency == Transparency::InclusionProof
-                || witnessed.transparency == Transparency::Absent
-            {
-                witnessed.transparency = seen.transparency;
-            }
+            witnessed.transparency = witnessed.transparency.min(seen.transparency);
         }
         match witnessed.ignored.first() {
             Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
@@ -329,6 +351,53 @@ impl Signed {
             }
             Content::Message { .. } => Vec::new(),
         }
+    }
+}
+
+/// Verifies under each root of a file. What one of them vouches for wholly counts; what only several do together, does not.
+/// Where it holds under several, it counts as the one says under which it is the most public.
+fn wholly_under_one(
+    file: &TrustRoot,
+    verify: impl Fn(&Instance) -> Result<Checked, Unaccepted>,
+) -> Result<Checked, Unaccepted> {
+    let (held, refused): (Vec<_>, Vec<_>) =
+        (file.instances.iter().map(verify)).partition(Result::is_ok);
+    let most_public = |checked: &Checked| {
+        let Checked {
+            transparency,
+            logs,
+            times,
+            ..
+        } = checked;
+        (Reverse(*transparency), !logs, times.len())
+    };
+    let best = held.into_iter().flatten().max_by_key(most_public);
+    best.ok_or_else(|| refusal(refused.into_iter().filter_map(Result::err).collect()))
+}
+
+/// The refusal that says the most: a root that does not know who vouches says less than one that does.
+fn refusal(refused: Vec<Unaccepted>) -> Unaccepted {
+    const UNKNOWN_WITNESSES: [Reason; 5] = [
+        unaccepted::UNKNOWN_LOG,
+        unaccepted::BAD_TIMESTAMP,
+        unaccepted::NO_VERIFIED_TIME,
+        unaccepted::UNTRUSTED_CERTIFICATE,
+        unaccepted::BAD_CERTIFICATE_TIMESTAMP,
+    ];
+    let roots = refused.len();
+    let telling = refused
+        .into_iter()
+        .min_by_key(|why| UNKNOWN_WITNESSES.contains(&why.reason));
+    match telling {
+        Some(why) if roots > 1 && UNKNOWN_WITNESSES.contains(&why.reason) => {
+            let detail = format!(
+                "none of the {roots} roots in the trust root's file vouches for the whole of it: {}",
+                why.detail
+            );
+            Unaccepted::new(why.reason, detail)
+        }
+        Some(why) => why,
+        None => Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, "the trust root is empty"),
     }
 }
 

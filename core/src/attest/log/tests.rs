@@ -237,11 +237,17 @@ fn what_a_proof_repeats_of_its_checkpoint_must_agree_in_version_1_and_is_not_ask
             promise_suffices: false,
             body: body.to_vec(),
         };
-        let seen = entry(b"body", 0).verify(&root.log_keys, &[]);
+        let seen = entry(b"body", 0).verify(&root.instances[0].log_keys, &[]);
         assert_eq!(seen.is_ok(), holds, "{kind:?} {field}");
         assert!(seen.is_err() || seen.is_ok_and(|seen| seen.at.is_none()));
-        assert!(entry(b"other", 0).verify(&root.log_keys, &[]).is_err());
-        let moved = entry(b"body", 1).verify(&root.log_keys, &[]).is_ok();
+        assert!(
+            entry(b"other", 0)
+                .verify(&root.instances[0].log_keys, &[])
+                .is_err()
+        );
+        let moved = entry(b"body", 1)
+            .verify(&root.instances[0].log_keys, &[])
+            .is_ok();
         assert_eq!(moved, holds && kind == EntryKind::Dsse, "{kind:?} {field}");
     }
 }
@@ -275,8 +281,8 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
         (None, vec![year(2021)], true),
         (None, vec![], true),
     ] {
-        root.log_keys[0].valid_for = valid_for;
-        match entry.verify(&root.log_keys, &times) {
+        root.instances[0].log_keys[0].valid_for = valid_for;
+        match entry.verify(&root.instances[0].log_keys, &times) {
             Ok(_) => assert!(holds, "{valid_for:?} {times:?}"),
             Err(refused) => {
                 assert!(!holds, "{valid_for:?} {times:?}");
