@@ -82,7 +82,7 @@ impl fmt::Display for AnchorId {
 pub struct TrustRoot {
     name: String,
     id: Arc<str>,
-    pub(super) instances: Vec<Instance>,
+    pub(super) instances: Vec<Arc<Instance>>,
 }
 
 /// One root of a file. Its logs and timestamp authorities say nothing about what the authorities of another one issued.
@@ -117,7 +117,7 @@ impl TrustRoot {
         let text =
             std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
         let roots = trusted_root::read(text).map_err(&refused)?;
-        let instances = roots.iter().map(Instance::new);
+        let instances = roots.iter().map(|root| Instance::new(root).map(Arc::new));
         Ok(TrustRoot {
             name: name.to_owned(),
             id: Digest::sha256(json).hex().into(),
@@ -149,7 +149,31 @@ impl TrustRoot {
 
     /// Whether it lists transparency logs.
     pub fn has_logs(&self) -> bool {
-        self.instances.iter().any(Instance::has_logs)
+        self.instances.iter().any(|root| root.has_logs())
+    }
+
+    /// Whether it lists certificate authorities.
+    pub fn has_certificate_authorities(&self) -> bool {
+        let mut roots = self.instances.iter();
+        roots.any(|root| !root.authorities.is_empty())
+    }
+
+    /// Whether it lists timestamp authorities.
+    pub fn has_timestamp_authorities(&self) -> bool {
+        let mut roots = self.instances.iter();
+        roots.any(|root| !root.timestamp_authorities.is_empty())
+    }
+
+    /// The same, and what verifies wholly under another one.
+    #[must_use]
+    pub fn or(&self, other: &TrustRoot) -> TrustRoot {
+        let both = format!("{}{}", self.id, other.id);
+        let instances = self.instances.iter().chain(&other.instances);
+        TrustRoot {
+            name: self.name.clone(),
+            id: Digest::sha256(both.as_bytes()).hex().into(),
+            instances: instances.map(Arc::clone).collect(),
+        }
     }
 }
 
@@ -457,7 +481,8 @@ mod tests {
                     instance.timestamp_authorities.len(),
                 ]
             };
-            root.instances.iter().map(counts).collect::<Vec<_>>()
+            let roots = root.instances.iter();
+            roots.map(|root| counts(root)).collect::<Vec<_>>()
         };
         assert_eq!(counts(&root), counts(&whole));
     }
@@ -539,7 +564,7 @@ mod tests {
         ] {
             let both = TrustRoot::parse("both", written.as_bytes()).unwrap();
             assert!(both.has_logs());
-            let found: Vec<_> = both.instances.iter().map(counts).collect();
+            let found: Vec<_> = both.instances.iter().map(|root| counts(root)).collect();
             let wanted = roots.map(|root| counts(&root.instances[0]));
             assert_eq!(found, wanted);
         }

@@ -361,7 +361,7 @@ fn wholly_under_one(
     verify: impl Fn(&Instance) -> Result<Checked, Unaccepted>,
 ) -> Result<Checked, Unaccepted> {
     let (held, refused): (Vec<_>, Vec<_>) =
-        (file.instances.iter().map(verify)).partition(Result::is_ok);
+        (file.instances.iter().map(|root| verify(root))).partition(Result::is_ok);
     let most_public = |checked: &Checked| {
         let Checked {
             transparency,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -281,7 +283,8 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
         (None, vec![year(2021)], true),
         (None, vec![], true),
     ] {
-        root.instances[0].log_keys[0].valid_for = valid_for;
+        let known = Arc::get_mut(&mut root.instances[0]).unwrap();
+        known.log_keys[0].valid_for = valid_for;
         match entry.verify(&root.instances[0].log_keys, &times) {
             Ok(_) => assert!(holds, "{valid_for:?} {times:?}"),
             Err(refused) => {
