@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::anchor::TrustRoot;
 use super::super::samples::{authorities, pem};
-use super::super::signed::{Artifact, SignedBy, Stamps};
+use super::super::signed::{Artifact, SignedBy, Witnesses};
 use super::*;
 
 fn entry<T: DeserializeOwned>(spec: Value) -> T {
@@ -296,6 +296,39 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
 }
 
 #[test]
+fn a_checkpoint_with_more_signatures_of_the_log_than_are_verified_is_rejected() {
+    let (root, proof) = log_of(b"body");
+    let envelope = proof["checkpoint"]["envelope"].as_str().unwrap();
+    let (text, own) = envelope.split_once("\n\n").unwrap();
+    let hint = &root.instances[0].log_keys[0].id.as_bytes()[..4];
+    let line = |hint: &[u8]| {
+        let note = STANDARD.encode([hint, &[7; 70]].concat());
+        format!("\u{2014} log.example {note}\n")
+    };
+    for (hint, lines, refused) in [
+        (hint, MAXIMUM_SIGNATURES - 1, None),
+        (hint, MAXIMUM_SIGNATURES, Some(unaccepted::TOO_LARGE)),
+        (&[0; 4], 2 * MAXIMUM_SIGNATURES, None),
+    ] {
+        let mut proof = proof.clone();
+        let others = line(hint).repeat(lines);
+        proof["checkpoint"]["envelope"] = json!(format!("{text}\n\n{others}{own}"));
+        let entry = LogEntry {
+            kind: EntryKind::Dsse,
+            log: Vec::new(),
+            index: 0,
+            integrated: None,
+            promise: None,
+            proof: Some(serde_json::from_value(proof).unwrap()),
+            promise_suffices: false,
+            body: b"body".to_vec(),
+        };
+        let seen = entry.verify(&root.instances[0].log_keys, &[]);
+        assert_eq!(seen.err().map(|why| why.reason), refused, "{lines}");
+    }
+}
+
+#[test]
 fn an_entry_of_version_2_is_of_an_artifact_or_of_an_envelope() {
     let [certificate, stranger] = authorities();
     let message = || Content::Message { digest: None };
@@ -330,9 +363,8 @@ fn an_entry_of_version_2_is_of_an_artifact_or_of_an_envelope() {
         let signed = |signature: &[u8], content| Signed {
             content,
             signature: signature.to_vec(),
-            by: SignedBy::Key,
-            entries: Vec::new(),
-            stamps: Stamps::default(),
+            by: Ok(SignedBy::Key),
+            witnesses: Ok(Witnesses::default()),
         };
         let artifact = SubjectDigest::of(Artifact::Bytes(b"content")).unwrap();
         let ours = signed(b"signature", content);
