@@ -4,17 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use sigstore_crypto::VerificationKey;
-use sigstore_trust_root::trusted_root::{CertChain, CertificateAuthority, TransparencyLog};
+use sigstore_trust_root::trusted_root::{CertChain, CertificateAuthority, PublicKey as WrittenKey};
 use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
 };
-use sigstore_types::{DerPublicKey, Sha256Hash, TimeRange, TsaAuthority};
+use sigstore_types::{DerPublicKey, LogId, Sha256Hash, TimeRange, TsaAuthority};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use super::certificate::{Authority, CertificateLogs, LOG_SCHEMES, names_of};
+use super::certificate::{Authority, names_of};
 use super::log::LogKey;
 use super::signature::{RSA, VerifyingKey};
 use super::trusted_root;
@@ -88,7 +87,7 @@ pub struct TrustRoot {
 /// One root of a file. Its logs and timestamp authorities say nothing about what the authorities of another one issued.
 pub(super) struct Instance {
     pub(super) authorities: Vec<Authority>,
-    pub(super) certificate_logs: CertificateLogs,
+    pub(super) certificate_logs: Vec<LogKey>,
     pub(super) log_keys: Vec<LogKey>,
     pub(super) timestamp_authorities: Vec<TsaAuthority>,
 }
@@ -117,7 +116,14 @@ impl TrustRoot {
         let text =
             std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
         let roots = trusted_root::read(text).map_err(&refused)?;
-        let instances = roots.iter().map(|root| Instance::new(root).map(Arc::new));
+        let several = roots.len() > 1;
+        let instances = roots.iter().enumerate().map(|(at, root)| {
+            let root = Instance::new(root).map(Arc::new);
+            root.map_err(|why| match several {
+                true => format!("root {} of the file: {why}", at + 1),
+                false => why,
+            })
+        });
         Ok(TrustRoot {
             name: name.to_owned(),
             id: Digest::sha256(json).hex().into(),
@@ -186,15 +192,10 @@ impl Instance {
         if windows.flatten().any(ends_before_it_starts) {
             return Err("a time of validity ends before it starts".to_owned());
         }
-        let log_key = |log: &TransparencyLog| {
-            Ok(LogKey {
-                id: Sha256Hash::try_from(log.log_id.key_id.as_bytes())
-                    .map_err(|error| format!("the id of a log: {error}"))?,
-                key: VerificationKey::from_spki(&log.public_key.raw_bytes)
-                    .map_err(|error| format!("the key of a log: {error}"))?,
-                valid_for: log.public_key.valid_for,
-            })
-        };
+        let tlogs = root.tlogs.iter();
+        let tlogs = tlogs.map(|log| (&log.base_url, &log.log_id, &log.public_key));
+        let ctlogs = root.ctlogs.iter();
+        let ctlogs = ctlogs.map(|log| (&log.base_url, &log.log_id, &log.public_key));
         let authority = |ca: &CertificateAuthority| {
             let chain = ca.cert_chain.certificates.iter();
             let chain: Vec<_> = chain.map(|entry| entry.raw_bytes.as_bytes()).collect();
@@ -206,11 +207,11 @@ impl Instance {
             check_certificates(&tsa.cert_chain)?;
             timestamp_authorities.extend(timestamp_authority(&tsa.cert_chain, tsa.valid_for));
         }
-        let (logs, authorities) = (root.tlogs.iter(), root.certificate_authorities.iter());
+        let authorities = root.certificate_authorities.iter();
         Ok(Instance {
             authorities: authorities.map(authority).collect::<Result<_, String>>()?,
-            certificate_logs: certificate_logs(root)?,
-            log_keys: logs.map(log_key).collect::<Result<_, String>>()?,
+            certificate_logs: log_keys("ctlogs", ctlogs)?,
+            log_keys: log_keys("tlogs", tlogs)?,
             timestamp_authorities,
         })
     }
@@ -221,25 +222,26 @@ impl Instance {
     }
 }
 
-/// The keys of all logs of certificates, for each scheme; none where there is no such log.
-fn certificate_logs(root: &TrustedRoot) -> Result<CertificateLogs, String> {
-    let mut found = CertificateLogs::new();
-    if root.ctlogs.is_empty() {
-        return Ok(found);
-    }
-    for scheme in LOG_SCHEMES {
-        let keys = root.ctfe_keys(scheme).map_err(|error| error.to_string())?;
-        found.push((scheme, keys));
-    }
-    let known = |log: &sigstore_types::LogId| {
-        found.iter().any(|(_, keys)| {
-            Sha256Hash::try_from(log.key_id.as_bytes()).is_ok_and(|id| keys.key(&id).is_some())
+/// The keys of a list of logs, each with its address and its id.
+fn log_keys<'a>(
+    list: &str,
+    logs: impl Iterator<Item = (&'a String, &'a LogId, &'a WrittenKey)>,
+) -> Result<Vec<LogKey>, String> {
+    let key = |(at, (url, id, key)): (usize, (&String, &LogId, &WrittenKey))| {
+        let refused = |why: String| format!("the log `{list}[{at}]` (`{url}`): {why}");
+        Ok(LogKey {
+            id: Sha256Hash::try_from(id.key_id.as_bytes())
+                .map_err(|error| refused(format!("its id: {error}")))?,
+            key: VerifyingKey::of_log(key.raw_bytes.as_bytes()).map_err(|why| {
+                refused(format!(
+                    "signatures by its key cannot be verified: {why}; accepted are ECDSA P-256, P-384 and P-521, RSA 2048 \
+                     to 8192, Ed25519 and ML-DSA"
+                ))
+            })?,
+            valid_for: key.valid_for,
         })
     };
-    if root.ctlogs.iter().all(|log| known(&log.log_id)) {
-        return Ok(found);
-    }
-    Err("the key of a log of certificates is of no kind that is known".to_owned())
+    logs.enumerate().map(key).collect()
 }
 
 fn ends_before_it_starts(window: TimeRange) -> bool {
@@ -408,6 +410,9 @@ impl fmt::Display for KeyFingerprint {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]
@@ -601,6 +606,36 @@ mod tests {
                 }
             });
             assert_eq!(root.unwrap().has_logs(), kept == "tlogs", "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_log_whose_key_cannot_be_verified_is_named() {
+        let curve = |oid: &str| {
+            let oid = x509_cert::der::oid::ObjectIdentifier::new_unwrap(oid);
+            let [certificate, _] = super::super::samples::authorities();
+            let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+            let mut written = SubjectPublicKeyInfoRef::from_der(&spki).unwrap();
+            let parameters = oid.to_der().unwrap();
+            written.algorithm.parameters = Some(AnyRef::from_der(&parameters).unwrap());
+            STANDARD.encode(written.to_der().unwrap())
+        };
+        let (known, unknown) = (curve("1.3.132.0.35"), curve("1.3.132.0.10"));
+        for (list, url) in [("tlogs", "rekor"), ("ctlogs", "ctfe")] {
+            let with = |key: &str| {
+                changed(|root| {
+                    root[list][0]["publicKey"]["rawBytes"] = serde_json::json!(key);
+                    root[list][0]["publicKey"]["keyDetails"] = serde_json::json!("OF_LATER");
+                })
+            };
+            with(&known).unwrap();
+            let refused = with(&unknown).unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("the log `{list}[0]`")),
+                "{refused}"
+            );
+            assert!(refused.contains(url), "{refused}");
+            assert!(refused.contains("another curve"), "{refused}");
         }
     }
 

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use sigstore_crypto::{Keyring, SigningScheme, WEBPKI_VERIFICATION_ALGS};
-use sigstore_types::{Sha256Hash, SignatureBytes, TimeRange};
+use sigstore_crypto::WEBPKI_VERIFICATION_ALGS;
+use sigstore_types::TimeRange;
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_cert::der::asn1::OctetString;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -18,6 +18,7 @@ use x509_cert::{Certificate, TbsCertificate, Version};
 use sha2::{Digest as _, Sha256};
 
 use super::anchor::Instance;
+use super::log::LogKey;
 use super::signature::VerifyingKey;
 use super::unaccepted::{self, Unaccepted};
 
@@ -183,9 +184,6 @@ impl RootCertificate {
     }
 }
 
-/// The keys of certificate transparency logs, for each scheme that such logs sign with.
-pub(super) type CertificateLogs = Vec<(SigningScheme, Keyring)>;
-
 impl Chain {
     /// The public key of the certificate.
     pub(super) fn key(&self) -> Result<VerifyingKey, Unaccepted> {
@@ -285,7 +283,7 @@ fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
 
 /// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2): exactly one, since a second one
 /// would go unseen.
-fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unaccepted> {
+fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), Unaccepted> {
     let refused = |why: &str| Unaccepted::new(unaccepted::BAD_CERTIFICATE_TIMESTAMP, why);
     let malformed = || refused("the certificate's timestamp cannot be understood");
     let mut certificate = Certificate::from_der(leaf).map_err(|_| malformed())?;
@@ -320,23 +318,25 @@ fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unac
         .to_der()
         .map_err(|_| malformed())?;
     let signed = timestamp.signed(issuer, &unlogged).ok_or_else(malformed)?;
-    let scheme = timestamp
-        .scheme()
-        .ok_or_else(|| refused("the certificate's timestamp is signed with an unknown scheme"))?;
     let at = i64::try_from(timestamp.milliseconds)
         .ok()
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
         .ok_or_else(malformed)?;
-    let log = Sha256Hash::try_from(timestamp.log).map_err(|_| malformed())?;
-    let key = logs
+    let mut known = logs
         .iter()
-        .filter(|(candidate, _)| *candidate == scheme)
-        .find_map(|(_, keys)| keys.key_at(&log, at));
-    let key = key.ok_or_else(|| {
-        refused("the trust root knows no log that could have timestamped the certificate")
-    })?;
-    key.verify(signed, &SignatureBytes::new(timestamp.signature.to_vec()))
-        .map_err(|_| refused("the certificate's timestamp was not signed by the log it names"))
+        .filter(|log| log.id.as_bytes() == timestamp.log && log.valid_at(&[at]))
+        .peekable();
+    if known.peek().is_none() {
+        return Err(refused(
+            "the trust root knows no log that could have timestamped the certificate",
+        ));
+    }
+    if known.any(|log| log.signed(&signed, timestamp.signature)) {
+        return Ok(());
+    }
+    Err(refused(
+        "the certificate's timestamp was not signed by the log it names",
+    ))
 }
 
 /// A signed certificate timestamp (RFC 6962, 3.2).
@@ -344,7 +344,6 @@ struct CertificateTimestamp<'a> {
     log: &'a [u8],
     milliseconds: u64,
     extensions: &'a [u8],
-    algorithm: [u8; 2],
     signature: &'a [u8],
 }
 
@@ -354,13 +353,13 @@ impl<'a> CertificateTimestamp<'a> {
         let (log, rest) = rest.split_at_checked(32)?;
         let (milliseconds, rest) = rest.split_first_chunk::<8>()?;
         let (extensions, rest) = prefixed(rest)?;
-        let (algorithm, rest) = rest.split_first_chunk::<2>()?;
+        // The algorithm; which ones a key signs with, the key itself says.
+        let (_, rest) = rest.split_first_chunk::<2>()?;
         let (signature, rest) = prefixed(rest)?;
         (version == 0 && rest.is_empty()).then_some(CertificateTimestamp {
             log,
             milliseconds: u64::from_be_bytes(*milliseconds),
             extensions,
-            algorithm: *algorithm,
             signature,
         })
     }
@@ -383,28 +382,7 @@ impl<'a> CertificateTimestamp<'a> {
         signed.extend(self.extensions);
         Some(signed)
     }
-
-    /// RFC 5246, 7.4.1.4.1.
-    fn scheme(&self) -> Option<SigningScheme> {
-        match self.algorithm {
-            [4, 3] => Some(SigningScheme::EcdsaP256Sha256),
-            [5, 3] => Some(SigningScheme::EcdsaP384Sha384),
-            [4, 1] => Some(SigningScheme::RsaPkcs1Sha256),
-            [5, 1] => Some(SigningScheme::RsaPkcs1Sha384),
-            [6, 1] => Some(SigningScheme::RsaPkcs1Sha512),
-            _ => None,
-        }
-    }
 }
-
-/// Every scheme that a log of certificates may sign with.
-pub(super) const LOG_SCHEMES: [SigningScheme; 5] = [
-    SigningScheme::EcdsaP256Sha256,
-    SigningScheme::EcdsaP384Sha384,
-    SigningScheme::RsaPkcs1Sha256,
-    SigningScheme::RsaPkcs1Sha384,
-    SigningScheme::RsaPkcs1Sha512,
-];
 
 /// The entries of a list whose length, and that of each entry, stand before it.
 fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
@@ -515,12 +493,12 @@ mod tests {
 
     #[test]
     fn a_certificate_without_a_timestamp_is_called_that() {
-        let refused = logged(&certificate(&[]), b"", &Vec::new()).unwrap_err();
+        let refused = logged(&certificate(&[]), b"", &[]).unwrap_err();
         assert_eq!(refused.reason, unaccepted::BAD_CERTIFICATE_TIMESTAMP);
         assert!(refused.detail.contains("carries no"), "{refused}");
     }
 
-    fn timestamp(version: u8, algorithm: [u8; 2], after: &[u8]) -> Vec<u8> {
+    fn timestamp(version: u8, after: &[u8]) -> Vec<u8> {
         let log = [7; 32];
         let (milliseconds, extensions, signature) = ([0; 8], [0, 1, 9], [0, 2, 5, 6]);
         [
@@ -528,7 +506,7 @@ mod tests {
             &log[..],
             &milliseconds,
             &extensions,
-            &algorithm,
+            &[4, 3],
             &signature,
             after,
         ]
@@ -537,37 +515,16 @@ mod tests {
 
     #[test]
     fn a_certificate_timestamp_is_of_version_1_and_nothing_stands_after_it() {
-        let sound = timestamp(0, [4, 3], &[]);
+        let sound = timestamp(0, &[]);
         let read = CertificateTimestamp::read(&sound).unwrap();
         assert_eq!((read.extensions, read.signature), (&[9][..], &[5, 6][..]));
         for other in [
-            timestamp(1, [4, 3], &[]),
-            timestamp(0, [4, 3], &[0]),
+            timestamp(1, &[]),
+            timestamp(0, &[0]),
             sound[..sound.len() - 1].to_vec(),
         ] {
             assert!(CertificateTimestamp::read(&other).is_none());
         }
-    }
-
-    /// RFC 5246, 7.4.1.4.1: a hash and a kind of signature, by their numbers.
-    #[test]
-    fn a_certificate_timestamp_may_be_signed_with_every_scheme_that_a_trust_root_can_name_and_no_other()
-     {
-        let mut found = Vec::new();
-        for algorithm in (0..=8).flat_map(|hash| (0..=4).map(move |kind| [hash, kind])) {
-            let bytes = timestamp(0, algorithm, &[]);
-            let scheme = CertificateTimestamp::read(&bytes).unwrap().scheme();
-            found.extend(scheme.map(|scheme| (algorithm, scheme)));
-        }
-        let wanted = [
-            ([4, 1], SigningScheme::RsaPkcs1Sha256),
-            ([4, 3], SigningScheme::EcdsaP256Sha256),
-            ([5, 1], SigningScheme::RsaPkcs1Sha384),
-            ([5, 3], SigningScheme::EcdsaP384Sha384),
-            ([6, 1], SigningScheme::RsaPkcs1Sha512),
-        ];
-        assert_eq!(found, wanted);
-        assert!(found.iter().all(|(_, scheme)| LOG_SCHEMES.contains(scheme)));
     }
 
     #[test]

@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use sigstore_crypto::VerificationKey;
 use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
 use sigstore_types::bundle::InclusionProof;
-use sigstore_types::{HashAlgorithm, KeyHint, Sha256Hash, SignatureBytes, TimeRange};
+use sigstore_types::{HashAlgorithm, KeyHint, Sha256Hash, TimeRange};
 
 use super::bundle::bounded;
 use super::certificate::{certificates_of_pem, public_key_of};
+use super::signature::{Message, VerifyingKey};
 use super::signed::{Artifact, Content, Signed, SubjectDigest};
 use super::unaccepted::{self, Unaccepted, strict};
 use super::verified::Transparency;
@@ -26,18 +26,22 @@ const MAXIMUM_SIGNATURES: usize = 64;
 /// The key of a log that a trust root names.
 pub(super) struct LogKey {
     pub(super) id: Sha256Hash,
-    pub(super) key: VerificationKey,
+    pub(super) key: VerifyingKey,
     pub(super) valid_for: Option<TimeRange>,
 }
 
 impl LogKey {
+    pub(super) fn signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        self.key.signed(Message::Bytes(bytes), signature)
+    }
+
     fn has_hint(&self, hint: &KeyHint) -> bool {
         self.id.as_bytes().starts_with(hint.as_bytes())
     }
 
     /// Whether the key counts for an entry that was made at these times. Where no time is known, a key that has been retired
     /// does not: the entry could have been made with a key that was stolen after its retirement.
-    fn valid_at(&self, times: &[Timestamp]) -> bool {
+    pub(super) fn valid_at(&self, times: &[Timestamp]) -> bool {
         self.valid_for.is_none_or(|window| match times {
             [] => window.end.is_none(),
             times => times.iter().all(|time| window.contains(*time)),
@@ -186,10 +190,9 @@ impl LogEntry {
             hex::encode(&self.log),
             self.index,
         );
-        let promise = SignatureBytes::new(promise.to_vec());
         let named = keys.iter().filter(|key| self.log == key.id.as_bytes());
         let mut kept = named
-            .filter(|key| key.key.verify(&signed, &promise).is_ok())
+            .filter(|key| key.signed(signed.as_bytes(), promise))
             .peekable();
         if kept.peek().is_none() {
             return Err(bad(
@@ -246,10 +249,7 @@ impl LogEntry {
             MAXIMUM_SIGNATURES,
         )?;
         let mut signers = lines
-            .filter(|(key, note)| {
-                let signed = checkpoint.signed_data();
-                key.key.verify(signed, &note.signature).is_ok()
-            })
+            .filter(|(key, note)| key.signed(checkpoint.signed_data(), note.signature.as_bytes()))
             .map(|(key, _)| key)
             .peekable();
         if signers.peek().is_none() {

@@ -2,7 +2,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256,
+};
 use serde_json::json;
 
 use super::super::anchor::TrustRoot;
@@ -182,17 +186,30 @@ fn an_entry_by_another_hash_is_bound_to_the_same_content_and_refused_where_only_
 
 /// A log of one entry: the root that trusts it, and the proof that it has the entry.
 fn log_of(body: &[u8]) -> (TrustRoot, Value) {
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let (key, sign) = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING);
+    log_by(&key, sign, body)
+}
+
+/// A key as a trust root writes it, and how to sign with it.
+fn ecdsa(algorithm: &'static EcdsaSigningAlgorithm) -> (Vec<u8>, impl Fn(&[u8]) -> Vec<u8>) {
+    let key = EcdsaKeyPair::generate(algorithm).unwrap();
     let spki = key.public_key().as_der().unwrap().as_ref().to_vec();
-    let id = Sha256::digest(&spki);
+    let sign = move |bytes: &[u8]| {
+        let signature = key.sign(&SystemRandom::new(), bytes).unwrap();
+        signature.as_ref().to_vec()
+    };
+    (spki, sign)
+}
+
+fn log_by(key: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>, body: &[u8]) -> (TrustRoot, Value) {
+    let id = Sha256::digest(key);
     let root = json!({
         "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
         "tlogs": [{
             "baseUrl": "https://log.example",
             "hashAlgorithm": "SHA2_256",
             "publicKey": {
-                "rawBytes": STANDARD.encode(&spki),
-                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "rawBytes": STANDARD.encode(key),
                 "validFor": {"start": "2020-01-01T00:00:00Z"},
             },
             "logId": {"keyId": STANDARD.encode(id)},
@@ -200,8 +217,7 @@ fn log_of(body: &[u8]) -> (TrustRoot, Value) {
     });
     let tree = STANDARD.encode(Sha256::digest([&[0], body].concat()));
     let text = format!("log.example\n1\n{tree}\n");
-    let signature = key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
-    let note = STANDARD.encode([&id[..4], signature.as_ref()].concat());
+    let note = STANDARD.encode([&id[..4], &sign(text.as_bytes())].concat());
     let proof = json!({
         "logIndex": "0",
         "rootHash": tree,
@@ -291,6 +307,48 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
                 assert!(!holds, "{valid_for:?} {times:?}");
                 assert_eq!(refused.reason, unaccepted::UNKNOWN_LOG);
             }
+        }
+    }
+}
+
+#[test]
+fn a_log_with_a_key_on_p521_or_of_rsa_as_pkcs1_writes_it_vouches_for_its_entries_alone() {
+    let (p384, by_p384) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING);
+    let (p521, by_p521) = ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING);
+    let rsa = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let by_rsa = |bytes: &[u8]| {
+        let mut signature = vec![0; rsa.public_modulus_len()];
+        rsa.sign(
+            &RSA_PKCS1_SHA256,
+            &SystemRandom::new(),
+            bytes,
+            &mut signature,
+        )
+        .unwrap();
+        signature
+    };
+    let pkcs1 = rsa.public_key().as_ref();
+    for (root, proof) in [
+        log_by(&p384, by_p384, b"body"),
+        log_by(&p521, by_p521, b"body"),
+        log_by(pkcs1, by_rsa, b"body"),
+    ] {
+        let keys = &root.instances[0].log_keys;
+        let mut forged = proof.clone();
+        let envelope = proof["checkpoint"]["envelope"].as_str().unwrap();
+        forged["checkpoint"]["envelope"] = json!(envelope.replace("log.example\n", "log.other\n"));
+        for (proof, holds) in [(proof, true), (forged, false)] {
+            let entry = LogEntry {
+                kind: EntryKind::Dsse,
+                log: Vec::new(),
+                index: 0,
+                integrated: None,
+                promise: None,
+                proof: Some(serde_json::from_value(proof).unwrap()),
+                promise_suffices: false,
+                body: b"body".to_vec(),
+            };
+            assert_eq!(entry.verify(keys, &[]).is_ok(), holds);
         }
     }
 }
