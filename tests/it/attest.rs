@@ -434,6 +434,70 @@ fn an_intermediate_of_the_trust_root_that_had_ended_leads_nowhere() {
     }
 }
 
+const ROOT_CERTIFICATE: &str = "/certificateAuthorities/0/certChain/certificates/1/rawBytes";
+
+#[test]
+fn a_chain_longer_than_the_root_lets_it_be_is_rejected() {
+    let bench = Bench::new();
+    for (most, refused) in [(0, Some("untrusted-certificate")), (1, None), (2, None)] {
+        let root = json!(STANDARD.encode(bench.sigstore.root_above(most).unwrap()));
+        let written =
+            |json: &mut Value| *json.pointer_mut(ROOT_CERTIFICATE).unwrap() = root.clone();
+        assert_eq!(bench.under(written).err(), refused, "{most}");
+
+        // The certificate between them comes with the signature.
+        let intermediate = bench.sigstore.trusted_root();
+        let place = "/certificateAuthorities/0/certChain/certificates/0";
+        let mut carried = of_version_0_1(bench.bundle());
+        let chain = "/verificationMaterial/x509CertificateChain/certificates";
+        let chain = carried.pointer_mut(chain).and_then(Value::as_array_mut);
+        let between = intermediate.pointer(place).unwrap().clone();
+        chain.unwrap().push(between);
+        let alone = |json: &mut Value| {
+            written(json);
+            let chain = &mut json["certificateAuthorities"][0]["certChain"]["certificates"];
+            chain.as_array_mut().unwrap().remove(0);
+        };
+        let verified = bench.under_root(alone, &material(&carried));
+        assert_eq!(verified.err(), refused, "{most}");
+    }
+}
+
+#[test]
+fn a_root_that_had_ended_when_it_was_signed_leads_nowhere_and_counts_for_what_was_signed_before() {
+    let bench = Bench::new();
+    let hours = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+    for (end, signed, refused) in [
+        (1, 0, None),
+        (-1, 0, Some("untrusted-certificate")),
+        (-1, -2, None),
+    ] {
+        let root = json!(STANDARD.encode(bench.sigstore.root_until(hours(end)).unwrap()));
+        let signing = bench.sigstore.signing().at(hours(signed));
+        let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+        let written = |json: &mut Value| *json.pointer_mut(ROOT_CERTIFICATE).unwrap() = root;
+        let verified = bench.under_root(written, &material(&bundle.unwrap()));
+        assert_eq!(verified.err(), refused, "{end} {signed}");
+    }
+}
+
+#[test]
+fn an_intermediate_that_had_ended_when_it_was_signed_counts_for_what_was_signed_before() {
+    const INTERMEDIATE: &str = "/certificateAuthorities/0/certChain/certificates/0/rawBytes";
+    let bench = Bench::new();
+    let hours = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+    let ended = bench.sigstore.intermediate_until(hours(-1)).unwrap();
+    for (signed, refused) in [(0, Some("certificate-not-valid-at-signing")), (-2, None)] {
+        let signing = bench.sigstore.signing().at(hours(signed));
+        let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+        let written = |json: &mut Value| {
+            *json.pointer_mut(INTERMEDIATE).unwrap() = json!(STANDARD.encode(&ended));
+        };
+        let verified = bench.under_root(written, &material(&bundle.unwrap()));
+        assert_eq!(verified.err(), refused, "{signed}");
+    }
+}
+
 #[test]
 fn the_chain_of_a_timestamp_authority_stands_in_any_order() {
     const CHAIN: &str = "/timestampAuthorities/0/certChain/certificates";
