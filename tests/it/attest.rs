@@ -574,7 +574,10 @@ fn a_log_or_timestamp_of_one_root_of_a_file_that_vouches_for_a_certificate_of_an
         }
         for signing in [foreign, foreign.unlogged(), foreign.unstamped()] {
             let refused = verify(signing).unwrap_err();
-            assert!(refused.detail.contains("none of the 2 roots"), "{refused}");
+            assert!(
+                refused.detail.contains("under none of the 2 roots"),
+                "{refused}"
+            );
         }
         // One half by its own root, the other by a foreign one: the foreign half counts for nothing.
         let mut bundle = bench.bundle();

@@ -381,8 +381,9 @@ impl Signed {
     }
 }
 
-/// Verifies under each root of a file. What one of them vouches for wholly counts; what only several do together, does not.
-/// Where it holds under several, it counts as the one says under which it is the most public.
+/// Verifies under each root of a file. Certificate, log entries and timestamps have to verify under the same one: otherwise the
+/// log of one root could vouch for a certificate of another. Where several roots accept it, the result that is the most public
+/// counts, whatever their order.
 fn wholly_under_one(
     file: &TrustRoot,
     verify: impl Fn(&Instance) -> Result<Checked, Unaccepted>,
@@ -402,7 +403,8 @@ fn wholly_under_one(
     best.ok_or_else(|| refusal(refused.into_iter().filter_map(Result::err).collect()))
 }
 
-/// The refusal that says the most: a root that does not know who vouches says less than one that does.
+/// The refusal that tells the most: that of a root that knows the log, timestamp authority and certificate authority, where
+/// there is one.
 fn refusal(refused: Vec<Unaccepted>) -> Unaccepted {
     const UNKNOWN_WITNESSES: [Reason; 5] = [
         unaccepted::UNKNOWN_LOG,
@@ -418,7 +420,7 @@ fn refusal(refused: Vec<Unaccepted>) -> Unaccepted {
     match telling {
         Some(why) if roots > 1 && UNKNOWN_WITNESSES.contains(&why.reason) => {
             let detail = format!(
-                "none of the {roots} roots in the trust root's file vouches for the whole of it: {}",
+                "it verifies wholly under none of the {roots} roots in the trust root's file: {}",
                 why.detail
             );
             Unaccepted::new(why.reason, detail)
