@@ -12,7 +12,6 @@ use promotion_gate_core::documents;
 use promotion_gate_core::gate::{Digest, Snapshot, TrustRoots, Ungoverned, World};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
-use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
 
 use crate::oci::{
     ClientOptions, CredentialEntry, DockerConfig, IgnoredCredential, RegistryOptions, Secret,
@@ -26,8 +25,6 @@ const MAXIMUM_FILE: u64 = 4 << 20;
 pub struct Config {
     /// The trust roots that policies may name; `sigstore` and `github` are always among them.
     pub trust_roots: TrustRoots,
-    /// Each of them as it is written.
-    pub trusted_root_json: BTreeMap<String, Vec<u8>>,
     registries: Vec<RegistryOptions>,
     credentials: Vec<CredentialEntry>,
     ignored_credentials: Vec<IgnoredCredential>,
@@ -136,13 +133,6 @@ impl Config {
         let named = |root: TrustRoot| (root.name().to_owned(), Arc::new(root));
         let mut config = Config {
             trust_roots: built_in.map(named).into(),
-            trusted_root_json: BTreeMap::from([
-                (
-                    "sigstore".to_owned(),
-                    SIGSTORE_PRODUCTION_TRUSTED_ROOT.into(),
-                ),
-                ("github".to_owned(), SIGSTORE_GITHUB_TRUSTED_ROOT.into()),
-            ]),
             registries: Vec::new(),
             credentials: Vec::new(),
             ignored_credentials: Vec::new(),
@@ -190,7 +180,6 @@ impl Config {
             if self.trust_roots.insert(name.clone(), root).is_some() {
                 bail!("`trustRoots`: the name `{name}` is taken; give the root another name");
             }
-            self.trusted_root_json.insert(name, json);
         }
         for Registry {
             host,

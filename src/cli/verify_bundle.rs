@@ -70,13 +70,19 @@ enum Required {
     Log,
     /// A log entry or a signed timestamp
     Timestamp,
-    /// Nothing: for keys alone
+    /// Nothing, for keys alone: log entries and timestamps are not checked
     None,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.staging {
         bail!("the staging instance is not built in; give its root with `--trusted-root FILE`");
+    }
+    let unwitnessed = args.transparency == Some(Required::None);
+    if unwitnessed && args.key.is_none() {
+        bail!(
+            "`--transparency none` is for keys: a certificate without a verified time proves nothing"
+        );
     }
     let root = match &args.trusted_root {
         Some(file) => TrustRoot::parse(&file.display().to_string(), &read(file, MAXIMUM_FILE)?)?,
@@ -89,7 +95,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 .context("the key is not UTF-8 text")?;
             Anchor::Key {
                 key: Arc::new(PublicKey::from_pem(&pem)?),
-                root: Some(root),
+                root: (!unwitnessed).then_some(root),
             }
         }
         None => Anchor::Root(root),
@@ -120,11 +126,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(Required::InclusionProof) => RequiredTransparency::InclusionProof,
         Some(Required::Log) => RequiredTransparency::Log,
         Some(Required::Timestamp) => RequiredTransparency::Timestamp,
-        Some(Required::None) if args.key.is_none() => {
-            bail!(
-                "`--transparency none` is for keys: a certificate without a verified time proves nothing"
-            )
-        }
         Some(Required::None) => RequiredTransparency::None,
     };
     if !required.is_met(signature.transparency, &signature.times) {
@@ -155,7 +156,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             say!("accepted: signed by {identity} of {issuer}");
         }
         (Signer::Key(fingerprint), None, None) => {
-            say!("accepted: signed with key {fingerprint}")
+            let unchecked = match unwitnessed {
+                true => "; log entries and timestamps were not checked",
+                false => "",
+            };
+            say!("accepted: signed with key {fingerprint}{unchecked}")
         }
         _ => {
             bail!("not accepted (other-signer): neither the key nor the identity asked for signed")

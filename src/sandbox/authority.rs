@@ -21,6 +21,8 @@ use super::{SandboxError, log_key, spki, valid_since};
 const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 /// The name of the certificate that issues.
 const ISSUING: &str = "certificate authority";
+/// The name of the certificate that is trusted.
+const ROOT: &str = "certificate root";
 /// Fulcio's arc of object identifiers (fulcio, `docs/oid-info.md`).
 const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
 /// The arc of the issuer.
@@ -104,7 +106,7 @@ pub(super) fn named(name: &str) -> DistinguishedName {
 
 impl Authority {
     pub(super) fn create() -> Result<Authority, SandboxError> {
-        let root = root("certificate root")?;
+        let root = root(ROOT)?;
         let params = lasting(ISSUING);
         Ok(Authority {
             issuer: CertifiedIssuer::signed_by(params, KeyPair::generate()?, &root)?,
@@ -221,5 +223,19 @@ impl Authority {
         params.not_after = SystemTime::from(at).into();
         let certificate = params.signed_by(self.issuer.key(), &self.root)?;
         Ok(certificate.der().to_vec())
+    }
+
+    /// The certificate that is trusted, as if it had ended at a time.
+    pub(super) fn root_ended(&self, at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        let mut params = lasting(ROOT);
+        params.not_after = SystemTime::from(at).into();
+        Ok(params.self_signed(self.root.key())?.der().to_vec())
+    }
+
+    /// The certificate that is trusted, as if it let only so many others stand between it and a signer's.
+    pub(super) fn root_above(&self, most: u8) -> Result<Vec<u8>, SandboxError> {
+        let mut params = lasting(ROOT);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most));
+        Ok(params.self_signed(self.root.key())?.der().to_vec())
     }
 }

@@ -98,6 +98,22 @@ impl Sigstore {
         self.authority.ended(end)
     }
 
+    /// The certificate (DER) that is trusted, as if it had ended at a time.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn root_until(&self, end: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        self.authority.root_ended(end)
+    }
+
+    /// The certificate (DER) that is trusted, as if it let only so many others stand between it and a signer's.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn root_above(&self, most: u8) -> Result<Vec<u8>, SandboxError> {
+        self.authority.root_above(most)
+    }
+
     /// A timestamp over some bytes (RFC 3161), as tokens travel.
     ///
     /// # Errors

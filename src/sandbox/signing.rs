@@ -109,6 +109,8 @@ pub enum EnvelopeEntry {
 #[derive(Clone, Copy)]
 pub struct Signing<'s> {
     sigstore: &'s Sigstore,
+    /// Whose log and timestamp authority see it.
+    witnesses: &'s Sigstore,
     at: Timestamp,
     logged: bool,
     stamped: bool,
@@ -127,6 +129,7 @@ impl<'s> Signing<'s> {
     pub(super) fn new(sigstore: &'s Sigstore) -> Signing<'s> {
         Signing {
             sigstore,
+            witnesses: sigstore,
             at: Timestamp::now(),
             logged: true,
             stamped: true,
@@ -137,6 +140,12 @@ impl<'s> Signing<'s> {
     #[must_use]
     pub fn at(self, at: Timestamp) -> Signing<'s> {
         Signing { at, ..self }
+    }
+
+    /// With an entry in the log of another sandbox, and a timestamp of its authority.
+    #[must_use]
+    pub fn witnessed_by(self, witnesses: &'s Sigstore) -> Signing<'s> {
+        Signing { witnesses, ..self }
     }
 
     /// Without an entry in the log.
@@ -365,7 +374,7 @@ impl<'s> Signing<'s> {
             Signer::Key(key) => (key.0.sign(bytes)?, key.public_pem(), None),
         };
         let stamp = match self.stamped {
-            true => Some(self.sigstore.timestamps.stamp(&signature, self.at)?),
+            true => Some(self.witnesses.timestamps.stamp(&signature, self.at)?),
             false => None,
         };
         Ok(Signed {
@@ -382,7 +391,7 @@ impl<'s> Signing<'s> {
         spec: Value,
     ) -> Result<Option<Entry>, SandboxError> {
         match self.logged {
-            true => self.sigstore.log.add(kind, spec, self.at).map(Some),
+            true => self.witnesses.log.add(kind, spec, self.at).map(Some),
             false => Ok(None),
         }
     }

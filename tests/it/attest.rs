@@ -6,7 +6,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate::sandbox::{Curve, Identity, Key, Signer, Signing, Sigstore, SimpleSignature};
+use promotion_gate::sandbox::{
+    Curve, EnvelopeEntry, Identity, Key, Signer, Signing, Sigstore, SimpleSignature,
+};
 use promotion_gate_core::attest::{
     self, Anchor, Material, PublicKey, SignatureForm, TimeSource, Transparency, TrustRoot,
     Unaccepted, Verified, VerifiedSignature, predicate::Predicate,
@@ -191,6 +193,92 @@ fn a_key_alone_is_enough_where_no_root_is_asked() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_read_beside_a_keys_signature_takes_nothing_from_it() {
+    let bench = Bench::new();
+    let key = Signer::Key(&bench.key);
+    let signing = bench.sigstore.signing();
+    let layer = signing.sign_simply(key, &bench.image, &BTreeMap::new());
+    let layer = layer.unwrap();
+    let attested = signing.attest_simply(
+        key,
+        &bench.image,
+        "https://example.com/v1",
+        &json!({}),
+        EnvelopeEntry::Dsse,
+    );
+    let attested = attested.unwrap();
+    let certificate = bench.simple().annotations["dev.sigstore.cosign/certificate"].clone();
+    let twice = certificate.repeat(2);
+    let mut materials = Vec::new();
+    for annotations in [
+        [("certificate", "a company's own"), ("chain", "")],
+        [("certificate", twice.as_str()), ("chain", "")],
+        [("certificate", certificate.as_str()), ("chain", "none")],
+        [
+            ("certificate", certificate.as_str()),
+            ("chain", &certificate.repeat(17)),
+        ],
+    ] {
+        let beside = |mut signed: SimpleSignature| {
+            let named = annotations.map(|(name, text)| {
+                let name = format!("dev.sigstore.cosign/{name}");
+                (name, text.to_owned())
+            });
+            signed.annotations.extend(named);
+            signed
+        };
+        materials.push(simple(beside(layer.clone())));
+        let SimpleSignature {
+            payload,
+            annotations,
+        } = beside(attested.clone());
+        materials.push(Material::Attestation {
+            envelope: payload,
+            annotations,
+        });
+    }
+    let mut bundle = signing.sign(key, &bench.image, &BTreeMap::new()).unwrap();
+    let carried = bundle["verificationMaterial"].as_object_mut().unwrap();
+    carried.remove("publicKey");
+    carried.insert(
+        "x509CertificateChain".to_owned(),
+        json!({"certificates": []}),
+    );
+    materials.push(material(&bundle));
+    let stranger = PublicKey::from_pem(&Key::generate().unwrap().public_pem()).unwrap();
+    let stranger = Anchor::Key {
+        key: Arc::new(stranger),
+        root: None,
+    };
+    for material in &materials {
+        for anchor in [bench.by_key(true), bench.by_key(false)] {
+            attest::verify(material, &bench.image, &anchor).unwrap();
+        }
+        let refused = |anchor: &Anchor| attest::verify(material, &bench.image, anchor).unwrap_err();
+        let by_root = refused(&bench.by_root());
+        assert!(["malformed", "too-large"].contains(&by_root.reason.id));
+        assert_eq!(refused(&stranger).reason.id, "other-kind-of-signer");
+    }
+}
+
+#[test]
+fn what_a_key_alone_does_not_need_takes_nothing_from_its_signature() {
+    let bench = Bench::new();
+    let key = Signer::Key(&bench.key);
+    let signing = bench.sigstore.signing();
+    for name in ["bundle", "rfc3161timestamp"] {
+        let layer = signing.sign_simply(key, &bench.image, &BTreeMap::new());
+        let mut layer = layer.unwrap();
+        let name = format!("dev.sigstore.cosign/{name}");
+        layer.annotations.insert(name, "not JSON".to_owned());
+        let material = simple(layer);
+        bench.accepted(&material, &bench.by_key(false));
+        let refused = attest::verify(&material, &bench.image, &bench.by_key(true)).unwrap_err();
+        assert_eq!(refused.reason.id, "malformed");
+    }
+}
+
+#[test]
 fn a_certificate_without_a_verified_time_is_refused() {
     let bench = Bench::new();
     let signing = bench.sigstore.signing().unlogged().unstamped();
@@ -255,11 +343,19 @@ fn a_certificate_that_no_certificate_log_has_seen_is_refused() {
 
 impl Bench {
     fn under(&self, change: impl FnOnce(&mut Value)) -> Result<VerifiedSignature, &'static str> {
+        self.under_root(change, &material(&self.bundle()))
+    }
+
+    fn under_root(
+        &self,
+        change: impl FnOnce(&mut Value),
+        material: &Material,
+    ) -> Result<VerifiedSignature, &'static str> {
         let mut root = self.sigstore.trusted_root();
         change(&mut root);
         let root = TrustRoot::parse("changed", root.to_string().as_bytes()).unwrap();
         let anchor = Anchor::Root(Arc::new(root));
-        match attest::verify(&material(&self.bundle()), &self.image, &anchor) {
+        match attest::verify(material, &self.image, &anchor) {
             Ok(Verified::Signature(signature)) => Ok(signature),
             Ok(Verified::Statement(statement)) => panic!("not a signature: {statement:?}"),
             Err(refused) => Err(refused.reason.id),
@@ -268,7 +364,7 @@ impl Bench {
 }
 
 #[test]
-fn an_entry_from_outside_the_validity_of_the_logs_key_is_rejected() {
+fn an_entry_from_outside_the_validity_of_the_logs_key_is_reported_and_counts_for_nothing() {
     let bench = Bench::new();
     let window = |start: i64, end: i64| {
         let at = |hours| {
@@ -284,8 +380,22 @@ fn an_entry_from_outside_the_validity_of_the_logs_key_is_rejected() {
         (window(-2, -1), false),
         (window(1, 2), false),
     ] {
-        let verified = bench.under(|root| root["tlogs"][0]["publicKey"]["validFor"] = valid_for);
-        assert_eq!(verified.err(), (!holds).then_some("unknown-log"));
+        let root = |root: &mut Value| root["tlogs"][0]["publicKey"]["validFor"] = valid_for.clone();
+        let accepted = bench.under(root).unwrap();
+        let ignored: Vec<_> = accepted.ignored().iter().map(|why| why.reason.id).collect();
+        let (transparency, times, wanted) = match holds {
+            true => (Transparency::InclusionProof, 2, vec![]),
+            false => (Transparency::Absent, 1, vec!["unknown-log"]),
+        };
+        assert_eq!(accepted.transparency(), transparency);
+        assert_eq!(accepted.times().len(), times);
+        assert_eq!(ignored, wanted);
+
+        // Alone, it vouches for nothing.
+        let signing = bench.sigstore.signing().unstamped();
+        let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+        let refused = bench.under_root(root, &material(&bundle.unwrap())).err();
+        assert_eq!(refused, (!holds).then_some("unknown-log"));
     }
 }
 
@@ -321,6 +431,70 @@ fn an_intermediate_of_the_trust_root_that_had_ended_leads_nowhere() {
             *root.pointer_mut(INTERMEDIATE).unwrap() = json!(STANDARD.encode(&der));
         });
         assert_eq!(verified.err(), refused, "{hours}");
+    }
+}
+
+const ROOT_CERTIFICATE: &str = "/certificateAuthorities/0/certChain/certificates/1/rawBytes";
+
+#[test]
+fn a_chain_longer_than_the_root_lets_it_be_is_rejected() {
+    let bench = Bench::new();
+    for (most, refused) in [(0, Some("untrusted-certificate")), (1, None), (2, None)] {
+        let root = json!(STANDARD.encode(bench.sigstore.root_above(most).unwrap()));
+        let written =
+            |json: &mut Value| *json.pointer_mut(ROOT_CERTIFICATE).unwrap() = root.clone();
+        assert_eq!(bench.under(written).err(), refused, "{most}");
+
+        // The certificate between them comes with the signature.
+        let intermediate = bench.sigstore.trusted_root();
+        let place = "/certificateAuthorities/0/certChain/certificates/0";
+        let mut carried = of_version_0_1(bench.bundle());
+        let chain = "/verificationMaterial/x509CertificateChain/certificates";
+        let chain = carried.pointer_mut(chain).and_then(Value::as_array_mut);
+        let between = intermediate.pointer(place).unwrap().clone();
+        chain.unwrap().push(between);
+        let alone = |json: &mut Value| {
+            written(json);
+            let chain = &mut json["certificateAuthorities"][0]["certChain"]["certificates"];
+            chain.as_array_mut().unwrap().remove(0);
+        };
+        let verified = bench.under_root(alone, &material(&carried));
+        assert_eq!(verified.err(), refused, "{most}");
+    }
+}
+
+#[test]
+fn a_root_that_had_ended_when_it_was_signed_leads_nowhere_and_counts_for_what_was_signed_before() {
+    let bench = Bench::new();
+    let hours = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+    for (end, signed, refused) in [
+        (1, 0, None),
+        (-1, 0, Some("untrusted-certificate")),
+        (-1, -2, None),
+    ] {
+        let root = json!(STANDARD.encode(bench.sigstore.root_until(hours(end)).unwrap()));
+        let signing = bench.sigstore.signing().at(hours(signed));
+        let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+        let written = |json: &mut Value| *json.pointer_mut(ROOT_CERTIFICATE).unwrap() = root;
+        let verified = bench.under_root(written, &material(&bundle.unwrap()));
+        assert_eq!(verified.err(), refused, "{end} {signed}");
+    }
+}
+
+#[test]
+fn an_intermediate_that_had_ended_when_it_was_signed_counts_for_what_was_signed_before() {
+    const INTERMEDIATE: &str = "/certificateAuthorities/0/certChain/certificates/0/rawBytes";
+    let bench = Bench::new();
+    let hours = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+    let ended = bench.sigstore.intermediate_until(hours(-1)).unwrap();
+    for (signed, refused) in [(0, Some("certificate-not-valid-at-signing")), (-2, None)] {
+        let signing = bench.sigstore.signing().at(hours(signed));
+        let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+        let written = |json: &mut Value| {
+            *json.pointer_mut(INTERMEDIATE).unwrap() = json!(STANDARD.encode(&ended));
+        };
+        let verified = bench.under_root(written, &material(&bundle.unwrap()));
+        assert_eq!(verified.err(), refused, "{signed}");
     }
 }
 
@@ -370,6 +544,79 @@ fn a_file_of_several_roots_asks_of_each_signer_what_its_own_root_asks() {
         let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
         let accepted = bench.accepted(&material(&bundle.unwrap()), &anchor);
         assert_eq!(accepted.has_logs(), has_logs);
+    }
+}
+
+/// The roots of several sandboxes in one file, one a line.
+fn file_of(benches: &[&Bench]) -> Arc<TrustRoot> {
+    let lines = benches.iter();
+    let lines: Vec<_> = lines
+        .map(|bench| bench.sigstore.trusted_root().to_string())
+        .collect();
+    Arc::new(TrustRoot::parse("several", lines.join("\n").as_bytes()).unwrap())
+}
+
+#[test]
+fn a_log_or_timestamp_of_one_root_of_a_file_that_vouches_for_a_certificate_of_another_is_rejected()
+{
+    let (bench, other) = (Bench::new(), Bench::new());
+    let own = bench.sigstore.signing();
+    let foreign = own.witnessed_by(&other.sigstore);
+    for file in [[&bench, &other], [&other, &bench]] {
+        let anchor = Anchor::Root(file_of(&file));
+        let verify = |signing: Signing<'_>| {
+            let bundle = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+            let material = material(&bundle.unwrap());
+            attest::verify(&material, &bench.image, &anchor)
+        };
+        for signing in [own, own.unlogged(), own.unstamped()] {
+            verify(signing).unwrap();
+        }
+        for signing in [foreign, foreign.unlogged(), foreign.unstamped()] {
+            let refused = verify(signing).unwrap_err();
+            assert!(
+                refused.detail.contains("under none of the 2 roots"),
+                "{refused}"
+            );
+        }
+        // One half by its own root, the other by a foreign one: the foreign half counts for nothing.
+        let mut bundle = bench.bundle();
+        let stamps = other.bundle().pointer(STAMPS).unwrap().clone();
+        *bundle.pointer_mut(STAMPS).unwrap() = stamps;
+        let accepted = bench.accepted(&material(&bundle), &anchor);
+        assert_eq!(accepted.times().len(), 1);
+        assert_eq!(accepted.ignored().len(), 1);
+    }
+}
+
+#[test]
+fn a_keys_signature_takes_log_and_timestamp_from_one_root_of_a_file() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    let key = Signer::Key(&bench.key);
+    let sign = |signing: Signing<'_>| {
+        let bundle = signing.sign(key, &bench.image, &BTreeMap::new());
+        bundle.unwrap()
+    };
+    let own = bench.sigstore.signing();
+    let mut mixed = sign(own.unstamped());
+    let signature = mixed.pointer("/dsseEnvelope/signatures/0/sig").unwrap();
+    let signature = STANDARD.decode(signature.as_str().unwrap()).unwrap();
+    let stamp = other.sigstore.stamp(&signature, Timestamp::now()).unwrap();
+    mixed["verificationMaterial"]["timestampVerificationData"] =
+        json!({"rfc3161Timestamps": [{"signedTimestamp": STANDARD.encode(stamp)}]});
+    for file in [[&bench, &other], [&other, &bench]] {
+        let Anchor::Key { key, .. } = bench.by_key(false) else {
+            unreachable!("it is a key");
+        };
+        let anchor = Anchor::Key {
+            key,
+            root: Some(file_of(&file)),
+        };
+        for (bundle, times) in [(&sign(own), 2), (&mixed, 1)] {
+            let accepted = bench.accepted(&material(bundle), &anchor);
+            assert_eq!(accepted.transparency(), Transparency::InclusionProof);
+            assert_eq!(accepted.times().len(), times);
+        }
     }
 }
 
@@ -522,11 +769,79 @@ fn an_invalid_entry_of_a_known_log_beside_a_sound_one_is_rejected() {
         changed("/canonicalizedBody", stranger["canonicalizedBody"].clone()),
     ] {
         let refused = bench.refused(&between_entries(&bundle, &[&entry]));
-        assert!(
-            ["bad-log-entry", "unknown-log"].contains(&refused.reason.id),
-            "{refused}"
-        );
+        assert_eq!(refused.reason.id, "bad-log-entry", "{refused}");
     }
+}
+
+#[test]
+fn an_entry_of_an_unknown_kind_beside_a_sound_one_is_reported_and_counts_for_nothing() {
+    let bench = Bench::new();
+    let signing = bench.sigstore.signing();
+    let stranger = Bench::new().bundle().pointer(ENTRY).unwrap().clone();
+    for signer in [bench.workflow(), Signer::Key(&bench.key)] {
+        let anchor = match signer {
+            Signer::Identity(_) => bench.by_root(),
+            Signer::Key(_) => bench.by_key(true),
+        };
+        let sign = |signing: Signing<'_>| {
+            let signed = signing.sign(signer, &bench.image, &BTreeMap::new());
+            signed.unwrap()
+        };
+        let bundle = sign(signing);
+        for (entry, kind, version) in [
+            (bundle.pointer(ENTRY).unwrap(), "dsse", "0.0.2"),
+            (bundle.pointer(ENTRY).unwrap(), "intoto", "0.0.1"),
+            (&stranger, "later", "1.0.0"),
+        ] {
+            let mut entry = entry.clone();
+            entry["kindVersion"] = json!({"kind": kind, "version": version});
+            entry["ofLater"] = json!({"kind": 7});
+            let accepted = bench.accepted(&material(&between_entries(&bundle, &[&entry])), &anchor);
+            assert_eq!(accepted.transparency(), Transparency::InclusionProof);
+            assert_eq!(accepted.times().len(), 2);
+            let ignored: Vec<_> = accepted.ignored().iter().map(|why| why.reason.id).collect();
+            assert_eq!(ignored, ["format-not-supported"; 2]);
+            assert!(accepted.ignored()[0].detail.contains(kind));
+
+            // Beside a timestamp alone, the signature is not public; alone, the entry vouches for nothing.
+            let mut stamped = sign(signing.unlogged());
+            stamped["verificationMaterial"]["tlogEntries"] = json!([entry]);
+            let accepted = bench.accepted(&material(&stamped), &anchor);
+            assert_eq!(accepted.transparency(), Transparency::Absent);
+            let mut alone = sign(signing.unlogged().unstamped());
+            alone["verificationMaterial"]["tlogEntries"] = json!([entry]);
+            let refused = attest::verify(&material(&alone), &bench.image, &anchor).unwrap_err();
+            assert_eq!(refused.reason.id, "format-not-supported", "{refused}");
+            let many = vec![entry; 33];
+            alone["verificationMaterial"]["tlogEntries"] = json!(many);
+            let refused = attest::verify(&material(&alone), &bench.image, &anchor).unwrap_err();
+            assert_eq!(refused.reason.id, "too-large", "{refused}");
+        }
+    }
+}
+
+#[test]
+fn a_log_entry_of_an_unknown_kind_in_cosigns_layout_is_reported_beside_a_timestamp() {
+    let bench = Bench::new();
+    let name = "dev.sigstore.cosign/bundle";
+    let of_later = |signing: Signing<'_>| {
+        let mut layer = signing
+            .sign_simply(bench.workflow(), &bench.image, &BTreeMap::new())
+            .unwrap();
+        let entry = bench.simple().annotations.remove(name).unwrap();
+        let mut entry: Value = serde_json::from_str(&entry).unwrap();
+        let body = json!({"kind": "later", "apiVersion": "1.0.0", "spec": {}});
+        entry["Payload"]["body"] = json!(STANDARD.encode(body.to_string()));
+        layer.annotations.insert(name.to_owned(), entry.to_string());
+        layer
+    };
+    let signing = bench.sigstore.signing().unlogged();
+    let accepted = bench.accepted(&simple(of_later(signing)), &bench.by_root());
+    assert_eq!(accepted.transparency(), Transparency::Absent);
+    let ignored: Vec<_> = accepted.ignored().iter().map(|why| why.reason.id).collect();
+    assert_eq!(ignored, ["format-not-supported"]);
+    let refused = bench.refused_simple(of_later(signing.unstamped()));
+    assert_eq!(refused.reason.id, "format-not-supported");
 }
 
 #[test]
@@ -730,15 +1045,47 @@ fn the_time_of_a_log_counts_only_where_the_log_promised_it() {
     assert!(refused.detail.contains("no time of its own"), "{refused}");
 }
 
-#[test]
-fn what_is_proven_once_is_public_whatever_else_vouches_for_it() {
-    let bench = Bench::new();
-    let mut bundle = bench.bundle();
+/// As the oldest clients wrote it.
+fn of_version_0_1(mut bundle: Value) -> Value {
     bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle+json;version=0.1");
     let material_of = bundle["verificationMaterial"].as_object_mut().unwrap();
     let certificate = material_of.remove("certificate").unwrap();
     let chain = json!({"certificates": [certificate]});
     material_of.insert("x509CertificateChain".to_owned(), chain);
+    bundle
+}
+
+#[test]
+fn a_bundle_of_version_0_1_with_the_promise_of_an_unknown_log_alone_is_rejected() {
+    let bench = Bench::new();
+    let signing = bench.sigstore.signing().unlogged();
+    let stamped = signing.sign(bench.workflow(), &bench.image, &BTreeMap::new());
+    let mut stamped = of_version_0_1(stamped.unwrap());
+    let stranger = Bench::new().bundle().pointer(ENTRY).unwrap().clone();
+    for entries in [json!([]), json!([stranger]), json!([stranger, stranger])] {
+        stamped["verificationMaterial"]["tlogEntries"] = entries;
+        let refused = bench.refused(&stamped);
+        assert_eq!(refused.reason.id, "malformed");
+        assert!(refused.detail.contains("promise"), "{refused}");
+    }
+    let mut bundle = of_version_0_1(bench.bundle());
+    let own = bundle.pointer(ENTRY).unwrap().clone();
+    bundle["verificationMaterial"]["tlogEntries"] = json!([stranger, own]);
+    bench.accepted(&material(&bundle), &bench.by_root());
+    let fields = bundle.pointer_mut("/verificationMaterial/tlogEntries/1");
+    fields
+        .unwrap()
+        .as_object_mut()
+        .unwrap()
+        .remove("inclusionPromise");
+    let refused = bench.refused(&bundle);
+    assert_eq!(refused.reason.id, "malformed", "{refused}");
+}
+
+#[test]
+fn what_is_proven_once_is_public_whatever_else_vouches_for_it() {
+    let bench = Bench::new();
+    let mut bundle = of_version_0_1(bench.bundle());
     let proven = bundle.pointer(ENTRY).unwrap().clone();
     let mut promised = proven.clone();
     promised.as_object_mut().unwrap().remove("inclusionProof");

@@ -511,6 +511,46 @@ fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
 }
 
 #[test]
+fn verify_bundle_without_transparency_checks_the_key_alone_and_says_so() {
+    let folder = TempDir::new().unwrap();
+    let (sigstore, other) = (Sigstore::create().unwrap(), Sigstore::create().unwrap());
+    let key = Key::generate().unwrap();
+    let image = Digest::sha256(b"image");
+    let write = |name: &str, content: String| fs::write(folder.path().join(name), content).unwrap();
+    write("root.json", sigstore.trusted_root().to_string());
+    write("key.pub", key.public_pem());
+    let sign = |sigstore: &Sigstore| {
+        let signing = sigstore.signing();
+        let bundle = signing.sign(Signer::Key(&key), &image, &BTreeMap::new());
+        bundle.unwrap()
+    };
+    let own = sign(&sigstore);
+    let mut forged = own.clone();
+    forged["verificationMaterial"]["tlogEntries"] =
+        sign(&sigstore)["verificationMaterial"]["tlogEntries"].clone();
+    let mut many = own.clone();
+    many["verificationMaterial"]["tlogEntries"] =
+        json!(vec![&own["verificationMaterial"]["tlogEntries"][0]; 33]);
+    write("own", own.to_string());
+    write("forged", forged.to_string());
+    write("many", many.to_string());
+    write("foreign", sign(&other).to_string());
+    for (bundle, code) in [("own", 0), ("forged", 1), ("many", 1), ("foreign", 1)] {
+        let verify = |more: &[&str]| {
+            let args = ["verify-bundle", "--key", "key.pub", "--bundle", bundle];
+            let root = ["--trusted-root", "root.json", &image.to_string()];
+            run(folder.path(), &[&args, more, &root].concat(), "")
+        };
+        let (checked, unchecked) = (verify(&[]), verify(&["--transparency", "none"]));
+        assert_eq!(checked.code, code, "{}", checked.stderr);
+        assert!(!checked.stdout.contains("not checked"));
+        assert_eq!(unchecked.code, 0, "{bundle}: {}", unchecked.stderr);
+        let said = "log entries and timestamps were not checked";
+        assert!(unchecked.stdout.contains(said), "{}", unchecked.stdout);
+    }
+}
+
+#[test]
 fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
     let folder = TempDir::new().unwrap();
     let ran = run(folder.path(), &["quickstart", "--once"], "");

@@ -145,6 +145,41 @@ fn what_is_described_is_signed_and_verified() {
 }
 
 #[test]
+fn a_trust_root_of_several_lines_without_what_is_empty_is_read_as_by_the_gate() {
+    let folder = folder(&format!(
+        "  - {{name: recorded, digest: \"{DIGEST}\", evidence: [{{bundles: [recorded.json]}}], expect: {{decision: allow}}}}
+  - {{name: signed here, evidence: [{{signature: {{by: ours}}}}], expect: {{decision: allow}}}}
+  - {{name: not logged, evidence: [{{signature: {{by: ours, logged: false}}}}], expect: {{decision: deny}}}}
+"
+    ));
+    let file = |name: &str| folder.path().join(name);
+    let written = fs::read_to_string(file("test.yaml")).unwrap();
+    let signer = "  signers:\n    ours: {identity: release@example.com, issuer: \"https://issuer.example\", trustRoot: ours}\n";
+    fs::write(
+        file("test.yaml"),
+        written.replacen("  signers:\n", signer, 1),
+    )
+    .unwrap();
+    let digest: Digest = DIGEST.parse().unwrap();
+    let recorded = FACTS.bundle(&digest, "release").to_string();
+    fs::write(file("recorded.json"), recorded).unwrap();
+    let policy = fs::read_to_string(file("policy.yaml")).unwrap();
+    let policy = policy.replace("recorded@", "release@");
+    fs::write(file("policy.yaml"), policy).unwrap();
+    let mut sparse: Value = serde_json::from_str(&FACTS.trusted_root()).unwrap();
+    for list in ["tlogs", "ctlogs"] {
+        let log = sparse[list][0].as_object_mut().unwrap();
+        log.remove("baseUrl");
+        log.insert("hashAlgorithm".to_owned(), json!(1));
+    }
+    let mut bare = json!({"mediaType": sparse["mediaType"]});
+    bare["timestamp_authorities"] = sparse["timestampAuthorities"].clone();
+    fs::write(file("root.json"), format!("{bare}\n{sparse}\n")).unwrap();
+    let ran = run(folder.path(), &["test", "test.yaml"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
 fn recorded_bundles_about_a_bare_digest_are_verified_under_the_configured_roots_and_can_be_mixed() {
     let case = |name: &str, evidence: &str, expect: &str| {
         format!(

@@ -4,17 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use sigstore_crypto::VerificationKey;
-use sigstore_trust_root::trusted_root::CertChain;
+use sigstore_trust_root::trusted_root::{CertChain, CertificateAuthority, PublicKey as WrittenKey};
 use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot,
 };
-use sigstore_types::{DerPublicKey, Sha256Hash, TimeRange, TsaAuthority};
+use sigstore_types::{DerPublicKey, LogId, Sha256Hash, TimeRange, TsaAuthority};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use super::certificate::{Authority, Beside, CertificateLogs, LOG_SCHEMES, names_of};
+use super::certificate::{Authority, names_of};
 use super::log::LogKey;
 use super::signature::{RSA, VerifyingKey};
 use super::trusted_root;
@@ -78,13 +77,17 @@ impl fmt::Display for AnchorId {
     }
 }
 
-/// A trust root (`trusted_root.json` of the Sigstore protobuf specifications).
+/// A trust root (`trusted_root.json` of the Sigstore protobuf specifications), or several in one file.
 pub struct TrustRoot {
     name: String,
     id: Arc<str>,
-    has_logs: bool,
+    pub(super) instances: Vec<Arc<Instance>>,
+}
+
+/// One root of a file. Its logs and timestamp authorities say nothing about what the authorities of another one issued.
+pub(super) struct Instance {
     pub(super) authorities: Vec<Authority>,
-    pub(super) certificate_logs: CertificateLogs,
+    pub(super) certificate_logs: Vec<LogKey>,
     pub(super) log_keys: Vec<LogKey>,
     pub(super) timestamp_authorities: Vec<TsaAuthority>,
 }
@@ -98,7 +101,7 @@ pub struct TrustRootError {
 }
 
 impl TrustRoot {
-    /// Parses a `trusted_root.json`, or several, one after the other: what one of them trusts is trusted.
+    /// Parses a `trusted_root.json`, or several, one after the other: what verifies wholly under one of them is trusted.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -113,58 +116,18 @@ impl TrustRoot {
         let text =
             std::str::from_utf8(json).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
         let roots = trusted_root::read(text).map_err(&refused)?;
-        let windows = roots.iter().flat_map(|root| {
-            (root.tlogs.iter().map(|log| log.public_key.valid_for))
-                .chain(root.ctlogs.iter().map(|log| log.public_key.valid_for))
-                .chain(root.certificate_authorities.iter().map(|ca| ca.valid_for))
-                .chain(root.timestamp_authorities.iter().map(|tsa| tsa.valid_for))
-        });
-        if windows.flatten().any(ends_before_it_starts) {
-            return Err(refused(
-                "a time of validity ends before it starts".to_owned(),
-            ));
-        }
-        let logs = roots.iter().flat_map(|root| &root.tlogs);
-        let log_keys: Vec<_> = logs
-            .map(|log| {
-                Ok(LogKey {
-                    id: Sha256Hash::try_from(log.log_id.key_id.as_bytes())
-                        .map_err(|error| format!("the id of a log: {error}"))?,
-                    key: VerificationKey::from_spki(&log.public_key.raw_bytes)
-                        .map_err(|error| format!("the key of a log: {error}"))?,
-                    valid_for: log.public_key.valid_for,
-                })
+        let several = roots.len() > 1;
+        let instances = roots.iter().enumerate().map(|(at, root)| {
+            let root = Instance::new(root).map(Arc::new);
+            root.map_err(|why| match several {
+                true => format!("root {} of the file: {why}", at + 1),
+                false => why,
             })
-            .collect::<Result<_, String>>()
-            .map_err(&refused)?;
-        let certificate_logs = certificate_logs(&roots).map_err(&refused)?;
-        let mut authorities = Vec::new();
-        for root in &roots {
-            for ca in &root.certificate_authorities {
-                let chain = ca.cert_chain.certificates.iter();
-                let chain: Vec<_> = chain.map(|entry| entry.raw_bytes.as_bytes()).collect();
-                let beside = Beside {
-                    logs: !root.tlogs.is_empty(),
-                    certificate_logs: !root.ctlogs.is_empty(),
-                };
-                let authority = Authority::new(&chain, ca.valid_for, beside);
-                let named = |why| refused(format!("the certificate authority `{}`: {why}", ca.uri));
-                authorities.push(authority.map_err(named)?);
-            }
-        }
-        let mut timestamp_authorities = Vec::new();
-        for tsa in roots.iter().flat_map(|root| &root.timestamp_authorities) {
-            check_certificates(&tsa.cert_chain).map_err(&refused)?;
-            timestamp_authorities.extend(timestamp_authority(&tsa.cert_chain, tsa.valid_for));
-        }
+        });
         Ok(TrustRoot {
             name: name.to_owned(),
             id: Digest::sha256(json).hex().into(),
-            has_logs: !log_keys.is_empty(),
-            authorities,
-            certificate_logs,
-            log_keys,
-            timestamp_authorities,
+            instances: instances.collect::<Result<_, _>>().map_err(&refused)?,
         })
     }
 
@@ -192,29 +155,93 @@ impl TrustRoot {
 
     /// Whether it lists transparency logs.
     pub fn has_logs(&self) -> bool {
-        self.has_logs
+        self.instances.iter().any(|root| root.has_logs())
+    }
+
+    /// Whether it lists certificate authorities.
+    pub fn has_certificate_authorities(&self) -> bool {
+        let mut roots = self.instances.iter();
+        roots.any(|root| !root.authorities.is_empty())
+    }
+
+    /// Whether it lists timestamp authorities.
+    pub fn has_timestamp_authorities(&self) -> bool {
+        let mut roots = self.instances.iter();
+        roots.any(|root| !root.timestamp_authorities.is_empty())
+    }
+
+    /// The same, and what verifies wholly under another one.
+    #[must_use]
+    pub fn or(&self, other: &TrustRoot) -> TrustRoot {
+        let both = format!("{}{}", self.id, other.id);
+        let instances = self.instances.iter().chain(&other.instances);
+        TrustRoot {
+            name: self.name.clone(),
+            id: Digest::sha256(both.as_bytes()).hex().into(),
+            instances: instances.map(Arc::clone).collect(),
+        }
     }
 }
 
-/// The keys of all logs of certificates, for each scheme.
-fn certificate_logs(roots: &[TrustedRoot]) -> Result<CertificateLogs, String> {
-    let mut found = CertificateLogs::new();
-    for root in roots {
-        for scheme in LOG_SCHEMES {
-            let keys = root.ctfe_keys(scheme).map_err(|error| error.to_string())?;
-            found.push((scheme, keys));
+impl Instance {
+    fn new(root: &TrustedRoot) -> Result<Instance, String> {
+        let windows = (root.tlogs.iter().map(|log| log.public_key.valid_for))
+            .chain(root.ctlogs.iter().map(|log| log.public_key.valid_for))
+            .chain(root.certificate_authorities.iter().map(|ca| ca.valid_for))
+            .chain(root.timestamp_authorities.iter().map(|tsa| tsa.valid_for));
+        if windows.flatten().any(ends_before_it_starts) {
+            return Err("a time of validity ends before it starts".to_owned());
         }
+        let tlogs = root.tlogs.iter();
+        let tlogs = tlogs.map(|log| (&log.base_url, &log.log_id, &log.public_key));
+        let ctlogs = root.ctlogs.iter();
+        let ctlogs = ctlogs.map(|log| (&log.base_url, &log.log_id, &log.public_key));
+        let authority = |ca: &CertificateAuthority| {
+            let chain = ca.cert_chain.certificates.iter();
+            let chain: Vec<_> = chain.map(|entry| entry.raw_bytes.as_bytes()).collect();
+            Authority::new(&chain, ca.valid_for)
+                .map_err(|why| format!("the certificate authority `{}`: {why}", ca.uri))
+        };
+        let mut timestamp_authorities = Vec::new();
+        for tsa in &root.timestamp_authorities {
+            check_certificates(&tsa.cert_chain)?;
+            timestamp_authorities.extend(timestamp_authority(&tsa.cert_chain, tsa.valid_for));
+        }
+        let authorities = root.certificate_authorities.iter();
+        Ok(Instance {
+            authorities: authorities.map(authority).collect::<Result<_, String>>()?,
+            certificate_logs: log_keys("ctlogs", ctlogs)?,
+            log_keys: log_keys("tlogs", tlogs)?,
+            timestamp_authorities,
+        })
     }
-    let known = |log: &sigstore_types::LogId| {
-        found.iter().any(|(_, keys)| {
-            Sha256Hash::try_from(log.key_id.as_bytes()).is_ok_and(|id| keys.key(&id).is_some())
+
+    /// Whether it lists transparency logs, so that what its authorities vouch for is logged there.
+    pub(super) fn has_logs(&self) -> bool {
+        !self.log_keys.is_empty()
+    }
+}
+
+/// The keys of a list of logs, each with its address and its id.
+fn log_keys<'a>(
+    list: &str,
+    logs: impl Iterator<Item = (&'a String, &'a LogId, &'a WrittenKey)>,
+) -> Result<Vec<LogKey>, String> {
+    let key = |(at, (url, id, key)): (usize, (&String, &LogId, &WrittenKey))| {
+        let refused = |why: String| format!("the log `{list}[{at}]` (`{url}`): {why}");
+        Ok(LogKey {
+            id: Sha256Hash::try_from(id.key_id.as_bytes())
+                .map_err(|error| refused(format!("its id: {error}")))?,
+            key: VerifyingKey::of_log(key.raw_bytes.as_bytes()).map_err(|why| {
+                refused(format!(
+                    "signatures by its key cannot be verified: {why}; accepted are ECDSA P-256, P-384 and P-521, RSA 2048 \
+                     to 8192, Ed25519 and ML-DSA"
+                ))
+            })?,
+            valid_for: key.valid_for,
         })
     };
-    let mut logs = roots.iter().flat_map(|root| &root.ctlogs);
-    if logs.all(|log| known(&log.log_id)) {
-        return Ok(found);
-    }
-    Err("the key of a log of certificates is of no kind that is known".to_owned())
+    logs.enumerate().map(key).collect()
 }
 
 fn ends_before_it_starts(window: TimeRange) -> bool {
@@ -383,6 +410,9 @@ impl fmt::Display for KeyFingerprint {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]
@@ -449,17 +479,15 @@ mod tests {
         };
         let (whole, root) = (TrustRoot::public_good().unwrap(), changed(sparse).unwrap());
         let counts = |root: &TrustRoot| {
-            let TrustRoot {
-                authorities,
-                log_keys,
-                timestamp_authorities,
-                ..
-            } = root;
-            [
-                authorities.len(),
-                log_keys.len(),
-                timestamp_authorities.len(),
-            ]
+            let counts = |instance: &Instance| {
+                [
+                    instance.authorities.len(),
+                    instance.log_keys.len(),
+                    instance.timestamp_authorities.len(),
+                ]
+            };
+            let roots = root.instances.iter();
+            roots.map(|root| counts(root)).collect::<Vec<_>>()
         };
         assert_eq!(counts(&root), counts(&whole));
     }
@@ -515,7 +543,7 @@ mod tests {
 
     /// `gh attestation trusted-root` writes the roots of both of its instances.
     #[test]
-    fn several_roots_one_a_line_are_one_root_that_trusts_what_each_of_them_trusts() {
+    fn several_roots_one_a_line_stand_beside_each_other_and_each_keeps_what_is_its_own() {
         let line = |root: &str| {
             let root: serde_json::Value = serde_json::from_str(root).unwrap();
             root.to_string()
@@ -528,21 +556,22 @@ mod tests {
             TrustRoot::public_good().unwrap(),
             TrustRoot::github().unwrap(),
         );
-        for written in [
-            format!("{first}\n{second}\n"),
-            format!("{second}\r\n\n{first}"),
+        let counts = |instance: &Instance| {
+            [
+                instance.log_keys.len(),
+                instance.authorities.len(),
+                instance.timestamp_authorities.len(),
+            ]
+        };
+        for (written, roots) in [
+            (format!("{first}\n{second}\n"), [&sigstore, &github]),
+            (format!("{second}\r\n\n{first}"), [&github, &sigstore]),
         ] {
             let both = TrustRoot::parse("both", written.as_bytes()).unwrap();
             assert!(both.has_logs());
-            assert_eq!(both.log_keys.len(), sigstore.log_keys.len());
-            assert_eq!(
-                both.authorities.len(),
-                sigstore.authorities.len() + github.authorities.len()
-            );
-            assert_eq!(
-                both.timestamp_authorities.len(),
-                sigstore.timestamp_authorities.len() + github.timestamp_authorities.len()
-            );
+            let found: Vec<_> = both.instances.iter().map(|root| counts(root)).collect();
+            let wanted = roots.map(|root| counts(&root.instances[0]));
+            assert_eq!(found, wanted);
         }
         for (written, why) in [
             (
@@ -577,6 +606,36 @@ mod tests {
                 }
             });
             assert_eq!(root.unwrap().has_logs(), kept == "tlogs", "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_log_whose_key_cannot_be_verified_is_named() {
+        let curve = |oid: &str| {
+            let oid = x509_cert::der::oid::ObjectIdentifier::new_unwrap(oid);
+            let [certificate, _] = super::super::samples::authorities();
+            let spki = super::super::certificate::public_key_of(&certificate).unwrap();
+            let mut written = SubjectPublicKeyInfoRef::from_der(&spki).unwrap();
+            let parameters = oid.to_der().unwrap();
+            written.algorithm.parameters = Some(AnyRef::from_der(&parameters).unwrap());
+            STANDARD.encode(written.to_der().unwrap())
+        };
+        let (known, unknown) = (curve("1.3.132.0.35"), curve("1.3.132.0.10"));
+        for (list, url) in [("tlogs", "rekor"), ("ctlogs", "ctfe")] {
+            let with = |key: &str| {
+                changed(|root| {
+                    root[list][0]["publicKey"]["rawBytes"] = serde_json::json!(key);
+                    root[list][0]["publicKey"]["keyDetails"] = serde_json::json!("OF_LATER");
+                })
+            };
+            with(&known).unwrap();
+            let refused = with(&unknown).unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("the log `{list}[0]`")),
+                "{refused}"
+            );
+            assert!(refused.contains(url), "{refused}");
+            assert!(refused.contains("another curve"), "{refused}");
         }
     }
 

@@ -1,11 +1,17 @@
 //! Sigstore bundles, v0.1 to v0.3 (Sigstore protobuf specifications, `sigstore_bundle.proto`).
 
-use sigstore_types::bundle::{TransparencyLogEntry, VerificationMaterialContent};
+use serde::Deserialize as _;
+use serde_json::Value;
+use sigstore_types::bundle::{
+    KindVersion, Rfc3161Timestamp, TransparencyLogEntry, VerificationMaterialContent,
+};
 use sigstore_types::{Bundle, MediaType, SignatureContent};
 
 use super::certificate::{Chain, is_root};
-use super::log::{EntryKind, LogEntry};
-use super::signed::{Content, MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps};
+use super::log::{EntryKind, LogEntry, unknown_kind};
+use super::signed::{
+    Content, MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps, Witnesses,
+};
 use super::statement::PAYLOAD_TYPE;
 use super::unaccepted::{self, Unaccepted, strict};
 use crate::strict_json::Fields;
@@ -16,36 +22,68 @@ use crate::strict_json::Fields;
 /// Why it cannot be one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
     let text = strict(bytes, "the bundle", Fields::default())?;
-    let bundle = Bundle::from_json(text).map_err(malformed)?;
+    let mut written = serde_json::from_str(text).map_err(malformed)?;
+    let unknown = take_unknown_entries(&mut written);
+    let bundle = match unknown.as_slice() {
+        [] => Bundle::from_json(text).map_err(malformed)?,
+        _ => serde_json::from_value(written).map_err(malformed)?,
+    };
     let version = bundle.media_type;
     let material = bundle.verification_material;
     let tokens = material.timestamp_verification_data.rfc3161_timestamps;
-    bounded("log entries", material.tlog_entries.len(), MAXIMUM_ENTRIES)?;
-    bounded("timestamps", tokens.len(), MAXIMUM_ENTRIES)?;
-    let by = signed_by(material.content, version)?;
     let (content, signature) = content(bundle.content)?;
-    let entries: Vec<LogEntry> = material
-        .tlog_entries
-        .into_iter()
-        .map(|entry| log_entry(entry, version))
-        .collect::<Result<_, _>>()?;
-    if version == MediaType::Bundle0_1 && entries.iter().all(|entry| entry.promise.is_none()) {
-        return Err(malformed(
-            "a bundle of version 0.1 carries the promise of a log",
-        ));
-    }
     Ok(Signed {
         content,
         signature,
-        by,
-        entries,
+        by: signed_by(material.content, version),
+        witnesses: witnesses(material.tlog_entries, tokens, unknown, version),
+    })
+}
+
+/// Takes the log entries of unknown kinds out of a bundle, and names them: beside others, they are as good as absent.
+fn take_unknown_entries(bundle: &mut Value) -> Vec<Unaccepted> {
+    let mut unknown = Vec::new();
+    let entries = bundle.pointer_mut("/verificationMaterial/tlogEntries");
+    if let Some(entries) = entries.and_then(Value::as_array_mut) {
+        entries.retain(|entry| {
+            let text = |place| entry.pointer(place).and_then(Value::as_str);
+            let named = (text("/kindVersion/kind"), text("/kindVersion/version"));
+            let (Some(kind), Some(version)) = named else {
+                return true;
+            };
+            let known = entry
+                .get("kindVersion")
+                .is_some_and(|kind| KindVersion::deserialize(kind).is_ok());
+            if !known {
+                unknown.push(unknown_kind(kind, version));
+            }
+            known
+        });
+    }
+    unknown
+}
+
+fn witnesses(
+    entries: Vec<TransparencyLogEntry>,
+    tokens: Vec<Rfc3161Timestamp>,
+    unknown: Vec<Unaccepted>,
+    version: MediaType,
+) -> Result<Witnesses, Unaccepted> {
+    let log_entries = entries.len() + unknown.len();
+    bounded("log entries", log_entries, MAXIMUM_ENTRIES)?;
+    bounded("timestamps", tokens.len(), MAXIMUM_ENTRIES)?;
+    let entries = entries.into_iter().map(|entry| log_entry(entry, version));
+    let tokens = tokens.into_iter();
+    Ok(Witnesses {
+        entries: entries.collect::<Result<_, _>>()?,
         stamps: Stamps {
             tokens: tokens
-                .into_iter()
                 .map(|token| token.signed_timestamp.as_bytes().to_vec())
                 .collect(),
             or_of: None,
         },
+        unknown,
+        promised: version == MediaType::Bundle0_1,
     })
 }
 
@@ -118,10 +156,8 @@ fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), Unaccepted> 
 
 fn log_entry(entry: TransparencyLogEntry, version: MediaType) -> Result<LogEntry, Unaccepted> {
     let (kind, kind_version) = (entry.kind_version.kind(), entry.kind_version.version());
-    let kind = EntryKind::named(kind, kind_version).ok_or_else(|| {
-        let detail = format!("log entries of kind `{kind} {kind_version}` are not known");
-        Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
-    })?;
+    let kind =
+        EntryKind::named(kind, kind_version).ok_or_else(|| unknown_kind(kind, kind_version))?;
     Ok(LogEntry {
         kind,
         log: entry.log_id.key_id.as_bytes().to_vec(),
@@ -164,7 +200,7 @@ mod tests {
     use super::super::samples::authorities;
     use super::*;
 
-    fn read(version: &str, chain: &[&Vec<u8>]) -> Result<Signed, Unaccepted> {
+    fn read(version: &str, chain: &[&Vec<u8>]) -> Result<SignedBy, Unaccepted> {
         let certificates = chain
             .iter()
             .map(|der| json!({"rawBytes": STANDARD.encode(der)}));
@@ -183,7 +219,7 @@ mod tests {
             },
             "messageSignature": {"signature": "AA=="},
         });
-        parse(bundle.to_string().as_bytes())
+        parse(bundle.to_string().as_bytes())?.by
     }
 
     #[test]
@@ -206,8 +242,8 @@ mod tests {
             (V0_3, vec![&leaf], Some("not a chain")),
         ] {
             match (read(version, &chain), refused) {
-                (Ok(signed), None) => {
-                    let SignedBy::Certificate(read) = signed.by else {
+                (Ok(by), None) => {
+                    let SignedBy::Certificate(read) = by else {
                         panic!("{version}: no certificate");
                     };
                     assert_eq!(read.leaf, leaf, "{version}");

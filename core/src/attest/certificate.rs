@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use sigstore_crypto::{Keyring, SigningScheme, WEBPKI_VERIFICATION_ALGS};
-use sigstore_types::{Sha256Hash, SignatureBytes, TimeRange};
+use sigstore_crypto::WEBPKI_VERIFICATION_ALGS;
+use sigstore_types::TimeRange;
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_cert::der::asn1::OctetString;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -17,7 +17,8 @@ use x509_cert::{Certificate, TbsCertificate, Version};
 
 use sha2::{Digest as _, Sha256};
 
-use super::anchor::TrustRoot;
+use super::anchor::Instance;
+use super::log::LogKey;
 use super::signature::VerifyingKey;
 use super::unaccepted::{self, Unaccepted};
 
@@ -40,14 +41,6 @@ pub(super) struct Authority {
     /// The others, which need not travel with what was signed.
     intermediates: Vec<CertificateDer<'static>>,
     valid_for: Option<TimeRange>,
-    pub(super) beside: Beside,
-}
-
-/// What stands beside an authority in its trust root: what it issues is logged there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Beside {
-    pub(super) logs: bool,
-    pub(super) certificate_logs: bool,
 }
 
 struct RootCertificate {
@@ -62,11 +55,7 @@ impl Authority {
     ///
     /// # Errors
     /// Why it can issue nothing.
-    pub(super) fn new(
-        chain: &[&[u8]],
-        valid_for: Option<TimeRange>,
-        beside: Beside,
-    ) -> Result<Authority, String> {
+    pub(super) fn new(chain: &[&[u8]], valid_for: Option<TimeRange>) -> Result<Authority, String> {
         let parsed: Vec<_> = chain
             .iter()
             .map(|der| Ok((*der, Certificate::from_der(der)?)))
@@ -95,7 +84,6 @@ impl Authority {
             roots,
             intermediates,
             valid_for,
-            beside,
         })
     }
 
@@ -196,9 +184,6 @@ impl RootCertificate {
     }
 }
 
-/// The keys of certificate transparency logs, for each scheme that such logs sign with.
-pub(super) type CertificateLogs = Vec<(SigningScheme, Keyring)>;
-
 impl Chain {
     /// The public key of the certificate.
     pub(super) fn key(&self) -> Result<VerifyingKey, Unaccepted> {
@@ -212,30 +197,22 @@ impl Chain {
     }
 }
 
-impl TrustRoot {
+impl Instance {
     /// Verifies that a certificate for signing leads to an authority of this root at *every* one of these times (one
     /// backdated time must not vouch for a certificate that had expired), and that its issuance was logged where this root
     /// names logs for that.
     ///
     /// # Errors
     /// Why it does not.
-    pub(super) fn certify(
-        &self,
-        chain: &Chain,
-        times: &[Timestamp],
-    ) -> Result<&Authority, Unaccepted> {
+    pub(super) fn certify(&self, chain: &Chain, times: &[Timestamp]) -> Result<(), Unaccepted> {
         for_signing(&chain.leaf)?;
         let mut issued = None;
         for time in times {
             issued = Some(issuer_at(chain, *time, &self.authorities)?);
         }
         match issued {
-            Some((authority, issuer)) => {
-                if authority.beside.certificate_logs {
-                    logged(&chain.leaf, &issuer, &self.certificate_logs)?;
-                }
-                Ok(authority)
-            }
+            Some(_) if self.certificate_logs.is_empty() => Ok(()),
+            Some(issuer) => logged(&chain.leaf, &issuer, &self.certificate_logs),
             None => Err(Unaccepted::new(
                 unaccepted::NO_VERIFIED_TIME,
                 "no time is known",
@@ -261,13 +238,13 @@ fn for_signing(leaf: &[u8]) -> Result<(), Unaccepted> {
     }
 }
 
-/// The authority that the certificate leads to, and the `SubjectPublicKeyInfo` of its issuer. Each authority is tried with
+/// The `SubjectPublicKeyInfo` of the certificate's issuer, on a path to one of the authorities. Each authority is tried with
 /// its own certificates: no other one lends it its window or its intermediates.
-fn issuer_at<'a>(
+fn issuer_at(
     chain: &Chain,
     time: Timestamp,
-    authorities: &'a [Authority],
-) -> Result<(&'a Authority, Vec<u8>), Unaccepted> {
+    authorities: &[Authority],
+) -> Result<Vec<u8>, Unaccepted> {
     let mut refused = None;
     for authority in authorities {
         // An authority that was not valid then cannot end the path, whatever its certificate says.
@@ -276,7 +253,7 @@ fn issuer_at<'a>(
             continue;
         }
         match authority.issuer_at(chain, time) {
-            Ok(issuer) => return Ok((authority, issuer)),
+            Ok(issuer) => return Ok(issuer),
             Err(why) if why.reason == unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING => {
                 refused = Some(why);
             }
@@ -306,7 +283,7 @@ fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
 
 /// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2): exactly one, since a second one
 /// would go unseen.
-fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unaccepted> {
+fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), Unaccepted> {
     let refused = |why: &str| Unaccepted::new(unaccepted::BAD_CERTIFICATE_TIMESTAMP, why);
     let malformed = || refused("the certificate's timestamp cannot be understood");
     let mut certificate = Certificate::from_der(leaf).map_err(|_| malformed())?;
@@ -341,23 +318,25 @@ fn logged(leaf: &[u8], issuer: &[u8], logs: &CertificateLogs) -> Result<(), Unac
         .to_der()
         .map_err(|_| malformed())?;
     let signed = timestamp.signed(issuer, &unlogged).ok_or_else(malformed)?;
-    let scheme = timestamp
-        .scheme()
-        .ok_or_else(|| refused("the certificate's timestamp is signed with an unknown scheme"))?;
     let at = i64::try_from(timestamp.milliseconds)
         .ok()
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
         .ok_or_else(malformed)?;
-    let log = Sha256Hash::try_from(timestamp.log).map_err(|_| malformed())?;
-    let key = logs
+    let mut known = logs
         .iter()
-        .filter(|(candidate, _)| *candidate == scheme)
-        .find_map(|(_, keys)| keys.key_at(&log, at));
-    let key = key.ok_or_else(|| {
-        refused("the trust root knows no log that could have timestamped the certificate")
-    })?;
-    key.verify(signed, &SignatureBytes::new(timestamp.signature.to_vec()))
-        .map_err(|_| refused("the certificate's timestamp was not signed by the log it names"))
+        .filter(|log| log.id.as_bytes() == timestamp.log && log.valid_at(&[at]))
+        .peekable();
+    if known.peek().is_none() {
+        return Err(refused(
+            "the trust root knows no log that could have timestamped the certificate",
+        ));
+    }
+    if known.any(|log| log.signed(&signed, timestamp.signature)) {
+        return Ok(());
+    }
+    Err(refused(
+        "the certificate's timestamp was not signed by the log it names",
+    ))
 }
 
 /// A signed certificate timestamp (RFC 6962, 3.2).
@@ -365,7 +344,6 @@ struct CertificateTimestamp<'a> {
     log: &'a [u8],
     milliseconds: u64,
     extensions: &'a [u8],
-    algorithm: [u8; 2],
     signature: &'a [u8],
 }
 
@@ -375,13 +353,13 @@ impl<'a> CertificateTimestamp<'a> {
         let (log, rest) = rest.split_at_checked(32)?;
         let (milliseconds, rest) = rest.split_first_chunk::<8>()?;
         let (extensions, rest) = prefixed(rest)?;
-        let (algorithm, rest) = rest.split_first_chunk::<2>()?;
+        // The algorithm; which ones a key signs with, the key itself says.
+        let (_, rest) = rest.split_first_chunk::<2>()?;
         let (signature, rest) = prefixed(rest)?;
         (version == 0 && rest.is_empty()).then_some(CertificateTimestamp {
             log,
             milliseconds: u64::from_be_bytes(*milliseconds),
             extensions,
-            algorithm: *algorithm,
             signature,
         })
     }
@@ -404,28 +382,7 @@ impl<'a> CertificateTimestamp<'a> {
         signed.extend(self.extensions);
         Some(signed)
     }
-
-    /// RFC 5246, 7.4.1.4.1.
-    fn scheme(&self) -> Option<SigningScheme> {
-        match self.algorithm {
-            [4, 3] => Some(SigningScheme::EcdsaP256Sha256),
-            [5, 3] => Some(SigningScheme::EcdsaP384Sha384),
-            [4, 1] => Some(SigningScheme::RsaPkcs1Sha256),
-            [5, 1] => Some(SigningScheme::RsaPkcs1Sha384),
-            [6, 1] => Some(SigningScheme::RsaPkcs1Sha512),
-            _ => None,
-        }
-    }
 }
-
-/// Every scheme that a log of certificates may sign with.
-pub(super) const LOG_SCHEMES: [SigningScheme; 5] = [
-    SigningScheme::EcdsaP256Sha256,
-    SigningScheme::EcdsaP384Sha384,
-    SigningScheme::RsaPkcs1Sha256,
-    SigningScheme::RsaPkcs1Sha384,
-    SigningScheme::RsaPkcs1Sha512,
-];
 
 /// The entries of a list whose length, and that of each entry, stand before it.
 fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
@@ -491,11 +448,7 @@ mod tests {
     #[test]
     fn an_authority_is_its_topmost_certificate_and_those_below_it_in_whatever_order() {
         let [intermediate, root] = authorities();
-        let beside = Beside {
-            logs: true,
-            certificate_logs: true,
-        };
-        let new = |chain: &[&[u8]]| Authority::new(chain, None, beside);
+        let new = |chain: &[&[u8]]| Authority::new(chain, None);
         for (chain, roots, intermediates) in [
             (vec![&intermediate[..], &root], 1, 1),
             (vec![&root, &intermediate], 1, 1),
@@ -540,12 +493,12 @@ mod tests {
 
     #[test]
     fn a_certificate_without_a_timestamp_is_called_that() {
-        let refused = logged(&certificate(&[]), b"", &Vec::new()).unwrap_err();
+        let refused = logged(&certificate(&[]), b"", &[]).unwrap_err();
         assert_eq!(refused.reason, unaccepted::BAD_CERTIFICATE_TIMESTAMP);
         assert!(refused.detail.contains("carries no"), "{refused}");
     }
 
-    fn timestamp(version: u8, algorithm: [u8; 2], after: &[u8]) -> Vec<u8> {
+    fn timestamp(version: u8, after: &[u8]) -> Vec<u8> {
         let log = [7; 32];
         let (milliseconds, extensions, signature) = ([0; 8], [0, 1, 9], [0, 2, 5, 6]);
         [
@@ -553,7 +506,7 @@ mod tests {
             &log[..],
             &milliseconds,
             &extensions,
-            &algorithm,
+            &[4, 3],
             &signature,
             after,
         ]
@@ -562,37 +515,16 @@ mod tests {
 
     #[test]
     fn a_certificate_timestamp_is_of_version_1_and_nothing_stands_after_it() {
-        let sound = timestamp(0, [4, 3], &[]);
+        let sound = timestamp(0, &[]);
         let read = CertificateTimestamp::read(&sound).unwrap();
         assert_eq!((read.extensions, read.signature), (&[9][..], &[5, 6][..]));
         for other in [
-            timestamp(1, [4, 3], &[]),
-            timestamp(0, [4, 3], &[0]),
+            timestamp(1, &[]),
+            timestamp(0, &[0]),
             sound[..sound.len() - 1].to_vec(),
         ] {
             assert!(CertificateTimestamp::read(&other).is_none());
         }
-    }
-
-    /// RFC 5246, 7.4.1.4.1: a hash and a kind of signature, by their numbers.
-    #[test]
-    fn a_certificate_timestamp_may_be_signed_with_every_scheme_that_a_trust_root_can_name_and_no_other()
-     {
-        let mut found = Vec::new();
-        for algorithm in (0..=8).flat_map(|hash| (0..=4).map(move |kind| [hash, kind])) {
-            let bytes = timestamp(0, algorithm, &[]);
-            let scheme = CertificateTimestamp::read(&bytes).unwrap().scheme();
-            found.extend(scheme.map(|scheme| (algorithm, scheme)));
-        }
-        let wanted = [
-            ([4, 1], SigningScheme::RsaPkcs1Sha256),
-            ([4, 3], SigningScheme::EcdsaP256Sha256),
-            ([5, 1], SigningScheme::RsaPkcs1Sha384),
-            ([5, 3], SigningScheme::EcdsaP384Sha384),
-            ([6, 1], SigningScheme::RsaPkcs1Sha512),
-        ];
-        assert_eq!(found, wanted);
-        assert!(found.iter().all(|(_, scheme)| LOG_SCHEMES.contains(scheme)));
     }
 
     #[test]

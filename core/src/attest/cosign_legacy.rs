@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::bundle::{bounded, in_toto};
 use super::certificate::{Chain, certificates_of_pem, is_root};
-use super::log::{EntryKind, LogEntry};
-use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps};
+use super::log::{EntryKind, LogEntry, unknown_kind};
+use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
 use super::unaccepted::{self, Unaccepted, strict};
 use crate::gate::Digest;
 use crate::strict_json::Fields;
@@ -66,12 +66,8 @@ pub(super) fn signature(annotations: &BTreeMap<String, String>) -> Result<Signed
         signature: STANDARD
             .decode(signature)
             .map_err(|_| not_understood(SIGNATURE))?,
-        by: found.signed_by()?,
-        entries: found.log_entry()?.into_iter().collect(),
-        stamps: Stamps {
-            tokens: found.timestamp()?.into_iter().collect(),
-            or_of: None,
-        },
+        by: found.signed_by(),
+        witnesses: found.witnesses(None),
     })
 }
 
@@ -108,12 +104,8 @@ pub(super) fn attestation(
             written: Some(envelope.to_vec()),
         },
         signature: decode(sig).ok_or_else(malformed)?,
-        by: found.signed_by()?,
-        entries: found.log_entry()?.into_iter().collect(),
-        stamps: Stamps {
-            tokens: found.timestamp()?.into_iter().collect(),
-            or_of: Some(envelope.to_vec()),
-        },
+        by: found.signed_by(),
+        witnesses: found.witnesses(Some(envelope.to_vec())),
     })
 }
 
@@ -276,6 +268,20 @@ impl Found<'_> {
         }))
     }
 
+    fn witnesses(&self, or_of: Option<Vec<u8>>) -> Result<Witnesses, Unaccepted> {
+        let mut found = Witnesses::default();
+        match self.log_entry() {
+            Ok(entry) => found.entries.extend(entry),
+            Err(why) if why.reason == unaccepted::FORMAT_NOT_SUPPORTED => found.unknown.push(why),
+            Err(why) => return Err(why),
+        }
+        found.stamps = Stamps {
+            tokens: self.timestamp()?.into_iter().collect(),
+            or_of,
+        };
+        Ok(found)
+    }
+
     fn log_entry(&self) -> Result<Option<LogEntry>, Unaccepted> {
         let Some(Promised { promise, payload }) = self.json(LOG_ENTRY)? else {
             return Ok(None);
@@ -298,10 +304,8 @@ impl Found<'_> {
         };
         let (KindAndVersion { kind, version }, entry) =
             entry().ok_or_else(|| not_understood(LOG_ENTRY))?;
-        let Some(kind) = EntryKind::named(&kind, &version) else {
-            let detail = format!("log entries of kind `{kind} {version}` are not known");
-            return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
-        };
+        let kind =
+            EntryKind::named(&kind, &version).ok_or_else(|| unknown_kind(&kind, &version))?;
         Ok(Some(LogEntry { kind, ..entry }))
     }
 

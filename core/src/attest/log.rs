@@ -8,32 +8,40 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use sigstore_crypto::VerificationKey;
 use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
 use sigstore_types::bundle::InclusionProof;
-use sigstore_types::{HashAlgorithm, KeyHint, Sha256Hash, SignatureBytes, TimeRange};
+use sigstore_types::{HashAlgorithm, KeyHint, Sha256Hash, TimeRange};
 
+use super::bundle::bounded;
 use super::certificate::{certificates_of_pem, public_key_of};
+use super::signature::{Message, VerifyingKey};
 use super::signed::{Artifact, Content, Signed, SubjectDigest};
 use super::unaccepted::{self, Unaccepted, strict};
 use super::verified::Transparency;
 use crate::strict_json::Fields;
 
+/// The most signatures of a checkpoint that are verified: those that call themselves the log's.
+const MAXIMUM_SIGNATURES: usize = 64;
+
 /// The key of a log that a trust root names.
 pub(super) struct LogKey {
     pub(super) id: Sha256Hash,
-    pub(super) key: VerificationKey,
+    pub(super) key: VerifyingKey,
     pub(super) valid_for: Option<TimeRange>,
 }
 
 impl LogKey {
+    pub(super) fn signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        self.key.signed(Message::Bytes(bytes), signature)
+    }
+
     fn has_hint(&self, hint: &KeyHint) -> bool {
         self.id.as_bytes().starts_with(hint.as_bytes())
     }
 
     /// Whether the key counts for an entry that was made at these times. Where no time is known, a key that has been retired
     /// does not: the entry could have been made with a key that was stolen after its retirement.
-    fn valid_at(&self, times: &[Timestamp]) -> bool {
+    pub(super) fn valid_at(&self, times: &[Timestamp]) -> bool {
         self.valid_for.is_none_or(|window| match times {
             [] => window.end.is_none(),
             times => times.iter().all(|time| window.contains(*time)),
@@ -103,13 +111,16 @@ fn bad(why: impl Into<String>) -> Unaccepted {
     Unaccepted::new(unaccepted::BAD_LOG_ENTRY, why)
 }
 
+/// A log entry of a kind, or a version of it, that is not read here. What it is of, nobody can say.
+pub(super) fn unknown_kind(kind: &str, version: &str) -> Unaccepted {
+    let detail = format!("log entries of kind `{kind} {version}` are not known");
+    Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
+}
+
 impl LogEntry {
     /// Whether the entry is of a log that the trust root names, by its id or by a key of its checkpoint. Nothing can be said
     /// of another one, for or against the signature: it could as well be left out.
-    ///
-    /// # Errors
-    /// That the log is unknown.
-    pub(super) fn of_known_log(&self, keys: &[LogKey]) -> Result<(), Unaccepted> {
+    fn of_known_log(&self, keys: &[LogKey]) -> Result<(), Unaccepted> {
         let by_id = keys.iter().any(|key| self.log == key.id.as_bytes());
         let checkpoint = self
             .proof
@@ -136,12 +147,13 @@ impl LogEntry {
     /// Verifies that a log of the trust root has the entry. `stamped` is when timestamp authorities saw the signature.
     ///
     /// # Errors
-    /// Why the entry does not hold.
+    /// Why the entry does not hold; `unknown-log` where it is as good as absent, since no log that was trusted then made it.
     pub(super) fn verify(
         &self,
         keys: &[LogKey],
         stamped: &[Timestamp],
     ) -> Result<Seen, Unaccepted> {
+        self.of_known_log(keys)?;
         if self.proof.is_none() && !(self.promise_suffices && self.promise.is_some()) {
             return Err(Unaccepted::new(
                 unaccepted::NO_INCLUSION_PROOF,
@@ -171,10 +183,6 @@ impl LogEntry {
     /// The promise of a log of version 1: a signature over the entry and the time at which it was taken up (Rekor,
     /// `types.md`, "Signed Entry Timestamp"; canonical JSON, RFC 8785).
     fn keeps(&self, promise: &[u8], keys: &[LogKey]) -> Result<(), Unaccepted> {
-        let mut known = keys.iter().filter(|key| {
-            self.log == key.id.as_bytes() && key.valid_at(self.integrated.as_slice())
-        });
-        let first = known.next().ok_or_else(|| self.unknown_log())?;
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
             STANDARD.encode(&self.body),
@@ -182,16 +190,19 @@ impl LogEntry {
             hex::encode(&self.log),
             self.index,
         );
-        let promise = SignatureBytes::new(promise.to_vec());
-        let kept = [first].into_iter().chain(known);
-        if kept
-            .into_iter()
-            .any(|known| known.key.verify(&signed, &promise).is_ok())
-        {
-            Ok(())
-        } else {
-            Err(bad("the log's promise is not of this entry"))
+        let named = keys.iter().filter(|key| self.log == key.id.as_bytes());
+        let mut kept = named
+            .filter(|key| key.signed(signed.as_bytes(), promise))
+            .peekable();
+        if kept.peek().is_none() {
+            return Err(bad(
+                "the promise is not of this entry by the log that it names",
+            ));
         }
+        if kept.any(|key| key.valid_at(self.integrated.as_slice())) {
+            return Ok(());
+        }
+        Err(self.unknown_log())
     }
 
     /// The inclusion proof leads to the root of a checkpoint that the log signed (RFC 6962, 2.1.1; C2SP tlog-checkpoint).
@@ -227,16 +238,20 @@ impl LogEntry {
         )
         .map_err(|error| bad(format!("the inclusion proof does not hold: {error}")))?;
         // Cosignatures of witnesses stand beside the log's, and hints of four bytes can collide: any of them may be the log's.
-        let by = |key: &LogKey| {
-            let mut notes = checkpoint.signatures().iter();
-            notes.any(|note| {
-                key.has_hint(&note.key_id)
-                    && (key.key)
-                        .verify(checkpoint.signed_data(), &note.signature)
-                        .is_ok()
-            })
-        };
-        let mut signers = keys.iter().filter(|key| by(key)).peekable();
+        let lines = keys.iter().flat_map(|key| {
+            let notes = checkpoint.signatures().iter();
+            let notes = notes.filter(|note| key.has_hint(&note.key_id));
+            notes.map(move |note| (key, note))
+        });
+        bounded(
+            "signatures of one log in a checkpoint",
+            lines.clone().count(),
+            MAXIMUM_SIGNATURES,
+        )?;
+        let mut signers = lines
+            .filter(|(key, note)| key.signed(checkpoint.signed_data(), note.signature.as_bytes()))
+            .map(|(key, _)| key)
+            .peekable();
         if signers.peek().is_none() {
             return Err(bad("no log of the trust root signed the checkpoint"));
         }

@@ -1,13 +1,15 @@
 //! Public keys, and the signature schemes that are accepted for each kind of key: ECDSA over P-256, P-384 and P-521, RSA
-//! (PKCS#1 v1.5 and PSS) of 2048 to 4096 bits, Ed25519.
+//! (PKCS#1 v1.5 and PSS) of 2048 to 4096 bits, Ed25519; of logs, RSA of up to 8192 bits and ML-DSA too.
+
+use std::ops::RangeInclusive;
 
 use aws_lc_rs::digest::{Digest, SHA256};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
-    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
-    UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44,
+    ML_DSA_65, ML_DSA_87, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
 use x509_cert::der::asn1::UintRef;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -20,8 +22,13 @@ const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 pub(super) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-/// The sizes of RSA keys, in bits.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+const ML_DSA_44_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17");
+const ML_DSA_65_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18");
+const ML_DSA_87_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19");
+/// The sizes of the RSA keys of signers, in bits.
+const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
+/// The sizes of the RSA keys of logs, in bits.
+const LOG_RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// A kind of key, with the schemes that are tried for it in this order. cosign up to version 2 signs with SHA-256 whatever
 /// the curve; nothing in the formats says which padding an RSA signature has.
@@ -32,6 +39,9 @@ enum Algorithm {
     P521,
     Rsa,
     Ed25519,
+    MlDsa44,
+    MlDsa65,
+    MlDsa87,
 }
 
 /// A scheme, and whether it can verify a SHA-256 digest in place of the message.
@@ -62,6 +72,9 @@ impl Algorithm {
                 (&RSA_PSS_2048_8192_SHA384, false),
             ],
             Algorithm::Ed25519 => &[(&ED25519, false)],
+            Algorithm::MlDsa44 => &[(&ML_DSA_44, false)],
+            Algorithm::MlDsa65 => &[(&ML_DSA_65, false)],
+            Algorithm::MlDsa87 => &[(&ML_DSA_87, false)],
         }
     }
 }
@@ -84,11 +97,48 @@ pub(super) enum Message<'a> {
 }
 
 impl VerifyingKey {
-    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7), in DER.
+    /// The key of a signer, from its `SubjectPublicKeyInfo` in DER.
     ///
     /// # Errors
     /// Why keys like this are not accepted.
     pub(super) fn from_spki(der: &[u8]) -> Result<VerifyingKey, String> {
+        let key = VerifyingKey::read(der)?;
+        match key.algorithm {
+            Algorithm::MlDsa44 | Algorithm::MlDsa65 | Algorithm::MlDsa87 => {
+                Err("its algorithm is ML-DSA".to_owned())
+            }
+            _ => key.of_bits(RSA_BITS),
+        }
+    }
+
+    /// The key of a log as trust roots write it: a `SubjectPublicKeyInfo`, or an `RSAPublicKey` without one, in DER.
+    ///
+    /// # Errors
+    /// Why signatures by keys like this cannot be verified.
+    pub(super) fn of_log(der: &[u8]) -> Result<VerifyingKey, String> {
+        let key = match modulus_bits(der) {
+            Ok(_) => VerifyingKey {
+                algorithm: Algorithm::Rsa,
+                bytes: der.to_vec(),
+            },
+            Err(_) => VerifyingKey::read(der)?,
+        };
+        key.of_bits(LOG_RSA_BITS)
+    }
+
+    /// The key, where it is not RSA of another size.
+    fn of_bits(self, accepted: RangeInclusive<usize>) -> Result<VerifyingKey, String> {
+        if self.algorithm == Algorithm::Rsa {
+            let bits = modulus_bits(&self.bytes).map_err(|error| error.to_string())?;
+            if !accepted.contains(&bits) {
+                return Err(format!("it is RSA of {bits} bits"));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
+    fn read(der: &[u8]) -> Result<VerifyingKey, String> {
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|error| error.to_string())?;
         let bytes = spki
             .subject_public_key
@@ -104,25 +154,21 @@ impl VerifyingKey {
             },
             RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Algorithm::Rsa,
             ED25519_KEY if parameters.is_none() => Algorithm::Ed25519,
+            ML_DSA_44_KEY if parameters.is_none() => Algorithm::MlDsa44,
+            ML_DSA_65_KEY if parameters.is_none() => Algorithm::MlDsa65,
+            ML_DSA_87_KEY if parameters.is_none() => Algorithm::MlDsa87,
             other => return Err(format!("its algorithm is `{other}`")),
         };
         match algorithm {
             // Uncompressed points alone (SEC 1, 2.3.3), as in certificates.
             Algorithm::P256 | Algorithm::P384 | Algorithm::P521 if bytes.first() != Some(&4) => {
-                return Err("its point is compressed".to_owned());
+                Err("its point is compressed".to_owned())
             }
-            Algorithm::Rsa => {
-                let bits = modulus_bits(bytes).map_err(|error| error.to_string())?;
-                if !RSA_BITS.contains(&bits) {
-                    return Err(format!("it is RSA of {bits} bits"));
-                }
-            }
-            _ => {}
+            _ => Ok(VerifyingKey {
+                algorithm,
+                bytes: bytes.to_vec(),
+            }),
         }
-        Ok(VerifyingKey {
-            algorithm,
-            bytes: bytes.to_vec(),
-        })
     }
 
     /// Whether the holder of the key signed the message.
@@ -187,6 +233,41 @@ mod tests {
         modulus[0] = 0xff >> (modulus.len() * 8 - bits);
         let integers = [&modulus[..], &[1, 0, 1]].map(|bytes| UintRef::new(bytes).unwrap());
         integers.to_vec().to_der().unwrap()
+    }
+
+    #[test]
+    fn a_log_may_have_a_key_of_every_kind_that_can_be_verified_in_both_of_its_spellings() {
+        const NULL: Option<&[u8]> = Some(&[5, 0]);
+        let (p521, k256) = (P521, ObjectIdentifier::new_unwrap("1.3.132.0.10"));
+        let [p521, k256] = [p521, k256].map(|curve| curve.to_der().unwrap());
+        let point = [&[4], &[7; 132][..]].concat();
+        for (name, der, refused, of_signer) in [
+            ("P-521", spki(EC, Some(&p521), &point), None, true),
+            ("RSA", spki(RSA, NULL, &rsa(2048)), None, true),
+            ("PKCS#1", rsa(2048), None, false),
+            ("long RSA", spki(RSA, NULL, &rsa(8192)), None, false),
+            ("ML-DSA", spki(ML_DSA_65_KEY, None, &[7; 1952]), None, false),
+            ("short PKCS#1", rsa(1024), Some("1024 bits"), false),
+            (
+                "too long RSA",
+                spki(RSA, NULL, &rsa(8193)),
+                Some("8193"),
+                false,
+            ),
+            (
+                "another curve",
+                spki(EC, Some(&k256), &point),
+                Some("another curve"),
+                false,
+            ),
+        ] {
+            let read = VerifyingKey::of_log(&der).err();
+            match refused {
+                Some(why) => assert!(read.is_some_and(|said| said.contains(why)), "{name}"),
+                None => assert_eq!(read, None, "{name}"),
+            }
+            assert_eq!(VerifyingKey::from_spki(&der).is_ok(), of_signer, "{name}");
+        }
     }
 
     #[test]

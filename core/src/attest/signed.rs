@@ -1,11 +1,13 @@
 //! Something signed, in whatever form it was found, and the one way in which it is verified (Sigstore client
 //! specification, section "Verification").
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_types::HashAlgorithm;
 
-use super::anchor::{Anchor, TrustRoot};
+use super::anchor::{Anchor, Instance, PublicKey, TrustRoot};
 use super::certificate::{Chain, public_key_of};
 use super::identity::{CertificateIdentity, Signer};
 use super::log::LogEntry;
@@ -15,6 +17,7 @@ use super::timestamp;
 use super::unaccepted::{self, Unaccepted};
 use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
 use crate::gate::Digest;
+use crate::reason::Reason;
 
 /// The most log entries, and the most timestamps (as other clients).
 pub(super) const MAXIMUM_ENTRIES: usize = 32;
@@ -25,9 +28,21 @@ pub(super) const MAXIMUM_CERTIFICATES: usize = 16;
 pub(super) struct Signed {
     pub(super) content: Content,
     pub(super) signature: Vec<u8>,
-    pub(super) by: SignedBy,
+    /// Or why that cannot be read, which says nothing about the signature of a key that is known.
+    pub(super) by: Result<SignedBy, Unaccepted>,
+    /// Or why they cannot be read, which says nothing about a signature that needs none.
+    pub(super) witnesses: Result<Witnesses, Unaccepted>,
+}
+
+/// Everything that was found to vouch for a signature.
+#[derive(Default)]
+pub(super) struct Witnesses {
     pub(super) entries: Vec<LogEntry>,
     pub(super) stamps: Stamps,
+    /// What is there, and of a kind that is not known.
+    pub(super) unknown: Vec<Unaccepted>,
+    /// Whether the format asks for the promise of a log.
+    pub(super) promised: bool,
 }
 
 /// What was signed.
@@ -106,6 +121,27 @@ impl Checked {
 }
 
 impl Witnessed<'_> {
+    fn has_promise(&self) -> bool {
+        self.entries.iter().any(|entry| entry.promise.is_some())
+    }
+
+    /// Why there is no verified time.
+    fn no_time(&self) -> Unaccepted {
+        let detail = match (self.ignored.first(), self.entries.is_empty()) {
+            (Some(why), _) => format!(
+                "its log entry carries no time of its own, and what stands beside it does not count: {}",
+                why.detail
+            ),
+            (None, false) => "its log entry carries no time of its own and no timestamp stands beside it, so nobody vouches \
+                 that the certificate was valid when it was made"
+                .to_owned(),
+            (None, true) => "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was \
+                 valid when it was made"
+                .to_owned(),
+        };
+        Unaccepted::new(unaccepted::NO_VERIFIED_TIME, detail)
+    }
+
     fn vouch_for(self, signer: Signer, statement: Option<Statement>, logs: bool) -> Checked {
         Checked {
             signer,
@@ -119,9 +155,9 @@ impl Witnessed<'_> {
 }
 
 impl Signed {
-    /// Verifies everything that is there. A timestamp that does not hold, and an entry of a log that the trust root does not
-    /// know, are as good as absent beside others that hold: they are reported, and count for nothing. Everything else that is
-    /// present and does not hold counts against the whole.
+    /// Verifies everything that is there. A timestamp that does not hold, an entry of a log that the trust root does not know or
+    /// of a time at which it was not trusted, and an entry of an unknown kind are as good as absent beside others that hold: they
+    /// are reported, and count for nothing. Everything else that is present and does not hold counts against the whole.
     /// No clock is read: whether a verified time lies in the future is for whoever knows the time of the review.
     ///
     /// # Errors
@@ -133,78 +169,106 @@ impl Signed {
     ) -> Result<Checked, Unaccepted> {
         let artifact = SubjectDigest::of(artifact)?;
         match (anchor, &self.by) {
-            (Anchor::Root(root), SignedBy::Certificate(chain)) => {
-                // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
-                let witnessed = self.witnessed(root)?;
-                if witnessed.times.is_empty() {
-                    return Err(self.no_time(&witnessed));
-                }
-                // 2. The certificate leads to an authority of this root at each of these times, and was logged.
-                let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
-                let authority = root.certify(chain, &instants)?;
-                let identity = CertificateIdentity::read(&chain.leaf)?;
-                // 3. The key of this certificate made this signature.
-                let statement = self.signed_by(&chain.key()?, &artifact)?;
-                // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
-                for entry in &witnessed.entries {
-                    entry.records(self, &artifact, &chain.leaf)?;
-                }
-                let signer = Signer::Certificate(Box::new(identity));
-                Ok(witnessed.vouch_for(signer, statement, authority.beside.logs))
+            (Anchor::Root(root), Ok(SignedBy::Certificate(chain))) => {
+                wholly_under_one(root, |root| {
+                    self.verify_with_certificate(chain, root, &artifact)
+                })
             }
-            (Anchor::Key { key, root }, by) => {
-                // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
-                let statement = match (self.signed_by(&key.verifying, &artifact), by) {
-                    (Err(why), SignedBy::Certificate(_))
-                        if why.reason == unaccepted::BAD_SIGNATURE =>
-                    {
-                        return Err(Unaccepted::new(
-                            unaccepted::OTHER_KIND_OF_SIGNER,
-                            "it was signed with a certificate, and not with this key",
-                        ));
-                    }
-                    (statement, _) => statement,
-                };
-                // Under a key alone, what logs and timestamp authorities say is not looked at.
-                let witnessed = match root {
-                    Some(root) => self.witnessed(root)?,
-                    None => Witnessed::default(),
-                };
-                let statement = statement?;
-                for entry in &witnessed.entries {
-                    let of_key = entry.records(self, &artifact, &key.spki);
-                    match by {
-                        SignedBy::Certificate(chain)
-                            if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
-                        {
-                            of_key.or_else(|_| entry.records(self, &artifact, &chain.leaf))?;
-                        }
-                        SignedBy::Certificate(_) | SignedBy::Key => of_key?,
-                    }
-                }
-                let signer = Signer::Key(key.fingerprint().clone());
-                Ok(witnessed.vouch_for(signer, statement, false))
-            }
-            (Anchor::Root(_), SignedBy::Key) => Err(Unaccepted::new(
+            (
+                Anchor::Key {
+                    key,
+                    root: Some(root),
+                },
+                _,
+            ) => wholly_under_one(root, |root| {
+                self.verify_with_key(key, Some(root), &artifact)
+            }),
+            (Anchor::Key { key, root: None }, _) => self.verify_with_key(key, None, &artifact),
+            (Anchor::Root(_), Ok(SignedBy::Key)) => Err(Unaccepted::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
                 "it was signed with a key, not with a certificate",
             )),
+            (Anchor::Root(_), Err(why)) => Err(why.clone()),
         }
     }
 
-    fn has_witnesses(&self) -> bool {
-        !self.entries.is_empty() || !self.stamps.tokens.is_empty()
+    fn verify_with_certificate(
+        &self,
+        chain: &Chain,
+        root: &Instance,
+        artifact: &SubjectDigest<'_>,
+    ) -> Result<Checked, Unaccepted> {
+        // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
+        let witnessed = self.witnessed(root)?;
+        if witnessed.times.is_empty() {
+            return Err(witnessed.no_time());
+        }
+        // 2. The certificate leads to an authority of this root at each of these times, and was logged.
+        let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
+        root.certify(chain, &instants)?;
+        let identity = CertificateIdentity::read(&chain.leaf)?;
+        // 3. The key of this certificate made this signature.
+        let statement = self.signed_by(&chain.key()?, artifact)?;
+        // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
+        for entry in &witnessed.entries {
+            entry.records(self, artifact, &chain.leaf)?;
+        }
+        let signer = Signer::Certificate(Box::new(identity));
+        Ok(witnessed.vouch_for(signer, statement, root.has_logs()))
+    }
+
+    fn verify_with_key(
+        &self,
+        key: &PublicKey,
+        root: Option<&Instance>,
+        artifact: &SubjectDigest<'_>,
+    ) -> Result<Checked, Unaccepted> {
+        // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
+        let statement = match (self.signed_by(&key.verifying, artifact), &self.by) {
+            (Err(why), Ok(SignedBy::Certificate(_)) | Err(_))
+                if why.reason == unaccepted::BAD_SIGNATURE =>
+            {
+                return Err(Unaccepted::new(
+                    unaccepted::OTHER_KIND_OF_SIGNER,
+                    "it was signed with a certificate, and not with this key",
+                ));
+            }
+            (statement, _) => statement,
+        };
+        // Under a key alone, what logs and timestamp authorities say is not looked at.
+        let witnessed = match root {
+            Some(root) => self.witnessed(root)?,
+            None => Witnessed::default(),
+        };
+        let statement = statement?;
+        for entry in &witnessed.entries {
+            let of_key = entry.records(self, artifact, &key.spki);
+            match &self.by {
+                Ok(SignedBy::Certificate(chain))
+                    if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
+                {
+                    of_key.or_else(|_| entry.records(self, artifact, &chain.leaf))?;
+                }
+                _ => of_key?,
+            }
+        }
+        let signer = Signer::Key(key.fingerprint().clone());
+        Ok(witnessed.vouch_for(signer, statement, false))
     }
 
     /// What logs and timestamp authorities of the root say: verified times, and how public it is.
     ///
     /// # Errors
-    /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first one does not.
-    fn witnessed(&self, root: &TrustRoot) -> Result<Witnessed<'_>, Unaccepted> {
-        let mut witnessed = Witnessed::default();
-        for token in &self.stamps.tokens {
+    /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first witness does not.
+    fn witnessed(&self, root: &Instance) -> Result<Witnessed<'_>, Unaccepted> {
+        let found = self.witnesses.as_ref().map_err(Unaccepted::clone)?;
+        let mut witnessed = Witnessed {
+            ignored: found.unknown.clone(),
+            ..Witnessed::default()
+        };
+        for token in &found.stamps.tokens {
             let of = |stamped| timestamp::verify(token, stamped, &root.timestamp_authorities);
-            let seen = match (of(&self.signature), &self.stamps.or_of) {
+            let seen = match (of(&self.signature), &found.stamps.or_of) {
                 (Err(_), Some(other)) => of(other),
                 (seen, _) => seen,
             };
@@ -217,47 +281,32 @@ impl Signed {
             }
         }
         let stamped: Vec<Timestamp> = witnessed.times.iter().map(|time| time.at).collect();
-        for entry in &self.entries {
-            if let Err(why) = entry.of_known_log(&root.log_keys) {
-                witnessed.ignored.push(why);
-                continue;
-            }
-            let seen = entry.verify(&root.log_keys, &stamped)?;
+        for entry in &found.entries {
+            let seen = match entry.verify(&root.log_keys, &stamped) {
+                Err(why) if why.reason == unaccepted::UNKNOWN_LOG => {
+                    witnessed.ignored.push(why);
+                    continue;
+                }
+                seen => seen?,
+            };
             witnessed.entries.push(entry);
             witnessed.times.extend(seen.at.map(|at| VerifiedTime {
                 at,
                 by: TimeSource::Log,
             }));
-            if seen.transparency == Transparency::InclusionProof
-                || witnessed.transparency == Transparency::Absent
-            {
-                witnessed.transparency = seen.transparency;
-            }
+            witnessed.transparency = witnessed.transparency.min(seen.transparency);
         }
         match witnessed.ignored.first() {
             Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
                 let detail = format!("{}; no other log entry or timestamp verifies", why.detail);
                 Err(Unaccepted::new(why.reason, detail))
             }
+            _ if found.promised && !witnessed.has_promise() => Err(Unaccepted::new(
+                unaccepted::MALFORMED,
+                "a bundle of version 0.1 carries the promise of a log, and of one that the trust root names",
+            )),
             _ => Ok(witnessed),
         }
-    }
-
-    fn no_time(&self, witnessed: &Witnessed<'_>) -> Unaccepted {
-        let mut detail = if self.has_witnesses() {
-            "its log entry carries no time of its own and no timestamp stands beside it, so nobody vouches that the \
-             certificate was valid when it was made"
-        } else {
-            "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was valid when it was made"
-        }
-        .to_owned();
-        if let Some(why) = witnessed.ignored.first() {
-            detail = format!(
-                "its log entry carries no time of its own, and what stands beside it does not count: {}",
-                why.detail
-            );
-        }
-        Unaccepted::new(unaccepted::NO_VERIFIED_TIME, detail)
     }
 
     /// The signature is the key's, and what it signs is about the artifact; the statement, where that is what was signed.
@@ -329,6 +378,55 @@ impl Signed {
             }
             Content::Message { .. } => Vec::new(),
         }
+    }
+}
+
+/// Verifies under each root of a file. Certificate, log entries and timestamps have to verify under the same one: otherwise the
+/// log of one root could vouch for a certificate of another. Where several roots accept it, the result that is the most public
+/// counts, whatever their order.
+fn wholly_under_one(
+    file: &TrustRoot,
+    verify: impl Fn(&Instance) -> Result<Checked, Unaccepted>,
+) -> Result<Checked, Unaccepted> {
+    let (held, refused): (Vec<_>, Vec<_>) =
+        (file.instances.iter().map(|root| verify(root))).partition(Result::is_ok);
+    let most_public = |checked: &Checked| {
+        let Checked {
+            transparency,
+            logs,
+            times,
+            ..
+        } = checked;
+        (Reverse(*transparency), !logs, times.len())
+    };
+    let best = held.into_iter().flatten().max_by_key(most_public);
+    best.ok_or_else(|| refusal(refused.into_iter().filter_map(Result::err).collect()))
+}
+
+/// The refusal that tells the most: that of a root that knows the log, timestamp authority and certificate authority, where
+/// there is one.
+fn refusal(refused: Vec<Unaccepted>) -> Unaccepted {
+    const UNKNOWN_WITNESSES: [Reason; 5] = [
+        unaccepted::UNKNOWN_LOG,
+        unaccepted::BAD_TIMESTAMP,
+        unaccepted::NO_VERIFIED_TIME,
+        unaccepted::UNTRUSTED_CERTIFICATE,
+        unaccepted::BAD_CERTIFICATE_TIMESTAMP,
+    ];
+    let roots = refused.len();
+    let telling = refused
+        .into_iter()
+        .min_by_key(|why| UNKNOWN_WITNESSES.contains(&why.reason));
+    match telling {
+        Some(why) if roots > 1 && UNKNOWN_WITNESSES.contains(&why.reason) => {
+            let detail = format!(
+                "it verifies wholly under none of the {roots} roots in the trust root's file: {}",
+                why.detail
+            );
+            Unaccepted::new(why.reason, detail)
+        }
+        Some(why) => why,
+        None => Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, "the trust root is empty"),
     }
 }
 

@@ -78,8 +78,8 @@ pub enum SignatureForm {
     MessageSignature,
 }
 
-/// What is public about a signature.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is public about a signature, the most public first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transparency {
     /// A log entry with a verified inclusion proof.
     InclusionProof,

@@ -18,15 +18,6 @@ use crate::config::Config;
 use crate::oci::{Layer, Via};
 use crate::sandbox::{EnvelopeEntry, Identity, Key, Signer, Sigstore, SimpleSignature};
 
-/// The lists of a `trusted_root.json`.
-const LISTS: [&str; 4] = [
-    LOGS,
-    "certificateAuthorities",
-    "ctlogs",
-    TIMESTAMP_AUTHORITIES,
-];
-const LOGS: &str = "tlogs";
-const TIMESTAMP_AUTHORITIES: &str = "timestampAuthorities";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
@@ -80,8 +71,8 @@ impl Cast {
             signers: BTreeMap::new(),
             stand_ins: BTreeMap::new(),
         };
-        for (name, json) in &config.trusted_root_json {
-            cast.stages.insert(name.clone(), Stage::build(name, json)?);
+        for (name, root) in &config.trust_roots {
+            cast.stages.insert(name.clone(), Stage::build(root)?);
         }
         for (name, spec) in signers {
             let who = match keys.get(name) {
@@ -186,27 +177,26 @@ impl Cast {
 }
 
 impl Stage {
-    /// The sandbox takes the shape of the root: it adds to the lists that are not empty, so that the root goes on to ask for
-    /// a log, or not.
-    fn build(name: &str, json: &[u8]) -> anyhow::Result<Stage> {
+    /// The sandbox takes the shape of the root: it has the lists that the root has, so that a log is asked for, or not.
+    fn build(root: &TrustRoot) -> anyhow::Result<Stage> {
         let sigstore = Sigstore::create()?;
+        let (logs, stamps) = (root.has_logs(), root.has_timestamp_authorities());
         // A case may happen at any time.
-        let sandbox = sigstore.trusted_root_since(Timestamp::UNIX_EPOCH);
-        let mut joined: Value = serde_json::from_slice(json)?;
-        let mut lists = BTreeSet::new();
-        for list in LISTS {
-            let more = sandbox.get(list).and_then(Value::as_array);
-            let known = joined.get_mut(list).and_then(Value::as_array_mut);
-            if let (Some(known), Some(more)) = (known.filter(|known| !known.is_empty()), more) {
-                known.extend(more.iter().cloned());
-                lists.insert(list);
-            }
+        let mut sandbox = sigstore.trusted_root_since(Timestamp::UNIX_EPOCH);
+        if let Some(lists) = sandbox.as_object_mut() {
+            lists.retain(|list, _| match list.as_str() {
+                "tlogs" => logs,
+                "certificateAuthorities" => root.has_certificate_authorities(),
+                "timestampAuthorities" => stamps,
+                _ => true,
+            });
         }
+        let sandbox = TrustRoot::parse("sandbox", sandbox.to_string().as_bytes())?;
         Ok(Stage {
-            root: Arc::new(TrustRoot::parse(name, joined.to_string().as_bytes())?),
+            root: Arc::new(root.or(&sandbox)),
             sigstore,
-            logs: lists.contains(LOGS),
-            stamps: lists.contains(TIMESTAMP_AUTHORITIES),
+            logs,
+            stamps,
         })
     }
 }
@@ -319,11 +309,7 @@ mod tests {
             "identity": "a@example.com", "issuer": "https://issuer.example", "claims": claims,
         }))
         .unwrap();
-        let stage = Stage::build(
-            "sigstore",
-            sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes(),
-        )
-        .unwrap();
+        let stage = Stage::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
         let signing = stage.sigstore.signing();
         let bundle = signing
@@ -347,11 +333,7 @@ mod tests {
 
     #[test]
     fn an_attestation_in_the_older_layout_is_verified_as_a_statement() {
-        let stage = Stage::build(
-            "sigstore",
-            sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes(),
-        )
-        .unwrap();
+        let stage = Stage::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
         let who = Identity::new("a@example.com", "https://issuer.example");
         for signing in [

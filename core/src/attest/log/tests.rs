@@ -1,11 +1,17 @@
+use std::sync::Arc;
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256,
+};
 use serde_json::json;
 
 use super::super::anchor::TrustRoot;
 use super::super::samples::{authorities, pem};
-use super::super::signed::{Artifact, SignedBy, Stamps};
+use super::super::signed::{Artifact, SignedBy, Witnesses};
 use super::*;
 
 fn entry<T: DeserializeOwned>(spec: Value) -> T {
@@ -180,17 +186,30 @@ fn an_entry_by_another_hash_is_bound_to_the_same_content_and_refused_where_only_
 
 /// A log of one entry: the root that trusts it, and the proof that it has the entry.
 fn log_of(body: &[u8]) -> (TrustRoot, Value) {
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let (key, sign) = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING);
+    log_by(&key, sign, body)
+}
+
+/// A key as a trust root writes it, and how to sign with it.
+fn ecdsa(algorithm: &'static EcdsaSigningAlgorithm) -> (Vec<u8>, impl Fn(&[u8]) -> Vec<u8>) {
+    let key = EcdsaKeyPair::generate(algorithm).unwrap();
     let spki = key.public_key().as_der().unwrap().as_ref().to_vec();
-    let id = Sha256::digest(&spki);
+    let sign = move |bytes: &[u8]| {
+        let signature = key.sign(&SystemRandom::new(), bytes).unwrap();
+        signature.as_ref().to_vec()
+    };
+    (spki, sign)
+}
+
+fn log_by(key: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>, body: &[u8]) -> (TrustRoot, Value) {
+    let id = Sha256::digest(key);
     let root = json!({
         "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
         "tlogs": [{
             "baseUrl": "https://log.example",
             "hashAlgorithm": "SHA2_256",
             "publicKey": {
-                "rawBytes": STANDARD.encode(&spki),
-                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "rawBytes": STANDARD.encode(key),
                 "validFor": {"start": "2020-01-01T00:00:00Z"},
             },
             "logId": {"keyId": STANDARD.encode(id)},
@@ -198,8 +217,7 @@ fn log_of(body: &[u8]) -> (TrustRoot, Value) {
     });
     let tree = STANDARD.encode(Sha256::digest([&[0], body].concat()));
     let text = format!("log.example\n1\n{tree}\n");
-    let signature = key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
-    let note = STANDARD.encode([&id[..4], signature.as_ref()].concat());
+    let note = STANDARD.encode([&id[..4], &sign(text.as_bytes())].concat());
     let proof = json!({
         "logIndex": "0",
         "rootHash": tree,
@@ -237,11 +255,17 @@ fn what_a_proof_repeats_of_its_checkpoint_must_agree_in_version_1_and_is_not_ask
             promise_suffices: false,
             body: body.to_vec(),
         };
-        let seen = entry(b"body", 0).verify(&root.log_keys, &[]);
+        let seen = entry(b"body", 0).verify(&root.instances[0].log_keys, &[]);
         assert_eq!(seen.is_ok(), holds, "{kind:?} {field}");
         assert!(seen.is_err() || seen.is_ok_and(|seen| seen.at.is_none()));
-        assert!(entry(b"other", 0).verify(&root.log_keys, &[]).is_err());
-        let moved = entry(b"body", 1).verify(&root.log_keys, &[]).is_ok();
+        assert!(
+            entry(b"other", 0)
+                .verify(&root.instances[0].log_keys, &[])
+                .is_err()
+        );
+        let moved = entry(b"body", 1)
+            .verify(&root.instances[0].log_keys, &[])
+            .is_ok();
         assert_eq!(moved, holds && kind == EntryKind::Dsse, "{kind:?} {field}");
     }
 }
@@ -275,14 +299,90 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
         (None, vec![year(2021)], true),
         (None, vec![], true),
     ] {
-        root.log_keys[0].valid_for = valid_for;
-        match entry.verify(&root.log_keys, &times) {
+        let known = Arc::get_mut(&mut root.instances[0]).unwrap();
+        known.log_keys[0].valid_for = valid_for;
+        match entry.verify(&root.instances[0].log_keys, &times) {
             Ok(_) => assert!(holds, "{valid_for:?} {times:?}"),
             Err(refused) => {
                 assert!(!holds, "{valid_for:?} {times:?}");
                 assert_eq!(refused.reason, unaccepted::UNKNOWN_LOG);
             }
         }
+    }
+}
+
+#[test]
+fn a_log_with_a_key_on_p521_or_of_rsa_as_pkcs1_writes_it_vouches_for_its_entries_alone() {
+    let (p384, by_p384) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING);
+    let (p521, by_p521) = ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING);
+    let rsa = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let by_rsa = |bytes: &[u8]| {
+        let mut signature = vec![0; rsa.public_modulus_len()];
+        rsa.sign(
+            &RSA_PKCS1_SHA256,
+            &SystemRandom::new(),
+            bytes,
+            &mut signature,
+        )
+        .unwrap();
+        signature
+    };
+    let pkcs1 = rsa.public_key().as_ref();
+    for (root, proof) in [
+        log_by(&p384, by_p384, b"body"),
+        log_by(&p521, by_p521, b"body"),
+        log_by(pkcs1, by_rsa, b"body"),
+    ] {
+        let keys = &root.instances[0].log_keys;
+        let mut forged = proof.clone();
+        let envelope = proof["checkpoint"]["envelope"].as_str().unwrap();
+        forged["checkpoint"]["envelope"] = json!(envelope.replace("log.example\n", "log.other\n"));
+        for (proof, holds) in [(proof, true), (forged, false)] {
+            let entry = LogEntry {
+                kind: EntryKind::Dsse,
+                log: Vec::new(),
+                index: 0,
+                integrated: None,
+                promise: None,
+                proof: Some(serde_json::from_value(proof).unwrap()),
+                promise_suffices: false,
+                body: b"body".to_vec(),
+            };
+            assert_eq!(entry.verify(keys, &[]).is_ok(), holds);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_with_more_signatures_of_the_log_than_are_verified_is_rejected() {
+    let (root, proof) = log_of(b"body");
+    let envelope = proof["checkpoint"]["envelope"].as_str().unwrap();
+    let (text, own) = envelope.split_once("\n\n").unwrap();
+    let hint = &root.instances[0].log_keys[0].id.as_bytes()[..4];
+    let line = |hint: &[u8]| {
+        let note = STANDARD.encode([hint, &[7; 70]].concat());
+        format!("\u{2014} log.example {note}\n")
+    };
+    for (hint, lines, refused) in [
+        (hint, MAXIMUM_SIGNATURES - 1, None),
+        (hint, MAXIMUM_SIGNATURES, Some(unaccepted::TOO_LARGE)),
+        (&[0; 4], 2 * MAXIMUM_SIGNATURES, None),
+    ] {
+        let mut proof = proof.clone();
+        let others = line(hint).repeat(lines);
+        proof["checkpoint"]["envelope"] = json!(format!("{text}\n\n{others}{own}"));
+        let entry = LogEntry {
+            kind: EntryKind::Dsse,
+            log: Vec::new(),
+            index: 0,
+            integrated: None,
+            promise: None,
+            proof: Some(serde_json::from_value(proof).unwrap()),
+            promise_suffices: false,
+            body: b"body".to_vec(),
+        };
+        let seen = entry.verify(&root.instances[0].log_keys, &[]);
+        assert_eq!(seen.err().map(|why| why.reason), refused, "{lines}");
     }
 }
 
@@ -321,9 +421,8 @@ fn an_entry_of_version_2_is_of_an_artifact_or_of_an_envelope() {
         let signed = |signature: &[u8], content| Signed {
             content,
             signature: signature.to_vec(),
-            by: SignedBy::Key,
-            entries: Vec::new(),
-            stamps: Stamps::default(),
+            by: Ok(SignedBy::Key),
+            witnesses: Ok(Witnesses::default()),
         };
         let artifact = SubjectDigest::of(Artifact::Bytes(b"content")).unwrap();
         let ours = signed(b"signature", content);
