@@ -438,6 +438,24 @@ fn a_pod_template_of_an_unknown_kind_is_said_to_be_one() {
 }
 
 #[test]
+fn a_rollout_is_not_judged_by_an_impostor_of_the_deployment_that_it_refers_to() {
+    let folder = TempDir::new().unwrap();
+    let rollout = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "x"},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}},
+    });
+    let impostor =
+        json!({"apiVersion": "evil.example/v1", "kind": "Deployment", "metadata": {"name": "x"}});
+    let ran = check(&folder, &["-"], &format!("{rollout}{impostor}"));
+    assert!([2, 3].contains(&ran.code), "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("is not part of the input"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn an_image_of_blanks_is_a_placeholder_and_a_named_placeholder_is_called_one() {
     let folder = TempDir::new().unwrap();
     let pod = |image: &str| {
