@@ -101,16 +101,17 @@ const CONTAINERS: &[(&str, Role)] = &[
     ("ephemeralContainers", Role::EphemeralContainer),
 ];
 
-/// The fields in which kinds keep containers: pod specifications, Argo Workflows, Tekton.
+/// How the fields end, in lower case, in which kinds keep containers: pod specifications, Argo Workflows, Tekton, KubeVirt.
 const CONTAINER_FIELDS: &[&str] = &[
-    "containers",
-    "initContainers",
-    "ephemeralContainers",
     "container",
-    "sidecars",
+    "containers",
+    "containerdisk",
     "script",
+    "sidecar",
+    "sidecars",
+    "step",
     "steps",
-    "stepTemplate",
+    "steptemplate",
 ];
 /// The lists that tell a container from other objects with an `image`, wherever it stands.
 const CONTAINER_LISTS: &[&str] = &["command", "args", "env", "envFrom", "volumeMounts"];
@@ -140,7 +141,7 @@ pub struct Images {
 }
 
 /// What is said about a document that is no object.
-pub(super) const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` and `kind` are missing";
+pub(super) const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` or `kind` is missing";
 
 /// What is said about a document that is no object, with what to do where its origin is known.
 pub fn no_object(document: &Value) -> String {
@@ -188,9 +189,10 @@ fn is_container(field: &str, fields: &Map<String, Value>) -> bool {
         let mut found = names.iter().filter_map(|name| fields.get(*name));
         found.any(is)
     };
+    let lower = field.to_ascii_lowercase();
     let image = fields.get("image").and_then(Value::as_str);
     image.is_some_and(is_image)
-        && (CONTAINER_FIELDS.contains(&field)
+        && (CONTAINER_FIELDS.iter().any(|end| lower.ends_with(end))
             || has(CONTAINER_LISTS, Value::is_array)
             || has(CONTAINER_TEXTS, Value::is_string) && !DATA.contains(&field))
 }
@@ -420,6 +422,10 @@ mod tests {
                 "spec.tasks[0].taskSpec.stepTemplate",
             ),
             (json!({"spec": {"image": "x", "script": "a"}}), "spec"),
+            (
+                json!({"spec": {"values": {"extraContainers": [{"image": "x"}]}}}),
+                "spec.values.extraContainers[0]",
+            ),
             (
                 json!({"spec": {"driver.x": {"image": "x", "env": []}}}),
                 "spec[\"driver.x\"]",

@@ -219,7 +219,8 @@ impl Input {
     pub(super) fn unusable(&self) -> Vec<Problem> {
         let mut unusable = Vec::new();
         for object in self.objects() {
-            if !admission::is_object(object.value) {
+            // What is wrong with an item of a list is said where the list is read.
+            if object.path == Place::default() && !admission::is_object(object.value) {
                 unusable.push(object.problem("", admission::no_object(object.value)));
             }
             let images = admission::images(object.value).unwrap_or_default();
@@ -290,7 +291,7 @@ fn is_placeholder(part: &str) -> bool {
     let word = part.replace(|c: char| !c.is_ascii_alphanumeric(), "");
     let word = word.to_ascii_lowercase();
     let contains = |known: &&str| word.contains(*known);
-    part.starts_with(['%', '#'])
+    part.starts_with('%')
         || part.starts_with("__")
         || capital && !small && (part.contains('_') || NAMES.contains(&word.as_str()))
         || capital && REQUESTS.iter().any(contains)
@@ -359,10 +360,12 @@ fn lists(
                 if !admission::is_object(item) {
                     let why = match is_list_by_kind(value) {
                         true => {
-                            format!("the item of `{kind}` has no `apiVersion` and `kind`; add them")
+                            format!(
+                                "the item of `{kind}` has no `apiVersion` or no `kind`; add them"
+                            )
                         }
                         false => format!(
-                            "the item of `{kind}` has no `apiVersion` and `kind`; {ITEMS}: add them, or remove `items`"
+                            "the item of `{kind}` has no `apiVersion` or no `kind`; {ITEMS}: add them, or remove `items`"
                         ),
                     };
                     problems.push(document.problem(place, why));
@@ -460,7 +463,14 @@ pub(super) fn manifests_under(
             .extension()
             .and_then(|extension| extension.to_str())
             .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-        if entry.is_dir() && hidden || !(manifest || entry.is_dir()) {
+        if entry.is_dir() && hidden {
+            if !entry.ends_with(".git") {
+                let entry = text::line(&entry.display().to_string());
+                complain!("note: the hidden folder `{entry}` is not read; name it to read it");
+            }
+            continue;
+        }
+        if !(manifest || entry.is_dir()) {
             continue;
         }
         if entry.is_symlink() && entry.is_dir() {

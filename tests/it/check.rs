@@ -82,7 +82,13 @@ fn a_file_that_begins_with_a_dot_is_read_and_a_link_to_a_folder_is_named() {
     fs::create_dir_all(below.join(".git")).unwrap();
     fs::write(below.join("a.yaml"), pod("a", "good.example/a").to_string()).unwrap();
     fs::write(below.join(".git/b.yaml"), "junk: [").unwrap();
-    assert_eq!(check(&folder, &["rendered"], "").code, 0);
+    let ran = check(&folder, &["rendered"], "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    fs::create_dir(below.join(".more")).unwrap();
+    assert_eq!(
+        check(&folder, &["rendered"], "").stderr,
+        "promotion-gate: note: the hidden folder `rendered/.more` is not read; name it to read it\n"
+    );
     fs::write(
         below.join(".evil.yaml"),
         pod("b", "evil.example/a").to_string(),
@@ -132,7 +138,7 @@ fn input_without_an_object_is_a_failure_unless_it_is_expected() {
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert_eq!(
         ran.stderr,
-        "promotion-gate: -:1:1: not a Kubernetes object: `apiVersion` and `kind` are missing\n"
+        "promotion-gate: -:1:1: not a Kubernetes object: `apiVersion` or `kind` is missing\n"
     );
 }
 
@@ -530,8 +536,14 @@ fn items_of_what_is_no_list_are_said_to_be_all_that_kubectl_applies() {
     let bare = json!([{"metadata": {"name": "inner"}}]);
     let ran = check(&folder, &["-"], &with_items(bare));
     assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert_eq!(
+        ran.stdout.matches("unreadable").count(),
+        1,
+        "{}",
+        ran.stdout
+    );
     assert!(
-        ran.stdout.contains("items[0]: the item of `Pod` has no `apiVersion` and `kind`; `kubectl` takes any object with `items`"),
+        ran.stdout.contains("items[0]: the item of `Pod` has no `apiVersion` or no `kind`; `kubectl` takes any object with `items`"),
         "{}",
         ran.stdout
     );
