@@ -117,10 +117,6 @@ impl Object<'_> {
             false => None,
         }
     }
-
-    fn kind(&self) -> &str {
-        text_of(self.value, "kind")
-    }
 }
 
 impl Input {
@@ -240,14 +236,14 @@ impl Input {
     /// Prints what is not judged, or read in another way than its author may expect, on standard error.
     pub(super) fn remarks(&self) {
         for object in self.objects() {
+            let kind = text_of(object.value, "kind");
             if let Some(field) = object.unknown() {
                 let why = format!(
-                    "the kind `{}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster",
-                    object.kind()
+                    "the kind `{kind}` of `{}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster",
+                    text_of(object.value, "apiVersion")
                 );
                 remark(&object.problem(&field.to_string(), why));
             }
-            let kind = object.kind();
             let has_items = object.value.get("items").is_some();
             if has_items && !kind.is_empty() && !is_list_by_kind(object.value) {
                 let why = format!(

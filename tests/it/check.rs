@@ -487,7 +487,7 @@ fn containers_in_an_unknown_kind_are_said_to_be_unchecked_and_are_counted_apart(
             assert_eq!(
                 ran.stderr,
                 format!(
-                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster\n"
+                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` of `{version}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster\n"
                 ),
                 "{args:?}"
             );
