@@ -6,7 +6,7 @@ use promotion_gate_core::gate::{Actor, Operation, UnreadableField, Workload};
 use serde_json::Value;
 
 use super::request::{NotOurs, Understood, change, name_of};
-use super::workload::{Images, NO_OBJECT, group_and_kind, images};
+use super::workload::{Images, NO_OBJECT, carries_images, group_and_kind, images};
 
 /// The objects of an input, for references between them.
 #[derive(Debug, Default)]
@@ -15,11 +15,13 @@ pub struct Manifests<'a> {
 }
 
 impl<'a> Manifests<'a> {
-    /// Indexes objects by kind, namespace and name.
+    /// Indexes objects that carry images by kind, namespace and name: an object of the same kind in a foreign API group
+    /// does not stand in for a Deployment.
     pub fn of(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Manifests<'a> {
         let key = |object: &Value| {
-            let (_, kind) = group_and_kind(object)?;
-            Some((kind, namespace_of(object, namespace), name_of(object)))
+            let (group, kind) = group_and_kind(object)?;
+            carries_images(&group, &kind)
+                .then(|| (kind, namespace_of(object, namespace), name_of(object)))
         };
         Manifests {
             by_name: objects

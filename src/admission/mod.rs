@@ -9,4 +9,4 @@ mod workload;
 pub use manifest::{Manifests, understand_manifest};
 pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
 pub use response::{Answer, Respond, denial};
-pub use workload::{ImageField, Images, images, is_object, no_object, pod_template_in};
+pub use workload::{ImageField, Images, container_in, images, is_object, no_object};

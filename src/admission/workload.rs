@@ -1,7 +1,8 @@
 //! Which kinds carry images, and where: one table, from which everything else derives.
 
+use promotion_gate_core::documents::{Path, Step};
 use promotion_gate_core::gate::{Role, UnreadableField};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where a kind keeps its pod specifications.
 struct Row {
@@ -100,6 +101,25 @@ const CONTAINERS: &[(&str, Role)] = &[
     ("ephemeralContainers", Role::EphemeralContainer),
 ];
 
+/// How the fields end, in lower case, in which kinds keep containers: pod specifications, Argo Workflows, Tekton, KubeVirt.
+const CONTAINER_FIELDS: &[&str] = &[
+    "container",
+    "containers",
+    "containerdisk",
+    "script",
+    "sidecar",
+    "sidecars",
+    "step",
+    "steps",
+    "steptemplate",
+];
+/// The lists that tell a container from other objects with an `image`, wherever it stands.
+const CONTAINER_LISTS: &[&str] = &["command", "args", "env", "envFrom", "volumeMounts"];
+/// The texts that do.
+const CONTAINER_TEXTS: &[&str] = &["script", "imagePullPolicy", "workingDir"];
+/// The fields of a ConfigMap and a Secret that hold texts of any name.
+const DATA: &[&str] = &["data", "stringData"];
+
 /// One place that names an image, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageField {
@@ -121,9 +141,7 @@ pub struct Images {
 }
 
 /// What is said about a document that is no object.
-pub(super) const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` and `kind` are missing";
-/// How deep an object is searched for a pod template.
-const MAXIMUM_SEARCH: usize = 32;
+pub(super) const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` or `kind` is missing";
 
 /// What is said about a document that is no object, with what to do where its origin is known.
 pub fn no_object(document: &Value) -> String {
@@ -136,41 +154,47 @@ pub fn no_object(document: &Value) -> String {
     }
 }
 
-/// Where an object of any kind seems to hold a pod specification: containers that name an image.
-pub fn pod_template_in(object: &Value) -> Option<String> {
-    let mut waiting = vec![(object, String::new(), 0)];
-    while let Some((value, path, depth)) = waiting.pop() {
-        let below = |key: &str| match path.as_str() {
-            "" => key.to_owned(),
-            path => format!("{path}.{key}"),
-        };
-        match value {
-            _ if depth > MAXIMUM_SEARCH => {}
-            Value::Object(fields) => {
-                let containers = CONTAINERS
-                    .iter()
-                    .filter_map(|(list, _)| fields.get(*list)?.as_array());
-                let names_image =
-                    |container: &Value| container.get("image").is_some_and(Value::is_string);
-                if containers.flatten().any(names_image) {
-                    return Some(path);
-                }
-                waiting.extend(
-                    fields
-                        .iter()
-                        .map(|(key, value)| (value, below(key), depth + 1)),
-                );
-            }
-            Value::Array(items) => {
-                let items = items.iter().enumerate();
-                waiting.extend(
-                    items.map(|(index, item)| (item, format!("{path}[{index}]"), depth + 1)),
-                );
-            }
-            _ => {}
-        }
+/// Where an object of any kind seems to hold a container: the first one.
+pub fn container_in(object: &Value) -> Option<Path> {
+    let steps = container_below("", object)?;
+    Some(steps.into_iter().rev().collect())
+}
+
+/// The steps to the first container in the value of `field`, the last step first.
+fn container_below(field: &str, value: &Value) -> Option<Vec<Step>> {
+    let through = |step: Step, steps: Option<Vec<Step>>| {
+        let mut steps = steps?;
+        steps.push(step);
+        Some(steps)
+    };
+    match value {
+        Value::Object(fields) if is_container(field, fields) => Some(Vec::new()),
+        // The schema of a custom resource runs nothing, whatever its defaults hold.
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(key, _)| *key != "openAPIV3Schema")
+            .find_map(|(key, below)| through(Step::Key(key.clone()), container_below(key, below))),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(index, item)| through(Step::Index(index), container_below(field, item))),
+        _ => None,
     }
-    None
+}
+
+fn is_container(field: &str, fields: &Map<String, Value>) -> bool {
+    // A pattern, as in policies of other tools, names no image.
+    let is_image = |image: &str| !image.trim().is_empty() && !image.contains('*');
+    let has = |names: &[&str], is: fn(&Value) -> bool| {
+        let mut found = names.iter().filter_map(|name| fields.get(*name));
+        found.any(is)
+    };
+    let lower = field.to_ascii_lowercase();
+    let image = fields.get("image").and_then(Value::as_str);
+    image.is_some_and(is_image)
+        && (CONTAINER_FIELDS.iter().any(|end| lower.ends_with(end))
+            || has(CONTAINER_LISTS, Value::is_array)
+            || has(CONTAINER_TEXTS, Value::is_string) && !DATA.contains(&field))
 }
 
 /// Whether a document says which kind of object it is.
@@ -210,11 +234,16 @@ pub(super) fn templates<'a>(object: &'a Value, group: &str, kind: &str) -> Vec<&
     found
 }
 
-/// API group and kind.
+/// API group and kind; an empty text says neither, as for `kubectl`.
 pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
-    let version = object.get("apiVersion")?.as_str()?;
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    Some((group.to_owned(), object.get("kind")?.as_str()?.to_owned()))
+    let said = |field: &str| {
+        let text = object.get(field)?.as_str()?;
+        (!text.is_empty()).then_some(text)
+    };
+    let group = said("apiVersion")?
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    Some((group.to_owned(), said("kind")?.to_owned()))
 }
 
 fn row(group: &str, kind: &str) -> Option<&'static Row> {
@@ -353,6 +382,68 @@ mod tests {
                 (format!("{at}.volumes[0].image.reference").as_str(), "c"),
             ]
         );
+    }
+
+    #[test]
+    fn a_container_is_found_by_its_shape_and_no_schema_or_picture_is_taken_for_one() {
+        let found = |object: Value| container_in(&object).map(|path| path.to_string());
+        let at = |path: &str| Some(path.to_owned());
+        for (holder, path) in [
+            (
+                json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}, {"image": "x"}]}}}}),
+                "spec.template.spec.containers[1]",
+            ),
+            (
+                json!({"spec": {"templates": [{"name": "a"}, {"container": {"image": "x"}}]}}),
+                "spec.templates[1].container",
+            ),
+            (
+                json!({"spec": {"templates": [{"script": {"image": "x", "source": "a"}}]}}),
+                "spec.templates[0].script",
+            ),
+            (
+                json!({"spec": {"templates": [{"containerSet": {"containers": [{"image": "x"}]}}]}}),
+                "spec.templates[0].containerSet.containers[0]",
+            ),
+            (
+                json!({"spec": {"workflowSpec": {"templates": [{"sidecars": [{"image": "{{x}}"}]}]}}}),
+                "spec.workflowSpec.templates[0].sidecars[0]",
+            ),
+            (
+                json!({"spec": {"templateDefaults": {"initContainers": [{"image": "x"}]}}}),
+                "spec.templateDefaults.initContainers[0]",
+            ),
+            (
+                json!({"spec": {"steps": [{"image": "$(params.x)"}]}}),
+                "spec.steps[0]",
+            ),
+            (
+                json!({"spec": {"tasks": [{"taskSpec": {"stepTemplate": {"image": "x"}}}]}}),
+                "spec.tasks[0].taskSpec.stepTemplate",
+            ),
+            (json!({"spec": {"image": "x", "script": "a"}}), "spec"),
+            (
+                json!({"spec": {"values": {"extraContainers": [{"image": "x"}]}}}),
+                "spec.values.extraContainers[0]",
+            ),
+            (
+                json!({"spec": {"driver.x": {"image": "x", "env": []}}}),
+                "spec[\"driver.x\"]",
+            ),
+        ] {
+            assert_eq!(found(holder), at(path));
+        }
+        let schema = json!({"properties": {"containers": {"items": {"properties": {"image": {"type": "string"}, "command": {}}}, "default": [{"image": "x"}]}}});
+        for other in [
+            json!({"kind": "ConfigMap", "data": {"image": "x", "name": "a", "command": "b", "script": "c"}}),
+            json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}}),
+            json!({"images": [{"name": "a", "image": "x"}]}),
+            json!({"spec": {"image": "x", "interval": "1m"}}),
+            json!({"spec": {"validate": {"containers": [{"image": "good.example/*"}]}}}),
+            json!({"spec": {"containers": [{"image": " "}, {"image": {"tag": "x"}}, "image"]}}),
+        ] {
+            assert_eq!(found(other), None);
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use promotion_gate_core::gate::{Actor, Change, Snapshot};
 use tokio::time::Instant;
 
 use super::render::human;
-use super::render::json::{Answer, CheckReport, ObjectReport, VERSION};
-use super::world::{self, Input};
+use super::render::json::{Answer, CheckReport, ObjectReport, UnknownReport, VERSION};
+use super::world::{self, Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
@@ -33,9 +33,8 @@ Examples:
   kustomize build overlays/prod | promotion-gate check --policy policies/ --output json -
   promotion-gate check --policy policies/ --namespace payments --namespace-labels tier=production rendered/")]
 pub(super) struct Args {
-    /// Manifests: files, folders, or `-` for standard input
-    #[arg(required = true, value_name = "PATH|-")]
-    inputs: Vec<String>,
+    #[command(flatten)]
+    given: Given,
     /// Policies: files or folders; may be given several times
     #[arg(long = "policy", value_name = "PATH", required = true)]
     policies: Vec<PathBuf>,
@@ -45,9 +44,6 @@ pub(super) struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// Accept input without any object, such as a chart that renders to nothing
-    #[arg(long)]
-    allow_empty: bool,
     /// The namespace of objects that name none
     #[arg(long, value_name = "NS", default_value = "default")]
     namespace: String,
@@ -83,10 +79,17 @@ struct Asked {
     change: Change,
 }
 
+/// The objects of the input that are not judged.
+#[derive(Default)]
+struct NotAsked {
+    unknown: Vec<UnknownReport>,
+    without_images: usize,
+}
+
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
     let policies = world::policies(&args.policies, &config.trust_roots)?;
-    let input = Input::read(&args.inputs)?;
+    let input = Input::read(&args.given.inputs)?;
     let mut snapshot = Snapshot {
         policies: policies.policies,
         revision: policies.revision,
@@ -105,15 +108,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         username,
         groups: args.groups.clone(),
     });
-    if input.objects().is_empty() && input.problems().is_empty() && !args.allow_empty {
-        bail!(
-            "there is no object in the input: nothing would be checked (did the command before the pipe fail?); `--allow-empty` accepts that"
-        );
+    if input.objects().is_empty() && input.problems().is_empty() && !args.given.allow_empty {
+        bail!("{NO_OBJECTS}");
     }
-    let (asked, not_ours) = changes(&input, &args.namespace, actor.as_ref());
-    for unjudged in input.unjudged() {
-        complain!("note: {unjudged}");
-    }
+    let (asked, not_asked) = changes(&input, &args.namespace, actor.as_ref());
+    input.remarks();
     let inputs = ReviewInputs {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
@@ -121,7 +120,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let at = args.at.unwrap_or_else(Timestamp::now);
     let reviews = review_all(asked, &inputs, at).await;
-    let report = report(&reviews, &input, not_ours, &inputs.snapshot, at);
+    let report = report(&reviews, &input, not_asked, &inputs.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
         Output::Json => put!(
@@ -146,9 +145,9 @@ fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     given.iter().map(pair).collect()
 }
 
-fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>, usize) {
+fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>, NotAsked) {
     let mut asked = Vec::new();
-    let mut not_ours = 0;
+    let mut not_asked = NotAsked::default();
     let objects = input.objects();
     let manifests = Manifests::of(objects.iter().map(|object| object.value), namespace);
     for object in objects {
@@ -163,10 +162,13 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
                     change: *change,
                 });
             }
-            Understood::NotOurs(_) => not_ours += 1,
+            Understood::NotOurs(_) => match object.unknown() {
+                Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
+                None => not_asked.without_images += 1,
+            },
         }
     }
-    (asked, not_ours)
+    (asked, not_asked)
 }
 
 async fn review_all(
@@ -191,7 +193,7 @@ async fn review_all(
 fn report(
     reviews: &[(String, u64, Review)],
     input: &Input,
-    not_ours: usize,
+    not_asked: NotAsked,
     snapshot: &Snapshot,
     at: Timestamp,
 ) -> CheckReport {
@@ -199,8 +201,9 @@ fn report(
         .iter()
         .map(|(_, _, review)| Answer::of(&review.verdict))
         .max();
-    let mut problems: Vec<String> = input.problems().iter().map(ToString::to_string).collect();
-    problems.extend(input.unusable());
+    let unusable = input.unusable();
+    let problems = input.problems().iter().chain(&unusable);
+    let problems: Vec<String> = problems.map(ToString::to_string).collect();
     CheckReport {
         version: VERSION,
         // What could not be read may hold anything.
@@ -215,7 +218,8 @@ fn report(
             .map(|(file, line, review)| ObjectReport::of(file, *line, review))
             .collect(),
         problems,
-        not_ours,
+        unknown: not_asked.unknown,
+        not_ours: not_asked.without_images,
     }
 }
 

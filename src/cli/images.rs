@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use promotion_gate_core::gate::ImageReference;
 use serde_json::json;
 
-use super::world::{Input, NO_OBJECTS};
+use super::world::{Given, Input, NO_OBJECTS};
 use crate::admission;
 use crate::text::line;
 
@@ -23,9 +23,8 @@ Examples:
   helm template . | promotion-gate images -
   promotion-gate images --output json deployment.yaml")]
 pub(super) struct Args {
-    /// Manifests: files, folders, or `-` for standard input
-    #[arg(required = true, value_name = "FILE|DIR|-")]
-    inputs: Vec<String>,
+    #[command(flatten)]
+    given: Given,
     /// How to print the list
     #[arg(long, value_enum, default_value_t = Output::Lines)]
     output: Output,
@@ -40,30 +39,18 @@ enum Output {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let input = Input::read(&args.inputs)?;
-    let mut unreadable = input
-        .problems()
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>();
+    let input = Input::read(&args.given.inputs)?;
+    let mut unreadable = input.problems().to_vec();
     unreadable.extend(input.unusable());
-    if input.objects().is_empty() && unreadable.is_empty() {
+    if input.objects().is_empty() && unreadable.is_empty() && !args.given.allow_empty {
         bail!("{NO_OBJECTS}");
     }
-    for unjudged in input.unjudged() {
-        complain!("note: {unjudged}");
-    }
+    input.remarks();
     let mut seen = BTreeSet::new();
     for object in input.objects() {
         let Some(images) = admission::images(object.value) else {
             continue;
         };
-        for field in images.unreadable {
-            unreadable.push(format!(
-                "{}:{}: {}: {}",
-                object.file, object.line, field.field, field.why
-            ));
-        }
         for field in images.fields {
             match args.output {
                 Output::Lines if seen.insert((object.file.to_owned(), field.written.clone())) => {
@@ -87,7 +74,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     for problem in &unreadable {
-        complain!("{problem}");
+        complain!("{}", line(&problem.to_string()));
     }
     Ok(if unreadable.is_empty() {
         ExitCode::SUCCESS

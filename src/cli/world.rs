@@ -25,8 +25,18 @@ const MAXIMUM_DEPTH: usize = 32;
 const MAXIMUM_LISTS: usize = 8;
 
 /// What is said of input that holds nothing.
-pub(super) const NO_OBJECTS: &str =
-    "there is no object in the input: did the command before the pipe fail?";
+pub(super) const NO_OBJECTS: &str = "there is no object in the input (did the command before the pipe fail?); `--allow-empty` accepts that";
+
+// The arguments that name the manifests of a command.
+#[derive(Debug, clap::Args)]
+pub(super) struct Given {
+    /// Manifests: files, folders, or `-` for standard input
+    #[arg(required = true, value_name = "PATH|-")]
+    pub(super) inputs: Vec<String>,
+    /// Accept input without any object, such as a chart that renders to nothing
+    #[arg(long)]
+    pub(super) allow_empty: bool,
+}
 
 /// The policies under `paths`; an error shows every problem of every file.
 pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<PolicySet> {
@@ -88,7 +98,25 @@ pub(super) struct Object<'a> {
     pub(super) document: &'a Document,
     pub(super) index: usize,
     /// Where in the document it stands; empty for the document itself.
-    pub(super) path: String,
+    pub(super) path: Place,
+}
+
+impl Object<'_> {
+    /// A problem with one of its fields; with the object as a whole where `field` is empty.
+    pub(super) fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
+        let field = field.parse().unwrap_or_default();
+        self.document.problem(self.path.join(&field), message)
+    }
+
+    /// Where it holds a container, if its kind is not one that this version knows.
+    pub(super) fn unknown(&self) -> Option<Place> {
+        let group = text_of(self.value, "apiVersion").split('/').next();
+        let known = admission::images(self.value).is_some() || group == Some(api::GROUP);
+        match admission::is_object(self.value) && !known {
+            true => admission::container_in(self.value),
+            false => None,
+        }
+    }
 }
 
 impl Input {
@@ -148,7 +176,8 @@ impl Input {
     pub(super) fn objects(&self) -> Vec<Object<'_>> {
         let mut objects = Vec::new();
         for (index, document) in self.documents.iter().enumerate() {
-            flatten((document, index), &document.value, "", 0, &mut objects);
+            let here = Place::default();
+            flatten((document, index), &document.value, here, 0, &mut objects);
         }
         objects
     }
@@ -183,56 +212,64 @@ impl Input {
     }
 
     /// What no command can do anything with: documents that are no objects, and images that can never be references.
-    pub(super) fn unusable(&self) -> Vec<String> {
+    pub(super) fn unusable(&self) -> Vec<Problem> {
         let mut unusable = Vec::new();
         for object in self.objects() {
-            let (file, line) = (object.file, object.line);
-            if !admission::is_object(object.value) {
-                unusable.push(format!(
-                    "{file}:{line}: {}",
-                    admission::no_object(object.value)
-                ));
+            // What is wrong with an item of a list is said where the list is read.
+            if object.path == Place::default() && !admission::is_object(object.value) {
+                unusable.push(object.problem("", admission::no_object(object.value)));
             }
-            for field in admission::images(object.value).unwrap_or_default().fields {
+            let images = admission::images(object.value).unwrap_or_default();
+            for field in images.unreadable {
+                unusable.push(object.problem(&field.field, field.why));
+            }
+            for field in images.fields {
                 if let Err(error) = field.written.parse::<ImageReference>() {
-                    let text = format!(
-                        "{file}:{line}: {}: {error}{}",
-                        field.path,
-                        unfilled(&field.written)
-                    );
-                    unusable.push(text::line(&text));
+                    let why = format!("{error}{}", unfilled(&field.written));
+                    unusable.push(object.problem(&field.path, why));
                 }
             }
         }
         unusable
     }
 
-    /// Objects of kinds that this version does not judge, and that seem to hold a pod template.
-    pub(super) fn unjudged(&self) -> Vec<String> {
-        let of = |object: &Object<'_>| {
-            if admission::images(object.value).is_some() {
-                return None;
+    /// Prints what is not judged, or read in another way than its author may expect, on standard error.
+    pub(super) fn remarks(&self) {
+        for object in self.objects() {
+            let kind = text_of(object.value, "kind");
+            if let Some(field) = object.unknown() {
+                let why = format!(
+                    "the kind `{kind}` of `{}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster",
+                    text_of(object.value, "apiVersion")
+                );
+                remark(&object.problem(&field.to_string(), why));
             }
-            let kind = object.value.get("kind").and_then(Value::as_str)?;
-            let path = admission::pod_template_in(object.value)?;
-            let text = format!(
-                "{}:{}: the kind `{kind}` is not known to this version, and seems to hold a pod template at `{path}`: its images are not looked at here; the Pods that come of it are judged in the cluster",
-                object.file, object.line
-            );
-            Some(text::line(&text))
-        };
-        self.objects().iter().filter_map(of).collect()
+            let has_items = object.value.get("items").is_some();
+            if has_items && !kind.is_empty() && !is_list_by_kind(object.value) {
+                let why = format!(
+                    "{ITEMS}, and not the `{kind}` itself; remove `items`, or write `kind: List`"
+                );
+                remark(&object.problem("items", why));
+            }
+        }
     }
 }
 
-/// What to do about an image in which something was to be filled in.
+/// Why an object with `items` is a list.
+const ITEMS: &str =
+    "`kubectl` takes any object with `items` at its top for a list and applies only these items";
+
+fn remark(problem: &Problem) {
+    complain!("note: {}", text::line(&problem.to_string()));
+}
+
+/// What to do about an image in which something was to be filled in. It is asked only of what is no reference:
+/// `placeholder/app:1` is one.
 fn unfilled(written: &str) -> &'static str {
     if written.starts_with("ko://") {
         "; build it first: `ko resolve -f FILE` writes the image in"
-    } else if written.contains("${")
-        || written.contains("$(")
-        || written.contains("{{")
-        || written.contains('$')
+    } else if MARKS.iter().any(|mark| written.contains(mark))
+        || written.split(['/', ':', '@']).any(is_placeholder)
     {
         "; something is to be filled in there: check what is rendered"
     } else {
@@ -240,24 +277,49 @@ fn unfilled(written: &str) -> &'static str {
     }
 }
 
+/// What surrounds the names of values that are to be filled in.
+const MARKS: &[&str] = &["$", "{", "<", "((", "[[", "@@", "...", "…"];
+
+/// Whether a part of an image is a word for what is to stand there: `REPLACE_ME`, `ImagePlaceholder`, `TAG`.
+fn is_placeholder(part: &str) -> bool {
+    let has = |kind: fn(&char) -> bool| part.chars().any(|c| kind(&c));
+    let (capital, small) = (has(char::is_ascii_uppercase), has(char::is_ascii_lowercase));
+    let word = part.replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    let word = word.to_ascii_lowercase();
+    let contains = |known: &&str| word.contains(*known);
+    part.starts_with('%')
+        || part.starts_with("__")
+        || capital && !small && (part.contains('_') || NAMES.contains(&word.as_str()))
+        || capital && REQUESTS.iter().any(contains)
+}
+
+/// What is to be filled in, where a part in capitals is nothing but its name.
+const NAMES: &[&str] = &[
+    "image",
+    "registry",
+    "repository",
+    "tag",
+    "version",
+    "digest",
+    "todo",
+    "tbd",
+    "xxx",
+];
+/// What asks for a value to be filled in.
+const REQUESTS: &[&str] = &["placeholder", "replaceme", "changeme", "fixme"];
+
 /// Says of the items of typed lists (`PodList`) what they are, where they do not say it themselves, as `kubectl` does.
 fn complete(value: &mut Value, depth: usize) {
-    let text = |field: &str| value.get(field).and_then(Value::as_str);
-    let (Some(kind), Some(version)) = (
-        text("kind").and_then(|kind| kind.strip_suffix("List")),
-        text("apiVersion"),
-    ) else {
+    let Some(kind) = text_of(value, "kind").strip_suffix("List") else {
         return;
     };
-    let (kind, version) = (kind.to_owned(), version.to_owned());
+    let (kind, version) = (kind.to_owned(), text_of(value, "apiVersion").to_owned());
     let items = value.get_mut("items").and_then(Value::as_array_mut);
     for item in items.into_iter().flatten() {
+        let says_nothing =
+            text_of(item, "kind").is_empty() && text_of(item, "apiVersion").is_empty();
         match item {
-            Value::Object(fields)
-                if !kind.is_empty()
-                    && !fields.contains_key("kind")
-                    && !fields.contains_key("apiVersion") =>
-            {
+            Value::Object(fields) if says_nothing && !kind.is_empty() && !version.is_empty() => {
                 fields.insert("apiVersion".to_owned(), json!(version));
                 fields.insert("kind".to_owned(), json!(kind));
             }
@@ -279,10 +341,7 @@ fn lists(
     if !is_list(value) {
         return;
     }
-    let kind = value
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let kind = text_of(value, "kind");
     let below = here.key("items");
     let mut refuse = |place: Place, why: String| problems.push(document.problem(place, why));
     match value.get("items") {
@@ -294,9 +353,17 @@ fn lists(
         Some(Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
                 let place = below.index(index);
-                if item.get("kind").is_none() || item.get("apiVersion").is_none() {
-                    let why =
-                        format!("the item of `{kind}` has no `apiVersion` and `kind`; add them");
+                if !admission::is_object(item) {
+                    let why = match is_list_by_kind(value) {
+                        true => {
+                            format!(
+                                "the item of `{kind}` has no `apiVersion` or no `kind`; add them"
+                            )
+                        }
+                        false => format!(
+                            "the item of `{kind}` has no `apiVersion` or no `kind`; {ITEMS}: add them, or remove `items`"
+                        ),
+                    };
                     problems.push(document.problem(place, why));
                 } else {
                     lists(document, item, &place, depth + 1, problems);
@@ -310,15 +377,23 @@ fn lists(
 /// Whether clients take a document for a list: any object with a list of `items` is one for `kubectl`
 /// (`k8s.io/apimachinery`, `UnstructuredJSONScheme`), whatever its kind.
 fn is_list(value: &Value) -> bool {
-    let kind = value.get("kind").and_then(Value::as_str);
-    kind.is_some_and(|kind| kind.ends_with("List"))
-        || value.get("items").is_some_and(Value::is_array)
+    is_list_by_kind(value) || value.get("items").is_some_and(Value::is_array)
+}
+
+fn is_list_by_kind(value: &Value) -> bool {
+    text_of(value, "kind").ends_with("List")
+}
+
+/// A field of an object; empty where it is no text, as for `kubectl`.
+fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
+    let text = value.get(field).and_then(Value::as_str);
+    text.unwrap_or_default()
 }
 
 fn flatten<'a>(
     (document, index_of_document): (&'a Document, usize),
     value: &'a Value,
-    path: &str,
+    path: Place,
     depth: usize,
     objects: &mut Vec<Object<'a>>,
 ) {
@@ -328,36 +403,28 @@ fn flatten<'a>(
         depth < MAXIMUM_LISTS,
     ) {
         for (index, item) in items.iter().enumerate() {
-            let below = if path.is_empty() {
-                format!("items[{index}]")
-            } else {
-                format!("{path}.items[{index}]")
-            };
+            let below = path.key("items").index(index);
             flatten(
                 (document, index_of_document),
                 item,
-                &below,
+                below,
                 depth + 1,
                 objects,
             );
         }
-        // What is no list by its kind may be an object as well.
-        if admission::images(value).is_none() {
+        // What is no list by its kind is an object as well: not every client takes it for a list.
+        if is_list_by_kind(value) {
             return;
         }
     }
-    let line = if path.is_empty() {
-        document.line()
-    } else {
-        document.position(path).map_or(0, |(line, _)| line)
-    };
+    let line = document.problem(path.clone(), "").line;
     objects.push(Object {
         file: &document.file,
         line: u64::try_from(line).unwrap_or(0),
         value,
         document,
         index: index_of_document,
-        path: path.to_owned(),
+        path,
     });
 }
 
@@ -392,7 +459,14 @@ pub(super) fn manifests_under(
             .extension()
             .and_then(|extension| extension.to_str())
             .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-        if entry.is_dir() && hidden || !(manifest || entry.is_dir()) {
+        if entry.is_dir() && hidden {
+            if !entry.ends_with(".git") {
+                let entry = text::line(&entry.display().to_string());
+                complain!("note: the hidden folder `{entry}` is not read; name it to read it");
+            }
+            continue;
+        }
+        if !(manifest || entry.is_dir()) {
             continue;
         }
         if entry.is_symlink() && entry.is_dir() {

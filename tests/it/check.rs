@@ -82,7 +82,13 @@ fn a_file_that_begins_with_a_dot_is_read_and_a_link_to_a_folder_is_named() {
     fs::create_dir_all(below.join(".git")).unwrap();
     fs::write(below.join("a.yaml"), pod("a", "good.example/a").to_string()).unwrap();
     fs::write(below.join(".git/b.yaml"), "junk: [").unwrap();
-    assert_eq!(check(&folder, &["rendered"], "").code, 0);
+    let ran = check(&folder, &["rendered"], "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    fs::create_dir(below.join(".more")).unwrap();
+    assert_eq!(
+        check(&folder, &["rendered"], "").stderr,
+        "promotion-gate: note: the hidden folder `rendered/.more` is not read; name it to read it\n"
+    );
     fs::write(
         below.join(".evil.yaml"),
         pod("b", "evil.example/a").to_string(),
@@ -114,11 +120,25 @@ fn input_without_an_object_is_a_failure_unless_it_is_expected() {
         check(&folder, &["--allow-empty", "-"], "# nothing\n").code,
         0
     );
+    for command in [&["images"][..], &["pin"], &["pin", "--check"]] {
+        let ran = run(folder.path(), &[command, &["-"]].concat(), "# nothing\n");
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{command:?}");
+        assert!(
+            ran.stderr.contains("`--allow-empty` accepts that"),
+            "{}",
+            ran.stderr
+        );
+        let empty = [command, &["--allow-empty", "-"]].concat();
+        assert_eq!(run(folder.path(), &empty, "# nothing\n").code, 0);
+        assert_eq!(run(folder.path(), &empty, "a: 1\n").code, 1, "{command:?}");
+    }
+    let ran = run(folder.path(), &["pin", "--allow-empty", "-"], "# nothing\n");
+    assert_eq!(ran.stdout, "# nothing\n");
     let ran = run(folder.path(), &["images", "-"], "image: nginx\n");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert_eq!(
         ran.stderr,
-        "promotion-gate: -:1: not a Kubernetes object: `apiVersion` and `kind` are missing\n"
+        "promotion-gate: -:1:1: not a Kubernetes object: `apiVersion` or `kind` is missing\n"
     );
 }
 
@@ -399,6 +419,14 @@ fn input_that_no_command_can_use_ends_with_1_and_says_what_to_do() {
         ),
         (pod("ko://example.com/cmd"), "build it first"),
         (
+            pod("bad image"),
+            "-:4:38: spec.containers[0].image: `bad image`",
+        ),
+        (
+            pod("a").replace("\"a\"", "[a]"),
+            "-:4:38: spec.containers[0].image: expected a text",
+        ),
+        (
             format!("{helm}{}", pod("good.example/app")),
             "lines that Helm prints",
         ),
@@ -418,22 +446,222 @@ fn input_that_no_command_can_use_ends_with_1_and_says_what_to_do() {
 }
 
 #[test]
-fn a_pod_template_of_an_unknown_kind_is_said_to_be_one() {
+fn containers_in_an_unknown_kind_are_said_to_be_unchecked_and_are_counted_apart() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("policy.yaml"), ALLOWED).unwrap();
-    let service = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\nspec: {template: {spec: {containers: [{image: evil.example/a}]}}}\n";
-    for args in [
-        &["check", "--policy", "policy.yaml", "-"][..],
-        &["images", "-"],
-        &["pin", "--check", "-"],
+    let object = |version: &str, kind: &str, spec: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n---\n")
+    };
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {image: a, command: b, script: c}\n---\n";
+    for (version, kind, spec, field, column) in [
+        (
+            "serving.knative.dev/v1",
+            "Service",
+            "{template: {spec: {containers: [{image: evil.example/a}]}}}",
+            "spec.template.spec.containers[0]",
+            39,
+        ),
+        (
+            "argoproj.io/v1alpha1",
+            "Workflow",
+            "{templates: [{name: a, script: {image: evil.example/a}}]}",
+            "spec.templates[0].script",
+            38,
+        ),
+        (
+            "tekton.dev/v1",
+            "Task",
+            "{steps: [{image: evil.example/a}]}",
+            "spec.steps[0]",
+            16,
+        ),
     ] {
-        let ran = run(folder.path(), args, service);
-        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        let input = config.to_owned() + &object(version, kind, spec);
+        for args in [
+            &["check", "--policy", "policy.yaml", "-"][..],
+            &["images", "-"],
+            &["pin", "--check", "-"],
+        ] {
+            let ran = run(folder.path(), args, &input);
+            assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+            assert_eq!(
+                ran.stderr,
+                format!(
+                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` of `{version}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster\n"
+                ),
+                "{args:?}"
+            );
+        }
+        let ran = check(&folder, &["-"], &input);
+        assert_eq!(
+            ran.stdout,
+            "allow of 0 objects: 0 allowed, 0 denied, 0 undecided; 1 object of an unknown kind is not checked; 1 without images\n"
+        );
+        let ran = check(&folder, &["--output", "json", "-"], &input);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(report["notOurs"], 1);
+        assert_eq!(
+            report["unknown"],
+            json!([{"file": "-", "line": 6, "apiVersion": version, "kind": kind, "namespace": null, "name": "x", "field": field}])
+        );
+    }
+}
+
+#[test]
+fn items_of_what_is_no_list_are_said_to_be_all_that_kubectl_applies() {
+    let folder = TempDir::new().unwrap();
+    let with_items = |items: Value| {
+        let mut object = pod("outer", "evil.example/outer");
+        object["items"] = items;
+        object.to_string()
+    };
+    for items in [
+        json!([pod("inner", "good.example/inner")]),
+        json!([]),
+        Value::Null,
+    ] {
+        let ran = check(&folder, &["-"], &with_items(items));
+        assert_eq!(ran.code, 2, "{}", ran.stdout);
         assert!(
-            ran.stderr.contains("the kind `Service` is not known to this version, and seems to hold a pod template at `spec.template.spec`"),
-            "{args:?}: {}",
+            ran.stdout.contains("deny Pod default/outer"),
+            "{}",
+            ran.stdout
+        );
+        assert!(
+            ran.stderr.contains(": items: `kubectl` takes any object with `items` at its top for a list and applies only these items, and not the `Pod` itself; remove `items`, or write `kind: List`"),
+            "{}",
             ran.stderr
         );
+    }
+    let bare = json!([{"metadata": {"name": "inner"}}]);
+    let ran = check(&folder, &["-"], &with_items(bare));
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert_eq!(
+        ran.stdout.matches("unreadable").count(),
+        1,
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("items[0]: the item of `Pod` has no `apiVersion` or no `kind`; `kubectl` takes any object with `items`"),
+        "{}",
+        ran.stdout
+    );
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [pod("a", "good.example/a")]});
+    assert_eq!(check(&folder, &["-"], &list.to_string()).stderr, "");
+}
+
+#[test]
+fn an_item_or_object_of_an_empty_kind_does_not_go_unseen() {
+    let folder = TempDir::new().unwrap();
+    let empty = |version: Value, kind: Value| {
+        let mut object = pod("a", "evil.example/a");
+        object["apiVersion"] = version;
+        object["kind"] = kind;
+        object
+    };
+    for (version, kind, code) in [
+        (json!(""), json!(""), 2),
+        (json!(null), json!(1), 2),
+        (json!("v1"), json!(""), 1),
+        (json!(""), json!("Pod"), 1),
+    ] {
+        let object = empty(version, kind);
+        let list = json!({"apiVersion": "v1", "kind": "PodList", "items": [object]});
+        let ran = check(&folder, &["-"], &list.to_string());
+        assert_eq!(ran.code, code, "{list}{}{}", ran.stdout, ran.stderr);
+        assert_eq!(check(&folder, &["-"], &object.to_string()).code, 1);
+    }
+}
+
+#[test]
+fn a_rollout_is_not_judged_by_an_impostor_of_the_deployment_that_it_refers_to() {
+    let folder = TempDir::new().unwrap();
+    let rollout = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "x"},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}},
+    });
+    let impostor =
+        json!({"apiVersion": "evil.example/v1", "kind": "Deployment", "metadata": {"name": "x"}});
+    let ran = check(&folder, &["-"], &format!("{rollout}{impostor}"));
+    assert!([2, 3].contains(&ran.code), "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("is not part of the input"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_placeholder_that_is_no_reference_is_called_one_and_a_mistake_is_not() {
+    let folder = TempDir::new().unwrap();
+    let hint = "something is to be filled in there";
+    let images = |image: &str| {
+        run(
+            folder.path(),
+            &["images", "-"],
+            &pod("a", image).to_string(),
+        )
+    };
+    for image in [
+        "<image>",
+        "ghcr.io/<owner>/app:1",
+        "app:<tag>",
+        "app@sha256:<digest>",
+        "app@sha256:…",
+        "app@sha256:...",
+        "app@DIGEST",
+        "REPLACE_ME",
+        "REPLACE-ME:1",
+        "CHANGEME",
+        "CHANGE_ME",
+        "ReplaceMe",
+        "IMAGE",
+        "IMAGE:TAG",
+        "MY_IMAGE",
+        "YOUR_REGISTRY/app:1",
+        "ghcr.io/MY_ORG/app",
+        "IMAGE_PLACEHOLDER",
+        "ImagePlaceholder",
+        "__IMAGE__",
+        "__image__",
+        "%IMAGE%",
+        "#{image}#",
+        "[[image]]",
+        "((image))",
+        "@@image@@",
+        "{image}",
+        "TODO",
+        "$IMAGE",
+    ] {
+        let ran = images(image);
+        assert_eq!(ran.code, 1, "{image}");
+        assert!(ran.stderr.contains(hint), "{image}: {}", ran.stderr);
+    }
+    for image in [
+        "NGINX:1.25",
+        "ghcr.io/ACME/app:1",
+        "ghcr.io/MyOrg/app",
+        "registry.example/Image:1",
+        "registry.example/my__App",
+        "https://ghcr.io/app:1",
+        "app:1 ",
+        "placeholder/app:v 1",
+        "app@sha256:1f2e",
+    ] {
+        let ran = images(image);
+        assert_eq!(ran.code, 1, "{image}");
+        assert!(!ran.stderr.contains(hint), "{image}: {}", ran.stderr);
+    }
+    for image in [
+        "placeholder/app:1",
+        "PLACEHOLDER/app:1",
+        "changeme",
+        "app:REPLACE_ME",
+        "my__app",
+    ] {
+        let ran = images(image);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{image}");
     }
 }
 

@@ -164,7 +164,7 @@ async fn check_lets_nothing_through_unseen() {
     for (input, said) in [
         (deep, "nested deeper"),
         (list(json!("items")), "expected a list"),
-        (bare, "has no `apiVersion` and `kind`"),
+        (bare, "has no `apiVersion` or no `kind`"),
     ] {
         for command in ["check", "images"] {
             let ran = match command {

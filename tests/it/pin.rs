@@ -119,7 +119,11 @@ async fn a_file_with_a_tag_that_cannot_be_resolved_stays_as_it_is() {
     fs::write(&file, &text).unwrap();
     let ran = folder.run(&["pin", "--write", "a.yaml"], "");
     assert_eq!(ran.code, 3);
-    assert!(ran.stderr.contains("app:gone"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("a.yaml:6:39: ") && ran.stderr.contains("app:gone"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
 }
 

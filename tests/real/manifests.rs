@@ -179,7 +179,9 @@ fn no_image_that_kubectl_reads_in_generated_oddities_goes_unseen() {
             let bare =
                 format!("{{metadata: {{name: x}}, spec: {{containers: [{{image: {evil}}}]}}}}");
             let nested = format!("{{apiVersion: v1, kind: List, items: [{pod}]}}");
-            for item in [&pod, &bare, &nested] {
+            let empty = bare.replacen('{', "{apiVersion: \"\", kind: \"\", ", 1);
+            let null = bare.replacen('{', "{apiVersion: null, kind: 1, ", 1);
+            for item in [&pod, &bare, &nested, &empty, &null] {
                 inputs.push(format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: l}}\n{items}: [{item}]\n"));
             }
         }

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use promotion_gate_core::gate::{Collected, ImageReference};
 use tokio::time::Instant;
 
-use super::world::{self, Input, NO_OBJECTS, manifests_under};
+use super::world::{self, Given, Input, NO_OBJECTS, manifests_under};
 use crate::admission;
 use crate::collect::resolve_tag;
 use crate::config::Config;
@@ -36,9 +36,8 @@ Examples:
   promotion-gate pin --check deploy/               for CI: is everything pinned?
   helm template . | promotion-gate pin - > rendered.yaml")]
 pub(super) struct Args {
-    /// Manifests: files, folders, or `-` for standard input
-    #[arg(required = true, value_name = "PATH|-")]
-    inputs: Vec<String>,
+    #[command(flatten)]
+    given: Given,
     /// Change the files
     #[arg(long, conflicts_with = "check")]
     write: bool,
@@ -65,7 +64,7 @@ struct Manifest {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut manifests = Vec::new();
-    for input in &args.inputs {
+    for input in &args.given.inputs {
         if input == "-" {
             manifests.push(Manifest::read(
                 "-",
@@ -84,7 +83,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             manifests.push(Manifest::read(&name, Some(file), bytes)?);
         }
     }
-    if manifests.iter().all(|manifest| manifest.objects == 0) {
+    if manifests.iter().all(|manifest| manifest.objects == 0) && !args.given.allow_empty {
         bail!("{NO_OBJECTS}");
     }
     if args.check {
@@ -167,46 +166,33 @@ async fn resolve(
 impl Manifest {
     fn read(name: &str, path: Option<PathBuf>, bytes: Vec<u8>) -> anyhow::Result<Manifest> {
         let input = Input::of(name, &bytes);
-        let mut problems: Vec<String> = input.problems().iter().map(ToString::to_string).collect();
+        let mut problems = input.problems().to_vec();
         problems.extend(input.unusable());
-        for unjudged in input.unjudged() {
-            complain!("note: {unjudged}");
+        if !problems.is_empty() {
+            bail!("nothing is changed:\n{}", world::lines(&problems));
         }
+        input.remarks();
         let mut unpinned = Vec::new();
         for object in input.objects() {
             let Some(images) = admission::images(object.value) else {
                 continue;
             };
-            let below = |field: &str| match object.path.as_str() {
-                "" => field.to_owned(),
-                path => format!("{path}.{field}"),
-            };
-            for unreadable in images.unreadable {
-                problems.push(format!(
-                    "{name}:{}: {}: {}",
-                    object.line, unreadable.field, unreadable.why
-                ));
-            }
             for field in images.fields {
-                let path = below(&field.path);
-                let at = object.document.position(&path).unwrap_or_default();
+                let place = object.problem(&field.path, "");
                 // What does not parse is among the problems.
                 if let Ok(reference) = field.written.parse::<ImageReference>()
                     && reference.digest().is_none()
                 {
                     let edit = Edit {
                         document: object.index,
-                        path,
-                        at,
+                        path: place.path.to_string(),
+                        at: (place.line, place.column),
                         written: field.written,
                         digest: String::new(),
                     };
                     unpinned.push((reference, edit));
                 }
             }
-        }
-        if !problems.is_empty() {
-            bail!("nothing is changed:\n  {}", problems.join("\n  "));
         }
         Ok(Manifest {
             name: name.to_owned(),
@@ -222,6 +208,10 @@ impl Manifest {
         &self,
         digests: &BTreeMap<String, Result<String, String>>,
     ) -> Result<Vec<Edit>, Vec<String>> {
+        let said = |edit: &Edit, why: &str| {
+            let (line, column) = edit.at;
+            format!("{}:{line}:{column}: {why}", self.name)
+        };
         let mut edits = Vec::new();
         let mut troubles = Vec::new();
         for (reference, edit) in &self.unpinned {
@@ -230,8 +220,8 @@ impl Manifest {
                     digest: digest.clone(),
                     ..edit.clone()
                 }),
-                Some(Err(trouble)) => troubles.push(format!("{}: {trouble}", self.name)),
-                None => troubles.push(format!("{}: `{reference}` was not resolved", self.name)),
+                Some(Err(trouble)) => troubles.push(said(edit, trouble)),
+                None => troubles.push(said(edit, &format!("`{reference}` was not resolved"))),
             }
         }
         if !troubles.is_empty() {

@@ -64,13 +64,24 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
         .filter(|object| object.policies.is_empty())
         .count();
     say!(
-        "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}",
+        "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}{}",
         word(report.decision),
         plural(report.objects.len(), "object", "objects"),
         if ungoverned > 0 {
             format!(", {ungoverned} governed by no policy")
         } else {
             String::new()
+        },
+        match report.unknown.len() {
+            0 => String::new(),
+            unknown => format!(
+                "; {} not checked",
+                plural(
+                    unknown,
+                    "object of an unknown kind is",
+                    "objects of unknown kinds are"
+                )
+            ),
         },
         if report.not_ours > 0 {
             format!("; {} without images", report.not_ours)

@@ -1,12 +1,14 @@
 //! The JSON form of reviews: `check --output json`. Fields are only ever added within one version.
 
 use jiff::Timestamp;
+use promotion_gate_core::documents::Path;
 use promotion_gate_core::gate::{
     Decision, Finding, ImageUse, Outcome, Pin, PolicyVerdict, Role, Target, Verdict,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::super::world::Object;
 use crate::review::Review;
 
 /// The version of the schema.
@@ -29,8 +31,45 @@ pub(crate) struct CheckReport {
     pub(crate) objects: Vec<ObjectReport>,
     /// Input that could not be read.
     pub(crate) problems: Vec<String>,
-    /// Objects that are none of the gate's business (no images).
+    /// Objects of kinds that this version does not know and that seem to hold a container: their images are not checked.
+    pub(crate) unknown: Vec<UnknownReport>,
+    /// How many other objects are none of the gate's business (no images).
     pub(crate) not_ours: usize,
+}
+
+/// An object of a kind that is not known.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnknownReport {
+    /// The file that it stands in, `-` for standard input.
+    pub(crate) file: String,
+    /// The line on which it begins, from 1.
+    pub(crate) line: u64,
+    /// API version, such as `tekton.dev/v1`.
+    pub(crate) api_version: String,
+    /// Kind, such as `Task`.
+    pub(crate) kind: String,
+    /// Namespace, where the object names one.
+    pub(crate) namespace: Option<String>,
+    /// Name.
+    pub(crate) name: String,
+    /// Where it seems to hold a container: the first one.
+    pub(crate) field: String,
+}
+
+impl UnknownReport {
+    pub(crate) fn of(object: &Object<'_>, field: &Path) -> UnknownReport {
+        let text = |pointer: &str| object.value.pointer(pointer)?.as_str().map(str::to_owned);
+        UnknownReport {
+            file: object.file.to_owned(),
+            line: object.line,
+            api_version: text("/apiVersion").unwrap_or_default(),
+            kind: text("/kind").unwrap_or_default(),
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name").unwrap_or_default(),
+            field: field.to_string(),
+        }
+    }
 }
 
 /// The decision about one object, or about all of them.
