@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use promotion_gate_core::gate::{Actor, Operation, UnreadableField, Workload};
+use promotion_gate_core::gate::{Actor, ChangeEffect, Operation, UnreadableField, Workload};
 use serde_json::Value;
 
+use super::images::{Images, NO_OBJECT, images};
+use super::kinds::{group_and_kind, row};
 use super::request::{NotOurs, Understood, change, name_of};
-use super::workload::{Images, NO_OBJECT, carries_images, group_and_kind, images};
 
 /// The objects of an input, for references between them.
 #[derive(Debug, Default)]
@@ -20,7 +21,8 @@ impl<'a> Manifests<'a> {
     pub fn of(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Manifests<'a> {
         let key = |object: &Value| {
             let (group, kind) = group_and_kind(object)?;
-            carries_images(&group, &kind)
+            row(&group, &kind)
+                .is_some()
                 .then(|| (kind, namespace_of(object, namespace), name_of(object)))
         };
         Manifests {
@@ -83,7 +85,14 @@ pub fn understand_manifest(
     let created = |workload, found| {
         let uid = "check".to_owned();
         let actor = actor.cloned();
-        let change = change(uid, Operation::Create, workload, actor, false, found);
+        let change = change(
+            uid,
+            (Operation::Create, ChangeEffect::Runs),
+            workload,
+            actor,
+            false,
+            found,
+        );
         Understood::Change(Box::new(change))
     };
     let Some((group, kind)) = group_and_kind(object) else {
@@ -106,7 +115,7 @@ pub fn understand_manifest(
     let Some(mut found) = images(object) else {
         return Understood::NotOurs(NotOurs::KindWithoutImages);
     };
-    let cluster_scoped = kind == "ClusterAnalysisTemplate";
+    let is_namespaced = row(&group, &kind).is_none_or(|kind| kind.is_namespaced);
     let here = namespace_of(object, namespace);
     let reference = object.pointer("/spec/workloadRef");
     if let (true, Some(reference)) = (kind == "Rollout", reference.filter(|r| !r.is_null())) {
@@ -120,7 +129,7 @@ pub fn understand_manifest(
         group,
         version: version.rsplit('/').next().unwrap_or_default().to_owned(),
         kind,
-        namespace: (!cluster_scoped).then_some(here),
+        namespace: is_namespaced.then_some(here),
         name: name_of(object),
     };
     created(workload, found)

@@ -1,12 +1,20 @@
 //! The Kubernetes protocol as a pure codec: what a request or a manifest asks for, and how a verdict is answered.
+//!
+//! * `kinds` — one table of the kinds that are judged, and of their fields
+//! * `images` — an object → its images
+//! * `update` — an update → what it does to what runs
+//! * `request`, `manifest` — what is asked, as a change
+//! * `response` — a verdict → the answer
 
+mod images;
+mod kinds;
 mod manifest;
 mod object;
 mod request;
 mod response;
-mod workload;
+mod update;
 
+pub use images::{ImageField, Images, container_in, images, is_object, no_object};
 pub use manifest::{Manifests, understand_manifest};
 pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
 pub use response::{Answer, Respond, denial};
-pub use workload::{ImageField, Images, container_in, images, is_object, no_object};

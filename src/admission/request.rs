@@ -2,14 +2,16 @@
 //! closed list. What cannot be understood is part of the change, and denied where a policy governs.
 
 use promotion_gate_core::gate::{
-    Actor, Change, ImageUse, Operation, Role, UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ImageUse, Operation, Role, UnreadableField, Workload,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::images::{Images, images};
+use super::kinds::{EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, group_and_kind, row};
 use super::object;
-use super::workload::{Images, carries_images, group_and_kind, images, templates};
+use super::update::effect_of;
 
 /// The version of `AdmissionReview` that is spoken.
 pub const VERSION: &str = "admission.k8s.io/v1";
@@ -201,40 +203,36 @@ impl WireRequest {
             }
         };
         let subresource = self.sub_resource.clone().unwrap_or_default();
-        match subresource.as_str() {
-            "" => {}
-            "status" | "finalizers" | "scale" | "binding" | "eviction" | "resize" | "token"
-            | "approve" | "approval" | "finalize" => {
+        let (group, name) = (self.kind.group.as_str(), self.kind.kind.as_str());
+        let kind = match (subresource.as_str(), row(group, name)) {
+            (subresource, _) if HARMLESS_SUBRESOURCES.contains(&subresource) => {
                 return Understood::NotOurs(NotOurs::Subresource);
             }
-            "ephemeralcontainers" => return self.ephemeral_containers(operation),
-            other if carries_images(&self.kind.group, &self.kind.kind) => {
+            (EPHEMERAL_CONTAINERS, _) => return self.ephemeral_containers(operation),
+            (_, None) => return Understood::NotOurs(NotOurs::KindWithoutImages),
+            ("", Some(kind)) => kind,
+            (other, Some(_)) => {
                 let why = format!(
                     "the subresource `{}` is not known",
                     other.chars().take(60).collect::<String>()
                 );
                 return self.unreadable(operation, why);
             }
-            _ => return Understood::NotOurs(NotOurs::KindWithoutImages),
-        }
-        let (group, kind) = (self.kind.group.as_str(), self.kind.kind.as_str());
-        if !carries_images(group, kind) {
-            return Understood::NotOurs(NotOurs::KindWithoutImages);
-        }
+        };
         let said = group_and_kind(&self.object);
-        if said.as_ref().is_none_or(|(said_group, said_kind)| {
-            (said_group.as_str(), said_kind.as_str()) != (group, kind)
-        }) {
-            let why = format!("the object is not the `{kind}` that the request speaks of");
+        if said.is_none_or(|said| (said.0.as_str(), said.1.as_str()) != (group, name)) {
+            let why = format!("the object is not the `{name}` that the request speaks of");
             return self.unreadable(operation, why);
         }
-        if operation == Operation::Update
-            && !changes_what_runs(&self.object, &self.old_object, group, kind)
-        {
+        let effect = match operation {
+            Operation::Create => Some(ChangeEffect::Runs),
+            Operation::Update => effect_of(&self.object, &self.old_object, kind),
+        };
+        let Some(effect) = effect else {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
-        }
+        };
         let images = images(&self.object).unwrap_or_default();
-        self.change(operation, images)
+        self.change(operation, effect, images)
     }
 
     /// `kubectl debug`: the containers that it adds are new code in an old Pod.
@@ -249,7 +247,7 @@ impl WireRequest {
         if found.fields.is_empty() && found.unreadable.is_empty() {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
         }
-        self.change(operation, found)
+        self.change(operation, ChangeEffect::Runs, found)
     }
 
     fn unreadable(self, operation: Operation, why: String) -> Understood {
@@ -259,6 +257,7 @@ impl WireRequest {
         }];
         self.change(
             operation,
+            ChangeEffect::Runs,
             Images {
                 fields: Vec::new(),
                 unreadable,
@@ -266,7 +265,7 @@ impl WireRequest {
         )
     }
 
-    fn change(self, operation: Operation, images: Images) -> Understood {
+    fn change(self, operation: Operation, effect: ChangeEffect, images: Images) -> Understood {
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
         let workload = Workload {
             name: some(self.name).unwrap_or_else(|| name_of(&self.object)),
@@ -281,7 +280,7 @@ impl WireRequest {
         };
         Understood::Change(Box::new(change(
             self.uid,
-            operation,
+            (operation, effect),
             workload,
             Some(actor),
             self.dry_run == Some(true),
@@ -292,7 +291,7 @@ impl WireRequest {
 
 pub(super) fn change(
     id: String,
-    operation: Operation,
+    (operation, effect): (Operation, ChangeEffect),
     workload: Workload,
     actor: Option<Actor>,
     dry_run: bool,
@@ -323,6 +322,7 @@ pub(super) fn change(
     Change {
         id,
         operation,
+        effect,
         workload,
         actor,
         dry_run,
@@ -342,117 +342,6 @@ pub(super) fn name_of(object: &Value) -> String {
         "" => format!("{}*", field("generateName")),
         name => name.to_owned(),
     }
-}
-
-/// Fields of a pod specification that do not change what will run: resources, scheduling, termination grace.
-const HARMLESS_POD: &[&str] = &[
-    "affinity",
-    "nodeName",
-    "nodeSelector",
-    "overhead",
-    "preemptionPolicy",
-    "priority",
-    "priorityClassName",
-    "resources",
-    "schedulerName",
-    "schedulingGates",
-    "terminationGracePeriodSeconds",
-    "tolerations",
-    "topologySpreadConstraints",
-];
-/// The same of a container.
-const HARMLESS_CONTAINER: &[&str] = &["resizePolicy", "resources"];
-/// Annotations of a template that no injector reads.
-const HARMLESS_ANNOTATIONS: &[&str] = &["kubectl.kubernetes.io/restartedAt"];
-
-/// Whether an update changes what will run (product design, "Kinds of change"), or lets run what was staged.
-fn changes_what_runs(new: &Value, old: &Value, group: &str, kind: &str) -> bool {
-    if old.is_null() {
-        return true;
-    }
-    let essence = |object: &Value| -> Vec<Value> {
-        templates(object, group, kind)
-            .into_iter()
-            .map(|template| template_essence(template, kind))
-            .collect()
-    };
-    essence(new) != essence(old)
-        || elsewhere(new, kind) != elsewhere(old, kind)
-        || activates(new, old)
-}
-
-fn template_essence(template: &Value, kind: &str) -> Value {
-    let mut spec = template.get("spec").cloned().unwrap_or_default();
-    without(&mut spec, HARMLESS_POD);
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            without(container, HARMLESS_CONTAINER);
-        }
-    }
-    // Injectors look at Pods when they are created; afterwards a Pod's annotations are notes.
-    let annotations = match kind {
-        "Pod" => Value::Null,
-        _ => {
-            let mut annotations = template
-                .pointer("/metadata/annotations")
-                .cloned()
-                .unwrap_or_default();
-            without(&mut annotations, HARMLESS_ANNOTATIONS);
-            if annotations.as_object().is_some_and(Map::is_empty) {
-                Value::Null
-            } else {
-                annotations
-            }
-        }
-    };
-    Value::Array(vec![spec, annotations])
-}
-
-fn without(value: &mut Value, fields: &[&str]) {
-    if let Some(object) = value.as_object_mut() {
-        object.retain(|field, _| !fields.contains(&field.as_str()));
-    }
-}
-
-/// What else decides what will run: a Rollout's strategy and the workload that it refers to; measurements are not only jobs.
-fn elsewhere(object: &Value, kind: &str) -> Vec<Value> {
-    let field = |path: &str| object.pointer(path).cloned().unwrap_or_default();
-    match kind {
-        "Rollout" => vec![field("/spec/strategy"), field("/spec/workloadRef")],
-        // Arguments are substituted into the commands of jobs.
-        "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun" => {
-            vec![field("/spec/metrics"), field("/spec/args")]
-        }
-        "Experiment" => vec![field("/spec/analyses")],
-        _ => Vec::new(),
-    }
-}
-
-/// Whether the update lets run what was staged: replicas from none to some, no longer paused or suspended, a lowered
-/// partition.
-fn activates(new: &Value, old: &Value) -> bool {
-    let number = |object: &Value, path: &str, absent: i64| {
-        object
-            .pointer(path)
-            .and_then(Value::as_i64)
-            .unwrap_or(absent)
-    };
-    let flag = |object: &Value, path: &str| {
-        object
-            .pointer(path)
-            .and_then(Value::as_bool)
-            .unwrap_or(false)
-    };
-    let partition = "/spec/updateStrategy/rollingUpdate/partition";
-    (number(old, "/spec/replicas", 1) == 0 && number(new, "/spec/replicas", 1) > 0)
-        || (flag(old, "/spec/paused") && !flag(new, "/spec/paused"))
-        || (flag(old, "/spec/suspend") && !flag(new, "/spec/suspend"))
-        || number(new, partition, 0) < number(old, partition, 0)
 }
 
 #[cfg(test)]

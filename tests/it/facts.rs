@@ -10,8 +10,9 @@ use promotion_gate::sandbox::{
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    self, Change, ChangeKind, Digest, Evidence, ImageEvidence, ImageUse, NotAccepted, Operation,
-    Pin, Policy, Promotion, Role, Snapshot, Source, TrustRoots, Verdict, Workload, World,
+    self, Change, ChangeEffect, ChangeKind, Digest, Evidence, ImageEvidence, ImageUse, NotAccepted,
+    Operation, Pin, Policy, Promotion, Role, Snapshot, Source, TrustRoots, Verdict, Workload,
+    World,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -372,6 +373,7 @@ pub fn promotion(images: &[String]) -> Promotion {
         change: Change {
             id: "test".to_owned(),
             operation: Operation::Create,
+            effect: ChangeEffect::Runs,
             workload: Workload {
                 group: "apps".to_owned(),
                 version: "v1".to_owned(),

@@ -36,7 +36,8 @@ pub use policy::{
     NamespaceMatch, Policy, Tags, Uncovered,
 };
 pub use promotion::{
-    Actor, Change, ChangeKind, ImageUse, Operation, Pin, Promotion, Role, UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ChangeKind, ImageUse, Operation, Pin, Promotion, Role,
+    UnreadableField, Workload,
 };
 pub use rules::{Class, Effect, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

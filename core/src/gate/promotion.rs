@@ -13,6 +13,8 @@ pub struct Change {
     pub id: String,
     /// Create or update.
     pub operation: Operation,
+    /// What it does to what runs.
+    pub effect: ChangeEffect,
     /// The object that is created or changed.
     pub workload: Workload,
     /// Who asks, where that is known (`check` without `--as` does not know).
@@ -103,6 +105,15 @@ pub enum Operation {
     Update,
 }
 
+/// What a change does to what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeEffect {
+    /// It changes what will run.
+    Runs,
+    /// It lets run what was staged: replicas from none to some, no longer paused or suspended, a lowered partition.
+    Starts,
+}
+
 /// The object that is created or changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Workload {
@@ -170,7 +181,10 @@ pub enum ChangeKind {
 
 impl ChangeKind {
     /// Without a record of what was admitted, everything that is ours is judged by all requirements, whoever asks.
-    fn classify(_change: &Change) -> ChangeKind {
-        ChangeKind::Deploy
+    fn classify(change: &Change) -> ChangeKind {
+        match change.effect {
+            ChangeEffect::Runs => ChangeKind::Deploy,
+            ChangeEffect::Starts => ChangeKind::Activation,
+        }
     }
 }

@@ -81,19 +81,49 @@ fn an_update_is_ours_only_if_it_changes_what_will_run() {
 }
 
 #[test]
-fn letting_run_what_was_staged_is_ours() {
-    let staged = |field: &str, before: Value, after: Value| {
-        let (mut old, mut new) = (deployment("nginx"), deployment("nginx"));
-        old["spec"][field] = before;
-        new["spec"][field] = after;
-        matches!(
-            understood(&review("UPDATE", "", new, old)),
-            Understood::Change(_)
-        )
+fn letting_run_what_was_staged_is_a_change_that_starts_it() {
+    let effect = |kind: &str, group: &str, field: &str, before: Value, after: Value| {
+        let updated = |value: Value| {
+            let mut object = deployment("nginx");
+            object["kind"] = json!(kind);
+            object["apiVersion"] = json!(format!("{group}/v1"));
+            object["spec"][field] = value;
+            object
+        };
+        let body = review("UPDATE", "", updated(after), updated(before));
+        let group = format!("\"group\":\"{group}\"");
+        let body = String::from_utf8(body).unwrap();
+        match understood(body.replace("\"group\":\"apps\"", &group).as_bytes()) {
+            Understood::Change(change) => Some(change.effect),
+            Understood::NotOurs(_) => None,
+        }
     };
-    assert!(staged("replicas", json!(0), json!(1)));
-    assert!(staged("paused", json!(true), json!(false)));
-    assert!(!staged("replicas", json!(1), json!(0)));
+    let partition = |partition: u8| json!({"rollingUpdate": {"partition": partition}});
+    let starts = Some(ChangeEffect::Starts);
+    for (kind, group, field, staged, running) in [
+        ("Deployment", "apps", "replicas", json!(0), json!(1)),
+        ("Deployment", "apps", "paused", json!(true), json!(false)),
+        ("ReplicaSet", "apps", "replicas", json!(0), Value::Null),
+        ("StatefulSet", "apps", "replicas", json!(0), json!(3)),
+        (
+            "StatefulSet",
+            "apps",
+            "updateStrategy",
+            partition(2),
+            partition(1),
+        ),
+        ("Job", "batch", "suspend", json!(true), json!(false)),
+        ("Rollout", "argoproj.io", "replicas", json!(0), json!(1)),
+        ("Rollout", "argoproj.io", "paused", json!(true), Value::Null),
+    ] {
+        let there = effect(kind, group, field, staged.clone(), running.clone());
+        assert_eq!(there, starts, "{kind} {field}");
+        let back = effect(kind, group, field, running, staged);
+        assert_eq!(back, None, "{kind} {field}");
+    }
+    let paths = json!({"canary": {}});
+    let strategy = effect("Rollout", "argoproj.io", "strategy", Value::Null, paths);
+    assert_eq!(strategy, Some(ChangeEffect::Runs));
 }
 
 #[test]

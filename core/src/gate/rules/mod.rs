@@ -322,8 +322,8 @@ mod tests {
     use crate::gate::evidence::Evidence;
     use crate::gate::finding::{Outcome, Target};
     use crate::gate::{
-        Change, Enforcement, NamedRequirement, NamespaceMatch, Operation, Policy, Promotion,
-        Snapshot, Uncovered, Workload, judge,
+        Change, ChangeEffect, Enforcement, NamedRequirement, NamespaceMatch, Operation, Policy,
+        Promotion, Snapshot, Uncovered, Workload, judge,
     };
     use crate::reason::reasons;
 
@@ -382,6 +382,7 @@ mod tests {
         let change = Change {
             id: "1".to_owned(),
             operation: Operation::Create,
+            effect: ChangeEffect::Runs,
             workload: Workload {
                 group: "apps".to_owned(),
                 version: "v1".to_owned(),

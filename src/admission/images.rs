@@ -1,105 +1,10 @@
-//! Which kinds carry images, and where: one table, from which everything else derives.
+//! An object → the images that it names, with their field paths; and where an unknown kind seems to hold containers.
 
 use promotion_gate_core::documents::{Path, Step};
 use promotion_gate_core::gate::{Role, UnreadableField};
 use serde_json::{Map, Value};
 
-/// Where a kind keeps its pod specifications.
-struct Row {
-    groups: &'static [&'static str],
-    kind: &'static str,
-    /// Paths to pod specifications; `*` is every item of a list.
-    pod_specs: &'static [&'static [&'static str]],
-}
-
-const APPS: &[&str] = &["apps", "extensions"];
-const BATCH: &[&str] = &["batch"];
-const CORE: &[&str] = &[""];
-const ARGO: &[&str] = &["argoproj.io"];
-const TEMPLATE: &[&[&str]] = &[&["spec", "template", "spec"]];
-const METRICS: &[&[&str]] = &[&[
-    "spec", "metrics", "*", "provider", "job", "spec", "template", "spec",
-]];
-
-const TABLE: &[Row] = &[
-    Row {
-        groups: CORE,
-        kind: "Pod",
-        pod_specs: &[&["spec"]],
-    },
-    Row {
-        groups: CORE,
-        kind: "PodTemplate",
-        pod_specs: &[&["template", "spec"]],
-    },
-    Row {
-        groups: CORE,
-        kind: "ReplicationController",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: APPS,
-        kind: "ReplicaSet",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: APPS,
-        kind: "Deployment",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: APPS,
-        kind: "StatefulSet",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: APPS,
-        kind: "DaemonSet",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: BATCH,
-        kind: "Job",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: BATCH,
-        kind: "CronJob",
-        pod_specs: &[&["spec", "jobTemplate", "spec", "template", "spec"]],
-    },
-    Row {
-        groups: ARGO,
-        kind: "Rollout",
-        pod_specs: TEMPLATE,
-    },
-    Row {
-        groups: ARGO,
-        kind: "AnalysisTemplate",
-        pod_specs: METRICS,
-    },
-    Row {
-        groups: ARGO,
-        kind: "ClusterAnalysisTemplate",
-        pod_specs: METRICS,
-    },
-    Row {
-        groups: ARGO,
-        kind: "AnalysisRun",
-        pod_specs: METRICS,
-    },
-    Row {
-        groups: ARGO,
-        kind: "Experiment",
-        pod_specs: &[&["spec", "templates", "*", "template", "spec"]],
-    },
-];
-
-/// The lists of containers in a pod specification.
-const CONTAINERS: &[(&str, Role)] = &[
-    ("containers", Role::Container),
-    ("initContainers", Role::InitContainer),
-    ("ephemeralContainers", Role::EphemeralContainer),
-];
+use super::kinds::{CONTAINERS, Kind, group_and_kind, row};
 
 /// How the fields end, in lower case, in which kinds keep containers: pod specifications, Argo Workflows, Tekton, KubeVirt.
 const CONTAINER_FIELDS: &[&str] = &[
@@ -205,9 +110,9 @@ pub fn is_object(document: &Value) -> bool {
 /// Every image that an object names; `None` for a kind that carries none.
 pub fn images(object: &Value) -> Option<Images> {
     let (group, kind) = group_and_kind(object)?;
-    let row = row(&group, &kind)?;
+    let kind = row(&group, &kind)?;
     let mut images = Images::default();
-    for path in row.pod_specs {
+    for path in kind.pod_specs {
         descend(
             object,
             path,
@@ -219,37 +124,14 @@ pub fn images(object: &Value) -> Option<Images> {
     Some(images)
 }
 
-/// Whether objects of this kind carry images.
-pub(super) fn carries_images(group: &str, kind: &str) -> bool {
-    row(group, kind).is_some()
-}
-
 /// The pod templates (or, for a Pod, the Pod) of an object: what surrounds each pod specification.
-pub(super) fn templates<'a>(object: &'a Value, group: &str, kind: &str) -> Vec<&'a Value> {
+pub(super) fn templates<'a>(object: &'a Value, kind: &Kind) -> Vec<&'a Value> {
     let mut found = Vec::new();
-    for path in row(group, kind).into_iter().flat_map(|row| row.pod_specs) {
+    for path in kind.pod_specs {
         let above = path.split_last().map_or(*path, |(_, above)| above);
         collect(object, above, &mut found);
     }
     found
-}
-
-/// API group and kind; an empty text says neither, as for `kubectl`.
-pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
-    let said = |field: &str| {
-        let text = object.get(field)?.as_str()?;
-        (!text.is_empty()).then_some(text)
-    };
-    let group = said("apiVersion")?
-        .split_once('/')
-        .map_or("", |(group, _)| group);
-    Some((group.to_owned(), said("kind")?.to_owned()))
-}
-
-fn row(group: &str, kind: &str) -> Option<&'static Row> {
-    TABLE
-        .iter()
-        .find(|row| row.kind == kind && row.groups.contains(&group))
 }
 
 fn collect<'a>(value: &'a Value, path: &[&str], found: &mut Vec<&'a Value>) {

@@ -1,0 +1,190 @@
+//! The kinds that are judged, as one table: where their pod templates stand, which other fields decide what runs, and which
+//! changes let run what was staged. What is not in the table carries no images.
+
+use promotion_gate_core::gate::Role;
+use serde_json::Value;
+
+/// What is known of a kind.
+pub(super) struct Kind {
+    groups: &'static [&'static str],
+    name: &'static str,
+    /// Paths to pod specifications; `*` is every item of a list.
+    pub(super) pod_specs: &'static [&'static [&'static str]],
+    /// Fields outside of pod templates that decide what runs, as JSON pointers.
+    pub(super) runtime_fields: &'static [&'static str],
+    /// Changes that let run what was staged.
+    pub(super) activations: &'static [Activation],
+    pub(super) is_namespaced: bool,
+}
+
+/// A change of one field, named by a JSON pointer, that lets run what was staged.
+pub(super) enum Activation {
+    /// A number (1 when absent) from 0 to more.
+    FromZero(&'static str),
+    /// A flag that was set and no longer is.
+    Cleared(&'static str),
+    /// A number (0 when absent) that is lower now.
+    Lowered(&'static str),
+}
+
+use Activation::{Cleared, FromZero, Lowered};
+
+const APPS: &[&str] = &["apps", "extensions"];
+const BATCH: &[&str] = &["batch"];
+const CORE: &[&str] = &[""];
+const ARGO: &[&str] = &["argoproj.io"];
+const TEMPLATE: &[&[&str]] = &[&["spec", "template", "spec"]];
+const METRICS: &[&[&str]] = &[&[
+    "spec", "metrics", "*", "provider", "job", "spec", "template", "spec",
+]];
+/// Arguments are substituted into the commands of jobs, and measurements are not only jobs.
+const ANALYSIS: &[&str] = &["/spec/metrics", "/spec/args"];
+const REPLICAS: Activation = FromZero("/spec/replicas");
+
+/// A kind of a group whose objects are namespaced, with pod specifications and nothing else that decides what runs.
+const fn kind(
+    groups: &'static [&'static str],
+    name: &'static str,
+    pod_specs: &'static [&'static [&'static str]],
+) -> Kind {
+    Kind {
+        groups,
+        name,
+        pod_specs,
+        runtime_fields: &[],
+        activations: &[],
+        is_namespaced: true,
+    }
+}
+
+const TABLE: &[Kind] = &[
+    kind(CORE, "Pod", &[&["spec"]]),
+    kind(CORE, "PodTemplate", &[&["template", "spec"]]),
+    Kind {
+        activations: &[REPLICAS],
+        ..kind(CORE, "ReplicationController", TEMPLATE)
+    },
+    Kind {
+        activations: &[REPLICAS],
+        ..kind(APPS, "ReplicaSet", TEMPLATE)
+    },
+    Kind {
+        activations: &[REPLICAS, Cleared("/spec/paused")],
+        ..kind(APPS, "Deployment", TEMPLATE)
+    },
+    Kind {
+        activations: &[
+            REPLICAS,
+            Lowered("/spec/updateStrategy/rollingUpdate/partition"),
+        ],
+        ..kind(APPS, "StatefulSet", TEMPLATE)
+    },
+    kind(APPS, "DaemonSet", TEMPLATE),
+    Kind {
+        activations: &[Cleared("/spec/suspend")],
+        ..kind(BATCH, "Job", TEMPLATE)
+    },
+    Kind {
+        activations: &[Cleared("/spec/suspend")],
+        ..kind(
+            BATCH,
+            "CronJob",
+            &[&["spec", "jobTemplate", "spec", "template", "spec"]],
+        )
+    },
+    Kind {
+        runtime_fields: &["/spec/strategy", "/spec/workloadRef"],
+        activations: &[REPLICAS, Cleared("/spec/paused")],
+        ..kind(ARGO, "Rollout", TEMPLATE)
+    },
+    Kind {
+        runtime_fields: ANALYSIS,
+        ..kind(ARGO, "AnalysisTemplate", METRICS)
+    },
+    Kind {
+        runtime_fields: ANALYSIS,
+        is_namespaced: false,
+        ..kind(ARGO, "ClusterAnalysisTemplate", METRICS)
+    },
+    Kind {
+        runtime_fields: ANALYSIS,
+        ..kind(ARGO, "AnalysisRun", METRICS)
+    },
+    Kind {
+        runtime_fields: &["/spec/analyses"],
+        ..kind(
+            ARGO,
+            "Experiment",
+            &[&["spec", "templates", "*", "template", "spec"]],
+        )
+    },
+];
+
+/// The lists of containers in a pod specification.
+pub(super) const CONTAINERS: &[(&str, Role)] = &[
+    ("containers", Role::Container),
+    ("initContainers", Role::InitContainer),
+    ("ephemeralContainers", Role::EphemeralContainer),
+];
+
+/// Subresources that change nothing of what runs, of any kind.
+pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
+    "status",
+    "finalizers",
+    "scale",
+    "binding",
+    "eviction",
+    "resize",
+    "token",
+    "approve",
+    "approval",
+    "finalize",
+];
+/// The subresource that adds containers to a Pod.
+pub(super) const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+
+/// Fields of a pod specification that do not change what will run: resources, scheduling, termination grace.
+pub(super) const HARMLESS_POD_FIELDS: &[&str] = &[
+    "affinity",
+    "nodeName",
+    "nodeSelector",
+    "overhead",
+    "preemptionPolicy",
+    "priority",
+    "priorityClassName",
+    "resources",
+    "schedulerName",
+    "schedulingGates",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+/// The same of a container.
+pub(super) const HARMLESS_CONTAINER_FIELDS: &[&str] = &["resizePolicy", "resources"];
+/// Annotations of a template that no injector reads.
+pub(super) const HARMLESS_ANNOTATIONS: &[&str] = &["kubectl.kubernetes.io/restartedAt"];
+
+impl Kind {
+    pub(super) fn is_pod(&self) -> bool {
+        self.name == "Pod"
+    }
+}
+
+/// The row of a kind; `None` for a kind that carries no images.
+pub(super) fn row(group: &str, name: &str) -> Option<&'static Kind> {
+    TABLE
+        .iter()
+        .find(|kind| kind.name == name && kind.groups.contains(&group))
+}
+
+/// API group and kind; an empty text says neither, as for `kubectl`.
+pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
+    let said = |field: &str| {
+        let text = object.get(field)?.as_str()?;
+        (!text.is_empty()).then_some(text)
+    };
+    let group = said("apiVersion")?
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    Some((group.to_owned(), said("kind")?.to_owned()))
+}

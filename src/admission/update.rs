@@ -1,0 +1,75 @@
+//! An update → what it does to what runs (product design, "Kinds of change"): from the table of kinds alone.
+
+use promotion_gate_core::gate::ChangeEffect;
+use serde_json::{Map, Value};
+
+use super::images::templates;
+use super::kinds::{
+    Activation, CONTAINERS, HARMLESS_ANNOTATIONS, HARMLESS_CONTAINER_FIELDS, HARMLESS_POD_FIELDS,
+    Kind,
+};
+
+/// What an update does; `None` where it changes nothing of what runs.
+pub(super) fn effect_of(new: &Value, old: &Value, kind: &Kind) -> Option<ChangeEffect> {
+    if old.is_null() || runtime_fields(new, kind) != runtime_fields(old, kind) {
+        return Some(ChangeEffect::Runs);
+    }
+    let mut activations = kind.activations.iter();
+    let starts = activations.any(|activation| activation.is_in(new, old));
+    starts.then_some(ChangeEffect::Starts)
+}
+
+/// Everything of an object that decides what will run.
+fn runtime_fields(object: &Value, kind: &Kind) -> Vec<Value> {
+    let templates = templates(object, kind).into_iter();
+    let templates = templates.map(|template| template_fields(template, kind));
+    let others = kind.runtime_fields.iter();
+    let others = others.map(|pointer| object.pointer(pointer).cloned().unwrap_or_default());
+    templates.chain(others).collect()
+}
+
+fn template_fields(template: &Value, kind: &Kind) -> Value {
+    let mut spec = template.get("spec").cloned().unwrap_or_default();
+    remove(&mut spec, HARMLESS_POD_FIELDS);
+    for (list, _) in CONTAINERS {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            remove(container, HARMLESS_CONTAINER_FIELDS);
+        }
+    }
+    let mut annotations = Value::Null;
+    // Injectors look at Pods when they are created; afterwards a Pod's annotations are notes.
+    if !kind.is_pod() {
+        let written = template.pointer("/metadata/annotations");
+        annotations = written.cloned().unwrap_or_default();
+        remove(&mut annotations, HARMLESS_ANNOTATIONS);
+        if annotations.as_object().is_some_and(Map::is_empty) {
+            annotations = Value::Null;
+        }
+    }
+    Value::Array(vec![spec, annotations])
+}
+
+fn remove(value: &mut Value, fields: &[&str]) {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|field, _| !fields.contains(&field.as_str()));
+    }
+}
+
+impl Activation {
+    fn is_in(&self, new: &Value, old: &Value) -> bool {
+        let number = |object: &Value, pointer: &str, absent: i64| {
+            let number = object.pointer(pointer).and_then(Value::as_i64);
+            number.unwrap_or(absent)
+        };
+        let flag = |object: &Value, pointer: &str| {
+            let flag = object.pointer(pointer).and_then(Value::as_bool);
+            flag.unwrap_or(false)
+        };
+        match self {
+            Activation::FromZero(field) => number(old, field, 1) == 0 && number(new, field, 1) > 0,
+            Activation::Cleared(field) => flag(old, field) && !flag(new, field),
+            Activation::Lowered(field) => number(new, field, 0) < number(old, field, 0),
+        }
+    }
+}
