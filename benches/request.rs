@@ -23,9 +23,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, body::Bytes, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, push_image,
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle, push_image,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -92,7 +92,7 @@ async fn echo(folder: &Path) {
 
 async fn compare() {
     let folder = tempfile::tempdir().unwrap();
-    let registry = Registry::start(RegistryOptions {
+    let registry = SandboxRegistry::start(SandboxRegistryOptions {
         referrers_api: true,
     })
     .await
@@ -166,7 +166,7 @@ async fn compare() {
 struct Comparison<'a> {
     constant: &'a Server,
     serve: &'a Server,
-    registry: &'a Registry,
+    registry: &'a SandboxRegistry,
 }
 
 impl Comparison<'_> {
@@ -212,9 +212,9 @@ fn policy(name: &str) -> Value {
 }
 
 /// An image with a signature and provenances.
-fn image(registry: &Registry, sigstore: &Sigstore, n: usize, provenances: usize) -> Value {
+fn image(registry: &SandboxRegistry, sigstore: &Sigstore, n: usize, provenances: usize) -> Value {
     let identity = Identity::new(BUILDER, "https://issuer.example");
-    let signer = Signer::Identity(&identity);
+    let signer = SandboxSigner::Identity(&identity);
     let digest = push_image(registry, "app", &format!("v{n}"), &n.to_string()).unwrap();
     let signing = sigstore.signing();
     let signature = signing.sign(signer, &digest, &BTreeMap::new()).unwrap();

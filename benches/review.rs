@@ -14,8 +14,10 @@ use promotion_gate::api;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::review::{ReviewInputs, review};
-use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Identity, Registry, Signer, Sigstore, attach_bundle, push_image};
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
+use promotion_gate::sandbox::{
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, attach_bundle, push_image,
+};
 use promotion_gate_core::attest::{Anchor, Material, TrustRoot, verify};
 use promotion_gate_core::gate::{Change, Decision, Digest, Snapshot, World};
 use serde_json::json;
@@ -60,7 +62,7 @@ impl Bench {
     }
 
     fn bundle(&self, digest: &Digest) -> String {
-        let signer = Signer::Identity(&self.identity);
+        let signer = SandboxSigner::Identity(&self.identity);
         let signing = self.sigstore.signing();
         let bundle = signing.sign(signer, digest, &BTreeMap::new()).unwrap();
         bundle.to_string()
@@ -74,8 +76,8 @@ fn warm_review(criterion: &mut Criterion) {
         .enable_all()
         .build()
         .unwrap();
-    let options = RegistryOptions::default();
-    let registry = runtime.block_on(Registry::start(options)).unwrap();
+    let options = SandboxRegistryOptions::default();
+    let registry = runtime.block_on(SandboxRegistry::start(options)).unwrap();
     let images: Vec<_> = (0..3)
         .map(|n| {
             let digest = push_image(&registry, "app", &format!("v{n}"), &n.to_string()).unwrap();

@@ -4,7 +4,7 @@ use promotion_gate_core::documents::{Path, Step};
 use promotion_gate_core::gate::{Role, UnreadableField};
 use serde_json::{Map, Value};
 
-use super::kinds::{CONTAINERS, Kind, group_and_kind, row};
+use super::kinds::{CONTAINERS, WorkloadKind, group_and_kind, row};
 
 /// How the fields end, in lower case, in which kinds keep containers: pod specifications, Argo Workflows, Tekton, KubeVirt.
 const CONTAINER_FIELDS: &[&str] = &[
@@ -125,7 +125,7 @@ pub fn images(object: &Value) -> Option<Images> {
 }
 
 /// The pod templates (or, for a Pod, the Pod) of an object: what surrounds each pod specification.
-pub(super) fn templates<'a>(object: &'a Value, kind: &Kind) -> Vec<&'a Value> {
+pub(super) fn templates<'a>(object: &'a Value, kind: &WorkloadKind) -> Vec<&'a Value> {
     let mut found = Vec::new();
     for path in kind.pod_specs {
         let above = path.split_last().map_or(*path, |(_, above)| above);

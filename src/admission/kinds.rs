@@ -5,7 +5,7 @@ use promotion_gate_core::gate::Role;
 use serde_json::Value;
 
 /// What is known of a kind.
-pub(super) struct Kind {
+pub(super) struct WorkloadKind {
     groups: &'static [&'static str],
     name: &'static str,
     /// Paths to pod specifications; `*` is every item of a list.
@@ -46,8 +46,8 @@ const fn kind(
     groups: &'static [&'static str],
     name: &'static str,
     pod_specs: &'static [&'static [&'static str]],
-) -> Kind {
-    Kind {
+) -> WorkloadKind {
+    WorkloadKind {
         groups,
         name,
         pod_specs,
@@ -57,22 +57,22 @@ const fn kind(
     }
 }
 
-const TABLE: &[Kind] = &[
+const TABLE: &[WorkloadKind] = &[
     kind(CORE, "Pod", &[&["spec"]]),
     kind(CORE, "PodTemplate", &[&["template", "spec"]]),
-    Kind {
+    WorkloadKind {
         activations: &[REPLICAS],
         ..kind(CORE, "ReplicationController", TEMPLATE)
     },
-    Kind {
+    WorkloadKind {
         activations: &[REPLICAS],
         ..kind(APPS, "ReplicaSet", TEMPLATE)
     },
-    Kind {
+    WorkloadKind {
         activations: &[REPLICAS, Cleared("/spec/paused")],
         ..kind(APPS, "Deployment", TEMPLATE)
     },
-    Kind {
+    WorkloadKind {
         activations: &[
             REPLICAS,
             Lowered("/spec/updateStrategy/rollingUpdate/partition"),
@@ -80,11 +80,11 @@ const TABLE: &[Kind] = &[
         ..kind(APPS, "StatefulSet", TEMPLATE)
     },
     kind(APPS, "DaemonSet", TEMPLATE),
-    Kind {
+    WorkloadKind {
         activations: &[Cleared("/spec/suspend")],
         ..kind(BATCH, "Job", TEMPLATE)
     },
-    Kind {
+    WorkloadKind {
         activations: &[Cleared("/spec/suspend")],
         ..kind(
             BATCH,
@@ -92,25 +92,25 @@ const TABLE: &[Kind] = &[
             &[&["spec", "jobTemplate", "spec", "template", "spec"]],
         )
     },
-    Kind {
+    WorkloadKind {
         runtime_fields: &["/spec/strategy", "/spec/workloadRef"],
         activations: &[REPLICAS, Cleared("/spec/paused")],
         ..kind(ARGO, "Rollout", TEMPLATE)
     },
-    Kind {
+    WorkloadKind {
         runtime_fields: ANALYSIS,
         ..kind(ARGO, "AnalysisTemplate", METRICS)
     },
-    Kind {
+    WorkloadKind {
         runtime_fields: ANALYSIS,
         is_namespaced: false,
         ..kind(ARGO, "ClusterAnalysisTemplate", METRICS)
     },
-    Kind {
+    WorkloadKind {
         runtime_fields: ANALYSIS,
         ..kind(ARGO, "AnalysisRun", METRICS)
     },
-    Kind {
+    WorkloadKind {
         runtime_fields: &["/spec/analyses"],
         ..kind(
             ARGO,
@@ -164,14 +164,14 @@ pub(super) const HARMLESS_CONTAINER_FIELDS: &[&str] = &["resizePolicy", "resourc
 /// Annotations of a template that no injector reads.
 pub(super) const HARMLESS_ANNOTATIONS: &[&str] = &["kubectl.kubernetes.io/restartedAt"];
 
-impl Kind {
+impl WorkloadKind {
     pub(super) fn is_pod(&self) -> bool {
         self.name == "Pod"
     }
 }
 
 /// The row of a kind; `None` for a kind that carries no images.
-pub(super) fn row(group: &str, name: &str) -> Option<&'static Kind> {
+pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
     TABLE
         .iter()
         .find(|kind| kind.name == name && kind.groups.contains(&group))

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use super::images::templates;
 use super::kinds::{
     Activation, CONTAINERS, HARMLESS_ANNOTATIONS, HARMLESS_CONTAINER_FIELDS, HARMLESS_POD_FIELDS,
-    Kind,
+    WorkloadKind,
 };
 
 /// What an update does; `None` where it changes nothing of what runs.
-pub(super) fn effect_of(new: &Value, old: &Value, kind: &Kind) -> Option<ChangeEffect> {
+pub(super) fn effect_of(new: &Value, old: &Value, kind: &WorkloadKind) -> Option<ChangeEffect> {
     if old.is_null() || runtime_fields(new, kind) != runtime_fields(old, kind) {
         return Some(ChangeEffect::Runs);
     }
@@ -20,7 +20,7 @@ pub(super) fn effect_of(new: &Value, old: &Value, kind: &Kind) -> Option<ChangeE
 }
 
 /// Everything of an object that decides what will run.
-fn runtime_fields(object: &Value, kind: &Kind) -> Vec<Value> {
+fn runtime_fields(object: &Value, kind: &WorkloadKind) -> Vec<Value> {
     let templates = templates(object, kind).into_iter();
     let templates = templates.map(|template| template_fields(template, kind));
     let others = kind.runtime_fields.iter();
@@ -28,7 +28,7 @@ fn runtime_fields(object: &Value, kind: &Kind) -> Vec<Value> {
     templates.chain(others).collect()
 }
 
-fn template_fields(template: &Value, kind: &Kind) -> Value {
+fn template_fields(template: &Value, kind: &WorkloadKind) -> Value {
     let mut spec = template.get("spec").cloned().unwrap_or_default();
     remove(&mut spec, HARMLESS_POD_FIELDS);
     for (list, _) in CONTAINERS {

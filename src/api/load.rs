@@ -18,7 +18,7 @@ use super::policy::{unknown_requirement, warnings};
 use super::{PromotionPolicySpec, policy};
 
 /// A file's name, and what is in it.
-pub type Source = (String, Vec<u8>);
+pub type SourceFile = (String, Vec<u8>);
 
 /// The most files that the given paths may hold.
 const MAXIMUM_FILES: usize = 1000;
@@ -69,7 +69,7 @@ pub fn schema() -> Schema {
 }
 
 /// Reads the policies of some files.
-pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
+pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
     let schema = schema();
     let mut set = PolicySet {
         revision: revision(sources),
@@ -126,9 +126,9 @@ pub fn load(sources: &[Source], roots: &TrustRoots) -> PolicySet {
 
 /// Reads the policies that some paths name: files, and folders with what is below them, in the order of the paths. Each path
 /// holds at least one policy.
-pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, PolicySet) {
+pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<SourceFile>, PolicySet) {
     let mut files = Files::default();
-    let mut sources: Vec<Source> = Vec::new();
+    let mut sources: Vec<SourceFile> = Vec::new();
     let mut bytes = 0;
     let mut read = Vec::new();
     'paths: for path in paths {
@@ -161,7 +161,7 @@ pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, Policy
     for (path, range) in read {
         let own = sources.get(range).unwrap_or_default();
         let holds =
-            |(file, _): &Source| set.files.get(file) == Some(&true) || faulty.contains(file);
+            |(file, _): &SourceFile| set.files.get(file) == Some(&true) || faulty.contains(file);
         if !own.iter().any(holds) {
             files.refuse(path, "there is no policy in it: nothing would be judged");
         }
@@ -174,7 +174,7 @@ pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<Source>, Policy
     (sources, set)
 }
 
-fn revision(sources: &[Source]) -> String {
+fn revision(sources: &[SourceFile]) -> String {
     let mut sorted: Vec<_> = sources.iter().collect();
     sorted.sort();
     let mut hash = Sha256::new();

@@ -123,7 +123,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = report(&reviews, &input, not_asked, &inputs.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
-        Output::Json => put!(
+        Output::Json => write_output!(
             "{}\n",
             serde_json::to_string_pretty(&report).context("the report does not print")?
         ),

@@ -21,6 +21,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut text = Vec::new();
     let mut command = super::Arguments::command();
     clap_complete::generate(args.shell, &mut command, "promotion-gate", &mut text);
-    put!("{}", String::from_utf8(text)?);
+    write_output!("{}", String::from_utf8(text)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use crate::api::definitions;
 pub(super) struct Args {}
 
 pub(super) fn run(_: Args) -> anyhow::Result<ExitCode> {
-    put!("{}", yaml()?);
+    write_output!("{}", yaml()?);
     Ok(ExitCode::SUCCESS)
 }
 

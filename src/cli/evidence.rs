@@ -13,7 +13,7 @@ use promotion_gate_core::attest::{
     Anchor, AnchorId, Origin, PublicKey, SignatureForm, Signer, TimeSource, Transparency,
 };
 use promotion_gate_core::gate::{
-    Collected, ImageEvidence, ImageNeeds, ImageReference, Source, Subject,
+    Collected, EvidenceSource, ImageEvidence, ImageNeeds, ImageReference, Subject,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -165,7 +165,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(digest) => digest.clone(),
         None => match resolve_tag(&*registry, &reference, deadline).await {
             Collected::Known(digest) | Collected::Partial(digest, _) => digest,
-            Collected::Unavailable(trouble) => bail!("{trouble}"),
+            Collected::Unavailable(unavailability) => bail!("{unavailability}"),
         },
     };
     let repository = args.repository.as_deref().map(repository).transpose()?;
@@ -201,8 +201,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if args.tree {
         let index = gathered.evidence.index(&subject);
-        let troubles = index.troubles().iter().map(ToString::to_string);
-        report.attached.unread.extend(troubles);
+        let unavailabilities = index.unavailabilities().iter().map(ToString::to_string);
+        report.attached.unread.extend(unavailabilities);
         let manifests = index.value().and_then(Option::as_ref);
         for manifest in manifests.iter().flat_map(|index| &index.manifests) {
             let subject = Subject {
@@ -219,7 +219,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Human if args.tree => tree(&report),
         Output::Human => human(&report),
-        Output::Json => put!(
+        Output::Json => write_output!(
             "{}\n",
             serde_json::to_string_pretty(&report).context("the report does not print")?
         ),
@@ -304,7 +304,7 @@ impl Attached {
     fn of(collected: Collected<&ImageEvidence>, names: &BTreeMap<AnchorId, String>) -> Attached {
         let mut report = Attached {
             unread: collected
-                .troubles()
+                .unavailabilities()
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
@@ -354,7 +354,11 @@ fn anchor(names: &BTreeMap<AnchorId, String>, id: &AnchorId) -> String {
 }
 
 impl Accepted {
-    fn of(source: &Source, origin: &Origin, names: &BTreeMap<AnchorId, String>) -> Accepted {
+    fn of(
+        source: &EvidenceSource,
+        origin: &Origin,
+        names: &BTreeMap<AnchorId, String>,
+    ) -> Accepted {
         let (signer, issuer, claims) = match origin.signer() {
             Signer::Certificate(certificate) => {
                 let claims = certificate
@@ -401,12 +405,12 @@ impl Accepted {
 
 /// The index, its platforms, and what hangs where, a line each.
 fn tree(report: &Report) {
-    say!("{}", report.image);
-    say!("{}", report.digest);
+    print_line!("{}", report.image);
+    print_line!("{}", report.digest);
     report.attached.branches("");
     for platform in &report.platforms {
         let name = platform.platform.as_deref().unwrap_or("no platform named");
-        say!("└─ {} {}", line(name), platform.digest);
+        print_line!("└─ {} {}", line(name), platform.digest);
         platform.attached.branches("   ");
     }
 }
@@ -423,7 +427,7 @@ impl Attached {
     fn branches(&self, indent: &str) {
         for accepted in &self.accepted {
             let said = word(Answer::Allow).replace("allow", "accepted");
-            say!(
+            print_line!(
                 "{indent}└─ {said} {} by {}, under {}, found as {}",
                 line(&accepted.what),
                 line(&accepted.signer),
@@ -433,7 +437,7 @@ impl Attached {
         }
         for refused in &self.unaccepted {
             let said = word(Answer::Deny).replace("deny", "not accepted");
-            say!(
+            print_line!(
                 "{indent}└─ {said} {}: {}, found as {}",
                 refused.reason,
                 line(&refused.detail),
@@ -441,17 +445,17 @@ impl Attached {
             );
         }
         for (kind, count) in &self.others {
-            say!("{indent}└─ no evidence: {}", artifacts(kind, *count));
+            print_line!("{indent}└─ no evidence: {}", artifacts(kind, *count));
         }
         for unsupported in &self.unsupported {
-            say!("{indent}└─ not supported {}", line(unsupported));
+            print_line!("{indent}└─ not supported {}", line(unsupported));
         }
         for unread in &self.unread {
             let said = word(Answer::Undecided).replace("undecided", "unread");
-            say!("{indent}└─ {said} {}", line(unread));
+            print_line!("{indent}└─ {said} {}", line(unread));
         }
         if self.is_empty() {
-            say!("{indent}└─ nothing is attached to it");
+            print_line!("{indent}└─ nothing is attached to it");
         }
     }
 }
@@ -464,68 +468,68 @@ fn artifacts(kind: &str, count: usize) -> String {
 }
 
 fn human(report: &Report) {
-    say!("{}\n  {}\n", report.image, report.digest);
+    print_line!("{}\n  {}\n", report.image, report.digest);
     let report = &report.attached;
     for accepted in &report.accepted {
         let form = accepted
             .form
             .map(|form| format!(" ({form})"))
             .unwrap_or_default();
-        say!(
+        print_line!(
             "{} {}{form}",
             word(Answer::Allow).replace("allow", "accepted"),
             line(&accepted.what)
         );
-        say!("  signed by    {}", line(&accepted.signer));
+        print_line!("  signed by    {}", line(&accepted.signer));
         if let Some(issuer) = &accepted.issuer {
-            say!("  issuer       {}", line(issuer));
+            print_line!("  issuer       {}", line(issuer));
         }
         for (claim, value) in &accepted.claims {
-            say!("  {claim}: {}", line(value));
+            print_line!("  {claim}: {}", line(value));
         }
         for time in &accepted.times {
-            say!("  verified at  {} ({})", time.at, time.by);
+            print_line!("  verified at  {} ({})", time.at, time.by);
         }
         if accepted.times.is_empty() {
-            say!("  verified at  no verified time");
+            print_line!("  verified at  no verified time");
         }
-        say!("  transparency {}", accepted.transparency);
+        print_line!("  transparency {}", accepted.transparency);
         for ignored in &accepted.ignored {
-            say!("  ignored      {}", line(ignored));
+            print_line!("  ignored      {}", line(ignored));
         }
         for (key, value) in &accepted.annotations {
-            say!("  annotation   {}={}", line(key), line(value));
+            print_line!("  annotation   {}={}", line(key), line(value));
         }
-        say!("  under        {}", accepted.anchor);
-        say!("  found as     {}\n", line(&accepted.source));
+        print_line!("  under        {}", accepted.anchor);
+        print_line!("  found as     {}\n", line(&accepted.source));
     }
     for refused in &report.unaccepted {
-        say!(
+        print_line!(
             "{} {}",
             word(Answer::Deny).replace("deny", "not accepted"),
             refused.reason
         );
-        say!(
+        print_line!(
             "  {}\n  found as     {}\n",
             line(&refused.detail),
             line(&refused.source)
         );
     }
     for unread in &report.unread {
-        say!(
+        print_line!(
             "{} {}\n",
             word(Answer::Undecided).replace("undecided", "unread"),
             line(unread)
         );
     }
     for (kind, count) in &report.others {
-        say!("no evidence\n  {}\n", artifacts(kind, *count));
+        print_line!("no evidence\n  {}\n", artifacts(kind, *count));
     }
     for unsupported in &report.unsupported {
-        say!("not supported\n  {}\n", line(unsupported));
+        print_line!("not supported\n  {}\n", line(unsupported));
     }
     if report.is_empty() {
-        say!("nothing is attached to this image");
+        print_line!("nothing is attached to this image");
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Output::Human, None) => overview(),
         (Output::Human, Some(name)) => page(name)?,
     };
-    put!("{text}");
+    write_output!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

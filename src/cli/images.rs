@@ -54,7 +54,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         for field in images.fields {
             match args.output {
                 Output::Lines if seen.insert((object.file.to_owned(), field.written.clone())) => {
-                    say!("{}", line(&field.written));
+                    print_line!("{}", line(&field.written));
                 }
                 Output::Lines => {}
                 Output::Json => {
@@ -68,13 +68,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                         "kind": object.value.get("kind"), "name": object.value.pointer("/metadata/name"),
                         "field": field.path, "image": field.written, "normalised": normalised,
                     });
-                    put!("{described}\n");
+                    write_output!("{described}\n");
                 }
             }
         }
     }
     for problem in &unreadable {
-        complain!("{}", line(&problem.to_string()));
+        print_error!("{}", line(&problem.to_string()));
     }
     Ok(if unreadable.is_empty() {
         ExitCode::SUCCESS

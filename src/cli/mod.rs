@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
     match arguments.command.run() {
         Ok(code) => code,
         Err(error) => {
-            complain!("{error:#}");
+            print_error!("{error:#}");
             ExitCode::from(FAILURE)
         }
     }

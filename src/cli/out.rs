@@ -16,43 +16,43 @@ const COLOURS: [&str; 5] = [
 ];
 
 /// A line for people.
-macro_rules! say {
-    ($($text:tt)*) => { $crate::cli::out::say(format_args!($($text)*)) };
+macro_rules! print_line {
+    ($($text:tt)*) => { $crate::cli::out::print_line(format_args!($($text)*)) };
 }
 
 /// Text for programs, to the letter.
-macro_rules! put {
-    ($($text:tt)*) => { $crate::cli::out::put(format_args!($($text)*)) };
+macro_rules! write_output {
+    ($($text:tt)*) => { $crate::cli::out::write_output(format_args!($($text)*)) };
 }
 
 /// A line about what went wrong.
-macro_rules! complain {
-    ($($text:tt)*) => { $crate::cli::out::complain(format_args!($($text)*)) };
+macro_rules! print_error {
+    ($($text:tt)*) => { $crate::cli::out::print_error(format_args!($($text)*)) };
 }
 
-pub(super) fn say(text: fmt::Arguments<'_>) {
+pub(super) fn print_line(text: fmt::Arguments<'_>) {
     let text = shown(&text.to_string());
     written(writeln!(anstream::stdout(), "{text}"));
 }
 
-pub(super) fn put(text: fmt::Arguments<'_>) {
+pub(super) fn write_output(text: fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     written(out.write_fmt(text).and_then(|()| out.flush()));
 }
 
-pub(super) fn complain(text: fmt::Arguments<'_>) {
+pub(super) fn print_error(text: fmt::Arguments<'_>) {
     let text = shown(&text.to_string());
-    // Where nobody can be told of it, nothing more can be done.
+    // A failure to report a failure cannot be reported.
     let _ = writeln!(anstream::stderr(), "promotion-gate: {text}");
 }
 
-/// Whoever reads the output decides by it: without it, the answer is no success.
+/// A reader decides by the output: without it, the command has failed.
 fn written(outcome: std::io::Result<()>) {
     let Err(error) = outcome else {
         return;
     };
     if error.kind() != ErrorKind::BrokenPipe {
-        complain(format_args!("standard output cannot be written: {error}"));
+        print_error(format_args!("standard output cannot be written: {error}"));
     }
     std::process::exit(super::FAILURE.into());
 }

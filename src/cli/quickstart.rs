@@ -18,12 +18,13 @@ use super::render::human;
 use super::render::json::Answer;
 use super::world;
 use crate::config::Config;
-use crate::sandbox::registry::RegistryOptions;
+use crate::sandbox::registry::SandboxRegistryOptions;
 use crate::sandbox::{
-    Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, attach_signatures, push_image,
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle,
+    attach_signatures, push_image,
 };
 use crate::serve::{Listening, Options, serve};
-use crate::snapshot::Files;
+use crate::snapshot::SnapshotFiles;
 
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
 const RELEASE: &str =
@@ -74,7 +75,7 @@ struct Images {
 /// Everything that runs.
 struct Stage {
     folder: TempDir,
-    registry: Registry,
+    registry: SandboxRegistry,
     images: Images,
     listening: Listening,
     client: reqwest::Client,
@@ -97,7 +98,7 @@ impl Stage {
             .prefix("promotion-gate-quickstart-")
             .tempdir()
             .context("there is no place for the policies")?;
-        let registry = Registry::start(RegistryOptions::default())
+        let registry = SandboxRegistry::start(SandboxRegistryOptions::default())
             .await
             .context("the registry does not start")?;
         let sigstore = Sigstore::create()?;
@@ -107,7 +108,7 @@ impl Stage {
 
         let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
         let collector = world::collector(&config)?;
-        let files = Files {
+        let files = SnapshotFiles {
             policies: vec![folder.path().join("policies")],
             config,
         };
@@ -160,7 +161,7 @@ impl Stage {
     }
 
     fn introduce(&self) {
-        say!(
+        print_line!(
             "\
 Everything here runs on this machine alone and is thrown away at the end.
 
@@ -223,7 +224,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             .resume()
             .await
             .context("the registry does not come back")?;
-        say!(
+        print_line!(
             "{} of {} decisions were as they should be",
             scenes.expected,
             scenes.played
@@ -277,8 +278,8 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
 
     async fn show(&self, scene: &Scene, count: &mut Count) -> anyhow::Result<()> {
         count.played += 1;
-        say!("{}. {}", count.played, scene.title);
-        say!("   Deployment {}/web, {}", scene.namespace, scene.image);
+        print_line!("{}. {}", count.played, scene.title);
+        print_line!("   Deployment {}/web, {}", scene.namespace, scene.image);
         let id = format!("quickstart-{}", count.played);
         let response = self
             .ask(&review(&id, scene.namespace, &scene.image))
@@ -303,17 +304,17 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         } else {
             Answer::Deny
         };
-        say!("   {}", human::word(answer));
+        print_line!("   {}", human::word(answer));
         for line in message.lines() {
-            say!("   {line}");
+            print_line!("   {line}");
         }
         if expected {
             count.expected += 1;
         } else {
             let wanted = scene.denied.unwrap_or("allowed");
-            say!("   This is not as it should be; expected was: {wanted}");
+            print_line!("   This is not as it should be; expected was: {wanted}");
         }
-        say!("");
+        print_line!("");
         Ok(())
     }
 
@@ -359,7 +360,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         let folder = self.folder.path().display();
         let program = std::env::current_exe().unwrap_or_else(|_| "promotion-gate".into());
         let program = program.display();
-        say!(
+        print_line!(
             "
 Everything stays up until you press Ctrl-C. Try, in another terminal:
 
@@ -387,10 +388,10 @@ struct Count {
     expected: usize,
 }
 
-fn fill(registry: &Registry, sigstore: &Sigstore) -> anyhow::Result<Images> {
+fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Images> {
     let none = BTreeMap::new();
     let release = Identity::new(RELEASE, ISSUER);
-    let release = Signer::Identity(&release);
+    let release = SandboxSigner::Identity(&release);
     let signed = push_image(registry, "app", "v1", "signed")?;
     registry.tag("app", "latest", &signed.to_string());
     let bundle = sigstore.signing().sign(release, &signed, &none)?;
@@ -404,9 +405,10 @@ fn fill(registry: &Registry, sigstore: &Sigstore) -> anyhow::Result<Images> {
 
     let stranger = Identity::new(STRANGER, ISSUER);
     let by_a_stranger = push_image(registry, "app", "fork", "by a stranger")?;
-    let bundle = sigstore
-        .signing()
-        .sign(Signer::Identity(&stranger), &by_a_stranger, &none)?;
+    let bundle =
+        sigstore
+            .signing()
+            .sign(SandboxSigner::Identity(&stranger), &by_a_stranger, &none)?;
     attach_bundle(registry, "app", &by_a_stranger, &bundle)?;
 
     Ok(Images {

@@ -80,11 +80,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             };
             let text =
                 serde_json::to_string_pretty(&schema).context("the schema does not print")?;
-            put!("{text}\n");
+            write_output!("{text}\n");
         }
         Output::Markdown => {
             for kind in kinds {
-                put!("{}", markdown(kind));
+                write_output!("{}", markdown(kind));
             }
         }
     }

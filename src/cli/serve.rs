@@ -11,7 +11,7 @@ use super::world;
 use crate::config::{Config, in_a_pod};
 use crate::decision_log::{LogFormat, start_logging};
 use crate::serve::{Clients, Options, serve};
-use crate::snapshot::Files;
+use crate::snapshot::SnapshotFiles;
 
 /// Serve the admission webhook.
 ///
@@ -74,7 +74,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     raise_open_files(args.connections, &config);
     let collector = world::collector(&config)?;
-    let files = Files {
+    let files = SnapshotFiles {
         policies: args.policies,
         config,
     };

@@ -116,10 +116,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn read(args: &Args) -> (anyhow::Result<Vec<Suite>>, BTreeSet<PathBuf>) {
     let loaded = load::load(&args.paths, args.config.as_deref(), Timestamp::now());
     for warning in &loaded.warnings {
-        complain!("warning: {warning}");
+        print_error!("warning: {warning}");
     }
     if !loaded.skipped.is_empty() {
-        complain!("note: {}", loaded.skipped);
+        print_error!("note: {}", loaded.skipped);
     }
     let suites = match loaded.problems.as_slice() {
         [] => Ok(loaded.suites),
@@ -169,7 +169,7 @@ async fn report(args: &Args, suites: anyhow::Result<Vec<Suite>>) -> anyhow::Resu
                 .with_context(|| format!("`{}` cannot be written", file.display()))?;
             report.print();
         }
-        (Some(text), None) => put!("{text}"),
+        (Some(text), None) => write_output!("{text}"),
         (None, _) => report.print(),
     }
     Ok(match report.failed {

@@ -134,7 +134,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     for unusable in &signature.ignored {
-        complain!("note: not used: {}", text::line(&unusable.to_string()));
+        print_error!("note: not used: {}", text::line(&unusable.to_string()));
     }
     let signer = signature.signer;
     let now = jiff::Timestamp::now();
@@ -153,14 +153,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             if actual.identity() != identity || actual.issuer() != Some(issuer) {
                 bail!("not accepted (other-signer): signed by {signer}");
             }
-            say!("accepted: signed by {identity} of {issuer}");
+            print_line!("accepted: signed by {identity} of {issuer}");
         }
         (Signer::Key(fingerprint), None, None) => {
             let unchecked = match unwitnessed {
                 true => "; log entries and timestamps were not checked",
                 false => "",
             };
-            say!("accepted: signed with key {fingerprint}{unchecked}")
+            print_line!("accepted: signed with key {fingerprint}{unchecked}")
         }
         _ => {
             bail!("not accepted (other-signer): neither the key nor the identity asked for signed")

@@ -61,10 +61,10 @@ pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<
 /// Prints what is odd about policies that can be used, on standard error.
 pub(super) fn remarks(set: &PolicySet) {
     for warning in &set.warnings {
-        complain!("warning: {warning}");
+        print_error!("warning: {warning}");
     }
     if !set.skipped.is_empty() {
-        complain!("note: {}", set.skipped);
+        print_error!("note: {}", set.skipped);
     }
 }
 
@@ -260,7 +260,7 @@ const ITEMS: &str =
     "`kubectl` takes any object with `items` at its top for a list and applies only these items";
 
 fn remark(problem: &Problem) {
-    complain!("note: {}", text::line(&problem.to_string()));
+    print_error!("note: {}", text::line(&problem.to_string()));
 }
 
 /// What to do about an image in which something was to be filled in. It is asked only of what is no reference:
@@ -462,7 +462,7 @@ pub(super) fn manifests_under(
         if entry.is_dir() && hidden {
             if !entry.ends_with(".git") {
                 let entry = text::line(&entry.display().to_string());
-                complain!("note: the hidden folder `{entry}` is not read; name it to read it");
+                print_error!("note: the hidden folder `{entry}` is not read; name it to read it");
             }
             continue;
         }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::{
     FORMAT_NOT_SUPPORTED, UNREADABLE, UNSIGNED_STATEMENT,
 };
-use promotion_gate_core::gate::{Collected, Form, ImageEvidence, NotAccepted, Source, Trouble};
+use promotion_gate_core::gate::{
+    Collected, EvidenceSource, Form, ImageEvidence, UnacceptedEvidence, Unavailability,
+};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{Amounts, Troubles};
+use super::budget::{Amounts, Unavailabilities};
 use super::cache::{Fact, Reading, ReadingKey};
 use super::listing::{Freshness, Listing, ListingKey};
 use super::registry::{Age, Unread, late};
@@ -65,22 +67,30 @@ pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) ->
         digest: subject.digest.clone(),
     };
     let (listing, age, unanswered) = registry.list(&key, freshness, *deadline).await;
-    let mut troubles = Troubles::default();
+    let mut unavailabilities = Unavailabilities::default();
     if unanswered {
-        troubles.add(late(&format!("what is attached to {key}")));
+        unavailabilities.add(late(&format!("what is attached to {key}")));
     }
-    troubles.extend(listing.troubles().map(|why| Trouble(why.to_owned())));
-    if listing.attached.is_empty() && !troubles.is_empty() {
-        let trouble = troubles.into_vec().into_iter().next().unwrap_or_default();
+    unavailabilities.extend(
+        listing
+            .unavailabilities()
+            .map(|why| Unavailability(why.to_owned())),
+    );
+    if listing.attached.is_empty() && !unavailabilities.is_empty() {
+        let unavailability = unavailabilities
+            .into_vec()
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         return SubjectEvidence {
-            collected: Collected::Unavailable(trouble),
+            collected: Collected::Unavailable(unavailability),
             age,
         };
     }
-    let evidence = evidence_in(reader, key, &listing, &mut troubles).await;
-    let collected = match troubles.is_empty() {
+    let evidence = evidence_in(reader, key, &listing, &mut unavailabilities).await;
+    let collected = match unavailabilities.is_empty() {
         true => Collected::Known(evidence),
-        false => Collected::Partial(evidence, troubles.into_vec()),
+        false => Collected::Partial(evidence, unavailabilities.into_vec()),
     };
     SubjectEvidence { collected, age }
 }
@@ -91,7 +101,7 @@ async fn evidence_in(
     reader: &SubjectReader<'_>,
     key: ListingKey,
     listing: &Listing,
-    troubles: &mut Troubles,
+    unavailabilities: &mut Unavailabilities,
 ) -> Arc<ImageEvidence> {
     let readings = &reader.registry.caches.readings;
     let key = ReadingKey {
@@ -106,7 +116,7 @@ async fn evidence_in(
     }
     let (evidence, unread) = ListingReading::begin(reader, listing).finish().await;
     let evidence = Arc::new(evidence);
-    let absent = |piece: &NotAccepted| piece.why.reason == UNREADABLE;
+    let absent = |piece: &UnacceptedEvidence| piece.why.reason == UNREADABLE;
     if unread.is_empty() && !evidence.unaccepted.iter().any(absent) {
         let read = Reading {
             attached: Arc::clone(&listing.attached),
@@ -114,7 +124,7 @@ async fn evidence_in(
         };
         readings.insert(key, Arc::new(read)).await;
     }
-    troubles.extend(unread.into_vec());
+    unavailabilities.extend(unread.into_vec());
     evidence
 }
 
@@ -130,7 +140,7 @@ struct Place {
 
 /// What was done.
 enum Step {
-    Manifest(usize, Source, Result<Layers, Unread>),
+    Manifest(usize, EvidenceSource, Result<Layers, Unread>),
     Piece((usize, usize), Piece),
 }
 
@@ -146,23 +156,23 @@ struct Layers {
 
 /// One thing found in an attached manifest.
 enum Piece {
-    Facts(Source, Form, Vec<Fact>),
-    Unusable(NotAccepted),
+    Facts(EvidenceSource, Form, Vec<Fact>),
+    Unusable(UnacceptedEvidence),
     /// No evidence, by what it calls itself.
     Other(String),
-    Unread(Trouble),
+    Unread(Unavailability),
     /// The review has used up what it may use.
     Left,
 }
 
 impl Piece {
-    fn of_unread(unread: Unread, source: Source) -> Piece {
+    fn of_unread(unread: Unread, source: EvidenceSource) -> Piece {
         match unread {
-            Unread::Trouble(trouble) => Piece::Unread(trouble),
-            Unread::Broken(detail) => Piece::Unusable(NotAccepted {
+            Unread::Unavailability(unavailability) => Piece::Unread(unavailability),
+            Unread::Broken(detail) => Piece::Unusable(UnacceptedEvidence {
                 source,
                 form: Form::Either,
-                why: Unaccepted::new(UNREADABLE, detail),
+                why: UnacceptedReason::new(UNREADABLE, detail),
             }),
         }
     }
@@ -176,7 +186,7 @@ struct ListingReading<'a> {
     manifests: std::iter::Enumerate<std::slice::Iter<'a, Arc<AttachedManifest>>>,
     /// The layers that are still to be read, and the bytes of their annotations.
     waiting: BinaryHeap<Reverse<Place>>,
-    layers: BTreeMap<(usize, usize), (Source, Descriptor)>,
+    layers: BTreeMap<(usize, usize), (EvidenceSource, Descriptor)>,
     annotations: u64,
     open: FuturesUnordered<BoxFuture<'a, Step>>,
     manifests_open: usize,
@@ -185,7 +195,7 @@ struct ListingReading<'a> {
     done: BTreeMap<(usize, usize), Piece>,
     /// Pieces that the budget does not reach.
     left: usize,
-    unread: Troubles,
+    unread: Unavailabilities,
 }
 
 impl<'a> ListingReading<'a> {
@@ -195,11 +205,11 @@ impl<'a> ListingReading<'a> {
             .attached
             .split_at_checked(limit)
             .unwrap_or((&listing.attached, &[]));
-        let mut unread = Troubles::default();
-        unread.extend(listing.cut().map(|cut| Trouble(cut.to_owned())));
+        let mut unread = Unavailabilities::default();
+        unread.extend(listing.cut().map(|cut| Unavailability(cut.to_owned())));
         if !cut.is_empty() {
             let (subject, more) = (reader.subject, cut.len());
-            unread.add(Trouble(format!(
+            unread.add(Unavailability(format!(
                 "`{subject}` carries {more} more attached manifests than the {limit} that are read"
             )));
         }
@@ -220,7 +230,7 @@ impl<'a> ListingReading<'a> {
     }
 
     /// Reads and verifies, until the deadline and as far as the budget goes; with what could not be read.
-    async fn finish(mut self) -> (ImageEvidence, Troubles) {
+    async fn finish(mut self) -> (ImageEvidence, Unavailabilities) {
         let deadline = self.reader.deadline;
         let is_late = loop {
             consume_budget().await;
@@ -298,14 +308,14 @@ impl<'a> ListingReading<'a> {
         }
     }
 
-    fn wait_for(&mut self, manifest: usize, source: &Source, layers: Layers) {
+    fn wait_for(&mut self, manifest: usize, source: &EvidenceSource, layers: Layers) {
         // Behind every layer.
         let unknown = layers.unknown.into_iter().enumerate();
         let unknown = unknown.map(|(piece, it)| ((manifest, usize::MAX - piece), it));
         self.done.extend(unknown);
         if layers.more > 0 {
             let (more, limit) = (layers.more, self.reader.registry.limits.layers);
-            self.unread.add(Trouble(format!(
+            self.unread.add(Unavailability(format!(
                 "{source} has {more} more layers than the {limit} that are read"
             )));
         }
@@ -316,13 +326,13 @@ impl<'a> ListingReading<'a> {
                 layer,
             }));
             self.annotations += annotation_bytes(&descriptor);
-            let source = Source(format!("{source} layer `{}`", descriptor.digest));
+            let source = EvidenceSource(format!("{source} layer `{}`", descriptor.digest));
             self.layers.insert((manifest, layer), (source, descriptor));
         }
     }
 
     /// What was found, by what it is.
-    fn sorted(mut self) -> (ImageEvidence, Troubles) {
+    fn sorted(mut self) -> (ImageEvidence, Unavailabilities) {
         let mut evidence = ImageEvidence {
             unsupported: self.listing.unsupported().cloned().collect(),
             ..ImageEvidence::default()
@@ -332,14 +342,14 @@ impl<'a> ListingReading<'a> {
                 Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
                 Piece::Unusable(refused) => evidence.unaccepted.push(refused),
                 Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
-                Piece::Unread(trouble) => self.unread.add(trouble),
+                Piece::Unread(unavailability) => self.unread.add(unavailability),
                 Piece::Left => self.left += 1,
             }
         }
         if self.left > 0 {
             shed("review");
             let (subject, left) = (self.reader.subject, self.left);
-            self.unread.add(Trouble(format!(
+            self.unread.add(Unavailability(format!(
                 "`{subject}` carries {left} more pieces of evidence than one review reads"
             )));
         }
@@ -349,7 +359,7 @@ impl<'a> ListingReading<'a> {
 
 /// The layers of a manifest that are evidence, so many of them, and what else it holds. What is not evidence (an SBOM, a build
 /// cache) is named by its kind alone.
-fn layers_of(manifest: &Manifest, source: &Source, via: Via, limit: usize) -> Layers {
+fn layers_of(manifest: &Manifest, source: &EvidenceSource, via: Via, limit: usize) -> Layers {
     let layers = match &manifest.kind {
         ManifestKind::Image { layers, .. } => layers.as_slice(),
         ManifestKind::Index { .. } => &[],
@@ -370,13 +380,13 @@ fn layers_of(manifest: &Manifest, source: &Source, via: Via, limit: usize) -> La
 
 /// What of an attached manifest is in no form that is read: it is refused where its name or place says that it is evidence, and
 /// else named.
-fn unknown(source: &Source, via: Via, manifest: &Manifest) -> Vec<Piece> {
+fn unknown(source: &EvidenceSource, via: Via, manifest: &Manifest) -> Vec<Piece> {
     let refused = |form: Form, kind: &str| {
         let detail = format!("`{}` is no form of evidence that is read", printable(kind));
-        Piece::Unusable(NotAccepted {
+        Piece::Unusable(UnacceptedEvidence {
             source: source.clone(),
             form,
-            why: Unaccepted::new(FORMAT_NOT_SUPPORTED, detail),
+            why: UnacceptedReason::new(FORMAT_NOT_SUPPORTED, detail),
         })
     };
     let (artifact_type, config, layers) = match &manifest.kind {
@@ -456,7 +466,7 @@ fn printable(media_type: &str) -> String {
 }
 
 async fn attached_manifest(reader: &SubjectReader<'_>, at: usize, item: &AttachedManifest) -> Step {
-    let source = Source(format!("{} `{}`", item.via, item.digest));
+    let source = EvidenceSource(format!("{} `{}`", item.via, item.digest));
     let repository = Repository::named(&reader.subject.name);
     let limit = reader.registry.limits.layers;
     let evidence = match &item.manifest {
@@ -470,14 +480,14 @@ async fn attached_manifest(reader: &SubjectReader<'_>, at: usize, item: &Attache
     Step::Manifest(at, source, evidence)
 }
 
-async fn piece(reader: &SubjectReader<'_>, source: Source, layer: Descriptor) -> Piece {
+async fn piece(reader: &SubjectReader<'_>, source: EvidenceSource, layer: Descriptor) -> Piece {
     if !reader.budget.take(ONE_PIECE) {
         return Piece::Left;
     }
     if layer.media_type == STATEMENT {
         let detail = "an in-toto statement that nobody signed";
-        let why = Unaccepted::new(UNSIGNED_STATEMENT, detail);
-        return Piece::Unusable(NotAccepted {
+        let why = UnacceptedReason::new(UNSIGNED_STATEMENT, detail);
+        return Piece::Unusable(UnacceptedEvidence {
             source,
             form: Form::Statement,
             why,
@@ -497,7 +507,7 @@ async fn piece(reader: &SubjectReader<'_>, source: Source, layer: Descriptor) ->
 
 /// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
 /// another is of no interest.
-fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: Vec<Fact>) {
+fn add(evidence: &mut ImageEvidence, source: &EvidenceSource, form: Form, facts: Vec<Fact>) {
     let mut accepted = false;
     let mut refused = BTreeMap::new();
     for fact in facts {
@@ -518,7 +528,7 @@ fn add(evidence: &mut ImageEvidence, source: &Source, form: Form, facts: Vec<Fac
     if !accepted {
         evidence
             .unaccepted
-            .extend(refused.into_values().map(|why| NotAccepted {
+            .extend(refused.into_values().map(|why| UnacceptedEvidence {
                 source: source.clone(),
                 form,
                 why,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use promotion_gate_core::gate::Trouble;
+use promotion_gate_core::gate::Unavailability;
 use tokio::time::Instant;
 
 /// How much is read about one image, and by one review.
@@ -137,28 +137,28 @@ impl Budget {
     }
 }
 
-/// A few of the troubles that there were, in an order of their own, and how many more.
+/// A few of the unavailabilities that there were, in an order of their own, and how many more.
 #[derive(Debug, Default)]
-pub(super) struct Troubles {
-    some: BTreeSet<Trouble>,
+pub(super) struct Unavailabilities {
+    some: BTreeSet<Unavailability>,
     more: usize,
 }
 
-/// The troubles that are kept.
+/// The unavailabilities that are kept.
 const MOST: usize = 8;
 
-impl Troubles {
-    pub(super) fn add(&mut self, trouble: Trouble) {
-        self.some.insert(trouble);
+impl Unavailabilities {
+    pub(super) fn add(&mut self, unavailability: Unavailability) {
+        self.some.insert(unavailability);
         if self.some.len() > MOST {
             self.some.pop_last();
             self.more += 1;
         }
     }
 
-    pub(super) fn extend(&mut self, troubles: impl IntoIterator<Item = Trouble>) {
-        for trouble in troubles {
-            self.add(trouble);
+    pub(super) fn extend(&mut self, unavailabilities: impl IntoIterator<Item = Unavailability>) {
+        for unavailability in unavailabilities {
+            self.add(unavailability);
         }
     }
 
@@ -166,8 +166,8 @@ impl Troubles {
         self.some.is_empty()
     }
 
-    pub(super) fn into_vec(self) -> Vec<Trouble> {
-        let more = (self.more > 0).then(|| Trouble(format!("… and {} more", self.more)));
+    pub(super) fn into_vec(self) -> Vec<Unavailability> {
+        let more = (self.more > 0).then(|| Unavailability(format!("… and {} more", self.more)));
         self.some.into_iter().chain(more).collect()
     }
 }
@@ -178,12 +178,16 @@ mod tests {
 
     #[test]
     fn four_thousand_troubles_are_a_few_and_a_count() {
-        let mut troubles = Troubles::default();
-        troubles.extend((0..4103).rev().map(|n| Trouble(format!("trouble {n:04}"))));
-        troubles.add(Trouble("trouble 0000".to_owned()));
-        let said = troubles.into_vec();
+        let mut unavailabilities = Unavailabilities::default();
+        unavailabilities.extend(
+            (0..4103)
+                .rev()
+                .map(|n| Unavailability(format!("unavailability {n:04}"))),
+        );
+        unavailabilities.add(Unavailability("unavailability 0000".to_owned()));
+        let said = unavailabilities.into_vec();
         assert_eq!(said.len(), 9);
-        assert_eq!(said[0].0, "trouble 0000");
+        assert_eq!(said[0].0, "unavailability 0000");
         assert_eq!(said[8].0, "… and 4095 more");
     }
 

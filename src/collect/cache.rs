@@ -8,7 +8,7 @@ use bytes::Bytes;
 use moka::Expiry;
 use moka::future::Cache;
 use promotion_gate_core::attest::{
-    AnchorId, Unaccepted, Verified, VerifiedSignature, VerifiedStatement,
+    AnchorId, UnacceptedReason, Verified, VerifiedSignature, VerifiedStatement,
 };
 use promotion_gate_core::gate::{Digest, ImageEvidence};
 
@@ -48,14 +48,14 @@ impl Default for CacheSizes {
 pub(super) enum Fact {
     Signature(Arc<VerifiedSignature>),
     Statement(Arc<VerifiedStatement>),
-    Unaccepted(Unaccepted),
+    Unaccepted(UnacceptedReason),
 }
 
 /// The characters that are kept of why something is not accepted: what it quotes is somebody else's.
 const MAXIMUM_DETAIL: usize = 500;
 
 impl Fact {
-    pub(super) fn of(verified: Result<Verified, Unaccepted>) -> Fact {
+    pub(super) fn of(verified: Result<Verified, UnacceptedReason>) -> Fact {
         match verified {
             Ok(Verified::Signature(signature)) => Fact::Signature(Arc::new(signature)),
             Ok(Verified::Statement(statement)) => Fact::Statement(Arc::new(statement)),
@@ -205,7 +205,7 @@ impl Expiry<ReadingKey, Arc<Reading>> for UnacceptedExpires {
 #[cfg(test)]
 mod tests {
     use promotion_gate_core::attest::unaccepted::MALFORMED;
-    use promotion_gate_core::gate::{Form, NotAccepted, Source};
+    use promotion_gate_core::gate::{EvidenceSource, Form, UnacceptedEvidence};
 
     use super::*;
     use crate::oci::Repository;
@@ -221,10 +221,10 @@ mod tests {
     fn reading(unaccepted: bool) -> Arc<Reading> {
         let mut evidence = ImageEvidence::default();
         if unaccepted {
-            evidence.unaccepted.push(NotAccepted {
-                source: Source(String::new()),
+            evidence.unaccepted.push(UnacceptedEvidence {
+                source: EvidenceSource(String::new()),
                 form: Form::Either,
-                why: Unaccepted::new(MALFORMED, "why"),
+                why: UnacceptedReason::new(MALFORMED, "why"),
             });
         }
         Arc::new(Reading {

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use promotion_gate_core::gate::{Digest, Trouble};
+use promotion_gate_core::gate::{Digest, Unavailability};
 use tokio::time::Instant;
 
 use crate::oci::{Attached, AttachedManifest, Manifest, Repository, Via};
@@ -50,7 +50,7 @@ struct Place {
     /// Whether a registry answered.
     answered: bool,
     /// The look-ups of it that the registry does not know.
-    unsupported: Vec<Trouble>,
+    unsupported: Vec<Unavailability>,
     /// When it was last asked.
     asked: Option<Instant>,
     /// Why it gave no answer then.
@@ -68,7 +68,7 @@ struct Failed {
 
 /// What asking one place gave.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct PlaceAnswer {
     pub(super) place: Via,
     pub(super) asked: Instant,
     pub(super) attached: Vec<Arc<AttachedManifest>>,
@@ -76,8 +76,8 @@ pub(super) struct Answer {
     /// Whether a registry answered.
     answered: bool,
     /// The look-ups of it that the registry does not know ([`Attached::unsupported`]).
-    unsupported: Vec<Trouble>,
-    pub(super) trouble: Option<String>,
+    unsupported: Vec<Unavailability>,
+    pub(super) unavailability: Option<String>,
 }
 
 /// The largest manifest, as it takes memory, that is kept with a listing; others are kept by their digest.
@@ -87,15 +87,19 @@ const ENTRIES: usize = 1024;
 /// How long a place that failed is left alone at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-impl Answer {
-    pub(super) fn new(place: Via, asked: Instant, found: Attached) -> Answer {
+impl PlaceAnswer {
+    pub(super) fn new(place: Via, asked: Instant, found: Attached) -> PlaceAnswer {
         let slim = |mut item: AttachedManifest| {
             let given = item.manifest.filter(|given| given.weight() <= GIVEN);
             item.manifest = given.as_ref().map(Manifest::copied);
             Arc::new(item)
         };
-        let trouble: Vec<_> = found.trouble.iter().map(ToString::to_string).collect();
-        Answer {
+        let unavailability: Vec<_> = found
+            .unavailability
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        PlaceAnswer {
             place,
             asked,
             attached: found.listing.into_iter().map(slim).collect(),
@@ -104,9 +108,9 @@ impl Answer {
             unsupported: found
                 .unsupported
                 .iter()
-                .map(|it| Trouble(it.to_string()))
+                .map(|it| Unavailability(it.to_string()))
                 .collect(),
-            trouble: (!trouble.is_empty()).then(|| trouble.join("; ")),
+            unavailability: (!unavailability.is_empty()).then(|| unavailability.join("; ")),
         }
     }
 }
@@ -138,7 +142,7 @@ impl fmt::Display for ListingKey {
 
 impl Listing {
     /// The same, and what a place answered. One that gave no answer keeps what was known of it.
-    pub(super) fn with(&self, answer: &Answer) -> Listing {
+    pub(super) fn with(&self, answer: &PlaceAnswer) -> Listing {
         let mut places = self.places.clone();
         let at = Via::ALL.iter().position(|via| *via == answer.place);
         let Some(place) = at.and_then(|at| places.get_mut(at)) else {
@@ -146,7 +150,7 @@ impl Listing {
         };
         let mut attached = answer.attached.clone();
         let mut cut = answer.cut.clone();
-        let failed = answer.trouble.as_ref().map(|why| {
+        let failed = answer.unavailability.as_ref().map(|why| {
             attached.extend(place.attached.iter().cloned());
             attached = merged(&attached);
             attached.truncate(ENTRIES);
@@ -172,7 +176,7 @@ impl Listing {
 
     /// The same where every place has answered; else with what was known before.
     pub(super) fn keeping(&self, before: &Listing) -> Option<Listing> {
-        self.troubles().next()?;
+        self.unavailabilities().next()?;
         let listed: HashSet<_> = self.attached.iter().map(|item| &item.digest).collect();
         let before = before.attached.iter();
         let gone = before.filter(|item| !listed.contains(&item.digest));
@@ -214,7 +218,7 @@ impl Listing {
     }
 
     /// Why there may be more than is known.
-    pub(super) fn troubles(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn unavailabilities(&self) -> impl Iterator<Item = &str> {
         let failed = self.each();
         let failed = failed.filter_map(|(_, place)| Some(place.failed.as_ref()?.why.as_str()));
         // Where nothing answered as a registry does, a login page or a portal stands before all of it.
@@ -224,7 +228,7 @@ impl Listing {
     }
 
     /// The look-ups that the registry does not know.
-    pub(super) fn unsupported(&self) -> impl Iterator<Item = &Trouble> {
+    pub(super) fn unsupported(&self) -> impl Iterator<Item = &Unavailability> {
         self.each().flat_map(|(_, place)| &place.unsupported)
     }
 
@@ -238,7 +242,7 @@ impl Listing {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let said = self.troubles().chain(self.cut()).map(str::len);
+        let said = self.unavailabilities().chain(self.cut()).map(str::len);
         weight_of(&self.attached) + said.sum::<usize>()
     }
 }
@@ -309,21 +313,21 @@ mod tests {
         }
     }
 
-    fn answer(place: Via, found: impl IntoIterator<Item = AttachedManifest>) -> Answer {
+    fn answer(place: Via, found: impl IntoIterator<Item = AttachedManifest>) -> PlaceAnswer {
         let found = Attached {
             listing: found.into_iter().collect(),
             ..Attached::default()
         };
-        Answer::new(place, Instant::now(), found)
+        PlaceAnswer::new(place, Instant::now(), found)
     }
 
-    fn no_answer(place: Via) -> Answer {
+    fn no_answer(place: Via) -> PlaceAnswer {
         let error = RegistryError::new(ErrorKind::RateLimited, "it", "too many");
         let found = Attached {
-            trouble: vec![error],
+            unavailability: vec![error],
             ..Attached::default()
         };
-        Answer::new(place, Instant::now(), found)
+        PlaceAnswer::new(place, Instant::now(), found)
     }
 
     fn digests(listing: &Listing) -> Vec<Digest> {
@@ -359,7 +363,7 @@ mod tests {
     async fn a_place_that_fails_keeps_what_was_known_of_it_and_is_left_alone_ever_longer() {
         let found = [item("bundle", Via::Referrers, true, None)];
         let mut listing = Listing::default().with(&answer(Via::Referrers, found));
-        assert_eq!(listing.troubles().count(), 0);
+        assert_eq!(listing.unavailabilities().count(), 0);
         let mut waits = Vec::new();
         for _ in 0..9 {
             listing = listing.with(&no_answer(Via::Referrers));
@@ -371,7 +375,10 @@ mod tests {
             waits.push(began.elapsed());
         }
         assert_eq!(digests(&listing), named(&["bundle"]));
-        assert_eq!(listing.troubles().collect::<Vec<_>>(), ["it: too many"]);
+        assert_eq!(
+            listing.unavailabilities().collect::<Vec<_>>(),
+            ["it: too many"]
+        );
         let seconds = |wait: &Duration| wait.as_secs_f64();
         assert!(
             waits
@@ -384,7 +391,10 @@ mod tests {
             "{waits:?}"
         );
         let listing = listing.with(&answer(Via::Referrers, []));
-        assert_eq!((listing.attached.len(), listing.troubles().count()), (0, 0));
+        assert_eq!(
+            (listing.attached.len(), listing.unavailabilities().count()),
+            (0, 0)
+        );
     }
 
     #[tokio::test]

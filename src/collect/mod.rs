@@ -26,13 +26,13 @@ use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use promotion_gate_core::gate::{
     Change, Collected, Evidence, Governing, ImageEvidence, ImageNeeds, ImageReference, ImageUse,
-    Index, Pin, Promotion, Subject, Trouble,
+    Index, Pin, Promotion, Subject, Unavailability,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::shed;
 use crate::oci::Registry;
-use crate::oci::fair::{Fair, Rule};
+use crate::oci::fair::{Fair, Sharing};
 use attached::SubjectEvidence;
 use budget::{Amounts, Budget};
 use registry::{Age, CachedRegistry};
@@ -69,7 +69,7 @@ impl Collector {
     pub fn new(registry: Arc<dyn Registry>, limits: CollectLimits, sizes: CacheSizes) -> Collector {
         Collector {
             registry: CachedRegistry::new(registry, limits, sizes),
-            images: Fair::new(limits.images, Rule::LeaveAsMuch),
+            images: Fair::new(limits.images, Sharing::LeaveAsMuch),
         }
     }
 
@@ -359,7 +359,7 @@ impl Read {
         let why =
             format!("too much evidence is read at this moment; `{subject}` was not looked at");
         let about = SubjectEvidence {
-            collected: Collected::Unavailable(Trouble(why)),
+            collected: Collected::Unavailable(Unavailability(why)),
             age: Age::default(),
         };
         Read {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use promotion_gate_core::gate::{
     Collected, Digest, Evidence, ImageEvidence, ImageNeeds, ImageReference, Index,
-    PlatformManifest, Promotion, Subject, Trouble,
+    PlatformManifest, Promotion, Subject, Unavailability,
 };
 use tokio::time::Instant;
 
@@ -48,14 +48,14 @@ pub(super) async fn index(
     {
         Ok((manifest, _held)) => match manifest.index() {
             Some(index) if index.manifests.len() > MAXIMUM_PLATFORMS => {
-                Collected::Unavailable(Trouble(format!(
+                Collected::Unavailable(Unavailability(format!(
                     "the index `{subject}` holds {} manifests, more than the {MAXIMUM_PLATFORMS} that are read",
                     index.manifests.len()
                 )))
             }
             index => Collected::Known(index),
         },
-        Err(Unread::Trouble(trouble)) => Collected::Unavailable(trouble),
+        Err(Unread::Unavailability(unavailability)) => Collected::Unavailable(unavailability),
         Err(Unread::Broken(why)) => Collected::Known(Some(Index {
             manifests: Vec::new(),
             refused: Some(why),

@@ -6,12 +6,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::join_all;
-use promotion_gate_core::gate::{Digest, Trouble};
+use promotion_gate_core::gate::{Digest, Unavailability};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::CollectLimits;
 use super::cache::{CacheSizes, Caches, Fact, FactKey};
-use super::listing::{Answer, Freshness, Listing, ListingKey};
+use super::listing::{Freshness, Listing, ListingKey, PlaceAnswer};
 use super::single_flight::{SharedWork, SingleFlight};
 use crate::oci::work::Work;
 use crate::oci::{Descriptor, ErrorKind, Manifest, Registry, RegistryError, Repository, Via};
@@ -20,7 +20,7 @@ use crate::oci::{Descriptor, ErrorKind, Manifest, Registry, RegistryError, Repos
 pub(super) struct CachedRegistry {
     registry: ArcSwap<Arc<dyn Registry>>,
     pub(super) caches: Caches,
-    listings: SingleFlight<(ListingKey, Via), Arc<Answer>>,
+    listings: SingleFlight<(ListingKey, Via), Arc<PlaceAnswer>>,
     manifests: SingleFlight<(Repository, Digest), Result<HeldManifest, Unread>>,
     /// A different size is a different key, so that one review cannot have another one's blob cut off.
     blobs: SingleFlight<(Repository, Digest, u64), Result<Bytes, Unread>>,
@@ -129,7 +129,7 @@ impl CachedRegistry {
         &self,
         key: &ListingKey,
         place: Via,
-    ) -> impl Future<Output = Option<Arc<Answer>>> + use<> {
+    ) -> impl Future<Output = Option<Arc<PlaceAnswer>>> + use<> {
         let registry = self.registry();
         let listings = self.caches.listings.clone();
         let flight = (key.clone(), place);
@@ -138,7 +138,7 @@ impl CachedRegistry {
             async move {
                 let asked = Instant::now();
                 let found = registry.attached_in(&key.repository, &key.digest, place);
-                let answer = Arc::new(Answer::new(place, asked, found.await));
+                let answer = Arc::new(PlaceAnswer::new(place, asked, found.await));
                 let listing = listings.entry(key).and_upsert_with(|known| {
                     let known = known.map(|known| known.into_value()).unwrap_or_default();
                     std::future::ready(Arc::new(known.with(&answer)))
@@ -220,7 +220,7 @@ impl CachedRegistry {
 #[derive(Clone)]
 pub(super) enum Unread {
     /// Nothing is known about it.
-    Trouble(Trouble),
+    Unavailability(Unavailability),
     /// What the registry has can never be evidence.
     Broken(String),
 }
@@ -230,9 +230,11 @@ impl Unread {
         match error.kind() {
             // What is listed was there. It can be on its way, or lost; either way nothing is known about it.
             ErrorKind::NotFound | ErrorKind::DigestMismatch => {
-                Unread::Trouble(Trouble(format!("{error}, though it is listed")))
+                Unread::Unavailability(Unavailability(format!("{error}, though it is listed")))
             }
-            _ if error.is_infrastructure() => Unread::Trouble(Trouble(error.to_string())),
+            _ if error.is_infrastructure() => {
+                Unread::Unavailability(Unavailability(error.to_string()))
+            }
             _ => Unread::Broken(error.to_string()),
         }
     }
@@ -244,17 +246,17 @@ fn finished<T>(
 ) -> Result<T, Unread> {
     match outcome {
         Ok(Some(read)) => read,
-        Ok(None) => Err(Unread::Trouble(Trouble(format!(
+        Ok(None) => Err(Unread::Unavailability(Unavailability(format!(
             "reading {} failed",
             what()
         )))),
-        Err(_) => Err(Unread::Trouble(late(&what()))),
+        Err(_) => Err(Unread::Unavailability(late(&what()))),
     }
 }
 
 /// What is said of something that did not answer in time.
-pub(super) fn late(what: &str) -> Trouble {
-    Trouble(format!(
+pub(super) fn late(what: &str) -> Unavailability {
+    Unavailability(format!(
         "{what} was not answered within the time that the request allows"
     ))
 }

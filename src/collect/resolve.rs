@@ -1,6 +1,6 @@
 //! Tags → digests. A tag is resolved once per review and never remembered.
 
-use promotion_gate_core::gate::{Collected, Digest, ImageReference, Trouble};
+use promotion_gate_core::gate::{Collected, Digest, ImageReference, Unavailability};
 use tokio::time::{Instant, timeout_at};
 
 use super::registry::late;
@@ -16,10 +16,12 @@ pub async fn tag(
     let reference = Reference::Tag(image.tag().unwrap_or("latest").to_owned());
     match timeout_at(deadline, registry.resolve(&repository, &reference)).await {
         Ok(Ok(descriptor)) => Collected::Known(descriptor.digest),
-        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Collected::Unavailable(Trouble(
-            format!("`{image}` does not exist, or the gate may not read it: {error}"),
-        )),
-        Ok(Err(error)) => Collected::Unavailable(Trouble(error.to_string())),
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => {
+            Collected::Unavailable(Unavailability(format!(
+                "`{image}` does not exist, or the gate may not read it: {error}"
+            )))
+        }
+        Ok(Err(error)) => Collected::Unavailable(Unavailability(error.to_string())),
         Err(_) => Collected::Unavailable(late(&format!("the tag of `{image}`"))),
     }
 }

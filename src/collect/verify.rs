@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
-use promotion_gate_core::attest::{self, Anchor, AnchorId, Material, Unaccepted};
+use promotion_gate_core::attest::{self, Anchor, AnchorId, Material, UnacceptedReason};
 use promotion_gate_core::gate::{Digest, Subject};
 use tokio::time::{Instant, timeout_at};
 
@@ -110,7 +110,7 @@ pub(super) async fn facts(
         let verified = verified(registry, &host, key, layer, &bytes, anchor);
         let fact = timeout_at(*deadline, verified).await.map_err(|_| {
             let what = format!("the verification of `{}`", layer.digest);
-            Unread::Trouble(late(&what))
+            Unread::Unavailability(late(&what))
         })?;
         facts.insert(id, fact.ok_or_else(unfinished)?);
     }
@@ -139,7 +139,7 @@ fn verified(
             let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
             let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
                 let detail = "its verification came to no end";
-                Err(Unaccepted::new(MALFORMED, detail))
+                Err(UnacceptedReason::new(MALFORMED, detail))
             });
             let fact = Fact::of(verified);
             known.insert(key, fact.clone()).await;

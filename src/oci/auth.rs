@@ -13,7 +13,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::credentials::{Credentials, Secret};
-use super::transport::{Answer, Call, Transport, is_loopback, shown};
+use super::transport::{Call, HttpAnswer, Transport, is_loopback, shown};
 use super::{ErrorKind, RegistryError, Repository};
 
 /// Tokens that are remembered at the same time.
@@ -40,7 +40,7 @@ const MAXIMUM_CHALLENGES: usize = 8;
 
 impl Challenge {
     /// Everything that a registry would take, in its order, as far as it can be understood.
-    pub(super) fn all(answer: &Answer) -> Vec<Challenge> {
+    pub(super) fn all(answer: &HttpAnswer) -> Vec<Challenge> {
         let headers = answer.headers.get_all(http::header::WWW_AUTHENTICATE);
         headers
             .iter()

@@ -16,7 +16,7 @@ use super::auth::{self, Challenge, Reply, Tokens};
 use super::credentials::{Credentials, Secret};
 use super::error::excerpt;
 use super::manifest::Listed;
-use super::transport::{Answer, Call, Transport, authority, shown};
+use super::transport::{Call, HttpAnswer, Transport, authority, shown};
 use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
     Registry, RegistryError, Repository, Via, is_repository_name, is_tag, media_type, tag_about,
@@ -90,7 +90,7 @@ impl Client {
         mut url: Url,
         accept: &str,
         limit: u64,
-    ) -> Result<Answer, RegistryError> {
+    ) -> Result<HttpAnswer, RegistryError> {
         let secret = self.credentials.of(repository);
         let home = origin(&url);
         let reply = Reply {
@@ -158,7 +158,7 @@ impl Client {
         path: &str,
         accept: &str,
         limit: u64,
-    ) -> Result<Answer, RegistryError> {
+    ) -> Result<HttpAnswer, RegistryError> {
         let url = self.url(repository, path)?;
         let tried = format!("`{method} {}`", shown(&url));
         let total = self.transport.timeouts.total;
@@ -228,7 +228,7 @@ impl Client {
         Ok(manifest.descriptor())
     }
 
-    /// The referrers API, page by page. A registry without it has nothing to say, which is no trouble.
+    /// The referrers API, page by page. A registry without it has nothing to say, which is no unavailability.
     async fn referrers(
         &self,
         repository: &Repository,
@@ -295,7 +295,7 @@ impl Client {
     /// Does what an answer is worked on for, beside the threads that answer where it is much.
     async fn work<T: Send + 'static>(
         &self,
-        answer: &Answer,
+        answer: &HttpAnswer,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RegistryError> {
         let host = authority(&answer.at);
@@ -307,7 +307,11 @@ impl Client {
     }
 
     /// Reads a manifest. For as long as it is held, it takes room for its bytes and for what was parsed from them.
-    async fn read(&self, answer: &Answer, reference: Reference) -> Result<Manifest, RegistryError> {
+    async fn read(
+        &self,
+        answer: &HttpAnswer,
+        reference: Reference,
+    ) -> Result<Manifest, RegistryError> {
         let whole = answer.clone();
         let manifest = self
             .work(answer, move || read_manifest(&whole, &reference))
@@ -322,7 +326,7 @@ impl Client {
     async fn list(
         &self,
         found: &mut Attached,
-        answer: &Answer,
+        answer: &HttpAnswer,
         via: Via,
     ) -> Result<(), RegistryError> {
         let limit = self.transport.limits.listing_entries;
@@ -378,7 +382,7 @@ impl Client {
                 "there was no answer in time",
             ),
         };
-        found.trouble.push(error);
+        found.unavailability.push(error);
         (LookUp::Unknown, found)
     }
 
@@ -401,7 +405,7 @@ impl Client {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                found.trouble.push(error);
+                found.unavailability.push(error);
                 return (LookUp::Unknown, found);
             }
         };
@@ -413,7 +417,7 @@ impl Client {
             return (LookUp::Answered, found);
         }
         if !answer.status.is_success() {
-            found.trouble.push(answer.failure());
+            found.unavailability.push(answer.failure());
             return (LookUp::Unknown, found);
         }
         // Some registries (GitLab's) take the fallback tag for the digest that it is made from, and answer with the image.
@@ -454,9 +458,9 @@ enum LookUp {
 
 /// Whether something else than a registry answered: a page for people, or a place that the registry redirects to and that is
 /// no endpoint of the distribution API (GHCR sends who asks for referrers to a page of github.com, which limits the rate). A
-/// server that fails, or that limits the rate itself, is a registry in trouble; and `404 Not Found` says the same in whatever
+/// server that fails, or that limits the rate itself, is a registry in unavailability; and `404 Not Found` says the same in whatever
 /// form it comes.
-fn not_a_registrys(answer: &Answer, path: &str) -> Option<RegistryError> {
+fn not_a_registrys(answer: &HttpAnswer, path: &str) -> Option<RegistryError> {
     let asked = answer.at.path().replace("%3A", ":").replace("%3a", ":");
     let is_api = asked.contains("/v2/") && asked.ends_with(&format!("/{path}"));
     let tells = answer.status.is_server_error()
@@ -576,7 +580,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// The error for content that is not what its digest names.
-fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
+fn mismatch(answer: &HttpAnswer, digest: &Digest) -> RegistryError {
     if answer.is_web_page() {
         return web_page(answer);
     }
@@ -584,12 +588,12 @@ fn mismatch(answer: &Answer, digest: &Digest) -> RegistryError {
     RegistryError::new(ErrorKind::DigestMismatch, answer.tried.clone(), why)
 }
 
-fn web_page(answer: &Answer) -> RegistryError {
+fn web_page(answer: &HttpAnswer) -> RegistryError {
     let why = "a web page came, which is no answer of a registry";
     RegistryError::new(ErrorKind::Unavailable, answer.tried.clone(), why)
 }
 
-fn read_manifest(answer: &Answer, reference: &Reference) -> Result<Manifest, RegistryError> {
+fn read_manifest(answer: &HttpAnswer, reference: &Reference) -> Result<Manifest, RegistryError> {
     if !answer.status.is_success() {
         return Err(answer.failure());
     }
@@ -631,7 +635,7 @@ fn origin(url: &Url) -> (String, String) {
     (url.scheme().to_owned(), authority(url))
 }
 
-fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
+fn redirected(from: &Url, answer: &HttpAnswer) -> Result<Url, RegistryError> {
     let refused = |why: String| RegistryError::new(ErrorKind::Denied, answer.tried.clone(), why);
     let location = answer
         .headers
@@ -650,7 +654,7 @@ fn redirected(from: &Url, answer: &Answer) -> Result<Url, RegistryError> {
 }
 
 /// `Link: <…>; rel="next"`
-fn next_page(answer: &Answer) -> Option<Url> {
+fn next_page(answer: &HttpAnswer) -> Option<Url> {
     let links = answer
         .headers
         .get_all(LINK)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::fair::{Fair, Rule};
+use super::fair::{Fair, Sharing};
 use crate::metrics::shed;
 
 /// Names that are looked up at one time.
@@ -18,7 +18,7 @@ pub(super) const LOOK_UPS: usize = 64;
 const TURN: Duration = Duration::from_secs(2);
 
 /// For the whole process: a look-up goes on when the client that wanted it is gone.
-static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(|| Fair::new(LOOK_UPS, Rule::LeaveAsMuch));
+static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(|| Fair::new(LOOK_UPS, Sharing::LeaveAsMuch));
 
 /// The addresses of a host, with port 0.
 pub(super) async fn look_up(host: String) -> io::Result<Vec<SocketAddr>> {
@@ -60,7 +60,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn names_that_never_resolve_leave_threads_for_others_and_none_of_the_pool() {
-        let turns = Fair::new(8, Rule::LeaveAsMuch);
+        let turns = Fair::new(8, Sharing::LeaveAsMuch);
         let (release, blocked) = mpsc::channel::<()>();
         let blocked = Arc::new(std::sync::Mutex::new(blocked));
         let hog = Meter::default();

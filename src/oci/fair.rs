@@ -12,7 +12,7 @@ use super::meter::{Askers, Meter, NOBODY};
 
 /// How much one review, or one host, may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub(crate) enum Sharing {
     /// No more than is then still free, so that something is left for whoever comes next. For what is held for long.
     LeaveAsMuch,
     /// Everything, if nobody else waits. For what is given back soon.
@@ -21,7 +21,7 @@ pub(crate) enum Rule {
 
 /// So many units of something.
 pub(crate) struct Fair {
-    rule: Rule,
+    rule: Sharing,
     /// The most that one host may hold, whatever is free.
     per_host: usize,
     state: Mutex<State>,
@@ -62,11 +62,11 @@ pub(crate) struct Share {
 }
 
 impl Fair {
-    pub(crate) fn new(units: usize, rule: Rule) -> Arc<Fair> {
+    pub(crate) fn new(units: usize, rule: Sharing) -> Arc<Fair> {
         Fair::with_most_per_host(units, units, rule)
     }
 
-    pub(crate) fn with_most_per_host(units: usize, per_host: usize, rule: Rule) -> Arc<Fair> {
+    pub(crate) fn with_most_per_host(units: usize, per_host: usize, rule: Sharing) -> Arc<Fair> {
         Arc::new(Fair {
             rule,
             per_host: per_host.max(1),
@@ -131,8 +131,8 @@ impl Fair {
     fn may_hold(&self, state: &State, held: usize, units: usize) -> bool {
         let left = state.free.checked_sub(units);
         match self.rule {
-            Rule::UseAll => left.is_some(),
-            Rule::LeaveAsMuch => left.is_some_and(|left| held == 0 || held + units <= left),
+            Sharing::UseAll => left.is_some(),
+            Sharing::LeaveAsMuch => left.is_some_and(|left| held == 0 || held + units <= left),
         }
     }
 }
@@ -241,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_review_that_takes_all_it_can_leaves_as_much_for_the_next() {
-        let fair = Fair::new(64, Rule::LeaveAsMuch);
+        let fair = Fair::new(64, Sharing::LeaveAsMuch);
         let mut all = Vec::new();
         let mut held = Vec::new();
         for n in 0..4 {
@@ -256,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_many_reviews_ask_leaves_as_much_for_others() {
-        let fair = Fair::new(64, Rule::LeaveAsMuch);
+        let fair = Fair::new(64, Sharing::LeaveAsMuch);
         let hogs: Vec<_> = (0..100).map(|_| Meter::default()).collect();
         let mut held = Vec::new();
         for hog in &hogs {
@@ -268,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_host_holds_more_than_its_most_and_what_is_given_back_serves_who_waits() {
-        let fair = Fair::with_most_per_host(64, 2, Rule::LeaveAsMuch);
+        let fair = Fair::with_most_per_host(64, 2, Sharing::LeaveAsMuch);
         let meter = Meter::default();
         let mut held = as_much_as_it_gets(&fair, &meter, "host").await;
         assert_eq!(held.len(), 2);
@@ -281,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_review_goes_before_one_that_has_cost_much_and_one_that_waits_in_vain_costs_nothing()
      {
-        let fair = Fair::new(1, Rule::UseAll);
+        let fair = Fair::new(1, Sharing::UseAll);
         let (hog, other) = (Meter::default(), Meter::default());
         let running = at_once(&fair, &hog, "hostile").await.unwrap();
         running.cost(1 << 20);
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_review_that_joins_a_fetch_of_a_greedy_one_is_served_by_its_own_standing() {
-        let fair = Fair::new(8, Rule::LeaveAsMuch);
+        let fair = Fair::new(8, Sharing::LeaveAsMuch);
         let hog = Meter::default();
         let _held = as_much_as_it_gets(&fair, &hog, "hostile").await;
         let shared = Askers::of(Some(hog));
@@ -313,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_on_after_its_review_counts_as_one_more_review() {
-        let fair = Fair::new(64, Rule::LeaveAsMuch);
+        let fair = Fair::new(64, Sharing::LeaveAsMuch);
         let mut left = Vec::new();
         for n in 0..8 {
             let answered = Meter::default();

@@ -12,7 +12,7 @@ use url::{Host, Url};
 
 /// Where an address leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Locality {
     /// This machine, by its loopback addresses.
     Loopback,
     /// A place that no registry has, named for messages.
@@ -58,57 +58,61 @@ const METADATA_NAMES: [&str; 6] = [
 
 /// Where a URL's host leads, as far as it can be told without resolving it. URLs are parsed as browsers do, so that `0x7f.1`
 /// and `2130706433` are addresses here too.
-pub(super) fn place_of(url: &Url) -> Place {
+pub(super) fn place_of(url: &Url) -> Locality {
     match url.host() {
         Some(Host::Ipv4(address)) => of_address(IpAddr::V4(address)),
         Some(Host::Ipv6(address)) => of_address(IpAddr::V6(address)),
         Some(Host::Domain(name)) => of_name(name),
-        None => Place::Internal("no host"),
+        None => Locality::Internal("no host"),
     }
 }
 
-fn of_name(name: &str) -> Place {
+fn of_name(name: &str) -> Locality {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     if METADATA_NAMES.contains(&name.as_str()) {
-        return Place::Internal("a metadata service");
+        return Locality::Internal("a metadata service");
     }
     // RFC 6761 keeps all of `localhost` for loopback.
     match name.rsplit('.').next() {
-        Some("localhost") => Place::Loopback,
-        _ => Place::Elsewhere,
+        Some("localhost") => Locality::Loopback,
+        _ => Locality::Elsewhere,
     }
 }
 
 /// Where an address leads; one that carries another one (mapped, translated, tunnelled) leads where that one does.
-pub(super) fn of_address(address: IpAddr) -> Place {
+pub(super) fn of_address(address: IpAddr) -> Locality {
     let metadata = METADATA
         .iter()
         .any(|(network, length)| within(address, *network, *length));
     if metadata {
-        return Place::Internal("the address of a metadata service");
+        return Locality::Internal("the address of a metadata service");
     }
     match address {
-        IpAddr::V4(address) if address.is_loopback() => Place::Loopback,
-        IpAddr::V4(address) if address.is_link_local() => Place::Internal("a link-local address"),
+        IpAddr::V4(address) if address.is_loopback() => Locality::Loopback,
+        IpAddr::V4(address) if address.is_link_local() => {
+            Locality::Internal("a link-local address")
+        }
         IpAddr::V4(address) if address.octets().first() == Some(&0) => {
-            Place::Internal("an address of no host")
+            Locality::Internal("an address of no host")
         }
         IpAddr::V4(address) if address.is_multicast() || address.is_broadcast() => {
-            Place::Internal("a multicast or broadcast address")
+            Locality::Internal("a multicast or broadcast address")
         }
-        IpAddr::V6(address) if address.is_loopback() => Place::Loopback,
-        IpAddr::V6(address) if address.is_unspecified() => Place::Internal("an address of no host"),
+        IpAddr::V6(address) if address.is_loopback() => Locality::Loopback,
+        IpAddr::V6(address) if address.is_unspecified() => {
+            Locality::Internal("an address of no host")
+        }
         IpAddr::V6(address) if address.is_unicast_link_local() => {
-            Place::Internal("a link-local address")
+            Locality::Internal("a link-local address")
         }
-        IpAddr::V6(address) if address.is_multicast() => Place::Internal("a multicast address"),
+        IpAddr::V6(address) if address.is_multicast() => Locality::Internal("a multicast address"),
         IpAddr::V6(address) => {
             let inner = carried(address).into_iter().flatten();
             let mut places = inner.map(|inner| of_address(IpAddr::V4(inner)));
-            let inward = places.find(|place| *place != Place::Elsewhere);
-            inward.unwrap_or(Place::Elsewhere)
+            let inward = places.find(|place| *place != Locality::Elsewhere);
+            inward.unwrap_or(Locality::Elsewhere)
         }
-        IpAddr::V4(_) => Place::Elsewhere,
+        IpAddr::V4(_) => Locality::Elsewhere,
     }
 }
 
@@ -158,11 +162,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn new(host: &str, place: Place) -> Refused {
+    pub(super) fn new(host: &str, place: Locality) -> Refused {
         let why = match place {
-            Place::Loopback => "is this machine (loopback)".to_owned(),
-            Place::Internal(what) => format!("is {what}"),
-            Place::Elsewhere => "is not asked".to_owned(),
+            Locality::Loopback => "is this machine (loopback)".to_owned(),
+            Locality::Internal(what) => format!("is {what}"),
+            Locality::Elsewhere => "is not asked".to_owned(),
         };
         Refused {
             host: host.to_owned(),
@@ -205,14 +209,14 @@ impl Resolve for Guarded {
                 None => super::dns::look_up(name.to_owned()).await?,
             };
             // A URL with such a name never comes here unless it may: here it is the name of a proxy.
-            if any || of_name(name) == Place::Loopback {
+            if any || of_name(name) == Locality::Loopback {
                 return Ok(Box::new(found.into_iter()) as Addrs);
             }
             let mut refused = None;
             let mut allowed = Vec::new();
             for address in found {
                 match of_address(address.ip()) {
-                    Place::Elsewhere => allowed.push(address),
+                    Locality::Elsewhere => allowed.push(address),
                     place => refused = Some(Refused::new(name, place)),
                 }
             }
@@ -228,7 +232,7 @@ impl Resolve for Guarded {
 mod tests {
     use super::*;
 
-    fn place(host: &str) -> Place {
+    fn place(host: &str) -> Locality {
         place_of(&Url::parse(&format!("http://{host}/")).unwrap())
     }
 
@@ -261,7 +265,7 @@ mod tests {
             "[2001:0:1::80ff:fffe]",
             "[fe00::5efe:127.0.0.1]",
         ] {
-            assert_eq!(place(host), Place::Loopback, "{host}");
+            assert_eq!(place(host), Locality::Loopback, "{host}");
         }
     }
 
@@ -299,7 +303,7 @@ mod tests {
             "255.255.255.255",
             "[ff02::1]",
         ] {
-            assert!(matches!(place(host), Place::Internal(_)), "{host}");
+            assert!(matches!(place(host), Locality::Internal(_)), "{host}");
         }
     }
 
@@ -324,7 +328,7 @@ mod tests {
             "metadata.example.com",
             "notlocalhost",
         ] {
-            assert_eq!(place(host), Place::Elsewhere, "{host}");
+            assert_eq!(place(host), Locality::Elsewhere, "{host}");
         }
     }
 

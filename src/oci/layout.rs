@@ -184,7 +184,7 @@ impl Layout {
                     via,
                     manifest: Some(manifest),
                 }),
-                Err(error) => found.trouble.push(error),
+                Err(error) => found.unavailability.push(error),
             }
         }
     }
@@ -206,7 +206,7 @@ impl Layout {
                     });
                 }
                 Ok(_) => {}
-                Err(error) if error.is_infrastructure() => found.trouble.push(error),
+                Err(error) if error.is_infrastructure() => found.unavailability.push(error),
                 Err(error) => found.cut = Some(error.to_string()),
             }
         }
@@ -238,7 +238,7 @@ impl Layout {
                         manifest: Some(manifest),
                     });
                 }
-                (_, Err(error)) => found.trouble.push(error),
+                (_, Err(error)) => found.unavailability.push(error),
             }
         }
         self.saved_by_cosign(digest, &mut found);

@@ -75,12 +75,12 @@ pub struct Descriptor {
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
     /// The platform, in an index.
-    pub platform: Option<Platform>,
+    pub platform: Option<DescriptorPlatform>,
 }
 
 /// The platform that an index names for one of its manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Platform {
+pub struct DescriptorPlatform {
     /// The operating system; empty where none is named.
     #[serde(default)]
     pub os: String,
@@ -204,7 +204,7 @@ impl Descriptor {
 
     /// Exactly BuildKit's attestations: neither an unknown platform alone nor the annotation alone is enough.
     fn is_buildkit_attestation(&self) -> bool {
-        let unknown = Platform {
+        let unknown = DescriptorPlatform {
             os: "unknown".to_owned(),
             architecture: "unknown".to_owned(),
             variant: None,
@@ -462,7 +462,7 @@ struct WrittenDescriptor {
     #[serde(rename = "artifactType")]
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
-    platform: Option<Platform>,
+    platform: Option<DescriptorPlatform>,
 }
 
 impl WrittenDescriptor {

@@ -152,11 +152,11 @@ impl Memory {
         for layout in &image.layouts {
             let more = layout.attached(repository, digest).await;
             found.listing.extend(more.listing);
-            found.trouble.extend(more.trouble);
+            found.unavailability.extend(more.unavailability);
             found.cut = found.cut.or(more.cut);
         }
         if image.unavailable {
-            found.trouble.push(silent(format!("`{repository}`")));
+            found.unavailability.push(silent(format!("`{repository}`")));
         }
         found
     }

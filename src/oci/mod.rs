@@ -32,7 +32,7 @@ pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
 pub use error::{ErrorKind, RegistryError};
 pub use layout::Layout;
-pub use manifest::{Descriptor, Manifest, ManifestKind, Platform, media_type};
+pub use manifest::{Descriptor, DescriptorPlatform, Manifest, ManifestKind, media_type};
 pub use memory::{Layer, Memory};
 pub use meter::{Meter, metered};
 pub use transport::{ClientOptions, Limits, RegistryOptions, Timeouts};
@@ -80,14 +80,14 @@ pub trait Registry: Send + Sync {
             let mut all = Attached::default();
             for part in join_all(places).await {
                 all.listing.extend(part.listing);
-                all.trouble.extend(part.trouble);
+                all.unavailability.extend(part.unavailability);
                 all.unsupported.extend(part.unsupported);
                 all.answered |= part.answered;
                 all.cut = all.cut.or(part.cut);
             }
             // Where nothing answered as a registry does, a login page or a portal stands before all of it.
             if !all.answered {
-                all.trouble.append(&mut all.unsupported);
+                all.unavailability.append(&mut all.unsupported);
             }
             all
         }
@@ -169,7 +169,7 @@ pub struct Attached {
     /// What was found, by place; one manifest can be found in several.
     pub listing: Vec<AttachedManifest>,
     /// The look-ups that gave no answer: there may be more than the listing shows.
-    pub trouble: Vec<RegistryError>,
+    pub unavailability: Vec<RegistryError>,
     /// The look-ups that this registry does not know: something else than a registry answered them (a web page, a host that it
     /// redirects to), while it answers others as a registry does. Asking again gives no other answer, so it counts as absence
     /// where more evidence could only help, but it is no knowledge of absence.

@@ -16,8 +16,8 @@ use url::{Host, Url};
 use super::connections::{Kept, Pools};
 use super::credentials::{CredentialEntry, IgnoredCredential, matches};
 use super::error::excerpt;
-use super::fair::{Fair, Rule, Share};
-use super::guard::{Guarded, Hosts, Place, Refused, place_of};
+use super::fair::{Fair, Share, Sharing};
+use super::guard::{Guarded, Hosts, Locality, Refused, place_of};
 use super::meter::note;
 use super::work::Work;
 use super::{ErrorKind, RegistryError};
@@ -202,7 +202,7 @@ pub(super) struct Call<'a> {
 
 /// What came back.
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -214,7 +214,7 @@ pub(super) struct Answer {
     pub(super) credential: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -338,11 +338,11 @@ impl Transport {
             turns: Fair::with_most_per_host(
                 options.limits.requests,
                 options.limits.concurrency,
-                Rule::LeaveAsMuch,
+                Sharing::LeaveAsMuch,
             ),
             room: Fair::new(
                 kibibytes(u64::from(options.limits.held_bytes)),
-                Rule::LeaveAsMuch,
+                Sharing::LeaveAsMuch,
             ),
             work: Work::shared(),
         })
@@ -374,12 +374,12 @@ impl Transport {
 
     /// Whether an image names a registry on loopback that may be asked.
     pub(super) fn is_local(&self, image: &Url) -> bool {
-        place_of(image) == Place::Loopback && (self.loopback || self.is_named(image))
+        place_of(image) == Locality::Loopback && (self.loopback || self.is_named(image))
     }
 
     /// Makes a request; one that changes nothing is made again, once, when the connection broke or the registry asks for a
     /// little patience.
-    pub(super) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
+    pub(super) async fn exchange(&self, call: &Call<'_>) -> Result<HttpAnswer, RegistryError> {
         let repeatable = call.form.is_none();
         match self.exchange_once(call).await {
             Ok(answer) if repeatable && answer.status == StatusCode::TOO_MANY_REQUESTS => {
@@ -404,7 +404,7 @@ impl Transport {
         }
     }
 
-    async fn exchange_once(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+    async fn exchange_once(&self, call: &Call<'_>) -> Result<HttpAnswer, Failure> {
         let tried = format!("`{} {}`", call.method, shown(call.url));
         let late = || {
             let seconds = self.timeouts.request.as_secs_f32();
@@ -426,16 +426,16 @@ impl Transport {
             .unwrap_or_else(|_| Err(late()))
     }
 
-    async fn send(&self, call: &Call<'_>, tried: &str) -> Result<Answer, Failure> {
+    async fn send(&self, call: &Call<'_>, tried: &str) -> Result<HttpAnswer, Failure> {
         let named = self.is_named(call.url);
         let place = place_of(call.url);
-        if !(named || place == Place::Elsewhere || place == Place::Loopback && call.local) {
+        if !(named || place == Locality::Elsewhere || place == Locality::Loopback && call.local) {
             let host = call.url.host_str().unwrap_or_default();
             let why = Refused::new(host, place).to_string();
             return Err(Failure::last(ErrorKind::Denied, tried, why));
         }
         let client = self
-            .client(call.url, named || place == Place::Loopback)
+            .client(call.url, named || place == Locality::Loopback)
             .map_err(|why| Failure::last(ErrorKind::Unavailable, tried, why))?;
         let mut request = client
             .request(call.method.clone(), call.url.clone())
@@ -499,7 +499,7 @@ impl Transport {
                 body.extend_from_slice(&chunk);
             }
         }
-        Ok(Answer {
+        Ok(HttpAnswer {
             status,
             headers,
             body: Bytes::from_owner(Held { body, _room: room }),
@@ -534,7 +534,7 @@ impl Transport {
         &self,
         bytes: Bytes,
         parsed: usize,
-        answer: &Answer,
+        answer: &HttpAnswer,
     ) -> Result<Bytes, RegistryError> {
         let mut room = Room::default();
         let more = kibibytes(u64::try_from(parsed).unwrap_or(u64::MAX));

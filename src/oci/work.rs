@@ -4,7 +4,7 @@
 use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 
-use super::fair::{Fair, Rule};
+use super::fair::{Fair, Sharing};
 
 /// The most work at one time, however many processors there are: each takes memory while it lasts.
 const MOST: usize = 4;
@@ -16,7 +16,7 @@ static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(turns);
 
 fn turns() -> Arc<Fair> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Fair::new(processors.min(MOST), Rule::UseAll)
+    Fair::new(processors.min(MOST), Sharing::UseAll)
 }
 
 #[derive(Clone)]

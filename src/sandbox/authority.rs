@@ -68,7 +68,7 @@ impl Identity {
     }
 }
 
-pub(super) struct Authority {
+pub(super) struct SandboxAuthority {
     root: CertifiedIssuer<'static, KeyPair>,
     issuer: CertifiedIssuer<'static, KeyPair>,
     certificate_log: KeyPair,
@@ -104,11 +104,11 @@ pub(super) fn named(name: &str) -> DistinguishedName {
     names
 }
 
-impl Authority {
-    pub(super) fn create() -> Result<Authority, SandboxError> {
+impl SandboxAuthority {
+    pub(super) fn create() -> Result<SandboxAuthority, SandboxError> {
         let root = root(ROOT)?;
         let params = lasting(ISSUING);
-        Ok(Authority {
+        Ok(SandboxAuthority {
             issuer: CertifiedIssuer::signed_by(params, KeyPair::generate()?, &root)?,
             root,
             certificate_log: KeyPair::generate()?,
@@ -210,7 +210,7 @@ fn prefixed(bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
         .collect())
 }
 
-impl Authority {
+impl SandboxAuthority {
     /// As a trusted root names it.
     pub(super) fn described(&self, since: Timestamp) -> Value {
         let chain: [&[u8]; 2] = [self.issuer.der(), self.root.der()];

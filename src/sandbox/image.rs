@@ -4,7 +4,7 @@ use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 
 use super::SandboxError;
-use super::registry::Registry;
+use super::registry::SandboxRegistry;
 use super::signing::SimpleSignature;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -21,7 +21,7 @@ const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// # Errors
 /// If the registry gives no sound digest.
 pub fn push_image(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     tag: &str,
     content: &str,
@@ -47,7 +47,7 @@ pub fn push_image(
 /// # Errors
 /// If the registry gives no sound digest.
 pub fn attach_bundle(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     subject: &Digest,
     bundle: &Value,
@@ -70,7 +70,7 @@ pub fn attach_bundle(
 /// # Errors
 /// If the registry gives no sound digest.
 pub fn attach_signatures(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     subject: &Digest,
     signatures: &[SimpleSignature],
@@ -89,7 +89,7 @@ pub fn attach_signatures(
 /// # Errors
 /// If the registry gives no sound digest.
 pub fn attach_attestations(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     subject: &Digest,
     attestations: &[SimpleSignature],
@@ -104,7 +104,7 @@ pub fn attach_attestations(
 }
 
 fn attach_layers(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     subject: &Digest,
     (suffix, media_type): (&str, &str),
@@ -135,7 +135,7 @@ fn attach_layers(
 /// # Errors
 /// If the registry gives no sound digest.
 pub fn push_index(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     tag: &str,
     manifests: &[(Option<&str>, &Digest)],
@@ -158,7 +158,7 @@ pub fn push_index(
 }
 
 fn put(
-    registry: &Registry,
+    registry: &SandboxRegistry,
     repository: &str,
     tag: Option<&str>,
     media_type: &str,
@@ -170,7 +170,12 @@ fn put(
         .map_err(SandboxError::of)
 }
 
-fn descriptor(registry: &Registry, repository: &str, media_type: &str, bytes: &[u8]) -> Value {
+fn descriptor(
+    registry: &SandboxRegistry,
+    repository: &str,
+    media_type: &str,
+    bytes: &[u8],
+) -> Value {
     json!({
         "mediaType": media_type,
         "digest": registry.put_blob(repository, bytes.to_vec()),

@@ -11,8 +11,8 @@ mod tls;
 
 pub use authority::Identity;
 pub use image::{attach_attestations, attach_bundle, attach_signatures, push_image, push_index};
-pub use registry::Registry;
-pub use signing::{Curve, EnvelopeEntry, Key, Signer, Signing, SimpleSignature};
+pub use registry::SandboxRegistry;
+pub use signing::{Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature};
 pub use tls::TlsIdentity;
 
 use base64::Engine as _;
@@ -22,7 +22,7 @@ use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use authority::Authority;
+use authority::SandboxAuthority;
 use log::Log;
 use timestamp::TimestampAuthority;
 
@@ -54,7 +54,7 @@ impl From<der::Error> for SandboxError {
 
 /// Everything that it takes to sign without a key of one's own, and that nobody else trusts.
 pub struct Sigstore {
-    authority: Authority,
+    authority: SandboxAuthority,
     log: Log,
     timestamps: TimestampAuthority,
     created: Timestamp,
@@ -67,7 +67,7 @@ impl Sigstore {
     /// If the machine has no randomness.
     pub fn create() -> Result<Sigstore, SandboxError> {
         Ok(Sigstore {
-            authority: Authority::create()?,
+            authority: SandboxAuthority::create()?,
             log: Log::create()?,
             timestamps: TimestampAuthority::create()?,
             created: Timestamp::now(),

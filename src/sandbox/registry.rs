@@ -20,21 +20,21 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// How the registry behaves.
 #[derive(Clone, Debug)]
-pub struct RegistryOptions {
+pub struct SandboxRegistryOptions {
     /// Whether it lists referrers; else clients look under the fallback tag.
     pub referrers_api: bool,
 }
 
-impl Default for RegistryOptions {
-    fn default() -> RegistryOptions {
-        RegistryOptions {
+impl Default for SandboxRegistryOptions {
+    fn default() -> SandboxRegistryOptions {
+        SandboxRegistryOptions {
             referrers_api: true,
         }
     }
 }
 
 /// A registry that ends when it is dropped.
-pub struct Registry {
+pub struct SandboxRegistry {
     address: SocketAddr,
     shared: Arc<Shared>,
     /// The task that serves, and whether it may answer.
@@ -42,7 +42,7 @@ pub struct Registry {
 }
 
 struct Shared {
-    options: RegistryOptions,
+    options: SandboxRegistryOptions,
     content: Mutex<Content>,
     requests: Mutex<Vec<String>>,
 }
@@ -59,19 +59,19 @@ struct Content {
     referrers: BTreeMap<(String, String), Vec<Value>>,
 }
 
-impl Registry {
+impl SandboxRegistry {
     /// Starts on a free port of loopback.
     ///
     /// # Errors
     /// If nothing can listen there.
-    pub async fn start(options: RegistryOptions) -> io::Result<Registry> {
+    pub async fn start(options: SandboxRegistryOptions) -> io::Result<SandboxRegistry> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let shared = Arc::new(Shared {
             options,
             content: Mutex::default(),
             requests: Mutex::default(),
         });
-        let registry = Registry {
+        let registry = SandboxRegistry {
             address: listener.local_addr()?,
             server: Mutex::new(None),
             shared,
@@ -174,7 +174,7 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
+impl Drop for SandboxRegistry {
     fn drop(&mut self) {
         self.stop();
     }

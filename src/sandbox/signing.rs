@@ -22,7 +22,7 @@ use super::{SandboxError, Sigstore};
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// A managed key (ECDSA). It signs with the hash of its curve, as cosign does from version 2.6 on.
-pub struct Key(KeyPair);
+pub struct SandboxKey(KeyPair);
 
 /// The curve of a managed key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +35,26 @@ pub enum Curve {
     P521,
 }
 
-impl Key {
+impl SandboxKey {
     /// A new one, on P-256.
     ///
     /// # Errors
     /// If the machine has no randomness.
-    pub fn generate() -> Result<Key, SandboxError> {
-        Key::generate_on(Curve::P256)
+    pub fn generate() -> Result<SandboxKey, SandboxError> {
+        SandboxKey::generate_on(Curve::P256)
     }
 
     /// A new one on another curve.
     ///
     /// # Errors
     /// If the machine has no randomness.
-    pub fn generate_on(curve: Curve) -> Result<Key, SandboxError> {
+    pub fn generate_on(curve: Curve) -> Result<SandboxKey, SandboxError> {
         let algorithm = match curve {
             Curve::P256 => &PKCS_ECDSA_P256_SHA256,
             Curve::P384 => &PKCS_ECDSA_P384_SHA384,
             Curve::P521 => &PKCS_ECDSA_P521_SHA512,
         };
-        Ok(Key(KeyPair::generate_for(algorithm)?))
+        Ok(SandboxKey(KeyPair::generate_for(algorithm)?))
     }
 
     /// The digest of what the key signs, as a `hashedrekord` entry names it.
@@ -78,11 +78,11 @@ impl Key {
 
 /// Who signs.
 #[derive(Clone, Copy)]
-pub enum Signer<'a> {
+pub enum SandboxSigner<'a> {
     /// Somebody whom the certificate authority knows.
     Identity(&'a Identity),
     /// Whoever holds a key.
-    Key(&'a Key),
+    Key(&'a SandboxKey),
 }
 
 /// A signature as cosign's `.sig` tags hold it: one layer and its annotations.
@@ -172,7 +172,7 @@ impl<'s> Signing<'s> {
     /// If the sandbox cannot make it.
     pub fn sign(
         self,
-        signer: Signer<'_>,
+        signer: SandboxSigner<'_>,
         subject: &Digest,
         annotations: &BTreeMap<String, String>,
     ) -> Result<Value, SandboxError> {
@@ -197,7 +197,7 @@ impl<'s> Signing<'s> {
     /// If the sandbox cannot make it.
     pub fn attest(
         self,
-        signer: Signer<'_>,
+        signer: SandboxSigner<'_>,
         subject: &Digest,
         predicate_type: &str,
         predicate: &Value,
@@ -212,7 +212,7 @@ impl<'s> Signing<'s> {
     /// If the sandbox cannot make it.
     pub fn sign_simply(
         self,
-        signer: Signer<'_>,
+        signer: SandboxSigner<'_>,
         subject: &Digest,
         annotations: &BTreeMap<String, String>,
     ) -> Result<SimpleSignature, SandboxError> {
@@ -230,8 +230,8 @@ impl<'s> Signing<'s> {
         let signature = STANDARD.encode(&signed.signature);
         let spec = json!({
             "data": {"hash": match signer {
-                Signer::Key(key) => key.hash(&payload),
-                Signer::Identity(_) => sha256(&payload),
+                SandboxSigner::Key(key) => key.hash(&payload),
+                SandboxSigner::Identity(_) => sha256(&payload),
             }},
             "signature": {
                 "content": signature,
@@ -251,7 +251,7 @@ impl<'s> Signing<'s> {
     /// If the sandbox cannot make it.
     pub fn attest_simply(
         self,
-        signer: Signer<'_>,
+        signer: SandboxSigner<'_>,
         subject: &Digest,
         predicate_type: &str,
         predicate: &Value,
@@ -271,7 +271,7 @@ impl<'s> Signing<'s> {
         })
     }
 
-    fn envelope(self, signer: Signer<'_>, statement: &Value) -> Result<Value, SandboxError> {
+    fn envelope(self, signer: SandboxSigner<'_>, statement: &Value) -> Result<Value, SandboxError> {
         let (envelope, signed) = self.enveloped(signer, statement)?;
         let mut material = Map::new();
         match &signed.certificate {
@@ -299,7 +299,7 @@ impl<'s> Signing<'s> {
     /// DSSE v1: the signature is over the "pre-authentication encoding".
     fn enveloped(
         self,
-        signer: Signer<'_>,
+        signer: SandboxSigner<'_>,
         statement: &Value,
     ) -> Result<(Value, Signed), SandboxError> {
         let payload = statement.to_string();
@@ -361,9 +361,9 @@ impl<'s> Signing<'s> {
         self.entry(kind, spec)
     }
 
-    fn signed(self, signer: Signer<'_>, bytes: &[u8]) -> Result<Signed, SandboxError> {
+    fn signed(self, signer: SandboxSigner<'_>, bytes: &[u8]) -> Result<Signed, SandboxError> {
         let (signature, verifier, certificate) = match signer {
-            Signer::Identity(identity) => {
+            SandboxSigner::Identity(identity) => {
                 let issued = self.sigstore.authority.issue(identity, self.at)?;
                 (
                     issued.key.sign(bytes)?,
@@ -371,7 +371,7 @@ impl<'s> Signing<'s> {
                     Some(issued),
                 )
             }
-            Signer::Key(key) => (key.0.sign(bytes)?, key.public_pem(), None),
+            SandboxSigner::Key(key) => (key.0.sign(bytes)?, key.public_pem(), None),
         };
         let stamp = match self.stamped {
             true => Some(self.witnesses.timestamps.stamp(&signature, self.at)?),

@@ -13,7 +13,7 @@ use hyper::body::Body;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::seats::Peer;
+use super::slots::Peer;
 
 /// The largest body, in bytes: an object may have 3 MiB, and an update carries two.
 const MAXIMUM_BODY: usize = 8 << 20;
@@ -28,7 +28,7 @@ const BEGINNING: usize = 4 << 10;
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unread {
+pub(super) enum UnreadBody {
     #[error("the body is broken off, or larger than 8 MiB")]
     Broken,
     #[error("too much is being sent at one time, and this body arrives too slowly")]
@@ -77,7 +77,7 @@ pub(super) struct Sender {
 }
 
 /// The room that a body takes, given back when dropped.
-pub(super) struct Place<'a> {
+pub(super) struct BodyRoom<'a> {
     bodies: &'a Bodies,
     id: u64,
     give_way: Arc<Notify>,
@@ -111,13 +111,13 @@ impl Bodies {
         body: B,
         sender: Sender,
         beginning: &mut Vec<u8>,
-    ) -> Result<(Vec<u8>, Place<'_>), Unread>
+    ) -> Result<(Vec<u8>, BodyRoom<'_>), UnreadBody>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let read = timeout(BODY, self.read_slowly(body, sender, beginning)).await;
-        read.unwrap_or(Err(Unread::Late))
+        read.unwrap_or(Err(UnreadBody::Late))
     }
 
     async fn read_slowly<B>(
@@ -125,7 +125,7 @@ impl Bodies {
         body: B,
         sender: Sender,
         beginning: &mut Vec<u8>,
-    ) -> Result<(Vec<u8>, Place<'_>), Unread>
+    ) -> Result<(Vec<u8>, BodyRoom<'_>), UnreadBody>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -136,12 +136,12 @@ impl Bodies {
         loop {
             let frame = tokio::select! {
                 frame = body.frame() => frame,
-                () = place.give_way.notified() => return Err(Unread::NoRoom),
+                () = place.give_way.notified() => return Err(UnreadBody::NoRoom),
             };
             let Some(frame) = frame else {
                 break;
             };
-            let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(|_| UnreadBody::Broken)?.into_data() else {
                 continue;
             };
             let left = BEGINNING.saturating_sub(beginning.len());
@@ -159,7 +159,7 @@ impl Bodies {
         Ok((bytes, place))
     }
 
-    fn place(&self, sender: Sender) -> Place<'_> {
+    fn place(&self, sender: Sender) -> BodyRoom<'_> {
         let give_way = Arc::new(Notify::new());
         let held = Held {
             sender,
@@ -174,7 +174,7 @@ impl Bodies {
             state.bodies.insert(id, held);
             id
         });
-        Place {
+        BodyRoom {
             bodies: self,
             id,
             give_way,
@@ -235,8 +235,8 @@ impl State {
     }
 }
 
-impl Place<'_> {
-    async fn grow(&self, bytes: usize) -> Result<(), Unread> {
+impl BodyRoom<'_> {
+    async fn grow(&self, bytes: usize) -> Result<(), UnreadBody> {
         let until = Instant::now() + WAIT;
         loop {
             let mut freed = pin!(self.bodies.freed.notified());
@@ -244,12 +244,12 @@ impl Place<'_> {
             let room = self.bodies.room;
             match self.bodies.with(|state| state.grow(self.id, bytes, room)) {
                 Growth::Granted => return Ok(()),
-                Growth::Refused => return Err(Unread::NoRoom),
+                Growth::Refused => return Err(UnreadBody::NoRoom),
                 Growth::Wait => {}
             }
             tokio::select! {
-                freed = timeout_at(until, freed) => freed.map_err(|_| Unread::NoRoom)?,
-                () = self.give_way.notified() => return Err(Unread::NoRoom),
+                freed = timeout_at(until, freed) => freed.map_err(|_| UnreadBody::NoRoom)?,
+                () = self.give_way.notified() => return Err(UnreadBody::NoRoom),
             }
         }
     }
@@ -275,7 +275,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for BodyRoom<'_> {
     fn drop(&mut self) {
         self.bodies.with(|state| {
             if let Some(held) = state.bodies.remove(&self.id) {
@@ -312,14 +312,14 @@ mod tests {
         Ok(Frame::data(Bytes::from(vec![b' '; bytes])))
     }
 
-    async fn whole(bodies: &Bodies, bytes: usize, from: Sender) -> Result<usize, Unread> {
+    async fn whole(bodies: &Bodies, bytes: usize, from: Sender) -> Result<usize, UnreadBody> {
         let body = StreamBody::new(stream::iter([frame(bytes)]));
         let read = bodies.read(body, from, &mut Vec::new()).await;
         read.map(|(bytes, _)| bytes.len())
     }
 
     /// Sends some bytes, and then nothing more.
-    async fn stalled(bodies: &Bodies, bytes: usize, from: Sender) -> Result<usize, Unread> {
+    async fn stalled(bodies: &Bodies, bytes: usize, from: Sender) -> Result<usize, UnreadBody> {
         let body = StreamBody::new(stream::iter([frame(bytes)]).chain(stream::pending()));
         let read = bodies.read(body, from, &mut Vec::new()).await;
         read.map(|(bytes, _)| bytes.len())
@@ -338,7 +338,7 @@ mod tests {
             let mut slow: FuturesUnordered<_> = slow.collect();
             assert!(slow.next().now_or_never().is_none(), "the room is taken");
             let (gave_way, read) = join(slow.next(), whole(&bodies, 1000, other)).await;
-            assert_eq!(gave_way, Some(Err(Unread::NoRoom)));
+            assert_eq!(gave_way, Some(Err(UnreadBody::NoRoom)));
             assert_eq!(read, Ok(1000), "{other:?}");
             drop(slow);
             assert_eq!(bodies.with(|state| state.held), 0);
@@ -352,9 +352,9 @@ mod tests {
         let mut api_server = std::pin::pin!(api_server);
         assert!(api_server.as_mut().now_or_never().is_none());
         let large = whole(&bodies, ROOM, sender(POD, false)).await;
-        assert_eq!(large, Err(Unread::NoRoom));
+        assert_eq!(large, Err(UnreadBody::NoRoom));
         assert!(api_server.as_mut().now_or_never().is_none(), "still read");
-        assert_eq!(api_server.await, Err(Unread::Late));
+        assert_eq!(api_server.await, Err(UnreadBody::Late));
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,7 +363,7 @@ mod tests {
         let body = StreamBody::new(stream::iter([frame(ROOM + 1)]));
         let mut beginning = Vec::new();
         let read = bodies.read(body, sender(POD, false), &mut beginning).await;
-        assert_eq!(read.map(|(bytes, _)| bytes), Err(Unread::NoRoom));
+        assert_eq!(read.map(|(bytes, _)| bytes), Err(UnreadBody::NoRoom));
         assert_eq!(beginning.len(), BEGINNING);
     }
 }

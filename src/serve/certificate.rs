@@ -41,14 +41,14 @@ pub struct Clients {
 /// The webhook's certificate, as it is now.
 #[derive(Clone)]
 pub(super) struct Certificate {
-    files: Files,
+    files: SnapshotFiles,
     current: Arc<ArcSwap<ServerConfig>>,
     seen: Arc<Mutex<Seen>>,
     replaced: watch::Sender<()>,
 }
 
 #[derive(Clone)]
-struct Files {
+struct SnapshotFiles {
     chain: PathBuf,
     key: PathBuf,
     clients: Option<Clients>,
@@ -80,7 +80,7 @@ impl Certificate {
         key: &Path,
         clients: Option<Clients>,
     ) -> anyhow::Result<Certificate> {
-        let files = Files {
+        let files = SnapshotFiles {
             chain: chain.to_owned(),
             key: key.to_owned(),
             clients,
@@ -147,7 +147,7 @@ pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>,
     }
 }
 
-impl Files {
+impl SnapshotFiles {
     fn look(&self) -> anyhow::Result<Seen> {
         let authorities = self.clients.as_ref().map(|clients| &*clients.authorities);
         Ok(Seen {

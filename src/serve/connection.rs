@@ -24,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::bodies::BODY;
 use super::certificate::Tls;
-use super::seats::{Seat, Standing};
+use super::slots::{ConnectionSlot, Standing};
 use super::webhook::Webhook;
 
 /// How long a new connection has for the handshake and a first AdmissionReview.
@@ -47,18 +47,18 @@ const BUFFER: usize = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const STREAM_WINDOW: u32 = 128 << 10;
 
-/// Serves requests until the peer, the time, another connection that needs the seat, or the end of the program closes it.
+/// Serves requests until the peer, the time, another connection that needs the slot, or the end of the program closes it.
 ///
 /// # Errors
 /// Why the handshake failed.
 pub(super) async fn serve(
     stream: TcpStream,
-    seat: Seat,
+    slot: ConnectionSlot,
     tls: Tls,
     webhook: Arc<Webhook>,
     watcher: Watcher,
 ) -> io::Result<()> {
-    let activity = Arc::new(Activity::new(seat));
+    let activity = Arc::new(Activity::new(slot));
     let Tls {
         config,
         verifies_clients,
@@ -67,7 +67,7 @@ pub(super) async fn serve(
     let served = async {
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         if verifies_clients {
-            activity.seat.prove();
+            activity.slot.prove();
         }
         converse(stream, Arc::clone(&activity), webhook, watcher).await;
         Ok(())
@@ -75,7 +75,7 @@ pub(super) async fn serve(
     tokio::select! {
         ended = served => ended,
         () = activity.ended(&mut replaced) => Ok(()),
-        () = activity.seat.closed() => Ok(()),
+        () = activity.slot.closed() => Ok(()),
     }
 }
 
@@ -92,7 +92,7 @@ async fn converse(
             let (webhook, under_way) = (Arc::clone(&webhook), Activity::begin(&activity));
             async move {
                 let activity = &under_way.0;
-                let mut answer = webhook.handle(request, &activity.seat).await;
+                let mut answer = webhook.handle(request, &activity.slot).await;
                 if activity.is_replaced() && !is_http2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
@@ -129,7 +129,7 @@ async fn converse(
 
 /// What goes on on a connection, and until when it may go on so.
 struct Activity {
-    seat: Seat,
+    slot: ConnectionSlot,
     state: Mutex<State>,
 }
 
@@ -146,9 +146,9 @@ struct State {
 }
 
 impl Activity {
-    fn new(seat: Seat) -> Activity {
+    fn new(slot: ConnectionSlot) -> Activity {
         Activity {
-            seat,
+            slot,
             state: Mutex::default(),
         }
     }
@@ -181,7 +181,7 @@ impl Activity {
 
     /// Until when the connection may stay as it is; `None` while a review is under way, which has a deadline of its own.
     fn until(&self) -> Option<Instant> {
-        let (standing, accepted) = (self.seat.standing(), self.seat.accepted());
+        let (standing, accepted) = (self.slot.standing(), self.slot.accepted());
         self.state(|state| {
             let last = state.replaced.map(|replaced| replaced + LAST);
             let until = match standing {
@@ -278,7 +278,7 @@ mod tests {
 
     use prometheus_client::metrics::counter::Counter;
 
-    use super::super::seats::{Peer, Room, Seats};
+    use super::super::slots::{ConnectionSlots, Peer, Room};
     use super::*;
 
     fn activity() -> Arc<Activity> {
@@ -286,9 +286,9 @@ mod tests {
             unproven: 2,
             proven: 2,
         };
-        let seats = Seats::new("webhook", room, &Counter::default(), &Counter::default());
+        let slots = ConnectionSlots::new("webhook", room, &Counter::default(), &Counter::default());
         let peer = Peer::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Arc::new(Activity::new(seats.take(peer).unwrap()))
+        Arc::new(Activity::new(slots.take(peer).unwrap()))
     }
 
     /// How long the connection stays open, from now.
@@ -315,7 +315,7 @@ mod tests {
     async fn a_connection_ends_when_nothing_comes_but_not_while_a_review_is_under_way() {
         let activity = activity();
         let request = Activity::begin(&activity);
-        let review = activity.seat.review();
+        let review = activity.slot.review();
         let waited = tokio::time::timeout(IDLE * 3, stays(&activity)).await;
         assert!(waited.is_err(), "closed under a review");
         drop((review, request));
@@ -325,7 +325,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_later_header_or_body_that_trickles_in_ends_the_connection() {
         let activity = activity();
-        drop(activity.seat.review());
+        drop(activity.slot.review());
         activity.received();
         tokio::time::advance(HEADER / 2).await;
         activity.received();
@@ -341,8 +341,8 @@ mod tests {
     async fn connections_end_when_the_authorities_of_clients_are_replaced() {
         for busy in [false, true] {
             let activity = activity();
-            activity.seat.prove();
-            let review = busy.then(|| activity.seat.review());
+            activity.slot.prove();
+            let review = busy.then(|| activity.slot.review());
             let (replace, mut replaced) = watch::channel(());
             replace.send_replace(());
             let now = Instant::now();

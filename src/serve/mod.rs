@@ -1,7 +1,7 @@
 //! The webhook: HTTPS with limits in front, one review behind, probes and metrics on a second port.
 //!
 //! * `webhook` — a body → an answer
-//! * `seats`, `connection` — which connections may be open, and for how long
+//! * `slots`, `connection` — which connections may be open, and for how long
 //! * `bodies` — the room for what is sent
 //! * `certificate` — the certificate, which changes under way
 
@@ -9,7 +9,7 @@ mod bodies;
 mod certificate;
 mod connection;
 mod probes;
-mod seats;
+mod slots;
 mod webhook;
 
 use std::convert::Infallible;
@@ -26,10 +26,10 @@ use tokio::time::timeout;
 
 use crate::collect::Collector;
 use crate::metrics::Metrics;
-use crate::snapshot::{Files, Sources, keep_current};
+use crate::snapshot::{SnapshotFiles, Sources, keep_current};
 
 use certificate::Certificate;
-use seats::{Room, Seats, WarningInterval};
+use slots::{ConnectionSlots, Room, WarningInterval};
 
 pub use certificate::Clients;
 pub use webhook::Webhook;
@@ -76,7 +76,7 @@ pub struct Listening {
 /// What keeps it from starting: addresses, certificate, key.
 pub async fn serve(
     options: Options,
-    files: Files,
+    files: SnapshotFiles,
     collector: Arc<Collector>,
     started: impl FnOnce(Listening),
     stop: impl Future<Output = Duration>,
@@ -110,7 +110,7 @@ pub async fn serve(
         )),
         tokio::spawn(probes::serve(
             probes,
-            seats("probes", 0, PROBE_CONNECTIONS, &metrics),
+            slots("probes", 0, PROBE_CONNECTIONS, &metrics),
             sources,
             Arc::clone(&metrics),
             stopped,
@@ -119,24 +119,24 @@ pub async fn serve(
     started(listening);
     let unproven = (options.connections / 4).max(1);
     let proven = options.connections.saturating_sub(unproven).max(1);
-    let seats = seats("webhook", proven, unproven, &metrics);
-    let door = Door {
+    let slots = slots("webhook", proven, unproven, &metrics);
+    let door = Listener {
         listener,
         certificate,
         webhook,
         metrics,
-        seats,
+        slots,
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
     };
     let linger = tokio::select! {
-        never = door.admit() => match never {},
+        never = door.accept_connections() => match never {},
         linger = stop => linger,
     };
     tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where nobody listens any more.
     let _ = stopping.send(true);
-    let _ = timeout(linger, door.admit()).await;
+    let _ = timeout(linger, door.accept_connections()).await;
     tracing::info!("no new connections, requests under way are answered");
     drop(door.listener);
     if timeout(options.drain, door.graceful.shutdown())
@@ -152,28 +152,28 @@ pub async fn serve(
 }
 
 /// Where connections come in.
-struct Door {
+struct Listener {
     listener: TcpListener,
     certificate: Certificate,
     webhook: Arc<Webhook>,
     metrics: Arc<Metrics>,
-    seats: Arc<Seats>,
+    slots: Arc<ConnectionSlots>,
     graceful: GracefulShutdown,
     refusals: Arc<WarningInterval>,
 }
 
-impl Door {
+impl Listener {
     /// Lets connections in for as long as it is waited for.
-    async fn admit(&self) -> Infallible {
+    async fn accept_connections(&self) -> Infallible {
         loop {
-            let (stream, seat) = self.seats.accept(&self.listener).await;
+            let (stream, slot) = self.slots.accept(&self.listener).await;
             let (webhook, watcher) = (Arc::clone(&self.webhook), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             let refusals = Arc::clone(&self.refusals);
             tokio::spawn(async move {
-                let (peer, verifies_clients) = (seat.peer(), tls.verifies_clients);
+                let (peer, verifies_clients) = (slot.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                let served = connection::serve(stream, seat, tls, webhook, watcher).await;
+                let served = connection::serve(stream, slot, tls, webhook, watcher).await;
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();
@@ -186,9 +186,14 @@ impl Door {
     }
 }
 
-fn seats(port: &'static str, proven: usize, unproven: usize, metrics: &Metrics) -> Arc<Seats> {
+fn slots(
+    port: &'static str,
+    proven: usize,
+    unproven: usize,
+    metrics: &Metrics,
+) -> Arc<ConnectionSlots> {
     let room = Room { unproven, proven };
-    Seats::new(
+    ConnectionSlots::new(
         port,
         room,
         &metrics.connections_closed,

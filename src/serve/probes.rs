@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::seats::Seats;
+use super::slots::ConnectionSlots;
 use crate::metrics::Metrics;
 use crate::snapshot::{Readiness, Sources};
 
@@ -25,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Answers one request a connection, so that one that is held holds nothing else.
 pub(super) async fn serve(
     listener: TcpListener,
-    seats: Arc<Seats>,
+    slots: Arc<ConnectionSlots>,
     sources: Arc<Sources>,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) {
     loop {
-        let (stream, seat) = seats.accept(&listener).await;
+        let (stream, slot) = slots.accept(&listener).await;
         let (sources, metrics, stopping) =
             (Arc::clone(&sources), Arc::clone(&metrics), stopping.clone());
         tokio::spawn(async move {
@@ -47,7 +47,7 @@ pub(super) async fn serve(
             tokio::select! {
                 // A broken connection concerns its peer alone.
                 _ = timeout(PATIENCE, served) => {}
-                () = seat.closed() => {}
+                () = slot.closed() => {}
             }
         });
     }

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use promotion_gate_core::gate::Change;
 use tokio::time::{Instant, timeout};
 
-use super::bodies::{BODY, Bodies, Sender, Unread};
-use super::seats::Seat;
+use super::bodies::{BODY, Bodies, Sender, UnreadBody};
+use super::slots::ConnectionSlot;
 use crate::admission::{self, Answer, Malformed, Understood};
 use crate::collect::Collector;
 use crate::oci::metered;
@@ -55,7 +55,7 @@ impl Webhook {
     pub(super) async fn handle(
         self: Arc<Webhook>,
         request: Request<Incoming>,
-        seat: &Seat,
+        slot: &ConnectionSlot,
     ) -> Response<Full<Bytes>> {
         let began = Instant::now();
         if request.uri().path() != "/validate" {
@@ -69,8 +69,8 @@ impl Webhook {
         }
         let deadline = began + time_for_review(request.uri().query().unwrap_or_default());
         let sender = Sender {
-            peer: seat.peer(),
-            proven: seat.is_proven(),
+            peer: slot.peer(),
+            proven: slot.is_proven(),
         };
         let (mut body, mut beginning) = (request.into_body(), Vec::new());
         let read = self.bodies.read(&mut body, sender, &mut beginning).await;
@@ -85,7 +85,7 @@ impl Webhook {
             Err(_) => return self.panicked(admission::uid(&bytes)),
         };
         // What is waited for while the review is under way is not the body.
-        let _under_review = seat.review();
+        let _under_review = slot.review();
         drop(bytes);
         place.shrink(kept_of(&request));
         let uid = request.uid.clone();
@@ -99,7 +99,7 @@ impl Webhook {
     /// A request whose body was not read. Where everything is admitted, this one is too: its beginning names it.
     async fn unread(
         &self,
-        why: Unread,
+        why: UnreadBody,
         mut body: Incoming,
         beginning: &[u8],
     ) -> Response<Full<Bytes>> {
@@ -181,12 +181,12 @@ impl Webhook {
     }
 }
 
-impl Unread {
+impl UnreadBody {
     fn status(self) -> StatusCode {
         match self {
-            Unread::Broken => StatusCode::PAYLOAD_TOO_LARGE,
-            Unread::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
-            Unread::Late => StatusCode::REQUEST_TIMEOUT,
+            UnreadBody::Broken => StatusCode::PAYLOAD_TOO_LARGE,
+            UnreadBody::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            UnreadBody::Late => StatusCode::REQUEST_TIMEOUT,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What becomes the snapshot: its parts (policies, configuration with trust roots), each with its last valid state and its
-//! problems. Files are polled; what is new and valid is taken over, what is not leaves the last valid state in force and says so.
+//! problems. SnapshotFiles are polled; what is new and valid is taken over, what is not leaves the last valid state in force and says so.
 //!
 //! * `part` — one part, as its source shows it
 
@@ -24,8 +24,8 @@ use crate::oci::Client;
 use part::Part;
 
 /// The files that the snapshot is made from.
-pub struct Files {
-    /// Files and folders with policies.
+pub struct SnapshotFiles {
+    /// SnapshotFiles and folders with policies.
     pub policies: Vec<PathBuf>,
     /// The configuration, as it was read at first. It names its own file and the files that it refers to.
     pub config: Config,
@@ -87,7 +87,11 @@ impl Parts {
 
 impl Sources {
     /// Reads the files for the first time. What is not valid is said by [`Sources::readiness`].
-    pub fn load(files: Files, collector: Arc<Collector>, metrics: &Metrics) -> Arc<Sources> {
+    pub fn load(
+        files: SnapshotFiles,
+        collector: Arc<Collector>,
+        metrics: &Metrics,
+    ) -> Arc<Sources> {
         let sources = Arc::new(Sources {
             current: ArcSwap::from_pointee(files.config.snapshot()),
             policies: files.policies,
@@ -402,7 +406,7 @@ mod tests {
             let client = Arc::new(Client::new(config.client_options()).unwrap());
             let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
             let collector = Arc::new(Collector::new(client, limits, sizes));
-            let files = Files {
+            let files = SnapshotFiles {
                 policies: vec![folder.path().join(path)],
                 config,
             };

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use promotion_gate::oci::{Client, ClientOptions};
-use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Registry, attach_attestations, attach_bundle, attach_signatures, push_image, push_index,
+    SandboxRegistry, attach_attestations, attach_bundle, attach_signatures, push_image, push_index,
 };
-use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::UNACCEPTED;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, Form, ImageEvidence, NotAccepted, Outcome, Policy, Source, Trouble,
+    Collected, Digest, Evidence, EvidenceSource, Form, ImageEvidence, Outcome, Policy,
+    UnacceptedEvidence, Unavailability,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -46,13 +47,13 @@ fn policy(requirements: Value, more: Value) -> Policy {
     FACTS.policy("case", &spec)
 }
 
-fn refused() -> impl Strategy<Value = NotAccepted> {
+fn refused() -> impl Strategy<Value = UnacceptedEvidence> {
     let reasons = prop::sample::select(UNACCEPTED.to_vec());
     let forms = prop::sample::select(vec![Form::Signature, Form::Statement, Form::Either]);
-    (reasons, forms, 0..3_u8).prop_map(|(reason, form, n)| NotAccepted {
-        source: Source(format!("referrer `{n}`")),
+    (reasons, forms, 0..3_u8).prop_map(|(reason, form, n)| UnacceptedEvidence {
+        source: EvidenceSource(format!("referrer `{n}`")),
         form,
-        why: Unaccepted::new(reason, "it is not sound"),
+        why: UnacceptedReason::new(reason, "it is not sound"),
     })
 }
 
@@ -68,16 +69,16 @@ proptest! {
         unaccepted in several(refused()),
         others in prop::collection::btree_map("[a-z]{1,4}/[a-z]{1,4}", 1..4_usize, 0..3),
         verified in several(prop::sample::select(vec![facts::Form::Bundle, facts::Form::Attestation])),
-        troubles in several("[a-z ]{1,9}"),
+        unavailabilities in several("[a-z ]{1,9}"),
         unsupported in several("[a-z ]{1,9}"),
     ) {
         let promotion = promotion(&[format!("registry.example/app@sha256:{}", "1".repeat(64))]);
         let digest = promotion.pins[0].digest().unwrap().clone();
-        let trouble = |texts: &[String]| texts.iter().cloned().map(Trouble).collect::<Vec<_>>();
+        let unavailability = |texts: &[String]| texts.iter().cloned().map(Unavailability).collect::<Vec<_>>();
         let mut attached = ImageEvidence {
             unaccepted,
             others,
-            unsupported: trouble(&unsupported),
+            unsupported: unavailability(&unsupported),
             ..ImageEvidence::default()
         };
         for form in verified {
@@ -86,10 +87,10 @@ proptest! {
         }
         let listed = !attached.unaccepted.is_empty() || !attached.others.is_empty()
             || !attached.signatures.is_empty() || !attached.statements.is_empty();
-        let complete = troubles.is_empty();
+        let complete = unavailabilities.is_empty();
         let collected = match complete {
             true => Collected::Known(Arc::new(attached)),
-            false => Collected::Partial(Arc::new(attached), trouble(&troubles)),
+            false => Collected::Partial(Arc::new(attached), unavailability(&unavailabilities)),
         };
         let mut evidence = Evidence::default();
         let (image, pin) = promotion.images().next().unwrap();
@@ -109,11 +110,11 @@ proptest! {
     }
 }
 
-async fn registry() -> Registry {
-    let options = RegistryOptions {
+async fn registry() -> SandboxRegistry {
+    let options = SandboxRegistryOptions {
         referrers_api: true,
     };
-    Registry::start(options).await.unwrap()
+    SandboxRegistry::start(options).await.unwrap()
 }
 
 /// An artifact as it is attached by tools that are not cosign.
@@ -124,7 +125,7 @@ struct Artifact<'a> {
 }
 
 impl Artifact<'_> {
-    fn attach(&self, registry: &Registry, subject: &Digest) {
+    fn attach(&self, registry: &SandboxRegistry, subject: &Digest) {
         let blob = |media_type: &str, bytes: &[u8]| {
             let digest = registry.put_blob("app", bytes.to_vec());
             json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})

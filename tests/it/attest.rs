@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{
-    Curve, EnvelopeEntry, Identity, Key, Signer, Signing, Sigstore, SimpleSignature,
+    Curve, EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Signing, Sigstore, SimpleSignature,
 };
 use promotion_gate_core::attest::{
     self, Anchor, Material, PublicKey, SignatureForm, TimeSource, Transparency, TrustRoot,
-    Unaccepted, Verified, VerifiedSignature, predicate::Predicate,
+    UnacceptedReason, Verified, VerifiedSignature, predicate::Predicate,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ struct Bench {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
     identity: Identity,
-    key: Key,
+    key: SandboxKey,
     image: Digest,
 }
 
@@ -36,7 +36,7 @@ impl Bench {
             root,
             sigstore,
             identity: Identity::new(WORKFLOW, ISSUER),
-            key: Key::generate().unwrap(),
+            key: SandboxKey::generate().unwrap(),
             image: Digest::sha256(b"image"),
         }
     }
@@ -53,8 +53,8 @@ impl Bench {
         }
     }
 
-    fn workflow(&self) -> Signer<'_> {
-        Signer::Identity(&self.identity)
+    fn workflow(&self) -> SandboxSigner<'_> {
+        SandboxSigner::Identity(&self.identity)
     }
 
     fn bundle(&self) -> Value {
@@ -80,12 +80,12 @@ impl Bench {
     }
 
     #[track_caller]
-    fn refused(&self, bundle: &Value) -> Unaccepted {
+    fn refused(&self, bundle: &Value) -> UnacceptedReason {
         attest::verify(&material(bundle), &self.image, &self.by_root()).unwrap_err()
     }
 
     #[track_caller]
-    fn refused_simple(&self, signature: SimpleSignature) -> Unaccepted {
+    fn refused_simple(&self, signature: SimpleSignature) -> UnacceptedReason {
         attest::verify(&simple(signature), &self.image, &self.by_root()).unwrap_err()
     }
 }
@@ -119,7 +119,7 @@ fn what_the_sandbox_signs_is_accepted_in_every_form() {
         (signing.unlogged(), Transparency::Absent, 1),
         (signing.unstamped(), Transparency::InclusionProof, 1),
     ];
-    let key = Signer::Key(&bench.key);
+    let key = SandboxSigner::Key(&bench.key);
     for (signer, anchor) in [
         (bench.workflow(), bench.by_root()),
         (key, bench.by_key(true)),
@@ -147,9 +147,9 @@ fn what_the_sandbox_signs_is_accepted_in_every_form() {
 fn a_signature_by_a_key_on_p384_or_p521_is_accepted_with_its_log_entry_and_not_with_another_ones() {
     for curve in [Curve::P256, Curve::P384, Curve::P521] {
         let mut bench = Bench::new();
-        bench.key = Key::generate_on(curve).unwrap();
+        bench.key = SandboxKey::generate_on(curve).unwrap();
         let sign = || {
-            let key = Signer::Key(&bench.key);
+            let key = SandboxSigner::Key(&bench.key);
             let signing = bench.sigstore.signing();
             signing.sign_simply(key, &bench.image, &BTreeMap::new())
         };
@@ -170,7 +170,7 @@ fn a_signature_by_a_key_on_p384_or_p521_is_accepted_with_its_log_entry_and_not_w
 fn a_key_alone_is_enough_where_no_root_is_asked() {
     let bench = Bench::new();
     let signing = bench.sigstore.signing().unlogged().unstamped();
-    let key = Signer::Key(&bench.key);
+    let key = SandboxSigner::Key(&bench.key);
     let bundle = signing.sign(key, &bench.image, &BTreeMap::new()).unwrap();
     let layer = signing
         .sign_simply(key, &bench.image, &BTreeMap::new())
@@ -182,7 +182,7 @@ fn a_key_alone_is_enough_where_no_root_is_asked() {
                 .times()
                 .is_empty()
         );
-        let stranger = PublicKey::from_pem(&Key::generate().unwrap().public_pem()).unwrap();
+        let stranger = PublicKey::from_pem(&SandboxKey::generate().unwrap().public_pem()).unwrap();
         let stranger = Anchor::Key {
             key: Arc::new(stranger),
             root: None,
@@ -195,7 +195,7 @@ fn a_key_alone_is_enough_where_no_root_is_asked() {
 #[test]
 fn a_certificate_that_cannot_be_read_beside_a_keys_signature_takes_nothing_from_it() {
     let bench = Bench::new();
-    let key = Signer::Key(&bench.key);
+    let key = SandboxSigner::Key(&bench.key);
     let signing = bench.sigstore.signing();
     let layer = signing.sign_simply(key, &bench.image, &BTreeMap::new());
     let layer = layer.unwrap();
@@ -245,7 +245,7 @@ fn a_certificate_that_cannot_be_read_beside_a_keys_signature_takes_nothing_from_
         json!({"certificates": []}),
     );
     materials.push(material(&bundle));
-    let stranger = PublicKey::from_pem(&Key::generate().unwrap().public_pem()).unwrap();
+    let stranger = PublicKey::from_pem(&SandboxKey::generate().unwrap().public_pem()).unwrap();
     let stranger = Anchor::Key {
         key: Arc::new(stranger),
         root: None,
@@ -264,7 +264,7 @@ fn a_certificate_that_cannot_be_read_beside_a_keys_signature_takes_nothing_from_
 #[test]
 fn what_a_key_alone_does_not_need_takes_nothing_from_its_signature() {
     let bench = Bench::new();
-    let key = Signer::Key(&bench.key);
+    let key = SandboxSigner::Key(&bench.key);
     let signing = bench.sigstore.signing();
     for name in ["bundle", "rfc3161timestamp"] {
         let layer = signing.sign_simply(key, &bench.image, &BTreeMap::new());
@@ -592,7 +592,7 @@ fn a_log_or_timestamp_of_one_root_of_a_file_that_vouches_for_a_certificate_of_an
 #[test]
 fn a_keys_signature_takes_log_and_timestamp_from_one_root_of_a_file() {
     let (bench, other) = (Bench::new(), Bench::new());
-    let key = Signer::Key(&bench.key);
+    let key = SandboxSigner::Key(&bench.key);
     let sign = |signing: Signing<'_>| {
         let bundle = signing.sign(key, &bench.image, &BTreeMap::new());
         bundle.unwrap()
@@ -715,10 +715,10 @@ fn an_entry_of_an_unknown_log_beside_a_sound_one_is_reported_and_counts_for_noth
     let bench = Bench::new();
     let stranger = Bench::new().bundle().pointer(ENTRY).unwrap().clone();
     let signing = bench.sigstore.signing();
-    for signer in [bench.workflow(), Signer::Key(&bench.key)] {
+    for signer in [bench.workflow(), SandboxSigner::Key(&bench.key)] {
         let anchor = match signer {
-            Signer::Identity(_) => bench.by_root(),
-            Signer::Key(_) => bench.by_key(true),
+            SandboxSigner::Identity(_) => bench.by_root(),
+            SandboxSigner::Key(_) => bench.by_key(true),
         };
         let sign = |signing: Signing<'_>| {
             let signed = signing.sign(signer, &bench.image, &BTreeMap::new());
@@ -778,10 +778,10 @@ fn an_entry_of_an_unknown_kind_beside_a_sound_one_is_reported_and_counts_for_not
     let bench = Bench::new();
     let signing = bench.sigstore.signing();
     let stranger = Bench::new().bundle().pointer(ENTRY).unwrap().clone();
-    for signer in [bench.workflow(), Signer::Key(&bench.key)] {
+    for signer in [bench.workflow(), SandboxSigner::Key(&bench.key)] {
         let anchor = match signer {
-            Signer::Identity(_) => bench.by_root(),
-            Signer::Key(_) => bench.by_key(true),
+            SandboxSigner::Identity(_) => bench.by_root(),
+            SandboxSigner::Key(_) => bench.by_key(true),
         };
         let sign = |signing: Signing<'_>| {
             let signed = signing.sign(signer, &bench.image, &BTreeMap::new());

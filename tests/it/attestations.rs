@@ -15,9 +15,11 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate::sandbox::{EnvelopeEntry, Identity, Key, Signer, Sigstore, SimpleSignature};
+use promotion_gate::sandbox::{
+    EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
+};
 use promotion_gate_core::attest::{
-    self, Anchor, Artifact, Material, PublicKey, TrustRoot, Unaccepted, Verified,
+    self, Anchor, Artifact, Material, PublicKey, TrustRoot, UnacceptedReason, Verified,
     VerifiedStatement, verify_artifact,
 };
 use promotion_gate_core::gate::Digest;
@@ -51,7 +53,7 @@ impl Bench {
     }
 
     fn attestation(&self, entry: EnvelopeEntry, result: &str) -> SimpleSignature {
-        let signer = Signer::Identity(&self.identity);
+        let signer = SandboxSigner::Identity(&self.identity);
         let predicate = json!({ "result": result });
         self.sigstore
             .signing()
@@ -60,7 +62,7 @@ impl Bench {
             .unwrap()
     }
 
-    fn verify(&self, layer: SimpleSignature) -> Result<Verified, Unaccepted> {
+    fn verify(&self, layer: SimpleSignature) -> Result<Verified, UnacceptedReason> {
         let anchor = Anchor::Root(Arc::clone(&self.root));
         attest::verify(&material(layer), &self.image, &anchor)
     }
@@ -79,7 +81,7 @@ fn material(layer: SimpleSignature) -> Material {
 }
 
 #[track_caller]
-fn statement(verified: Result<Verified, Unaccepted>) -> VerifiedStatement {
+fn statement(verified: Result<Verified, UnacceptedReason>) -> VerifiedStatement {
     match verified.unwrap() {
         Verified::Statement(statement) => statement,
         Verified::Signature(signature) => panic!("a signature: {signature:?}"),
@@ -99,7 +101,7 @@ fn an_attestation_with_a_log_entry_of_any_age_is_accepted() {
 #[test]
 fn an_attestation_with_a_timestamp_over_its_envelope_or_its_signature_is_accepted() {
     let bench = Bench::new();
-    let signer = Signer::Identity(&bench.identity);
+    let signer = SandboxSigner::Identity(&bench.identity);
     let signing = bench.sigstore.signing().unlogged();
     let layer = signing
         .attest_simply(signer, &bench.image, KIND, &json!({}), EnvelopeEntry::Dsse)
@@ -220,7 +222,7 @@ fn a_log_entry_of_a_kind_that_cannot_hold_an_envelope_is_rejected() {
         .sigstore
         .signing()
         .sign_simply(
-            Signer::Identity(&bench.identity),
+            SandboxSigner::Identity(&bench.identity),
             &bench.image,
             &Default::default(),
         )
@@ -237,7 +239,7 @@ fn a_log_entry_of_a_kind_that_cannot_hold_an_envelope_is_rejected() {
 #[test]
 fn the_time_of_a_fact_is_for_the_rules_to_judge_because_no_clock_is_read() {
     let bench = Bench::new();
-    let signer = Signer::Identity(&bench.identity);
+    let signer = SandboxSigner::Identity(&bench.identity);
     let later = Timestamp::now() + SignedDuration::from_hours(24 * 365);
     let bundle = bench
         .sigstore
@@ -315,7 +317,7 @@ fn key_of(spki: &[u8]) -> Anchor {
 #[track_caller]
 fn holds(name: &str, spki: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>) {
     let image = Digest::sha256(b"image");
-    let stranger = Key::generate().unwrap();
+    let stranger = SandboxKey::generate().unwrap();
     let stranger = Anchor::Key {
         key: Arc::new(PublicKey::from_pem(&stranger.public_pem()).unwrap()),
         root: None,
@@ -499,7 +501,7 @@ fn no_changed_bundle_is_accepted_that_the_library_refuses() {
         let bytes = bundle.to_string();
         verify_artifact(bytes.as_bytes(), Artifact::Digest(&bench.image), &anchor).ok()
     };
-    let signer = Signer::Identity(&bench.identity);
+    let signer = SandboxSigner::Identity(&bench.identity);
     let make = || {
         let signing = bench.sigstore.signing();
         signing
@@ -582,9 +584,9 @@ fn remove(value: &mut Value, path: &str) {
 #[test]
 fn a_companys_certificate_beside_a_keys_signature_does_not_hide_the_key() {
     let bench = Bench::new();
-    let key = Key::generate().unwrap();
+    let key = SandboxKey::generate().unwrap();
     let company = rcgen::generate_simple_self_signed(["signing.example".to_owned()]).unwrap();
-    let sign = |signer: Signer<'_>| {
+    let sign = |signer: SandboxSigner<'_>| {
         let mut layer = bench
             .sigstore
             .signing()
@@ -603,14 +605,17 @@ fn a_companys_certificate_beside_a_keys_signature_does_not_hide_the_key() {
         key: Arc::new(PublicKey::from_pem(&key.public_pem()).unwrap()),
         root: Some(Arc::clone(&bench.root)),
     };
-    let verified = attest::verify(&sign(Signer::Key(&key)), &bench.image, &anchor).unwrap();
+    let verified = attest::verify(&sign(SandboxSigner::Key(&key)), &bench.image, &anchor).unwrap();
     assert!(matches!(verified, Verified::Signature(_)));
-    let other = Key::generate().unwrap();
-    for signer in [Signer::Key(&other), Signer::Identity(&bench.identity)] {
+    let other = SandboxKey::generate().unwrap();
+    for signer in [
+        SandboxSigner::Key(&other),
+        SandboxSigner::Identity(&bench.identity),
+    ] {
         let refused = attest::verify(&sign(signer), &bench.image, &anchor).unwrap_err();
         assert_eq!(refused.reason.id, "other-kind-of-signer");
     }
     // The certificate of a company is no certificate of the trust root.
     let root = Anchor::Root(Arc::clone(&bench.root));
-    attest::verify(&sign(Signer::Key(&key)), &bench.image, &root).unwrap_err();
+    attest::verify(&sign(SandboxSigner::Key(&key)), &bench.image, &root).unwrap_err();
 }

@@ -6,9 +6,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, Key, Registry, Signer, Sigstore, attach_bundle, push_image,
+    Identity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, attach_bundle, push_image,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -47,14 +47,14 @@ pub fn run(folder: &Path, args: &[&str], input: &str) -> Ran {
 /// A folder with a configuration and a policy, and a registry with a signed and an unsigned image.
 pub struct Bench {
     pub folder: TempDir,
-    pub registry: Registry,
+    pub registry: SandboxRegistry,
     pub signed: Digest,
     pub unsigned: Digest,
 }
 
 impl Bench {
     pub async fn new() -> Bench {
-        let registry = Registry::start(RegistryOptions {
+        let registry = SandboxRegistry::start(SandboxRegistryOptions {
             referrers_api: true,
         })
         .await
@@ -433,7 +433,7 @@ fn every_command_has_help_with_examples_and_wrong_usage_ends_with_1() {
 fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
     let folder = TempDir::new().unwrap();
     let sigstore = Sigstore::create().unwrap();
-    let key = Key::generate().unwrap();
+    let key = SandboxKey::generate().unwrap();
     let identity = Identity::new("release@example.com", "https://issuer.example");
     let image = Digest::sha256(b"image");
     let write = |name: &str, content: String| fs::write(folder.path().join(name), content).unwrap();
@@ -441,17 +441,17 @@ fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
     write("key.pub", key.public_pem());
     let signing = || sigstore.signing();
     for (name, signing, signer) in [
-        ("logged", signing(), Signer::Identity(&identity)),
+        ("logged", signing(), SandboxSigner::Identity(&identity)),
         (
             "unlogged",
             signing().unlogged(),
-            Signer::Identity(&identity),
+            SandboxSigner::Identity(&identity),
         ),
-        ("key", signing(), Signer::Key(&key)),
+        ("key", signing(), SandboxSigner::Key(&key)),
         (
             "bare-key",
             signing().unlogged().unstamped(),
-            Signer::Key(&key),
+            SandboxSigner::Key(&key),
         ),
     ] {
         let bundle = signing.sign(signer, &image, &BTreeMap::new()).unwrap();
@@ -514,14 +514,14 @@ fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
 fn verify_bundle_without_transparency_checks_the_key_alone_and_says_so() {
     let folder = TempDir::new().unwrap();
     let (sigstore, other) = (Sigstore::create().unwrap(), Sigstore::create().unwrap());
-    let key = Key::generate().unwrap();
+    let key = SandboxKey::generate().unwrap();
     let image = Digest::sha256(b"image");
     let write = |name: &str, content: String| fs::write(folder.path().join(name), content).unwrap();
     write("root.json", sigstore.trusted_root().to_string());
     write("key.pub", key.public_pem());
     let sign = |sigstore: &Sigstore| {
         let signing = sigstore.signing();
-        let bundle = signing.sign(Signer::Key(&key), &image, &BTreeMap::new());
+        let bundle = signing.sign(SandboxSigner::Key(&key), &image, &BTreeMap::new());
         bundle.unwrap()
     };
     let own = sign(&sigstore);

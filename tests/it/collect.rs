@@ -96,7 +96,7 @@ impl Registry for Counting {
         let mut found = Attached::default();
         if self.failing.lock().unwrap().contains(&place) {
             let error = RegistryError::new(ErrorKind::RateLimited, place.to_string(), "too many");
-            found.trouble.push(error);
+            found.unavailability.push(error);
         } else {
             let all = all.listing.into_iter();
             found.listing = all.filter(|item| item.via == place).collect();
@@ -189,8 +189,12 @@ async fn a_crowd_of_junk_costs_one_review_what_is_stated_and_is_undecided_with_f
     let [about] = review.evidence.images.values().collect::<Vec<_>>()[..] else {
         panic!("{:?}", review.evidence.images.keys());
     };
-    assert!(about.troubles().len() <= 9, "{:?}", about.troubles());
-    let said = about.troubles().iter().map(ToString::to_string);
+    assert!(
+        about.unavailabilities().len() <= 9,
+        "{:?}",
+        about.unavailabilities()
+    );
+    let said = about.unavailabilities().iter().map(ToString::to_string);
     let said = said.collect::<Vec<_>>().join("\n");
     assert!(said.contains("than one review reads"), "{said}");
     assert_eq!(registry.blobs.load(Ordering::Relaxed), 100);
@@ -266,7 +270,7 @@ async fn a_review_whose_time_is_over_walks_through_nothing_that_it_knows() {
     assert_eq!(registry.blobs.load(Ordering::Relaxed), read);
     assert!(review.verdict.is_undecided());
     let about = review.evidence.images.values().next().unwrap();
-    assert_eq!(about.troubles().len(), 2, "{about:?}");
+    assert_eq!(about.unavailabilities().len(), 2, "{about:?}");
     let evidence = about.value().unwrap();
     assert!(evidence.unaccepted.is_empty());
 }

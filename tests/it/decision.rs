@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::UNSIGNED_STATEMENT;
 use promotion_gate_core::gate::{
-    self, ChangeKind, Collected, Decision, Evidence, Finding, ImageEvidence, NotAccepted, Pin,
-    Policy, Promotion, Snapshot, Source, Trouble, Ungoverned, Unreadable,
+    self, ChangeKind, Collected, Decision, Evidence, EvidenceSource, Finding, ImageEvidence, Pin,
+    Policy, Promotion, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned, Unreadable,
 };
 use serde_json::{Value, json};
 
@@ -239,7 +239,7 @@ fn what_is_missing_is_named_with_the_command_that_adds_it_and_who_may() {
 #[test]
 fn why_the_image_of_a_tag_is_not_known_is_said() {
     let requirement = json!([{"signature": {"anyOf": [keyless("release")]}}]);
-    let trouble = Trouble("registry.example: refused".to_owned());
+    let unavailability = Unavailability("registry.example: refused".to_owned());
     for (pin, reason, said) in [
         (
             Pin::NotNeeded,
@@ -247,7 +247,7 @@ fn why_the_image_of_a_tag_is_not_known_is_said() {
             "the digest of the image is not known",
         ),
         (
-            Pin::Resolved(Collected::Unavailable(trouble)),
+            Pin::Resolved(Collected::Unavailable(unavailability)),
             "image-unavailable",
             "registry.example: refused",
         ),
@@ -280,10 +280,10 @@ fn provenance_that_does_not_count_is_explained_by_who_wrote_it_and_what_would() 
     assert_eq!(refused.hint.unwrap(), "accepted are `release`, `next`");
 
     let unsigned = ImageEvidence {
-        unaccepted: vec![NotAccepted {
-            source: Source("referrer".to_owned()),
+        unaccepted: vec![UnacceptedEvidence {
+            source: EvidenceSource("referrer".to_owned()),
             form: gate::Form::Statement,
-            why: Unaccepted::new(UNSIGNED_STATEMENT, "nobody signed it"),
+            why: UnacceptedReason::new(UNSIGNED_STATEMENT, "nobody signed it"),
         }],
         ..ImageEvidence::default()
     };

@@ -1,7 +1,7 @@
 //! `evidence`: what hangs on the platforms of an index, and what is kept in another repository.
 
-use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, attach_bundle, push_image, push_index};
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
+use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,8 +17,8 @@ fn folder() -> TempDir {
     folder
 }
 
-async fn registry() -> Registry {
-    Registry::start(RegistryOptions {
+async fn registry() -> SandboxRegistry {
+    SandboxRegistry::start(SandboxRegistryOptions {
         referrers_api: true,
     })
     .await

@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 use promotion_gate::api;
 use promotion_gate::sandbox::{
-    EnvelopeEntry, Identity, Key, Signer, Signing, Sigstore, SimpleSignature,
+    EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Signing, Sigstore, SimpleSignature,
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    self, Change, ChangeEffect, ChangeKind, Digest, Evidence, ImageEvidence, ImageUse, NotAccepted,
-    Operation, Pin, Policy, Promotion, Role, Snapshot, Source, TrustRoots, Verdict, Workload,
-    World,
+    self, Change, ChangeEffect, ChangeKind, Digest, Evidence, EvidenceSource, ImageEvidence,
+    ImageUse, Operation, Pin, Policy, Promotion, Role, Snapshot, TrustRoots, UnacceptedEvidence,
+    Verdict, Workload, World,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub struct Facts {
     root: Arc<TrustRoot>,
     public_good: Arc<TrustRoot>,
     identities: BTreeMap<&'static str, Identity>,
-    pub key: Key,
+    pub key: SandboxKey,
 }
 
 /// Something attached to an image, as test cases write it.
@@ -177,7 +177,7 @@ impl Facts {
             public_good: Arc::new(TrustRoot::public_good().unwrap()),
             sigstore,
             identities: BTreeMap::from(["release", "build", "stranger"].map(identity)),
-            key: Key::generate().unwrap(),
+            key: SandboxKey::generate().unwrap(),
         }
     }
 
@@ -188,8 +188,8 @@ impl Facts {
     /// A cosign 3 signature with everything.
     pub fn bundle(&self, image: &Digest, by: &str) -> serde_json::Value {
         let signer = match by {
-            "key" => Signer::Key(&self.key),
-            person => Signer::Identity(&self.identities[person]),
+            "key" => SandboxSigner::Key(&self.key),
+            person => SandboxSigner::Identity(&self.identities[person]),
         };
         let signing = self.sigstore.signing();
         signing.sign(signer, image, &BTreeMap::new()).unwrap()
@@ -197,7 +197,7 @@ impl Facts {
 
     /// A cosign 2 signature with everything.
     pub fn simple(&self, image: &Digest, by: &str) -> SimpleSignature {
-        let signer = Signer::Identity(&self.identities[by]);
+        let signer = SandboxSigner::Identity(&self.identities[by]);
         let signing = self.sigstore.signing();
         signing
             .sign_simply(signer, image, &BTreeMap::new())
@@ -224,7 +224,7 @@ impl Facts {
             },
             Anchor::Key { key, root: None },
         ];
-        let source = Source(format!("test by {}", attached.by));
+        let source = EvidenceSource(format!("test by {}", attached.by));
         let mut refused = Vec::new();
         let mut accepted = false;
         for anchor in &anchors {
@@ -241,7 +241,7 @@ impl Facts {
             }
         }
         if !accepted {
-            evidence.unaccepted.push(NotAccepted {
+            evidence.unaccepted.push(UnacceptedEvidence {
                 source,
                 form: gate::Form::Either,
                 why: refused.remove(0),
@@ -279,8 +279,8 @@ impl Facts {
             _ => None,
         };
         let signer = match (self.identities.get(by.as_str()), &workflow) {
-            (Some(identity), _) | (None, Some(identity)) => Signer::Identity(identity),
-            (None, None) => Signer::Key(&self.key),
+            (Some(identity), _) | (None, Some(identity)) => SandboxSigner::Identity(identity),
+            (None, None) => SandboxSigner::Key(&self.key),
         };
         let another = Digest::sha256(b"another image");
         let about = if attached.about_another {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use promotion_gate_core::attest::Unaccepted;
+use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
-    self, Collected, Decision, Enforcement, Evidence, ImageEvidence, NotAccepted, Outcome, Policy,
-    Promotion, Source, Subject, Target, Trouble, Verdict,
+    self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
+    Policy, Promotion, Subject, Target, UnacceptedEvidence, Unavailability, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -100,8 +100,8 @@ fn value_mut(collected: &mut Collected<Arc<ImageEvidence>>) -> Option<&mut Image
     }
 }
 
-fn trouble() -> Trouble {
-    Trouble("the registry does not answer".to_owned())
+fn unavailability() -> Unavailability {
+    Unavailability("the registry does not answer".to_owned())
 }
 
 fn signer() -> impl Strategy<Value = Value> {
@@ -170,8 +170,8 @@ fn evidence(name: &'static str) -> impl Strategy<Value = Collected<Arc<ImageEvid
             Arc::new(evidence)
         });
     (merged, 0..10_u8).prop_map(|(evidence, how)| match how {
-        0 => Collected::Unavailable(trouble()),
-        1 => Collected::Partial(evidence, vec![trouble()]),
+        0 => Collected::Unavailable(unavailability()),
+        1 => Collected::Partial(evidence, vec![unavailability()]),
         _ => Collected::Known(evidence),
     })
 }
@@ -247,10 +247,11 @@ fn holds(property: impl Fn(&World, Decision) -> Result<(), TestCaseError>) {
 #[test]
 fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
     holds(|world, decision| {
-        let unavailable = world.with_evidence(|found| *found = Collected::Unavailable(trouble()));
+        let unavailable =
+            world.with_evidence(|found| *found = Collected::Unavailable(unavailability()));
         let partial = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
-                *found = Collected::Partial(Arc::new(value.clone()), vec![trouble()]);
+                *found = Collected::Partial(Arc::new(value.clone()), vec![unavailability()]);
             }
         });
         let never_asked = World {
@@ -286,11 +287,11 @@ fn unusable_evidence_never_changes_a_decision() {
     holds(|world, decision| {
         let more = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
-                let junk = Unaccepted::new(MALFORMED, "junk");
+                let junk = UnacceptedReason::new(MALFORMED, "junk");
                 value.unaccepted.insert(
                     0,
-                    NotAccepted {
-                        source: Source("junk".to_owned()),
+                    UnacceptedEvidence {
+                        source: EvidenceSource("junk".to_owned()),
                         form: gate::Form::Either,
                         why: junk,
                     },

@@ -128,7 +128,10 @@ async fn what_is_attached_is_found_as_referrer_by_tag_and_as_cosign_saves_it() {
     directory.signatures(&image, json!({"kind": "dev.cosignproject.cosign/sigs"}));
     let layout = Layout::open(directory.path()).unwrap();
     let found = layout.attached(&any(), &image).await;
-    assert!(found.trouble.is_empty() && found.cut.is_none(), "{found:?}");
+    assert!(
+        found.unavailability.is_empty() && found.cut.is_none(),
+        "{found:?}"
+    );
     let via: Vec<_> = found.listing.iter().map(|attached| attached.via).collect();
     assert_eq!(via, [Via::Referrers, Via::SigTag, Via::SigTag]);
 }

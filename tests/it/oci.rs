@@ -311,7 +311,10 @@ async fn answers_that_never_end_never_come_or_break_off_are_given_up() {
         let error = client().manifest(&app(&server), &digest).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{manner:?}: {error}");
         let found = client().attached(&app(&server), &digest).await;
-        assert!(!found.trouble.is_empty(), "{manner:?} reads as absence");
+        assert!(
+            !found.unavailability.is_empty(),
+            "{manner:?} reads as absence"
+        );
     }
 }
 
@@ -357,7 +360,7 @@ async fn absence_and_trouble_are_told_apart() {
     let server = Server::start(|_| absent()).await;
     let digest = Digest::sha256(b"image");
     let found = client().attached(&app(&server), &digest).await;
-    assert!(found.trouble.is_empty() && found.listing.is_empty() && found.cut.is_none());
+    assert!(found.unavailability.is_empty() && found.listing.is_empty() && found.cut.is_none());
     let error = client()
         .resolve(&app(&server), &tag("v1"))
         .await
@@ -374,18 +377,21 @@ async fn absence_and_trouble_are_told_apart() {
     for (status, kind) in wanted {
         let server = Server::start(move |_| Reply::status(status)).await;
         let found = client().attached(&app(&server), &digest).await;
-        assert_eq!(found.trouble.len(), 4, "{status}");
+        assert_eq!(found.unavailability.len(), 4, "{status}");
         assert!(
-            found.trouble.iter().all(|error| error.kind() == kind),
+            found
+                .unavailability
+                .iter()
+                .all(|error| error.kind() == kind),
             "{status}: {:?}",
-            found.trouble
+            found.unavailability
         );
     }
     let gone = Server::start(|_| absent()).await.host();
     let found = client()
         .attached(&Repository::new(gone, "app"), &digest)
         .await;
-    assert_eq!(found.trouble.len(), 4);
+    assert_eq!(found.unavailability.len(), 4);
 }
 
 #[tokio::test]
@@ -408,7 +414,7 @@ async fn what_is_attached_is_the_union_of_all_places() {
     })
     .await;
     let found = client().attached(&app(&server), &digest).await;
-    assert!(found.trouble.is_empty());
+    assert!(found.unavailability.is_empty());
     let via: Vec<_> = found.listing.iter().map(|attached| attached.via).collect();
     assert_eq!(
         via,
@@ -456,7 +462,7 @@ async fn a_listing_is_read_page_by_page() {
         .attached(&app(&server), &Digest::sha256(b"image"))
         .await;
     assert_eq!(found.listing.len(), 3);
-    assert!(found.cut.is_none() && found.trouble.is_empty());
+    assert!(found.cut.is_none() && found.unavailability.is_empty());
 }
 
 #[tokio::test]
@@ -498,7 +504,7 @@ async fn a_next_page_at_another_host_is_not_followed() {
     let found = client()
         .attached(&app(&server), &Digest::sha256(b"image"))
         .await;
-    assert_eq!(found.trouble.len(), 1);
+    assert_eq!(found.unavailability.len(), 1);
     assert!(other.seen().is_empty());
 }
 
@@ -514,7 +520,7 @@ async fn a_listing_that_is_no_listing_hides_nothing_and_is_said() {
         .attached(&app(&server), &Digest::sha256(b"image"))
         .await;
     assert_eq!(found.listing.len(), 1);
-    assert!(found.trouble.is_empty());
+    assert!(found.unavailability.is_empty());
     assert_eq!(found.unsupported.len(), 1);
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, push_image};
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
+use promotion_gate::sandbox::{SandboxRegistry, push_image};
 use promotion_gate_core::gate::Digest;
 use tempfile::TempDir;
 
@@ -12,13 +12,13 @@ use crate::cli::{Ran, run};
 
 struct Folder {
     folder: TempDir,
-    registry: Registry,
+    registry: SandboxRegistry,
     digest: Digest,
 }
 
 impl Folder {
     async fn new() -> Folder {
-        let registry = Registry::start(RegistryOptions {
+        let registry = SandboxRegistry::start(SandboxRegistryOptions {
             referrers_api: true,
         })
         .await

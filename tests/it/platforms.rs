@@ -1,7 +1,7 @@
 //! An index and its platforms are one image: whose evidence counts for what.
 
-use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, attach_bundle, push_image, push_index};
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
+use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use promotion_gate_core::gate::{Digest, Policy};
 use serde_json::{Value, json};
 
@@ -25,14 +25,14 @@ fn every_platform() -> Policy {
 }
 
 struct Images {
-    registry: Registry,
+    registry: SandboxRegistry,
     amd64: Digest,
     arm64: Digest,
 }
 
 impl Images {
     async fn new() -> Images {
-        let registry = Registry::start(RegistryOptions {
+        let registry = SandboxRegistry::start(SandboxRegistryOptions {
             referrers_api: true,
         })
         .await

@@ -64,7 +64,11 @@ async fn a_referrers_path_that_redirects_to_another_site_with_a_rate_limit_is_no
         })
         .await;
         let found = attached(&server).await;
-        assert!(found.trouble.is_empty(), "{:?}", found.trouble);
+        assert!(
+            found.unavailability.is_empty(),
+            "{:?}",
+            found.unavailability
+        );
         assert_eq!(found.unsupported.len(), 1);
         assert_eq!(found.listing.len(), 1);
     }
@@ -85,7 +89,11 @@ async fn a_web_page_in_place_of_referrers_is_no_endpoint() {
         })
         .await;
         let found = attached(&server).await;
-        assert!(found.trouble.is_empty(), "{:?}", found.trouble);
+        assert!(
+            found.unavailability.is_empty(),
+            "{:?}",
+            found.unavailability
+        );
         assert_eq!((found.unsupported.len(), found.listing.len()), (1, 1));
     }
 }
@@ -103,7 +111,10 @@ async fn a_web_page_in_place_of_absent_tags_hides_no_referrer() {
         })
         .await;
         let found = attached(&server).await;
-        assert!(found.trouble.is_empty() && found.cut.is_none(), "{found:?}");
+        assert!(
+            found.unavailability.is_empty() && found.cut.is_none(),
+            "{found:?}"
+        );
         assert_eq!((found.unsupported.len(), found.listing.len()), (3, 1));
     }
 }
@@ -114,15 +125,23 @@ async fn a_sign_in_at_another_site_that_finds_nothing_is_no_absence() {
     let to = format!("{}/sign-in", site.url());
     let server = Server::start(move |_| Reply::status(302).with("location", to.clone())).await;
     let found = attached(&server).await;
-    assert_eq!(found.trouble.len(), 4, "{found:?}");
+    assert_eq!(found.unavailability.len(), 4, "{found:?}");
 }
 
 #[tokio::test]
 async fn a_login_page_before_all_of_a_registry_is_trouble_and_no_absence() {
     let server = Server::start(|_| page()).await;
     let found = attached(&server).await;
-    assert_eq!((found.unsupported.len(), found.trouble.len()), (0, 4));
-    assert!(found.trouble.iter().all(RegistryError::is_infrastructure));
+    assert_eq!(
+        (found.unsupported.len(), found.unavailability.len()),
+        (0, 4)
+    );
+    assert!(
+        found
+            .unavailability
+            .iter()
+            .all(RegistryError::is_infrastructure)
+    );
     let error = client()
         .resolve(&app(&server), &tag("v1"))
         .await
@@ -148,9 +167,9 @@ async fn a_registry_that_refuses_absent_tags_is_not_taken_to_have_none() {
     .await;
     let found = attached(&server).await;
     assert_eq!(found.listing.len(), 1);
-    assert_eq!(found.trouble.len(), 2);
+    assert_eq!(found.unavailability.len(), 2);
     assert!(found.unsupported.is_empty());
-    let text = found.trouble[0].to_string();
+    let text = found.unavailability[0].to_string();
     assert!(
         text.contains("UNAUTHORIZED: The client does not have permission"),
         "{text}"
@@ -182,7 +201,7 @@ async fn a_refused_referrers_look_up_is_not_taken_for_an_empty_one() {
         })
         .await;
         let found = attached(&server).await;
-        assert_eq!(found.trouble.len(), 1, "{said}");
+        assert_eq!(found.unavailability.len(), 1, "{said}");
         assert_eq!(found.listing.len(), 1, "{said}");
     }
 }
@@ -202,8 +221,11 @@ async fn a_registry_that_redirects_to_another_registry_is_answered_by_that_one()
     .await;
     let found = attached(&server).await;
     assert_eq!(found.listing.len(), 1);
-    assert_eq!((found.trouble.len(), found.unsupported.len()), (1, 0));
-    assert_eq!(found.trouble[0].kind(), ErrorKind::RateLimited);
+    assert_eq!(
+        (found.unavailability.len(), found.unsupported.len()),
+        (1, 0)
+    );
+    assert_eq!(found.unavailability[0].kind(), ErrorKind::RateLimited);
 }
 
 #[tokio::test]
@@ -220,7 +242,7 @@ async fn an_image_in_place_of_its_referrers_tag_is_no_listing_of_referrers() {
     )
     .await;
     let found = client().attached(&app(&server), &digest).await;
-    assert!(found.listing.is_empty() && found.trouble.is_empty() && found.cut.is_none());
+    assert!(found.listing.is_empty() && found.unavailability.is_empty() && found.cut.is_none());
 }
 
 fn password() -> Secret {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use promotion_gate::decision_log::findings;
 use promotion_gate::oci::metered;
-use promotion_gate::sandbox::registry::RegistryOptions;
-use promotion_gate::sandbox::{Registry, attach_bundle, attach_signatures, push_image};
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
+use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, attach_signatures, push_image};
 use promotion_gate_core::gate::{Decision, Digest, Policy};
 use serde_json::{Value, json};
 
@@ -32,25 +32,25 @@ fn policy() -> Policy {
     )
 }
 
-async fn registry() -> Registry {
-    Registry::start(RegistryOptions {
+async fn registry() -> SandboxRegistry {
+    SandboxRegistry::start(SandboxRegistryOptions {
         referrers_api: true,
     })
     .await
     .unwrap()
 }
 
-fn signed(registry: &Registry, tag: &str, by: &str) -> Digest {
+fn signed(registry: &SandboxRegistry, tag: &str, by: &str) -> Digest {
     let digest = push_image(registry, "app", tag, tag).unwrap();
     attach_bundle(registry, "app", &digest, &FACTS.bundle(&digest, by)).unwrap();
     digest
 }
 
-fn by_tag(registry: &Registry, tag: &str) -> String {
+fn by_tag(registry: &SandboxRegistry, tag: &str) -> String {
     format!("{}/app:{tag}", registry.host())
 }
 
-fn by_digest(registry: &Registry, digest: &Digest) -> String {
+fn by_digest(registry: &SandboxRegistry, digest: &Digest) -> String {
     format!("{}/app@{digest}", registry.host())
 }
 

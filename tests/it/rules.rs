@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{Collected, Evidence, ImageEvidence, Pin, Requirement, Trouble};
+use promotion_gate_core::gate::{
+    Collected, Evidence, ImageEvidence, Pin, Requirement, Unavailability,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -99,7 +101,7 @@ fn read(file: &Path) -> Case {
 }
 
 fn run(rule: &str, case: &Case) -> (String, String) {
-    let down = || Trouble("the registry does not answer".to_owned());
+    let down = || Unavailability("the registry does not answer".to_owned());
     let policy = FACTS.policy(
         "case",
         &json!({

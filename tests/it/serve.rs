@@ -13,12 +13,12 @@ use base64::engine::general_purpose::STANDARD;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
-use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, Registry, Signer, Sigstore, TlsIdentity, attach_bundle, push_image,
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle, push_image,
 };
 use promotion_gate::serve::{Clients, Listening, Options, serve};
-use promotion_gate::snapshot::Files;
+use promotion_gate::snapshot::SnapshotFiles;
 use promotion_gate_core::gate::Digest;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -92,7 +92,7 @@ impl Gate {
         let config = Config::load(Some(&folder.path().join("gate.yaml"))).unwrap();
         let registry = Arc::new(Client::new(config.client_options()).unwrap());
         let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
-        let files = Files {
+        let files = SnapshotFiles {
             policies: vec![folder.path().join("policies")],
             config,
         };
@@ -230,8 +230,8 @@ fn review(image: &str) -> Value {
     })
 }
 
-async fn images() -> (Registry, String, String) {
-    let registry = Registry::start(RegistryOptions {
+async fn images() -> (SandboxRegistry, String, String) {
+    let registry = SandboxRegistry::start(SandboxRegistryOptions {
         referrers_api: true,
     })
     .await
@@ -678,9 +678,11 @@ async fn a_trust_root_that_was_taken_away_admits_nothing_and_a_signer_under_anot
     gate.until("/readyz", "ready\n").await;
     let by_kept = push_image(&registry, "app", "kept", "kept").unwrap();
     let identity = Identity::new("release@example.com", "https://issuer.example");
-    let bundle = kept
-        .signing()
-        .sign(Signer::Identity(&identity), &by_kept, &BTreeMap::new());
+    let bundle = kept.signing().sign(
+        SandboxSigner::Identity(&identity),
+        &by_kept,
+        &BTreeMap::new(),
+    );
     attach_bundle(&registry, "app", &by_kept, &bundle.unwrap()).unwrap();
     let by_kept = format!("{}/app@{by_kept}", registry.host());
     assert_eq!(gate.says(&signed).await, (true, String::new()));

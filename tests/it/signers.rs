@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, Verified, verify};
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, Finding, ImageEvidence, Source, Subject,
+    Collected, Digest, Evidence, EvidenceSource, Finding, ImageEvidence, Subject,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -247,7 +247,7 @@ fn one_signature_by_a_key_fills_no_seat_by_the_certificate_that_lies_beside_it()
     for anchor in [Anchor::Root(root), Anchor::Key { key, root: None }] {
         match verify(&material, &digest(), &anchor) {
             Ok(Verified::Signature(signature)) => {
-                let source = Source("layer".to_owned());
+                let source = EvidenceSource("layer".to_owned());
                 evidence.signatures.push((source, signature.into()));
             }
             other => panic!("{other:?}"),

@@ -345,7 +345,7 @@ pub enum KeyError {
     #[error(
         "a key of this kind is not accepted: {0}; accepted are ECDSA P-256, P-384 and P-521, RSA 2048 to 4096, Ed25519"
     )]
-    NotAccepted(String),
+    UnacceptedEvidence(String),
 }
 
 impl PublicKey {
@@ -366,7 +366,7 @@ impl PublicKey {
             .map_err(|error| KeyError::NotPem(error.to_string()))?;
         let spki = spki.as_bytes().to_vec();
         Ok(PublicKey {
-            verifying: VerifyingKey::from_spki(&spki).map_err(KeyError::NotAccepted)?,
+            verifying: VerifyingKey::from_spki(&spki).map_err(KeyError::UnacceptedEvidence)?,
             fingerprint: KeyFingerprint::of(&spki),
             spki,
         })

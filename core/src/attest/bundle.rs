@@ -13,14 +13,14 @@ use super::signed::{
     Content, MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps, Witnesses,
 };
 use super::statement::PAYLOAD_TYPE;
-use super::unaccepted::{self, Unaccepted, strict};
+use super::unaccepted::{self, UnacceptedReason, strict};
 use crate::strict_json::Fields;
 
 /// Reads a bundle; nothing of it is verified yet.
 ///
 /// # Errors
 /// Why it cannot be one.
-pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     let text = strict(bytes, "the bundle", Fields::default())?;
     let mut written = serde_json::from_str(text).map_err(malformed)?;
     let unknown = take_unknown_entries(&mut written);
@@ -41,7 +41,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, Unaccepted> {
 }
 
 /// Takes the log entries of unknown kinds out of a bundle, and names them: beside others, they are as good as absent.
-fn take_unknown_entries(bundle: &mut Value) -> Vec<Unaccepted> {
+fn take_unknown_entries(bundle: &mut Value) -> Vec<UnacceptedReason> {
     let mut unknown = Vec::new();
     let entries = bundle.pointer_mut("/verificationMaterial/tlogEntries");
     if let Some(entries) = entries.and_then(Value::as_array_mut) {
@@ -66,9 +66,9 @@ fn take_unknown_entries(bundle: &mut Value) -> Vec<Unaccepted> {
 fn witnesses(
     entries: Vec<TransparencyLogEntry>,
     tokens: Vec<Rfc3161Timestamp>,
-    unknown: Vec<Unaccepted>,
+    unknown: Vec<UnacceptedReason>,
     version: MediaType,
-) -> Result<Witnesses, Unaccepted> {
+) -> Result<Witnesses, UnacceptedReason> {
     let log_entries = entries.len() + unknown.len();
     bounded("log entries", log_entries, MAXIMUM_ENTRIES)?;
     bounded("timestamps", tokens.len(), MAXIMUM_ENTRIES)?;
@@ -87,14 +87,14 @@ fn witnesses(
     })
 }
 
-fn malformed(why: impl std::fmt::Display) -> Unaccepted {
-    Unaccepted::new(unaccepted::MALFORMED, why.to_string())
+fn malformed(why: impl std::fmt::Display) -> UnacceptedReason {
+    UnacceptedReason::new(unaccepted::MALFORMED, why.to_string())
 }
 
 fn signed_by(
     content: VerificationMaterialContent,
     version: MediaType,
-) -> Result<SignedBy, Unaccepted> {
+) -> Result<SignedBy, UnacceptedReason> {
     Ok(match content {
         VerificationMaterialContent::PublicKey(_) => SignedBy::Key,
         VerificationMaterialContent::Certificate(certificate) => SignedBy::Certificate(Chain {
@@ -131,7 +131,7 @@ fn signed_by(
 }
 
 /// What was signed, and the signature.
-fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), Unaccepted> {
+fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), UnacceptedReason> {
     Ok(match content {
         SignatureContent::MessageSignature(message) => {
             let digest = message
@@ -154,7 +154,10 @@ fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), Unaccepted> 
     })
 }
 
-fn log_entry(entry: TransparencyLogEntry, version: MediaType) -> Result<LogEntry, Unaccepted> {
+fn log_entry(
+    entry: TransparencyLogEntry,
+    version: MediaType,
+) -> Result<LogEntry, UnacceptedReason> {
     let (kind, kind_version) = (entry.kind_version.kind(), entry.kind_version.version());
     let kind =
         EntryKind::named(kind, kind_version).ok_or_else(|| unknown_kind(kind, kind_version))?;
@@ -173,19 +176,22 @@ fn log_entry(entry: TransparencyLogEntry, version: MediaType) -> Result<LogEntry
 }
 
 /// The payload type, where it is that of a statement: another one could be read as one and mean something else.
-pub(super) fn in_toto(payload_type: String) -> Result<String, Unaccepted> {
+pub(super) fn in_toto(payload_type: String) -> Result<String, UnacceptedReason> {
     if payload_type == PAYLOAD_TYPE {
         return Ok(payload_type);
     }
     let detail = format!("the payload type is `{payload_type}`, not `{PAYLOAD_TYPE}`");
-    Err(Unaccepted::new(unaccepted::WRONG_PAYLOAD_TYPE, detail))
+    Err(UnacceptedReason::new(
+        unaccepted::WRONG_PAYLOAD_TYPE,
+        detail,
+    ))
 }
 
-pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), Unaccepted> {
+pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), UnacceptedReason> {
     if count <= most {
         return Ok(());
     }
-    Err(Unaccepted::new(
+    Err(UnacceptedReason::new(
         unaccepted::TOO_LARGE,
         format!("it carries more than {most} {what}"),
     ))
@@ -200,7 +206,7 @@ mod tests {
     use super::super::samples::authorities;
     use super::*;
 
-    fn read(version: &str, chain: &[&Vec<u8>]) -> Result<SignedBy, Unaccepted> {
+    fn read(version: &str, chain: &[&Vec<u8>]) -> Result<SignedBy, UnacceptedReason> {
         let certificates = chain
             .iter()
             .map(|der| json!({"rawBytes": STANDARD.encode(der)}));

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::anchor::Instance;
 use super::log::LogKey;
 use super::signature::VerifyingKey;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, UnacceptedReason};
 
 /// `id-kp-codeSigning`
 const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
@@ -88,25 +88,26 @@ impl Authority {
     }
 
     /// The `SubjectPublicKeyInfo` of the issuer of the certificate, on a path to a root of this authority.
-    fn issuer_at(&self, chain: &Chain, time: Timestamp) -> Result<Vec<u8>, Unaccepted> {
-        let untrusted = |why: String| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
+    fn issuer_at(&self, chain: &Chain, time: Timestamp) -> Result<Vec<u8>, UnacceptedReason> {
+        let untrusted = |why: String| UnacceptedReason::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
         let invalid = || {
             let detail = format!(
                 "the certificate, or one between it and the authority, was not valid at {time}"
             );
-            Unaccepted::new(unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING, detail)
+            UnacceptedReason::new(unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING, detail)
         };
         let leaf = CertificateDer::from(chain.leaf.as_slice());
         let leaf = EndEntityCert::try_from(&leaf).map_err(|error| {
-            Unaccepted::new(unaccepted::MALFORMED, format!("the certificate: {error}"))
+            UnacceptedReason::new(unaccepted::MALFORMED, format!("the certificate: {error}"))
         })?;
         let carried = chain.intermediates.iter().map(Vec::as_slice);
         let intermediates: Vec<_> = (self.intermediates.iter().map(AsRef::as_ref))
             .chain(carried)
             .map(CertificateDer::from)
             .collect();
-        let seconds = u64::try_from(time.as_second())
-            .map_err(|_| Unaccepted::new(unaccepted::BAD_TIMESTAMP, "the time lies before 1970"))?;
+        let seconds = u64::try_from(time.as_second()).map_err(|_| {
+            UnacceptedReason::new(unaccepted::BAD_TIMESTAMP, "the time lies before 1970")
+        })?;
         let mut refused = None;
         for root in &self.roots {
             if !root.valid.contains(time) {
@@ -186,13 +187,13 @@ impl RootCertificate {
 
 impl Chain {
     /// The public key of the certificate.
-    pub(super) fn key(&self) -> Result<VerifyingKey, Unaccepted> {
+    pub(super) fn key(&self) -> Result<VerifyingKey, UnacceptedReason> {
         let unreadable =
-            || Unaccepted::new(unaccepted::MALFORMED, "the certificate does not parse");
+            || UnacceptedReason::new(unaccepted::MALFORMED, "the certificate does not parse");
         let spki = public_key_of(&self.leaf).ok_or_else(unreadable)?;
         VerifyingKey::from_spki(&spki).map_err(|why| {
             let detail = format!("the certificate's key is of no kind that is accepted: {why}");
-            Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
+            UnacceptedReason::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
         })
     }
 }
@@ -204,7 +205,11 @@ impl Instance {
     ///
     /// # Errors
     /// Why it does not.
-    pub(super) fn certify(&self, chain: &Chain, times: &[Timestamp]) -> Result<(), Unaccepted> {
+    pub(super) fn certify(
+        &self,
+        chain: &Chain,
+        times: &[Timestamp],
+    ) -> Result<(), UnacceptedReason> {
         for_signing(&chain.leaf)?;
         let mut issued = None;
         for time in times {
@@ -213,7 +218,7 @@ impl Instance {
         match issued {
             Some(_) if self.certificate_logs.is_empty() => Ok(()),
             Some(issuer) => logged(&chain.leaf, &issuer, &self.certificate_logs),
-            None => Err(Unaccepted::new(
+            None => Err(UnacceptedReason::new(
                 unaccepted::NO_VERIFIED_TIME,
                 "no time is known",
             )),
@@ -222,16 +227,16 @@ impl Instance {
 }
 
 /// The certificate says that it is for signing (extended key usage `codeSigning`).
-fn for_signing(leaf: &[u8]) -> Result<(), Unaccepted> {
+fn for_signing(leaf: &[u8]) -> Result<(), UnacceptedReason> {
     let malformed = |error| {
         let detail = format!("the certificate does not parse: {error}");
-        Unaccepted::new(unaccepted::MALFORMED, detail)
+        UnacceptedReason::new(unaccepted::MALFORMED, detail)
     };
     let certificate = Certificate::from_der(leaf).map_err(malformed)?;
     let usage = certificate.tbs_certificate.get::<ExtendedKeyUsage>();
     match usage.map_err(malformed)? {
         Some((_, usage)) if usage.0.contains(&CODE_SIGNING) => Ok(()),
-        _ => Err(Unaccepted::new(
+        _ => Err(UnacceptedReason::new(
             unaccepted::UNTRUSTED_CERTIFICATE,
             "the certificate is not for signing (extended key usage `codeSigning`)",
         )),
@@ -244,7 +249,7 @@ fn issuer_at(
     chain: &Chain,
     time: Timestamp,
     authorities: &[Authority],
-) -> Result<Vec<u8>, Unaccepted> {
+) -> Result<Vec<u8>, UnacceptedReason> {
     let mut refused = None;
     for authority in authorities {
         // An authority that was not valid then cannot end the path, whatever its certificate says.
@@ -264,11 +269,11 @@ fn issuer_at(
     }
     Err(refused.unwrap_or_else(|| {
         let detail = format!("no certificate authority of the trust root was valid at {time}");
-        Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, detail)
+        UnacceptedReason::new(unaccepted::UNTRUSTED_CERTIFICATE, detail)
     }))
 }
 
-fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
+fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, UnacceptedReason> {
     match path.intermediate_certificates().next() {
         Some(issuer) => Ok(issuer.subject_public_key_info().as_ref().to_vec()),
         // Of an anchor, what stands within the sequence is kept.
@@ -277,14 +282,16 @@ fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, Unaccepted> {
             path.anchor().subject_public_key_info.as_ref(),
         )
         .and_then(|any| any.to_der())
-        .map_err(|error| Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, error.to_string())),
+        .map_err(|error| {
+            UnacceptedReason::new(unaccepted::UNTRUSTED_CERTIFICATE, error.to_string())
+        }),
     }
 }
 
 /// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2): exactly one, since a second one
 /// would go unseen.
-fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), Unaccepted> {
-    let refused = |why: &str| Unaccepted::new(unaccepted::BAD_CERTIFICATE_TIMESTAMP, why);
+fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), UnacceptedReason> {
+    let refused = |why: &str| UnacceptedReason::new(unaccepted::BAD_CERTIFICATE_TIMESTAMP, why);
     let malformed = || refused("the certificate's timestamp cannot be understood");
     let mut certificate = Certificate::from_der(leaf).map_err(|_| malformed())?;
     let extensions = certificate

@@ -14,7 +14,7 @@ use super::bundle::{bounded, in_toto};
 use super::certificate::{Chain, certificates_of_pem, is_root};
 use super::log::{EntryKind, LogEntry, unknown_kind};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
-use super::unaccepted::{self, Unaccepted, strict};
+use super::unaccepted::{self, UnacceptedReason, strict};
 use crate::gate::Digest;
 use crate::strict_json::Fields;
 
@@ -54,12 +54,14 @@ const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 ///
 /// # Errors
 /// Why it cannot be one.
-pub(super) fn signature(annotations: &BTreeMap<String, String>) -> Result<Signed, Unaccepted> {
+pub(super) fn signature(
+    annotations: &BTreeMap<String, String>,
+) -> Result<Signed, UnacceptedReason> {
     let found = Found(annotations);
     found.bounded()?;
     let Some(signature) = found.text(SIGNATURE) else {
         let detail = format!("the layer has no annotation `{SIGNATURE}`");
-        return Err(Unaccepted::new(unaccepted::MALFORMED, detail));
+        return Err(UnacceptedReason::new(unaccepted::MALFORMED, detail));
     };
     Ok(Signed {
         content: Content::Message { digest: None },
@@ -78,12 +80,12 @@ pub(super) fn signature(annotations: &BTreeMap<String, String>) -> Result<Signed
 pub(super) fn attestation(
     envelope: &[u8],
     annotations: &BTreeMap<String, String>,
-) -> Result<Signed, Unaccepted> {
+) -> Result<Signed, UnacceptedReason> {
     let found = Found(annotations);
     found.bounded()?;
     let text = strict(envelope, "the envelope", Fields::default())?;
     let parsed: Envelope = serde_json::from_str(text).map_err(|error| {
-        Unaccepted::new(
+        UnacceptedReason::new(
             unaccepted::MALFORMED,
             format!("the layer is not an envelope: {error}"),
         )
@@ -94,7 +96,8 @@ pub(super) fn attestation(
             .or_else(|_| URL_SAFE.decode(text))
             .ok()
     };
-    let malformed = || Unaccepted::new(unaccepted::MALFORMED, "the envelope is not in base64");
+    let malformed =
+        || UnacceptedReason::new(unaccepted::MALFORMED, "the envelope is not in base64");
     // Several signatures would be several signers, of which the annotations can only name one.
     let [EnvelopeSignature { sig }] = &parsed.signatures;
     Ok(Signed {
@@ -117,11 +120,11 @@ pub(super) fn attestation(
 pub(super) fn simple_signing(
     payload: &[u8],
     subject: &Digest,
-) -> Result<BTreeMap<String, String>, Unaccepted> {
+) -> Result<BTreeMap<String, String>, UnacceptedReason> {
     let capital = strict(payload, "the payload", CAPITAL_FIELDS);
     let text = capital.or_else(|_| strict(payload, "the payload", PAYLOAD_FIELDS))?;
     let payload: Payload = serde_json::from_str(text).map_err(|error| {
-        Unaccepted::new(
+        UnacceptedReason::new(
             unaccepted::MALFORMED,
             format!("the payload is not simplesigning: {error}"),
         )
@@ -132,11 +135,14 @@ pub(super) fn simple_signing(
             "the payload's type is `{kind}`, not `{}`",
             TYPES.join("` or `")
         );
-        return Err(Unaccepted::new(unaccepted::WRONG_PAYLOAD_TYPE, detail));
+        return Err(UnacceptedReason::new(
+            unaccepted::WRONG_PAYLOAD_TYPE,
+            detail,
+        ));
     }
     if image.digest != subject.to_string() {
         let detail = format!("the signature is about `{}`, not `{subject}`", image.digest);
-        return Err(Unaccepted::new(unaccepted::WRONG_SUBJECT, detail));
+        return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
     }
     let optional = payload.optional.unwrap_or_default().into_iter();
     let texts = optional.filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
@@ -211,16 +217,16 @@ struct StampedBy {
     token: String,
 }
 
-fn not_understood(annotation: &str) -> Unaccepted {
+fn not_understood(annotation: &str) -> UnacceptedReason {
     let detail = format!("the annotation `{annotation}` cannot be understood");
-    Unaccepted::new(unaccepted::MALFORMED, detail)
+    UnacceptedReason::new(unaccepted::MALFORMED, detail)
 }
 
 /// The annotations of a layer.
 struct Found<'a>(&'a BTreeMap<String, String>);
 
 impl Found<'_> {
-    fn bounded(&self) -> Result<(), Unaccepted> {
+    fn bounded(&self) -> Result<(), UnacceptedReason> {
         if self
             .0
             .values()
@@ -229,7 +235,7 @@ impl Found<'_> {
             return Ok(());
         }
         let detail = format!("an annotation is larger than {MAXIMUM_ANNOTATION} bytes");
-        Err(Unaccepted::new(unaccepted::TOO_LARGE, detail))
+        Err(UnacceptedReason::new(unaccepted::TOO_LARGE, detail))
     }
 
     /// cosign writes what it does not have as an empty text, or as `null`.
@@ -238,7 +244,7 @@ impl Found<'_> {
         (!text.is_empty() && text != "null").then_some(text)
     }
 
-    fn json<T: DeserializeOwned>(&self, annotation: &str) -> Result<Option<T>, Unaccepted> {
+    fn json<T: DeserializeOwned>(&self, annotation: &str) -> Result<Option<T>, UnacceptedReason> {
         let Some(text) = self.text(annotation) else {
             return Ok(None);
         };
@@ -248,7 +254,7 @@ impl Found<'_> {
             .map_err(|_| not_understood(annotation))
     }
 
-    fn signed_by(&self) -> Result<SignedBy, Unaccepted> {
+    fn signed_by(&self) -> Result<SignedBy, UnacceptedReason> {
         let Some(leaf) = self.text(CERTIFICATE) else {
             return Ok(SignedBy::Key);
         };
@@ -268,7 +274,7 @@ impl Found<'_> {
         }))
     }
 
-    fn witnesses(&self, or_of: Option<Vec<u8>>) -> Result<Witnesses, Unaccepted> {
+    fn witnesses(&self, or_of: Option<Vec<u8>>) -> Result<Witnesses, UnacceptedReason> {
         let mut found = Witnesses::default();
         match self.log_entry() {
             Ok(entry) => found.entries.extend(entry),
@@ -282,7 +288,7 @@ impl Found<'_> {
         Ok(found)
     }
 
-    fn log_entry(&self) -> Result<Option<LogEntry>, Unaccepted> {
+    fn log_entry(&self) -> Result<Option<LogEntry>, UnacceptedReason> {
         let Some(Promised { promise, payload }) = self.json(LOG_ENTRY)? else {
             return Ok(None);
         };
@@ -309,7 +315,7 @@ impl Found<'_> {
         Ok(Some(LogEntry { kind, ..entry }))
     }
 
-    fn timestamp(&self) -> Result<Option<Vec<u8>>, Unaccepted> {
+    fn timestamp(&self) -> Result<Option<Vec<u8>>, UnacceptedReason> {
         let Some(StampedBy { token }) = self.json(TIMESTAMP)? else {
             return Ok(None);
         };

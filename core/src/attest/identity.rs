@@ -13,7 +13,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::anchor::KeyFingerprint;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, UnacceptedReason};
 
 /// Who signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,9 +142,10 @@ impl CertificateIdentity {
     }
 
     /// Reads a certificate that was verified already. The raw claims of old (`.1` to `.6`) must agree with the new ones.
-    pub(super) fn read(der: &[u8]) -> Result<CertificateIdentity, Unaccepted> {
-        let malformed =
-            |why: &str| Unaccepted::new(unaccepted::MALFORMED, format!("the certificate {why}"));
+    pub(super) fn read(der: &[u8]) -> Result<CertificateIdentity, UnacceptedReason> {
+        let malformed = |why: &str| {
+            UnacceptedReason::new(unaccepted::MALFORMED, format!("the certificate {why}"))
+        };
         let certificate = Certificate::from_der(der).map_err(|_| malformed("does not parse"))?;
         let mut texts: BTreeMap<u32, String> = BTreeMap::new();
         let mut names = Vec::new();
@@ -249,7 +250,9 @@ mod tests {
         named(GeneralName::OtherName(OtherName { type_id, value }))
     }
 
-    fn read(extensions: &[(ObjectIdentifier, Vec<u8>)]) -> Result<CertificateIdentity, Unaccepted> {
+    fn read(
+        extensions: &[(ObjectIdentifier, Vec<u8>)],
+    ) -> Result<CertificateIdentity, UnacceptedReason> {
         let extensions: Vec<_> = extensions
             .iter()
             .map(|(oid, value)| (*oid, value.as_slice()))

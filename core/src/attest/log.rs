@@ -16,7 +16,7 @@ use super::bundle::bounded;
 use super::certificate::{certificates_of_pem, public_key_of};
 use super::signature::{Message, VerifyingKey};
 use super::signed::{Artifact, Content, Signed, SubjectDigest};
-use super::unaccepted::{self, Unaccepted, strict};
+use super::unaccepted::{self, UnacceptedReason, strict};
 use super::verified::Transparency;
 use crate::strict_json::Fields;
 
@@ -107,20 +107,20 @@ pub(super) struct Seen {
     pub(super) transparency: Transparency,
 }
 
-fn bad(why: impl Into<String>) -> Unaccepted {
-    Unaccepted::new(unaccepted::BAD_LOG_ENTRY, why)
+fn bad(why: impl Into<String>) -> UnacceptedReason {
+    UnacceptedReason::new(unaccepted::BAD_LOG_ENTRY, why)
 }
 
 /// A log entry of a kind, or a version of it, that is not read here. What it is of, nobody can say.
-pub(super) fn unknown_kind(kind: &str, version: &str) -> Unaccepted {
+pub(super) fn unknown_kind(kind: &str, version: &str) -> UnacceptedReason {
     let detail = format!("log entries of kind `{kind} {version}` are not known");
-    Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
+    UnacceptedReason::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
 }
 
 impl LogEntry {
     /// Whether the entry is of a log that the trust root names, by its id or by a key of its checkpoint. Nothing can be said
     /// of another one, for or against the signature: it could as well be left out.
-    fn of_known_log(&self, keys: &[LogKey]) -> Result<(), Unaccepted> {
+    fn of_known_log(&self, keys: &[LogKey]) -> Result<(), UnacceptedReason> {
         let by_id = keys.iter().any(|key| self.log == key.id.as_bytes());
         let checkpoint = self
             .proof
@@ -136,12 +136,12 @@ impl LogEntry {
         Err(self.unknown_log())
     }
 
-    fn unknown_log(&self) -> Unaccepted {
+    fn unknown_log(&self) -> UnacceptedReason {
         let detail = format!(
             "the trust root knows no log `{}` that was valid then",
             hex::encode(&self.log)
         );
-        Unaccepted::new(unaccepted::UNKNOWN_LOG, detail)
+        UnacceptedReason::new(unaccepted::UNKNOWN_LOG, detail)
     }
 
     /// Verifies that a log of the trust root has the entry. `stamped` is when timestamp authorities saw the signature.
@@ -152,10 +152,10 @@ impl LogEntry {
         &self,
         keys: &[LogKey],
         stamped: &[Timestamp],
-    ) -> Result<Seen, Unaccepted> {
+    ) -> Result<Seen, UnacceptedReason> {
         self.of_known_log(keys)?;
         if self.proof.is_none() && !(self.promise_suffices && self.promise.is_some()) {
-            return Err(Unaccepted::new(
+            return Err(UnacceptedReason::new(
                 unaccepted::NO_INCLUSION_PROOF,
                 "a log entry carries no inclusion proof",
             ));
@@ -182,7 +182,7 @@ impl LogEntry {
 
     /// The promise of a log of version 1: a signature over the entry and the time at which it was taken up (Rekor,
     /// `types.md`, "Signed Entry Timestamp"; canonical JSON, RFC 8785).
-    fn keeps(&self, promise: &[u8], keys: &[LogKey]) -> Result<(), Unaccepted> {
+    fn keeps(&self, promise: &[u8], keys: &[LogKey]) -> Result<(), UnacceptedReason> {
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
             STANDARD.encode(&self.body),
@@ -212,7 +212,7 @@ impl LogEntry {
         proof: &InclusionProof,
         keys: &[LogKey],
         times: &[Timestamp],
-    ) -> Result<(), Unaccepted> {
+    ) -> Result<(), UnacceptedReason> {
         let Some(checkpoint) = proof.checkpoint.checkpoint() else {
             return Err(bad("the inclusion proof has no checkpoint"));
         };
@@ -263,7 +263,7 @@ impl LogEntry {
             [time, ..] => format!("at {time}"),
         };
         let detail = format!("the key of the log that signed the checkpoint was not valid {when}");
-        Err(Unaccepted::new(unaccepted::UNKNOWN_LOG, detail))
+        Err(UnacceptedReason::new(unaccepted::UNKNOWN_LOG, detail))
     }
 
     /// Verifies that the entry is of this signature, over this content, by the holder of `verifier` (a certificate, or a
@@ -276,7 +276,7 @@ impl LogEntry {
         signed: &Signed,
         artifact: &SubjectDigest<'_>,
         verifier: &[u8],
-    ) -> Result<(), Unaccepted> {
+    ) -> Result<(), UnacceptedReason> {
         let text = strict(&self.body, "the log entry", Fields::default())?;
         let body: Body = read(text)?;
         let (kind, version) = self.kind.name();
@@ -321,7 +321,10 @@ impl LogEntry {
             _ => {
                 let detail =
                     format!("a log entry `{kind} {version}` cannot be of a signature in this form");
-                return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
+                return Err(UnacceptedReason::new(
+                    unaccepted::FORMAT_NOT_SUPPORTED,
+                    detail,
+                ));
             }
         };
         let recorded = recorded.ok_or_else(|| bad("the log entry is of other content"))?;
@@ -336,7 +339,7 @@ impl LogEntry {
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unaccepted> {
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, UnacceptedReason> {
     serde_json::from_str(text)
         .map_err(|error| bad(format!("the log entry cannot be understood: {error}")))
 }
@@ -426,7 +429,7 @@ impl Hash {
 }
 
 impl Rekord {
-    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, Unaccepted> {
+    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, UnacceptedReason> {
         let Hash { algorithm, value } = self.data.hash;
         let digest =
             content.digest_by(algorithm_named(&algorithm, HashAlgorithm::as_rekor_str)?)?;
@@ -443,7 +446,7 @@ impl Rekord {
 fn algorithm_named(
     name: &str,
     spelled: fn(&HashAlgorithm) -> &'static str,
-) -> Result<HashAlgorithm, Unaccepted> {
+) -> Result<HashAlgorithm, UnacceptedReason> {
     const ALGORITHMS: [HashAlgorithm; 3] = [
         HashAlgorithm::Sha2256,
         HashAlgorithm::Sha2384,
@@ -459,7 +462,7 @@ fn algorithm_named(
                 "the log entry's hash algorithm is `{name}`, not one of {}",
                 known.join(", ")
             );
-            Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
+            UnacceptedReason::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
         })
 }
 
@@ -502,7 +505,7 @@ struct RawBytes {
 }
 
 impl HashedRekordV2 {
-    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, Unaccepted> {
+    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, UnacceptedReason> {
         let HashedRekordV2Spec { data, signature } = self.rekord;
         let algorithm = algorithm_named(&data.algorithm, |algorithm| match algorithm {
             HashAlgorithm::Sha2256 => "SHA2_256",

@@ -41,7 +41,7 @@ pub use anchor::{
 pub use identity::{CertificateIdentity, Claim, Signer};
 pub use material::Material;
 pub use signed::Artifact;
-pub use unaccepted::Unaccepted;
+pub use unaccepted::UnacceptedReason;
 pub use verified::{
     Origin, SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature,
     VerifiedStatement, VerifiedTime,
@@ -58,7 +58,7 @@ pub fn verify(
     material: &Material,
     subject: &Digest,
     anchor: &Anchor,
-) -> Result<Verified, Unaccepted> {
+) -> Result<Verified, UnacceptedReason> {
     contained(|| match material {
         Material::Bundle(bytes) => statement_or_signature(&bundle::parse(bytes)?, subject, anchor),
         Material::Attestation {
@@ -94,7 +94,7 @@ pub struct ArtifactSignature {
     /// The verified times; empty where there are none.
     pub times: Vec<VerifiedTime>,
     /// Log entries and timestamps that could not be used, and do not count.
-    pub ignored: Vec<Unaccepted>,
+    pub ignored: Vec<UnacceptedReason>,
     /// Whether logs stand beside the authority of the certificate in the trust root.
     pub has_logs: bool,
 }
@@ -107,7 +107,7 @@ pub fn verify_artifact(
     bundle: &[u8],
     artifact: Artifact<'_>,
     anchor: &Anchor,
-) -> Result<ArtifactSignature, Unaccepted> {
+) -> Result<ArtifactSignature, UnacceptedReason> {
     contained(|| {
         let checked = bundle::parse(bundle)?.verify(artifact, anchor)?;
         Ok(ArtifactSignature {
@@ -123,13 +123,13 @@ pub fn verify_artifact(
 /// What only fuzzing reaches directly.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::{CertificateIdentity, Unaccepted};
+    use super::{CertificateIdentity, UnacceptedReason};
 
     /// Reads a certificate that nobody verified.
     ///
     /// # Errors
     /// Why it cannot be read.
-    pub fn certificate(der: &[u8]) -> Result<CertificateIdentity, Unaccepted> {
+    pub fn certificate(der: &[u8]) -> Result<CertificateIdentity, UnacceptedReason> {
         CertificateIdentity::read(der)
     }
 }
@@ -138,7 +138,7 @@ fn statement_or_signature(
     signed: &Signed,
     subject: &Digest,
     anchor: &Anchor,
-) -> Result<Verified, Unaccepted> {
+) -> Result<Verified, UnacceptedReason> {
     let mut checked = signed.verify(Artifact::Digest(subject), anchor)?;
     let Some(statement) = checked.statement.take() else {
         return Ok(Verified::Signature(VerifiedSignature {
@@ -162,9 +162,9 @@ fn statement_or_signature(
 }
 
 /// Runs `work`; a panic in it is one more reason for not accepting something.
-fn contained<T>(work: impl FnOnce() -> Result<T, Unaccepted>) -> Result<T, Unaccepted> {
+fn contained<T>(work: impl FnOnce() -> Result<T, UnacceptedReason>) -> Result<T, UnacceptedReason> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(Unaccepted::new(
+        Err(UnacceptedReason::new(
             unaccepted::MALFORMED,
             "the verification library failed on it",
         ))

@@ -14,7 +14,7 @@ use super::log::LogEntry;
 use super::signature::{Message, VerifyingKey};
 use super::statement::Statement;
 use super::timestamp;
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, UnacceptedReason};
 use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
 use crate::gate::Digest;
 use crate::reason::Reason;
@@ -29,9 +29,9 @@ pub(super) struct Signed {
     pub(super) content: Content,
     pub(super) signature: Vec<u8>,
     /// Or why that cannot be read, which says nothing about the signature of a key that is known.
-    pub(super) by: Result<SignedBy, Unaccepted>,
+    pub(super) by: Result<SignedBy, UnacceptedReason>,
     /// Or why they cannot be read, which says nothing about a signature that needs none.
-    pub(super) witnesses: Result<Witnesses, Unaccepted>,
+    pub(super) witnesses: Result<Witnesses, UnacceptedReason>,
 }
 
 /// Everything that was found to vouch for a signature.
@@ -40,7 +40,7 @@ pub(super) struct Witnesses {
     pub(super) entries: Vec<LogEntry>,
     pub(super) stamps: Stamps,
     /// What is there, and of a kind that is not known.
-    pub(super) unknown: Vec<Unaccepted>,
+    pub(super) unknown: Vec<UnacceptedReason>,
     /// Whether the format asks for the promise of a log.
     pub(super) promised: bool,
 }
@@ -93,7 +93,7 @@ pub(super) struct Checked {
     pub(super) logs: bool,
     pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
-    pub(super) ignored: Vec<Unaccepted>,
+    pub(super) ignored: Vec<UnacceptedReason>,
 }
 
 /// What the log entries and timestamps that hold say, and which others there are.
@@ -103,7 +103,7 @@ struct Witnessed<'s> {
     transparency: Transparency,
     /// The entries that a log of the trust root has; of what, is still to be verified.
     entries: Vec<&'s LogEntry>,
-    ignored: Vec<Unaccepted>,
+    ignored: Vec<UnacceptedReason>,
 }
 
 impl Checked {
@@ -126,7 +126,7 @@ impl Witnessed<'_> {
     }
 
     /// Why there is no verified time.
-    fn no_time(&self) -> Unaccepted {
+    fn no_time(&self) -> UnacceptedReason {
         let detail = match (self.ignored.first(), self.entries.is_empty()) {
             (Some(why), _) => format!(
                 "its log entry carries no time of its own, and what stands beside it does not count: {}",
@@ -139,7 +139,7 @@ impl Witnessed<'_> {
                  valid when it was made"
                 .to_owned(),
         };
-        Unaccepted::new(unaccepted::NO_VERIFIED_TIME, detail)
+        UnacceptedReason::new(unaccepted::NO_VERIFIED_TIME, detail)
     }
 
     fn vouch_for(self, signer: Signer, statement: Option<Statement>, logs: bool) -> Checked {
@@ -166,7 +166,7 @@ impl Signed {
         &self,
         artifact: Artifact<'_>,
         anchor: &Anchor,
-    ) -> Result<Checked, Unaccepted> {
+    ) -> Result<Checked, UnacceptedReason> {
         let artifact = SubjectDigest::of(artifact)?;
         match (anchor, &self.by) {
             (Anchor::Root(root), Ok(SignedBy::Certificate(chain))) => {
@@ -184,7 +184,7 @@ impl Signed {
                 self.verify_with_key(key, Some(root), &artifact)
             }),
             (Anchor::Key { key, root: None }, _) => self.verify_with_key(key, None, &artifact),
-            (Anchor::Root(_), Ok(SignedBy::Key)) => Err(Unaccepted::new(
+            (Anchor::Root(_), Ok(SignedBy::Key)) => Err(UnacceptedReason::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
                 "it was signed with a key, not with a certificate",
             )),
@@ -197,7 +197,7 @@ impl Signed {
         chain: &Chain,
         root: &Instance,
         artifact: &SubjectDigest<'_>,
-    ) -> Result<Checked, Unaccepted> {
+    ) -> Result<Checked, UnacceptedReason> {
         // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
         let witnessed = self.witnessed(root)?;
         if witnessed.times.is_empty() {
@@ -222,13 +222,13 @@ impl Signed {
         key: &PublicKey,
         root: Option<&Instance>,
         artifact: &SubjectDigest<'_>,
-    ) -> Result<Checked, Unaccepted> {
+    ) -> Result<Checked, UnacceptedReason> {
         // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
         let statement = match (self.signed_by(&key.verifying, artifact), &self.by) {
             (Err(why), Ok(SignedBy::Certificate(_)) | Err(_))
                 if why.reason == unaccepted::BAD_SIGNATURE =>
             {
-                return Err(Unaccepted::new(
+                return Err(UnacceptedReason::new(
                     unaccepted::OTHER_KIND_OF_SIGNER,
                     "it was signed with a certificate, and not with this key",
                 ));
@@ -260,8 +260,8 @@ impl Signed {
     ///
     /// # Errors
     /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first witness does not.
-    fn witnessed(&self, root: &Instance) -> Result<Witnessed<'_>, Unaccepted> {
-        let found = self.witnesses.as_ref().map_err(Unaccepted::clone)?;
+    fn witnessed(&self, root: &Instance) -> Result<Witnessed<'_>, UnacceptedReason> {
+        let found = self.witnesses.as_ref().map_err(UnacceptedReason::clone)?;
         let mut witnessed = Witnessed {
             ignored: found.unknown.clone(),
             ..Witnessed::default()
@@ -299,9 +299,9 @@ impl Signed {
         match witnessed.ignored.first() {
             Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
                 let detail = format!("{}; no other log entry or timestamp verifies", why.detail);
-                Err(Unaccepted::new(why.reason, detail))
+                Err(UnacceptedReason::new(why.reason, detail))
             }
-            _ if found.promised && !witnessed.has_promise() => Err(Unaccepted::new(
+            _ if found.promised && !witnessed.has_promise() => Err(UnacceptedReason::new(
                 unaccepted::MALFORMED,
                 "a bundle of version 0.1 carries the promise of a log, and of one that the trust root names",
             )),
@@ -314,7 +314,7 @@ impl Signed {
         &self,
         key: &VerifyingKey,
         artifact: &SubjectDigest<'_>,
-    ) -> Result<Option<Statement>, Unaccepted> {
+    ) -> Result<Option<Statement>, UnacceptedReason> {
         let refused = || {
             let mut detail =
                 "the signature was not made with this key over this content".to_owned();
@@ -323,7 +323,7 @@ impl Signed {
                     "; only the artifact's SHA-256 digest is known, so a signature with another hash cannot be verified",
                 );
             }
-            Unaccepted::new(unaccepted::BAD_SIGNATURE, detail)
+            UnacceptedReason::new(unaccepted::BAD_SIGNATURE, detail)
         };
         match &self.content {
             Content::Envelope { payload, .. } => {
@@ -340,7 +340,7 @@ impl Signed {
                     && artifact.digest_by(*algorithm)? != *digest
                 {
                     let detail = "the digest in it is not that of the artifact";
-                    return Err(Unaccepted::new(unaccepted::WRONG_SUBJECT, detail));
+                    return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
                 }
                 let message = match artifact.bytes {
                     Some(bytes) => Message::Bytes(bytes),
@@ -348,7 +348,10 @@ impl Signed {
                     None => {
                         let detail =
                             "a signature by a key of this kind cannot be verified from a digest";
-                        return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
+                        return Err(UnacceptedReason::new(
+                            unaccepted::FORMAT_NOT_SUPPORTED,
+                            detail,
+                        ));
                     }
                 };
                 if key.signed(message, &self.signature) {
@@ -386,8 +389,8 @@ impl Signed {
 /// counts, whatever their order.
 fn wholly_under_one(
     file: &TrustRoot,
-    verify: impl Fn(&Instance) -> Result<Checked, Unaccepted>,
-) -> Result<Checked, Unaccepted> {
+    verify: impl Fn(&Instance) -> Result<Checked, UnacceptedReason>,
+) -> Result<Checked, UnacceptedReason> {
     let (held, refused): (Vec<_>, Vec<_>) =
         (file.instances.iter().map(|root| verify(root))).partition(Result::is_ok);
     let most_public = |checked: &Checked| {
@@ -405,7 +408,7 @@ fn wholly_under_one(
 
 /// The refusal that tells the most: that of a root that knows the log, timestamp authority and certificate authority, where
 /// there is one.
-fn refusal(refused: Vec<Unaccepted>) -> Unaccepted {
+fn refusal(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
     const UNKNOWN_WITNESSES: [Reason; 5] = [
         unaccepted::UNKNOWN_LOG,
         unaccepted::BAD_TIMESTAMP,
@@ -423,10 +426,10 @@ fn refusal(refused: Vec<Unaccepted>) -> Unaccepted {
                 "it verifies wholly under none of the {roots} roots in the trust root's file: {}",
                 why.detail
             );
-            Unaccepted::new(why.reason, detail)
+            UnacceptedReason::new(why.reason, detail)
         }
         Some(why) => why,
-        None => Unaccepted::new(unaccepted::UNTRUSTED_CERTIFICATE, "the trust root is empty"),
+        None => UnacceptedReason::new(unaccepted::UNTRUSTED_CERTIFICATE, "the trust root is empty"),
     }
 }
 
@@ -440,7 +443,7 @@ pub(super) struct SubjectDigest<'a> {
 impl<'a> SubjectDigest<'a> {
     /// # Errors
     /// If it takes the artifact's bytes, which are not at hand.
-    pub(super) fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, Unaccepted> {
+    pub(super) fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, UnacceptedReason> {
         match (algorithm, self.bytes) {
             (HashAlgorithm::Sha2256, _) => Ok(self.sha256.clone()),
             (HashAlgorithm::Sha2384, Some(bytes)) => Ok(Sha384::digest(bytes).to_vec()),
@@ -450,12 +453,15 @@ impl<'a> SubjectDigest<'a> {
                     "it names the artifact by a digest of the algorithm `{algorithm}`, which cannot be compared with the \
                      artifact's SHA-256 digest"
                 );
-                Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail))
+                Err(UnacceptedReason::new(
+                    unaccepted::FORMAT_NOT_SUPPORTED,
+                    detail,
+                ))
             }
         }
     }
 
-    pub(super) fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, Unaccepted> {
+    pub(super) fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, UnacceptedReason> {
         match artifact {
             Artifact::Bytes(bytes) => Ok(SubjectDigest {
                 digest: Digest::sha256(bytes),
@@ -470,7 +476,10 @@ impl<'a> SubjectDigest<'a> {
             Artifact::Digest(digest) => {
                 let algorithm = digest.algorithm();
                 let detail = format!("evidence about `{algorithm}` digests is not supported");
-                Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail))
+                Err(UnacceptedReason::new(
+                    unaccepted::FORMAT_NOT_SUPPORTED,
+                    detail,
+                ))
             }
         }
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::unaccepted::{self, Unaccepted, strict};
+use super::unaccepted::{self, UnacceptedReason, strict};
 use crate::gate::Digest;
 use crate::strict_json::Fields;
 
@@ -56,19 +56,22 @@ impl Statement {
     ///
     /// # Errors
     /// Why it is no statement that could count.
-    pub(super) fn parse(payload: &[u8]) -> Result<Statement, Unaccepted> {
+    pub(super) fn parse(payload: &[u8]) -> Result<Statement, UnacceptedReason> {
         let text = strict(payload, "the statement", FIELDS)?;
         let statement: Statement = serde_json::from_str(text).map_err(|error| {
             let detail = format!("the payload is not an in-toto statement: {error}");
-            Unaccepted::new(unaccepted::MALFORMED, detail)
+            UnacceptedReason::new(unaccepted::MALFORMED, detail)
         })?;
         if !TYPES.contains(&statement.kind.as_str()) {
             let detail = format!("`{}` is not a known type of statement", statement.kind);
-            return Err(Unaccepted::new(unaccepted::FORMAT_NOT_SUPPORTED, detail));
+            return Err(UnacceptedReason::new(
+                unaccepted::FORMAT_NOT_SUPPORTED,
+                detail,
+            ));
         }
         if statement.subject.len() > MAXIMUM_SUBJECTS {
             let detail = format!("the statement has more than {MAXIMUM_SUBJECTS} subjects");
-            return Err(Unaccepted::new(unaccepted::TOO_LARGE, detail));
+            return Err(UnacceptedReason::new(unaccepted::TOO_LARGE, detail));
         }
         Ok(statement)
     }
@@ -77,14 +80,17 @@ impl Statement {
     ///
     /// # Errors
     /// If the statement is not about it.
-    pub(super) fn about(&self, digest: &Digest) -> Result<BTreeMap<String, String>, Unaccepted> {
+    pub(super) fn about(
+        &self,
+        digest: &Digest,
+    ) -> Result<BTreeMap<String, String>, UnacceptedReason> {
         let names = |subject: &&Subject| {
             let hex = subject.digest.get(digest.algorithm());
             hex.is_some_and(|hex| hex == digest.hex())
         };
         let Some(subject) = self.subject.iter().find(names) else {
             let detail = format!("the statement is not about `{digest}`");
-            return Err(Unaccepted::new(unaccepted::WRONG_SUBJECT, detail));
+            return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
         };
         let annotations = subject.annotations.iter().flatten();
         let texts =

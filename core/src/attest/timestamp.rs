@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sigstore_tsa::{Error, verify_timestamp_for_authority};
 use sigstore_types::{SignatureBytes, TimestampToken, TsaAuthority};
 
-use super::unaccepted::{self, Unaccepted};
+use super::unaccepted::{self, UnacceptedReason};
 
 /// The time at which one of the authorities saw `stamped`. The authority that signed must itself have been valid then: no
 /// other one lends it its window.
@@ -15,8 +15,8 @@ pub(super) fn verify(
     token: &[u8],
     stamped: &[u8],
     authorities: &[TsaAuthority],
-) -> Result<Timestamp, Unaccepted> {
-    let refused = |why: String| Unaccepted::new(unaccepted::BAD_TIMESTAMP, why);
+) -> Result<Timestamp, UnacceptedReason> {
+    let refused = |why: String| UnacceptedReason::new(unaccepted::BAD_TIMESTAMP, why);
     let token = TimestampToken::new(token.to_vec());
     let stamped = SignatureBytes::new(stamped.to_vec());
     let mut why = "the trust root names no timestamp authority".to_owned();

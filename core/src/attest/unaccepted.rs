@@ -5,24 +5,24 @@ use crate::strict_json::{Fields, StrictJsonError, unambiguous};
 
 /// Why something that is present was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unaccepted {
+pub struct UnacceptedReason {
     /// The reason.
     pub reason: Reason,
     /// The reason in words.
     pub detail: String,
 }
 
-impl Unaccepted {
+impl UnacceptedReason {
     /// A reason with its words.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Unaccepted {
-        Unaccepted {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> UnacceptedReason {
+        UnacceptedReason {
             reason,
             detail: detail.into().chars().take(400).collect(),
         }
     }
 }
 
-impl std::fmt::Display for Unaccepted {
+impl std::fmt::Display for UnacceptedReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.detail, self.reason)
     }
@@ -33,13 +33,13 @@ pub(super) fn strict<'a>(
     bytes: &'a [u8],
     what: &str,
     fields: Fields,
-) -> Result<&'a str, Unaccepted> {
+) -> Result<&'a str, UnacceptedReason> {
     unambiguous(bytes, fields).map_err(|error| {
         let reason = match error {
             StrictJsonError::TooLarge => TOO_LARGE,
             StrictJsonError::NotText | StrictJsonError::Malformed(_) => MALFORMED,
         };
-        Unaccepted::new(reason, format!("{what} {error}"))
+        UnacceptedReason::new(reason, format!("{what} {error}"))
     })
 }
 

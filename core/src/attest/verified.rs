@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use super::anchor::AnchorId;
 use super::identity::Signer;
 use super::predicate::Predicate;
-use super::unaccepted::Unaccepted;
+use super::unaccepted::UnacceptedReason;
 use crate::gate::Digest;
 
 /// What a piece of evidence turned out to be.
@@ -48,7 +48,7 @@ pub struct Origin {
     pub(super) logs: bool,
     pub(super) transparency: Transparency,
     pub(super) times: Vec<VerifiedTime>,
-    pub(super) ignored: Vec<Unaccepted>,
+    pub(super) ignored: Vec<UnacceptedReason>,
 }
 
 /// A verified signature of an image, as a signature.
@@ -141,7 +141,7 @@ impl Origin {
 
     /// Log entries and timestamps that stand beside it and count for nothing: of a log or authority that the trust root does
     /// not name, or not of this signature.
-    pub fn ignored(&self) -> &[Unaccepted] {
+    pub fn ignored(&self) -> &[UnacceptedReason] {
         &self.ignored
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
-use crate::attest::{Unaccepted, VerifiedSignature, VerifiedStatement};
+use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
 use super::image::Digest;
 use super::platform::Index;
@@ -16,9 +16,9 @@ pub enum Collected<T> {
     /// Everything there is.
     Known(T),
     /// Some of it, and what was cut off or could not be read.
-    Partial(T, Vec<Trouble>),
+    Partial(T, Vec<Unavailability>),
     /// Nothing: it could not be asked.
-    Unavailable(Trouble),
+    Unavailable(Unavailability),
 }
 
 impl<T> Collected<T> {
@@ -31,20 +31,20 @@ impl<T> Collected<T> {
     }
 
     /// What could not be learned; empty when everything is known.
-    pub fn troubles(&self) -> &[Trouble] {
+    pub fn unavailabilities(&self) -> &[Unavailability] {
         match self {
             Collected::Known(_) => &[],
-            Collected::Partial(_, troubles) => troubles,
-            Collected::Unavailable(trouble) => std::slice::from_ref(trouble),
+            Collected::Partial(_, unavailabilities) => unavailabilities,
+            Collected::Unavailable(unavailability) => std::slice::from_ref(unavailability),
         }
     }
 }
 
 /// Why something could not be learned, as a sentence that names whom was asked and what was tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Trouble(pub String);
+pub struct Unavailability(pub String);
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Unavailability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -81,7 +81,7 @@ impl Evidence {
     /// The index that a subject is, if it is one; whether it is one that was never asked for is unavailable.
     pub fn index(&self, subject: &Subject) -> Collected<Option<Index>> {
         self.indexes.get(subject).cloned().unwrap_or_else(|| {
-            Collected::Unavailable(Trouble(format!(
+            Collected::Unavailable(Unavailability(format!(
                 "the platforms of `{subject}` were not asked for"
             )))
         })
@@ -91,13 +91,15 @@ impl Evidence {
     pub fn about(&self, subject: &Subject) -> Collected<&ImageEvidence> {
         match self.images.get(subject) {
             Some(Collected::Known(evidence)) => Collected::Known(evidence),
-            Some(Collected::Partial(evidence, troubles)) => {
-                Collected::Partial(evidence, troubles.clone())
+            Some(Collected::Partial(evidence, unavailabilities)) => {
+                Collected::Partial(evidence, unavailabilities.clone())
             }
-            Some(Collected::Unavailable(trouble)) => Collected::Unavailable(trouble.clone()),
-            None => {
-                Collected::Unavailable(Trouble(format!("no evidence of `{subject}` was asked for")))
+            Some(Collected::Unavailable(unavailability)) => {
+                Collected::Unavailable(unavailability.clone())
             }
+            None => Collected::Unavailable(Unavailability(format!(
+                "no evidence of `{subject}` was asked for"
+            ))),
         }
     }
 }
@@ -106,27 +108,27 @@ impl Evidence {
 #[derive(Clone, Debug, Default)]
 pub struct ImageEvidence {
     /// Verified signatures, each with where it was found.
-    pub signatures: Vec<(Source, Arc<VerifiedSignature>)>,
+    pub signatures: Vec<(EvidenceSource, Arc<VerifiedSignature>)>,
     /// Verified statements, each with where it was found.
-    pub statements: Vec<(Source, Arc<VerifiedStatement>)>,
+    pub statements: Vec<(EvidenceSource, Arc<VerifiedStatement>)>,
     /// Present, but accepted under none of the anchors asked for.
-    pub unaccepted: Vec<NotAccepted>,
+    pub unaccepted: Vec<UnacceptedEvidence>,
     /// Present, and no evidence by what it calls itself (an SBOM, a build cache): how many of each kind.
     pub others: BTreeMap<String, usize>,
     /// Places where evidence could be, and that the registry does not seem to have: something else than a registry answered
     /// there. That is no knowledge of absence, and nothing that could be asked again.
-    pub unsupported: Vec<Trouble>,
+    pub unsupported: Vec<Unavailability>,
 }
 
 /// Something that is present, but not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NotAccepted {
+pub struct UnacceptedEvidence {
     /// Where it was found.
-    pub source: Source,
+    pub source: EvidenceSource,
     /// What it would have been.
     pub form: Form,
     /// Why it is not accepted.
-    pub why: Unaccepted,
+    pub why: UnacceptedReason,
 }
 
 /// What a piece of evidence is, as far as its place tells.
@@ -154,8 +156,9 @@ impl ImageEvidence {
 
     /// What of the unaccepted could have been of this form, in one sentence: the most telling of it, and how much more
     /// there is.
-    pub fn unaccepted_as(&self, form: Form) -> Option<(Unaccepted, String)> {
-        let fits = |refused: &&NotAccepted| refused.form == form || refused.form == Form::Either;
+    pub fn unaccepted_as(&self, form: Form) -> Option<(UnacceptedReason, String)> {
+        let fits =
+            |refused: &&UnacceptedEvidence| refused.form == form || refused.form == Form::Either;
         let mut candidates: Vec<_> = self.unaccepted.iter().filter(fits).collect();
         candidates.sort_by_key(|refused| (rank(refused), *refused));
         let (first, rest) = candidates.split_first()?;
@@ -200,7 +203,7 @@ impl ImageEvidence {
     }
 }
 
-fn rank(refused: &NotAccepted) -> usize {
+fn rank(refused: &UnacceptedEvidence) -> usize {
     match (refused.why.reason, refused.form) {
         (UNREADABLE | UNSIGNED_STATEMENT, _) => 2,
         (_, Form::Either) => 1,
@@ -210,9 +213,9 @@ fn rank(refused: &NotAccepted) -> usize {
 
 /// Where a piece of evidence was found, such as ``referrer `sha256:…` ``.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source(pub String);
+pub struct EvidenceSource(pub String);
 
-impl fmt::Display for Source {
+impl fmt::Display for EvidenceSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -224,11 +227,11 @@ mod tests {
 
     use super::*;
 
-    fn refused(source: &str, form: Form, why: crate::reason::Reason) -> NotAccepted {
-        NotAccepted {
-            source: Source(source.to_owned()),
+    fn refused(source: &str, form: Form, why: crate::reason::Reason) -> UnacceptedEvidence {
+        UnacceptedEvidence {
+            source: EvidenceSource(source.to_owned()),
             form,
-            why: Unaccepted::new(why, "no"),
+            why: UnacceptedReason::new(why, "no"),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
-use super::evidence::{Collected, Evidence, Subject, Trouble};
+use super::evidence::{Collected, Evidence, Subject, Unavailability};
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
@@ -283,7 +283,7 @@ impl<'a> ImageUnderReview<'a> {
     ) -> Judgement {
         let evidence = match subject {
             Some(subject) => self.evidence.about(subject),
-            None => Collected::Unavailable(pin_trouble(self.pin)),
+            None => Collected::Unavailable(pin_unavailability(self.pin)),
         };
         let own = self.subject.as_ref();
         let check = ImageCheck {
@@ -311,11 +311,11 @@ impl<'a> ImageUnderReview<'a> {
     }
 }
 
-fn pin_trouble(pin: &Pin) -> Trouble {
+fn pin_unavailability(pin: &Pin) -> Unavailability {
     match pin {
-        Pin::Resolved(Collected::Unavailable(trouble)) => trouble.clone(),
+        Pin::Resolved(Collected::Unavailable(unavailability)) => unavailability.clone(),
         Pin::Resolved(_) | Pin::Written(_) | Pin::NotNeeded => {
-            Trouble("the digest of the image is not known".to_owned())
+            Unavailability("the digest of the image is not known".to_owned())
         }
     }
 }

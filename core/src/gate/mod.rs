@@ -22,7 +22,8 @@ mod verdict;
 mod world;
 
 pub use evidence::{
-    Collected, Evidence, Form, ImageEvidence, NotAccepted, Source, Subject, Trouble,
+    Collected, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
+    Unavailability,
 };
 pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
@@ -32,7 +33,7 @@ pub use needs::ImageNeeds;
 pub use pattern::{ImagePattern, PatternError};
 pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{
-    Enforcement, Governs, LabelOperator, LabelSelector, LabelTerm, NAME_LABEL, NamedRequirement,
+    Enforcement, LabelOperator, LabelSelector, LabelTerm, Match, NAME_LABEL, NamedRequirement,
     NamespaceMatch, Policy, Tags, Uncovered,
 };
 pub use promotion::{

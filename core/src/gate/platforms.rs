@@ -1,6 +1,6 @@
 //! An index that does not meet a requirement itself: whether the evidence of its platforms stands in for its own.
 
-use super::evidence::{Collected, Evidence, Subject, Trouble};
+use super::evidence::{Collected, Evidence, Subject, Unavailability};
 use super::finding::{Judgement, Outcome};
 use super::platform::{Index, PlatformManifest};
 use super::policy::Policy;
@@ -55,10 +55,10 @@ pub(super) fn instead_of_index(
             }
             of_platforms
         }
-        Collected::Partial(_, troubles) => {
-            platforms_unknown(troubles.first().cloned().unwrap_or_default())
+        Collected::Partial(_, unavailabilities) => {
+            platforms_unknown(unavailabilities.first().cloned().unwrap_or_default())
         }
-        Collected::Unavailable(trouble) => platforms_unknown(trouble),
+        Collected::Unavailable(unavailability) => platforms_unknown(unavailability),
     }
 }
 
@@ -127,10 +127,10 @@ fn every_platform(
     }
 }
 
-fn platforms_unknown(trouble: Trouble) -> Judgement {
+fn platforms_unknown(unavailability: Unavailability) -> Judgement {
     Judgement::undecided(
         EVIDENCE_UNAVAILABLE,
-        format!("the index itself carries no evidence that counts, and its platforms could not be read: {trouble}"),
+        format!("the index itself carries no evidence that counts, and its platforms could not be read: {unavailability}"),
     )
     .hint("this is an infrastructure problem, not missing evidence; try again when it is solved")
 }

@@ -136,11 +136,11 @@ pub enum LabelOperator {
 
 /// Whether a policy governs a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Governs {
+pub enum Match {
     /// It does.
-    Applies,
+    Matches,
     /// It does not.
-    Passes,
+    DoesNotMatch,
     /// It selects by labels of a namespace whose labels are not known.
     Unknown,
 }
@@ -149,10 +149,10 @@ impl Policy {
     /// Whether this policy governs `change`, by its namespace alone; `labels` are the namespace's, where known.
     ///
     /// A cluster-scoped object is governed by every policy.
-    pub fn governs(&self, change: &Change, labels: Option<&BTreeMap<String, String>>) -> Governs {
+    pub fn governs(&self, change: &Change, labels: Option<&BTreeMap<String, String>>) -> Match {
         match &change.workload.namespace {
             Some(namespace) => self.namespaces.covers(namespace, labels),
-            None => Governs::Applies,
+            None => Match::Matches,
         }
     }
 
@@ -173,15 +173,15 @@ impl Policy {
 }
 
 impl NamespaceMatch {
-    fn covers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Governs {
+    fn covers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Match {
         if self.names.is_empty() && self.selector.is_none() {
-            return Governs::Applies;
+            return Match::Matches;
         }
         if self.names.iter().any(|name| name.matches(namespace)) {
-            return Governs::Applies;
+            return Match::Matches;
         }
         match &self.selector {
-            None => Governs::Passes,
+            None => Match::DoesNotMatch,
             Some(selector) => selector.selects(namespace, labels),
         }
     }
@@ -193,7 +193,7 @@ pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 impl LabelSelector {
     /// Whether all terms hold for a namespace with these `labels`; an empty selector matches everything. A term about the
     /// namespace's name is decided even where the labels are not known, and one that does not hold is enough.
-    fn selects(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Governs {
+    fn selects(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Match {
         let holds = |key: &str, term: &dyn Fn(Option<&str>) -> bool| match labels {
             _ if key == NAME_LABEL => Some(term(Some(namespace))),
             Some(labels) => Some(term(labels.get(key).map(String::as_str))),
@@ -205,11 +205,11 @@ impl LabelSelector {
             .map(|term| holds(&term.key, &|value| term.holds(value)));
         let terms: Vec<_> = exact.chain(further).collect();
         if terms.contains(&Some(false)) {
-            Governs::Passes
+            Match::DoesNotMatch
         } else if terms.contains(&None) {
-            Governs::Unknown
+            Match::Unknown
         } else {
-            Governs::Applies
+            Match::Matches
         }
     }
 
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
 
-    fn governs(selector: serde_json::Value, labels: Option<&[(&str, &str)]>) -> Governs {
+    fn governs(selector: serde_json::Value, labels: Option<&[(&str, &str)]>) -> Match {
         let labels = labels.map(|labels| {
             let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
             labels.iter().map(own).collect()
@@ -269,24 +269,21 @@ mod tests {
     fn the_name_of_a_namespace_is_a_label_that_is_always_known() {
         let named = |name: &str| json!({"matchLabels": {NAME_LABEL: name}});
         for labels in [None, Some(&[][..]), Some(&[(NAME_LABEL, "forged")])] {
-            assert_eq!(governs(named("payments"), labels), Governs::Applies);
-            assert_eq!(governs(named("shop"), labels), Governs::Passes);
+            assert_eq!(governs(named("payments"), labels), Match::Matches);
+            assert_eq!(governs(named("shop"), labels), Match::DoesNotMatch);
         }
         let not_in = json!({"matchExpressions": [{"key": NAME_LABEL, "operator": "NotIn", "values": ["payments"]}]});
-        assert_eq!(governs(not_in, None), Governs::Passes);
+        assert_eq!(governs(not_in, None), Match::DoesNotMatch);
     }
 
     #[test]
     fn one_term_that_does_not_hold_decides_where_labels_are_unknown() {
         let both = |name: &str| json!({"matchLabels": {NAME_LABEL: name, "tier": "production"}});
-        assert_eq!(governs(both("payments"), None), Governs::Unknown);
-        assert_eq!(governs(both("shop"), None), Governs::Passes);
+        assert_eq!(governs(both("payments"), None), Match::Unknown);
+        assert_eq!(governs(both("shop"), None), Match::DoesNotMatch);
         let production = [("tier", "production")];
-        assert_eq!(
-            governs(both("payments"), Some(&production)),
-            Governs::Applies
-        );
-        assert_eq!(governs(json!({}), None), Governs::Applies);
+        assert_eq!(governs(both("payments"), Some(&production)), Match::Matches);
+        assert_eq!(governs(json!({}), None), Match::Matches);
     }
 
     #[test]
@@ -362,9 +359,9 @@ mod tests {
                 (&[("other", "a")], without),
             ] {
                 let wanted = if holds {
-                    Governs::Applies
+                    Match::Matches
                 } else {
-                    Governs::Passes
+                    Match::DoesNotMatch
                 };
                 assert_eq!(
                     governs(selector.clone(), Some(labels)),

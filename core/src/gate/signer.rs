@@ -105,9 +105,9 @@ impl JsonSchema for Matcher {
 #[schemars(with = "SignerFields")]
 pub enum AcceptedSigner {
     /// A certificate identity issued by Fulcio.
-    Keyless(Keyless),
+    Keyless(KeylessSigner),
     /// A managed key.
-    Key(Key),
+    Key(KeySigner),
 }
 
 /// An accepted signer, field by field.
@@ -115,15 +115,15 @@ pub enum AcceptedSigner {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignerFields {
     /// A certificate identity issued by Fulcio.
-    keyless: Option<Keyless>,
+    keyless: Option<KeylessSigner>,
     /// A managed key.
-    key: Option<Key>,
+    key: Option<KeySigner>,
 }
 
 /// A certificate identity: the issuer that vouched for it, and who it is.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Keyless {
+pub struct KeylessSigner {
     /// The OIDC issuer, such as `https://token.actions.githubusercontent.com`.
     pub issuer: Matcher,
     /// The certificate's subject alternative name: an e-mail address or the URI of a workflow.
@@ -143,7 +143,7 @@ pub struct Keyless {
 /// A managed key.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Key {
+pub struct KeySigner {
     /// The public key: PEM, `PUBLIC KEY`; ECDSA P-256, P-384 or P-521, RSA 2048 to 4096, Ed25519.
     pub pem: Pem,
     /// The trust roots whose logs and timestamp authorities are accepted; `[sigstore]` when absent.
@@ -236,8 +236,8 @@ impl AcceptedSigner {
     /// # Errors
     /// What is wrong with it, as a sentence.
     pub(super) fn one_of(
-        keyless: Option<Keyless>,
-        key: Option<Key>,
+        keyless: Option<KeylessSigner>,
+        key: Option<KeySigner>,
     ) -> Result<AcceptedSigner, String> {
         let signer = match (keyless, key) {
             (Some(keyless), None) => {
@@ -335,7 +335,7 @@ impl AcceptedSigner {
     }
 }
 
-impl Key {
+impl KeySigner {
     fn required(&self) -> RequiredTransparency {
         self.transparency.unwrap_or(RequiredTransparency::Timestamp)
     }
@@ -346,7 +346,7 @@ impl Key {
     }
 }
 
-impl Keyless {
+impl KeylessSigner {
     fn check(&self) -> Result<(), String> {
         if self.identity.is_some() == self.any_identity {
             return Err("expected either `identity` or `anyIdentity: true`".to_owned());
@@ -375,7 +375,7 @@ impl Keyless {
 impl fmt::Display for AcceptedSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AcceptedSigner::Keyless(Keyless {
+            AcceptedSigner::Keyless(KeylessSigner {
                 issuer, identity, ..
             }) => match identity {
                 Some(identity) => write!(f, "`{identity}` by `{issuer}`"),

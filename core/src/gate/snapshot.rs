@@ -1,6 +1,6 @@
 //! The policies, and what is known of the cluster, as one immutable value: one review sees one world.
 
-use super::policy::{Governs, Policy};
+use super::policy::{Match, Policy};
 use super::promotion::Change;
 use super::world::World;
 
@@ -74,9 +74,9 @@ impl Snapshot {
             .policies
             .iter()
             .filter_map(|policy| match policy.governs(change, labels) {
-                Governs::Applies => Some((policy, Certainty::Certain)),
-                Governs::Unknown => Some((policy, Certainty::LabelsUnknown)),
-                Governs::Passes => None,
+                Match::Matches => Some((policy, Certainty::Certain)),
+                Match::Unknown => Some((policy, Certainty::LabelsUnknown)),
+                Match::DoesNotMatch => None,
             })
             .collect();
         Governing {

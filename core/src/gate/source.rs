@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::attest::predicate::Repository;
+use crate::attest::predicate::SourceRepository;
 
 use super::glob::Glob;
 use super::signer::Matcher;
@@ -18,13 +18,13 @@ pub struct SourcePattern(Matcher);
 
 impl SourcePattern {
     /// Whether this repository is accepted.
-    pub fn matches(&self, repository: &Repository) -> bool {
+    pub fn matches(&self, repository: &SourceRepository) -> bool {
         repository.is_readable() && self.0.matches(repository.as_str())
     }
 
     fn exact(text: &str) -> Result<SourcePattern, String> {
         let address = with_scheme(text)?;
-        match Repository::parse(&address) {
+        match SourceRepository::parse(&address) {
             Some((repository, None)) => Ok(SourcePattern(Matcher::Exact(
                 repository.as_str().to_owned(),
             ))),
@@ -268,11 +268,11 @@ mod tests {
             ("git+https://user@github.com/example/app", false),
             ("git+https://github.com/example", false),
         ] {
-            let (repository, _) = Repository::parse(uri).unwrap();
+            let (repository, _) = SourceRepository::parse(uri).unwrap();
             assert_eq!(accepted.matches(&repository), same, "{uri}");
         }
         let pattern = source("{\"glob\": \"github.com/example/*\"}").unwrap();
-        let (repository, _) = Repository::parse("https://github.com/example/app").unwrap();
+        let (repository, _) = SourceRepository::parse("https://github.com/example/app").unwrap();
         assert!(pattern.matches(&repository));
     }
 

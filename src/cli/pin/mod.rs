@@ -101,14 +101,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 let bytes = bytes.map_err(|why| anyhow!("nothing is changed: {why}"))?;
                 pinned.push((manifest, edits, bytes));
             }
-            Err(troubles) => unresolved.extend(troubles),
+            Err(unavailabilities) => unresolved.extend(unavailabilities),
         }
     }
     for (manifest, edits, bytes) in pinned {
         manifest.put(&args, &edits, &bytes)?;
     }
-    for trouble in &unresolved {
-        complain!("{trouble}");
+    for unavailability in &unresolved {
+        print_error!("{unavailability}");
     }
     Ok(match unresolved.is_empty() {
         true => ExitCode::SUCCESS,
@@ -121,7 +121,7 @@ fn check(manifests: &[Manifest]) -> ExitCode {
     for manifest in manifests {
         for (_, edit) in &manifest.unpinned {
             let (line, column) = edit.at;
-            say!(
+            print_line!(
                 "{}:{line}:{column}: `{}` names no digest",
                 text::line(&manifest.name),
                 text::line(&edit.written)
@@ -132,7 +132,7 @@ fn check(manifests: &[Manifest]) -> ExitCode {
     if missing == 0 {
         return ExitCode::SUCCESS;
     }
-    complain!("{missing} images are not pinned; `promotion-gate pin --write` pins them");
+    print_error!("{missing} images are not pinned; `promotion-gate pin --write` pins them");
     ExitCode::from(2)
 }
 
@@ -155,7 +155,7 @@ async fn resolve(
                 Collected::Known(digest) | Collected::Partial(digest, _) => {
                     Ok(format!("@{digest}"))
                 }
-                Collected::Unavailable(trouble) => Err(trouble.to_string()),
+                Collected::Unavailable(unavailability) => Err(unavailability.to_string()),
             };
             (normal, digest)
         }
@@ -213,19 +213,21 @@ impl Manifest {
             format!("{}:{line}:{column}: {why}", self.name)
         };
         let mut edits = Vec::new();
-        let mut troubles = Vec::new();
+        let mut unavailabilities = Vec::new();
         for (reference, edit) in &self.unpinned {
             match digests.get(&reference.to_string()) {
                 Some(Ok(digest)) => edits.push(Edit {
                     digest: digest.clone(),
                     ..edit.clone()
                 }),
-                Some(Err(trouble)) => troubles.push(said(edit, trouble)),
-                None => troubles.push(said(edit, &format!("`{reference}` was not resolved"))),
+                Some(Err(unavailability)) => unavailabilities.push(said(edit, unavailability)),
+                None => {
+                    unavailabilities.push(said(edit, &format!("`{reference}` was not resolved")))
+                }
             }
         }
-        if !troubles.is_empty() {
-            return Err(troubles);
+        if !unavailabilities.is_empty() {
+            return Err(unavailabilities);
         }
         edits.sort_by_key(|edit| edit.at);
         Ok(edits)
@@ -239,7 +241,7 @@ impl Manifest {
         };
         for edit in edits {
             let (line, column) = edit.at;
-            say!(
+            print_line!(
                 "{}:{line}:{column}: {}{}",
                 text::line(&self.name),
                 text::line(&edit.written),
@@ -302,7 +304,7 @@ mod tests {
             let without = String::from_utf8(pinned).unwrap().replace(&digest, "");
             assert!(without.as_bytes() == bytes, "{name}");
         }
-        say!(
+        print_line!(
             "corpus manifests (pin): {images} images pinned in {} files, {skipped} skipped as unreadable",
             files.len() - skipped
         );

@@ -38,7 +38,7 @@ pub(in crate::cli) fn word(answer: Answer) -> String {
 /// Prints what `check` found.
 pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckReport) {
     for problem in &report.problems {
-        say!(
+        print_line!(
             "{RED}unreadable{RED:#} {}\n",
             text::line(&problem.to_string())
         );
@@ -63,7 +63,7 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
         .iter()
         .filter(|object| object.policies.is_empty())
         .count();
-    say!(
+    print_line!(
         "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}{}",
         word(report.decision),
         plural(report.objects.len(), "object", "objects"),
@@ -103,7 +103,7 @@ fn object(file: &str, line: u64, review: &Review) {
     } else {
         ""
     };
-    say!(
+    print_line!(
         "{} {} ({}:{line}){ungoverned}",
         word(answer),
         text::line(&name),
@@ -115,9 +115,9 @@ fn object(file: &str, line: u64, review: &Review) {
                 .lines()
                 .skip(1)
             {
-                say!("  {text}");
+                print_line!("  {text}");
             }
-            say!("");
+            print_line!("");
         }
         Decision::Allow => warnings(review),
     }
@@ -130,7 +130,7 @@ fn warnings(review: &Review) {
             Enforcement::Enforce | Enforcement::Warn => "it would be denied by",
             Enforcement::Audit => "it is recorded against",
         };
-        say!(
+        print_line!(
             "  {YELLOW}warning{YELLOW:#} {word} policy `{}`",
             policy.policy()
         );
@@ -144,7 +144,7 @@ fn warnings(review: &Review) {
             } else {
                 ""
             };
-            say!(
+            print_line!(
                 "    {}: {}{unsure}",
                 finding.rule,
                 text::line(&finding.detail)

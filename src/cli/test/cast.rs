@@ -13,10 +13,12 @@ use serde_json::Value;
 
 use super::format::{Form, SignerSpec};
 use super::load::{Fact, What};
-use crate::api::Source;
+use crate::api::SourceFile;
 use crate::config::Config;
 use crate::oci::{Layer, Via};
-use crate::sandbox::{EnvelopeEntry, Identity, Key, Signer, Sigstore, SimpleSignature};
+use crate::sandbox::{
+    EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
+};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -47,7 +49,7 @@ struct Player {
 
 enum Who {
     Identity(Identity),
-    Key(Key),
+    Key(SandboxKey),
 }
 
 /// Which key of the sandbox a signer holds.
@@ -77,7 +79,7 @@ impl Cast {
         for (name, spec) in signers {
             let who = match keys.get(name) {
                 Some(role) => {
-                    let key = Key::generate()?;
+                    let key = SandboxKey::generate()?;
                     if let KeyRole::StandIn(fingerprint) = role {
                         cast.stand_ins.insert(fingerprint.clone(), key.public_pem());
                     }
@@ -100,11 +102,11 @@ impl Cast {
     }
 
     /// The policies with the sandbox's keys in the place of those that they stand in for.
-    pub(super) fn policies(&self, sources: &[Source]) -> Vec<Source> {
+    pub(super) fn policies(&self, sources: &[SourceFile]) -> Vec<SourceFile> {
         if self.stand_ins.is_empty() {
             return sources.to_vec();
         }
-        let replaced = |(file, bytes): &Source| {
+        let replaced = |(file, bytes): &SourceFile| {
             let (documents, _) = documents::read(file, bytes);
             let mut text = String::new();
             for document in documents {
@@ -128,8 +130,8 @@ impl Cast {
         let player = self.signers.get(&fact.by).with_context(missing)?;
         let stage = self.stages.get(&player.root).with_context(missing)?;
         let signer = match &player.who {
-            Who::Identity(identity) => Signer::Identity(identity),
-            Who::Key(key) => Signer::Key(key),
+            Who::Identity(identity) => SandboxSigner::Identity(identity),
+            Who::Key(key) => SandboxSigner::Key(key),
         };
         let mut signing = stage.sigstore.signing().at(fact.at);
         if !(fact.logged && stage.logs) {
@@ -244,7 +246,7 @@ fn arc(claim: Claim) -> u64 {
 }
 
 /// The fingerprints of all keys that some policies name.
-pub(super) fn keys_of(sources: &[Source]) -> BTreeSet<String> {
+pub(super) fn keys_of(sources: &[SourceFile]) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for (file, bytes) in sources {
         let (documents, _) = documents::read(file, bytes);
@@ -314,7 +316,7 @@ mod tests {
         let signing = stage.sigstore.signing();
         let bundle = signing
             .sign(
-                Signer::Identity(&identity(&spec)),
+                SandboxSigner::Identity(&identity(&spec)),
                 &digest,
                 &BTreeMap::new(),
             )
@@ -343,7 +345,7 @@ mod tests {
         ] {
             let signed = signing
                 .attest_simply(
-                    Signer::Identity(&who),
+                    SandboxSigner::Identity(&who),
                     &digest,
                     "https://example.com/v1",
                     &json!({"a": 1}),

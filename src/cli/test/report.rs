@@ -115,15 +115,15 @@ impl TestReport {
     /// For people.
     pub(super) fn print(&self) {
         for test in &self.tests {
-            say!("{} ({})", text::line(&test.name), text::line(&test.file));
+            print_line!("{} ({})", text::line(&test.name), text::line(&test.file));
             for case in &test.cases {
                 match case.passed {
-                    true => say!("  {GREEN}pass{GREEN:#} {}", text::line(&case.name)),
+                    true => print_line!("  {GREEN}pass{GREEN:#} {}", text::line(&case.name)),
                     false => {
                         let name = text::line(&case.name);
-                        say!("  {RED}FAIL{RED:#} {name} (line {})", case.line);
+                        print_line!("  {RED}FAIL{RED:#} {name} (line {})", case.line);
                         for line in case.explanation().lines() {
-                            say!("       {line}");
+                            print_line!("       {line}");
                         }
                     }
                 }
@@ -131,8 +131,8 @@ impl TestReport {
         }
         let total = plural(self.passed + self.failed, "case", "cases");
         match self.failed {
-            0 => say!("{GREEN}pass{GREEN:#} {total}"),
-            failed => say!("{RED}FAIL{RED:#} {failed} of {total}"),
+            0 => print_line!("{GREEN}pass{GREEN:#} {total}"),
+            failed => print_line!("{RED}FAIL{RED:#} {failed} of {total}"),
         }
     }
 }

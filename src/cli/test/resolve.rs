@@ -12,7 +12,7 @@ use promotion_gate_core::gate::{Snapshot, World};
 use super::cast::{Cast, KeyRole, keys_of, trust_root};
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
-use crate::api::{self, PolicySet, Source};
+use crate::api::{self, PolicySet, SourceFile};
 use crate::collect::CollectLimits;
 use crate::config::Config;
 
@@ -115,7 +115,12 @@ impl<'d> Reading<'d> {
         }
     }
 
-    fn policies(&mut self, test: &Spec, config: &Config, spec: &Path) -> (Vec<Source>, PolicySet) {
+    fn policies(
+        &mut self,
+        test: &Spec,
+        config: &Config,
+        spec: &Path,
+    ) -> (Vec<SourceFile>, PolicySet) {
         let paths: Vec<_> = test
             .policies
             .iter()
@@ -141,7 +146,7 @@ impl<'d> Reading<'d> {
         &mut self,
         test: &Spec,
         config: &Config,
-        sources: &[Source],
+        sources: &[SourceFile],
         here: &Path,
     ) -> BTreeMap<String, KeyRole> {
         let keys = keys_of(sources);

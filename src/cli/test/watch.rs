@@ -25,17 +25,17 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn again_and_again(args: &Args) {
     loop {
-        say!("=== {}", Zoned::now().strftime("%H:%M:%S"));
+        print_line!("=== {}", Zoned::now().strftime("%H:%M:%S"));
         // What changes while the cases run is a change as well.
         let (read, seen) = {
             let (loaded, read) = read(args);
             let seen = state_of(&read);
             if let Err(error) = report(args, loaded).await {
-                complain!("{error:#}");
+                print_error!("{error:#}");
             }
             (read, seen)
         };
-        say!("=== waiting for a change; Ctrl-C ends\n");
+        print_line!("=== waiting for a change; Ctrl-C ends\n");
         while state_of(&read) == seen {
             tokio::time::sleep(EVERY).await;
         }

@@ -1,7 +1,7 @@
 use std::fs;
 
-use promotion_gate::sandbox::Registry;
-use promotion_gate::sandbox::registry::RegistryOptions;
+use promotion_gate::sandbox::SandboxRegistry;
+use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate_core::gate::Outcome;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ async fn images_of_connaisseurs_tests_are_accepted_and_rejected_as_there() {
     let Some(folder) = folder("connaisseur") else {
         return;
     };
-    let registry = Registry::start(RegistryOptions {
+    let registry = SandboxRegistry::start(SandboxRegistryOptions {
         referrers_api: false,
     })
     .await

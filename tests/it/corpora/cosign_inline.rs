@@ -31,7 +31,7 @@ fn inline_cosign_signatures_are_accepted_and_refused_as_they_should_be() {
     tally.close(cases.len());
 }
 
-fn image(case: &Value) -> Result<(), attest::Unaccepted> {
+fn image(case: &Value) -> Result<(), attest::UnacceptedReason> {
     let field = |name: &str| case[name].as_str().map(str::to_owned);
     let payload = field("payload").unwrap();
     let subject = serde_json::from_str::<Value>(&payload)
@@ -66,7 +66,7 @@ fn image(case: &Value) -> Result<(), attest::Unaccepted> {
 }
 
 /// A signature of a blob as `cosign sign-blob --bundle` wrote it in 2022; the blob is known by its hash in the log alone.
-fn blob(bundle: &Value) -> Result<(), attest::Unaccepted> {
+fn blob(bundle: &Value) -> Result<(), attest::UnacceptedReason> {
     let payload = &bundle["rekorBundle"]["Payload"];
     let entry = STANDARD.decode(payload["body"].as_str().unwrap()).unwrap();
     let entry: Value = serde_json::from_slice(&entry).unwrap();

@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use promotion_gate_core::attest::predicate::Predicate;
-use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, Unaccepted, Verified};
+use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, UnacceptedReason, Verified};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ impl Notary {
         .into_bytes()
     }
 
-    fn verify(&self, envelope: Vec<u8>, subject: &Digest) -> Result<Verified, Unaccepted> {
+    fn verify(&self, envelope: Vec<u8>, subject: &Digest) -> Result<Verified, UnacceptedReason> {
         let material = Material::Attestation {
             envelope,
             annotations: Default::default(),
@@ -99,7 +99,7 @@ impl Notary {
         attest::verify(&material, subject, &self.anchor)
     }
 
-    fn envelope(&self, bytes: &[u8]) -> Result<Verified, Unaccepted> {
+    fn envelope(&self, bytes: &[u8]) -> Result<Verified, UnacceptedReason> {
         self.verify(bytes.to_vec(), &self.image)
     }
 

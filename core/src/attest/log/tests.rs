@@ -111,7 +111,7 @@ fn an_entry_by_another_hash_is_bound_to_the_same_content_and_refused_where_only_
         algorithm: &str,
         digest: &[u8],
         content: &SubjectDigest<'_>,
-    ) -> Result<bool, Unaccepted> {
+    ) -> Result<bool, UnacceptedReason> {
         let recorded = match version {
             1 => entry::<Rekord>(json!({
                 "data": {"hash": {"algorithm": algorithm, "value": hex::encode(digest)}},

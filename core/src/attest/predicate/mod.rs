@@ -4,9 +4,9 @@ mod provenance;
 
 use serde_json::value::RawValue;
 
-use super::unaccepted::Unaccepted;
+use super::unaccepted::UnacceptedReason;
 
-pub use provenance::{BuildType, NamedSource, Provenance, Repository, Said};
+pub use provenance::{BuildType, NamedSource, Provenance, Said, SourceRepository};
 
 /// A predicate, read where this version knows its type.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ impl Predicate {
     pub(super) fn read(
         predicate_type: &str,
         predicate: Option<&RawValue>,
-    ) -> Result<Predicate, Unaccepted> {
+    ) -> Result<Predicate, UnacceptedReason> {
         let text = predicate.map_or("null", RawValue::get);
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => Provenance::v0_2(text),

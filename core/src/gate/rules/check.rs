@@ -82,14 +82,14 @@ impl ImageCheck<'_> {
         let evidence = self.evidence.value();
         let instead = evidence.and_then(|evidence| evidence.instead_of(form));
         let unsupported = evidence.and_then(|evidence| evidence.unsupported.first());
-        let mut text = match (instead, self.evidence.troubles()) {
+        let mut text = match (instead, self.evidence.unavailabilities()) {
             (Some(instead), _) => format!("what is attached to it is no {what}: {instead}"),
             (None, []) => format!("no {what} is attached to it"),
             (None, _) => format!("no {what} was found"),
         };
-        if let Some(trouble) = unsupported {
+        if let Some(unavailability) = unsupported {
             text.push_str(&format!(
-                "; the registry does not seem to have one of the places where it could be ({trouble})"
+                "; the registry does not seem to have one of the places where it could be ({unavailability})"
             ));
         }
         text
@@ -112,18 +112,18 @@ impl ImageCheck<'_> {
 /// # Errors
 /// What a rule says that cannot judge without.
 pub(super) fn readable<'a>(check: &ImageCheck<'a>) -> Result<&'a ImageEvidence, Judgement> {
-    if let Pin::Resolved(Collected::Unavailable(trouble)) = check.pin {
+    if let Pin::Resolved(Collected::Unavailable(unavailability)) = check.pin {
         return Err(Judgement::undecided(
             IMAGE_UNAVAILABLE,
-            format!("the tag could not be resolved: {trouble}"),
+            format!("the tag could not be resolved: {unavailability}"),
         )
         .hint("name the image by digest, and see whether the registry answers"));
     }
     match &check.evidence {
         Collected::Known(evidence) | Collected::Partial(evidence, _) => Ok(evidence),
-        Collected::Unavailable(trouble) => Err(Judgement::undecided(
+        Collected::Unavailable(unavailability) => Err(Judgement::undecided(
             EVIDENCE_UNAVAILABLE,
-            format!("could not be verified: {trouble}"),
+            format!("could not be verified: {unavailability}"),
         )
         .hint(
             "this is an infrastructure problem, not missing evidence; try again when it is solved",
@@ -133,12 +133,12 @@ pub(super) fn readable<'a>(check: &ImageCheck<'a>) -> Result<&'a ImageEvidence, 
 
 /// A failure is only certain where everything was read.
 pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
-    match check.evidence.troubles() {
+    match check.evidence.unavailabilities() {
         [] => failed,
-        [trouble, ..] => Judgement::undecided(
+        [unavailability, ..] => Judgement::undecided(
             EVIDENCE_PARTIAL,
             format!(
-                "{}; but not everything attached could be read: {trouble}",
+                "{}; but not everything attached could be read: {unavailability}",
                 failed.detail
             ),
         ),
@@ -195,8 +195,11 @@ impl Requirement {
             return judgement;
         }
         let unsupported = check.evidence.value().map(|evidence| &evidence.unsupported);
-        let troubles = check.evidence.troubles().iter();
-        match troubles.chain(unsupported.into_iter().flatten()).next() {
+        let unavailabilities = check.evidence.unavailabilities().iter();
+        match unavailabilities
+            .chain(unsupported.into_iter().flatten())
+            .next()
+        {
             Some(first) => Judgement::undecided(
                 EVIDENCE_PARTIAL,
                 format!("not everything attached could be read: {first}"),

@@ -12,7 +12,7 @@ use super::check::{
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
-use crate::attest::predicate::{self, Predicate, Repository};
+use crate::attest::predicate::{self, Predicate, SourceRepository};
 use crate::attest::unaccepted::UNSIGNED_STATEMENT;
 use crate::attest::{CertificateIdentity, Claim, Signer, VerifiedStatement};
 use crate::gate::evidence::{Form, ImageEvidence};
@@ -349,7 +349,7 @@ impl Provenance {
 
     /// Every place that names a source names an accepted one, and there is such a place.
     fn source(&self, provenance: &predicate::Provenance, by: &Signer) -> Result<String, Refusal> {
-        let mut named: Vec<(String, Repository)> = provenance
+        let mut named: Vec<(String, SourceRepository)> = provenance
             .sources
             .iter()
             .map(|source| (format!("`{}`", source.field), source.repository.clone()))
@@ -529,24 +529,24 @@ fn ticked<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
 
 /// The repository whose pipeline the certificate was issued to. The claim of old names it without its server, which is that
 /// of the workflow.
-fn claimed_repository(certificate: &CertificateIdentity) -> Option<Repository> {
+fn claimed_repository(certificate: &CertificateIdentity) -> Option<SourceRepository> {
     let claims = certificate.claims();
     match claims.get(&Claim::SourceRepositoryUri) {
-        Some(uri) => Some(Repository::parse(uri)?.0),
+        Some(uri) => Some(SourceRepository::parse(uri)?.0),
         None => named_of_old(certificate, claims.get(&Claim::GithubWorkflowRepository)?),
     }
 }
 
-fn named_of_old(certificate: &CertificateIdentity, name: &str) -> Option<Repository> {
+fn named_of_old(certificate: &CertificateIdentity, name: &str) -> Option<SourceRepository> {
     match workflows(certificate).next() {
         Some((workflow, _)) => workflow.beside(name),
-        None => Some(Repository::parse(&format!("https://github.com/{name}"))?.0),
+        None => Some(SourceRepository::parse(&format!("https://github.com/{name}"))?.0),
     }
 }
 
 /// The workflow or pipeline that a URI names: its repository and, where that is certain, its reference. GitHub writes
 /// `https://HOST/OWNER/NAME/.github/workflows/FILE@REF`, GitLab `https://HOST/PATH//FILE@REF` (Fulcio, "OIDC usage").
-fn workflow(uri: &str) -> Option<(Repository, Option<&str>)> {
+fn workflow(uri: &str) -> Option<(SourceRepository, Option<&str>)> {
     let (path, git_ref) = uri.split_once('@')?;
     let github = path.to_ascii_lowercase().find("/.github/workflows/");
     let gitlab = || {
@@ -556,13 +556,13 @@ fn workflow(uri: &str) -> Option<(Repository, Option<&str>)> {
     let repository = path.get(..github.or_else(gitlab)?)?;
     // A file or a reference may hold another `@`; which of them begins the reference is then unknown.
     let git_ref = (!git_ref.contains('@')).then_some(git_ref);
-    Some((Repository::parse(repository)?.0, git_ref))
+    Some((SourceRepository::parse(repository)?.0, git_ref))
 }
 
 /// The workflows that a certificate names as its holder: by its identity, and as the build signer.
 fn workflows(
     certificate: &CertificateIdentity,
-) -> impl Iterator<Item = (Repository, Option<&str>)> {
+) -> impl Iterator<Item = (SourceRepository, Option<&str>)> {
     let signer = certificate.claims().get(&Claim::BuildSignerUri);
     let named = [Some(certificate.identity()), signer.map(String::as_str)];
     named.into_iter().flatten().filter_map(workflow)
@@ -576,7 +576,7 @@ fn is_isolated(provenance: &predicate::Provenance, by: &Signer) -> bool {
         return true;
     };
     let own: Vec<_> = workflows(certificate).collect();
-    let is_own = |source: &Repository| own.iter().any(|(own, _)| own.is_same(source));
+    let is_own = |source: &SourceRepository| own.iter().any(|(own, _)| own.is_same(source));
     let claims = certificate.claims();
     let claims_source = claims.contains_key(&Claim::SourceRepositoryUri)
         || claims.contains_key(&Claim::GithubWorkflowRepository);
@@ -657,8 +657,9 @@ fn contradiction(
     // 1. The source, however either of them spells it.
     let sources = provenance.sources.iter().find_map(|source| {
         let repository = &source.repository;
-        let same = |claimed: Option<Repository>| claimed.is_some_and(|it| it.is_same(repository));
-        let address = |claimed: &str| same(Repository::parse(claimed).map(|(it, _)| it));
+        let same =
+            |claimed: Option<SourceRepository>| claimed.is_some_and(|it| it.is_same(repository));
+        let address = |claimed: &str| same(SourceRepository::parse(claimed).map(|(it, _)| it));
         let name = |claimed: &str| same(named_of_old(certificate, claimed));
         let shown = repository.as_str();
         differs(Claim::SourceRepositoryUri, source.field, shown, &address)

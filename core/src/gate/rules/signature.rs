@@ -16,7 +16,7 @@ use crate::attest::{SignatureForm, VerifiedSignature};
 use crate::gate::distinct::first_of_each;
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::seats::{Seats, fill};
-use crate::gate::signer::{AcceptedSigner, Key, Keyless, Mismatch, TrustRoots};
+use crate::gate::signer::{AcceptedSigner, KeySigner, KeylessSigner, Mismatch, TrustRoots};
 use crate::reason::{Reason, reasons};
 
 /// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
@@ -73,9 +73,9 @@ enum Member {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct MemberFields {
     /// A certificate identity issued by Fulcio.
-    keyless: Option<Keyless>,
+    keyless: Option<KeylessSigner>,
     /// A managed key.
-    key: Option<Key>,
+    key: Option<KeySigner>,
     /// One of these, or `threshold` different ones.
     any_of: Option<Vec<AcceptedSigner>>,
     /// All of these, each a different one.

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use self::build_type::unknown_parameters;
 use self::written::{Fields, environment_text};
 use crate::attest::Claim;
-use crate::attest::unaccepted::Unaccepted;
+use crate::attest::unaccepted::UnacceptedReason;
 use crate::attest::verified::bytes_of;
 
 pub use self::build_type::BuildType;
-pub use self::repository::Repository;
+pub use self::repository::SourceRepository;
 
 /// How an artifact came to be, as its builder says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct NamedSource {
     /// The field, such as `materials[0].uri`.
     pub field: &'static str,
     /// The repository.
-    pub repository: Repository,
+    pub repository: SourceRepository,
 }
 
 /// Something that is said of which a certificate speaks too.
@@ -72,11 +72,11 @@ pub struct Said {
 }
 
 impl Provenance {
-    pub(super) fn v0_2(text: &str) -> Result<Provenance, Unaccepted> {
+    pub(super) fn v0_2(text: &str) -> Result<Provenance, UnacceptedReason> {
         Ok(Provenance::of(&Fields::v0_2(text)?))
     }
 
-    pub(super) fn v1(text: &str) -> Result<Provenance, Unaccepted> {
+    pub(super) fn v1(text: &str) -> Result<Provenance, UnacceptedReason> {
         Ok(Provenance::of(&Fields::v1(text)?))
     }
 
@@ -150,7 +150,7 @@ impl Provenance {
     fn source(&mut self, field: &'static str, uri: Option<&String>) {
         let Some(uri) = uri else { return };
         let (repository, git_ref) =
-            Repository::parse(uri).unwrap_or_else(|| (Repository::unread(uri), None));
+            SourceRepository::parse(uri).unwrap_or_else(|| (SourceRepository::unread(uri), None));
         self.sources.push(NamedSource { field, repository });
         self.built(
             field,
@@ -186,7 +186,7 @@ impl Provenance {
             .map(|commit| ("invocation.configSource.digest", commit.clone()))
             .collect();
         for dependency in &fields.dependencies {
-            let uri = dependency.uri.as_deref().and_then(Repository::parse);
+            let uri = dependency.uri.as_deref().and_then(SourceRepository::parse);
             let is_source = uri.is_some_and(|(repository, _)| {
                 let mut sources = self.sources.iter();
                 sources.any(|source| source.repository.is_same(&repository))

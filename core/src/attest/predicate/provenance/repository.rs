@@ -5,13 +5,13 @@ use std::fmt;
 /// A repository of source code by its address: without `git+`, reference, `.git` and closing slash; scheme and host in lower
 /// case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Repository(String);
+pub struct SourceRepository(String);
 
-impl Repository {
+impl SourceRepository {
     /// Reads an address as SLSA writes it (SPDX download locations: `git+https://host/path@ref`) or as BuildKit does
     /// (`https://host/path.git#ref`), and the reference in it. A path that clients resolve to another one is refused: a
     /// pattern that accepts `https://host/example/**` must not accept `https://host/example/../other/app`.
-    pub fn parse(uri: &str) -> Option<(Repository, Option<String>)> {
+    pub fn parse(uri: &str) -> Option<(SourceRepository, Option<String>)> {
         let (scheme, rest) = uri.strip_prefix("git+").unwrap_or(uri).split_once("://")?;
         let (host, path) = rest.split_once('/')?;
         let (path, git_ref) = match (path.split_once('#'), path.split_once('@')) {
@@ -27,14 +27,14 @@ impl Repository {
         let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
         let git_ref = git_ref.filter(|git_ref| !git_ref.is_empty());
         Some((
-            Repository(format!("{scheme}://{host}/{path}")),
+            SourceRepository(format!("{scheme}://{host}/{path}")),
             git_ref.map(str::to_owned),
         ))
     }
 
     /// An address that cannot be read, as it stands: no policy can mean it.
-    pub(super) fn unread(uri: &str) -> Repository {
-        Repository(uri.to_owned())
+    pub(super) fn unread(uri: &str) -> SourceRepository {
+        SourceRepository(uri.to_owned())
     }
 
     /// The address.
@@ -44,19 +44,20 @@ impl Repository {
 
     /// Whether the address can be read, so that a policy can mean it.
     pub fn is_readable(&self) -> bool {
-        Repository::parse(&self.0).is_some_and(|(read, git_ref)| read == *self && git_ref.is_none())
+        SourceRepository::parse(&self.0)
+            .is_some_and(|(read, git_ref)| read == *self && git_ref.is_none())
     }
 
     /// Whether both addresses are of one repository where names have no case, as on GitHub and GitLab.
-    pub fn is_same(&self, other: &Repository) -> bool {
+    pub fn is_same(&self, other: &SourceRepository) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
 
     /// A repository of the same server, by its path.
-    pub fn beside(&self, path: &str) -> Option<Repository> {
+    pub fn beside(&self, path: &str) -> Option<SourceRepository> {
         let (scheme, rest) = self.0.split_once("://")?;
         let (host, _) = rest.split_once('/')?;
-        Some(Repository::parse(&format!("{scheme}://{host}/{path}"))?.0)
+        Some(SourceRepository::parse(&format!("{scheme}://{host}/{path}"))?.0)
     }
 }
 
@@ -71,7 +72,7 @@ fn is_plain(part: &str) -> bool {
             .any(|code| decoded.contains(code))
 }
 
-impl fmt::Display for Repository {
+impl fmt::Display for SourceRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

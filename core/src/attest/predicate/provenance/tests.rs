@@ -215,10 +215,16 @@ fn a_repository_is_its_address_without_what_does_not_name_it() {
         ("https://github.com/", None),
         ("github.com/a/b", None),
     ] {
-        let read = Repository::parse(uri).map(|(repository, _)| repository);
-        assert_eq!(read.as_ref().map(Repository::as_str), address, "{uri}");
+        let read = SourceRepository::parse(uri).map(|(repository, _)| repository);
+        assert_eq!(
+            read.as_ref().map(SourceRepository::as_str),
+            address,
+            "{uri}"
+        );
     }
-    let on_own_server = Repository::parse("https://git.example/a/b").unwrap().0;
+    let on_own_server = SourceRepository::parse("https://git.example/a/b")
+        .unwrap()
+        .0;
     let beside = on_own_server.beside("c/d").unwrap();
     assert_eq!(beside.as_str(), "https://git.example/c/d");
 }
@@ -239,8 +245,8 @@ fn a_path_that_clients_resolve_to_another_repository_is_no_address() {
         "..",
     ] {
         let uri = format!("git+https://github.com/{path}");
-        assert_eq!(Repository::parse(&uri), None, "{path}");
-        assert!(!Repository::unread(&uri).is_readable(), "{path}");
+        assert_eq!(SourceRepository::parse(&uri), None, "{path}");
+        assert!(!SourceRepository::unread(&uri).is_readable(), "{path}");
     }
 }
 

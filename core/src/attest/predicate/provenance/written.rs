@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::attest::unaccepted::{self, Unaccepted};
+use crate::attest::unaccepted::{self, UnacceptedReason};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -27,7 +27,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) fn v0_2(text: &str) -> Result<Fields, Unaccepted> {
+    pub(super) fn v0_2(text: &str) -> Result<Fields, UnacceptedReason> {
         let written: WrittenV02 = read(text)?;
         let invocation = written.invocation.unwrap_or_default();
         Ok(Fields {
@@ -42,7 +42,7 @@ impl Fields {
         })
     }
 
-    pub(super) fn v1(text: &str) -> Result<Fields, Unaccepted> {
+    pub(super) fn v1(text: &str) -> Result<Fields, UnacceptedReason> {
         let WrittenV1 {
             build_definition: definition,
             run_details: run,
@@ -133,10 +133,10 @@ struct Metadata {
     invocation: Option<String>,
 }
 
-fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Unaccepted> {
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, UnacceptedReason> {
     serde_json::from_str(text).map_err(|error| {
         let detail = format!("the predicate is not SLSA provenance: {error}");
-        Unaccepted::new(unaccepted::MALFORMED_PREDICATE, detail)
+        UnacceptedReason::new(unaccepted::MALFORMED_PREDICATE, detail)
     })
 }
 

@@ -57,7 +57,7 @@ impl fmt::Display for Peer {
 }
 
 /// The connections of a port.
-pub(super) struct Seats {
+pub(super) struct ConnectionSlots {
     port: &'static str,
     /// How many may be open that are not proven, and that are.
     room: Room,
@@ -92,9 +92,9 @@ struct Taken {
     close: Arc<Notify>,
 }
 
-/// One connection's seat, given up when dropped.
-pub(super) struct Seat {
-    seats: Arc<Seats>,
+/// One connection's slot, given up when dropped.
+pub(super) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
     id: u64,
     peer: Peer,
     accepted: Instant,
@@ -112,14 +112,14 @@ pub(super) enum Standing {
     Reviewing,
 }
 
-impl Seats {
+impl ConnectionSlots {
     pub(super) fn new(
         port: &'static str,
         room: Room,
         closed: &Counter,
         refused: &Counter,
-    ) -> Arc<Seats> {
-        Arc::new(Seats {
+    ) -> Arc<ConnectionSlots> {
+        Arc::new(ConnectionSlots {
             port,
             room,
             closed: closed.clone(),
@@ -128,13 +128,16 @@ impl Seats {
         })
     }
 
-    /// Waits for a connection that gets a seat.
-    pub(super) async fn accept(self: &Arc<Seats>, listener: &TcpListener) -> (TcpStream, Seat) {
+    /// Waits for a connection that gets a slot.
+    pub(super) async fn accept(
+        self: &Arc<ConnectionSlots>,
+        listener: &TcpListener,
+    ) -> (TcpStream, ConnectionSlot) {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
-                    if let Some(seat) = self.take(Peer::from(from.ip())) {
-                        return (stream, seat);
+                    if let Some(slot) = self.take(Peer::from(from.ip())) {
+                        return (stream, slot);
                     }
                     self.refused.inc();
                 }
@@ -149,8 +152,8 @@ impl Seats {
         }
     }
 
-    /// A seat for a new connection; `None` where every connection is at work on a review, and its peer holds most of them.
-    pub(super) fn take(self: &Arc<Seats>, peer: Peer) -> Option<Seat> {
+    /// A slot for a new connection; `None` where every connection is at work on a review, and its peer holds most of them.
+    pub(super) fn take(self: &Arc<ConnectionSlots>, peer: Peer) -> Option<ConnectionSlot> {
         let now = Instant::now();
         let close = Arc::new(Notify::new());
         let id = self.with(|state| {
@@ -170,8 +173,8 @@ impl Seats {
             state.taken.insert(id, taken);
             Some(id)
         })?;
-        Some(Seat {
-            seats: Arc::clone(self),
+        Some(ConnectionSlot {
+            slots: Arc::clone(self),
             id,
             peer,
             accepted: now,
@@ -198,7 +201,13 @@ impl State {
     /// Makes room for one more connection of `peer`: closes the one that has been idle longest, of the peer that holds most.
     /// Where all are at work on reviews, one is closed only for a peer that holds fewer, so that a burst of one API server ends
     /// none of its own reviews.
-    fn make_room(&mut self, proven: bool, room: usize, peer: Peer, seats: &Seats) -> bool {
+    fn make_room(
+        &mut self,
+        proven: bool,
+        room: usize,
+        peer: Peer,
+        slots: &ConnectionSlots,
+    ) -> bool {
         let in_room = |taken: &Taken| taken.among_proven == proven;
         let mut held: BTreeMap<Peer, usize> = BTreeMap::from([(peer, 1)]);
         let mut full = 0;
@@ -221,7 +230,7 @@ impl State {
         if self.full.is_due() {
             let most = held.iter().max_by_key(|(_, count)| **count);
             tracing::warn!(
-                port = seats.port,
+                port = slots.port,
                 open = full,
                 address = most.map(|(peer, _)| peer.to_string()),
                 of_this_address = most.map(|(_, count)| *count),
@@ -230,7 +239,7 @@ impl State {
         }
         let found = victim.is_some();
         if let Some(id) = victim {
-            self.close(id, &seats.closed);
+            self.close(id, &slots.closed);
         }
         found
     }
@@ -243,7 +252,7 @@ impl State {
     }
 }
 
-impl Seat {
+impl ConnectionSlot {
     pub(super) fn peer(&self) -> Peer {
         self.peer
     }
@@ -257,7 +266,7 @@ impl Seat {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        self.seats.with(|state| match state.taken.get(&self.id) {
+        self.slots.with(|state| match state.taken.get(&self.id) {
             Some(taken) if taken.reviews > 0 => Standing::Reviewing,
             Some(taken) if taken.proven => Standing::Idle(taken.idle_since),
             Some(_) | None => Standing::Unproven,
@@ -266,12 +275,12 @@ impl Seat {
 
     /// The peer presented an accepted certificate, or sent an AdmissionReview that was understood.
     pub(super) fn prove(&self) {
-        self.seats.with(|state| {
+        self.slots.with(|state| {
             let already = |taken: &Taken| taken.among_proven;
             if state.taken.get(&self.id).is_none_or(already) {
                 return;
             }
-            let moves = state.make_room(true, self.seats.room.proven, self.peer, &self.seats);
+            let moves = state.make_room(true, self.slots.room.proven, self.peer, &self.slots);
             if let Some(taken) = state.taken.get_mut(&self.id) {
                 if !taken.proven {
                     taken.idle_since = Instant::now();
@@ -290,7 +299,7 @@ impl Seat {
     }
 
     fn count_reviews(&self, change: impl FnOnce(usize) -> usize) {
-        self.seats.with(|state| {
+        self.slots.with(|state| {
             if let Some(taken) = state.taken.get_mut(&self.id) {
                 taken.reviews = change(taken.reviews);
                 taken.idle_since = Instant::now();
@@ -298,19 +307,19 @@ impl Seat {
         });
     }
 
-    /// Waits until the seat is needed for another connection.
+    /// Waits until the slot is needed for another connection.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.seats.with(|state| state.taken.remove(&self.id));
+        self.slots.with(|state| state.taken.remove(&self.id));
     }
 }
 
-pub(super) struct UnderReview<'a>(&'a Seat);
+pub(super) struct UnderReview<'a>(&'a ConnectionSlot);
 
 impl Drop for UnderReview<'_> {
     fn drop(&mut self) {
@@ -332,13 +341,13 @@ mod tests {
     const API_SERVER: Peer = Peer(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
     const POD: Peer = Peer(IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 7)));
 
-    fn seats(unproven: usize, proven: usize) -> Arc<Seats> {
+    fn slots(unproven: usize, proven: usize) -> Arc<ConnectionSlots> {
         let room = Room { unproven, proven };
-        Seats::new("webhook", room, &Counter::default(), &Counter::default())
+        ConnectionSlots::new("webhook", room, &Counter::default(), &Counter::default())
     }
 
-    fn is_open(seat: &Seat) -> bool {
-        seat.seats.with(|state| state.taken.contains_key(&seat.id))
+    fn is_open(slot: &ConnectionSlot) -> bool {
+        slot.slots.with(|state| state.taken.contains_key(&slot.id))
     }
 
     async fn later() {
@@ -346,10 +355,10 @@ mod tests {
     }
 
     /// Connections that follow each other, oldest first.
-    async fn open(seats: &Arc<Seats>, peer: Peer, count: usize) -> Vec<Seat> {
+    async fn open(slots: &Arc<ConnectionSlots>, peer: Peer, count: usize) -> Vec<ConnectionSlot> {
         let mut opened = Vec::new();
         for _ in 0..count {
-            opened.push(seats.take(peer).unwrap());
+            opened.push(slots.take(peer).unwrap());
             later().await;
         }
         opened
@@ -357,34 +366,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_the_limit_the_longest_idle_connection_goes_and_not_the_newest() {
-        let seats = seats(3, 1);
-        let held = open(&seats, POD, 3).await;
-        let newest = seats.take(POD).unwrap();
+        let slots = slots(3, 1);
+        let held = open(&slots, POD, 3).await;
+        let newest = slots.take(POD).unwrap();
         held[0].closed().await;
         assert!(!is_open(&held[0]) && is_open(&held[1]) && is_open(&newest));
-        assert_eq!(seats.closed.get(), 1);
+        assert_eq!(slots.closed.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn connections_that_never_asked_do_not_displace_those_that_did() {
-        let seats = seats(2, 2);
-        let api_server = seats.take(API_SERVER).unwrap();
+        let slots = slots(2, 2);
+        let api_server = slots.take(API_SERVER).unwrap();
         drop(api_server.review());
-        let flood = open(&seats, POD, 50).await;
+        let flood = open(&slots, POD, 50).await;
         assert!(is_open(&api_server));
-        assert_eq!(flood.iter().filter(|seat| is_open(seat)).count(), 2);
+        assert_eq!(flood.iter().filter(|slot| is_open(slot)).count(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_holds_most_gives_way_however_busy_it_looks() {
-        let seats = seats(8, 4);
-        let api_server = seats.take(API_SERVER).unwrap();
+        let slots = slots(8, 4);
+        let api_server = slots.take(API_SERVER).unwrap();
         drop(api_server.review());
         later().await;
-        // Sound reviews of images whose registry never answers keep every other seat at work.
-        let busy = open(&seats, POD, 3).await;
-        let reviews: Vec<_> = busy.iter().map(Seat::review).collect();
-        let more = open(&seats, API_SERVER, 2).await;
+        // Sound reviews of images whose registry never answers keep every other slot at work.
+        let busy = open(&slots, POD, 3).await;
+        let reviews: Vec<_> = busy.iter().map(ConnectionSlot::review).collect();
+        let more = open(&slots, API_SERVER, 2).await;
         let _under_way = more[0].review();
         assert!(!is_open(&api_server), "an idle one goes first");
         let _another = more[1].review();
@@ -394,14 +403,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_one_api_server_ends_none_of_its_own_reviews() {
-        let seats = seats(2, 2);
-        let first = open(&seats, API_SERVER, 2).await;
-        let _first: Vec<_> = first.iter().map(Seat::review).collect();
-        let second = open(&seats, API_SERVER, 2).await;
-        let _second: Vec<_> = second.iter().map(Seat::review).collect();
-        assert!(seats.take(API_SERVER).is_none(), "nothing is idle");
+        let slots = slots(2, 2);
+        let first = open(&slots, API_SERVER, 2).await;
+        let _first: Vec<_> = first.iter().map(ConnectionSlot::review).collect();
+        let second = open(&slots, API_SERVER, 2).await;
+        let _second: Vec<_> = second.iter().map(ConnectionSlot::review).collect();
+        assert!(slots.take(API_SERVER).is_none(), "nothing is idle");
         assert!(first.iter().chain(&second).all(is_open));
-        assert!(seats.take(POD).is_some(), "another address is served");
+        assert!(slots.take(POD).is_some(), "another address is served");
     }
 
     #[tokio::test(start_paused = true)]
