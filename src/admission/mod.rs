@@ -17,4 +17,4 @@ mod update;
 pub use images::{ImageField, Images, container_in, images, is_object, no_object};
 pub use manifest::{Manifests, understand_manifest};
 pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
-pub use response::{Answer, Respond, denial};
+pub use response::{AdmissionResponse, Respond, denial};

@@ -21,7 +21,7 @@ const MAXIMUM_WARNINGS: usize = 8;
 
 /// What the API server is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct AdmissionResponse {
     /// Whether the request may go ahead.
     pub allowed: bool,
     /// Why not.
@@ -32,9 +32,9 @@ pub struct Answer {
     pub audit: BTreeMap<&'static str, String>,
 }
 
-impl Answer {
+impl AdmissionResponse {
     /// The answer to a judged request; under `audit_only` everything is admitted and what would have been said is recorded.
-    pub fn of(verdict: &Verdict, promotion: &Promotion, audit_only: bool) -> Answer {
+    pub fn of(verdict: &Verdict, promotion: &Promotion, audit_only: bool) -> AdmissionResponse {
         let denied = verdict.decision() == Decision::Deny;
         let policies: Vec<_> = verdict
             .policies()
@@ -49,17 +49,17 @@ impl Answer {
         ]);
         if audit_only {
             audit.insert("auditOnly", "true".to_owned());
-            return Answer {
+            return AdmissionResponse {
                 allowed: true,
                 audit,
-                ..Answer::default()
+                ..AdmissionResponse::default()
             };
         }
         let warnings = verdict
             .denials()
             .filter(|policy| policy.enforcement() == Enforcement::Warn)
             .flat_map(warnings);
-        Answer {
+        AdmissionResponse {
             allowed: !denied,
             message: if denied {
                 denial(verdict, promotion)
@@ -72,22 +72,22 @@ impl Answer {
     }
 
     /// Allowed without having been judged.
-    pub fn not_judged(why: &str) -> Answer {
-        Answer {
+    pub fn not_judged(why: &str) -> AdmissionResponse {
+        AdmissionResponse {
             allowed: true,
             audit: BTreeMap::from([("decision", format!("not ours: {why}"))]),
-            ..Answer::default()
+            ..AdmissionResponse::default()
         }
     }
 
     /// Denied because nothing could be decided.
-    pub fn failed(message: String) -> Answer {
+    pub fn failed(message: String) -> AdmissionResponse {
         let audit = BTreeMap::from([("decision", "deny".to_owned())]);
-        Answer {
+        AdmissionResponse {
             allowed: false,
             message,
             audit,
-            ..Answer::default()
+            ..AdmissionResponse::default()
         }
     }
 }
@@ -122,7 +122,7 @@ struct Status<'a> {
     message: &'a str,
 }
 
-impl Answer {
+impl AdmissionResponse {
     /// The answer to the request `uid`, as the API server reads it.
     pub fn to<'a>(&'a self, version: &'a str, uid: &'a str) -> Respond<'a> {
         let status = Status {

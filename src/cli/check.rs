@@ -12,7 +12,7 @@ use promotion_gate_core::gate::{Actor, Change, Snapshot};
 use tokio::time::Instant;
 
 use super::render::human;
-use super::render::json::{Answer, CheckReport, ObjectReport, UnknownReport, VERSION};
+use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownReport, VERSION};
 use super::world::{self, Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
 use crate::config::Config;
@@ -199,7 +199,7 @@ fn report(
 ) -> CheckReport {
     let decision = reviews
         .iter()
-        .map(|(_, _, review)| Answer::of(&review.verdict))
+        .map(|(_, _, review)| CheckDecision::of(&review.verdict))
         .max();
     let unusable = input.unusable();
     let problems = input.problems().iter().chain(&unusable);
@@ -207,8 +207,11 @@ fn report(
     CheckReport {
         version: VERSION,
         // What could not be read may hold anything.
-        decision: match (decision.unwrap_or(Answer::Allow), problems.as_slice()) {
-            (Answer::Allow, [_, ..]) => Answer::Undecided,
+        decision: match (
+            decision.unwrap_or(CheckDecision::Allow),
+            problems.as_slice(),
+        ) {
+            (CheckDecision::Allow, [_, ..]) => CheckDecision::Undecided,
             (decision, _) => decision,
         },
         at,
@@ -226,8 +229,8 @@ fn report(
 fn exit_code(report: &CheckReport) -> ExitCode {
     match report.decision {
         _ if !report.problems.is_empty() => ExitCode::from(super::FAILURE),
-        Answer::Deny => ExitCode::from(2),
-        Answer::Undecided => ExitCode::from(3),
-        Answer::Allow => ExitCode::SUCCESS,
+        CheckDecision::Deny => ExitCode::from(2),
+        CheckDecision::Undecided => ExitCode::from(3),
+        CheckDecision::Allow => ExitCode::SUCCESS,
     }
 }

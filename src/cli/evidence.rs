@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::render::human::word;
-use super::render::json::Answer;
+use super::render::json::CheckDecision;
 use super::world;
 use crate::collect::{CacheSizes, CollectLimits, Collector, Freshness, resolve_tag};
 use crate::config::Config;
@@ -426,7 +426,7 @@ impl Attached {
 
     fn branches(&self, indent: &str) {
         for accepted in &self.accepted {
-            let said = word(Answer::Allow).replace("allow", "accepted");
+            let said = word(CheckDecision::Allow).replace("allow", "accepted");
             print_line!(
                 "{indent}└─ {said} {} by {}, under {}, found as {}",
                 line(&accepted.what),
@@ -436,7 +436,7 @@ impl Attached {
             );
         }
         for refused in &self.unaccepted {
-            let said = word(Answer::Deny).replace("deny", "not accepted");
+            let said = word(CheckDecision::Deny).replace("deny", "not accepted");
             print_line!(
                 "{indent}└─ {said} {}: {}, found as {}",
                 refused.reason,
@@ -451,7 +451,7 @@ impl Attached {
             print_line!("{indent}└─ not supported {}", line(unsupported));
         }
         for unread in &self.unread {
-            let said = word(Answer::Undecided).replace("undecided", "unread");
+            let said = word(CheckDecision::Undecided).replace("undecided", "unread");
             print_line!("{indent}└─ {said} {}", line(unread));
         }
         if self.is_empty() {
@@ -477,7 +477,7 @@ fn human(report: &Report) {
             .unwrap_or_default();
         print_line!(
             "{} {}{form}",
-            word(Answer::Allow).replace("allow", "accepted"),
+            word(CheckDecision::Allow).replace("allow", "accepted"),
             line(&accepted.what)
         );
         print_line!("  signed by    {}", line(&accepted.signer));
@@ -506,7 +506,7 @@ fn human(report: &Report) {
     for refused in &report.unaccepted {
         print_line!(
             "{} {}",
-            word(Answer::Deny).replace("deny", "not accepted"),
+            word(CheckDecision::Deny).replace("deny", "not accepted"),
             refused.reason
         );
         print_line!(
@@ -518,7 +518,7 @@ fn human(report: &Report) {
     for unread in &report.unread {
         print_line!(
             "{} {}\n",
-            word(Answer::Undecided).replace("undecided", "unread"),
+            word(CheckDecision::Undecided).replace("undecided", "unread"),
             line(unread)
         );
     }

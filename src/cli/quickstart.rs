@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::render::human;
-use super::render::json::Answer;
+use super::render::json::CheckDecision;
 use super::world;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
@@ -49,14 +49,14 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let stage = Stage::set().await?;
-    stage.introduce();
-    let expected = stage.play().await?;
+    let environment = Environment::start().await?;
+    environment.introduce();
+    let expected = environment.run_steps().await?;
     if !args.once {
-        stage.leave_open();
+        environment.print_next_steps();
         super::serve::stop_signal(Duration::ZERO)?.await;
     }
-    stage.close().await?;
+    environment.close().await?;
     Ok(if expected {
         ExitCode::SUCCESS
     } else {
@@ -73,7 +73,7 @@ struct Images {
 }
 
 /// Everything that runs.
-struct Stage {
+struct Environment {
     folder: TempDir,
     registry: SandboxRegistry,
     images: Images,
@@ -84,7 +84,7 @@ struct Stage {
 }
 
 /// What somebody deploys, and what should come of it.
-struct Scene {
+struct Step {
     title: &'static str,
     namespace: &'static str,
     image: String,
@@ -92,8 +92,8 @@ struct Scene {
     denied: Option<&'static str>,
 }
 
-impl Stage {
-    async fn set() -> anyhow::Result<Stage> {
+impl Environment {
+    async fn start() -> anyhow::Result<Environment> {
         let folder = tempfile::Builder::new()
             .prefix("promotion-gate-quickstart-")
             .tempdir()
@@ -147,7 +147,7 @@ impl Stage {
             .timeout(Duration::from_secs(30))
             .build()
             .context("the client does not start")?;
-        let stage = Stage {
+        let environment = Environment {
             folder,
             registry,
             images,
@@ -156,8 +156,8 @@ impl Stage {
             webhook,
             stop,
         };
-        stage.write_examples()?;
-        Ok(stage)
+        environment.write_examples()?;
+        Ok(environment)
     }
 
     fn introduce(&self) {
@@ -180,61 +180,61 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         );
     }
 
-    /// Plays every scene, and says whether all went as they should.
-    async fn play(&self) -> anyhow::Result<bool> {
-        let mut scenes = Count::default();
-        for scene in self.scenes() {
-            self.show(&scene, &mut scenes).await?;
+    /// Runs every step. Returns whether each gave what was expected.
+    async fn run_steps(&self) -> anyhow::Result<bool> {
+        let mut steps = Count::default();
+        for step in self.steps() {
+            self.show(&step, &mut steps).await?;
         }
         let tag = format!("{}/app:latest", self.registry.host());
-        let scene = Scene {
+        let step = Step {
             title: "a tag that points to a signed image, where tags are resolved",
             namespace: "preview",
             image: tag.clone(),
             denied: None,
         };
-        self.show(&scene, &mut scenes).await?;
+        self.show(&step, &mut steps).await?;
         self.registry
             .tag("app", "latest", &self.images.unsigned.to_string());
-        let scene = Scene {
+        let step = Step {
             title: "the same tag, moved to another image after it was signed",
             namespace: "preview",
             image: tag,
             denied: Some("[unsigned]"),
         };
-        self.show(&scene, &mut scenes).await?;
+        self.show(&step, &mut steps).await?;
         self.registry
             .tag("app", "latest", &self.images.signed.to_string());
         self.registry.stop();
-        let scene = Scene {
+        let step = Step {
             title: "the registry is down, but this image was verified before",
             namespace: "shop",
             image: self.pinned(&self.images.signed),
             denied: None,
         };
-        self.show(&scene, &mut scenes).await?;
-        let scene = Scene {
+        self.show(&step, &mut steps).await?;
+        let step = Step {
             title: "the registry is down, and nothing is known of this image",
             namespace: "shop",
             image: self.pinned(&Digest::sha256(b"never seen")),
             denied: Some("this is an infrastructure problem, not missing evidence"),
         };
-        self.show(&scene, &mut scenes).await?;
+        self.show(&step, &mut steps).await?;
         self.registry
             .resume()
             .await
             .context("the registry does not come back")?;
         print_line!(
             "{} of {} decisions were as they should be",
-            scenes.expected,
-            scenes.played
+            steps.expected,
+            steps.run
         );
-        Ok(scenes.expected == scenes.played)
+        Ok(steps.expected == steps.run)
     }
 
-    fn scenes(&self) -> Vec<Scene> {
+    fn steps(&self) -> Vec<Step> {
         let images = &self.images;
-        let scene = |title, image, denied| Scene {
+        let step = |title, image, denied| Step {
             title,
             namespace: "shop",
             image,
@@ -243,32 +243,32 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         let elsewhere = format!("docker.io/library/nginx@{}", images.signed);
         let by_tag = format!("{}/app:v1", self.registry.host());
         vec![
-            scene(
+            step(
                 "signed by the release workflow",
                 self.pinned(&images.signed),
                 None,
             ),
-            scene(
+            step(
                 "signed by the release workflow, with cosign 2",
                 self.pinned(&images.signed_by_cosign_2),
                 None,
             ),
-            scene(
+            step(
                 "not signed",
                 self.pinned(&images.unsigned),
                 Some("[unsigned]"),
             ),
-            scene(
+            step(
                 "signed, but by a stranger",
                 self.pinned(&images.by_a_stranger),
                 Some("[signer-not-accepted]"),
             ),
-            scene(
+            step(
                 "from another registry",
                 elsewhere,
                 Some("[image-not-allowed]"),
             ),
-            scene("a tag without a digest", by_tag, Some("[not-pinned]")),
+            step("a tag without a digest", by_tag, Some("[not-pinned]")),
         ]
     }
 
@@ -276,14 +276,12 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         format!("{}/app@{digest}", self.registry.host())
     }
 
-    async fn show(&self, scene: &Scene, count: &mut Count) -> anyhow::Result<()> {
-        count.played += 1;
-        print_line!("{}. {}", count.played, scene.title);
-        print_line!("   Deployment {}/web, {}", scene.namespace, scene.image);
-        let id = format!("quickstart-{}", count.played);
-        let response = self
-            .ask(&review(&id, scene.namespace, &scene.image))
-            .await?;
+    async fn show(&self, step: &Step, count: &mut Count) -> anyhow::Result<()> {
+        count.run += 1;
+        print_line!("{}. {}", count.run, step.title);
+        print_line!("   Deployment {}/web, {}", step.namespace, step.image);
+        let id = format!("quickstart-{}", count.run);
+        let response = self.ask(&review(&id, step.namespace, &step.image)).await?;
         let text = |at: &str| {
             response
                 .pointer(at)
@@ -294,15 +292,15 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             .pointer("/response/allowed")
             .and_then(Value::as_bool);
         let message = text("/response/status/message");
-        let expected = match (allowed, scene.denied) {
+        let expected = match (allowed, step.denied) {
             (Some(true), None) => true,
             (Some(false), Some(part)) => message.contains(part),
             _ => false,
         };
         let answer = if allowed == Some(true) {
-            Answer::Allow
+            CheckDecision::Allow
         } else {
-            Answer::Deny
+            CheckDecision::Deny
         };
         print_line!("   {}", human::word(answer));
         for line in message.lines() {
@@ -311,7 +309,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         if expected {
             count.expected += 1;
         } else {
-            let wanted = scene.denied.unwrap_or("allowed");
+            let wanted = step.denied.unwrap_or("allowed");
             print_line!("   This is not as it should be; expected was: {wanted}");
         }
         print_line!("");
@@ -356,7 +354,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         write(self.folder.path(), name, text)
     }
 
-    fn leave_open(&self) {
+    fn print_next_steps(&self) {
         let folder = self.folder.path().display();
         let program = std::env::current_exe().unwrap_or_else(|_| "promotion-gate".into());
         let program = program.display();
@@ -384,7 +382,7 @@ Everything stays up until you press Ctrl-C. Try, in another terminal:
 
 #[derive(Default)]
 struct Count {
-    played: usize,
+    run: usize,
     expected: usize,
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Args {
     connections: usize,
     /// How long new requests are still answered after SIGTERM, in seconds, while `/readyz` says no: not everybody knows at once
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    linger: u64,
+    shutdown_delay: u64,
     /// How long requests that are under way may go on after that, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     drain: u64,
@@ -94,7 +94,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = |at: crate::serve::Listening| {
         tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");
     };
-    let stop = stop_signal(Duration::from_secs(args.linger))?;
+    let stop = stop_signal(Duration::from_secs(args.shutdown_delay))?;
     serve(options, files, collector, started, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -131,14 +131,14 @@ fn raise_open_files(connections: usize, config: &Config) {
     }
 }
 
-/// Ends with SIGTERM, and `linger`; or with Ctrl-C, after which nobody waits.
-pub(super) fn stop_signal(linger: Duration) -> anyhow::Result<impl Future<Output = Duration>> {
+/// Ends with SIGTERM, and `shutdown_delay`; or with Ctrl-C, after which nobody waits.
+pub(super) fn stop_signal(shutdown_delay: Duration) -> anyhow::Result<impl Future<Output = Duration>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => linger,
+            _ = terminate.recv() => shutdown_delay,
             _ = interrupt.recv() => Duration::ZERO,
         }
     })

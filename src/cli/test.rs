@@ -8,7 +8,6 @@
 
 mod asked;
 mod case;
-mod cast;
 mod evidence;
 mod format;
 mod junit;
@@ -16,6 +15,7 @@ mod load;
 mod provenance;
 mod report;
 mod resolve;
+mod signers;
 mod watch;
 
 use std::collections::BTreeSet;

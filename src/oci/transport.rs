@@ -383,12 +383,12 @@ impl Transport {
         let repeatable = call.form.is_none();
         match self.exchange_once(call).await {
             Ok(answer) if repeatable && answer.status == StatusCode::TOO_MANY_REQUESTS => {
-                let while_ = answer
+                let wait = answer
                     .header(RETRY_AFTER.as_str())
                     .and_then(|text| text.trim().parse().ok());
-                match while_.map(Duration::from_secs) {
-                    Some(while_) if while_ <= SHORT_WHILE => {
-                        sleep(while_).await;
+                match wait.map(Duration::from_secs) {
+                    Some(wait) if wait <= SHORT_WHILE => {
+                        sleep(wait).await;
                         self.exchange_once(call)
                             .await
                             .map_err(|failure| failure.error)
@@ -494,7 +494,7 @@ impl Transport {
                     // Twice as much each time, so that an answer in many pieces takes few turns.
                     let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
                     let more = doubled - room.kibibytes;
-                    self.take_room(&mut room, more, call.url, tried).await?;
+                    self.reserve_bytes(&mut room, more, call.url, tried).await?;
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -502,7 +502,7 @@ impl Transport {
         Ok(HttpAnswer {
             status,
             headers,
-            body: Bytes::from_owner(Held { body, _room: room }),
+            body: Bytes::from_owner(BudgetedBody { body, _room: room }),
             tried: tried.to_owned(),
             at: call.url.clone(),
             credential: String::new(),
@@ -510,7 +510,7 @@ impl Transport {
     }
 
     /// Room for so many KiB more of an answer; it is given back with the last of its bytes.
-    async fn take_room(
+    async fn reserve_bytes(
         &self,
         room: &mut Room,
         kibibytes: usize,
@@ -538,10 +538,10 @@ impl Transport {
     ) -> Result<Bytes, RegistryError> {
         let mut room = Room::default();
         let more = kibibytes(u64::try_from(parsed).unwrap_or(u64::MAX));
-        self.take_room(&mut room, more, &answer.at, &answer.tried)
+        self.reserve_bytes(&mut room, more, &answer.at, &answer.tried)
             .await
             .map_err(|failure| failure.error)?;
-        Ok(Bytes::from_owner(Held {
+        Ok(Bytes::from_owner(BudgetedBody {
             body: bytes,
             _room: room,
         }))
@@ -581,12 +581,12 @@ impl Transport {
 }
 
 /// The bytes of an answer, with the room that they take.
-struct Held<B> {
+struct BudgetedBody<B> {
     body: B,
     _room: Room,
 }
 
-impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for BudgetedBody<B> {
     fn as_ref(&self) -> &[u8] {
         self.body.as_ref()
     }

@@ -120,7 +120,7 @@ pub async fn serve(
     let unproven = (options.connections / 4).max(1);
     let proven = options.connections.saturating_sub(unproven).max(1);
     let slots = slots("webhook", proven, unproven, &metrics);
-    let door = Listener {
+    let incoming = Listener {
         listener,
         certificate,
         webhook,
@@ -129,17 +129,17 @@ pub async fn serve(
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
     };
-    let linger = tokio::select! {
-        never = door.accept_connections() => match never {},
-        linger = stop => linger,
+    let shutdown_delay = tokio::select! {
+        never = incoming.accept_connections() => match never {},
+        shutdown_delay = stop => shutdown_delay,
     };
     tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where nobody listens any more.
     let _ = stopping.send(true);
-    let _ = timeout(linger, door.accept_connections()).await;
+    let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
     tracing::info!("no new connections, requests under way are answered");
-    drop(door.listener);
-    if timeout(options.drain, door.graceful.shutdown())
+    drop(incoming.listener);
+    if timeout(options.drain, incoming.graceful.shutdown())
         .await
         .is_err()
     {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, Answer, Malformed, Understood};
+use crate::admission::{self, AdmissionResponse, Malformed, Understood};
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
@@ -133,20 +133,20 @@ impl Webhook {
         deadline: Instant,
     ) -> Response<Full<Bytes>> {
         let answer = match request.understood {
-            Understood::NotOurs(why) => Answer::not_judged(why.id()),
+            Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
             Understood::Change(change) => self.judged(*change, began, deadline).await,
         };
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> Answer {
+    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
         let inputs = ReviewInputs {
             snapshot: self.sources.snapshot(),
             collector: Arc::clone(&self.collector),
             deadline,
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
-        let answer = Answer::of(&review.verdict, &review.promotion, self.audit_only);
+        let answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
         let (admitted, took) = (answer.allowed, began.elapsed());
         self.metrics
             .count(&review.verdict, admitted, took, requests);
@@ -175,7 +175,7 @@ impl Webhook {
 
     /// Denied, or admitted where everything is.
     fn failed(&self, version: &str, uid: &str, message: String) -> Response<Full<Bytes>> {
-        let mut answer = Answer::failed(message);
+        let mut answer = AdmissionResponse::failed(message);
         answer.allowed = self.audit_only;
         json(&answer.to(version, uid))
     }

@@ -750,8 +750,8 @@ async fn a_policy_whose_only_trust_root_was_taken_away_denies_for_it() {
 #[tokio::test]
 async fn new_requests_are_answered_for_a_while_after_the_signal_to_stop() {
     let mut gate = Gate::start(SIGNED).await;
-    let linger = Duration::from_secs(2);
-    gate.stop.take().unwrap().send(linger).unwrap();
+    let shutdown_delay = Duration::from_secs(2);
+    gate.stop.take().unwrap().send(shutdown_delay).unwrap();
     gate.until("/readyz", "stopping").await;
     let (allowed, message) = gate.says("nginx").await;
     assert!(!allowed && message.contains("nginx"), "{message}");

@@ -83,7 +83,7 @@ fn witnesses(
             or_of: None,
         },
         unknown,
-        promised: version == MediaType::Bundle0_1,
+        needs_set: version == MediaType::Bundle0_1,
     })
 }
 
@@ -166,11 +166,11 @@ fn log_entry(
         log: entry.log_id.key_id.as_bytes().to_vec(),
         index: entry.log_index.get(),
         integrated: entry.integrated_time,
-        promise: entry
+        set: entry
             .inclusion_promise
-            .map(|promise| promise.signed_entry_timestamp.as_bytes().to_vec()),
+            .map(|set| set.signed_entry_timestamp.as_bytes().to_vec()),
         proof: entry.inclusion_proof,
-        promise_suffices: version == MediaType::Bundle0_1,
+        set_suffices: version == MediaType::Bundle0_1,
         body: entry.canonicalized_body.as_bytes().to_vec(),
     })
 }

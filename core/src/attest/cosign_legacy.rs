@@ -188,7 +188,7 @@ struct EnvelopeSignature {
 #[derive(Deserialize)]
 struct Promised {
     #[serde(rename = "SignedEntryTimestamp")]
-    promise: String,
+    set: String,
     #[serde(rename = "Payload")]
     payload: PromisedPayload,
 }
@@ -289,7 +289,7 @@ impl Found<'_> {
     }
 
     fn log_entry(&self) -> Result<Option<LogEntry>, UnacceptedReason> {
-        let Some(Promised { promise, payload }) = self.json(LOG_ENTRY)? else {
+        let Some(Promised { set, payload }) = self.json(LOG_ENTRY)? else {
             return Ok(None);
         };
         let entry = || {
@@ -301,9 +301,9 @@ impl Found<'_> {
                 log: hex::decode(&payload.log_id).ok()?,
                 index: payload.log_index,
                 integrated: (payload.integrated_time != 0).then_some(integrated),
-                promise: Some(STANDARD.decode(&promise).ok()?),
+                set: Some(STANDARD.decode(&set).ok()?),
                 proof: None,
-                promise_suffices: true,
+                set_suffices: true,
                 body,
             };
             Some((kind, entry))

@@ -58,10 +58,10 @@ pub(super) struct LogEntry {
     /// When the log says that it took it up; signed by the promise alone.
     pub(super) integrated: Option<Timestamp>,
     /// The signed entry timestamp.
-    pub(super) promise: Option<Vec<u8>>,
+    pub(super) set: Option<Vec<u8>>,
     pub(super) proof: Option<InclusionProof>,
     /// Whether the promise alone shows that the log has it, as in the oldest formats.
-    pub(super) promise_suffices: bool,
+    pub(super) set_suffices: bool,
     /// The canonicalised entry.
     pub(super) body: Vec<u8>,
 }
@@ -154,18 +154,18 @@ impl LogEntry {
         stamped: &[Timestamp],
     ) -> Result<Seen, UnacceptedReason> {
         self.of_known_log(keys)?;
-        if self.proof.is_none() && !(self.promise_suffices && self.promise.is_some()) {
+        if self.proof.is_none() && !(self.set_suffices && self.set.is_some()) {
             return Err(UnacceptedReason::new(
                 unaccepted::NO_INCLUSION_PROOF,
                 "a log entry carries no inclusion proof",
             ));
         }
-        if let Some(promise) = &self.promise {
-            self.keeps(promise, keys)?;
+        if let Some(set) = &self.set {
+            self.verify_set(set, keys)?;
         }
         let at = self
             .integrated
-            .filter(|_| self.promise.is_some() && self.kind != EntryKind::HashedRekordV2);
+            .filter(|_| self.set.is_some() && self.kind != EntryKind::HashedRekordV2);
         let transparency = match &self.proof {
             Some(proof) => {
                 self.included(
@@ -182,7 +182,7 @@ impl LogEntry {
 
     /// The promise of a log of version 1: a signature over the entry and the time at which it was taken up (Rekor,
     /// `types.md`, "Signed Entry Timestamp"; canonical JSON, RFC 8785).
-    fn keeps(&self, promise: &[u8], keys: &[LogKey]) -> Result<(), UnacceptedReason> {
+    fn verify_set(&self, set: &[u8], keys: &[LogKey]) -> Result<(), UnacceptedReason> {
         let signed = format!(
             r#"{{"body":"{}","integratedTime":{},"logID":"{}","logIndex":{}}}"#,
             STANDARD.encode(&self.body),
@@ -192,7 +192,7 @@ impl LogEntry {
         );
         let named = keys.iter().filter(|key| self.log == key.id.as_bytes());
         let mut kept = named
-            .filter(|key| key.signed(signed.as_bytes(), promise))
+            .filter(|key| key.signed(signed.as_bytes(), set))
             .peekable();
         if kept.peek().is_none() {
             return Err(bad(
@@ -271,7 +271,7 @@ impl LogEntry {
     ///
     /// # Errors
     /// What it is of instead.
-    pub(super) fn records(
+    pub(super) fn check_matches(
         &self,
         signed: &Signed,
         artifact: &SubjectDigest<'_>,

@@ -42,7 +42,7 @@ pub(super) struct Witnesses {
     /// What is there, and of a kind that is not known.
     pub(super) unknown: Vec<UnacceptedReason>,
     /// Whether the format asks for the promise of a log.
-    pub(super) promised: bool,
+    pub(super) needs_set: bool,
 }
 
 /// What was signed.
@@ -98,7 +98,7 @@ pub(super) struct Checked {
 
 /// What the log entries and timestamps that hold say, and which others there are.
 #[derive(Default)]
-struct Witnessed<'s> {
+struct VerifiedWitnesses<'s> {
     times: Vec<VerifiedTime>,
     transparency: Transparency,
     /// The entries that a log of the trust root has; of what, is still to be verified.
@@ -120,9 +120,9 @@ impl Checked {
     }
 }
 
-impl Witnessed<'_> {
-    fn has_promise(&self) -> bool {
-        self.entries.iter().any(|entry| entry.promise.is_some())
+impl VerifiedWitnesses<'_> {
+    fn has_set(&self) -> bool {
+        self.entries.iter().any(|entry| entry.set.is_some())
     }
 
     /// Why there is no verified time.
@@ -199,7 +199,7 @@ impl Signed {
         artifact: &SubjectDigest<'_>,
     ) -> Result<Checked, UnacceptedReason> {
         // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
-        let witnessed = self.witnessed(root)?;
+        let witnessed = self.verify_log_and_timestamps(root)?;
         if witnessed.times.is_empty() {
             return Err(witnessed.no_time());
         }
@@ -211,7 +211,7 @@ impl Signed {
         let statement = self.signed_by(&chain.key()?, artifact)?;
         // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
         for entry in &witnessed.entries {
-            entry.records(self, artifact, &chain.leaf)?;
+            entry.check_matches(self, artifact, &chain.leaf)?;
         }
         let signer = Signer::Certificate(Box::new(identity));
         Ok(witnessed.vouch_for(signer, statement, root.has_logs()))
@@ -237,17 +237,17 @@ impl Signed {
         };
         // Under a key alone, what logs and timestamp authorities say is not looked at.
         let witnessed = match root {
-            Some(root) => self.witnessed(root)?,
-            None => Witnessed::default(),
+            Some(root) => self.verify_log_and_timestamps(root)?,
+            None => VerifiedWitnesses::default(),
         };
         let statement = statement?;
         for entry in &witnessed.entries {
-            let of_key = entry.records(self, artifact, &key.spki);
+            let of_key = entry.check_matches(self, artifact, &key.spki);
             match &self.by {
                 Ok(SignedBy::Certificate(chain))
                     if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
                 {
-                    of_key.or_else(|_| entry.records(self, artifact, &chain.leaf))?;
+                    of_key.or_else(|_| entry.check_matches(self, artifact, &chain.leaf))?;
                 }
                 _ => of_key?,
             }
@@ -260,11 +260,14 @@ impl Signed {
     ///
     /// # Errors
     /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first witness does not.
-    fn witnessed(&self, root: &Instance) -> Result<Witnessed<'_>, UnacceptedReason> {
+    fn verify_log_and_timestamps(
+        &self,
+        root: &Instance,
+    ) -> Result<VerifiedWitnesses<'_>, UnacceptedReason> {
         let found = self.witnesses.as_ref().map_err(UnacceptedReason::clone)?;
-        let mut witnessed = Witnessed {
+        let mut witnessed = VerifiedWitnesses {
             ignored: found.unknown.clone(),
-            ..Witnessed::default()
+            ..VerifiedWitnesses::default()
         };
         for token in &found.stamps.tokens {
             let of = |stamped| timestamp::verify(token, stamped, &root.timestamp_authorities);
@@ -301,7 +304,7 @@ impl Signed {
                 let detail = format!("{}; no other log entry or timestamp verifies", why.detail);
                 Err(UnacceptedReason::new(why.reason, detail))
             }
-            _ if found.promised && !witnessed.has_promise() => Err(UnacceptedReason::new(
+            _ if found.needs_set && !witnessed.has_set() => Err(UnacceptedReason::new(
                 unaccepted::MALFORMED,
                 "a bundle of version 0.1 carries the promise of a log, and of one that the trust root names",
             )),

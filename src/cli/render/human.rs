@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use promotion_gate_core::gate::{Decision, Enforcement, Outcome};
 
-use super::json::{Answer, CheckReport};
+use super::json::{CheckDecision, CheckReport};
 use crate::admission;
 use crate::review::Review;
 use crate::text;
@@ -26,11 +26,11 @@ pub(in crate::cli) fn progress(count: usize, what: &str) -> ProgressBar {
 }
 
 /// The word for an answer, in its colour.
-pub(in crate::cli) fn word(answer: Answer) -> String {
+pub(in crate::cli) fn word(answer: CheckDecision) -> String {
     let (style, word) = match answer {
-        Answer::Allow => (GREEN, "allow"),
-        Answer::Undecided => (YELLOW, "undecided"),
-        Answer::Deny => (RED, "deny"),
+        CheckDecision::Allow => (GREEN, "allow"),
+        CheckDecision::Undecided => (YELLOW, "undecided"),
+        CheckDecision::Deny => (RED, "deny"),
     };
     format!("{style}{word}{style:#}")
 }
@@ -54,9 +54,9 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
             .count()
     };
     let (allowed, undecided, denied) = (
-        count(Answer::Allow),
-        count(Answer::Undecided),
-        count(Answer::Deny),
+        count(CheckDecision::Allow),
+        count(CheckDecision::Undecided),
+        count(CheckDecision::Deny),
     );
     let ungoverned = report
         .objects
@@ -92,7 +92,7 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
 }
 
 fn object(file: &str, line: u64, review: &Review) {
-    let answer = Answer::of(&review.verdict);
+    let answer = CheckDecision::of(&review.verdict);
     let workload = &review.promotion.change.workload;
     let name = match &workload.namespace {
         Some(namespace) => format!("{} {namespace}/{}", workload.kind, workload.name),

@@ -21,7 +21,7 @@ pub(crate) struct CheckReport {
     /// `promotion-gate.dev/check/v1alpha1`
     pub(crate) version: &'static str,
     /// `allow`, `deny`, or `undecided` where nothing but what could not be learned stands in the way.
-    pub(crate) decision: Answer,
+    pub(crate) decision: CheckDecision,
     /// The time at which the objects were judged.
     #[schemars(with = "String")]
     pub(crate) at: Timestamp,
@@ -75,7 +75,7 @@ impl UnknownReport {
 /// The decision about one object, or about all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Answer {
+pub(crate) enum CheckDecision {
     /// It may go ahead.
     Allow,
     /// Nothing but what could not be learned stands in the way.
@@ -84,12 +84,12 @@ pub(crate) enum Answer {
     Deny,
 }
 
-impl Answer {
-    pub(crate) fn of(verdict: &Verdict) -> Answer {
+impl CheckDecision {
+    pub(crate) fn of(verdict: &Verdict) -> CheckDecision {
         match verdict.decision() {
-            Decision::Allow => Answer::Allow,
-            Decision::Deny if verdict.is_undecided() => Answer::Undecided,
-            Decision::Deny => Answer::Deny,
+            Decision::Allow => CheckDecision::Allow,
+            Decision::Deny if verdict.is_undecided() => CheckDecision::Undecided,
+            Decision::Deny => CheckDecision::Deny,
         }
     }
 }
@@ -111,7 +111,7 @@ pub(crate) struct ObjectReport {
     /// Name.
     pub(crate) name: String,
     /// The decision.
-    pub(crate) decision: Answer,
+    pub(crate) decision: CheckDecision,
     /// Every image, in document order.
     pub(crate) images: Vec<ImageReport>,
     /// What each governing policy says, by name; empty when none governs.
@@ -128,7 +128,7 @@ impl ObjectReport {
             kind: workload.kind.clone(),
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
-            decision: Answer::of(&review.verdict),
+            decision: CheckDecision::of(&review.verdict),
             images: review
                 .promotion
                 .images()

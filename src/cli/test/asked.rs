@@ -8,8 +8,8 @@ use promotion_gate_core::gate::{Actor, Change, Digest, ImageReference};
 use serde_json::{Value, json};
 
 use super::format::{CaseSpec, Spec};
-use super::load::{Attached, Case};
-use super::resolve::Reading;
+use super::load::{Case, TestAttachment};
+use super::resolve::SuiteReader;
 use crate::admission::{self, Manifests, Understood};
 use crate::cli::world::Input;
 use crate::oci::Repository;
@@ -37,7 +37,7 @@ impl Used {
     }
 }
 
-impl Reading<'_> {
+impl SuiteReader<'_> {
     pub(super) fn case(&mut self, case: &CaseSpec, test: &Spec, here: &Path) -> Option<Case> {
         let before = self.problems.len();
         let at = (case.at.as_ref()).and_then(|at| self.parse::<Timestamp>(here.key("at"), at));
@@ -82,7 +82,7 @@ impl Reading<'_> {
                 None => Vec::new(),
             };
             let pieces = self.pieces(item, test, at.unwrap_or(self.now), &here);
-            evidence.extend(pieces.into_iter().map(|piece| Attached {
+            evidence.extend(pieces.into_iter().map(|piece| TestAttachment {
                 to: to.clone(),
                 piece,
             }));

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use promotion_gate_core::gate::{Decision, Finding, Outcome, Snapshot};
 use tokio::time::Instant;
 
-use super::cast::Cast;
-use super::format::Answer;
+use super::format::ExpectedDecision;
 use super::load::{Case, Piece, Suite};
-use super::report::{CaseReport, Expected, ObjectReport};
+use super::report::{CaseReport, Expected, TestedObject};
+use super::signers::TestSigners;
 use crate::collect::{CacheSizes, Collector};
 use crate::oci::{Layer, Memory, Via};
 use crate::review::{Review, ReviewInputs, review};
@@ -25,11 +25,11 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// # Errors
 /// If the sandbox cannot make what it describes.
 pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport> {
-    let (cast, snapshot) = match &suite.staged {
-        Some((cast, snapshot)) if case.is_staged() => (Some(cast), snapshot),
+    let (signers, snapshot) = match &suite.staged {
+        Some((signers, snapshot)) if case.is_staged() => (Some(signers), snapshot),
         _ => (None, &suite.real),
     };
-    let registry = registry(case, cast)?;
+    let registry = registry(case, signers)?;
     let mut snapshot: Snapshot = snapshot.clone();
     for (namespace, labels) in &case.namespaces {
         snapshot
@@ -54,7 +54,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
     Ok(compare(case, &reviews))
 }
 
-fn registry(case: &Case, cast: Option<&Cast>) -> anyhow::Result<Memory> {
+fn registry(case: &Case, signers: Option<&TestSigners>) -> anyhow::Result<Memory> {
     let mut registry = Memory::default();
     for (repository, digest) in &case.images {
         registry.image(repository, digest);
@@ -64,8 +64,8 @@ fn registry(case: &Case, cast: Option<&Cast>) -> anyhow::Result<Memory> {
     }
     for attached in &case.evidence {
         for (repository, digest) in &attached.to {
-            let (via, layer) = match (&attached.piece, cast) {
-                (Piece::Signed(fact), Some(cast)) => cast.sign(fact, digest)?,
+            let (via, layer) = match (&attached.piece, signers) {
+                (Piece::Signed(fact), Some(signers)) => signers.sign(fact, digest)?,
                 // Whoever signs does so on a stage.
                 (Piece::Signed(_), None) => continue,
                 (Piece::Bundle(bytes), _) => {
@@ -100,14 +100,16 @@ fn compare(case: &Case, reviews: &[Review]) -> CaseReport {
         .iter()
         .map(answer)
         .max()
-        .unwrap_or(Answer::Ungoverned);
+        .unwrap_or(ExpectedDecision::Ungoverned);
     let findings = || {
         let policies = reviews.iter().flat_map(|review| review.verdict.policies());
         policies.flat_map(|policy| policy.findings())
     };
     let counts = |finding: &&Finding| match case.expect.decision {
-        Answer::Allow | Answer::Ungoverned => finding.outcome == Outcome::Pass,
-        Answer::Warn | Answer::Undecided | Answer::Deny => finding.outcome.denies(),
+        ExpectedDecision::Allow | ExpectedDecision::Ungoverned => finding.outcome == Outcome::Pass,
+        ExpectedDecision::Warn | ExpectedDecision::Undecided | ExpectedDecision::Deny => {
+            finding.outcome.denies()
+        }
     };
     let said: Vec<_> = findings()
         .filter(counts)
@@ -129,17 +131,17 @@ fn compare(case: &Case, reviews: &[Review]) -> CaseReport {
         },
         decision,
         missing,
-        objects: reviews.iter().map(ObjectReport::of).collect(),
+        objects: reviews.iter().map(TestedObject::of).collect(),
     }
 }
 
-fn answer(review: &Review) -> Answer {
+fn answer(review: &Review) -> ExpectedDecision {
     let verdict = &review.verdict;
     match verdict.decision() {
-        Decision::Deny if verdict.is_undecided() => Answer::Undecided,
-        Decision::Deny => Answer::Deny,
-        Decision::Allow if verdict.denials().next().is_some() => Answer::Warn,
-        Decision::Allow if verdict.policies().is_empty() => Answer::Ungoverned,
-        Decision::Allow => Answer::Allow,
+        Decision::Deny if verdict.is_undecided() => ExpectedDecision::Undecided,
+        Decision::Deny => ExpectedDecision::Deny,
+        Decision::Allow if verdict.denials().next().is_some() => ExpectedDecision::Warn,
+        Decision::Allow if verdict.policies().is_empty() => ExpectedDecision::Ungoverned,
+        Decision::Allow => ExpectedDecision::Allow,
     }
 }

@@ -10,13 +10,13 @@ use serde_json::value::RawValue;
 
 use super::asked::Used;
 use super::format::{EvidenceSpec, HowSpec, Spec};
-use super::load::{Fact, Piece, What};
+use super::load::{Piece, TestFact, What};
 use super::provenance;
-use super::resolve::Reading;
+use super::resolve::SuiteReader;
 use crate::cli::world;
 use crate::oci::{Layout, Repository};
 
-impl Reading<'_> {
+impl SuiteReader<'_> {
     /// The images that a piece of evidence is attached to.
     pub(super) fn attached_to(
         &mut self,
@@ -171,7 +171,7 @@ impl Reading<'_> {
         let about = how
             .about
             .and_then(|about| self.parse(here.key("about"), about));
-        vec![Piece::Signed(Fact {
+        vec![Piece::Signed(TestFact {
             by: how.by.to_owned(),
             form: how.form,
             logged: how.logged,

@@ -133,7 +133,7 @@ macro_rules! signed {
             /// One of `signers`.
             by: String,
             /// `bundle` (cosign 3) or `legacy` (cosign's `.sig` and `.att` tags).
-            form: Option<Form>,
+            form: Option<EvidenceForm>,
             /// Whether it has a log entry; `true` when absent.
             logged: Option<bool>,
             /// Whether it has a timestamp; `true` when absent.
@@ -210,7 +210,7 @@ signed! {
 /// How a fact is signed.
 pub(super) struct HowSpec<'a> {
     pub(super) by: &'a str,
-    pub(super) form: Form,
+    pub(super) form: EvidenceForm,
     pub(super) logged: bool,
     pub(super) stamped: bool,
     pub(super) at: Option<&'a str>,
@@ -220,7 +220,7 @@ pub(super) struct HowSpec<'a> {
 /// The form in which a fact is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Form {
+pub(super) enum EvidenceForm {
     #[default]
     Bundle,
     Legacy,
@@ -241,7 +241,7 @@ pub(super) enum Generator {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ExpectSpec {
     /// What the gate should answer.
-    pub(super) decision: Answer,
+    pub(super) decision: ExpectedDecision,
     /// `rule/reason`: findings that must be among those that deny; for `allow`, among those that pass.
     #[serde(default)]
     pub(super) reasons: Vec<String>,
@@ -252,7 +252,7 @@ pub(super) struct ExpectSpec {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Answer {
+pub(super) enum ExpectedDecision {
     /// No policy governs it, so it may go ahead.
     Ungoverned,
     /// It may go ahead, and no policy has anything against it.
@@ -265,15 +265,15 @@ pub(super) enum Answer {
     Deny,
 }
 
-impl Answer {
+impl ExpectedDecision {
     /// As it is written.
     pub(super) fn id(self) -> &'static str {
         match self {
-            Answer::Ungoverned => "ungoverned",
-            Answer::Allow => "allow",
-            Answer::Warn => "warn",
-            Answer::Undecided => "undecided",
-            Answer::Deny => "deny",
+            ExpectedDecision::Ungoverned => "ungoverned",
+            ExpectedDecision::Allow => "allow",
+            ExpectedDecision::Warn => "warn",
+            ExpectedDecision::Undecided => "undecided",
+            ExpectedDecision::Deny => "deny",
         }
     }
 }

@@ -9,9 +9,9 @@ use promotion_gate_core::documents::Problem;
 use promotion_gate_core::gate::{Change, Digest, Snapshot};
 use serde_json::Value;
 
-use super::cast::Cast;
-use super::format::{ExpectSpec, Form};
-use super::resolve::Reading;
+use super::format::{EvidenceForm, ExpectSpec};
+use super::resolve::SuiteReader;
+use super::signers::TestSigners;
 use crate::api::{self, Files, Kind, Skipped};
 use crate::collect::CollectLimits;
 use crate::oci::{Layout, Repository};
@@ -36,7 +36,7 @@ pub(super) struct Suite {
     /// The world as it is configured, with the policies.
     pub(super) real: Snapshot,
     /// The same world with a sandbox in it, for cases in which somebody signs.
-    pub(super) staged: Option<(Cast, Snapshot)>,
+    pub(super) staged: Option<(TestSigners, Snapshot)>,
     pub(super) limits: CollectLimits,
 }
 
@@ -50,27 +50,27 @@ pub(super) struct Case {
     pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) tags: Vec<(Repository, String, Digest)>,
     pub(super) images: Vec<(Repository, Digest)>,
-    pub(super) evidence: Vec<Attached>,
+    pub(super) evidence: Vec<TestAttachment>,
     pub(super) expect: ExpectSpec,
 }
 
 /// Something attached to some of the case's images.
-pub(super) struct Attached {
+pub(super) struct TestAttachment {
     pub(super) to: Vec<(Repository, Digest)>,
     pub(super) piece: Piece,
 }
 
 pub(super) enum Piece {
-    Signed(Fact),
+    Signed(TestFact),
     Bundle(Vec<u8>),
     Layout(Arc<Layout>),
     Unavailable,
 }
 
 /// What somebody signs.
-pub(super) struct Fact {
+pub(super) struct TestFact {
     pub(super) by: String,
-    pub(super) form: Form,
+    pub(super) form: EvidenceForm,
     pub(super) logged: bool,
     pub(super) stamped: bool,
     pub(super) at: Timestamp,
@@ -126,7 +126,7 @@ impl Loaded {
             if kind != Kind::PolicyTest {
                 continue;
             }
-            let mut reading = Reading::of(&document, path, now);
+            let mut reading = SuiteReader::of(&document, path, now);
             let suite = reading.suite(config);
             self.read.append(&mut reading.read);
             self.warnings.append(&mut reading.warnings);

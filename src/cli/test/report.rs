@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::format::Answer;
+use super::format::ExpectedDecision;
 use crate::cli::render::human::{GREEN, RED, plural};
 use crate::cli::render::json::{FindingReport, PolicyReport};
 use crate::review::Review;
@@ -53,11 +53,11 @@ pub(super) struct CaseReport {
     /// What was expected.
     pub(super) expected: Expected,
     /// What the gate said.
-    pub(super) decision: Answer,
+    pub(super) decision: ExpectedDecision,
     /// Expected reasons that it did not give.
     pub(super) missing: Vec<String>,
     /// Every object of the case.
-    pub(super) objects: Vec<ObjectReport>,
+    pub(super) objects: Vec<TestedObject>,
 }
 
 /// What a case expects.
@@ -65,7 +65,7 @@ pub(super) struct CaseReport {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Expected {
     /// The decision.
-    pub(super) decision: Answer,
+    pub(super) decision: ExpectedDecision,
     /// `rule/reason`, each.
     pub(super) reasons: Vec<String>,
 }
@@ -73,7 +73,7 @@ pub(super) struct Expected {
 /// What the policies say about one object of a case.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ObjectReport {
+pub(super) struct TestedObject {
     /// Kind.
     pub(super) kind: String,
     /// Namespace, where the object has one.
@@ -84,10 +84,10 @@ pub(super) struct ObjectReport {
     pub(super) policies: Vec<PolicyReport>,
 }
 
-impl ObjectReport {
-    pub(super) fn of(review: &Review) -> ObjectReport {
+impl TestedObject {
+    pub(super) fn of(review: &Review) -> TestedObject {
         let workload = &review.promotion.change.workload;
-        ObjectReport {
+        TestedObject {
             kind: workload.kind.clone(),
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
@@ -200,8 +200,10 @@ impl CaseReport {
     fn is_of_interest(&self, finding: &FindingReport) -> bool {
         let denies = matches!(finding.outcome, "fail" | "undecided");
         match self.decision {
-            Answer::Deny | Answer::Undecided | Answer::Warn => denies,
-            Answer::Allow | Answer::Ungoverned => denies || finding.outcome == "pass",
+            ExpectedDecision::Deny | ExpectedDecision::Undecided | ExpectedDecision::Warn => denies,
+            ExpectedDecision::Allow | ExpectedDecision::Ungoverned => {
+                denies || finding.outcome == "pass"
+            }
         }
     }
 }

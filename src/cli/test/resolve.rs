@@ -9,15 +9,15 @@ use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
 use promotion_gate_core::gate::{Snapshot, World};
 
-use super::cast::{Cast, KeyRole, keys_of, trust_root};
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
+use super::signers::{KeyRole, TestSigners, keys_of, trust_root};
 use crate::api::{self, PolicySet, SourceFile};
 use crate::collect::CollectLimits;
 use crate::config::Config;
 
 /// One document while it is resolved.
-pub(super) struct Reading<'d> {
+pub(super) struct SuiteReader<'d> {
     pub(super) document: &'d Document,
     pub(super) folder: &'d FilePath,
     pub(super) now: Timestamp,
@@ -26,9 +26,13 @@ pub(super) struct Reading<'d> {
     pub(super) read: BTreeSet<PathBuf>,
 }
 
-impl<'d> Reading<'d> {
-    pub(super) fn of(document: &'d Document, path: &'d FilePath, now: Timestamp) -> Reading<'d> {
-        Reading {
+impl<'d> SuiteReader<'d> {
+    pub(super) fn of(
+        document: &'d Document,
+        path: &'d FilePath,
+        now: Timestamp,
+    ) -> SuiteReader<'d> {
+        SuiteReader {
             document,
             folder: path.parent().unwrap_or(FilePath::new("")),
             now,
@@ -74,10 +78,10 @@ impl<'d> Reading<'d> {
         };
         let mut staged = None;
         if self.problems.is_empty() && cases.iter().any(Case::is_staged) {
-            match Cast::assemble(&config, &test.spec.signers, &keys) {
-                Ok(cast) => {
-                    let trust_roots = cast.trust_roots();
-                    let set = api::load(&cast.policies(&sources), &trust_roots);
+            match TestSigners::create(&config, &test.spec.signers, &keys) {
+                Ok(signers) => {
+                    let trust_roots = signers.trust_roots();
+                    let set = api::load(&signers.policies(&sources), &trust_roots);
                     self.problems.extend(set.problems);
                     let snapshot = Snapshot {
                         policies: set.policies,
@@ -87,7 +91,7 @@ impl<'d> Reading<'d> {
                         },
                         ..real.clone()
                     };
-                    staged = Some((cast, snapshot));
+                    staged = Some((signers, snapshot));
                 }
                 Err(error) => self.refuse(spec.key("signers"), format!("{error:#}")),
             }

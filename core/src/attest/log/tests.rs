@@ -250,9 +250,9 @@ fn what_a_proof_repeats_of_its_checkpoint_must_agree_in_version_1_and_is_not_ask
             log: Vec::new(),
             index,
             integrated: Some(Timestamp::UNIX_EPOCH),
-            promise: None,
+            set: None,
             proof: Some(serde_json::from_value(proof.clone()).unwrap()),
-            promise_suffices: false,
+            set_suffices: false,
             body: body.to_vec(),
         };
         let seen = entry(b"body", 0).verify(&root.instances[0].log_keys, &[]);
@@ -278,9 +278,9 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
         log: Vec::new(),
         index: 0,
         integrated: None,
-        promise: None,
+        set: None,
         proof: Some(serde_json::from_value(proof).unwrap()),
-        promise_suffices: false,
+        set_suffices: false,
         body: b"body".to_vec(),
     };
     let year = |year: i16| -> Timestamp { format!("{year}-01-01T00:00:00Z").parse().unwrap() };
@@ -343,9 +343,9 @@ fn a_log_with_a_key_on_p521_or_of_rsa_as_pkcs1_writes_it_vouches_for_its_entries
                 log: Vec::new(),
                 index: 0,
                 integrated: None,
-                promise: None,
+                set: None,
                 proof: Some(serde_json::from_value(proof).unwrap()),
-                promise_suffices: false,
+                set_suffices: false,
                 body: b"body".to_vec(),
             };
             assert_eq!(entry.verify(keys, &[]).is_ok(), holds);
@@ -376,9 +376,9 @@ fn a_checkpoint_with_more_signatures_of_the_log_than_are_verified_is_rejected() 
             log: Vec::new(),
             index: 0,
             integrated: None,
-            promise: None,
+            set: None,
             proof: Some(serde_json::from_value(proof).unwrap()),
-            promise_suffices: false,
+            set_suffices: false,
             body: b"body".to_vec(),
         };
         let seen = entry.verify(&root.instances[0].log_keys, &[]);
@@ -413,9 +413,9 @@ fn an_entry_of_version_2_is_of_an_artifact_or_of_an_envelope() {
             log: Vec::new(),
             index: 0,
             integrated: None,
-            promise: None,
+            set: None,
             proof: None,
-            promise_suffices: false,
+            set_suffices: false,
             body: body.to_string().into_bytes(),
         };
         let signed = |signature: &[u8], content| Signed {
@@ -426,9 +426,16 @@ fn an_entry_of_version_2_is_of_an_artifact_or_of_an_envelope() {
         };
         let artifact = SubjectDigest::of(Artifact::Bytes(b"content")).unwrap();
         let ours = signed(b"signature", content);
-        assert_eq!(entry.records(&ours, &artifact, &certificate).is_ok(), holds);
-        assert!(entry.records(&ours, &artifact, &stranger).is_err());
+        assert_eq!(
+            entry.check_matches(&ours, &artifact, &certificate).is_ok(),
+            holds
+        );
+        assert!(entry.check_matches(&ours, &artifact, &stranger).is_err());
         let other = signed(b"another signature", ours.content);
-        assert!(entry.records(&other, &artifact, &certificate).is_err());
+        assert!(
+            entry
+                .check_matches(&other, &artifact, &certificate)
+                .is_err()
+        );
     }
 }

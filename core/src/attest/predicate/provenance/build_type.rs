@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::written::{Fields, Version};
+use super::written::{StatementFields, Version};
 
 /// A kind of build whose parameters this version knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl BuildType {
 }
 
 /// The parameters from outside that builds of this type do not have.
-pub(super) fn unknown_parameters(kind: BuildType, fields: &Fields) -> Vec<String> {
+pub(super) fn unknown_parameters(kind: BuildType, fields: &StatementFields) -> Vec<String> {
     let Some(known) = kind.parameters(fields.version) else {
         return Vec::new();
     };

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::written::{Fields, Version, environment, environment_text, text};
+use super::written::{StatementFields, Version, environment, environment_text, text};
 use super::{BuildType, Provenance};
 use crate::attest::Claim;
 
 impl Provenance {
     /// v0.2; the environment is that of the job, in lower case.
-    pub(super) fn generator(&mut self, fields: &Fields) {
+    pub(super) fn generator(&mut self, fields: &StatementFields) {
         self.source("invocation.configSource.uri", fields.config.uri.as_ref());
         let material = fields.dependencies.first();
         self.source("materials[0].uri", material.and_then(|m| m.uri.as_ref()));
@@ -25,7 +25,7 @@ impl Provenance {
     }
 
     /// The reference stands in the material; it is absent where another commit was built than the one that started it.
-    pub(super) fn delegator(&mut self, fields: &Fields) {
+    pub(super) fn delegator(&mut self, fields: &StatementFields) {
         match fields.version {
             Version::V0_2 => self.source("invocation.configSource.uri", fields.config.uri.as_ref()),
             Version::V1 => self.started_in(fields),
@@ -39,7 +39,7 @@ impl Provenance {
         self.github_job(fields);
     }
 
-    pub(super) fn container_based(&mut self, fields: &Fields) {
+    pub(super) fn container_based(&mut self, fields: &StatementFields) {
         let source = fields.external.pointer("/source/uri").and_then(text);
         self.source("externalParameters.source.uri", source.as_ref());
         let dependency = fields.dependencies.first();
@@ -54,7 +54,7 @@ impl Provenance {
     }
 
     /// A workflow that attests itself: all of it are claims of its token, so that the certificate says the same.
-    pub(super) fn workflow(&mut self, fields: &Fields) {
+    pub(super) fn workflow(&mut self, fields: &StatementFields) {
         let workflow = |name: &str| fields.external.get("workflow")?.get(name).and_then(text);
         let repository = workflow("repository");
         self.source(
@@ -110,7 +110,7 @@ impl Provenance {
         }
     }
 
-    pub(super) fn gitlab(&mut self, fields: &Fields) {
+    pub(super) fn gitlab(&mut self, fields: &StatementFields) {
         self.source("invocation.configSource.uri", fields.config.uri.as_ref());
         let source = fields.external.get("source").and_then(text);
         self.source("externalParameters.source", source.as_ref());
@@ -127,7 +127,7 @@ impl Provenance {
     }
 
     /// What a pipeline declares as its inputs. Where the pipeline itself came from is another matter.
-    pub(super) fn tekton(&mut self, fields: &Fields) {
+    pub(super) fn tekton(&mut self, fields: &StatementFields) {
         for dependency in &fields.dependencies {
             let input = dependency
                 .name
@@ -143,7 +143,7 @@ impl Provenance {
         }
     }
 
-    pub(super) fn google(&mut self, fields: &Fields) {
+    pub(super) fn google(&mut self, fields: &StatementFields) {
         let of = |field: &str, name: &str| fields.external.get(field)?.get(name).and_then(text);
         let config = of("buildConfigSource", "repository");
         self.source(
@@ -177,14 +177,14 @@ impl Provenance {
         );
     }
 
-    pub(super) fn buildkit(&mut self, fields: &Fields) {
+    pub(super) fn buildkit(&mut self, fields: &StatementFields) {
         self.source("invocation.configSource.uri", fields.config.uri.as_ref());
         let uri = fields.external.pointer("/configSource/uri").and_then(text);
         self.source("externalParameters.configSource.uri", uri.as_ref());
     }
 
     /// What the environment of a job on GitHub says, whatever the spelling of its names.
-    fn github_job(&mut self, fields: &Fields) {
+    fn github_job(&mut self, fields: &StatementFields) {
         let of = |name: &str| environment_text(fields, name);
         self.event(of("EVENT_NAME"));
         self.commit(
@@ -248,7 +248,7 @@ impl Provenance {
     }
 
     /// Where the workflow that was started stands, as `owner/name/path@ref`.
-    fn started_in(&mut self, fields: &Fields) {
+    fn started_in(&mut self, fields: &StatementFields) {
         let Some(workflow) = environment_text(fields, "WORKFLOW_REF") else {
             return;
         };

@@ -11,7 +11,7 @@ mod written;
 use std::collections::BTreeMap;
 
 use self::build_type::unknown_parameters;
-use self::written::{Fields, environment_text};
+use self::written::{StatementFields, environment_text};
 use crate::attest::Claim;
 use crate::attest::unaccepted::UnacceptedReason;
 use crate::attest::verified::bytes_of;
@@ -73,11 +73,11 @@ pub struct Said {
 
 impl Provenance {
     pub(super) fn v0_2(text: &str) -> Result<Provenance, UnacceptedReason> {
-        Ok(Provenance::of(&Fields::v0_2(text)?))
+        Ok(Provenance::of(&StatementFields::v0_2(text)?))
     }
 
     pub(super) fn v1(text: &str) -> Result<Provenance, UnacceptedReason> {
-        Ok(Provenance::of(&Fields::v1(text)?))
+        Ok(Provenance::of(&StatementFields::v1(text)?))
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -96,7 +96,7 @@ impl Provenance {
         size_of_val(self) + texts + sources.chain(said).chain(commits).sum::<usize>() + inputs
     }
 
-    fn of(fields: &Fields) -> Provenance {
+    fn of(fields: &StatementFields) -> Provenance {
         let kind = BuildType::named(&fields.build_type);
         let mut provenance = Provenance {
             builder: fields.builder.clone(),
@@ -181,7 +181,7 @@ impl Provenance {
     }
 
     /// Notes the commit of everything that stands for a source, whatever the kind of build.
-    fn commits_of_sources(&mut self, fields: &Fields) {
+    fn commits_of_sources(&mut self, fields: &StatementFields) {
         let mut commits: Vec<_> = (fields.config.commits())
             .map(|commit| ("invocation.configSource.digest", commit.clone()))
             .collect();

@@ -14,7 +14,7 @@ pub(super) enum Version {
 }
 
 /// Both versions in the terms of the second.
-pub(super) struct Fields {
+pub(super) struct StatementFields {
     pub(super) builder: String,
     pub(super) build_type: String,
     pub(super) version: Version,
@@ -26,11 +26,11 @@ pub(super) struct Fields {
     pub(super) invocation: Option<String>,
 }
 
-impl Fields {
-    pub(super) fn v0_2(text: &str) -> Result<Fields, UnacceptedReason> {
+impl StatementFields {
+    pub(super) fn v0_2(text: &str) -> Result<StatementFields, UnacceptedReason> {
         let written: WrittenV02 = read(text)?;
         let invocation = written.invocation.unwrap_or_default();
-        Ok(Fields {
+        Ok(StatementFields {
             builder: written.builder.id,
             build_type: written.build_type,
             version: Version::V0_2,
@@ -42,12 +42,12 @@ impl Fields {
         })
     }
 
-    pub(super) fn v1(text: &str) -> Result<Fields, UnacceptedReason> {
+    pub(super) fn v1(text: &str) -> Result<StatementFields, UnacceptedReason> {
         let WrittenV1 {
             build_definition: definition,
             run_details: run,
         } = read(text)?;
-        Ok(Fields {
+        Ok(StatementFields {
             builder: run.builder.id,
             build_type: definition.build_type,
             version: Version::V1,
@@ -141,12 +141,12 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, UnacceptedReason> {
 }
 
 /// A variable of the job: `github_NAME` in v0.2, `GITHUB_NAME` in v1 and where builders are run for others.
-pub(super) fn environment<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
+pub(super) fn environment<'a>(fields: &'a StatementFields, name: &str) -> Option<&'a Value> {
     let of = |key: String| fields.internal.get(&key);
     of(format!("GITHUB_{name}")).or_else(|| of(format!("github_{}", name.to_ascii_lowercase())))
 }
 
-pub(super) fn environment_text(fields: &Fields, name: &str) -> Option<String> {
+pub(super) fn environment_text(fields: &StatementFields, name: &str) -> Option<String> {
     environment(fields, name).and_then(text)
 }
 

@@ -11,8 +11,8 @@ use promotion_gate_core::documents;
 use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Digest, TrustRoots};
 use serde_json::Value;
 
-use super::format::{Form, SignerSpec};
-use super::load::{Fact, What};
+use super::format::{EvidenceForm, SignerSpec};
+use super::load::{TestFact, What};
 use crate::api::SourceFile;
 use crate::config::Config;
 use crate::oci::{Layer, Via};
@@ -24,16 +24,16 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 
-/// Everybody who signs, and what they are trusted under.
-pub(super) struct Cast {
-    stages: BTreeMap<String, Stage>,
-    signers: BTreeMap<String, Player>,
+/// Everyone who signs in a test, and the trust roots that they are trusted under.
+pub(super) struct TestSigners {
+    roots: BTreeMap<String, SandboxRoot>,
+    signers: BTreeMap<String, TestSigner>,
     /// By the fingerprint of a policy's key, the key (PEM) that stands in for it.
     stand_ins: BTreeMap<String, String>,
 }
 
 /// A trust root with the sandbox beside what it trusts already.
-struct Stage {
+struct SandboxRoot {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
     /// Whether the root lists logs; the sandbox's counts only where it does.
@@ -42,12 +42,12 @@ struct Stage {
     stamps: bool,
 }
 
-struct Player {
-    who: Who,
+struct TestSigner {
+    who: SignerKind,
     root: String,
 }
 
-enum Who {
+enum SignerKind {
     Identity(Identity),
     Key(SandboxKey),
 }
@@ -61,43 +61,43 @@ pub(super) enum KeyRole {
     Stranger,
 }
 
-impl Cast {
-    /// Makes a sandbox for each trust root, and everybody in it.
-    pub(super) fn assemble(
+impl TestSigners {
+    /// Makes a sandbox for each trust root, and the signers in it.
+    pub(super) fn create(
         config: &Config,
         signers: &BTreeMap<String, SignerSpec>,
         keys: &BTreeMap<String, KeyRole>,
-    ) -> anyhow::Result<Cast> {
-        let mut cast = Cast {
-            stages: BTreeMap::new(),
+    ) -> anyhow::Result<TestSigners> {
+        let mut made = TestSigners {
+            roots: BTreeMap::new(),
             signers: BTreeMap::new(),
             stand_ins: BTreeMap::new(),
         };
         for (name, root) in &config.trust_roots {
-            cast.stages.insert(name.clone(), Stage::build(root)?);
+            made.roots.insert(name.clone(), SandboxRoot::build(root)?);
         }
         for (name, spec) in signers {
             let who = match keys.get(name) {
                 Some(role) => {
                     let key = SandboxKey::generate()?;
                     if let KeyRole::StandIn(fingerprint) = role {
-                        cast.stand_ins.insert(fingerprint.clone(), key.public_pem());
+                        made.stand_ins.insert(fingerprint.clone(), key.public_pem());
                     }
-                    Who::Key(key)
+                    SignerKind::Key(key)
                 }
-                None => Who::Identity(identity(spec)),
+                None => SignerKind::Identity(identity(spec)),
             };
             let root = trust_root(spec).to_owned();
-            cast.signers.insert(name.clone(), Player { who, root });
+            made.signers.insert(name.clone(), TestSigner { who, root });
         }
-        Ok(cast)
+        Ok(made)
     }
 
     /// The trust roots under which what is signed here is accepted beside what is real.
     pub(super) fn trust_roots(&self) -> TrustRoots {
-        self.stages
+        self.roots
             .iter()
-            .map(|(name, stage)| (name.clone(), Arc::clone(&stage.root)))
+            .map(|(name, root)| (name.clone(), Arc::clone(&root.root)))
             .collect()
     }
 
@@ -125,13 +125,13 @@ impl Cast {
     }
 
     /// Signs a fact about `subject`; gives how it is attached, and the layer that holds it.
-    pub(super) fn sign(&self, fact: &Fact, subject: &Digest) -> anyhow::Result<(Via, Layer)> {
+    pub(super) fn sign(&self, fact: &TestFact, subject: &Digest) -> anyhow::Result<(Via, Layer)> {
         let missing = || format!("there is no signer `{}`", fact.by);
         let player = self.signers.get(&fact.by).with_context(missing)?;
-        let stage = self.stages.get(&player.root).with_context(missing)?;
+        let stage = self.roots.get(&player.root).with_context(missing)?;
         let signer = match &player.who {
-            Who::Identity(identity) => SandboxSigner::Identity(identity),
-            Who::Key(key) => SandboxSigner::Key(key),
+            SignerKind::Identity(identity) => SandboxSigner::Identity(identity),
+            SignerKind::Key(key) => SandboxSigner::Key(key),
         };
         let mut signing = stage.sigstore.signing().at(fact.at);
         if !(fact.logged && stage.logs) {
@@ -158,18 +158,18 @@ impl Cast {
             (via, layer)
         };
         Ok(match (&fact.what, fact.form) {
-            (What::Signature(annotations), Form::Bundle) => {
+            (What::Signature(annotations), EvidenceForm::Bundle) => {
                 bundle(signing.sign(signer, subject, annotations)?)
             }
-            (What::Signature(annotations), Form::Legacy) => legacy(
+            (What::Signature(annotations), EvidenceForm::Legacy) => legacy(
                 Via::SigTag,
                 SIMPLE_SIGNING,
                 signing.sign_simply(signer, subject, annotations)?,
             ),
-            (What::Statement(kind, predicate), Form::Bundle) => {
+            (What::Statement(kind, predicate), EvidenceForm::Bundle) => {
                 bundle(signing.attest(signer, subject, kind, predicate)?)
             }
-            (What::Statement(kind, predicate), Form::Legacy) => legacy(
+            (What::Statement(kind, predicate), EvidenceForm::Legacy) => legacy(
                 Via::AttTag,
                 ENVELOPE,
                 signing.attest_simply(signer, subject, kind, predicate, EnvelopeEntry::Dsse)?,
@@ -178,9 +178,9 @@ impl Cast {
     }
 }
 
-impl Stage {
+impl SandboxRoot {
     /// The sandbox takes the shape of the root: it has the lists that the root has, so that a log is asked for, or not.
-    fn build(root: &TrustRoot) -> anyhow::Result<Stage> {
+    fn build(root: &TrustRoot) -> anyhow::Result<SandboxRoot> {
         let sigstore = Sigstore::create()?;
         let (logs, stamps) = (root.has_logs(), root.has_timestamp_authorities());
         // A case may happen at any time.
@@ -194,7 +194,7 @@ impl Stage {
             });
         }
         let sandbox = TrustRoot::parse("sandbox", sandbox.to_string().as_bytes())?;
-        Ok(Stage {
+        Ok(SandboxRoot {
             root: Arc::new(root.or(&sandbox)),
             sigstore,
             logs,
@@ -282,7 +282,7 @@ fn each_key(value: &mut Value, visit: &mut impl FnMut(&PublicKey, &mut String)) 
 #[cfg(test)]
 mod tests {
     use promotion_gate_core::attest::{
-        Anchor, Material, Signer as Verified, Verified as Fact, verify,
+        Anchor, Material, Signer as Verified, Verified as TestFact, verify,
     };
     use serde_json::json;
 
@@ -311,7 +311,7 @@ mod tests {
             "identity": "a@example.com", "issuer": "https://issuer.example", "claims": claims,
         }))
         .unwrap();
-        let stage = Stage::build(&TrustRoot::public_good().unwrap()).unwrap();
+        let stage = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
         let signing = stage.sigstore.signing();
         let bundle = signing
@@ -322,7 +322,7 @@ mod tests {
             )
             .unwrap();
         let material = Material::Bundle(bundle.to_string().into_bytes());
-        let Fact::Signature(signature) =
+        let TestFact::Signature(signature) =
             verify(&material, &digest, &Anchor::Root(stage.root)).unwrap()
         else {
             unreachable!("a signature is one");
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn an_attestation_in_the_older_layout_is_verified_as_a_statement() {
-        let stage = Stage::build(&TrustRoot::public_good().unwrap()).unwrap();
+        let stage = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
         let who = Identity::new("a@example.com", "https://issuer.example");
         for signing in [
@@ -357,7 +357,10 @@ mod tests {
                 annotations: signed.annotations,
             };
             let verified = verify(&material, &digest, &Anchor::Root(Arc::clone(&stage.root)));
-            assert!(matches!(verified, Ok(Fact::Statement(_))), "{verified:?}");
+            assert!(
+                matches!(verified, Ok(TestFact::Statement(_))),
+                "{verified:?}"
+            );
         }
     }
 }
