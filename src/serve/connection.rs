@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
+use axum::Router;
 use http::header::CONNECTION;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,11 +23,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tower::Service as _;
 
 use super::bodies::BODY;
 use super::certificate::Tls;
 use super::slots::{ConnectionSlot, Standing};
-use super::webhook::Webhook;
 
 /// How long a new connection has for the handshake and a first AdmissionReview.
 const FIRST: Duration = Duration::from_secs(10);
@@ -55,7 +57,7 @@ pub(super) async fn serve(
     stream: TcpStream,
     slot: ConnectionSlot,
     tls: Tls,
-    webhook: Arc<Webhook>,
+    routes: Router,
     watcher: Watcher,
 ) -> io::Result<()> {
     let activity = Arc::new(Activity::new(slot));
@@ -69,7 +71,7 @@ pub(super) async fn serve(
         if verifies_clients {
             activity.slot.prove();
         }
-        converse(stream, Arc::clone(&activity), webhook, watcher).await;
+        converse(stream, Arc::clone(&activity), routes, watcher).await;
         Ok(())
     };
     tokio::select! {
@@ -82,18 +84,19 @@ pub(super) async fn serve(
 async fn converse(
     tls: TlsStream<TcpStream>,
     activity: Arc<Activity>,
-    webhook: Arc<Webhook>,
+    routes: Router,
     watcher: Watcher,
 ) {
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
     let service = service_fn({
         let activity = Arc::clone(&activity);
-        move |request| {
-            let (webhook, under_way) = (Arc::clone(&webhook), Activity::begin(&activity));
+        move |mut request: Request<Incoming>| {
+            let (mut routes, under_way) = (routes.clone(), Activity::begin(&activity));
+            let slot = Arc::clone(&activity.slot);
+            request.extensions_mut().insert(slot);
             async move {
-                let activity = &under_way.0;
-                let mut answer = webhook.handle(request, &activity.slot).await;
-                if activity.is_replaced() && !is_http2 {
+                let Ok(mut answer) = routes.call(request).await;
+                if under_way.0.is_replaced() && !is_http2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
@@ -129,7 +132,7 @@ async fn converse(
 
 /// What goes on on a connection, and until when it may go on so.
 struct Activity {
-    slot: ConnectionSlot,
+    slot: Arc<ConnectionSlot>,
     state: Mutex<State>,
 }
 
@@ -148,7 +151,7 @@ struct State {
 impl Activity {
     fn new(slot: ConnectionSlot) -> Activity {
         Activity {
-            slot,
+            slot: Arc::new(slot),
             state: Mutex::default(),
         }
     }

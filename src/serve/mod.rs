@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::watch as signal;
@@ -123,7 +124,7 @@ pub async fn serve(
     let incoming = Listener {
         listener,
         certificate,
-        webhook,
+        routes: webhook.routes(),
         metrics,
         slots,
         graceful: GracefulShutdown::new(),
@@ -155,7 +156,7 @@ pub async fn serve(
 struct Listener {
     listener: TcpListener,
     certificate: Certificate,
-    webhook: Arc<Webhook>,
+    routes: Router,
     metrics: Arc<Metrics>,
     slots: Arc<ConnectionSlots>,
     graceful: GracefulShutdown,
@@ -167,13 +168,13 @@ impl Listener {
     async fn accept_connections(&self) -> Infallible {
         loop {
             let (stream, slot) = self.slots.accept(&self.listener).await;
-            let (webhook, watcher) = (Arc::clone(&self.webhook), self.graceful.watcher());
+            let (routes, watcher) = (self.routes.clone(), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             let refusals = Arc::clone(&self.refusals);
             tokio::spawn(async move {
                 let (peer, verifies_clients) = (slot.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                let served = connection::serve(stream, slot, tls, webhook, watcher).await;
+                let served = connection::serve(stream, slot, tls, routes, watcher).await;
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();

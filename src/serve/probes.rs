@@ -1,14 +1,14 @@
 //! The second port: `/livez`, `/readyz`, `/metrics`.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::StatusCode;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -30,15 +30,11 @@ pub(super) async fn serve(
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) {
+    let routes = routes(sources, metrics, stopping);
     loop {
         let (stream, slot) = slots.accept(&listener).await;
-        let (sources, metrics, stopping) =
-            (Arc::clone(&sources), Arc::clone(&metrics), stopping.clone());
+        let service = TowerToHyperService::new(routes.clone());
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let answer = answer(request.uri().path(), &sources, &metrics, *stopping.borrow());
-                async move { Ok::<_, Infallible>(answer) }
-            });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .keep_alive(false)
@@ -53,25 +49,27 @@ pub(super) async fn serve(
     }
 }
 
-fn answer(
-    path: &str,
-    sources: &Sources,
-    metrics: &Metrics,
-    stopping: bool,
-) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/livez" => (StatusCode::OK, "alive\n".to_owned()),
-        "/readyz" if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-        "/readyz" => readiness(&sources.readiness()),
-        "/metrics" => (StatusCode::OK, metrics.text()),
-        _ => (
-            StatusCode::NOT_FOUND,
-            "there are /livez, /readyz and /metrics\n".to_owned(),
-        ),
+fn routes(sources: Arc<Sources>, metrics: Arc<Metrics>, stopping: watch::Receiver<bool>) -> Router {
+    let readyz = move || {
+        let (status, text) = match *stopping.borrow() {
+            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+            false => readiness(&sources.readiness()),
+        };
+        let answer: Response = (status, text).into_response();
+        std::future::ready(answer)
     };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response
+    let metrics = move || std::future::ready(metrics.text());
+    let no_route = || async {
+        (
+            StatusCode::NOT_FOUND,
+            "the paths are /livez, /readyz and /metrics\n",
+        )
+    };
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(no_route)
 }
 
 fn readiness(readiness: &Readiness) -> (StatusCode, String) {

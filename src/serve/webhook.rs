@@ -4,11 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
 use futures::FutureExt as _;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::Change;
 use tokio::time::{Instant, timeout};
@@ -52,21 +55,25 @@ impl Webhook {
         }
     }
 
-    pub(super) async fn handle(
-        self: Arc<Webhook>,
-        request: Request<Incoming>,
-        slot: &ConnectionSlot,
-    ) -> Response<Full<Bytes>> {
+    /// The routes of the webhook's port. Requests carry the slot of their connection as an extension.
+    pub(super) fn routes(self: Arc<Webhook>) -> Router {
+        let no_route = || async { text(StatusCode::NOT_FOUND, "the only path is /validate") };
+        let no_post = || async {
+            let why = "expected POST with an AdmissionReview";
+            text(StatusCode::METHOD_NOT_ALLOWED, why)
+        };
+        let validate =
+            |State(webhook): State<Arc<Webhook>>,
+             Extension(slot): Extension<Arc<ConnectionSlot>>,
+             request: Request| async move { webhook.validate(request, &slot).await };
+        Router::new()
+            .route("/validate", post(validate).fallback(no_post))
+            .fallback(no_route)
+            .with_state(self)
+    }
+
+    async fn validate(&self, request: Request, slot: &ConnectionSlot) -> Response {
         let began = Instant::now();
-        if request.uri().path() != "/validate" {
-            return text(StatusCode::NOT_FOUND, "there is nothing here but /validate");
-        }
-        if request.method() != Method::POST {
-            return text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "expected POST with an AdmissionReview",
-            );
-        }
         let deadline = began + time_for_review(request.uri().query().unwrap_or_default());
         let sender = Sender {
             peer: slot.peer(),
@@ -97,12 +104,7 @@ impl Webhook {
     }
 
     /// A request whose body was not read. Where everything is admitted, this one is too: its beginning names it.
-    async fn unread(
-        &self,
-        why: UnreadBody,
-        mut body: Incoming,
-        beginning: &[u8],
-    ) -> Response<Full<Bytes>> {
+    async fn unread(&self, why: UnreadBody, mut body: Body, beginning: &[u8]) -> Response {
         self.metrics.bodies_unread.inc();
         match uid_at_the_beginning(beginning) {
             Some(uid) if self.audit_only => {
@@ -115,7 +117,7 @@ impl Webhook {
         }
     }
 
-    fn malformed(&self, malformed: Malformed, beginning: &[u8]) -> Response<Full<Bytes>> {
+    fn malformed(&self, malformed: Malformed, beginning: &[u8]) -> Response {
         self.metrics.failures.inc();
         let Malformed { uid, why, version } = malformed;
         tracing::warn!(uid, why, "a request was not understood");
@@ -131,7 +133,7 @@ impl Webhook {
         request: admission::Request,
         began: Instant,
         deadline: Instant,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response {
         let answer = match request.understood {
             Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
             Understood::Change(change) => self.judged(*change, began, deadline).await,
@@ -154,7 +156,7 @@ impl Webhook {
         answer
     }
 
-    fn panicked(&self, uid: Option<String>) -> Response<Full<Bytes>> {
+    fn panicked(&self, uid: Option<String>) -> Response {
         self.metrics.failures.inc();
         tracing::error!(
             uid,
@@ -174,7 +176,7 @@ impl Webhook {
     }
 
     /// Denied, or admitted where everything is.
-    fn failed(&self, version: &str, uid: &str, message: String) -> Response<Full<Bytes>> {
+    fn failed(&self, version: &str, uid: &str, message: String) -> Response {
         let mut answer = AdmissionResponse::failed(message);
         answer.allowed = self.audit_only;
         json(&answer.to(version, uid))
@@ -247,25 +249,12 @@ fn seconds(text: &str) -> Option<Duration> {
         .map(Duration::from_millis)
 }
 
-fn json(answer: &admission::Respond<'_>) -> Response<Full<Bytes>> {
-    let Ok(body) = serde_json::to_vec(answer) else {
-        return text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the answer does not print",
-        );
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
-    response
+fn json(answer: &admission::Respond<'_>) -> Response {
+    Json(answer).into_response()
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
-    *response.status_mut() = status;
-    response
+fn text(status: StatusCode, text: &str) -> Response {
+    (status, format!("{text}\n")).into_response()
 }
 
 #[cfg(test)]
