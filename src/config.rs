@@ -2,7 +2,6 @@
 //! reader of the environment.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use promotion_gate_core::gate::{Digest, Snapshot, TrustRoots, Ungoverned, World}
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
+use crate::files::read_file;
 use crate::oci::{
     ClientOptions, CredentialEntry, DockerConfig, IgnoredCredential, RegistryOptions, Secret,
 };
@@ -337,15 +337,8 @@ impl Files {
     /// Reads a file, and remembers what was read.
     fn read(&mut self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let shown = path.display();
-        let file =
-            std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
-        let mut bytes = Vec::new();
-        file.take(MAXIMUM_FILE + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("`{shown}` cannot be read"))?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAXIMUM_FILE {
-            bail!("`{shown}` is larger than {MAXIMUM_FILE} bytes");
-        }
+        let read = read_file(path, MAXIMUM_FILE);
+        let bytes = read.with_context(|| format!("`{shown}` cannot be read"))?;
         self.0.push((path.to_owned(), Digest::sha256(&bytes)));
         Ok(bytes)
     }

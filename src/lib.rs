@@ -20,6 +20,7 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod decision_log;
+mod files;
 pub mod metrics;
 pub mod oci;
 pub mod review;

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path as FilePath, PathBuf};
 
 use promotion_gate_core::documents::{Document, Problem, read};
 
 use super::kinds::{Kind, is_ours, mentions_ours};
+use crate::files::read_file;
 
 /// The most files and folders that are looked at.
 const MAXIMUM_ENTRIES: usize = 20_000;
@@ -119,20 +120,15 @@ impl Files {
 
     /// The whole of a file.
     pub fn read(&mut self, path: &FilePath) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let most = MAXIMUM_FILE_BYTES as u64 + 1;
-        let read = fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-        match read {
-            Err(error) => self.refuse(path, &format!("cannot be read: {error}")),
-            Ok(length) if length > MAXIMUM_FILE_BYTES => self.refuse(
-                path,
-                &format!(
-                    "the file is larger than {} MiB; move it elsewhere if it is not of this tool",
-                    MAXIMUM_FILE_BYTES >> 20
-                ),
+        let why = match read_file(path, MAXIMUM_FILE_BYTES as u64) {
+            Ok(bytes) => return Some(bytes),
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => format!(
+                "the file is larger than {} MiB; move it elsewhere if it is not of this tool",
+                MAXIMUM_FILE_BYTES >> 20
             ),
-            Ok(_) => return Some(bytes),
-        }
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        self.refuse(path, &why);
         None
     }
 

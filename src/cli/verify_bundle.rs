@@ -1,6 +1,5 @@
 //! `verify-bundle`: the client protocol of the Sigstore conformance suite.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use clap::ValueEnum;
 use promotion_gate_core::attest::{self, Anchor, Artifact, PublicKey, Signer, TrustRoot};
 use promotion_gate_core::gate::{Digest, RequiredTransparency};
 
+use crate::files::read_file;
 use crate::text;
 
 /// The largest bundle, key or trust root, in bytes.
@@ -171,13 +171,5 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn read(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("`{shown}` cannot be opened"))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("`{shown}` cannot be read"))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        bail!("`{shown}` is larger than {limit} bytes");
-    }
-    Ok(bytes)
+    read_file(path, limit).with_context(|| format!("`{shown}` cannot be read"))
 }

@@ -1,7 +1,6 @@
 //! What commands put together before they can review: policies, input and a collector, from arguments and configuration.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::admission;
 use crate::api::{self, PolicySet};
 use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
+use crate::files::read_stream;
 use crate::oci::{Client, Registry};
 use crate::text;
 
@@ -483,14 +483,9 @@ pub(super) fn manifests_under(
     Ok(())
 }
 
-/// Reads at most one byte more than a document may have, so that what is too large is refused where it is parsed.
+/// Reads as many bytes as a document may have.
 pub(super) fn bounded(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(documents::MAXIMUM_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    from.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    read_stream(from, documents::MAXIMUM_BYTES as u64)
 }
 
 pub(super) fn lines(problems: &[Problem]) -> String {

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use promotion_gate_core::attest::UnacceptedReason;
+use promotion_gate_core::attest::media_type::{ENVELOPE, SIMPLE_SIGNING, STATEMENT};
 use promotion_gate_core::attest::unaccepted::{
     FORMAT_NOT_SUPPORTED, UNREADABLE, UNSIGNED_STATEMENT,
 };
@@ -21,9 +22,7 @@ use super::budget::{Amounts, Unavailabilities};
 use super::cache::{Fact, Reading, ReadingKey};
 use super::listing::{Freshness, Listing, ListingKey};
 use super::registry::{Age, Unread, late};
-use super::verify::{
-    ENVELOPE, SIMPLE_SIGNING, STATEMENT, SubjectReader, annotation_bytes, facts, is_evidence,
-};
+use super::verify::{SubjectReader, annotation_bytes, facts, is_evidence};
 use crate::metrics::shed;
 use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Repository, Via};
 use crate::text::line;

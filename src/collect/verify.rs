@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use promotion_gate_core::attest::media_type::{BUNDLE_PREFIX, ENVELOPE, SIMPLE_SIGNING, STATEMENT};
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::attest::{self, Anchor, AnchorId, Material, UnacceptedReason};
 use promotion_gate_core::gate::{Digest, Subject};
@@ -13,15 +14,6 @@ use super::budget::{Amounts, Budget};
 use super::cache::{Fact, FactKey};
 use super::registry::{CachedRegistry, Unread, late};
 use crate::oci::{Descriptor, Repository};
-
-/// The media type of a cosign simplesigning payload.
-pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// Begins the media types of Sigstore bundles, old and new.
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
-/// The media type of an in-toto statement without a signature, as BuildKit attaches it.
-pub(super) const STATEMENT: &str = "application/vnd.in-toto+json";
-/// The media type of a DSSE envelope in cosign's `.att` layout.
-pub(super) const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
@@ -37,7 +29,8 @@ pub(super) struct SubjectReader<'a> {
 
 /// Whether a layer of this media type is evidence in a form that is read.
 pub(super) fn is_evidence(media_type: &str) -> bool {
-    media_type.starts_with(BUNDLE) || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
+    media_type.starts_with(BUNDLE_PREFIX)
+        || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
 }
 
 /// Verifies one piece of evidence under every anchor for which it is not yet known; where it is known, not even the bytes are

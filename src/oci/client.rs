@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
-use promotion_gate_core::gate::Digest;
+use promotion_gate_core::gate::{Digest, is_tag};
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 use url::Url;
@@ -19,7 +19,7 @@ use super::manifest::Listed;
 use super::transport::{Call, HttpAnswer, Transport, authority, shown};
 use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
-    Registry, RegistryError, Repository, Via, is_repository_name, is_tag, media_type, tag_about,
+    Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,
 };
 
 /// Where registries keep the digest of what they answer with.

@@ -1,6 +1,5 @@
 //! An OCI image layout directory as a registry (OCI image specification, "Image Layout"): for images that no network reaches.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use super::{
     Attached, AttachedManifest, Descriptor, ErrorKind, Manifest, ManifestKind, Reference, Registry,
     RegistryError, Repository, Via, tag_about,
 };
+use crate::files::read_file;
 
 /// The largest manifest, in bytes.
 const MAXIMUM_MANIFEST: u64 = 4 << 20;
@@ -308,6 +308,7 @@ fn read(directory: &Path, path: &Path, limit: u64) -> Result<Bytes, RegistryErro
             ErrorKind::NotFound,
             "the layout does not hold it".to_owned(),
         ),
+        std::io::ErrorKind::FileTooLarge => failed(ErrorKind::TooLarge, error.to_string()),
         _ => failed(ErrorKind::Unavailable, error.to_string()),
     };
     let real = path.canonicalize().map_err(of)?;
@@ -317,16 +318,5 @@ fn read(directory: &Path, path: &Path, limit: u64) -> Result<Bytes, RegistryErro
             "it leads out of the layout".to_owned(),
         ));
     }
-    let file = std::fs::File::open(&real).map_err(of)?;
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(of)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        return Err(failed(
-            ErrorKind::TooLarge,
-            format!("it is larger than the {limit} bytes that are read"),
-        ));
-    }
-    Ok(bytes.into())
+    Ok(read_file(&real, limit).map_err(of)?.into())
 }

@@ -233,16 +233,6 @@ fn tag_about(digest: &Digest, place: Via) -> Option<String> {
     }
 }
 
-/// Whether a registry could know `tag`.
-fn is_tag(tag: &str) -> bool {
-    let mut bytes = tag.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
-        && tag.len() <= 128
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-}
-
 /// Whether a registry could know a repository of this name.
 fn is_repository_name(name: &str) -> bool {
     let segment = |segment: &str| {

@@ -1,5 +1,6 @@
 //! Images in the sandbox's registry, and what hangs on them.
 
+use promotion_gate_core::attest::media_type::{BUNDLE, ENVELOPE, SIMPLE_SIGNING};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 
@@ -12,9 +13,6 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 /// Pushes an image of one layer with `content`; gives its digest.
 ///

@@ -47,6 +47,20 @@ pub use verified::{
     VerifiedStatement, VerifiedTime,
 };
 
+/// Media types of layers that carry evidence.
+pub mod media_type {
+    /// A Sigstore bundle, as it is written since version 0.3; the older ones begin alike ([`BUNDLE_PREFIX`]).
+    pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    /// Begins the media types of Sigstore bundles of every version.
+    pub const BUNDLE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
+    /// A cosign simplesigning payload.
+    pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+    /// A DSSE envelope in cosign's `.att` layout.
+    pub const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+    /// An in-toto statement without a signature, as BuildKit attaches it.
+    pub const STATEMENT: &str = "application/vnd.in-toto+json";
+}
+
 /// The predicate type of a cosign signature in the bundle format.
 pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 

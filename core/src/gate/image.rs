@@ -320,7 +320,8 @@ pub(super) fn is_path_component(text: &str) -> bool {
     }
 }
 
-fn is_tag(text: &str) -> bool {
+/// Whether a registry could know a tag of this name (OCI distribution specification, "Pulling manifests").
+pub fn is_tag(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     text.len() <= 128
         && text.bytes().next().is_some_and(word)

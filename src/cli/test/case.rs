@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use promotion_gate_core::attest::media_type::BUNDLE;
 use promotion_gate_core::gate::{Decision, Finding, Outcome, Snapshot};
 use tokio::time::Instant;
 
@@ -18,7 +19,6 @@ use crate::review::{Review, ReviewInputs, review};
 
 /// How long one case may take; nothing leaves the machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /// Runs a case.
 ///

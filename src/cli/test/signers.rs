@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use promotion_gate_core::attest::media_type::{BUNDLE, ENVELOPE, SIMPLE_SIGNING};
 use promotion_gate_core::attest::{Claim, PublicKey, TrustRoot};
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Digest, TrustRoots};
@@ -19,10 +20,6 @@ use crate::oci::{Layer, Via};
 use crate::sandbox::{
     EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
 };
-
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 
 /// Everyone who signs in a test, and the trust roots that they are trusted under.
 pub(super) struct TestSigners {
