@@ -13,7 +13,7 @@ use promotion_gate_core::attest::{
     Anchor, AnchorId, Origin, PublicKey, SignatureForm, Signer, TimeSource, Transparency,
 };
 use promotion_gate_core::gate::{
-    Collected, EvidenceSource, ImageEvidence, ImageNeeds, ImageReference, Subject,
+    Collected, EvidenceSource, ImageEvidence, ImageNeeds, ImageReference, Repository, Subject,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -170,9 +170,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let repository = args.repository.as_deref().map(repository).transpose()?;
     let subject = Subject {
-        name: repository
+        repository: repository
             .clone()
-            .unwrap_or_else(|| reference.name().to_owned()),
+            .unwrap_or_else(|| reference.repository().clone()),
         digest,
     };
     let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
@@ -195,7 +195,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         version: VERSION,
         image: args.image,
         digest: subject.digest.to_string(),
-        repository,
+        repository: repository.map(|repository| repository.to_string()),
         attached: Attached::of(gathered.evidence.about(&subject), &names),
         platforms: Vec::new(),
     };
@@ -206,7 +206,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let manifests = index.value().and_then(Option::as_ref);
         for manifest in manifests.iter().flat_map(|index| &index.manifests) {
             let subject = Subject {
-                name: subject.name.clone(),
+                repository: subject.repository.clone(),
                 digest: manifest.digest.clone(),
             };
             report.platforms.push(PlatformReport {
@@ -271,12 +271,12 @@ fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, Str
 }
 
 /// The name of a repository that is given alone.
-fn repository(written: &str) -> anyhow::Result<String> {
+fn repository(written: &str) -> anyhow::Result<Repository> {
     let reference = written.parse::<ImageReference>()?;
     if reference.tag().is_some() || reference.digest().is_some() {
         bail!("`--repository {written}`: a repository has neither a tag nor a digest");
     }
-    Ok(reference.name().to_owned())
+    Ok(reference.repository().clone())
 }
 
 /// The registry that holds the image, and how the image is named there.

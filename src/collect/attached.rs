@@ -24,7 +24,7 @@ use super::listing::{Freshness, Listing, ListingKey};
 use super::registry::{Age, Unread, late};
 use super::verify::{SubjectReader, annotation_bytes, facts, is_evidence};
 use crate::metrics::shed;
-use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Repository, Via};
+use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Via};
 use crate::text::line;
 
 /// The media type of a configuration that says nothing.
@@ -59,7 +59,7 @@ pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) ->
         deadline,
         ..
     } = reader;
-    let repository = Repository::named(&subject.name);
+    let repository = subject.repository.clone();
     let key = ListingKey {
         credential: registry.registry().credential_id(&repository),
         repository,
@@ -466,12 +466,12 @@ fn printable(media_type: &str) -> String {
 
 async fn attached_manifest(reader: &SubjectReader<'_>, at: usize, item: &AttachedManifest) -> Step {
     let source = EvidenceSource(format!("{} `{}`", item.via, item.digest));
-    let repository = Repository::named(&reader.subject.name);
+    let repository = &reader.subject.repository;
     let limit = reader.registry.limits.layers;
     let evidence = match &item.manifest {
         Some(manifest) => Ok(layers_of(manifest, &source, item.via, limit)),
         None => {
-            let read = (reader.registry).manifest(&repository, &item.digest, reader.deadline);
+            let read = (reader.registry).manifest(repository, &item.digest, reader.deadline);
             read.await
                 .map(|(manifest, _held)| layers_of(&manifest, &source, item.via, limit))
         }

@@ -173,7 +173,7 @@ impl Collector {
     ) -> Vec<Read> {
         let mut hosts: BTreeMap<&str, Vec<(usize, &Subject, &ImageNeeds)>> = BTreeMap::new();
         for (at, (subject, needs)) in needs.iter().enumerate() {
-            let host = subject.name.split('/').next().unwrap_or_default();
+            let host = subject.repository.registry();
             hosts.entry(host).or_default().push((at, subject, needs));
         }
         let mut of_hosts = Vec::new();

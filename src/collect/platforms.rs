@@ -15,7 +15,6 @@ use super::listing::Freshness;
 use super::registry::{CachedRegistry, Unread};
 use super::verify::SubjectReader;
 use super::{attached, resolve};
-use crate::oci::Repository;
 
 /// The most manifests of an index whose evidence is read.
 const MAXIMUM_PLATFORMS: usize = 64;
@@ -30,7 +29,7 @@ pub(super) fn of(subject: &Subject, index: &Collected<Option<Index>>) -> Vec<Sub
         _ => &[],
     };
     let platform = |manifest: &PlatformManifest| Subject {
-        name: subject.name.clone(),
+        repository: subject.repository.clone(),
         digest: manifest.digest.clone(),
     };
     manifests.iter().map(platform).collect()
@@ -41,9 +40,9 @@ pub(super) async fn index(
     subject: &Subject,
     deadline: Instant,
 ) -> Collected<Option<Index>> {
-    let repository = Repository::named(&subject.name);
+    let repository = &subject.repository;
     match registry
-        .manifest(&repository, &subject.digest, deadline)
+        .manifest(repository, &subject.digest, deadline)
         .await
     {
         Ok((manifest, _held)) => match manifest.index() {
@@ -97,7 +96,7 @@ pub(super) async fn beneath(
             .take(EXPLAINED_PLATFORMS)
             .map(|manifest| async {
                 let subject = Subject {
-                    name: subject.name.clone(),
+                    repository: subject.repository.clone(),
                     digest: manifest.digest.clone(),
                 };
                 let reader = SubjectReader {
@@ -151,7 +150,7 @@ pub(super) async fn holding(
             .filter(|named| **named != subject.digest)?
             .clone();
         let holder = Subject {
-            name: subject.name.clone(),
+            repository: subject.repository.clone(),
             digest: named.clone(),
         };
         let index = index(registry, &holder, deadline).await;

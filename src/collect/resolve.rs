@@ -4,7 +4,7 @@ use promotion_gate_core::gate::{Collected, Digest, ImageReference, Unavailabilit
 use tokio::time::{Instant, timeout_at};
 
 use super::registry::late;
-use crate::oci::{ErrorKind, Reference, Registry, Repository};
+use crate::oci::{ErrorKind, Reference, Registry};
 
 /// Asks the registry which digest a tag names.
 pub async fn tag(
@@ -12,9 +12,9 @@ pub async fn tag(
     image: &ImageReference,
     deadline: Instant,
 ) -> Collected<Digest> {
-    let repository = Repository::of(image);
+    let repository = image.repository();
     let reference = Reference::Tag(image.tag().unwrap_or("latest").to_owned());
-    match timeout_at(deadline, registry.resolve(&repository, &reference)).await {
+    match timeout_at(deadline, registry.resolve(repository, &reference)).await {
         Ok(Ok(descriptor)) => Collected::Known(descriptor.digest),
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => {
             Collected::Unavailable(Unavailability(format!(

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::budget::{Amounts, Budget};
 use super::cache::{Fact, FactKey};
 use super::registry::{CachedRegistry, Unread, late};
-use crate::oci::{Descriptor, Repository};
+use crate::oci::Descriptor;
 
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
@@ -49,7 +49,7 @@ pub(super) async fn facts(
         budget,
         deadline,
     } = reader;
-    let host = Repository::named(&subject.name).registry().to_owned();
+    let host = subject.repository.registry().to_owned();
     let unfinished = || Some(Unread::Broken("its verification came to no end".to_owned()));
     let annotations = match layer.media_type.as_str() {
         // A part of the material in old formats alone.
@@ -97,8 +97,7 @@ pub(super) async fn facts(
     if !budget.take(amounts) {
         return Err(None);
     }
-    let repository = Repository::named(&subject.name);
-    let bytes = registry.blob(&repository, layer, *deadline).await?;
+    let bytes = registry.blob(&subject.repository, layer, *deadline).await?;
     for (id, key, anchor) in missing {
         let verified = verified(registry, &host, key, layer, &bytes, anchor);
         let fact = timeout_at(*deadline, verified).await.map_err(|_| {

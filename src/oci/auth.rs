@@ -177,7 +177,7 @@ impl Reply<'_> {
         } = self;
         let malformed = |why: &str| refused(repository, ErrorKind::Malformed, why);
         let mut url = token_server(transport, repository, secret, realm)?;
-        let scope = format!("repository:{}:pull", repository.repository());
+        let scope = format!("repository:{}:pull", repository.path());
         let mut form = None;
         let mut authorization = None;
         match secret {

@@ -64,7 +64,7 @@ impl Client {
         } else {
             "https"
         };
-        let name = repository.repository();
+        let name = repository.path();
         let refused = || {
             RegistryError::new(
                 ErrorKind::Malformed,

@@ -215,7 +215,7 @@ impl Credentials {
                 && entry
                     .repository
                     .as_deref()
-                    .is_none_or(|path| is_within(repository.repository(), path))
+                    .is_none_or(|path| is_within(repository.path(), path))
         };
         let rank = |entry: &&CredentialEntry| {
             let path = entry

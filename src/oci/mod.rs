@@ -26,7 +26,9 @@ use std::fmt;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
-use promotion_gate_core::gate::{Digest, ImageReference};
+use promotion_gate_core::gate::Digest;
+
+pub use promotion_gate_core::gate::Repository;
 
 pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
@@ -96,51 +98,6 @@ pub trait Registry: Send + Sync {
 
     /// Identifies the credential that the repository is read with, without disclosing it: a key for caches.
     fn credential_id(&self, repository: &Repository) -> String;
-}
-
-/// A repository within a registry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Repository {
-    registry: String,
-    repository: String,
-}
-
-impl Repository {
-    /// The repository `repository` (such as `library/nginx`) of the registry `registry` (host and port, `docker.io` for
-    /// Docker Hub). A name that no registry could have is refused when it is asked for.
-    pub fn new(registry: impl Into<String>, repository: impl Into<String>) -> Repository {
-        Repository {
-            registry: registry.into(),
-            repository: repository.into(),
-        }
-    }
-
-    /// The repository of a normalised name, such as `docker.io/library/nginx`.
-    pub fn named(name: &str) -> Repository {
-        let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
-        Repository::new(registry, repository)
-    }
-
-    /// The repository of an image.
-    pub fn of(image: &ImageReference) -> Repository {
-        Repository::new(image.registry(), image.repository())
-    }
-
-    /// The registry's host and port as images name it.
-    pub fn registry(&self) -> &str {
-        &self.registry
-    }
-
-    /// The name within the registry.
-    pub fn repository(&self) -> &str {
-        &self.repository
-    }
-}
-
-impl fmt::Display for Repository {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.repository)
-    }
 }
 
 /// How a manifest is named within its repository.

@@ -448,7 +448,7 @@ async fn a_listing_older_than_a_minute_is_asked_again_where_unseen_evidence_coul
 /// What a rule needs to know of an image.
 fn needs(image: &Image, can_hurt: bool) -> BTreeMap<Subject, ImageNeeds> {
     let subject = Subject {
-        name: image.repository.to_string(),
+        repository: image.repository.clone(),
         digest: image.digest.clone(),
     };
     let root = FACTS.trust_roots().into_values().next().unwrap();

@@ -8,7 +8,7 @@ use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
     self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
-    Policy, Promotion, Subject, Target, UnacceptedEvidence, Unavailability, Verdict,
+    Policy, Promotion, Repository, Subject, Target, UnacceptedEvidence, Unavailability, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -191,7 +191,7 @@ fn world() -> impl Strategy<Value = World> {
             .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
             .collect();
         let subjects = IMAGES.iter().map(|name| Subject {
-            name: (*name).to_owned(),
+            repository: Repository::named(name),
             digest: digest(name).parse().unwrap(),
         });
         World {

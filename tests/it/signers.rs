@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, Verified, verify};
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, EvidenceSource, Finding, ImageEvidence, Subject,
+    Collected, Digest, Evidence, EvidenceSource, Finding, ImageEvidence, Repository, Subject,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -206,7 +206,7 @@ fn judged(signature: Value, evidence: ImageEvidence) -> Finding {
     let spec = json!({"requirements": [{"digestPinned": {}}, {"signature": signature}]});
     let promotion = promotion(&[image]);
     let subject = Subject {
-        name: "registry.example/app".to_owned(),
+        repository: Repository::named("registry.example/app"),
         digest: digest(),
     };
     let evidence = Evidence {

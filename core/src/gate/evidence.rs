@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
 use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
-use super::image::Digest;
+use super::image::{Digest, Repository};
 use super::platform::Index;
 
 /// What could be learned about something that had to be asked for.
@@ -53,15 +53,15 @@ impl fmt::Display for Unavailability {
 /// What evidence is about: a digest within a repository. The same digest elsewhere may carry other evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject {
-    /// Registry and repository, such as `ghcr.io/example/app`.
-    pub name: String,
+    /// The repository that holds the image.
+    pub repository: Repository,
     /// The digest of the image or index.
     pub digest: Digest,
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.name, self.digest)
+        write!(f, "{}@{}", self.repository, self.digest)
     }
 }
 

@@ -95,12 +95,54 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// A repository within a registry, by its normalised name: `docker.io/library/nginx`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repository(String);
+
+impl Repository {
+    /// The repository `path` (such as `library/nginx`) of the registry `registry` (host and port, `docker.io` for Docker Hub). A
+    /// name that no registry could have is refused when the registry is asked.
+    pub fn new(registry: impl fmt::Display, path: impl fmt::Display) -> Repository {
+        Repository(format!("{registry}/{path}"))
+    }
+
+    /// The repository of a normalised name.
+    pub fn named(name: &str) -> Repository {
+        Repository(name.to_owned())
+    }
+
+    /// Registry and path.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The registry's host and port as images name it.
+    pub fn registry(&self) -> &str {
+        self.split().0
+    }
+
+    /// The name within the registry.
+    pub fn path(&self) -> &str {
+        self.split().1
+    }
+
+    /// A registry has no slash.
+    fn split(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or((&self.0, ""))
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// An image reference, as written and normalised (`nginx` is `docker.io/library/nginx`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageReference {
     written: String,
-    /// Registry and repository.
-    name: String,
+    repository: Repository,
     tag: Option<String>,
     digest: Option<Digest>,
 }
@@ -121,24 +163,19 @@ impl ImageReference {
         &self.written
     }
 
-    /// The registry's host and port, `docker.io` for Docker Hub.
-    pub fn registry(&self) -> &str {
-        self.split_name().0
+    /// The repository that holds the image.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 
-    /// The repository within the registry, such as `library/nginx`.
-    pub fn repository(&self) -> &str {
-        self.split_name().1
+    /// The registry's host and port, `docker.io` for Docker Hub.
+    pub fn registry(&self) -> &str {
+        self.repository.registry()
     }
 
     /// Registry and repository: `docker.io/library/nginx`.
     pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// A registry has no slash.
-    fn split_name(&self) -> (&str, &str) {
-        self.name.split_once('/').unwrap_or((&self.name, ""))
+        self.repository.name()
     }
 
     /// The tag, where one is written.
@@ -155,7 +192,7 @@ impl ImageReference {
 /// The normal form: `docker.io/library/nginx:latest`, `…@sha256:…`; a missing tag is `latest` unless a digest is given.
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
+        f.write_str(self.name())?;
         match (&self.tag, &self.digest) {
             (Some(tag), _) => write!(f, ":{tag}")?,
             (None, None) => write!(f, ":latest")?,
@@ -241,7 +278,7 @@ impl FromStr for ImageReference {
         }
         Ok(ImageReference {
             written: written.to_owned(),
-            name: format!("{registry}/{repository}"),
+            repository: Repository::new(&registry, &repository),
             tag: tag.map(str::to_owned),
             digest,
         })

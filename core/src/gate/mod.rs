@@ -27,7 +27,7 @@ pub use evidence::{
 };
 pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
-pub use image::{Digest, DigestError, ImageReference, ReferenceError, is_tag};
+pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
 pub use needs::ImageNeeds;
 pub use pattern::{ImagePattern, PatternError};

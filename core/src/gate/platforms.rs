@@ -28,7 +28,7 @@ pub(super) fn instead_of_index(
 ) -> Judgement {
     let check = |manifest: &PlatformManifest| {
         check(&Subject {
-            name: index.name.clone(),
+            repository: index.repository.clone(),
             digest: manifest.digest.clone(),
         })
     };

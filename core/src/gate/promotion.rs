@@ -90,7 +90,7 @@ impl Pin {
     /// What evidence about this image is about, where its digest is known.
     pub fn subject(&self, image: &ImageReference) -> Option<Subject> {
         self.digest().map(|digest| Subject {
-            name: image.name().to_owned(),
+            repository: image.repository().clone(),
             digest: digest.clone(),
         })
     }

@@ -57,13 +57,13 @@ impl SuiteReader<'_> {
             let digest = self.parse::<Digest>(here, digest);
             if let (Some(image), Some(digest)) = (image, digest) {
                 let tag = image.tag().unwrap_or("latest").to_owned();
-                tags.insert((Repository::of(&image), tag), digest);
+                tags.insert((image.repository().clone(), tag), digest);
             }
         }
         let used: Vec<_> = (changes.iter().flatten())
             .flat_map(|change| &change.images)
             .map(|image| {
-                let repository = Repository::of(&image.reference);
+                let repository = image.reference.repository().clone();
                 let tag = image.reference.tag().unwrap_or("latest").to_owned();
                 let tagged = tags.get(&(repository.clone(), tag));
                 let digest = image.reference.digest().or(tagged).cloned();

@@ -29,7 +29,7 @@ fn image_references_are_parsed_like_distribution_reference() {
         let said: Option<Parts> = input.parse::<ImageReference>().ok().map(|image| {
             (
                 image.registry().to_owned(),
-                image.repository().to_owned(),
+                image.repository().path().to_owned(),
                 image.tag().map(str::to_owned),
                 image.digest().map(ToString::to_string),
             )
