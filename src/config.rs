@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{Digest, Snapshot, TrustRoots, Ungoverned, World};
+use promotion_gate_core::gate::{Digest, Snapshot, Ungoverned, World};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
@@ -23,13 +23,12 @@ const MAXIMUM_FILE: u64 = 4 << 20;
 /// Everything that is configured, resolved.
 #[derive(Debug)]
 pub struct Config {
-    /// The trust roots that policies may name; `sigstore` and `github` are always among them.
-    pub trust_roots: TrustRoots,
+    /// What rules look at. `sigstore` and `github` are always among its trust roots.
+    pub world: World,
     registries: Vec<RegistryOptions>,
     credentials: Vec<CredentialEntry>,
     ignored_credentials: Vec<IgnoredCredential>,
     ungoverned: Ungoverned,
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What is odd about it, for the log.
     pub warnings: Vec<String>,
     /// See [`ClientOptions::loopback`]. It follows from how the process runs, not from the file.
@@ -132,12 +131,14 @@ impl Config {
         let built_in = [TrustRoot::public_good()?, TrustRoot::github()?];
         let named = |root: TrustRoot| (root.name().to_owned(), Arc::new(root));
         let mut config = Config {
-            trust_roots: built_in.map(named).into(),
+            world: World {
+                trust_roots: built_in.map(named).into(),
+                ..World::default()
+            },
             registries: Vec::new(),
             credentials: Vec::new(),
             ignored_credentials: Vec::new(),
             ungoverned: Ungoverned::Allow,
-            namespaces: BTreeMap::new(),
             warnings: Vec::new(),
             loopback: true,
             file: path.map(Path::to_owned),
@@ -177,7 +178,7 @@ impl Config {
         for NamedRoot { name, file } in written.trust_roots {
             let json = self.files.read(&folder.join(file))?;
             let root = Arc::new(TrustRoot::parse(&name, &json)?);
-            if self.trust_roots.insert(name.clone(), root).is_some() {
+            if self.world.trust_roots.insert(name.clone(), root).is_some() {
                 bail!("`trustRoots`: the name `{name}` is taken; give the root another name");
             }
         }
@@ -227,7 +228,7 @@ impl Config {
             Some(WireUngoverned::Deny) => Ungoverned::Deny,
             Some(WireUngoverned::Allow) | None => Ungoverned::Allow,
         };
-        self.namespaces.extend(
+        self.world.namespaces.extend(
             written
                 .namespaces
                 .into_iter()
@@ -239,10 +240,7 @@ impl Config {
     /// A snapshot with what is configured and no policies.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            world: World {
-                trust_roots: self.trust_roots.clone(),
-                namespaces: self.namespaces.clone(),
-            },
+            world: self.world.clone(),
             ungoverned: self.ungoverned,
             ..Snapshot::default()
         }

@@ -10,6 +10,7 @@
 use kube::CustomResourceExt as _;
 use promotion_gate_core::gate::Requirement;
 use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
 use super::{PromotionPolicy, PromotionPolicySpec};
@@ -35,9 +36,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         requirements.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));
     }
     for (place, most) in BOUNDED {
-        if let Some(Value::Object(list)) = spec.pointer_mut(place) {
-            list.insert("maxItems".to_owned(), json!(most));
-        }
+        at(&mut spec, place)?.insert("maxItems".to_owned(), json!(most));
     }
     let (pinned, one_rule) = (evidence_is_pinned(), one_rule());
     let of_the_table = [
@@ -53,13 +52,11 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         ),
     ];
     for (place, rule, message) in &of_the_table {
-        if let Some(Value::Object(schema)) = spec.pointer_mut(place) {
-            let rules = schema
-                .entry("x-kubernetes-validations")
-                .or_insert_with(|| json!([]));
-            if let Some(rules) = rules.as_array_mut() {
-                rules.push(json!({"rule": rule, "message": message}));
-            }
+        let rules = at(&mut spec, place)?
+            .entry("x-kubernetes-validations")
+            .or_insert_with(|| json!([]));
+        if let Some(rules) = rules.as_array_mut() {
+            rules.push(json!({"rule": rule, "message": message}));
         }
     }
     let schema = json!({
@@ -77,6 +74,15 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
     Ok(vec![policies])
+}
+
+/// The schema at a place, which there has to be: a bound or validation that is not found would be lost silently.
+fn at<'a>(
+    spec: &'a mut Value,
+    place: &str,
+) -> Result<&'a mut Map<String, Value>, serde_json::Error> {
+    let found = spec.pointer_mut(place).and_then(Value::as_object_mut);
+    found.ok_or_else(|| serde_json::Error::custom(format!("the schema has no object `{place}`")))
 }
 
 /// Where a rule uses evidence, tags are ruled out or accepted.

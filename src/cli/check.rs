@@ -88,7 +88,7 @@ struct NotAsked {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
-    let policies = world::policies(&args.policies, &config.trust_roots)?;
+    let policies = world::policies(&args.policies, &config.world.trust_roots)?;
     let input = Input::read(&args.given.inputs)?;
     let mut snapshot = Snapshot {
         policies: policies.policies,

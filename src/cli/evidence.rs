@@ -235,7 +235,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Every trust root that is configured; every key with each of them, and alone.
 fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, String)>> {
-    let roots = &config.trust_roots;
+    let roots = &config.world.trust_roots;
     let mut anchors: Vec<_> = roots
         .iter()
         .map(|(name, root)| {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unreadable};
+use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unreadable, World};
 
 use crate::api::{self, PolicySet};
 use crate::collect::Collector;
@@ -170,7 +170,8 @@ impl Sources {
     /// Policies to take over under this configuration; and whether what is on disk has changed, be it valid or not.
     fn poll_policies(&self, parts: &mut Parts, config: &Config) -> (Option<PolicySet>, bool) {
         // A panic is a problem like another one: the last valid policies stay, and the configuration does not wait.
-        let load = AssertUnwindSafe(|| api::load_paths(&self.policies, &config.trust_roots).1);
+        let load =
+            AssertUnwindSafe(|| api::load_paths(&self.policies, &config.world.trust_roots).1);
         let (set, failed) = match catch_unwind(load) {
             Ok(set) => (set, None),
             Err(_) => (
@@ -290,7 +291,12 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
 /// of it makes anything looser.
 fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
     let mut snapshot = current.clone();
-    snapshot.world.trust_roots = config.trust_roots.clone();
+    // Labels decide which policies govern, so those before stay; every other part is as it is configured now.
+    let namespaces = snapshot.world.namespaces;
+    snapshot.world = World {
+        namespaces,
+        ..config.world.clone()
+    };
     if config.snapshot().ungoverned == Ungoverned::Deny {
         snapshot.ungoverned = Ungoverned::Deny;
     }

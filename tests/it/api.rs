@@ -950,6 +950,11 @@ fn a_configuration_is_held_to_its_schema_and_its_files() {
         "{taken}"
     );
     let config = load("trustRoots: [{name: ours, file: root.json}]\n").unwrap();
-    let names: Vec<_> = config.trust_roots.keys().map(String::as_str).collect();
+    let names: Vec<_> = config
+        .world
+        .trust_roots
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(names, ["github", "ours", "sigstore"]);
 }

@@ -1045,6 +1045,21 @@ fn the_time_of_a_log_counts_only_where_the_log_promised_it() {
     assert!(refused.detail.contains("no time of its own"), "{refused}");
 }
 
+#[test]
+fn a_bundle_of_megabytes_of_unsigned_fields_is_refused_before_it_takes_memory() {
+    let bench = Bench::new();
+    for junk in [json!({"": {"": 0}}), json!([[0], [0]])] {
+        for place in ["", "/verificationMaterial", ENTRY, "/messageSignature"] {
+            let mut bundle = bench.bundle();
+            let Some(object) = bundle.pointer_mut(place) else {
+                continue;
+            };
+            object["unknown"] = Value::Array(vec![junk.clone(); 30_000]);
+            assert_eq!(bench.refused(&bundle).reason.id, "too-large", "{place}");
+        }
+    }
+}
+
 /// As the oldest clients wrote it.
 fn of_version_0_1(mut bundle: Value) -> Value {
     bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle+json;version=0.1");

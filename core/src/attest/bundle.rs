@@ -16,16 +16,28 @@ use super::statement::PAYLOAD_TYPE;
 use super::unaccepted::{self, UnacceptedReason, strict};
 use crate::strict_json::Fields;
 
+/// The most fields and items of lists in a bundle. A bundle with its certificates and as many log entries as are read has
+/// some hundreds.
+const MAXIMUM_FIELDS: usize = 50_000;
+
 /// Reads a bundle; nothing of it is verified yet.
 ///
 /// # Errors
 /// Why it cannot be one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     let text = strict(bytes, "the bundle", Fields::default())?;
+    // Each field and item takes more than a hundred times its size while it is read: a few megabytes of them, which need not be
+    // signed, would take all memory.
+    let is_separator = |byte: &&u8| matches!(byte, b':' | b',');
+    let separators = text.as_bytes().iter().filter(is_separator).count();
+    bounded("fields", separators, MAXIMUM_FIELDS)?;
     let mut written = serde_json::from_str(text).map_err(malformed)?;
     let unknown = take_unknown_entries(&mut written);
     let bundle = match unknown.as_slice() {
-        [] => Bundle::from_json(text).map_err(malformed)?,
+        [] => {
+            drop(written);
+            Bundle::from_json(text).map_err(malformed)?
+        }
         _ => serde_json::from_value(written).map_err(malformed)?,
     };
     let version = bundle.media_type;

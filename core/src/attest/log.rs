@@ -21,7 +21,7 @@ use super::verified::Transparency;
 use crate::strict_json::Fields;
 
 /// The most signatures of a checkpoint that are verified: those that call themselves the log's.
-const MAXIMUM_SIGNATURES: usize = 64;
+const MAXIMUM_SIGNATURES: usize = 8;
 
 /// The key of a log that a trust root names.
 pub(super) struct LogKey {

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_types::HashAlgorithm;
 
 use super::anchor::{Anchor, Instance, PublicKey, TrustRoot};
-use super::certificate::{Chain, public_key_of};
+use super::certificate::Chain;
 use super::identity::{CertificateIdentity, Signer};
 use super::log::LogEntry;
 use super::signature::{Message, VerifyingKey};
@@ -225,9 +225,17 @@ impl Signed {
     ) -> Result<Checked, UnacceptedReason> {
         // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
         let statement = match (self.signed_by(&key.verifying, artifact), &self.by) {
-            (Err(why), Ok(SignedBy::Certificate(_)) | Err(_))
-                if why.reason == unaccepted::BAD_SIGNATURE =>
-            {
+            (Err(why), Err(unread)) if why.reason == unaccepted::BAD_SIGNATURE => {
+                let detail = format!(
+                    "it was not signed with this key, and the certificate beside it cannot be read: {}",
+                    unread.detail
+                );
+                return Err(UnacceptedReason::new(
+                    unaccepted::OTHER_KIND_OF_SIGNER,
+                    detail,
+                ));
+            }
+            (Err(why), Ok(SignedBy::Certificate(_))) if why.reason == unaccepted::BAD_SIGNATURE => {
                 return Err(UnacceptedReason::new(
                     unaccepted::OTHER_KIND_OF_SIGNER,
                     "it was signed with a certificate, and not with this key",
@@ -242,15 +250,7 @@ impl Signed {
         };
         let statement = statement?;
         for entry in &witnessed.entries {
-            let of_key = entry.check_matches(self, artifact, &key.spki);
-            match &self.by {
-                Ok(SignedBy::Certificate(chain))
-                    if public_key_of(&chain.leaf).as_ref() == Some(&key.spki) =>
-                {
-                    of_key.or_else(|_| entry.check_matches(self, artifact, &chain.leaf))?;
-                }
-                _ => of_key?,
-            }
+            entry.check_matches(self, artifact, &key.spki)?;
         }
         let signer = Signer::Key(key.fingerprint().clone());
         Ok(witnessed.vouch_for(signer, statement, false))
@@ -389,7 +389,7 @@ impl Signed {
 
 /// Verifies under each root of a file. Certificate, log entries and timestamps have to verify under the same one: otherwise the
 /// log of one root could vouch for a certificate of another. Where several roots accept it, the result that is the most public
-/// counts, whatever their order.
+/// counts, whatever their order; on a tie, that of a root without logs, which asks for less by default.
 fn wholly_under_one(
     file: &TrustRoot,
     verify: impl Fn(&Instance) -> Result<Checked, UnacceptedReason>,
@@ -409,22 +409,28 @@ fn wholly_under_one(
     best.ok_or_else(|| refusal(refused.into_iter().filter_map(Result::err).collect()))
 }
 
-/// The refusal that tells the most: that of a root that knows the log, timestamp authority and certificate authority, where
-/// there is one.
+/// The refusal that tells the most: that of the root under which verification got furthest. Each step asks whether the root
+/// knows what signed: log and timestamp authority, then certificate authority, then certificate log.
 fn refusal(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
-    const UNKNOWN_WITNESSES: [Reason; 5] = [
-        unaccepted::UNKNOWN_LOG,
-        unaccepted::BAD_TIMESTAMP,
-        unaccepted::NO_VERIFIED_TIME,
-        unaccepted::UNTRUSTED_CERTIFICATE,
-        unaccepted::BAD_CERTIFICATE_TIMESTAMP,
+    const STEPS: [&[Reason]; 4] = [
+        &[
+            unaccepted::UNKNOWN_LOG,
+            unaccepted::BAD_TIMESTAMP,
+            unaccepted::FORMAT_NOT_SUPPORTED,
+        ],
+        &[unaccepted::NO_VERIFIED_TIME],
+        &[unaccepted::UNTRUSTED_CERTIFICATE],
+        &[unaccepted::BAD_CERTIFICATE_TIMESTAMP],
     ];
+    let step = |why: &UnacceptedReason| {
+        let reached = STEPS.iter().position(|step| step.contains(&why.reason));
+        reached.unwrap_or(STEPS.len())
+    };
     let roots = refused.len();
-    let telling = refused
-        .into_iter()
-        .min_by_key(|why| UNKNOWN_WITNESSES.contains(&why.reason));
+    // Of several that got as far, the first.
+    let telling = refused.into_iter().rev().max_by_key(step);
     match telling {
-        Some(why) if roots > 1 && UNKNOWN_WITNESSES.contains(&why.reason) => {
+        Some(why) if roots > 1 && step(&why) < STEPS.len() => {
             let detail = format!(
                 "it verifies wholly under none of the {roots} roots in the trust root's file: {}",
                 why.detail

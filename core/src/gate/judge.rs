@@ -8,7 +8,7 @@ use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{ImageCheck, ImageRule, Requirement, Scope, WorkloadCheck};
+use super::rules::{Effect, ImageCheck, ImageRule, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use crate::reason::{Reason, reasons};
@@ -265,12 +265,27 @@ impl<'a> ImageUnderReview<'a> {
         // 3. The evidence of the image itself; where that is an index without any, perhaps that of its platforms.
         let on_image = self.check(policy, requirement, rule, self.subject.as_ref());
         match &self.subject {
-            Some(index) if on_evidence.per_platform && on_image.outcome.denies() => {
+            Some(index)
+                if on_evidence.per_platform
+                    && on_image.outcome.denies()
+                    && self.can_be_replaced(index, on_evidence.effect) =>
+            {
                 instead_of_index(policy, self.evidence, index, on_image, |platform| {
                     self.check(policy, requirement, rule, Some(platform))
                 })
             }
             _ => on_image,
+        }
+    }
+
+    /// Whether the evidence of platforms may stand in for that of the index: always where more evidence only helps; where it
+    /// could hurt, only where the index certainly carries none.
+    fn can_be_replaced(&self, index: &Subject, effect: Effect) -> bool {
+        match effect {
+            Effect::OnlyHelps => true,
+            Effect::CanHurt => {
+                matches!(self.evidence.about(index), Collected::Known(own) if own.is_empty())
+            }
         }
     }
 

@@ -45,4 +45,4 @@ pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
 pub use source::{SourcePattern, VersionPattern};
 pub use verdict::{Decision, PolicyVerdict, Verdict};
-pub use world::World;
+pub use world::*;

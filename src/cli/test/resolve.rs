@@ -140,7 +140,7 @@ impl<'d> SuiteReader<'d> {
         if !self.problems.is_empty() {
             return Default::default();
         }
-        let (sources, set) = api::load_paths(&paths, &config.trust_roots);
+        let (sources, set) = api::load_paths(&paths, &config.world.trust_roots);
         self.warnings.extend(set.warnings.iter().cloned());
         (sources, set)
     }
@@ -159,9 +159,9 @@ impl<'d> SuiteReader<'d> {
         for (name, signer) in &test.signers {
             let here = here.key(name);
             let root = trust_root(signer);
-            if !config.trust_roots.contains_key(root) {
+            if !config.world.trust_roots.contains_key(root) {
                 let why = format!("the configuration knows no trust root `{root}`");
-                let known = config.trust_roots.keys().map(String::as_str);
+                let known = config.world.trust_roots.keys().map(String::as_str);
                 let problem = self.document.problem(here.key("trustRoot"), why);
                 self.problems.push(problem.suggesting(root, known));
             }

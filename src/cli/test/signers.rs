@@ -70,7 +70,7 @@ impl TestSigners {
             signers: BTreeMap::new(),
             stand_ins: BTreeMap::new(),
         };
-        for (name, root) in &config.trust_roots {
+        for (name, root) in &config.world.trust_roots {
             made.roots.insert(name.clone(), SandboxRoot::build(root)?);
         }
         for (name, spec) in signers {

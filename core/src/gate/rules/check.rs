@@ -194,6 +194,15 @@ impl Requirement {
         if evidence.effect == Effect::OnlyHelps {
             return judgement;
         }
+        // What is signed under a trust root that is gone could turn a pass as well as what was not read.
+        if let Some(name) = self.needs(check.world).missing_roots.first() {
+            return root_missing(
+                name,
+                format!(
+                    "the trust root `{name}`, which the policy names, is not configured, and what is signed under it could turn the answer"
+                ),
+            );
+        }
         let unsupported = check.evidence.value().map(|evidence| &evidence.unsupported);
         let unavailabilities = check.evidence.unavailabilities().iter();
         match unavailabilities
@@ -223,6 +232,10 @@ fn unless_root_missing(failed: Judgement, needs: &Needs, check: &ImageCheck<'_>)
         false if nothing_attached || failed.outcome != Outcome::Fail => return failed,
         false => format!("{}; but {missing}", failed.detail),
     };
+    root_missing(name, detail)
+}
+
+fn root_missing(name: &str, detail: String) -> Judgement {
     Judgement::undecided(TRUST_ROOT_MISSING, detail).hint(format!(
         "add `{name}` to `trustRoots` of the configuration again, or have the policy name another trust root"
     ))

@@ -231,11 +231,13 @@ requirements! {
     provenance "provenance" Provenance,
     #[cfg(test)]
     closed "closed" Closed,
+    #[cfg(test)]
+    unflagged "unflagged" Unflagged,
 }
 
-/// A rule about the workload, for the tests of the contract.
+/// Rules for the tests of the contract: one about the workload, and one that unseen evidence could hurt.
 #[cfg(test)]
-pub use tests::Closed;
+pub use tests::{Closed, Unflagged};
 
 /// A rule as a policy entry; the entry's documentation is the rule's manual page.
 trait Entry: Rule + JsonSchema {
@@ -316,14 +318,17 @@ impl Requirement {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
     use serde_json::json;
 
-    use crate::gate::evidence::Evidence;
-    use crate::gate::finding::{Outcome, Target};
+    use super::check::readable;
+    use crate::gate::finding::Outcome;
     use crate::gate::{
-        Change, ChangeEffect, Enforcement, NamedRequirement, NamespaceMatch, Operation, Policy,
-        Promotion, Snapshot, Uncovered, Workload, judge,
+        Change, ChangeEffect, Collected, Digest, Enforcement, Evidence, ImageEvidence, ImageUse,
+        Index, NamedRequirement, NamespaceMatch, Operation, Pin, PlatformManifest, Policy,
+        Promotion, Role, Snapshot, Subject, Unavailability, Uncovered, Workload, judge,
     };
     use crate::reason::reasons;
 
@@ -363,21 +368,76 @@ mod tests {
         }
     }
 
-    fn judged(kind: ChangeKind, name: &str) -> Vec<(Outcome, &'static str)> {
-        let entry: RequirementEntry = serde_json::from_value(json!({"closed": {}})).unwrap();
-        let policy = Policy {
+    /// Fails where an artifact of the kind `flag` is attached.
+    #[derive(Clone, Debug, Deserialize, JsonSchema)]
+    pub struct Unflagged {
+        /// Names of trust roots.
+        #[serde(default)]
+        roots: BTreeSet<String>,
+    }
+
+    impl Entry for Unflagged {
+        const REASONS: &'static [Reason] = OF_THIS_RULE;
+        const EVIDENCE: Option<EvidenceUse> = Some(EvidenceUse {
+            covers: false,
+            per_platform: true,
+            effect: Effect::CanHurt,
+        });
+    }
+
+    impl Rule for Unflagged {
+        fn class(&self) -> Class {
+            Class::Integrity
+        }
+
+        fn scope(&self) -> Scope<'_> {
+            Scope::Image(self)
+        }
+
+        fn needs(&self, world: &World) -> Needs {
+            let known = |name: &&String| !world.trust_roots.contains_key(*name);
+            Needs {
+                missing_roots: self.roots.iter().filter(known).cloned().collect(),
+                ..Needs::default()
+            }
+        }
+    }
+
+    impl ImageRule for Unflagged {
+        fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+            match readable(check) {
+                Ok(evidence) if evidence.others.contains_key("flag") => {
+                    Judgement::fail(CLOSED, "flagged".to_owned())
+                }
+                Ok(_) => Judgement::pass(OPEN, "not flagged".to_owned()),
+                Err(undecided) => undecided,
+            }
+        }
+    }
+
+    fn policy(requirement: serde_json::Value) -> Policy {
+        let entry: RequirementEntry = serde_json::from_value(requirement).unwrap();
+        Policy {
             name: "p".to_owned(),
             environment: None,
             enforcement: Enforcement::Enforce,
             namespaces: NamespaceMatch::default(),
             images: None,
             platforms: None,
-            allow_unsigned_index: false,
+            allow_unsigned_index: true,
             requirements: vec![NamedRequirement {
                 name: None,
                 requirement: entry.try_into().unwrap(),
             }],
-            uncovered: Uncovered::Deny,
+            uncovered: Uncovered::Allow,
+        }
+    }
+
+    fn promotion(kind: ChangeKind, name: &str, images: &[&str]) -> Promotion {
+        let image = |written: &&str| ImageUse {
+            field: "spec.containers[0].image".to_owned(),
+            role: Role::Container,
+            reference: written.parse().unwrap(),
         };
         let change = Change {
             id: "1".to_owned(),
@@ -392,23 +452,109 @@ mod tests {
             },
             actor: None,
             dry_run: false,
-            images: Vec::new(),
+            images: images.iter().map(image).collect(),
             unreadable: Vec::new(),
         };
-        let mut promotion = Promotion::new(change, Vec::new(), Timestamp::UNIX_EPOCH);
+        let pins = change.images.iter();
+        let pins = pins.map(|image| Pin::Written(image.reference.digest().unwrap().clone()));
+        let mut promotion = Promotion::new(change.clone(), pins.collect(), Timestamp::UNIX_EPOCH);
         promotion.kind = kind;
+        promotion
+    }
+
+    fn findings(
+        policy: Policy,
+        promotion: &Promotion,
+        evidence: &Evidence,
+    ) -> Vec<(Outcome, &'static str)> {
         let snapshot = Snapshot {
             policies: vec![policy],
             ..Snapshot::default()
         };
         let governing = snapshot.governing(&promotion.change);
-        assert!(governing.needs(&promotion).is_empty());
-        let verdict = judge(&promotion, &Evidence::default(), &governing);
+        let verdict = judge(promotion, evidence, &governing);
         let findings = verdict.policies()[0].findings().iter();
         findings
-            .inspect(|finding| assert_eq!(finding.target, Target::Workload))
             .map(|finding| (finding.outcome, finding.reason))
             .collect()
+    }
+
+    fn judged(kind: ChangeKind, name: &str) -> Vec<(Outcome, &'static str)> {
+        let promotion = promotion(kind, name, &[]);
+        findings(
+            policy(json!({"closed": {}})),
+            &promotion,
+            &Evidence::default(),
+        )
+    }
+
+    const INDEX: &str = "registry.example/app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    /// What `unflagged` says of an index with this evidence and one platform without any.
+    fn of_index(
+        requirement: serde_json::Value,
+        index: Collected<Arc<ImageEvidence>>,
+    ) -> Vec<(Outcome, &'static str)> {
+        let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX]);
+        let subject = promotion.pins[0].subject(&promotion.change.images[0].reference);
+        let subject = subject.unwrap();
+        let platform = Subject {
+            repository: subject.repository.clone(),
+            digest: Digest::sha256(b"platform"),
+        };
+        let manifests = vec![PlatformManifest {
+            platform: None,
+            digest: platform.digest.clone(),
+        }];
+        let clean = Collected::Known(Arc::default());
+        let evidence = Evidence {
+            images: [(subject.clone(), index), (platform, clean)].into(),
+            indexes: [(
+                subject,
+                Collected::Known(Some(Index {
+                    manifests,
+                    refused: None,
+                })),
+            )]
+            .into(),
+            ..Evidence::default()
+        };
+        findings(policy(requirement), &promotion, &evidence)
+    }
+
+    #[test]
+    fn clean_platforms_do_not_hide_what_hurts_the_index() {
+        let of = |evidence| of_index(json!({"unflagged": {}}), evidence);
+        let flagged = ImageEvidence {
+            others: [("flag".to_owned(), 1)].into(),
+            ..ImageEvidence::default()
+        };
+        assert_eq!(
+            of(Collected::Known(Arc::new(flagged))),
+            [(Outcome::Fail, "closed")]
+        );
+        let down = || Unavailability("down".to_owned());
+        let partial = Collected::Partial(Arc::default(), vec![down()]);
+        assert_eq!(of(partial), [(Outcome::Undecided, "evidence-partial")]);
+        let unavailable = Collected::Unavailable(down());
+        assert_eq!(
+            of(unavailable),
+            [(Outcome::Undecided, "evidence-unavailable")]
+        );
+        assert_eq!(
+            of(Collected::Known(Arc::default())),
+            [(Outcome::Pass, "open")]
+        );
+    }
+
+    #[test]
+    fn a_pass_that_a_missing_trust_root_could_turn_is_undecided() {
+        let clean = Collected::Known(Arc::default());
+        let requirement = json!({"unflagged": {"roots": ["theirs"]}});
+        assert_eq!(
+            of_index(requirement, clean),
+            [(Outcome::Undecided, "trust-root-missing")]
+        );
     }
 
     #[test]
