@@ -35,7 +35,7 @@ pub struct Review {
 
 /// Reviews one change at one instant.
 ///
-/// There is no error path on which somebody would have to remember to deny: what could not be learned is part of the
+/// There is no error path on which a caller would have to remember to deny: what could not be learned is part of the
 /// evidence, and denies where it matters.
 pub async fn review(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Review {
     let reviewed = reviewed(change, inputs, now).boxed();

@@ -3,6 +3,9 @@
 //! An API server prunes fields that the schema does not name before anybody sees them, so that a mistyped field would
 //! silently weaken a policy: at every object level of `spec` unknown fields are kept, and refused by us with a place and a
 //! suggestion. It also takes *structural* schemas only: no references, and no alternatives of different types.
+//!
+//! What an API server can refuse by itself (CEL) stands beside the type that it is about, as an extension of its schema; what
+//! is about several rules is made from the table of rules.
 
 use kube::CustomResourceExt as _;
 use promotion_gate_core::gate::Requirement;
@@ -10,26 +13,6 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{PromotionPolicy, PromotionPolicySpec};
-
-/// What an API server can already refuse: at which place of `spec`, by which rule (CEL), and what it says; more are made from
-/// the table of rules. Where a list is walked it needs an upper bound, or the rule could cost too much.
-const VALIDATIONS: &[(&str, &str, &str)] = &[
-    (
-        "/properties/requirements/items/properties/signature",
-        "has(self.anyOf) != has(self.allOf)",
-        "expected exactly one of `anyOf` and `allOf`",
-    ),
-    (
-        "/properties/requirements/items/properties/signature",
-        "!has(self.threshold) || has(self.anyOf)",
-        "`threshold` belongs to `anyOf`",
-    ),
-    (
-        "/properties/requirements/items/properties/provenance/properties/builders/items/properties/signedBy",
-        "has(self.keyless) != has(self.key)",
-        "expected exactly one of `keyless` and `key`",
-    ),
-];
 
 /// Lists that rules walk, and the most entries that an API server takes of each.
 const BOUNDED: &[(&str, u32)] = &[
@@ -69,7 +52,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
             "expected exactly one rule per entry, of those that this version knows",
         ),
     ];
-    for (place, rule, message) in VALIDATIONS.iter().chain(&of_the_table) {
+    for (place, rule, message) in &of_the_table {
         if let Some(Value::Object(schema)) = spec.pointer_mut(place) {
             let rules = schema
                 .entry("x-kubernetes-validations")
@@ -137,6 +120,7 @@ fn structural(schema: &Value) -> Value {
         "minimum",
         "maximum",
         "required",
+        "x-kubernetes-validations",
     ];
     for keyword in keep {
         if let Some(value) = keywords.get(keyword) {

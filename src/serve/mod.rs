@@ -70,7 +70,7 @@ pub struct Listening {
     pub probe_address: SocketAddr,
 }
 
-/// Serves until `stop` resolves; then it is not ready any more, answers for as long as `stop` says, since not everybody
+/// Serves until `stop` resolves; then it is not ready any more, answers for as long as `stop` says, since not every API server
 /// knows at once, lets no new connections in, and drains.
 ///
 /// # Errors
@@ -135,7 +135,7 @@ pub async fn serve(
         shutdown_delay = stop => shutdown_delay,
     };
     tracing::info!("stopping: not ready any more, requests are still answered");
-    // Fails only where nobody listens any more.
+    // Fails only where the probes have ended.
     let _ = stopping.send(true);
     let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
     tracing::info!("no new connections, requests under way are answered");

@@ -82,6 +82,9 @@ pub struct Builder {
     /// The builder's id, a URI.
     pub id: Matcher,
     /// Who signs for this builder.
+    #[schemars(extend("x-kubernetes-validations" = [
+        {"rule": "has(self.keyless) != has(self.key)", "message": "expected exactly one of `keyless` and `key`"},
+    ]))]
     pub signed_by: AcceptedSigner,
 }
 

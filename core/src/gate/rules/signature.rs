@@ -46,6 +46,10 @@ pub struct Signature {
 /// The rule, field by field.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.anyOf) != has(self.allOf)", "message": "expected exactly one of `anyOf` and `allOf`"},
+    {"rule": "!has(self.threshold) || has(self.anyOf)", "message": "`threshold` belongs to `anyOf`"},
+]))]
 struct SignatureFields {
     /// Accepted signers; one of them, or `threshold` different ones, must have signed.
     any_of: Option<Vec<Member>>,
