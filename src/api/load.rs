@@ -201,7 +201,7 @@ struct PolicyDocument {
     spec: PromotionPolicySpec,
 }
 
-/// The rest of Kubernetes' metadata is nothing that is decided by.
+/// Kubernetes' metadata. No decision depends on any field of it other than `name`.
 #[derive(Deserialize, JsonSchema)]
 struct Metadata {
     name: String,
