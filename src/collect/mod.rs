@@ -1,4 +1,4 @@
-//! Fills the evidence of a review, exactly as far as its needs go: bounded, concurrent, from_cache, under the deadline. One pipeline:
+//! Fills the evidence of a review, exactly as far as its needs go: bounded, concurrent, cached, under the deadline. One pipeline:
 //! list what is attached, fetch it, verify it, and the same for platforms.
 //!
 //! * `resolve` — tags → digests, once per review
