@@ -1,4 +1,4 @@
-//! `promotion-gate crds`: the custom resource definitions, to apply to a cluster.
+//! `crds`: prints the custom resource definitions, to apply to a cluster.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::definitions;
 
-/// Print the custom resource definitions, to apply to a cluster.
+/// Print the custom resource definitions, to apply to a cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  promotion-gate crds | kubectl apply --server-side -f -")]
 pub(super) struct Args {}
@@ -26,8 +26,8 @@ fn yaml() -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Writes the entries of an object or list, one a line, keys sorted. Only what definitions contain is laid out well;
-/// everything is written correctly.
+/// Writes the entries of an object or list, one a line, keys sorted. Every value is written correctly; the layout suits what
+/// the definitions contain.
 fn write_entries(value: &Value, indent: usize, out: &mut String) {
     let margin = " ".repeat(indent);
     match value {
@@ -65,7 +65,7 @@ fn write_value(value: &Value, indent: usize, out: &mut String) {
             out.push('\n');
             write_entries(value, indent + 2, out);
         }
-        // Lists stand below their key without being indented further, as kubectl prints them.
+        // Lists are not indented further than their key, as kubectl prints them.
         Value::Array(items) if !items.is_empty() => {
             out.push('\n');
             write_entries(value, indent, out);
@@ -96,7 +96,7 @@ fn write_value(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-/// A text that no YAML reader takes for anything else; JSON's quoting is YAML's too.
+/// A text as YAML. It is quoted as in JSON if an unquoted one could be read as another type.
 fn scalar(text: &str) -> String {
     let plain_start = text.starts_with(|c: char| c.is_ascii_alphabetic());
     let plain = text
