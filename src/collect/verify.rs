@@ -1,4 +1,4 @@
-//! One piece of evidence → facts, verified under each anchor, each once however many reviews wait for it.
+//! One piece of evidence → facts, verified under each anchor, once for all reviews that wait for it.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::oci::{Descriptor, Repository};
 
 /// The media type of a cosign simplesigning payload.
 pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// Begins the media types of Sigstore bundles, old and new.
+/// The beginning of the media types of Sigstore bundles, old and new.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// The media type of an in-toto statement without a signature, as BuildKit attaches it.
 pub(super) const STATEMENT: &str = "application/vnd.in-toto+json";
@@ -26,7 +26,7 @@ pub(super) const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
 
-/// What is read about one subject, for whom and how far.
+/// The reading of one subject: where from, under which anchors, and within which limits.
 pub(super) struct SubjectReader<'a> {
     pub(super) registry: &'a CachedRegistry,
     pub(super) subject: &'a Subject,
@@ -35,13 +35,13 @@ pub(super) struct SubjectReader<'a> {
     pub(super) deadline: Instant,
 }
 
-/// Whether a layer of this media type is evidence in a form that is read.
+/// Whether a layer of this media type is evidence in a supported form.
 pub(super) fn is_evidence(media_type: &str) -> bool {
     media_type.starts_with(BUNDLE) || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
 }
 
-/// Verifies one piece of evidence under every anchor for which it is not yet known; where it is known, not even the bytes are
-/// asked for.
+/// Verifies one piece of evidence under every anchor without a cached result. If all results are cached, the bytes are not
+/// fetched.
 ///
 /// # Errors
 /// Why it could not be read; nothing where the budget is empty.
@@ -57,9 +57,9 @@ pub(super) async fn facts(
         deadline,
     } = reader;
     let host = Repository::named(&subject.name).registry().to_owned();
-    let unfinished = || Some(Unread::Broken("its verification came to no end".to_owned()));
+    let unfinished = || Some(Unread::Broken("its verification failed".to_owned()));
     let annotations = match layer.media_type.as_str() {
-        // A part of the material in old formats alone.
+        // Annotations are part of the material only in old formats.
         SIMPLE_SIGNING | ENVELOPE => {
             let annotations = layer.annotations.clone();
             let bytes = usize::try_from(annotation_bytes(layer)).unwrap_or(usize::MAX);
@@ -117,8 +117,8 @@ pub(super) async fn facts(
     Ok(facts.into_values().collect())
 }
 
-/// Verifies a piece under one anchor, once for everybody who waits for the same. Verification is work; what nobody waits for
-/// any longer is not begun.
+/// Verifies a piece under one anchor, once for all reviews that wait for it. If no review waits any more, a verification that
+/// has not begun is cancelled.
 fn verified(
     registry: &CachedRegistry,
     host: &str,
@@ -138,7 +138,7 @@ fn verified(
             let (size, subject) = (bytes.len(), key.subject.clone());
             let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
             let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
-                let detail = "its verification came to no end";
+                let detail = "its verification failed";
                 Err(UnacceptedReason::new(MALFORMED, detail))
             });
             let fact = Fact::of(verified);
