@@ -1,4 +1,4 @@
-//! Images in the sandbox's registry, and what hangs on them.
+//! Images in the sandbox's registry, and what is attached to them.
 
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
-/// Pushes an image of one layer with `content`; gives its digest.
+/// Pushes an image with one layer that holds `content`. Returns its digest.
 ///
 /// # Errors
 /// If the registry gives no sound digest.
