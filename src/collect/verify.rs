@@ -57,7 +57,11 @@ pub(super) async fn facts(
         deadline,
     } = reader;
     let host = Repository::named(&subject.name).registry().to_owned();
-    let unfinished = || Some(Unread::Broken("its verification failed".to_owned()));
+    let unfinished = || {
+        Some(Unread::Broken(
+            "its verification ended without a result".to_owned(),
+        ))
+    };
     let annotations = match layer.media_type.as_str() {
         // Annotations are part of the material only in old formats.
         SIMPLE_SIGNING | ENVELOPE => {
@@ -138,7 +142,7 @@ fn verified(
             let (size, subject) = (bytes.len(), key.subject.clone());
             let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
             let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
-                let detail = "its verification failed";
+                let detail = "its verification ended without a result";
                 Err(UnacceptedReason::new(MALFORMED, detail))
             });
             let fact = Fact::of(verified);
