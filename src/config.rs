@@ -20,7 +20,7 @@ use crate::oci::{
 /// The largest file that the configuration may name, in bytes.
 const MAXIMUM_FILE: u64 = 4 << 20;
 
-/// Everything that is configured, resolved.
+/// The whole configuration, with the content of the files that it names.
 #[derive(Debug)]
 pub struct Config {
     /// What rules look at. `sigstore` and `github` are always among its trust roots.
@@ -29,17 +29,17 @@ pub struct Config {
     credentials: Vec<CredentialEntry>,
     ignored_credentials: Vec<IgnoredCredential>,
     ungoverned: Ungoverned,
-    /// What is odd about it, for the log.
+    /// Problems that do not prevent its use, for the log.
     pub warnings: Vec<String>,
-    /// See [`ClientOptions::loopback`]. It follows from how the process runs, not from the file.
+    /// See [`ClientOptions::loopback`]. It depends on how the process runs, not on the file.
     pub loopback: bool,
-    /// Where it stands; the defaults where nowhere.
+    /// The path of the file; `None` for the defaults.
     file: Option<PathBuf>,
-    /// What was read for it.
+    /// The files that were read for it.
     files: Files,
 }
 
-/// Files, each with the digest of what was read.
+/// Files, each with the digest of its content.
 #[derive(Debug, Default)]
 struct Files(Vec<(PathBuf, Digest)>);
 
@@ -51,7 +51,7 @@ struct GateConfiguration {
     /// Trust roots besides the built-in `sigstore` and `github`.
     #[serde(default)]
     trust_roots: Vec<NamedRoot>,
-    /// What is special about some registries.
+    /// Options of single registries.
     #[serde(default)]
     registries: Vec<Registry>,
     /// Credentials for registries.
@@ -59,9 +59,9 @@ struct GateConfiguration {
     credentials: Vec<Credential>,
     /// A Docker `config.json` with credentials.
     docker_config: Option<PathBuf>,
-    /// What becomes of a workload that no policy governs: `Allow` when absent.
+    /// What happens to a workload that no policy governs; `Allow` when absent.
     ungoverned: Option<WireUngoverned>,
-    /// Labels of namespaces, where policies select by label and no cluster can be asked.
+    /// Labels of namespaces, for policies that select by label where no cluster can be asked.
     #[serde(default)]
     namespaces: Vec<NamespaceLabels>,
 }
@@ -78,7 +78,7 @@ struct NamedRoot {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Registry {
     /// Host, and port where images name one; `*` stands for any characters within a part of it. A host that is named without
-    /// `*` (its port may be `*`) is asked even on loopback, on a link-local address or where a metadata service is.
+    /// `*` (its port may be `*`) may also be on loopback, on a link-local address or at a metadata service.
     host: String,
     #[serde(default)]
     plain_http: bool,
@@ -90,12 +90,12 @@ struct Registry {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Credential {
     registry: String,
-    /// The repository, or the path above it; all of the registry when absent.
+    /// The repository, or a path prefix of repositories; the whole registry when absent.
     repository: Option<String>,
     username: Option<String>,
-    /// Holds the password, relative to the configuration.
+    /// A file with the password, relative to the configuration.
     password_file: Option<PathBuf>,
-    /// Holds a token that the registry takes, relative to the configuration.
+    /// A file with a token for the registry itself, relative to the configuration.
     token_file: Option<PathBuf>,
 }
 
@@ -112,7 +112,7 @@ struct NamespaceLabels {
     labels: BTreeMap<String, String>,
 }
 
-/// Whether this process runs in a Pod: the kubelet tells every container where the API server is.
+/// Whether this process runs in a Pod: the kubelet tells every container the address of the API server.
 pub fn in_a_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
@@ -123,7 +123,7 @@ pub fn schema() -> Schema {
 }
 
 impl Config {
-    /// Reads a configuration; the defaults where there is none.
+    /// Reads a configuration; without a path, the defaults.
     ///
     /// # Errors
     /// Everything that is wrong with it, with line and column.
@@ -151,7 +151,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration as it is now; `None` where none of its files has changed.
+    /// The configuration as it is on disk now; `None` if none of its files has changed.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -167,7 +167,7 @@ impl Config {
         })
     }
 
-    /// Names the bytes that it was read from.
+    /// Names the bytes of all files of the configuration.
     pub fn revision(&self) -> String {
         let digests = self.files.0.iter().map(|(_, digest)| digest.hex());
         Digest::sha256(digests.collect::<String>().as_bytes()).to_string()
@@ -237,7 +237,7 @@ impl Config {
         Ok(())
     }
 
-    /// A snapshot with what is configured and no policies.
+    /// A snapshot of the configuration, without policies.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             world: self.world.clone(),
@@ -332,7 +332,7 @@ fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<GateConfiguration> {
 }
 
 impl Files {
-    /// Reads a file, and remembers what was read.
+    /// Reads a file, and records its digest.
     fn read(&mut self, path: &Path) -> anyhow::Result<Vec<u8>> {
         let shown = path.display();
         let read = read_file(path, MAXIMUM_FILE);

@@ -1,4 +1,4 @@
-//! One structured log line per decision, and how log lines are written.
+//! One structured log line per decision, and the format of log lines.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use promotion_gate_core::gate::{Finding, Promotion, Target, Verdict};
 
 use crate::review::Review;
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -21,7 +21,7 @@ pub fn start_logging(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false);
-    // Fails only where logging was started already.
+    // This fails only if logging was started already.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.try_init(),
@@ -57,7 +57,7 @@ pub fn log(review: &Review, admitted: bool, audit_only: bool, took: Duration, re
     );
 }
 
-/// The images: field, name and digest.
+/// The images: field, name and digest of each.
 fn images(promotion: &Promotion) -> String {
     let mut line = String::new();
     for (image, pin) in promotion.images() {
@@ -73,7 +73,7 @@ fn images(promotion: &Promotion) -> String {
     line
 }
 
-/// The policies: name, enforcement and decision.
+/// The policies: name, enforcement and decision of each.
 fn policies(verdict: &Verdict) -> String {
     let mut line = String::new();
     for policy in verdict.policies() {
@@ -84,7 +84,7 @@ fn policies(verdict: &Verdict) -> String {
     line
 }
 
-/// The findings: policy, rule, outcome and reason, and the fields that they are about; `*` where it is every image.
+/// The findings: policy, rule, outcome and reason, and the fields that they are about; `*` stands for every image.
 pub fn findings(review: &Review) -> String {
     let images = review.promotion.change.images.len();
     let alike = |a: &Finding, b: &Finding| {

@@ -1,4 +1,4 @@
-//! The numbers behind `/metrics`: one table.
+//! The metrics behind `/metrics`, as one table.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -30,30 +30,30 @@ struct ShedLabels {
     limit: &'static str,
 }
 
-/// What was not learned because a limit was reached, of the whole process: limits are kept where no review is known.
+/// Reads that were left out at a limit, for the whole process: some limits are applied where the review is not known.
 static SHED: LazyLock<Family<ShedLabels, Counter>> = LazyLock::new(Family::default);
 
-/// Counts that something was not read because of a limit.
+/// Counts a read that was left out at a limit.
 pub(crate) fn shed(limit: &'static str) {
     SHED.get_or_create(&ShedLabels { limit }).inc();
 }
 
-/// Everything that is counted.
+/// All metrics.
 pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
     findings: Family<FindingLabels, Counter>,
     duration: Histogram,
     registry_requests: Counter,
-    /// Requests that could not be understood or whose review failed.
+    /// Requests that could not be understood, or whose review failed.
     pub failures: Counter,
-    /// Policy sets that were taken over.
+    /// Reloads of policies.
     pub policy_reloads: Counter,
-    /// Whether the policies on disk are broken, so that older ones are in force.
+    /// Whether the policies or the configuration on disk are broken, so that older ones are in force.
     pub policies_broken: Gauge,
-    /// Configurations that were taken over.
+    /// Reloads of the configuration.
     pub configuration_reloads: Counter,
-    /// Certificates that were taken over.
+    /// Reloads of the certificate.
     pub certificate_reloads: Counter,
     /// Whether the certificate on disk cannot be used, so that an older one is in use.
     pub certificate_broken: Gauge,
@@ -63,14 +63,13 @@ pub struct Metrics {
     pub connections_closed: Counter,
     /// Connections that were refused at the limit.
     pub connections_refused: Counter,
-    /// Handshakes that failed.
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
 }
 
 impl Metrics {
-    /// All at zero.
+    /// All metrics at zero.
     pub fn new() -> Metrics {
         let metrics = Metrics {
             registry: Registry::with_prefix("promotion_gate"),
@@ -122,7 +121,7 @@ impl Metrics {
         );
         r.register(
             "policy_reloads",
-            "Policy sets taken over",
+            "Reloads of policies",
             self.policy_reloads.clone(),
         );
         r.register(
@@ -132,12 +131,12 @@ impl Metrics {
         );
         r.register(
             "configuration_reloads",
-            "Configurations taken over",
+            "Reloads of the configuration",
             self.configuration_reloads.clone(),
         );
         r.register(
             "certificate_reloads",
-            "Certificates taken over",
+            "Reloads of the certificate",
             self.certificate_reloads.clone(),
         );
         r.register(
@@ -147,7 +146,7 @@ impl Metrics {
         );
         r.register(
             "shed",
-            "What was not read from registries because a limit was reached, by limit",
+            "Reads from registries that were left out at a limit, by limit",
             SHED.clone(),
         );
         r.register("connections", "Open connections", self.connections.clone());
@@ -183,7 +182,7 @@ impl Metrics {
         }
     }
 
-    /// Counts one decision: what it was, whether the request was admitted, how long the review took, and its requests to
+    /// Counts one decision: its verdict, whether the request was admitted, the duration of the review, and its requests to
     /// registries.
     pub fn count(&self, verdict: &Verdict, admitted: bool, took: Duration, requests: u64) {
         let decision = verdict.decision().id();

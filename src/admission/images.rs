@@ -1,4 +1,4 @@
-//! An object → the images that it names, with their field paths; and where an unknown kind seems to hold containers.
+//! An object → the images that it names, with their field paths; and the place of a container in an object of an unknown kind.
 
 use promotion_gate_core::documents::{Path, Step};
 use promotion_gate_core::gate::{Role, UnreadableField};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::kinds::{CONTAINERS, WorkloadKind, group_and_kind, row};
 
-/// How the fields end, in lower case, in which kinds keep containers: pod specifications, Argo Workflows, Tekton, KubeVirt.
+/// How the names of fields with containers end, in lower case: in pod specifications, Argo Workflows, Tekton, KubeVirt.
 const CONTAINER_FIELDS: &[&str] = &[
     "container",
     "containers",
@@ -18,14 +18,14 @@ const CONTAINER_FIELDS: &[&str] = &[
     "steps",
     "steptemplate",
 ];
-/// The lists that tell a container from other objects with an `image`, wherever it stands.
+/// A list with one of these names makes an object with an `image` a container, at any place.
 const CONTAINER_LISTS: &[&str] = &["command", "args", "env", "envFrom", "volumeMounts"];
-/// The texts that do.
+/// So does a text with one of these names.
 const CONTAINER_TEXTS: &[&str] = &["script", "imagePullPolicy", "workingDir"];
-/// The fields of a ConfigMap and a Secret that hold texts of any name.
+/// The fields of a ConfigMap and a Secret that hold texts under any key.
 const DATA: &[&str] = &["data", "stringData"];
 
-/// One place that names an image, as it is written.
+/// A field that names an image, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageField {
     /// Field path, such as `spec.template.spec.containers[0].image`.
@@ -41,14 +41,14 @@ pub struct ImageField {
 pub struct Images {
     /// Every image, in document order.
     pub fields: Vec<ImageField>,
-    /// What could not be understood.
+    /// Fields that could not be understood.
     pub unreadable: Vec<UnreadableField>,
 }
 
-/// What is said about a document that is no object.
+/// The message about a document that is not an object.
 pub(super) const NO_OBJECT: &str = "not a Kubernetes object: `apiVersion` or `kind` is missing";
 
-/// What is said about a document that is no object, with what to do where its origin is known.
+/// The message about a document that is not an object, with a remedy if its origin is known.
 pub fn no_object(document: &Value) -> String {
     let has = |field: &str| document.get(field).is_some();
     match has("Pulled") && has("Digest") {
@@ -59,7 +59,7 @@ pub fn no_object(document: &Value) -> String {
     }
 }
 
-/// Where an object of any kind seems to hold a container: the first one.
+/// The place of the first container in an object of any kind.
 pub fn container_in(object: &Value) -> Option<Path> {
     let steps = container_below("", object)?;
     Some(steps.into_iter().rev().collect())
@@ -74,7 +74,7 @@ fn container_below(field: &str, value: &Value) -> Option<Vec<Step>> {
     };
     match value {
         Value::Object(fields) if is_container(field, fields) => Some(Vec::new()),
-        // The schema of a custom resource runs nothing, whatever its defaults hold.
+        // The schema of a custom resource does not run anything, even if its defaults hold containers.
         Value::Object(fields) => fields
             .iter()
             .filter(|(key, _)| *key != "openAPIV3Schema")
@@ -88,7 +88,7 @@ fn container_below(field: &str, value: &Value) -> Option<Vec<Step>> {
 }
 
 fn is_container(field: &str, fields: &Map<String, Value>) -> bool {
-    // A pattern, as in policies of other tools, names no image.
+    // A pattern, as in policies of other tools, does not name an image.
     let is_image = |image: &str| !image.trim().is_empty() && !image.contains('*');
     let has = |names: &[&str], is: fn(&Value) -> bool| {
         let mut found = names.iter().filter_map(|name| fields.get(*name));
@@ -102,12 +102,12 @@ fn is_container(field: &str, fields: &Map<String, Value>) -> bool {
             || has(CONTAINER_TEXTS, Value::is_string) && !DATA.contains(&field))
 }
 
-/// Whether a document says which kind of object it is.
+/// Whether a document has an `apiVersion` and a `kind`.
 pub fn is_object(document: &Value) -> bool {
     group_and_kind(document).is_some()
 }
 
-/// Every image that an object names; `None` for a kind that carries none.
+/// Every image that an object names; `None` for a kind without images.
 pub fn images(object: &Value) -> Option<Images> {
     let (group, kind) = group_and_kind(object)?;
     let kind = row(&group, &kind)?;
@@ -124,7 +124,7 @@ pub fn images(object: &Value) -> Option<Images> {
     Some(images)
 }
 
-/// The pod templates (or, for a Pod, the Pod) of an object: what surrounds each pod specification.
+/// The pod templates of an object (for a Pod, the Pod itself): the parents of its pod specifications.
 pub(super) fn templates<'a>(object: &'a Value, kind: &WorkloadKind) -> Vec<&'a Value> {
     let mut found = Vec::new();
     for path in kind.pod_specs {
@@ -149,7 +149,7 @@ fn collect<'a>(value: &'a Value, path: &[&str], found: &mut Vec<&'a Value>) {
     }
 }
 
-/// Follows `path`; what is absent is no error, what is of another type is.
+/// Follows `path`. An absent field is allowed; a field of another type is unreadable.
 fn descend(
     value: &Value,
     path: &[&str],
@@ -210,7 +210,7 @@ fn pod_spec(spec: &Value, path: &str, images: &mut Images) {
 impl Images {
     fn add(&mut self, image: &Value, path: &str, role: Role) {
         match image.as_str() {
-            // A template may leave the image to whoever fills it in; the Pod that comes of it is judged.
+            // A template may leave the image empty; the Pod that is created from it is judged.
             Some(written) if written.trim().is_empty() => {}
             Some(written) => self.fields.push(ImageField {
                 path: path.to_owned(),

@@ -1,29 +1,29 @@
-//! The kinds that are judged, as one table: where their pod templates stand, which other fields decide what runs, and which
-//! changes let run what was staged. What is not in the table carries no images.
+//! The kinds that are judged, as one table: the places of their pod templates, the other fields that decide what runs, and the
+//! changes that start a staged workload. A kind that is not in the table carries no images.
 
 use promotion_gate_core::gate::Role;
 use serde_json::Value;
 
-/// What is known of a kind.
+/// A row of the table.
 pub(super) struct WorkloadKind {
     groups: &'static [&'static str],
     name: &'static str,
-    /// Paths to pod specifications; `*` is every item of a list.
+    /// Paths of pod specifications; `*` stands for every item of a list.
     pub(super) pod_specs: &'static [&'static [&'static str]],
     /// Fields outside of pod templates that decide what runs, as JSON pointers.
     pub(super) runtime_fields: &'static [&'static str],
-    /// Changes that let run what was staged.
+    /// Changes that start a staged workload.
     pub(super) activations: &'static [Activation],
     pub(super) is_namespaced: bool,
 }
 
-/// A change of one field, named by a JSON pointer, that lets run what was staged.
+/// A change of one field, given as a JSON pointer, that starts a staged workload.
 pub(super) enum Activation {
-    /// A number (1 when absent) from 0 to more.
+    /// A number (1 when absent) rises from 0.
     FromZero(&'static str),
-    /// A flag that was set and no longer is.
+    /// A flag was set and is not set any more.
     Cleared(&'static str),
-    /// A number (0 when absent) that is lower now.
+    /// A number (0 when absent) falls.
     Lowered(&'static str),
 }
 
@@ -37,11 +37,11 @@ const TEMPLATE: &[&[&str]] = &[&["spec", "template", "spec"]];
 const METRICS: &[&[&str]] = &[&[
     "spec", "metrics", "*", "provider", "job", "spec", "template", "spec",
 ]];
-/// Arguments are substituted into the commands of jobs, and measurements are not only jobs.
+/// Arguments are inserted into the commands of jobs, and a measurement can be something else than a job.
 const ANALYSIS: &[&str] = &["/spec/metrics", "/spec/args"];
 const REPLICAS: Activation = FromZero("/spec/replicas");
 
-/// A kind of a group whose objects are namespaced, with pod specifications and nothing else that decides what runs.
+/// A namespaced kind in which only pod specifications decide what runs.
 const fn kind(
     groups: &'static [&'static str],
     name: &'static str,
@@ -127,7 +127,7 @@ pub(super) const CONTAINERS: &[(&str, Role)] = &[
     ("ephemeralContainers", Role::EphemeralContainer),
 ];
 
-/// Subresources that change nothing of what runs, of any kind.
+/// Subresources that do not change what runs, of any kind.
 pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
     "status",
     "finalizers",
@@ -143,7 +143,7 @@ pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
 /// The subresource that adds containers to a Pod.
 pub(super) const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
 
-/// Fields of a pod specification that do not change what will run: resources, scheduling, termination grace.
+/// Fields of a pod specification that do not change what runs: resources, scheduling, termination grace.
 pub(super) const HARMLESS_POD_FIELDS: &[&str] = &[
     "affinity",
     "nodeName",
@@ -159,7 +159,7 @@ pub(super) const HARMLESS_POD_FIELDS: &[&str] = &[
     "tolerations",
     "topologySpreadConstraints",
 ];
-/// The same of a container.
+/// The same for a container.
 pub(super) const HARMLESS_CONTAINER_FIELDS: &[&str] = &["resizePolicy", "resources"];
 /// Annotations of a template that no injector reads.
 pub(super) const HARMLESS_ANNOTATIONS: &[&str] = &["kubectl.kubernetes.io/restartedAt"];
@@ -170,14 +170,14 @@ impl WorkloadKind {
     }
 }
 
-/// The row of a kind; `None` for a kind that carries no images.
+/// The row of a kind; `None` for a kind without images.
 pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
     TABLE
         .iter()
         .find(|kind| kind.name == name && kind.groups.contains(&group))
 }
 
-/// API group and kind; an empty text says neither, as for `kubectl`.
+/// API group and kind; `None` if one of them is absent or empty, as for `kubectl`.
 pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
     let said = |field: &str| {
         let text = object.get(field)?.as_str()?;

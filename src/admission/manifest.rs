@@ -1,4 +1,4 @@
-//! Manifests → what is asked, as the request to create them.
+//! Manifests → changes: a manifest is read as the request to create its object.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use super::images::{Images, NO_OBJECT, images};
 use super::kinds::{group_and_kind, row};
 use super::request::{NotOurs, Understood, change, name_of};
 
-/// The objects of an input, for references between them.
+/// The objects of the input, for references between them.
 #[derive(Debug, Default)]
 pub struct Manifests<'a> {
     by_name: BTreeMap<(String, String, String), &'a Value>,
 }
 
 impl<'a> Manifests<'a> {
-    /// Indexes objects that carry images by kind, namespace and name: an object of the same kind in a foreign API group
-    /// does not stand in for a Deployment.
+    /// Indexes objects with images by kind, namespace and name. An object of the same kind in another API group does not count
+    /// as the Deployment that a Rollout refers to.
     pub fn of(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Manifests<'a> {
         let key = |object: &Value| {
             let (group, kind) = group_and_kind(object)?;
@@ -75,7 +75,7 @@ fn namespace_of(object: &Value, default: &str) -> String {
         .to_owned()
 }
 
-/// Understands a manifest as the request to create it.
+/// Reads a manifest as the request to create its object.
 pub fn understand_manifest(
     object: &Value,
     namespace: &str,

@@ -1,9 +1,9 @@
-//! The Kubernetes protocol as a pure codec: what a request or a manifest asks for, and how a verdict is answered.
+//! The Kubernetes protocol as a pure codec: a request or a manifest → a change; a verdict → the answer.
 //!
 //! * `kinds` — one table of the kinds that are judged, and of their fields
 //! * `images` — an object → its images
-//! * `update` — an update → what it does to what runs
-//! * `request`, `manifest` — what is asked, as a change
+//! * `update` — an update → its effect on what runs
+//! * `request`, `manifest` — a request or a manifest → a change
 //! * `response` — a verdict → the answer
 
 mod images;

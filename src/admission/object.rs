@@ -1,5 +1,5 @@
-//! The object of a request, without the parts of it that nobody looks at and that are often the larger ones: who manages
-//! which field, and the status.
+//! The object of a request without `metadata.managedFields` and `status`: no rule reads them, and they are often the largest
+//! parts.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     Without("status", Some(&Without("managedFields", None))).deserialize(deserializer)
 }
 
-/// Reads a map without one key, and its `metadata` in a way of its own.
+/// Reads a map without one key; the second field says how to read its `metadata`.
 #[derive(Clone, Copy)]
 struct Without<'a>(&'static str, Option<&'a Without<'a>>);
 

@@ -1,5 +1,5 @@
-//! `AdmissionReview` v1 and manifests → what is asked, as a [`Change`]; or why it is none of the gate's business, from a
-//! closed list. What cannot be understood is part of the change, and denied where a policy governs.
+//! `AdmissionReview` v1 → a [`Change`], or why the request is not judged, from a closed list. A request that cannot be
+//! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
 use promotion_gate_core::gate::{
     Actor, Change, ChangeEffect, ImageUse, Operation, Role, UnreadableField, Workload,
@@ -13,43 +13,44 @@ use super::kinds::{EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, group_and_kind, 
 use super::object;
 use super::update::effect_of;
 
-/// The version of `AdmissionReview` that is spoken.
+/// The version of `AdmissionReview` that is understood.
 pub const VERSION: &str = "admission.k8s.io/v1";
-/// The version before it, which is refused in its own terms: an API server drops an answer in another one.
+/// The version before it. It is refused with an answer in the same version, because an API server ignores an answer in another
+/// one.
 const OLD_VERSION: &str = "admission.k8s.io/v1beta1";
 /// The most images of one object.
 const MAXIMUM_IMAGES: usize = 500;
 
-/// A request of the API server, understood.
+/// A request of the API server, as understood.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The `uid` to answer with.
     pub uid: String,
-    /// What it asks.
+    /// What the request asks for.
     pub understood: Understood,
 }
 
-/// What is asked.
+/// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Understood {
-    /// A change that is ours to judge.
+    /// A change that is judged.
     Change(Box<Change>),
-    /// None of the gate's business.
+    /// The request is not judged.
     NotOurs(NotOurs),
 }
 
-/// Why something is none of the gate's business; nothing else is.
+/// Why a request is not judged. There is no other reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOurs {
     /// An object is deleted.
     Deletion,
-    /// Somebody connects to an object (`exec`, `port-forward`, a proxy).
+    /// A connection to an object (`exec`, `port-forward`, a proxy).
     Connection,
-    /// The kind carries no images.
+    /// The kind does not carry images.
     KindWithoutImages,
-    /// The subresource carries none: status, finalizers, scale, binding, eviction, resources.
+    /// The subresource does not carry images: status, finalizers, scale, binding, eviction, resources.
     Subresource,
-    /// The update changes nothing of what will run.
+    /// The update does not change what runs.
     NothingThatRuns,
 }
 
@@ -66,19 +67,19 @@ impl NotOurs {
     }
 }
 
-/// A body that is no request of an API server.
+/// A body that is not an `AdmissionReview` v1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Malformed {
-    /// The `uid`, where one could be read.
+    /// The `uid`, if it could be read.
     pub uid: Option<String>,
     /// What is wrong.
     pub why: String,
-    /// The version in which an API server expects the answer.
+    /// The version in which the API server expects the answer.
     pub version: &'static str,
 }
 
-/// A review, with the request as this version writes it, or not looked at.
+/// A review; `R` is the request, or a value that is not parsed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireReview<R> {
@@ -123,7 +124,7 @@ struct WireUser {
     groups: Option<Vec<String>>,
 }
 
-/// The `uid` of a request, however little else of it can be understood.
+/// The `uid` of a request, even if the rest of it cannot be understood.
 pub fn uid(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Review {
@@ -189,6 +190,7 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
 
 impl WireRequest {
     fn understand(self) -> Understood {
+        // 1. Operations. An unknown one is denied where a policy governs, so that a new operation does not bypass the gate.
         let operation = match self.operation.as_str() {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
@@ -202,6 +204,7 @@ impl WireRequest {
                 return self.unreadable(Operation::Update, why);
             }
         };
+        // 2. Subresources and kinds. Only listed subresources and kinds without images pass without a review.
         let subresource = self.sub_resource.clone().unwrap_or_default();
         let (group, name) = (self.kind.group.as_str(), self.kind.kind.as_str());
         let kind = match (subresource.as_str(), row(group, name)) {
@@ -219,11 +222,13 @@ impl WireRequest {
                 return self.unreadable(operation, why);
             }
         };
+        // 3. The object must be of the requested kind: otherwise its images would be looked for at the wrong fields.
         let said = group_and_kind(&self.object);
         if said.is_none_or(|said| (said.0.as_str(), said.1.as_str()) != (group, name)) {
-            let why = format!("the object is not the `{name}` that the request speaks of");
+            let why = format!("the object is not a `{name}`, which the request names as its kind");
             return self.unreadable(operation, why);
         }
+        // 4. An update that does not change what runs passes; every other change is judged with all its images.
         let effect = match operation {
             Operation::Create => Some(ChangeEffect::Runs),
             Operation::Update => effect_of(&self.object, &self.old_object, kind),
@@ -235,7 +240,7 @@ impl WireRequest {
         self.change(operation, effect, images)
     }
 
-    /// `kubectl debug`: the containers that it adds are new code in an old Pod.
+    /// `kubectl debug`: the added containers are new code in an existing Pod.
     fn ephemeral_containers(self, operation: Operation) -> Understood {
         let known = images(&self.old_object).unwrap_or_default().fields;
         let Some(mut found) = images(&self.object) else {

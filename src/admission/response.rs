@@ -1,5 +1,5 @@
-//! Verdict × enforcement → `AdmissionReview` answer: a message of at most a screenful, warnings, audit annotations; never a
-//! patch.
+//! Verdict × enforcement → `AdmissionReview` answer: a message of at most one screen, warnings, audit annotations. It never
+//! holds a patch.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +10,30 @@ use serde::Serialize;
 
 use crate::text::line;
 
-/// The most lines of a message: a screenful.
+/// The most lines of a message: one screen.
 const MAXIMUM_LINES: usize = 24;
 /// The most characters of a line.
 const MAXIMUM_LINE: usize = 600;
-/// The most characters of a warning (Kubernetes cuts longer ones).
+/// The most characters of a warning: Kubernetes cuts longer ones.
 const MAXIMUM_WARNING: usize = 119;
 /// The most warnings.
 const MAXIMUM_WARNINGS: usize = 8;
 
-/// What the API server is told.
+/// The answer to the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionResponse {
-    /// Whether the request may go ahead.
+    /// Whether the request is allowed.
     pub allowed: bool,
-    /// Why not.
+    /// The message of a denial.
     pub message: String,
-    /// For the deployer, under 120 characters each.
+    /// Warnings for the deployer, under 120 characters each.
     pub warnings: Vec<String>,
-    /// For the API server's audit log.
+    /// Annotations for the API server's audit log.
     pub audit: BTreeMap<&'static str, String>,
 }
 
 impl AdmissionResponse {
-    /// The answer to a judged request; under `audit_only` everything is admitted and what would have been said is recorded.
+    /// The answer to a judged request. Under `audit_only`, every request is allowed and the decision is only recorded.
     pub fn of(verdict: &Verdict, promotion: &Promotion, audit_only: bool) -> AdmissionResponse {
         let denied = verdict.decision() == Decision::Deny;
         let policies: Vec<_> = verdict
@@ -71,7 +71,7 @@ impl AdmissionResponse {
         }
     }
 
-    /// Allowed without having been judged.
+    /// The answer to a request that is not judged: allowed.
     pub fn not_judged(why: &str) -> AdmissionResponse {
         AdmissionResponse {
             allowed: true,
@@ -80,7 +80,7 @@ impl AdmissionResponse {
         }
     }
 
-    /// Denied because nothing could be decided.
+    /// The answer to a request without a verdict: denied.
     pub fn failed(message: String) -> AdmissionResponse {
         let audit = BTreeMap::from([("decision", "deny".to_owned())]);
         AdmissionResponse {
@@ -92,7 +92,7 @@ impl AdmissionResponse {
     }
 }
 
-/// The `AdmissionReview` that carries an answer, in the version that was asked in.
+/// The `AdmissionReview` with the answer, in the version of the request.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Respond<'a> {
@@ -145,8 +145,8 @@ impl AdmissionResponse {
     }
 }
 
-/// What a deployer is told, in this order: what is denied and by which policy; per image and failing requirement the reason,
-/// the culprit and the next step; the decision's id.
+/// The message of a denial, in this order: what is denied, and by which policies; for each image and failing requirement, the
+/// reason, the culprit and the next step; the id of the decision.
 pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
     let workload = &promotion.change.workload;
     let namespace = workload
@@ -184,7 +184,7 @@ pub fn denial(verdict: &Verdict, promotion: &Promotion) -> String {
         .join("\n")
 }
 
-/// The policies that deny, and those that could not decide.
+/// The policies that deny, and the policies that could not decide.
 fn who_denies(denying: &[&PolicyVerdict]) -> Vec<String> {
     let fails = |policy: &&&PolicyVerdict| {
         let mut findings = policy.findings().iter();
@@ -210,15 +210,15 @@ fn who_denies(denying: &[&PolicyVerdict]) -> Vec<String> {
     lines.into_iter().flatten().collect()
 }
 
-/// One thing that is said, of which policies, and about what.
+/// A statement, the policies that make it, and what it is about.
 struct Said<'a> {
     finding: &'a Finding,
     policies: Vec<&'a str>,
     abouts: Vec<String>,
 }
 
-/// Each different thing that is said, once, whatever number of policies and images it is said of; about one image together,
-/// with the image's name once.
+/// Each different statement once, for any number of policies and images; statements about one image are grouped under the name
+/// of that image.
 fn parts(denying: &[&PolicyVerdict]) -> Vec<Vec<String>> {
     let mut each: Vec<Said<'_>> = Vec::new();
     for policy in denying {
@@ -331,7 +331,7 @@ fn warnings(policy: &PolicyVerdict) -> Vec<String> {
     warnings
 }
 
-/// Without what could forge a line of its own, and not too long.
+/// The text on one line and at most `length` long, so that it cannot forge a line of its own.
 fn cut(text: &str, length: usize) -> String {
     let text = line(text);
     if text.chars().count() <= length {

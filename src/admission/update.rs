@@ -1,4 +1,4 @@
-//! An update → what it does to what runs (product design, "Kinds of change"): from the table of kinds alone.
+//! An update → its effect on what runs (product design, "Kinds of change"), derived from the table of kinds alone.
 
 use promotion_gate_core::gate::ChangeEffect;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::kinds::{
     WorkloadKind,
 };
 
-/// What an update does; `None` where it changes nothing of what runs.
+/// The effect of an update; `None` if it does not change what runs.
 pub(super) fn effect_of(new: &Value, old: &Value, kind: &WorkloadKind) -> Option<ChangeEffect> {
     if old.is_null() || runtime_fields(new, kind) != runtime_fields(old, kind) {
         return Some(ChangeEffect::Runs);
@@ -19,7 +19,7 @@ pub(super) fn effect_of(new: &Value, old: &Value, kind: &WorkloadKind) -> Option
     starts.then_some(ChangeEffect::Starts)
 }
 
-/// Everything of an object that decides what will run.
+/// All fields of an object that decide what runs.
 fn runtime_fields(object: &Value, kind: &WorkloadKind) -> Vec<Value> {
     let templates = templates(object, kind).into_iter();
     let templates = templates.map(|template| template_fields(template, kind));
@@ -38,7 +38,7 @@ fn template_fields(template: &Value, kind: &WorkloadKind) -> Value {
         }
     }
     let mut annotations = Value::Null;
-    // Injectors look at Pods when they are created; afterwards a Pod's annotations are notes.
+    // Injectors read the annotations of a Pod at its creation only; later changes have no effect.
     if !kind.is_pod() {
         let written = template.pointer("/metadata/annotations");
         annotations = written.cloned().unwrap_or_default();

@@ -1,8 +1,9 @@
 //! The custom resource definitions, derived from the same schema that files are checked against.
 //!
-//! An API server prunes fields that the schema does not name before anybody sees them, so that a mistyped field would
-//! silently weaken a policy: at every object level of `spec` unknown fields are kept, and refused by us with a place and a
-//! suggestion. It also takes *structural* schemas only: no references, and no alternatives of different types.
+//! An API server prunes fields that the schema does not name before a webhook sees them, so a mistyped field would silently
+//! weaken a policy. Therefore unknown fields are kept at every object level of `spec`, and the webhook refuses them with a
+//! place and a suggestion. An API server also takes *structural* schemas only: no references, and no alternatives of different
+//! types.
 //!
 //! What an API server can refuse by itself (CEL) stands beside the type that it is about, as an extension of its schema; what
 //! is about several rules is made from the table of rules.
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{PromotionPolicy, PromotionPolicySpec};
 
-/// Lists that rules walk, and the most entries that an API server takes of each.
+/// Lists that rules walk, and the most items that an API server accepts in each.
 const BOUNDED: &[(&str, u32)] = &[
     ("/properties/requirements", 64),
     (
@@ -27,11 +28,11 @@ const BOUNDED: &[(&str, u32)] = &[
 /// Every custom resource definition, as JSON.
 ///
 /// # Errors
-/// None that depends on anything outside this program.
+/// A schema cannot be written as JSON. This does not depend on any input.
 pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let mut policies = serde_json::to_value(PromotionPolicy::crd())?;
     let mut spec = structural_schema::<PromotionPolicySpec>();
-    // Under server-side apply, two appliers must never merge their requirements into one list.
+    // Under server-side apply, the requirements of two appliers must never be merged into one list.
     if let Some(Value::Object(requirements)) = spec.pointer_mut("/properties/requirements") {
         requirements.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));
     }
@@ -85,7 +86,7 @@ fn at<'a>(
     found.ok_or_else(|| serde_json::Error::custom(format!("the schema has no object `{place}`")))
 }
 
-/// Where a rule uses evidence, tags are ruled out or accepted.
+/// Rules over evidence need a pinned digest, or a policy that accepts tags.
 fn evidence_is_pinned() -> String {
     let on_evidence: Vec<_> = Requirement::names_on_evidence()
         .map(|name| format!("has(r.{name})"))
@@ -96,7 +97,7 @@ fn evidence_is_pinned() -> String {
     )
 }
 
-/// Exactly one of the rules is given.
+/// An entry has exactly one rule.
 fn one_rule() -> String {
     let given: Vec<_> = Requirement::NAMES
         .iter()
@@ -111,7 +112,7 @@ fn structural_schema<T: JsonSchema>() -> Value {
     structural(schema.as_value())
 }
 
-/// What an API server takes of a schema. Defaults are left out: they would be written into stored objects.
+/// A schema as an API server accepts it. Defaults are left out: the API server would write them into stored objects.
 fn structural(schema: &Value) -> Value {
     let Some(keywords) = schema.as_object() else {
         return json!({"x-kubernetes-preserve-unknown-fields": true});
@@ -157,7 +158,7 @@ fn structural(schema: &Value) -> Value {
             return Value::Object(inner);
         }
         _ => {
-            return open(result);
+            return allow_unknown_fields(result);
         }
     }
     let kind = match keywords.get("type") {
@@ -165,7 +166,7 @@ fn structural(schema: &Value) -> Value {
         other => other.cloned(),
     };
     let Some(kind) = kind else {
-        return open(result);
+        return allow_unknown_fields(result);
     };
     if kind == "object" {
         fields(keywords, &mut result);
@@ -181,8 +182,8 @@ fn structural(schema: &Value) -> Value {
     Value::Object(result)
 }
 
-/// Anything else may stand there as well.
-fn open(mut schema: Map<String, Value>) -> Value {
+/// The schema, with unknown fields allowed.
+fn allow_unknown_fields(mut schema: Map<String, Value>) -> Value {
     schema.insert(
         "x-kubernetes-preserve-unknown-fields".to_owned(),
         json!(true),
@@ -190,7 +191,7 @@ fn open(mut schema: Map<String, Value>) -> Value {
     Value::Object(schema)
 }
 
-/// The fields of an object, named or not.
+/// Adds the fields of an object, named or not.
 fn fields(keywords: &Map<String, Value>, result: &mut Map<String, Value>) {
     match (
         keywords.get("properties").and_then(Value::as_object),
@@ -214,7 +215,7 @@ fn fields(keywords: &Map<String, Value>, result: &mut Map<String, Value>) {
     }
 }
 
-/// What a schema allows one of, but for `null`.
+/// The alternatives of a schema, except `null`.
 fn alternatives(keywords: &Map<String, Value>) -> Vec<&Value> {
     ["anyOf", "oneOf", "allOf"]
         .iter()

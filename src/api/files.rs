@@ -1,5 +1,5 @@
-//! Files and folders → the documents in them that are ours. Policies and tests are found by one walk, under one set of rules:
-//! what else lies in a folder is skipped and counted, and what names our group or one of our kinds is never skipped.
+//! Files and folders → the documents in them that are ours. One walk finds policies and tests, by the same rules: other files
+//! in a folder are skipped and counted, but a document that names our group or one of our kinds is never skipped.
 
 use std::fmt;
 use std::fs;
@@ -11,16 +11,16 @@ use promotion_gate_core::documents::{Document, Problem, read};
 use super::kinds::{Kind, is_ours, mentions_ours};
 use crate::files::read_file;
 
-/// The most files and folders that are looked at.
+/// The most files and folders in one walk.
 const MAXIMUM_ENTRIES: usize = 20_000;
-/// The largest file whose text is searched for our names, in bytes; larger ones than a document may be are not parsed.
+/// The largest file that is read, in bytes. A file larger than a document may be is not parsed, but searched for our names.
 pub(super) const MAXIMUM_FILE_BYTES: usize = 64 << 20;
-/// How deep folders are followed; a link that leads back ends here.
+/// The most levels of folders; this also ends a loop of links.
 const MAXIMUM_FOLDER_DEPTH: usize = 16;
-/// Names of kustomize's own file, which lies beside what it lists.
+/// The names of kustomize's own file, which lies beside the files that it lists.
 const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
-/// What was found beside our documents and not read.
+/// What was found besides our documents and was not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Files and folders whose name begins with a dot.
@@ -68,7 +68,7 @@ impl Skipped {
     }
 }
 
-/// The documents of a file that are ours, each with its kind, and what is wrong with those that are meant to be.
+/// The documents of a file that are ours, each with its kind, and the problems of documents that are meant to be ours.
 pub fn documents(
     file: &str,
     bytes: &[u8],
@@ -84,7 +84,7 @@ pub fn documents(
         skipped.kustomizations += 1;
         return (Vec::new(), Vec::new());
     }
-    // A file that is just being written can be empty for a moment; without it, its policies would silently be gone.
+    // A file can be empty for a moment while it is written; if that were no problem, its policies would be lost silently.
     if documents.is_empty() && problems.is_empty() {
         let message = "the file holds no document; remove it if it is to hold none";
         problems.push(Problem::with_file(file, message));
@@ -103,27 +103,27 @@ pub fn documents(
 /// A walk through files and folders.
 #[derive(Default)]
 pub struct Files {
-    /// What cannot be read.
+    /// Files and folders that cannot be read.
     pub problems: Vec<Problem>,
-    /// What was skipped.
+    /// Files that were skipped.
     pub skipped: Skipped,
     entries: usize,
 }
 
 impl Files {
-    /// The file itself, or the files below a folder (`.yaml`, `.yml`, `.json`, in any case) but for hidden ones, sorted.
+    /// The file itself, or the files below a folder (`.yaml`, `.yml`, `.json`, in any case) except hidden ones, sorted.
     pub fn below(&mut self, path: &FilePath) -> Vec<PathBuf> {
         let mut files = Vec::new();
         self.walk(path, 0, &mut files);
         files
     }
 
-    /// The whole of a file.
+    /// The content of a file.
     pub fn read(&mut self, path: &FilePath) -> Option<Vec<u8>> {
         let why = match read_file(path, MAXIMUM_FILE_BYTES as u64) {
             Ok(bytes) => return Some(bytes),
             Err(error) if error.kind() == ErrorKind::FileTooLarge => format!(
-                "the file is larger than {} MiB; move it elsewhere if it is not of this tool",
+                "the file is larger than {} MiB; move it elsewhere if it does not belong to this tool",
                 MAXIMUM_FILE_BYTES >> 20
             ),
             Err(error) => format!("cannot be read: {error}"),
@@ -173,7 +173,7 @@ impl Files {
         for entry in entries {
             let name = entry.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with("..") {
-                // How mounted configuration is swapped; the files beside it lead there.
+                // Kubernetes swaps mounted configuration by such entries; links beside them lead to the same files.
             } else if name.starts_with('.') {
                 self.skipped.hidden += 1;
             } else if is_manifest(&entry) || is_kustomization(&entry) || entry.is_dir() {
@@ -188,7 +188,7 @@ fn is_kustomization(path: &FilePath) -> bool {
     name.is_some_and(|name| KUSTOMIZATIONS.contains(&name))
 }
 
-/// Whether a file's name says that it is YAML or JSON.
+/// Whether the file's name ends as YAML or JSON does.
 fn is_manifest(path: &FilePath) -> bool {
     let extension = path.extension().unwrap_or_default();
     ["yaml", "yml", "json"]

@@ -1,5 +1,5 @@
-//! The kinds of documents that are ours, and which of them a document is. What is not ours may lie in the same folders;
-//! what names our group or one of our kinds and is neither is an error, so that a misspelled policy is never skipped.
+//! The kinds of our documents, and which of them a document is. Other documents may lie in the same folders; a document that
+//! names our group or one of our kinds, but is not one of them, is an error, so that a misspelled policy is never skipped.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::{API_VERSION, GROUP};
 /// A kind of our documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What images need before they are admitted.
+    /// Which evidence images need before they are admitted.
     PromotionPolicy,
     /// The configuration of the webhook and the commands.
     GateConfiguration,
@@ -28,7 +28,7 @@ impl Kind {
         Kind::PolicyTest,
     ];
 
-    /// As documents write it.
+    /// The kind as documents write it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::PromotionPolicy => "PromotionPolicy",
@@ -37,10 +37,10 @@ impl Kind {
         }
     }
 
-    /// The kind of a document; `None` where it is not ours.
+    /// The kind of a document; `None` if it is not ours.
     ///
     /// # Errors
-    /// What is wrong with a document that names our group or one of our kinds, and is none of them.
+    /// The document names our group or one of our kinds, but is not one of them.
     pub fn of(document: &Document) -> Result<Option<Kind>, Problem> {
         let at = |field: &str| Path::default().key(field);
         let names = || Kind::ALL.into_iter().map(Kind::name);
@@ -48,7 +48,7 @@ impl Kind {
             return match inner(&document.value, document.value.is_array()) {
                 Some(path) => Err(document.problem(
                     path,
-                    format!("documents of `{GROUP}` within another one are not read; write each as a document of its own"),
+                    format!("documents of `{GROUP}` inside another document are not read; write each as a document of its own"),
                 )),
                 None => Ok(None),
             };
@@ -75,7 +75,7 @@ impl Kind {
             _ => {
                 let meant = nearest(kind, names()).unwrap_or_else(|| "PromotionPolicy".to_owned());
                 let message = format!(
-                    "expected `{API_VERSION}`, found `{}`; if the document is of this tool, write `apiVersion: {API_VERSION}` and `kind: {meant}`, else move it elsewhere",
+                    "expected `{API_VERSION}`, found `{}`; if the document belongs to this tool, write `apiVersion: {API_VERSION}` and `kind: {meant}`; otherwise move it elsewhere",
                     cut(version)
                 );
                 Err(document.problem(at("apiVersion"), message))
@@ -84,7 +84,7 @@ impl Kind {
     }
 }
 
-/// Whether a document names our group or one of our kinds, is meant to, or is cut off before it could.
+/// Whether a document names our group or one of our kinds, even misspelled, or is cut off before it could.
 pub(super) fn is_ours(value: &Value) -> bool {
     let fields = ["apiVersion", "kind"];
     let is_no_text = |field: &&str| value.get(field).is_some_and(|value| !value.is_string());
@@ -102,9 +102,9 @@ pub(super) fn is_ours(value: &Value) -> bool {
         || is_odd && mentions_ours(value.to_string().as_bytes())
 }
 
-/// Whether a text that cannot be parsed seems to be one of our documents: whole words alone count.
+/// Whether a text that cannot be parsed seems to be one of our documents; only whole words count.
 pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
-    // A text in UTF-16 has a NUL beside each letter.
+    // In UTF-16, each ASCII character has a NUL beside it.
     let bytes = match bytes.contains(&0) {
         true => Cow::Owned(bytes.iter().copied().filter(|byte| *byte != 0).collect()),
         false => Cow::Borrowed(bytes),
@@ -112,7 +112,7 @@ pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
     let is_within = |byte: &u8| {
         byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'-' | b'_' | b'.')
     };
-    // None of our names is shorter.
+    // `PolicyTest` is the shortest of our names.
     let least = Kind::PolicyTest.name().len();
     let words = bytes.split(|byte| !is_within(byte));
     let mut words = words.filter(|word| word.len() >= least);
@@ -123,11 +123,11 @@ pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
     })
 }
 
-/// How many characters of a name that stands alone may be mistyped. More of them would take documents of others for ours, such
-/// as Karmada's `PropagationPolicy`.
+/// How many characters of a single name may be mistyped. With more, documents of other tools would count as ours, such as
+/// Karmada's `PropagationPolicy`.
 const MISTYPES: usize = 2;
 
-/// Whether a word is one of our kinds, or that of a policy mistyped.
+/// Whether a word is one of our kinds, or a mistyped kind of policy.
 fn is_kind(word: &str) -> bool {
     let mut kinds = Kind::ALL.into_iter().map(Kind::name);
     let mut policies = ["PromotionPolicy", "PromotionPolicies"].iter();
@@ -135,7 +135,7 @@ fn is_kind(word: &str) -> bool {
         || policies.any(|policy| resembles(word, policy, MISTYPES))
 }
 
-/// Whether a value has what only policies have.
+/// Whether a value has fields that only policies have.
 fn has_requirements(value: &Value) -> bool {
     let entries = value
         .pointer("/spec/requirements")
@@ -148,7 +148,7 @@ fn has_requirements(value: &Value) -> bool {
     })
 }
 
-/// The group and kind that an object names, however their fields are spelled.
+/// The group and kind that an object names, even if the names of the fields are misspelled.
 #[derive(Default)]
 struct Header<'a> {
     version: Option<&'a str>,
@@ -164,7 +164,7 @@ impl<'a> Header<'a> {
                 Some(_) => &mut header.kind,
                 None => continue,
             };
-            // The exact spelling wins where several fields could be meant.
+            // The exact spelling wins if several fields are similar.
             if field.is_none() || ["apiVersion", "kind"].contains(&key.as_str()) {
                 *field = value.as_str();
             }
@@ -172,8 +172,8 @@ impl<'a> Header<'a> {
         header
     }
 
-    /// Whether the group or the kind is ours, or is meant to be. A kind that resembles one of ours from afar counts where no
-    /// other group stands beside it.
+    /// Whether the group or the kind is ours, or is meant to be. A kind that only resembles one of ours counts if no other
+    /// group stands beside it.
     fn is_ours(&self) -> bool {
         let version = self.version.unwrap_or_default().trim();
         let kind = self.kind.unwrap_or_default().trim();
@@ -187,8 +187,8 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Where one of our documents stands within a value: among the items of a list, or with content of its own. What only refers
-/// to one, such as an owner reference, has none.
+/// The place of one of our documents inside a value: an item of a list, or an object with content of its own. A mere reference
+/// to a document, such as an owner reference, has no content.
 fn inner(value: &Value, listed: bool) -> Option<Path> {
     match value {
         Value::Object(fields) => {

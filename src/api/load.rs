@@ -1,5 +1,5 @@
-//! Policy files → policies. Everything that is wrong with any of them is said at once, with file, line and column; a set
-//! with a problem is not used.
+//! Policy files → policies. All problems of all files are reported at once, with file, line and column. A set with a problem is
+//! not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,36 +17,36 @@ use super::mistakes::used_here;
 use super::policy::{unknown_requirement, warnings};
 use super::{PromotionPolicySpec, policy};
 
-/// A file's name, and what is in it.
+/// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
 
-/// The most files that the given paths may hold.
+/// The most files below the given paths.
 const MAXIMUM_FILES: usize = 1000;
-/// The most bytes that they may hold together.
+/// The most bytes of these files together.
 const MAXIMUM_TOTAL_BYTES: usize = MAXIMUM_FILE_BYTES;
-/// Fields of later versions: they are refused, but not taken for somebody's mistyping.
+/// Fields of later versions: they are refused, but no correction of the spelling is suggested.
 const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 
 /// The policies of some files.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
-    /// The policies, in the order of the files; those with problems are left out.
+    /// The policies, in the order of the files, without those that have problems.
     pub policies: Vec<Policy>,
-    /// Everything that is wrong with the files.
+    /// All problems of the files.
     pub problems: Vec<Problem>,
-    /// What in the policies probably does not mean what its author meant.
+    /// Parts of the policies that probably do not mean what their author meant.
     pub warnings: Vec<Problem>,
-    /// What else the files and folders hold.
+    /// Files and documents that were not read.
     pub skipped: Skipped,
     /// Every file that was read, and whether it holds a policy.
     pub files: BTreeMap<String, bool>,
-    /// Names this state: a digest over the files' names and bytes.
+    /// Names these files: a digest over their names and bytes.
     pub revision: String,
 }
 
 impl PolicySet {
-    /// What is wrong with files that held a policy before, are still there and hold none now: they may be cut off or
-    /// overwritten, and their policies would silently be gone.
+    /// Problems of files that held a policy before, still exist, and hold none now. Such a file may be cut off or overwritten,
+    /// and its policies would be lost silently.
     pub fn lost(&self, before: &BTreeMap<String, bool>) -> Vec<Problem> {
         let faulty: BTreeSet<_> = self.problems.iter().map(|problem| &*problem.file).collect();
         let lost = before
@@ -124,8 +124,8 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
     set
 }
 
-/// Reads the policies that some paths name: files, and folders with what is below them, in the order of the paths. Each path
-/// holds at least one policy.
+/// Reads the policies below some paths (files, and folders with their content), in the order of the paths. A path without a
+/// policy is a problem.
 pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<SourceFile>, PolicySet) {
     let mut files = Files::default();
     let mut sources: Vec<SourceFile> = Vec::new();
@@ -192,7 +192,7 @@ fn revision(sources: &[SourceFile]) -> String {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     dead_code,
-    reason = "`apiVersion` and `kind` are looked at before, and stand here for the schema"
+    reason = "`apiVersion` and `kind` are checked before, and stand here for the schema"
 )]
 struct PolicyDocument {
     api_version: String,
@@ -257,7 +257,7 @@ fn read_policy(
                     .map(|Fault { path, message }| document.problem(path, message)),
             );
         }
-        // What the schema does not allow is known already; only without that is this news.
+        // If the schema does not allow the document, that is reported already, and this error is a consequence of it.
         Err(Fault { path, message }) if problems.is_empty() => {
             problems.push(document.problem(path, message))
         }
@@ -266,12 +266,12 @@ fn read_policy(
     Err(problems)
 }
 
-/// Says of what belongs to a later version, or to another tool, that it does.
+/// Replaces the message about a field or requirement that belongs to a later version or to another tool.
 fn explain(problem: Problem) -> Problem {
     let is_unknown_field = problem.message.starts_with("unknown field");
     let written = problem.path.to_string();
     let elsewhere = match problem.path.steps().last() {
-        // Below `spec`, `images` is another tool's; elsewhere it is a mistake of another kind.
+        // Below `spec`, `images` belongs to another tool; at any other place it is an ordinary mistake.
         Some(Step::Key(name)) if name == "images" && written != "spec.images" => None,
         Some(Step::Key(name)) if is_unknown_field => used_here(name),
         _ => None,
@@ -328,7 +328,7 @@ fn refuse_name(name: &str) -> Option<String> {
     (!good).then(message)
 }
 
-/// Takes away what was complained about, so that the rest can be looked at.
+/// Removes a part that has a problem, so that the rest can be checked.
 fn remove(value: &mut Value, path: &Path) {
     let Some((Step::Key(key), outside)) = path.steps().split_last() else {
         return;
@@ -342,7 +342,7 @@ fn remove(value: &mut Value, path: &Path) {
     }
 }
 
-/// Whether one path leads through the other.
+/// Whether one path is a prefix of the other.
 fn related(one: &Path, other: &Path) -> bool {
     one.steps()
         .iter()

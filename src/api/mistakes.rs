@@ -1,5 +1,6 @@
-//! Policies that parse and do not mean what their authors meant. A pattern that no image, namespace, branch or source can
-//! match is refused; one that probably comes from another tool is warned of. Both messages say what to write instead.
+//! Policies that parse but do not mean what their authors meant. A pattern that cannot match any image, namespace, branch or
+//! source is refused; a pattern that probably comes from another tool causes a warning. Both messages say what to write
+//! instead.
 
 use promotion_gate_core::documents::{Fault, Path};
 use promotion_gate_core::gate::{Glob, ImagePattern, LabelSelector, NAME_LABEL};
@@ -63,7 +64,7 @@ const CLAIMS: &[(&[&str], &str, &str)] = &[
     ),
 ];
 
-/// Servers on which every repository has a path of this shape.
+/// Servers, and the shape of the repository paths on them.
 const SERVERS: &[(&str, &str)] = &[
     ("github.com", "*/*"),
     ("bitbucket.org", "*/*"),
@@ -71,7 +72,7 @@ const SERVERS: &[(&str, &str)] = &[
     ("gitlab.com", "*/**"),
 ];
 
-/// What is found in one policy: what refuses it, and what its author is warned of.
+/// The mistakes in one policy: what is refused, and what the author is warned about.
 #[derive(Default)]
 pub(super) struct Mistakes {
     pub(super) faults: Vec<Fault>,
@@ -79,7 +80,7 @@ pub(super) struct Mistakes {
 }
 
 impl Mistakes {
-    /// Looks through a policy as it is written; what does not parse is left to the parser.
+    /// Looks through a policy as written. A part that does not parse is left to the parser.
     pub(super) fn of(spec: &PromotionPolicySpec) -> Mistakes {
         let mut found = Mistakes::default();
         let spec = serde_json::to_value(spec).unwrap_or_default();
@@ -121,7 +122,7 @@ impl Mistakes {
             let is_odd = |c: &char| *c != '*' && is_odd_in_namespaces(*c);
             if let Some(odd) = name.chars().find(is_odd) {
                 let message = format!(
-                    "no namespace matches `{name}`: names of namespaces hold no `{}`; write lower-case letters, digits, `-`, and `*` for anything",
+                    "no namespace matches `{name}`: names of namespaces cannot contain `{}`; write lower-case letters, digits, `-`, and `*` for anything",
                     odd.escape_default()
                 );
                 self.refuse(path, message);
@@ -193,7 +194,7 @@ impl Mistakes {
         let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
         if name.is_empty() || !is_label(name) {
             let message =
-                format!("no namespace has the label `{key}`: its name is none of a label");
+                format!("no namespace has the label `{key}`: that is not a name of a label");
             self.refuse(path.clone(), message);
         }
         let is_odd = |value: &&str| key == NAME_LABEL && value.contains(is_odd_in_namespaces);
@@ -224,7 +225,7 @@ impl Mistakes {
         }
     }
 
-    /// Warns of a star that would have to cross a `/` to match anything.
+    /// Warns about a star that would have to cross a `/` to match anything.
     fn image(&mut self, path: &Path, pattern: &ImagePattern, written: &str) {
         let (first, rest) = written.split_once('/').unwrap_or((written, ""));
         if !rest.is_empty() && first.contains(|c: char| c.is_ascii_uppercase()) {
@@ -236,7 +237,7 @@ impl Mistakes {
         }
         if !first.contains(['.', ':']) && first.contains('*') && !first.contains("**") {
             let message = format!(
-                "`{written}` matches images of Docker Hub alone, because it names no registry; write `**` to match every image, or name the registry"
+                "`{written}` matches images of Docker Hub alone, because it does not name a registry; write `**` to match every image, or name the registry"
             );
             return self.warn(path.clone(), message);
         }
@@ -267,7 +268,7 @@ impl Mistakes {
             ("tags", "refs/tags/", "v1.2.3"),
         ] {
             for (path, name) in texts(provenance, &format!("/{field}"), &here.key(field)) {
-                // What does not parse is refused already.
+                // A name that does not parse is refused already.
                 if Glob::parse(&name).is_err() {
                     continue;
                 }
@@ -289,7 +290,7 @@ impl Mistakes {
                     self.refuse(path, message);
                 } else if let Some(odd) = name.chars().find(|c| is_odd_in_references(*c)) {
                     let message = format!(
-                        "`{name}` matches nothing: references of git hold no `{}`; `*` stands for anything within a part of the name, `**` for anything at all",
+                        "`{name}` matches nothing: references of git cannot contain `{}`; `*` stands for any text within a part of the name, `**` for any text",
                         odd.escape_default()
                     );
                     self.refuse(path, message);
@@ -339,7 +340,7 @@ impl Mistakes {
         self.on_server(glob, true, path);
     }
 
-    /// Refuses what is of a known server and names no repository there.
+    /// Refuses a source on a known server that does not name a repository there.
     fn on_server(&mut self, written: &str, is_glob: bool, path: Path) {
         let address = written.strip_prefix("git+").unwrap_or(written);
         let (scheme, address) = address.split_once("://").unwrap_or(("https", address));
@@ -423,7 +424,7 @@ impl Mistakes {
             .and_then(|identity| identity.get("glob"))
             .and_then(Value::as_str);
         let written = identity.and_then(Value::as_str).or(glob).unwrap_or("**");
-        // A reusable workflow can also be called at a commit.
+        // The identity of a reusable workflow can also name a commit.
         let (_, reference) = written.rsplit_once('@').unwrap_or_default();
         if reference.len() == 40 && reference.bytes().all(|b| b.is_ascii_hexdigit()) {
             return;
@@ -460,8 +461,8 @@ impl Mistakes {
         }
     }
 
-    /// Looks for what means something in other pattern languages, and itself here: in patterns, and in the plain texts that
-    /// stand where a pattern could.
+    /// Looks for syntax of other pattern languages that is compared literally here: in patterns, and in plain texts that could
+    /// also be patterns.
     fn patterns(&mut self, value: &Value, here: &Path) {
         match value {
             Value::Object(fields) => {
@@ -514,7 +515,7 @@ impl Mistakes {
         }
     }
 
-    /// In a plain text a `?` is usual, and a pattern has to be marked.
+    /// In a plain text a `?` is common, and a pattern needs `glob`.
     fn text(&mut self, text: &str, here: Path) {
         if let Some(message) = odd_in_patterns(text) {
             let marked = message.replacen("write `*`", "write `{glob: …}` with `*`", 1);
@@ -523,7 +524,7 @@ impl Mistakes {
     }
 }
 
-/// What is probably part of a regular expression, and what to write instead.
+/// A part that probably comes from a regular expression, and what to write instead.
 fn odd_in_patterns(text: &str) -> Option<&'static str> {
     let within = |open: char, close: char| {
         let (_, rest) = text.split_once(open)?;
@@ -531,7 +532,7 @@ fn odd_in_patterns(text: &str) -> Option<&'static str> {
     };
     let holds =
         |inside: Option<&str>, separator| inside.is_some_and(|inside| inside.contains(separator));
-    // In `v1.*` and `app.*` the dot may be meant.
+    // In `v1.*` and `app.*` the author may mean the dot.
     let dots_for_anything = text.match_indices(".*").any(|(at, _)| {
         let before = text.get(..at).unwrap_or_default();
         let (_, last) = before.rsplit_once('/').unwrap_or(("", before));
@@ -550,7 +551,7 @@ fn odd_in_patterns(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a text is the value, or the name, of a label.
+/// Whether a text can be the value or the name of a label.
 fn is_label(text: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     text.is_empty()
@@ -560,12 +561,12 @@ fn is_label(text: &str) -> bool {
             && text.chars().all(|c| edge(c) || "-_.".contains(c))
 }
 
-/// Characters that names of namespaces cannot hold.
+/// Characters that names of namespaces cannot contain.
 fn is_odd_in_namespaces(character: char) -> bool {
     !(character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-')
 }
 
-/// Characters that references of git cannot hold (git-check-ref-format), but for the star.
+/// Characters that git references cannot contain (git-check-ref-format), except the star.
 fn is_odd_in_references(character: char) -> bool {
     character.is_whitespace() || character.is_control() || "~^:?[\\".contains(character)
 }
@@ -579,14 +580,14 @@ fn texts(value: &Value, pointer: &str, here: &Path) -> Vec<(Path, String)> {
         .collect()
 }
 
-/// The image patterns of a list, as far as they parse, each with its place and as it is written.
+/// The image patterns of a list that parse, each with its place and its text.
 fn images(value: &Value, pointer: &str, here: &Path) -> Vec<(Path, ImagePattern, String)> {
     let each = texts(value, pointer, here).into_iter();
     each.filter_map(|(path, written)| Some((path, ImagePattern::parse(&written).ok()?, written)))
         .collect()
 }
 
-/// What belongs to other tools, and what it is called here.
+/// Fields of other tools, and their counterparts here.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("additionalExtensions", "`claims`"),
     ("artifactTypes", "`- provenance: {…}`"),
@@ -674,7 +675,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("verifyImages", "`- signature: {anyOf: […]}`"),
 ];
 
-/// What another tool's field is called here, however that tool joins its words.
+/// The counterpart of another tool's field; case and separators of its name do not matter.
 pub(super) fn used_here(field: &str) -> Option<&'static str> {
     let joined = field.replace(['-', '_'], "");
     let same = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(&joined);

@@ -1,10 +1,11 @@
-//! Every custom resource and only those: their wire types, and the one conversion of each into what the core decides by.
+//! Every custom resource, and nothing else: their wire types, and the one conversion of each into the types that the core
+//! decides by.
 //!
 //! * [`Kind`]: which of our kinds a document is, if any
-//! * [`Files`], [`documents`]: paths → the documents below them that are ours; what else lies there is counted
-//! * [`load`], [`load_paths`]: the bytes of policy files → policies, or everything that is wrong with them, each with its place
-//! * [`schema`]: what policy files are checked against, for editors
-//! * [`policy`]: one wire type → one policy; what comes from a cluster goes through it as well
+//! * [`Files`], [`documents`]: paths → the documents below them that are ours; others are counted
+//! * [`load`], [`load_paths`]: the bytes of policy files → policies, or all their problems, each with its place
+//! * [`schema`]: the schema that policy files are checked against, for editors
+//! * [`policy`]: one wire type → one policy; resources from a cluster take the same way
 //! * [`definitions`]: the custom resource definitions
 
 mod definitions;
@@ -24,5 +25,5 @@ pub use written::Written;
 
 /// The API group of all of our resources.
 pub const GROUP: &str = "promotion-gate.dev";
-/// Group and version, as documents name them.
+/// Group and version, as documents write them.
 pub const API_VERSION: &str = "promotion-gate.dev/v1alpha1";

@@ -1,4 +1,4 @@
-//! `PromotionPolicy`: as it is written, and the one conversion into the policy that the core decides by.
+//! `PromotionPolicy` as written, and the one conversion into the policy that the core decides by.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::Written;
 use super::mistakes::{Mistakes, used_here};
 
-/// Which evidence images need before they are admitted, where, and what is done with a denial.
+/// Which evidence images need before they are admitted, where this applies, and what happens after a denial.
 ///
 /// Every policy that matches applies; the request is denied if one that enforces denies.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,53 +49,53 @@ use super::mistakes::{Mistakes, used_here};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PromotionPolicySpec {
-    /// What approvals, freezes and emergency changes name.
+    /// The environment that approvals, freezes and emergency changes name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub environment: Option<String>,
-    /// What is done with a denial; `Enforce` when absent.
+    /// What happens after a denial; `Enforce` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
-    /// Which workloads are governed, and which images the evidence requirements speak of; everything when absent.
+    /// Which workloads are governed, and which images the evidence requirements apply to; everything when absent.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<PolicyMatch>,
-    /// `Resolve`: judge a tag as the digest that it names at review time, and accept that the kubelet resolves it again,
+    /// `Resolve`: judge a tag as the digest that it names at review time, and accept that the kubelet resolves the tag again
     /// later. Without it, a policy that requires evidence must contain `digestPinned`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
-    /// What becomes of an image that no evidence requirement of a governing policy speaks of; `Deny` when absent.
+    /// What happens to an image that no evidence requirement of a governing policy applies to; `Deny` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<Uncovered>,
-    /// Accept an index that carries no evidence itself where each of its platforms (`match.platforms`; all of them when
-    /// absent) carries its own. An entry without a platform counts as every platform.
+    /// Accept an index without evidence of its own if each of its platforms (`match.platforms`; all of them when absent)
+    /// carries evidence. An entry without a platform counts as every platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_unsigned_index: Option<bool>,
-    /// What is required; all of it.
+    /// The requirements; all of them must be met.
     #[schemars(length(min = 1))]
     pub requirements: Vec<Written<RequirementEntry>>,
 }
 
-/// What a policy speaks of.
+/// Which workloads and images a policy applies to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyMatch {
     /// Which namespaces are governed; every namespace when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceSelection>,
-    /// Which images the evidence requirements speak of; every image when absent. `*` stays within a path segment, `**`
-    /// crosses them.
+    /// Which images the evidence requirements apply to; every image when absent. `*` stays within a path segment, `**` crosses
+    /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub images: Option<Vec<Written<ImagePattern>>>,
-    /// The platforms of the nodes, such as `linux/amd64`; all of them when absent. Of an index, own evidence is asked of every
-    /// entry that a runtime on such a node could pick: under other names of the platform, and those that it falls back to.
-    /// Evidence on the index counts for every platform, so this matters only with `allowUnsignedIndex`.
+    /// The platforms of the nodes, such as `linux/amd64`; all of them when absent. In an index without evidence of its own,
+    /// evidence is required of every entry that a runtime on such a node could pick, including other names of the platform and
+    /// its fallbacks. Evidence on the index counts for every platform, so this matters only with `allowUnsignedIndex`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub platforms: Option<Vec<Written<PlatformPattern>>>,
 }
 
-/// Namespaces by name or by label; any of the two.
+/// Namespaces by name or by label; one match is enough.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NamespaceSelection {
@@ -111,7 +111,7 @@ pub struct NamespaceSelection {
 /// The policy that a resource describes.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its path below `spec`.
+/// Everything that is wrong with the resource, each with its path below `spec`.
 pub fn policy(
     name: &str,
     spec: &PromotionPolicySpec,
@@ -168,7 +168,7 @@ pub fn policy(
     })
 }
 
-/// What in a policy parses and probably does not mean what its author meant, each with its path below `spec`.
+/// Parts of a policy that parse and probably do not mean what its author meant, each with its path below `spec`.
 pub fn warnings(spec: &PromotionPolicySpec, policy: &Policy) -> Vec<Fault> {
     let mut warnings = Mistakes::of(spec).warnings;
     for (index, NamedRequirement { requirement, .. }) in policy.requirements.iter().enumerate() {
@@ -180,7 +180,7 @@ pub fn warnings(spec: &PromotionPolicySpec, policy: &Policy) -> Vec<Fault> {
     warnings
 }
 
-/// What is said of a requirement that nobody has written yet, or that a later version knows.
+/// The message about a requirement that is not written here yet, or that only a later version or another tool knows.
 pub(super) fn unknown_requirement(name: &str) -> String {
     if let Some(here) = used_here(name) {
         return format!("requirement `{name}` is not known; use {here} instead");
@@ -282,7 +282,7 @@ fn requirements(
     if entries.is_empty() {
         faults.push(fault(
             here.clone(),
-            "the list is empty: a policy that requires nothing would allow everything",
+            "the list is empty: a policy without requirements would allow everything",
         ));
     }
     let mut names = BTreeSet::new();
@@ -335,8 +335,8 @@ fn requirements(
     requirements
 }
 
-/// A policy keeps the names of trust roots. That there is none of that name is said when the policy is read, each time where
-/// it stands.
+/// Problems of trust roots that policies name and the configuration does not have, at each place that names one. A policy keeps
+/// the names only.
 fn unknown_roots(
     written: &Value,
     requirement: &Requirement,
@@ -367,7 +367,7 @@ fn unknown_roots(
     }
 }
 
-/// Where `trustRoots` name this root.
+/// The places at which `trustRoots` name this root.
 fn named_roots(written: &Value, name: &str, here: &Path, places: &mut Vec<Path>) {
     match written {
         Value::Object(fields) => {

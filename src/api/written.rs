@@ -1,5 +1,5 @@
-//! A part of a resource as it is written: it has its type's schema, and is parsed on its own, so that one part that does
-//! not parse never hides the others, and what is read is serialised unchanged.
+//! A part of a resource as written. It has the schema of its type and is parsed by itself, so that one part with a mistake
+//! never hides the others. It is serialised unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,24 +11,24 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// A `T` as it is written.
+/// A `T` as written.
 pub struct Written<T> {
     value: Value,
     parses_into: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Written<T> {
-    /// Parses it.
+    /// Parses the part.
     ///
     /// # Errors
-    /// What the type refuses, and where below this part.
+    /// What the type refuses, and where in this part.
     pub fn parse(&self) -> Result<T, Fault> {
         decode_value(&self.value)
     }
 }
 
 impl<T> Written<T> {
-    /// As it is written.
+    /// The part as written.
     pub fn value(&self) -> &Value {
         &self.value
     }

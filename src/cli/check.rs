@@ -1,4 +1,4 @@
-//! `check`: what the gate would say about rendered manifests, with the same engine and the same decisions.
+//! `check`: checks rendered manifests against policies, with the same engine and the same decisions as the webhook.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,13 +18,14 @@ use crate::admission::{self, Manifests, Understood};
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
 
-/// Objects that are reviewed side by side.
+/// Objects that are reviewed concurrently.
 const SIDE_BY_SIDE: usize = 16;
 
-/// What would the gate say about these manifests?
+/// Check manifests against policies
 ///
-/// Exit codes: 0 every object may go ahead, 1 wrong usage, unreadable input (no object, an image that can never be a reference)
-/// or a tool that failed, 2 everything was read and at least one object is denied, 3 nothing is denied but something could not be decided (a registry that does not answer).
+/// Exit codes: 0 every object is allowed, 1 wrong usage, unreadable input (no object, or an image that can never be a
+/// reference) or a failure of the tool, 2 the whole input was read and at least one object is denied, 3 no object is denied but
+/// at least one could not be decided (for example because a registry does not answer).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -41,38 +42,39 @@ pub(super) struct Args {
     /// The configuration: trust roots, registries, credentials, namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// The namespace of objects that name none
+    /// The namespace of objects that do not name one
     #[arg(long, value_name = "NS", default_value = "default")]
     namespace: String,
-    /// Labels of that namespace, where policies select by label: all of them, since what is not given counts as absent
+    /// Labels of that namespace, for policies that select by label; give all of them, since a label that is not given counts as
+    /// absent
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     namespace_labels: Vec<String>,
-    /// The user who asks
+    /// The user who makes the request
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
     /// A group of that user; may be given several times
     #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
     groups: Vec<String>,
-    /// The time at which to judge, such as 2026-11-23T03:00:00Z; now when absent
+    /// The time of the review, such as 2026-11-23T03:00:00Z; now when absent
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
-    /// How long the evidence of all objects may take, in seconds
+    /// Time limit for reading the evidence of all objects, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs; a versioned schema
+    /// JSON for programs, with a versioned schema
     Json,
 }
 
-/// An object of the input that is ours to judge, and where it stands.
+/// An object of the input that is judged, and its place.
 struct Asked {
     file: String,
     line: u64,
@@ -100,7 +102,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let labels = namespaces.entry(args.namespace.clone()).or_default();
         labels.extend(labels_of(&args.namespace_labels)?);
     }
-    // What the input says of the cluster fills gaps alone: the author of a change writes the input.
+    // The author of a change writes the input, so its Namespace objects only fill gaps: they never replace what the operator
+    // says.
     for (name, labels) in input.namespaces() {
         namespaces.entry(name).or_insert(labels);
     }
@@ -125,7 +128,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Output::Human => human::check(&reviews, &report),
         Output::Json => write_output!(
             "{}\n",
-            serde_json::to_string_pretty(&report).context("the report does not print")?
+            serde_json::to_string_pretty(&report)
+                .context("the report cannot be written as JSON")?
         ),
     }
     Ok(exit_code(&report))
@@ -206,7 +210,7 @@ fn report(
     let problems: Vec<String> = problems.map(ToString::to_string).collect();
     CheckReport {
         version: VERSION,
-        // What could not be read may hold anything.
+        // Input that could not be read may hold an object that a policy denies.
         decision: match (
             decision.unwrap_or(CheckDecision::Allow),
             problems.as_slice(),

@@ -1,11 +1,11 @@
-//! `completions`: what a shell needs to complete our commands.
+//! `completions`: prints completions of our commands for a shell.
 
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-/// Print completions for a shell.
+/// Print completions for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

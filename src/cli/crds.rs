@@ -1,10 +1,10 @@
-//! `promotion-gate crds`: the custom resource definitions, to apply to a cluster.
+//! `crds`: prints the custom resource definitions, to apply to a cluster.
 
 use std::process::ExitCode;
 
 use crate::api::definitions;
 
-/// Print the custom resource definitions, to apply to a cluster.
+/// Print the custom resource definitions, to apply to a cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  promotion-gate crds | kubectl apply --server-side -f -")]
 pub(super) struct Args {}

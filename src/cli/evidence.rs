@@ -1,5 +1,5 @@
-//! `evidence IMAGE`: everything that is attached to an image: what, from where, by whom, when, accepted under which root, or
-//! not and why.
+//! `evidence IMAGE`: shows everything that is attached to an image: what it is, where it was found, who signed it and when, and
+//! under which trust root it is accepted, or why it is not.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,10 +27,11 @@ use crate::config::Config;
 use crate::oci::{Layout, Registry};
 use crate::text::line;
 
-/// Show everything that is attached to an image: accepted or not, and why.
+/// Show what is attached to an image, and whether and why it is accepted
 ///
-/// Everything is verified under every trust root of the configuration (`sigstore` and `github` are built in) and under the
-/// keys given. Exit codes: 0 the listing is complete, 1 wrong usage or a tool that failed, 3 something could not be read.
+/// Every signature and attestation is verified under every trust root of the configuration (`sigstore` and `github` are built
+/// in) and under the given keys. Exit codes: 0 the listing is complete, 1 wrong usage or a failure of the tool, 3 something
+/// could not be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -42,31 +43,31 @@ Examples:
 pub(super) struct Args {
     /// The image: a reference, or `oci-layout:DIR[:tag|@digest]`
     image: String,
-    /// Show each platform of an index, and what is attached to it, as well
+    /// Show also each platform of an index, and what is attached to it
     #[arg(long)]
     tree: bool,
-    /// Read what is attached from this repository, where it is kept apart from the image; `host/path`
+    /// The repository that holds the evidence, as `host/path`, if it is not the image's own
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
-    /// A public key (PEM) to verify under as well; may be given several times
+    /// A public key (PEM) to verify with, besides the trust roots; may be given several times
     #[arg(long = "key", value_name = "FILE")]
     keys: Vec<PathBuf>,
     /// The configuration: trust roots, registries, credentials
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// How long reading may take, in seconds
+    /// Time limit for reading, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs; a versioned schema
+    /// JSON for programs, with a versioned schema
     Json,
 }
 
@@ -80,11 +81,11 @@ struct Report {
     version: &'static str,
     image: String,
     digest: String,
-    /// The repository that was asked, where it is not the image's own.
+    /// The repository that was read, if it is not the image's own.
     repository: Option<String>,
     #[serde(flatten)]
     attached: Attached,
-    /// What `--tree` shows of an index: each of its platforms.
+    /// The platforms of an index; filled by `--tree` alone.
     platforms: Vec<PlatformReport>,
 }
 
@@ -94,11 +95,11 @@ struct Report {
 struct Attached {
     accepted: Vec<Accepted>,
     unaccepted: Vec<Refused>,
-    /// What is no evidence by what it calls itself, such as an SBOM: how many of each kind.
+    /// How many attached artifacts are not evidence by their declared type, such as SBOMs: the number of each type.
     others: BTreeMap<String, usize>,
-    /// Look-ups that the registry does not know: something else than a registry answered them.
+    /// Look-ups that the registry does not support: the answer did not come from a registry, but was a web page, for example.
     unsupported: Vec<String>,
-    /// What could not be read; the listing is complete where this is empty.
+    /// What could not be read; the listing is complete if this is empty.
     unread: Vec<String>,
 }
 
@@ -106,7 +107,7 @@ struct Attached {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct PlatformReport {
-    /// Such as `linux/arm64`; absent where the index names none.
+    /// Such as `linux/arm64`; absent if the index does not name one.
     platform: Option<String>,
     digest: String,
     #[serde(flatten)]
@@ -136,7 +137,7 @@ struct Accepted {
     transparency: &'static str,
     /// Annotations that the signature itself carries.
     annotations: BTreeMap<String, String>,
-    /// Log entries and timestamps that count for nothing, and why.
+    /// Log entries and timestamps that are ignored, and why.
     ignored: Vec<String>,
 }
 
@@ -221,7 +222,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Output::Human => human(&report),
         Output::Json => write_output!(
             "{}\n",
-            serde_json::to_string_pretty(&report).context("the report does not print")?
+            serde_json::to_string_pretty(&report)
+                .context("the report cannot be written as JSON")?
         ),
     }
     let complete = report
@@ -233,7 +235,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Every trust root that is configured; every key with each of them, and alone.
+/// Every configured trust root; every given key with the logs and timestamp authorities of each trust root, and without any.
 fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, String)>> {
     let roots = &config.world.trust_roots;
     let mut anchors: Vec<_> = roots
@@ -270,7 +272,7 @@ fn anchors(config: &Config, keys: &[PathBuf]) -> anyhow::Result<Vec<(Anchor, Str
     Ok(anchors)
 }
 
-/// The name of a repository that is given alone.
+/// Parses the name of a repository; a tag or a digest is an error.
 fn repository(written: &str) -> anyhow::Result<Repository> {
     let reference = written.parse::<ImageReference>()?;
     if reference.tag().is_some() || reference.digest().is_some() {
@@ -279,7 +281,7 @@ fn repository(written: &str) -> anyhow::Result<Repository> {
     Ok(reference.repository().clone())
 }
 
-/// The registry that holds the image, and how the image is named there.
+/// The registry that holds the image, and the image's reference there.
 fn source(image: &str, config: &Config) -> anyhow::Result<(Arc<dyn Registry>, ImageReference)> {
     match image.strip_prefix("oci-layout:") {
         Some(layout) => {
@@ -403,7 +405,7 @@ impl Accepted {
     }
 }
 
-/// The index, its platforms, and what hangs where, a line each.
+/// Prints the index, its platforms and what is attached to each, one line each.
 fn tree(report: &Report) {
     print_line!("{}", report.image);
     print_line!("{}", report.digest);

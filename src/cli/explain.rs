@@ -10,10 +10,10 @@ use promotion_gate_core::documents::nearest;
 use promotion_gate_core::gate::{Requirement, engine_reasons};
 use promotion_gate_core::reason::Reason;
 
-/// Explain a rule of policies, or a reason that a denial gave.
+/// Explain a rule of policies, or a reason that a denial gives
 ///
-/// A denial names each reason as `rule [reason]`: `explain reason` says what it means and what to do. Without a name, everything
-/// is listed.
+/// A denial names each reason as `rule [reason]`: `explain reason` prints what it means and what to do. Without a name, all
+/// rules and reasons are listed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,27 +25,27 @@ pub(super) struct Args {
     /// A rule, such as `signature`, or a reason, such as `unsigned`
     #[arg(value_name = "RULE|REASON")]
     name: Option<String>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people
+    /// Text for people
     Human,
-    /// As a page of documentation; everything, whatever is named
+    /// A Markdown page of all rules and reasons; a given name is ignored
     Markdown,
 }
 
-/// What rules and everything else may say.
+/// A rule, or another source of reasons: its page and its reasons.
 struct Chapter {
     name: &'static str,
     page: String,
     reasons: Vec<Reason>,
 }
 
-/// The rules, then what the engine itself says, then why evidence is not accepted.
+/// The rules, then the reasons of the engine itself, then the reasons why evidence is not accepted.
 fn manual() -> Vec<Chapter> {
     let mut chapters: Vec<_> = Requirement::manual()
         .into_iter()
@@ -57,12 +57,12 @@ fn manual() -> Vec<Chapter> {
         .collect();
     chapters.push(Chapter {
         name: "object, coverage, governance",
-        page: "What is said whatever the requirements are.".to_owned(),
+        page: "Reasons that do not depend on the requirements of a policy.".to_owned(),
         reasons: engine_reasons(),
     });
     chapters.push(Chapter {
         name: "evidence",
-        page: "Why something that is attached to an image is not accepted: in the details of denials, and in `promotion-gate evidence`."
+        page: "Reasons why something that is attached to an image is not accepted. The details of denials and `promotion-gate evidence` name them."
             .to_owned(),
         reasons: UNACCEPTED.to_vec(),
     });
@@ -133,11 +133,11 @@ fn page(name: &str) -> anyhow::Result<String> {
     if !reason.remedy.is_empty() {
         let _ = write!(text, "\nWhat to do\n{}\n", reason.remedy);
     }
-    let _ = writeln!(text, "\nSaid by {}", by.join(", "));
+    let _ = writeln!(text, "\nGiven by {}", by.join(", "));
     Ok(text)
 }
 
-/// The page without its marks.
+/// The page without Markdown emphasis.
 fn plain(markdown: &str) -> String {
     markdown
         .replace("**", "")
@@ -151,10 +151,10 @@ fn first_sentence(page: &str) -> String {
     text.get(..end).unwrap_or(text).replace('\n', " ")
 }
 
-/// The reference of policies and the table for troubleshooting, as the documentation holds them.
+/// The text of `docs/rules.md`.
 fn markdown() -> String {
     let mut text = "# Rules and reasons\n\n\
-        Made from the rules' own documentation: `promotion-gate explain --output markdown > docs/rules.md`.\n\
+        Generated from the documentation of the rules: `promotion-gate explain --output markdown > docs/rules.md`.\n\
         A denial names each finding as `rule [reason]`.\n"
         .to_owned();
     for chapter in manual() {

@@ -12,10 +12,10 @@ use super::world::{Given, Input, NO_OBJECTS};
 use crate::admission;
 use crate::text::line;
 
-/// List every image reference in manifests, as written, each once per file.
+/// List every image reference in manifests, as written, each once per file
 ///
-/// Exit code 0 when everything was read, 1 when some of the input could not be, is no Kubernetes object, or names an image that can
-/// never be a reference.
+/// Exit codes: 0 everything was read, 1 some of the input could not be read, is not a Kubernetes object, or names an image that
+/// can never be a reference.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     given: Given,
-    /// How to print the list
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Lines)]
     output: Output,
 }

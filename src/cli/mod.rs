@@ -1,4 +1,4 @@
-//! The commands, one file each, and what they have in common: how arguments become a run and an exit code.
+//! The commands, one file each, and how arguments become a run and an exit code.
 
 #[macro_use]
 mod out;
@@ -23,16 +23,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-/// The exit code of wrong usage, and of a tool that failed.
+/// The exit code of wrong usage and of a failure of the tool.
 const FAILURE: u8 = 1;
 
 const EXAMPLES: &str = "\
 Examples:
-  promotion-gate quickstart                            the gate at work, on this machine alone
-  promotion-gate check --policy policies/ rendered/    what would the gate say about these manifests?
+  promotion-gate quickstart                            run the gate on this machine alone
+  promotion-gate check --policy policies/ rendered/    check manifests against policies
   helm template . | promotion-gate check --policy policies/ -
-  promotion-gate test policies/                        do the policies say what you expect of them?
-  promotion-gate evidence ghcr.io/example/app:v1       everything that is attached to an image
+  promotion-gate test policies/                        test policies with cases
+  promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
 
 #[derive(Debug, Parser)]
@@ -81,7 +81,7 @@ pub fn run() -> ExitCode {
 
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
-        // Fails only where a provider is installed already.
+        // This fails only if a provider is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         match self {
             Command::Quickstart(args) => block_on(quickstart::run(args)),

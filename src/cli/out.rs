@@ -1,12 +1,12 @@
-//! Standard output and standard error. What people read is shown without what could steer their terminal; what programs read
-//! is written as it is. A reader that has gone away ends the program.
+//! Standard output and standard error. Text for people is printed without characters that could control their terminal; text
+//! for programs is written unchanged. The program ends when standard output is closed.
 
 use std::fmt;
 use std::io::{ErrorKind, Write};
 
 use crate::text::is_printable;
 
-/// The colours that are ours, as they begin and end.
+/// The escape sequences of our own colours: reset, bold, red, green, yellow.
 const COLOURS: [&str; 5] = [
     "\u{1b}[0m",
     "\u{1b}[1m",
@@ -15,39 +15,39 @@ const COLOURS: [&str; 5] = [
     "\u{1b}[33m",
 ];
 
-/// A line for people.
+/// Prints a line for people.
 macro_rules! print_line {
     ($($text:tt)*) => { $crate::cli::out::print_line(format_args!($($text)*)) };
 }
 
-/// Text for programs, to the letter.
+/// Writes text for programs, unchanged.
 macro_rules! write_output {
     ($($text:tt)*) => { $crate::cli::out::write_output(format_args!($($text)*)) };
 }
 
-/// A line about what went wrong.
+/// Prints a line about a problem on standard error.
 macro_rules! print_error {
     ($($text:tt)*) => { $crate::cli::out::print_error(format_args!($($text)*)) };
 }
 
 pub(super) fn print_line(text: fmt::Arguments<'_>) {
     let text = shown(&text.to_string());
-    written(writeln!(anstream::stdout(), "{text}"));
+    exit_on_failure(writeln!(anstream::stdout(), "{text}"));
 }
 
 pub(super) fn write_output(text: fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
-    written(out.write_fmt(text).and_then(|()| out.flush()));
+    exit_on_failure(out.write_fmt(text).and_then(|()| out.flush()));
 }
 
 pub(super) fn print_error(text: fmt::Arguments<'_>) {
     let text = shown(&text.to_string());
-    // A failure to report a failure cannot be reported.
+    // A failure of standard error cannot be reported anywhere.
     let _ = writeln!(anstream::stderr(), "promotion-gate: {text}");
 }
 
-/// A reader decides by the output: without it, the command has failed.
-fn written(outcome: std::io::Result<()>) {
+/// Ends the program with a failure if standard output could not be written: a caller that got no report must not see success.
+fn exit_on_failure(outcome: std::io::Result<()>) {
     let Err(error) = outcome else {
         return;
     };
@@ -57,7 +57,7 @@ fn written(outcome: std::io::Result<()>) {
     std::process::exit(super::FAILURE.into());
 }
 
-/// The text with a space for every character that could steer a terminal, our own colours apart.
+/// The text with a space in place of each character that could control a terminal, except in our own colours.
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;

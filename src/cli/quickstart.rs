@@ -1,5 +1,5 @@
-//! `quickstart`: the gate at work, with nothing else on the machine: a registry with images that are signed on the spot, the
-//! real webhook with TLS, real AdmissionReviews.
+//! `quickstart`: runs the gate on this machine alone: a registry with freshly signed images, the real webhook with TLS, and
+//! real AdmissionReviews.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,18 +32,18 @@ const RELEASE: &str =
 const STRANGER: &str =
     "https://github.com/stranger/app/.github/workflows/release.yml@refs/heads/main";
 
-/// See the gate at work, on this machine alone.
+/// Run the gate on this machine alone, with sample images
 ///
-/// Starts a registry on loopback, fills it with images that are signed on the spot by a throwaway certificate authority,
-/// transparency log and timestamp authority, starts the real webhook and sends it real AdmissionReviews. Then it stays up,
-/// with commands to paste, until it is interrupted.
+/// Starts a registry on loopback and fills it with images that a throwaway certificate authority, transparency log and
+/// timestamp authority sign. Then starts the real webhook, sends it real AdmissionReviews, and prints commands to try.
+/// Everything runs until it is interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   promotion-gate quickstart
   promotion-gate quickstart --once     ends with 0 only if every decision was as expected")]
 pub(super) struct Args {
-    /// End after the decisions
+    /// Exit after the decisions
     #[arg(long)]
     once: bool,
 }
@@ -64,7 +64,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The images of the sandbox's registry, by what is special about them.
+/// The images in the sandbox's registry.
 struct Images {
     signed: Digest,
     signed_by_cosign_2: Digest,
@@ -72,7 +72,7 @@ struct Images {
     by_a_stranger: Digest,
 }
 
-/// Everything that runs.
+/// Everything that `quickstart` runs, and its files.
 struct Environment {
     folder: TempDir,
     registry: SandboxRegistry,
@@ -83,12 +83,12 @@ struct Environment {
     stop: oneshot::Sender<()>,
 }
 
-/// What somebody deploys, and what should come of it.
+/// A Deployment to create, and the expected answer.
 struct Step {
     title: &'static str,
     namespace: &'static str,
     image: String,
-    /// `None`: allowed; else a part of the message with which it is denied.
+    /// `None`: allowed; otherwise a part of the message of the denial.
     denied: Option<&'static str>,
 }
 
@@ -97,7 +97,7 @@ impl Environment {
         let folder = tempfile::Builder::new()
             .prefix("promotion-gate-quickstart-")
             .tempdir()
-            .context("there is no place for the policies")?;
+            .context("the temporary folder cannot be created")?;
         let registry = SandboxRegistry::start(SandboxRegistryOptions::default())
             .await
             .context("the registry does not start")?;
@@ -127,7 +127,7 @@ impl Environment {
         let (started, listening) = oneshot::channel();
         let webhook = tokio::spawn(async move {
             let started = |at: Listening| {
-                // Nobody waits only where the command has ended already.
+                // This fails only if the command has ended already.
                 let _ = started.send(at);
             };
             let stopped = async move {
@@ -180,7 +180,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         );
     }
 
-    /// Runs every step. Returns whether each gave what was expected.
+    /// Runs every step. Returns whether every answer was the expected one.
     async fn run_steps(&self) -> anyhow::Result<bool> {
         let mut steps = Count::default();
         for step in self.steps() {
@@ -223,9 +223,9 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         self.registry
             .resume()
             .await
-            .context("the registry does not come back")?;
+            .context("the registry does not start again")?;
         print_line!(
-            "{} of {} decisions were as they should be",
+            "{} of {} decisions were as expected",
             steps.expected,
             steps.run
         );
@@ -310,7 +310,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             count.expected += 1;
         } else {
             let wanted = step.denied.unwrap_or("allowed");
-            print_line!("   This is not as it should be; expected was: {wanted}");
+            print_line!("   unexpected answer; expected: {wanted}");
         }
         print_line!("");
         Ok(())
@@ -329,14 +329,14 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             .bytes()
             .await
             .context("the webhook does not answer")?;
-        serde_json::from_slice(&bytes).context("the webhook answers with something else than JSON")
+        serde_json::from_slice(&bytes).context("the webhook's answer is not JSON")
     }
 
     fn webhook_url(&self) -> String {
         format!("https://{}/validate?timeout=10s", self.listening.address)
     }
 
-    /// What the commands to paste work on.
+    /// Writes the files that the printed commands use.
     fn write_examples(&self) -> anyhow::Result<()> {
         for (name, image) in [
             ("signed", &self.images.signed),
@@ -374,7 +374,7 @@ Everything stays up until you press Ctrl-C. Try, in another terminal:
     }
 
     async fn close(self) -> anyhow::Result<()> {
-        // Fails only where the webhook has ended already, and then says why.
+        // This fails only if the webhook has ended already, and then its error is returned below.
         let _ = self.stop.send(());
         self.webhook.await.context("the webhook failed")?
     }
@@ -454,7 +454,7 @@ fn pretty(value: &Value) -> String {
 }
 
 const GATE: &str = "\
-# What the webhook and the commands are told: the sandbox's trust root, under a name that policies use.
+# The configuration of the webhook and the commands: the sandbox's trust root, under a name that policies use.
 apiVersion: promotion-gate.dev/v1alpha1
 kind: GateConfiguration
 trustRoots:
@@ -463,7 +463,7 @@ trustRoots:
 ";
 
 const SHOP: &str = "\
-# What runs in `shop` is named by digest, comes from our registry, and was signed by the release workflow.
+# Images in `shop` are named by digest, come from our registry, and are signed by the release workflow.
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PromotionPolicy
 metadata:
@@ -485,7 +485,7 @@ spec:
 ";
 
 const PREVIEW: &str = "\
-# In `preview` a tag is enough: the image that it points to now is the one that is judged.
+# Images in `preview` may be named by tag: the digest that the tag names at review time is judged.
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PromotionPolicy
 metadata:
@@ -504,7 +504,7 @@ spec:
           trustRoots: [sandbox]
 ";
 
-/// What an API server sends when somebody creates a Deployment.
+/// The request that an API server sends when a Deployment is created.
 fn review(id: &str, namespace: &str, image: &str) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",

@@ -1,4 +1,4 @@
-//! `schema`: JSON schemas of our documents, for editors and for the reference.
+//! `schema`: prints JSON schemas of our documents, for editors, and reference pages of their fields.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::config;
 
-/// Print the JSON schema of policies and configurations, for editors.
+/// Print the JSON schema of policies and configurations, for editors
 ///
 /// A YAML language server completes and checks a file that begins with
 /// `# yaml-language-server: $schema=promotion-gate.schema.json`.
@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// The kind of document; all of them when absent
     #[arg(value_enum)]
     kind: Option<Kind>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Json)]
     output: Output,
 }
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// The schema, with version and kind as the only values that they can have.
+    /// The schema, with constants for `apiVersion` and `kind`.
     fn schema(self) -> Value {
         let schema = match self {
             Kind::PromotionPolicy => api::schema(),
@@ -78,8 +78,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 [only] => only.schema(),
                 several => one_of(several),
             };
-            let text =
-                serde_json::to_string_pretty(&schema).context("the schema does not print")?;
+            let text = serde_json::to_string_pretty(&schema)
+                .context("the schema cannot be written as JSON")?;
             write_output!("{text}\n");
         }
         Output::Markdown => {
@@ -91,8 +91,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One schema for files that may hold any of the kinds: the kind says which one applies, so that an editor shows the faults of
-/// that one alone.
+/// One schema for files of any of the kinds. The `kind` of a file selects the schema that applies, so that an editor shows only
+/// the faults of that one.
 fn one_of(kinds: &[Kind]) -> Value {
     let mut definitions = serde_json::Map::new();
     let mut cases = Vec::new();
@@ -125,7 +125,7 @@ fn one_of(kinds: &[Kind]) -> Value {
 fn markdown(kind: Kind) -> String {
     let schema = kind.schema();
     let mut text = format!(
-        "# {}\n\nMade from the types: `promotion-gate schema {} --output markdown`.\n\n\
+        "# {}\n\nGenerated from the types: `promotion-gate schema {} --output markdown`.\n\n\
          | Field | Type | What it is |\n|---|---|---|\n",
         kind.name(),
         kind.name()
@@ -134,7 +134,8 @@ fn markdown(kind: Kind) -> String {
     text
 }
 
-/// A row for each field, those of what it refers to below it; a type that was met above is not followed again.
+/// Writes a row for each field, and below it the rows of the type that it refers to. A type that contains itself is not entered
+/// again.
 fn rows<'a>(
     schema: &'a Value,
     whole: &'a Value,
@@ -180,7 +181,8 @@ fn rows<'a>(
     }
 }
 
-/// What a field holds: the names of the definitions that it refers to, the schema, and how an item of it is written.
+/// Follows the references of a field: the names of the definitions, the last schema, and a suffix for items (`[]`) and entries
+/// (`.*`).
 fn resolve<'a>(field: &'a Value, whole: &'a Value) -> (Vec<&'a str>, &'a Value, String) {
     let mut names = Vec::new();
     let mut suffix = String::new();

@@ -13,10 +13,10 @@ use crate::decision_log::{LogFormat, start_logging};
 use crate::serve::{Clients, Options, serve};
 use crate::snapshot::SnapshotFiles;
 
-/// Serve the admission webhook.
+/// Serve the admission webhook
 ///
-/// Policies, the configuration with every file that it names, and the certificate are taken over when their files change; a
-/// broken edit leaves the last good one in force, and the log, `/readyz` and a metric say so.
+/// Policies, the certificate, the configuration and every file that it names are reloaded when they change. If a change is not
+/// valid, the last valid state stays in force, and the log, `/readyz` and a metric report it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,38 +29,40 @@ pub(super) struct Args {
     /// The configuration: trust roots, registries, credentials, namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The certificate chain (PEM)
+    /// The certificate chain of the webhook (PEM)
     #[arg(long, value_name = "FILE")]
     tls_cert: PathBuf,
-    /// Its key (PEM)
+    /// The private key of that certificate (PEM)
     #[arg(long, value_name = "FILE")]
     tls_key: PathBuf,
-    /// The authorities of client certificates (PEM): the API server has to present one, others are refused in the handshake
+    /// Certificate authorities (PEM) of client certificates: the API server must present one, and other clients are refused in
+    /// the handshake
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
-    /// A name that the client's certificate has to carry, as common name or alternative name; may be given several times
+    /// A name that the client's certificate must carry, as common name or alternative name; may be given several times
     #[arg(long = "client-name", value_name = "NAME", requires = "client_ca")]
     client_names: Vec<String>,
-    /// Where requests come in
+    /// Address for admission requests
     #[arg(long, default_value = "0.0.0.0:8443")]
     address: SocketAddr,
-    /// Where /livez, /readyz and /metrics are
+    /// Address for /livez, /readyz and /metrics
     #[arg(long, default_value = "0.0.0.0:8080")]
     probe_address: SocketAddr,
-    /// Admit everything, and record what would have been said
+    /// Admit every request, and record what the decision would have been
     #[arg(long)]
     audit_only: bool,
-    /// How log lines are written, on standard error
+    /// Format of log lines, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
-    /// Open connections at most; at the limit the one that has been idle longest is closed. A quarter is for those on which no
-    /// AdmissionReview came so far
+    /// Maximum number of open connections; at the limit, the connection that has been idle longest is closed. At most a quarter
+    /// may be connections that have not carried an AdmissionReview yet
     #[arg(long, default_value_t = 1000)]
     connections: usize,
-    /// How long new requests are still answered after SIGTERM, in seconds, while `/readyz` says no: not everybody knows at once
+    /// How long new requests are still answered after SIGTERM, in seconds, while `/readyz` fails: the API server learns of it
+    /// with a delay
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     shutdown_delay: u64,
-    /// How long requests that are under way may go on after that, in seconds
+    /// How long requests under way may take after that, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     drain: u64,
 }
@@ -70,7 +72,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(args.config.as_deref())?;
     config.loopback = asks_loopback(in_a_pod(), args.address);
     for warning in &config.warnings {
-        tracing::warn!(warning, "the configuration");
+        tracing::warn!(warning, "a problem in the configuration");
     }
     raise_open_files(args.connections, &config);
     let collector = world::collector(&config)?;
@@ -99,13 +101,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether images may name registries on loopback. In a cluster deployers choose the images, and loopback is what else runs in
-/// the gate's Pod; a webhook that listens on loopback alone serves nobody but this machine.
+/// Whether images may name registries on loopback. In a cluster, deployers choose the images, and loopback reaches whatever
+/// else runs in the gate's Pod. A webhook that listens on loopback alone serves this machine only.
 fn asks_loopback(in_a_pod: bool, address: SocketAddr) -> bool {
     !in_a_pod || address.ip().is_loopback()
 }
 
-/// Lets the process open as many files as it may. What fails leaves it at what it was given, and is said.
+/// Raises the limit of open files to its maximum. A failure is logged, and the old limit stays.
 fn raise_open_files(connections: usize, config: &Config) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let given = getrlimit(Resource::Nofile);
@@ -131,7 +133,7 @@ fn raise_open_files(connections: usize, config: &Config) {
     }
 }
 
-/// Ends with SIGTERM, and `shutdown_delay`; or with Ctrl-C, after which nobody waits.
+/// Resolves after SIGTERM with `shutdown_delay`, and after Ctrl-C with zero: an interactive user does not wait.
 pub(super) fn stop_signal(
     shutdown_delay: Duration,
 ) -> anyhow::Result<impl Future<Output = Duration>> {

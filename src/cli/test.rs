@@ -1,10 +1,10 @@
-//! `test`: do the policies say what their authors expect? Cases are written down; what they call signed is signed in a
-//! sandbox and verified in full, and the review is the webhook's.
+//! `test`: tests policies with cases. The sandbox signs the evidence that a case describes; it is verified in full, and the
+//! webhook's own review judges it.
 //!
-//! * `format` — a test as it is written; `load`, `resolve`, `asked`, `evidence` → suites, or everything that is wrong
-//! * `cast` — who signs, and what it is verified under; `provenance` — a build in short → its predicate
+//! * `format` — a test as written; `load`, `resolve`, `asked`, `evidence` → suites, or all problems of the tests
+//! * `signers` — the signers of a test, and what verifies them; `provenance` — the short form of a build → its predicate
 //! * `case` — one case: registry, review, comparison
-//! * `report`, `junit` — what came of it; `watch` — again when something changes
+//! * `report`, `junit` — the results; `watch` — runs the tests again after a change
 
 mod asked;
 mod case;
@@ -33,15 +33,15 @@ use super::world;
 use load::Suite;
 use report::{SuiteReport, TestReport};
 
-/// Cases that run side by side.
+/// Cases that run concurrently.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Do the policies say what you expect of them?
+/// Test policies with cases
 ///
-/// A test names policies and cases; a case says what is asked, which evidence the images carry, and what the gate should
-/// answer. Evidence that is described (`signature: {by: release}`) is signed in a sandbox and verified in full, by the same
-/// code as in the cluster; recorded evidence (image layouts, bundle files) is verified under the real trust roots. Nothing
-/// leaves the machine.
+/// A test names policies and cases. A case says what is requested, which evidence the images carry, and which decision is
+/// expected. Evidence that is described (`signature: {by: release}`) is signed in a sandbox and verified in full, by the same
+/// code as in the cluster; recorded evidence (image layouts, bundle files) is verified under the real trust roots. No network
+/// is used.
 ///
 /// Exit codes: 0 every case is as expected, 1 wrong usage or a test that cannot be read, 2 a case is not as expected.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ A test:
   metadata: {name: signed}
   spec:
     policies: [signed.yaml]          # files or folders, relative to this file
-    namespace: payments              # where the cases happen; a case may say another
+    namespace: payments              # of all cases; a case may name another
     signers:
       release: {identity: release@example.com, issuer: https://accounts.google.com}
     cases:
@@ -72,16 +72,16 @@ Examples:
   promotion-gate test --watch policies/tests/release-workflow.yaml
   promotion-gate test --output junit --output-file report.xml policies/")]
 pub(super) struct Args {
-    /// Tests: files, or folders with what is below them
+    /// Test files, or folders that are searched for tests
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The configuration of tests that name none: trust roots, namespaces
+    /// The configuration of tests that do not name one: trust roots, namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// Write the result there, and print it for people
+    /// Write the report to this file, and print the result for people
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
     /// Run again whenever a file changes, until Ctrl-C
@@ -91,18 +91,18 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people
+    /// Text for people
     Human,
-    /// For programs; a versioned schema
+    /// JSON for programs, with a versioned schema
     Json,
-    /// For CI systems
+    /// JUnit XML for CI systems
     Junit,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.output_file.is_some() && args.output == Output::Human {
         bail!(
-            "`--output-file` takes a report for programs: add `--output junit` or `--output json`"
+            "`--output-file` needs a report for programs: add `--output junit` or `--output json`"
         );
     }
     if args.watch {
@@ -131,7 +131,7 @@ fn read(args: &Args) -> (anyhow::Result<Vec<Suite>>, BTreeSet<PathBuf>) {
     (suites, loaded.read)
 }
 
-/// Runs every case once, and says what came of it.
+/// Runs every case once, and writes the report.
 async fn report(args: &Args, suites: anyhow::Result<Vec<Suite>>) -> anyhow::Result<ExitCode> {
     let suites = suites?;
     let count = suites.iter().map(|suite| suite.cases.len()).sum();
@@ -157,8 +157,8 @@ async fn report(args: &Args, suites: anyhow::Result<Vec<Suite>>) -> anyhow::Resu
     let text = match args.output {
         Output::Human => None,
         Output::Json => {
-            let json =
-                serde_json::to_string_pretty(&report).context("the report does not print")?;
+            let json = serde_json::to_string_pretty(&report)
+                .context("the report cannot be written as JSON")?;
             Some(json + "\n")
         }
         Output::Junit => Some(junit::render(&report)),

@@ -17,12 +17,12 @@ const MAXIMUM_FILE: u64 = 8 << 20;
 /// The largest artifact, in bytes.
 const MAXIMUM_ARTIFACT: u64 = 1 << 30;
 
-/// Verify a Sigstore bundle about a file or a digest, as the gate does.
+/// Verify a Sigstore bundle about a file or a digest, as the gate does
 ///
-/// What must be public about the signature is what a policy asks for that does not say it: of a certificate a log entry where the
-/// trust root lists a log, else a timestamp; of a key a log entry or a timestamp.
+/// By default, the signature needs the transparency that a policy requires by default: with a certificate, a log entry if the
+/// trust root lists a log, otherwise a timestamp; with a key, a log entry or a timestamp.
 ///
-/// Exit code 0 when the bundle is accepted, 1 when it is not.
+/// Exit codes: 0 the bundle is accepted, 1 it is not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,7 +30,7 @@ Examples:
   promotion-gate verify-bundle --bundle app.sigstore.json --certificate-identity alice@example.com \\
       --certificate-oidc-issuer https://accounts.google.com sha256:…")]
 pub(super) struct Args {
-    /// The bundle
+    /// The bundle file
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
     /// The identity that the certificate must name
@@ -41,16 +41,16 @@ pub(super) struct Args {
         required_unless_present = "key"
     )]
     certificate_identity: Option<String>,
-    /// The issuer that must have vouched for it
+    /// The issuer that the certificate must name
     #[arg(long, value_name = "URL", requires = "certificate_identity")]
     certificate_oidc_issuer: Option<String>,
-    /// The public key (PEM) that must have signed
+    /// The public key (PEM) of the expected signer
     #[arg(long, value_name = "FILE", conflicts_with = "certificate_identity")]
     key: Option<PathBuf>,
     /// The trust root; the public-good instance when absent
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
-    /// What must be public about the signature; as in policies when absent
+    /// The required transparency of the signature; as in policies when absent
     #[arg(long, value_enum)]
     transparency: Option<Required>,
     /// Not supported: give the staging instance's root with `--trusted-root`
@@ -61,7 +61,7 @@ pub(super) struct Args {
     artifact: String,
 }
 
-/// What must be public about a signature, from strict to lax.
+/// The required transparency of a signature, from strict to lax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Required {
     /// A log entry with an inclusion proof
@@ -130,7 +130,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if !required.is_met(signature.transparency, &signature.times) {
         bail!(
-            "not accepted (not-transparent-enough): it lacks the log entry or timestamp that is required; `--transparency` asks for less"
+            "not accepted (not-transparent-enough): the required log entry or timestamp is missing; `--transparency` sets what is required"
         );
     }
     for unusable in &signature.ignored {
@@ -140,7 +140,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let now = jiff::Timestamp::now();
     if let Some(future) = signature.times.iter().find(|time| time.at > now) {
         bail!(
-            "not accepted (signed-in-the-future): its verified time {} has not come yet",
+            "not accepted (signed-in-the-future): its verified time {} is in the future",
             future.at
         );
     }
@@ -163,7 +163,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             print_line!("accepted: signed with key {fingerprint}{unchecked}")
         }
         _ => {
-            bail!("not accepted (other-signer): neither the key nor the identity asked for signed")
+            bail!(
+                "not accepted (other-signer): it is not signed with the given key or by the given identity"
+            )
         }
     }
     Ok(ExitCode::SUCCESS)

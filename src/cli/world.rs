@@ -1,4 +1,4 @@
-//! What commands put together before they can review: policies, input and a collector, from arguments and configuration.
+//! What commands need before they can review, from arguments and configuration: policies, input and a collector.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use crate::files::read_stream;
 use crate::oci::{Client, Registry};
 use crate::text;
 
-/// The most files that the input may hold.
+/// The most files of the input.
 const MAXIMUM_FILES: usize = 20_000;
-/// The deepest folder.
+/// The most levels of folders.
 const MAXIMUM_DEPTH: usize = 32;
-/// How deep `List` objects may nest.
+/// The most levels of nested `List` objects.
 const MAXIMUM_LISTS: usize = 8;
 
-/// What is said of input that holds nothing.
+/// The error about input without an object.
 pub(super) const NO_OBJECTS: &str = "there is no object in the input (did the command before the pipe fail?); `--allow-empty` accepts that";
 
 // The arguments that name the manifests of a command.
@@ -58,7 +58,7 @@ pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<
     Ok(set)
 }
 
-/// Prints what is odd about policies that can be used, on standard error.
+/// Prints warnings about policies that can be used, on standard error.
 pub(super) fn remarks(set: &PolicySet) {
     for warning in &set.warnings {
         print_error!("warning: {warning}");
@@ -68,13 +68,13 @@ pub(super) fn remarks(set: &PolicySet) {
     }
 }
 
-/// A collector that reads the registries as the configuration says.
+/// A collector that reads the configured registries.
 pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
     let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
     Ok(Arc::new(Collector::new(registry(config)?, limits, sizes)))
 }
 
-/// The registries, as the configuration says.
+/// The configured registries.
 pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
     let client = Client::new(config.client_options());
     Ok(Arc::new(
@@ -89,26 +89,26 @@ pub(super) struct Input {
     problems: Vec<Problem>,
 }
 
-/// One object of the input, and where it stands.
+/// One object of the input, and its place.
 pub(super) struct Object<'a> {
     pub(super) file: &'a str,
     pub(super) line: u64,
     pub(super) value: &'a Value,
-    /// The document that holds it, and which of the input's that is.
+    /// The document that holds it, and the index of that document in the input.
     pub(super) document: &'a Document,
     pub(super) index: usize,
-    /// Where in the document it stands; empty for the document itself.
+    /// Its path in the document; empty for the document itself.
     pub(super) path: Place,
 }
 
 impl Object<'_> {
-    /// A problem with one of its fields; with the object as a whole where `field` is empty.
+    /// A problem with one of its fields; with the whole object if `field` is empty.
     pub(super) fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
         let field = field.parse().unwrap_or_default();
         self.document.problem(self.path.join(&field), message)
     }
 
-    /// Where it holds a container, if its kind is not one that this version knows.
+    /// The first field that seems to hold a container, if this version does not know the kind.
     pub(super) fn unknown(&self) -> Option<Place> {
         let group = text_of(self.value, "apiVersion").split('/').next();
         let known = admission::images(self.value).is_some() || group == Some(api::GROUP);
@@ -120,7 +120,7 @@ impl Object<'_> {
 }
 
 impl Input {
-    /// Reads files, folders and (`-`) standard input. What cannot be understood is among the problems; what cannot be
+    /// Reads files, folders and (`-`) standard input. Input that cannot be parsed is among the problems; a file that cannot be
     /// opened is an error.
     pub(super) fn read(paths: &[String]) -> anyhow::Result<Input> {
         let mut input = Input::default();
@@ -144,7 +144,7 @@ impl Input {
         Ok(input)
     }
 
-    /// One file.
+    /// The input of one file.
     pub(super) fn of(name: &str, bytes: &[u8]) -> Input {
         let mut input = Input::default();
         input.add(name, bytes);
@@ -182,7 +182,7 @@ impl Input {
         objects
     }
 
-    /// The labels of the Namespace objects of the input, by name; a name whose objects differ is left out.
+    /// The labels of the Namespace objects of the input, by name. A name is left out if its objects disagree.
     pub(super) fn namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut found: BTreeMap<String, Vec<BTreeMap<String, String>>> = BTreeMap::new();
         for object in self.objects() {
@@ -211,11 +211,11 @@ impl Input {
         certain.collect()
     }
 
-    /// What no command can do anything with: documents that are no objects, and images that can never be references.
+    /// Input that no command can use: documents that are not objects, and images that can never be references.
     pub(super) fn unusable(&self) -> Vec<Problem> {
         let mut unusable = Vec::new();
         for object in self.objects() {
-            // What is wrong with an item of a list is said where the list is read.
+            // Problems of list items were reported when the list was read.
             if object.path == Place::default() && !admission::is_object(object.value) {
                 unusable.push(object.problem("", admission::no_object(object.value)));
             }
@@ -233,13 +233,13 @@ impl Input {
         unusable
     }
 
-    /// Prints what is not judged, or read in another way than its author may expect, on standard error.
+    /// Prints notes on standard error: what is not judged, and what is read in another way than its author may expect.
     pub(super) fn remarks(&self) {
         for object in self.objects() {
             let kind = text_of(object.value, "kind");
             if let Some(field) = object.unknown() {
                 let why = format!(
-                    "the kind `{kind}` of `{}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster",
+                    "the kind `{kind}` of `{}` is not known to this version, and seems to hold a container here: its images are not checked; Pods created from it are judged in the cluster",
                     text_of(object.value, "apiVersion")
                 );
                 remark(&object.problem(&field.to_string(), why));
@@ -263,24 +263,23 @@ fn remark(problem: &Problem) {
     print_error!("note: {}", text::line(&problem.to_string()));
 }
 
-/// What to do about an image in which something was to be filled in. It is asked only of what is no reference:
-/// `placeholder/app:1` is one.
+/// A hint about an image with a placeholder. It is used only for a text that is not a reference: `placeholder/app:1` is one.
 fn unfilled(written: &str) -> &'static str {
     if written.starts_with("ko://") {
         "; build it first: `ko resolve -f FILE` writes the image in"
     } else if MARKS.iter().any(|mark| written.contains(mark))
         || written.split(['/', ':', '@']).any(is_placeholder)
     {
-        "; something is to be filled in there: check what is rendered"
+        "; it holds a placeholder: check the rendered manifests"
     } else {
         ""
     }
 }
 
-/// What surrounds the names of values that are to be filled in.
+/// Characters around the names of placeholders.
 const MARKS: &[&str] = &["$", "{", "<", "((", "[[", "@@", "...", "…"];
 
-/// Whether a part of an image is a word for what is to stand there: `REPLACE_ME`, `ImagePlaceholder`, `TAG`.
+/// Whether a part of an image is a placeholder word: `REPLACE_ME`, `ImagePlaceholder`, `TAG`.
 fn is_placeholder(part: &str) -> bool {
     let has = |kind: fn(&char) -> bool| part.chars().any(|c| kind(&c));
     let (capital, small) = (has(char::is_ascii_uppercase), has(char::is_ascii_lowercase));
@@ -293,7 +292,7 @@ fn is_placeholder(part: &str) -> bool {
         || capital && REQUESTS.iter().any(contains)
 }
 
-/// What is to be filled in, where a part in capitals is nothing but its name.
+/// Words in capitals that are placeholders if the part is nothing else.
 const NAMES: &[&str] = &[
     "image",
     "registry",
@@ -305,10 +304,10 @@ const NAMES: &[&str] = &[
     "tbd",
     "xxx",
 ];
-/// What asks for a value to be filled in.
+/// Words that make a part with a capital letter a placeholder.
 const REQUESTS: &[&str] = &["placeholder", "replaceme", "changeme", "fixme"];
 
-/// Says of the items of typed lists (`PodList`) what they are, where they do not say it themselves, as `kubectl` does.
+/// Adds `apiVersion` and `kind` to items of typed lists (`PodList`) that lack both, as `kubectl` does.
 fn complete(value: &mut Value, depth: usize) {
     let Some(kind) = text_of(value, "kind").strip_suffix("List") else {
         return;
@@ -329,8 +328,8 @@ fn complete(value: &mut Value, depth: usize) {
     }
 }
 
-/// Lists in which an object would go unseen: nested too deep, without a list of items, or of items that do not say what they
-/// are (which a client fills in from the kind of the list).
+/// Problems of lists that would hide an object: lists nested too deep, without a list of items, or with items that lack
+/// `apiVersion` or `kind` (which a client derives from the kind of the list).
 fn lists(
     document: &Document,
     value: &Value,
@@ -374,8 +373,8 @@ fn lists(
     }
 }
 
-/// Whether clients take a document for a list: any object with a list of `items` is one for `kubectl`
-/// (`k8s.io/apimachinery`, `UnstructuredJSONScheme`), whatever its kind.
+/// Whether clients read a document as a list: `kubectl` does so for any object with a list of `items` (`k8s.io/apimachinery`,
+/// `UnstructuredJSONScheme`), of any kind.
 fn is_list(value: &Value) -> bool {
     is_list_by_kind(value) || value.get("items").is_some_and(Value::is_array)
 }
@@ -384,7 +383,7 @@ fn is_list_by_kind(value: &Value) -> bool {
     text_of(value, "kind").ends_with("List")
 }
 
-/// A field of an object; empty where it is no text, as for `kubectl`.
+/// A text field of an object; empty if it is absent or not a text, as for `kubectl`.
 fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
     let text = value.get(field).and_then(Value::as_str);
     text.unwrap_or_default()
@@ -412,7 +411,7 @@ fn flatten<'a>(
                 objects,
             );
         }
-        // What is no list by its kind is an object as well: not every client takes it for a list.
+        // An object that is not a list by its kind is kept too: not every client reads it as a list.
         if is_list_by_kind(value) {
             return;
         }
@@ -441,7 +440,7 @@ pub(super) fn manifests_under(
         return Ok(());
     }
     if depth > MAXIMUM_DEPTH {
-        bail!("`{shown}` lies deeper than {MAXIMUM_DEPTH} folders");
+        bail!("`{shown}` is nested deeper than {MAXIMUM_DEPTH} folders");
     }
     let entries =
         std::fs::read_dir(path).with_context(|| format!("the folder `{shown}` cannot be read"))?;
@@ -472,7 +471,7 @@ pub(super) fn manifests_under(
         if entry.is_symlink() && entry.is_dir() {
             let entry = entry.display();
             bail!(
-                "`{entry}` is a link to a folder, which is not followed; name it itself, or remove it"
+                "`{entry}` is a link to a folder, which is not followed; give the folder as an argument, or remove the link"
             );
         }
         manifests_under(&entry, depth + 1, files)?;

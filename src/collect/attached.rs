@@ -1,4 +1,4 @@
-//! A subject → what is attached to it: listed, read and verified, until the deadline and as far as the budget goes.
+//! A subject → what is attached to it: listed, read and verified, within the deadline and the budget.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -27,31 +27,31 @@ use crate::metrics::shed;
 use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Via};
 use crate::text::line;
 
-/// The media type of a configuration that says nothing.
+/// The media type of an empty configuration.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// The most layers of one manifest that are named without being read.
+/// The most unread layers of one manifest that are reported by name.
 const MAXIMUM_UNKNOWN: usize = 4;
 
-/// How many manifests of one image are read at one time: one with many keeps no other waiting.
+/// The most manifests of one image that are read at one time, so that an image with many does not block others.
 const MANIFESTS_AT_ONE_TIME: usize = 8;
-/// The same of the layers of all of them.
+/// The same for the layers of these manifests.
 const LAYERS_AT_ONE_TIME: usize = 8;
-/// Layers that wait, and bytes of their annotations: at this many, no more manifests are read for now.
+/// Waiting layers, and bytes of their annotations. At either limit, no further manifest is read until some layers are done.
 const WAITING: (usize, u64) = (256, 1 << 20);
-/// What looking at one manifest or layer costs.
+/// The cost of reading one manifest or layer, without its bytes.
 const ONE_PIECE: Amounts = Amounts {
     pieces: 1,
     bytes: 0,
     verifications: 0,
 };
 
-/// What is attached to one subject, in whatever state of knowledge.
+/// What is attached to one subject, as far as it is known.
 pub(super) struct SubjectEvidence {
     pub(super) collected: Collected<Arc<ImageEvidence>>,
     pub(super) age: Age,
 }
 
-/// Everything attached to the subject, verified under each of the anchors.
+/// Everything that is attached to the subject, verified under each of the anchors.
 pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) -> SubjectEvidence {
     let SubjectReader {
         registry,
@@ -94,8 +94,8 @@ pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) ->
     SubjectEvidence { collected, age }
 }
 
-/// What a listing amounts to under some anchors: as it was read before, or read now and, where all of it could be, remembered.
-/// What the registry lists and does not have may come yet.
+/// The evidence in a listing under some anchors: from the cache, or read now and cached if all of it could be read. A manifest
+/// that is listed but absent may still arrive, so such a result is not cached.
 async fn evidence_in(
     reader: &SubjectReader<'_>,
     key: ListingKey,
@@ -127,40 +127,40 @@ async fn evidence_in(
     evidence
 }
 
-/// A layer that is evidence, and where it stands: the first of those that wait are small, and read before large ones, so
-/// that a crowd of large ones hides nothing.
+/// The place of a layer with evidence. Of the waiting layers, the least is read first: small ones before large ones, so that
+/// many large layers do not hide the others.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// The size, in parts of 64 KiB.
+    /// The size in units of 64 KiB.
     large: u64,
     manifest: usize,
     layer: usize,
 }
 
-/// What was done.
+/// The result of one step of reading.
 enum Step {
     Manifest(usize, EvidenceSource, Result<Layers, Unread>),
     Piece((usize, usize), Piece),
 }
 
-/// What an attached manifest holds.
+/// The layers of an attached manifest.
 struct Layers {
-    /// The layers that are evidence, as many as are read.
+    /// The layers with evidence that are read.
     evidence: Vec<Descriptor>,
-    /// How many more there are.
+    /// The number of layers past the limit.
     more: usize,
-    /// What is in no form that is read.
+    /// Layers in forms that are not read.
     unknown: Vec<Piece>,
 }
 
-/// One thing found in an attached manifest.
+/// A part of an attached manifest.
 enum Piece {
     Facts(EvidenceSource, Form, Vec<Fact>),
     Unusable(UnacceptedEvidence),
-    /// No evidence, by what it calls itself.
+    /// Not evidence by its declared type.
     Other(String),
     Unread(Unavailability),
-    /// The review has used up what it may use.
+    /// Not read, because the budget of the review is used up.
     Left,
 }
 
@@ -177,22 +177,22 @@ impl Piece {
     }
 }
 
-/// The reading of one listing, under way.
+/// The state of reading one listing.
 struct ListingReading<'a> {
     reader: &'a SubjectReader<'a>,
     listing: &'a Listing,
-    /// The manifests that are still to be read, each with its place.
+    /// Manifests to read, each with its place.
     manifests: std::iter::Enumerate<std::slice::Iter<'a, Arc<AttachedManifest>>>,
-    /// The layers that are still to be read, and the bytes of their annotations.
+    /// Layers to read, and the bytes of their annotations.
     waiting: BinaryHeap<Reverse<Place>>,
     layers: BTreeMap<(usize, usize), (EvidenceSource, Descriptor)>,
     annotations: u64,
     open: FuturesUnordered<BoxFuture<'a, Step>>,
     manifests_open: usize,
     layers_open: usize,
-    /// What was found, in the order of the listing.
+    /// Parts that were read, in the order of the listing.
     done: BTreeMap<(usize, usize), Piece>,
-    /// Pieces that the budget does not reach.
+    /// The number of parts past the budget.
     left: usize,
     unread: Unavailabilities,
 }
@@ -228,7 +228,7 @@ impl<'a> ListingReading<'a> {
         }
     }
 
-    /// Reads and verifies, until the deadline and as far as the budget goes; with what could not be read.
+    /// Reads and verifies within the deadline and the budget. Returns the evidence, and what could not be read.
     async fn finish(mut self) -> (ImageEvidence, Unavailabilities) {
         let deadline = self.reader.deadline;
         let is_late = loop {
@@ -308,7 +308,7 @@ impl<'a> ListingReading<'a> {
     }
 
     fn wait_for(&mut self, manifest: usize, source: &EvidenceSource, layers: Layers) {
-        // Behind every layer.
+        // At the end of the manifest, behind every layer.
         let unknown = layers.unknown.into_iter().enumerate();
         let unknown = unknown.map(|(piece, it)| ((manifest, usize::MAX - piece), it));
         self.done.extend(unknown);
@@ -330,7 +330,7 @@ impl<'a> ListingReading<'a> {
         }
     }
 
-    /// What was found, by what it is.
+    /// The evidence, sorted by its form.
     fn sorted(mut self) -> (ImageEvidence, Unavailabilities) {
         let mut evidence = ImageEvidence {
             unsupported: self.listing.unsupported().cloned().collect(),
@@ -356,8 +356,8 @@ impl<'a> ListingReading<'a> {
     }
 }
 
-/// The layers of a manifest that are evidence, so many of them, and what else it holds. What is not evidence (an SBOM, a build
-/// cache) is named by its kind alone.
+/// The layers of a manifest that are evidence, up to `limit`, and its other content. Content that is not evidence (an SBOM, a
+/// build cache) is counted by type.
 fn layers_of(manifest: &Manifest, source: &EvidenceSource, via: Via, limit: usize) -> Layers {
     let layers = match &manifest.kind {
         ManifestKind::Image { layers, .. } => layers.as_slice(),
@@ -377,11 +377,11 @@ fn layers_of(manifest: &Manifest, source: &EvidenceSource, via: Via, limit: usiz
     }
 }
 
-/// What of an attached manifest is in no form that is read: it is refused where its name or place says that it is evidence, and
-/// else named.
+/// The parts of an attached manifest in forms that are not read. A part is refused if its media type or place declares it as
+/// evidence; otherwise it is counted by type.
 fn unknown(source: &EvidenceSource, via: Via, manifest: &Manifest) -> Vec<Piece> {
     let refused = |form: Form, kind: &str| {
-        let detail = format!("`{}` is no form of evidence that is read", printable(kind));
+        let detail = format!("`{}` is not a supported form of evidence", printable(kind));
         Piece::Unusable(UnacceptedEvidence {
             source: source.clone(),
             form,
@@ -427,8 +427,8 @@ fn unknown(source: &EvidenceSource, via: Via, manifest: &Manifest) -> Vec<Piece>
     ]
 }
 
-/// What a media type that is not read would be evidence of, by its name: Notation's signatures, bundles and envelopes under
-/// other names, and whatever calls itself so.
+/// The form of evidence that the name of an unsupported media type suggests: Notation's signatures, bundles and envelopes under
+/// other names, and any type that names signatures or provenance.
 fn form_by_name(media_type: &str) -> Option<Form> {
     let name = media_type.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -459,7 +459,7 @@ fn form_by_name(media_type: &str) -> Option<Form> {
     says(&["sigstore", "cosign", "bundle"]).then_some(Form::Either)
 }
 
-/// A media type as it can be shown.
+/// A media type that is safe to print.
 fn printable(media_type: &str) -> String {
     line(media_type).chars().take(100).collect()
 }
@@ -484,7 +484,7 @@ async fn piece(reader: &SubjectReader<'_>, source: EvidenceSource, layer: Descri
         return Piece::Left;
     }
     if layer.media_type == STATEMENT {
-        let detail = "an in-toto statement that nobody signed";
+        let detail = "an in-toto statement without a signature";
         let why = UnacceptedReason::new(UNSIGNED_STATEMENT, detail);
         return Piece::Unusable(UnacceptedEvidence {
             source,
@@ -504,8 +504,8 @@ async fn piece(reader: &SubjectReader<'_>, source: EvidenceSource, layer: Descri
     }
 }
 
-/// Sorts what came of one piece of evidence. Accepted under one anchor, it is a fact, and why it was not accepted under
-/// another is of no interest.
+/// Adds the facts of one piece of evidence. If it is accepted under one anchor, the reasons why others did not accept it are
+/// dropped.
 fn add(evidence: &mut ImageEvidence, source: &EvidenceSource, form: Form, facts: Vec<Fact>) {
     let mut accepted = false;
     let mut refused = BTreeMap::new();

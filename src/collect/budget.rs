@@ -1,4 +1,4 @@
-//! How much one review reads: a crowd of junk costs no more than this, whatever it consists of.
+//! How much one review reads: junk evidence of any kind cannot cost more than this.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,22 +10,23 @@ use tokio::time::Instant;
 /// How much is read about one image, and by one review.
 #[derive(Clone, Copy, Debug)]
 pub struct CollectLimits {
-    /// Manifests attached to one image that are read; the rest is cut off, and said.
+    /// Manifests attached to one image that are read; further ones are not read, and that is reported.
     pub manifests: usize,
     /// Layers of one such manifest that are read.
     pub layers: usize,
     /// Bytes of one piece of evidence.
     pub material_bytes: u64,
-    /// Manifests and layers that one review looks at; what is beyond is said.
+    /// Manifests and layers that one review reads; further ones are not read, and that is reported.
     pub review_pieces: u64,
     /// Bytes that one review fetches and verifies.
     pub review_bytes: u64,
-    /// Pieces that one review verifies, once for each trust root and key.
+    /// Verifications of one review: each piece counts once for each trust root and key.
     pub review_verifications: u64,
-    /// Images about which something is read at one time. One review, and one host, never hold more of these places than are
-    /// then still free.
+    /// Images that are read at one time, in the whole process. One review or host never holds more of these places than stay
+    /// free.
     pub images: usize,
-    /// How long a listing serves where evidence that was not seen could hurt, and a denial that only warns or audits.
+    /// How long a listing is used without asking again where unseen evidence could hurt, and for a denial that only warns or
+    /// audits.
     pub recent: Duration,
 }
 
@@ -44,7 +45,7 @@ impl Default for CollectLimits {
     }
 }
 
-/// What one review may still use.
+/// What one review may still read.
 #[derive(Debug)]
 pub struct Allowance {
     pub(super) deadline: Instant,
@@ -64,14 +65,14 @@ impl Allowance {
     }
 }
 
-/// What evidence costs.
+/// The cost of reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Amounts {
-    /// Manifests and layers that are looked at.
+    /// Manifests and layers that are read.
     pub(super) pieces: u64,
-    /// Bytes that are fetched, and bytes that are verified, once for each anchor.
+    /// Bytes that are fetched, and bytes that are verified, counted for each anchor.
     pub(super) bytes: u64,
-    /// Pieces that are verified, once for each anchor.
+    /// Verifications, counted for each anchor.
     pub(super) verifications: u64,
 }
 
@@ -96,7 +97,7 @@ impl Amounts {
     }
 }
 
-/// One image's part of it.
+/// The part of one image.
 #[derive(Debug)]
 pub(super) struct Budget {
     given: Amounts,
@@ -111,7 +112,7 @@ impl Budget {
         }
     }
 
-    /// Whether there is enough left, which is then taken.
+    /// Takes `amounts` if that much is left. Returns whether it was.
     pub(super) fn take(&self, amounts: Amounts) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.0.each(amounts, u64::checked_sub) {
@@ -131,20 +132,20 @@ impl Budget {
         self.given.less(state.0)
     }
 
-    /// Whether something was left out for want of it.
+    /// Whether a request for more was refused.
     pub(super) fn was_short(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 
-/// A few of the unavailabilities that there were, in an order of their own, and how many more.
+/// The first few unavailabilities in sorted order, and the number of others.
 #[derive(Debug, Default)]
 pub(super) struct Unavailabilities {
     some: BTreeSet<Unavailability>,
     more: usize,
 }
 
-/// The unavailabilities that are kept.
+/// The most unavailabilities that are kept.
 const MOST: usize = 8;
 
 impl Unavailabilities {

@@ -1,5 +1,5 @@
-//! What is remembered, and by what key: bytes by digest, listings by who may see them, facts by what they were verified
-//! from, and what the facts of one listing amount to. No verdict, no finding and no infrastructure error is ever in here.
+//! What is cached, and by which key: bytes by digest, listings by the credential that may read them, facts by the material that
+//! they were verified from, and the evidence of one listing. Verdicts, findings and infrastructure errors are never cached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use promotion_gate_core::gate::{Digest, ImageEvidence};
 use super::listing::{Listing, ListingKey};
 use crate::oci::{AttachedManifest, Manifest};
 
-/// How much is remembered.
+/// How much is cached.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSizes {
     /// Bytes of manifests and blobs.
     pub content_bytes: u64,
     /// Bytes of listings of what is attached to an image.
     pub listing_bytes: u64,
-    /// Bytes of verified facts, and of why pieces of evidence were not accepted.
+    /// Bytes of verified facts, and of the reasons why evidence is not accepted.
     pub fact_bytes: u64,
-    /// Bytes of what was made of the listings: facts, sorted by image.
+    /// Bytes of the evidence of listings, sorted by image.
     pub reading_bytes: u64,
-    /// How long a piece of evidence that was not accepted stays so without being verified again; what was made of a listing
-    /// with such pieces stays as long.
+    /// How long evidence that was not accepted is not verified again. The evidence of a listing with such a piece is cached for
+    /// the same time.
     pub unaccepted_age: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Default for CacheSizes {
     }
 }
 
-/// What verifying one piece of evidence under one anchor gave.
+/// The result of verifying one piece of evidence under one anchor.
 #[derive(Clone, Debug)]
 pub(super) enum Fact {
     Signature(Arc<VerifiedSignature>),
@@ -51,7 +51,7 @@ pub(super) enum Fact {
     Unaccepted(UnacceptedReason),
 }
 
-/// The characters that are kept of why something is not accepted: what it quotes is somebody else's.
+/// The most characters of a reason that are kept: it may quote text of an attacker.
 const MAXIMUM_DETAIL: usize = 500;
 
 impl Fact {
@@ -79,14 +79,14 @@ impl Fact {
     }
 }
 
-/// What was made of a listing under some anchors; of no use once the image has another listing.
+/// The evidence of a listing under some anchors. It is used only as long as the image has the same listing.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) attached: Arc<Vec<Arc<AttachedManifest>>>,
     pub(super) evidence: Arc<ImageEvidence>,
 }
 
-/// Which listing was read under which anchors.
+/// A listing, and the anchors that it was read under.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ReadingKey {
     pub(super) listing: ListingKey,
@@ -100,7 +100,7 @@ impl Reading {
         let statements = evidence.statements.iter().map(|(_, fact)| fact.bytes());
         let unaccepted = evidence.unaccepted.iter().map(|it| it.why.detail.len());
         let pieces = signatures.chain(statements).chain(unaccepted);
-        // What it was made of is mostly what the listing holds as well.
+        // Most of the evidence shares its bytes with the listing.
         self.attached.len() * size_of::<AttachedManifest>()
             + pieces.map(|bytes| bytes + ENTRY).sum::<usize>()
     }
@@ -111,13 +111,13 @@ impl Reading {
 pub(super) struct FactKey {
     pub(super) blob: Digest,
     pub(super) media_type: String,
-    /// Of the layer's annotations, which are a part of the material in old formats.
+    /// Of the layer's annotations: in old formats, they are part of the material.
     pub(super) annotations: Digest,
     pub(super) subject: Digest,
     pub(super) anchor: AnchorId,
 }
 
-/// Everything that is remembered between reviews.
+/// All caches that reviews share.
 pub(super) struct Caches {
     pub(super) manifests: Cache<Digest, Arc<Manifest>>,
     pub(super) blobs: Cache<Digest, Bytes>,
@@ -157,14 +157,14 @@ impl Caches {
     }
 }
 
-/// What an entry takes besides its value.
+/// The overhead of an entry, in bytes.
 const ENTRY: usize = 512;
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
 }
 
-/// A verified fact stays one: it carries its times, and rules compare those with the review's. What was not accepted is
-/// looked at again soon.
+/// A verified fact does not expire: it carries its times, and rules compare them with the time of the review. Evidence that was
+/// not accepted is verified again soon.
 struct UnacceptedExpires(Duration);
 
 impl Expiry<FactKey, Fact> for UnacceptedExpires {

@@ -1,5 +1,5 @@
-//! What is known of what is attached to a digest: a place by itself, so that one that fails neither hides the others nor has them
-//! asked again.
+//! What is known about the manifests attached to a digest. Each place is kept separately: a place that fails does not hide the
+//! others, and the others are not asked again.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,16 +12,16 @@ use tokio::time::Instant;
 
 use crate::oci::{Attached, AttachedManifest, Manifest, Repository, Via};
 
-/// Which listings from memory will do.
+/// Which cached listings may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Of any age: what was verified stays verified.
+    /// Any listing: verified evidence stays verified.
     FromCache,
-    /// Asked since then, whether there was an answer or not.
+    /// A listing that was asked for after this time, even if there was no answer.
     AskedSince(Instant),
 }
 
-/// Who asked for what is attached to which digest. Another credential has to ask for itself.
+/// The key of a listing. With another credential, the registry is asked again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ListingKey {
     pub(super) repository: Repository,
@@ -29,44 +29,43 @@ pub(super) struct ListingKey {
     pub(super) credential: String,
 }
 
-/// What is known of what is attached to a digest: of each place by itself, so that one that fails neither hides the others nor
-/// has them asked again.
+/// What is known about the manifests attached to a digest, by place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listing {
     /// In the order of [`Via::ALL`].
     places: [Place; 4],
-    /// What was known before and is not listed any longer: it goes on counting until every place has answered.
+    /// Manifests that were known before and are not listed any more. They count until every place has answered.
     gone: Vec<Arc<AttachedManifest>>,
-    /// Each manifest once, in the order in which they are read.
+    /// Each manifest once, in reading order.
     pub(super) attached: Arc<Vec<Arc<AttachedManifest>>>,
 }
 
-/// What is known of one place.
+/// What is known about one place.
 #[derive(Clone, Debug, Default)]
 struct Place {
     attached: Vec<Arc<AttachedManifest>>,
-    /// What was cut off, where the limits were reached.
+    /// What was left out, if a limit was reached.
     cut: Option<String>,
     /// Whether a registry answered.
     answered: bool,
-    /// The look-ups of it that the registry does not know.
+    /// Look-ups that the registry does not support.
     unsupported: Vec<Unavailability>,
-    /// When it was last asked.
+    /// The time of the last look-up.
     asked: Option<Instant>,
-    /// Why it gave no answer then.
+    /// The failure of the last look-up.
     failed: Option<Failed>,
 }
 
 #[derive(Clone, Debug)]
 struct Failed {
     why: String,
-    /// How often in a row.
+    /// The number of failures in a row.
     times: u32,
-    /// When it is asked again though nothing depends on it.
+    /// When the place is asked again even if no review needs it.
     again: Instant,
 }
 
-/// What asking one place gave.
+/// The result of asking one place.
 #[derive(Debug)]
 pub(super) struct PlaceAnswer {
     pub(super) place: Via,
@@ -75,16 +74,16 @@ pub(super) struct PlaceAnswer {
     pub(super) cut: Option<String>,
     /// Whether a registry answered.
     answered: bool,
-    /// The look-ups of it that the registry does not know ([`Attached::unsupported`]).
+    /// Look-ups that the registry does not support ([`Attached::unsupported`]).
     unsupported: Vec<Unavailability>,
     pub(super) unavailability: Option<String>,
 }
 
-/// The largest manifest, as it takes memory, that is kept with a listing; others are kept by their digest.
+/// The largest manifest that is kept in a listing, by its size in memory; of a larger one, only the digest is kept.
 const GIVEN: usize = 64 << 10;
-/// The most entries that are kept of a place that answered in part.
+/// The most entries that are kept of a place with a partial answer.
 const ENTRIES: usize = 1024;
-/// How long a place that failed is left alone at first, and at most.
+/// How long a place that failed is not asked again: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl PlaceAnswer {
@@ -123,7 +122,7 @@ impl Failed {
             .saturating_mul(1 << (times - 1).min(16))
             .min(most)
             .as_secs_f64();
-        // Between half of it and all of it, so that what failed together is not asked together.
+        // A random time between half of the wait and all of it, so that places that failed together are not asked together.
         let seed = RandomState::new().hash_one(times) % 1000;
         let part = 0.5 + f64::from(u32::try_from(seed).unwrap_or_default()) / 2000.0;
         Failed {
@@ -141,7 +140,7 @@ impl fmt::Display for ListingKey {
 }
 
 impl Listing {
-    /// The same, and what a place answered. One that gave no answer keeps what was known of it.
+    /// The listing with the answer of a place. A place without an answer keeps its known entries.
     pub(super) fn with(&self, answer: &PlaceAnswer) -> Listing {
         let mut places = self.places.clone();
         let at = Via::ALL.iter().position(|via| *via == answer.place);
@@ -174,7 +173,7 @@ impl Listing {
         self.of(places, gone)
     }
 
-    /// The same where every place has answered; else with what was known before.
+    /// The listing with all entries known before; `None` if every place has answered or no entry is missing.
     pub(super) fn keeping(&self, before: &Listing) -> Option<Listing> {
         self.unavailabilities().next()?;
         let listed: HashSet<_> = self.attached.iter().map(|item| &item.digest).collect();
@@ -191,7 +190,7 @@ impl Listing {
             && all.iter().zip(&*self.attached).all(|(new, old)| {
                 new.digest == old.digest && new.manifest.is_some() == old.manifest.is_some()
             });
-        // What was made of the same list before still holds.
+        // Readings of the same list stay valid, because they are compared by pointer.
         let attached = match same {
             true => Arc::clone(&self.attached),
             false => Arc::new(all),
@@ -208,7 +207,7 @@ impl Listing {
         self.each().find(|(at, _)| *at == via)?.1.asked
     }
 
-    /// The places that failed, and may be asked again.
+    /// The places that failed and may be asked again.
     pub(super) fn failed_places(&self) -> impl Iterator<Item = Via> {
         let now = Instant::now();
         let due = move |place: &Place| place.failed.as_ref().is_some_and(|it| it.again <= now);
@@ -221,13 +220,13 @@ impl Listing {
     pub(super) fn unavailabilities(&self) -> impl Iterator<Item = &str> {
         let failed = self.each();
         let failed = failed.filter_map(|(_, place)| Some(place.failed.as_ref()?.why.as_str()));
-        // Where nothing answered as a registry does, a login page or a portal stands before all of it.
+        // If no look-up was answered by a registry, all answers came from a login page or a portal.
         let answered = self.places.iter().any(|place| place.answered);
         let unsupported = self.unsupported().filter(move |_| !answered);
         failed.chain(unsupported.map(|it| it.0.as_str()))
     }
 
-    /// The look-ups that the registry does not know.
+    /// The look-ups that the registry does not support.
     pub(super) fn unsupported(&self) -> impl Iterator<Item = &Unavailability> {
         self.each().flat_map(|(_, place)| &place.unsupported)
     }
@@ -247,7 +246,7 @@ impl Listing {
     }
 }
 
-/// About how many bytes a list of attached manifests takes.
+/// The approximate size in memory of a list of attached manifests, in bytes.
 fn weight_of(attached: &[Arc<AttachedManifest>]) -> usize {
     let each = attached.iter().map(|item| {
         let manifest = item.manifest.as_ref().map_or(0, Manifest::weight);
@@ -256,11 +255,11 @@ fn weight_of(attached: &[Arc<AttachedManifest>]) -> usize {
     each.sum()
 }
 
-/// What an entry of a listing takes besides what it says: pointers to it, and what an allocation takes.
+/// The overhead of an entry of a listing: pointers and allocations, in bytes.
 const ENTRY_OF_LIST: usize = 64;
 
-/// Each manifest once, in the order in which they are read: what stands in cosign's own places, then what is likely to be
-/// evidence, then the rest.
+/// Each manifest once, in reading order: first manifests in cosign's own places, then manifests that are likely to be evidence,
+/// then the rest.
 fn merged<'a>(
     attached: impl IntoIterator<Item = &'a Arc<AttachedManifest>>,
 ) -> Vec<Arc<AttachedManifest>> {

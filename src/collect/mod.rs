@@ -1,12 +1,12 @@
-//! Fills the evidence of a review, exactly as far as its needs go: bounded, concurrent, cached, under the deadline. One pipeline:
-//! list what is attached, fetch it, verify it, and the same for platforms.
+//! Fills the evidence of a review exactly as far as its needs go: bounded, concurrent, cached, within the deadline. One
+//! pipeline lists what is attached, fetches it and verifies it, and does the same for platforms.
 //!
 //! * `resolve` — tags → digests, once per review
 //! * `attached` — a subject → what is attached to it, verified
 //! * `platforms` — an index → its platforms; a digest → the index that holds it
 //! * `verify` — one piece of evidence → facts
-//! * `registry` — the registry behind what is from_cache: listings, manifests, blobs
-//! * `listing`, `cache`, `single_flight` — what is from_cache, by what key, and what is under way
+//! * `registry` — the registry behind the caches: listings, manifests, blobs
+//! * `listing`, `cache`, `single_flight` — what is cached, by which key, and what is under way
 //! * `budget` — how much one review reads
 
 mod attached;
@@ -43,29 +43,29 @@ pub use cache::CacheSizes;
 pub use listing::Freshness;
 pub use resolve::tag as resolve_tag;
 
-/// Fetches evidence from registries and remembers it; shared by all reviews.
+/// Fetches evidence from registries and caches it; all reviews share it.
 pub struct Collector {
     registry: CachedRegistry,
-    /// Images about which something is read at one time.
+    /// Images that are read at one time.
     images: Arc<Fair>,
 }
 
-/// How many hosts one review reads at one time, and images of each.
+/// The most hosts that one review reads at one time, and the most images of each.
 const AT_ONE_TIME: (usize, usize) = (16, 8);
 
-/// What was evidence, and whether any of it came from memory.
+/// The evidence of a review, and how much of it came from the cache.
 #[derive(Debug)]
 pub struct Gathered {
     /// The evidence.
     pub evidence: Evidence,
-    /// Since when the oldest listing that came from memory is there; `None` where none did.
+    /// The time of the oldest listing from the cache; `None` if no listing came from it.
     pub from_cache: Option<Instant>,
-    /// Whether any listing was asked for.
+    /// Whether the registry was asked for any listing.
     pub asked: bool,
 }
 
 impl Collector {
-    /// A collector with empty memory.
+    /// A collector with empty caches.
     pub fn new(registry: Arc<dyn Registry>, limits: CollectLimits, sizes: CacheSizes) -> Collector {
         Collector {
             registry: CachedRegistry::new(registry, limits, sizes),
@@ -73,23 +73,22 @@ impl Collector {
         }
     }
 
-    /// How much is read, and how long it serves.
     pub fn limits(&self) -> CollectLimits {
         self.registry.limits
     }
 
-    /// What a review may use that has to be answered by then.
+    /// What a review may read that must be answered by `deadline`.
     pub fn allowance(&self, deadline: Instant) -> Allowance {
         Allowance::new(&self.registry.limits, deadline)
     }
 
-    /// From now on reads another registry, or the same as it is configured now. What is under way ends with the one that it
-    /// began with, and what is from_cache stays.
+    /// Reads another registry, or the same one with another configuration, from now on. Requests under way use the registry
+    /// that they began with, and caches are kept.
     pub fn replace_registry(&self, registry: Arc<dyn Registry>) {
         self.registry.replace(registry);
     }
 
-    /// The digest of every image of a change that some requirement asks about, in the change's order.
+    /// The digest of every image of a change that a requirement applies to, in the order of the change.
     pub async fn pin(
         &self,
         change: &Change,
@@ -119,8 +118,8 @@ impl Collector {
         change.images.iter().map(pin).collect()
     }
 
-    /// Everything attached to the subjects, verified under their anchors; and the same of their platforms where that is wanted.
-    /// Each subject has an equal part of what the review may use; what is left over goes to those that need more.
+    /// Everything attached to the subjects, verified under their anchors; and the same for their platforms where needed. Each
+    /// subject gets an equal part of the allowance; a second round gives the rest to subjects that need more.
     pub async fn gather(
         &self,
         needs: &BTreeMap<Subject, ImageNeeds>,
@@ -145,7 +144,7 @@ impl Collector {
                 for budget in &read.budgets {
                     let mut spent = budget.spent();
                     if is_short {
-                        // It is looked at anew.
+                        // The subject is read again from the start.
                         spent.pieces = 0;
                     }
                     allowance.left = allowance.left.less(spent);
@@ -163,7 +162,7 @@ impl Collector {
         gathered
     }
 
-    /// Reads about subjects: several hosts at one time, and several images of each, so that no host keeps others waiting.
+    /// Reads subjects: several hosts at one time, and several images of each, so that a slow host does not block others.
     async fn read(
         &self,
         needs: &[(&Subject, &ImageNeeds)],
@@ -207,7 +206,7 @@ impl Collector {
         read.into_iter().map(|(_, read)| read).collect()
     }
 
-    /// Reads about one subject, and about its platforms.
+    /// Reads one subject, and its platforms where needed.
     async fn subject(
         &self,
         subject: &Subject,
@@ -267,9 +266,9 @@ impl Collector {
         }
     }
 
-    /// Asks once more before a denial: what came from memory and is older than that is asked of the registry, and of what carries
-    /// nothing, whether it is the platform of an index that the reference names beside the digest, or an index whose platforms
-    /// carry something. What was asked a moment ago is not asked again.
+    /// Reads again before a denial: listings from the cache that are older than `since`. To explain the denial, it also looks
+    /// up, for images without evidence, whether the digest is a platform of the index that the tag names, and whether platforms
+    /// of the image carry evidence. Places that were asked after `since` are not asked again.
     pub async fn revalidate(
         &self,
         promotion: &Promotion,
@@ -286,7 +285,8 @@ impl Collector {
         let part = allowance
             .left
             .over(platforms::EXPLAINED * platforms::EXPLAINED_PLATFORMS);
-        let within = platforms::holding(&self.registry, promotion, &gathered.evidence, deadline);
+        let within =
+            platforms::parent_indexes(&self.registry, promotion, &gathered.evidence, deadline);
         let asked = async {
             match old {
                 true => {
@@ -296,13 +296,14 @@ impl Collector {
                 false => None,
             }
         };
-        let beneath = platforms::beneath(&self.registry, needs, &gathered.evidence, part, deadline);
-        let (asked, within, beneath) = futures::join!(asked, within, beneath);
+        let on_platforms =
+            platforms::platform_evidence(&self.registry, needs, &gathered.evidence, part, deadline);
+        let (asked, within, on_platforms) = futures::join!(asked, within, on_platforms);
         let mut evidence = Evidence {
             within,
             ..asked.unwrap_or(gathered.evidence)
         };
-        for (subject, index, platforms) in beneath {
+        for (subject, index, platforms) in on_platforms {
             evidence.indexes.entry(subject).or_insert(index);
             for (platform, collected) in platforms {
                 evidence.images.entry(platform).or_insert(collected);
@@ -323,7 +324,7 @@ impl Gathered {
                 .flatten()
                 .min();
             let before = self.evidence.images.get(&subject).map(pieces);
-            // Of two rounds, the second may have been cut off by the deadline.
+            // The second of two rounds may have been cut off by the deadline.
             if before.is_none_or(|before| before <= pieces(&collected)) {
                 self.evidence.images.insert(subject, collected);
             }
@@ -331,14 +332,14 @@ impl Gathered {
     }
 }
 
-/// How much was read.
+/// The number of pieces that were read.
 fn pieces(collected: &Collected<Arc<ImageEvidence>>) -> usize {
     collected.value().map_or(0, |evidence| {
         evidence.signatures.len() + evidence.statements.len() + evidence.unaccepted.len()
     })
 }
 
-/// What was read about one subject, and about its platforms.
+/// The result of reading one subject, and its platforms.
 #[derive(Default)]
 struct Read {
     index: Option<Collected<Option<Index>>>,
@@ -353,7 +354,7 @@ impl Read {
         self.budgets.push(reader.budget);
     }
 
-    /// Nothing, since too much is read already.
+    /// The result without reading: too many images are read at this moment.
     fn shed(subject: &Subject) -> Read {
         shed("images");
         let why =

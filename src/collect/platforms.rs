@@ -1,4 +1,4 @@
-//! Indexes: the platforms of an image, and the index that holds a platform.
+//! Indexes: the platforms of an image, and the index that contains a platform.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::{attached, resolve};
 
 /// The most manifests of an index whose evidence is read.
 const MAXIMUM_PLATFORMS: usize = 64;
-/// The most images whose platforms are looked at only to explain a denial, and the most platforms of each.
+/// To explain a denial, the platforms of at most so many images are read, and at most so many platforms of each.
 pub(super) const EXPLAINED: usize = 4;
 pub(super) const EXPLAINED_PLATFORMS: usize = 16;
 
@@ -62,22 +62,23 @@ pub(super) async fn index(
     }
 }
 
-/// An index, and what is attached to its platforms.
-pub(super) type Beneath = (
+/// An index, and the evidence on its platforms.
+pub(super) type PlatformEvidence = (
     Subject,
     Collected<Option<Index>>,
     Vec<(Subject, Collected<Arc<ImageEvidence>>)>,
 );
 
-/// Of images that lack evidence and whose platforms were not asked for: the index that they are, and what its platforms carry.
-/// It only helps to say what to do. Who signs platforms signs each of them, so one that carries nothing ends the look.
-pub(super) async fn beneath(
+/// For images without evidence whose platforms were not needed: whether they are indexes, and the evidence on their platforms.
+/// This only explains a denial. A pipeline that signs platforms signs all of them, so if the first one has no evidence, the
+/// others are not read.
+pub(super) async fn platform_evidence(
     registry: &CachedRegistry,
     needs: &BTreeMap<Subject, ImageNeeds>,
     learned: &Evidence,
     part: Amounts,
     deadline: Instant,
-) -> Vec<Beneath> {
+) -> Vec<PlatformEvidence> {
     let lacking = needs.iter().filter(|(subject, needs)| {
         let about = learned.about(subject);
         let lacks = |evidence: &&ImageEvidence| {
@@ -124,9 +125,9 @@ pub(super) async fn beneath(
     join_all(found).await.into_iter().flatten().collect()
 }
 
-/// Of each image that carries nothing and is named by tag and digest: the index that the tag names, where the digest is one
-/// of its platforms. It only helps to say what to do, so what cannot be learned is left out.
-pub(super) async fn holding(
+/// For images without evidence that are named by tag and digest: the index that the tag names, if the digest is one of its
+/// platforms. This only explains a denial, so failures are ignored.
+pub(super) async fn parent_indexes(
     registry: &CachedRegistry,
     promotion: &Promotion,
     learned: &Evidence,

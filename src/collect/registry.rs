@@ -1,4 +1,4 @@
-//! The registry behind what is remembered: each thing is asked once however many reviews wait for it, and remembered.
+//! The registry behind the caches: each request is made once, however many reviews wait for it, and its result is cached.
 
 use std::sync::Arc;
 
@@ -16,28 +16,28 @@ use super::single_flight::{SharedWork, SingleFlight};
 use crate::oci::work::Work;
 use crate::oci::{Descriptor, ErrorKind, Manifest, Registry, RegistryError, Repository, Via};
 
-/// The registry, what is remembered of it, and what is under way.
+/// The registry, its caches, and the requests under way.
 pub(super) struct CachedRegistry {
     registry: ArcSwap<Arc<dyn Registry>>,
     pub(super) caches: Caches,
     listings: SingleFlight<(ListingKey, Via), Arc<PlaceAnswer>>,
     manifests: SingleFlight<(Repository, Digest), Result<HeldManifest, Unread>>,
-    /// A different size is a different key, so that one review cannot have another one's blob cut off.
+    /// A different size is a different key, so one review cannot cut off another one's blob.
     blobs: SingleFlight<(Repository, Digest, u64), Result<Bytes, Unread>>,
     pub(super) verifications: SharedWork<FactKey, Fact>,
     pub(super) limits: CollectLimits,
     pub(super) work: Work,
 }
 
-/// A manifest, and the bytes that it was read from, which hold the room for both.
+/// A manifest, and the bytes that it was parsed from, which hold the reserved room for both.
 type HeldManifest = (Arc<Manifest>, Option<Bytes>);
 
-/// How what is known of a listing was come by.
+/// How old a listing is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Age {
-    /// Since when what came from memory is there; `None` where nothing did.
+    /// The oldest look-up that came from the cache; `None` if all were made now.
     pub(super) from_cache: Option<Instant>,
-    /// Whether anything was asked.
+    /// Whether any look-up was made now.
     pub(super) asked: bool,
 }
 
@@ -59,7 +59,7 @@ impl CachedRegistry {
         }
     }
 
-    /// From now on reads another registry. What is under way ends with the one that it began with.
+    /// Reads another registry from now on. Requests under way use the registry that they began with.
     pub(super) fn replace(&self, registry: Arc<dyn Registry>) {
         self.registry.store(Arc::new(registry));
     }
@@ -68,8 +68,8 @@ impl CachedRegistry {
         Arc::clone(&self.registry.load())
     }
 
-    /// Lists what is attached: from memory as far as that will do, else from the registry, of which each place is asked by itself.
-    /// What does not answer leaves what memory has; with whether a place that had to be asked did not answer in time.
+    /// Lists what is attached. Places whose cached answer is fresh enough are not asked; the others are asked independently. A
+    /// place without an answer keeps its cached entries. The flag says whether a place did not answer in time.
     pub(super) async fn list(
         &self,
         key: &ListingKey,
@@ -91,7 +91,7 @@ impl CachedRegistry {
             asked: !due.is_empty(),
         };
         if freshness == Freshness::FromCache && !remembered.attached.is_empty() {
-            // What is known may suffice, so nobody waits for these.
+            // The cached entries may suffice, so the review does not wait for these places.
             for via in remembered.failed_places() {
                 drop(self.ask(key, via));
             }
@@ -110,7 +110,7 @@ impl CachedRegistry {
         let unanswered = answers.iter().any(Option::is_none);
         let now = self.caches.listings.get(key).await;
         let mut listing = now.unwrap_or_else(|| Arc::clone(&remembered));
-        // Memory may have been too small for it.
+        // The cache may have been too small to hold the answers.
         for answer in answers.into_iter().flatten() {
             if listing.asked(answer.place) < Some(answer.asked) {
                 listing = Arc::new(listing.with(&answer));
@@ -124,7 +124,7 @@ impl CachedRegistry {
         (listing, age, unanswered)
     }
 
-    /// Asks one place, once for everybody who waits for the same, and remembers what came of it.
+    /// Asks one place, once for all reviews that wait for it, and caches the answer.
     fn ask(
         &self,
         key: &ListingKey,
@@ -169,7 +169,7 @@ impl CachedRegistry {
                     .await
                     .map_err(|error| Unread::of(&error))?;
                 let came = manifest.bytes;
-                // With bytes of its own, which take no room.
+                // A copy with its own bytes, so that the cache holds no reserved room.
                 let manifest = Arc::new(Manifest {
                     bytes: Bytes::copy_from_slice(&came),
                     ..manifest
@@ -216,19 +216,19 @@ impl CachedRegistry {
     }
 }
 
-/// Why something that is listed could not be had.
+/// Why something listed could not be read.
 #[derive(Clone)]
 pub(super) enum Unread {
     /// Nothing is known about it.
     Unavailability(Unavailability),
-    /// What the registry has can never be evidence.
+    /// The registry's content can never be evidence.
     Broken(String),
 }
 
 impl Unread {
     pub(super) fn of(error: &RegistryError) -> Unread {
         match error.kind() {
-            // What is listed was there. It can be on its way, or lost; either way nothing is known about it.
+            // It was listed, so it existed. It may not have arrived yet, or is lost; in both cases nothing is known about it.
             ErrorKind::NotFound | ErrorKind::DigestMismatch => {
                 Unread::Unavailability(Unavailability(format!("{error}, though it is listed")))
             }
@@ -254,9 +254,9 @@ fn finished<T>(
     }
 }
 
-/// What is said of something that did not answer in time.
+/// The unavailability of something that did not arrive in time.
 pub(super) fn late(what: &str) -> Unavailability {
     Unavailability(format!(
-        "{what} was not answered within the time that the request allows"
+        "{what}: no answer within the time that the request allows"
     ))
 }

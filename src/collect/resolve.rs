@@ -1,4 +1,4 @@
-//! Tags → digests. A tag is resolved once per review and never remembered.
+//! Tags → digests. A tag is resolved once per review and never cached.
 
 use promotion_gate_core::gate::{Collected, Digest, ImageReference, Unavailability};
 use tokio::time::{Instant, timeout_at};
@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use super::registry::late;
 use crate::oci::{ErrorKind, Reference, Registry};
 
-/// Asks the registry which digest a tag names.
+/// Asks the registry for the digest that a tag names.
 pub async fn tag(
     registry: &dyn Registry,
     image: &ImageReference,

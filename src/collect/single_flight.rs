@@ -10,20 +10,20 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use crate::oci::Meter;
 use crate::oci::meter::Askers;
 
-/// Fetches that are under way, each made once however many reviews wait for it, and brought to its end even when the
-/// request that began it has run out of time.
+/// Fetches under way. Each is made once, however many reviews wait for it, and is completed even if the review that began it
+/// has run out of time.
 pub(super) struct SingleFlight<K, V> {
     underway: Underway<K, (Flight<V>, Askers)>,
 }
 
-/// The same of work that is given up when no review waits for it any longer.
+/// The same for work that is cancelled when no review waits for it any more.
 pub(super) struct SharedWork<K, V> {
     underway: Underway<K, (Weakly<V>, Askers)>,
 }
 
 type Underway<K, T> = Arc<Mutex<HashMap<K, T>>>;
 
-/// `None` when the fetch ended without an answer (a panic in it).
+/// `None` if the fetch panicked.
 type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
 type Weakly<V> = WeakShared<BoxFuture<'static, Option<V>>>;
 
@@ -38,7 +38,7 @@ where
         }
     }
 
-    /// Joins the fetch for `key`, beginning it with `fetch` where none is under way.
+    /// Joins the fetch for `key`; if none is under way, `fetch` begins it.
     pub(super) fn join(&self, key: K, fetch: impl FnOnce() -> BoxFuture<'static, V>) -> Flight<V> {
         let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((flight, askers)) = underway.get(&key) {
@@ -73,7 +73,7 @@ where
         }
     }
 
-    /// Joins the work for `key`, beginning it with `work` where none is under way.
+    /// Joins the work for `key`; if none is under way, `work` begins it.
     pub(super) fn join(
         &self,
         key: K,
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// Takes a fetch off the list when it ends, in whatever way.
+/// Removes a fetch from the list when it ends, also by a panic.
 struct FlightGuard<K: Eq + Hash, T> {
     underway: Underway<K, T>,
     key: K,

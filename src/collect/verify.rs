@@ -1,4 +1,4 @@
-//! One piece of evidence → facts, verified under each anchor, each once however many reviews wait for it.
+//! One piece of evidence → facts, verified under each anchor, once for all reviews that wait for it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::oci::Descriptor;
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
 
-/// What is read about one subject, for whom and how far.
+/// The reading of one subject: where from, under which anchors, and within which limits.
 pub(super) struct SubjectReader<'a> {
     pub(super) registry: &'a CachedRegistry,
     pub(super) subject: &'a Subject,
@@ -27,14 +27,14 @@ pub(super) struct SubjectReader<'a> {
     pub(super) deadline: Instant,
 }
 
-/// Whether a layer of this media type is evidence in a form that is read.
+/// Whether a layer of this media type is evidence in a supported form.
 pub(super) fn is_evidence(media_type: &str) -> bool {
     media_type.starts_with(BUNDLE_PREFIX)
         || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
 }
 
-/// Verifies one piece of evidence under every anchor for which it is not yet known; where it is known, not even the bytes are
-/// asked for.
+/// Verifies one piece of evidence under every anchor without a cached result. If all results are cached, the bytes are not
+/// fetched.
 ///
 /// # Errors
 /// Why it could not be read; nothing where the budget is empty.
@@ -50,9 +50,13 @@ pub(super) async fn facts(
         deadline,
     } = reader;
     let host = subject.repository.registry().to_owned();
-    let unfinished = || Some(Unread::Broken("its verification came to no end".to_owned()));
+    let unfinished = || {
+        Some(Unread::Broken(
+            "its verification ended without a result".to_owned(),
+        ))
+    };
     let annotations = match layer.media_type.as_str() {
-        // A part of the material in old formats alone.
+        // Annotations are part of the material only in old formats.
         SIMPLE_SIGNING | ENVELOPE => {
             let annotations = layer.annotations.clone();
             let bytes = usize::try_from(annotation_bytes(layer)).unwrap_or(usize::MAX);
@@ -109,8 +113,8 @@ pub(super) async fn facts(
     Ok(facts.into_values().collect())
 }
 
-/// Verifies a piece under one anchor, once for everybody who waits for the same. Verification is work; what nobody waits for
-/// any longer is not begun.
+/// Verifies a piece under one anchor, once for all reviews that wait for it. If no review waits any more, a verification that
+/// has not begun is cancelled.
 fn verified(
     registry: &CachedRegistry,
     host: &str,
@@ -130,7 +134,7 @@ fn verified(
             let (size, subject) = (bytes.len(), key.subject.clone());
             let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
             let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
-                let detail = "its verification came to no end";
+                let detail = "its verification ended without a result";
                 Err(UnacceptedReason::new(MALFORMED, detail))
             });
             let fact = Fact::of(verified);

@@ -1,4 +1,4 @@
-//! What a registry asks for before it answers (`WWW-Authenticate`), and the token that a token server gives for it.
+//! The challenges of a registry (`WWW-Authenticate`), and the tokens of token servers that answer them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,16 +16,16 @@ use super::credentials::{Credentials, Secret};
 use super::transport::{Call, HttpAnswer, Transport, is_loopback, shown};
 use super::{ErrorKind, RegistryError, Repository};
 
-/// Tokens that are remembered at the same time.
+/// The most tokens that are kept.
 const MAXIMUM_TOKENS: usize = 4096;
-/// How long a token is good for when the server does not say (the distribution project's token specification).
+/// The life of a token without `expires_in` (the distribution project's token specification).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(10);
-/// The longest life that is believed.
+/// The longest life that is accepted.
 const MAXIMUM_LIFE: Duration = Duration::from_secs(3600);
 
-/// What a registry asks for.
+/// A challenge of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
@@ -35,11 +35,11 @@ pub(super) enum Challenge {
     },
 }
 
-/// Headers that are looked at, and challenges of each.
+/// The most headers that are read, and the most challenges of each.
 const MAXIMUM_CHALLENGES: usize = 8;
 
 impl Challenge {
-    /// Everything that a registry would take, in its order, as far as it can be understood.
+    /// All challenges that can be understood, in the order of the registry.
     pub(super) fn all(answer: &HttpAnswer) -> Vec<Challenge> {
         let headers = answer.headers.get_all(http::header::WWW_AUTHENTICATE);
         headers
@@ -50,7 +50,7 @@ impl Challenge {
             .collect()
     }
 
-    /// Reads one header, which may hold several challenges; what stands before a mistake counts.
+    /// Reads one header, which may hold several challenges. Challenges before a syntax error count.
     fn parse(text: &str) -> Vec<Challenge> {
         let text = squeezed(text);
         ChallengeParser::new(&text)
@@ -80,7 +80,7 @@ impl Challenge {
     }
 }
 
-/// The text with one space for several outside of quotes: registries are laxer than RFC 7235, and Docker is too.
+/// The text with single spaces outside of quotes: registries are laxer than RFC 7235, and Docker accepts that too.
 fn squeezed(text: &str) -> String {
     let mut squeezed = String::with_capacity(text.len());
     let (mut quoted, mut escaped) = (false, false);
@@ -125,7 +125,7 @@ impl Tokens {
     }
 }
 
-/// Answers what a registry asks for before it answers itself.
+/// Answers the challenges of a registry.
 pub(super) struct Reply<'a> {
     pub(super) transport: &'a Transport,
     pub(super) tokens: &'a Tokens,
@@ -136,8 +136,7 @@ pub(super) struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// The header that answers the first of the challenges for which there is one; `None` where there is nothing to answer
-    /// them with.
+    /// The header that answers the first challenge for which there is a credential or token; `None` if there is none.
     pub(super) async fn to(
         &self,
         challenges: &mut std::vec::IntoIter<Challenge>,
@@ -222,8 +221,9 @@ impl Reply<'_> {
         let given: Value = serde_json::from_slice(&answer.body)
             .map_err(|_| malformed("the token server's answer cannot be understood"))?;
         let token = token_in(&given).ok_or_else(|| malformed("the token server gave no token"))?;
-        let header = bearer(token)
-            .ok_or_else(|| malformed("the token server gave a token that no header can hold"))?;
+        let header = bearer(token).ok_or_else(|| {
+            malformed("the token server gave a token that is not a valid header value")
+        })?;
         self.tokens
             .remember(repository, &header, life(given.get("expires_in")));
         Ok(header)
@@ -239,9 +239,9 @@ fn token_in(given: &Value) -> Option<&str> {
         .find(|token| !token.is_empty())
 }
 
-/// How long a token is used. Servers write numbers with a fraction, in quotes, zero, or less; a life that means nothing counts
-/// as none given, since a token that ended early costs no more than another challenge. `issued_at` is left alone for the same
-/// reason: clocks differ.
+/// How long a token is used. Servers write numbers with a fraction, in quotes, zero, or negative; a life that cannot be used
+/// counts as absent, since a token that ends early costs only another challenge. `issued_at` is ignored for the same reason:
+/// clocks differ.
 fn life(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::Number(number)) => number.as_f64(),
@@ -268,7 +268,7 @@ fn basic(secret: &Secret) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// A token as the registry takes it.
+/// The header with a token for the registry.
 pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
@@ -279,7 +279,7 @@ fn refused(repository: &Repository, kind: ErrorKind, why: &str) -> RegistryError
     RegistryError::new(kind, format!("a token for `{repository}`"), why)
 }
 
-/// The token server that a registry names, where it may be asked at all: credentials go there by https alone.
+/// The token server that a registry names, if it may be asked: credentials are sent over https only.
 fn token_server(
     transport: &Transport,
     repository: &Repository,
@@ -287,7 +287,7 @@ fn token_server(
     realm: &str,
 ) -> Result<Url, RegistryError> {
     let url = Url::parse(realm).map_err(|_| {
-        let why = "the registry names no usable token server";
+        let why = "the registry does not name a usable token server";
         refused(repository, ErrorKind::Malformed, why)
     })?;
     let secure = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
@@ -296,7 +296,7 @@ fn token_server(
         return Ok(url);
     }
     let why = format!(
-        "its token server `{}` is not reached by https, so no credentials go there",
+        "its token server `{}` does not use https, so no credentials are sent to it",
         shown(&url)
     );
     Err(refused(repository, ErrorKind::Denied, &why))

@@ -22,19 +22,19 @@ use super::{
     Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,
 };
 
-/// Where registries keep the digest of what they answer with.
+/// The header with the digest of the content.
 const CONTENT_DIGEST: &str = "docker-content-digest";
-/// The name by which Docker Hub is reached.
+/// The host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
-/// The most fields of a manifest, counted by their colons: each takes many times its length in memory.
+/// The most fields of a manifest, counted by their colons: each field takes many times its length in memory.
 const MAXIMUM_FIELDS: usize = 100_000;
 
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// Reads registries over HTTP. Credentials belong to one repository and never leave for another host.
+/// Reads registries over HTTP. A credential belongs to one repository and is never sent to another host.
 pub struct Client {
     transport: Transport,
     credentials: Credentials,
@@ -42,7 +42,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client; nothing is asked yet.
+    /// Makes a client; no request is made yet.
     ///
     /// # Errors
     /// What is wrong with the options.
@@ -69,7 +69,7 @@ impl Client {
             RegistryError::new(
                 ErrorKind::Malformed,
                 format!("`{repository}`"),
-                "this is no repository's name",
+                "this is not a repository name",
             )
         };
         if !is_repository_name(name) {
@@ -82,7 +82,7 @@ impl Client {
         if as_written { Ok(url) } else { Err(refused()) }
     }
 
-    /// Asks, and answers what the registry asks back: its challenges, each once; redirects, a few.
+    /// Makes a request and follows what the registry answers: each challenge once, and a few redirects.
     async fn ask(
         &self,
         repository: &Repository,
@@ -107,6 +107,7 @@ impl Client {
         let mut challenges = None;
         let mut redirects = 0;
         loop {
+            // 1. Credentials are sent to the registry's own origin alone, so that a redirect cannot collect them.
             let at_home = origin(&url) == home;
             let header = authorization.as_ref().filter(|_| at_home);
             let call = Call {
@@ -119,6 +120,7 @@ impl Client {
                 limit,
             };
             let mut answer = self.transport.exchange(&call).await?;
+            // 2. Each challenge is answered once, so that a registry cannot keep this loop going.
             if answer.status == StatusCode::UNAUTHORIZED && at_home {
                 let challenges =
                     challenges.get_or_insert_with(|| Challenge::all(&answer).into_iter());
@@ -134,6 +136,7 @@ impl Client {
                 }
                 return Ok(answer);
             }
+            // 3. Redirects are bounded, and do not lead from https to http.
             redirects += 1;
             if redirects > self.transport.limits.redirects {
                 let why = format!(
@@ -150,7 +153,7 @@ impl Client {
         }
     }
 
-    /// The same under the time that one question may take.
+    /// Makes a request under the time limit of one question.
     async fn get(
         &self,
         repository: &Repository,
@@ -184,7 +187,7 @@ impl Client {
             return Err(RegistryError::new(
                 ErrorKind::Malformed,
                 tried,
-                "this is no tag",
+                "this is not a tag",
             ));
         }
         let path = format!("manifests/{reference}");
@@ -217,7 +220,7 @@ impl Client {
             });
         }
         match answer.status {
-            // A registry without HEAD, or without the header.
+            // The registry does not support HEAD, or does not send the digest header.
             status if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED => {}
             _ => return Err(answer.failure()),
         }
@@ -228,7 +231,7 @@ impl Client {
         Ok(manifest.descriptor())
     }
 
-    /// The referrers API, page by page. A registry without it has nothing to say, which is no unavailability.
+    /// Reads the referrers API, page by page. A registry without it lists nothing, and that is not an unavailability.
     async fn referrers(
         &self,
         repository: &Repository,
@@ -251,7 +254,7 @@ impl Client {
                 )
                 .await?;
             if page == 0 {
-                if let Some(error) = not_a_registrys(&answer, &path) {
+                if let Some(error) = not_from_a_registry(&answer, &path) {
                     found.unsupported.push(error);
                     return Ok(LookUp::Unknown);
                 }
@@ -280,7 +283,7 @@ impl Client {
                 None => return Ok(LookUp::Answered),
                 Some(next) if origin(&next) == home => url = next,
                 Some(next) => {
-                    let why = format!("its next page is at another host (`{}`)", shown(&next));
+                    let why = format!("its next page is on another host (`{}`)", shown(&next));
                     return Err(RegistryError::new(ErrorKind::Denied, answer.tried, why));
                 }
             }
@@ -292,7 +295,7 @@ impl Client {
         Ok(LookUp::Answered)
     }
 
-    /// Does what an answer is worked on for, beside the threads that answer where it is much.
+    /// Runs `job` on an answer; large answers are processed outside of the threads that serve requests.
     async fn work<T: Send + 'static>(
         &self,
         answer: &HttpAnswer,
@@ -301,12 +304,12 @@ impl Client {
         let host = authority(&answer.at);
         let done = self.transport.work.done(&host, answer.body.len(), job);
         done.await.ok_or_else(|| {
-            let why = "reading what came failed";
+            let why = "processing the answer failed";
             RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why)
         })
     }
 
-    /// Reads a manifest. For as long as it is held, it takes room for its bytes and for what was parsed from them.
+    /// Reads a manifest. As long as it is held, it keeps room reserved for its bytes and its parsed form.
     async fn read(
         &self,
         answer: &HttpAnswer,
@@ -334,7 +337,7 @@ impl Client {
         let body = answer.body.clone();
         let listed = self.work(answer, move || {
             let listed = Listed::parse(&body, room)?;
-            // Anything in JSON, such as an error, would be an empty listing otherwise.
+            // Without this check, any JSON, such as an error message, would be an empty listing.
             let fields = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&body);
             match fields.is_ok_and(|fields| fields.contains_key("manifests")) {
                 true => Ok(listed),
@@ -409,7 +412,7 @@ impl Client {
                 return (LookUp::Unknown, found);
             }
         };
-        if let Some(error) = not_a_registrys(&answer, &path) {
+        if let Some(error) = not_from_a_registry(&answer, &path) {
             found.unsupported.push(error);
             return (LookUp::Unknown, found);
         }
@@ -420,7 +423,7 @@ impl Client {
             found.unavailability.push(answer.failure());
             return (LookUp::Unknown, found);
         }
-        // Some registries (GitLab's) take the fallback tag for the digest that it is made from, and answer with the image.
+        // Some registries (GitLab's) read the fallback tag as the digest that it is made from, and answer with the image.
         if via == Via::FallbackTag && digest.verifies(&answer.body) {
             return (LookUp::Answered, found);
         }
@@ -439,7 +442,7 @@ impl Client {
             }
         };
         if let Err(error) = read {
-            // What stands there can never be evidence; it is said, and hides nothing.
+            // The content of this tag can never be evidence. It is reported, and does not hide other evidence.
             found.cut = Some(error.to_string());
             return (LookUp::Unknown, found);
         }
@@ -447,34 +450,36 @@ impl Client {
     }
 }
 
-/// What one look-up for attached manifests shows of the registry.
+/// What one look-up for attached manifests says about the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LookUp {
-    /// A registry answered, and what there is in this place is known.
+    /// A registry answered, so everything in this place is known.
     Answered,
-    /// Whether a registry answers this repository does not follow from it.
+    /// The look-up does not show whether a registry answers for this repository.
     Unknown,
 }
 
-/// Whether something else than a registry answered: a page for people, or a place that the registry redirects to and that is
-/// no endpoint of the distribution API (GHCR sends who asks for referrers to a page of github.com, which limits the rate). A
-/// server that fails, or that limits the rate itself, is a registry in unavailability; and `404 Not Found` says the same in whatever
-/// form it comes.
-fn not_a_registrys(answer: &HttpAnswer, path: &str) -> Option<RegistryError> {
+/// Whether something other than a registry answered: a web page, or a place that the registry redirects to and that is not an
+/// endpoint of the distribution API (GHCR redirects requests for referrers to a page of github.com, which limits the rate). A
+/// server that fails or limits the rate itself is an unavailable registry, and `404 Not Found` means the same in any form.
+fn not_from_a_registry(answer: &HttpAnswer, path: &str) -> Option<RegistryError> {
     let asked = answer.at.path().replace("%3A", ":").replace("%3a", ":");
     let is_api = asked.contains("/v2/") && asked.ends_with(&format!("/{path}"));
     let tells = answer.status.is_server_error()
         || [StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND].contains(&answer.status);
     let why = if !is_api && !answer.status.is_success() {
         format!(
-            "the registry redirects it to what is no registry and answered {}",
+            "the registry redirects to something other than a registry, which answered {}",
             answer.status
         )
     } else if answer.is_web_page() && !tells {
-        format!("a web page ({}) is no answer of a registry", answer.status)
+        format!(
+            "the answer is a web page ({}), not a registry's answer",
+            answer.status
+        )
     } else if answer.status.is_success() && !is_json(&answer.body) {
         format!(
-            "the answer ({}) is no registry's: it is no JSON",
+            "the answer ({}) does not come from a registry: it is not JSON",
             answer.status
         )
     } else {
@@ -573,23 +578,23 @@ impl Registry for Client {
     }
 }
 
-/// Whether it begins as the answers of registries do. One that is empty was cut off.
+/// Whether the body begins as JSON does. An empty body was cut off.
 fn is_json(body: &[u8]) -> bool {
     let text = body.trim_ascii_start();
     text.is_empty() || text.starts_with(b"{")
 }
 
-/// The error for content that is not what its digest names.
+/// The error for content that does not have its digest.
 fn mismatch(answer: &HttpAnswer, digest: &Digest) -> RegistryError {
     if answer.is_web_page() {
         return web_page(answer);
     }
-    let why = format!("what came is not what `{digest}` names");
+    let why = format!("the content does not have the digest `{digest}`");
     RegistryError::new(ErrorKind::DigestMismatch, answer.tried.clone(), why)
 }
 
 fn web_page(answer: &HttpAnswer) -> RegistryError {
-    let why = "a web page came, which is no answer of a registry";
+    let why = "the answer is a web page, not a registry's answer";
     RegistryError::new(ErrorKind::Unavailable, answer.tried.clone(), why)
 }
 
@@ -647,7 +652,7 @@ fn redirected(from: &Url, answer: &HttpAnswer) -> Result<Url, RegistryError> {
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
         _ => Err(refused(format!(
-            "it redirects to `{}`, without TLS",
+            "the redirect leads to `{}`, without TLS",
             shown(&to)
         ))),
     }

@@ -1,5 +1,5 @@
-//! Which connections stay open between requests: those to a bounded number of hosts, so that many hosts of an attacker leave
-//! neither file descriptors nor memory behind.
+//! Which connections stay open between requests. Connections are kept to a bounded number of hosts, so that an attacker with
+//! many hosts cannot use up file descriptors or memory.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Hosts to which connections are kept.
+/// The most hosts to which connections are kept.
 const HOSTS: usize = 64;
-/// Connections that are kept to one host.
+/// The most connections that are kept to one host.
 const CONNECTIONS: usize = 4;
-/// The most connections that are kept without being used.
+/// The most unused connections that are kept.
 pub(super) const MOST: usize = HOSTS * CONNECTIONS;
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The same client twice.
+/// Two clients with the same options: one keeps connections, one closes them.
 pub(super) struct Pools {
     keeping: reqwest::Client,
     closing: reqwest::Client,
@@ -48,7 +48,7 @@ impl Pools {
 pub(super) struct Kept(Mutex<HashMap<String, Instant>>);
 
 impl Kept {
-    /// Whether a connection to `host` is kept, which is asked now.
+    /// Whether a connection to `host` is kept after the request that is made now.
     pub(super) fn keeps(&self, host: &str) -> bool {
         let now = Instant::now();
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl Kept {
             return true;
         }
         if hosts.len() >= HOSTS {
-            // An answer may take a while, and its connection idles afterwards.
+            // A request may take a while, and its connection is kept unused afterwards.
             hosts.retain(|_, used| now.duration_since(*used) < 2 * IDLE);
         }
         let room = hosts.len() < HOSTS;

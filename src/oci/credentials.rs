@@ -1,4 +1,4 @@
-//! Which credential belongs to which repository. Docker's configuration file is read, its credential helpers are not run.
+//! Which credential belongs to which repository. Docker's configuration file is read; its credential helpers are not run.
 
 use std::fmt;
 
@@ -12,41 +12,35 @@ use promotion_gate_core::gate::Digest;
 use super::Repository;
 use super::error::excerpt;
 
-/// A credential, and what it is for.
+/// A credential, and the registry or repository that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialEntry {
     /// The registry's host (and port, if images name one); `*` stands for any characters within a part of the name.
     pub registry: String,
-    /// The repository, or the path above it, that the credential is for; `None` for all of the registry.
+    /// The repository, or a path prefix of repositories; `None` for the whole registry.
     pub repository: Option<String>,
-    /// The credential.
     pub secret: Secret,
     /// Where it is configured, for messages.
     pub source: String,
 }
 
-/// What looks like a credential in the configuration, and is not used.
+/// A credential in the configuration that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IgnoredCredential {
-    /// The registry that it would be for; `None` where it could be any.
+    /// The registry that it belongs to; `None` if that is not known.
     pub registry: Option<String>,
-    /// What it is and why it is not used.
+    /// What it is, and why it is not used.
     pub why: String,
 }
 
-/// A credential.
+/// The secret of a credential.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// A name and its password, for Basic authentication and for token servers.
-    Password {
-        /// The name.
-        username: String,
-        /// The password.
-        password: String,
-    },
+    /// A user name and its password, for Basic authentication and for token servers.
+    Password { username: String, password: String },
     /// A refresh token (Docker's `identitytoken`), for token servers.
     RefreshToken(String),
-    /// A token that the registry itself accepts.
+    /// A token that is sent to the registry itself.
     Bearer(String),
 }
 
@@ -63,40 +57,39 @@ impl fmt::Debug for Secret {
 /// The credentials in a Docker configuration file (`config.json`, `.dockerconfigjson`).
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
-    /// The credentials.
     pub entries: Vec<CredentialEntry>,
-    /// What the file asks for and is not done.
+    /// What the file configures and this program does not do.
     pub warnings: Vec<String>,
-    /// The same and entries without a secret, for messages about the registries that they would be for.
+    /// The same, and entries without a secret: for messages about the registries that they belong to.
     pub ignored: Vec<IgnoredCredential>,
 }
 
 /// Why a Docker configuration file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// It is too large.
+    /// The file is too large.
     #[error("the file is larger than {DOCKER_CONFIG_BYTES} bytes")]
     TooLarge,
-    /// It is not JSON of the expected form.
+    /// The file is not JSON of the expected form.
     #[error("the file is not a Docker configuration file (line {line}, column {column})")]
     Malformed {
-        /// The line.
+        /// From 1.
         line: usize,
-        /// The column.
+        /// From 1.
         column: usize,
     },
-    /// One of its entries cannot be understood.
+    /// An entry cannot be understood.
     #[error("`auths.{registry}` {why}")]
     Entry {
         /// The key of the entry.
         registry: String,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         why: &'static str,
     },
 }
 
 const DOCKER_CONFIG_BYTES: usize = 1 << 20;
-/// How many other credentials a message names.
+/// The most other credentials that a message names.
 const OTHERS: usize = 3;
 
 impl DockerConfig {
@@ -105,7 +98,7 @@ impl DockerConfig {
         if bytes.len() > DOCKER_CONFIG_BYTES {
             return Err(CredentialsError::TooLarge);
         }
-        // The message of the JSON error could quote a password.
+        // The message of the JSON error could quote a password, so only its place is reported.
         let written: Written =
             serde_json::from_slice(bytes).map_err(|error| CredentialsError::Malformed {
                 line: error.line(),
@@ -170,8 +163,8 @@ impl Credentials {
         self.entry(repository).map(|entry| &entry.secret)
     }
 
-    /// Whether a repository was asked with a credential, from where it came, and what was not used: for messages about answers
-    /// that refuse.
+    /// For a message about an answer that refuses: whether the request carried a credential, where that is configured, and
+    /// which credentials were not used.
     pub(super) fn words(&self, repository: &Repository, sent: bool) -> String {
         let mut words = match self.entry(repository) {
             Some(entry) if sent => format!("it was asked with the credential of {}", entry.source),
@@ -207,7 +200,7 @@ impl Credentials {
         words
     }
 
-    /// The credential for a repository: the one for the longest path wins, a registry's name over a pattern, then the first.
+    /// The credential for a repository: the longest path wins, then a registry's name over a pattern, then the first entry.
     fn entry(&self, repository: &Repository) -> Option<&CredentialEntry> {
         let registry = canonical(repository.registry());
         let fits = |entry: &&CredentialEntry| {
@@ -224,7 +217,7 @@ impl Credentials {
                 .map_or(0, |path| path.trim_matches('/').len());
             (path, entry.registry == registry)
         };
-        // `max_by_key` takes the last of equals.
+        // `max_by_key` returns the last of equal items.
         self.entries.iter().rev().filter(fits).max_by_key(rank)
     }
 
@@ -286,7 +279,7 @@ fn is_within(repository: &str, path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Registry and path of a key of `auths`, such as `https://index.docker.io/v1/` or `registry.example/team`.
+/// The registry and path in a key of `auths`, such as `https://index.docker.io/v1/` or `registry.example/team`.
 fn place(key: &str) -> (String, Option<String>) {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
@@ -295,7 +288,7 @@ fn place(key: &str) -> (String, Option<String>) {
     (canonical(host), path.map(str::to_owned))
 }
 
-/// The name by which images know a registry.
+/// The name of a registry in image references.
 fn canonical(host: &str) -> String {
     let host = host.trim().to_ascii_lowercase();
     match host.as_str() {

@@ -1,5 +1,5 @@
-//! Names → addresses, by the system's resolver. It blocks a thread for as long as a name server likes, so it has threads of
-//! its own, shared fairly: neither verification nor another registry waits for names that never resolve.
+//! Names → addresses, by the system's resolver. It blocks a thread until the name server answers, so it has its own threads,
+//! shared fairly: neither verification nor another registry waits for names that do not resolve.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -12,12 +12,12 @@ use tokio::time::timeout;
 use super::fair::{Fair, Sharing};
 use crate::metrics::shed;
 
-/// Names that are looked up at one time.
+/// The most names that are looked up at one time.
 pub(super) const LOOK_UPS: usize = 64;
 /// How long a look-up waits for its turn.
 const TURN: Duration = Duration::from_secs(2);
 
-/// For the whole process: a look-up goes on when the client that wanted it is gone.
+/// One for the whole process: a look-up goes on after its client is dropped.
 static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(|| Fair::new(LOOK_UPS, Sharing::LeaveAsMuch));
 
 /// The addresses of a host, with port 0.
@@ -43,7 +43,7 @@ async fn look_up_by(
     thread.spawn(move || {
         let found = system(&host);
         drop(turn);
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = send.send(found);
     })?;
     receive

@@ -1,4 +1,4 @@
-//! Why something could not be read from a registry, and whether that says anything about the thing itself.
+//! Why something could not be read from a registry, and whether that says anything about the content itself.
 
 use crate::text::line;
 
@@ -14,28 +14,28 @@ pub struct RegistryError {
 /// The class of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The registry does not have it.
+    /// The registry does not have the content.
     NotFound,
-    /// The registry wants credentials that there are not, or that it does not accept.
+    /// The registry requires credentials, and there are none or it does not accept them.
     Unauthorized,
-    /// The registry knows who asks and refuses, or the request itself is not allowed.
+    /// The registry knows the caller and refuses the request, or this program does not allow the request.
     Denied,
-    /// The registry wants fewer requests.
+    /// The registry limits the rate of requests.
     RateLimited,
     /// The registry cannot be reached, or fails.
     Unavailable,
     /// The registry did not answer in time.
     TimedOut,
-    /// It is larger than what is read.
+    /// The content is larger than the limit.
     TooLarge,
-    /// It is not what it should be.
+    /// The content is not in the expected form.
     Malformed,
-    /// Its bytes are not those that its digest names.
+    /// The content does not have its digest.
     DigestMismatch,
 }
 
 impl RegistryError {
-    /// `tried` names the request or the file; `why` what came of it. Both may hold what a registry wrote, so they are cut, and
+    /// `tried` names the request or the file; `why` says what happened. Both may quote a registry, so they are shortened and
     /// made printable.
     pub fn new(kind: ErrorKind, tried: impl Into<String>, why: impl Into<String>) -> RegistryError {
         let bounded = |text: String, most| line(&text).chars().take(most).collect();
@@ -46,12 +46,11 @@ impl RegistryError {
         }
     }
 
-    /// The class.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether nothing is known about the thing that was asked for, so that asking again may give another answer.
+    /// Whether the error says nothing about the content itself, so that another attempt may succeed.
     pub fn is_infrastructure(&self) -> bool {
         match self.kind {
             ErrorKind::Unauthorized
@@ -67,12 +66,12 @@ impl RegistryError {
     }
 }
 
-/// Characters that name what was tried.
+/// The most characters of `tried`.
 const MAXIMUM_TRIED: usize = 300;
-/// Characters that say what came of it.
+/// The most characters of `why`.
 const MAXIMUM_WHY: usize = 600;
 
-/// What a registry wrote, cut to 200 printable characters.
+/// A text from a registry, as at most 200 printable characters.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..2048).unwrap_or(bytes)).into_owned();
     let printable: String = line(&text).chars().take(1000).collect();

@@ -1,5 +1,5 @@
-//! Something scarce, shared fairly between the reviews that ask for it and the registries that they ask for: connections,
-//! room for answers, processors, threads for DNS. Whoever asks for little is served while others ask for much.
+//! A scarce resource, shared fairly between reviews and between registries: connections, room for answers, processors, threads
+//! for DNS. A review that needs little is served while others need much.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,40 +8,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::meter::{Askers, Meter, NOBODY};
+use super::meter::{Askers, Meter, NO_REVIEW};
 
 /// How much one review, or one host, may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// No more than is then still free, so that something is left for whoever comes next. For what is held for long.
+    /// At most as much as stays free afterwards, so that the next caller finds something. For resources that are held for long.
     LeaveAsMuch,
-    /// Everything, if nobody else waits. For what is given back soon.
+    /// Everything, if no other review waits. For resources that are given back soon.
     UseAll,
 }
 
-/// So many units of something.
+/// A resource of so many units.
 pub(crate) struct Fair {
     rule: Sharing,
-    /// The most that one host may hold, whatever is free.
+    /// The most that one host may hold, even if more is free.
     per_host: usize,
     state: Mutex<State>,
 }
 
 struct State {
     free: usize,
-    /// What is held, by review and by host.
+    /// Units that are held, by review and by host.
     reviews: HashMap<usize, usize>,
     hosts: HashMap<Arc<str>, usize>,
     waiting: Vec<Waiter>,
-    /// Counts what was granted, and when each host was last.
+    /// Counts the grants; `last` holds the count at the last grant to each host.
     granted: u64,
     last: HashMap<Arc<str>, u64>,
 }
 
-/// Hosts of which it is remembered when they were served.
+/// The most hosts in `last`.
 const HOSTS: usize = 1024;
 
-/// Who is served first, the least one: held and spent by the review, held by the host and when it was served, arrival.
+/// The waiter with the least rank is served first: units held by the review, bytes spent by it, units held by the host, the
+/// host's last grant, order of arrival.
 type Rank = (usize, u64, usize, u64, usize);
 
 struct Waiter {
@@ -51,10 +52,10 @@ struct Waiter {
     send: oneshot::Sender<Share>,
 }
 
-/// What was granted; it is given back when this is dropped.
+/// Granted units; dropping this gives them back.
 pub(crate) struct Share {
     fair: Arc<Fair>,
-    /// The review that holds it; kept, so that its number is not given to another one meanwhile.
+    /// The review that holds the units. It is kept so that its id is not reused meanwhile.
     meter: Option<Meter>,
     review: usize,
     host: Arc<str>,
@@ -81,12 +82,12 @@ impl Fair {
         })
     }
 
-    /// Waits for so many units, for whoever the running task works for, to be used for `host`.
+    /// Waits for units that the running task uses for `host`.
     pub(crate) async fn take(self: &Arc<Fair>, units: usize, host: &str) -> Share {
         loop {
             let askers = Askers::current();
             let (send, receive) = oneshot::channel();
-            // One that joins meanwhile may be served before those that began.
+            // Another review may join the work later, and may have precedence over those that began it.
             let mut joined = pin!(askers.joined());
             joined.as_mut().enable();
             self.locked().waiting.push(Waiter {
@@ -113,13 +114,13 @@ impl Fair {
         }
     }
 
-    /// Serves whoever can be, in turn.
+    /// Serves the waiters that can be served, in order.
     fn grant(self: &Arc<Fair>) {
         loop {
             let Some((send, share)) = self.locked().next(self) else {
                 return;
             };
-            // One that has gone gives it back at once.
+            // If the waiter has gone, the share is dropped and given back at once.
             drop(send.send(share));
         }
     }
@@ -138,8 +139,8 @@ impl Fair {
 }
 
 impl State {
-    /// Who is served next: the review that holds least, then that which has cost least, then the host that holds least and
-    /// was not served for longest; then who came first.
+    /// Chooses the next waiter: of the review that holds least, then of the review that has cost least, then for the host that
+    /// holds least, then for the host that was served longest ago, then in order of arrival.
     fn next(&mut self, fair: &Arc<Fair>) -> Option<(oneshot::Sender<Share>, Share)> {
         self.waiting.retain(|waiter| !waiter.send.is_closed());
         let mut best: Option<(Rank, usize, Option<Meter>)> = None;
@@ -152,8 +153,8 @@ impl State {
             let members = waiter.askers.members();
             let standing = |meter: &Meter| (meter.id(), meter.work());
             let reviews = members.iter().map(standing);
-            let nobody = members.is_empty().then_some((NOBODY, 0));
-            for (member, (review, work)) in reviews.chain(nobody).enumerate() {
+            let no_review = members.is_empty().then_some((NO_REVIEW, 0));
+            for (member, (review, work)) in reviews.chain(no_review).enumerate() {
                 let held = self.reviews.get(&review).copied().unwrap_or_default();
                 if !fair.may_hold(self, held, waiter.units) {
                     continue;
@@ -189,7 +190,7 @@ impl State {
 }
 
 impl Share {
-    /// Notes what the holder cost, which counts when it asks again.
+    /// Charges the review with bytes, so that its later requests are served after those of cheaper reviews.
     pub(crate) fn cost(&self, bytes: usize) {
         if let Some(meter) = &self.meter {
             meter.add_work(u64::try_from(bytes).unwrap_or(u64::MAX));

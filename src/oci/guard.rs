@@ -1,6 +1,6 @@
-//! Which addresses are asked at all. Images, redirects and token realms are written by others, who could have this process ask
-//! its own machine, its neighbours on the link, or the metadata service of its cloud. Those are asked only where the operator
-//! names the host under `registries`. Private networks are no such place: companies keep their registries there.
+//! Which addresses may be asked. Images, redirects and token realms are written by others, who could make this process ask its
+//! own machine, its neighbours on the link, or the metadata service of its cloud. Such an address is asked only if the operator
+//! names the host under `registries`. Private networks are allowed: companies keep their registries there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,13 @@ use url::{Host, Url};
 pub(super) enum Locality {
     /// This machine, by its loopback addresses.
     Loopback,
-    /// A place that no registry has, named for messages.
+    /// A place where no registry can be, named for messages.
     Internal(&'static str),
-    /// Any other.
+    /// Any other place.
     Elsewhere,
 }
 
-/// Metadata services that do not lie within the link-local ranges.
+/// Metadata services outside of the link-local ranges.
 const METADATA: [(IpAddr, u8); 6] = [
     // Alibaba Cloud
     (IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), 32),
@@ -46,7 +46,7 @@ const METADATA: [(IpAddr, u8); 6] = [
     ),
 ];
 
-/// Names of metadata services, which a proxy would resolve for us.
+/// Names of metadata services; a proxy would resolve them for this process.
 const METADATA_NAMES: [&str; 6] = [
     "metadata",
     "metadata.google.internal",
@@ -56,31 +56,31 @@ const METADATA_NAMES: [&str; 6] = [
     "instance-data.ec2.internal",
 ];
 
-/// Where a URL's host leads, as far as it can be told without resolving it. URLs are parsed as browsers do, so that `0x7f.1`
-/// and `2130706433` are addresses here too.
-pub(super) fn place_of(url: &Url) -> Locality {
+/// Where a URL's host leads, as far as that is known without resolving it. URLs are parsed as browsers do, so `0x7f.1` and
+/// `2130706433` are addresses here too.
+pub(super) fn locality_of(url: &Url) -> Locality {
     match url.host() {
-        Some(Host::Ipv4(address)) => of_address(IpAddr::V4(address)),
-        Some(Host::Ipv6(address)) => of_address(IpAddr::V6(address)),
-        Some(Host::Domain(name)) => of_name(name),
+        Some(Host::Ipv4(address)) => locality_of_address(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => locality_of_address(IpAddr::V6(address)),
+        Some(Host::Domain(name)) => locality_of_name(name),
         None => Locality::Internal("no host"),
     }
 }
 
-fn of_name(name: &str) -> Locality {
+fn locality_of_name(name: &str) -> Locality {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     if METADATA_NAMES.contains(&name.as_str()) {
         return Locality::Internal("a metadata service");
     }
-    // RFC 6761 keeps all of `localhost` for loopback.
+    // RFC 6761 reserves all of `localhost` for loopback.
     match name.rsplit('.').next() {
         Some("localhost") => Locality::Loopback,
         _ => Locality::Elsewhere,
     }
 }
 
-/// Where an address leads; one that carries another one (mapped, translated, tunnelled) leads where that one does.
-pub(super) fn of_address(address: IpAddr) -> Locality {
+/// Where an address leads. An address that carries another one (mapped, translated, tunnelled) leads where the inner one does.
+pub(super) fn locality_of_address(address: IpAddr) -> Locality {
     let metadata = METADATA
         .iter()
         .any(|(network, length)| within(address, *network, *length));
@@ -108,7 +108,7 @@ pub(super) fn of_address(address: IpAddr) -> Locality {
         IpAddr::V6(address) if address.is_multicast() => Locality::Internal("a multicast address"),
         IpAddr::V6(address) => {
             let inner = carried(address).into_iter().flatten();
-            let mut places = inner.map(|inner| of_address(IpAddr::V4(inner)));
+            let mut places = inner.map(|inner| locality_of_address(IpAddr::V4(inner)));
             let inward = places.find(|place| *place != Locality::Elsewhere);
             inward.unwrap_or(Locality::Elsewhere)
         }
@@ -132,7 +132,7 @@ fn carried(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
         }
         // 6to4
         (0x2002, ..) => [joined(b, c), None],
-        // Teredo keeps it inverted
+        // Teredo carries it inverted
         (0x2001, 0, ..) => [joined(!g, !h), None],
         // ISATAP
         (_, _, _, _, 0 | 0x200, 0x5efe) => [joined(g, h), None],
@@ -180,22 +180,22 @@ impl fmt::Display for Refused {
         let Refused { host, why } = self;
         write!(
             f,
-            "not asked, because `{host}` {why}; name it as a `host` under `registries` in the configuration if it is meant"
+            "not asked, because `{host}` {why}; name it as a `host` under `registries` in the configuration to allow it"
         )
     }
 }
 
 impl std::error::Error for Refused {}
 
-/// Names with known addresses, asked before DNS.
+/// Names with known addresses, which take precedence over DNS.
 pub(super) type Hosts = Arc<BTreeMap<String, Vec<IpAddr>>>;
 
-/// Resolves names, and leaves out the addresses that are not asked: a name is checked by what it leads to at the moment when
-/// it is connected to, so that it cannot lead elsewhere after it was checked.
+/// Resolves names without the addresses that may not be asked. A name is checked by its addresses at the moment of the
+/// connection, so it cannot lead elsewhere after the check.
 #[derive(Clone)]
 pub(super) struct Guarded {
     pub(super) hosts: Hosts,
-    /// Whether the operator names the host, so that any address of it will do.
+    /// Whether the operator names the host, so that all its addresses may be asked.
     pub(super) any: bool,
 }
 
@@ -208,14 +208,14 @@ impl Resolve for Guarded {
                 Some(known) => known.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
                 None => super::dns::look_up(name.to_owned()).await?,
             };
-            // A URL with such a name never comes here unless it may: here it is the name of a proxy.
-            if any || of_name(name) == Locality::Loopback {
+            // A URL with such a name is refused before, unless the operator allows it; here it is the name of a proxy.
+            if any || locality_of_name(name) == Locality::Loopback {
                 return Ok(Box::new(found.into_iter()) as Addrs);
             }
             let mut refused = None;
             let mut allowed = Vec::new();
             for address in found {
-                match of_address(address.ip()) {
+                match locality_of_address(address.ip()) {
                     Locality::Elsewhere => allowed.push(address),
                     place => refused = Some(Refused::new(name, place)),
                 }
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn place(host: &str) -> Locality {
-        place_of(&Url::parse(&format!("http://{host}/")).unwrap())
+        locality_of(&Url::parse(&format!("http://{host}/")).unwrap())
     }
 
     #[test]

@@ -16,16 +16,16 @@ use crate::files::read_file;
 
 /// The largest manifest, in bytes.
 const MAXIMUM_MANIFEST: u64 = 4 << 20;
-/// The most manifests of a layout that are looked at.
+/// The most manifests of a layout that are read.
 const MAXIMUM_ENTRIES: usize = 1024;
-/// Names a manifest within a layout.
+/// The annotation that names a manifest within a layout.
 const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
-/// What `cosign save` writes to the entries of a layout, by the end of its value.
+/// The last part of the annotation that `cosign save` writes to the entries of a layout.
 const COSIGN_KIND: &str = "kind";
-/// The name under which images of a layout are judged.
+/// The image name under which images of a layout are judged.
 const NAME: &str = "oci-layout.invalid/image";
 
-/// An OCI image layout directory. It holds one repository, whatever name it is asked for by.
+/// An OCI image layout directory. It holds one repository, which answers to every name.
 pub struct Layout {
     directory: PathBuf,
     entries: Vec<Descriptor>,
@@ -35,7 +35,7 @@ impl Layout {
     /// Opens a layout.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the layout.
     pub fn open(directory: &Path) -> Result<Layout, RegistryError> {
         let shown = format!("the image layout `{}`", directory.display());
         let refused = |why: String| RegistryError::new(ErrorKind::Malformed, shown.clone(), why);
@@ -51,10 +51,10 @@ impl Layout {
         })
     }
 
-    /// Opens `DIR[:tag|@digest]`, and says which image of it is meant; without a name, the only one.
+    /// Opens `DIR[:tag|@digest]`, and returns the image that it names; without a name, the only image of the layout.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the layout or the name.
     pub fn named(written: &str) -> Result<(Layout, ImageReference), RegistryError> {
         let (directory, reference) = match (written.split_once('@'), written.rsplit_once(':')) {
             (Some((directory, digest)), _) => (directory, Some(format!("@{digest}"))),
@@ -83,7 +83,7 @@ impl Layout {
         Ok((layout, image))
     }
 
-    /// The entries that are attached to nothing.
+    /// The entries that are not attached to another one.
     fn images(&self) -> Vec<&Descriptor> {
         let attached = |entry: &Descriptor| {
             let name = entry.annotations.get(REFERENCE_NAME);
@@ -116,7 +116,7 @@ impl Layout {
         Err(RegistryError::new(
             ErrorKind::DigestMismatch,
             format!("`{}`", path.display()),
-            "its content is another",
+            "its content does not have this digest",
         ))
     }
 
@@ -165,7 +165,7 @@ impl Layout {
         }
     }
 
-    /// `cosign save` keeps one image, and names what hangs on it by kind alone.
+    /// `cosign save` writes one image, and names what is attached to it by kind alone.
     fn saved_by_cosign(&self, digest: &Digest, found: &mut Attached) {
         let images = self.images();
         if !matches!(images.as_slice(), [only] if only.digest == *digest) {
@@ -300,7 +300,7 @@ impl Registry for Layout {
     }
 }
 
-/// Reads a file that lies within `directory`, wherever links lead, and is not larger than `limit`.
+/// Reads a file of at most `limit` bytes. The file must lie within `directory`, even if the path is a link.
 fn read(directory: &Path, path: &Path, limit: u64) -> Result<Bytes, RegistryError> {
     let failed = |kind, why: String| RegistryError::new(kind, format!("`{}`", path.display()), why);
     let of = |error: std::io::Error| match error.kind() {
@@ -315,7 +315,7 @@ fn read(directory: &Path, path: &Path, limit: u64) -> Result<Bytes, RegistryErro
     if !real.starts_with(directory) {
         return Err(failed(
             ErrorKind::Denied,
-            "it leads out of the layout".to_owned(),
+            "the path leads out of the layout".to_owned(),
         ));
     }
     Ok(read_file(&real, limit).map_err(of)?.into())

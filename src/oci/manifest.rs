@@ -1,5 +1,5 @@
-//! Manifests and indexes, of OCI and of Docker (schema 2), parsed strictly: what two readers could understand in two ways is
-//! refused.
+//! Manifests and indexes, of OCI and of Docker (schema 2), parsed strictly: content that two readers could understand
+//! differently is refused.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +22,12 @@ pub mod media_type {
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// A Docker manifest list.
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// Begins the media types of Docker's schema 1, which is not read.
+    /// The beginning of the media types of Docker's schema 1, which is not read.
     pub const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
 }
 
 /// The fields of manifests, indexes, descriptors and platforms (OCI image specification, `specs-go/v1`; Docker's manifest
-/// schemas 1 and 2). Annotations hold keys of anybody's choice.
+/// schemas 1 and 2). The keys of annotations are free.
 const FIELDS: Fields = Fields {
     known: &[
         "schemaVersion",
@@ -57,22 +57,19 @@ const FIELDS: Fields = Fields {
     free: &["annotations"],
 };
 
-/// How BuildKit marks the entries that hold its attestations.
+/// The annotation and value with which BuildKit marks entries that hold its attestations.
 const BUILDKIT_KIND: &str = "vnd.docker.reference.type";
 const BUILDKIT_ATTESTATION: &str = "attestation-manifest";
 
-/// Names content, and says something about it.
+/// A reference to content, with facts about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// The media type.
     pub media_type: String,
-    /// The digest.
     pub digest: Digest,
-    /// The length in bytes.
+    /// In bytes.
     pub size: u64,
-    /// The kind of artifact, where one is given.
+    /// The artifact type, if it is given.
     pub artifact_type: Option<String>,
-    /// Annotations.
     pub annotations: BTreeMap<String, String>,
     /// The platform, in an index.
     pub platform: Option<DescriptorPlatform>,
@@ -81,10 +78,10 @@ pub struct Descriptor {
 /// The platform that an index names for one of its manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct DescriptorPlatform {
-    /// The operating system; empty where none is named.
+    /// Empty if none is named.
     #[serde(default)]
     pub os: String,
-    /// The processor architecture; empty where none is named.
+    /// The processor; empty if none is named.
     #[serde(default)]
     pub architecture: String,
     /// The variant of the architecture.
@@ -95,59 +92,50 @@ pub struct DescriptorPlatform {
     pub os_version: Option<String>,
 }
 
-/// A manifest or an index, with the bytes that its digest is of.
+/// A manifest or an index, with the bytes that its digest is computed from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// The digest of `bytes`.
     pub digest: Digest,
-    /// The media type.
     pub media_type: String,
-    /// The bytes as the registry has them.
+    /// The bytes as the registry sent them.
     pub bytes: Bytes,
-    /// What they mean.
     pub kind: ManifestKind,
 }
 
-/// What a manifest is.
+/// The content of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManifestKind {
     /// One image or artifact.
     Image {
-        /// The configuration.
         config: Box<Descriptor>,
-        /// The layers.
         layers: Vec<Descriptor>,
-        /// What this is attached to.
+        /// The manifest that this one is attached to.
         subject: Option<Descriptor>,
-        /// The kind of artifact.
         artifact_type: Option<String>,
-        /// Annotations.
         annotations: BTreeMap<String, String>,
     },
     /// Several manifests under one name, such as one for each platform.
     Index {
-        /// The manifests.
         manifests: Vec<Descriptor>,
-        /// What this is attached to.
+        /// The manifest that this one is attached to.
         subject: Option<Descriptor>,
-        /// The kind of artifact.
         artifact_type: Option<String>,
-        /// Annotations.
         annotations: BTreeMap<String, String>,
     },
 }
 
-/// The entries of an index that lists attached manifests. One that cannot be understood does not hide the others.
+/// The entries of an index that lists attached manifests. An entry that cannot be understood does not hide the others.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) entries: Vec<Descriptor>,
     pub(super) unreadable: usize,
-    /// Entries past the limit.
+    /// The number of entries past the limit.
     pub(super) beyond: usize,
 }
 
 impl Written {
-    /// What it is by its fields.
+    /// What kind of manifest this is by its fields.
     fn shape(&self) -> Result<Shape, String> {
         Ok(match (&self.manifests, &self.config, &self.layers) {
             (Some(_), None, None) => Shape::Index,
@@ -157,8 +145,8 @@ impl Written {
         })
     }
 
-    /// A field of Docker's schema 1. containerd 1 replaces all of a manifest with what its `signatures` hold, if the
-    /// registry calls it one of schema 1, and does not verify them.
+    /// A field of Docker's schema 1. If the registry serves it as schema 1, containerd 1 replaces the whole manifest with the
+    /// content of its `signatures`, without verifying them.
     fn schema_1_field(&self) -> Option<&'static str> {
         let fields = [
             ("fsLayers", &self.fs_layers),
@@ -170,15 +158,15 @@ impl Written {
     }
 }
 
-/// What to do about a manifest of schema 1.
+/// The message about a manifest of schema 1, with its remedy.
 const SCHEMA_1: &str = "which is not supported: push the image again with a current tool";
 
-/// The media type, where one is said; that of OCI otherwise.
+/// The media type, if the manifest names one; otherwise that of OCI.
 fn name_of(name: Option<String>, by_fields: Shape) -> Result<String, String> {
     Ok(match name {
         Some(name) => match known(&name) {
             Some(shape) if shape == by_fields => name,
-            Some(_) => return Err(format!("it is not what its media type `{name}` says")),
+            Some(_) => return Err(format!("its fields do not match its media type `{name}`")),
             None => {
                 return Err(format!(
                     "its media type `{}` is not supported",
@@ -192,7 +180,7 @@ fn name_of(name: Option<String>, by_fields: Shape) -> Result<String, String> {
 }
 
 impl Descriptor {
-    /// Whether a listing calls it a Sigstore bundle, or something that cosign attached.
+    /// Whether a listing calls it a Sigstore bundle or an attachment of cosign.
     pub(super) fn is_likely_evidence(&self) -> bool {
         let of_cosign = [
             "application/vnd.dev.sigstore.",
@@ -202,7 +190,7 @@ impl Descriptor {
         of_cosign.iter().any(|prefix| kind.starts_with(prefix))
     }
 
-    /// Exactly BuildKit's attestations: neither an unknown platform alone nor the annotation alone is enough.
+    /// Whether this is exactly an attestation of BuildKit: the unknown platform or the annotation alone is not enough.
     fn is_buildkit_attestation(&self) -> bool {
         let unknown = DescriptorPlatform {
             os: "unknown".to_owned(),
@@ -215,7 +203,7 @@ impl Descriptor {
             && kind.is_some_and(|kind| kind == BUILDKIT_ATTESTATION)
     }
 
-    /// About how many bytes it takes in memory.
+    /// The approximate size in memory, in bytes.
     fn weight(&self) -> usize {
         let texts = [Some(&self.media_type), self.artifact_type.as_ref()];
         let texts = texts.into_iter().flatten().map(String::len);
@@ -229,10 +217,10 @@ impl Descriptor {
     }
 }
 
-/// What small allocations take besides what they hold.
+/// The overhead of a small allocation, in bytes.
 const ALLOCATED: usize = 128;
 
-/// About how many bytes annotations take in memory.
+/// The approximate size of annotations in memory, in bytes.
 fn weight_of(annotations: &BTreeMap<String, String>) -> usize {
     let each = annotations.iter();
     each.map(|(key, value)| ALLOCATED + key.len() + value.len())
@@ -240,7 +228,7 @@ fn weight_of(annotations: &BTreeMap<String, String>) -> usize {
 }
 
 impl Manifest {
-    /// The same with bytes of its own: to be remembered, while those that came are part of what is held.
+    /// A copy with its own bytes, for the cache: the original shares its buffer with an answer for which room is reserved.
     pub fn copied(&self) -> Manifest {
         Manifest {
             bytes: Bytes::copy_from_slice(&self.bytes),
@@ -248,7 +236,7 @@ impl Manifest {
         }
     }
 
-    /// About how many bytes it takes in memory, parsed and as it came.
+    /// The approximate size in memory, parsed and as bytes.
     pub fn weight(&self) -> usize {
         let (config, others, subject) = match &self.kind {
             ManifestKind::Image {
@@ -261,16 +249,16 @@ impl Manifest {
                 manifests, subject, ..
             } => (None, manifests, subject),
         };
-        // Its artifact type and annotations are those of its descriptor.
+        // The artifact type and annotations of a descriptor are those of its manifest.
         let own = self.bytes.len() + self.descriptor().weight();
         let others = others.iter().chain(subject).chain(config);
         own + others.map(Descriptor::weight).sum::<usize>()
     }
 
-    /// Parses verified bytes. `content_type` is what the registry calls them, where it says so.
+    /// Parses verified bytes. `content_type` is the registry's `Content-Type`, if it sent one.
     ///
     /// # Errors
-    /// What is wrong with them, as a sentence.
+    /// What is wrong with the bytes, as a sentence.
     pub fn parse(
         digest: Digest,
         content_type: Option<&str>,
@@ -300,7 +288,7 @@ impl Manifest {
             && said != inside
         {
             return Err(format!(
-                "the registry calls it `{said}`, it calls itself `{}`",
+                "the registry serves it as `{said}`, but its own media type is `{}`",
                 excerpt(inside.as_bytes())
             ));
         }
@@ -346,8 +334,8 @@ impl Manifest {
         })
     }
 
-    /// What of an index a runtime could run. An index within it is one entry: evidence about its digest is about all that it
-    /// holds. The media type of an entry is not looked at, because CRI-O does not.
+    /// The entries of an index that a runtime could run. A nested index is one entry: evidence about its digest covers all that
+    /// it holds. The media type of an entry is ignored, because CRI-O ignores it.
     pub fn index(&self) -> Option<Index> {
         let ManifestKind::Index { manifests, .. } = &self.kind else {
             return None;
@@ -369,7 +357,7 @@ impl Manifest {
         })
     }
 
-    /// What this manifest is attached to.
+    /// The manifest that this one is attached to.
     pub fn subject(&self) -> Option<&Descriptor> {
         match &self.kind {
             ManifestKind::Image { subject, .. } | ManifestKind::Index { subject, .. } => {
@@ -404,11 +392,11 @@ impl Manifest {
 }
 
 impl Listed {
-    /// The entries of an index, `limit` of them.
+    /// The first `limit` entries of an index.
     pub(super) fn parse(bytes: &[u8], limit: usize) -> Result<Listed, String> {
         #[derive(Deserialize)]
         struct Index<'a> {
-            // `null` is what an empty list of Go looks like.
+            // Go writes an empty list as `null`.
             #[serde(borrow, default)]
             manifests: Option<Vec<&'a RawValue>>,
             #[serde(default)]
@@ -509,7 +497,7 @@ fn essence(content_type: &str) -> String {
         .to_ascii_lowercase()
 }
 
-/// What every runtime reads in the same way, as text.
+/// The bytes as text, if every runtime reads them in the same way.
 pub(super) fn sound(bytes: &[u8]) -> Result<&str, String> {
     unambiguous(bytes, FIELDS).map_err(|error| match error {
         StrictJsonError::Malformed(why) => {
@@ -595,7 +583,7 @@ mod tests {
         assert!(
             parse(Some(media_type::DOCKER_MANIFEST), &claims)
                 .unwrap_err()
-                .contains("calls itself")
+                .contains("its own media type")
         );
         assert!(parse(Some(media_type::OCI_MANIFEST), &claims).is_ok());
     }

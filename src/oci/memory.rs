@@ -1,4 +1,4 @@
-//! A registry that exists in memory alone: what is attached to an image is said, and the image itself need not be anywhere.
+//! A registry in memory: a caller says what is attached to an image, and the image itself does not need to exist.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// Images of which nothing is known but their digests, and what is attached to them.
+/// Images of which only the digests are known, and what is attached to them.
 #[derive(Default)]
 pub struct Memory {
     images: BTreeMap<(Repository, Digest), Image>,
@@ -32,24 +32,21 @@ struct Image {
     unavailable: bool,
 }
 
-/// A layer of something attached.
+/// A layer of an attached manifest.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// The media type.
     pub media_type: String,
-    /// The content.
     pub bytes: Vec<u8>,
-    /// The annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Memory {
-    /// Takes up an image.
+    /// Adds an image.
     pub fn image(&mut self, repository: &Repository, digest: &Digest) {
         self.held(repository, digest);
     }
 
-    /// Lets a tag name an image.
+    /// Adds a tag that names an image.
     pub fn tag(&mut self, repository: &Repository, tag: &str, digest: &Digest) {
         self.image(repository, digest);
         let key = (repository.clone(), tag.to_owned());
@@ -59,7 +56,7 @@ impl Memory {
     /// Attaches a manifest with these layers.
     ///
     /// # Errors
-    /// If no manifest can hold them.
+    /// No manifest can hold the layers.
     pub fn attach(
         &mut self,
         repository: &Repository,
@@ -85,12 +82,12 @@ impl Memory {
         Ok(())
     }
 
-    /// Lets everything that an image layout says of the image count as well.
+    /// Adds everything that an image layout holds about the image.
     pub fn add_layout(&mut self, repository: &Repository, digest: &Digest, layout: Arc<Layout>) {
         self.held(repository, digest).layouts.push(layout);
     }
 
-    /// Lets one of the look-ups about an image fail: the only one, where nothing is attached to it.
+    /// Makes one look-up about an image fail; it is the only look-up if nothing is attached to the image.
     pub fn fail(&mut self, repository: &Repository, digest: &Digest) {
         self.held(repository, digest).unavailable = true;
     }
@@ -123,7 +120,7 @@ impl Memory {
         let tried = format!("`{repository}@{digest}`");
         match self.images.get(&(repository.clone(), digest.clone())) {
             Some(image) if image.is_silent() => Err(silent(tried)),
-            // Nothing is known about it but that it is an image; its bytes are nobody's business.
+            // Only the digest of the image is known; its bytes are not needed.
             Some(_) => Ok(Manifest {
                 digest: digest.clone(),
                 ..manifest(&[])?
@@ -168,7 +165,7 @@ impl Image {
     }
 }
 
-const ABSENT: &str = "nobody said that it exists";
+const ABSENT: &str = "the registry does not hold it";
 
 fn silent(tried: String) -> RegistryError {
     RegistryError::new(

@@ -1,5 +1,5 @@
-//! Who asks: counts what a review costs registries and this process, so that a log line can say it and scarce things are
-//! shared fairly between reviews.
+//! Counts what a review costs: requests to registries and work of this process. The log shows the count, and scarce resources
+//! are shared fairly between reviews by it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ tokio::task_local! {
     static ASKERS: Askers;
 }
 
-/// What one review has cost so far.
+/// The costs of one review so far.
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<Costs>);
 
@@ -20,13 +20,12 @@ struct Costs {
     requests: AtomicU64,
     /// Bytes that were parsed, hashed or verified.
     work: AtomicU64,
-    /// The review was answered.
+    /// Whether the review was answered.
     over: AtomicBool,
 }
 
 impl Meter {
-    /// The meter that the running task is under, if any. A spawned task is under none until it is put there with
-    /// [`Meter::count`].
+    /// The meter of the running task, if any. A spawned task has none until it runs under [`Meter::count`].
     pub fn current() -> Option<Meter> {
         Askers::current().members().first().cloned()
     }
@@ -43,7 +42,7 @@ impl Meter {
         Askers::of(Some(self)).count(review).await
     }
 
-    /// How many requests to registries there were so far.
+    /// The number of requests to registries so far.
     pub fn requests(&self) -> u64 {
         self.0.requests.load(Ordering::Relaxed)
     }
@@ -56,10 +55,10 @@ impl Meter {
         self.0.work.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Tells reviews apart while they last. Everything that goes on after its review was answered counts as one more review.
+    /// Identifies a review as long as it lasts. All work that continues after its review was answered shares one id.
     pub(crate) fn id(&self) -> usize {
         if self.is_over() {
-            return NOBODY;
+            return NO_REVIEW;
         }
         Arc::as_ptr(&self.0).addr()
     }
@@ -69,10 +68,10 @@ impl Meter {
     }
 }
 
-/// The id of who asks on behalf of no review that lasts.
-pub(crate) const NOBODY: usize = 0;
+/// The id of work that no unanswered review waits for.
+pub(crate) const NO_REVIEW: usize = 0;
 
-/// The reviews that wait for one piece of work: the one that began it, and those that joined.
+/// The reviews that wait for one piece of work: the review that began it, and those that joined.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Askers(Arc<Waiting>);
 
@@ -82,7 +81,7 @@ struct Waiting {
     joined: Notify,
 }
 
-/// Reviews that are remembered as waiting for the same; more of them change nobody's turn.
+/// The most reviews that are kept for one piece of work; more of them would not change its turn.
 const MEMBERS: usize = 16;
 
 impl Askers {
@@ -92,17 +91,17 @@ impl Askers {
         askers
     }
 
-    /// Who waits for the running task.
+    /// The reviews that wait for the running task.
     pub(crate) fn current() -> Askers {
         ASKERS.try_with(Askers::clone).unwrap_or_default()
     }
 
-    /// Lets `work` be done for them. The first of them is charged for its requests.
+    /// Runs `work` for these reviews. The first one is charged for its requests.
     pub(crate) async fn count<F: Future>(self, work: F) -> F::Output {
         ASKERS.scope(self, work).await
     }
 
-    /// One more review waits.
+    /// Adds a review that waits.
     pub(crate) fn join(&self, meter: Option<Meter>) {
         let Some(meter) = meter else { return };
         let mut members = self.members();
@@ -114,7 +113,7 @@ impl Askers {
         }
     }
 
-    /// Resolves when a review joins after this was called.
+    /// Resolves when a review joins after this call.
     pub(crate) fn joined(&self) -> Notified<'_> {
         self.0.joined.notified()
     }
@@ -134,7 +133,7 @@ pub async fn metered<F: Future>(work: F) -> (F::Output, u64) {
     (output, meter.requests())
 }
 
-/// Notes one request on the meter of the running task.
+/// Counts one request for the running task.
 pub(super) fn note() {
     if let Some(meter) = Meter::current() {
         meter.0.requests.fetch_add(1, Ordering::Relaxed);

@@ -1,10 +1,10 @@
-//! Registries: tags, manifests, blobs and what is attached to an image, read over HTTP or from a directory; every read is
-//! bounded, and everything that is named by a digest is verified against it.
+//! Registries: tags, manifests, blobs and what is attached to an image, read over HTTP or from a directory. Every read is
+//! bounded, and all content that a digest names is verified against it.
 //!
 //! * [`Client`] — a registry over HTTP
 //! * [`Layout`] — an OCI image layout directory
-//! * [`Memory`] — images that need not exist, for tests of policies
-//! * [`metered`] — how many requests something cost
+//! * [`Memory`] — images that do not need to exist, for tests of policies
+//! * [`metered`] — the number of requests that something costs
 
 mod auth;
 mod client;
@@ -39,7 +39,7 @@ pub use memory::{Layer, Memory};
 pub use meter::{Meter, metered};
 pub use transport::{ClientOptions, Limits, RegistryOptions, Timeouts};
 
-/// Where images and what is attached to them are read from.
+/// A source of images and of what is attached to them.
 pub trait Registry: Send + Sync {
     /// What a tag or a digest names at this moment.
     fn resolve<'a>(
@@ -55,7 +55,7 @@ pub trait Registry: Send + Sync {
         digest: &'a Digest,
     ) -> BoxFuture<'a, Result<Manifest, RegistryError>>;
 
-    /// The bytes of a blob, at most `limit` of them: more is an error.
+    /// The bytes of a blob; more than `limit` bytes are an error.
     fn blob<'a>(
         &'a self,
         repository: &'a Repository,
@@ -63,7 +63,8 @@ pub trait Registry: Send + Sync {
         limit: u64,
     ) -> BoxFuture<'a, Result<Bytes, RegistryError>>;
 
-    /// What is attached to a manifest and stands in one place. Where there are no places, everything stands in the first.
+    /// The manifests that are attached to a manifest in one place. An implementation without places returns all of them for the
+    /// first.
     fn attached_in<'a>(
         &'a self,
         repository: &'a Repository,
@@ -71,7 +72,7 @@ pub trait Registry: Send + Sync {
         place: Via,
     ) -> BoxFuture<'a, Attached>;
 
-    /// Everything that is attached to a manifest, from all places where it could be.
+    /// Everything that is attached to a manifest, from all places.
     fn attached<'a>(
         &'a self,
         repository: &'a Repository,
@@ -87,7 +88,7 @@ pub trait Registry: Send + Sync {
                 all.answered |= part.answered;
                 all.cut = all.cut.or(part.cut);
             }
-            // Where nothing answered as a registry does, a login page or a portal stands before all of it.
+            // If no look-up was answered by a registry, all answers came from a login page or a portal.
             if !all.answered {
                 all.unavailability.append(&mut all.unsupported);
             }
@@ -96,16 +97,16 @@ pub trait Registry: Send + Sync {
         .boxed()
     }
 
-    /// Identifies the credential that the repository is read with, without disclosing it: a key for caches.
+    /// Identifies the credential for a repository without disclosing it: a key for caches.
     fn credential_id(&self, repository: &Repository) -> String;
 }
 
 /// How a manifest is named within its repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
-    /// By a name that can be moved.
+    /// A name that can be moved.
     Tag(String),
-    /// By its content.
+    /// The digest of the content.
     Digest(Digest),
 }
 
@@ -118,33 +119,33 @@ impl fmt::Display for Reference {
     }
 }
 
-/// What is attached to a manifest, as far as it could be learned.
+/// What is attached to a manifest, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub struct Attached {
-    /// Whether a registry answered a look-up, be it that there is nothing.
+    /// Whether a registry answered a look-up, even if nothing was found.
     pub answered: bool,
-    /// What was found, by place; one manifest can be found in several.
+    /// The manifests that were found, by place; one manifest can be found in several places.
     pub listing: Vec<AttachedManifest>,
-    /// The look-ups that gave no answer: there may be more than the listing shows.
+    /// The look-ups without an answer: there may be more than the listing shows.
     pub unavailability: Vec<RegistryError>,
-    /// The look-ups that this registry does not know: something else than a registry answered them (a web page, a host that it
-    /// redirects to), while it answers others as a registry does. Asking again gives no other answer, so it counts as absence
-    /// where more evidence could only help, but it is no knowledge of absence.
+    /// The look-ups that this registry does not support: something other than a registry answered them (a web page, or a host
+    /// that the registry redirects to), while a registry answers other look-ups. Another attempt would give the same answer.
+    /// Therefore this counts as absence if more evidence could only help, but it does not prove absence.
     pub unsupported: Vec<RegistryError>,
-    /// What was left out because the limits were reached or an entry could not be understood.
+    /// What was left out because a limit was reached or an entry could not be understood.
     pub cut: Option<String>,
 }
 
 /// A manifest that is attached to another one.
 #[derive(Clone, Debug)]
 pub struct AttachedManifest {
-    /// Its digest. What else a listing says of it is a hint at best, and not kept.
+    /// The digest of the manifest. Other fields of a listing are hints at best, and not kept.
     pub digest: Digest,
-    /// Whether its place or the listing's hint makes it likely to be evidence: then it is read before others.
+    /// Whether the place or the listing makes it likely to be evidence; such manifests are read first.
     pub likely: bool,
     /// Where it was found.
     pub via: Via,
-    /// The manifest, where the look-up gave it at once.
+    /// The manifest, if the look-up returned it.
     pub manifest: Option<Manifest>,
 }
 
@@ -177,7 +178,7 @@ impl fmt::Display for Via {
     }
 }
 
-/// The tag under which something attached to `digest` can stand in a place, where that is a possible tag at all.
+/// The tag for something attached to `digest` in a place; `None` if that tag is not possible.
 fn tag_about(digest: &Digest, place: Via) -> Option<String> {
     let (algorithm, hex) = (digest.algorithm(), digest.hex());
     let legacy =
@@ -190,7 +191,7 @@ fn tag_about(digest: &Digest, place: Via) -> Option<String> {
     }
 }
 
-/// Whether a registry could know a repository of this name.
+/// Whether `name` is a possible repository name.
 fn is_repository_name(name: &str) -> bool {
     let segment = |segment: &str| {
         let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

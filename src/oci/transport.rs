@@ -1,4 +1,4 @@
-//! One HTTP exchange with a host: over which transport, with how much patience, and how much of the answer is read.
+//! One HTTP exchange with a host: the transport, the timeouts, and how much of the answer is read.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use super::connections::{Kept, Pools};
 use super::credentials::{CredentialEntry, IgnoredCredential, matches};
 use super::error::excerpt;
 use super::fair::{Fair, Share, Sharing};
-use super::guard::{Guarded, Hosts, Locality, Refused, place_of};
+use super::guard::{Guarded, Hosts, Locality, Refused, locality_of};
 use super::meter::note;
 use super::work::Work;
 use super::{ErrorKind, RegistryError};
@@ -26,22 +26,19 @@ use crate::metrics::shed;
 /// How registries are reached.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// What is special about some registries.
+    /// Options of single registries.
     pub registries: Vec<RegistryOptions>,
-    /// The credentials.
     pub credentials: Vec<CredentialEntry>,
-    /// What looks like one and is not used.
+    /// Credentials in the configuration that are not used.
     pub ignored_credentials: Vec<IgnoredCredential>,
-    /// How much is read.
     pub limits: Limits,
-    /// How long an answer is waited for.
     pub timeouts: Timeouts,
-    /// The name that registries are told.
+    /// The `User-Agent` header.
     pub user_agent: String,
-    /// Whether images may name registries on loopback that no entry of `registries` names. Redirects and token realms lead
-    /// there only from such a registry.
+    /// Whether images may name registries on loopback without an entry under `registries`. Redirects and token realms may lead
+    /// to loopback only from such a registry.
     pub loopback: bool,
-    /// Names with known addresses, asked before DNS.
+    /// Names with known addresses, which take precedence over DNS.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
 }
 
@@ -60,27 +57,27 @@ impl Default for ClientOptions {
     }
 }
 
-/// What is special about a registry.
+/// Options of a registry.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {
     /// Host and port as images name them; `*` stands for any characters within a part of the name.
     pub host: String,
-    /// Whether it is spoken to without TLS. On loopback that is so unless an entry for exactly that host says otherwise.
+    /// Whether it is reached without TLS. A registry on loopback is, unless an entry for exactly that host says otherwise.
     pub plain_http: bool,
-    /// The certificate authorities (PEM) that it is recognised by, instead of the system's.
+    /// The certificate authorities (PEM) of the registry, instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
 }
 
-/// How much is read.
+/// Limits of what is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of one manifest, and of one page of a listing.
+    /// Bytes of a manifest, and of one page of a listing.
     pub manifest_bytes: u64,
-    /// Bytes of all pages of one listing.
+    /// Bytes of all pages of a listing.
     pub listing_bytes: u64,
-    /// Pages of one listing.
+    /// Pages of a listing.
     pub listing_pages: usize,
-    /// Entries of one listing.
+    /// Entries of a listing.
     pub listing_entries: usize,
     /// Bytes of a token server's answer.
     pub token_bytes: u64,
@@ -88,11 +85,10 @@ pub struct Limits {
     pub redirects: usize,
     /// Requests to one host at a time.
     pub concurrency: usize,
-    /// Requests to all hosts at a time, each on a connection of its own. One review, and one host, never hold more of them
-    /// than are then still free.
+    /// Requests to all hosts at a time, each on its own connection. One review or host never holds more of them than stay free.
     pub requests: usize,
-    /// Bytes of answers that are held at one time, as they came and parsed, until the last of each is dropped. One review,
-    /// and one host, never hold more of them than are then still free.
+    /// Bytes of answers in memory at one time, unparsed and parsed, until the last reference is dropped. One review or host
+    /// never holds more of them than stay free.
     pub held_bytes: u32,
 }
 
@@ -113,20 +109,20 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most file descriptors that reading registries takes: requests, connections that are kept, names that are looked up.
+    /// The most file descriptors that the client needs: for requests, kept connections, and name look-ups.
     pub fn open_files(&self) -> usize {
         self.requests + super::connections::MOST + 2 * super::dns::LOOK_UPS
     }
 }
 
-/// How long an answer is waited for.
+/// How long the client waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// For a connection.
     pub connect: Duration,
     /// For one request and its answer.
     pub request: Duration,
-    /// For everything that one question takes: tokens, redirects, pages and another try.
+    /// For all requests of one question: tokens, redirects, pages and a second attempt.
     pub total: Duration,
 }
 
@@ -140,20 +136,20 @@ impl Default for Timeouts {
     }
 }
 
-/// The longest time after which a registry may ask us to come back within the same question.
+/// The longest `Retry-After` that is waited for.
 const SHORT_WHILE: Duration = Duration::from_secs(2);
-/// Bytes read of an answer that reports a failure.
+/// Bytes that are read of an answer that reports a failure.
 const FAILURE_BYTES: u64 = 4096;
 /// How long an answer waits for room.
 const ROOM: Duration = Duration::from_secs(2);
-/// Characters of a URL in a message.
+/// The most characters of a URL in a message.
 const SHOWN: usize = 256;
 
 pub(super) struct Transport {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     user_agent: String,
-    /// For hosts that the system's certificate authorities vouch for. Built when first used: it needs these.
+    /// For hosts with certificates of the system's authorities. Built at first use, since that needs these authorities.
     public: ByReach<OnceLock<Result<Pools, String>>>,
     plain: ByReach<Pools>,
     special: Vec<Special>,
@@ -166,7 +162,7 @@ pub(super) struct Transport {
     pub(super) work: Work,
 }
 
-/// One for hosts whose addresses are checked, and one for those that the operator names.
+/// One value for hosts whose addresses are checked, and one for hosts that the operator names.
 #[derive(Default)]
 struct ByReach<T> {
     checked: T,
@@ -192,15 +188,15 @@ pub(super) struct Call<'a> {
     pub(super) url: &'a Url,
     pub(super) accept: &'a str,
     pub(super) authorization: Option<&'a HeaderValue>,
-    /// Whether the image itself is on loopback, so that its registry may send there.
+    /// Whether the image's own registry is on loopback, so that it may redirect there.
     pub(super) local: bool,
-    /// An encoded form, which makes the request one that is not repeated.
+    /// An encoded form. A request with a form is not repeated.
     pub(super) form: Option<String>,
-    /// How many bytes of a successful answer are read; more is an error.
+    /// The most bytes of a successful answer; more are an error.
     pub(super) limit: u64,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Clone)]
 pub(super) struct HttpAnswer {
     pub(super) status: StatusCode,
@@ -208,9 +204,9 @@ pub(super) struct HttpAnswer {
     pub(super) body: Bytes,
     /// The request, for messages.
     pub(super) tried: String,
-    /// Where the request went.
+    /// The URL that answered.
     pub(super) at: Url,
-    /// Where the request was refused: whether it carried a credential, in words.
+    /// If the request was refused: whether it carried a credential, in words.
     pub(super) credential: String,
 }
 
@@ -219,7 +215,7 @@ impl HttpAnswer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Whether it is a page for people, whatever its status: of a login, a proxy, a portal.
+    /// Whether it is a web page, with any status: from a login, a proxy, a portal.
     pub(super) fn is_web_page(&self) -> bool {
         let media_type = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         let media_type = media_type.trim().to_ascii_lowercase();
@@ -229,7 +225,7 @@ impl HttpAnswer {
         named.iter().any(|name| media_type.starts_with(name)) || text.starts_with(b"<")
     }
 
-    /// What an answer without success means.
+    /// The error of an answer without success.
     pub(super) fn failure(&self) -> RegistryError {
         let kind = match self.status {
             StatusCode::NOT_FOUND => ErrorKind::NotFound,
@@ -256,7 +252,7 @@ impl HttpAnswer {
     }
 }
 
-/// What a registry says of a failure: its first error, or as it came.
+/// The message of a failure: the first error in the body, or the body itself.
 fn said(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Errors {
@@ -306,8 +302,7 @@ impl Transport {
                     let certificates =
                         Certificate::from_pem_bundle(pem).map_err(|error| failed(&what, &error))?;
                     if certificates.is_empty() {
-                        let why =
-                            "there is no certificate in it: expected `-----BEGIN CERTIFICATE-----`";
+                        let why = "it holds no certificate: expected `-----BEGIN CERTIFICATE-----`";
                         return Err(RegistryError::new(ErrorKind::Malformed, what, why));
                     }
                     let any = is_exact(&host);
@@ -348,7 +343,7 @@ impl Transport {
         })
     }
 
-    /// Whether a host (and port) is spoken to without TLS.
+    /// Whether a host (and port) is reached without TLS.
     pub(super) fn is_plain(&self, host: &str) -> bool {
         let exact = self.special.iter().find(|special| special.host == host);
         let loopback = Url::parse(&format!("http://{host}/")).is_ok_and(|url| is_loopback(&url));
@@ -361,8 +356,8 @@ impl Transport {
         }
     }
 
-    /// Whether the operator names this very host, so that whatever address it has is asked. A pattern does not: somebody else
-    /// may choose the name that matches it.
+    /// Whether the operator names exactly this host, so that all its addresses may be asked. A pattern is not enough: another
+    /// party may choose the name that matches it.
     fn is_named(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
@@ -374,11 +369,11 @@ impl Transport {
 
     /// Whether an image names a registry on loopback that may be asked.
     pub(super) fn is_local(&self, image: &Url) -> bool {
-        place_of(image) == Locality::Loopback && (self.loopback || self.is_named(image))
+        locality_of(image) == Locality::Loopback && (self.loopback || self.is_named(image))
     }
 
-    /// Makes a request; one that changes nothing is made again, once, when the connection broke or the registry asks for a
-    /// little patience.
+    /// Makes a request. A request without a form is repeated once if the connection broke or the registry asks for a short
+    /// wait.
     pub(super) async fn exchange(&self, call: &Call<'_>) -> Result<HttpAnswer, RegistryError> {
         let repeatable = call.form.is_none();
         match self.exchange_once(call).await {
@@ -428,7 +423,7 @@ impl Transport {
 
     async fn send(&self, call: &Call<'_>, tried: &str) -> Result<HttpAnswer, Failure> {
         let named = self.is_named(call.url);
-        let place = place_of(call.url);
+        let place = locality_of(call.url);
         if !(named || place == Locality::Elsewhere || place == Locality::Loopback && call.local) {
             let host = call.url.host_str().unwrap_or_default();
             let why = Refused::new(host, place).to_string();
@@ -491,7 +486,7 @@ impl Transport {
                 }
                 let needed = kibibytes(length(&body) + length(&chunk));
                 if needed > room.kibibytes {
-                    // Twice as much each time, so that an answer in many pieces takes few turns.
+                    // The reservation doubles each time, so that an answer in many pieces needs few turns.
                     let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
                     let more = doubled - room.kibibytes;
                     self.reserve_bytes(&mut room, more, call.url, tried).await?;
@@ -509,7 +504,7 @@ impl Transport {
         })
     }
 
-    /// Room for so many KiB more of an answer; it is given back with the last of its bytes.
+    /// Reserves room for so many KiB more of an answer, until its last byte is dropped.
     async fn reserve_bytes(
         &self,
         room: &mut Room,
@@ -521,7 +516,7 @@ impl Transport {
         let share = timeout(ROOM, self.room.take(kibibytes, &host));
         let Ok(share) = share.await else {
             shed("room");
-            let why = "too much is read from registries at this moment";
+            let why = "too many bytes of answers are in memory at this moment";
             return Err(Failure::last(ErrorKind::Unavailable, tried, why));
         };
         room.kibibytes += kibibytes;
@@ -529,7 +524,7 @@ impl Transport {
         Ok(())
     }
 
-    /// The same bytes with room for what was parsed from them, too.
+    /// The same bytes, with room reserved for their parsed form too.
     pub(super) async fn with_room(
         &self,
         bytes: Bytes,
@@ -547,7 +542,7 @@ impl Transport {
         }))
     }
 
-    /// The client for a URL; `any` is whether any address will do that its host has.
+    /// The client for a URL; `any` allows all addresses of its host.
     fn client(&self, url: &Url, any: bool) -> Result<reqwest::Client, String> {
         let host = authority(url);
         let keep = self.kept.keeps(&host);
@@ -580,7 +575,7 @@ impl Transport {
     }
 }
 
-/// The bytes of an answer, with the room that they take.
+/// The bytes of an answer, with the room that is reserved for them.
 struct BudgetedBody<B> {
     body: B,
     _room: Room,
@@ -598,7 +593,7 @@ struct Room {
     shares: Vec<Share>,
 }
 
-/// An error, and whether the request may be made again.
+/// An error, and whether the request may be repeated.
 struct Failure {
     error: RegistryError,
     repeat: bool,
@@ -621,7 +616,7 @@ impl Failure {
         if error.is_timeout() {
             return Failure::last(ErrorKind::TimedOut, tried, why);
         }
-        // A host that cannot be connected to is not tried again: what broke underway is.
+        // A failed connection attempt is not repeated; an exchange that broke later is.
         Failure {
             error: RegistryError::new(ErrorKind::Unavailable, tried, why),
             repeat: !error.is_connect(),
@@ -629,7 +624,7 @@ impl Failure {
     }
 }
 
-/// Whether an entry names one host; its port may be any.
+/// Whether an entry names one host, with any port.
 fn is_exact(host: &str) -> bool {
     let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
     !name.contains('*') && (port == "*" || !port.contains('*'))
@@ -657,7 +652,7 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Erro
     std::iter::successors(first, |cause| cause.source()).take(8)
 }
 
-/// The causes of an error in words. Its own message repeats the URL, in which a signature could stand.
+/// The causes of an error in words. Its own message repeats the URL, which may contain a signature.
 fn chain(error: &reqwest::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in causes(error) {
@@ -675,13 +670,13 @@ fn chain(error: &reqwest::Error) -> String {
     }
 }
 
-/// A URL without what could be secret in it.
+/// A URL without the parts that may be secret.
 pub(super) fn shown(url: &Url) -> String {
     let text = format!("{}://{}{}", url.scheme(), authority(url), url.path());
     text.chars().take(SHOWN).collect()
 }
 
-/// Host, and port where it is not the scheme's own.
+/// The host, and the port if it is not the default of the scheme.
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {

@@ -1,17 +1,17 @@
-//! Work for a processor: parsing, hashing and verifying what registries send. It happens beside the threads that answer, in
-//! turns that reviews and registries share.
+//! Work for a processor: parsing, hashing and verifying what registries send. It runs outside of the threads that serve
+//! requests, in turns that reviews and registries share.
 
 use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 
 use super::fair::{Fair, Sharing};
 
-/// The most work at one time, however many processors there are: each takes memory while it lasts.
+/// The most jobs at one time, however many processors there are: each job takes memory.
 const MOST: usize = 4;
-/// How many bytes are worked on between two answers: less would cost more to hand over than to do.
+/// Jobs up to this many bytes run at once: handing them over would cost more than doing them.
 const AT_ONCE: usize = 128 << 10;
 
-/// For all clients of the process, as the processors are.
+/// One for all clients of the process, since they share its processors.
 static TURNS: LazyLock<Arc<Fair>> = LazyLock::new(turns);
 
 fn turns() -> Arc<Fair> {
@@ -23,7 +23,7 @@ fn turns() -> Arc<Fair> {
 pub(crate) struct Work(Arc<Fair>);
 
 impl Work {
-    /// Turns of its own: one collector never waits for another.
+    /// Separate turns: one collector never waits for another.
     pub(crate) fn own() -> Work {
         Work(turns())
     }
@@ -33,8 +33,8 @@ impl Work {
         Work(Arc::clone(&TURNS))
     }
 
-    /// Does `job`, which takes as long as so many `bytes` do, when it is its turn; `None` where it came to no end. Whoever
-    /// does not wait any longer gives up the turn, unless it has begun.
+    /// Runs `job` when it is its turn, and charges the caller with `bytes`; `None` if the job panicked. A caller that stops
+    /// waiting gives up the turn, unless the job has begun.
     pub(crate) async fn turn<T: Send + 'static>(
         &self,
         host: &str,
@@ -50,7 +50,7 @@ impl Work {
         done.await.ok()
     }
 
-    /// The same, at once where it is little.
+    /// The same; a small job runs at once.
     pub(crate) async fn done<T: Send + 'static>(
         &self,
         host: &str,

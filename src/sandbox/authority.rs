@@ -19,20 +19,20 @@ use super::{SandboxError, log_key, spki, valid_since};
 
 /// How long a certificate is valid.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
-/// The name of the certificate that issues.
+/// The common name of the certificate that issues.
 const ISSUING: &str = "certificate authority";
-/// The name of the certificate that is trusted.
+/// The common name of the certificate that is trusted.
 const ROOT: &str = "certificate root";
 /// Fulcio's arc of object identifiers (fulcio, `docs/oid-info.md`).
 const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
 /// The arc of the issuer.
 const ISSUER: u64 = 8;
-/// Below this arc, claims are plain text rather than in DER.
+/// Below this arc, Fulcio writes claims as plain text, not in DER.
 const RAW: u64 = 7;
 /// The list of certificate timestamps in a certificate (RFC 6962, section 3.3).
 const CERTIFICATE_TIMESTAMPS: [u64; 10] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
 
-/// Whom a certificate is about, and who says so.
+/// The subject of a certificate, and the issuer that vouches for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     subject: String,
@@ -41,7 +41,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// An e-mail address, or the address of a workflow (a URI), as `issuer` knows it.
+    /// `subject` is an e-mail address, or the address of a workflow (a URI), as `issuer` knows it.
     pub fn new(subject: impl Into<String>, issuer: impl Into<String>) -> Identity {
         Identity {
             subject: subject.into(),
@@ -50,19 +50,19 @@ impl Identity {
         }
     }
 
-    /// With another claim of the issuer, by the last arc of Fulcio's object identifiers.
+    /// Adds a claim of the issuer, by the last arc of Fulcio's object identifiers.
     #[must_use]
     pub fn with_claim(mut self, arc: u64, value: impl Into<String>) -> Identity {
         self.claims.insert(arc, value.into());
         self
     }
 
-    /// What the certificate names.
+    /// The subject in the certificate.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// Who vouches for it.
+    /// The OIDC issuer in the certificate.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -81,7 +81,7 @@ pub(super) struct Issued {
     pub(super) pem: String,
 }
 
-/// A self-signed authority that lasts.
+/// A self-signed authority with a long validity.
 pub(super) fn root(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, SandboxError> {
     Ok(CertifiedIssuer::self_signed(
         lasting(name),
@@ -122,7 +122,7 @@ impl SandboxAuthority {
     pub(super) fn issue(&self, identity: &Identity, at: Timestamp) -> Result<Issued, SandboxError> {
         let key = KeyPair::generate()?;
         let mut params = leaf(identity, at)?;
-        // The log signs the certificate as it is without the log's own timestamp.
+        // The log signs the certificate without the extension that holds the log's own timestamp.
         let without = params.signed_by(&key, &self.issuer)?;
         let to_be_signed = Certificate::from_der(without.der())?
             .tbs_certificate
@@ -200,7 +200,7 @@ fn leaf(identity: &Identity, at: Timestamp) -> Result<CertificateParams, Sandbox
     Ok(params)
 }
 
-/// With its length in two bytes before it.
+/// The bytes, with their length in two bytes before them.
 fn prefixed(bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
     let length = u16::try_from(bytes.len()).map_err(SandboxError::of)?;
     Ok(length
@@ -211,13 +211,13 @@ fn prefixed(bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
 }
 
 impl SandboxAuthority {
-    /// As a trusted root names it.
+    /// The authority in the form of a trusted root.
     pub(super) fn described(&self, since: Timestamp) -> Value {
         let chain: [&[u8]; 2] = [self.issuer.der(), self.root.der()];
         super::authority_of(&chain, "certificates", valid_since(since))
     }
 
-    /// The certificate that issues, as if it had ended at a time.
+    /// The certificate that issues, as if its validity had ended at a time.
     pub(super) fn ended(&self, at: Timestamp) -> Result<Vec<u8>, SandboxError> {
         let mut params = lasting(ISSUING);
         params.not_after = SystemTime::from(at).into();
@@ -225,14 +225,14 @@ impl SandboxAuthority {
         Ok(certificate.der().to_vec())
     }
 
-    /// The certificate that is trusted, as if it had ended at a time.
+    /// The certificate that is trusted, as if its validity had ended at a time.
     pub(super) fn root_ended(&self, at: Timestamp) -> Result<Vec<u8>, SandboxError> {
         let mut params = lasting(ROOT);
         params.not_after = SystemTime::from(at).into();
         Ok(params.self_signed(self.root.key())?.der().to_vec())
     }
 
-    /// The certificate that is trusted, as if it let only so many others stand between it and a signer's.
+    /// The certificate that is trusted, with a path length of `most`.
     pub(super) fn root_above(&self, most: u8) -> Result<Vec<u8>, SandboxError> {
         let mut params = lasting(ROOT);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most));

@@ -1,4 +1,4 @@
-//! Images in the sandbox's registry, and what hangs on them.
+//! Images in the sandbox's registry, and what is attached to them.
 
 use promotion_gate_core::attest::media_type::{BUNDLE, ENVELOPE, SIMPLE_SIGNING};
 use promotion_gate_core::gate::Digest;
@@ -14,7 +14,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// Pushes an image of one layer with `content`; gives its digest.
+/// Pushes an image with one layer that holds `content`. Returns its digest.
 ///
 /// # Errors
 /// If the registry gives no sound digest.

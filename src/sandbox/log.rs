@@ -1,4 +1,5 @@
-//! The transparency log, as Rekor v1 speaks: entries with an inclusion proof, a signed checkpoint and a signed promise.
+//! The transparency log, with the protocol of Rekor v1: entries with an inclusion proof, a signed checkpoint and a signed
+//! promise.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +14,7 @@ use super::{SandboxError, spki};
 
 type Hash = [u8; 32];
 
-/// The name under which the log signs its checkpoints.
+/// The name in the log's checkpoints.
 const ORIGIN: &str = "log.sandbox.invalid";
 
 pub(super) struct Log {
@@ -21,7 +22,7 @@ pub(super) struct Log {
     leaves: Mutex<Vec<Hash>>,
 }
 
-/// What the log says about an entry.
+/// What the log returns for an entry.
 pub(super) struct Entry {
     kind: &'static str,
     version: &'static str,
@@ -41,7 +42,7 @@ impl Log {
         })
     }
 
-    /// Takes up an entry of the kind and version.
+    /// Adds an entry of a kind and version.
     pub(super) fn add(
         &self,
         (kind, version): (&'static str, &'static str),
@@ -98,7 +99,7 @@ impl Log {
 }
 
 impl Entry {
-    /// As a bundle carries it.
+    /// The entry in the form of a bundle.
     pub(super) fn in_bundle(&self) -> Value {
         json!({
             "logIndex": self.index.to_string(),
@@ -111,7 +112,7 @@ impl Entry {
         })
     }
 
-    /// As cosign's legacy annotation carries it.
+    /// The entry in the form of cosign's legacy annotation.
     pub(super) fn in_annotation(&self) -> String {
         json!({
             "SignedEntryTimestamp": STANDARD.encode(&self.promise),
@@ -145,7 +146,7 @@ fn root(leaves: &[Hash]) -> Hash {
     }
 }
 
-/// RFC 6962, section 2.1.1: from the leaf up.
+/// The inclusion proof of a leaf (RFC 6962, section 2.1.1), from the leaf up.
 fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
     let Some((left, right)) = halves(leaves) else {
         return Vec::new();
@@ -158,7 +159,7 @@ fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
     path
 }
 
-/// Parted at the largest power of two that is less than their number.
+/// Splits the leaves at the largest power of two that is less than their number.
 fn halves(leaves: &[Hash]) -> Option<(&[Hash], &[Hash])> {
     (leaves.len() > 1).then(|| leaves.split_at(leaves.len().next_power_of_two() / 2))
 }

@@ -1,5 +1,5 @@
-//! A throwaway Sigstore (certificate authority, transparency log, timestamp authority), a registry and images in it: what is
-//! made here is verified in full, by the same code as everything else. For `quickstart` and the tests.
+//! A throwaway Sigstore (certificate authority, transparency log, timestamp authority), and a registry with images. Everything
+//! that it makes is verified in full, by the same code as real evidence. For `quickstart` and the tests.
 
 mod authority;
 mod image;
@@ -26,10 +26,10 @@ use authority::SandboxAuthority;
 use log::Log;
 use timestamp::TimestampAuthority;
 
-/// How long before its making a sandbox counts as trusted, so that tests can sign in the past.
+/// How long before its creation a sandbox counts as trusted, so that tests can sign in the past.
 const PAST: SignedDuration = SignedDuration::from_hours(24 * 365);
 
-/// Something that the sandbox could not make.
+/// The sandbox could not make something.
 #[derive(Debug, thiserror::Error)]
 #[error("the sandbox could not make it: {0}")]
 pub struct SandboxError(String);
@@ -52,7 +52,7 @@ impl From<der::Error> for SandboxError {
     }
 }
 
-/// Everything that it takes to sign without a key of one's own, and that nobody else trusts.
+/// Everything that keyless signing needs. Only trust roots of this sandbox accept its signatures.
 pub struct Sigstore {
     authority: SandboxAuthority,
     log: Log,
@@ -61,7 +61,7 @@ pub struct Sigstore {
 }
 
 impl Sigstore {
-    /// With keys that exist in memory alone.
+    /// Makes a sandbox whose keys exist in memory only.
     ///
     /// # Errors
     /// If the machine has no randomness.
@@ -74,12 +74,12 @@ impl Sigstore {
         })
     }
 
-    /// What one has to trust to accept what is signed here: a `trusted_root.json` of the Sigstore protobuf specifications.
+    /// The trust root that accepts what is signed here: a `trusted_root.json` of the Sigstore protobuf specifications.
     pub fn trusted_root(&self) -> Value {
         self.trusted_root_since(self.created.saturating_sub(PAST).unwrap_or(self.created))
     }
 
-    /// The same for whoever trusts it since another time.
+    /// The same trust root, valid since another time.
     pub fn trusted_root_since(&self, since: Timestamp) -> Value {
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
@@ -90,7 +90,7 @@ impl Sigstore {
         })
     }
 
-    /// The certificate (DER) that issues, as if it had ended at a time.
+    /// The certificate (DER) that issues, as if its validity had ended at a time.
     ///
     /// # Errors
     /// If the sandbox cannot make it.
@@ -98,7 +98,7 @@ impl Sigstore {
         self.authority.ended(end)
     }
 
-    /// The certificate (DER) that is trusted, as if it had ended at a time.
+    /// The certificate (DER) that is trusted, as if its validity had ended at a time.
     ///
     /// # Errors
     /// If the sandbox cannot make it.
@@ -106,7 +106,7 @@ impl Sigstore {
         self.authority.root_ended(end)
     }
 
-    /// The certificate (DER) that is trusted, as if it let only so many others stand between it and a signer's.
+    /// The certificate (DER) that is trusted, with a path length of `most`.
     ///
     /// # Errors
     /// If the sandbox cannot make it.
@@ -114,7 +114,7 @@ impl Sigstore {
         self.authority.root_above(most)
     }
 
-    /// A timestamp over some bytes (RFC 3161), as tokens travel.
+    /// A timestamp token over some bytes (RFC 3161).
     ///
     /// # Errors
     /// If the sandbox cannot make it.
@@ -122,7 +122,7 @@ impl Sigstore {
         self.timestamps.stamp(bytes, at)
     }
 
-    /// Signs with everything: a log entry and a timestamp, now.
+    /// Signs now, with a log entry and a timestamp.
     pub fn signing(&self) -> Signing<'_> {
         Signing::new(self)
     }
@@ -132,7 +132,7 @@ fn valid_since(since: Timestamp) -> Value {
     json!({"start": format!("{since:.0}")})
 }
 
-/// A log as a trusted root names it.
+/// A log in the form of a trusted root.
 fn log_key(key: &KeyPair, what: &str, since: Timestamp) -> Value {
     json!({
         "baseUrl": format!("https://{what}.sandbox.invalid"),
@@ -146,7 +146,7 @@ fn log_key(key: &KeyPair, what: &str, since: Timestamp) -> Value {
     })
 }
 
-/// An authority as a trusted root names it.
+/// An authority in the form of a trusted root.
 fn authority_of(chain: &[&[u8]], what: &str, valid_for: Value) -> Value {
     let certificates: Vec<_> = chain
         .iter()

@@ -1,4 +1,4 @@
-//! An OCI registry on loopback, in memory, for reading (distribution-spec 1.1).
+//! An OCI registry on loopback, in memory, read-only for its clients (distribution-spec 1.1).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 /// How the registry behaves.
 #[derive(Clone, Debug)]
 pub struct SandboxRegistryOptions {
-    /// Whether it lists referrers; else clients look under the fallback tag.
+    /// Whether it serves the referrers API; otherwise, clients use the fallback tag.
     pub referrers_api: bool,
 }
 
@@ -33,11 +33,11 @@ impl Default for SandboxRegistryOptions {
     }
 }
 
-/// A registry that ends when it is dropped.
+/// A registry that stops when it is dropped.
 pub struct SandboxRegistry {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// The task that serves, and whether it may answer.
+    /// The task that serves, and the flag that lets it answer.
     server: Mutex<Option<(JoinHandle<()>, Arc<AtomicBool>)>>,
 }
 
@@ -85,7 +85,7 @@ impl SandboxRegistry {
         self.address.to_string()
     }
 
-    /// `METHOD path` of every request since this was last asked, in order.
+    /// `METHOD path` of every request since the last call, in order.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut locked(&self.shared.requests))
     }
@@ -102,12 +102,12 @@ impl SandboxRegistry {
     /// Answers again, on the same port.
     ///
     /// # Errors
-    /// If somebody else took the port.
+    /// Another process took the port.
     pub async fn resume(&self) -> io::Result<()> {
         self.stop();
         let before = locked(&self.server).take();
         if let Some((server, _)) = before {
-            // It lets go of the port as it ends.
+            // The task releases the port when it ends.
             let _ = server.await;
         }
         self.serve(TcpListener::bind(self.address).await?);
@@ -120,7 +120,7 @@ impl SandboxRegistry {
         *locked(&self.server) = Some((tokio::spawn(serving), open));
     }
 
-    /// Takes up a blob; gives its digest.
+    /// Adds a blob. Returns its digest.
     pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> String {
         let bytes = bytes.into();
         let digest = Digest::sha256(&bytes).to_string();
@@ -129,7 +129,7 @@ impl SandboxRegistry {
         digest
     }
 
-    /// Takes up a manifest, under a tag where one is given; gives its digest. One with a `subject` is listed as its referrer.
+    /// Adds a manifest, with a tag if one is given. Returns its digest. A manifest with a `subject` is listed as its referrer.
     pub fn put_manifest(
         &self,
         repository: &str,
@@ -165,7 +165,7 @@ impl SandboxRegistry {
         digest
     }
 
-    /// Lets a tag point to a manifest.
+    /// Adds a tag that names a manifest.
     pub fn tag(&self, repository: &str, tag: &str, digest: &str) {
         let key = (repository.to_owned(), tag.to_owned());
         locked(&self.shared.content)
@@ -184,7 +184,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Its connections end with it.
+/// Its connections end with this task.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, open: Arc<AtomicBool>) {
     let mut connections = JoinSet::new();
     loop {
@@ -198,7 +198,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, open: Arc<AtomicBool
                 let response = open.then(|| answer(&shared, &request));
                 async { response.ok_or(io::Error::from(io::ErrorKind::ConnectionAborted)) }
             });
-            // A broken connection concerns nobody but its peer.
+            // A broken connection does not affect other clients.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -258,7 +258,7 @@ fn found(media_type: &str, digest: Option<&str>, bytes: Bytes) -> Response<Full<
     if let Some(digest) = digest {
         response = response.header("docker-content-digest", digest);
     }
-    // Every header is made of a media type or a digest.
+    // This does not fail: every header holds a media type or a digest.
     response.body(Full::new(bytes)).unwrap_or_default()
 }
 

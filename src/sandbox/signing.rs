@@ -1,4 +1,4 @@
-//! What a signer makes: bundles and legacy signatures.
+//! Signatures and attestations: bundles and cosign's legacy form.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::{SandboxError, Sigstore};
 /// The payload type of in-toto statements.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 
-/// A managed key (ECDSA). It signs with the hash of its curve, as cosign does from version 2.6 on.
+/// A managed key (ECDSA). It signs with the hash of its curve, as cosign does since version 2.6.
 pub struct SandboxKey(KeyPair);
 
 /// The curve of a managed key.
@@ -36,7 +36,7 @@ pub enum Curve {
 }
 
 impl SandboxKey {
-    /// A new one, on P-256.
+    /// Makes a key on P-256.
     ///
     /// # Errors
     /// If the machine has no randomness.
@@ -44,7 +44,7 @@ impl SandboxKey {
         SandboxKey::generate_on(Curve::P256)
     }
 
-    /// A new one on another curve.
+    /// Makes a key on a given curve.
     ///
     /// # Errors
     /// If the machine has no randomness.
@@ -57,7 +57,7 @@ impl SandboxKey {
         Ok(SandboxKey(KeyPair::generate_for(algorithm)?))
     }
 
-    /// The digest of what the key signs, as a `hashedrekord` entry names it.
+    /// The digest that the key signs, as a `hashedrekord` entry names it.
     fn hash(&self, bytes: &[u8]) -> Value {
         let algorithm = self.0.algorithm();
         let (algorithm, value) = if algorithm == &PKCS_ECDSA_P384_SHA384 {
@@ -76,25 +76,25 @@ impl SandboxKey {
     }
 }
 
-/// Who signs.
+/// The signer of a signature.
 #[derive(Clone, Copy)]
 pub enum SandboxSigner<'a> {
-    /// Somebody whom the certificate authority knows.
+    /// An identity that the certificate authority issues a certificate to.
     Identity(&'a Identity),
-    /// Whoever holds a key.
+    /// A managed key, without a certificate.
     Key(&'a SandboxKey),
 }
 
-/// A signature as cosign's `.sig` tags hold it: one layer and its annotations.
+/// A signature in the form of cosign's `.sig` tags: one layer and its annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimpleSignature {
-    /// The layer.
+    /// The content of the layer.
     pub payload: Vec<u8>,
-    /// Signature, certificate, log entry and timestamp.
+    /// Annotations with signature, certificate, log entry and timestamp.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The kinds of log entries for envelopes, as they followed each other.
+/// The kinds of log entries for envelopes, from old to new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvelopeEntry {
     /// `intoto` 0.0.1.
@@ -105,18 +105,18 @@ pub enum EnvelopeEntry {
     Dsse,
 }
 
-/// How something is signed.
+/// How something is signed: when, and with which witnesses.
 #[derive(Clone, Copy)]
 pub struct Signing<'s> {
     sigstore: &'s Sigstore,
-    /// Whose log and timestamp authority see it.
+    /// The sandbox whose log and timestamp authority witness the signature.
     witnesses: &'s Sigstore,
     at: Timestamp,
     logged: bool,
     stamped: bool,
 }
 
-/// A signature with what was said about it.
+/// A signature, with the material that verifies it.
 struct Signed {
     signature: Vec<u8>,
     /// Certificate or public key, in PEM.
@@ -136,19 +136,19 @@ impl<'s> Signing<'s> {
         }
     }
 
-    /// At another time.
+    /// Signs at another time.
     #[must_use]
     pub fn at(self, at: Timestamp) -> Signing<'s> {
         Signing { at, ..self }
     }
 
-    /// With an entry in the log of another sandbox, and a timestamp of its authority.
+    /// Signs with a log entry and a timestamp of another sandbox.
     #[must_use]
     pub fn witnessed_by(self, witnesses: &'s Sigstore) -> Signing<'s> {
         Signing { witnesses, ..self }
     }
 
-    /// Without an entry in the log.
+    /// Signs without a log entry.
     #[must_use]
     pub fn unlogged(self) -> Signing<'s> {
         Signing {
@@ -157,7 +157,7 @@ impl<'s> Signing<'s> {
         }
     }
 
-    /// Without a timestamp.
+    /// Signs without a timestamp.
     #[must_use]
     pub fn unstamped(self) -> Signing<'s> {
         Signing {
@@ -245,7 +245,7 @@ impl<'s> Signing<'s> {
         })
     }
 
-    /// An attestation as cosign 2 makes it: an envelope, and what stands in the annotations of its layer.
+    /// An attestation as cosign 2 makes it: an envelope, and the annotations of its layer.
     ///
     /// # Errors
     /// If the sandbox cannot make it.
@@ -410,7 +410,7 @@ fn sha256(bytes: &[u8]) -> Value {
     json!({"algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes))})
 }
 
-/// What cosign 2 writes beside a layer.
+/// The annotations that cosign 2 writes to a layer.
 fn annotations_of(
     signature: String,
     signed: &Signed,

@@ -31,7 +31,7 @@ const TIMESTAMP_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 /// `id-aa-signingCertificateV2` (RFC 5035).
 const SIGNING_CERTIFICATE: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
-/// The policy under which tokens are issued: that of Sigstore's authorities.
+/// The policy in tokens: that of Sigstore's authorities.
 const POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.2");
 
 /// RFC 3161, section 2.4.2.
@@ -94,17 +94,17 @@ impl TimestampAuthority {
         })
     }
 
-    /// As a trusted root names it.
+    /// The authority in the form of a trusted root.
     pub(super) fn described(&self, since: Timestamp) -> Value {
         let chain: [&[u8]; 2] = [&self.certificate, self.root.der()];
         authority_of(&chain, "timestamps", valid_since(since))
     }
 
-    /// The answer to a request for a timestamp of a signature.
+    /// The answer to a request for a timestamp over a signature.
     pub(super) fn stamp(&self, signature: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
         let mut serial = [0; 8];
         rand::fill(&mut serial).map_err(SandboxError::of)?;
-        // Positive, and in as few bytes as DER wants.
+        // A positive number, in the shortest form of DER.
         serial[0] = serial[0] & 0x3f | 0x40;
         let seconds = u64::try_from(at.as_second()).map_err(SandboxError::of)?;
         let info = TimestampInfo {
@@ -125,7 +125,7 @@ impl TimestampAuthority {
         .to_der()?)
     }
 
-    /// RFC 5652, section 5, with what RFC 3161 asks of the signer.
+    /// RFC 5652, section 5, with the attributes that RFC 3161 requires of the signer.
     fn sign(&self, info: &[u8]) -> Result<ContentInfo, SandboxError> {
         let certificate = Certificate::from_der(&self.certificate)?;
         let digest = OctetString::new(Sha256::digest(info).to_vec())?;

@@ -7,16 +7,16 @@ use super::authority::{named, root};
 
 /// A certificate for `127.0.0.1` and `localhost`, its key, and the authority that issued it.
 pub struct TlsIdentity {
-    /// The authority (PEM); its key is gone.
+    /// The certificate authority (PEM); its key is not kept.
     pub authority_pem: String,
     /// The certificate (PEM).
     pub certificate_pem: String,
-    /// Its key (PEM).
+    /// The private key of the certificate (PEM).
     pub key_pem: String,
 }
 
 impl TlsIdentity {
-    /// A new one.
+    /// Makes an identity with new keys.
     ///
     /// # Errors
     /// If the machine has no randomness.

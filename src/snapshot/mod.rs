@@ -1,5 +1,6 @@
-//! What becomes the snapshot: its parts (policies, configuration with trust roots), each with its last valid state and its
-//! problems. SnapshotFiles are polled; what is new and valid is taken over, what is not leaves the last valid state in force and says so.
+//! The sources of the snapshot: its parts (policies, configuration with trust roots), each with its last valid state and its
+//! problems. Files are polled. A new and valid state is taken over; an invalid one is reported, and the last valid state stays
+//! in force.
 //!
 //! * `part` — one part, as its source shows it
 
@@ -25,9 +26,9 @@ use part::Part;
 
 /// The files that the snapshot is made from.
 pub struct SnapshotFiles {
-    /// SnapshotFiles and folders with policies.
+    /// Files and folders with policies.
     pub policies: Vec<PathBuf>,
-    /// The configuration, as it was read at first. It names its own file and the files that it refers to.
+    /// The configuration as read at the start. It names its own file and the files that it refers to.
     pub config: Config,
 }
 
@@ -37,17 +38,17 @@ pub struct Sources {
     config: ArcSwap<Config>,
     collector: Arc<Collector>,
     current: ArcSwap<Snapshot>,
-    /// Held while the files are read.
+    /// Locked while the files are read.
     parts: Mutex<Parts>,
     readiness: ArcSwap<Readiness>,
 }
 
-/// Whether reviews can be answered, and what is wrong with the parts.
+/// Whether reviews can be answered, and the problems of the parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// Whether every part was valid once.
+    /// Whether every part was valid at least once.
     pub ready: bool,
-    /// What is wrong with what the sources show now, one sentence each.
+    /// Problems of the current states of the sources, one sentence each.
     pub problems: Vec<String>,
     /// The parts whose last valid state is in force instead, and since when.
     pub kept: Vec<String>,
@@ -59,7 +60,7 @@ struct Parts {
     policies: Part,
     /// The configuration under which the policies on disk were last read, and whether it was valid itself.
     policies_read_under: Option<(String, bool)>,
-    /// The files of the policies in force, and whether each holds one.
+    /// The files of the policies in force, and whether each holds a policy.
     policy_files: BTreeMap<String, bool>,
     /// Policies in force that name trust roots which the configuration in force does not have.
     missing_roots: Vec<String>,
@@ -86,7 +87,7 @@ impl Parts {
 }
 
 impl Sources {
-    /// Reads the files for the first time. What is not valid is said by [`Sources::readiness`].
+    /// Reads the files for the first time. [`Sources::readiness`] reports invalid ones.
     pub fn load(
         files: SnapshotFiles,
         collector: Arc<Collector>,
@@ -104,31 +105,32 @@ impl Sources {
         sources
     }
 
-    /// The snapshot that a review sees, whatever happens meanwhile.
+    /// The snapshot for a review. It does not change during the review.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// What came of the last poll.
+    /// The result of the last poll.
     pub fn readiness(&self) -> Arc<Readiness> {
         self.readiness.load_full()
     }
 
-    /// Reads the files, and takes over what is new and valid, and the same at two polls. Neither policies nor configuration
-    /// wait for the other to be repaired, but where that could let something in that nobody meant to.
+    /// Reads the files, and takes over a state that is new, valid, and the same at two polls. Policies and configuration do not
+    /// wait for each other to be repaired, except where that could allow something by accident.
     fn poll(&self, metrics: &Metrics, now: Timestamp) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        // 1. The configuration, since policies are valid or not under its trust roots.
+        // 1. The configuration comes first, since its trust roots decide whether policies are valid.
         let (configured, configuration_changed) = self.poll_configuration(&mut parts);
         let in_force = self.config.load_full();
         let config = configured.as_ref().map_or(&*in_force, |(config, _)| config);
         // 2. The policies, under the configuration that will be in force.
         let (policies, policies_changed) = self.poll_policies(&mut parts, config);
-        // 3. What changes at one poll is one swap, so that no review sees new policies under an old configuration, or the reverse.
+        // 3. One swap for all changes of one poll, so that no review sees new policies under an old configuration, or the
+        // reverse.
         if configuration_changed || policies_changed {
             self.take_over(&mut parts, configured, policies, metrics, now);
         }
-        // 4. What is wrong, for `/readyz` and the metrics.
+        // 4. Report the problems to `/readyz` and the metrics.
         let readiness = parts.readiness();
         metrics
             .policies_broken
@@ -136,14 +138,14 @@ impl Sources {
         self.readiness.store(Arc::new(readiness));
     }
 
-    /// A configuration to take over; and whether what is on disk has changed, be it valid or not.
+    /// The configuration to take over, if any; and whether the state on disk has changed, valid or not.
     fn poll_configuration(&self, parts: &mut Parts) -> (Option<(Config, Client)>, bool) {
         let part = &mut parts.configuration;
         let in_force = self.config.load();
         let changed = in_force.reload().map(|config| {
             let config = config?;
             let client = Client::new(config.client_options());
-            let client = client.context("the registries cannot be read as it is configured")?;
+            let client = client.context("the registries cannot be read with this configuration")?;
             anyhow::Ok((config, client))
         });
         let now = match &changed {
@@ -167,9 +169,9 @@ impl Sources {
         (configured, true)
     }
 
-    /// Policies to take over under this configuration; and whether what is on disk has changed, be it valid or not.
+    /// The policies to take over under this configuration, if any; and whether the state on disk has changed, valid or not.
     fn poll_policies(&self, parts: &mut Parts, config: &Config) -> (Option<PolicySet>, bool) {
-        // A panic is a problem like another one: the last valid policies stay, and the configuration does not wait.
+        // A panic is reported as a problem: the last valid policies stay in force, and the configuration does not wait.
         let load =
             AssertUnwindSafe(|| api::load_paths(&self.policies, &config.world.trust_roots).1);
         let (set, failed) = match catch_unwind(load) {
@@ -179,7 +181,7 @@ impl Sources {
                 Some("they could not be read: a panic".to_owned()),
             ),
         };
-        // What is on disk, whatever the configuration makes of it.
+        // The state on disk, independent of the configuration.
         let now = set.revision.clone();
         let mut problems: Vec<_> = failed.into_iter().collect();
         problems.extend(set.problems.iter().map(ToString::to_string));
@@ -189,12 +191,12 @@ impl Sources {
                 .map(ToString::to_string),
         );
         if problems.is_empty() && set.policies.is_empty() {
-            problems.push("there are no policies in the files named by --policy".to_owned());
+            problems.push("there are no policies in the files named by `--policy`".to_owned());
         }
         let changed = parts.policies.is_new_and_stable(now);
         let under = (config.revision(), parts.configuration.problems.is_empty());
         let is_read = !changed && parts.policies_read_under.as_ref() == Some(&under);
-        // A file may just be in the middle of being written, whatever the configuration says.
+        // The file may still be being written, so it waits for the next poll, even if the configuration has changed.
         if parts.policies.is_unstable() || is_read {
             return (None, false);
         }
@@ -215,7 +217,7 @@ impl Sources {
         (valid.then_some(set), true)
     }
 
-    /// Takes over what was read, as one snapshot.
+    /// Takes over new states as one snapshot.
     fn take_over(
         &self,
         parts: &mut Parts,
@@ -227,7 +229,7 @@ impl Sources {
         let reconfigured = configured.is_some();
         if let Some((config, client)) = configured {
             for warning in &config.warnings {
-                tracing::warn!(warning, "the configuration");
+                tracing::warn!(warning, "a problem in the configuration");
             }
             self.collector.replace_registry(Arc::new(client));
             self.config.store(Arc::new(config));
@@ -275,7 +277,7 @@ impl Sources {
     }
 }
 
-/// Policies that never were valid deny what they might govern.
+/// The snapshot while no policies were ever valid: everything that they might govern is denied.
 fn unreadable(policies: &Part, config: &Config) -> Snapshot {
     let unreadable = policies.problems.iter().take(8).map(|why| Unreadable {
         source: "policies".to_owned(),
@@ -287,8 +289,8 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
     }
 }
 
-/// Without policies that are valid under the configuration in force, those before stay under its trust roots, and nothing else
-/// of it makes anything looser.
+/// The snapshot while no policies are valid under the configuration in force: the last valid policies stay, under its trust
+/// roots. The rest of the configuration applies only where it is stricter.
 fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
     let mut snapshot = current.clone();
     // Labels decide which policies govern, so those before stay; every other part is as it is configured now.
@@ -303,7 +305,7 @@ fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
     snapshot
 }
 
-/// Logs what operators should know of policies that come into force.
+/// Logs what operators should know about policies that come into force.
 fn announce(before: &[Policy], set: &PolicySet) {
     let gone = names_gone(before, &set.policies);
     if !gone.is_empty() {
@@ -320,7 +322,7 @@ fn announce(before: &[Policy], set: &PolicySet) {
     }
 }
 
-/// What the policies of a snapshot wait for that name trust roots which it does not have, one line each.
+/// Policies of a snapshot that name trust roots which it does not have, one line each.
 fn missing_roots(snapshot: &Snapshot) -> Vec<String> {
     let each = snapshot.policies.iter().flat_map(|policy| {
         let requirements = policy.requirements.iter();
@@ -328,13 +330,13 @@ fn missing_roots(snapshot: &Snapshot) -> Vec<String> {
         let missing: BTreeSet<_> = needs.flat_map(|needs| needs.missing_roots).collect();
         missing.into_iter().map(|root| {
             let name = &policy.name;
-            format!("the policy `{name}` in force names the trust root `{root}`, which is not configured: nothing counts under it")
+            format!("the policy `{name}` in force names the trust root `{root}`, which is not configured: no signature is accepted under it")
         })
     });
     each.collect()
 }
 
-/// Policies that enforce and govern what the cluster itself runs, one line each.
+/// Enforcing policies that also govern the cluster's own workloads, one line each.
 fn lock_outs(policies: &[Policy]) -> Vec<String> {
     let enforcing = policies
         .iter()
@@ -347,7 +349,7 @@ fn lock_outs(policies: &[Policy]) -> Vec<String> {
                 "the policy `{name}` governs every namespace, `kube-system` and the gate's own among them, and denies what the cluster itself runs where it does not comply; name the namespaces with `match.namespaces`"
             ));
         }
-        namespaces.selector.as_ref().map(|_| format!("the policy `{name}` selects namespaces by label: of those that the configuration does not list the labels are not known, and what it would refuse is denied there too; list them under `namespaces`, or select by name"))
+        namespaces.selector.as_ref().map(|_| format!("the policy `{name}` selects namespaces by label, and labels are known from the configuration alone: in a namespace that it does not list, what the policy would deny is denied too; list the namespaces under `namespaces`, or select by name"))
     };
     enforcing.filter_map(warning).collect()
 }
@@ -362,12 +364,12 @@ fn names_gone(current: &[Policy], new: &[Policy]) -> String {
         .join(", ")
 }
 
-/// Polls the files again and again.
+/// Polls the files at an interval.
 pub async fn keep_current(sources: Arc<Sources>, metrics: Arc<Metrics>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
-        // A panic while reading leaves the last valid state in force.
+        // If reading panics, the last valid state stays in force.
         let poll = move || sources.poll(&metrics, Timestamp::now());
         let _ = tokio::task::spawn_blocking(poll).await;
     }

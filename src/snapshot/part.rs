@@ -1,21 +1,21 @@
-//! One kind of document that decides: what its source shows now, and the last valid state of it.
+//! One kind of document that decides: the current state of its source, and its last valid state.
 
 use jiff::Timestamp;
 
-/// A part of the snapshot, as its source shows it.
+/// A part of the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    /// The last valid state; `None` while there never was one.
+    /// The last valid state; `None` if no state was valid yet.
     pub(super) last_valid: Option<LastValid>,
-    /// What is wrong with what the source shows now; empty where that is valid.
+    /// Problems of the current state of the source; empty if it is valid.
     pub(super) problems: Vec<String>,
     /// The state that was last taken over or refused.
     observed: Option<String>,
-    /// Another state, seen once: a file may just be in the middle of being written.
+    /// A new state that was seen once: the file may still be being written.
     pending: Option<String>,
 }
 
-/// A valid state, and since when it is in force.
+/// A valid state, and when it came into force.
 #[derive(Debug)]
 pub(super) struct LastValid {
     pub(super) revision: String,
@@ -23,7 +23,7 @@ pub(super) struct LastValid {
 }
 
 impl Part {
-    /// Whether a state is another one than before, and the same at two polls. The first one counts at once.
+    /// Whether a state is new and was the same at two polls. The first state counts at once.
     pub(super) fn is_new_and_stable(&mut self, now: String) -> bool {
         if self.observed.as_ref() == Some(&now) {
             self.pending = None;
@@ -38,12 +38,12 @@ impl Part {
         true
     }
 
-    /// Whether a new state was seen once, and may still be changing.
+    /// Whether a new state was seen once, and may still change.
     pub(super) fn is_unstable(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Takes a valid state over. Returns whether it is another one than before.
+    /// Takes over a valid state. Returns whether it is new.
     pub(super) fn accept(&mut self, revision: String, now: Timestamp) -> bool {
         let is_new = (self.last_valid.as_ref()).is_none_or(|valid| valid.revision != revision);
         if is_new {

@@ -207,7 +207,7 @@ async fn evidence_in_a_form_that_is_not_read_is_named_and_not_called_absent() {
         (
             artifact(None, EMPTY, Some("application/vnd.in-toto+json")),
             "not-a-signature",
-            "nobody signed",
+            "without a signature",
         ),
         (
             artifact(

@@ -540,7 +540,7 @@ fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
         ),
         (
             provenance("anySource: true, branches: [\"release-[0-9]\"]"),
-            "references of git hold no `[`",
+            "references of git cannot contain `[`",
         ),
         (
             provenance("sources: [{glob: \"https://github.com/example/app.git\"}]"),

@@ -409,14 +409,8 @@ fn input_that_no_command_can_use_ends_with_1_and_says_what_to_do() {
     for (input, said) in [
         (String::new(), "there is no object in the input"),
         ("# nothing\n".to_owned(), "there is no object in the input"),
-        (
-            pod("good.example/app:${TAG}"),
-            "something is to be filled in there",
-        ),
-        (
-            pod("{{ .Values.image }}"),
-            "something is to be filled in there",
-        ),
+        (pod("good.example/app:${TAG}"), "it holds a placeholder"),
+        (pod("{{ .Values.image }}"), "it holds a placeholder"),
         (pod("ko://example.com/cmd"), "build it first"),
         (
             pod("bad image"),
@@ -487,7 +481,7 @@ fn containers_in_an_unknown_kind_are_said_to_be_unchecked_and_are_counted_apart(
             assert_eq!(
                 ran.stderr,
                 format!(
-                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` of `{version}` is not known to this version, and seems to hold a container here: images in it are not checked; the Pods that come of it are judged in the cluster\n"
+                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` of `{version}` is not known to this version, and seems to hold a container here: its images are not checked; Pods created from it are judged in the cluster\n"
                 ),
                 "{args:?}"
             );
@@ -595,7 +589,7 @@ fn a_rollout_is_not_judged_by_an_impostor_of_the_deployment_that_it_refers_to() 
 #[test]
 fn a_placeholder_that_is_no_reference_is_called_one_and_a_mistake_is_not() {
     let folder = TempDir::new().unwrap();
-    let hint = "something is to be filled in there";
+    let hint = "it holds a placeholder";
     let images = |image: &str| {
         run(
             folder.path(),

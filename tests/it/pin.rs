@@ -104,7 +104,7 @@ async fn pin_check_ends_with_2_where_a_digest_is_missing_and_asks_no_registry() 
     assert_eq!(ran.code, 2);
     assert_eq!(
         ran.stdout,
-        "-:6:22: `registry.invalid/app:v1` names no digest\n"
+        "-:6:22: `registry.invalid/app:v1` has no digest\n"
     );
     let pinned = folder.manifests(&format!("@{}", folder.digest));
     let ran = folder.run(&["pin", "--check", "-"], &pinned);

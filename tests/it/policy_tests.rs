@@ -310,14 +310,14 @@ fn everything_that_is_wrong_with_a_test_is_said_at_once_with_line_and_column() {
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     for expected in [
         "test.yaml:16:19: spec.cases[0].at: ",
-        "`signers` names no `relaese`, did you mean `release`?",
+        "`signers` does not name `relaese`, did you mean `release`?",
         "spec.cases[0].evidence[1].layout: the image layout `gone`",
         "spec.cases[0].evidence[2].bundles[0]: `gone` cannot be read",
         "spec.cases[0].evidence[3]: expected one of `signature`",
         "spec.cases[1].name: another case has the name `a` too",
         "spec.cases[1].image: ",
         "spec.cases[1].expect.reasons[0]: expected `rule/reason`",
-        "spec.cases[2].evidence[0]: evidence is about a digest, and `nginx` names none",
+        "spec.cases[2].evidence[0]: evidence belongs to a digest, and `nginx` has none",
         "spec.cases[3]: expected one of `image`",
     ] {
         assert!(

@@ -1,28 +1,28 @@
-//! Appends digests to image references where they stand in a file, and changes nothing else: the text is edited, not written
-//! anew. What came out is read again and compared, so that an edit that meant something else is never kept.
+//! Appends digests to image references in a file and leaves every other byte unchanged. The edited text is parsed again and
+//! compared, so that an edit with another effect is never written.
 
 use promotion_gate_core::documents::{self, Document};
 use serde_json::Value;
 
-/// An image reference in a file, and what it is to become.
+/// An image reference in a file, and what is appended to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edit {
-    /// Which document of the file.
+    /// Index of the document in the file.
     pub(super) document: usize,
-    /// Where in the document, such as `items[0].spec.containers[0].image`.
+    /// Path in the document, such as `items[0].spec.containers[0].image`.
     pub(super) path: String,
-    /// Line and column, from 1.
+    /// Line and column (in characters), from 1.
     pub(super) at: (usize, usize),
-    /// As it is written.
+    /// The reference as written.
     pub(super) written: String,
-    /// What is appended, such as `@sha256:…`.
+    /// The text to append, such as `@sha256:…`.
     pub(super) digest: String,
 }
 
-/// The text with every edit made.
+/// The text with all edits.
 ///
 /// # Errors
-/// The edit that cannot be made safely, and why.
+/// An edit that cannot be made safely, and why.
 pub(super) fn apply(name: &str, bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let mut places = Vec::new();
@@ -51,18 +51,18 @@ pub(super) fn apply(name: &str, bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>,
         from = *place;
     }
     edited.push_str(text.get(from..).unwrap_or_default());
-    same_but(name, bytes, edited.as_bytes(), edits)?;
+    expect_only_references_changed(name, bytes, edited.as_bytes(), edits)?;
     Ok(edited.into_bytes())
 }
 
-/// The byte at a line and a column of characters, both from 1.
+/// The byte offset of a line and a column (in characters), both from 1.
 fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
     let mut start = 0;
     for _ in 1..line {
         start += text.get(start..)?.find('\n')? + 1;
     }
     let of_line = text.get(start..)?;
-    // A byte order mark is no character of the first line.
+    // A byte order mark does not count as a character.
     let mark = if start == 0 && of_line.starts_with('\u{feff}') {
         3
     } else {
@@ -73,7 +73,7 @@ fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
     Some(start + mark + before)
 }
 
-/// Where a scalar that is written there ends, as far as its text goes.
+/// The offset in `rest` after the text of a scalar, before its closing quote.
 fn end_of(rest: &str, written: &str) -> Result<usize, &'static str> {
     let quoted = |quote: char| {
         let inner = rest.strip_prefix(quote)?;
@@ -94,14 +94,20 @@ fn end_of(rest: &str, written: &str) -> Result<usize, &'static str> {
         Some(quote @ ('"' | '\'')) => {
             quoted(quote).ok_or("is written with escapes; write it plainly")
         }
-        _ => plain().ok_or("is not written there as it is read; write it on one line"),
+        _ => plain().ok_or("is not written literally in the file; write it on one line"),
     }
 }
 
-/// Whether the edited file says the same as before, but for what was to be changed.
-fn same_but(name: &str, before: &[u8], after: &[u8], edits: &[Edit]) -> Result<(), String> {
-    let differs =
-        || format!("{name}: the edited file would say something else; nothing is changed");
+/// Checks that the edited file holds the documents of the original with the given references changed, and nothing else.
+fn expect_only_references_changed(
+    name: &str,
+    before: &[u8],
+    after: &[u8],
+    edits: &[Edit],
+) -> Result<(), String> {
+    let differs = || {
+        format!("{name}: the edit would change more than the image references; nothing is changed")
+    };
     let (mut expected, _) = values(name, before);
     for edit in edits {
         let value = expected
@@ -181,7 +187,10 @@ mod tests {
     fn what_cannot_be_edited_safely_is_refused_with_its_place() {
         for (text, said) in [
             ("image: \"a\\u003a1\"\n", "escapes"),
-            ("image: &x a:1\nother: *x\n", "something else"),
+            (
+                "image: &x a:1\nother: *x\n",
+                "more than the image references",
+            ),
         ] {
             let error = pinned(text).unwrap_err();
             assert!(

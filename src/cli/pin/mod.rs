@@ -1,4 +1,4 @@
-//! `pin`: puts the digests that tags name into manifests, and leaves every other byte as it is.
+//! `pin`: adds the digests that tags name to manifests, and leaves every other byte unchanged.
 
 mod edit;
 
@@ -20,39 +20,39 @@ use crate::config::Config;
 use crate::text;
 use edit::Edit;
 
-/// Tags that are resolved side by side.
+/// Tags that are resolved concurrently.
 const SIDE_BY_SIDE: usize = 16;
 
-/// Put the digest that each tag names into manifests (`name:tag@sha256:…`).
+/// Add the digest that each tag names to manifests (`name:tag@sha256:…`)
 ///
-/// Files are changed only with `--write`, in one step each, and every byte but the references stays as it is; without it, what
-/// would be changed is listed. Standard input is written to standard output. Exit codes: 0 everything is pinned, 1 wrong usage or
-/// something that cannot be edited, 2 with `--check`: something is not pinned, 3 a tag could not be resolved.
+/// Without `--write`, the changes are listed. With it, each file is replaced in one step, and every byte except the references
+/// stays unchanged. Standard input is written to standard output with the digests. Exit codes: 0 everything is pinned, 1 wrong
+/// usage or a reference that cannot be edited, 2 with `--check`: something is not pinned, 3 a tag could not be resolved.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  promotion-gate pin deploy/                       what would be changed
-  promotion-gate pin --write deploy/               change it
-  promotion-gate pin --check deploy/               for CI: is everything pinned?
+  promotion-gate pin deploy/                       list the changes
+  promotion-gate pin --write deploy/               write the changes
+  promotion-gate pin --check deploy/               fail in CI if a reference has no digest
   helm template . | promotion-gate pin - > rendered.yaml")]
 pub(super) struct Args {
     #[command(flatten)]
     given: Given,
-    /// Change the files
+    /// Write the changes to the files
     #[arg(long, conflicts_with = "check")]
     write: bool,
-    /// Ask no registry: say what is not pinned, and end with 2 if anything is not
+    /// Report references without a digest and ask no registry; the exit code is 2 if there are any
     #[arg(long)]
     check: bool,
     /// The configuration: registries, credentials
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How long resolving all tags may take, in seconds
+    /// Time limit for resolving all tags, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
 
-/// A file, and the references in it that name no digest.
+/// A file, and its references without a digest.
 struct Manifest {
     name: String,
     /// `None` for standard input.
@@ -122,7 +122,7 @@ fn check(manifests: &[Manifest]) -> ExitCode {
         for (_, edit) in &manifest.unpinned {
             let (line, column) = edit.at;
             print_line!(
-                "{}:{line}:{column}: `{}` names no digest",
+                "{}:{line}:{column}: `{}` has no digest",
                 text::line(&manifest.name),
                 text::line(&edit.written)
             );
@@ -136,7 +136,7 @@ fn check(manifests: &[Manifest]) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// What each reference that names no digest resolves to, each asked once.
+/// What each reference without a digest resolves to. Each reference is resolved once.
 async fn resolve(
     manifests: &[Manifest],
     config: &Config,
@@ -179,7 +179,7 @@ impl Manifest {
             };
             for field in images.fields {
                 let place = object.problem(&field.path, "");
-                // What does not parse is among the problems.
+                // `Input::unusable` has reported a reference that does not parse.
                 if let Ok(reference) = field.written.parse::<ImageReference>()
                     && reference.digest().is_none()
                 {
@@ -203,7 +203,7 @@ impl Manifest {
         })
     }
 
-    /// What is to be edited, in the order of the text; what could not be resolved where anything could not.
+    /// The edits in the order of the text; if a tag could not be resolved, a message for each such reference.
     fn edits(
         &self,
         digests: &BTreeMap<String, Result<String, String>>,
@@ -255,10 +255,10 @@ impl Manifest {
     }
 }
 
-/// Replaces a file in one step, with the permissions that it has; where it is a link, what the link leads to.
+/// Replaces a file in one step and keeps its permissions. A link stays, and its target is replaced.
 fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let path = path.canonicalize()?;
-    let folder = path.parent().context("it lies nowhere")?;
+    let folder = path.parent().context("the path has no parent folder")?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file()

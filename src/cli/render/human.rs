@@ -1,4 +1,4 @@
-//! Reviews for people: one block per denied object, one line per other, a summary. Colour on a terminal only.
+//! Reviews for people: a block for each denied object, a line for every other one, a summary. Colours on a terminal only.
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,7 +13,7 @@ pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 pub(in crate::cli) const GREEN: Style = AnsiColor::Green.on_default().bold();
 
-/// A line on standard error that counts what was done, such as `objects reviewed`; nothing where that is no terminal.
+/// A progress line on standard error, such as `3 of 7 objects reviewed`; nothing if standard error is not a terminal.
 pub(in crate::cli) fn progress(count: usize, what: &str) -> ProgressBar {
     let bar =
         ProgressBar::with_draw_target(u64::try_from(count).ok(), ProgressDrawTarget::stderr());
@@ -25,7 +25,7 @@ pub(in crate::cli) fn progress(count: usize, what: &str) -> ProgressBar {
     }
 }
 
-/// The word for an answer, in its colour.
+/// The word for a decision, in its colour.
 pub(in crate::cli) fn word(answer: CheckDecision) -> String {
     let (style, word) = match answer {
         CheckDecision::Allow => (GREEN, "allow"),
@@ -35,7 +35,7 @@ pub(in crate::cli) fn word(answer: CheckDecision) -> String {
     format!("{style}{word}{style:#}")
 }
 
-/// Prints what `check` found.
+/// Prints the report of `check`.
 pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckReport) {
     for problem in &report.problems {
         print_line!(
@@ -123,7 +123,7 @@ fn object(file: &str, line: u64, review: &Review) {
     }
 }
 
-/// What policies that do not enforce would have said.
+/// Prints what policies that do not enforce would deny.
 fn warnings(review: &Review) {
     for policy in review.verdict.denials() {
         let word = match policy.enforcement() {

@@ -1,4 +1,4 @@
-//! The JSON form of reviews: `check --output json`. Fields are only ever added within one version.
+//! The JSON form of reviews: `check --output json`. Within one version, fields are only added.
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::Path;
@@ -14,18 +14,18 @@ use crate::review::Review;
 /// The version of the schema.
 pub(crate) const VERSION: &str = "promotion-gate.dev/check/v1alpha1";
 
-/// What `check` says about all objects of its input.
+/// The result of `check` for all objects of its input.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CheckReport {
     /// `promotion-gate.dev/check/v1alpha1`
     pub(crate) version: &'static str,
-    /// `allow`, `deny`, or `undecided` where nothing but what could not be learned stands in the way.
+    /// `allow`, `deny`, or `undecided` if only missing information prevents `allow`.
     pub(crate) decision: CheckDecision,
     /// The time at which the objects were judged.
     #[schemars(with = "String")]
     pub(crate) at: Timestamp,
-    /// Names the policies that were applied: a digest over their bytes.
+    /// Names the applied policies: a digest over their bytes.
     pub(crate) policy_revision: String,
     /// The objects, in the order of the input.
     pub(crate) objects: Vec<ObjectReport>,
@@ -33,15 +33,15 @@ pub(crate) struct CheckReport {
     pub(crate) problems: Vec<String>,
     /// Objects of kinds that this version does not know and that seem to hold a container: their images are not checked.
     pub(crate) unknown: Vec<UnknownReport>,
-    /// How many other objects are none of the gate's business (no images).
+    /// How many other objects are not judged, because they carry no images.
     pub(crate) not_ours: usize,
 }
 
-/// An object of a kind that is not known.
+/// An object of a kind that this version does not know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnknownReport {
-    /// The file that it stands in, `-` for standard input.
+    /// The file, or `-` for standard input.
     pub(crate) file: String,
     /// The line on which it begins, from 1.
     pub(crate) line: u64,
@@ -49,11 +49,11 @@ pub(crate) struct UnknownReport {
     pub(crate) api_version: String,
     /// Kind, such as `Task`.
     pub(crate) kind: String,
-    /// Namespace, where the object names one.
+    /// Namespace, if the object names one.
     pub(crate) namespace: Option<String>,
-    /// Name.
+    /// `metadata.name`; empty when absent.
     pub(crate) name: String,
-    /// Where it seems to hold a container: the first one.
+    /// The field that seems to hold a container: the first one.
     pub(crate) field: String,
 }
 
@@ -76,11 +76,11 @@ impl UnknownReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CheckDecision {
-    /// It may go ahead.
+    /// The object is allowed.
     Allow,
-    /// Nothing but what could not be learned stands in the way.
+    /// Only missing information prevents `allow`.
     Undecided,
-    /// It may not.
+    /// The object is denied.
     Deny,
 }
 
@@ -94,11 +94,11 @@ impl CheckDecision {
     }
 }
 
-/// What is said about one object.
+/// The result for one object.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ObjectReport {
-    /// The file that it stands in, `-` for standard input.
+    /// The file, or `-` for standard input.
     pub(crate) file: String,
     /// The line on which it begins, from 1.
     pub(crate) line: u64,
@@ -106,15 +106,14 @@ pub(crate) struct ObjectReport {
     pub(crate) group: String,
     /// Kind, such as `Deployment`.
     pub(crate) kind: String,
-    /// Namespace, where the object has one.
+    /// Namespace, if the object has one.
     pub(crate) namespace: Option<String>,
-    /// Name.
+    /// `metadata.name`, or `metadata.generateName` with a `*`.
     pub(crate) name: String,
-    /// The decision.
     pub(crate) decision: CheckDecision,
     /// Every image, in document order.
     pub(crate) images: Vec<ImageReport>,
-    /// What each governing policy says, by name; empty when none governs.
+    /// The result of each governing policy, by name; empty if no policy governs the object.
     pub(crate) policies: Vec<PolicyReport>,
 }
 
@@ -156,7 +155,7 @@ pub(crate) struct ImageReport {
     pub(crate) image: String,
     /// The reference in its normal form.
     pub(crate) normalised: String,
-    /// The digest that was judged, where one is known.
+    /// The digest that was judged, if it is known.
     pub(crate) digest: Option<String>,
 }
 
@@ -177,11 +176,10 @@ impl ImageReport {
     }
 }
 
-/// What one policy says.
+/// The result of one policy.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PolicyReport {
-    /// The policy's name.
     pub(crate) policy: String,
     /// `Enforce`, `Warn` or `Audit`.
     pub(crate) enforcement: String,
@@ -202,7 +200,7 @@ impl PolicyReport {
     }
 }
 
-/// What one rule says about one image, or about the object.
+/// The result of one rule for one image, or for the object.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FindingReport {

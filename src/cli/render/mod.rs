@@ -1,4 +1,4 @@
-//! How reviews are shown: to people, and to programs.
+//! The output of reviews: text for people, JSON for programs.
 
 pub(super) mod human;
 pub(super) mod json;

@@ -1,4 +1,4 @@
-//! A case as it is written → what is asked, when, by whom, with which images.
+//! A case as written → what is requested, when, by which user, with which images.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::oci::Repository;
 /// The name under which a bare digest is judged.
 const NAME: &str = "digest.invalid/image";
 
-/// An image that a case runs.
+/// An image that a case uses.
 pub(super) struct Used {
     pub(super) reference: ImageReference,
     pub(super) repository: Repository,
@@ -25,7 +25,7 @@ pub(super) struct Used {
 }
 
 impl Used {
-    /// Whether the image is meant by this name: as written, in its normal form, or by its repository.
+    /// Whether `name` means this image: as written, in its normal form, or by its repository.
     pub(super) fn is_called(&self, name: &str) -> bool {
         let normal = name.parse::<ImageReference>().ok();
         self.reference.as_written() == name
@@ -130,10 +130,7 @@ impl SuiteReader<'_> {
             groups: case.as_groups.clone(),
         });
         if actor.is_none() && !case.as_groups.is_empty() {
-            self.refuse(
-                here.key("asGroups"),
-                "a group without a user: say whose with `as`",
-            );
+            self.refuse(here.key("asGroups"), "`asGroups` needs a user; add `as`");
         }
         let (field, objects) = self.objects(case, test, namespaces, here)?;
         let manifests = Manifests::of(&objects, namespace);
@@ -148,13 +145,13 @@ impl SuiteReader<'_> {
             })
             .collect();
         for change in &changes {
-            // A namespace exists where something is created in it; what is not said of it is not so.
+            // A namespace exists if an object is created in it; labels that the case does not give count as absent.
             if let Some(namespace) = &change.workload.namespace {
                 namespaces.entry(namespace.clone()).or_default();
             }
         }
         if changes.is_empty() {
-            self.refuse(here.key(field), "there is no object with images in it");
+            self.refuse(here.key(field), "no object in it has an image");
             return None;
         }
         Some(changes)
@@ -200,7 +197,7 @@ impl SuiteReader<'_> {
                 let Some(image) = &test.image else {
                     self.refuse(
                         here.clone(),
-                        "expected what is asked: `image`, `digest`, `object` or `file`",
+                        "the case does not say what is requested; add `image`, `digest`, `object` or `file`",
                     );
                     return None;
                 };

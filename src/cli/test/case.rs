@@ -1,5 +1,5 @@
-//! One case: its evidence put where a registry would have it, the review that the webhook would make, and whether that said
-//! what was expected.
+//! Runs one case: puts its evidence into a registry in memory, makes the webhook's review, and compares the result with the
+//! expected one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::collect::{CacheSizes, Collector};
 use crate::oci::{Layer, Memory, Via};
 use crate::review::{Review, ReviewInputs, review};
 
-/// How long one case may take; nothing leaves the machine.
+/// Time limit of one case; no network is used.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs a case.
 ///
 /// # Errors
-/// If the sandbox cannot make what it describes.
+/// The sandbox cannot make what the case describes.
 pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport> {
-    let (signers, snapshot) = match &suite.staged {
-        Some((signers, snapshot)) if case.is_staged() => (Some(signers), snapshot),
+    let (signers, snapshot) = match &suite.sandboxed {
+        Some((signers, snapshot)) if case.needs_sandbox() => (Some(signers), snapshot),
         _ => (None, &suite.real),
     };
     let registry = registry(case, signers)?;
@@ -66,7 +66,7 @@ fn registry(case: &Case, signers: Option<&TestSigners>) -> anyhow::Result<Memory
         for (repository, digest) in &attached.to {
             let (via, layer) = match (&attached.piece, signers) {
                 (Piece::Signed(fact), Some(signers)) => signers.sign(fact, digest)?,
-                // Whoever signs does so on a stage.
+                // A case with evidence to sign has signers.
                 (Piece::Signed(_), None) => continue,
                 (Piece::Bundle(bytes), _) => {
                     let media_type = BUNDLE.to_owned();

@@ -1,4 +1,4 @@
-//! Evidence as a case writes it → what is signed in the sandbox, and what is read.
+//! Evidence as a case writes it → what the sandbox signs, and what is read from files.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl SuiteReader<'_> {
         for used in meant.iter().filter(|used| used.digest.is_none()) {
             let written = used.reference.as_written();
             let why = format!(
-                "evidence is about a digest, and `{written}` names none: add it to the case's `tags`"
+                "evidence belongs to a digest, and `{written}` has none: add it to the case's `tags`"
             );
             self.refuse(here.clone(), why);
         }
@@ -162,7 +162,7 @@ impl SuiteReader<'_> {
         here: &Path,
     ) -> Vec<Piece> {
         if !test.signers.contains_key(how.by) {
-            let why = format!("`signers` names no `{}`", how.by);
+            let why = format!("`signers` does not name `{}`", how.by);
             let known = test.signers.keys().map(String::as_str);
             let problem = self.document.problem(here.key("by"), why);
             self.problems.push(problem.suggesting(how.by, known));
@@ -183,7 +183,7 @@ impl SuiteReader<'_> {
     }
 }
 
-/// The bundles of a file: one in JSON or several after another; what is no JSON is left for verification to refuse.
+/// The bundles in a file: JSON documents one after another. A line that is not JSON is kept, so that verification refuses it.
 fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
     let values = serde_json::Deserializer::from_slice(bytes).into_iter::<Box<RawValue>>();
     let whole: Result<Vec<_>, _> = values

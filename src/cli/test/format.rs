@@ -1,5 +1,5 @@
-//! A test of policies as it is written. Texts that are more than texts (digests, times, images) are parsed by `load`, which
-//! says everything that is wrong with them at once.
+//! A test of policies as written. Digests, times and images are texts here; `load` parses them and reports all their problems
+//! at once.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     dead_code,
-    reason = "`apiVersion` and `kind` are looked at before, and stand here for the schema"
+    reason = "`apiVersion` and `kind` are checked before, and stand here for the schema"
 )]
 pub(super) struct PolicyTest {
     api_version: String,
@@ -36,16 +36,16 @@ pub(super) struct Spec {
     pub(super) policies: Vec<PathBuf>,
     /// The configuration, relative to this file; that of `--config` when absent.
     pub(super) config: Option<PathBuf>,
-    /// Who signs in the cases.
+    /// The signers of the cases, by name.
     #[serde(default)]
     pub(super) signers: BTreeMap<String, SignerSpec>,
-    /// The image of cases that name nothing else.
+    /// The image of cases that do not name anything else.
     pub(super) image: Option<String>,
-    /// The namespace of cases that name none; `default` when absent.
+    /// The namespace of cases that do not name one; `default` when absent.
     pub(super) namespace: Option<String>,
-    /// The labels of that namespace, for cases that give none.
+    /// The labels of that namespace, for cases that do not give any.
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
-    /// What is asked, and what should be said.
+    /// The requests and the expected decisions.
     #[schemars(length(min = 1))]
     pub(super) cases: Vec<CaseSpec>,
 }
@@ -56,47 +56,47 @@ pub(super) struct Spec {
 pub(super) struct SignerSpec {
     /// The certificate's subject: an e-mail address, or the URI of a workflow.
     pub(super) identity: Option<String>,
-    /// The OIDC issuer that vouches for it.
+    /// The OIDC issuer of the identity.
     pub(super) issuer: Option<String>,
     /// Further claims of the certificate.
     #[serde(default)]
     pub(super) claims: BTreeMap<Claim, String>,
-    /// `policy`: the key that the policies name, where they name one; `sha256:…`: the one with this fingerprint, as denials
-    /// show it; `stranger`: a key that no policy names.
+    /// `policy`: a key in place of the only one that the policies name; `sha256:…`: a key in place of the one with this
+    /// fingerprint, as denials show it; `stranger`: a key that no policy names.
     pub(super) key: Option<String>,
-    /// The trust root under which it signs; `sigstore` when absent.
+    /// The trust root of the signer; `sigstore` when absent.
     pub(super) trust_root: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CaseSpec {
-    /// A sentence.
+    /// What the case shows, as a sentence.
     pub(super) name: String,
     /// A Pod that runs this image.
     pub(super) image: Option<String>,
-    /// A Pod that runs an image of which nothing but its digest is known.
+    /// A Pod that runs an image with this digest and no known name.
     pub(super) digest: Option<String>,
     /// A Kubernetes object.
     pub(super) object: Option<Map<String, Value>>,
     /// A manifest, relative to this file.
     pub(super) file: Option<PathBuf>,
-    /// What tags name: the image as written, and its digest.
+    /// The digests of tags, by the image as written.
     #[serde(default)]
     pub(super) tags: BTreeMap<String, String>,
-    /// The namespace of what names none.
+    /// The namespace of objects that do not name one.
     pub(super) namespace: Option<String>,
     /// The labels of the namespace.
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
-    /// The user who asks.
+    /// The user who makes the request.
     #[serde(rename = "as")]
     pub(super) user: Option<String>,
-    /// That user's groups.
+    /// The groups of that user.
     #[serde(default)]
     pub(super) as_groups: Vec<String>,
-    /// When it is judged; now when absent.
+    /// The time of the review; now when absent.
     pub(super) at: Option<String>,
-    /// What is attached to the images.
+    /// The evidence that is attached to the images.
     #[serde(default)]
     pub(super) evidence: Vec<EvidenceSpec>,
     pub(super) expect: ExpectSpec,
@@ -112,25 +112,25 @@ pub(super) struct EvidenceSpec {
     pub(super) signature: Option<SignatureSpec>,
     /// A signed statement.
     pub(super) attestation: Option<AttestationSpec>,
-    /// A signed statement of a build's provenance, in short.
+    /// A signed statement of a build's provenance, in a short form.
     pub(super) provenance: Option<ProvenanceSpec>,
-    /// An OCI image layout, relative to this file: everything that it holds about the image.
+    /// An OCI image layout, relative to this file: all evidence that it holds about the image.
     pub(super) layout: Option<PathBuf>,
     /// Bundles, relative to this file: one in JSON, or JSON lines.
     pub(super) bundles: Option<Vec<PathBuf>>,
-    /// `true`: one look-up of the registry gives no answer; the only one, where the image carries nothing else.
+    /// `true`: one look-up in the registry fails. It is the only look-up if the image carries no other evidence.
     pub(super) unavailable: Option<bool>,
 }
 
-/// Adds to the fields of a fact those that say how it is signed. They stand beside each other in a document, and serde's
-/// `flatten` would lose the refusal of unknown fields.
+/// Adds to the fields of a fact those of its signature. A document writes both side by side, and serde's `flatten` would accept
+/// unknown fields.
 macro_rules! signed {
     ($(#[$about:meta])* $name:ident { $($(#[$field_about:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*
         #[derive(Deserialize, JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
         pub(super) struct $name {
-            /// One of `signers`.
+            /// A name among `signers`.
             by: String,
             /// `bundle` (cosign 3) or `legacy` (cosign's `.sig` and `.att` tags).
             form: Option<EvidenceForm>,
@@ -140,7 +140,7 @@ macro_rules! signed {
             stamped: Option<bool>,
             /// When it was signed; the time of the case when absent.
             at: Option<String>,
-            /// The digest that it is about, where that is another than that of the image that it is attached to.
+            /// The digest that is signed, if it is not the digest of the image that the fact is attached to.
             about: Option<String>,
             $($(#[$field_about])* pub(super) $field: $type,)*
         }
@@ -175,7 +175,7 @@ signed! {
     AttestationSpec {
         /// The type of the predicate, such as `https://slsa.dev/provenance/v1`.
         predicate_type: String,
-        /// What it says.
+        /// The content of the predicate.
         predicate: Map<String, Value>,
     }
 }
@@ -183,7 +183,7 @@ signed! {
 signed! {
     /// Provenance of a build on GitHub Actions.
     ProvenanceSpec {
-        /// Who wrote it; `workflow` when absent.
+        /// The program that writes it; `workflow` when absent.
         #[serde(default)]
         generator: Generator,
         /// The builder's id; the signer's identity when absent.
@@ -193,16 +193,16 @@ signed! {
         /// The git ref, such as `refs/tags/v1.2.3`.
         #[serde(rename = "ref")]
         git_ref: String,
-        /// The commit; made up when absent.
+        /// The commit; a fixed one when absent.
         commit: Option<String>,
         /// The workflow's path; `.github/workflows/release.yml` when absent.
         workflow: Option<String>,
         /// The event that started the build; `push` when absent.
         event: Option<String>,
-        /// The inputs of a `workflow_dispatch`, which only `container` writes down.
+        /// The inputs of a `workflow_dispatch`; only `container` records them.
         #[serde(default)]
         inputs: BTreeMap<String, String>,
-        /// The branch that the push of a tag names (`base_ref`), such as `refs/heads/main`, which only `container` writes down.
+        /// The branch that the push of a tag names (`base_ref`), such as `refs/heads/main`; only `container` records it.
         base_ref: Option<String>,
     }
 }
@@ -226,7 +226,7 @@ pub(super) enum EvidenceForm {
     Legacy,
 }
 
-/// Who writes the provenance of a build.
+/// The program that writes the provenance of a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Generator {
@@ -240,33 +240,33 @@ pub(super) enum Generator {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ExpectSpec {
-    /// What the gate should answer.
+    /// The expected decision.
     pub(super) decision: ExpectedDecision,
     /// `rule/reason`: findings that must be among those that deny; for `allow`, among those that pass.
     #[serde(default)]
     pub(super) reasons: Vec<String>,
 }
 
-/// What the gate says about a case, from best to worst.
+/// The decision about a case, from best to worst.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub(super) enum ExpectedDecision {
-    /// No policy governs it, so it may go ahead.
+    /// Allowed, because no policy governs the objects.
     Ungoverned,
-    /// It may go ahead, and no policy has anything against it.
+    /// Allowed by every governing policy.
     Allow,
-    /// It may go ahead; a policy that only warns or audits would deny it.
+    /// Allowed, but a policy that only warns or audits denies it.
     Warn,
-    /// Nothing but what could not be learned stands in the way.
+    /// Only missing information prevents `allow`.
     Undecided,
-    /// It may not.
+    /// Denied.
     Deny,
 }
 
 impl ExpectedDecision {
-    /// As it is written.
+    /// As documents write it.
     pub(super) fn id(self) -> &'static str {
         match self {
             ExpectedDecision::Ungoverned => "ungoverned",

@@ -1,4 +1,4 @@
-//! The report as JUnit XML, as CI systems read it.
+//! The report as JUnit XML, for CI systems.
 
 use super::report::{CaseReport, SuiteReport, TestReport};
 
@@ -49,7 +49,7 @@ fn failure(case: &CaseReport) -> String {
     )
 }
 
-/// As text or as the value of an attribute. What XML 1.0 cannot hold at all becomes U+FFFD.
+/// Escapes a text for an element or an attribute. A character that XML 1.0 cannot hold becomes U+FFFD.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

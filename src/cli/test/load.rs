@@ -1,4 +1,4 @@
-//! Paths → suites, or everything that is wrong with the tests in them, each with its place.
+//! Paths → suites, or all problems of the tests in them, each with its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
@@ -20,9 +20,9 @@ use crate::oci::{Layout, Repository};
 pub(super) struct Loaded {
     pub(super) suites: Vec<Suite>,
     pub(super) problems: Vec<Problem>,
-    /// What in the tested policies probably does not mean what its author meant.
+    /// Problems of the tested policies that do not prevent their use.
     pub(super) warnings: BTreeSet<Problem>,
-    /// What else the folders hold.
+    /// Files and documents that were not read.
     pub(super) skipped: Skipped,
     /// Every file and folder that the result depends on.
     pub(super) read: BTreeSet<PathBuf>,
@@ -33,10 +33,10 @@ pub(super) struct Suite {
     pub(super) file: String,
     pub(super) name: String,
     pub(super) cases: Vec<Case>,
-    /// The world as it is configured, with the policies.
+    /// The configured snapshot, with the policies.
     pub(super) real: Snapshot,
-    /// The same world with a sandbox in it, for cases in which somebody signs.
-    pub(super) staged: Option<(TestSigners, Snapshot)>,
+    /// The same with the sandbox's trust roots and keys, for cases whose evidence is signed here.
+    pub(super) sandboxed: Option<(TestSigners, Snapshot)>,
     pub(super) limits: CollectLimits,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Case {
     pub(super) line: usize,
     pub(super) at: Option<Timestamp>,
     pub(super) changes: Vec<Change>,
-    /// Labels of the namespaces that the case speaks of.
+    /// Labels of the namespaces of the case.
     pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) tags: Vec<(Repository, String, Digest)>,
     pub(super) images: Vec<(Repository, Digest)>,
@@ -54,7 +54,7 @@ pub(super) struct Case {
     pub(super) expect: ExpectSpec,
 }
 
-/// Something attached to some of the case's images.
+/// Evidence that is attached to some of the case's images.
 pub(super) struct TestAttachment {
     pub(super) to: Vec<(Repository, Digest)>,
     pub(super) piece: Piece,
@@ -67,34 +67,34 @@ pub(super) enum Piece {
     Unavailable,
 }
 
-/// What somebody signs.
+/// A fact that a signer of the sandbox signs.
 pub(super) struct TestFact {
     pub(super) by: String,
     pub(super) form: EvidenceForm,
     pub(super) logged: bool,
     pub(super) stamped: bool,
     pub(super) at: Timestamp,
-    /// The digest that it is about; that of the image when absent.
+    /// The digest that is signed; that of the image when absent.
     pub(super) about: Option<Digest>,
     pub(super) what: What,
 }
 
 pub(super) enum What {
     Signature(BTreeMap<String, String>),
-    /// The type of the predicate, and the predicate.
+    /// The predicate type, and the predicate.
     Statement(String, Value),
 }
 
 impl Case {
-    /// Whether anything in it is signed in the sandbox.
-    pub(super) fn is_staged(&self) -> bool {
+    /// Whether the sandbox signs any of its evidence.
+    pub(super) fn needs_sandbox(&self) -> bool {
         self.evidence
             .iter()
             .any(|attached| matches!(attached.piece, Piece::Signed(_)))
     }
 }
 
-/// Reads every test under `paths`. What cannot be opened is among the problems as well.
+/// Reads every test under `paths`. A path that cannot be opened is among the problems.
 pub(super) fn load(paths: &[PathBuf], config: Option<&FilePath>, now: Timestamp) -> Loaded {
     let mut loaded = Loaded::default();
     let mut files = Files::default();

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use super::format::{Generator, ProvenanceSpec};
 
-/// A commit that nobody made.
+/// The commit of builds that do not name one.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WORKFLOW: &str = ".github/workflows/release.yml";
 
-/// The type of the predicate, and what it says. `signer` is the identity of who signs it: a builder is named by it.
+/// The predicate type, and the predicate. The builder's id is `signer`, the identity of the signer, unless `builder` says
+/// otherwise.
 pub(super) fn expand(
     written: &ProvenanceSpec,
     signer: Option<&str>,
@@ -17,7 +18,7 @@ pub(super) fn expand(
         .builder
         .as_deref()
         .or(signer)
-        .ok_or("a key names no builder: say which with `builder`")?;
+        .ok_or("a key does not name a builder; add `builder`")?;
     match written.generator {
         Generator::Workflow if !written.inputs.is_empty() || written.base_ref.is_some() => Err(
             "GitHub's own attestations hold neither `inputs` nor `baseRef`; `generator: container` does",

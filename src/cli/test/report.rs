@@ -1,4 +1,4 @@
-//! What came of all cases, for people and for programs. Fields are only ever added within one version.
+//! The results of all cases, for people and for programs. Within one version, fields are only added.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,15 +12,15 @@ use crate::text;
 /// The version of the schema.
 pub(super) const VERSION: &str = "promotion-gate.dev/test/v1alpha1";
 
-/// What `test` found.
+/// The result of `test`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TestReport {
     /// `promotion-gate.dev/test/v1alpha1`
     pub(super) version: &'static str,
-    /// Cases in which the gate said what was expected.
+    /// Cases with the expected decision.
     pub(super) passed: usize,
-    /// Cases in which it did not.
+    /// Cases with another decision, or without an expected reason.
     pub(super) failed: usize,
     /// The tests, in the order of the input.
     pub(super) tests: Vec<SuiteReport>,
@@ -30,13 +30,13 @@ pub(super) struct TestReport {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SuiteReport {
-    /// Its file.
+    /// The test file.
     pub(super) file: String,
-    /// Its name.
+    /// `metadata.name` of the test.
     pub(super) name: String,
-    /// Its cases, in order.
+    /// The cases, in the order of the file.
     pub(super) cases: Vec<CaseReport>,
-    /// How long they took together.
+    /// How long all cases took, in seconds.
     pub(super) seconds: f64,
 }
 
@@ -44,17 +44,16 @@ pub(super) struct SuiteReport {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CaseReport {
-    /// Its name.
+    /// The name of the case.
     pub(super) name: String,
     /// The line on which it begins, from 1.
     pub(super) line: usize,
-    /// Whether the gate said what was expected.
+    /// Whether decision and reasons were the expected ones.
     pub(super) passed: bool,
-    /// What was expected.
     pub(super) expected: Expected,
-    /// What the gate said.
+    /// The decision of the gate.
     pub(super) decision: ExpectedDecision,
-    /// Expected reasons that it did not give.
+    /// Expected reasons that no finding gave.
     pub(super) missing: Vec<String>,
     /// Every object of the case.
     pub(super) objects: Vec<TestedObject>,
@@ -64,23 +63,22 @@ pub(super) struct CaseReport {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Expected {
-    /// The decision.
     pub(super) decision: ExpectedDecision,
-    /// `rule/reason`, each.
+    /// The expected findings, as `rule/reason`.
     pub(super) reasons: Vec<String>,
 }
 
-/// What the policies say about one object of a case.
+/// The result for one object of a case.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TestedObject {
     /// Kind.
     pub(super) kind: String,
-    /// Namespace, where the object has one.
+    /// Namespace, if the object has one.
     pub(super) namespace: Option<String>,
-    /// Name.
+    /// `metadata.name`, or `metadata.generateName` with a `*`.
     pub(super) name: String,
-    /// What each governing policy says, by name; empty when none governs.
+    /// The result of each governing policy, by name; empty if no policy governs the object.
     pub(super) policies: Vec<PolicyReport>,
 }
 
@@ -112,7 +110,7 @@ impl TestReport {
         }
     }
 
-    /// For people.
+    /// Prints the report for people.
     pub(super) fn print(&self) {
         for test in &self.tests {
             print_line!("{} ({})", text::line(&test.name), text::line(&test.file));
@@ -138,7 +136,7 @@ impl TestReport {
 }
 
 impl CaseReport {
-    /// What was expected, and what was said.
+    /// The expected and the actual decision, on one line.
     pub(super) fn summary(&self) -> String {
         let Expected { decision, reasons } = &self.expected;
         let expected = match reasons.as_slice() {
@@ -154,7 +152,7 @@ impl CaseReport {
         format!("expected {expected}; the gate said {said}")
     }
 
-    /// The summary, and why.
+    /// The summary, and the findings that explain it.
     pub(super) fn explanation(&self) -> String {
         let mut lines = vec![self.summary()];
         for object in &self.objects {
@@ -196,7 +194,7 @@ impl CaseReport {
         lines.join("\n")
     }
 
-    /// What denies explains a denial; what passed explains anything else.
+    /// Findings that deny explain a denial; findings that pass explain any other decision.
     fn is_of_interest(&self, finding: &FindingReport) -> bool {
         let denies = matches!(finding.outcome, "fail" | "undecided");
         match self.decision {

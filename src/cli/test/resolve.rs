@@ -1,4 +1,4 @@
-//! One test document → a suite: policies and configuration read, signers cast, cases resolved.
+//! One test document → a suite: reads policies and configuration, creates the signers, resolves the cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -76,8 +76,8 @@ impl<'d> SuiteReader<'d> {
             revision: set.revision,
             ..config.snapshot()
         };
-        let mut staged = None;
-        if self.problems.is_empty() && cases.iter().any(Case::is_staged) {
+        let mut sandboxed = None;
+        if self.problems.is_empty() && cases.iter().any(Case::needs_sandbox) {
             match TestSigners::create(&config, &test.spec.signers, &keys) {
                 Ok(signers) => {
                     let trust_roots = signers.trust_roots();
@@ -91,7 +91,7 @@ impl<'d> SuiteReader<'d> {
                         },
                         ..real.clone()
                     };
-                    staged = Some((signers, snapshot));
+                    sandboxed = Some((signers, snapshot));
                 }
                 Err(error) => self.refuse(spec.key("signers"), format!("{error:#}")),
             }
@@ -101,7 +101,7 @@ impl<'d> SuiteReader<'d> {
             name: test.metadata.name,
             cases,
             real,
-            staged,
+            sandboxed,
             limits: CollectLimits::default(),
         })
     }
@@ -145,7 +145,7 @@ impl<'d> SuiteReader<'d> {
         (sources, set)
     }
 
-    /// The role of each signer's key, where it holds one.
+    /// The role of each signer's key, for signers with a key.
     fn signers(
         &mut self,
         test: &Spec,
@@ -160,7 +160,7 @@ impl<'d> SuiteReader<'d> {
             let here = here.key(name);
             let root = trust_root(signer);
             if !config.world.trust_roots.contains_key(root) {
-                let why = format!("the configuration knows no trust root `{root}`");
+                let why = format!("the configuration does not name a trust root `{root}`");
                 let known = config.world.trust_roots.keys().map(String::as_str);
                 let problem = self.document.problem(here.key("trustRoot"), why);
                 self.problems.push(problem.suggesting(root, known));
@@ -186,13 +186,13 @@ impl<'d> SuiteReader<'d> {
                         }
                         roles.insert(name.clone(), role);
                     }
-                    // Policies that could not be read name keys that nobody knows.
+                    // The keys of policies that could not be read are unknown, so this is not a further problem.
                     Err(_) if unread => {}
                     Err(why) => self.refuse(here.key("key"), why),
                 },
                 _ => self.refuse(
                     here,
-                    "expected `identity` and `issuer` (and `claims`, where wanted), or `key`",
+                    "expected `identity` and `issuer` (`claims` is optional), or `key`",
                 ),
             }
         }
@@ -214,17 +214,18 @@ impl<'d> SuiteReader<'d> {
     }
 }
 
-/// Which of the policies' keys a signer's stands in for.
+/// The key of the policies that a signer's key stands in for.
 fn role(written: &str, keys: &BTreeSet<String>) -> Result<KeyRole, String> {
     let listed: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
     match (written, listed.as_slice()) {
         ("stranger", _) => Ok(KeyRole::Stranger),
-        (_, []) => {
-            Err("the policies name no key; `stranger` is a key that they do not name".to_owned())
-        }
+        (_, []) => Err(
+            "the policies do not name a key; `stranger` stands for a key that no policy names"
+                .to_owned(),
+        ),
         ("policy", [_]) => Ok(KeyRole::StandIn(keys.first().cloned().unwrap_or_default())),
         ("policy", _) => Err(format!(
-            "the policies name several keys; say which: {}",
+            "the policies name several keys; name one of them: {}",
             listed.join(", ")
         )),
         (fingerprint, _) if keys.contains(fingerprint) => {

@@ -1,5 +1,5 @@
-//! Who signs in the cases of a file: identities and keys of the sandbox, and the trust roots and policies under which they
-//! count. What they sign is verified in full, like everything else.
+//! The signers of a test: identities and keys of the sandbox, and the trust roots and policies that accept them. What they sign
+//! is verified in full.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::sandbox::{
     EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
 };
 
-/// Everyone who signs in a test, and the trust roots that they are trusted under.
+/// The signers of a test, and the trust roots that accept them.
 pub(super) struct TestSigners {
     roots: BTreeMap<String, SandboxRoot>,
     signers: BTreeMap<String, TestSigner>,
-    /// By the fingerprint of a policy's key, the key (PEM) that stands in for it.
+    /// Keys (PEM) by the fingerprint of the policy's key that they replace.
     stand_ins: BTreeMap<String, String>,
 }
 
-/// A trust root with the sandbox beside what it trusts already.
+/// A trust root that accepts what it accepted before and what the sandbox signs.
 struct SandboxRoot {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
-    /// Whether the root lists logs; the sandbox's counts only where it does.
+    /// Whether the root lists logs; the sandbox's log is used only then.
     logs: bool,
     /// Whether it lists timestamp authorities.
     stamps: bool,
@@ -54,12 +54,12 @@ enum SignerKind {
 pub(super) enum KeyRole {
     /// It stands in for the policies' key with this fingerprint.
     StandIn(String),
-    /// It is nobody's.
+    /// No policy names it.
     Stranger,
 }
 
 impl TestSigners {
-    /// Makes a sandbox for each trust root, and the signers in it.
+    /// Makes a sandbox for each trust root, and the signers.
     pub(super) fn create(
         config: &Config,
         signers: &BTreeMap<String, SignerSpec>,
@@ -90,7 +90,7 @@ impl TestSigners {
         Ok(made)
     }
 
-    /// The trust roots under which what is signed here is accepted beside what is real.
+    /// The trust roots, which accept the sandbox's signatures besides real ones.
     pub(super) fn trust_roots(&self) -> TrustRoots {
         self.roots
             .iter()
@@ -98,7 +98,7 @@ impl TestSigners {
             .collect()
     }
 
-    /// The policies with the sandbox's keys in the place of those that they stand in for.
+    /// The policies, with the sandbox's keys in place of those that they stand in for.
     pub(super) fn policies(&self, sources: &[SourceFile]) -> Vec<SourceFile> {
         if self.stand_ins.is_empty() {
             return sources.to_vec();
@@ -121,20 +121,20 @@ impl TestSigners {
         sources.iter().map(replaced).collect()
     }
 
-    /// Signs a fact about `subject`; gives how it is attached, and the layer that holds it.
+    /// Signs a fact about `subject`. Returns how it is attached, and the layer that holds it.
     pub(super) fn sign(&self, fact: &TestFact, subject: &Digest) -> anyhow::Result<(Via, Layer)> {
         let missing = || format!("there is no signer `{}`", fact.by);
-        let player = self.signers.get(&fact.by).with_context(missing)?;
-        let stage = self.roots.get(&player.root).with_context(missing)?;
-        let signer = match &player.who {
+        let signer = self.signers.get(&fact.by).with_context(missing)?;
+        let sandbox = self.roots.get(&signer.root).with_context(missing)?;
+        let signer = match &signer.who {
             SignerKind::Identity(identity) => SandboxSigner::Identity(identity),
             SignerKind::Key(key) => SandboxSigner::Key(key),
         };
-        let mut signing = stage.sigstore.signing().at(fact.at);
-        if !(fact.logged && stage.logs) {
+        let mut signing = sandbox.sigstore.signing().at(fact.at);
+        if !(fact.logged && sandbox.logs) {
             signing = signing.unlogged();
         }
-        if !(fact.stamped && stage.stamps) {
+        if !(fact.stamped && sandbox.stamps) {
             signing = signing.unstamped();
         }
         let subject = fact.about.as_ref().unwrap_or(subject);
@@ -176,7 +176,7 @@ impl TestSigners {
 }
 
 impl SandboxRoot {
-    /// The sandbox takes the shape of the root: it has the lists that the root has, so that a log is asked for, or not.
+    /// The sandbox's root gets the lists that `root` has, so that a log entry is required under the same conditions.
     fn build(root: &TrustRoot) -> anyhow::Result<SandboxRoot> {
         let sigstore = Sigstore::create()?;
         let (logs, stamps) = (root.has_logs(), root.has_timestamp_authorities());
@@ -200,7 +200,7 @@ impl SandboxRoot {
     }
 }
 
-/// The trust root under which somebody signs.
+/// The name of the trust root of a signer.
 pub(super) fn trust_root(signer: &SignerSpec) -> &str {
     signer.trust_root.as_deref().unwrap_or(DEFAULT_TRUST_ROOT)
 }
@@ -242,7 +242,7 @@ fn arc(claim: Claim) -> u64 {
     }
 }
 
-/// The fingerprints of all keys that some policies name.
+/// The fingerprints of all keys in some policies.
 pub(super) fn keys_of(sources: &[SourceFile]) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for (file, bytes) in sources {
@@ -256,7 +256,7 @@ pub(super) fn keys_of(sources: &[SourceFile]) -> BTreeSet<String> {
     keys
 }
 
-/// Visits every `pem` that is a public key, whatever rule it stands under.
+/// Visits every `pem` that is a public key, under any rule.
 fn each_key(value: &mut Value, visit: &mut impl FnMut(&PublicKey, &mut String)) {
     match value {
         Value::Object(entries) => {
@@ -308,9 +308,9 @@ mod tests {
             "identity": "a@example.com", "issuer": "https://issuer.example", "claims": claims,
         }))
         .unwrap();
-        let stage = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
+        let sandbox = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
-        let signing = stage.sigstore.signing();
+        let signing = sandbox.sigstore.signing();
         let bundle = signing
             .sign(
                 SandboxSigner::Identity(&identity(&spec)),
@@ -320,25 +320,25 @@ mod tests {
             .unwrap();
         let material = Material::Bundle(bundle.to_string().into_bytes());
         let TestFact::Signature(signature) =
-            verify(&material, &digest, &Anchor::Root(stage.root)).unwrap()
+            verify(&material, &digest, &Anchor::Root(sandbox.root)).unwrap()
         else {
             unreachable!("a signature is one");
         };
         let Verified::Certificate(certificate) = signature.signer() else {
-            unreachable!("nobody holds a key");
+            unreachable!("the signer is an identity");
         };
         assert_eq!(certificate.claims(), &claims);
     }
 
     #[test]
     fn an_attestation_in_the_older_layout_is_verified_as_a_statement() {
-        let stage = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
+        let sandbox = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
         let who = Identity::new("a@example.com", "https://issuer.example");
         for signing in [
-            stage.sigstore.signing(),
-            stage.sigstore.signing().unstamped(),
-            stage.sigstore.signing().unlogged(),
+            sandbox.sigstore.signing(),
+            sandbox.sigstore.signing().unstamped(),
+            sandbox.sigstore.signing().unlogged(),
         ] {
             let signed = signing
                 .attest_simply(
@@ -353,7 +353,7 @@ mod tests {
                 envelope: signed.payload,
                 annotations: signed.annotations,
             };
-            let verified = verify(&material, &digest, &Anchor::Root(Arc::clone(&stage.root)));
+            let verified = verify(&material, &digest, &Anchor::Root(Arc::clone(&sandbox.root)));
             assert!(
                 matches!(verified, Ok(TestFact::Statement(_))),
                 "{verified:?}"

@@ -1,5 +1,4 @@
-//! `--watch`: the tests run again whenever something that they depend on changes. Files are looked at again and again, which
-//! works on every file system.
+//! `--watch`: runs the tests again when a file that they depend on changes. Files are polled, which works on every file system.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,21 +11,21 @@ use sha2::{Digest as _, Sha256};
 use super::{Args, read, report};
 
 const EVERY: Duration = Duration::from_millis(500);
-/// How deep folders are followed.
+/// Folders that lie deeper are not watched.
 const MAXIMUM_DEPTH: usize = 16;
 
-/// Runs until somebody interrupts.
+/// Runs the tests until Ctrl-C.
 pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
-        () = again_and_again(args) => Ok(ExitCode::SUCCESS),
+        () = run_on_changes(args) => Ok(ExitCode::SUCCESS),
     }
 }
 
-async fn again_and_again(args: &Args) {
+async fn run_on_changes(args: &Args) {
     loop {
         print_line!("=== {}", Zoned::now().strftime("%H:%M:%S"));
-        // What changes while the cases run is a change as well.
+        // The state is taken before the cases run, so that a change during the run is not missed.
         let (read, seen) = {
             let (loaded, read) = read(args);
             let seen = state_of(&read);
@@ -42,16 +41,16 @@ async fn again_and_again(args: &Args) {
     }
 }
 
-/// Names, lengths and times of everything below `paths`.
+/// A hash over the names, lengths and times of everything below `paths`.
 fn state_of(paths: &BTreeSet<PathBuf>) -> Vec<u8> {
     let mut hash = Sha256::new();
     for path in paths {
-        look(path, 0, &mut hash);
+        hash_path(path, 0, &mut hash);
     }
     hash.finalize().to_vec()
 }
 
-fn look(path: &Path, depth: usize, hash: &mut Sha256) {
+fn hash_path(path: &Path, depth: usize, hash: &mut Sha256) {
     hash.update(path.as_os_str().as_encoded_bytes());
     let Ok(about) = std::fs::metadata(path) else {
         return hash.update(b"absent");
@@ -69,7 +68,7 @@ fn look(path: &Path, depth: usize, hash: &mut Sha256) {
             .file_name()
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && depth < MAXIMUM_DEPTH {
-            look(&entry, depth + 1, hash);
+            hash_path(&entry, depth + 1, hash);
         }
     }
 }
