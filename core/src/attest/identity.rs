@@ -41,8 +41,8 @@ impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Signer::Certificate(certificate) => match &certificate.issuer {
-                Some(issuer) => write!(f, "`{}` by `{issuer}`", certificate.identity),
-                None => write!(f, "`{}` by an unnamed issuer", certificate.identity),
+                Some(issuer) => write!(f, "`{}` (issuer `{issuer}`)", certificate.identity),
+                None => write!(f, "`{}` (no issuer)", certificate.identity),
             },
             Signer::Key(fingerprint) => write!(f, "key `{fingerprint}`"),
         }
