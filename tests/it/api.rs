@@ -141,7 +141,7 @@ fn what_could_never_be_met_or_always_is_refused() {
     );
     said(
         "  requirements: [{allowedImages: {patterns: [\"[a-z]*\"]}}]\n",
-        "`*` stands for",
+        "`*` matches any text",
     );
     said(
         "  requirements: [{digestPinned: {}}]\n  match: {images: []}\n",
