@@ -110,10 +110,10 @@ fn what_a_builder_for_others_built_stands_in_its_material_and_in_the_workflow_th
     }
     assert_eq!(new.event.as_deref(), Some("push"));
     for (workflow, contradiction) in [
-        ("example/app/x.yml", "names no reference"),
+        ("example/app/x.yml", "does not name a reference"),
         (
             "example/app/x.yml@refs/heads/next",
-            "it names the references",
+            "two fields name the references",
         ),
     ] {
         let contradictions = started(workflow).contradictions;
