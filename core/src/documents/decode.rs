@@ -1,5 +1,5 @@
-//! A document → its type. What the schema cannot say (a key that does not parse, a pattern that is none) is said by the
-//! types themselves while they are decoded; the path of what was being decoded is followed, so that it has its place.
+//! Decodes a document into its type. The types report errors that a schema cannot express (an invalid key, an invalid pattern);
+//! the path of the decoded value is tracked, so that such an error has a place.
 
 use std::cell::RefCell;
 
@@ -12,19 +12,19 @@ use serde_json::Value;
 
 use super::{Document, Path, Problem, Step, check};
 
-/// What is wrong with a value, and at which path below it.
+/// An error in a value, with the path below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The path below the value.
     pub path: Path,
-    /// What is wrong.
+    /// The error, as a sentence.
     pub message: String,
 }
 
-/// Decodes a document that its type's schema allows.
+/// Checks a document against the schema of its type, and decodes it.
 ///
 /// # Errors
-/// Everything that the schema does not allow; or the first thing that the type itself refuses.
+/// All problems that the schema finds; without any, the first error of the type.
 pub fn decode<T: DeserializeOwned + JsonSchema>(document: &Document) -> Result<T, Vec<Problem>> {
     let problems = check(document, &schemars::schema_for!(T));
     if !problems.is_empty() {
@@ -33,10 +33,10 @@ pub fn decode<T: DeserializeOwned + JsonSchema>(document: &Document) -> Result<T
     decode_value(&document.value).map_err(|fault| vec![document.problem(fault.path, fault.message)])
 }
 
-/// Decodes a value.
+/// Decodes a value, without checking it against a schema.
 ///
 /// # Errors
-/// The first thing that the type refuses.
+/// The first error of the type.
 pub fn decode_value<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
     let trail = RefCell::new(None);
     T::deserialize(Tracked {
@@ -50,7 +50,7 @@ pub fn decode_value<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
     })
 }
 
-/// A value that remembers where decoding failed first, which is the innermost place.
+/// A value that records the path of the first error, which is the innermost one.
 #[derive(Clone, Copy)]
 struct Tracked<'de, 'a> {
     value: &'de Value,
@@ -58,7 +58,7 @@ struct Tracked<'de, 'a> {
     failed: &'a RefCell<Option<Path>>,
 }
 
-/// A path as a list that grows without copying.
+/// A path as a linked list on the stack, so that going deeper does not allocate.
 enum Trail<'a> {
     Root,
     Key(&'a Trail<'a>, &'a str),
