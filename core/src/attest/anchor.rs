@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_trusts_nobody_or_cannot_be_read_is_refused() {
+    fn a_root_without_authorities_and_logs_or_that_cannot_be_read_is_refused() {
         let empty = r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
         for json in [empty, "", "[]", "{\"tlogs\": 7}"] {
             let error = TrustRoot::parse("ours", json.as_bytes()).unwrap_err();

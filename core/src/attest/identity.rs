@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_that_names_a_kind_of_name_is_no_claim_whatever_stands_there() {
+    fn the_number_of_the_user_name_type_is_not_a_claim_with_any_value() {
         let odd = (USER_NAME, vec![0xff]);
         assert!(read(&[mail(), odd]).unwrap().claims().is_empty());
     }

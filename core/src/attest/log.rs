@@ -153,7 +153,9 @@ impl LogEntry {
         keys: &[LogKey],
         stamped: &[Timestamp],
     ) -> Result<Seen, UnacceptedReason> {
+        // 1. A log that the trust root names: every other log could be the attacker's own.
         self.check_known_log(keys)?;
+        // 2. A proof or a promise of inclusion: otherwise, the log need not contain the entry.
         if self.proof.is_none() && !(self.set_suffices && self.set.is_some()) {
             return Err(UnacceptedReason::new(
                 unaccepted::NO_INCLUSION_PROOF,
@@ -163,9 +165,11 @@ impl LogEntry {
         if let Some(set) = &self.set {
             self.verify_set(set, keys)?;
         }
+        // 3. The time counts only if the promise signs it: otherwise, the sender could choose it.
         let at = self
             .integrated
             .filter(|_| self.set.is_some() && self.kind != EntryKind::HashedRekordV2);
+        // 4. The inclusion proof, under a key that was valid at the time of the entry: a retired key could have been stolen.
         let transparency = match &self.proof {
             Some(proof) => {
                 self.verify_inclusion(
@@ -278,6 +282,7 @@ impl LogEntry {
         artifact: &SubjectDigest<'_>,
         verifier: &[u8],
     ) -> Result<(), UnacceptedReason> {
+        // 1. The kind inside the signed body: the kind beside it could select another meaning.
         let text = strict(&self.body, "the log entry", Fields::default())?;
         let body: Body = read(text)?;
         let (kind, version) = self.kind.name();
@@ -287,6 +292,7 @@ impl LogEntry {
                 body.kind, body.version
             )));
         }
+        // 2. The content: an entry of other content proves nothing about this signature.
         let spec = body.spec.to_string();
         let recorded = match (self.kind, &signed.content) {
             (EntryKind::HashedRekordV1 | EntryKind::Rekord, Content::Message { .. }) => {
@@ -330,6 +336,7 @@ impl LogEntry {
             }
         };
         let recorded = recorded.ok_or_else(|| bad("the log entry is of other content"))?;
+        // 3. The signature and its signer: an entry of another signature would lend its time to this one.
         if recorded.signature != signed.signature {
             return Err(bad("the log entry is of another signature"));
         }

@@ -170,7 +170,7 @@ impl ImageEvidence {
         Some((first.why.clone(), text))
     }
 
-    /// The attached evidence of other forms, accepted or not, as a list of at most [`NAMED`] and the number of the others.
+    /// The attached evidence of other forms, accepted or not, as a list of at most three and the number of the others.
     /// `None` if there is none.
     pub fn instead_of(&self, form: Form) -> Option<String> {
         let mut named = Vec::new();

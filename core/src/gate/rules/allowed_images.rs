@@ -13,8 +13,8 @@ use crate::reason::{Reason, reasons};
 /// `docker.io/library/nginx`), so that another spelling cannot avoid a pattern. `*` matches within a path segment, `**`
 /// across segments.
 ///
-/// **Why**: the rule keeps out images from repositories that were not approved, without a signature. The gate does not send
-/// requests to a registry for an image that this rule refuses.
+/// **Why**: the rule keeps out images from repositories that were not approved, without a signature. If the policy
+/// enforces, the gate does not send requests to a registry for an image that this rule refuses.
 ///
 /// **Example**: `- allowedImages: {patterns: ["ghcr.io/example/**", "registry.k8s.io/**"]}`
 ///

@@ -506,7 +506,9 @@ impl Provenance {
         }
         let Some(given) = &provenance.inputs else {
             let detail = match provenance.event.as_deref() {
-                Some(event) => format!("the build was started by `{event}`, without inputs"),
+                Some(event) => format!(
+                    "the build was started by `{event}`, and the provenance does not record inputs"
+                ),
                 None => "the provenance does not record inputs".to_owned(),
             };
             let hint = format!("start the workflow by hand with the input `{name}`");

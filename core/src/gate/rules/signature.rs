@@ -99,7 +99,7 @@ reasons! {
     OF_THIS_RULE:
     SIGNED = "signed", "The accepted signers have signed.", "";
     UNSIGNED = "unsigned",
-        "The image does not carry a signature or anything else.",
+        "Nothing is attached to the image.",
         "Sign the image in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest names one platform of an index, use the index's digest in the manifest.";
     SIGNATURE_UNACCEPTED = "signature-unaccepted",
         "Something that may be a signature is attached to the image, but it could not be verified. The detail says why.",
