@@ -1,13 +1,13 @@
-//! The pure engine of promotion-gate: what things *are*, and the decision.
+//! The pure engine of promotion-gate: the types of a decision, and the decision.
 //!
-//! Nothing here fetches, waits, reads a clock, a file or the environment: everything that a decision depends on is an
-//! argument. The shell (`promotion-gate`) fetches, serves, stores and prints.
+//! Nothing here fetches, waits, or reads a clock, a file or the environment: every input of a decision is an argument. The shell
+//! (`promotion-gate`) fetches, serves, stores and prints.
 //!
 //! * [`gate`]: [`Change`](gate::Change) → [`Promotion`](gate::Promotion), [`Evidence`](gate::Evidence),
 //!   [`Policy`](gate::Policy) → [`judge`](gate::judge) → [`Verdict`](gate::Verdict)
-//! * [`attest`]: bytes and an [`Anchor`](attest::Anchor) → verified facts, or why they were not accepted
-//! * [`reason`]: every reason that is ever given, with its page of the manual
-//! * [`strict_json`]: JSON that every reader understands in the same way
+//! * [`attest`]: bytes and an [`Anchor`](attest::Anchor) → verified signatures and statements, or why they are not accepted
+//! * [`reason`]: the reasons of findings and refusals, with their pages of the manual
+//! * [`strict_json`]: JSON that every reader reads in the same way
 //! * [`documents`]: YAML and JSON bytes → values, with line and column by path
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Why something is said: an id that never changes, with its page of the manual.
+//! The reasons of findings and refusals: a stable id with its page of the manual.
 
 /// A reason, as findings, logs and metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,7 +7,7 @@ pub struct Reason {
     pub id: &'static str,
     /// What it means.
     pub means: &'static str,
-    /// What to do about it; empty where there is nothing to do.
+    /// What to do about it; empty for a reason that is not a problem.
     pub remedy: &'static str,
 }
 
@@ -17,7 +17,7 @@ impl std::fmt::Display for Reason {
     }
 }
 
-/// Makes a constant of each reason, and the table of all of them, so that none is without its page.
+/// Defines a constant for each reason and the table of all of them, so that every reason has its page of the manual.
 macro_rules! reasons {
     ($(#[$attribute:meta])* $table:ident: $($name:ident = $id:literal, $means:literal, $remedy:literal;)+) => {
         $(

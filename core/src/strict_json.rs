@@ -1,30 +1,30 @@
-//! JSON that every reader understands in the same way: bounded, UTF-8, no key twice, nothing after it, and no key that a
-//! reader without regard to case would take for another one.
+//! JSON that every reader reads in the same way: of bounded size, in UTF-8, without duplicate keys, without trailing content, and
+//! without keys that equal a known key except for case.
 //!
-//! Go's `encoding/json` matches keys to fields without regard to case, with Unicode folding, and the last one wins. Runtimes
-//! and clients of registries are written in Go; a field that we read in one way and they in another would be checked here
-//! and run there.
+//! Go's `encoding/json` ignores case when it matches keys to fields, with Unicode folding, and takes the last of several matches.
+//! Runtimes and registry clients are written in Go. If they read another field than the gate, they run something that the gate
+//! has not checked.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-/// The largest document, in bytes.
+/// The largest document, in bytes (4 MiB).
 const MAXIMUM_BYTES: usize = 4 << 20;
 /// The deepest nesting.
 const MAXIMUM_DEPTH: usize = 64;
 
-/// The field names that readers know, at whatever level.
+/// The field names of a document, for all levels together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fields {
-    /// Names that mean something. A key that differs from one only by case is refused.
+    /// The names with a meaning. A key that differs from one of them only by case is refused.
     pub known: &'static [&'static str],
-    /// Those of them whose values hold keys of anybody's choice; only repeated keys are refused there.
+    /// The known names whose values have keys that the writer chooses. Below them, only duplicate keys are refused.
     pub free: &'static [&'static str],
 }
 
-/// Why JSON is not read.
+/// Why JSON is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StrictJsonError {
     /// It is larger than 4 MiB.
@@ -33,15 +33,15 @@ pub enum StrictJsonError {
     /// It is not UTF-8.
     #[error("is not UTF-8 text")]
     NotText,
-    /// It is no JSON, nests too deep, or could be understood in two ways.
-    #[error("is not sound JSON: {0}")]
+    /// It is not JSON, is nested too deep, or is ambiguous.
+    #[error("is not valid JSON: {0}")]
     Malformed(String),
 }
 
-/// Checks that `bytes` are such JSON, and gives them as text.
+/// Checks that `bytes` are unambiguous JSON, and returns them as text.
 ///
 /// # Errors
-/// What is wrong with them, as the end of a sentence.
+/// Why they are refused, as the end of a sentence.
 pub fn unambiguous(bytes: &[u8], fields: Fields) -> Result<&str, StrictJsonError> {
     if bytes.len() > MAXIMUM_BYTES {
         return Err(StrictJsonError::TooLarge);
@@ -49,7 +49,7 @@ pub fn unambiguous(bytes: &[u8], fields: Fields) -> Result<&str, StrictJsonError
     let text = std::str::from_utf8(bytes).map_err(|_| StrictJsonError::NotText)?;
     let malformed = |error: serde_json::Error| StrictJsonError::Malformed(error.to_string());
     let mut reader = serde_json::Deserializer::from_str(text);
-    Sound {
+    Unambiguous {
         depth: 0,
         fields: Some(fields),
     }
@@ -59,7 +59,7 @@ pub fn unambiguous(bytes: &[u8], fields: Fields) -> Result<&str, StrictJsonError
     Ok(text)
 }
 
-/// The field that a reader without regard to case takes `key` for, where it is written otherwise.
+/// The known field that equals `key` except for case.
 fn folds_onto(key: &str, known: &'static [&'static str]) -> Option<&'static str> {
     let folded = |field: &str| field.chars().map(fold).eq(key.chars().map(fold));
     known
@@ -68,7 +68,7 @@ fn folds_onto(key: &str, known: &'static [&'static str]) -> Option<&'static str>
         .find(|field| *field != key && folded(field))
 }
 
-/// The characters that Unicode folds onto ASCII letters are these two (Go's `unicode.SimpleFold`).
+/// Folds case. Only two characters outside ASCII fold to an ASCII letter (Go's `unicode.SimpleFold`).
 fn fold(character: char) -> char {
     match character {
         '\u{212a}' => 'k',
@@ -77,35 +77,35 @@ fn fold(character: char) -> char {
     }
 }
 
-/// Walks JSON and keeps nothing of it.
+/// Visits a JSON value and checks its keys, without building the value.
 #[derive(Clone, Copy)]
-struct Sound {
+struct Unambiguous {
     depth: usize,
-    /// `None` where keys are of anybody's choice.
+    /// `None` below a free field.
     fields: Option<Fields>,
 }
 
-impl Sound {
-    fn below(self, fields: Option<Fields>) -> Sound {
-        Sound {
+impl Unambiguous {
+    fn below(self, fields: Option<Fields>) -> Unambiguous {
+        Unambiguous {
             depth: self.depth + 1,
             fields,
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Sound {
+impl<'de> DeserializeSeed<'de> for Unambiguous {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.depth > MAXIMUM_DEPTH {
-            return Err(de::Error::custom("it nests too deep"));
+            return Err(de::Error::custom("it is nested too deep"));
         }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Sound {
+impl<'de> Visitor<'de> for Unambiguous {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,7 +146,7 @@ impl<'de> Visitor<'de> for Sound {
         while let Some(key) = entries.next_key::<String>()? {
             if let Some(field) = self.fields.and_then(|it| folds_onto(&key, it.known)) {
                 return Err(de::Error::custom(format!(
-                    "the key `{}` stands for `{field}` in another case",
+                    "the key `{}` is `{field}` in another case",
                     key.escape_debug()
                 )));
             }
@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for Sound {
             entries.next_value_seed(self.below(fields))?;
             if keys.contains(&key) {
                 return Err(de::Error::custom(format!(
-                    "the key `{}` stands there twice",
+                    "the key `{}` appears twice",
                     key.escape_debug()
                 )));
             }

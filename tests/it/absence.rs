@@ -100,7 +100,7 @@ proptest! {
             let verdict = judge(&promotion, &evidence, &snapshot(vec![policy]));
             let finding = &verdict.policies()[0].findings()[0];
             prop_assert!(finding.outcome.denies());
-            let absent = finding.detail.contains("is attached to it") && finding.detail.starts_with("no ");
+            let absent = finding.detail.contains("is attached to the image") && finding.detail.starts_with("no ");
             prop_assert_eq!(absent, !listed && complete, "{:?}", finding);
             if finding.rule == "signature" {
                 prop_assert_eq!(finding.reason == "unsigned", !listed && complete, "{:?}", finding);
@@ -231,7 +231,7 @@ async fn evidence_in_a_form_that_is_not_read_is_named_and_not_called_absent() {
         let (got, text) = said(policy(json!([signature()]), json!({})), &image).await;
         assert_eq!(got, reason, "{text}");
         assert!(
-            text.contains(part) && !text.contains("is attached to it →"),
+            text.contains(part) && !text.contains("is attached to the image →"),
             "{text}"
         );
     }
@@ -263,7 +263,10 @@ async fn an_attestation_of_a_stranger_in_the_place_of_a_signature_says_so() {
     let image = format!("{}/app@{digest}", registry.host());
     let (reason, text) = said(policy(json!([signature()]), json!({})), &image).await;
     assert_eq!(reason, "not-a-signature", "{text}");
-    assert!(text.contains("is no signature: `.att` tag"), "{text}");
+    assert!(
+        text.contains("no signature was found, only `.att` tag"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

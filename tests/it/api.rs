@@ -84,7 +84,7 @@ fn what_could_never_be_met_or_always_is_refused() {
     let signature =
         |body: &str| format!("  tags: Resolve\n  requirements: [{{signature: {body}}}]\n");
     said("  requirements: []\n", "spec.requirements");
-    said(&signature("{anyOf: []}"), "nobody could sign");
+    said(&signature("{anyOf: []}"), "no signature can be accepted");
     said(
         &signature(&format!("{{anyOf: [{SIGNER}], threshold: 0}}")),
         "threshold",
@@ -141,7 +141,7 @@ fn what_could_never_be_met_or_always_is_refused() {
     );
     said(
         "  requirements: [{allowedImages: {patterns: [\"[a-z]*\"]}}]\n",
-        "`*` stands for",
+        "`*` matches any text",
     );
     said(
         "  requirements: [{digestPinned: {}}]\n  match: {images: []}\n",
@@ -624,11 +624,11 @@ fn seats_that_one_signer_would_have_to_fill_or_one_pattern_can_are_warned_of() {
         ),
         (
             format!("{{threshold: 2, anyOf: [{anybody}, {tags}]}}"),
-            "`threshold: 2` is reached by any 2 different signers that `*@example.com` by `https://i.example` matches",
+            "`threshold: 2` is met by any 2 different signers that `*@example.com` (issuer `https://i.example`) matches",
         ),
         (
             format!("{{allOf: [{bob}, {{threshold: 2, anyOf: [{anybody}]}}]}}"),
-            "is reached by any 2",
+            "is met by any 2",
         ),
         (format!("{{anyOf: [{anybody}, {tags}]}}"), ""),
         (format!("{{threshold: 2, anyOf: [{alice}, {bob}]}}"), ""),

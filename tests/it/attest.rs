@@ -575,7 +575,9 @@ fn a_log_or_timestamp_of_one_root_of_a_file_that_vouches_for_a_certificate_of_an
         for signing in [foreign, foreign.unlogged(), foreign.unstamped()] {
             let refused = verify(signing).unwrap_err();
             assert!(
-                refused.detail.contains("under none of the 2 roots"),
+                refused
+                    .detail
+                    .contains("not valid under any of the 2 roots"),
                 "{refused}"
             );
         }
@@ -666,7 +668,7 @@ fn a_timestamp_of_another_signature_alone_is_rejected() {
     assert!(
         refused
             .detail
-            .contains("no other log entry or timestamp verifies"),
+            .contains("no other log entry or timestamp is valid"),
         "{refused}"
     );
 }
@@ -693,7 +695,7 @@ fn a_timestamp_of_another_signature_gives_a_log_entry_without_a_time_none() {
     let refused = bench.refused(&bundle);
     assert_eq!(refused.reason.id, "no-verified-time");
     assert!(
-        refused.detail.contains("timestamp does not hold"),
+        refused.detail.contains("timestamp is not valid"),
         "{refused}"
     );
 }
@@ -1042,7 +1044,10 @@ fn the_time_of_a_log_counts_only_where_the_log_promised_it() {
     assert_eq!(by, [TimeSource::TimestampAuthority]);
     let refused = bench.refused(&unpromised(signing.unstamped()));
     assert_eq!(refused.reason.id, "no-verified-time");
-    assert!(refused.detail.contains("no time of its own"), "{refused}");
+    assert!(
+        refused.detail.contains("does not carry a time"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -711,9 +711,9 @@ fn what_several_policies_say_of_one_image_stands_together_and_once() {
         "deny Pod default/x (-:1)
   policies `a`, `b` deny it:
   - evil.example/app (spec.containers[0].image):
-    - allowedImages [image-not-allowed]: `evil.example/app` matches none of the allowed patterns
-      → allowed are `good.example/**`
-    - digestPinned [not-pinned]: named by neither tag nor digest, which means `latest`
+    - allowedImages [image-not-allowed]: `evil.example/app` does not match any of the allowed patterns
+      → allowed patterns: `good.example/**`
+    - digestPinned [not-pinned]: the image is named without a tag and without a digest, which means `latest`
       → write `evil.example/app:latest@sha256:…` with the digest that the pipeline built
   decision check
 

@@ -220,18 +220,18 @@ fn what_is_missing_is_named_with_the_command_that_adds_it_and_who_may() {
     assert_eq!(
         unsigned(&["release"]),
         format!(
-            "sign it with `cosign sign {}` as `release@example.com` by `{ISSUER}`",
+            "sign the image with `cosign sign {}` as `release@example.com` (issuer `{ISSUER}`)",
             image()
         )
     );
     let hint = unsigned(&["a", "b", "c", "d", "e", "f"]);
     assert!(
-        hint.ends_with(&format!("`d@example.com` by `{ISSUER}` and 2 more")),
+        hint.ends_with(&format!("`d@example.com` (issuer `{ISSUER}`) and 2 more")),
         "{hint}"
     );
     let hint = unsigned(&["a", "b", "c", "d"]);
     assert!(
-        hint.ends_with(&format!("`d@example.com` by `{ISSUER}`")),
+        hint.ends_with(&format!("`d@example.com` (issuer `{ISSUER}`)")),
         "{hint}"
     );
 }
@@ -277,7 +277,10 @@ fn provenance_that_does_not_count_is_explained_by_who_wrote_it_and_what_would() 
     assert_eq!(refused.reason, "branch-not-accepted");
     let begins = "provenance by `https://github.com/example/builders/";
     assert!(refused.detail.starts_with(begins), "{}", refused.detail);
-    assert_eq!(refused.hint.unwrap(), "accepted are `release`, `next`");
+    assert_eq!(
+        refused.hint.unwrap(),
+        "accepted branches: `release`, `next`"
+    );
 
     let unsigned = ImageEvidence {
         unaccepted: vec![UnacceptedEvidence {

@@ -238,7 +238,7 @@ fn a_case_that_fails_says_what_was_expected_what_was_said_and_why() {
     let ran = test(WRONG, &[]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     for expected in [
-        "FAIL unsigned (line 16)\n       expected allow; the gate said deny\n       Pod shop/test, policy `signed`: deny\n         fail signature/unsigned: spec.containers[0].image: no signature is attached to it\n           → sign it with `cosign sign",
+        "FAIL unsigned (line 16)\n       expected allow; the gate said deny\n       Pod shop/test, policy `signed`: deny\n         fail signature/unsigned: spec.containers[0].image: no signature is attached to the image\n           → sign the image with `cosign sign",
         "FAIL for another reason (line 17)\n       expected deny for digestPinned/not-pinned; the gate said deny, but not for digestPinned/not-pinned",
         "the gate said ungoverned\n       Pod test/test is governed by no policy",
         "  pass right\nFAIL 3 of 4 cases\n",

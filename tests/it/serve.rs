@@ -697,7 +697,7 @@ async fn a_trust_root_that_was_taken_away_admits_nothing_and_a_signer_under_anot
         "{message}"
     );
     assert!(
-        message.contains("the trust root `sandbox`, which the policy names, is not configured")
+        message.contains("the policy names the trust root `sandbox`, which is not configured")
             && message.contains("`trustRoots` of the configuration"),
         "{message}"
     );

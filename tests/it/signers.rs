@@ -195,7 +195,7 @@ fn a_denial_says_who_was_counted_once_and_which_seat_stays_open() {
     });
     let (allowed, said) = test(&signature, &signers, &["alice"]);
     assert!(!allowed);
-    let expected = "1 of 2 different signers have signed, `alice@example.com` by `https://accounts.google.com`; missing: 1 of `alice@example.com` by `https://accounts.google.com`, `bob@example.com` by `https://accounts.google.com`, besides those who are counted already";
+    let expected = "1 of 2 different signers have signed: `alice@example.com` (issuer `https://accounts.google.com`); missing: 1 of `alice@example.com` (issuer `https://accounts.google.com`), `bob@example.com` (issuer `https://accounts.google.com`), other than the signers already counted";
     assert!(said.contains(expected), "{said}");
     assert!(test(&signature, &signers, &["bob", "alice"]).0);
 }

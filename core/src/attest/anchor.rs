@@ -1,4 +1,4 @@
-//! What something is verified under: a trust root, named by its content, or a key, with or without a root for its log.
+//! Anchors, under which evidence is verified: a trust root, or a key with an optional trust root for its log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::signature::{RSA, VerifyingKey};
 use super::trusted_root;
 use crate::gate::Digest;
 
-/// The largest `trusted_root.json` that is read, in bytes.
+/// The largest `trusted_root.json`, in bytes.
 const MAXIMUM_ROOT: usize = 1 << 20;
-/// The longest PEM that is read, in bytes.
+/// The longest PEM of a key, in bytes.
 const MAXIMUM_PEM: usize = 16 << 10;
 
-/// What something is verified under.
+/// The trust root or key under which evidence is verified.
 #[derive(Clone, Debug)]
 pub enum Anchor {
     /// A trust root: certificate authorities, logs and timestamp authorities.
@@ -33,12 +33,12 @@ pub enum Anchor {
     Key {
         /// The key.
         key: Arc<PublicKey>,
-        /// Whose log entries and timestamps count; without one, nothing but the key does.
+        /// The trust root for log entries and timestamps. Without one, they are not verified and do not count.
         root: Option<Arc<TrustRoot>>,
     },
 }
 
-/// Names an anchor by its content.
+/// The identifier of an anchor: the hashes of its key and trust root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AnchorId {
     key: Option<KeyFingerprint>,
@@ -46,7 +46,7 @@ pub struct AnchorId {
 }
 
 impl Anchor {
-    /// Names the anchor by its content.
+    /// The identifier of the anchor, from its content.
     pub fn id(&self) -> AnchorId {
         let (key, root) = match self {
             Anchor::Root(root) => (None, Some(root)),
@@ -60,7 +60,7 @@ impl Anchor {
 }
 
 impl AnchorId {
-    /// Whether it names this key, or none, under this trust root, or none.
+    /// Whether this is the identifier of exactly this key and trust root; `None` means without one.
     pub(crate) fn is(&self, key: Option<&PublicKey>, root: Option<&TrustRoot>) -> bool {
         self.key.as_ref() == key.map(|key| &key.fingerprint)
             && self.root.as_ref() == root.map(|root| &root.id)
@@ -84,7 +84,7 @@ pub struct TrustRoot {
     pub(super) instances: Vec<Arc<Instance>>,
 }
 
-/// One root of a file. Its logs and timestamp authorities say nothing about what the authorities of another one issued.
+/// One root of a file. Its logs and timestamp authorities do not count for certificates of another root.
 pub(super) struct Instance {
     pub(super) authorities: Vec<Authority>,
     pub(super) certificate_logs: Vec<LogKey>,
@@ -101,10 +101,10 @@ pub struct TrustRootError {
 }
 
 impl TrustRoot {
-    /// Parses a `trusted_root.json`, or several, one after the other: what verifies wholly under one of them is trusted.
+    /// Parses one `trusted_root.json`, or several in one file. Evidence must be valid under a single one of them.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the file cannot be used.
     pub fn parse(name: &str, json: &[u8]) -> Result<TrustRoot, TrustRootError> {
         let refused = |why: String| TrustRootError {
             name: name.to_owned(),
@@ -131,19 +131,19 @@ impl TrustRoot {
         })
     }
 
-    /// The public-good instance of Sigstore, as it was when this version was built.
+    /// The trust root of Sigstore's public-good instance, from the time when this version was built.
     ///
     /// # Errors
-    /// None that depends on anything outside this program.
+    /// Never for the embedded file, which a test parses.
     pub fn public_good() -> Result<TrustRoot, TrustRootError> {
         TrustRoot::parse("sigstore", SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())
     }
 
-    /// GitHub's own instance, which signs what private repositories attest; it lists no logs, so that timestamps stand
-    /// alone. As it was when this version was built.
+    /// The trust root of GitHub's own Sigstore instance, from the time when this version was built. It signs attestations of
+    /// private repositories, with timestamps and without a log.
     ///
     /// # Errors
-    /// None that depends on anything outside this program.
+    /// Never for the embedded file, which a test parses.
     pub fn github() -> Result<TrustRoot, TrustRootError> {
         TrustRoot::parse("github", SIGSTORE_GITHUB_TRUSTED_ROOT.as_bytes())
     }
@@ -153,24 +153,24 @@ impl TrustRoot {
         &self.name
     }
 
-    /// Whether it lists transparency logs.
+    /// Whether the trust root lists transparency logs.
     pub fn has_logs(&self) -> bool {
         self.instances.iter().any(|root| root.has_logs())
     }
 
-    /// Whether it lists certificate authorities.
+    /// Whether the trust root lists certificate authorities.
     pub fn has_certificate_authorities(&self) -> bool {
         let mut roots = self.instances.iter();
         roots.any(|root| !root.authorities.is_empty())
     }
 
-    /// Whether it lists timestamp authorities.
+    /// Whether the trust root lists timestamp authorities.
     pub fn has_timestamp_authorities(&self) -> bool {
         let mut roots = self.instances.iter();
         roots.any(|root| !root.timestamp_authorities.is_empty())
     }
 
-    /// The same, and what verifies wholly under another one.
+    /// A trust root that accepts evidence under either of the two, but not under a mixture of them.
     #[must_use]
     pub fn or(&self, other: &TrustRoot) -> TrustRoot {
         let both = format!("{}{}", self.id, other.id);
@@ -216,13 +216,13 @@ impl Instance {
         })
     }
 
-    /// Whether it lists transparency logs, so that what its authorities vouch for is logged there.
+    /// Whether the root lists transparency logs. Signatures with certificates of its authorities then need a log entry.
     pub(super) fn has_logs(&self) -> bool {
         !self.log_keys.is_empty()
     }
 }
 
-/// The keys of a list of logs, each with its address and its id.
+/// Parses the keys of a list of logs; `list` is its field, for errors.
 fn log_keys<'a>(
     list: &str,
     logs: impl Iterator<Item = (&'a String, &'a LogId, &'a WrittenKey)>,
@@ -231,10 +231,10 @@ fn log_keys<'a>(
         let refused = |why: String| format!("the log `{list}[{at}]` (`{url}`): {why}");
         Ok(LogKey {
             id: Sha256Hash::try_from(id.key_id.as_bytes())
-                .map_err(|error| refused(format!("its id: {error}")))?,
+                .map_err(|error| refused(format!("the log id is not valid: {error}")))?,
             key: VerifyingKey::of_log(key.raw_bytes.as_bytes()).map_err(|why| {
                 refused(format!(
-                    "signatures by its key cannot be verified: {why}; accepted are ECDSA P-256, P-384 and P-521, RSA 2048 \
+                    "the kind of key is not supported: {why}; supported are ECDSA P-256, P-384 and P-521, RSA 2048 \
                      to 8192, Ed25519 and ML-DSA"
                 ))
             })?,
@@ -250,18 +250,20 @@ fn ends_before_it_starts(window: TimeRange) -> bool {
 
 fn check_certificates(chain: &CertChain) -> Result<(), String> {
     if chain.certificates.is_empty() {
-        return Err("a timestamp authority has no certificate".to_owned());
+        return Err("a timestamp authority does not have a certificate".to_owned());
     }
     for entry in &chain.certificates {
         let der = CertificateDer::from(entry.raw_bytes.as_bytes());
-        webpki::anchor_from_trusted_cert(&der)
-            .map_err(|error| format!("the certificate of a timestamp authority: {error}"))?;
+        webpki::anchor_from_trusted_cert(&der).map_err(|error| {
+            format!("the certificate of a timestamp authority cannot be used: {error}")
+        })?;
     }
     Ok(())
 }
 
-/// The certificate that stamps issues no other one of the chain, and the root is issued by no other one, in whatever order
-/// they stand; where that does not tell, they stand in the order of the specification, the root last.
+/// The leaf, intermediates and root of a timestamp authority. The leaf did not issue another certificate of the chain, and no
+/// other certificate of the chain issued the root. If that does not identify them, the order of the specification counts: the
+/// leaf first, the root last.
 fn timestamp_authority(chain: &CertChain, valid_for: Option<TimeRange>) -> Option<TsaAuthority> {
     let mut certificates: Vec<_> = chain
         .certificates
@@ -339,11 +341,11 @@ pub struct KeyFingerprint(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not a public key in PEM.
-    #[error("this is not a public key in PEM (`-----BEGIN PUBLIC KEY-----`): {0}")]
+    #[error("not a public key in PEM (`-----BEGIN PUBLIC KEY-----`): {0}")]
     NotPem(String),
     /// Another algorithm or size.
     #[error(
-        "a key of this kind is not accepted: {0}; accepted are ECDSA P-256, P-384 and P-521, RSA 2048 to 4096, Ed25519"
+        "the kind of key is not supported: {0}; supported are ECDSA P-256, P-384 and P-521, RSA 2048 to 4096, Ed25519"
     )]
     UnacceptedEvidence(String),
 }
@@ -352,14 +354,15 @@ impl PublicKey {
     /// Parses a public key in PEM.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the key cannot be used.
     pub fn from_pem(pem: &str) -> Result<PublicKey, KeyError> {
         if pem.len() > MAXIMUM_PEM || pem.matches("-----BEGIN").count() > 1 {
             return Err(KeyError::NotPem("expected one key".to_owned()));
         }
         if pem.contains("PRIVATE KEY") {
             return Err(KeyError::NotPem(
-                "this is a private key; it belongs nowhere near a policy".to_owned(),
+                "it is a private key; keep it secret, and write the public key into the policy"
+                    .to_owned(),
             ));
         }
         let spki = DerPublicKey::from_pem(pem.trim())
@@ -372,14 +375,14 @@ impl PublicKey {
         })
     }
 
-    /// Names the key.
+    /// The fingerprint, which identifies the key.
     pub fn fingerprint(&self) -> &KeyFingerprint {
         &self.fingerprint
     }
 }
 
 impl KeyFingerprint {
-    /// Of a `SubjectPublicKeyInfo` in DER.
+    /// The fingerprint of a `SubjectPublicKeyInfo` in DER.
     pub(super) fn of(spki: &[u8]) -> KeyFingerprint {
         let written = with_rsa_parameters(spki);
         let spki = written.as_deref().unwrap_or(spki);
@@ -387,8 +390,8 @@ impl KeyFingerprint {
     }
 }
 
-/// RSA keys are written with NULL parameters (RFC 3279, 2.3.1), and by some tools without any: that is one key, and one
-/// signer.
+/// Adds NULL parameters to an RSA key without parameters. RFC 3279, 2.3.1 requires them, but some tools leave them out; both forms
+/// are one key and must count as one signer.
 fn with_rsa_parameters(spki: &[u8]) -> Option<Vec<u8>> {
     let mut parsed = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
     let lacks = parsed.algorithm.oid == RSA && parsed.algorithm.parameters.is_none();
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_trusts_nobody_or_cannot_be_read_is_refused() {
+    fn a_root_without_authorities_and_logs_or_that_cannot_be_read_is_refused() {
         let empty = r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
         for json in [empty, "", "[]", "{\"tlogs\": 7}"] {
             let error = TrustRoot::parse("ours", json.as_bytes()).unwrap_err();
@@ -498,22 +501,22 @@ mod tests {
         let changes: [(Change, &str); 8] = [
             (
                 |root| root["tlogs"][0]["publicKey"]["validFor"] = serde_json::json!({}),
-                "`tlogs[0].publicKey.validFor` has no `start`",
+                "`tlogs[0].publicKey.validFor` does not have a `start`",
             ),
             (
                 |root| {
                     let end = "2023-01-01T00:00:00Z";
                     root["ctlogs"][0]["publicKey"]["validFor"] = serde_json::json!({"end": end});
                 },
-                "`ctlogs[0].publicKey.validFor` has no `start`",
+                "`ctlogs[0].publicKey.validFor` does not have a `start`",
             ),
             (
                 |root| root["certificateAuthorities"][1]["ValidFor"] = serde_json::json!({}),
-                "`certificateAuthorities[1].validFor` is written `ValidFor`",
+                "`certificateAuthorities[1].validFor` is spelled `ValidFor`",
             ),
             (
                 |root| root["certificateAuthorities"][1]["valid_for"] = serde_json::json!({}),
-                "`certificateAuthorities[1].validFor` stands there twice",
+                "`certificateAuthorities[1].validFor` appears twice",
             ),
             (
                 |root| root["tlogs"][0]["publicKey"]["rawBytes"] = serde_json::Value::Null,

@@ -20,10 +20,10 @@ use crate::strict_json::Fields;
 /// some hundreds.
 const MAXIMUM_FIELDS: usize = 50_000;
 
-/// Reads a bundle; nothing of it is verified yet.
+/// Parses a bundle. Does not verify it.
 ///
 /// # Errors
-/// Why it cannot be one.
+/// Why the bytes are not a supported bundle.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     let text = strict(bytes, "the bundle", Fields::default())?;
     // Each field and item takes more than a hundred times its size while it is read: a few megabytes of them, which need not be
@@ -52,7 +52,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     })
 }
 
-/// Takes the log entries of unknown kinds out of a bundle, and names them: beside others, they are as good as absent.
+/// Removes the log entries of unknown kinds from a bundle, and returns a refusal for each. They count as absent if another entry
+/// is valid.
 fn take_unknown_entries(bundle: &mut Value) -> Vec<UnacceptedReason> {
     let mut unknown = Vec::new();
     let entries = bundle.pointer_mut("/verificationMaterial/tlogEntries");
@@ -128,21 +129,27 @@ fn signed_by(
             let leaf = ders
                 .next()
                 .ok_or_else(|| malformed("the bundle's certificate chain is empty"))?;
-            // Whom to trust is for the verifier to know: a root is refused, but for the oldest version, which carried it.
+            // A root in the bundle is never trusted. Version 0.1 may carry one, which is ignored.
             let (roots, intermediates): (Vec<_>, Vec<_>) = ders.partition(|der| is_root(der));
             if !roots.is_empty() && version != MediaType::Bundle0_1 {
-                return Err(malformed("the bundle's certificate chain holds a root"));
+                return Err(malformed(
+                    "the bundle's certificate chain contains a root certificate",
+                ));
             }
             SignedBy::Certificate(Chain {
                 leaf,
                 intermediates,
             })
         }
-        _ => return Err(malformed("the bundle names its signer in an unknown way")),
+        _ => {
+            return Err(malformed(
+                "the bundle names its signer in a form that is not supported",
+            ));
+        }
     })
 }
 
-/// What was signed, and the signature.
+/// The signed content, and the signature.
 fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), UnacceptedReason> {
     Ok(match content {
         SignatureContent::MessageSignature(message) => {
@@ -162,7 +169,11 @@ fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), UnacceptedRe
             },
             envelope.signature.sig.as_bytes().to_vec(),
         ),
-        _ => return Err(malformed("the bundle's content is of an unknown kind")),
+        _ => {
+            return Err(malformed(
+                "the kind of the bundle's content is not supported",
+            ));
+        }
     })
 }
 
@@ -187,7 +198,7 @@ fn log_entry(
     })
 }
 
-/// The payload type, where it is that of a statement: another one could be read as one and mean something else.
+/// The payload type, if it is that of a statement. Content of another type could parse as a statement without being one.
 pub(super) fn in_toto(payload_type: String) -> Result<String, UnacceptedReason> {
     if payload_type == PAYLOAD_TYPE {
         return Ok(payload_type);
@@ -199,13 +210,14 @@ pub(super) fn in_toto(payload_type: String) -> Result<String, UnacceptedReason> 
     ))
 }
 
+/// Refuses more than `most` items; `what` is their noun.
 pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), UnacceptedReason> {
     if count <= most {
         return Ok(());
     }
     Err(UnacceptedReason::new(
         unaccepted::TOO_LARGE,
-        format!("it carries more than {most} {what}"),
+        format!("there are more than {most} {what}"),
     ))
 }
 
@@ -255,7 +267,7 @@ mod tests {
             (
                 V0_2,
                 vec![&leaf, &intermediate, &root],
-                Some("holds a root"),
+                Some("contains a root certificate"),
             ),
             (V0_3, vec![&leaf], Some("not a chain")),
         ] {

@@ -1,5 +1,5 @@
-//! Certificates of signers: that they lead to an authority of a trust root at the times of the signature, and that their
-//! issuance was logged (RFC 5280, RFC 6962).
+//! Certificates of signers: verifies that an authority of a trust root issued them, that they were valid at the times of the
+//! signature, and that their issuance was logged (RFC 5280, RFC 6962).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,17 +28,17 @@ const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5
 const CERTIFICATE_TIMESTAMPS: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
 
-/// A certificate, with those that lead from it to an authority.
+/// A certificate, with the intermediate certificates beside it.
 pub(super) struct Chain {
     pub(super) leaf: Vec<u8>,
     pub(super) intermediates: Vec<Vec<u8>>,
 }
 
-/// An authority that issues certificates, and when it did so.
+/// A certificate authority, and the time in which it issued certificates.
 pub(super) struct Authority {
-    /// The certificates of its chain that lead to no other one in it.
+    /// The topmost certificates: no other certificate of the chain issued them.
     roots: Vec<RootCertificate>,
-    /// The others, which need not travel with what was signed.
+    /// The other certificates of the chain. A signature need not carry them.
     intermediates: Vec<CertificateDer<'static>>,
     valid_for: Option<TimeRange>,
 }
@@ -46,15 +46,15 @@ pub(super) struct Authority {
 struct RootCertificate {
     anchor: TrustAnchor<'static>,
     valid: TimeRange,
-    /// How many certificates may stand between it and the signer's.
+    /// The most intermediate certificates between this one and the signer's; `None` for any number.
     path_length: Option<u8>,
 }
 
 impl Authority {
-    /// An authority from its certificates, in whatever order.
+    /// An authority from its certificates, in any order.
     ///
     /// # Errors
-    /// Why it can issue nothing.
+    /// Why the chain cannot be used.
     pub(super) fn new(chain: &[&[u8]], valid_for: Option<TimeRange>) -> Result<Authority, String> {
         let parsed: Vec<_> = chain
             .iter()
@@ -78,7 +78,7 @@ impl Authority {
             }
         }
         if roots.is_empty() {
-            return Err("its chain holds no certificate that the others lead to".to_owned());
+            return Err("the chain does not have a topmost certificate".to_owned());
         }
         Ok(Authority {
             roots,
@@ -87,13 +87,12 @@ impl Authority {
         })
     }
 
-    /// The `SubjectPublicKeyInfo` of the issuer of the certificate, on a path to a root of this authority.
+    /// Verifies the path from a certificate to a root of this authority at one time. Returns the issuer's `SubjectPublicKeyInfo`.
     fn issuer_at(&self, chain: &Chain, time: Timestamp) -> Result<Vec<u8>, UnacceptedReason> {
         let untrusted = |why: String| UnacceptedReason::new(unaccepted::UNTRUSTED_CERTIFICATE, why);
         let invalid = || {
-            let detail = format!(
-                "the certificate, or one between it and the authority, was not valid at {time}"
-            );
+            let detail =
+                format!("the certificate or an intermediate certificate was not valid at {time}");
             UnacceptedReason::new(unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING, detail)
         };
         let leaf = CertificateDer::from(chain.leaf.as_slice());
@@ -106,7 +105,7 @@ impl Authority {
             .map(CertificateDer::from)
             .collect();
         let seconds = u64::try_from(time.as_second()).map_err(|_| {
-            UnacceptedReason::new(unaccepted::BAD_TIMESTAMP, "the time lies before 1970")
+            UnacceptedReason::new(unaccepted::BAD_TIMESTAMP, "the time is before 1970")
         })?;
         let mut refused = None;
         for root in &self.roots {
@@ -121,7 +120,7 @@ impl Authority {
                 anchors,
                 &intermediates,
                 UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
-                // Authorities need not name what they are for; the certificate itself does, see `certify`.
+                // An authority need not have this usage; `certify` checks that the signer's certificate does.
                 KeyUsage::required_if_present(CODE_SIGNING.as_bytes()),
                 None,
                 Some(&|path: &VerifiedPath<'_>| {
@@ -141,12 +140,13 @@ impl Authority {
                 }
                 Err(error) => {
                     let why =
-                        format!("the certificate leads to no authority of the trust root: {error}");
+                        format!("no authority of the trust root issued the certificate: {error}");
                     refused.get_or_insert(untrusted(why));
                 }
             }
         }
-        Err(refused.unwrap_or_else(|| untrusted("the authority has no certificate".to_owned())))
+        Err(refused
+            .unwrap_or_else(|| untrusted("the authority does not have a certificate".to_owned())))
     }
 }
 
@@ -161,7 +161,7 @@ impl RootCertificate {
             None if body.version == Version::V1 => None,
             _ => {
                 return Err(format!(
-                    "its certificate `{}` is not one of an authority (basic constraints, `CA:TRUE`)",
+                    "the certificate `{}` is not that of an authority (basic constraints, `CA:TRUE`)",
                     body.subject
                 ));
             }
@@ -192,19 +192,21 @@ impl Chain {
             || UnacceptedReason::new(unaccepted::MALFORMED, "the certificate does not parse");
         let spki = public_key_of(&self.leaf).ok_or_else(unreadable)?;
         VerifyingKey::from_spki(&spki).map_err(|why| {
-            let detail = format!("the certificate's key is of no kind that is accepted: {why}");
+            let detail = format!("the kind of the certificate's key is not supported: {why}");
             UnacceptedReason::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
         })
     }
 }
 
 impl Instance {
-    /// Verifies that a certificate for signing leads to an authority of this root at *every* one of these times (one
-    /// backdated time must not vouch for a certificate that had expired), and that its issuance was logged where this root
-    /// names logs for that.
+    /// Verifies a certificate of a signer, for these times:
+    /// 1. it is for signing, so that a server's certificate cannot sign an image;
+    /// 2. an authority of this root issued it, and it was valid, at *every* time, so that one backdated time cannot make an
+    ///    expired certificate count;
+    /// 3. its issuance was logged, if this root names certificate logs, so that a secretly issued certificate does not count.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why the certificate is not accepted.
     pub(super) fn certify(
         &self,
         chain: &Chain,
@@ -217,16 +219,16 @@ impl Instance {
         }
         match issued {
             Some(_) if self.certificate_logs.is_empty() => Ok(()),
-            Some(issuer) => logged(&chain.leaf, &issuer, &self.certificate_logs),
+            Some(issuer) => check_logged(&chain.leaf, &issuer, &self.certificate_logs),
             None => Err(UnacceptedReason::new(
                 unaccepted::NO_VERIFIED_TIME,
-                "no time is known",
+                "there is no verified time",
             )),
         }
     }
 }
 
-/// The certificate says that it is for signing (extended key usage `codeSigning`).
+/// Checks that the certificate has the extended key usage `codeSigning`.
 fn for_signing(leaf: &[u8]) -> Result<(), UnacceptedReason> {
     let malformed = |error| {
         let detail = format!("the certificate does not parse: {error}");
@@ -243,8 +245,8 @@ fn for_signing(leaf: &[u8]) -> Result<(), UnacceptedReason> {
     }
 }
 
-/// The `SubjectPublicKeyInfo` of the certificate's issuer, on a path to one of the authorities. Each authority is tried with
-/// its own certificates: no other one lends it its window or its intermediates.
+/// Verifies the path from a certificate to one of the authorities at one time. Returns the issuer's `SubjectPublicKeyInfo`. Each
+/// authority is tried only with its own validity and intermediate certificates.
 fn issuer_at(
     chain: &Chain,
     time: Timestamp,
@@ -252,7 +254,7 @@ fn issuer_at(
 ) -> Result<Vec<u8>, UnacceptedReason> {
     let mut refused = None;
     for authority in authorities {
-        // An authority that was not valid then cannot end the path, whatever its certificate says.
+        // The validity in the trust root counts in addition to that of the authority's certificate.
         let valid = authority.valid_for;
         if !valid.is_none_or(|window| window.contains(time)) {
             continue;
@@ -276,7 +278,7 @@ fn issuer_at(
 fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, UnacceptedReason> {
     match path.intermediate_certificates().next() {
         Some(issuer) => Ok(issuer.subject_public_key_info().as_ref().to_vec()),
-        // Of an anchor, what stands within the sequence is kept.
+        // The anchor holds the content of the sequence without its header.
         None => Any::new(
             Tag::Sequence,
             path.anchor().subject_public_key_info.as_ref(),
@@ -288,11 +290,11 @@ fn issuer_of(path: &VerifiedPath<'_>) -> Result<Vec<u8>, UnacceptedReason> {
     }
 }
 
-/// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2): exactly one, since a second one
-/// would go unseen.
-fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), UnacceptedReason> {
+/// Verifies the certificate's timestamp by a certificate transparency log (RFC 6962, 3.2). Exactly one is accepted, because a
+/// second one would not be verified.
+fn check_logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), UnacceptedReason> {
     let refused = |why: &str| UnacceptedReason::new(unaccepted::BAD_CERTIFICATE_TIMESTAMP, why);
-    let malformed = || refused("the certificate's timestamp cannot be understood");
+    let malformed = || refused("the certificate's timestamp cannot be read");
     let mut certificate = Certificate::from_der(leaf).map_err(|_| malformed())?;
     let extensions = certificate
         .tbs_certificate
@@ -306,7 +308,7 @@ fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), UnacceptedR
     let list = match timestamps.as_slice() {
         [] => {
             return Err(refused(
-                "the certificate carries no signed certificate timestamp",
+                "the certificate does not carry a signed certificate timestamp",
             ));
         }
         [only] => OctetString::from_der(only.extn_value.as_bytes()).map_err(|_| malformed())?,
@@ -335,14 +337,14 @@ fn logged(leaf: &[u8], issuer: &[u8], logs: &[LogKey]) -> Result<(), UnacceptedR
         .peekable();
     if known.peek().is_none() {
         return Err(refused(
-            "the trust root knows no log that could have timestamped the certificate",
+            "the trust root does not name the log of the certificate's timestamp, or the log's key was not valid then",
         ));
     }
     if known.any(|log| log.signed(&signed, timestamp.signature)) {
         return Ok(());
     }
     Err(refused(
-        "the certificate's timestamp was not signed by the log it names",
+        "the certificate's timestamp is not signed by the log that it names",
     ))
 }
 
@@ -360,7 +362,7 @@ impl<'a> CertificateTimestamp<'a> {
         let (log, rest) = rest.split_at_checked(32)?;
         let (milliseconds, rest) = rest.split_first_chunk::<8>()?;
         let (extensions, rest) = prefixed(rest)?;
-        // The algorithm; which ones a key signs with, the key itself says.
+        // The algorithm is ignored: the kind of the log's key decides it.
         let (_, rest) = rest.split_first_chunk::<2>()?;
         let (signature, rest) = prefixed(rest)?;
         (version == 0 && rest.is_empty()).then_some(CertificateTimestamp {
@@ -371,14 +373,14 @@ impl<'a> CertificateTimestamp<'a> {
         })
     }
 
-    /// What the log signed: the certificate as it was before its timestamp was put in.
+    /// The bytes that the log signed: the certificate without its timestamp.
     fn signed(&self, issuer: &[u8], unlogged: &[u8]) -> Option<Vec<u8>> {
         let length = u32::try_from(unlogged.len()).ok()?.to_be_bytes();
         let [0, length @ ..] = length else {
             return None;
         };
         let extensions = u16::try_from(self.extensions.len()).ok()?;
-        // v1, certificate_timestamp; then, after the time, precert_entry.
+        // version (v1) and signature type (certificate_timestamp); after the time, the entry type (precert_entry).
         let mut signed = vec![0, 0];
         signed.extend(self.milliseconds.to_be_bytes());
         signed.extend([0, 1]);
@@ -391,7 +393,7 @@ impl<'a> CertificateTimestamp<'a> {
     }
 }
 
-/// The entries of a list whose length, and that of each entry, stand before it.
+/// The entries of a list in TLS encoding: the list and each entry follow their length of two bytes.
 fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
     let (mut entries, after) = prefixed(list)?;
     if !after.is_empty() {
@@ -406,7 +408,7 @@ fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// What stands after a length of two bytes, and what comes after it.
+/// Splits bytes that begin with a length of two bytes into the content of that length and the rest.
 fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
@@ -428,7 +430,7 @@ pub(super) fn names_of(certificate: &[u8]) -> Option<(Name, Name)> {
     Some((body.subject, body.issuer))
 }
 
-/// Whether a certificate was issued by itself.
+/// Whether a certificate names itself as its issuer.
 pub(super) fn is_root(certificate: &[u8]) -> bool {
     Certificate::from_der(certificate)
         .is_ok_and(|parsed| parsed.tbs_certificate.issuer == parsed.tbs_certificate.subject)
@@ -453,7 +455,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_is_its_topmost_certificate_and_those_below_it_in_whatever_order() {
+    fn an_authority_is_its_topmost_certificate_and_those_below_it_in_any_order() {
         let [intermediate, root] = authorities();
         let new = |chain: &[&[u8]]| Authority::new(chain, None);
         for (chain, roots, intermediates) in [
@@ -468,7 +470,7 @@ mod tests {
         }
         let signer = certificate(&[]);
         for (chain, why) in [
-            (vec![], "no certificate"),
+            (vec![], "topmost certificate"),
             (vec![&b"nothing"[..]], "does not parse"),
             (vec![&signer[..]], "CA:TRUE"),
         ] {
@@ -500,9 +502,9 @@ mod tests {
 
     #[test]
     fn a_certificate_without_a_timestamp_is_called_that() {
-        let refused = logged(&certificate(&[]), b"", &[]).unwrap_err();
+        let refused = check_logged(&certificate(&[]), b"", &[]).unwrap_err();
         assert_eq!(refused.reason, unaccepted::BAD_CERTIFICATE_TIMESTAMP);
-        assert!(refused.detail.contains("carries no"), "{refused}");
+        assert!(refused.detail.contains("does not carry"), "{refused}");
     }
 
     fn timestamp(version: u8, after: &[u8]) -> Vec<u8> {

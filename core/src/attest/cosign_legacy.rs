@@ -1,4 +1,4 @@
-//! cosign's layouts under the tags `.sig` and `.att`: a simplesigning payload or a DSSE envelope in a layer, with signature,
+//! cosign's layouts with the tags `.sig` and `.att`: a simplesigning payload or a DSSE envelope in a layer, with signature,
 //! certificate, log entry and timestamp in the layer's annotations (cosign, `specs/SIGNATURE_SPEC.md`).
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const TYPES: [&str; 2] = [
     "cosign container image signature",
     "Tekton container signature",
 ];
-/// What clients know of a simplesigning payload.
+/// The fields of a simplesigning payload.
 const PAYLOAD_FIELDS: Fields = Fields {
     known: &[
         "critical",
@@ -36,7 +36,7 @@ const PAYLOAD_FIELDS: Fields = Fields {
     ],
     free: &["optional"],
 };
-/// The same in the form that Tekton Chains writes, beside the names in lower case.
+/// The spelling of the same fields by Tekton Chains.
 const CAPITAL_FIELDS: Fields = Fields {
     known: &["Critical", "Identity", "Image", "Type", "Optional"],
     free: &["Optional"],
@@ -50,33 +50,33 @@ const CHAIN: &str = "dev.sigstore.cosign/chain";
 const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
 const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 
-/// A layer of `.sig`: its blob is what was signed.
+/// Parses a layer of `.sig`. The blob of the layer is the signed content.
 ///
 /// # Errors
-/// Why it cannot be one.
+/// Why the layer is not a supported signature.
 pub(super) fn signature(
     annotations: &BTreeMap<String, String>,
 ) -> Result<Signed, UnacceptedReason> {
     let found = Found(annotations);
     found.bounded()?;
     let Some(signature) = found.text(SIGNATURE) else {
-        let detail = format!("the layer has no annotation `{SIGNATURE}`");
+        let detail = format!("the layer does not have the annotation `{SIGNATURE}`");
         return Err(UnacceptedReason::new(unaccepted::MALFORMED, detail));
     };
     Ok(Signed {
         content: Content::Message { digest: None },
         signature: STANDARD
             .decode(signature)
-            .map_err(|_| not_understood(SIGNATURE))?,
+            .map_err(|_| unreadable(SIGNATURE))?,
         by: found.signed_by(),
         witnesses: found.witnesses(None),
     })
 }
 
-/// A layer of `.att`: its blob is the envelope, which holds the signature.
+/// Parses a layer of `.att`. The blob of the layer is the envelope, with the signature.
 ///
 /// # Errors
-/// Why it cannot be one.
+/// Why the layer is not a supported attestation.
 pub(super) fn attestation(
     envelope: &[u8],
     annotations: &BTreeMap<String, String>,
@@ -98,7 +98,7 @@ pub(super) fn attestation(
     };
     let malformed =
         || UnacceptedReason::new(unaccepted::MALFORMED, "the envelope is not in base64");
-    // Several signatures would be several signers, of which the annotations can only name one.
+    // Only one signature is accepted, because the annotations can name only one signer.
     let [EnvelopeSignature { sig }] = &parsed.signatures;
     Ok(Signed {
         content: Content::Envelope {
@@ -112,11 +112,11 @@ pub(super) fn attestation(
     })
 }
 
-/// What a simplesigning payload says about the image (containers/image, `docs/containers-signature.5.md`): the annotations
-/// that are signed with it.
+/// Checks that a simplesigning payload is a signature of `subject` (containers/image, `docs/containers-signature.5.md`), and
+/// returns the signed annotations.
 ///
 /// # Errors
-/// If it is not about `subject`, or no cosign signature.
+/// Why the payload is not a signature of `subject`.
 pub(super) fn simple_signing(
     payload: &[u8],
     subject: &Digest,
@@ -184,7 +184,7 @@ struct EnvelopeSignature {
     sig: String,
 }
 
-/// A log entry as cosign writes it: the promise of a log of version 1.
+/// A log entry in cosign's annotation, with the signed promise of a log of version 1.
 #[derive(Deserialize)]
 struct Promised {
     #[serde(rename = "SignedEntryTimestamp")]
@@ -217,8 +217,8 @@ struct StampedBy {
     token: String,
 }
 
-fn not_understood(annotation: &str) -> UnacceptedReason {
-    let detail = format!("the annotation `{annotation}` cannot be understood");
+fn unreadable(annotation: &str) -> UnacceptedReason {
+    let detail = format!("the annotation `{annotation}` cannot be read");
     UnacceptedReason::new(unaccepted::MALFORMED, detail)
 }
 
@@ -238,7 +238,7 @@ impl Found<'_> {
         Err(UnacceptedReason::new(unaccepted::TOO_LARGE, detail))
     }
 
-    /// cosign writes what it does not have as an empty text, or as `null`.
+    /// The text of an annotation. cosign writes an absent value as an empty text or as `null`.
     fn text(&self, annotation: &str) -> Option<&str> {
         let text = self.0.get(annotation)?.trim();
         (!text.is_empty() && text != "null").then_some(text)
@@ -251,7 +251,7 @@ impl Found<'_> {
         let text = strict(text.as_bytes(), "the annotation", Fields::default())?;
         serde_json::from_str(text)
             .map(Some)
-            .map_err(|_| not_understood(annotation))
+            .map_err(|_| unreadable(annotation))
     }
 
     fn signed_by(&self) -> Result<SignedBy, UnacceptedReason> {
@@ -260,13 +260,13 @@ impl Found<'_> {
         };
         let leaf = certificates_of_pem(leaf)
             .and_then(|certificates| <[Vec<u8>; 1]>::try_from(certificates).ok());
-        let [leaf] = leaf.ok_or_else(|| not_understood(CERTIFICATE))?;
+        let [leaf] = leaf.ok_or_else(|| unreadable(CERTIFICATE))?;
         let chain = match self.text(CHAIN) {
-            Some(chain) => certificates_of_pem(chain).ok_or_else(|| not_understood(CHAIN))?,
+            Some(chain) => certificates_of_pem(chain).ok_or_else(|| unreadable(CHAIN))?,
             None => Vec::new(),
         };
         bounded("certificates", chain.len(), MAXIMUM_CERTIFICATES)?;
-        // cosign writes the root too; whom to trust is for the verifier to know.
+        // cosign writes the root too. A root beside a signature is never trusted.
         let intermediates = chain.into_iter().filter(|der| !is_root(der));
         Ok(SignedBy::Certificate(Chain {
             leaf,
@@ -309,7 +309,7 @@ impl Found<'_> {
             Some((kind, entry))
         };
         let (KindAndVersion { kind, version }, entry) =
-            entry().ok_or_else(|| not_understood(LOG_ENTRY))?;
+            entry().ok_or_else(|| unreadable(LOG_ENTRY))?;
         let kind =
             EntryKind::named(&kind, &version).ok_or_else(|| unknown_kind(&kind, &version))?;
         Ok(Some(LogEntry { kind, ..entry }))
@@ -322,7 +322,7 @@ impl Found<'_> {
         STANDARD
             .decode(token)
             .map(Some)
-            .map_err(|_| not_understood(TIMESTAMP))
+            .map_err(|_| unreadable(TIMESTAMP))
     }
 }
 

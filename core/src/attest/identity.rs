@@ -1,4 +1,4 @@
-//! Who signed: a certificate's identity with its claims, or a key.
+//! The signer: a certificate's identity with its claims, or a key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use super::anchor::KeyFingerprint;
 use super::unaccepted::{self, UnacceptedReason};
 
-/// Who signed.
+/// The signer of a verified signature or statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signer {
     /// The holder of a short-lived certificate.
@@ -41,15 +41,15 @@ impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Signer::Certificate(certificate) => match &certificate.issuer {
-                Some(issuer) => write!(f, "`{}` by `{issuer}`", certificate.identity),
-                None => write!(f, "`{}` by an unnamed issuer", certificate.identity),
+                Some(issuer) => write!(f, "`{}` (issuer `{issuer}`)", certificate.identity),
+                None => write!(f, "`{}` (no issuer)", certificate.identity),
             },
             Signer::Key(fingerprint) => write!(f, "key `{fingerprint}`"),
         }
     }
 }
 
-/// What a Fulcio certificate says about its holder.
+/// The identity and claims in a Fulcio certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateIdentity {
     identity: String,
@@ -115,7 +115,7 @@ claims! {
 }
 
 const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
-/// The type of a name that is neither an e-mail address nor a URI: the user name of a private instance.
+/// The type of a subject alternative name that is a user name (private Fulcio instances).
 const USER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 const ISSUER_V1: u32 = 1;
 const ISSUER_V2: u32 = 8;
@@ -126,22 +126,22 @@ impl CertificateIdentity {
         &self.identity
     }
 
-    /// The OIDC issuer that vouched for it; certificates of 2021 name none.
+    /// The OIDC issuer that authenticated the identity. Certificates of 2021 do not name one.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// The further claims.
+    /// The claims other than the issuer.
     pub fn claims(&self) -> &BTreeMap<Claim, String> {
         &self.claims
     }
 
-    /// The key that the certificate is about.
+    /// The fingerprint of the certificate's key.
     pub fn key(&self) -> &KeyFingerprint {
         &self.key
     }
 
-    /// Reads a certificate that was verified already. The raw claims of old (`.1` to `.6`) must agree with the new ones.
+    /// Reads a certificate. Does not verify it. The deprecated claims (`.1` to `.6`) must agree with the current ones.
     pub(super) fn read(der: &[u8]) -> Result<CertificateIdentity, UnacceptedReason> {
         let malformed = |why: &str| {
             UnacceptedReason::new(unaccepted::MALFORMED, format!("the certificate {why}"))
@@ -153,7 +153,7 @@ impl CertificateIdentity {
             let value = extension.extn_value.as_bytes();
             if extension.extn_id == SubjectAltName::OID {
                 let parsed = SubjectAltName::from_der(value)
-                    .map_err(|_| malformed("has an unreadable name"))?;
+                    .map_err(|_| malformed("has a subject alternative name that cannot be read"))?;
                 names.extend(parsed.0);
             } else if extension.extn_id.parent() == Some(FULCIO) {
                 let Some(number) = extension.extn_id.arcs().last() else {
@@ -166,11 +166,11 @@ impl CertificateIdentity {
                     continue;
                 } else {
                     Utf8StringRef::from_der(value)
-                        .map_err(|_| malformed("has an unreadable claim"))?
+                        .map_err(|_| malformed("has a claim that cannot be read"))?
                         .as_str()
                 };
                 if texts.insert(number, text.to_owned()).is_some() {
-                    return Err(malformed("has a claim twice"));
+                    return Err(malformed("has the same claim twice"));
                 }
             }
         }
@@ -180,10 +180,14 @@ impl CertificateIdentity {
             [GeneralName::OtherName(name)] if name.type_id == USER_NAME => name
                 .value
                 .decode_as::<Utf8StringRef<'_>>()
-                .map_err(|_| malformed("has an unreadable name"))?
+                .map_err(|_| malformed("has a subject alternative name that cannot be read"))?
                 .as_str()
                 .to_owned(),
-            _ => return Err(malformed("has not exactly one subject alternative name")),
+            _ => {
+                return Err(malformed(
+                    "does not have exactly one subject alternative name",
+                ));
+            }
         };
         let issuer = match (texts.remove(&ISSUER_V2), texts.remove(&ISSUER_V1)) {
             (Some(new), Some(old)) if new != old => {
@@ -192,7 +196,7 @@ impl CertificateIdentity {
             (Some(issuer), _) | (None, Some(issuer)) => Some(issuer),
             (None, None) => None,
         };
-        // Trigger, commit and ref of old against the new ones; name and repository have other forms.
+        // Trigger, commit and ref, each deprecated and current. Name and repository have another form in the current claims.
         for (old, new) in [(2, 20), (3, 13), (6, 14)] {
             if let (Some(old), Some(new)) = (texts.get(&old), texts.get(&new))
                 && old != new
@@ -205,7 +209,7 @@ impl CertificateIdentity {
             .filter_map(|(number, text)| Some((Claim::numbered(number)?, text)))
             .collect();
         let spki = certificate.tbs_certificate.subject_public_key_info.to_der();
-        let spki = spki.map_err(|_| malformed("has an unreadable key"))?;
+        let spki = spki.map_err(|_| malformed("has a key that cannot be read"))?;
         Ok(CertificateIdentity {
             identity,
             issuer,
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_that_names_a_kind_of_name_is_no_claim_whatever_stands_there() {
+    fn the_number_of_the_user_name_type_is_not_a_claim_with_any_value() {
         let odd = (USER_NAME, vec![0xff]);
         assert!(read(&[mail(), odd]).unwrap().claims().is_empty());
     }

@@ -1,5 +1,5 @@
-//! Entries of a transparency log (Rekor v1 and v2): that the log has them, when it took them up, and that they are of one
-//! signature and no other.
+//! Entries of a transparency log (Rekor v1 and v2): verifies that the log contains an entry, when it was added, and that it is
+//! of this signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ use super::unaccepted::{self, UnacceptedReason, strict};
 use super::verified::Transparency;
 use crate::strict_json::Fields;
 
-/// The most signatures of a checkpoint that are verified: those that call themselves the log's.
+/// The most signatures of one checkpoint that are verified. Only signatures with the key hint of a known log are.
 const MAXIMUM_SIGNATURES: usize = 8;
 
 /// The key of a log that a trust root names.
@@ -39,8 +39,8 @@ impl LogKey {
         self.id.as_bytes().starts_with(hint.as_bytes())
     }
 
-    /// Whether the key counts for an entry that was made at these times. Where no time is known, a key that has been retired
-    /// does not: the entry could have been made with a key that was stolen after its retirement.
+    /// Whether the key was valid at these times. If no time is known, a key with an end of validity does not count: an attacker
+    /// could have stolen it after its retirement.
     pub(super) fn valid_at(&self, times: &[Timestamp]) -> bool {
         self.valid_for.is_none_or(|window| match times {
             [] => window.end.is_none(),
@@ -49,20 +49,20 @@ impl LogKey {
     }
 }
 
-/// An entry, as it was found.
+/// A log entry. Not verified yet.
 pub(super) struct LogEntry {
     pub(super) kind: EntryKind,
-    /// The log's key, by the SHA-256 digest of its `SubjectPublicKeyInfo`.
+    /// The log's id: the SHA-256 digest of the `SubjectPublicKeyInfo` of its key.
     pub(super) log: Vec<u8>,
     pub(super) index: u64,
-    /// When the log says that it took it up; signed by the promise alone.
+    /// The time at which the log added the entry. Only the promise signs it.
     pub(super) integrated: Option<Timestamp>,
-    /// The signed entry timestamp.
+    /// The log's signed promise of inclusion (signed entry timestamp).
     pub(super) set: Option<Vec<u8>>,
     pub(super) proof: Option<InclusionProof>,
-    /// Whether the promise alone shows that the log has it, as in the oldest formats.
+    /// Whether the promise is sufficient without an inclusion proof, as in the oldest formats.
     pub(super) set_suffices: bool,
-    /// The canonicalised entry.
+    /// The canonicalised body of the entry.
     pub(super) body: Vec<u8>,
 }
 
@@ -100,9 +100,9 @@ kinds! {
     IntotoV2 = "intoto", "0.0.2";
 }
 
-/// What a log verifiably says about an entry.
+/// The verified facts about an entry.
 pub(super) struct Seen {
-    /// When it took it up; a log of version 2 says nothing about that.
+    /// The time at which the log added the entry. A log of version 2 does not sign a time.
     pub(super) at: Option<Timestamp>,
     pub(super) transparency: Transparency,
 }
@@ -111,16 +111,16 @@ fn bad(why: impl Into<String>) -> UnacceptedReason {
     UnacceptedReason::new(unaccepted::BAD_LOG_ENTRY, why)
 }
 
-/// A log entry of a kind, or a version of it, that is not read here. What it is of, nobody can say.
+/// The refusal for a log entry of an unknown kind or version. Its content cannot be checked.
 pub(super) fn unknown_kind(kind: &str, version: &str) -> UnacceptedReason {
-    let detail = format!("log entries of kind `{kind} {version}` are not known");
+    let detail = format!("log entries of the kind `{kind} {version}` are not supported");
     UnacceptedReason::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
 }
 
 impl LogEntry {
-    /// Whether the entry is of a log that the trust root names, by its id or by a key of its checkpoint. Nothing can be said
-    /// of another one, for or against the signature: it could as well be left out.
-    fn of_known_log(&self, keys: &[LogKey]) -> Result<(), UnacceptedReason> {
+    /// Whether the entry is of a log that the trust root names, by the log's id or by a key hint in the checkpoint. An entry of
+    /// another log proves nothing for or against the signature, so it is treated as absent.
+    fn check_known_log(&self, keys: &[LogKey]) -> Result<(), UnacceptedReason> {
         let by_id = keys.iter().any(|key| self.log == key.id.as_bytes());
         let checkpoint = self
             .proof
@@ -138,37 +138,41 @@ impl LogEntry {
 
     fn unknown_log(&self) -> UnacceptedReason {
         let detail = format!(
-            "the trust root knows no log `{}` that was valid then",
+            "the trust root does not name a log `{}` that was valid at that time",
             hex::encode(&self.log)
         );
         UnacceptedReason::new(unaccepted::UNKNOWN_LOG, detail)
     }
 
-    /// Verifies that a log of the trust root has the entry. `stamped` is when timestamp authorities saw the signature.
+    /// Verifies that a log of the trust root contains the entry. `stamped` are the times of verified timestamps.
     ///
     /// # Errors
-    /// Why the entry does not hold; `unknown-log` where it is as good as absent, since no log that was trusted then made it.
+    /// Why the entry is not valid. `unknown-log` means that it counts as absent, because no log that was trusted then made it.
     pub(super) fn verify(
         &self,
         keys: &[LogKey],
         stamped: &[Timestamp],
     ) -> Result<Seen, UnacceptedReason> {
-        self.of_known_log(keys)?;
+        // 1. A log that the trust root names: every other log could be the attacker's own.
+        self.check_known_log(keys)?;
+        // 2. A proof or a promise of inclusion: otherwise, the log need not contain the entry.
         if self.proof.is_none() && !(self.set_suffices && self.set.is_some()) {
             return Err(UnacceptedReason::new(
                 unaccepted::NO_INCLUSION_PROOF,
-                "a log entry carries no inclusion proof",
+                "a log entry does not carry an inclusion proof",
             ));
         }
         if let Some(set) = &self.set {
             self.verify_set(set, keys)?;
         }
+        // 3. The time counts only if the promise signs it: otherwise, the sender could choose it.
         let at = self
             .integrated
             .filter(|_| self.set.is_some() && self.kind != EntryKind::HashedRekordV2);
+        // 4. The inclusion proof, under a key that was valid at the time of the entry: a retired key could have been stolen.
         let transparency = match &self.proof {
             Some(proof) => {
-                self.included(
+                self.verify_inclusion(
                     proof,
                     keys,
                     at.as_ref().map_or(stamped, std::slice::from_ref),
@@ -180,7 +184,7 @@ impl LogEntry {
         Ok(Seen { at, transparency })
     }
 
-    /// The promise of a log of version 1: a signature over the entry and the time at which it was taken up (Rekor,
+    /// Verifies the promise of a log of version 1: a signature over the entry and the time at which the log added it (Rekor,
     /// `types.md`, "Signed Entry Timestamp"; canonical JSON, RFC 8785).
     fn verify_set(&self, set: &[u8], keys: &[LogKey]) -> Result<(), UnacceptedReason> {
         let signed = format!(
@@ -196,7 +200,7 @@ impl LogEntry {
             .peekable();
         if kept.peek().is_none() {
             return Err(bad(
-                "the promise is not of this entry by the log that it names",
+                "the promise is not signed by the named log over this entry",
             ));
         }
         if kept.any(|key| key.valid_at(self.integrated.as_slice())) {
@@ -205,16 +209,16 @@ impl LogEntry {
         Err(self.unknown_log())
     }
 
-    /// The inclusion proof leads to the root of a checkpoint that the log signed (RFC 6962, 2.1.1; C2SP tlog-checkpoint).
-    /// Where the proof repeats what the checkpoint says, version 1 must agree with it, and version 2 is not asked.
-    fn included(
+    /// Verifies the inclusion proof against a checkpoint that the log signed (RFC 6962, 2.1.1; C2SP tlog-checkpoint). A proof of
+    /// version 1 repeats values of the checkpoint, which must agree; those of version 2 are not used.
+    fn verify_inclusion(
         &self,
         proof: &InclusionProof,
         keys: &[LogKey],
         times: &[Timestamp],
     ) -> Result<(), UnacceptedReason> {
         let Some(checkpoint) = proof.checkpoint.checkpoint() else {
-            return Err(bad("the inclusion proof has no checkpoint"));
+            return Err(bad("the inclusion proof does not have a checkpoint"));
         };
         let index = match self.kind {
             EntryKind::HashedRekordV2 => self.index,
@@ -223,7 +227,7 @@ impl LogEntry {
                     || proof.tree_size != checkpoint.tree_size()
                 {
                     return Err(bad(
-                        "the inclusion proof is of another tree than its checkpoint",
+                        "the inclusion proof and its checkpoint are of different trees",
                     ));
                 }
                 proof.log_index.get()
@@ -236,8 +240,9 @@ impl LogEntry {
             &proof.hashes,
             checkpoint.root_hash(),
         )
-        .map_err(|error| bad(format!("the inclusion proof does not hold: {error}")))?;
-        // Cosignatures of witnesses stand beside the log's, and hints of four bytes can collide: any of them may be the log's.
+        .map_err(|error| bad(format!("the inclusion proof is not valid: {error}")))?;
+        // A checkpoint also has signatures of witnesses, and key hints of four bytes can collide, so every signature with a
+        // matching hint is tried.
         let lines = keys.iter().flat_map(|key| {
             let notes = checkpoint.signatures().iter();
             let notes = notes.filter(|note| key.has_hint(&note.key_id));
@@ -259,48 +264,50 @@ impl LogEntry {
             return Ok(());
         }
         let when = match times {
-            [] => "any more, and no time is known at which it was".to_owned(),
-            [time, ..] => format!("at {time}"),
+            [] => "has an end of validity, but the time of the entry is not known".to_owned(),
+            [time, ..] => format!("was not valid at {time}"),
         };
-        let detail = format!("the key of the log that signed the checkpoint was not valid {when}");
+        let detail = format!("the key of the log that signed the checkpoint {when}");
         Err(UnacceptedReason::new(unaccepted::UNKNOWN_LOG, detail))
     }
 
-    /// Verifies that the entry is of this signature, over this content, by the holder of `verifier` (a certificate, or a
+    /// Verifies that the entry is of this signature, over this content, by `verifier` (a certificate or a
     /// `SubjectPublicKeyInfo`, in DER).
     ///
     /// # Errors
-    /// What it is of instead.
+    /// The part that differs.
     pub(super) fn check_matches(
         &self,
         signed: &Signed,
         artifact: &SubjectDigest<'_>,
         verifier: &[u8],
     ) -> Result<(), UnacceptedReason> {
+        // 1. The kind inside the signed body: the kind beside it could select another meaning.
         let text = strict(&self.body, "the log entry", Fields::default())?;
         let body: Body = read(text)?;
         let (kind, version) = self.kind.name();
         if (body.kind.as_str(), body.version.as_str()) != (kind, version) {
             return Err(bad(format!(
-                "the log entry is a `{} {}`, not a `{kind} {version}`",
+                "the kind of the log entry is `{} {}`, not `{kind} {version}`",
                 body.kind, body.version
             )));
         }
+        // 2. The content: an entry of other content proves nothing about this signature.
         let spec = body.spec.to_string();
         let recorded = match (self.kind, &signed.content) {
             (EntryKind::HashedRekordV1 | EntryKind::Rekord, Content::Message { .. }) => {
-                read::<Rekord>(&spec)?.of(artifact)?
+                read::<Rekord>(&spec)?.recorded(artifact)?
             }
             (EntryKind::HashedRekordV2, Content::Message { .. }) => {
-                read::<HashedRekordV2>(&spec)?.of(artifact)?
+                read::<HashedRekordV2>(&spec)?.recorded(artifact)?
             }
             (EntryKind::HashedRekordV2, Content::Envelope { .. }) => {
                 let signed = signed.signed_bytes();
                 let signed = SubjectDigest::of(Artifact::Bytes(&signed))?;
-                read::<HashedRekordV2>(&spec)?.of(&signed)?
+                read::<HashedRekordV2>(&spec)?.recorded(&signed)?
             }
             (EntryKind::Dsse, Content::Envelope { payload, .. }) => {
-                read::<Dsse>(&spec)?.of(payload)
+                read::<Dsse>(&spec)?.recorded(payload)
             }
             (
                 EntryKind::IntotoV1,
@@ -309,7 +316,7 @@ impl LogEntry {
                     written: Some(written),
                     ..
                 },
-            ) => read::<IntotoV1>(&spec)?.of(payload, written, &signed.signature),
+            ) => read::<IntotoV1>(&spec)?.recorded(payload, written, &signed.signature),
             (
                 EntryKind::IntotoV2,
                 Content::Envelope {
@@ -317,10 +324,11 @@ impl LogEntry {
                     payload,
                     ..
                 },
-            ) => read::<IntotoV2>(&spec)?.of(payload_type, payload),
+            ) => read::<IntotoV2>(&spec)?.recorded(payload_type, payload),
             _ => {
-                let detail =
-                    format!("a log entry `{kind} {version}` cannot be of a signature in this form");
+                let detail = format!(
+                    "a log entry of the kind `{kind} {version}` cannot be checked for a signature in this form"
+                );
                 return Err(UnacceptedReason::new(
                     unaccepted::FORMAT_NOT_SUPPORTED,
                     detail,
@@ -328,6 +336,7 @@ impl LogEntry {
             }
         };
         let recorded = recorded.ok_or_else(|| bad("the log entry is of other content"))?;
+        // 3. The signature and its signer: an entry of another signature would lend its time to this one.
         if recorded.signature != signed.signature {
             return Err(bad("the log entry is of another signature"));
         }
@@ -341,16 +350,16 @@ impl LogEntry {
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, UnacceptedReason> {
     serde_json::from_str(text)
-        .map_err(|error| bad(format!("the log entry cannot be understood: {error}")))
+        .map_err(|error| bad(format!("the log entry cannot be read: {error}")))
 }
 
-/// What an entry says, once its content is known to be the right one.
+/// The signature and signer in an entry, after its content was checked.
 struct Recorded {
     signature: Vec<u8>,
     verifier: Verifier,
 }
 
-/// A certificate or a public key, as an entry names it.
+/// The certificate or public key in an entry.
 enum Verifier {
     Pem(Vec<u8>),
     Certificate(Vec<u8>),
@@ -358,7 +367,7 @@ enum Verifier {
 }
 
 impl Verifier {
-    /// Whether it is this certificate or key; a certificate stands for its key as well.
+    /// Whether it is this certificate or key. A certificate also matches its key.
     fn is(&self, expected: &[u8]) -> bool {
         let named = match self {
             Verifier::Certificate(der) | Verifier::Key(der) => der.clone(),
@@ -371,7 +380,7 @@ impl Verifier {
     }
 }
 
-/// The certificate (the first, where others lead from it to an authority) or public key of a PEM, in DER.
+/// The first certificate, or the public key, of a PEM, in DER.
 fn verifier_of_pem(pem: &str) -> Option<Vec<u8>> {
     match certificates_of_pem(pem) {
         Some(certificates) => certificates.into_iter().next(),
@@ -389,7 +398,7 @@ struct Body {
     spec: Value,
 }
 
-/// `hashedrekord` 0.0.1 and `rekord` 0.0.1: the digest of the content, the signature, and who made it.
+/// `hashedrekord` 0.0.1 and `rekord` 0.0.1: the digest of the content, the signature and its verifier.
 #[derive(Deserialize)]
 struct Rekord {
     data: RekordData,
@@ -406,7 +415,7 @@ struct RekordSignature {
     content: Base64,
     #[serde(rename = "publicKey")]
     key: Content64,
-    /// `x509`, in a `rekord` alone; PGP, minisign and SSH are other ways to sign.
+    /// Only in a `rekord`; `x509`, or a format that is not supported (PGP, minisign, SSH).
     format: Option<String>,
 }
 
@@ -422,14 +431,14 @@ struct Hash {
 }
 
 impl Hash {
-    /// Of `dsse` and `intoto`, which hash with SHA-256 whatever the signer does.
+    /// `dsse` and `intoto` always use SHA-256, also for a signer that uses another hash.
     fn is(&self, sha256: &[u8]) -> bool {
         self.algorithm == "sha256" && self.value == hex::encode(sha256)
     }
 }
 
 impl Rekord {
-    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, UnacceptedReason> {
+    fn recorded(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, UnacceptedReason> {
         let Hash { algorithm, value } = self.data.hash;
         let digest =
             content.digest_by(algorithm_named(&algorithm, HashAlgorithm::as_rekor_str)?)?;
@@ -441,8 +450,8 @@ impl Rekord {
     }
 }
 
-/// The algorithm with which a `hashedrekord` hashes what was signed: that of the signer, such as SHA-384 for P-384.
-/// `spelled` is how the version of the entry spells it.
+/// The hash algorithm of a `hashedrekord`, by its name. It is that of the signer, such as SHA-384 for P-384. `spelled` gives the
+/// spelling in this version of the entry.
 fn algorithm_named(
     name: &str,
     spelled: fn(&HashAlgorithm) -> &'static str,
@@ -459,7 +468,7 @@ fn algorithm_named(
         .ok_or_else(|| {
             let known: Vec<_> = known.map(|algorithm| spelled(&algorithm)).collect();
             let detail = format!(
-                "the log entry's hash algorithm is `{name}`, not one of {}",
+                "the log entry's hash algorithm `{name}` is not supported; supported are {}",
                 known.join(", ")
             );
             UnacceptedReason::new(unaccepted::FORMAT_NOT_SUPPORTED, detail)
@@ -505,7 +514,7 @@ struct RawBytes {
 }
 
 impl HashedRekordV2 {
-    fn of(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, UnacceptedReason> {
+    fn recorded(self, content: &SubjectDigest<'_>) -> Result<Option<Recorded>, UnacceptedReason> {
         let HashedRekordV2Spec { data, signature } = self.rekord;
         let algorithm = algorithm_named(&data.algorithm, |algorithm| match algorithm {
             HashAlgorithm::Sha2256 => "SHA2_256",
@@ -531,7 +540,8 @@ impl HashedRekordV2 {
     }
 }
 
-/// `dsse` 0.0.1. The hash of the envelope is of whatever spelling was submitted; payload, signature and signer are bound.
+/// `dsse` 0.0.1. The hash of the envelope is not compared, because it depends on the spelling that was submitted. Payload,
+/// signature and signer are.
 #[derive(Deserialize)]
 struct Dsse {
     #[serde(rename = "payloadHash")]
@@ -546,7 +556,7 @@ struct DsseSignature {
 }
 
 impl Dsse {
-    fn of(self, payload: &[u8]) -> Option<Recorded> {
+    fn recorded(self, payload: &[u8]) -> Option<Recorded> {
         let [
             DsseSignature {
                 signature,
@@ -562,8 +572,7 @@ impl Dsse {
     }
 }
 
-/// `intoto` 0.0.1. It names the signature by nothing but the hash of the envelope, so the envelope has to be at hand as it
-/// was submitted.
+/// `intoto` 0.0.1. Only the hash of the envelope binds the signature, so the submitted bytes of the envelope are needed.
 #[derive(Deserialize)]
 struct IntotoV1 {
     content: IntotoV1Content,
@@ -579,7 +588,7 @@ struct IntotoV1Content {
 }
 
 impl IntotoV1 {
-    fn of(self, payload: &[u8], written: &[u8], signature: &[u8]) -> Option<Recorded> {
+    fn recorded(self, payload: &[u8], written: &[u8], signature: &[u8]) -> Option<Recorded> {
         let content = self.content;
         let same = content.hash.is(&Sha256::digest(written))
             && content
@@ -592,7 +601,7 @@ impl IntotoV1 {
     }
 }
 
-/// `intoto` 0.0.2: the envelope without its payload; the signature in it is encoded twice.
+/// `intoto` 0.0.2: the envelope without its payload. The signature is base64 of base64.
 #[derive(Deserialize)]
 struct IntotoV2 {
     content: IntotoV2Content,
@@ -620,7 +629,7 @@ struct IntotoV2Signature {
 }
 
 impl IntotoV2 {
-    fn of(self, payload_type: &str, payload: &[u8]) -> Option<Recorded> {
+    fn recorded(self, payload_type: &str, payload: &[u8]) -> Option<Recorded> {
         let IntotoV2Content {
             envelope,
             payload: hash,
@@ -636,7 +645,7 @@ impl IntotoV2 {
     }
 }
 
-/// Bytes that are written in base64.
+/// Bytes, written in base64.
 struct Base64(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Base64 {

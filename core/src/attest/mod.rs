@@ -1,14 +1,14 @@
-//! Bytes and an anchor → verified facts, or why something present was not accepted.
+//! Verification: from bytes and an anchor to verified signatures and statements, or why evidence is not accepted.
 //!
-//! * [`Material`] — what was found: a bundle, or a layer in one of cosign's older layouts
-//! * `bundle`, `cosign_legacy` — each form → one neutral form of something signed
-//! * `signed` — the one way in which that is verified, step by step
-//! * `certificate`, `log`, `timestamp`, `signature` — what each step asks
-//! * `statement`, `predicate` — what a verified envelope says
-//! * [`VerifiedSignature`], [`VerifiedStatement`] — the facts, which nothing else can make
+//! * [`Material`]: the input, a bundle or a layer in one of cosign's older layouts
+//! * `bundle`, `cosign_legacy`: parse each format into the same form
+//! * `signed`: verifies that form in numbered steps
+//! * `certificate`, `log`, `timestamp`, `signature`: the checks of each step
+//! * `statement`, `predicate`: the content of a verified envelope
+//! * [`VerifiedSignature`], [`VerifiedStatement`]: the results, which only this module can make
 //!
-//! Sizes and counts are bounded before anything is verified, and no clock is read: a fact stays true, and whether its times
-//! are acceptable is for the rules to say.
+//! Sizes and counts are limited before anything is verified. No clock is read, so a result stays valid; the rules decide whether
+//! its times are acceptable.
 
 mod anchor;
 mod bundle;
@@ -67,7 +67,7 @@ pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Verifies one piece of evidence about `subject` under one anchor.
 ///
 /// # Errors
-/// Why it is not accepted; a fault of a library counts as such.
+/// Why the evidence is not accepted. A panic in a verification library is reported as `malformed`.
 pub fn verify(
     material: &Material,
     subject: &Digest,
@@ -92,31 +92,31 @@ pub fn verify(
             Ok(Verified::Signature(VerifiedSignature {
                 annotations: cosign_legacy::simple_signing(payload, subject)?,
                 form: SignatureForm::SimpleSigning,
-                by: checked.about(subject, anchor),
+                by: checked.into_origin(subject, anchor),
             }))
         }
     })
 }
 
-/// By whom an artifact of any kind was signed, when, and what of it is public, as verified.
+/// A verified signature of an artifact of any kind.
 #[derive(Clone, Debug)]
 pub struct ArtifactSignature {
     /// The signer.
     pub signer: Signer,
-    /// What is public about the signature.
+    /// The public record of the signature.
     pub transparency: Transparency,
-    /// The verified times; empty where there are none.
+    /// The verified times; may be empty.
     pub times: Vec<VerifiedTime>,
-    /// Log entries and timestamps that could not be used, and do not count.
+    /// Why some log entries and timestamps were ignored.
     pub ignored: Vec<UnacceptedReason>,
-    /// Whether logs stand beside the authority of the certificate in the trust root.
+    /// Whether the trust root lists logs together with the authority that issued the certificate.
     pub has_logs: bool,
 }
 
-/// Verifies a bundle about any artifact. Whether enough of it is public is for the caller to say, as for policies.
+/// Verifies a bundle about any artifact. The caller decides whether the public record is sufficient.
 ///
 /// # Errors
-/// Why it is not accepted.
+/// Why the bundle is not accepted.
 pub fn verify_artifact(
     bundle: &[u8],
     artifact: Artifact<'_>,
@@ -134,12 +134,12 @@ pub fn verify_artifact(
     })
 }
 
-/// What only fuzzing reaches directly.
+/// Functions that only the fuzz targets call directly.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use super::{CertificateIdentity, UnacceptedReason};
 
-    /// Reads a certificate that nobody verified.
+    /// Reads a certificate that was not verified.
     ///
     /// # Errors
     /// Why it cannot be read.
@@ -158,29 +158,29 @@ fn statement_or_signature(
         return Ok(Verified::Signature(VerifiedSignature {
             annotations: BTreeMap::new(),
             form: SignatureForm::MessageSignature,
-            by: checked.about(subject, anchor),
+            by: checked.into_origin(subject, anchor),
         }));
     };
     if statement.predicate_type == COSIGN_SIGN {
         return Ok(Verified::Signature(VerifiedSignature {
-            annotations: statement.about(subject)?,
+            annotations: statement.annotations_of(subject)?,
             form: SignatureForm::CosignBundle,
-            by: checked.about(subject, anchor),
+            by: checked.into_origin(subject, anchor),
         }));
     }
     Ok(Verified::Statement(VerifiedStatement {
         predicate: Predicate::read(&statement.predicate_type, statement.predicate.as_deref())?,
         predicate_type: statement.predicate_type,
-        by: checked.about(subject, anchor),
+        by: checked.into_origin(subject, anchor),
     }))
 }
 
-/// Runs `work`; a panic in it is one more reason for not accepting something.
+/// Runs `work`, and turns a panic into a refusal.
 fn contained<T>(work: impl FnOnce() -> Result<T, UnacceptedReason>) -> Result<T, UnacceptedReason> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(UnacceptedReason::new(
             unaccepted::MALFORMED,
-            "the verification library failed on it",
+            "the verification library failed on this evidence",
         ))
     })
 }

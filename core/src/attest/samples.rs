@@ -1,4 +1,4 @@
-//! Certificates for tests: those of the public-good instance, and their like with other extensions.
+//! Certificates for tests: those of the public-good instance, and copies of them with other extensions.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ pub(super) fn authorities() -> [Vec<u8>; 2] {
     })
 }
 
-/// A certificate that nobody signed, with these extensions alone.
+/// A certificate with only these extensions. Its signature is not valid.
 pub(super) fn certificate(extensions: &[(ObjectIdentifier, &[u8])]) -> Vec<u8> {
     let [intermediate, _] = authorities();
     let mut certificate = Certificate::from_der(&intermediate).unwrap();

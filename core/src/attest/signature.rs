@@ -1,5 +1,5 @@
 //! Public keys, and the signature schemes that are accepted for each kind of key: ECDSA over P-256, P-384 and P-521, RSA
-//! (PKCS#1 v1.5 and PSS) of 2048 to 4096 bits, Ed25519; of logs, RSA of up to 8192 bits and ML-DSA too.
+//! (PKCS#1 v1.5 and PSS) of 2048 to 4096 bits, Ed25519. The key of a log may also be RSA of up to 8192 bits, or ML-DSA.
 
 use std::ops::RangeInclusive;
 
@@ -30,8 +30,8 @@ const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 /// The sizes of the RSA keys of logs, in bits.
 const LOG_RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
-/// A kind of key, with the schemes that are tried for it in this order. cosign up to version 2 signs with SHA-256 whatever
-/// the curve; nothing in the formats says which padding an RSA signature has.
+/// A kind of key. Several schemes are tried for it: cosign up to version 2 signs with SHA-256 on every curve, and the formats do
+/// not name the padding of an RSA signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Algorithm {
     P256,
@@ -44,7 +44,7 @@ enum Algorithm {
     MlDsa87,
 }
 
-/// A scheme, and whether it can verify a SHA-256 digest in place of the message.
+/// A scheme, and whether it can verify a SHA-256 digest instead of the message.
 type Scheme = (&'static dyn VerificationAlgorithm, bool);
 
 impl Algorithm {
@@ -79,7 +79,7 @@ impl Algorithm {
     }
 }
 
-/// A public key that signatures can be verified with.
+/// A public key, parsed for verification.
 #[derive(Clone, Debug)]
 pub(super) struct VerifyingKey {
     algorithm: Algorithm,
@@ -87,12 +87,12 @@ pub(super) struct VerifyingKey {
     bytes: Vec<u8>,
 }
 
-/// What was signed.
+/// A signed message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Message<'a> {
-    /// Its bytes.
+    /// The bytes of the message.
     Bytes(&'a [u8]),
-    /// Its SHA-256 digest; the bytes are not at hand.
+    /// The SHA-256 digest of the message, if its bytes are not known.
     Sha256(&'a [u8]),
 }
 
@@ -100,21 +100,21 @@ impl VerifyingKey {
     /// The key of a signer, from its `SubjectPublicKeyInfo` in DER.
     ///
     /// # Errors
-    /// Why keys like this are not accepted.
+    /// Why the key is not accepted.
     pub(super) fn from_spki(der: &[u8]) -> Result<VerifyingKey, String> {
         let key = VerifyingKey::read(der)?;
         match key.algorithm {
             Algorithm::MlDsa44 | Algorithm::MlDsa65 | Algorithm::MlDsa87 => {
-                Err("its algorithm is ML-DSA".to_owned())
+                Err("the algorithm is ML-DSA".to_owned())
             }
-            _ => key.of_bits(RSA_BITS),
+            _ => key.check_rsa_bits(RSA_BITS),
         }
     }
 
-    /// The key of a log as trust roots write it: a `SubjectPublicKeyInfo`, or an `RSAPublicKey` without one, in DER.
+    /// The key of a log in a trust root: a `SubjectPublicKeyInfo` or a bare `RSAPublicKey`, in DER.
     ///
     /// # Errors
-    /// Why signatures by keys like this cannot be verified.
+    /// Why the key is not supported.
     pub(super) fn of_log(der: &[u8]) -> Result<VerifyingKey, String> {
         let key = match modulus_bits(der) {
             Ok(_) => VerifyingKey {
@@ -123,15 +123,15 @@ impl VerifyingKey {
             },
             Err(_) => VerifyingKey::read(der)?,
         };
-        key.of_bits(LOG_RSA_BITS)
+        key.check_rsa_bits(LOG_RSA_BITS)
     }
 
-    /// The key, where it is not RSA of another size.
-    fn of_bits(self, accepted: RangeInclusive<usize>) -> Result<VerifyingKey, String> {
+    /// Refuses an RSA key of another size.
+    fn check_rsa_bits(self, accepted: RangeInclusive<usize>) -> Result<VerifyingKey, String> {
         if self.algorithm == Algorithm::Rsa {
             let bits = modulus_bits(&self.bytes).map_err(|error| error.to_string())?;
             if !accepted.contains(&bits) {
-                return Err(format!("it is RSA of {bits} bits"));
+                return Err(format!("the key is RSA of {bits} bits"));
             }
         }
         Ok(self)
@@ -150,19 +150,19 @@ impl VerifyingKey {
                 Ok(P256) => Algorithm::P256,
                 Ok(P384) => Algorithm::P384,
                 Ok(P521) => Algorithm::P521,
-                _ => return Err("it is on another curve".to_owned()),
+                _ => return Err("the key is on another curve".to_owned()),
             },
             RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Algorithm::Rsa,
             ED25519_KEY if parameters.is_none() => Algorithm::Ed25519,
             ML_DSA_44_KEY if parameters.is_none() => Algorithm::MlDsa44,
             ML_DSA_65_KEY if parameters.is_none() => Algorithm::MlDsa65,
             ML_DSA_87_KEY if parameters.is_none() => Algorithm::MlDsa87,
-            other => return Err(format!("its algorithm is `{other}`")),
+            other => return Err(format!("the algorithm is `{other}`")),
         };
         match algorithm {
-            // Uncompressed points alone (SEC 1, 2.3.3), as in certificates.
+            // Only uncompressed points are accepted (SEC 1, 2.3.3), as in certificates.
             Algorithm::P256 | Algorithm::P384 | Algorithm::P521 if bytes.first() != Some(&4) => {
-                Err("its point is compressed".to_owned())
+                Err("the point is compressed".to_owned())
             }
             _ => Ok(VerifyingKey {
                 algorithm,
@@ -195,7 +195,7 @@ impl VerifyingKey {
     }
 }
 
-/// The size of an `RSAPublicKey` (RFC 8017, A.1.1).
+/// The size of an `RSAPublicKey` in bits (RFC 8017, A.1.1).
 fn modulus_bits(bytes: &[u8]) -> x509_cert::der::Result<usize> {
     let mut reader = SliceReader::new(bytes)?;
     let bits = reader.sequence(|reader| {

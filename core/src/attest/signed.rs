@@ -1,5 +1,4 @@
-//! Something signed, in whatever form it was found, and the one way in which it is verified (Sigstore client
-//! specification, section "Verification").
+//! Signed content in one form for all formats, and its verification (Sigstore client specification, section "Verification").
 
 use std::cmp::Reverse;
 
@@ -19,52 +18,52 @@ use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
 use crate::gate::Digest;
 use crate::reason::Reason;
 
-/// The most log entries, and the most timestamps (as other clients).
+/// The most log entries, and the most timestamps. Other Sigstore clients have the same limit.
 pub(super) const MAXIMUM_ENTRIES: usize = 32;
-/// The most certificates of a chain.
+/// The most certificates in a chain.
 pub(super) const MAXIMUM_CERTIFICATES: usize = 16;
 
-/// Something signed, with everything that was found to vouch for it.
+/// Signed content with its signature, and the certificate, log entries and timestamps beside it. Not verified yet.
 pub(super) struct Signed {
     pub(super) content: Content,
     pub(super) signature: Vec<u8>,
-    /// Or why that cannot be read, which says nothing about the signature of a key that is known.
+    /// The signer as named, or why the name cannot be read. An error does not refuse a signature by a key that the policy names.
     pub(super) by: Result<SignedBy, UnacceptedReason>,
-    /// Or why they cannot be read, which says nothing about a signature that needs none.
+    /// The log entries and timestamps, or why they cannot be read. An error does not refuse a signature that needs none.
     pub(super) witnesses: Result<Witnesses, UnacceptedReason>,
 }
 
-/// Everything that was found to vouch for a signature.
+/// The log entries and timestamps beside a signature.
 #[derive(Default)]
 pub(super) struct Witnesses {
     pub(super) entries: Vec<LogEntry>,
     pub(super) stamps: Stamps,
-    /// What is there, and of a kind that is not known.
+    /// One refusal for each log entry of an unknown kind.
     pub(super) unknown: Vec<UnacceptedReason>,
-    /// Whether the format asks for the promise of a log.
+    /// Whether the format requires a signed promise (SET).
     pub(super) needs_set: bool,
 }
 
-/// What was signed.
+/// The signed content.
 pub(super) enum Content {
     /// A DSSE envelope with an in-toto statement.
     Envelope {
         payload_type: String,
         payload: Vec<u8>,
-        /// The envelope as it was found, where it was found as bytes: what the oldest log entries are of.
+        /// The bytes of the envelope, if it was found as bytes. The oldest log entries contain their hash.
         written: Option<Vec<u8>>,
     },
-    /// The artifact itself; its digest where that is written down.
+    /// The artifact, with its digest if the bundle names one.
     Message {
         digest: Option<(HashAlgorithm, Vec<u8>)>,
     },
 }
 
-/// How the signer is named.
+/// How the evidence names its signer.
 pub(super) enum SignedBy {
-    /// By a certificate, with those that lead to an authority.
+    /// By a certificate with its chain.
     Certificate(Chain),
-    /// Not at all: whoever verifies has to know the key.
+    /// By a key, which the verifier must know.
     Key,
 }
 
@@ -73,11 +72,11 @@ pub(super) enum SignedBy {
 pub(super) struct Stamps {
     /// The tokens, in DER.
     pub(super) tokens: Vec<Vec<u8>>,
-    /// What else than the signature they may be of: cosign stamps the envelope of an attestation in its `.att` layout.
+    /// Other bytes that the timestamps may be of. In the `.att` layout, cosign timestamps the envelope and not the signature.
     pub(super) or_of: Option<Vec<u8>>,
 }
 
-/// What something was signed for.
+/// The artifact that a signature must be about.
 #[derive(Clone, Copy, Debug)]
 pub enum Artifact<'a> {
     /// Its bytes.
@@ -86,7 +85,7 @@ pub enum Artifact<'a> {
     Digest(&'a Digest),
 }
 
-/// What the checks gave.
+/// The result of verification.
 pub(super) struct Checked {
     pub(super) signer: Signer,
     pub(super) statement: Option<Statement>,
@@ -96,18 +95,18 @@ pub(super) struct Checked {
     pub(super) ignored: Vec<UnacceptedReason>,
 }
 
-/// What the log entries and timestamps that hold say, and which others there are.
+/// The result of verifying the log entries and timestamps.
 #[derive(Default)]
 struct VerifiedWitnesses<'s> {
     times: Vec<VerifiedTime>,
     transparency: Transparency,
-    /// The entries that a log of the trust root has; of what, is still to be verified.
+    /// The entries that a log of the trust root contains. Their content is checked later.
     entries: Vec<&'s LogEntry>,
     ignored: Vec<UnacceptedReason>,
 }
 
 impl Checked {
-    pub(super) fn about(self, subject: &Digest, anchor: &Anchor) -> Origin {
+    pub(super) fn into_origin(self, subject: &Digest, anchor: &Anchor) -> Origin {
         Origin {
             signer: self.signer,
             anchor: anchor.id(),
@@ -125,24 +124,24 @@ impl VerifiedWitnesses<'_> {
         self.entries.iter().any(|entry| entry.set.is_some())
     }
 
-    /// Why there is no verified time.
-    fn no_time(&self) -> UnacceptedReason {
+    /// The refusal for a certificate without a verified time.
+    fn refuse_without_time(&self) -> UnacceptedReason {
         let detail = match (self.ignored.first(), self.entries.is_empty()) {
             (Some(why), _) => format!(
-                "its log entry carries no time of its own, and what stands beside it does not count: {}",
+                "the log entry does not carry a time, and another log entry or timestamp does not count: {}",
                 why.detail
             ),
-            (None, false) => "its log entry carries no time of its own and no timestamp stands beside it, so nobody vouches \
-                 that the certificate was valid when it was made"
+            (None, false) => "the log entry does not carry a time and there is no timestamp, so the certificate cannot be shown \
+                 to have been valid at signing"
                 .to_owned(),
-            (None, true) => "it carries neither a log entry nor a timestamp, so nobody vouches that the certificate was \
-                 valid when it was made"
+            (None, true) => "there is neither a log entry nor a timestamp, so the certificate cannot be shown to have been \
+                 valid at signing"
                 .to_owned(),
         };
         UnacceptedReason::new(unaccepted::NO_VERIFIED_TIME, detail)
     }
 
-    fn vouch_for(self, signer: Signer, statement: Option<Statement>, logs: bool) -> Checked {
+    fn into_checked(self, signer: Signer, statement: Option<Statement>, logs: bool) -> Checked {
         Checked {
             signer,
             statement,
@@ -155,13 +154,14 @@ impl VerifiedWitnesses<'_> {
 }
 
 impl Signed {
-    /// Verifies everything that is there. A timestamp that does not hold, an entry of a log that the trust root does not know or
-    /// of a time at which it was not trusted, and an entry of an unknown kind are as good as absent beside others that hold: they
-    /// are reported, and count for nothing. Everything else that is present and does not hold counts against the whole.
-    /// No clock is read: whether a verified time lies in the future is for whoever knows the time of the review.
+    /// Verifies the signature with its certificate, log entries and timestamps.
+    ///
+    /// Three kinds of witness are ignored and reported if another witness is valid: an invalid timestamp, an entry of a log that
+    /// the trust root does not name or did not trust at that time, and an entry of an unknown kind. Everything else that is
+    /// invalid refuses the whole. No clock is read: the rules compare the verified times with the time of the review.
     ///
     /// # Errors
-    /// Why it is not accepted.
+    /// Why the signature is not accepted.
     pub(super) fn verify(
         &self,
         artifact: Artifact<'_>,
@@ -170,7 +170,7 @@ impl Signed {
         let artifact = SubjectDigest::of(artifact)?;
         match (anchor, &self.by) {
             (Anchor::Root(root), Ok(SignedBy::Certificate(chain))) => {
-                wholly_under_one(root, |root| {
+                under_one_root(root, |root| {
                     self.verify_with_certificate(chain, root, &artifact)
                 })
             }
@@ -180,13 +180,13 @@ impl Signed {
                     root: Some(root),
                 },
                 _,
-            ) => wholly_under_one(root, |root| {
+            ) => under_one_root(root, |root| {
                 self.verify_with_key(key, Some(root), &artifact)
             }),
             (Anchor::Key { key, root: None }, _) => self.verify_with_key(key, None, &artifact),
             (Anchor::Root(_), Ok(SignedBy::Key)) => Err(UnacceptedReason::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
-                "it was signed with a key, not with a certificate",
+                "a key signed, not a certificate",
             )),
             (Anchor::Root(_), Err(why)) => Err(why.clone()),
         }
@@ -198,23 +198,25 @@ impl Signed {
         root: &Instance,
         artifact: &SubjectDigest<'_>,
     ) -> Result<Checked, UnacceptedReason> {
-        // 1. A certificate lives for minutes: without a verified time, nobody knows that its key was the holder's.
+        // 1. At least one verified time. A certificate is valid for minutes; without a time, a stolen expired key could sign.
         let witnessed = self.verify_log_and_timestamps(root)?;
         if witnessed.times.is_empty() {
-            return Err(witnessed.no_time());
+            return Err(witnessed.refuse_without_time());
         }
-        // 2. The certificate leads to an authority of this root at each of these times, and was logged.
+        // 2. An authority of this root issued the certificate, which was valid at each of these times and was logged. A forged or
+        //    expired certificate is refused.
         let instants: Vec<_> = witnessed.times.iter().map(|time| time.at).collect();
         root.certify(chain, &instants)?;
         let identity = CertificateIdentity::read(&chain.leaf)?;
-        // 3. The key of this certificate made this signature.
-        let statement = self.signed_by(&chain.key()?, artifact)?;
-        // 4. Every log entry is of this signature by this key, not of another one (CVE-2022-36056).
+        // 3. The certificate's key made the signature, and the content is about the artifact. A signature of other content is
+        //    refused.
+        let statement = self.verify_signature(&chain.key()?, artifact)?;
+        // 4. Every log entry is of this signature by this key. An entry of another signature is refused (CVE-2022-36056).
         for entry in &witnessed.entries {
             entry.check_matches(self, artifact, &chain.leaf)?;
         }
         let signer = Signer::Certificate(Box::new(identity));
-        Ok(witnessed.vouch_for(signer, statement, root.has_logs()))
+        Ok(witnessed.into_checked(signer, statement, root.has_logs()))
     }
 
     fn verify_with_key(
@@ -223,8 +225,8 @@ impl Signed {
         root: Option<&Instance>,
         artifact: &SubjectDigest<'_>,
     ) -> Result<Checked, UnacceptedReason> {
-        // A company's certificate can stand beside a key's signature: what counts is the key that the policy names.
-        let statement = match (self.signed_by(&key.verifying, artifact), &self.by) {
+        // 1. The key that the policy names made the signature. A certificate beside it, such as one of a company, does not count.
+        let statement = match (self.verify_signature(&key.verifying, artifact), &self.by) {
             (Err(why), Err(unread)) if why.reason == unaccepted::BAD_SIGNATURE => {
                 let detail = format!(
                     "it was not signed with this key, and the certificate beside it cannot be read: {}",
@@ -238,28 +240,29 @@ impl Signed {
             (Err(why), Ok(SignedBy::Certificate(_))) if why.reason == unaccepted::BAD_SIGNATURE => {
                 return Err(UnacceptedReason::new(
                     unaccepted::OTHER_KIND_OF_SIGNER,
-                    "it was signed with a certificate, and not with this key",
+                    "a certificate signed, not this key",
                 ));
             }
             (statement, _) => statement,
         };
-        // Under a key alone, what logs and timestamp authorities say is not looked at.
+        // 2. Log entries and timestamps count only under a trust root.
         let witnessed = match root {
             Some(root) => self.verify_log_and_timestamps(root)?,
             None => VerifiedWitnesses::default(),
         };
         let statement = statement?;
+        // 3. Every log entry is of this signature by this key, or by the certificate for this key (CVE-2022-36056).
         for entry in &witnessed.entries {
             entry.check_matches(self, artifact, &key.spki)?;
         }
         let signer = Signer::Key(key.fingerprint().clone());
-        Ok(witnessed.vouch_for(signer, statement, false))
+        Ok(witnessed.into_checked(signer, statement, false))
     }
 
-    /// What logs and timestamp authorities of the root say: verified times, and how public it is.
+    /// Verifies log entries and timestamps under the root: the times, and the public record.
     ///
     /// # Errors
-    /// Why an entry of a log that the root knows does not hold; or, where nothing holds, why the first witness does not.
+    /// Why an entry of a log that the root names is not valid. If no witness is valid, why the first one is not.
     fn verify_log_and_timestamps(
         &self,
         root: &Instance,
@@ -301,29 +304,29 @@ impl Signed {
         }
         match witnessed.ignored.first() {
             Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {
-                let detail = format!("{}; no other log entry or timestamp verifies", why.detail);
+                let detail = format!("{}; no other log entry or timestamp is valid", why.detail);
                 Err(UnacceptedReason::new(why.reason, detail))
             }
             _ if found.needs_set && !witnessed.has_set() => Err(UnacceptedReason::new(
                 unaccepted::MALFORMED,
-                "a bundle of version 0.1 carries the promise of a log, and of one that the trust root names",
+                "a bundle of version 0.1 must carry the signed promise of a log that the trust root names",
             )),
             _ => Ok(witnessed),
         }
     }
 
-    /// The signature is the key's, and what it signs is about the artifact; the statement, where that is what was signed.
-    fn signed_by(
+    /// Verifies that the key made the signature and that the signed content is about the artifact. Returns the statement, if the
+    /// content is one.
+    fn verify_signature(
         &self,
         key: &VerifyingKey,
         artifact: &SubjectDigest<'_>,
     ) -> Result<Option<Statement>, UnacceptedReason> {
         let refused = || {
-            let mut detail =
-                "the signature was not made with this key over this content".to_owned();
+            let mut detail = "this key did not sign this content".to_owned();
             if matches!(self.content, Content::Message { .. }) && artifact.bytes.is_none() {
                 detail.push_str(
-                    "; only the artifact's SHA-256 digest is known, so a signature with another hash cannot be verified",
+                    "; only the artifact's SHA-256 digest is known, so a signature over another digest cannot be verified",
                 );
             }
             UnacceptedReason::new(unaccepted::BAD_SIGNATURE, detail)
@@ -335,14 +338,14 @@ impl Signed {
                     return Err(refused());
                 }
                 let statement = Statement::parse(payload)?;
-                statement.about(&artifact.digest)?;
+                statement.annotations_of(&artifact.digest)?;
                 Ok(Some(statement))
             }
             Content::Message { digest } => {
                 if let Some((algorithm, digest)) = digest
                     && artifact.digest_by(*algorithm)? != *digest
                 {
-                    let detail = "the digest in it is not that of the artifact";
+                    let detail = "the digest in the bundle is not the artifact's digest";
                     return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
                 }
                 let message = match artifact.bytes {
@@ -350,7 +353,7 @@ impl Signed {
                     None if key.takes_sha256() => Message::Sha256(&artifact.sha256),
                     None => {
                         let detail =
-                            "a signature by a key of this kind cannot be verified from a digest";
+                            "a signature by this kind of key cannot be verified from a digest";
                         return Err(UnacceptedReason::new(
                             unaccepted::FORMAT_NOT_SUPPORTED,
                             detail,
@@ -366,8 +369,8 @@ impl Signed {
         }
     }
 
-    /// What the signature is over, where that is not the artifact: the pre-authentication encoding of the envelope (DSSE
-    /// protocol, "Signature Definition").
+    /// The signed bytes of an envelope: its pre-authentication encoding (DSSE protocol, "Signature Definition"). Empty for a
+    /// message.
     pub(super) fn signed_bytes(&self) -> Vec<u8> {
         match &self.content {
             Content::Envelope {
@@ -387,10 +390,10 @@ impl Signed {
     }
 }
 
-/// Verifies under each root of a file. Certificate, log entries and timestamps have to verify under the same one: otherwise the
-/// log of one root could vouch for a certificate of another. Where several roots accept it, the result that is the most public
-/// counts, whatever their order; on a tie, that of a root without logs, which asks for less by default.
-fn wholly_under_one(
+/// Verifies under each root of a file separately. Certificate, log entries and timestamps must be valid under the same root, so
+/// that the log of one root cannot confirm a certificate of another. If several roots accept the signature, the result with the
+/// strongest public record counts, in any order of the roots; on a tie, that of a root without logs, which asks for less by default.
+fn under_one_root(
     file: &TrustRoot,
     verify: impl Fn(&Instance) -> Result<Checked, UnacceptedReason>,
 ) -> Result<Checked, UnacceptedReason> {
@@ -406,12 +409,12 @@ fn wholly_under_one(
         (Reverse(*transparency), !logs, times.len())
     };
     let best = held.into_iter().flatten().max_by_key(most_public);
-    best.ok_or_else(|| refusal(refused.into_iter().filter_map(Result::err).collect()))
+    best.ok_or_else(|| most_informative(refused.into_iter().filter_map(Result::err).collect()))
 }
 
 /// The refusal that tells the most: that of the root under which verification got furthest. Each step asks whether the root
 /// knows what signed: log and timestamp authority, then certificate authority, then certificate log.
-fn refusal(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
+fn most_informative(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
     const STEPS: [&[Reason]; 4] = [
         &[
             unaccepted::UNKNOWN_LOG,
@@ -432,7 +435,7 @@ fn refusal(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
     match telling {
         Some(why) if roots > 1 && step(&why) < STEPS.len() => {
             let detail = format!(
-                "it verifies wholly under none of the {roots} roots in the trust root's file: {}",
+                "it is not valid under any of the {roots} roots in the trust root's file: {}",
                 why.detail
             );
             UnacceptedReason::new(why.reason, detail)
@@ -442,7 +445,7 @@ fn refusal(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
     }
 }
 
-/// The artifact by its digest, with its bytes where they are at hand.
+/// The artifact by its digest, with its bytes if they are known.
 pub(super) struct SubjectDigest<'a> {
     digest: Digest,
     sha256: Vec<u8>,
@@ -450,8 +453,10 @@ pub(super) struct SubjectDigest<'a> {
 }
 
 impl<'a> SubjectDigest<'a> {
+    /// The digest of the artifact by an algorithm.
+    ///
     /// # Errors
-    /// If it takes the artifact's bytes, which are not at hand.
+    /// If the bytes are needed for this algorithm, but only the SHA-256 digest is known.
     pub(super) fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, UnacceptedReason> {
         match (algorithm, self.bytes) {
             (HashAlgorithm::Sha2256, _) => Ok(self.sha256.clone()),
@@ -459,8 +464,7 @@ impl<'a> SubjectDigest<'a> {
             (HashAlgorithm::Sha2512, Some(bytes)) => Ok(Sha512::digest(bytes).to_vec()),
             _ => {
                 let detail = format!(
-                    "it names the artifact by a digest of the algorithm `{algorithm}`, which cannot be compared with the \
-                     artifact's SHA-256 digest"
+                    "it names the artifact by its `{algorithm}` digest, but only the artifact's SHA-256 digest is known"
                 );
                 Err(UnacceptedReason::new(
                     unaccepted::FORMAT_NOT_SUPPORTED,

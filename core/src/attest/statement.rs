@@ -12,12 +12,12 @@ use crate::strict_json::Fields;
 
 /// The payload type of the DSSE envelopes that carry statements.
 pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// The types of statements that are read.
+/// The supported values of `_type`.
 const TYPES: [&str; 2] = [
     "https://in-toto.io/Statement/v1",
     "https://in-toto.io/Statement/v0.1",
 ];
-/// What clients know of a statement. The predicate and the digests hold keys of their own.
+/// The fields of a statement. The values of the free ones have keys that the writer chooses.
 const FIELDS: Fields = Fields {
     known: &[
         "_type",
@@ -52,10 +52,10 @@ struct Subject {
 }
 
 impl Statement {
-    /// Reads the payload of an envelope.
+    /// Parses the payload of an envelope.
     ///
     /// # Errors
-    /// Why it is no statement that could count.
+    /// Why the payload is not a supported statement.
     pub(super) fn parse(payload: &[u8]) -> Result<Statement, UnacceptedReason> {
         let text = strict(payload, "the statement", FIELDS)?;
         let statement: Statement = serde_json::from_str(text).map_err(|error| {
@@ -63,7 +63,7 @@ impl Statement {
             UnacceptedReason::new(unaccepted::MALFORMED, detail)
         })?;
         if !TYPES.contains(&statement.kind.as_str()) {
-            let detail = format!("`{}` is not a known type of statement", statement.kind);
+            let detail = format!("`{}` is not a supported type of statement", statement.kind);
             return Err(UnacceptedReason::new(
                 unaccepted::FORMAT_NOT_SUPPORTED,
                 detail,
@@ -79,8 +79,8 @@ impl Statement {
     /// The annotations of the subject with this digest.
     ///
     /// # Errors
-    /// If the statement is not about it.
-    pub(super) fn about(
+    /// If the statement does not list the digest as a subject.
+    pub(super) fn annotations_of(
         &self,
         digest: &Digest,
     ) -> Result<BTreeMap<String, String>, UnacceptedReason> {

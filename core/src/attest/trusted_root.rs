@@ -1,8 +1,8 @@
-//! Trust roots as they are written (`sigstore_trustroot.proto` of the Sigstore protobuf specifications, in proto3 JSON) → the
-//! one spelling that is read on. Several may follow each other, as `gh attestation trusted-root` writes them, one a line.
+//! Parses files with trust roots (`sigstore_trustroot.proto` of the Sigstore protobuf specifications, in proto3 JSON). A file may
+//! have several roots, one a line, as `gh attestation trusted-root` writes them.
 //!
-//! proto3 JSON leaves out what is empty or writes `null`, takes both names of a field (`validFor`, `valid_for`), both
-//! alphabets of base64, and the names and numbers of enumerations.
+//! proto3 JSON allows several spellings: an empty field is absent or `null`, a field has two names (`validFor`, `valid_for`),
+//! base64 has two alphabets, and an enumeration is a name or a number. They are normalised to one spelling.
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -11,10 +11,10 @@ use sigstore_trust_root::TrustedRoot;
 
 use crate::strict_json::{Fields, unambiguous};
 
-/// The most roots of one file.
+/// The most roots in one file.
 const MAXIMUM_ROOTS: usize = 16;
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
@@ -24,13 +24,13 @@ enum Kind {
     Enumeration(&'static [&'static str]),
     Message(&'static [Field]),
     List(&'static [Field]),
-    /// A time of validity, which has to say when it starts, or need not.
+    /// A time of validity; `from` is whether its start is required.
     Window {
         from: bool,
     },
 }
 
-/// A field, by its name in JSON, and what stands for it where it is left out.
+/// A field: its name in JSON, its type, and its value if it is absent.
 type Field = (&'static str, Kind, Absent);
 
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ const ROOT: &[Field] = &[
 ];
 const LOG: &[Field] = &[
     ("baseUrl", Kind::Text, Default("")),
-    // RFC 6962 knows SHA-256 alone.
+    // RFC 6962 has only SHA-256.
     (
         "hashAlgorithm",
         Kind::Enumeration(&["SHA2_256", "SHA2_256", "SHA2_384", "SHA2_512"]),
@@ -62,7 +62,7 @@ const LOG: &[Field] = &[
 ];
 const PUBLIC_KEY: &[Field] = &[
     ("rawBytes", Kind::Bytes, Missing),
-    // What kind of key it is, the key itself says.
+    // Not used: the key itself contains its kind.
     (
         "keyDetails",
         Kind::Enumeration(&[]),
@@ -88,7 +88,7 @@ const WINDOW: &[Field] = &[("start", Kind::Time, Fine), ("end", Kind::Time, Fine
 /// Reads the roots of a file.
 ///
 /// # Errors
-/// What is wrong, with its place.
+/// Why a root cannot be read, with its line or field.
 pub(super) fn read(text: &str) -> Result<Vec<TrustedRoot>, String> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let mut found = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn read(text: &str) -> Result<Vec<TrustedRoot>, String> {
         let lines = text.bytes().take(start).filter(|byte| *byte == b'\n');
         found.push((lines.count() + 1, document.get()));
         if found.len() > MAXIMUM_ROOTS {
-            return Err(format!("it holds more than {MAXIMUM_ROOTS} roots"));
+            return Err(format!("it has more than {MAXIMUM_ROOTS} roots"));
         }
     }
     if found.is_empty() {
@@ -123,7 +123,7 @@ fn parse(text: &str) -> Result<TrustedRoot, String> {
         && root.tlogs.is_empty()
         && root.timestamp_authorities.is_empty()
     {
-        let why = "it holds neither a certificate authority nor a log nor a timestamp authority";
+        let why = "it has neither a certificate authority nor a log nor a timestamp authority";
         return Err(why.to_owned());
     }
     Ok(root)
@@ -144,16 +144,16 @@ fn message(written: Value, place: &str, fields: &[Field]) -> Result<Value, Strin
     for (key, value) in written {
         let folded = |name: &str| name.replace(['_', '-'], "").to_lowercase();
         let same = |(name, _, _): &&Field| folded(name) == folded(&key);
-        // What this version does not know is left to later ones.
+        // Fields that this version does not know are ignored, as in protobuf.
         let Some((name, _, _)) = fields.iter().find(same) else {
             continue;
         };
-        if key != *name && key != of_proto(name) {
+        if key != *name && key != proto_name(name) {
             let (key, place) = (key.escape_debug(), at(name));
-            return Err(format!("`{place}` is written `{key}`; write `{name}`"));
+            return Err(format!("`{place}` is spelled `{key}`; write `{name}`"));
         }
         if read.contains_key(*name) {
-            return Err(format!("`{}` stands there twice", at(name)));
+            return Err(format!("`{}` appears twice", at(name)));
         }
         read.insert((*name).to_owned(), value);
     }
@@ -189,7 +189,7 @@ fn field(value: Value, place: &str, kind: Kind) -> Result<Option<Value>, String>
         }
         Kind::Time => {
             let text = text(value)?;
-            // The last days that protobuf can name lie after the last instant here.
+            // The last days of protobuf's range are later than the last time that `Timestamp` can hold.
             if place.ends_with(".end") && text.starts_with("9999-12-3") {
                 return Ok(None);
             }
@@ -228,10 +228,10 @@ fn field(value: Value, place: &str, kind: Kind) -> Result<Option<Value>, String>
             let mut window = message(value, place, WINDOW)?;
             match (window.get("start").is_some(), from) {
                 (true, _) => {}
-                // Without it, the key of a log would count for entries from before it was trusted.
+                // Without a start, the key would count for entries from before the log was trusted.
                 (false, true) => {
                     return Err(format!(
-                        "`{place}` has no `start`: write from when on the key of the log counts"
+                        "`{place}` does not have a `start`; write the time from which the key of the log is valid"
                     ));
                 }
                 (false, false) if window.get("end").is_none() => return Ok(None),
@@ -247,7 +247,7 @@ fn field(value: Value, place: &str, kind: Kind) -> Result<Option<Value>, String>
 }
 
 /// The name of a field in the specification: `validFor` is `valid_for`.
-fn of_proto(name: &str) -> String {
+fn proto_name(name: &str) -> String {
     let mut written = String::new();
     for character in name.chars() {
         if character.is_ascii_uppercase() {

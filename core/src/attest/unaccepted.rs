@@ -1,19 +1,19 @@
-//! Why something that is present was not accepted.
+//! The reasons for which attached evidence is not accepted.
 
 use crate::reason::{Reason, reasons};
 use crate::strict_json::{Fields, StrictJsonError, unambiguous};
 
-/// Why something that is present was not accepted.
+/// Why attached evidence is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnacceptedReason {
     /// The reason.
     pub reason: Reason,
-    /// The reason in words.
+    /// The reason in words, cut to 400 characters.
     pub detail: String,
 }
 
 impl UnacceptedReason {
-    /// A reason with its words.
+    /// A reason with its detail.
     pub fn new(reason: Reason, detail: impl Into<String>) -> UnacceptedReason {
         UnacceptedReason {
             reason,
@@ -28,7 +28,7 @@ impl std::fmt::Display for UnacceptedReason {
     }
 }
 
-/// Reads bytes as strict JSON; `what` names them.
+/// Checks that bytes are strict JSON. `what` is their noun in the error, such as "the statement".
 pub(super) fn strict<'a>(
     bytes: &'a [u8],
     what: &str,
@@ -44,60 +44,60 @@ pub(super) fn strict<'a>(
 }
 
 reasons! {
-    /// Every reason for which a piece of evidence is not accepted.
+    /// Every reason for which evidence is not accepted.
     UNACCEPTED:
     BAD_SIGNATURE = "bad-signature",
-        "The signature was not made with the key or certificate that it claims, or not over this content.",
-        "Sign the image again. If a managed key signed it, see whether the policy names that key.";
+        "The signature was not made with this key or certificate, or not over this content.",
+        "Sign the image again. If a managed key signed the image, check that the policy names this key.";
     WRONG_SUBJECT = "wrong-subject",
-        "What is signed is about another digest: evidence of one image was attached to another one.",
-        "Sign this digest. Copying images between registries with `cosign copy` or `oras copy` keeps their evidence right.";
+        "The evidence is about another digest: evidence of one image was attached to another image.",
+        "Sign this digest. To copy images between registries with their evidence, use `cosign copy` or `oras copy`.";
     WRONG_PAYLOAD_TYPE = "wrong-payload-type",
-        "What is signed is not an in-toto statement, or not a cosign signature of an image.",
+        "The signed content is neither an in-toto statement nor a cosign signature of an image.",
         "Sign with `cosign sign`, attest with `cosign attest`, `gh attestation` or a tool that writes in-toto statements.";
     UNTRUSTED_CERTIFICATE = "untrusted-certificate",
-        "The certificate leads to no certificate authority of the trust root.",
-        "Name the trust root of the instance that signed (`trustRoots`), such as `github` for what private repositories attest.";
+        "No certificate authority of the trust root issued the certificate.",
+        "Name the trust root of the Sigstore instance that issued the certificate (`trustRoots`), such as `github` for attestations of private repositories.";
     CERTIFICATE_NOT_VALID_AT_SIGNING = "certificate-not-valid-at-signing",
-        "At a verified time of the signature, the certificate was not yet or no longer valid.",
-        "Sign again; a certificate of Fulcio is good for about ten minutes.";
+        "The certificate was not yet valid or no longer valid at a verified time of the signature.",
+        "Sign again. A certificate of Fulcio is valid for about ten minutes.";
     BAD_CERTIFICATE_TIMESTAMP = "bad-certificate-timestamp",
-        "The certificate lacks the timestamp of a certificate transparency log that the trust root names, or carries a wrong one.",
-        "See whether the trust root is that of the instance that signed, with its `ctlogs`.";
+        "The certificate does not carry a valid timestamp of a certificate transparency log that the trust root names.",
+        "Check that the trust root is that of the Sigstore instance that issued the certificate, and that it lists the instance's `ctlogs`.";
     NO_VERIFIED_TIME = "no-verified-time",
-        "Nobody vouches for a time at which the signature existed, so nobody knows that the certificate was valid then.",
+        "No log and no timestamp authority confirms a time of the signature, so the gate cannot know that the certificate was valid then.",
         "Sign with a transparency log of version 1 or with a timestamp authority (`--timestamp-server-url`).";
     BAD_TIMESTAMP = "bad-timestamp",
-        "A timestamp in it is of something else, or no timestamp authority of the trust root made it.",
-        "Name the trust root whose timestamp authority was used.";
+        "A timestamp is not of this signature, or no timestamp authority of the trust root made it.",
+        "Name the trust root of the timestamp authority that was used.";
     NO_INCLUSION_PROOF = "no-inclusion-proof",
-        "A log entry shows neither that the log has it nor that the log promised to take it up.",
+        "A log entry has neither an inclusion proof nor the log's signed promise (SET) of inclusion.",
         "Sign again with a current client.";
     BAD_LOG_ENTRY = "bad-log-entry",
-        "The entry of the transparency log is of another signature, or what should prove that the log has it does not.",
-        "Sign again. This can be an attempt to pass off somebody else's log entry.";
+        "The log entry is of another signature, or its proof of inclusion is not valid.",
+        "Sign again. This can be an attempt to reuse the log entry of another signature.";
     UNKNOWN_LOG = "unknown-log",
-        "The transparency log is none that the trust root names, or its key was not valid then.",
-        "Name the trust root of the instance that signed, or update it: logs are replaced about once a year.";
+        "The trust root does not name the transparency log, or the log's key was not valid at that time.",
+        "Name the trust root of the Sigstore instance that signed, or update the trust root: logs are replaced about once a year.";
     OTHER_KIND_OF_SIGNER = "other-kind-of-signer",
-        "It was signed with a certificate where a key is asked for, or the other way round.",
-        "Name the signer in the policy as it signs: `keyless` or `key`.";
+        "The policy requires a key but a certificate signed, or the other way round.",
+        "Use the matching kind of signer in the policy: `keyless` or `key`.";
     FORMAT_NOT_SUPPORTED = "format-not-supported",
-        "Its format, log entry or digest algorithm is none that this version reads.",
-        "Sign with a current client, or see whether a newer version of promotion-gate reads it.";
+        "This version does not support the format, the kind of log entry or the digest algorithm.",
+        "Sign with a current client, or check whether a newer version of promotion-gate supports it.";
     MALFORMED = "malformed",
-        "It cannot be read without ambiguity: it is cut, no sound JSON, or contradicts itself.",
-        "Sign again; see the detail for the place.";
+        "The evidence is incomplete, is not valid JSON, is ambiguous or contradicts itself.",
+        "Sign again. The detail names the place.";
     MALFORMED_PREDICATE = "malformed-predicate",
-        "The statement is signed soundly, but its predicate is not what its type says.",
-        "See the detail for the field, and the version of the tool that wrote it.";
+        "The statement has a valid signature, but its predicate does not match its predicate type.",
+        "The detail names the field. Check the version of the tool that wrote the statement.";
     TOO_LARGE = "too-large",
-        "It is larger, or holds more of something, than is read.",
-        "Attest less in one statement. The limits are in the configuration reference.";
+        "The evidence is larger than the limit, or has more items than the limit.",
+        "Put less into one statement. The limits are in the configuration reference.";
     UNSIGNED_STATEMENT = "unsigned-statement",
-        "An in-toto statement without any signature, as BuildKit attaches it: anybody who can push could have written it.",
-        "Sign it: `cosign attest`, `actions/attest-build-provenance`, or a generator of SLSA provenance.";
+        "An in-toto statement without a signature, such as BuildKit attaches. Every user with push access could have written it.",
+        "Sign the statement: `cosign attest`, `actions/attest-build-provenance`, or a generator of SLSA provenance.";
     UNREADABLE = "unreadable",
-        "The registry lists it, but what it has in its place is nothing that can be read as evidence.",
+        "The registry lists the evidence, but the listed content cannot be read as evidence.",
         "Push the evidence again, or remove the listing.";
 }

@@ -1,4 +1,4 @@
-//! Verified facts. Only [`verify`](super::verify) makes them, and nothing deserialises into them:
+//! Verified signatures and statements. Only [`verify`](super::verify) makes them, and they cannot be deserialised:
 //!
 //! ```
 //! fn deserialises<T: serde::de::DeserializeOwned>() {}
@@ -30,7 +30,7 @@ use super::predicate::Predicate;
 use super::unaccepted::UnacceptedReason;
 use crate::gate::Digest;
 
-/// What a piece of evidence turned out to be.
+/// A verified piece of evidence.
 #[derive(Clone, Debug)]
 pub enum Verified {
     /// A signature of the image.
@@ -39,7 +39,7 @@ pub enum Verified {
     Statement(VerifiedStatement),
 }
 
-/// By whom something was signed and when, as verified.
+/// The verified signer, times and public record of a signature or statement.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub(super) signer: Signer,
@@ -51,7 +51,7 @@ pub struct Origin {
     pub(super) ignored: Vec<UnacceptedReason>,
 }
 
-/// A verified signature of an image, as a signature.
+/// A verified signature of an image.
 #[derive(Clone, Debug)]
 pub struct VerifiedSignature {
     pub(super) by: Origin,
@@ -67,7 +67,7 @@ pub struct VerifiedStatement {
     pub(super) predicate: Predicate,
 }
 
-/// How a signature is written.
+/// The form of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureForm {
     /// A bundle with the predicate type of `cosign sign`.
@@ -78,28 +78,28 @@ pub enum SignatureForm {
     MessageSignature,
 }
 
-/// What is public about a signature, the most public first.
+/// The public record of a signature, the strongest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transparency {
     /// A log entry with a verified inclusion proof.
     InclusionProof,
-    /// A log entry with the log's signed promise alone.
+    /// A log entry with only the log's signed promise (SET).
     SignedEntry,
-    /// Nothing.
+    /// No log entry.
     #[default]
     Absent,
 }
 
-/// A time at which the signature verifiably existed.
+/// A time at which the signature is proven to have existed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifiedTime {
-    /// When.
+    /// The time of the log entry or timestamp.
     pub at: Timestamp,
-    /// Who says so.
+    /// The source that signed the time.
     pub by: TimeSource,
 }
 
-/// Who vouches for a time.
+/// The source of a verified time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// A transparency log (Rekor v1).
@@ -109,43 +109,43 @@ pub enum TimeSource {
 }
 
 impl Origin {
-    /// Who signed.
+    /// The signer.
     pub fn signer(&self) -> &Signer {
         &self.signer
     }
 
-    /// Under which anchor it was verified.
+    /// The anchor under which it was verified.
     pub fn anchor(&self) -> &AnchorId {
         &self.anchor
     }
 
-    /// The digest that it is about.
+    /// The digest of the image that was signed.
     pub fn subject(&self) -> &Digest {
         &self.subject
     }
 
-    /// Whether the trust root lists transparency logs beside the authority that issued the signer's certificate.
+    /// Whether the trust root lists transparency logs together with the authority that issued the signer's certificate.
     pub fn has_logs(&self) -> bool {
         self.logs
     }
 
-    /// What is public about it.
+    /// The public record.
     pub fn transparency(&self) -> Transparency {
         self.transparency
     }
 
-    /// When it verifiably existed; empty where nobody vouches for a time.
+    /// The verified times; empty if neither a log nor a timestamp authority confirms one.
     pub fn times(&self) -> &[VerifiedTime] {
         &self.times
     }
 
-    /// Log entries and timestamps that stand beside it and count for nothing: of a log or authority that the trust root does
-    /// not name, or not of this signature.
+    /// Why some log entries and timestamps were ignored: the trust root does not name their log or authority, or they are not of
+    /// this signature.
     pub fn ignored(&self) -> &[UnacceptedReason] {
         &self.ignored
     }
 
-    /// About how many bytes it takes in memory.
+    /// The approximate size in memory, in bytes.
     fn bytes(&self) -> usize {
         let ignored = self.ignored.iter().map(|why| why.detail.len());
         size_of_val(self)
@@ -173,23 +173,23 @@ impl Deref for VerifiedStatement {
 }
 
 impl VerifiedSignature {
-    /// How it is written.
+    /// The form of the signature.
     pub fn form(&self) -> SignatureForm {
         self.form
     }
 
-    /// The annotations that are part of what was signed.
+    /// The signed annotations.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
     }
 
-    /// About how many bytes it takes in memory.
+    /// The approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.by.bytes() + bytes_of(&self.annotations)
     }
 }
 
-/// About how many bytes a map of texts takes in memory, besides itself.
+/// The approximate size of the entries of a map in memory, in bytes.
 pub(super) fn bytes_of(texts: &BTreeMap<String, String>) -> usize {
     let each = texts.iter().map(|(key, value)| key.len() + value.len());
     each.map(|length| length + 128).sum()
@@ -206,7 +206,7 @@ impl VerifiedStatement {
         &self.predicate
     }
 
-    /// About how many bytes it takes in memory.
+    /// The approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.by.bytes() + self.predicate_type.len() + self.predicate.bytes()
     }

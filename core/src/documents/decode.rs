@@ -1,5 +1,5 @@
-//! A document → its type. What the schema cannot say (a key that does not parse, a pattern that is none) is said by the
-//! types themselves while they are decoded; the path of what was being decoded is followed, so that it has its place.
+//! Decodes a document into its type. The types report errors that a schema cannot express (an invalid key, an invalid pattern);
+//! the path of the decoded value is tracked, so that such an error has a place.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -8,19 +8,19 @@ use serde_path_to_error::Segment;
 
 use super::{Document, Path, Problem, Step, check};
 
-/// What is wrong with a value, and at which path below it.
+/// An error in a value, with the path below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The path below the value.
     pub path: Path,
-    /// What is wrong.
+    /// The error, as a sentence.
     pub message: String,
 }
 
-/// Decodes a document that its type's schema allows.
+/// Checks a document against the schema of its type, and decodes it.
 ///
 /// # Errors
-/// Everything that the schema does not allow; or the first thing that the type itself refuses.
+/// All problems that the schema finds; without any, the first error of the type.
 pub fn decode<T: DeserializeOwned + JsonSchema>(document: &Document) -> Result<T, Vec<Problem>> {
     let problems = check(document, &schemars::schema_for!(T));
     if !problems.is_empty() {
@@ -29,10 +29,10 @@ pub fn decode<T: DeserializeOwned + JsonSchema>(document: &Document) -> Result<T
     decode_value(&document.value).map_err(|fault| vec![document.problem(fault.path, fault.message)])
 }
 
-/// Decodes a value.
+/// Decodes a value, without checking it against a schema.
 ///
 /// # Errors
-/// The first thing that the type refuses.
+/// The first error of the type.
 pub fn decode_value<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let step = |segment: &Segment| match segment {

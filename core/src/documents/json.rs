@@ -1,5 +1,5 @@
-//! JSON: text → documents. YAML parsers read most JSON, but not all of it (surrogate pairs, long keys); and JSON parsers
-//! keep neither places nor duplicate keys.
+//! Reads JSON into documents. A YAML parser cannot be used, because it does not read all JSON (surrogate pairs, long keys).
+//! `serde_json` cannot be used, because it keeps neither places nor duplicate keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use serde_json::{Map, Number, Value};
 
 use super::{Children, Document, MAXIMUM_DEPTH, MAXIMUM_VALUES, Mark, Path, Place, Problem, shown};
 
-/// What a text holds as JSON.
+/// The result of reading a text as JSON.
 pub(super) struct Json<'a> {
     pub(super) documents: Vec<Document>,
-    /// How many values were read, those that are `null` included.
+    /// The number of values that were read, including `null`.
     pub(super) values: usize,
-    /// What follows the last value that was read.
+    /// The text after the last value that was read.
     pub(super) rest: &'a str,
-    /// What is wrong with that.
+    /// Why the rest cannot be read.
     pub(super) problem: Option<Problem>,
 }
 
-/// Values after another, separated by white space, up to the first that cannot be read.
+/// Reads values that are separated by white space, up to the first that is not valid.
 pub(super) fn read<'a>(file: &Arc<str>, text: &'a str) -> Json<'a> {
     let mut reader = Reader {
         rest: text,
@@ -73,7 +73,7 @@ struct Reader<'a> {
     line: usize,
     column: usize,
     values: usize,
-    /// What is being read.
+    /// The path of the current value.
     path: Path,
 }
 
@@ -89,7 +89,7 @@ impl Reader<'_> {
         let at = self.mark();
         self.values += 1;
         if self.values > MAXIMUM_VALUES {
-            return Err(self.refuse(format!("the file holds more than {MAXIMUM_VALUES} values")));
+            return Err(self.refuse(format!("the file has more than {MAXIMUM_VALUES} values")));
         }
         if depth > MAXIMUM_DEPTH {
             return Err(self.refuse(format!("nested deeper than {MAXIMUM_DEPTH} levels")));
@@ -217,7 +217,8 @@ impl Reader<'_> {
                 Ok(text)
             }
             Err(_) => Err(self.refuse(
-                "not valid JSON: the text holds a bad escape or a control character".to_owned(),
+                "not valid JSON: the text contains an invalid escape or a control character"
+                    .to_owned(),
             )),
         }
     }

@@ -1,8 +1,9 @@
-//! YAML and JSON bytes → values, with line and column by path; all errors at once, with where they are and what was meant.
+//! Reads YAML and JSON into values that know their line and column. Reports all errors of a file at once, each with its place and
+//! a suggestion.
 //!
-//! Policies, manifests and the configuration are read by the same three steps: [`read`] bytes into [`Document`]s,
-//! [`check`] a document against a derived JSON schema, [`decode`] it into its type. What is hostile stays bounded: bytes,
-//! depth, values and what aliases expand to; duplicate keys are refused.
+//! Policies, manifests and the configuration are read in the same three steps: [`read`] bytes into [`Document`]s, [`check`] a
+//! document against a derived JSON schema, [`decode`] it into its type. Limits on bytes, depth, values and expanded aliases
+//! protect against hostile input. Duplicate keys are refused.
 
 mod decode;
 mod json;
@@ -22,16 +23,16 @@ pub use decode::{Fault, decode, decode_value};
 pub use path::{Path, Step};
 pub use schema::check;
 
-/// The largest file that is read, in bytes.
+/// The largest file, in bytes (16 MiB).
 pub const MAXIMUM_BYTES: usize = 16 << 20;
-/// The deepest nesting that is read.
+/// The deepest nesting, in levels.
 pub const MAXIMUM_DEPTH: usize = 100;
-/// The most values that one file may hold, those that aliases repeat included.
+/// The most values in one file, including those that aliases repeat.
 pub const MAXIMUM_VALUES: usize = 500_000;
-/// The most problems that are reported about one file; more would not help anybody.
+/// The most problems that are reported for one file.
 const MAXIMUM_PROBLEMS: usize = 200;
 
-/// One document of a file: its value, and where every part of it stands.
+/// One document of a file: its value, and the line and column of every part of it.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// The file's name, as problems show it.
@@ -41,7 +42,7 @@ pub struct Document {
     place: Place,
 }
 
-/// Something that is wrong with a file, and where.
+/// An error in a file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The file's name.
@@ -52,16 +53,16 @@ pub struct Problem {
     pub column: usize,
     /// The field; empty for the document as a whole.
     pub path: Path,
-    /// What is wrong.
+    /// The error, as a sentence.
     pub message: String,
-    /// What was probably meant.
+    /// The known name that was probably meant.
     pub suggestion: Option<String>,
 }
 
 /// Reads the documents of a file: YAML (any number of documents), or JSON (one value or several after another).
 ///
-/// Empty documents are skipped. A document with a problem is left out (one with a duplicate YAML key is kept, with the last
-/// value), and the problem does not hide those of the others: a caller treats any problem as a failure of the file.
+/// Empty documents are skipped. A document with a problem is left out, except one with a duplicate YAML key, which is kept with the
+/// last value. The other documents are still read. A caller must treat any problem as a failure of the file.
 pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
     let file: Arc<str> = file.into();
     let refused = |line, column, message: String| {
@@ -112,7 +113,8 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
         return refused(
             1,
             1,
-            "white space that is not ASCII stands before `{`, which readers take for different things; remove it".to_owned(),
+            "the white space before `{` is not ASCII, and not every reader skips it; remove it"
+                .to_owned(),
         );
     }
     if is_json || begins.starts_with(['{', '[']) {
@@ -120,8 +122,8 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
         let Some(problem) = json.problem else {
             return (json.documents, Vec::new());
         };
-        // As `kubectl` reads: `{a: b}` is not JSON but valid YAML, and after one JSON value YAML may follow, after more only
-        // JSON. A file that says that it is JSON must be it.
+        // The same reading as in `kubectl`: `{a: b}` is valid YAML but not JSON; YAML may follow one JSON value, but only JSON may
+        // follow several. A file with the ending `.json` must be JSON.
         let first_line = json.rest.lines().next().unwrap_or_default().trim();
         match json.values {
             0 if !is_json => {}
@@ -142,8 +144,7 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
 }
 
 impl Document {
-    /// Line and column, both from 1, of the value at `path`, such as `spec.containers[0].image`; `None` where there is
-    /// none.
+    /// Line and column, both from 1, of the value at `path`, such as `spec.containers[0].image`; `None` if there is no value.
     pub fn position(&self, path: &str) -> Option<(usize, usize)> {
         let path: Path = path.parse().ok()?;
         let place = path
@@ -153,24 +154,24 @@ impl Document {
         Some((place.at.line, place.at.column))
     }
 
-    /// The line that the document starts on, from 1.
+    /// The first line of the document, from 1.
     pub fn line(&self) -> usize {
         self.place.at.line
     }
 
-    /// A text field, such as `metadata.name`.
+    /// The text at `path`, such as `metadata.name`; `None` if there is no text.
     pub fn text(&self, path: &str) -> Option<&str> {
         let path: Path = path.parse().ok()?;
         path.find(&self.value)?.as_str()
     }
 
-    /// A problem with the value at `path`; where there is none, with the nearest that contains it.
+    /// A problem with the value at `path`. Without such a value, the place is that of the nearest value that contains it.
     pub fn problem(&self, path: Path, message: impl Into<String>) -> Problem {
         let at = self.nearest(&path);
         self.problem_at(at, path, message.into())
     }
 
-    /// A problem with the key at `path` rather than with its value.
+    /// A problem with the key at `path`, not with its value.
     pub fn problem_with_key(&self, path: Path, message: impl Into<String>) -> Problem {
         let mut at = self.nearest(&path);
         if let Some((Step::Key(key), container)) = path.steps().split_last() {
@@ -225,7 +226,7 @@ impl Problem {
         }
     }
 
-    /// With what was probably meant: the one of `known` that `written` is nearest to, if any is near.
+    /// Adds the suggestion: the name in `known` that is similar to `written`, if there is one.
     #[must_use]
     pub fn suggesting<'a>(
         self,
@@ -256,7 +257,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The one of `known` that `written` was probably meant to be.
+/// The name in `known` that is similar to `written` (by edit distance), if there is one.
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     if written.chars().count() > 64 {
         return None;
@@ -275,13 +276,13 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(|(_, known)| known.to_owned())
 }
 
-/// Whether a text is a known one but for its case and a few mistyped characters.
+/// Whether a text equals a known one except for case and at most `mistypes` mistyped characters.
 pub fn resembles(written: &str, known: &str, mistypes: usize) -> bool {
     written.len().abs_diff(known.len()) <= mistypes
         && strsim::damerau_levenshtein(&written.to_lowercase(), &known.to_lowercase()) <= mistypes
 }
 
-/// Cuts user input that is shown in a message.
+/// Cuts user input for a message, to 80 characters.
 fn shown(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -289,7 +290,7 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// Where a value stands, and where its parts do.
+/// The place of a value and of its parts.
 #[derive(Clone, Debug)]
 struct Place {
     at: Mark,
@@ -300,7 +301,7 @@ struct Place {
 enum Children {
     None,
     List(Vec<Place>),
-    /// By key: where the key stands, and its value.
+    /// For each key, the place of the key and of its value.
     Map(BTreeMap<String, (Mark, Place)>),
 }
 

@@ -29,25 +29,25 @@ impl Path {
         &self.0
     }
 
-    /// This path, and then a field.
+    /// This path with a field appended.
     #[must_use]
     pub fn key(&self, key: &str) -> Path {
         self.then(Step::Key(key.to_owned()))
     }
 
-    /// This path, and then an item.
+    /// This path with an item appended.
     #[must_use]
     pub fn index(&self, index: usize) -> Path {
         self.then(Step::Index(index))
     }
 
-    /// This path, and then another one below it.
+    /// This path with another one appended.
     #[must_use]
     pub fn join(&self, below: &Path) -> Path {
         Path(self.0.iter().chain(&below.0).cloned().collect())
     }
 
-    /// The value at this path.
+    /// The part of `value` at this path.
     pub fn find<'a>(&self, value: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(value, |value, step| match step {
             Step::Key(key) => value.get(key),
@@ -87,7 +87,7 @@ fn is_plain(key: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '$'))
 }
 
-/// Reads what [`Display`](fmt::Display) writes; within quotes, `\"` and `\\` are the only escapes that are read back.
+/// Parses the output of [`Display`](fmt::Display). Within quotes, only the escapes `\"` and `\\` are supported.
 impl FromStr for Path {
     type Err = PathError;
 

@@ -1,5 +1,5 @@
-//! A document against a derived JSON schema: everything that is wrong with it at once, each with its place. Only what
-//! our schemas use is understood; what else a schema says is left to decoding.
+//! Checks a document against a derived JSON schema, and reports all problems at once, each with its place. Only the keywords that
+//! our schemas use are supported; decoding checks the rest.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::{Document, MAXIMUM_PROBLEMS, Path, Problem, nearest, shown};
 
-/// How many references are followed without descending into the document: without them, a schema comes to an end.
+/// The most references that are followed for one value. The limit ends a schema that refers to itself.
 const MAXIMUM_REFERENCES: usize = 32;
 
-/// Everything about `document` that `schema` does not allow.
+/// All problems of `document` under `schema`.
 pub fn check(document: &Document, schema: &Schema) -> Vec<Problem> {
     let root = Root(schema.as_value());
     let mut complaints = Vec::new();
@@ -42,11 +42,11 @@ pub fn check(document: &Document, schema: &Schema) -> Vec<Problem> {
     problems.collect()
 }
 
-/// The whole schema, which references point into.
+/// The whole schema, in which references are resolved.
 #[derive(Clone, Copy)]
 struct Root<'a>(&'a Value);
 
-/// A problem that has not been placed yet.
+/// A problem without line and column.
 struct Complaint {
     path: Path,
     about_key: bool,
@@ -182,8 +182,8 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// One of several schemas must accept the value. Where none does, the problems are those under the alternative that
-    /// was meant, judging by the value's type.
+    /// One of several schemas must accept the value. If none does, the problems are those of the alternative that accepts the
+    /// value's type and has the fewest problems.
     fn alternatives(
         self,
         value: &Value,
@@ -235,7 +235,7 @@ impl<'a> Root<'a> {
             .pointer(keywords.get("$ref")?.as_str()?.strip_prefix('#')?)
     }
 
-    /// The types that a schema accepts; `None` for any.
+    /// The types that a schema accepts; `None` for every type.
     fn types(self, schema: &'a Value, references: usize) -> Option<Vec<&'a str>> {
         let keywords = schema.as_object()?;
         if references == 0 {
@@ -256,7 +256,7 @@ impl<'a> Root<'a> {
         Some(each?.concat()).filter(|all| !all.is_empty())
     }
 
-    /// The values that a schema accepts, where it lists them.
+    /// The values that a schema accepts, if it lists them.
     fn values(self, schema: &'a Value, references: usize) -> Option<Vec<&'a Value>> {
         let keywords = schema.as_object()?;
         if references == 0 {
@@ -335,7 +335,7 @@ fn in_words(name: &str) -> &'static str {
     }
 }
 
-/// `expected a list, found a text`; that nothing at all would do too is not worth saying.
+/// The message `expected a list, found a text`. Leaves `null` out if another type is accepted too.
 fn expected(types: &[&str], found: &Value) -> String {
     let mut words: Vec<_> = types
         .iter()
@@ -437,14 +437,14 @@ fn check_number(number: f64, keywords: &Map<String, Value>, path: &Path, out: &m
         complain(
             out,
             path,
-            format!("`{number}` is too small; the least is {least}"),
+            format!("`{number}` is too small; the minimum is {least}"),
         );
     }
     if let Some(most) = bound("maximum").filter(|most| number > *most) {
         complain(
             out,
             path,
-            format!("`{number}` is too large; the most is {most}"),
+            format!("`{number}` is too large; the maximum is {most}"),
         );
     }
 }

@@ -1,10 +1,10 @@
-//! YAML: parser events → documents. The events are composed here rather than through serde, because every key and value
-//! keeps its place, one bad document must not hide the next, and Kubernetes' reading of scalars is wanted: `0644` is 420,
-//! `no` is a text.
+//! Reads YAML into documents, from parser events and not through serde, for three reasons: every key and value keeps its place,
+//! an invalid document does not hide the next one, and scalars have the values that Kubernetes gives them (`0644` is 420, `no`
+//! is a text).
 //!
-//! `kubectl`, Helm and Argo CD read YAML 1.1 with a parser of their own, and the parser here reads YAML 1.2. Text that the
-//! two read as different objects is refused, so that the image that is checked is the one that is applied. The stream is cut
-//! into documents as those programs cut it. `tests/real/manifests.rs` holds both readings against each other.
+//! `kubectl`, Helm and Argo CD have their own parser for YAML 1.1; the parser here reads YAML 1.2. Text that the two read as
+//! different objects is refused, so that the image that is checked is the image that is applied. The stream is cut into
+//! documents in the same way as in those programs. `tests/real/manifests.rs` compares both readings.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::{
 /// The most bytes of text that aliases may repeat in one file.
 const MAXIMUM_REPEATED_BYTES: usize = 16 << 20;
 
-/// Reads the documents of `text`, which begins on the line after the `line` first ones of its file.
+/// Reads the documents of `text`, which follows the first `line` lines of its file.
 pub(super) fn read(file: &Arc<str>, text: &str, line: usize) -> (Vec<Document>, Vec<Problem>) {
     let mut composer = Composer {
         file,
@@ -44,16 +44,16 @@ pub(super) fn read(file: &Arc<str>, text: &str, line: usize) -> (Vec<Document>, 
     (composer.documents, composer.problems)
 }
 
-/// What stands between two separators, and the separator that ends it if that one cannot be used.
+/// The text between two separators.
 struct Part<'a> {
     text: &'a str,
-    /// How many lines stand before it.
+    /// The number of lines before it.
     line: usize,
-    /// The line, within the part, of a separator that `kubectl` refuses.
+    /// The line, within the part, of the separator that ends it, if `kubectl` refuses that separator.
     bad_separator: Option<usize>,
 }
 
-/// Cuts a stream into documents as `kubectl` does: at every line that begins with `---`, whatever surrounds it.
+/// Cuts a stream into documents in the same way as `kubectl`: at every line that begins with `---`, also within a block of text.
 ///
 /// A separator that is the first line of a part belongs to that part, as in the original
 /// (`k8s.io/apimachinery/pkg/util/yaml`, `YAMLReader`). After `---` only a comment may follow.
@@ -87,7 +87,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// The first character that not all readers of YAML take for the same thing, and what is wrong with it.
+/// The position of the first character that YAML readers interpret differently, and the error.
 fn ambiguous(text: &str) -> Option<(usize, String)> {
     let mut characters = text.char_indices().peekable();
     while let Some((at, character)) = characters.next() {
@@ -97,9 +97,9 @@ fn ambiguous(text: &str) -> Option<(usize, String)> {
             '\r' if matches!(characters.peek(), Some((_, '\n'))) => continue,
             '\r' => "a carriage return without a line feed is not a line break for every reader; end lines with a line feed".to_owned(),
             '\u{85}' | '\u{2028}' | '\u{2029}' => format!(
-                "U+{code:04X} is a line break for `kubectl` (YAML 1.1) and none in YAML 1.2; remove it, or write `\\u{code:04X}` in double quotes"
+                "U+{code:04X} is a line break for `kubectl` (YAML 1.1) but not in YAML 1.2; remove it, or write `\\u{code:04X}` in double quotes"
             ),
-            '\u{feff}' => "a byte order mark (U+FEFF) stands inside the text; remove it".to_owned(),
+            '\u{feff}' => "the text contains a byte order mark (U+FEFF); remove it".to_owned(),
             '\u{fffe}' | '\u{ffff}' => format!("U+{code:04X} is not allowed in YAML; remove it"),
             _ if character.is_control() => format!("the control character U+{code:04X} is not allowed in YAML; remove it"),
             _ => continue,
@@ -111,13 +111,13 @@ fn ambiguous(text: &str) -> Option<(usize, String)> {
 
 struct Composer<'a> {
     file: &'a Arc<str>,
-    /// How many lines of the file stand before what is parsed.
+    /// The number of lines of the file before the parsed part.
     line: usize,
     documents: Vec<Document>,
     problems: Vec<Problem>,
-    /// The collections that are open, from the outside in.
+    /// The open collections, the outermost first.
     frames: Vec<Frame>,
-    /// Complete nodes by anchor.
+    /// The complete nodes, by anchor.
     anchors: HashMap<usize, Node>,
     values: usize,
     repeated_bytes: usize,
@@ -125,7 +125,7 @@ struct Composer<'a> {
     sound: bool,
 }
 
-/// A value with its place, and what repeating it costs.
+/// A value with its place. `values` and `bytes` are its size, which each alias of it adds again.
 #[derive(Clone)]
 struct Node {
     value: Value,
@@ -139,7 +139,7 @@ struct Frame {
     anchor: usize,
     values: usize,
     bytes: usize,
-    /// Whether it is written in brackets or braces, or within such.
+    /// Whether it is in flow style (brackets or braces), or within such a collection.
     flow: bool,
     inside: Inside,
 }
@@ -153,7 +153,7 @@ enum Inside {
         entries: Map<String, Value>,
         places: BTreeMap<String, (Mark, Place)>,
         key: Option<Key>,
-        /// The keys that come from `<<` alone.
+        /// The keys that only `<<` has set.
         merged: BTreeSet<String>,
     },
 }
@@ -162,12 +162,15 @@ enum Key {
     Text(String, Mark),
     /// `<<`
     Merge,
-    /// A key that cannot be used; its value is read and dropped.
+    /// An invalid key. Its value is read and dropped.
     Refused,
 }
 
 impl Composer<'_> {
-    /// Reads one part of the stream; an error where nothing more is to be read.
+    /// Reads one part of the stream.
+    ///
+    /// # Errors
+    /// If the rest of the file must not be read.
     fn part(&mut self, part: &Part<'_>) -> Result<(), Abandon> {
         self.forget();
         if let Some((at, message)) = ambiguous(part.text) {
@@ -235,13 +238,16 @@ impl Composer<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 if self.expects_key() {
                     self.count(1, at)?;
-                    self.quotes_needed(&text, style, at);
+                    self.refuse_indicator(&text, style, at);
                     if tag.is_some() {
-                        self.problem(at, "a key has no tag; write it in quotes".to_owned());
+                        self.problem(
+                            at,
+                            "a key must not have a tag; write the key in quotes".to_owned(),
+                        );
                     }
                     return self.key(&text, style, anchor, at);
                 }
-                self.quotes_needed(&text, style, at);
+                self.refuse_indicator(&text, style, at);
                 let value = match scalar(&text, style, tag.as_deref()) {
                     Ok(value) => value,
                     Err(message) => {
@@ -265,7 +271,7 @@ impl Composer<'_> {
                 let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
                 if !name.chars().all(plain) {
                     let message = format!(
-                        "the anchor `&{}` is not read by every reader: its name is of letters, digits, `-` and `_`",
+                        "not every reader accepts the anchor `&{}`; use only letters, digits, `-` and `_`",
                         shown(&name)
                     );
                     self.problem(at, message);
@@ -293,7 +299,7 @@ impl Composer<'_> {
             Event::UnresolvedAlias(name) => {
                 self.problem(
                     at,
-                    format!("the alias `*{}` refers to no anchor", shown(&name)),
+                    format!("the alias `*{}` does not refer to an anchor", shown(&name)),
                 );
                 Err(Abandon::Document)
             }
@@ -301,13 +307,13 @@ impl Composer<'_> {
         }
     }
 
-    /// YAML 1.1 takes `?` and `:` at the beginning of a text in brackets or braces for indicators: `{?image: x}` has the key
-    /// `image` there.
-    fn quotes_needed(&mut self, text: &str, style: ScalarStyle, at: Mark) {
+    /// Refuses `?` and `:` at the beginning of an unquoted text in flow style. YAML 1.1 reads them as indicators: `{?image: x}` has
+    /// the key `image` there.
+    fn refuse_indicator(&mut self, text: &str, style: ScalarStyle, at: Mark) {
         let flow = self.frames.last().is_some_and(|frame| frame.flow);
         if flow && style == ScalarStyle::Plain && text.starts_with(['?', ':']) {
             let message = format!(
-                "`{}` begins with an indicator and is read in two ways; write it in quotes",
+                "`{}` begins with an indicator, and readers interpret it differently; write it in quotes",
                 shown(text)
             );
             self.problem(at, message);
@@ -379,7 +385,7 @@ impl Composer<'_> {
             self.problem(at, message);
         }
         if let Some(message) = duplicate {
-            // Kubernetes' own readers take the last value; so is the document kept, besides the problem.
+            // Kubernetes' readers take the last value, so the document is kept together with the problem.
             let sound = self.sound;
             self.problem(at, message);
             self.sound = sound;
@@ -494,10 +500,10 @@ impl Composer<'_> {
         self.finish(node, 0)
     }
 
-    /// Puts a complete node where it belongs: into the collection around it, or it is the document.
+    /// Adds a complete node to the collection around it; without one, the node is the document.
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Abandon> {
         if anchor != 0 {
-            // Each level of anchored collections keeps a copy of what is inside.
+            // An anchor keeps a copy of its node, so nested anchors multiply the size.
             self.count(node.values, node.place.at)?;
             self.anchors.insert(anchor, node.clone());
         }
@@ -547,7 +553,9 @@ impl Composer<'_> {
                                     let sources = items.into_iter().zip(item_places).collect();
                                     merge(sources, entries, places, merged)
                                 }
-                                _ => Some("`<<` merges objects; found something else".to_owned()),
+                                _ => Some(
+                                    "expected an object or a list of objects after `<<`".to_owned(),
+                                ),
                             }
                             .map(|message| (at, message));
                         }
@@ -566,7 +574,7 @@ impl Composer<'_> {
         self.values = self.values.saturating_add(values);
         if self.values > MAXIMUM_VALUES {
             let message = format!(
-                "the file holds more than {MAXIMUM_VALUES} values, those that aliases repeat included"
+                "the file has more than {MAXIMUM_VALUES} values, including those that aliases repeat"
             );
             self.problem(at, message);
             return Err(Abandon::File);
@@ -590,7 +598,7 @@ impl Composer<'_> {
         }
     }
 
-    /// The path of what is being read.
+    /// The path of the current value.
     fn path(&self) -> Path {
         let steps = self.frames.iter().filter_map(|frame| match &frame.inside {
             Inside::List { items, .. } => Some(Step::Index(items.len())),
@@ -621,19 +629,19 @@ impl Composer<'_> {
     }
 }
 
-/// What cannot be read on.
+/// The part of the input that is not read any further.
 enum Abandon {
     Document,
     File,
 }
 
 /// The message for a line such as `--- text`.
-const BAD_SEPARATOR: &str = "after `---` only a comment may follow, with a space before its `#`; put the rest on a line of its own, as `kubectl` asks too";
+const BAD_SEPARATOR: &str = "only a comment may follow `---`, with a space before its `#`; `kubectl` refuses other text too; write the rest on the next line";
 
-/// Puts what `<<` names into an object, of several objects the first that has a key; what is wrong with it.
+/// Merges the objects of `<<` into an object; of several objects with the same key, the first counts. Returns the error, if any.
 ///
-/// A key that stands before `<<` is replaced in YAML 1.1 as `kubectl` reads it, and kept elsewhere; of two `<<` either may
-/// win. So both are refused where it makes a difference.
+/// If a key before `<<` has another value, `kubectl` (YAML 1.1) replaces that value and other readers keep it. Of two `<<`,
+/// readers choose either. Both cases are refused if the values differ.
 fn merge(
     sources: Vec<(Value, Place)>,
     entries: &mut Map<String, Value>,
@@ -658,7 +666,7 @@ fn merge(
                 Some(present) if added.contains(&key) || *present == value => {}
                 Some(_) => {
                     return Some(format!(
-                        "`<<` holds `{}`, which has another value before it, and readers differ on which one counts; put `<<` first and only once, or remove one of the two",
+                        "`<<` contains `{}`, which already has another value, and readers choose different ones; write `<<` first and only once, or remove one of the two values",
                         shown(&key)
                     ));
                 }
@@ -669,7 +677,7 @@ fn merge(
     None
 }
 
-/// The value of a scalar: YAML 1.2's core schema, and a leading `0` for octal numbers, as Kubernetes reads file modes.
+/// The value of a scalar: the core schema of YAML 1.2, and octal numbers with a leading `0` (file modes in Kubernetes).
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let string = || Ok(Value::String(text.to_owned()));
     let Some(tag) = tag else {
@@ -751,7 +759,8 @@ fn number(text: &str, unsigned: &str) -> Option<Number> {
     if radix != 10 {
         return None;
     }
-    // Of what begins like this, Rust takes `( [0-9]+ ( \. [0-9]* )? | \. [0-9]+ ) ( [eE] [-+]? [0-9]+ )?`, as YAML does.
+    // For texts that begin with a digit or a dot, Rust and YAML accept the same grammar:
+    // `( [0-9]+ ( \. [0-9]* )? | \. [0-9]+ ) ( [eE] [-+]? [0-9]+ )?`.
     let value: f64 = text.parse().ok()?;
     Number::from_f64(value)
 }

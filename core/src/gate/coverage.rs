@@ -1,5 +1,5 @@
-//! Coverage: under a policy that requires evidence, every image needs a requirement that says where it comes from, of any
-//! governing policy, that passed or was waived.
+//! Coverage: under a policy that requires evidence, every image needs an evidence requirement that passed or was waived. The
+//! requirement can be of any governing policy.
 
 use super::finding::{Finding, Judgement, Outcome, Target};
 use super::policy::{Policy, Uncovered};
@@ -8,28 +8,28 @@ use super::snapshot::Certainty;
 use crate::reason::reasons;
 
 reasons! {
-    /// What is said of images that nothing covers.
+    /// The reasons for images that no evidence requirement covers.
     OF_COVERAGE:
     UNCOVERED = "uncovered",
-        "The policy requires evidence, but no evidence requirement of a governing policy vouches for this image.",
-        "Have the image named by a policy's `match.images`, or have the policy say `uncovered: Allow`.";
+        "The policy requires evidence, but no evidence requirement of a governing policy covers this image.",
+        "Add the image to a policy's `match.images`, or set `uncovered: Allow` in the policy.";
     COVERAGE_UNKNOWN = "coverage-unknown",
-        "The only evidence requirement that could vouch for the image could not be decided.",
-        "See the finding of that requirement: it says what could not be learned. Try again when that is solved.";
+        "The only evidence requirement that could cover the image could not be decided.",
+        "See the finding of that requirement: it says what is not known. Try again when the problem is solved.";
 }
 
-/// What the requirements of one policy say.
+/// The findings of one policy.
 pub(super) struct PolicyFindings<'a> {
     pub(super) policy: &'a Policy,
     pub(super) certainty: Certainty,
-    /// About the object as a whole.
+    /// The findings for the object as a whole.
     pub(super) workload: Vec<Finding>,
-    /// About each image, in the promotion's order.
+    /// The findings for each image, in the promotion's order.
     pub(super) images: Vec<Vec<Finding>>,
 }
 
-/// A finding for each image that `own` must not let in because nothing covers it; `targets` are the images in order, `all` the
-/// findings of every governing policy, `own` among them.
+/// A denying finding for each image that `own` must deny because no requirement covers it. `targets` are the images in the
+/// promotion's order; `all` are the findings of every governing policy, including `own`.
 pub(super) fn uncovered(
     own: &PolicyFindings<'_>,
     kind: ChangeKind,
@@ -51,7 +51,7 @@ pub(super) fn uncovered(
         if findings.iter().any(|finding| finding.outcome.denies()) {
             return None;
         }
-        // A policy that only might govern covers nothing for the others.
+        // A policy that only may govern covers an image for itself, but not for other policies.
         let covering = all
             .iter()
             .filter(|other| {
@@ -61,22 +61,22 @@ pub(super) fn uncovered(
         let judgement = match covering.max() {
             Some(Outcome::Undecided) => Judgement::undecided(
                 COVERAGE_UNKNOWN,
-                "whether an evidence requirement of another policy vouches for this image could not be decided".to_owned(),
+                "the evidence requirement of another policy that could cover this image could not be decided".to_owned(),
             )
-            .hint("this is no missing evidence; see that policy's finding, and try again when it is solved"),
+            .hint("this is not missing evidence; see that policy's finding, and try again when the problem is solved"),
             Some(_) => return None,
             None => Judgement::fail(
                 UNCOVERED,
-                "no evidence requirement of a governing policy vouches for this image".to_owned(),
+                "no evidence requirement of a governing policy covers this image".to_owned(),
             )
-            .hint("have the image named by a policy's `match.images`, or the policy say `uncovered: Allow`"),
+            .hint("add the image to a policy's `match.images`, or set `uncovered: Allow` in the policy"),
         };
         Some(Finding::of_engine("coverage", target.clone(), judgement))
     })
     .collect()
 }
 
-/// The best outcome by which a policy covers an image, or might, in its findings about it.
+/// The best outcome by which a policy covers an image or may cover it, from the policy's findings for the image.
 fn coverage_outcome(policy: &Policy, findings: &[Finding]) -> Option<Outcome> {
     let covers = |finding: &&Finding| {
         let named = finding

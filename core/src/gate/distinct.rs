@@ -1,5 +1,5 @@
-//! Which verified signatures come from one signer. Two signers that may be one are one: a signer counted twice would fill a
-//! seat that another signer has to fill.
+//! Which verified signatures come from the same signer. If two signers may be the same, they count once: a signer that counts
+//! twice would fill a seat that another signer must fill.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::attest::{CertificateIdentity, Claim, Signer};
 
-/// How often percent-encoding is taken off: encoded twice, it is the same name still.
+/// How often percent-encoding is removed. A name that is encoded several times is still the same name.
 const MAXIMUM_ENCODINGS: usize = 4;
 
-/// Of each signer, the first that is the same one.
+/// For each signer, the index of the first signer that is the same.
 pub(super) fn first_of_each<'a>(signers: impl Iterator<Item = &'a Signer>) -> Vec<usize> {
     let mut first: Vec<usize> = Vec::new();
     let mut named: BTreeMap<String, usize> = BTreeMap::new();
@@ -28,7 +28,7 @@ pub(super) fn first_of_each<'a>(signers: impl Iterator<Item = &'a Signer>) -> Ve
     (0..first.len()).map(|at| root(&mut first, at)).collect()
 }
 
-/// The first of those that `at` is one with; what is passed on the way is shortened.
+/// The first signer of the group that `at` belongs to (union-find with path compression).
 fn root(first: &mut [usize], mut at: usize) -> usize {
     while let Some(next) = first.get(at).copied().filter(|next| *next != at) {
         let beyond = first.get(next).copied().unwrap_or(next);
@@ -40,14 +40,14 @@ fn root(first: &mut [usize], mut at: usize) -> usize {
     at
 }
 
-/// The names of a signer. Signers that share one are the same.
+/// The canonical names of a signer. Signers that share a name are the same.
 fn names(signer: &Signer) -> Vec<String> {
     match signer {
         Signer::Key(fingerprint) => vec![format!("key {fingerprint}")],
         Signer::Certificate(certificate) => {
             let identity = canonical(certificate.identity());
             let further = [
-                // One signature can count under a key, and under the certificate that lies beside it.
+                // One signature can count under a key and under the certificate for that key.
                 Some(format!("key {}", certificate.key())),
                 repository(certificate, &identity),
                 account(certificate),
@@ -58,8 +58,8 @@ fn names(signer: &Signer) -> Vec<String> {
     }
 }
 
-/// A workflow by its repository's number, which stays when the repository is renamed. Only where the workflow is the
-/// repository's own: the number is that of the calling one.
+/// The name of a workflow by its repository's number, which does not change when the repository is renamed. Only for a workflow
+/// of the source's own repository: for a reusable workflow, the number is that of the calling repository.
 fn repository(certificate: &CertificateIdentity, identity: &str) -> Option<String> {
     let claims = certificate.claims();
     let number = claims.get(&Claim::SourceRepositoryIdentifier)?;
@@ -69,16 +69,16 @@ fn repository(certificate: &CertificateIdentity, identity: &str) -> Option<Strin
     Some(format!("repository {host} {number} {file}"))
 }
 
-/// A person by the account at the issuer, which stays when the e-mail address changes. A workflow's says what started it.
+/// The name of a person by the account at the issuer, which does not change with the e-mail address. Not for workflows: their
+/// token subject names what started them.
 fn account(certificate: &CertificateIdentity) -> Option<String> {
     let subject = certificate.claims().get(&Claim::TokenSubject)?;
     let issuer = certificate.issuer()?;
     (!certificate.identity().contains("://")).then(|| format!("account {issuer} {subject}"))
 }
 
-/// An identity without what does not make another signer of it: case, encoding and spelling; a workflow's reference; an
-/// e-mail address's tag. Who vouches for it is left out as well. Of a pattern, what all of its matches have in common keeps
-/// no `*`.
+/// An identity without the parts that do not distinguish signers: case, encoding and spelling, a workflow's reference, an e-mail
+/// address's tag, the issuer. The result for a pattern has no `*` if all of its matches are the same signer.
 pub(super) fn canonical(identity: &str) -> String {
     let text = folded(&decoded(identity));
     let text = text.strip_prefix("mailto:").unwrap_or(&text);
@@ -92,7 +92,7 @@ pub(super) fn canonical(identity: &str) -> String {
     }
 }
 
-/// Without percent-encoding (RFC 3986, 2.1).
+/// Removes percent-encoding (RFC 3986, 2.1).
 fn decoded(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     for _ in 0..MAXIMUM_ENCODINGS {
@@ -119,7 +119,7 @@ fn decoded(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// Lower case, in one of the ways in which Unicode writes the same, without spaces and what is not seen.
+/// Lower case, in Unicode normalisation form NFKC, without white space and invisible characters.
 fn folded(text: &str) -> String {
     let unseen = |c: &char| {
         c.is_whitespace()
@@ -146,7 +146,7 @@ fn shell_address(text: &str) -> Option<(&str, &str)> {
     path.contains('/').then_some((host, path))
 }
 
-/// Host and path, without what does not name another workflow: user, port, query, reference, empty steps.
+/// Host and path, without the parts that do not distinguish workflows: user, port, query, reference, empty segments.
 fn address_of(address: &str) -> String {
     let address = address.split(['?', '#']).next().unwrap_or_default();
     let (host, path) = address.split_once('/').unwrap_or((address, ""));
@@ -167,7 +167,7 @@ fn address_of(address: &str) -> String {
     [&[host], steps.as_slice()].concat().join("/")
 }
 
-/// A path without the `@…` at its end: behind a file of a pipeline, or before what can only be a reference or a commit.
+/// A path without the `@…` at its end, if it follows a pipeline file or precedes a reference or a commit.
 fn without_reference(path: &str) -> &str {
     let at = path.match_indices('@').find(|(at, _)| {
         let (before, after) = path.split_at(*at);
@@ -180,7 +180,7 @@ fn without_reference(path: &str) -> &str {
     at.and_then(|(at, _)| path.get(..at)).unwrap_or(path)
 }
 
-/// An e-mail address, or a name `user!domain` of an issuer without them, by the mailbox that it leads to.
+/// The mailbox of an e-mail address, or of a name `user!domain` (Fulcio, for issuers without e-mail addresses).
 fn mailbox(text: &str) -> String {
     let Some((user, domain)) = text.rsplit_once('@').or_else(|| text.rsplit_once('!')) else {
         return text.to_owned();

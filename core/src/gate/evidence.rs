@@ -1,4 +1,4 @@
-//! All that was learned for one review. Absence is knowledge; ignorance is not, and has a type of its own.
+//! The evidence that was collected for one review. [`Collected`] separates what is known to be absent from what is not known.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,19 +10,19 @@ use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 use super::image::{Digest, Repository};
 use super::platform::Index;
 
-/// What could be learned about something that had to be asked for.
+/// The result of asking for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Collected<T> {
-    /// Everything there is.
+    /// The complete answer.
     Known(T),
-    /// Some of it, and what was cut off or could not be read.
+    /// A part of the answer, and why the rest is missing.
     Partial(T, Vec<Unavailability>),
-    /// Nothing: it could not be asked.
+    /// No answer, and why.
     Unavailable(Unavailability),
 }
 
 impl<T> Collected<T> {
-    /// What is there, complete or not.
+    /// The answer, complete or not.
     pub fn value(&self) -> Option<&T> {
         match self {
             Collected::Known(value) | Collected::Partial(value, _) => Some(value),
@@ -30,7 +30,7 @@ impl<T> Collected<T> {
         }
     }
 
-    /// What could not be learned; empty when everything is known.
+    /// Why the answer is incomplete; empty for a complete answer.
     pub fn unavailabilities(&self) -> &[Unavailability] {
         match self {
             Collected::Known(_) => &[],
@@ -40,7 +40,7 @@ impl<T> Collected<T> {
     }
 }
 
-/// Why something could not be learned, as a sentence that names whom was asked and what was tried.
+/// Why something could not be learned. The sentence names the host that was asked and what was tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unavailability(pub String);
 
@@ -50,7 +50,7 @@ impl fmt::Display for Unavailability {
     }
 }
 
-/// What evidence is about: a digest within a repository. The same digest elsewhere may carry other evidence.
+/// The subject of evidence: a digest within a repository. The same digest in another repository may carry other evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject {
     /// The repository that holds the image.
@@ -68,17 +68,17 @@ impl fmt::Display for Subject {
 /// Everything collected for one review.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// Per image what is attached to it and was verified. A subject that is missing here was never asked for.
+    /// The evidence of each image. A subject that is missing here was not asked for.
     pub images: BTreeMap<Subject, Collected<Arc<ImageEvidence>>>,
-    /// Of the images whose platforms are asked for: the index, or that there is none. A subject that is missing here was
-    /// never asked for.
+    /// For each image whose platforms were asked for, its index; `None` if the image is not an index. A subject that is missing
+    /// here was not asked for.
     pub indexes: BTreeMap<Subject, Collected<Option<Index>>>,
-    /// Of images that carry nothing: an index that is known to hold them.
+    /// For images without evidence, an index that lists the image, if one is known.
     pub within: BTreeMap<Subject, Digest>,
 }
 
 impl Evidence {
-    /// The index that a subject is, if it is one; whether it is one that was never asked for is unavailable.
+    /// The index that a subject names; `None` if it is not an index. A subject that was not asked for is unavailable.
     pub fn index(&self, subject: &Subject) -> Collected<Option<Index>> {
         self.indexes.get(subject).cloned().unwrap_or_else(|| {
             Collected::Unavailable(Unavailability(format!(
@@ -87,7 +87,7 @@ impl Evidence {
         })
     }
 
-    /// What is known about a subject; one that was never asked for is unavailable, not empty.
+    /// The evidence of a subject. A subject that was not asked for is unavailable, not empty.
     pub fn about(&self, subject: &Subject) -> Collected<&ImageEvidence> {
         match self.images.get(subject) {
             Some(Collected::Known(evidence)) => Collected::Known(evidence),
@@ -98,55 +98,55 @@ impl Evidence {
                 Collected::Unavailable(unavailability.clone())
             }
             None => Collected::Unavailable(Unavailability(format!(
-                "no evidence of `{subject}` was asked for"
+                "the evidence of `{subject}` was not asked for"
             ))),
         }
     }
 }
 
-/// What is attached to one image: verified facts, and what was present but not accepted.
+/// The evidence that is attached to one image: verified signatures and statements, and what was not accepted.
 #[derive(Clone, Debug, Default)]
 pub struct ImageEvidence {
     /// Verified signatures, each with where it was found.
     pub signatures: Vec<(EvidenceSource, Arc<VerifiedSignature>)>,
     /// Verified statements, each with where it was found.
     pub statements: Vec<(EvidenceSource, Arc<VerifiedStatement>)>,
-    /// Present, but accepted under none of the anchors asked for.
+    /// Attached, but not accepted under any of the anchors.
     pub unaccepted: Vec<UnacceptedEvidence>,
-    /// Present, and no evidence by what it calls itself (an SBOM, a build cache): how many of each kind.
+    /// Attached, but of a type that is not evidence (an SBOM, a build cache): the number of each type.
     pub others: BTreeMap<String, usize>,
-    /// Places where evidence could be, and that the registry does not seem to have: something else than a registry answered
-    /// there. That is no knowledge of absence, and nothing that could be asked again.
+    /// Places where evidence could be, but that the registry does not seem to support (the answer was not a registry's). Such an
+    /// answer does not prove that evidence is absent, and asking again does not help.
     pub unsupported: Vec<Unavailability>,
 }
 
-/// Something that is present, but not accepted.
+/// An attached piece of evidence that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnacceptedEvidence {
-    /// Where it was found.
+    /// The place where it was found.
     pub source: EvidenceSource,
-    /// What it would have been.
+    /// The form that it would have.
     pub form: Form,
     /// Why it is not accepted.
     pub why: UnacceptedReason,
 }
 
-/// What a piece of evidence is, as far as its place tells.
+/// The form of a piece of evidence, as far as the place where it was found shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     /// A signature.
     Signature,
     /// A statement.
     Statement,
-    /// Either of them, or nothing of the kind.
+    /// The place does not show the form.
     Either,
 }
 
-/// How many things a sentence names.
+/// The most pieces of evidence that one sentence names.
 const NAMED: usize = 3;
 
 impl ImageEvidence {
-    /// Whether nothing is attached, as far as that is known.
+    /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.signatures.is_empty()
             && self.statements.is_empty()
@@ -154,8 +154,8 @@ impl ImageEvidence {
             && self.others.is_empty()
     }
 
-    /// What of the unaccepted could have been of this form, in one sentence: the most telling of it, and how much more
-    /// there is.
+    /// The most informative refusal among the unaccepted evidence that may be of this form, and a sentence with it and the number
+    /// of the others.
     pub fn unaccepted_as(&self, form: Form) -> Option<(UnacceptedReason, String)> {
         let fits =
             |refused: &&UnacceptedEvidence| refused.form == form || refused.form == Form::Either;
@@ -170,8 +170,8 @@ impl ImageEvidence {
         Some((first.why.clone(), text))
     }
 
-    /// What is attached in the place of something of this form, accepted or not: a few of it, and how much more there is.
-    /// `None` where nothing is attached that is of another form.
+    /// The attached evidence of other forms, accepted or not, as a list of at most three and the number of the others.
+    /// `None` if there is none.
     pub fn instead_of(&self, form: Form) -> Option<String> {
         let mut named = Vec::new();
         if form != Form::Signature {
@@ -211,7 +211,7 @@ fn rank(refused: &UnacceptedEvidence) -> usize {
     }
 }
 
-/// Where a piece of evidence was found, such as ``referrer `sha256:…` ``.
+/// The place where a piece of evidence was found, such as ``referrer `sha256:…` ``.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EvidenceSource(pub String);
 

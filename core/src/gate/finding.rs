@@ -1,33 +1,33 @@
-//! What a rule says about an image or a workload.
+//! The answer of a rule about an image or a workload, and why.
 
 use std::sync::Arc;
 
 use super::image::Digest;
 use crate::reason::Reason;
 
-/// One sentence of the explanation of a verdict.
+/// The answer of one rule about one target, as part of the explanation of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// The rule, such as `signature`; the engine's own findings name `coverage`, `governance` or `object`.
     pub rule: &'static str,
-    /// The name that the policy gives to the requirement, where it gives one.
+    /// The name of the requirement in the policy, if it has one.
     pub requirement: Option<String>,
-    /// What it is about.
+    /// The image, field or object that was judged.
     pub target: Target,
-    /// What the rule says.
+    /// Whether the requirement is met.
     pub outcome: Outcome,
     /// Stable id of the reason, in kebab case.
     pub reason: &'static str,
-    /// The reason in words, with the culprit.
+    /// The reason in words, with the values that caused it.
     pub detail: String,
-    /// What to do next; a command where there is one.
+    /// What the deployer can do next; a command if there is one.
     pub hint: Option<String>,
-    /// Which of the policy's requirements says so, counted from 0; `None` for the engine's own findings.
+    /// The index of the requirement in the policy, from 0; `None` for the engine's own findings.
     pub requirement_index: Option<usize>,
 }
 
 impl Finding {
-    /// What the engine itself says, whatever the requirements are.
+    /// A finding that does not come from a requirement.
     pub(super) fn of_engine(rule: &'static str, target: Target, judgement: Judgement) -> Finding {
         Finding {
             rule,
@@ -41,8 +41,8 @@ impl Finding {
         }
     }
 
-    /// Whether both say the same: an entry that stands twice in a policy says everything twice.
-    pub(super) fn says_the_same(&self, other: &Finding) -> bool {
+    /// Whether two findings differ only in the index of the requirement. An entry that a policy contains twice makes such pairs.
+    pub(super) fn is_duplicate_of(&self, other: &Finding) -> bool {
         let Finding {
             rule,
             requirement,
@@ -64,12 +64,12 @@ impl Finding {
     }
 }
 
-/// What a finding is about.
+/// The subject of a finding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// The object as a whole.
     Workload,
-    /// A field of the object that could not be understood.
+    /// A field of the object that could not be read, by its path.
     Field(String),
     /// One image of the object.
     Image(Arc<ImageTarget>),
@@ -82,24 +82,24 @@ pub struct ImageTarget {
     pub field: String,
     /// The reference as written.
     pub written: String,
-    /// The digest that was judged, where one is known.
+    /// The digest that was judged, if it is known.
     pub digest: Option<Digest>,
 }
 
 /// A rule's answer about one image or workload. The engine makes a [`Finding`] of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// What the rule says.
+    /// Whether the requirement is met.
     pub outcome: Outcome,
     /// The reason.
     pub reason: Reason,
-    /// The reason in words, at most 1,200 characters: it can hold what others wrote.
+    /// The reason in words, cut to 1,200 characters because it can quote text of any length from a registry or a signer.
     pub detail: String,
-    /// What to do next.
+    /// What the deployer can do next.
     pub hint: Option<String>,
 }
 
-/// Characters of a detail.
+/// The length of a detail, in characters.
 const MAXIMUM_DETAIL: usize = 1200;
 
 impl Judgement {
@@ -113,7 +113,7 @@ impl Judgement {
         Judgement::new(Outcome::Fail, reason, detail)
     }
 
-    /// It could not be decided.
+    /// The rule could not decide.
     pub fn undecided(reason: Reason, detail: String) -> Judgement {
         Judgement::new(Outcome::Undecided, reason, detail)
     }
@@ -132,7 +132,7 @@ impl Judgement {
         }
     }
 
-    /// With what to do next.
+    /// The same judgement with a hint: what the deployer can do next.
     pub fn hint(self, hint: impl Into<String>) -> Judgement {
         Judgement {
             hint: Some(hint.into()),
@@ -141,18 +141,18 @@ impl Judgement {
     }
 }
 
-/// What a rule says. The order is from worst to best.
+/// The result of a rule, ordered from worst to best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// The requirement is not met.
     Fail,
-    /// It could not be decided; denies.
+    /// The rule could not decide. This denies.
     Undecided,
     /// An emergency change lifts the requirement.
     Waived,
     /// The requirement is met.
     Pass,
-    /// It does not apply here.
+    /// The requirement does not apply.
     Skip,
 }
 

@@ -5,16 +5,16 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-/// The longest pattern that is accepted, in bytes; matching costs pattern × text steps.
+/// The longest pattern, in bytes. Matching takes at most pattern × text steps.
 const MAXIMUM_LENGTH: usize = 1024;
 
-/// A glob: `*` matches any characters but `/`, `**` any characters at all, everything else itself.
+/// A glob: `*` matches any characters except `/`, `**` any characters, every other character itself.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Glob {
     written: String,
-    /// What every match begins with.
+    /// The literal text before the first wildcard.
     prefix: String,
-    /// What follows it; empty, or beginning with a wildcard.
+    /// The rest of the pattern; empty, or beginning with a wildcard.
     tokens: Vec<Token>,
 }
 
@@ -28,13 +28,13 @@ enum Token {
 /// Why a string is not a glob.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GlobError {
-    /// The empty pattern matches nothing that exists.
+    /// An empty pattern cannot match a name.
     #[error("the pattern is empty")]
     Empty,
-    /// Matching cost grows with the pattern.
+    /// A long pattern makes matching slow.
     #[error("the pattern is longer than {MAXIMUM_LENGTH} bytes")]
     TooLong,
-    /// A regular expression would be compared literally, and match nothing.
+    /// A regular expression would be compared literally, and would match no name.
     #[error("{0}")]
     RegularExpression(String),
 }
@@ -75,7 +75,7 @@ impl Glob {
         })
     }
 
-    /// Whether the whole of `text` matches; pattern × text steps at most, whatever the pattern.
+    /// Whether the whole of `text` matches. Takes at most pattern × text steps for every pattern.
     pub fn matches(&self, text: &str) -> bool {
         let Some(text) = text.strip_prefix(self.prefix.as_str()) else {
             return false;
@@ -111,7 +111,7 @@ impl Glob {
         reached.last().copied().unwrap_or(false)
     }
 
-    /// Whether some text matches both patterns; pattern × pattern steps at most.
+    /// Whether a text exists that matches both patterns. Takes at most pattern × pattern steps.
     pub fn intersects(&self, other: &Glob) -> bool {
         let (ours, theirs) = (self.every_token(), other.every_token());
         let width = theirs.len() + 1;
@@ -155,7 +155,7 @@ impl Glob {
         prefix.chain(self.tokens.iter().copied()).collect()
     }
 
-    /// A wildcard also matches nothing.
+    /// A wildcard also matches the empty text, so every position before a wildcard reaches the position after it.
     fn pass_wildcards(&self, reached: &mut [bool]) {
         for (at, token) in self.tokens.iter().enumerate() {
             let here = reached.get(at).copied().unwrap_or(false);
@@ -179,14 +179,14 @@ impl Token {
     }
 }
 
-/// Whether a text is a regular expression rather than a pattern or a plain text. Neither addresses nor references of git begin
-/// with `^`, end with `$` or hold `\\`.
+/// Whether a text is a regular expression and not a pattern or a plain text. Addresses and git references do not begin with `^`,
+/// end with `$` or contain `\\`.
 pub(super) fn is_regular_expression(written: &str) -> bool {
     written.starts_with('^') || written.ends_with('$') || written.contains('\\')
 }
 
-/// What is said of a regular expression, with what to write in its place. Where plain texts are compared literally, patterns
-/// are marked with `{glob: …}`.
+/// The error for a regular expression, with the pattern to write instead. `marked` is for fields that compare a plain text
+/// literally and mark a pattern with `{glob: …}`.
 pub(super) fn refuse_regular_expression(written: &str, marked: bool) -> String {
     let remedy = match as_pattern(written) {
         Some(pattern) if marked && pattern.contains('*') => {
@@ -197,12 +197,12 @@ pub(super) fn refuse_regular_expression(written: &str, marked: bool) -> String {
         None => "write a pattern".to_owned(),
     };
     format!(
-        "`{}` is a regular expression, which is not supported; {remedy}; `*` stays within a part of the name, `**` crosses parts",
+        "`{}` is a regular expression, which is not supported; {remedy}; `*` matches within a part of the name, `**` across parts",
         written.chars().take(200).collect::<String>()
     )
 }
 
-/// The pattern that a simple regular expression stands for.
+/// The pattern with the meaning of a simple regular expression; `None` for a complex one.
 fn as_pattern(expression: &str) -> Option<String> {
     let text = expression.strip_prefix('^').unwrap_or(expression);
     let mut text = text.strip_suffix('$').unwrap_or(text).to_owned();

@@ -1,11 +1,11 @@
-//! Image references and digests, parsed and normalised like `distribution/reference`.
+//! Image references and digests, parsed and normalised in the same way as `distribution/reference`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// A content digest (OCI image specification, "Digests"): an algorithm that we can compute, and its value.
+/// A content digest (OCI image specification, "Digests") with SHA-256, SHA-384 or SHA-512.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -19,7 +19,7 @@ enum Algorithm {
     Sha512,
 }
 
-/// Why a string is not a digest that can be verified.
+/// Why a string is not a digest that the gate can verify.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits")]
 pub struct DigestError(pub String);
@@ -153,12 +153,12 @@ pub struct ImageReference {
 pub struct ReferenceError {
     /// The string, cut to 200 characters.
     pub written: String,
-    /// What is wrong with it.
+    /// Why it is not an image reference.
     pub why: String,
 }
 
 impl ImageReference {
-    /// The string as it stands in the manifest.
+    /// The reference as written in the manifest.
     pub fn as_written(&self) -> &str {
         &self.written
     }
@@ -178,18 +178,18 @@ impl ImageReference {
         self.repository.name()
     }
 
-    /// The tag, where one is written.
+    /// The tag, if one is written.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest, where one is written.
+    /// The digest, if one is written.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 }
 
-/// The normal form: `docker.io/library/nginx:latest`, `…@sha256:…`; a missing tag is `latest` unless a digest is given.
+/// The normal form, such as `docker.io/library/nginx:latest`. The tag of a reference without tag and digest is `latest`.
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
@@ -211,17 +211,17 @@ impl fmt::Debug for ImageReference {
     }
 }
 
-/// The longest reference that is parsed, in bytes.
+/// The longest reference, in bytes.
 const MAXIMUM_REFERENCE: usize = 1024;
 /// The longest repository name, in bytes (`distribution/reference`: `RepositoryNameTotalLengthMax`).
 pub(super) const MAXIMUM_NAME: usize = 255;
-/// The registry of names without one.
+/// The registry of names without a registry.
 pub(super) const DOCKER_HUB: &str = "docker.io";
 
 impl FromStr for ImageReference {
     type Err = ReferenceError;
 
-    /// As `ParseDockerRef` of `distribution/reference`: grammar, then normalisation.
+    /// Parses and normalises in the same way as `ParseDockerRef` of `distribution/reference`.
     fn from_str(written: &str) -> Result<ImageReference, ReferenceError> {
         let refused = |why: &str| ReferenceError {
             written: written.chars().take(200).collect(),
@@ -235,7 +235,7 @@ impl FromStr for ImageReference {
         }
         if written.len() == 64 && is_lower_hex(written) {
             return Err(refused(
-                "64 hexadecimal digits are an image id, not a reference",
+                "64 hexadecimal digits are an image ID, not a reference",
             ));
         }
         let (rest, digest) = match written.split_once('@') {
@@ -260,12 +260,12 @@ impl FromStr for ImageReference {
         }
         if !path.split('/').all(is_path_component) {
             return Err(refused(
-                "a part of the repository name is not made of lower-case letters, digits and single separators",
+                "a part of the repository name has other characters than lower-case letters, digits and single separators",
             ));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(refused(
-                "the tag is not made of letters, digits, `_`, `.` and `-`, 128 at most",
+                "the tag has more than 128 characters, or other characters than letters, digits, `_`, `.` and `-`",
             ));
         }
         let repository = if registry == DOCKER_HUB && !path.contains('/') {
@@ -285,7 +285,7 @@ impl FromStr for ImageReference {
     }
 }
 
-/// The registry, and what follows it (`splitDockerDomain` of `distribution/reference`).
+/// Splits a name into its registry and the rest (`splitDockerDomain` of `distribution/reference`).
 pub(super) fn split_registry(name: &str) -> (String, &str) {
     let (first, rest) = match name.split_once('/') {
         Some((first, rest)) if is_domain_like(first) => (first, rest),
@@ -303,7 +303,7 @@ fn is_domain_like(first: &str) -> bool {
     first.contains(['.', ':']) || first == "localhost" || first.to_lowercase() != first
 }
 
-/// A host name or bracketed IPv6 address, and a port where there is one.
+/// Whether a text is a host name or a bracketed IPv6 address, with an optional port.
 pub(super) fn is_registry(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -336,7 +336,7 @@ fn is_domain_component(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// Lower-case letters and digits, separated by `.`, `_`, `__` or any number of `-`.
+/// Whether a text has only lower-case letters and digits, separated by `.`, `_`, `__` or any number of `-`.
 pub(super) fn is_path_component(text: &str) -> bool {
     let is_word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let mut rest = text.as_bytes();
@@ -483,6 +483,6 @@ mod tests {
                 why(reference)
             );
         }
-        assert!(why(&id).unwrap().contains("image id"));
+        assert!(why(&id).unwrap().contains("image ID"));
     }
 }

@@ -1,4 +1,4 @@
-//! The decision: from a promotion, the evidence and the policies to a verdict. Pure, and it cannot fail.
+//! [`judge`]: from a promotion, the evidence and the policies to a verdict. It is a pure function and cannot fail.
 
 use std::sync::Arc;
 
@@ -14,46 +14,46 @@ use super::verdict::{PolicyVerdict, Verdict};
 use crate::reason::{Reason, reasons};
 
 reasons! {
-    /// What is said whatever the requirements are.
+    /// The reasons that do not depend on the requirements of a policy.
     OF_JUDGING:
     POLICY_UNREADABLE = "policy-unreadable",
-        "A policy that might govern the object cannot be read, and there was no good version of it before.",
-        "Have the policy repaired: the log and `/readyz` name the place. Until then, nothing that it might govern is let in.";
+        "A policy that may govern the object cannot be read, and no earlier version of it was valid.",
+        "Ask the operator to repair the policy: the log and `/readyz` name the place. Until then, every object that the policy may govern is denied.";
     UNGOVERNED = "ungoverned",
-        "No policy governs the workload, and the operator denies such workloads (`ungoverned: Deny`).",
-        "Have the namespace named by a policy.";
+        "No policy governs the workload, and the configuration denies such workloads (`ungoverned: Deny`).",
+        "Ask the operator to add the namespace to a policy.";
     UNREADABLE_OBJECT = "unreadable-object",
-        "A part of the object that names images cannot be understood.",
-        "Correct the field. What cannot be understood is not let in.";
-    NO_IMAGES = "no-images", "The object names no images.", "";
+        "A field of the object that names images cannot be read.",
+        "Correct the field. The gate denies every object that it cannot read in full.";
+    NO_IMAGES = "no-images", "The object does not name an image.", "";
     NOT_FOR_THIS_CHANGE = "not-for-this-change",
         "The requirement does not apply to this kind of change.", "";
     RECORDED = "recorded",
-        "A controller runs what was admitted here before: it passes on the record, whatever the requirements are now.", "";
+        "A controller starts an image that was admitted here before. The record of that admission is enough, even if the requirements have changed.", "";
     IMAGE_NOT_MATCHED = "image-not-matched",
-        "The policy's evidence requirements do not speak of this image (`match.images`).", "";
+        "The policy's evidence requirements do not apply to this image (`match.images`).", "";
     NOT_ASKED = "not-asked",
-        "The image is refused by its name, so its registry is not even asked.",
-        "See the finding of `allowedImages` about the same image.";
+        "The image is refused by its name, so the gate does not ask its registry.",
+        "See the finding of `allowedImages` for the same image.";
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
-        "The policy selects namespaces by label, and the labels of this one are not known.",
-        "Give them with `--namespace-labels`, a Namespace object in the input, or the configuration.";
+        "The policy selects namespaces by label, and the labels of this namespace are not known.",
+        "Set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration.";
 }
 
-/// Everything that the engine itself may say, whatever the requirements are.
+/// Every reason that the engine gives, independently of the rules.
 pub fn engine_reasons() -> Vec<Reason> {
     [OF_JUDGING, OF_COVERAGE, OF_PLATFORMS].concat()
 }
 
-/// What templates write where an injector fills in the image of its proxy (Istio: `auto`).
+/// Image names that templates contain and that an injector replaces with its proxy's image (Istio: `auto`).
 const PLACEHOLDERS: &[&str] = &["auto", "placeholder", "injected", "to-be-injected"];
 
-/// Judges a promotion by every policy that governs it, or might.
+/// Judges a promotion by every policy that governs it, or may govern it.
 ///
-/// Every policy gives its own decision; every image of a governed workload has at least one finding under each. What was
-/// not learned denies; what nobody wrote down denies.
+/// Each policy gives its own decision, with at least one finding for each image of the workload. Missing knowledge denies, and
+/// so does a case for which no rule is written.
 pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Verdict {
-    // 1. Every requirement of every policy, about every image and about the object as a whole.
+    // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
     let images: Vec<_> = promotion
         .images()
         .map(|(image, pin)| ImageUnderReview::new(promotion, evidence, governing, image, pin))
@@ -64,14 +64,15 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .map(|(policy, certainty)| PolicyFindings {
             policy,
             certainty: *certainty,
-            workload: about_workload(promotion, governing, policy),
+            workload: findings_for_workload(promotion, governing, policy),
             images: images
                 .iter()
                 .map(|image| image.findings_for(policy))
                 .collect(),
         })
         .collect();
-    // 2. Coverage, which needs the findings of all policies: one policy's signature covers an image for another.
+    // 2. Coverage: an image without evidence is denied. This needs all findings, because a signature that one policy requires
+    //    covers the image for the other policies too.
     let targets: Vec<_> = images.iter().map(|image| image.target.clone()).collect();
     let uncovered: Vec<_> = by_policy
         .iter()
@@ -82,7 +83,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         let mut findings = own.workload;
         findings.extend(own.images.into_iter().flatten());
         findings.extend(uncovered);
-        // 3. A policy that only might govern refuses nothing for certain.
+        // 3. A policy that only may govern gives no certain denial: its failures become undecided.
         if own.certainty == Certainty::LabelsUnknown {
             findings = downgrade_to_undecided(findings, promotion);
         }
@@ -93,23 +94,24 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
             findings,
         ));
     }
-    // 4. A policy that exists and cannot be read denies what it might govern.
+    // 4. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate.
     for policy in governing.unreadable {
         let why = &policy.why;
         let judgement = Judgement::undecided(
             POLICY_UNREADABLE,
-            format!("a policy that might govern this cannot be read: {why}"),
+            format!("a policy that may govern this object cannot be read: {why}"),
         )
-        .hint("have the policy repaired; until then nothing that it might govern is let in");
+        .hint("ask the operator to repair the policy; until then every object that it may govern is denied");
         verdicts.push(denied_for(policy.source.clone(), judgement));
     }
-    // 5. Where nothing governs, the operator decides.
+    // 5. If no policy governs the object, the configuration decides.
     if governing.is_empty() && governing.ungoverned == Ungoverned::Deny {
         let judgement = Judgement::fail(
             UNGOVERNED,
-            "no policy governs this workload, and the operator denies such workloads".to_owned(),
+            "no policy governs this workload, and the configuration denies such workloads"
+                .to_owned(),
         )
-        .hint("have the namespace named by a policy");
+        .hint("ask the operator to add the namespace to a policy");
         verdicts.push(denied_for("(ungoverned)".to_owned(), judgement));
     }
     Verdict::of(verdicts, governing.revision.to_owned())
@@ -120,8 +122,8 @@ fn denied_for(policy: String, judgement: Judgement) -> PolicyVerdict {
     PolicyVerdict::of(policy, Enforcement::Enforce, vec![finding])
 }
 
-/// What is said of the object as a whole: what of it cannot be understood, and the requirements that look at the workload.
-fn about_workload(
+/// The findings for the object as a whole: one for each field that cannot be read, and those of the workload rules.
+fn findings_for_workload(
     promotion: &Promotion,
     governing: &Governing<'_>,
     policy: &Policy,
@@ -129,7 +131,7 @@ fn about_workload(
     let change = &promotion.change;
     let unreadable = change.unreadable.iter().map(|unreadable| {
         let judgement = Judgement::undecided(UNREADABLE_OBJECT, unreadable.why.clone())
-            .hint("correct the field; what cannot be understood is not let in");
+            .hint("correct the field; the gate denies every object that it cannot read in full");
         Finding::of_engine("object", Target::Field(unreadable.field.clone()), judgement)
     });
     let check = WorkloadCheck {
@@ -142,22 +144,22 @@ fn about_workload(
         let Scope::Workload(rule) = named.requirement.scope() else {
             return None;
         };
-        let judgement = match not_judged(&named.requirement, promotion.kind) {
+        let judgement = match skip_for(&named.requirement, promotion.kind) {
             Some(skipped) => skipped,
             None => rule.check(&check),
         };
-        Some(of_requirement(index, named, Target::Workload, judgement))
+        Some(finding_of(index, named, Target::Workload, judgement))
     });
     let mut findings: Vec<_> = unreadable.chain(required).collect();
     if findings.is_empty() && change.images.is_empty() {
-        let judgement = Judgement::skip(NO_IMAGES, "the object names no images");
+        let judgement = Judgement::skip(NO_IMAGES, "the object does not name an image");
         findings.push(Finding::of_engine("object", Target::Workload, judgement));
     }
     findings
 }
 
-/// What the requirement at `index` of its policy says.
-fn of_requirement(
+/// The finding of the requirement at `index` of its policy.
+fn finding_of(
     index: usize,
     named: &NamedRequirement,
     target: Target,
@@ -170,13 +172,18 @@ fn of_requirement(
     }
 }
 
-/// Why a requirement is not judged for this kind of change at all.
-fn not_judged(requirement: &Requirement, kind: ChangeKind) -> Option<Judgement> {
-    let skipped = || Judgement::skip(NOT_FOR_THIS_CHANGE, "does not apply to this kind of change");
+/// The skip of a requirement that does not apply to this kind of change.
+fn skip_for(requirement: &Requirement, kind: ChangeKind) -> Option<Judgement> {
+    let skipped = || {
+        Judgement::skip(
+            NOT_FOR_THIS_CHANGE,
+            "the requirement does not apply to this kind of change",
+        )
+    };
     (!requirement.applies_to(kind)).then(skipped)
 }
 
-/// One image, as all policies see it.
+/// One image with the input of its judgement, which is the same for all policies.
 struct ImageUnderReview<'a> {
     promotion: &'a Promotion,
     evidence: &'a Evidence,
@@ -184,9 +191,9 @@ struct ImageUnderReview<'a> {
     image: &'a ImageUse,
     pin: &'a Pin,
     target: Target,
-    /// The image as evidence names it, where its digest is known.
+    /// The subject of the image's evidence, if its digest is known.
     subject: Option<Subject>,
-    /// Whether its name is refused, so that its registry is not asked.
+    /// Whether the name is refused, so that the registry is not asked.
     is_refused_by_name: bool,
 }
 
@@ -214,10 +221,13 @@ impl<'a> ImageUnderReview<'a> {
         }
     }
 
-    /// What each of a policy's requirements about images says.
+    /// The findings of a policy's image rules.
     fn findings_for(&self, policy: &Policy) -> Vec<Finding> {
         if self.promotion.kind == (ChangeKind::Upkeep { recorded: true }) {
-            let judgement = Judgement::skip(RECORDED, "runs here already, as the record says");
+            let judgement = Judgement::skip(
+                RECORDED,
+                "the record shows that this image was admitted here before",
+            );
             return vec![Finding::of_engine("record", self.target.clone(), judgement)];
         }
         let matched = policy.matches_image(&self.image.reference);
@@ -229,7 +239,7 @@ impl<'a> ImageUnderReview<'a> {
             let judgement = self.evaluate(policy, named, rule, matched);
             let judgement = self.explain_placeholder(judgement);
             let target = self.target.clone();
-            Some(of_requirement(index, named, target, judgement))
+            Some(finding_of(index, named, target, judgement))
         });
         findings.collect()
     }
@@ -242,8 +252,8 @@ impl<'a> ImageUnderReview<'a> {
         matched: bool,
     ) -> Judgement {
         let requirement = &named.requirement;
-        // 1. Does the requirement apply to this kind of change, and to this image?
-        if let Some(skipped) = not_judged(requirement, self.promotion.kind) {
+        // 1. The requirement must apply to this kind of change and to this image.
+        if let Some(skipped) = skip_for(requirement, self.promotion.kind) {
             return skipped;
         }
         let Some(on_evidence) = requirement.evidence() else {
@@ -252,17 +262,17 @@ impl<'a> ImageUnderReview<'a> {
         if !matched {
             return Judgement::skip(
                 IMAGE_NOT_MATCHED,
-                "the policy's evidence requirements do not speak of this image",
+                "the policy's evidence requirements do not apply to this image",
             );
         }
-        // 2. Nothing was asked about an image whose name is refused.
+        // 2. The evidence of an image with a refused name was not fetched, so it must not count as absent.
         if self.is_refused_by_name {
             return Judgement::undecided(
                 NOT_ASKED,
-                "not looked up, because the image is refused by its name and its registry is therefore not asked".to_owned(),
+                "the evidence was not fetched, because the image is refused by its name".to_owned(),
             );
         }
-        // 3. The evidence of the image itself; where that is an index without any, perhaps that of its platforms.
+        // 3. The evidence of the image. For an index without evidence, the policy may accept that of the platforms.
         let on_image = self.check(policy, requirement, rule, self.subject.as_ref());
         match &self.subject {
             Some(index)
@@ -314,14 +324,14 @@ impl<'a> ImageUnderReview<'a> {
         requirement.unless_unknown(rule.check(&check), &check)
     }
 
-    /// Replaces the hint for a placeholder: the hint of a rule speaks of an image, and a placeholder is none.
+    /// Replaces the hint of a rule if the image is a placeholder, because the rule's hint is only useful for a real image.
     fn explain_placeholder(&self, judgement: Judgement) -> Judgement {
         let written = self.image.reference.as_written();
         if !judgement.outcome.denies() || !PLACEHOLDERS.contains(&written) {
             return judgement;
         }
         judgement.hint(format!(
-            "`{written}` is a placeholder that an injector (such as Istio's) replaces in the Pod, and no image: write the image with its digest, or leave the workload's namespace out of the policy"
+            "`{written}` is a placeholder that an injector (such as Istio's) replaces in the Pod, not an image: write the image with its digest, or remove the workload's namespace from the policy"
         ))
     }
 }
@@ -335,7 +345,7 @@ fn pin_unavailability(pin: &Pin) -> Unavailability {
     }
 }
 
-/// Under a policy that only might govern, nothing is certain: what fails is undecided, and why is said.
+/// Makes every failure under a policy that only may govern undecided, and adds a finding that says why.
 fn downgrade_to_undecided(mut findings: Vec<Finding>, promotion: &Promotion) -> Vec<Finding> {
     for finding in &mut findings {
         if finding.outcome == Outcome::Fail {
@@ -349,7 +359,7 @@ fn downgrade_to_undecided(mut findings: Vec<Finding>, promotion: &Promotion) -> 
             NAMESPACE_LABELS_UNKNOWN,
             format!("the policy selects namespaces by label, and the labels of `{namespace}` are not known"),
         )
-        .hint("give them with `--namespace-labels`, a Namespace object in the input, or the configuration");
+        .hint("set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration");
         findings.push(Finding::of_engine(
             "governance",
             Target::Workload,

@@ -1,4 +1,4 @@
-//! The gate itself: from a change somebody asked for to one explained verdict.
+//! The decision: from a requested change to one verdict with its findings.
 
 mod coverage;
 mod distinct;

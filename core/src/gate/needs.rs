@@ -1,5 +1,5 @@
-//! From the policies that govern a promotion to what has to be learned about its images. Rules never fetch: they say what they
-//! need, and the shell fetches exactly that.
+//! The evidence that the policies need to judge a promotion. Rules never fetch: they name what they need, and the shell fetches
+//! exactly that.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,26 @@ use super::rules::Effect;
 use super::snapshot::{Certainty, Governing};
 use crate::attest::{Anchor, AnchorId};
 
-/// What all governing policies together need of one image.
+/// The evidence that all governing policies together need for one image.
 #[derive(Clone, Debug, Default)]
 pub struct ImageNeeds {
-    /// The anchors to verify its evidence under.
+    /// The anchors under which to verify the evidence.
     pub anchors: BTreeMap<AnchorId, Anchor>,
-    /// Whether the same is needed of each of its platforms, where it is an index.
+    /// Whether the evidence of each platform is needed too, if the image is an index.
     pub platforms: bool,
-    /// Whether evidence that was not seen could hurt, so that an older listing does not do.
+    /// Whether more evidence could turn a pass into a denial. A listing from the cache is then not fresh enough.
     pub can_hurt: bool,
 }
 
 impl Governing<'_> {
-    /// Whether the digest of this image has to be known before it can be judged.
+    /// Whether the digest of this image must be known to judge it.
     pub fn pins(&self, image: &ImageReference) -> bool {
         let asks = |policy: &Policy| policy.matches_image(image) && policy.requires_evidence();
         !self.refuses_by_name(image) && self.policies.iter().any(|(policy, _)| asks(policy))
     }
 
-    /// What has to be learned about the images of a promotion, each subject once: its evidence under the anchors of every
-    /// requirement that applies to the kind of change, in every policy that matches the image. Nothing is asked about an image
-    /// whose name is refused.
+    /// The evidence that is needed for each image of a promotion, each subject once: under the anchors of every requirement that
+    /// applies to the kind of change, in every policy that matches the image. An image with a refused name needs no evidence.
     pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, ImageNeeds> {
         let asking: Vec<_> = (self.policies.iter())
             .flat_map(|(policy, _)| {
@@ -71,8 +70,8 @@ impl Governing<'_> {
         needs
     }
 
-    /// Whether a policy that certainly governs and enforces refuses the image by its name, so that a deployer cannot
-    /// make the gate talk to registries of his choice.
+    /// Whether a policy that certainly governs, with `enforcement: Enforce`, refuses the image by its name. The gate does not ask
+    /// the registry of such an image, so that a deployer cannot make the gate connect to a host of the deployer's choice.
     pub(super) fn refuses_by_name(&self, image: &ImageReference) -> bool {
         self.policies.iter().any(|(policy, certainty)| {
             *certainty == Certainty::Certain

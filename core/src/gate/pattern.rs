@@ -1,4 +1,4 @@
-//! Patterns over images, as policy-controller understands them.
+//! Patterns over images, with the meaning that they have in policy-controller.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -16,14 +16,14 @@ const INDEX: &str = "index.docker.io";
 
 /// A pattern over images: `*` stays within a path segment, `**` crosses them.
 ///
-/// It is compared with the normalised name (registry and repository); where it has a tag or a digest itself, with those
-/// too. The tag of an image is `latest` where it has neither tag nor digest, and nothing where it has a digest: a tag
-/// beside a digest says nothing about what runs. A pattern without a registry is of Docker Hub, as an image would be.
-/// One with `**` may also begin within the registry's name: beware, `ghcr**` matches `ghcr.example.com/x` too.
+/// The pattern is compared with the normalised name (registry and repository), and with the tag or digest if the pattern has
+/// one. An image without tag and digest has the tag `latest`. An image with a digest has no tag: a tag beside a digest does not
+/// decide what runs. A pattern without a registry is of Docker Hub, like an image. A pattern with `**` may also begin within
+/// the registry's name: `ghcr**` matches `ghcr.example.com/x` too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImagePattern {
     written: String,
-    /// Any of these.
+    /// The name must match at least one of these.
     names: Vec<Glob>,
     tag: Option<Glob>,
     digest: Option<Glob>,
@@ -35,7 +35,7 @@ pub struct ImagePattern {
 pub struct PatternError {
     /// The pattern as written, cut to 200 characters.
     pub written: String,
-    /// What is wrong with it.
+    /// Why it is not a pattern.
     pub why: String,
 }
 
@@ -43,7 +43,7 @@ impl ImagePattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the string is not a pattern.
     pub fn parse(written: &str) -> Result<ImagePattern, PatternError> {
         let refused = |why: String| PatternError {
             written: written.chars().take(200).collect(),
@@ -53,7 +53,7 @@ impl ImagePattern {
         check_characters(written).map_err(refused)?;
         if let Some((scheme, name)) = written.split_once("://") {
             return Err(refused(format!(
-                "images are named without `{scheme}://`; write `{name}`"
+                "an image name does not begin with `{scheme}://`; write `{name}`"
             )));
         }
         let (rest, digest) = match written.split_once('@') {
@@ -72,7 +72,7 @@ impl ImagePattern {
         if let Some(digest) = digest {
             if !tag.is_empty() {
                 let why = format!(
-                    "a tag says nothing about an image that is named by digest; write `{name}@{digest}`"
+                    "a tag does not decide what runs if there is a digest; write `{name}@{digest}`"
                 );
                 return Err(refused(why));
             }
@@ -89,13 +89,13 @@ impl ImagePattern {
         })
     }
 
-    /// The pattern without its tag, where it has one: it then matches no image that is named by digest.
+    /// The pattern without its tag, if it has one. A pattern with a tag does not match images that are named by digest.
     pub fn without_tag(&self) -> Option<&str> {
         let tag = self.tag.as_ref()?.to_string();
         self.written.strip_suffix(&tag)?.strip_suffix(':')
     }
 
-    /// Whether some normalised image name (registry and repository) that `shape` describes matches.
+    /// Whether the pattern can match a normalised image name (registry and repository) that matches `shape`.
     pub fn can_match(&self, shape: &Glob) -> bool {
         self.names.iter().any(|name| name.intersects(shape))
     }
@@ -137,7 +137,7 @@ fn check_characters(written: &str) -> Result<(), String> {
     let known = |c: char| c.is_ascii_alphanumeric() || "-_./:@*".contains(c);
     match text.chars().find(|c| !known(*c)) {
         Some(character) => Err(format!(
-            "`{}` has no meaning in it; `*` stands for anything within a part of the name, `**` for anything at all",
+            "the character `{}` is not allowed; `*` matches any text within a part of the name, `**` any text across parts",
             character.escape_default()
         )),
         None => Ok(()),
@@ -150,40 +150,40 @@ fn check_name(name: &str) -> Result<(), String> {
     let registry_alone = path.is_empty() && first.contains('.');
     if registry_alone && !first.contains("**") {
         return Err(format!(
-            "it names a registry, and no repository in it; write `{name}/**` for all of its images"
+            "it names a registry but not a repository; write `{name}/**` for all images of the registry"
         ));
     }
     let (registry, repository) = split_registry(name);
     if repository.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(format!(
-            "repositories are named in lower case; write `{}`",
+            "repository names are in lower case; write `{}`",
             name.to_ascii_lowercase()
         ));
     }
-    // A star stands for whatever is missing, so that what is written besides must be sound by itself.
+    // A star can match one valid character, so the name must be valid with a `0` in its place.
     let filled = |text: &str| text.replace('*', "0");
     let mut parts = repository.split('/');
     if let Some(part) = parts.find(|part| !is_path_component(&filled(part))) {
         return Err(format!(
-            "no repository has the part `{part}`: parts begin and end with a letter or a digit, and have single separators between; `*` stands for anything within a part, without a dot before it"
+            "no repository name can have the part `{part}`: a part begins and ends with a letter or a digit, with single separators between; `*` matches any text within a part, but a dot before `*` is not allowed"
         ));
     }
-    // One with `**` may begin within the registry's name.
+    // A pattern with `**` may begin within the registry's name.
     let is_whole = registry != DOCKER_HUB && !registry.contains("**");
     let (_, port) = registry.rsplit_once(':').unwrap_or_default();
     let is_port = |c: char| c.is_ascii_digit() || c == '*' || c == ']';
     if is_whole && !port.chars().all(is_port) {
-        return Err(format!("`{port}` is no port of a registry"));
+        return Err(format!("`{port}` is not a port"));
     }
     if is_whole && !is_registry(&filled(&registry)) {
         return Err(format!(
-            "`{registry}` is no registry; expected a host name, with a port where it has one"
+            "`{registry}` is not a registry; expected a host name, with an optional port"
         ));
     }
     let least = |text: &str| text.chars().filter(|c| *c != '*').count();
     if least(repository) > MAXIMUM_NAME {
         return Err(format!(
-            "no repository has a name of more than {MAXIMUM_NAME} characters"
+            "a repository name has at most {MAXIMUM_NAME} characters"
         ));
     }
     Ok(())
@@ -218,7 +218,8 @@ fn check_digest(digest: &str) -> Result<(), String> {
     ))
 }
 
-/// What the name may mean: of Docker Hub where no registry is written, and as it stands where it could begin with one.
+/// The patterns for the name: one with Docker Hub as the registry if none is written, and one as written if `**` can match the
+/// registry.
 fn names(name: &str) -> Vec<String> {
     let (registry, path) = split_registry(name);
     let hub = registry == DOCKER_HUB;
@@ -316,7 +317,7 @@ mod tests {
             ImagePattern::parse(pattern).unwrap_err();
         }
         let error = ImagePattern::parse("[a-z]*").unwrap_err();
-        assert!(error.why.contains("`*` stands for"), "{error}");
+        assert!(error.why.contains("`*` matches any text"), "{error}");
     }
 
     #[test]
@@ -337,20 +338,20 @@ mod tests {
                 "oci://ghcr.io/example/app".to_owned(),
                 "write `ghcr.io/example/app`",
             ),
-            (format!("r.example/app:v1@{digest}"), "a tag says nothing"),
+            (
+                format!("r.example/app:v1@{digest}"),
+                "a tag does not decide",
+            ),
             ("r.example/app@v1".to_owned(), "no digest matches `v1`"),
             ("r.example/app@sha256:ABC*".to_owned(), "no digest matches"),
             ("r.example/app@sha256:abc".to_owned(), "no digest matches"),
-            ("ghcr.io/example/.*".to_owned(), "without a dot before it"),
             (
-                "ghcr.io/example/a..b".to_owned(),
-                "no repository has the part `a..b`",
+                "ghcr.io/example/.*".to_owned(),
+                "a dot before `*` is not allowed",
             ),
-            (
-                "ghcr.io/example/-app".to_owned(),
-                "no repository has the part `-app`",
-            ),
-            ("r.example:port/app".to_owned(), "no port"),
+            ("ghcr.io/example/a..b".to_owned(), "the part `a..b`"),
+            ("ghcr.io/example/-app".to_owned(), "the part `-app`"),
+            ("r.example:port/app".to_owned(), "not a port"),
         ] {
             let error = ImagePattern::parse(&pattern).unwrap_err();
             assert!(error.why.contains(remedy), "{pattern}: {error}");

@@ -1,4 +1,4 @@
-//! Platforms: what an index names for its manifests, and which of them a policy speaks of.
+//! The platforms of an image index, and the patterns of policies over platforms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,21 +8,21 @@ use serde::{Deserialize, Deserializer};
 
 use super::image::Digest;
 
-/// An image index, as far as it matters: everything in it that a runtime could run.
+/// An image index, reduced to the manifests that a runtime could run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
-    /// Its manifests, without BuildKit's attestations.
+    /// The manifests, without BuildKit's attestations.
     pub manifests: Vec<PlatformManifest>,
-    /// Why runtimes could read another index in these bytes; then its manifests are not known.
+    /// Why the index is ambiguous: a runtime could read other manifests in its bytes. The list of manifests is then empty.
     pub refused: Option<String>,
 }
 
 /// One manifest of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformManifest {
-    /// The platform; where none is named, any runtime may take it.
+    /// The platform. Any runtime may pick an entry without a platform.
     pub platform: Option<Platform>,
-    /// The manifest, or an index within the index.
+    /// The digest of the manifest, or of a nested index.
     pub digest: Digest,
 }
 
@@ -56,17 +56,17 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A platform as policies name it: `os/architecture`, with any variant, or `os/architecture/variant`.
+/// A platform in a policy: `os/architecture` for every variant, or `os/architecture/variant`.
 ///
-/// It stands for the nodes of that platform, and matches every entry of an index that a runtime on such a node could pick.
-/// Runtimes normalise the names (case, `x86_64`, `aarch64`, variants) and fall back to older variants and 32-bit
-/// architectures, each in its own way (containerd's module `platforms`; `internal/pkg/platform` of containers/image). So an
-/// entry does not match only where every runtime certainly passes it over; what cannot be excluded matches.
+/// The pattern describes nodes, and matches every entry of an index that a runtime on such a node could pick. Runtimes normalise
+/// the names (case, `x86_64`, `aarch64`, variants) and fall back to older variants and to 32-bit architectures, each in its own
+/// way (containerd's module `platforms`; `internal/pkg/platform` of containers/image). An entry that any runtime may pick
+/// matches, because an entry that does not match is not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformPattern(Platform);
 
 impl PlatformPattern {
-    /// Whether a runtime on such a node could pick this entry. One without a platform always can be picked.
+    /// Whether a runtime on such a node could pick this entry.
     pub fn matches(&self, manifest: &PlatformManifest) -> bool {
         let PlatformPattern(node) = self;
         manifest.platform.as_ref().is_none_or(|entry| {
@@ -75,8 +75,8 @@ impl PlatformPattern {
     }
 }
 
-/// Whether an entry's operating system could be taken for that of a node. An empty one means the node's own. containerd on
-/// FreeBSD and macOS runs images of Linux as well.
+/// Whether a runtime on a node could accept an entry's operating system. An empty name means the node's own system. containerd
+/// on FreeBSD and macOS also runs images for Linux.
 fn could_be_os(node: &str, entry: &str) -> bool {
     let entry = normalised_os(entry);
     let runs_linux = ["freebsd", "darwin"].contains(&node);
@@ -142,13 +142,13 @@ const ARCHITECTURES: [&str; 26] = [
     "wasm32",
 ];
 
-/// Whether a name is one that every runtime compares as it stands, so that another name certainly is another thing.
+/// Whether every runtime compares a name without normalising it, so that two different plain names never match.
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
     !name.is_empty() && name.chars().all(plain)
 }
 
-/// Processor architectures that one node can run, or whose names are used for one another.
+/// Architectures that one node can run, or whose names runtimes treat as equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     X86,
@@ -176,21 +176,21 @@ fn could_be_architecture(node: &Platform, entry: &Platform) -> bool {
     let wanted = normalised(&node.architecture);
     let found = normalised(&entry.architecture);
     if wanted == found {
-        // Some other names stand for a variant too, whatever variant is written beside them (`armel`).
+        // Some names imply a variant (`armel`), and a runtime then ignores the entry's variant.
         let own_name = entry.architecture.to_lowercase() == found;
         let variant = entry.variant.as_deref().filter(|_| own_name);
         return could_be_variant(node.variant.as_deref(), variant);
     }
     let family = Family::of(&wanted);
     let falls_back = match (wanted.as_str(), found.as_str()) {
-        // A 32-bit node runs nothing of 64 bits, whatever the name.
+        // A 32-bit node cannot run 64-bit images.
         ("386", "amd64") | ("arm", "arm64") => false,
         _ => family.is_some() && family == Family::of(&found),
     };
     falls_back || !is_plain(&found)
 }
 
-/// The names that runtimes use for one architecture, as one.
+/// The Go name (`GOARCH`) of an architecture, from any of the names that runtimes accept.
 fn normalised(architecture: &str) -> String {
     let lower = architecture.to_lowercase();
     match lower.as_str() {
@@ -202,8 +202,8 @@ fn normalised(architecture: &str) -> String {
     }
 }
 
-/// Whether a node of a variant could take an entry of another one: it runs its own and older ones. Without a variant in the
-/// policy, nodes of every variant are meant; an entry without one is taken by some.
+/// Whether a node with one variant could pick an entry with another: a node runs its own variant and older ones. Without a
+/// variant in the policy, the nodes may have any variant. Some runtimes pick an entry without a variant on every node.
 fn could_be_variant(node: Option<&str>, entry: Option<&str>) -> bool {
     match (node.map(version), entry.map(version)) {
         (Some(Some(node)), Some(Some(entry))) => entry <= node,
@@ -230,7 +230,7 @@ impl FromStr for PlatformPattern {
             {
                 let variant = variant.first().map(|variant| (*variant).to_owned());
                 let (os, architecture) = (normalised_os(os), normalised(architecture));
-                // A name with a slip in it matches no entry, and would leave those that it means unchecked.
+                // A mistyped name would match no entry, and the entries that it means would not be checked.
                 if !SYSTEMS.contains(&os.as_str()) {
                     return Err(format!(
                         "`{text}` names the operating system `{os}`, which is not known; known are `linux`, `windows` and the others of Go's `GOOS`"
@@ -248,7 +248,7 @@ impl FromStr for PlatformPattern {
                 }))
             }
             _ => Err(format!(
-                "`{text}` is no platform; expected `os/architecture`, such as `linux/amd64`, or `os/architecture/variant`"
+                "`{text}` is not a platform; expected `os/architecture`, such as `linux/amd64`, or `os/architecture/variant`"
             )),
         }
     }

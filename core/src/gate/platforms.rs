@@ -1,4 +1,4 @@
-//! An index that does not meet a requirement itself: whether the evidence of its platforms stands in for its own.
+//! Whether the evidence of an index's platforms replaces the evidence of the index.
 
 use super::evidence::{Collected, Evidence, Subject, Unavailability};
 use super::finding::{Judgement, Outcome};
@@ -8,17 +8,17 @@ use super::rules::EVIDENCE_UNAVAILABLE;
 use crate::reason::reasons;
 
 reasons! {
-    /// What is said of the platforms of an index.
+    /// The reasons for the platforms of an index.
     OF_PLATFORMS:
     MANIFEST_REFUSED = "manifest-refused",
-        "The image's manifest or index cannot be read in one way only, so that runtimes could run something else than what is checked.",
-        "Build and push the image again with a current tool. This can be an attempt to have another image run.";
+        "The image's manifest or index is ambiguous: a runtime could read it differently and run another image than the one that was checked.",
+        "Build and push the image again with a current tool. This can be an attempt to run another image.";
     NO_SUCH_PLATFORM = "no-such-platform",
-        "The index carries no evidence itself, and holds none of the platforms that the policy names.",
+        "The index does not carry evidence, and does not list any of the platforms that the policy names.",
         "Build the image for one of these platforms, or sign the index.";
 }
 
-/// What follows for a requirement that the index does not meet itself: `on_index` says why, `check` judges one of its platforms.
+/// The judgement of an index that does not meet a requirement. `on_index` is the denial; `check` judges one platform.
 pub(super) fn instead_of_index(
     policy: &Policy,
     evidence: &Evidence,
@@ -35,17 +35,17 @@ pub(super) fn instead_of_index(
     let platforms = evidence.index(index);
     if !policy.allow_unsigned_index {
         return match platforms.value() {
-            Some(Some(platforms)) => naming_platforms(index, platforms, on_index, check),
+            Some(Some(platforms)) => mention_platforms(index, platforms, on_index, check),
             Some(None) | None => on_index,
         };
     }
     match platforms {
         Collected::Known(None) => on_index,
         Collected::Known(Some(platforms)) => {
-            let of_platforms = every_platform(policy, &platforms, check);
+            let of_platforms = check_platforms(policy, &platforms, check);
             let own = evidence.about(index);
             let carries = own.value().is_some_and(|own| !own.is_empty());
-            // What the index carries, or might, is not hidden by what its platforms lack.
+            // The denial names both, so that the evidence of the index is not hidden behind that of its platforms.
             if of_platforms.outcome.denies() && (carries || on_index.outcome == Outcome::Undecided)
             {
                 return Judgement {
@@ -62,8 +62,8 @@ pub(super) fn instead_of_index(
     }
 }
 
-/// A denial of an index says so where its platforms carry what it lacks itself, as far as they were looked at.
-fn naming_platforms(
+/// Adds to the denial of an index how many of its platforms meet the requirement, as far as their evidence was read.
+fn mention_platforms(
     index: &Subject,
     platforms: &Index,
     on_index: Judgement,
@@ -77,25 +77,25 @@ fn naming_platforms(
     }
     Judgement {
         detail: format!(
-            "{}; it is an index, and {passing} of its {} platforms meet the requirement, which counts only where the policy says `allowUnsignedIndex: true`",
+            "{}; it is an index, and {passing} of its {} platforms meet the requirement, which counts only if the policy sets `allowUnsignedIndex: true`",
             on_index.detail,
             all.len()
         ),
         hint: Some(format!(
-            "provide the evidence for the index itself (`{index}`), or have the policy say `allowUnsignedIndex: true`"
+            "provide the evidence for the index (`{index}`), or set `allowUnsignedIndex: true` in the policy"
         )),
         ..on_index
     }
 }
 
-/// Every entry that a runtime could pick on the platforms that the policy names needs its own evidence.
-fn every_platform(
+/// Judges every entry that a runtime could pick on the platforms that the policy names. The worst judgement counts.
+fn check_platforms(
     policy: &Policy,
     index: &Index,
     check: impl Fn(&PlatformManifest) -> Judgement,
 ) -> Judgement {
     if let Some(why) = &index.refused {
-        let detail = format!("its manifest is refused: {why}");
+        let detail = format!("the manifest is refused: {why}");
         return Judgement::fail(MANIFEST_REFUSED, detail)
             .hint("build and push the image again with a current tool");
     }
@@ -114,7 +114,7 @@ fn every_platform(
     match worst {
         None => Judgement::fail(
             NO_SUCH_PLATFORM,
-            "the index itself carries no evidence that counts, and none of its platforms is one that the policy speaks of".to_owned(),
+            "the index does not carry evidence that counts, and does not list any platform that the policy names".to_owned(),
         ),
         Some((judgement, _)) if !judgement.outcome.denies() => Judgement {
             detail: format!("each of {} platforms: {}", matched.len(), judgement.detail),
@@ -130,7 +130,7 @@ fn every_platform(
 fn platforms_unknown(unavailability: Unavailability) -> Judgement {
     Judgement::undecided(
         EVIDENCE_UNAVAILABLE,
-        format!("the index itself carries no evidence that counts, and its platforms could not be read: {unavailability}"),
+        format!("the index does not carry evidence that counts, and its platforms could not be read: {unavailability}"),
     )
-    .hint("this is an infrastructure problem, not missing evidence; try again when it is solved")
+    .hint("this is an infrastructure problem, not missing evidence; try again when the problem is solved")
 }

@@ -1,4 +1,4 @@
-//! A policy: which promotions it governs, and what it requires of them.
+//! A policy: the promotions that it governs, and its requirements.
 
 use std::collections::BTreeMap;
 
@@ -12,39 +12,39 @@ use super::platform::PlatformPattern;
 use super::promotion::Change;
 use super::rules::Requirement;
 
-/// A policy that was read and understood in full.
+/// A valid policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Its name; unique among the policies of a snapshot.
+    /// The name, unique among the policies of a snapshot.
     pub name: String,
-    /// What approvals, freezes and emergency changes name.
+    /// The environment that approvals, freezes and emergency changes refer to.
     pub environment: Option<String>,
-    /// What is done with a denial.
+    /// What a denial causes.
     pub enforcement: Enforcement,
-    /// Which namespaces it governs.
+    /// The namespaces that the policy governs.
     pub namespaces: NamespaceMatch,
-    /// Which images the evidence requirements speak of; `None` for every image.
+    /// The images that the evidence requirements apply to; `None` for every image.
     pub images: Option<Vec<ImagePattern>>,
-    /// Of which platforms of an index own evidence is asked, where the index has none; `None` for all of them.
+    /// The platforms of an unsigned index that need their own evidence; `None` for every platform.
     pub platforms: Option<Vec<PlatformPattern>>,
-    /// Whether evidence on every platform stands in for evidence on the index.
+    /// Whether evidence on every platform replaces evidence on the index.
     pub allow_unsigned_index: bool,
-    /// What it requires; never empty.
+    /// The requirements; at least one.
     pub requirements: Vec<NamedRequirement>,
-    /// What becomes of an image that no evidence requirement of a governing policy speaks of.
+    /// The decision for an image that no evidence requirement of a governing policy covers.
     pub uncovered: Uncovered,
 }
 
-/// A requirement, with the name that the policy may give it.
+/// A requirement with its optional name.
 #[derive(Clone, Debug)]
 pub struct NamedRequirement {
-    /// The name, where one is given.
+    /// The name, shown in findings.
     pub name: Option<String>,
-    /// What is required.
+    /// The rule with its parameters.
     pub requirement: Requirement,
 }
 
-/// What is done with a denial.
+/// What a denial causes.
 #[derive(
     Clone,
     Copy,
@@ -63,31 +63,31 @@ pub enum Enforcement {
     /// Deny the request.
     #[default]
     Enforce,
-    /// Admit it, with warnings to the deployer.
+    /// Admit the request, with warnings to the deployer.
     Warn,
-    /// Admit it silently, and record.
+    /// Admit the request without warnings, and record the denial.
     Audit,
 }
 
-/// What becomes of an image that no evidence requirement speaks of.
+/// The decision for an image that no evidence requirement covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Uncovered {
-    /// It is denied, under a policy that requires evidence.
+    /// Deny the image, under a policy that requires evidence.
     #[default]
     Deny,
-    /// It is allowed.
+    /// Allow the image.
     Allow,
 }
 
-/// How an image that is named by tag alone is judged.
+/// How an image without a digest is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Tags {
-    /// The tag is resolved at review time and judged as that digest; the kubelet resolves it again, later and without
-    /// asking, and the policy accepts that race.
+    /// The gate resolves the tag and judges that digest. The kubelet resolves the tag again later, and may get another digest
+    /// that was not judged. A policy with this value accepts that risk.
     Resolve,
 }
 
-/// Which namespaces a policy governs: by name or by label, any of the two; none of them given: all namespaces.
+/// The namespaces that a policy governs: those that match by name or by label. Without names and selector: all namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceMatch {
     /// Names and patterns.
@@ -137,18 +137,18 @@ pub enum LabelOperator {
 /// Whether a policy governs a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// It does.
+    /// The policy governs the change.
     Matches,
-    /// It does not.
+    /// The policy does not govern the change.
     DoesNotMatch,
-    /// It selects by labels of a namespace whose labels are not known.
+    /// The policy selects by label, and the namespace's labels are not known.
     Unknown,
 }
 
 impl Policy {
-    /// Whether this policy governs `change`, by its namespace alone; `labels` are the namespace's, where known.
+    /// Whether this policy governs `change`. Only the namespace decides; `labels` are the namespace's labels, if known.
     ///
-    /// A cluster-scoped object is governed by every policy.
+    /// Every policy governs a cluster-scoped object.
     pub fn governs(&self, change: &Change, labels: Option<&BTreeMap<String, String>>) -> Match {
         match &change.workload.namespace {
             Some(namespace) => self.namespaces.covers(namespace, labels),
@@ -156,7 +156,7 @@ impl Policy {
         }
     }
 
-    /// Whether the evidence requirements look at this image.
+    /// Whether the evidence requirements apply to this image.
     pub fn matches_image(&self, image: &ImageReference) -> bool {
         match &self.images {
             Some(patterns) => patterns.iter().any(|pattern| pattern.matches(image)),
@@ -164,7 +164,7 @@ impl Policy {
         }
     }
 
-    /// Whether any requirement asks for evidence about images.
+    /// Whether at least one requirement uses evidence.
     pub fn requires_evidence(&self) -> bool {
         self.requirements
             .iter()
@@ -187,12 +187,12 @@ impl NamespaceMatch {
     }
 }
 
-/// The label that the API server sets on every namespace, and that nobody can change: its name.
+/// The label that holds the namespace's name. The API server sets it on every namespace, and users cannot change it.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 impl LabelSelector {
-    /// Whether all terms hold for a namespace with these `labels`; an empty selector matches everything. A term about the
-    /// namespace's name is decided even where the labels are not known, and one that does not hold is enough.
+    /// Whether all terms hold for a namespace with these `labels`. An empty selector matches every namespace. If the labels are
+    /// not known, a term about the namespace's name can still be decided, and one term that does not hold is enough.
     fn selects(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Match {
         let holds = |key: &str, term: &dyn Fn(Option<&str>) -> bool| match labels {
             _ if key == NAME_LABEL => Some(term(Some(namespace))),
@@ -213,7 +213,7 @@ impl LabelSelector {
         }
     }
 
-    /// A label of which no namespace satisfies all terms, whatever its labels are.
+    /// A label whose terms contradict each other, so that the selector matches no namespace.
     pub fn contradiction(&self) -> Option<&str> {
         let terms = &self.match_expressions;
         let mut keys = self
@@ -223,7 +223,8 @@ impl LabelSelector {
         let contradicts = |key: &&String| {
             let exact = self.match_labels.get(*key).map(String::as_str);
             let terms = || terms.iter().filter(|term| term.key == **key);
-            // One of the values that are named, another one (no label has this one), or no label; the name is always there.
+            // The label can have a value that a term names, another value (`\0`, which no label has), or be absent. The name
+            // label is never absent.
             let named = terms().flat_map(|term| &term.values).map(String::as_str);
             let named = named.chain(exact).chain(["\0"]).map(Some);
             let absent = (*key != NAME_LABEL).then_some(None);

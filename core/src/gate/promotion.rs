@@ -1,4 +1,4 @@
-//! What somebody asked the cluster for ([`Change`]), and the same with its images pinned, classified, at an instant
+//! A requested change ([`Change`]), and the same change with pinned images, its kind and the time of the review
 //! ([`Promotion`]).
 
 use jiff::Timestamp;
@@ -6,62 +6,62 @@ use jiff::Timestamp;
 use super::evidence::{Collected, Subject};
 use super::image::{Digest, ImageReference};
 
-/// A request that is ours to judge, as it was asked: nothing fetched, nothing decided.
+/// A request that the gate judges, as the API server or the CLI passed it on. Nothing is fetched yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The id of the request: the `uid` of an AdmissionReview, or one made up by the CLI.
+    /// The id of the request: the `uid` of an AdmissionReview, or an id that the CLI makes.
     pub id: String,
     /// Create or update.
     pub operation: Operation,
-    /// What it does to what runs.
+    /// The effect on the running Pods.
     pub effect: ChangeEffect,
     /// The object that is created or changed.
     pub workload: Workload,
-    /// Who asks, where that is known (`check` without `--as` does not know).
+    /// The requester, if known (`check` without `--as` does not know it).
     pub actor: Option<Actor>,
-    /// Whether the API server only tries the request out (`dryRun`).
+    /// Whether the request is a dry run (`dryRun`), which does not change the cluster.
     pub dry_run: bool,
     /// Every image that the object runs or mounts, in document order.
     pub images: Vec<ImageUse>,
-    /// What of the object could not be understood; denied wherever a policy governs.
+    /// The fields of the object that could not be read. They deny the object under every policy that governs it.
     pub unreadable: Vec<UnreadableField>,
 }
 
-/// A part of an object that could not be understood.
+/// A field of an object that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableField {
     /// Field path; empty for the object as a whole.
     pub field: String,
-    /// What is wrong with it.
+    /// Why the field could not be read.
     pub why: String,
 }
 
-/// A change with its images pinned, classified, at an instant.
+/// A change with pinned images, its kind and the time of the review.
 #[derive(Clone, Debug)]
 pub struct Promotion {
-    /// What was asked.
+    /// The requested change.
     pub change: Change,
-    /// What kind of change it is.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// When it is judged.
+    /// The time of the review.
     pub at: Timestamp,
     /// The digest of each image of the change, in the same order.
     pub pins: Vec<Pin>,
 }
 
-/// What became of pinning one image.
+/// The result of pinning one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
     /// The manifest names the digest.
     Written(Digest),
     /// The registry resolved the tag, or could not be asked.
     Resolved(Collected<Digest>),
-    /// No requirement asks for it.
+    /// No requirement needs the digest.
     NotNeeded,
 }
 
 impl Promotion {
-    /// The change with the digest of each of its images, in the same order, classified, at the instant at which it is judged.
+    /// Classifies a change. `pins` holds the digest of each image in the order of `change.images`; `at` is the time of the review.
     pub fn new(change: Change, pins: Vec<Pin>, at: Timestamp) -> Promotion {
         Promotion {
             kind: ChangeKind::classify(&change),
@@ -78,7 +78,7 @@ impl Promotion {
 }
 
 impl Pin {
-    /// The digest, where it is known.
+    /// The digest, if it is known.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             Pin::Written(digest) => Some(digest),
@@ -87,7 +87,7 @@ impl Pin {
         }
     }
 
-    /// What evidence about this image is about, where its digest is known.
+    /// The subject of the image's evidence, if the digest is known.
     pub fn subject(&self, image: &ImageReference) -> Option<Subject> {
         self.digest().map(|digest| Subject {
             repository: image.repository().clone(),
@@ -96,21 +96,21 @@ impl Pin {
     }
 }
 
-/// What the API server is asked to do with the object.
+/// The operation of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A new object.
+    /// Create a new object.
     Create,
-    /// A change of an existing object (its `pods/ephemeralcontainers` subresource included).
+    /// Change an existing object, or its subresource `pods/ephemeralcontainers`.
     Update,
 }
 
-/// What a change does to what runs.
+/// The effect of a change on the running Pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeEffect {
-    /// It changes what will run.
+    /// The change decides which images will run.
     Runs,
-    /// It lets run what was staged: replicas from none to some, no longer paused or suspended, a lowered partition.
+    /// The change starts images that were staged: more than zero replicas, no longer paused or suspended, a lower partition.
     Starts,
 }
 
@@ -138,7 +138,7 @@ pub struct Actor {
     pub groups: Vec<String>,
 }
 
-/// One place in an object that names an image.
+/// A field of an object that names an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageUse {
     /// Field path, such as `spec.template.spec.containers[0].image`.
@@ -162,25 +162,25 @@ pub enum Role {
     ImageVolume,
 }
 
-/// The kind of a change, by who asks and what the record says.
+/// The kind of a change. It depends on the requester and on the release record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Creates or changes what runs: all requirements apply.
+    /// A requester creates or changes what runs. All requirements apply.
     Deploy,
-    /// Lets run what was staged.
+    /// A requester starts images that were staged. All requirements apply.
     Activation,
-    /// A trusted controller runs what was admitted before.
+    /// A trusted controller starts images that were admitted before.
     Upkeep {
-        /// Whether the record says that it was admitted here. Where there is no record, rules that speak of the change itself
-        /// do not apply, and those that speak of the images do.
+        /// Whether a record shows that the images were admitted here. Without a record, the rules of class `Integrity` apply, and
+        /// those of class `ChangeControl` do not.
         recorded: bool,
     },
-    /// Changes what the gate decides by.
+    /// A requester changes the policies or the configuration of the gate.
     Governance,
 }
 
 impl ChangeKind {
-    /// Without a record of what was admitted, everything that is ours is judged by all requirements, whoever asks.
+    /// Records do not exist yet, so all requirements apply to every change, by every requester.
     fn classify(change: &Change) -> ChangeKind {
         match change.effect {
             ChangeEffect::Runs => ChangeKind::Deploy,

@@ -1,21 +1,21 @@
-//! Distinct signers, or people, to seats: a maximum matching, so that nobody sits twice and no order of arrival keeps a seat
-//! empty that could be filled.
+//! Assigns distinct signers or persons (candidates) to seats. The assignment is a maximum matching: no candidate fills two
+//! seats, and the order of the candidates does not leave a seat empty that another order would fill.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Seats of one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Seats {
-    /// How many there are.
+    /// The number of seats.
     pub(super) count: usize,
-    /// Who may sit there, by numbers that the caller gives to distinct candidates.
+    /// The candidates that may fill the seats, by numbers that the caller chooses.
     pub(super) open_to: BTreeSet<usize>,
 }
 
-/// Fills as many seats as can be filled: for each kind, those who sit there. A candidate sits once at most.
+/// Fills as many seats as possible. Returns the candidates assigned to each kind; each candidate is assigned at most once.
 ///
-/// Kuhn's algorithm: a free seat takes a free candidate, or one whose present seat can be filled by another. A kind that finds
-/// no more candidates never will. Each seat costs one walk over all candidates of all kinds.
+/// Kuhn's algorithm: an open seat takes a free candidate, or a candidate whose present seat another candidate can fill. If that
+/// fails once for a kind, it fails for the rest of its seats too. Each seat costs one walk over all candidates of all kinds.
 pub(super) fn fill(seats: &[Seats]) -> Vec<BTreeSet<usize>> {
     let mut table = Table {
         seats,
@@ -28,7 +28,7 @@ pub(super) fn fill(seats: &[Seats]) -> Vec<BTreeSet<usize>> {
                 break;
             }
             if !table.taken.contains_key(candidate) {
-                table.seat(*candidate, kind);
+                table.assign(*candidate, kind);
             }
         }
         while !table.is_full(kind) && table.make_room(kind) {}
@@ -38,7 +38,7 @@ pub(super) fn fill(seats: &[Seats]) -> Vec<BTreeSet<usize>> {
 
 struct Table<'a> {
     seats: &'a [Seats],
-    /// Where a candidate sits.
+    /// The kind that each assigned candidate fills.
     taken: BTreeMap<usize, usize>,
     filled: Vec<BTreeSet<usize>>,
 }
@@ -49,8 +49,8 @@ impl Table<'_> {
         self.seats.get(kind).is_none_or(|of| filled >= of.count)
     }
 
-    /// Seats a candidate, wherever he sat before.
-    fn seat(&mut self, candidate: usize, kind: usize) {
+    /// Assigns a candidate to a kind, and frees the seat that the candidate had.
+    fn assign(&mut self, candidate: usize, kind: usize) {
         let before = self.taken.insert(candidate, kind);
         if let Some(left) = before.and_then(|before| self.filled.get_mut(before)) {
             left.remove(&candidate);
@@ -60,9 +60,9 @@ impl Table<'_> {
         }
     }
 
-    /// Fills one more seat of a kind by the shortest chain of candidates who move to another one.
+    /// Fills one more seat of a kind by the shortest chain of candidates that move to another kind (breadth-first search).
     fn make_room(&mut self, kind: usize) -> bool {
-        // From a kind whose candidate would be moved: who that is, and to which kind.
+        // For each kind on the way: the candidate that would leave it, and the kind that the candidate would move to.
         let mut moves: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
         let mut wanted = VecDeque::from([kind]);
         while let Some(here) = wanted.pop_front() {
@@ -70,10 +70,10 @@ impl Table<'_> {
                 match self.taken.get(candidate).copied() {
                     None => {
                         let (mut candidate, mut to) = (*candidate, here);
-                        self.seat(candidate, to);
+                        self.assign(candidate, to);
                         while let Some((moved, next)) = moves.get(&to).filter(|_| to != kind) {
                             (candidate, to) = (*moved, *next);
-                            self.seat(candidate, to);
+                            self.assign(candidate, to);
                         }
                         return true;
                     }
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_many_seats_are_filled_as_any_assignment_fills_and_nobody_sits_twice(
+        fn as_many_seats_are_filled_as_any_assignment_fills_and_no_candidate_fills_two(
             kinds in prop::collection::vec(
                 (0usize..4, prop::collection::btree_set(0usize..6, 0..6)), 0..5,
             )
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_first_makes_room_for_whom_no_other_seat_is_open_to() {
+    fn an_assigned_candidate_moves_for_a_candidate_that_no_other_seat_is_open_to() {
         let chain = seats(&[(1, &[0, 1]), (1, &[1, 2]), (1, &[2, 3]), (1, &[0])]);
         assert_eq!(filled(&chain), 4);
         assert_eq!(filled(&seats(&[(2, &[0, 1, 2]), (1, &[0]), (1, &[1])])), 3);

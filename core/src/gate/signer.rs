@@ -1,4 +1,4 @@
-//! Who is accepted as a signer, as policies write it, and whether a verified fact was signed by them.
+//! The accepted signers of a policy, and whether one of them made a verified signature or statement.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::glob::{Glob, is_regular_expression, refuse_regular_expression};
 /// The trust roots that policies may name.
 pub type TrustRoots = BTreeMap<String, Arc<TrustRoot>>;
 
-/// The trust root of a signer that names none.
+/// The trust root of a signer that does not name one.
 pub const DEFAULT_TRUST_ROOT: &str = "sigstore";
 
 /// A text that must be equal, or match a pattern.
@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for Matcher {
             Ok(Wire::Glob(GlobOnly { glob })) => Glob::parse(&glob)
                 .map(Matcher::Glob)
                 .map_err(D::Error::custom),
-            Err(_) => Err(D::Error::custom("expected a text, or `{glob: \"…\"}`")),
+            Err(_) => Err(D::Error::custom("expected a text or `{glob: \"…\"}`")),
         }
     }
 }
@@ -110,7 +110,7 @@ pub enum AcceptedSigner {
     Key(KeySigner),
 }
 
-/// An accepted signer, field by field.
+/// The fields of an accepted signer, before validation.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignerFields {
@@ -120,7 +120,7 @@ struct SignerFields {
     key: Option<KeySigner>,
 }
 
-/// A certificate identity: the issuer that vouched for it, and who it is.
+/// A certificate identity, and the issuer that authenticated it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeylessSigner {
@@ -128,15 +128,15 @@ pub struct KeylessSigner {
     pub issuer: Matcher,
     /// The certificate's subject alternative name: an e-mail address or the URI of a workflow.
     pub identity: Option<Matcher>,
-    /// Accept whatever identity the issuer vouches for. Everybody who can log in there is then a signer.
+    /// Accept every identity of the issuer. Every user and every workflow that can log in there is then a signer.
     #[serde(default)]
     pub any_identity: bool,
-    /// Further claims of the certificate that must match (Fulcio's OIDs), such as `sourceRepository`.
+    /// Claims of the certificate that must match too (Fulcio's OIDs), such as `sourceRepository`.
     #[serde(default)]
     pub claims: BTreeMap<Claim, Matcher>,
     /// The trust roots under which the certificate is accepted; `[sigstore]` (the public-good instance) when absent.
     pub trust_roots: Option<Vec<String>>,
-    /// What must be public about the signature; `Log` when absent (`Timestamp` where the trust root lists no log).
+    /// The public record that the signature must have; `Log` when absent (`Timestamp` if the trust root does not list a log).
     pub transparency: Option<RequiredTransparency>,
 }
 
@@ -148,26 +148,26 @@ pub struct KeySigner {
     pub pem: Pem,
     /// The trust roots whose logs and timestamp authorities are accepted; `[sigstore]` when absent.
     pub trust_roots: Option<Vec<String>>,
-    /// What must be public about the signature; `Timestamp` when absent: a log entry or a timestamp.
+    /// The public record that the signature must have; `Timestamp` when absent: a log entry or a timestamp.
     pub transparency: Option<RequiredTransparency>,
 }
 
-/// What must be public about a signature, from strict to lax.
+/// The public record that a signature must have, from strict to lax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 pub enum RequiredTransparency {
     /// A log entry with an inclusion proof.
     InclusionProof,
-    /// A log entry; in the oldest formats the log's signed promise is enough.
+    /// A log entry. In the oldest formats, the log's signed promise (SET) is enough.
     Log,
     /// A log entry or a signed timestamp.
     Timestamp,
-    /// Nothing: the key alone. Not for certificates.
+    /// No log entry and no timestamp. Only for keys.
     None,
 }
 
 impl RequiredTransparency {
-    /// What is required where a policy does not say it: of keys a log entry or a timestamp, of certificates a log entry where
-    /// logs stand beside their authority in the trust root.
+    /// The requirement of a policy that does not set `transparency`. A certificate needs a log entry if its trust root lists a
+    /// log; otherwise a certificate needs a timestamp, and so does a key (a log entry counts as one).
     pub fn by_default(signer: &Signer, has_logs: bool) -> RequiredTransparency {
         match (signer, has_logs) {
             (Signer::Certificate(_), true) => RequiredTransparency::Log,
@@ -177,7 +177,7 @@ impl RequiredTransparency {
         }
     }
 
-    /// Whether a signature is as public as required.
+    /// Whether a signature meets the requirement.
     pub fn is_met(self, transparency: Transparency, times: &[VerifiedTime]) -> bool {
         match self {
             RequiredTransparency::InclusionProof => transparency == Transparency::InclusionProof,
@@ -190,7 +190,7 @@ impl RequiredTransparency {
     }
 }
 
-/// A public key that parses itself.
+/// A public key in PEM form.
 #[derive(Clone, Debug)]
 pub struct Pem(pub Arc<PublicKey>);
 
@@ -213,12 +213,12 @@ impl JsonSchema for Pem {
     }
 }
 
-/// Why a verified signature does not count as this signer's.
+/// Why a verified signature does not count for an accepted signer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mismatch {
-    /// Somebody else signed.
+    /// Another signer signed.
     OtherSigner,
-    /// The right signer, but not public enough.
+    /// The accepted signer signed, but without the required log entry or timestamp.
     Transparency,
 }
 
@@ -231,17 +231,17 @@ impl TryFrom<SignerFields> for AcceptedSigner {
 }
 
 impl AcceptedSigner {
-    /// The one signer that is given.
+    /// The signer from its fields, of which exactly one must be given.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence.
+    /// Why the fields are invalid, as a sentence.
     pub(super) fn one_of(
         keyless: Option<KeylessSigner>,
         key: Option<KeySigner>,
     ) -> Result<AcceptedSigner, String> {
         let signer = match (keyless, key) {
             (Some(keyless), None) => {
-                keyless.check()?;
+                keyless.validate()?;
                 AcceptedSigner::Keyless(keyless)
             }
             (None, Some(key)) => AcceptedSigner::Key(key),
@@ -249,7 +249,7 @@ impl AcceptedSigner {
         };
         match signer.named_roots() {
             Some([]) => Err(
-                "`trustRoots` is empty: nothing would be accepted; name a root or leave the field out"
+                "`trustRoots` is empty, so nothing can be accepted; name a trust root or leave the field out"
                     .to_owned(),
             ),
             _ => Ok(signer),
@@ -263,7 +263,7 @@ impl AcceptedSigner {
         }
     }
 
-    /// The names of the trust roots under which its signatures are accepted.
+    /// The names of the trust roots under which the signer's signatures are accepted.
     pub fn root_names(&self) -> impl Iterator<Item = &str> {
         let named = self.named_roots();
         let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
@@ -271,7 +271,7 @@ impl AcceptedSigner {
         named.chain(default)
     }
 
-    /// The one signer that can be meant; `None` where there can be many.
+    /// The canonical name of the signer; `None` for a pattern that several signers can match.
     pub(super) fn only(&self) -> Option<String> {
         let identity = match self {
             AcceptedSigner::Key(key) => return Some(format!("key {}", key.pem.0.fingerprint())),
@@ -282,7 +282,7 @@ impl AcceptedSigner {
         (!many).then(|| format!("identity {canonical}"))
     }
 
-    /// What this signer's signatures are verified under. A trust root that is not among `roots` counts for nothing.
+    /// The anchors under which this signer's signatures are verified. A trust root that is missing in `roots` gives no anchor.
     pub fn anchors(&self, roots: &TrustRoots) -> Vec<Anchor> {
         let named = self.root_names().filter_map(|name| roots.get(name));
         match self {
@@ -299,10 +299,10 @@ impl AcceptedSigner {
         }
     }
 
-    /// Whether something is signed by this signer, under one of its anchors and public enough.
+    /// Whether this signer made a verified signature, under one of its anchors, with the required log entry or timestamp.
     ///
     /// # Errors
-    /// Why it does not count.
+    /// Why the signature does not count for this signer.
     pub fn signed(&self, signature: &Origin, roots: &TrustRoots) -> Result<(), Mismatch> {
         let mut named = self.root_names().filter_map(|name| roots.get(name));
         let anchor = signature.anchor();
@@ -340,19 +340,19 @@ impl KeySigner {
         self.transparency.unwrap_or(RequiredTransparency::Timestamp)
     }
 
-    /// Whether what it signed counts without any log or timestamp, and so without a trust root.
+    /// Whether the key's signatures count without a log entry or timestamp, and so without a trust root.
     fn counts_alone(&self) -> bool {
         self.required() == RequiredTransparency::None
     }
 }
 
 impl KeylessSigner {
-    fn check(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), String> {
         if self.identity.is_some() == self.any_identity {
             return Err("expected either `identity` or `anyIdentity: true`".to_owned());
         }
         if self.transparency == Some(RequiredTransparency::None) {
-            return Err("`transparency: None` is for keys: a certificate without a verified time proves nothing".to_owned());
+            return Err("`transparency: None` is only for keys: without a verified time, a certificate cannot be checked".to_owned());
         }
         Ok(())
     }
@@ -378,8 +378,8 @@ impl fmt::Display for AcceptedSigner {
             AcceptedSigner::Keyless(KeylessSigner {
                 issuer, identity, ..
             }) => match identity {
-                Some(identity) => write!(f, "`{identity}` by `{issuer}`"),
-                None => write!(f, "anybody by `{issuer}`"),
+                Some(identity) => write!(f, "`{identity}` (issuer `{issuer}`)"),
+                None => write!(f, "any identity (issuer `{issuer}`)"),
             },
             AcceptedSigner::Key(key) => write!(f, "key `{}`", key.pem.0.fingerprint()),
         }
@@ -425,15 +425,15 @@ c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
         for (keyless, shown) in [
             (
                 json!({"issuer": issuer, "identity": "a@b.example"}),
-                "`a@b.example` by `https://issuer.example`",
+                "`a@b.example` (issuer `https://issuer.example`)",
             ),
             (
                 json!({"issuer": {"glob": "https://**"}, "identity": {"glob": "*@b.example"}}),
-                "`*@b.example` by `https://**`",
+                "`*@b.example` (issuer `https://**`)",
             ),
             (
                 json!({"issuer": issuer, "anyIdentity": true}),
-                "anybody by `https://issuer.example`",
+                "any identity (issuer `https://issuer.example`)",
             ),
         ] {
             assert_eq!(parsed(json!({"keyless": keyless})).to_string(), shown);

@@ -1,40 +1,40 @@
-//! The policies, and what is known of the cluster, as one immutable value: one review sees one world.
+//! The policies and the state of the cluster as one immutable value, so that one review sees one state.
 
 use super::policy::{Match, Policy};
 use super::promotion::Change;
 use super::world::World;
 
-/// Everything that a review looks up instead of fetching. Swapped as a whole when something changes.
+/// Everything that a review reads from memory. A change of any part replaces the whole snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The policies, as last understood.
+    /// The policies, each in its last valid version.
     pub policies: Vec<Policy>,
-    /// Policies that exist but could not be read, with no good version before: they deny what they might govern.
+    /// Policies that could not be read and have no earlier valid version. They deny every object that they may govern.
     pub unreadable: Vec<Unreadable>,
-    /// What is known besides the images.
+    /// The trust roots and what is known about the cluster.
     pub world: World,
-    /// What becomes of a workload that no policy governs.
+    /// The decision for a workload that no policy governs.
     pub ungoverned: Ungoverned,
-    /// Names this state: a digest over the policies' bytes.
+    /// The identifier of this state: a digest over the bytes of the policies.
     pub revision: String,
 }
 
 /// A policy, or a folder of them, that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Where it stands.
+    /// The file or resource that could not be read.
     pub source: String,
-    /// What is wrong with it.
+    /// Why it could not be read.
     pub why: String,
 }
 
-/// What becomes of a workload that no policy governs.
+/// The decision for a workload that no policy governs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ungoverned {
-    /// It is allowed, and recorded as ungoverned.
+    /// Allow the workload, and record it as ungoverned.
     #[default]
     Allow,
-    /// It is denied.
+    /// Deny the workload.
     Deny,
 }
 
@@ -43,27 +43,27 @@ pub enum Ungoverned {
 pub struct Governing<'a> {
     /// The policies, each with whether its match is certain.
     pub policies: Vec<(&'a Policy, Certainty)>,
-    /// Policies that could not be read, and so might govern it.
+    /// Policies that could not be read, and that may govern the change.
     pub unreadable: &'a [Unreadable],
-    /// What is known besides the images.
+    /// The trust roots and what is known about the cluster.
     pub world: &'a World,
-    /// What becomes of the change where nothing governs it.
+    /// The decision if no policy governs the change.
     pub ungoverned: Ungoverned,
-    /// The revision of the snapshot that this is from.
+    /// The revision of the snapshot.
     pub revision: &'a str,
 }
 
 /// Whether a policy is known to govern a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// It governs.
+    /// The policy governs.
     Certain,
-    /// It selects namespaces by labels, and the labels are not known: it is applied, and its denial says so.
+    /// The policy selects namespaces by label, and the labels are not known. The policy is applied, and a denial says so.
     LabelsUnknown,
 }
 
 impl Snapshot {
-    /// The policies that govern, or might govern, `change`. Never depends on fetched data.
+    /// The policies that govern or may govern `change`. The result does not depend on fetched data.
     pub fn governing(&self, change: &Change) -> Governing<'_> {
         let labels = change
             .workload
@@ -90,7 +90,7 @@ impl Snapshot {
 }
 
 impl Governing<'_> {
-    /// Whether nothing governs, for certain.
+    /// Whether it is certain that no policy governs.
     pub fn is_empty(&self) -> bool {
         self.policies.is_empty() && self.unreadable.is_empty()
     }

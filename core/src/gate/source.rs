@@ -1,4 +1,4 @@
-//! What policies say about the source of a build: repositories, and versions that tags must belong to.
+//! The patterns of policies over the source of a build: repositories, and versions of tags.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use super::glob::Glob;
 use super::signer::Matcher;
 
 /// An accepted repository: its address (`https://github.com/example/app`, or without `https://`), or a pattern over
-/// addresses. A provenance's `git+`, `@ref`, `.git` and closing slash are left out of the comparison.
+/// addresses. The comparison ignores `git+`, `@ref`, `.git` and a closing slash in a provenance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourcePattern(Matcher);
 
@@ -29,10 +29,10 @@ impl SourcePattern {
                 repository.as_str().to_owned(),
             ))),
             Some((repository, Some(git_ref))) => Err(format!(
-                "`{text}` names the reference `{git_ref}`; write `{repository}`, and references under `branches` or `tags`"
+                "`{text}` names the reference `{git_ref}`; write `{repository}`, and name references under `branches` or `tags`"
             )),
             None => Err(format!(
-                "`{text}` is no repository; expected an address such as `https://github.com/example/app`"
+                "`{text}` is not a repository; expected an address such as `https://github.com/example/app`"
             )),
         }
     }
@@ -44,12 +44,12 @@ impl SourcePattern {
             return Ok(SourcePattern(Matcher::Glob(glob)));
         }
         Err(format!(
-            "no source matches `{text}`: sources are addresses, and `*` stays within a part of them; write `https://github.com/example/*`, or `**` for any"
+            "no source can match `{text}`: a source is an address, and `*` matches within a part of it; write `https://github.com/example/*`, or `**` for every source"
         ))
     }
 }
 
-/// The address, with `https://` where it begins with a server; what begins otherwise would match nothing.
+/// The address with `https://`, if it begins with a server. Other texts are refused, because they cannot match a source.
 fn with_scheme(text: &str) -> Result<String, String> {
     let text = text.strip_prefix("git+").unwrap_or(text);
     if text.contains("://") {
@@ -63,7 +63,7 @@ fn with_scheme(text: &str) -> Result<String, String> {
         let server = server.rsplit_once('@').map_or(server, |(_, server)| server);
         let path = path.strip_suffix(".git").unwrap_or(path);
         return Err(format!(
-            "no source matches `{text}`: sources are compared as addresses; write `https://{server}/{path}`"
+            "no source can match `{text}`: a source is an `https` address; write `https://{server}/{path}`"
         ));
     }
     let server = text.split('/').next().unwrap_or_default();
@@ -101,8 +101,8 @@ impl JsonSchema for SourcePattern {
     }
 }
 
-/// A version that a tag has to belong to (semantic versioning 2.0.0): of `v1.2`, the tags `v1.2`, `v1.2.0`, `v1.2.3` and
-/// `v1.2.3-rc.1` are versions, `v1.3.0` is none. A version of three parts is meant exactly, but for build metadata.
+/// A version that a tag must belong to (semantic versioning 2.0.0): the tags `v1.2`, `v1.2.0`, `v1.2.3` and `v1.2.3-rc.1` belong
+/// to `v1.2`, the tag `v1.3.0` does not. A version of three parts matches only itself, with any build metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionPattern {
     written: String,
@@ -111,7 +111,7 @@ pub struct VersionPattern {
 }
 
 impl VersionPattern {
-    /// Whether a tag is a version of this one.
+    /// Whether a tag belongs to this version.
     pub fn matches(&self, tag: &str) -> bool {
         let Some((mut version, prerelease)) = version(tag) else {
             return false;
@@ -121,7 +121,7 @@ impl VersionPattern {
     }
 }
 
-/// The numbers of a version, and what stands before it.
+/// The numbers of a version, and its pre-release.
 fn version(text: &str) -> Option<(Vec<u64>, Option<String>)> {
     let text = text.strip_prefix('v')?;
     let text = text.split_once('+').map_or(text, |(version, _)| version);
@@ -151,7 +151,7 @@ impl FromStr for VersionPattern {
 
     fn from_str(text: &str) -> Result<VersionPattern, String> {
         let (parts, prerelease) = version(text).ok_or_else(|| {
-            format!("`{text}` is no version; expected `v1`, `v1.2` or `v1.2.3`, with the `v`")
+            format!("`{text}` is not a version; expected `v1`, `v1.2` or `v1.2.3`, with the `v`")
         })?;
         Ok(VersionPattern {
             written: text.to_owned(),
@@ -303,10 +303,16 @@ mod tests {
                 "{\"glob\": \"example/*\"}",
                 "write `https://github.com/example/*`",
             ),
-            ("{\"glob\": \"*\"}", "or `**` for any"),
-            ("{\"glob\": \"https://*\"}", "or `**` for any"),
-            ("{\"glob\": \"https://github.com\"}", "or `**` for any"),
-            ("\"https://github.com/example/../app\"", "is no repository"),
+            ("{\"glob\": \"*\"}", "or `**` for every source"),
+            ("{\"glob\": \"https://*\"}", "or `**` for every source"),
+            (
+                "{\"glob\": \"https://github.com\"}",
+                "or `**` for every source",
+            ),
+            (
+                "\"https://github.com/example/../app\"",
+                "is not a repository",
+            ),
         ] {
             let error = source(json).unwrap_err();
             assert!(error.contains(remedy), "{json}: {error}");

@@ -1,4 +1,4 @@
-//! The yes or no, with its reasons. Only [`judge`](super::judge) makes one, and nothing deserialises into one:
+//! The decision with its findings. Only [`judge`](super::judge) makes a [`Verdict`], and a verdict cannot be deserialised:
 //!
 //! ```compile_fail,E0277
 //! fn deserialises<T: serde::de::DeserializeOwned>() {}
@@ -31,12 +31,12 @@ pub struct PolicyVerdict {
     findings: Vec<Finding>,
 }
 
-/// Yes or no.
+/// Whether a promotion is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The promotion may go ahead.
+    /// The promotion is allowed.
     Allow,
-    /// It may not.
+    /// The promotion is denied.
     Deny,
 }
 
@@ -51,13 +51,13 @@ impl Decision {
 }
 
 impl Verdict {
-    /// The only constructor: the order of `policies` is by name, so that the answer never depends on the order of input.
+    /// The only constructor. Sorts the policies by name, so that the answer does not depend on the order of the input.
     pub(super) fn of(mut policies: Vec<PolicyVerdict>, revision: String) -> Verdict {
         policies.sort_by(|a, b| a.policy.cmp(&b.policy));
         Verdict { policies, revision }
     }
 
-    /// Deny if a policy that enforces denies.
+    /// Deny if at least one policy with `enforcement: Enforce` denies.
     pub fn decision(&self) -> Decision {
         let denied = self
             .denials()
@@ -69,7 +69,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the denial rests on nothing but what could not be decided.
+    /// Whether every finding that denies the promotion is undecided.
     pub fn is_undecided(&self) -> bool {
         let mut denying = self
             .denials()
@@ -89,7 +89,7 @@ impl Verdict {
         &self.policies
     }
 
-    /// The policies that deny, whatever they enforce.
+    /// The policies that deny, with any enforcement.
     pub fn denials(&self) -> impl Iterator<Item = &PolicyVerdict> {
         self.policies
             .iter()
@@ -103,14 +103,14 @@ impl Verdict {
 }
 
 impl PolicyVerdict {
-    /// The only constructor: denies if any finding denies or nothing was judged, and sorts the findings, worst first.
+    /// The only constructor. Denies if a finding denies or there is no finding, and sorts the findings, worst first.
     pub(super) fn of(
         policy: String,
         enforcement: Enforcement,
         mut findings: Vec<Finding>,
     ) -> PolicyVerdict {
         findings.sort_by(|a, b| (a.outcome, a).cmp(&(b.outcome, b)));
-        findings.dedup_by(|later, earlier| later.says_the_same(earlier));
+        findings.dedup_by(|later, earlier| later.is_duplicate_of(earlier));
         let denied = findings.is_empty() || findings.iter().any(|finding| finding.outcome.denies());
         let decision = if denied {
             Decision::Deny
@@ -125,17 +125,17 @@ impl PolicyVerdict {
         }
     }
 
-    /// The name of the policy.
+    /// The name of the policy, or the file of a policy that could not be read.
     pub fn policy(&self) -> &str {
         &self.policy
     }
 
-    /// What is done with a denial of this policy.
+    /// What a denial of this policy causes.
     pub fn enforcement(&self) -> Enforcement {
         self.enforcement
     }
 
-    /// What this policy says.
+    /// The decision of this policy.
     pub fn decision(&self) -> Decision {
         self.decision
     }

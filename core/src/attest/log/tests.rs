@@ -23,7 +23,7 @@ fn hash(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn whoever_is_named_is_the_signer_or_the_holder_of_the_signers_key_and_nobody_else() {
+fn an_entry_matches_the_signer_or_the_signers_key_and_no_other() {
     let [signer, stranger] = authorities();
     let key = public_key_of(&signer).unwrap();
     let named = |der: &[u8]| {
@@ -65,7 +65,7 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
     let of_bytes = |bytes| SubjectDigest::of(Artifact::Bytes(bytes)).unwrap();
     let (ours, other) = (of_bytes(b"content"), of_bytes(b"other"));
     for (format, signed) in [(None, true), (Some("x509"), true), (Some("pgp"), false)] {
-        let of = |content| rekord(format).of(content).unwrap().is_some();
+        let of = |content| rekord(format).recorded(content).unwrap().is_some();
         assert_eq!(of(&ours), signed, "{format:?}");
         assert!(!of(&other), "{format:?}");
     }
@@ -87,7 +87,12 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
         (&both, false),
         (&json!({}), false),
     ] {
-        let of = |content| version_2(verifier.clone()).of(content).unwrap().is_some();
+        let of = |content| {
+            version_2(verifier.clone())
+                .recorded(content)
+                .unwrap()
+                .is_some()
+        };
         assert_eq!(of(&ours), of_ours, "{verifier}");
         assert!(!of(&other), "{verifier}");
     }
@@ -98,9 +103,9 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
             "envelope": {"payloadType": "ours", "signatures": [{"sig": "QUE9PQ==", "publicKey": "AA=="}]},
         }}))
     };
-    assert!(intoto().of("ours", b"content").is_some());
-    assert!(intoto().of("ours", b"other").is_none());
-    assert!(intoto().of("other", b"content").is_none());
+    assert!(intoto().recorded("ours", b"content").is_some());
+    assert!(intoto().recorded("ours", b"other").is_none());
+    assert!(intoto().recorded("other", b"content").is_none());
 }
 
 /// The signers' hashes: P-256, P-384 and P-521 (cosign from version 2.6 on) sign with SHA-256, SHA-384 and SHA-512.
@@ -117,12 +122,12 @@ fn an_entry_by_another_hash_is_bound_to_the_same_content_and_refused_where_only_
                 "data": {"hash": {"algorithm": algorithm, "value": hex::encode(digest)}},
                 "signature": {"content": "AA==", "publicKey": {"content": "AA=="}},
             }))
-            .of(content),
+            .recorded(content),
             _ => entry::<HashedRekordV2>(json!({"hashedRekordV002": {
                 "data": {"algorithm": algorithm, "digest": STANDARD.encode(digest)},
                 "signature": {"content": "AA==", "verifier": {"publicKey": {"rawBytes": "AA=="}}},
             }}))
-            .of(content),
+            .recorded(content),
         };
         Ok(recorded?.is_some())
     }

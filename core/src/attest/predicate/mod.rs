@@ -1,4 +1,4 @@
-//! What a verified statement says, by the type of its predicate: one file per type, its versions folded into one Rust type.
+//! The predicates of verified statements: one file for each predicate type, with one Rust type for all of its versions.
 
 mod provenance;
 
@@ -8,12 +8,12 @@ use super::unaccepted::UnacceptedReason;
 
 pub use provenance::{BuildType, NamedSource, Provenance, Said, SourceRepository};
 
-/// A predicate, read where this version knows its type.
+/// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {
     /// SLSA provenance.
     Provenance(Box<Provenance>),
-    /// A predicate of another type, as it is written; `None` where the statement has none.
+    /// A predicate of another type, as JSON; `None` if the statement does not have a predicate.
     Other(Option<Box<RawValue>>),
 }
 

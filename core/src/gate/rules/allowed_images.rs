@@ -1,4 +1,4 @@
-//! `allowedImages`: registries and repositories by pattern.
+//! `allowedImages`: the image's registry and repository match a pattern.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,10 +10,11 @@ use crate::gate::pattern::ImagePattern;
 use crate::reason::{Reason, reasons};
 
 /// **What it requires**: every image of the workload matches one of the patterns. Names are normalised first (`nginx` is
-/// `docker.io/library/nginx`), so no look-alike slips by. `*` stays within a path segment, `**` crosses them.
+/// `docker.io/library/nginx`), so that another spelling cannot avoid a pattern. `*` matches within a path segment, `**`
+/// across segments.
 ///
-/// **Why**: it is the cheapest way to keep images out that nobody vetted, and it keeps the gate from asking registries
-/// that it has no business with.
+/// **Why**: the rule keeps out images from repositories that were not approved, without a signature. If the policy
+/// enforces, the gate does not send requests to a registry for an image that this rule refuses.
 ///
 /// **Example**: `- allowedImages: {patterns: ["ghcr.io/example/**", "registry.k8s.io/**"]}`
 ///
@@ -30,7 +31,7 @@ reasons! {
     OF_THIS_RULE:
     ALLOWED = "allowed", "The image's name matches one of the patterns.", "";
     IMAGE_NOT_ALLOWED = "image-not-allowed",
-        "The image's name, normalised, matches none of the patterns.",
+        "The image's normalised name does not match any of the patterns.",
         "Push the image to an allowed repository, or have the repository added to the policy.";
 }
 
@@ -38,9 +39,9 @@ impl Entry for AllowedImages {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
     const EVIDENCE: Option<EvidenceUse> = None;
 
-    fn sound(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), String> {
         if self.patterns.is_empty() {
-            return Err("`patterns` is empty: no image could pass".to_owned());
+            return Err("`patterns` is empty, so no image can pass".to_owned());
         }
         Ok(())
     }
@@ -68,14 +69,14 @@ impl ImageRule for AllowedImages {
             .iter()
             .find(|pattern| pattern.matches(reference))
         {
-            return Judgement::pass(ALLOWED, format!("matches `{pattern}`"));
+            return Judgement::pass(ALLOWED, format!("the name matches `{pattern}`"));
         }
         let name = reference.name();
         let allowed = self.patterns.iter().map(|pattern| format!("`{pattern}`"));
         Judgement::fail(
             IMAGE_NOT_ALLOWED,
-            format!("`{name}` matches none of the allowed patterns"),
+            format!("`{name}` does not match any of the allowed patterns"),
         )
-        .hint(format!("allowed are {}", listed(allowed, 5)))
+        .hint(format!("allowed patterns: {}", listed(allowed, 5)))
     }
 }

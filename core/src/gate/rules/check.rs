@@ -1,4 +1,4 @@
-//! What a rule sees, and what every rule that looks at evidence says in the same way.
+//! The input of a rule, and the reasons and wording that all rules on evidence share.
 
 use super::{Effect, Needs, Requirement};
 use crate::attest::Origin;
@@ -9,66 +9,66 @@ use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::world::World;
 use crate::reason::reasons;
 
-/// How far a verified time may lie in the future of the review: clocks differ.
+/// A verified time may be this much later than the review, because the clocks of two machines differ.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
 reasons! {
-    /// What every rule may say that looks at evidence.
+    /// The reasons that every rule on evidence can give.
     OF_EVIDENCE:
     IMAGE_UNAVAILABLE = "image-unavailable",
-        "The tag could not be resolved, so nobody knows which image it is.",
-        "Name the image by digest, and see whether the registry answers. This is an infrastructure problem, or a tag that does not exist.";
+        "The tag could not be resolved, so the gate does not know which image it names.",
+        "Name the image by digest, and check that the registry answers. Either the registry cannot be reached, or the tag does not exist.";
     EVIDENCE_UNAVAILABLE = "evidence-unavailable",
-        "The registry could not be asked what is attached to the image, and nothing is remembered.",
-        "This is an infrastructure problem, not missing evidence: the detail names the registry, its answer and what was tried. Try again when it is solved.";
+        "The registry did not say what is attached to the image, and the cache has no earlier answer.",
+        "This is an infrastructure problem, not missing evidence. The detail names the registry, its answer and what was tried. Try again when the problem is solved.";
     EVIDENCE_PARTIAL = "evidence-partial",
-        "What was found is not enough, and not everything could be read: what is missing may be there.",
-        "The detail says what could not be read. Try again when it is solved.";
+        "The evidence that was read is not enough, and some evidence could not be read. The missing evidence may be in that part.",
+        "The detail says what could not be read. Try again when the problem is solved.";
     SIGNED_IN_THE_FUTURE = "signed-in-the-future",
-        "A verified time lies after the review: one of two clocks is wrong.",
-        "See whether the gate's clock is right.";
+        "A verified time is later than the review, so one of the two clocks is wrong.",
+        "Check the gate's clock.";
     NOT_TRANSPARENT_ENOUGH = "not-transparent-enough",
-        "The right signer signed, but without the log entry or timestamp that the policy asks for.",
-        "Sign with a transparency log, or have the policy ask for less with `transparency`.";
+        "An accepted signer signed, but the signature lacks the log entry or timestamp that the policy requires.",
+        "Sign with a transparency log, or lower `transparency` in the policy.";
     TRUST_ROOT_MISSING = "trust-root-missing",
-        "The policy names a trust root that the configuration does not have, or has no more: nothing counts under it.",
-        "Add the trust root to `trustRoots` of the configuration again, or name another one in the policy. The log and `/readyz` name the policies that wait for it.";
+        "The policy names a trust root that is not in the configuration, or was removed from it. Evidence under that trust root does not count.",
+        "Add the trust root to `trustRoots` of the configuration, or name another one in the policy. The log and `/readyz` name the policies that need it.";
 }
 
-/// One image as a rule sees it.
+/// The input of an image rule.
 #[derive(Debug)]
 pub struct ImageCheck<'a> {
-    /// The promotion that it is part of.
+    /// The promotion that the image is part of.
     pub promotion: &'a Promotion,
-    /// The environment that the policy is for, where it names one.
+    /// The environment that the policy names.
     pub environment: Option<&'a str>,
-    /// What is known besides images.
+    /// The trust roots and what is known about the cluster.
     pub world: &'a World,
-    /// Where it stands and how it is written.
+    /// The image's field path and its reference as written.
     pub image: &'a ImageUse,
-    /// Its digest.
+    /// The image's digest, or why it is not known.
     pub pin: &'a Pin,
-    /// What the evidence is about: the image's digest, or that of one of its platforms.
+    /// The subject of the evidence: the image, or one of its platforms. `None` if the digest is not known.
     pub subject: Option<&'a Subject>,
-    /// What is attached to the subject.
+    /// The evidence that is attached to the subject.
     pub evidence: Collected<&'a ImageEvidence>,
-    /// An index that is known to hold the image as one of its platforms.
+    /// An index that lists the image as one of its platforms, if one is known.
     pub parent_index: Option<&'a Digest>,
 }
 
-/// The object as a rule sees it.
+/// The input of a workload rule.
 #[derive(Debug)]
 pub struct WorkloadCheck<'a> {
-    /// What was asked.
+    /// The promotion that is judged.
     pub promotion: &'a Promotion,
-    /// The environment that the policy is for, where it names one.
+    /// The environment that the policy names.
     pub environment: Option<&'a str>,
-    /// What is known besides images.
+    /// The trust roots and what is known about the cluster.
     pub world: &'a World,
 }
 
 impl ImageCheck<'_> {
-    /// What evidence is about, as a command can name it.
+    /// The subject of the evidence, in the form that commands accept.
     pub(super) fn name(&self) -> String {
         match self.subject {
             Some(subject) => subject.to_string(),
@@ -76,30 +76,30 @@ impl ImageCheck<'_> {
         }
     }
 
-    /// What to say where nothing is attached that could be `what`. Absence is said only where everything was read, and only of an
-    /// image to which nothing else is attached.
+    /// The detail for an image without evidence of this form; `what` is the evidence's noun. Says that nothing is attached only
+    /// if everything was read and nothing else is attached to the image.
     pub(super) fn none_of(&self, what: &str, form: Form) -> String {
         let evidence = self.evidence.value();
         let instead = evidence.and_then(|evidence| evidence.instead_of(form));
         let unsupported = evidence.and_then(|evidence| evidence.unsupported.first());
         let mut text = match (instead, self.evidence.unavailabilities()) {
-            (Some(instead), _) => format!("what is attached to it is no {what}: {instead}"),
-            (None, []) => format!("no {what} is attached to it"),
+            (Some(instead), _) => format!("no {what} was found, only {instead}"),
+            (None, []) => format!("no {what} is attached to the image"),
             (None, _) => format!("no {what} was found"),
         };
         if let Some(unavailability) = unsupported {
             text.push_str(&format!(
-                "; the registry does not seem to have one of the places where it could be ({unavailability})"
+                "; the registry does not seem to support one of the places where {what} could be ({unavailability})"
             ));
         }
         text
     }
 
-    /// What to do where nothing is attached: `otherwise`, unless the digest is that of a platform.
+    /// The hint for an image without evidence: `otherwise`, unless the image is one platform of a known index.
     pub(super) fn nothing_attached(&self, otherwise: String) -> String {
         match self.parent_index {
             Some(index) => format!(
-                "`{}` is one platform of the index `{index}`; evidence of an index counts for all of its platforms, but only where the index is named: write `@{index}`",
+                "`{}` is one platform of the index `{index}`; evidence of the index counts only if the manifest names the index: write `@{index}`",
                 self.name()
             ),
             None => otherwise,
@@ -107,66 +107,69 @@ impl ImageCheck<'_> {
     }
 }
 
-/// What is known about an image.
+/// The evidence of an image, complete or not.
 ///
 /// # Errors
-/// What a rule says that cannot judge without.
+/// The judgement of a rule that needs evidence, if none could be read.
 pub(super) fn readable<'a>(check: &ImageCheck<'a>) -> Result<&'a ImageEvidence, Judgement> {
     if let Pin::Resolved(Collected::Unavailable(unavailability)) = check.pin {
         return Err(Judgement::undecided(
             IMAGE_UNAVAILABLE,
             format!("the tag could not be resolved: {unavailability}"),
         )
-        .hint("name the image by digest, and see whether the registry answers"));
+        .hint("name the image by digest, and check that the registry answers"));
     }
     match &check.evidence {
         Collected::Known(evidence) | Collected::Partial(evidence, _) => Ok(evidence),
         Collected::Unavailable(unavailability) => Err(Judgement::undecided(
             EVIDENCE_UNAVAILABLE,
-            format!("could not be verified: {unavailability}"),
+            format!("the evidence could not be verified: {unavailability}"),
         )
         .hint(
-            "this is an infrastructure problem, not missing evidence; try again when it is solved",
+            "this is an infrastructure problem, not missing evidence; try again when the problem is solved",
         )),
     }
 }
 
-/// A failure is only certain where everything was read.
+/// Makes a failure undecided if some evidence could not be read.
 pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
     match check.evidence.unavailabilities() {
         [] => failed,
         [unavailability, ..] => Judgement::undecided(
             EVIDENCE_PARTIAL,
             format!(
-                "{}; but not everything attached could be read: {unavailability}",
+                "{}; but some of the attached evidence could not be read: {unavailability}",
                 failed.detail
             ),
         ),
     }
 }
 
-/// Whether no verified time lies after the review.
+/// Refuses a verified time that is later than the review, plus [`CLOCK_SKEW`].
+///
+/// # Errors
+/// The time, in a sentence that follows "signed by …, but".
 pub(super) fn in_time(origin: &Origin, at: jiff::Timestamp) -> Result<(), String> {
     let latest = at
         .saturating_add(CLOCK_SKEW)
         .unwrap_or(jiff::Timestamp::MAX);
     match origin.times().iter().find(|time| time.at > latest) {
         Some(time) => Err(format!(
-            "its verified time {} lies after the review's",
+            "its verified time {} is later than the time of the review",
             time.at
         )),
         None => Ok(()),
     }
 }
 
-/// Why log entries or timestamps beside what is verified do not count, to follow a sentence about their lack.
+/// Why the first ignored log entry or timestamp does not count, as the end of a sentence that says that one is missing.
 pub(super) fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> String {
     let mut ignored = origins.into_iter().flat_map(Origin::ignored);
     let first = ignored.next();
     first.map_or_else(String::new, |why| format!("; one was ignored: {why}"))
 }
 
-/// Several names in a sentence, not more than `most` of them.
+/// Joins names with commas: at most `most` of them, then the number of the others.
 pub(super) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
     let names: Vec<_> = names.into_iter().collect();
     let shown: Vec<_> = names.iter().take(most).map(String::as_str).collect();
@@ -178,8 +181,9 @@ pub(super) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> St
 }
 
 impl Requirement {
-    /// Takes back what the rule could not know: a denial where a trust root is missing, and, where unseen evidence could hurt,
-    /// anything on a reading that is not complete.
+    /// Makes a judgement undecided if it rests on incomplete knowledge:
+    /// 1. a denial, if a trust root that the policy names is missing: the evidence may be valid under that root;
+    /// 2. a pass of a rule with [`Effect::CanHurt`], if some evidence was not read: that evidence could refute the pass.
     pub(in crate::gate) fn unless_unknown(
         &self,
         judgement: Judgement,
@@ -211,22 +215,22 @@ impl Requirement {
         {
             Some(first) => Judgement::undecided(
                 EVIDENCE_PARTIAL,
-                format!("not everything attached could be read: {first}"),
+                format!("some of the attached evidence could not be read: {first}"),
             ),
             None => judgement,
         }
     }
 }
 
-/// Without a trust root that the policy names, what is attached may be accepted or not; only that nothing is attached is
-/// certain. What was accepted under other roots stands.
+/// Makes a denial undecided if a trust root that the policy names is missing, because the evidence may be valid under that
+/// root. A denial stands if nothing is attached to the image and the policy names other roots as well.
 fn unless_root_missing(failed: Judgement, needs: &Needs, check: &ImageCheck<'_>) -> Judgement {
     let Some(name) = needs.missing_roots.first() else {
         return failed;
     };
     let nothing_attached =
         matches!(check.evidence, Collected::Known(evidence) if evidence.is_empty());
-    let missing = format!("the trust root `{name}`, which the policy names, is not configured");
+    let missing = format!("the policy names the trust root `{name}`, which is not configured");
     let detail = match needs.anchors.is_empty() {
         true => missing,
         false if nothing_attached || failed.outcome != Outcome::Fail => return failed,
@@ -237,6 +241,6 @@ fn unless_root_missing(failed: Judgement, needs: &Needs, check: &ImageCheck<'_>)
 
 fn root_missing(name: &str, detail: String) -> Judgement {
     Judgement::undecided(TRUST_ROOT_MISSING, detail).hint(format!(
-        "add `{name}` to `trustRoots` of the configuration again, or have the policy name another trust root"
+        "add `{name}` to `trustRoots` of the configuration, or name another trust root in the policy"
     ))
 }

@@ -1,4 +1,4 @@
-//! `digestPinned`: the manifest names digests.
+//! `digestPinned`: the manifest names every image by digest.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -6,10 +6,10 @@ use serde::Deserialize;
 use super::{Class, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Rule, Scope};
 use crate::reason::{Reason, reasons};
 
-/// **What it requires**: every image of the workload is named by digest (`name@sha256:…`, a tag beside it does no harm).
+/// **What it requires**: every image of the workload is named by digest (`name@sha256:…`). A tag beside the digest is allowed.
 ///
-/// **Why**: a tag can be moved between the moment it is judged and the moment the kubelet pulls it, and again at every
-/// restart. A digest cannot.
+/// **Why**: a tag can be moved after the gate has judged it and before the kubelet pulls the image, and again before every
+/// restart. A digest always names the same image.
 ///
 /// **Example**: `- digestPinned: {}`
 ///
@@ -22,8 +22,8 @@ reasons! {
     OF_THIS_RULE:
     PINNED = "pinned", "The manifest names the digest.", "";
     NOT_PINNED = "not-pinned",
-        "The manifest names a tag alone, which can be moved after it was judged.",
-        "Write the digest into the manifest: `promotion-gate pin --write FILE` does it for every image.";
+        "The manifest does not name a digest. A tag can be moved after the gate has judged the image.",
+        "Write the digest into the manifest: `promotion-gate pin --write FILE` does this for every image.";
 }
 
 impl Entry for DigestPinned {
@@ -45,16 +45,19 @@ impl ImageRule for DigestPinned {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
         let reference = &check.image.reference;
         if reference.digest().is_some() {
-            return Judgement::pass(PINNED, "named by digest".to_owned());
+            return Judgement::pass(PINNED, "the image is named by digest".to_owned());
         }
         let named_by = match reference.tag() {
-            Some(tag) => format!("named by tag `{tag}` alone"),
-            None => "named by neither tag nor digest, which means `latest`".to_owned(),
+            Some(tag) => format!("the image is named by the tag `{tag}`, without a digest"),
+            None => "the image is named without a tag and without a digest, which means `latest`"
+                .to_owned(),
         };
-        let pinned = match check.pin.digest() {
-            Some(digest) => format!("write `{reference}@{digest}` if that is the image you mean"),
+        let hint = match check.pin.digest() {
+            Some(digest) => {
+                format!("write `{reference}@{digest}` if this is the image that you want")
+            }
             None => format!("write `{reference}@sha256:…` with the digest that the pipeline built"),
         };
-        Judgement::fail(NOT_PINNED, named_by).hint(pinned)
+        Judgement::fail(NOT_PINNED, named_by).hint(hint)
     }
 }

@@ -1,9 +1,9 @@
 //! The rules: one table from which the policy entries, their schema, their names and their documentation derive, and one
 //! file per rule.
 //!
-//! * [`Rule`] — what every rule says of itself, and what it needs
-//! * [`ImageRule`], [`WorkloadRule`] — what it judges: each image, or the object once
-//! * `check` — what a rule sees, and what every rule on evidence says alike
+//! * [`Rule`]: the properties that every rule has, and the evidence it needs
+//! * [`ImageRule`], [`WorkloadRule`]: how a rule judges each image, or the object once
+//! * `check`: the input of a rule, and the reasons that all rules on evidence share
 
 mod allowed_images;
 mod check;
@@ -33,9 +33,10 @@ pub use signature::Signature;
 pub(super) use check::EVIDENCE_UNAVAILABLE;
 use check::OF_EVIDENCE;
 
-/// What every rule says of itself. Rules never fetch: what they need is fetched for them, and then they judge.
+/// The properties that every rule has. A rule never fetches: it names the evidence it needs, the shell fetches that evidence,
+/// and then the rule judges.
 pub trait Rule {
-    /// What the rule is about; from it follows for which kinds of change it is judged.
+    /// What the rule is about. The class decides to which kinds of change the rule applies.
     fn class(&self) -> Class;
 
     /// What the rule judges.
@@ -46,18 +47,18 @@ pub trait Rule {
         Needs::default()
     }
 
-    /// What in the policy entry probably does not mean what its author meant, each in a sentence.
+    /// Parts of the policy entry that are valid but probably a mistake, one sentence each.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Whether the image is refused by its name alone, so that its registry is not even asked.
+    /// Whether the rule refuses the image by its name alone. The registry of such an image is not asked.
     fn refuses_by_name(&self, _image: &ImageReference) -> bool {
         false
     }
 }
 
-/// A rule that judges each image by itself.
+/// A rule that judges each image separately.
 pub trait ImageRule {
     /// Judges one image.
     fn check(&self, check: &ImageCheck<'_>) -> Judgement;
@@ -81,9 +82,9 @@ pub enum Scope<'r> {
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// What runs: judged also for upkeep without a record, since a wrong image is wrong whoever starts it.
+    /// What runs. Such a rule applies to upkeep without a record too: a wrong image is wrong, even if a controller starts it.
     Integrity,
-    /// That something changes: not judged for upkeep, since a node that reschedules a Pod changes nothing.
+    /// That something changes. Such a rule does not apply to upkeep: rescheduling a Pod changes nothing.
     ChangeControl,
 }
 
@@ -100,20 +101,20 @@ impl Class {
 /// How a rule uses evidence that is attached to images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvidenceUse {
-    /// Whether it says where an image comes from, so that a pass covers the image.
+    /// Whether a pass of the rule proves where the image comes from, and so covers the image.
     pub covers: bool,
-    /// Whether evidence on every platform may stand in for evidence on the index, where the policy allows it.
+    /// Whether evidence on every platform may replace evidence on the index, if the policy sets `allowUnsignedIndex`.
     pub per_platform: bool,
-    /// What evidence that was not seen could do to the answer.
+    /// How evidence that was not read could change the outcome.
     pub effect: Effect,
 }
 
-/// What one rule needs of each image that its policy matches: signatures and statements, verified under these anchors.
+/// What one rule needs for each image that its policy matches: signatures and statements, verified under these anchors.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     /// The anchors to verify under.
     pub anchors: BTreeMap<AnchorId, Anchor>,
-    /// Trust roots that the rule names and that are not configured.
+    /// Trust roots that the rule names and the configuration does not have.
     pub missing_roots: BTreeSet<String>,
 }
 
@@ -134,12 +135,12 @@ impl Needs {
     }
 }
 
-/// What evidence that was not seen could do to the answer.
+/// How evidence that was not read could change the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// More evidence can only help: a pass on a partial reading stands.
+    /// More evidence can only turn a denial into a pass, so a pass on a partial reading stands.
     OnlyHelps,
-    /// Unseen evidence could turn the answer: anything but a complete reading is undecided.
+    /// More evidence can turn a pass into a denial, so the outcome on a partial reading is undecided.
     CanHurt,
 }
 
@@ -153,7 +154,7 @@ macro_rules! requirements {
             $($(#[$when])? #[doc = concat!("`", $key, "`")] $rule($rule),)+
         }
 
-        /// An entry under `requirements`: exactly one requirement, and a name for it where one is wanted.
+        /// An entry under `requirements`: exactly one requirement, and an optional name for it.
         #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct RequirementEntry {
@@ -190,7 +191,7 @@ macro_rules! requirements {
                 }
             }
 
-            /// How it uses evidence that is attached to images; `None` where it does not.
+            /// How the rule uses evidence that is attached to images; `None` if it does not use any.
             pub fn evidence(&self) -> Option<EvidenceUse> {
                 match self {
                     $($(#[$when])? Requirement::$rule(_) => <$rule as Entry>::EVIDENCE,)+
@@ -205,17 +206,17 @@ macro_rules! requirements {
         }
 
         impl TryFrom<RequirementEntry> for Requirement {
-            /// What is wrong, as the field below the entry (may be empty) and a sentence.
+            /// The field below the entry that is wrong (empty for the entry itself), and why.
             type Error = (&'static str, String);
 
             fn try_from(entry: RequirementEntry) -> Result<Requirement, Self::Error> {
                 let mut given: Vec<(&'static str, Result<(), String>, Requirement)> = Vec::new();
                 $(
                     $(#[$when])?
-                    given.extend(entry.$field.map(|rule| ($key, rule.sound(), Requirement::$rule(rule))));
+                    given.extend(entry.$field.map(|rule| ($key, rule.validate(), Requirement::$rule(rule))));
                 )+
                 match (given.pop(), given.is_empty()) {
-                    (Some((key, sound, rule)), true) => sound.map(|()| rule).map_err(|why| (key, why)),
+                    (Some((key, valid, rule)), true) => valid.map(|()| rule).map_err(|why| (key, why)),
                     (Some(_), false) => Err(("", "expected one rule per entry; start a new entry with `- `".to_owned())),
                     (None, _) => Err(("", format!("expected one of {}", Requirement::NAMES.join(", ")))),
                 }
@@ -241,15 +242,15 @@ pub use tests::{Closed, Unflagged};
 
 /// A rule as a policy entry; the entry's documentation is the rule's manual page.
 trait Entry: Rule + JsonSchema {
-    /// What the rule may say by itself.
+    /// The reasons that only this rule gives.
     const REASONS: &'static [Reason];
 
-    /// How the rule uses evidence, said here and nowhere else; such a rule may also say what every one of them may. A rule with
-    /// `None` here is shown no evidence, whatever it needs.
+    /// How the rule uses evidence. A rule that uses evidence can also give the reasons in `OF_EVIDENCE`. A rule with `None`
+    /// never receives evidence.
     const EVIDENCE: Option<EvidenceUse>;
 
-    /// Checks what neither the schema nor the types of the fields can.
-    fn sound(&self) -> Result<(), String> {
+    /// Checks what the schema and the types of the fields cannot express.
+    fn validate(&self) -> Result<(), String> {
         Ok(())
     }
 }
@@ -259,9 +260,9 @@ trait Entry: Rule + JsonSchema {
 pub struct RuleManual {
     /// The key of the policy entry.
     pub rule: &'static str,
-    /// What it requires, why, an example, how to satisfy it; in Markdown.
+    /// What the rule requires, why, an example, and how to satisfy it; in Markdown.
     pub page: String,
-    /// Everything that it may say.
+    /// Every reason that the rule can give.
     pub reasons: Vec<Reason>,
 }
 
@@ -287,12 +288,12 @@ impl Requirement {
         self.rule().scope()
     }
 
-    /// Whether it is judged for this kind of change.
+    /// Whether the requirement applies to this kind of change.
     pub fn applies_to(&self, kind: ChangeKind) -> bool {
         self.rule().class().applies_to(kind)
     }
 
-    /// Whether a pass says where the image comes from.
+    /// Whether a pass proves where the image comes from.
     pub fn covers(&self) -> bool {
         self.evidence().is_some_and(|evidence| evidence.covers)
     }
@@ -334,14 +335,14 @@ mod tests {
 
     use super::*;
 
-    /// Lets nothing in whose name is not `open`.
+    /// Denies every object whose name is not `open`.
     #[derive(Clone, Debug, Deserialize, JsonSchema)]
     pub struct Closed {}
 
     reasons! {
         OF_THIS_RULE:
-        OPEN = "open", "It is open.", "";
-        CLOSED = "closed", "It is closed.", "";
+        OPEN = "open", "The object is named `open`.", "";
+        CLOSED = "closed", "The object has another name than `open`.", "";
     }
 
     impl Entry for Closed {

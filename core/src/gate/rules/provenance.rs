@@ -1,4 +1,4 @@
-//! `provenance`: built by an accepted builder, from an accepted source.
+//! `provenance`: signed SLSA provenance that proves an accepted builder and an accepted source.
 
 use std::collections::BTreeMap;
 
@@ -21,26 +21,25 @@ use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch, TrustRoots};
 use crate::gate::source::{SourcePattern, VersionPattern};
 use crate::reason::{Reason, reasons};
 
-/// **What it requires**: the image carries signed SLSA provenance (v0.2 or v1) by an accepted builder: one of the pairs of who
-/// signed it *and* which builder it names. The source repository is an accepted one, and so are branch, tag, inputs and build
-/// type where the policy names them. Source, reference and commit agree with the claims of the signer's certificate wherever it
-/// has them, whatever build type the provenance gives itself.
+/// **What it requires**: the image carries signed SLSA provenance (v0.2 or v1) by an accepted builder. A builder is accepted as
+/// a pair: the builder that the provenance names *and* the signer of the provenance. The policy must accept the source
+/// repository, and also branch, tag, inputs and build type if it names any. Source, reference and commit must agree with the
+/// claims of the signer's certificate, if it has them. The build type that the provenance names does not change this.
 ///
-/// What the provenance alone says (the branch of a pushed tag, inputs, and source and reference where a certificate has no
-/// claims) counts only where the builder is isolated from its callers: where the signer is a workflow of another repository
-/// than the source's, a key, or an account that belongs to no source (of Tekton Chains or Google Cloud Build). A workflow or
-/// pipeline of the source's own repository writes its provenance itself, and can write anything. So can everybody who may use
-/// a key: accept one only where the builder alone holds it. The build type is the builder's own word, and switches no check
-/// off.
+/// Some facts are only in the provenance: the branch of a pushed tag, the inputs, and source and reference if the certificate
+/// has no claims. They count only if the builder is isolated from its callers. A builder is isolated if its signer is a
+/// workflow of another repository than the source's, a key, or an account without a source (of Tekton Chains or Google Cloud
+/// Build). A workflow or pipeline of the source's own repository writes its provenance itself, and can write anything. A
+/// holder of a key can write anything too: accept a key only if the builder alone holds it.
 ///
-/// **Why**: a signature says who vouches for an image; provenance says what it was built from. A builder is trusted as far as
-/// its signer is: anybody can write a builder's name into a statement.
+/// **Why**: a signature proves which identity signed an image; provenance says what the image was built from. Every signer can
+/// write every builder's name into a statement, so a builder's name counts only with its signer.
 ///
 /// **Example**:
 /// `- provenance: {builders: [{id: {glob: "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml@refs/tags/v*"}, signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml@refs/tags/v*"}}}}], sources: ["https://github.com/example/app"], branches: [main]}`
 ///
 /// **How to satisfy it**: build with a generator of SLSA provenance, or attest the build with `actions/attest-build-provenance`.
-/// What BuildKit attaches by itself is not signed, and is never trusted.
+/// The provenance that BuildKit attaches is not signed and does not count.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Provenance {
@@ -50,38 +49,38 @@ pub struct Provenance {
     /// Accepted source repositories, such as `https://github.com/example/app`, or `{glob: …}`.
     #[schemars(length(min = 1))]
     pub sources: Option<Vec<SourcePattern>>,
-    /// Accept whatever the builder built. On a public build service, that is everybody's source.
+    /// Accept every source. A public build service builds every user's sources.
     #[serde(default)]
     pub any_source: bool,
-    /// Accepted branches. On a tag push: the branch that the push names (`base_ref`). A build that a release started has no
-    /// branch, unless `trustReleaseTarget` says so.
+    /// Accepted branches. For a pushed tag: the branch that the push names (`base_ref`). A build that a release started has a
+    /// branch only with `trustReleaseTarget: true`.
     #[schemars(length(min = 1))]
     pub branches: Option<Vec<Glob>>,
-    /// Take the branch that a release names as its target (`target_commitish`) for the branch that was built. Who publishes a
-    /// release of an existing tag chooses that name freely, whatever commit the tag names.
+    /// Accept the target branch of a release (`target_commitish`) as the branch that was built. The publisher of a release of
+    /// an existing tag can choose any branch name, even if the tag's commit is not on that branch.
     #[serde(default)]
     pub trust_release_target: bool,
-    /// Accepted tags; what was built from no tag is refused.
+    /// Accepted tags. A build from anything else than a tag is refused.
     #[schemars(length(min = 1))]
     pub tags: Option<Vec<Glob>>,
-    /// Accepted versions (semantic versioning): `v1.2` accepts the tag `v1.2.3`, and not `v1.3.0`.
+    /// Accepted versions (semantic versioning): `v1.2` accepts the tag `v1.2.3`, but not `v1.3.0`.
     #[schemars(length(min = 1))]
     pub versioned_tags: Option<Vec<VersionPattern>>,
-    /// Inputs that somebody must have given when starting the build by hand (`workflow_dispatch`).
+    /// Inputs with which the build must have been started by hand (`workflow_dispatch`).
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
-    /// Accepted build types; any that the builder writes when absent.
+    /// Accepted build types; every build type when absent.
     #[schemars(length(min = 1))]
     pub build_types: Option<Vec<Matcher>>,
 }
 
-/// An accepted builder: the id that the provenance must name, and who must have signed it.
+/// An accepted builder: the id that the provenance must name, and the signer of the provenance.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Builder {
     /// The builder's id, a URI.
     pub id: Matcher,
-    /// Who signs for this builder.
+    /// The signer of this builder's provenance.
     #[schemars(extend("x-kubernetes-validations" = [
         {"rule": "has(self.keyless) != has(self.key)", "message": "expected exactly one of `keyless` and `key`"},
     ]))]
@@ -90,57 +89,57 @@ pub struct Builder {
 
 reasons! {
     OF_THIS_RULE:
-    PROVEN = "proven", "An accepted builder says that it built the image from an accepted source.", "";
+    PROVEN = "proven", "The provenance names an accepted builder and an accepted source.", "";
     NO_PROVENANCE = "no-provenance",
-        "No SLSA provenance is attached to the image.",
-        "Build with a generator of SLSA provenance, or add `actions/attest-build-provenance` to the workflow (`push-to-registry: true`). If the digest is that of one platform of an index, name the index's digest.";
+        "The image does not carry SLSA provenance.",
+        "Build with a generator of SLSA provenance, or add `actions/attest-build-provenance` to the workflow (`push-to-registry: true`). If the digest names one platform of an index, use the index's digest in the manifest.";
     PROVENANCE_UNACCEPTED = "provenance-unaccepted",
-        "Something that may be provenance is attached, but it could not be verified; the detail says why.",
-        "`promotion-gate evidence IMAGE` shows each piece with its own reason; `promotion-gate explain REASON` explains it.";
+        "Something that may be provenance is attached to the image, but it could not be verified. The detail says why.",
+        "`promotion-gate evidence IMAGE` shows everything attached and why it is not accepted; `promotion-gate explain REASON` explains a reason.";
     PROVENANCE_UNSIGNED = "provenance-unsigned",
-        "The image carries a statement that nobody signed, as BuildKit attaches it: anybody who can push could have written it.",
-        "Sign provenance in the pipeline: `actions/attest-build-provenance`, a generator of SLSA provenance, or `cosign attest --type slsaprovenance1`.";
+        "The image carries an unsigned statement, such as BuildKit attaches. Every user with push access could have written it.",
+        "Sign the provenance in the pipeline: `actions/attest-build-provenance`, a generator of SLSA provenance, or `cosign attest --type slsaprovenance1`.";
     BUILDER_NOT_ACCEPTED = "builder-not-accepted",
-        "The provenance names a builder, or is signed by somebody, that is no accepted pair.",
-        "Build with an accepted builder, or have the pair of builder and signer added to the policy.";
+        "The policy does not accept the pair of the provenance's builder and its signer.",
+        "Build with an accepted builder, or ask for the pair of builder and signer to be added to the policy.";
     BUILDER_IS_NOT_THE_SIGNER = "builder-is-not-the-signer",
-        "The provenance names one workflow as its builder, and another one signed it.",
-        "The workflow that builds has to attest. This can be an attempt to pass off one builder's work as another's.";
+        "The provenance names one workflow as its builder, but another workflow signed it.",
+        "Attest in the workflow that builds. This can be an attempt to pass off one builder's work as another's.";
     CONTRADICTS_CERTIFICATE = "contradicts-certificate",
-        "The provenance says something else than the certificate of its signer about the same thing.",
-        "This can be an attempt to pass off one build as another. See the fields in the detail.";
+        "The provenance and the certificate of its signer give different values for the same fact.",
+        "The detail names the fields. This can be an attempt to pass off one build as another.";
     CONTRADICTS_ITSELF = "contradicts-itself",
-        "The provenance says two different things about the same.",
-        "See the fields in the detail, and the version of the tool that wrote it.";
+        "Two fields of the provenance give different values for the same fact.",
+        "The detail names the fields. Check the version of the tool that wrote the provenance.";
     UNKNOWN_PARAMETERS = "unknown-parameters",
-        "The build was given parameters that builds of its type do not have, and nobody knows what they did.",
-        "See whether the tool that wrote the provenance changed its build type; a newer version of promotion-gate may know it.";
+        "The build had parameters that are not known for its build type, so their effect is not known.",
+        "Check whether the tool that wrote the provenance changed its build type. A newer version of promotion-gate may know the parameters.";
     BUILD_TYPE_NOT_ACCEPTED = "build-type-not-accepted",
-        "The kind of build is none that the policy accepts.",
-        "Have the build type added to the policy's `buildTypes`.";
+        "The policy does not accept the build type.",
+        "Ask for the build type to be added to the policy's `buildTypes`.";
     SOURCE_UNKNOWN = "source-unknown",
-        "Neither the provenance nor the certificate names the source in a way that this version understands, or only a signer says it who is not isolated from the source.",
-        "Use a builder whose build type is known, or have the policy accept it with `anySource: true`.";
+        "Neither the provenance nor the certificate names the source in a form that this version understands, or only the provenance names it and the builder is not isolated from the source.",
+        "Use a builder with a known build type, or set `anySource: true` in the policy.";
     SOURCE_NOT_ACCEPTED = "source-not-accepted",
-        "The image was built from another repository than the policy accepts.",
-        "Build from an accepted repository, or have it added to the policy's `sources`.";
+        "The image was built from a repository that the policy does not accept.",
+        "Build from an accepted repository, or ask for the repository to be added to the policy's `sources`.";
     BRANCH_UNKNOWN = "branch-unknown",
-        "Nothing says from which branch the image was built.",
-        "A tag names no branch unless the push that made it did (`git push origin main v1.2.3` in one go), and only an isolated builder can vouch for that. Have the policy ask for tags instead.";
+        "The evidence does not say from which branch the image was built.",
+        "A tag has a branch only if one push contained both (`git push origin main v1.2.3`), and only the provenance of an isolated builder proves it. Use `tags` in the policy instead of `branches`.";
     BRANCH_NOT_ACCEPTED = "branch-not-accepted",
-        "The image was built from another branch than the policy accepts.",
+        "The image was built from a branch that the policy does not accept.",
         "Build from an accepted branch.";
     NOT_BUILT_FROM_A_TAG = "not-built-from-a-tag",
-        "The policy accepts tags alone, and the image was built from something else.",
-        "Push a tag, and deploy what is built from it.";
+        "The policy accepts only tags, but the image was not built from a tag.",
+        "Push a tag, and deploy the image that is built from it.";
     TAG_NOT_ACCEPTED = "tag-not-accepted",
-        "The image was built from another tag than the policy accepts.",
+        "The image was built from a tag that the policy does not accept.",
         "Build from an accepted tag.";
     INPUTS_UNKNOWN = "inputs-unknown",
-        "The policy asks for inputs, and nobody started the build by hand, or the provenance does not say with which inputs.",
-        "Start the workflow by hand (`workflow_dispatch`), with a generator that records its inputs.";
+        "The policy requires inputs, but the build was not started by hand, or the provenance does not record its inputs.",
+        "Start the workflow by hand (`workflow_dispatch`), and use a generator that records the inputs.";
     INPUTS_DIFFER = "inputs-differ",
-        "The build was started with other inputs than the policy asks for.",
+        "The build was started with other inputs than the policy requires.",
         "Start the workflow with these inputs.";
 }
 
@@ -152,9 +151,9 @@ impl Entry for Provenance {
         effect: Effect::OnlyHelps,
     });
 
-    fn sound(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), String> {
         if self.builders.is_empty() {
-            return Err("`builders` is empty: no builder could pass".to_owned());
+            return Err("`builders` is empty, so no builder can pass".to_owned());
         }
         if self.sources.is_some() == self.any_source {
             return Err("expected either `sources` or `anySource: true`".to_owned());
@@ -168,7 +167,7 @@ impl Entry for Provenance {
         ];
         if let Some((name, _)) = empty.iter().find(|(_, length)| *length == Some(0)) {
             return Err(format!(
-                "`{name}` is empty: nothing could pass; leave it out to accept any"
+                "`{name}` is empty, so nothing can pass; leave the field out to accept every value"
             ));
         }
         Ok(())
@@ -213,13 +212,13 @@ impl ImageRule for Provenance {
         }
         let failed = match furthest {
             Some(refusal) => Judgement::fail(refusal.reason, refusal.detail).hint(refusal.hint),
-            None => self.nothing(evidence, check),
+            None => self.explain_absence(evidence, check),
         };
         unless_partial(failed, check)
     }
 }
 
-/// Why a statement does not count. The one that got furthest is the one worth explaining.
+/// Why a statement does not count. Of several refusals, a denial explains the one with the greatest step.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Refusal {
     step: Step,
@@ -228,7 +227,7 @@ struct Refusal {
     hint: String,
 }
 
-/// How far a statement got, in the order of the steps.
+/// The step of [`Provenance::accepts`] that refused a statement, in the order of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Pair,
@@ -237,7 +236,7 @@ enum Step {
     Agreement,
     Build,
     Source,
-    /// The reference that was built, and how the build was started.
+    /// The reference that was built, and the inputs.
     Start,
 }
 
@@ -258,7 +257,7 @@ impl Refusal {
 }
 
 impl Provenance {
-    /// Judges one statement, step by step.
+    /// Judges one statement. Returns the detail of the pass.
     fn accepts(
         &self,
         statement: &VerifiedStatement,
@@ -266,32 +265,38 @@ impl Provenance {
         check: &ImageCheck<'_>,
     ) -> Result<String, Refusal> {
         let by = statement.signer();
-        self.pair(statement, &provenance.builder, &check.world.trust_roots)?;
+        // 1. The pair of builder and signer: otherwise, every signer could write an accepted builder's name.
+        self.check_pair(statement, &provenance.builder, &check.world.trust_roots)?;
+        // 2. The time: a verified time in the future means that a clock is wrong.
         in_time(statement, check.promotion.at).map_err(|why| {
-            let hint = "see whether the gate's clock is right".to_owned();
+            let hint = "check the gate's clock".to_owned();
             Refusal::new(Step::Time, SIGNED_IN_THE_FUTURE, why, hint)
         })?;
-        agreement(provenance, by)?;
-        self.build(provenance)?;
-        let source = self.source(provenance, by)?;
+        // 3. Agreement with the certificate: otherwise, an accepted signer could describe another build than its own.
+        check_agreement(provenance, by)?;
+        // 4. The build type and its parameters: an unknown parameter could change what was built.
+        self.check_build_type(provenance)?;
+        // 5. Every source that is named: one accepted source must not hide another one.
+        let source = self.check_source(provenance, by)?;
+        // 6. Reference and inputs. A builder that is not isolated can write anything, so only its certificate counts.
         let isolated = is_isolated(provenance, by);
         let git_ref = match isolated {
             true => provenance.git_ref.as_deref().or(claimed_ref(by)),
             false => own_ref(by),
         };
-        self.reference(provenance, git_ref, isolated)?;
-        self.started_with(provenance, isolated)?;
+        self.check_reference(provenance, git_ref, isolated)?;
+        self.check_inputs(provenance, isolated)?;
         let git_ref = git_ref
             .map(|git_ref| format!(" at `{git_ref}`"))
             .unwrap_or_default();
         Ok(format!(
-            "built by `{}` from {source}{git_ref}, says {by}",
+            "built by `{}` from {source}{git_ref}; the provenance is signed by {by}",
             provenance.builder
         ))
     }
 
-    /// Who signed it, together with the builder that it names: neither means anything without the other.
-    fn pair(
+    /// The policy accepts the signer for the builder that the provenance names.
+    fn check_pair(
         &self,
         statement: &VerifiedStatement,
         builder: &str,
@@ -308,7 +313,7 @@ impl Provenance {
                 Step::Transparency,
                 NOT_TRANSPARENT_ENOUGH,
                 format!(
-                    "it lacks the log entry or timestamp that the policy asks for{}",
+                    "it lacks the log entry or timestamp that the policy requires{}",
                     ignored([&**statement])
                 ),
                 "attest with a transparency log".to_owned(),
@@ -321,24 +326,28 @@ impl Provenance {
         Err(Refusal::new(
             Step::Pair,
             BUILDER_NOT_ACCEPTED,
-            format!("it names the builder `{builder}`, and this pair is not accepted"),
-            format!("accepted are {}", listed(accepted, 3)),
+            format!("the policy does not accept this signer for the builder `{builder}`"),
+            format!("accepted builders: {}", listed(accepted, 3)),
         ))
     }
 
-    /// What kind of build it was, and that it was given nothing that builds of its kind are not given.
-    fn build(&self, provenance: &predicate::Provenance) -> Result<(), Refusal> {
+    /// The build type is accepted, and the build had only parameters that are known for this type.
+    fn check_build_type(&self, provenance: &predicate::Provenance) -> Result<(), Refusal> {
         let kind = &provenance.build_type;
         if !provenance.unknown_parameters.is_empty() {
-            let unknown = listed(ticked(&provenance.unknown_parameters), 5);
-            let detail = format!("builds of type `{kind}` have no parameters {unknown}");
-            let hint = "see which version of the builder wrote it".to_owned();
+            let unknown = listed(in_backticks(&provenance.unknown_parameters), 5);
+            let detail =
+                format!("parameters that are not known for the build type `{kind}`: {unknown}");
+            let hint = "check which version of the builder wrote the provenance".to_owned();
             return Err(Refusal::new(Step::Build, UNKNOWN_PARAMETERS, detail, hint));
         }
         match &self.build_types {
             Some(accepted) if !accepted.iter().any(|accepted| accepted.matches(kind)) => {
-                let detail = format!("its build type is `{kind}`");
-                let hint = format!("accepted are {}", listed(ticked(accepted), 5));
+                let detail = format!("the build type `{kind}` is not accepted");
+                let hint = format!(
+                    "accepted build types: {}",
+                    listed(in_backticks(accepted), 5)
+                );
                 Err(Refusal::new(
                     Step::Build,
                     BUILD_TYPE_NOT_ACCEPTED,
@@ -350,8 +359,12 @@ impl Provenance {
         }
     }
 
-    /// Every place that names a source names an accepted one, and there is such a place.
-    fn source(&self, provenance: &predicate::Provenance, by: &Signer) -> Result<String, Refusal> {
+    /// At least one field names a source, and every source that is named is accepted. Returns the first.
+    fn check_source(
+        &self,
+        provenance: &predicate::Provenance,
+        by: &Signer,
+    ) -> Result<String, Refusal> {
         let mut named: Vec<(String, SourceRepository)> = provenance
             .sources
             .iter()
@@ -366,7 +379,7 @@ impl Provenance {
             let first = named
                 .first()
                 .map(|(_, repository)| format!("`{repository}`"));
-            return Ok(first.unwrap_or_else(|| "a source that it does not name".to_owned()));
+            return Ok(first.unwrap_or_else(|| "an unnamed source".to_owned()));
         };
         let other = named
             .iter()
@@ -375,23 +388,24 @@ impl Provenance {
             (Some((field, repository)), _) => Err(Refusal::new(
                 Step::Source,
                 SOURCE_NOT_ACCEPTED,
-                format!("it was built from `{repository}`, says {field}"),
-                format!("accepted are {}", listed(ticked(accepted), 5)),
+                format!("the source `{repository}` (from {field}) is not accepted"),
+                format!("accepted sources: {}", listed(in_backticks(accepted), 5)),
             )),
             (None, Some((_, repository))) => Ok(format!("`{repository}`")),
             (None, None) => Err(Refusal::new(
                 Step::Source,
                 SOURCE_UNKNOWN,
                 format!(
-                    "it does not say from what source; its build type is `{}`",
+                    "the source is not known for the build type `{}`",
                     provenance.build_type
                 ),
-                "use a builder whose build type is known".to_owned(),
+                "use a builder with a known build type".to_owned(),
             )),
         }
     }
 
-    fn reference(
+    /// The branch and the tag are accepted. `git_ref` is the reference that counts, from the certificate or the provenance.
+    fn check_reference(
         &self,
         provenance: &predicate::Provenance,
         git_ref: Option<&str>,
@@ -400,7 +414,7 @@ impl Provenance {
         let branch = |text: Option<&str>| Some(text?.strip_prefix("refs/heads/")?.to_owned());
         let tag = git_ref.and_then(|git_ref| git_ref.strip_prefix("refs/tags/"));
         if let Some(accepted) = &self.branches {
-            let hint = || format!("accepted are {}", listed(ticked(accepted), 5));
+            let hint = || format!("accepted branches: {}", listed(in_backticks(accepted), 5));
             let target = provenance.release_target.as_deref();
             let pushed = provenance.base_ref.as_deref();
             let branch = match tag {
@@ -413,7 +427,7 @@ impl Provenance {
             match branch {
                 Some(branch) if accepted.iter().any(|glob| glob.matches(&branch)) => {}
                 Some(branch) => {
-                    let detail = format!("it was built from the branch `{branch}`");
+                    let detail = format!("the branch `{branch}` is not accepted");
                     return Err(Refusal::new(
                         Step::Start,
                         BRANCH_NOT_ACCEPTED,
@@ -422,8 +436,12 @@ impl Provenance {
                     ));
                 }
                 None => {
-                    let from = git_ref.unwrap_or("a reference that it does not name");
-                    let detail = format!("it was built from `{from}`, which names no branch");
+                    let detail = match git_ref {
+                        Some(git_ref) => {
+                            format!("the branch is not known for the reference `{git_ref}`")
+                        }
+                        None => "neither the branch nor the reference is known".to_owned(),
+                    };
                     return Err(Refusal::new(Step::Start, BRANCH_UNKNOWN, detail, hint()));
                 }
             }
@@ -431,24 +449,33 @@ impl Provenance {
         let asked = [
             self.tags.as_ref().map(|tags| {
                 let fits = tag.is_some_and(|tag| tags.iter().any(|glob| glob.matches(tag)));
-                (fits, listed(ticked(tags), 5))
+                (
+                    fits,
+                    format!("accepted tags: {}", listed(in_backticks(tags), 5)),
+                )
             }),
             self.versioned_tags.as_ref().map(|versions| {
                 let fits = tag.is_some_and(|tag| versions.iter().any(|of| of.matches(tag)));
-                (fits, listed(ticked(versions), 5))
+                (
+                    fits,
+                    format!("accepted versions: {}", listed(in_backticks(versions), 5)),
+                )
             }),
         ];
-        for (fits, accepted) in asked.into_iter().flatten() {
-            let hint = format!("accepted are {accepted}");
+        for (fits, hint) in asked.into_iter().flatten() {
             match (fits, tag) {
                 (true, _) => {}
                 (false, Some(tag)) => {
-                    let detail = format!("it was built from the tag `{tag}`");
+                    let detail = format!("the tag `{tag}` is not accepted");
                     return Err(Refusal::new(Step::Start, TAG_NOT_ACCEPTED, detail, hint));
                 }
                 (false, None) => {
-                    let from = git_ref.unwrap_or("a reference that it does not name");
-                    let detail = format!("it was built from `{from}`, not from a tag");
+                    let detail = match git_ref {
+                        Some(git_ref) => {
+                            format!("the image was built from `{git_ref}`, not from a tag")
+                        }
+                        None => "the reference is not known, so there is no tag".to_owned(),
+                    };
                     return Err(Refusal::new(
                         Step::Start,
                         NOT_BUILT_FROM_A_TAG,
@@ -461,7 +488,8 @@ impl Provenance {
         Ok(())
     }
 
-    fn started_with(
+    /// The build was started with the inputs that the policy requires, and an isolated builder recorded them.
+    fn check_inputs(
         &self,
         provenance: &predicate::Provenance,
         isolated: bool,
@@ -470,8 +498,8 @@ impl Provenance {
             return Ok(());
         };
         if !isolated {
-            let detail = "its inputs are said only by a workflow of the source's own repository, which can write anything";
-            let hint = "build with a builder in another repository than the source's";
+            let detail = "the inputs do not count, because the signer is a workflow of the source's own repository, which can write anything";
+            let hint = "use a builder in another repository than the source's";
             return Err(Refusal::new(
                 Step::Start,
                 INPUTS_UNKNOWN,
@@ -480,8 +508,12 @@ impl Provenance {
             ));
         }
         let Some(given) = &provenance.inputs else {
-            let event = provenance.event.as_deref().unwrap_or("an unnamed event");
-            let detail = format!("it was started by `{event}`, and says of no inputs");
+            let detail = match provenance.event.as_deref() {
+                Some(event) => format!(
+                    "the build was started by `{event}`, and the provenance does not record inputs"
+                ),
+                None => "the provenance does not record inputs".to_owned(),
+            };
             let hint = format!("start the workflow by hand with the input `{name}`");
             return Err(Refusal::new(Step::Start, INPUTS_UNKNOWN, detail, hint));
         };
@@ -494,31 +526,34 @@ impl Provenance {
         };
         let given = match given.get(name) {
             Some(given) => format!("`{given}`"),
-            None => "not given".to_owned(),
+            None => "absent".to_owned(),
         };
         Err(Refusal::new(
             Step::Start,
             INPUTS_DIFFER,
-            format!("its input `{name}` is {given}"),
+            format!("the input `{name}` is {given}, not `{wanted}`"),
             format!("start the workflow with `{name}` as `{wanted}`"),
         ))
     }
 
-    fn nothing(&self, evidence: &ImageEvidence, check: &ImageCheck<'_>) -> Judgement {
+    fn explain_absence(&self, evidence: &ImageEvidence, check: &ImageCheck<'_>) -> Judgement {
         let subject = check.name();
-        let look = format!("see everything found with `promotion-gate evidence {subject}`");
+        let look = format!("`promotion-gate evidence {subject}` shows everything that was found");
         match evidence.unaccepted_as(Form::Statement) {
-            Some((why, text)) if why.reason == UNSIGNED_STATEMENT => {
-                Judgement::fail(PROVENANCE_UNSIGNED, text)
-                    .hint("attest in the pipeline, such as with `actions/attest-build-provenance`")
-            }
+            Some((why, text)) if why.reason == UNSIGNED_STATEMENT => Judgement::fail(
+                PROVENANCE_UNSIGNED,
+                text,
+            )
+            .hint(
+                "sign provenance in the pipeline, such as with `actions/attest-build-provenance`",
+            ),
             Some((_, text)) => Judgement::fail(PROVENANCE_UNACCEPTED, text).hint(look),
             None => {
                 let builders = self
                     .builders
                     .iter()
                     .map(|builder| format!("`{}`", builder.id));
-                let build = format!("build it with {}", listed(builders, 3));
+                let build = format!("build the image with {}", listed(builders, 3));
                 let detail = check.none_of("SLSA provenance", Form::Statement);
                 Judgement::fail(NO_PROVENANCE, detail).hint(check.nothing_attached(build))
             }
@@ -526,28 +561,33 @@ impl Provenance {
     }
 }
 
-fn ticked<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
+fn in_backticks<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
     names.iter().map(|name| format!("`{}`", name.to_string()))
 }
 
-/// The repository whose pipeline the certificate was issued to. The claim of old names it without its server, which is that
-/// of the workflow.
+/// The repository of the pipeline that the certificate was issued to. The deprecated claim `githubWorkflowRepository` does not
+/// name the server, which is taken from the workflow.
 fn claimed_repository(certificate: &CertificateIdentity) -> Option<SourceRepository> {
     let claims = certificate.claims();
     match claims.get(&Claim::SourceRepositoryUri) {
         Some(uri) => Some(SourceRepository::parse(uri)?.0),
-        None => named_of_old(certificate, claims.get(&Claim::GithubWorkflowRepository)?),
+        None => {
+            repository_without_server(certificate, claims.get(&Claim::GithubWorkflowRepository)?)
+        }
     }
 }
 
-fn named_of_old(certificate: &CertificateIdentity, name: &str) -> Option<SourceRepository> {
+fn repository_without_server(
+    certificate: &CertificateIdentity,
+    name: &str,
+) -> Option<SourceRepository> {
     match workflows(certificate).next() {
         Some((workflow, _)) => workflow.beside(name),
         None => Some(SourceRepository::parse(&format!("https://github.com/{name}"))?.0),
     }
 }
 
-/// The workflow or pipeline that a URI names: its repository and, where that is certain, its reference. GitHub writes
+/// The workflow or pipeline that a URI names: its repository, and its reference if that is certain. GitHub writes
 /// `https://HOST/OWNER/NAME/.github/workflows/FILE@REF`, GitLab `https://HOST/PATH//FILE@REF` (Fulcio, "OIDC usage").
 fn workflow(uri: &str) -> Option<(SourceRepository, Option<&str>)> {
     let (path, git_ref) = uri.split_once('@')?;
@@ -557,12 +597,12 @@ fn workflow(uri: &str) -> Option<(SourceRepository, Option<&str>)> {
         Some(scheme.len() + "://".len() + rest.find("//")?)
     };
     let repository = path.get(..github.or_else(gitlab)?)?;
-    // A file or a reference may hold another `@`; which of them begins the reference is then unknown.
+    // A file or a reference may contain an `@` too. The start of the reference is then unknown.
     let git_ref = (!git_ref.contains('@')).then_some(git_ref);
     Some((SourceRepository::parse(repository)?.0, git_ref))
 }
 
-/// The workflows that a certificate names as its holder: by its identity, and as the build signer.
+/// The workflows that a certificate names as its holder, in its identity and in the claim `buildSignerUri`.
 fn workflows(
     certificate: &CertificateIdentity,
 ) -> impl Iterator<Item = (SourceRepository, Option<&str>)> {
@@ -571,9 +611,9 @@ fn workflows(
     named.into_iter().flatten().filter_map(workflow)
 }
 
-/// Whether the builder is isolated from who calls it: whether its signer is a key, an account that belongs to no source, or a
-/// workflow of another repository than the source's. Where the certificate of a workflow does not claim a source, every
-/// source that the provenance names counts; where an identity of another kind claims one, nothing shows that it is isolated.
+/// Whether the builder is isolated from its callers: its signer is a key, an account without a source, or a workflow of another
+/// repository than the source's. If a workflow's certificate does not claim a source, the workflow must be of another
+/// repository than every source that the provenance names. An identity of another kind that claims a source is not isolated.
 fn is_isolated(provenance: &predicate::Provenance, by: &Signer) -> bool {
     let Signer::Certificate(certificate) = by else {
         return true;
@@ -594,8 +634,8 @@ fn is_isolated(provenance: &predicate::Provenance, by: &Signer) -> bool {
     }
 }
 
-/// Whether a certificate is of the workflow with which slsa-github-generator runs builders of others: the builder then has
-/// another name than the signer.
+/// Whether a certificate was issued to a delegator workflow of slsa-github-generator. A delegator runs builders of other
+/// repositories, so the builder's name differs from the signer's.
 fn is_delegator(identity: &str) -> bool {
     const DELEGATORS: &str =
         "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/delegator_";
@@ -608,11 +648,11 @@ fn is_delegator(identity: &str) -> bool {
     })
 }
 
-/// Where the signer has a certificate: it and the statement speak of one build, and so does the statement by itself.
-fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refusal> {
+/// The statement agrees with the certificate of its signer, if there is one, and with itself.
+fn check_agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refusal> {
     if let Signer::Certificate(certificate) = by {
         let identity = certificate.identity();
-        // A pattern may accept many builders: each may only speak for itself.
+        // 1. The builder is the signer: a pattern can accept many builders, and one must not sign for another.
         let builder = &provenance.builder;
         let is_workflow = |uri: &str| {
             workflow(uri).is_some() || uri.to_ascii_lowercase().contains("/.github/workflows/")
@@ -622,12 +662,15 @@ fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refu
             && builder != identity
             && !is_delegator(identity)
         {
-            let detail = format!("it names the builder `{builder}`");
+            let detail =
+                format!("the signer is not the builder `{builder}` that the provenance names");
             return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
         }
-        if let Some(contradiction) = contradiction(provenance, certificate) {
+        // 2. The certificate's claims: Fulcio has verified them, the signer alone wrote the statement.
+        if let Some(contradiction) = first_contradiction(provenance, certificate) {
             return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, contradiction));
         }
+        // 3. The reference: without claims, a workflow of the source's own repository names it in its identity.
         if let (false, Some(git_ref), Some(claimed)) = (
             is_isolated(provenance, by),
             provenance.git_ref.as_deref(),
@@ -635,18 +678,19 @@ fn agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refu
         ) && git_ref != claimed
         {
             let detail =
-                format!("it was built from `{git_ref}`, but the certificate says `{claimed}`");
+                format!("the reference is `{git_ref}`, but the certificate says `{claimed}`");
             return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
         }
     }
+    // 4. The statement itself: of two values, one could pass a check and the other one be true.
     match provenance.contradictions.first() {
         Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
         None => Ok(()),
     }
 }
 
-/// The first thing that the statement says otherwise than the claims of the certificate, whatever its build type.
-fn contradiction(
+/// The first field of the statement that differs from a claim of the certificate, for every build type.
+fn first_contradiction(
     provenance: &predicate::Provenance,
     certificate: &CertificateIdentity,
 ) -> Option<String> {
@@ -657,18 +701,18 @@ fn contradiction(
             "{field} is `{value}`, but the certificate says `{claimed}` ({claim})"
         ))
     };
-    // 1. The source, however either of them spells it.
+    // 1. The source, compared in normal form because the two may spell it differently.
     let sources = provenance.sources.iter().find_map(|source| {
         let repository = &source.repository;
         let same =
             |claimed: Option<SourceRepository>| claimed.is_some_and(|it| it.is_same(repository));
         let address = |claimed: &str| same(SourceRepository::parse(claimed).map(|(it, _)| it));
-        let name = |claimed: &str| same(named_of_old(certificate, claimed));
+        let name = |claimed: &str| same(repository_without_server(certificate, claimed));
         let shown = repository.as_str();
         differs(Claim::SourceRepositoryUri, source.field, shown, &address)
             .or_else(|| differs(Claim::GithubWorkflowRepository, source.field, shown, &name))
     });
-    // 2. Its commit. A delegator may build another one than that which started it, and its certificate speaks of the latter.
+    // 2. The commit. A delegator may build another commit than the one that started it, and its certificate names the latter.
     let commits = provenance.commits.iter();
     let commits = commits.filter(|_| !is_delegator(certificate.identity()));
     let mut commits = commits.flat_map(|(field, commit)| {
@@ -680,7 +724,7 @@ fn contradiction(
             claimed.eq_ignore_ascii_case(commit)
         })
     });
-    // 3. Its reference, and everything else.
+    // 3. The reference and all other claims.
     let said = provenance.said.iter().find_map(|said| {
         differs(said.claim, said.field, &said.value, &|claimed| {
             claimed == said.value
@@ -689,7 +733,7 @@ fn contradiction(
     sources.or(commits).or(said)
 }
 
-/// The reference that the certificate claims was built.
+/// The reference that was built, from the claims of the certificate.
 fn claimed_ref(by: &Signer) -> Option<&str> {
     let Signer::Certificate(certificate) = by else {
         return None;
@@ -700,8 +744,8 @@ fn claimed_ref(by: &Signer) -> Option<&str> {
     claim.map(String::as_str)
 }
 
-/// The same of a workflow of the source's own repository: where its certificate has no claims, its identity names the
-/// reference.
+/// The reference that was built by a workflow of the source's own repository. If its certificate has no claims, the reference
+/// is in its identity.
 fn own_ref(by: &Signer) -> Option<&str> {
     let Signer::Certificate(certificate) = by else {
         return None;

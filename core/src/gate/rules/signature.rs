@@ -1,4 +1,4 @@
-//! `signature`: a verified cosign signature, as a signature, by accepted signers.
+//! `signature`: a verified cosign signature of the image by accepted signers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +19,20 @@ use crate::gate::seats::{Seats, fill};
 use crate::gate::signer::{AcceptedSigner, KeySigner, KeylessSigner, Mismatch, TrustRoots};
 use crate::reason::{Reason, reasons};
 
-/// **What it requires**: the image carries a verified cosign signature, *as a signature* (a bundle with the predicate type
-/// `https://sigstore.dev/cosign/sign/v1`, or a simplesigning payload of cosign or of Tekton Chains), by accepted signers: `anyOf` them (or `threshold`
-/// different ones), or `allOf` them.
+/// **What it requires**: accepted signers have signed the image with cosign: one of `anyOf` (or `threshold` different ones), or
+/// `allOf`. Two forms count *as a signature*: a bundle with the predicate type `https://sigstore.dev/cosign/sign/v1`, and a
+/// simplesigning payload of cosign or of Tekton Chains.
 ///
-/// **Why**: a digest says which image it is; only a signature says that the right pipeline made it. An attestation by the
+/// **Why**: a digest identifies an image; only a signature proves that the right pipeline built it. An attestation by the
 /// same identity (a scan, a provenance) is not a signature.
 ///
-/// **Who is one signer**: each signer fills one seat, also across the groups of an `allOf`, and whatever can be one signer is one:
-/// a workflow (repository and file) whatever its ref, in any spelling, also after its repository was renamed; an e-mail address in
-/// any case, with or without a `+tag`, whoever issued it; an account whose address changed; a key in any encoding, and with the
-/// certificate that was issued for it. A reusable workflow is the signer, not the workflow that calls it.
+/// **Which signatures count as one signer**: each signer counts once, also across the groups of an `allOf`. These are one signer:
+/// - a workflow (repository and file) at any ref, in any spelling, also after its repository was renamed
+/// - an e-mail address in any case, with or without a `+tag`, from any issuer
+/// - an account before and after its e-mail address changed
+/// - a key in any encoding, and the certificate that was issued for the key
+///
+/// If a workflow calls a reusable workflow, the reusable workflow is the signer.
 ///
 /// **Example**:
 /// `- signature: {anyOf: [{keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/*/.github/workflows/release.yml@refs/tags/v*"}}}]}`
@@ -43,7 +46,7 @@ pub struct Signature {
     annotations: BTreeMap<String, String>,
 }
 
-/// The rule, field by field.
+/// The fields of the rule, before validation.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -51,14 +54,14 @@ pub struct Signature {
     {"rule": "!has(self.threshold) || has(self.anyOf)", "message": "`threshold` belongs to `anyOf`"},
 ]))]
 struct SignatureFields {
-    /// Accepted signers; one of them, or `threshold` different ones, must have signed.
+    /// Accepted signers: one of them, or `threshold` different ones, must have signed.
     any_of: Option<Vec<Member>>,
-    /// Signers that must all have signed, each a different one.
+    /// Signers that must all have signed; each entry needs a different signer.
     all_of: Option<Vec<Member>>,
     /// How many different signers of `anyOf` must have signed; 1 when absent.
     #[schemars(range(min = 1))]
     threshold: Option<u32>,
-    /// Annotations that the signature itself must carry (`cosign sign -a key=value`).
+    /// Annotations that the signature must carry (`cosign sign -a key=value`).
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
@@ -72,7 +75,7 @@ enum Member {
     Group(Group<AcceptedSigner>),
 }
 
-/// A signer or a group, field by field.
+/// The fields of a signer or a group, before validation.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct MemberFields {
@@ -80,16 +83,16 @@ struct MemberFields {
     keyless: Option<KeylessSigner>,
     /// A managed key.
     key: Option<KeySigner>,
-    /// One of these, or `threshold` different ones.
+    /// Accepted signers: one of them, or `threshold` different ones, must have signed.
     any_of: Option<Vec<AcceptedSigner>>,
-    /// All of these, each a different one.
+    /// Signers that must all have signed; each entry needs a different signer.
     all_of: Option<Vec<AcceptedSigner>>,
-    /// How many different signers of `anyOf`; 1 when absent.
+    /// How many different signers of `anyOf` must have signed; 1 when absent.
     #[schemars(range(min = 1))]
     threshold: Option<u32>,
 }
 
-/// Who has to sign.
+/// The signers of which any or all must have signed.
 #[derive(Clone, Debug)]
 enum Group<T> {
     AnyOf { members: Vec<T>, threshold: usize },
@@ -101,27 +104,27 @@ reasons! {
     SIGNED = "signed", "The accepted signers have signed.", "";
     UNSIGNED = "unsigned",
         "Nothing is attached to the image.",
-        "Sign it in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest is that of one platform of an index, name the index's digest.";
+        "Sign the image in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest names one platform of an index, use the index's digest in the manifest.";
     SIGNATURE_UNACCEPTED = "signature-unaccepted",
-        "Something is attached, but it could not be verified; the detail says why.",
-        "`promotion-gate evidence IMAGE` shows each piece with its own reason; `promotion-gate explain REASON` explains it.";
+        "Something that may be a signature is attached to the image, but it could not be verified. The detail says why.",
+        "`promotion-gate evidence IMAGE` shows everything attached and why it is not accepted; `promotion-gate explain REASON` explains a reason.";
     SIGNER_NOT_ACCEPTED = "signer-not-accepted",
-        "The image is signed soundly, but by nobody whom the policy accepts.",
-        "Sign it with an accepted identity or key, or have the signer added to the policy.";
+        "The image has a valid signature, but the policy does not accept its signer.",
+        "Sign the image with an accepted identity or key, or ask for the signer to be added to the policy.";
     TOO_FEW_SIGNERS = "too-few-signers",
-        "Accepted signers have signed, but not all or not as many different ones as the policy asks for. Each counts once: a workflow whatever its ref, an e-mail address whatever its spelling or issuer.",
-        "Have the others sign too; the detail says which signers are one, and whose signature is missing.";
+        "Some accepted signers have signed, but the policy requires more different ones. Each signer counts once: a workflow at any ref, an e-mail address in any spelling and from any issuer.",
+        "Let the missing signers sign too. The detail names them, and says which signatures count as one signer.";
     NOT_A_SIGNATURE = "not-a-signature",
-        "Something is attached to the image, such as an attestation or an SBOM, but it is no signature of it.",
-        "Sign it as well: `cosign sign IMAGE@DIGEST`.";
+        "Something is attached to the image, such as an attestation or an SBOM, but not a signature.",
+        "Sign the image: `cosign sign IMAGE@DIGEST`.";
     NOT_A_COSIGN_SIGNATURE = "not-a-cosign-signature",
-        "The image's manifest was signed as a file, not as an image.",
-        "Sign it with `cosign sign`, not with `cosign sign-blob`.";
+        "The image's manifest was signed as a file (`cosign sign-blob`), not as an image.",
+        "Sign the image with `cosign sign`.";
     ANNOTATION_MISSING = "annotation-missing",
-        "The signature lacks an annotation that the policy asks for.",
+        "The signature lacks an annotation that the policy requires.",
         "Sign with `cosign sign -a KEY=VALUE`.";
     ANNOTATION_DIFFERS = "annotation-differs",
-        "An annotation of the signature has another value than the policy asks for.",
+        "An annotation of the signature has another value than the policy requires.",
         "Sign with `cosign sign -a KEY=VALUE`.";
 }
 
@@ -138,7 +141,7 @@ impl TryFrom<SignatureFields> for Signature {
     type Error = String;
 
     fn try_from(fields: SignatureFields) -> Result<Signature, String> {
-        let signers = Group::of(fields.any_of, fields.all_of, fields.threshold)?;
+        let signers = Group::from_fields(fields.any_of, fields.all_of, fields.threshold)?;
         if let Group::AnyOf { members, threshold } = &signers
             && *threshold > 1
             && members
@@ -174,7 +177,7 @@ impl TryFrom<MemberFields> for Member {
                 any_of,
                 all_of,
                 threshold,
-            } => Group::of(any_of, all_of, threshold).map(Member::Group),
+            } => Group::from_fields(any_of, all_of, threshold).map(Member::Group),
             _ => Err(
                 "a signer is either one of `keyless` and `key`, or a group `anyOf` or `allOf`"
                     .to_owned(),
@@ -184,17 +187,17 @@ impl TryFrom<MemberFields> for Member {
 }
 
 impl<T> Group<T> {
-    fn of(
+    fn from_fields(
         any_of: Option<Vec<T>>,
         all_of: Option<Vec<T>>,
         threshold: Option<u32>,
     ) -> Result<Group<T>, String> {
         match (any_of, all_of, threshold) {
             (Some(members), _, _) | (None, Some(members), _) if members.is_empty() => {
-                Err("the list of signers is empty: nobody could sign".to_owned())
+                Err("the list of signers is empty, so no signature can be accepted".to_owned())
             }
             (Some(_), None, Some(0)) => {
-                Err("`threshold: 0` would accept an unsigned image; the least is 1".to_owned())
+                Err("`threshold: 0` would accept an unsigned image; the minimum is 1".to_owned())
             }
             (Some(members), None, threshold) => Ok(Group::AnyOf {
                 members,
@@ -202,7 +205,7 @@ impl<T> Group<T> {
             }),
             (None, Some(members), None) => Ok(Group::AllOf(members)),
             (None, Some(_), Some(_)) => Err(
-                "`threshold` belongs to `anyOf`; `allOf` already asks for every signer".to_owned(),
+                "`threshold` belongs to `anyOf`; `allOf` already requires every signer".to_owned(),
             ),
             (Some(_), Some(_), _) | (None, None, _) => {
                 Err("expected exactly one of `anyOf` and `allOf`".to_owned())
@@ -255,7 +258,7 @@ impl ImageRule for Signature {
             .collect();
         let roots = &check.world.trust_roots;
         let ways = self.ways();
-        // Who is the same as whom matters only where there are several seats.
+        // 1. A way with one seat needs one fitting signature, so distinct signers need not be told apart.
         let by_one = ways.iter().find_map(|way| match way.as_slice() {
             [wanted] if wanted.count == 1 => {
                 let fits = usable.iter().filter(|made| wanted.fits(made, roots));
@@ -266,13 +269,15 @@ impl ImageRule for Signature {
         if let Some(signer) = by_one {
             return Judgement::pass(SIGNED, format!("signed by {signer}"));
         }
-        let present = Present::of(&usable, roots);
+        // 2. A way with several seats counts each distinct signer once: one signer must not fill two seats.
+        let present = SignersPresent::new(&usable, roots);
         let ways: Vec<_> = ways.iter().map(|way| present.take_seats(way)).collect();
         if let Some(met) = ways.iter().find(|way| way.missing() == 0) {
-            let signers: Vec<_> = met.sitting().map(|who| present.shown(who)).collect();
+            let signers: Vec<_> = met.seated().map(|signer| present.name(signer)).collect();
             return Judgement::pass(SIGNED, format!("signed by {}", signers.join(" and ")));
         }
-        unless_partial(self.explain(evidence, &present, &ways, check), check)
+        // 3. A denial is certain only if all evidence was read.
+        unless_partial(self.explain_denial(evidence, &present, &ways, check), check)
     }
 }
 
@@ -288,7 +293,7 @@ impl Signature {
             })
     }
 
-    /// Whether a verified signature can count at all, whoever made it.
+    /// Whether a verified signature can count, before its signer is looked at: its form, its time and its annotations.
     fn usable(
         &self,
         signature: &VerifiedSignature,
@@ -299,7 +304,8 @@ impl Signature {
             SignatureForm::MessageSignature => {
                 return Err((
                     NOT_A_COSIGN_SIGNATURE,
-                    "a bare message signature is not a cosign signature".to_owned(),
+                    "the signature is of the manifest as a file, which is not a cosign signature of an image"
+                        .to_owned(),
                 ));
             }
         }
@@ -310,13 +316,13 @@ impl Signature {
                 Some(actual) => {
                     return Err((
                         ANNOTATION_DIFFERS,
-                        format!("its annotation `{key}` is `{actual}`, not `{expected}`"),
+                        format!("the annotation `{key}` is `{actual}`, not `{expected}`"),
                     ));
                 }
                 None => {
                     return Err((
                         ANNOTATION_MISSING,
-                        format!("it lacks the annotation `{key}`"),
+                        format!("the signature lacks the annotation `{key}`"),
                     ));
                 }
             }
@@ -324,7 +330,7 @@ impl Signature {
         Ok(())
     }
 
-    /// The ways to meet the requirement. Of one of them every seat has to be filled.
+    /// The ways to meet the requirement, each a list of seats. The requirement is met if all seats of one way are filled.
     fn ways(&self) -> Vec<Vec<Wanted<'_>>> {
         match &self.signers {
             Group::AllOf(members) => {
@@ -355,23 +361,27 @@ impl Signature {
         }
     }
 
-    fn explain(
+    fn explain_denial(
         &self,
         evidence: &ImageEvidence,
-        present: &Present<'_>,
+        present: &SignersPresent<'_>,
         ways: &[Seating<'_>],
         check: &ImageCheck<'_>,
     ) -> Judgement {
         let usable = present.signatures;
         let wanted = listed(self.accepted().map(ToString::to_string), 4);
         let subject = check.name();
-        let look = format!("see everything found with `promotion-gate evidence {subject}`");
+        let look = format!("`promotion-gate evidence {subject}` shows everything that was found");
         if !usable.is_empty() {
-            let by: BTreeSet<_> = usable
+            let signers: BTreeSet<_> = usable
                 .iter()
                 .map(|signature| signature.signer().to_string())
                 .collect();
-            let by = listed(by, 3);
+            let (noun, verb) = match signers.len() {
+                1 => ("signer", "is"),
+                _ => ("signers", "are"),
+            };
+            let by = listed(signers, 3);
             let transparency = usable.iter().any(|signature| {
                 self.accepted().any(|signer| {
                     signer.signed(signature, &check.world.trust_roots)
@@ -382,23 +392,24 @@ impl Signature {
                 return Judgement::fail(
                     NOT_TRANSPARENT_ENOUGH,
                     format!(
-                        "signed by {by}, but without the log entry or timestamp that the policy asks for{}",
+                        "signed by {by}, but without the log entry or timestamp that the policy requires{}",
                         ignored(usable.iter().map(|signature| &***signature))
                     ),
                 )
                 .hint(look);
             }
-            // The way of which the least is missing is the one worth explaining.
-            let nearest = ways.iter().filter(|way| way.sitting().next().is_some());
+            // The way with the fewest missing signers is the easiest to complete.
+            let nearest = ways.iter().filter(|way| way.seated().next().is_some());
             if let Some(nearest) = nearest.min_by_key(|way| way.missing()) {
-                return Judgement::fail(TOO_FEW_SIGNERS, nearest.too_few(present))
-                    .hint(format!("each signer counts once; accepted are {wanted}"));
+                return Judgement::fail(TOO_FEW_SIGNERS, nearest.too_few(present)).hint(format!(
+                    "each signer counts once; accepted signers: {wanted}"
+                ));
             }
             return Judgement::fail(
                 SIGNER_NOT_ACCEPTED,
-                format!("signed by {}, who is not accepted", by),
+                format!("{noun} {by} {verb} not accepted by this policy"),
             )
-            .hint(format!("accepted are {wanted}"));
+            .hint(format!("accepted signers: {wanted}"));
         }
         let unusable = evidence.signatures.iter().find_map(|(_, signature)| {
             self.usable(signature, check.promotion.at)
@@ -411,23 +422,25 @@ impl Signature {
         if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
             let also = evidence.statements.first().map(|(_, statement)| {
                 let kind = statement.predicate_type();
-                format!("; it also carries an attestation (`{kind}`), which is no signature")
+                format!(
+                    "; the image also carries an attestation (`{kind}`), which is not a signature"
+                )
             });
             return Judgement::fail(SIGNATURE_UNACCEPTED, why + &also.unwrap_or_default())
-                .hint(format!("accepted are {wanted}; {look}"));
+                .hint(format!("accepted signers: {wanted}; {look}"));
         }
         if let Some((_, statement)) = evidence.statements.first() {
             return Judgement::fail(
                 NOT_A_SIGNATURE,
                 format!(
-                    "carries an attestation (`{}`) by {}, but no signature",
+                    "the image carries an attestation (`{}`) by {}, but not a signature",
                     statement.predicate_type(),
                     statement.signer()
                 ),
             )
-            .hint(format!("sign it with `cosign sign {subject}`"));
+            .hint(format!("sign the image with `cosign sign {subject}`"));
         }
-        let sign = format!("sign it with `cosign sign {subject}` as {wanted}");
+        let sign = format!("sign the image with `cosign sign {subject}` as {wanted}");
         let reason = match evidence.instead_of(Form::Signature) {
             Some(_) => NOT_A_SIGNATURE,
             None => UNSIGNED,
@@ -437,7 +450,7 @@ impl Signature {
     }
 }
 
-/// So many different signers of these.
+/// Seats for `count` different signers out of `signers`.
 #[derive(Debug)]
 struct Wanted<'a> {
     count: usize,
@@ -457,24 +470,24 @@ impl Wanted<'_> {
         signers.any(|signer| signer.signed(signature, roots).is_ok())
     }
 
-    /// Several seats that the signers of one pattern can fill without anybody whom the other entries name.
+    /// A warning if the signers that one pattern matches can fill all of several seats, so that the other entries need not sign.
     fn filled_by_one_pattern(&self) -> Option<String> {
         let count = self.count;
         let mut patterns = self.signers.iter().filter(|_| count > 1);
         let pattern = patterns.find(|signer| signer.only().is_none())?;
         Some(format!(
-            "`threshold: {count}` is reached by any {count} different signers that {pattern} matches; where each of several signers is to sign, write `allOf`"
+            "`threshold: {count}` is met by any {count} different signers that {pattern} matches; to require each of several signers, write `allOf`"
         ))
     }
 }
 
-/// Why a requirement can never be met in this way: more different signers are asked for than its entries can be.
+/// Why this way to meet the requirement can never succeed: it requires more different signers than its entries can match.
 fn never_filled(way: &[Wanted<'_>]) -> Option<String> {
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let mut bounded = Vec::new();
     for wanted in way {
         let only: Option<Vec<_>> = wanted.signers.iter().map(|signer| signer.only()).collect();
-        // A pattern that matches many signers always finds one more.
+        // The signers that a pattern can match are not bounded.
         let Some(only) = only else { continue };
         let number = |name| {
             let next = numbers.len();
@@ -492,13 +505,20 @@ fn never_filled(way: &[Wanted<'_>]) -> Option<String> {
     let ((wanted, seats), _) = open.find(|((_, seats), filled)| filled.len() < seats.count)?;
     let asked = seats.count;
     let of = listed(wanted.signers.iter().map(ToString::to_string), 3);
-    let can_be = match (asked, seats.open_to.len()) {
-        (1, _) => "whom another entry asks for already".to_owned(),
-        (_, 1) => "who can only be one".to_owned(),
-        (_, most) => format!("who can only be {most}, or are asked for elsewhere too"),
+    let noun = if asked == 1 {
+        "signer"
+    } else {
+        "different signers"
+    };
+    let why = match (asked, seats.open_to.len()) {
+        (1, _) => "another entry already requires this signer".to_owned(),
+        (_, 1) => "this is only one signer".to_owned(),
+        (_, most) => {
+            format!("these are at most {most} signers, or another entry requires some of them too")
+        }
     };
     Some(format!(
-        "this can never be met: it asks for {asked} different of {of}, {can_be}; a workflow is one signer whatever its ref, an e-mail address whatever its spelling or issuer"
+        "this can never be met: it requires {asked} {noun} of {of}, but {why}; a workflow at any ref is one signer, and so is an e-mail address in any spelling and from any issuer"
     ))
 }
 
@@ -514,25 +534,25 @@ impl Group<AcceptedSigner> {
     }
 }
 
-/// The usable signatures, and who made them.
-struct Present<'a> {
+/// The usable signatures, grouped by distinct signer.
+struct SignersPresent<'a> {
     signatures: &'a [&'a VerifiedSignature],
     roots: &'a TrustRoots,
-    /// Of each signature the signer, as its place among `names`.
+    /// For each signature, the index of its signer in `names`.
     signer: Vec<usize>,
-    /// Every distinct signer, by all names under which it signed.
+    /// For each distinct signer, all names under which it signed.
     names: Vec<BTreeSet<String>>,
 }
 
-impl<'a> Present<'a> {
-    fn of(signatures: &'a [&'a VerifiedSignature], roots: &'a TrustRoots) -> Present<'a> {
+impl<'a> SignersPresent<'a> {
+    fn new(signatures: &'a [&'a VerifiedSignature], roots: &'a TrustRoots) -> SignersPresent<'a> {
         let signers = signatures.iter().map(|signature| signature.signer());
         let first = first_of_each(signers.clone());
         let mut all: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
         for (first, signer) in first.iter().zip(signers) {
             all.entry(*first).or_default().insert(signer.to_string());
         }
-        // In the order of their names: that of the signatures must not matter.
+        // Sorted by name, so that the order of the signatures does not change the result.
         let mut ordered: Vec<_> = all
             .into_iter()
             .map(|(first, names)| (names, first))
@@ -541,7 +561,7 @@ impl<'a> Present<'a> {
         let places = ordered.iter().enumerate();
         let places: BTreeMap<_, _> = places.map(|(at, (_, first))| (*first, at)).collect();
         let place = |first| places.get(first).copied();
-        Present {
+        SignersPresent {
             signatures,
             roots,
             signer: first.iter().filter_map(place).collect(),
@@ -568,13 +588,13 @@ impl<'a> Present<'a> {
         )
     }
 
-    fn shown(&self, who: usize) -> String {
-        let names = self.names.get(who);
+    fn name(&self, signer: usize) -> String {
+        let names = self.names.get(signer);
         names.and_then(BTreeSet::first).cloned().unwrap_or_default()
     }
 }
 
-/// Who sits where, if the requirement is to be met in one of its ways.
+/// The seats of one way to meet the requirement: for each, the accepted signers, the candidates, and the candidates assigned.
 struct Seating<'a>(Vec<(Vec<&'a AcceptedSigner>, Seats, BTreeSet<usize>)>);
 
 impl Seating<'_> {
@@ -586,17 +606,17 @@ impl Seating<'_> {
         missing.fold(0, usize::saturating_add)
     }
 
-    fn sitting(&self) -> impl Iterator<Item = usize> {
-        let sitting = self.0.iter().flat_map(|(_, _, filled)| filled);
-        sitting.copied().collect::<BTreeSet<_>>().into_iter()
+    fn seated(&self) -> impl Iterator<Item = usize> {
+        let seated = self.0.iter().flat_map(|(_, _, filled)| filled);
+        seated.copied().collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// Who has signed, who of them counts once only, and which seats stay open.
-    fn too_few(&self, present: &Present<'_>) -> String {
-        let signed = self.sitting().count();
+    /// The signers that have signed, the names that count as one signer, and the seats that are open.
+    fn too_few(&self, present: &SignersPresent<'_>) -> String {
+        let signed = self.seated().count();
         let all = self.missing().saturating_add(signed);
-        let by = listed(self.sitting().map(|who| present.shown(who)), 3);
-        let counted = self.sitting().filter_map(|who| present.names.get(who));
+        let by = listed(self.seated().map(|signer| present.name(signer)), 3);
+        let counted = self.seated().filter_map(|signer| present.names.get(signer));
         let as_one = counted
             .filter(|names| names.len() > 1)
             .take(2)
@@ -610,7 +630,7 @@ impl Seating<'_> {
             let more = seats.count - filled.len();
             let of = listed(signers.iter().map(ToString::to_string), 3);
             let elsewhere = match seats.open_to.len() > filled.len() {
-                true => ", besides those who are counted already",
+                true => ", other than the signers already counted",
                 false => "",
             };
             match signers.as_slice() {
@@ -619,7 +639,7 @@ impl Seating<'_> {
             }
         });
         format!(
-            "{signed} of {all} different signers have signed, {by}{as_one}; missing: {}",
+            "{signed} of {all} different signers have signed: {by}{as_one}; missing: {}",
             listed(open, 3)
         )
     }

@@ -1,21 +1,22 @@
-//! The kinds of build that this version knows.
+//! The supported build types, and the parameters of each.
 
 use serde_json::{Map, Value};
 
 use super::written::{StatementFields, Version};
 
-/// A kind of build whose parameters this version knows.
+/// A build type whose parameters this version knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildType {
     /// The generators of slsa-github-generator (`go`, `generic`, `container`).
     GithubGenerator,
-    /// Builders that slsa-github-generator runs for others ("bring your own builder"). The certificate names the delegator.
+    /// Builders of other repositories that slsa-github-generator runs ("bring your own builder"). The certificate names the
+    /// delegator workflow.
     GithubDelegator,
     /// The container-based builder of slsa-github-generator.
     ContainerBased,
     /// A workflow of GitHub Actions that attests itself (`actions/attest-build-provenance`).
     GithubWorkflow,
-    /// The same as the SLSA community wrote it down.
+    /// A workflow of GitHub Actions, by the build type of the SLSA community.
     GithubWorkflowOfCommunity,
     /// GitLab's runner.
     GitlabRunner,
@@ -27,7 +28,7 @@ pub enum BuildType {
     GoogleCloudBuild,
     /// BuildKit.
     BuildKit,
-    /// Another one.
+    /// A build type that is not supported.
     Unknown,
 }
 
@@ -78,7 +79,7 @@ impl BuildType {
         }
     }
 
-    /// The parameters from outside that builds of this type have; `None` where anything may stand there.
+    /// The external parameters of this build type; `None` if any name is allowed.
     fn parameters(self, version: Version) -> Option<&'static [&'static str]> {
         match (self, version) {
             (BuildType::GithubGenerator, _) => Some(&["event_inputs", "vars"]),
@@ -109,21 +110,21 @@ impl BuildType {
                 "compatibilityVersion",
             ]),
             (BuildType::Tekton, Version::V1) => Some(&["runSpec", "buildConfigSource"]),
-            // The runner lists the names of the job's variables, Chains the parameters of the pipeline.
+            // GitLab's runner lists the job's variables here, Tekton Chains the pipeline's parameters, so any name is allowed.
             (BuildType::GitlabRunner, _) | (BuildType::Tekton, Version::V0_2) => None,
             (BuildType::Unknown, _) => None,
         }
     }
 }
 
-/// The parameters from outside that builds of this type do not have.
+/// The external parameters that are not known for this build type.
 pub(super) fn unknown_parameters(kind: BuildType, fields: &StatementFields) -> Vec<String> {
     let Some(known) = kind.parameters(fields.version) else {
         return Vec::new();
     };
-    let mut unknown = strangers(&fields.external, known, "");
+    let mut unknown = names_not_in(&fields.external, known, "");
     if let Some(workflow) = fields.external.get("workflow") {
-        unknown.extend(strangers(
+        unknown.extend(names_not_in(
             workflow,
             &["ref", "repository", "path"],
             "workflow.",
@@ -132,8 +133,8 @@ pub(super) fn unknown_parameters(kind: BuildType, fields: &StatementFields) -> V
     unknown
 }
 
-fn strangers(value: &Value, known: &[&str], below: &str) -> Vec<String> {
+fn names_not_in(value: &Value, known: &[&str], below: &str) -> Vec<String> {
     let fields = value.as_object().into_iter().flat_map(Map::keys);
-    let strangers = fields.filter(|name| !known.contains(&name.as_str()));
-    strangers.map(|name| format!("{below}{name}")).collect()
+    let unknown = fields.filter(|name| !known.contains(&name.as_str()));
+    unknown.map(|name| format!("{below}{name}")).collect()
 }

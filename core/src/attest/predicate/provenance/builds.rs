@@ -1,4 +1,4 @@
-//! What builds of each type say, and where.
+//! For each build type, the fields that name source, reference and inputs.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{BuildType, Provenance};
 use crate::attest::Claim;
 
 impl Provenance {
-    /// v0.2; the environment is that of the job, in lower case.
+    /// slsa-github-generator, v0.2. The environment has the variables of the job, in lower case.
     pub(super) fn generator(&mut self, fields: &StatementFields) {
         self.source("invocation.configSource.uri", fields.config.uri.as_ref());
         let material = fields.dependencies.first();
@@ -24,7 +24,7 @@ impl Provenance {
         self.github_job(fields);
     }
 
-    /// The reference stands in the material; it is absent where another commit was built than the one that started it.
+    /// The material contains the reference. It is absent if another commit was built than the one that started the build.
     pub(super) fn delegator(&mut self, fields: &StatementFields) {
         match fields.version {
             Version::V0_2 => self.source("invocation.configSource.uri", fields.config.uri.as_ref()),
@@ -53,7 +53,7 @@ impl Provenance {
         self.github_job(fields);
     }
 
-    /// A workflow that attests itself: all of it are claims of its token, so that the certificate says the same.
+    /// A workflow that attests itself. All values are claims of its token, so the certificate has them too.
     pub(super) fn workflow(&mut self, fields: &StatementFields) {
         let workflow = |name: &str| fields.external.get("workflow")?.get(name).and_then(text);
         let repository = workflow("repository");
@@ -126,7 +126,7 @@ impl Provenance {
         self.built("externalParameters.variables", tag.or(branch));
     }
 
-    /// What a pipeline declares as its inputs. Where the pipeline itself came from is another matter.
+    /// The inputs of a pipeline. The source of the pipeline definition is not a source of the image.
     pub(super) fn tekton(&mut self, fields: &StatementFields) {
         for dependency in &fields.dependencies {
             let input = dependency
@@ -183,7 +183,7 @@ impl Provenance {
         self.source("externalParameters.configSource.uri", uri.as_ref());
     }
 
-    /// What the environment of a job on GitHub says, whatever the spelling of its names.
+    /// The environment of a job on GitHub, with names in upper or lower case.
     fn github_job(&mut self, fields: &StatementFields) {
         let of = |name: &str| environment_text(fields, name);
         self.event(of("EVENT_NAME"));
@@ -220,7 +220,7 @@ impl Provenance {
         let payload = environment(fields, "EVENT_PAYLOAD");
         let named = of("BASE_REF").filter(|base| !base.is_empty());
         self.base_ref = match (named, self.event.as_deref(), payload) {
-            // A release is made by its releaser from any commit; whatever it names is not what was pushed.
+            // A release can be made from any commit, so a base reference in its event does not belong to a push.
             (_, Some("release"), _) => None,
             (Some(base), _, _) => Some(base),
             (None, Some("push"), Some(payload)) => payload.get("base_ref").and_then(text),
@@ -247,13 +247,13 @@ impl Provenance {
         });
     }
 
-    /// Where the workflow that was started stands, as `owner/name/path@ref`.
+    /// The workflow that was started, written as `owner/name/path@ref`.
     fn started_in(&mut self, fields: &StatementFields) {
         let Some(workflow) = environment_text(fields, "WORKFLOW_REF") else {
             return;
         };
         let Some((path, git_ref)) = workflow.split_once('@') else {
-            let contradiction = format!("`{workflow}` names no reference");
+            let contradiction = format!("the workflow `{workflow}` does not name a reference");
             return self.contradictions.push(contradiction);
         };
         let mut parts = path.splitn(3, '/');

@@ -1,5 +1,5 @@
-//! SLSA provenance, v0.2 and v1 (SLSA specification, "Provenance"): what was built, by which builder, from which source, as
-//! far as the build type says where that stands. Of each predicate only what can be judged is kept.
+//! SLSA provenance, v0.2 and v1 (SLSA specification, "Provenance"): the builder, the source and the inputs of a build. The build
+//! type decides which fields contain them. Only the fields that rules use are kept.
 
 mod build_type;
 mod builds;
@@ -19,39 +19,39 @@ use crate::attest::verified::bytes_of;
 pub use self::build_type::BuildType;
 pub use self::repository::SourceRepository;
 
-/// How an artifact came to be, as its builder says.
+/// The parts of SLSA provenance that rules use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {
-    /// Names the builder; a URI.
+    /// The id of the builder, a URI.
     pub builder: String,
-    /// Names the kind of build, and with it what the rest means; a URI.
+    /// The build type, a URI. It defines the meaning of the parameters.
     pub build_type: String,
-    /// The same, where this version knows it.
+    /// The build type, if this version supports it.
     pub kind: BuildType,
-    /// Every place that names the source; empty where none does.
+    /// Every source, with the field that names it; may be empty.
     pub sources: Vec<NamedSource>,
     /// The git reference that was built, in full, such as `refs/heads/main`.
     pub git_ref: Option<String>,
-    /// The reference (of a branch) that a tag was pushed from, as the event that started the build names it.
+    /// The branch that a pushed tag belongs to, such as `refs/heads/main`, from the push event (`base_ref`).
     pub base_ref: Option<String>,
-    /// The branch, such as `refs/heads/main`, that the releaser named when a release started the build
-    /// (`release.target_commitish`). It need not hold the commit that was built.
+    /// The target branch of the release that started the build, such as `refs/heads/main` (`release.target_commitish`). The
+    /// publisher chooses it freely; the commit that was built may be on another branch.
     pub release_target: Option<String>,
     /// The event that started the build, such as `push`.
     pub event: Option<String>,
-    /// The inputs with which somebody started the build by hand.
+    /// The inputs of a build that was started by hand (`workflow_dispatch`); `None` if there are none on record.
     pub inputs: Option<BTreeMap<String, String>>,
-    /// Parameters from outside that builds of this type do not have; empty for unknown types.
+    /// External parameters that are not known for this build type; empty for unknown build types.
     pub unknown_parameters: Vec<String>,
-    /// Where it says two different things about the same.
+    /// Fields that give different values for the same fact, one sentence each.
     pub contradictions: Vec<String>,
     /// The commits of the sources, each with the field that names it.
     pub commits: Vec<(&'static str, String)>,
-    /// Values that a claim of the signer's certificate has to equal, where the certificate carries the claim.
+    /// Values that must be equal to a claim of the signer's certificate, if the certificate has that claim.
     pub said: Vec<Said>,
 }
 
-/// A source, and where it is named.
+/// A source, and the field that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedSource {
     /// The field, such as `materials[0].uri`.
@@ -60,24 +60,24 @@ pub struct NamedSource {
     pub repository: SourceRepository,
 }
 
-/// Something that is said of which a certificate speaks too.
+/// A value of the provenance that must be equal to a claim of the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// The field.
+    /// The field of the provenance.
     pub field: &'static str,
     /// The claim of the certificate.
     pub claim: Claim,
-    /// What the claim has to be, where the certificate carries it.
+    /// The value.
     pub value: String,
 }
 
 impl Provenance {
     pub(super) fn v0_2(text: &str) -> Result<Provenance, UnacceptedReason> {
-        Ok(Provenance::of(&StatementFields::v0_2(text)?))
+        Ok(Provenance::from_fields(&StatementFields::v0_2(text)?))
     }
 
     pub(super) fn v1(text: &str) -> Result<Provenance, UnacceptedReason> {
-        Ok(Provenance::of(&StatementFields::v1(text)?))
+        Ok(Provenance::from_fields(&StatementFields::v1(text)?))
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -96,7 +96,7 @@ impl Provenance {
         size_of_val(self) + texts + sources.chain(said).chain(commits).sum::<usize>() + inputs
     }
 
-    fn of(fields: &StatementFields) -> Provenance {
+    fn from_fields(fields: &StatementFields) -> Provenance {
         let kind = BuildType::named(&fields.build_type);
         let mut provenance = Provenance {
             builder: fields.builder.clone(),
@@ -138,15 +138,16 @@ impl Provenance {
                 _ => kind.as_str(),
             };
             if said != kind {
-                let contradiction = format!("`{git_ref}` is said to be a {kind}");
+                let contradiction =
+                    format!("the reference is `{git_ref}`, but its type is `{kind}`");
                 provenance.contradictions.push(contradiction);
             }
         }
         provenance
     }
 
-    /// Notes a source, and the reference that stands with it. An address that cannot be read is noted as it stands, so that
-    /// it can never be an accepted one.
+    /// Adds a source, and the reference in its address. An address that cannot be parsed is added as written, so that the policy
+    /// refuses it instead of missing it.
     fn source(&mut self, field: &'static str, uri: Option<&String>) {
         let Some(uri) = uri else { return };
         let (repository, git_ref) =
@@ -158,11 +159,13 @@ impl Provenance {
         );
     }
 
+    /// Adds the git reference that was built.
     fn built(&mut self, field: &'static str, git_ref: Option<String>) {
         let Some(git_ref) = git_ref else { return };
         match &self.git_ref {
             Some(other) if *other != git_ref => {
-                let contradiction = format!("it names the references `{other}` and `{git_ref}`");
+                let contradiction =
+                    format!("two fields name the references `{other}` and `{git_ref}`");
                 self.contradictions.push(contradiction);
             }
             _ => {
@@ -180,7 +183,7 @@ impl Provenance {
         }
     }
 
-    /// Notes the commit of everything that stands for a source, whatever the kind of build.
+    /// Adds the commit of every source, for every build type.
     fn commits_of_sources(&mut self, fields: &StatementFields) {
         let mut commits: Vec<_> = (fields.config.commits())
             .map(|commit| ("invocation.configSource.digest", commit.clone()))

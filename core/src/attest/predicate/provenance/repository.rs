@@ -1,16 +1,16 @@
-//! Repositories, whoever names them.
+//! Source repositories in a normal form, so that those of policies, provenance and certificates can be compared.
 
 use std::fmt;
 
-/// A repository of source code by its address: without `git+`, reference, `.git` and closing slash; scheme and host in lower
+/// The address of a source repository, without `git+`, reference, `.git` and closing slash, and with scheme and host in lower
 /// case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceRepository(String);
 
 impl SourceRepository {
-    /// Reads an address as SLSA writes it (SPDX download locations: `git+https://host/path@ref`) or as BuildKit does
-    /// (`https://host/path.git#ref`), and the reference in it. A path that clients resolve to another one is refused: a
-    /// pattern that accepts `https://host/example/**` must not accept `https://host/example/../other/app`.
+    /// Parses an address in the form of SLSA (SPDX download location, `git+https://host/path@ref`) or of BuildKit
+    /// (`https://host/path.git#ref`), with its reference. A path that clients resolve to another path is refused: the pattern
+    /// `https://host/example/**` must not accept `https://host/example/../other/app`.
     pub fn parse(uri: &str) -> Option<(SourceRepository, Option<String>)> {
         let (scheme, rest) = uri.strip_prefix("git+").unwrap_or(uri).split_once("://")?;
         let (host, path) = rest.split_once('/')?;
@@ -32,7 +32,7 @@ impl SourceRepository {
         ))
     }
 
-    /// An address that cannot be read, as it stands: no policy can mean it.
+    /// An address that cannot be parsed, as written. No policy accepts it.
     pub(super) fn unread(uri: &str) -> SourceRepository {
         SourceRepository(uri.to_owned())
     }
@@ -42,18 +42,18 @@ impl SourceRepository {
         &self.0
     }
 
-    /// Whether the address can be read, so that a policy can mean it.
+    /// Whether the address can be parsed, so that a policy can accept it.
     pub fn is_readable(&self) -> bool {
         SourceRepository::parse(&self.0)
             .is_some_and(|(read, git_ref)| read == *self && git_ref.is_none())
     }
 
-    /// Whether both addresses are of one repository where names have no case, as on GitHub and GitLab.
+    /// Whether both addresses name the same repository. Case is ignored, as on GitHub and GitLab.
     pub fn is_same(&self, other: &SourceRepository) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
 
-    /// A repository of the same server, by its path.
+    /// The repository on the same server with this path.
     pub fn beside(&self, path: &str) -> Option<SourceRepository> {
         let (scheme, rest) = self.0.split_once("://")?;
         let (host, _) = rest.split_once('/')?;
@@ -61,7 +61,7 @@ impl SourceRepository {
     }
 }
 
-/// Whether a part of a path names what it seems to: no client or server resolves it to something else.
+/// Whether every client and server resolves a part of a path literally.
 fn is_plain(part: &str) -> bool {
     let decoded = part.to_ascii_lowercase().replace("%2e", ".");
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '\\');

@@ -110,10 +110,10 @@ fn what_a_builder_for_others_built_stands_in_its_material_and_in_the_workflow_th
     }
     assert_eq!(new.event.as_deref(), Some("push"));
     for (workflow, contradiction) in [
-        ("example/app/x.yml", "names no reference"),
+        ("example/app/x.yml", "does not name a reference"),
         (
             "example/app/x.yml@refs/heads/next",
-            "it names the references",
+            "two fields name the references",
         ),
     ] {
         let contradictions = started(workflow).contradictions;
@@ -176,7 +176,7 @@ fn a_reference_is_of_the_kind_that_it_is_said_to_be() {
 }
 
 #[test]
-fn a_source_is_held_against_the_certificate_whatever_the_build_type() {
+fn a_source_is_compared_with_the_certificate_for_every_build_type() {
     let generator = v0_2(GENERATOR, json!({}));
     assert_eq!(sources(&generator)[0].1, "https://github.com/example/app");
     assert_eq!(
@@ -324,7 +324,7 @@ fn the_branch_that_a_tag_came_from_stands_in_the_environment_or_in_the_event() {
 }
 
 #[test]
-fn the_commit_of_a_source_is_said_whatever_the_build_type() {
+fn the_commit_of_a_source_is_kept_for_every_build_type() {
     for build_type in [
         "https://example.com/anything",
         CHAINS,

@@ -1,4 +1,4 @@
-//! Provenance as it is written, v0.2 and v1.
+//! The JSON form of provenance, v0.2 and v1.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(super) enum Version {
     V1,
 }
 
-/// Both versions in the terms of the second.
+/// The fields of both versions, with the names of v1.
 pub(super) struct StatementFields {
     pub(super) builder: String,
     pub(super) build_type: String,
@@ -69,7 +69,7 @@ pub(super) struct Dependency {
 }
 
 impl Dependency {
-    /// The commit, under every name that it is given.
+    /// The commit, under each of its names in the digest.
     pub(super) fn commits(&self) -> impl Iterator<Item = &String> {
         let names = ["gitCommit", "sha1"].into_iter();
         names.filter_map(|name| self.digest.get(name))
@@ -140,7 +140,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, UnacceptedReason> {
     })
 }
 
-/// A variable of the job: `github_NAME` in v0.2, `GITHUB_NAME` in v1 and where builders are run for others.
+/// A variable of the job: `github_NAME` in v0.2, `GITHUB_NAME` in v1 and in delegated builds.
 pub(super) fn environment<'a>(fields: &'a StatementFields, name: &str) -> Option<&'a Value> {
     let of = |key: String| fields.internal.get(&key);
     of(format!("GITHUB_{name}")).or_else(|| of(format!("github_{}", name.to_ascii_lowercase())))
@@ -150,7 +150,7 @@ pub(super) fn environment_text(fields: &StatementFields, name: &str) -> Option<S
     environment(fields, name).and_then(text)
 }
 
-/// A text, or a number as one.
+/// The value as a text, if it is a text or a number.
 pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
