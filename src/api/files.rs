@@ -8,7 +8,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use promotion_gate_core::documents::{Document, Problem, read};
 
-use super::kinds::{Kind, is_ours, mentions_ours};
+use super::kinds::{Kind, mentions_ours};
 use crate::files::read_file;
 
 /// The most files and folders in one walk.
@@ -79,7 +79,8 @@ pub fn documents(
         skipped.unreadable += 1;
         return (Vec::new(), Vec::new());
     }
-    let holds_ours = documents.iter().any(|document| is_ours(&document.value));
+    let kinds: Vec<_> = documents.iter().map(Kind::of).collect();
+    let holds_ours = kinds.iter().any(|kind| !matches!(kind, Ok(None)));
     if is_kustomization(FilePath::new(file)) && problems.is_empty() && !holds_ours {
         skipped.kustomizations += 1;
         return (Vec::new(), Vec::new());
@@ -90,8 +91,8 @@ pub fn documents(
         problems.push(Problem::with_file(file, message));
     }
     let mut ours = Vec::new();
-    for document in documents {
-        match Kind::of(&document) {
+    for (document, kind) in documents.into_iter().zip(kinds) {
+        match kind {
             Ok(Some(kind)) => ours.push((kind, document)),
             Ok(None) => skipped.foreign += 1,
             Err(problem) => problems.push(problem),

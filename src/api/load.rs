@@ -2,6 +2,7 @@
 //! not used.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step, check, decode_value};
@@ -38,20 +39,22 @@ pub struct PolicySet {
     pub warnings: Vec<Problem>,
     /// Files and documents that were not read.
     pub skipped: Skipped,
-    /// Every file that was read, and whether it holds a policy.
-    pub files: BTreeMap<String, bool>,
+    /// Every file that was read, with the names of the policies in it.
+    pub files: BTreeMap<String, BTreeSet<String>>,
     /// Names these files: a digest over their names and bytes.
     pub revision: String,
 }
 
 impl PolicySet {
-    /// Problems of files that held a policy before, still exist, and hold none now. Such a file may be cut off or overwritten,
-    /// and its policies would be lost silently.
-    pub fn lost(&self, before: &BTreeMap<String, bool>) -> Vec<Problem> {
+    /// Problems of files that held a policy before, still exist, and hold none now, where the policy is in no other file either.
+    /// Such a file may be cut off or overwritten, and its policies would be lost silently.
+    pub fn lost(&self, before: &BTreeMap<String, BTreeSet<String>>) -> Vec<Problem> {
         let faulty: BTreeSet<_> = self.problems.iter().map(|problem| &*problem.file).collect();
+        let is_gone = |name: &String| !self.policies.iter().any(|policy| policy.name == *name);
         let lost = before
             .iter()
-            .filter(|(file, held)| **held && self.files.get(*file) == Some(&false))
+            .filter(|(file, _)| self.files.get(*file).is_some_and(BTreeSet::is_empty))
+            .filter(|(_, held)| held.iter().any(is_gone))
             .filter(|(file, _)| !faulty.contains(file.as_str()));
         lost.map(|(file, _)| {
             Problem::with_file(
@@ -78,7 +81,7 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (file, bytes) in sources {
         let (documents, problems) = documents(file, bytes, &mut set.skipped);
-        set.files.insert(file.clone(), false);
+        set.files.entry(file.clone()).or_default();
         set.problems.extend(problems);
         for (kind, document) in documents {
             if kind != Kind::PromotionPolicy {
@@ -99,7 +102,8 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
                             set.problems.push(Problem { message, ..problem });
                         }
                         None => {
-                            set.files.insert(file.clone(), true);
+                            let held = set.files.entry(file.clone()).or_default();
+                            held.insert(policy.name.clone());
                             named.insert(policy.name.clone(), here);
                             set.policies.push(policy);
                         }
@@ -127,51 +131,96 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
 /// Reads the policies below some paths (files, and folders with their content), in the order of the paths. A path without a
 /// policy is a problem.
 pub fn load_paths(paths: &[PathBuf], roots: &TrustRoots) -> (Vec<SourceFile>, PolicySet) {
-    let mut files = Files::default();
-    let mut sources: Vec<SourceFile> = Vec::new();
-    let mut bytes = 0;
-    let mut read = Vec::new();
-    'paths: for path in paths {
-        let before = (sources.len(), files.problems.len());
-        for file in files.below(path) {
-            let Some(held) = files.read(&file) else {
-                continue;
-            };
-            bytes += held.len();
-            if sources.len() >= MAXIMUM_FILES || bytes > MAXIMUM_TOTAL_BYTES {
-                let mebibytes = MAXIMUM_TOTAL_BYTES >> 20;
-                let why =
-                    format!("more than {MAXIMUM_FILES} policy files, or {mebibytes} MiB of them");
-                files.refuse(&file, &why);
-                read.clear();
-                break 'paths;
+    let files = PolicyFiles::read(paths);
+    let set = files.load(roots);
+    (files.sources, set)
+}
+
+/// Files that may hold policies, as they are on disk: read, and not yet parsed.
+#[derive(Debug, Default)]
+pub struct PolicyFiles {
+    sources: Vec<SourceFile>,
+    problems: Vec<Problem>,
+    skipped: Skipped,
+    /// The paths that could be read as a whole, each with its part of `sources`.
+    paths: Vec<(PathBuf, Range<usize>)>,
+}
+
+impl PolicyFiles {
+    /// Reads the files below some paths, within the limits of all files together.
+    pub fn read(paths: &[PathBuf]) -> PolicyFiles {
+        let mut files = Files::default();
+        let mut sources: Vec<SourceFile> = Vec::new();
+        let mut bytes = 0;
+        let mut read = Vec::new();
+        'paths: for path in paths {
+            let before = (sources.len(), files.problems.len());
+            for file in files.below(path) {
+                let Some(held) = files.read(&file) else {
+                    continue;
+                };
+                bytes += held.len();
+                if sources.len() >= MAXIMUM_FILES || bytes > MAXIMUM_TOTAL_BYTES {
+                    let mebibytes = MAXIMUM_TOTAL_BYTES >> 20;
+                    let why = format!(
+                        "more than {MAXIMUM_FILES} policy files, or {mebibytes} MiB of them"
+                    );
+                    files.refuse(&file, &why);
+                    // The set is refused: nothing of it needs to be parsed.
+                    sources.clear();
+                    read.clear();
+                    break 'paths;
+                }
+                sources.push((file.display().to_string(), held));
             }
-            sources.push((file.display().to_string(), held));
+            if files.problems.len() == before.1 {
+                read.push((path.clone(), before.0..sources.len()));
+            }
         }
-        if files.problems.len() == before.1 {
-            read.push((path, before.0..sources.len()));
-        }
-    }
-    let mut set = load(&sources, roots);
-    let faulty: BTreeSet<_> = set
-        .problems
-        .iter()
-        .map(|problem| problem.file.to_string())
-        .collect();
-    for (path, range) in read {
-        let own = sources.get(range).unwrap_or_default();
-        let holds =
-            |(file, _): &SourceFile| set.files.get(file) == Some(&true) || faulty.contains(file);
-        if !own.iter().any(holds) {
-            files.refuse(path, "there is no policy in it: nothing would be judged");
+        PolicyFiles {
+            sources,
+            problems: files.problems,
+            skipped: files.skipped,
+            paths: read,
         }
     }
-    for problem in &files.problems {
-        set.revision = format!("{} {problem}", set.revision);
+
+    /// Names the state on disk, whatever the files mean.
+    pub fn revision(&self) -> String {
+        let mut revision = revision(&self.sources);
+        for problem in &self.problems {
+            revision.push_str(&format!(" {problem}"));
+        }
+        revision
     }
-    set.problems.splice(0..0, files.problems);
-    set.skipped.hidden = files.skipped.hidden;
-    (sources, set)
+
+    /// Parses the files.
+    pub fn load(&self, roots: &TrustRoots) -> PolicySet {
+        let mut set = load(&self.sources, roots);
+        let faulty: BTreeSet<_> = set
+            .problems
+            .iter()
+            .map(|problem| problem.file.to_string())
+            .collect();
+        let mut problems = self.problems.clone();
+        for (path, range) in &self.paths {
+            let own = self.sources.get(range.clone()).unwrap_or_default();
+            let holds = |(file, _): &SourceFile| {
+                let held = set.files.get(file);
+                held.is_some_and(|held| !held.is_empty()) || faulty.contains(file)
+            };
+            if !own.iter().any(holds) {
+                let why = "there is no policy in it: nothing would be judged";
+                problems.push(Problem::with_file(&path.display().to_string(), why));
+            }
+        }
+        for problem in &problems {
+            set.revision = format!("{} {problem}", set.revision);
+        }
+        set.problems.splice(0..0, problems);
+        set.skipped.hidden = self.skipped.hidden;
+        set
+    }
 }
 
 fn revision(sources: &[SourceFile]) -> String {

@@ -112,6 +112,13 @@ impl Mistakes {
         self.warnings.push(Fault { path, message });
     }
 
+    fn say(&mut self, is_refused: bool, path: Path, message: String) {
+        match is_refused {
+            true => self.refuse(path, message),
+            false => self.warn(path, message),
+        }
+    }
+
     fn matches(&mut self, spec: &Value, pinned: bool) {
         let here = Path::default().key("match");
         for (path, name) in texts(
@@ -163,7 +170,7 @@ impl Mistakes {
         let equal = selector.and_then(|selector| selector.get("matchLabels"));
         for (key, value) in equal.and_then(Value::as_object).into_iter().flatten() {
             let path = here.key("matchLabels").key(key);
-            self.label(&path, key, value.as_str().into_iter());
+            self.label(&path, key, value.as_str().into_iter(), true);
         }
         let terms = selector.and_then(|selector| selector.get("matchExpressions"));
         for (index, term) in terms
@@ -175,10 +182,12 @@ impl Mistakes {
             let path = here.key("matchExpressions").index(index);
             let key = term.get("key").and_then(Value::as_str).unwrap_or_default();
             let values = term.get("values").and_then(Value::as_array);
+            let is_in = term.get("operator").and_then(Value::as_str) == Some("In");
             self.label(
                 &path,
                 key,
                 values.into_iter().flatten().filter_map(Value::as_str),
+                is_in,
             );
         }
         let selector = selector.and_then(|selector| LabelSelector::deserialize(selector).ok());
@@ -186,11 +195,22 @@ impl Mistakes {
             let message = format!(
                 "no namespace is selected: no value of the label `{key}` fulfils every term about it; list alternatives in one `In`, and remove the term that excludes them"
             );
-            self.refuse(here.clone(), message);
+            // Names and selector are alternatives.
+            match spec.pointer("/match/namespaces/names") {
+                Some(Value::Array(names)) if !names.is_empty() => self.warn(here.clone(), message),
+                _ => self.refuse(here.clone(), message),
+            }
         }
     }
 
-    fn label<'v>(&mut self, path: &Path, key: &str, values: impl Iterator<Item = &'v str>) {
+    /// Values that no label has: refused where one of the values has to be there and none can be, else warned of.
+    fn label<'v>(
+        &mut self,
+        path: &Path,
+        key: &str,
+        values: impl Iterator<Item = &'v str>,
+        is_required: bool,
+    ) {
         let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
         if name.is_empty() || !is_label(name) {
             let message =
@@ -198,18 +218,21 @@ impl Mistakes {
             self.refuse(path.clone(), message);
         }
         let is_odd = |value: &&str| key == NAME_LABEL && value.contains(is_odd_in_namespaces);
-        let (odd, values): (Vec<_>, Vec<_>) = values.partition(is_odd);
+        let values: Vec<_> = values.collect();
+        let is_possible = |value: &&str| !is_odd(value) && is_label(value);
+        let is_refused = is_required && !values.iter().any(is_possible);
+        let (odd, values): (Vec<_>, Vec<_>) = values.into_iter().partition(is_odd);
         for value in odd {
             let message = format!(
                 "no namespace has the name `{value}`; write names and patterns under `match.namespaces.names`"
             );
-            self.refuse(path.clone(), message);
+            self.say(is_refused, path.clone(), message);
         }
         for value in values.into_iter().filter(|value| !is_label(value)) {
             let message = format!(
                 "no label has the value `{value}`: values are compared exactly, and hold letters, digits, `-`, `_` and `.` alone; list each value with `matchExpressions` and `In`"
             );
-            self.refuse(path.clone(), message);
+            self.say(is_refused, path.clone(), message);
         }
     }
 

@@ -19,7 +19,7 @@ mod written;
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
 pub use kinds::Kind;
-pub use load::{PolicySet, SourceFile, load, load_paths, schema};
+pub use load::{PolicyFiles, PolicySet, SourceFile, load, load_paths, schema};
 pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
 pub use written::Written;
 

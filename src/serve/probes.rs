@@ -77,13 +77,13 @@ fn readiness(readiness: &Readiness) -> (StatusCode, String) {
     match (readiness.ready, problems.is_empty()) {
         (true, true) => (StatusCode::OK, "ready\n".to_owned()),
         (true, false) => {
-            let kept = match readiness.kept.as_slice() {
-                [] => String::new(),
-                kept => format!("in force instead: {}\n", kept.join(", ")),
+            let text = match readiness.kept.as_slice() {
+                [] => format!("ready, but with problems:\n{problems}\n"),
+                kept => format!(
+                    "ready, but the policies or the configuration on disk are broken and older ones are in force:\n{problems}\nin force instead: {}\n",
+                    kept.join(", ")
+                ),
             };
-            let text = format!(
-                "ready, but the policies or the configuration on disk are broken and older ones are in force:\n{problems}\n{kept}"
-            );
             (StatusCode::OK, text)
         }
         (false, _) => (

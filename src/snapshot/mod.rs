@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unreadable, World};
 
-use crate::api::{self, PolicySet};
+use crate::api::{PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -60,8 +60,8 @@ struct Parts {
     policies: Part,
     /// The configuration under which the policies on disk were last read, and whether it was valid itself.
     policies_read_under: Option<(String, bool)>,
-    /// The files of the policies in force, and whether each holds a policy.
-    policy_files: BTreeMap<String, bool>,
+    /// The files of the policies in force, each with the names of the policies in it.
+    policy_files: BTreeMap<String, BTreeSet<String>>,
     /// Policies in force that name trust roots which the configuration in force does not have.
     missing_roots: Vec<String>,
 }
@@ -172,8 +172,16 @@ impl Sources {
     /// The policies to take over under this configuration, if any; and whether the state on disk has changed, valid or not.
     fn poll_policies(&self, parts: &mut Parts, config: &Config) -> (Option<PolicySet>, bool) {
         // A panic is reported as a problem: the last valid policies stay in force, and the configuration does not wait.
-        let load =
-            AssertUnwindSafe(|| api::load_paths(&self.policies, &config.world.trust_roots).1);
+        let read = AssertUnwindSafe(|| PolicyFiles::read(&self.policies));
+        let files = catch_unwind(read).unwrap_or_default();
+        let changed = parts.policies.is_new_and_stable(files.revision());
+        let under = (config.revision(), parts.configuration.problems.is_empty());
+        let is_read = !changed && parts.policies_read_under.as_ref() == Some(&under);
+        // The file may still be being written, so it waits for the next poll, even if the configuration has changed.
+        if parts.policies.is_unstable() || is_read {
+            return (None, false);
+        }
+        let load = AssertUnwindSafe(|| files.load(&config.world.trust_roots));
         let (set, failed) = match catch_unwind(load) {
             Ok(set) => (set, None),
             Err(_) => (
@@ -181,8 +189,6 @@ impl Sources {
                 Some("they could not be read: a panic".to_owned()),
             ),
         };
-        // The state on disk, independent of the configuration.
-        let now = set.revision.clone();
         let mut problems: Vec<_> = failed.into_iter().collect();
         problems.extend(set.problems.iter().map(ToString::to_string));
         problems.extend(
@@ -192,13 +198,6 @@ impl Sources {
         );
         if problems.is_empty() && set.policies.is_empty() {
             problems.push("there are no policies in the files named by `--policy`".to_owned());
-        }
-        let changed = parts.policies.is_new_and_stable(now);
-        let under = (config.revision(), parts.configuration.problems.is_empty());
-        let is_read = !changed && parts.policies_read_under.as_ref() == Some(&under);
-        // The file may still be being written, so it waits for the next poll, even if the configuration has changed.
-        if parts.policies.is_unstable() || is_read {
-            return (None, false);
         }
         parts.policies_read_under = Some(under);
         let mut policies = set.policies.iter();
@@ -573,6 +572,21 @@ mod tests {
         watched.poll();
         watched.poll();
         assert_eq!(watched.in_force(), "cut");
+        assert_eq!(watched.problems(), "");
+    }
+
+    #[test]
+    fn a_policy_that_moves_to_another_file_is_not_lost() {
+        let watched = Watched::below(STRICT, "");
+        let map = "\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n";
+        watched.write("policy.yaml", format!("{STRICT}{map}"));
+        watched.poll();
+        watched.poll();
+        watched.write("policy.yaml", map);
+        watched.write("moved.yaml", STRICT);
+        watched.poll();
+        watched.poll();
+        assert_eq!(watched.in_force(), "strict");
         assert_eq!(watched.problems(), "");
     }
 

@@ -6,6 +6,8 @@ use promotion_gate::api;
 use promotion_gate::config::Config;
 use tempfile::TempDir;
 
+use serde_json::{Value, json};
+
 use crate::facts::FACTS;
 
 const HEAD: &str =
@@ -400,6 +402,52 @@ fn what_only_resembles_a_policy_from_afar_is_another_tool_s() {
     let sixteen = HEAD.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let set = api::load(&[("p.yaml".to_owned(), sixteen)], &FACTS.trust_roots());
     assert!(!set.problems.is_empty());
+}
+
+#[test]
+fn a_list_of_policies_in_a_kustomization_file_is_not_skipped() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let policy = |name: &str| {
+        format!(
+            "{{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {{name: {name}}}, spec: {{requirements: [{{digestPinned: {{}}}}]}}}}"
+        )
+    };
+    write("a.yaml", &policy("a"));
+    let list = format!("{{apiVersion: v1, kind: List, items: [{}]}}", policy("b"));
+    write("kustomization.yaml", &list);
+    let (_, set) = api::load_paths(&[folder.path().to_owned()], &FACTS.trust_roots());
+    assert_eq!(set.problems.len(), 1, "{:?}", set.problems);
+    assert!(set.problems[0].file.ends_with("kustomization.yaml"));
+}
+
+#[test]
+fn a_label_that_cannot_match_is_warned_of_where_something_else_can() {
+    let load = |matches: Value| {
+        let policy = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": "p"},
+            "spec": {"match": {"namespaces": matches}, "requirements": [{"digestPinned": {}}]},
+        });
+        let sources = [("p.yaml".to_owned(), policy.to_string().into_bytes())];
+        let set = api::load(&sources, &FACTS.trust_roots());
+        (set.problems.len(), set.warnings.len())
+    };
+    let term = |operator: &str, values: &[&str]| {
+        json!({"selector": {"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": operator, "values": values},
+        ]}})
+    };
+    assert_eq!(load(term("In", &["Shop"])), (1, 0));
+    assert_eq!(load(term("In", &["shop", "Shop"])), (0, 1));
+    assert_eq!(load(term("NotIn", &["kube_system"])), (0, 1));
+    let contradiction = json!({"matchLabels": {"tier": "a"}, "matchExpressions": [
+        {"key": "tier", "operator": "NotIn", "values": ["a"]},
+    ]});
+    assert_eq!(load(json!({"selector": contradiction})), (1, 0));
+    assert_eq!(
+        load(json!({"names": ["shop"], "selector": contradiction})),
+        (0, 1)
+    );
 }
 
 #[test]
