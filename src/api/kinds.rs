@@ -152,6 +152,8 @@ fn has_requirements(value: &Value) -> bool {
 #[derive(Default)]
 struct Header<'a> {
     version: Option<&'a str>,
+    /// Whether the field is named `apiVersion` to the letter: a value under another name is often no group.
+    is_api_version: bool,
     kind: Option<&'a str>,
 }
 
@@ -168,6 +170,7 @@ impl<'a> Header<'a> {
             if field.is_none() || ["apiVersion", "kind"].contains(&key.as_str()) {
                 *field = value.as_str();
             }
+            header.is_api_version |= key == "apiVersion";
         }
         header
     }
@@ -178,7 +181,8 @@ impl<'a> Header<'a> {
         let version = self.version.unwrap_or_default().trim();
         let kind = self.kind.unwrap_or_default().trim();
         let group = version.split_once('/').map_or(version, |(group, _)| group);
-        let cut_off = !version.is_empty() && API_VERSION.starts_with(version);
+        let cut_off =
+            self.is_api_version && !version.is_empty() && API_VERSION.starts_with(version);
         let grouped = version.contains('/');
         cut_off
             || nearest(group, [GROUP]).is_some()
@@ -193,6 +197,11 @@ fn inner(value: &Value, listed: bool) -> Option<Path> {
     match value {
         Value::Object(fields) => {
             let header = Header::of(value);
+            // The request of a review asks about an object, and is none.
+            let version = header.version.unwrap_or_default();
+            if version.starts_with("admission.k8s.io/") {
+                return None;
+            }
             if header.kind.is_some() && (listed || fields.contains_key("spec")) && header.is_ours()
             {
                 return Some(Path::default());

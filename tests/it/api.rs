@@ -422,6 +422,21 @@ fn a_list_of_policies_in_a_kustomization_file_is_not_skipped() {
 }
 
 #[test]
+fn values_and_reviews_beside_policies_are_foreign() {
+    let policy = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: p}, spec: {requirements: [{digestPinned: {}}]}}";
+    let review = format!(
+        "{{apiVersion: admission.k8s.io/v1, kind: AdmissionReview, request: {{uid: u, object: {policy}}}}}"
+    );
+    for foreign in ["version: pro\nreplicas: 2\n", "version: p\n", &review] {
+        let source = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
+        let sources = [source("p.yaml", policy), source("values.yaml", foreign)];
+        let set = api::load(&sources, &FACTS.trust_roots());
+        assert!(set.problems.is_empty(), "{foreign}: {:?}", set.problems);
+        assert_eq!(set.policies.len(), 1);
+    }
+}
+
+#[test]
 fn a_label_that_cannot_match_is_warned_of_where_something_else_can() {
     let load = |matches: Value| {
         let policy = json!({
