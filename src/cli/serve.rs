@@ -132,7 +132,9 @@ fn raise_open_files(connections: usize, config: &Config) {
 }
 
 /// Ends with SIGTERM, and `shutdown_delay`; or with Ctrl-C, after which nobody waits.
-pub(super) fn stop_signal(shutdown_delay: Duration) -> anyhow::Result<impl Future<Output = Duration>> {
+pub(super) fn stop_signal(
+    shutdown_delay: Duration,
+) -> anyhow::Result<impl Future<Output = Duration>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
