@@ -1,95 +1,146 @@
 //! The invariants of the decision, over random policies, images and evidence. The facts are signed in the sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use promotion_gate_core::attest::UnacceptedReason;
+use promotion_gate_core::attest::predicate::Predicate;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
-    self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
-    Policy, Promotion, Repository, Subject, Target, UnacceptedEvidence, Unavailability, Verdict,
+    self, Collected, Decision, Digest, Enforcement, Evidence, EvidenceSource, ImageEvidence, Index,
+    Outcome, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Snapshot,
+    Subject, Target, UnacceptedEvidence, Unavailability, Unreadable, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use proptest::strategy::Union;
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, Form, judge, promotion, snapshot};
+use crate::facts::{Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, snapshot};
 
 const IMAGES: [&str; 3] = [
     "registry.example/app",
     "registry.example/team/api",
     "elsewhere.example/db",
 ];
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
-/// What can hang on an image, signed once for each of the images.
-static EVIDENCE: LazyLock<BTreeMap<String, Vec<ImageEvidence>>> = LazyLock::new(|| {
+/// What can be attached to an image, signed once for each image and each of its platforms.
+static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new(|| {
+    let release = || Attached::by("release");
+    let build = || Attached::by("build");
+    let provenance = |by: &str, but: Value| Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: "workflow".to_owned(),
+            but,
+        }),
+        ..Attached::by(by)
+    };
     let attached = [
-        Attached::by("release"),
-        Attached::by("build"),
+        release(),
+        build(),
         Attached::by("stranger"),
         Attached::by("key"),
         Attached {
             form: Form::SimpleSigning,
-            ..Attached::by("release")
+            ..release()
         },
         Attached {
             logged: false,
-            ..Attached::by("build")
+            ..build()
         },
         Attached {
             form: Form::Attestation,
-            ..Attached::by("release")
+            ..release()
         },
         Attached {
             about_another: true,
-            ..Attached::by("release")
+            ..release()
         },
         Attached {
             form: Form::Junk,
-            ..Attached::by("release")
+            ..release()
+        },
+        provenance("builder", json!({})),
+        provenance("key", json!({})),
+        provenance("stranger", json!({})),
+        provenance("other-builder", json!({})),
+        Attached {
+            form: Form::LegacyAttestation,
+            ..provenance("release", json!({}))
+        },
+        Attached {
+            about_another: true,
+            ..provenance("builder", json!({}))
         },
     ];
-    let all = |name: &&str| {
-        let digest = digest(name);
+    let all = |subject: Subject| {
         let pieces = attached.iter().map(|attached| {
             let mut evidence = ImageEvidence::default();
-            FACTS.add(&mut evidence, &digest.parse().unwrap(), attached);
+            FACTS.add(&mut evidence, &subject.digest, attached);
             evidence
         });
-        ((*name).to_owned(), pieces.collect())
+        let pieces = pieces.collect();
+        (subject, pieces)
     };
-    IMAGES.iter().map(all).collect()
+    subjects().map(all).collect()
 });
 
-fn digest(name: &str) -> String {
-    promotion_gate_core::gate::Digest::sha256(name.as_bytes()).to_string()
+fn digest(name: &str) -> Digest {
+    Digest::sha256(name.as_bytes())
 }
+
+fn image(name: &str) -> Subject {
+    Subject {
+        repository: Repository::named(name),
+        digest: digest(name),
+    }
+}
+
+fn platform(name: &str, architecture: &str) -> Subject {
+    Subject {
+        repository: Repository::named(name),
+        digest: digest(&format!("{name} for {architecture}")),
+    }
+}
+
+/// Every image, and each platform that it has where it is an index.
+fn subjects() -> impl Iterator<Item = Subject> {
+    IMAGES.into_iter().flat_map(|name| {
+        let platforms = ARCHITECTURES.map(|architecture| platform(name, architecture));
+        [image(name)].into_iter().chain(platforms)
+    })
+}
+
+/// Of each rule about each target, the outcomes and reasons.
+type Said = BTreeSet<((String, Target), (Outcome, &'static str))>;
 
 #[derive(Clone, Debug)]
 struct World {
     promotion: Promotion,
-    policies: Vec<Policy>,
+    snapshot: Snapshot,
     evidence: Evidence,
 }
 
 impl World {
     fn judge(&self) -> Verdict {
-        judge(
-            &self.promotion,
-            &self.evidence,
-            &snapshot(self.policies.clone()),
-        )
+        judge(&self.promotion, &self.evidence, &self.snapshot)
     }
 
     fn decision(&self) -> Decision {
         self.judge().decision()
     }
 
-    fn with_evidence(&self, change: impl Fn(&mut Collected<Arc<ImageEvidence>>)) -> World {
+    fn but(&self, change: impl FnOnce(&mut World)) -> World {
         let mut world = self.clone();
-        world.evidence.images.values_mut().for_each(change);
+        change(&mut world);
         world
+    }
+
+    fn with_evidence(&self, change: impl Fn(&mut Collected<Arc<ImageEvidence>>)) -> World {
+        self.but(|world| world.evidence.images.values_mut().for_each(change))
     }
 }
 
@@ -104,140 +155,294 @@ fn unavailability() -> Unavailability {
     Unavailability("the registry does not answer".to_owned())
 }
 
+fn cut<T: Clone>(collected: &mut Collected<T>) {
+    if let Some(value) = collected.value() {
+        *collected = Collected::Partial(value.clone(), vec![unavailability()]);
+    }
+}
+
+fn withhold<T>(collected: &mut Collected<T>) {
+    *collected = Collected::Unavailable(unavailability());
+}
+
+fn keyless(identity: Value, transparency: &str) -> Value {
+    json!({"keyless": {
+        "issuer": "https://issuer.example",
+        "identity": identity,
+        "trustRoots": ["sandbox"],
+        "transparency": transparency,
+    }})
+}
+
+fn by_key() -> Value {
+    json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}})
+}
+
 fn signer() -> impl Strategy<Value = Value> {
-    let keyless = |identity: Value, transparency: &str| {
-        json!({"keyless": {
-            "issuer": "https://issuer.example",
-            "identity": identity,
-            "trustRoots": ["sandbox"],
-            "transparency": transparency,
-        }})
-    };
     select(vec![
         keyless(json!("release@example.com"), "Log"),
         keyless(json!("build@example.com"), "Timestamp"),
         keyless(json!("build@example.com"), "InclusionProof"),
         keyless(json!({"glob": "*@example.com"}), "Log"),
-        json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}}),
+        by_key(),
     ])
 }
 
-fn requirement() -> impl Strategy<Value = Value> {
+fn signature() -> impl Strategy<Value = Value> {
     let signers = || prop::collection::vec(signer(), 1..3);
     prop_oneof![
-        1 => Just(json!({"digestPinned": {}})),
-        1 => Just(json!({"allowedImages": {"patterns": ["registry.example/**"]}})),
-        3 => signers().prop_map(|signers| json!({"signature": {"anyOf": signers}})),
-        1 => signers().prop_map(|signers| json!({"signature": {"allOf": signers}})),
-        1 => signers().prop_map(|signers| json!({"signature": {"anyOf": signers, "threshold": 2}})),
+        3 => signers().prop_map(|signers| json!({"anyOf": signers})),
+        1 => signers().prop_map(|signers| json!({"allOf": signers})),
+        1 => signers().prop_map(|signers| json!({"anyOf": signers, "threshold": 2})),
     ]
 }
 
+fn provenance() -> impl Strategy<Value = Value> {
+    let signed_by = select(vec![
+        keyless(json!(BUILDER), "Log"),
+        keyless(json!("release@example.com"), "Log"),
+        keyless(json!("nobody@example.com"), "Log"),
+        by_key(),
+    ]);
+    let sources = prop_oneof![
+        2 => Just(json!({"sources": ["https://github.com/example/app"]})),
+        1 => Just(json!({"anySource": true})),
+        1 => Just(json!({"sources": ["https://github.com/example/other"]})),
+    ];
+    let branches = prop::option::weighted(0.3, select(vec![json!(["main"]), json!(["release"])]));
+    let signers = prop::collection::vec(signed_by, 1..3);
+    (signers, sources, branches).prop_map(|(signers, mut parameters, branches)| {
+        let pair = |signer| json!({"id": BUILDER, "signedBy": signer});
+        parameters["builders"] = signers.into_iter().map(pair).collect();
+        if let Some(branches) = branches {
+            parameters["branches"] = branches;
+        }
+        parameters
+    })
+}
+
+/// The parameters of a rule: a new rule needs a line here, and evidence in [`EVIDENCE`] if it asks for any.
+fn parameters(rule: &str) -> BoxedStrategy<Value> {
+    match rule {
+        "digestPinned" => Just(json!({})).boxed(),
+        "allowedImages" => Just(json!({"patterns": ["registry.example/**"]})).boxed(),
+        "signature" => signature().boxed(),
+        "provenance" => provenance().boxed(),
+        _ => panic!(
+            "the rule `{rule}` has no generator: add one to `parameters` in {}",
+            file!()
+        ),
+    }
+}
+
+fn requirement() -> impl Strategy<Value = Value> {
+    let rules = Requirement::NAMES.iter().map(|rule| {
+        let on_evidence = Requirement::names_on_evidence().any(|name| name == *rule);
+        let weight = if on_evidence { 3 } else { 1 };
+        (
+            weight,
+            parameters(rule).prop_map(|given| json!({ *rule: given })),
+        )
+    });
+    Union::new_weighted(rules.collect())
+}
+
+fn matching() -> impl Strategy<Value = Value> {
+    let selector = json!({"selector": {"matchLabels": {"tier": "production"}}});
+    let fields = [
+        ("images", 0.3, json!(["registry.example/**"])),
+        ("platforms", 0.2, json!(["linux/amd64"])),
+        ("platforms", 0.2, json!(["linux/s390x"])),
+        ("namespaces", 0.2, selector),
+    ];
+    let fields = fields.map(|(name, weight, value)| {
+        prop::option::weighted(weight, Just((name.to_owned(), value)))
+    });
+    Vec::from(fields).prop_map(|fields| Value::Object(fields.into_iter().flatten().collect()))
+}
+
 fn spec() -> impl Strategy<Value = Value> {
-    let images = prop::option::weighted(0.3, Just(json!(["registry.example/**"])));
     let enforcement = prop_oneof![4 => Just("Enforce"), 1 => Just("Warn"), 1 => Just("Audit")];
     let uncovered = prop_oneof![3 => Just("Deny"), 1 => Just("Allow")];
     let requirements = prop::collection::vec(requirement(), 1..3);
-    (images, enforcement, uncovered, requirements).prop_map(
-        |(images, enforcement, uncovered, mut requirements)| {
-            // Evidence is about digests: the loader wants one of the two said.
-            requirements.push(json!({"digestPinned": {}}));
-            let mut spec = json!({
-                "enforcement": enforcement,
-                "uncovered": uncovered,
-                "requirements": requirements,
-            });
-            if let Some(images) = images {
-                spec["match"] = json!({"images": images});
-            }
-            spec
-        },
+    let index = prop::bool::weighted(0.7);
+    let tags = any::<bool>();
+    (
+        matching(),
+        enforcement,
+        uncovered,
+        requirements,
+        index,
+        tags,
     )
+        .prop_map(
+            |(matching, enforcement, uncovered, mut requirements, index, tags)| {
+                let mut spec = json!({
+                    "enforcement": enforcement,
+                    "uncovered": uncovered,
+                    "match": matching,
+                    "allowUnsignedIndex": index,
+                });
+                // Evidence is about digests: the loader wants one of the two said.
+                match tags {
+                    true => spec["tags"] = json!("Resolve"),
+                    false => requirements.push(json!({"digestPinned": {}})),
+                }
+                spec["requirements"] = json!(requirements);
+                spec
+            },
+        )
 }
 
-fn evidence(name: &'static str) -> impl Strategy<Value = Collected<Arc<ImageEvidence>>> {
-    let pieces = EVIDENCE[name].clone();
-    let all = pieces.len();
-    let merged = subsequence(pieces, 0..=all)
-        .prop_shuffle()
-        .prop_map(|pieces| {
-            let mut evidence = ImageEvidence::default();
-            for piece in pieces {
-                evidence.signatures.extend(piece.signatures);
-                evidence.statements.extend(piece.statements);
-                evidence.unaccepted.extend(piece.unaccepted);
-            }
-            Arc::new(evidence)
-        });
-    (merged, 0..10_u8).prop_map(|(evidence, how)| match how {
+/// Mostly known, sometimes in part or not at all.
+fn collected<T: Clone + std::fmt::Debug>(
+    value: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Collected<T>> {
+    (value, 0..12_u8).prop_map(|(value, how)| match how {
         0 => Collected::Unavailable(unavailability()),
-        1 => Collected::Partial(evidence, vec![unavailability()]),
-        _ => Collected::Known(evidence),
+        1 => Collected::Partial(value, vec![unavailability()]),
+        _ => Collected::Known(value),
     })
+}
+
+fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> + use<> {
+    let pieces = EVIDENCE[subject].clone();
+    let all = pieces.len();
+    let few = subsequence(pieces.clone(), 0..=2);
+    let some = prop_oneof![few, subsequence(pieces, 0..=all)];
+    some.prop_shuffle().prop_map(|pieces| {
+        let mut evidence = ImageEvidence::default();
+        for piece in pieces {
+            evidence.signatures.extend(piece.signatures);
+            evidence.statements.extend(piece.statements);
+            evidence.unaccepted.extend(piece.unaccepted);
+        }
+        Arc::new(evidence)
+    })
+}
+
+/// What a digest names: one image, an index of two, or bytes that runtimes could read as another index.
+fn index_of(name: &'static str) -> impl Strategy<Value = Option<Index>> {
+    let entry = move |architecture: &str, named: bool| PlatformManifest {
+        platform: named.then(|| Platform {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: None,
+        }),
+        digest: platform(name, architecture).digest,
+    };
+    let index = [prop::bool::weighted(0.8), prop::bool::weighted(0.8)].prop_map(move |named| {
+        let entries = ARCHITECTURES.into_iter().zip(named);
+        Index {
+            manifests: entries
+                .map(|(architecture, named)| entry(architecture, named))
+                .collect(),
+            refused: None,
+        }
+    });
+    let refused = Index {
+        manifests: Vec::new(),
+        refused: Some("it holds `manifests` twice".to_owned()),
+    };
+    prop_oneof![
+        2 => Just(None),
+        4 => index.prop_map(Some),
+        1 => Just(Some(refused)),
+    ]
+}
+
+/// An image, by digest or by a tag and what that resolves to.
+fn pin(name: &'static str) -> impl Strategy<Value = (String, Pin)> {
+    let by_tag = collected(Just(digest(name)));
+    let by_tag = by_tag.prop_map(move |digest| (format!("{name}:v1"), Pin::Resolved(digest)));
+    let by_digest = (
+        format!("{name}@{}", digest(name)),
+        Pin::Written(digest(name)),
+    );
+    prop_oneof![4 => Just(by_digest), 1 => by_tag]
+}
+
+fn labels() -> impl Strategy<Value = Option<BTreeMap<String, String>>> {
+    let tier = |tier: &str| Some(BTreeMap::from([("tier".to_owned(), tier.to_owned())]));
+    select(vec![tier("production"), tier("test"), None])
 }
 
 fn world() -> impl Strategy<Value = World> {
-    let images = subsequence(IMAGES.to_vec(), 1..=2);
+    let images = IMAGES.map(pin);
+    let count = subsequence(vec![0_usize, 1, 2], 1..=2);
     let policies = prop::collection::vec(spec(), 1..4);
-    let evidence = IMAGES.map(evidence);
-    (images, policies, evidence).prop_map(|(images, specs, found)| {
-        let written: Vec<_> = images
-            .iter()
-            .map(|name| format!("{name}@{}", digest(name)))
-            .collect();
-        let policies = specs
-            .iter()
-            .enumerate()
-            .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
-            .collect();
-        let subjects = IMAGES.iter().map(|name| Subject {
-            repository: Repository::named(name),
-            digest: digest(name).parse().unwrap(),
-        });
-        World {
-            promotion: promotion(&written),
-            policies,
-            evidence: Evidence {
-                images: subjects.zip(found).collect(),
-                ..Evidence::default()
+    let unreadable = prop::bool::weighted(0.1);
+    let subjects: Vec<_> = subjects().collect();
+    let evidence: Vec<_> = subjects
+        .iter()
+        .map(|subject| collected(attached_to(subject)))
+        .collect();
+    let indexes = IMAGES.map(|name| collected(index_of(name)));
+    (
+        images,
+        count,
+        policies,
+        labels(),
+        unreadable,
+        evidence,
+        indexes,
+    )
+        .prop_map(
+            move |(images, chosen, specs, labels, unreadable, evidence, indexes)| {
+                let (written, pins): (Vec<_>, Vec<_>) =
+                    chosen.iter().map(|index| images[*index].clone()).unzip();
+                let mut promotion = promotion(&written);
+                promotion.pins = pins;
+                let policies = specs
+                    .iter()
+                    .enumerate()
+                    .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
+                    .collect();
+                let mut snapshot = snapshot(policies);
+                if let Some(labels) = labels {
+                    snapshot.world.namespaces.insert("shop".to_owned(), labels);
+                }
+                if unreadable {
+                    snapshot.unreadable.push(Unreadable {
+                        source: "broken.yaml".to_owned(),
+                        why: "cut".to_owned(),
+                    });
+                }
+                World {
+                    promotion,
+                    snapshot,
+                    evidence: Evidence {
+                        images: subjects.iter().cloned().zip(evidence).collect(),
+                        indexes: IMAGES.map(image).into_iter().zip(indexes).collect(),
+                        ..Evidence::default()
+                    },
+                }
             },
-        }
-    })
+        )
 }
 
-/// How often each decision came up.
-#[derive(Default)]
-struct Tally {
-    allowed: AtomicUsize,
-    denied: AtomicUsize,
-}
-
-impl Tally {
-    fn note(&self, decision: Decision) {
-        let counter = match decision {
-            Decision::Allow => &self.allowed,
-            Decision::Deny => &self.denied,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
+fn run(cases: u32, property: impl Fn(World) -> Result<(), TestCaseError>) {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    runner.run(&world(), property).unwrap();
 }
 
 /// Runs the property, and makes sure that the worlds gave both decisions often.
 fn holds(property: impl Fn(&World, Decision) -> Result<(), TestCaseError>) {
-    let tally = Tally::default();
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 400,
-        failure_persistence: None,
-        ..ProptestConfig::default()
+    let (allowed, denied) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    run(400, |world| {
+        let decision = world.decision();
+        let counter = match decision {
+            Decision::Allow => &allowed,
+            Decision::Deny => &denied,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        property(&world, decision)
     });
-    runner
-        .run(&world(), |world| {
-            let decision = world.decision();
-            tally.note(decision);
-            property(&world, decision)
-        })
-        .unwrap();
-    let (allowed, denied) = (tally.allowed.into_inner(), tally.denied.into_inner());
+    let (allowed, denied) = (allowed.into_inner(), denied.into_inner());
     assert!(
         allowed >= 40 && denied >= 40,
         "{allowed} allowed, {denied} denied"
@@ -245,38 +450,114 @@ fn holds(property: impl Fn(&World, Decision) -> Result<(), TestCaseError>) {
 }
 
 #[test]
+fn every_rule_passes_and_denies_often_in_these_worlds() {
+    let said: Mutex<BTreeMap<(String, Outcome), usize>> = Mutex::default();
+    let reasons: Mutex<BTreeMap<&str, usize>> = Mutex::default();
+    run(2000, |world| {
+        let verdict = world.judge();
+        for finding in verdict
+            .policies()
+            .iter()
+            .flat_map(|policy| policy.findings())
+        {
+            let key = (finding.rule.to_string(), finding.outcome);
+            *said.lock().unwrap().entry(key).or_default() += 1;
+            let by_platforms = finding
+                .detail
+                .contains("each of ")
+                .then_some("by its platforms");
+            for reason in [finding.reason].into_iter().chain(by_platforms) {
+                *reasons.lock().unwrap().entry(reason).or_default() += 1;
+            }
+        }
+        Ok(())
+    });
+    let said = said.into_inner().unwrap();
+    for rule in Requirement::NAMES {
+        for outcome in [Outcome::Pass, Outcome::Fail] {
+            let times = said.get(&((*rule).to_owned(), outcome)).copied();
+            let times = times.unwrap_or_default();
+            assert!(times >= 20, "`{rule}`: {outcome:?} {times} times: {said:?}");
+        }
+    }
+    let reasons = reasons.into_inner().unwrap();
+    for expected in [
+        "by its platforms",
+        "no-such-platform",
+        "manifest-refused",
+        "namespace-labels-unknown",
+        "policy-unreadable",
+        "uncovered",
+        "evidence-partial",
+        "evidence-unavailable",
+        "image-unavailable",
+        "not-asked",
+    ] {
+        assert!(
+            reasons.contains_key(expected),
+            "never `{expected}`: {reasons:?}"
+        );
+    }
+}
+
+#[test]
 fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
     holds(|world, decision| {
-        let unavailable =
-            world.with_evidence(|found| *found = Collected::Unavailable(unavailability()));
-        let partial = world.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                *found = Collected::Partial(Arc::new(value.clone()), vec![unavailability()]);
-            }
-        });
-        let never_asked = World {
-            evidence: Evidence::default(),
-            ..world.clone()
-        };
-        if decision == Decision::Deny {
-            for world in [unavailable, partial, never_asked] {
-                prop_assert_eq!(world.decision(), Decision::Deny);
-            }
+        if decision == Decision::Allow {
+            return Ok(());
+        }
+        let mut ignorant = vec![
+            world.with_evidence(withhold),
+            world.with_evidence(cut),
+            world.but(|world| world.evidence.indexes.values_mut().for_each(withhold)),
+            world.but(|world| world.evidence.indexes.values_mut().for_each(cut)),
+            world.but(|world| world.evidence = Evidence::default()),
+            world.but(|world| world.snapshot.world.namespaces.clear()),
+            world.but(|world| world.snapshot.world.trust_roots.clear()),
+        ];
+        for subject in world.evidence.images.keys() {
+            ignorant.push(world.but(|world| {
+                withhold(world.evidence.images.get_mut(subject).unwrap());
+            }));
+        }
+        for world in ignorant {
+            prop_assert_eq!(world.decision(), Decision::Deny);
         }
         Ok(())
     });
 }
 
 #[test]
-fn taking_a_signature_away_never_turns_a_denial_into_an_allow() {
+fn a_policy_that_becomes_unreadable_denies_what_it_might_govern() {
+    holds(|world, _| {
+        let broken = world.but(|world| {
+            let policy = world.snapshot.policies.pop().unwrap();
+            world.snapshot.unreadable.push(Unreadable {
+                source: policy.name,
+                why: "cut".to_owned(),
+            });
+        });
+        prop_assert_eq!(broken.decision(), Decision::Deny);
+        Ok(())
+    });
+}
+
+#[test]
+fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
     holds(|world, decision| {
-        let without = world.with_evidence(|found| {
+        let without_signature = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
                 value.signatures.pop();
             }
         });
+        let without_statement = world.with_evidence(|found| {
+            if let Some(value) = value_mut(found) {
+                value.statements.pop();
+            }
+        });
         if decision == Decision::Deny {
-            prop_assert_eq!(without.decision(), Decision::Deny);
+            prop_assert_eq!(without_signature.decision(), Decision::Deny);
+            prop_assert_eq!(without_statement.decision(), Decision::Deny);
         }
         Ok(())
     });
@@ -301,7 +582,9 @@ fn unusable_evidence_never_changes_a_decision() {
         let fewer = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
                 value.unaccepted.clear();
-                value.statements.clear();
+                value
+                    .statements
+                    .retain(|(_, statement)| !matches!(statement.predicate(), Predicate::Other(_)));
             }
         });
         prop_assert_eq!(more.decision(), decision);
@@ -316,21 +599,48 @@ fn the_order_of_evidence_and_policies_never_matters() {
         let mut turned = world.with_evidence(|found| {
             if let Some(value) = value_mut(found) {
                 value.signatures.reverse();
+                value.unaccepted.reverse();
+            }
+        });
+        turned.snapshot.policies.reverse();
+        prop_assert_eq!(turned.judge(), world.judge());
+        let turned = turned.with_evidence(|found| {
+            if let Some(value) = value_mut(found) {
                 value.statements.reverse();
             }
         });
-        turned.policies.reverse();
-        prop_assert_eq!(turned.judge(), world.judge());
+        prop_assert_eq!(
+            without_words(&turned.judge()),
+            without_words(&world.judge())
+        );
         Ok(())
     });
 }
 
+/// What a verdict says, without the words: a detail names one of several statements, and what is said twice is said once.
+fn without_words(verdict: &Verdict) -> Vec<(String, Decision, Said)> {
+    let policies = verdict.policies().iter().map(|policy| {
+        let findings = policy.findings().iter().map(|finding| {
+            let rule = (finding.rule.to_string(), finding.target.clone());
+            (rule, (finding.outcome, finding.reason))
+        });
+        let name = policy.policy().to_owned();
+        (name, policy.decision(), findings.collect())
+    });
+    policies.collect()
+}
+
 #[test]
-fn the_order_of_images_never_matters() {
+fn the_order_of_images_and_platforms_never_matters() {
     holds(|world, decision| {
         let mut turned = world.clone();
         turned.promotion.change.images.reverse();
         turned.promotion.pins.reverse();
+        for index in turned.evidence.indexes.values_mut() {
+            if let Collected::Known(Some(index)) | Collected::Partial(Some(index), _) = index {
+                index.manifests.reverse();
+            }
+        }
         prop_assert_eq!(turned.decision(), decision);
         Ok(())
     });
@@ -339,9 +649,13 @@ fn the_order_of_images_never_matters() {
 #[test]
 fn a_further_policy_that_is_met_changes_nothing() {
     holds(|world, decision| {
-        let mut more = world.clone();
-        let spec = json!({"requirements": [{"digestPinned": {}}]});
-        more.policies.push(FACTS.policy("one-more", &spec));
+        let more = world.but(|world| {
+            let spec = json!({"requirements": [{"allowedImages": {"patterns": ["**"]}}]});
+            world
+                .snapshot
+                .policies
+                .push(FACTS.policy("one-more", &spec));
+        });
         prop_assert_eq!(more.decision(), decision);
         Ok(())
     });
@@ -355,10 +669,12 @@ fn only_policies_that_enforce_deny() {
             .denials()
             .any(|policy| policy.enforcement() == Enforcement::Enforce);
         prop_assert_eq!(decision == Decision::Deny, denied);
-        let mut lenient = world.clone();
-        for policy in &mut lenient.policies {
-            policy.enforcement = Enforcement::Audit;
-        }
+        let lenient = world.but(|world| {
+            world.snapshot.unreadable.clear();
+            for policy in &mut world.snapshot.policies {
+                policy.enforcement = Enforcement::Audit;
+            }
+        });
         prop_assert_eq!(lenient.decision(), Decision::Allow);
         Ok(())
     });
@@ -368,7 +684,8 @@ fn only_policies_that_enforce_deny() {
 fn every_image_has_a_finding_under_every_policy_and_a_finding_that_denies_denies() {
     holds(|world, _| {
         for policy in world.judge().policies() {
-            for image in &world.promotion.change.images {
+            let readable = policy.policy() != "broken.yaml";
+            for image in world.promotion.change.images.iter().filter(|_| readable) {
                 let judged = policy.findings().iter().any(|finding| {
                     matches!(&finding.target, Target::Image(target) if target.field == image.field)
                 });
@@ -394,7 +711,7 @@ fn an_image_that_nothing_vouches_for_is_denied_under_a_policy_with_evidence() {
     }));
     let world = World {
         promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),
-        policies: vec![policy],
+        snapshot: snapshot(vec![policy]),
         evidence: Evidence::default(),
     };
     let verdict = world.judge();
@@ -419,10 +736,10 @@ fn an_image_whose_registry_does_not_answer_is_undecided_under_every_policy() {
     };
     let world = World {
         promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),
-        policies: vec![
+        snapshot: snapshot(vec![
             signed("elsewhere", "elsewhere.example/**"),
             signed("here", "registry.example/**"),
-        ],
+        ]),
         evidence: Evidence::default(),
     };
     let verdict = world.judge();
@@ -447,7 +764,7 @@ fn an_image_whose_registry_does_not_answer_is_undecided_under_every_policy() {
 fn an_empty_set_of_policies_governs_nothing_and_says_so() {
     let world = World {
         promotion: promotion(&["nginx".to_owned()]),
-        policies: Vec::new(),
+        snapshot: snapshot(Vec::new()),
         evidence: Evidence::default(),
     };
     assert_eq!(world.decision(), Decision::Allow);

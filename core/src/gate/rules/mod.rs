@@ -283,7 +283,7 @@ impl RuleManual {
 }
 
 impl Requirement {
-    /// See [`Rule::scope`].
+    /// See `Rule::scope`.
     pub fn scope(&self) -> Scope<'_> {
         self.rule().scope()
     }
@@ -298,7 +298,7 @@ impl Requirement {
         self.evidence().is_some_and(|evidence| evidence.covers)
     }
 
-    /// See [`Rule::needs`].
+    /// See `Rule::needs`.
     pub fn needs(&self, world: &World) -> Needs {
         match self.evidence() {
             Some(_) => self.rule().needs(world),
@@ -306,12 +306,12 @@ impl Requirement {
         }
     }
 
-    /// See [`Rule::warnings`].
+    /// See `Rule::warnings`.
     pub fn warnings(&self) -> Vec<String> {
         self.rule().warnings()
     }
 
-    /// See [`Rule::refuses_by_name`].
+    /// See `Rule::refuses_by_name`.
     pub fn refuses_by_name(&self, image: &ImageReference) -> bool {
         self.rule().refuses_by_name(image)
     }
