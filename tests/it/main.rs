@@ -25,7 +25,7 @@
 //!
 //! What is shipped beside the program:
 //! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
-//! * `pages` — documentation made from the program (`docs/`, `README.md`)
+//! * `pages` — documentation made from the program (`docs/`)
 //! * `dependencies` — the dependency graph (`deny.toml`)
 //! * `fuzz` — the seeds of the fuzz targets (`fuzz/`)
 //! * `corpora` — material of other projects, where it is present

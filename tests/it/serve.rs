@@ -15,7 +15,8 @@ use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
 use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle, push_image,
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
+    attach_bundle, push_image,
 };
 use promotion_gate::serve::{Clients, Listening, Options, serve};
 use promotion_gate::snapshot::SnapshotFiles;
@@ -213,21 +214,11 @@ fn client(
 }
 
 fn review(image: &str) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "uid-1",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "name": "web", "namespace": "shop", "operation": "CREATE",
-            "userInfo": {"username": "alice"},
-            "object": {
-                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
-                "spec": {"containers": [{"name": "web", "image": image}]},
-            },
-        },
-    })
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"containers": [{"name": "web", "image": image}]},
+    });
+    admission_review("uid-1", pod)
 }
 
 async fn images() -> (SandboxRegistry, String, String) {
