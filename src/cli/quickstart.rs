@@ -23,7 +23,7 @@ use crate::sandbox::{
     Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
     attach_bundle, attach_signatures, push_image,
 };
-use crate::serve::{Listening, Options, serve};
+use crate::serve::{Listening, Options, POLL, serve};
 use crate::snapshot::SnapshotFiles;
 
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -122,6 +122,7 @@ impl Environment {
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),
+            poll: POLL,
         };
         let (stop, stopped) = oneshot::channel();
         let (started, listening) = oneshot::channel();

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::world;
 use crate::config::{Config, in_a_pod};
 use crate::decision_log::{LogFormat, start_logging};
-use crate::serve::{Clients, Options, serve};
+use crate::serve::{Clients, Options, POLL, serve};
 use crate::snapshot::SnapshotFiles;
 
 /// Serve the admission webhook.
@@ -90,6 +90,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         audit_only: args.audit_only,
         connections: args.connections,
         drain: Duration::from_secs(args.drain),
+        poll: POLL,
     };
     let started = |at: crate::serve::Listening| {
         tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::cli::{Ran, run};
 use crate::facts::FACTS;
+use crate::support::until;
 
 const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -370,8 +370,8 @@ fn a_folder_without_tests_and_a_mistyped_kind_are_no_success() {
     );
 }
 
-#[test]
-fn watching_runs_again_when_a_policy_changes() {
+#[tokio::test]
+async fn watching_runs_again_when_a_policy_changes() {
     let folder = folder("  - {name: unsigned, expect: {decision: deny}}\n");
     let log = folder.path().join("log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
@@ -381,18 +381,12 @@ fn watching_runs_again_when_a_policy_changes() {
         .stdout(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let until = |expected: &str| {
-        let started = Instant::now();
-        while !fs::read_to_string(&log).unwrap().contains(expected) {
-            assert!(started.elapsed() < Duration::from_secs(30), "{expected}");
-            std::thread::yield_now();
-        }
-    };
-    until("waiting for a change");
+    let says = |expected: &str| fs::read_to_string(&log).unwrap().contains(expected);
+    until("the first run", async || says("waiting for a change")).await;
     let policy = folder.path().join("policy.yaml");
     let text = fs::read_to_string(&policy).unwrap();
     fs::write(&policy, text.replace("[shop]", "[elsewhere]")).unwrap();
-    until("FAIL 1 of 1 case");
+    until("another run", async || says("FAIL 1 of 1 case")).await;
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -39,6 +39,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::facts::FACTS;
 use crate::server::{Manner, Reply, Server};
+use crate::support::until;
 
 const SIGNED: &str = r#"
 apiVersion: promotion-gate.dev/v1alpha1
@@ -86,6 +87,7 @@ impl Gate {
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),
+            poll: Duration::from_millis(20),
         };
         change(&mut options);
         fs::write(folder.path().join("root.json"), FACTS.trusted_root()).unwrap();
@@ -179,15 +181,7 @@ impl Gate {
 
     /// Waits until the probe says something.
     async fn until(&self, path: &str, part: &str) {
-        let patience = Instant::now() + Duration::from_secs(20);
-        loop {
-            let (_, text) = self.probe(path).await;
-            if text.contains(part) {
-                return;
-            }
-            assert!(Instant::now() < patience, "`{part}` never came: {text}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until(part, async || self.probe(path).await.1.contains(part)).await;
     }
 
     async fn close(mut self) {
@@ -495,10 +489,11 @@ async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
         .await
         .unwrap();
     assert!(answer.text().await.unwrap().contains("\"allowed\":true"));
-    while answered.load(Ordering::Relaxed) < before + 20 {
+    until("20 more answers", async || {
         assert!(!load.is_finished());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        answered.load(Ordering::Relaxed) >= before + 20
+    })
+    .await;
     running.store(false, Ordering::Relaxed);
     load.await.unwrap();
 
@@ -527,9 +522,10 @@ async fn a_request_under_way_is_answered_when_the_gate_stops() {
         .post(gate.url("/validate?timeout=2s"))
         .body(review(&image).to_string());
     let under_way = tokio::spawn(request.send());
-    while silent.seen().is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("a request to the registry", async || {
+        !silent.seen().is_empty()
+    })
+    .await;
     gate.stop.take().unwrap().send(Duration::ZERO).unwrap();
     gate.until("/readyz", "stopping").await;
     let answer = under_way.await.unwrap().unwrap();
@@ -899,28 +895,26 @@ async fn with_client_ca_only_the_named_client_passes_the_handshake() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_are_announced_and_never_sent_keep_nobody_out() {
     let gate = Gate::start(SIGNED).await;
-    let silent: Vec<_> = (0..20)
-        .map(|_| {
-            let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-            let client = reqwest::Client::builder().no_proxy();
-            let client = client
-                .tls_danger_accept_invalid_certs(true)
-                .build()
-                .unwrap();
-            let request = client.post(gate.url("/validate?timeout=10s"));
-            let request = request
-                .header("content-length", 8 << 20)
-                .body(reqwest::Body::wrap_stream(never));
-            tokio::spawn(request.send())
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut connection = gate.tls().await;
+        let head = format!(
+            "POST /validate?timeout=10s HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+            8 << 20
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.flush().await.unwrap();
+        silent.push(connection);
+    }
     for _ in 0..3 {
         let (status, text) = gate.post(review("nginx").to_string()).await;
         assert_eq!(status, 200, "{text}");
     }
-    assert!(silent.iter().all(|request| !request.is_finished()));
-    silent.iter().for_each(JoinHandle::abort);
+    let (_, metrics) = gate.probe("/metrics").await;
+    for expected in ["connections 21\n", "bodies_unread_total 0\n"] {
+        assert!(metrics.contains(expected), "{metrics}");
+    }
+    drop(silent);
     gate.close().await;
 }
 
