@@ -152,7 +152,7 @@ mod tests {
     use super::asks_loopback;
 
     #[test]
-    fn images_on_loopback_are_not_asked_for_from_a_pod_that_serves_a_cluster() {
+    fn a_gate_in_a_pod_asks_no_loopback_registry() {
         let asks = |in_a_pod, address: &str| asks_loopback(in_a_pod, address.parse().unwrap());
         assert!(!asks(true, "0.0.0.0:8443"));
         assert!(!asks(true, "[::]:8443"));

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reading_with_a_piece_that_was_not_accepted_is_forgotten_and_another_stays() {
+    async fn a_reading_with_unaccepted_evidence_expires_and_others_stay() {
         let caches = Caches::new(CacheSizes {
             unaccepted_age: Duration::ZERO,
             ..CacheSizes::default()

@@ -445,7 +445,7 @@ async fn a_policy_file_that_is_empty_for_a_moment_takes_no_policy_away() {
 }
 
 #[tokio::test]
-async fn without_any_sound_policy_it_is_not_ready_and_denies_what_might_be_governed() {
+async fn without_a_sound_policy_the_gate_denies_and_is_not_ready() {
     let gate = Gate::start("kind: Nonsense\n").await;
     let (status, text) = gate.probe("/readyz").await;
     assert_eq!(status, 503, "{text}");
@@ -567,7 +567,7 @@ async fn a_password_that_changes_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn policies_and_configuration_are_taken_over_without_waiting_for_each_other() {
+async fn policies_and_configuration_reload_independently() {
     let gate = Gate::start(SIGNED).await;
     let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
     write("gate.yaml", &CONFIGURATION.replace("file:", "fiel:"));
@@ -602,7 +602,7 @@ async fn policies_and_configuration_are_taken_over_without_waiting_for_each_othe
 }
 
 #[tokio::test]
-async fn a_configuration_makes_nothing_looser_before_its_policies_are_sound_and_stricter_at_once() {
+async fn a_configuration_is_stricter_at_once_and_looser_when_sound() {
     let elsewhere = SIGNED.replace(
         "spec:",
         "spec:\n  match: {namespaces: {names: [elsewhere]}}",
@@ -631,7 +631,7 @@ async fn a_configuration_makes_nothing_looser_before_its_policies_are_sound_and_
 }
 
 #[tokio::test]
-async fn a_trust_root_that_is_replaced_counts_no_more_even_while_policies_are_broken() {
+async fn a_replaced_trust_root_ends_while_policies_are_broken() {
     let (_registry, signed, _) = images().await;
     let gate = Gate::start(SIGNED).await;
     assert!(gate.says(&signed).await.0);
@@ -647,8 +647,7 @@ async fn a_trust_root_that_is_replaced_counts_no_more_even_while_policies_are_br
 }
 
 #[tokio::test]
-async fn a_trust_root_that_was_taken_away_admits_nothing_and_a_signer_under_another_root_goes_on_counting()
- {
+async fn a_removed_trust_root_counts_for_nobody_and_others_go_on() {
     let (registry, signed, unsigned) = images().await;
     let other = SIGNED.replace("[sandbox]", "[sandbox, kept]");
     let gate = Gate::start(&other.replace("name: signed", "name: both")).await;

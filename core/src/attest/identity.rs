@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_that_names_a_kind_of_name_is_no_claim_whatever_stands_there() {
+    fn the_oid_of_a_name_type_is_no_claim() {
         let odd = (USER_NAME, vec![0xff]);
         assert!(read(&[mail(), odd]).unwrap().claims().is_empty());
     }

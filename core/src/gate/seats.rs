@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_many_seats_are_filled_as_any_assignment_fills_and_nobody_sits_twice(
+        fn as_many_seats_are_filled_as_any_assignment_fills(
             kinds in prop::collection::vec(
                 (0usize..4, prop::collection::btree_set(0usize..6, 0..6)), 0..5,
             )
