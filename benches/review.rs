@@ -16,7 +16,7 @@ use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::review::{ReviewInputs, review};
 use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, attach_bundle, push_image,
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, admission_review, attach_bundle, push_image,
 };
 use promotion_gate_core::attest::{Anchor, Material, TrustRoot, verify};
 use promotion_gate_core::gate::{Change, Decision, Digest, Snapshot, World};
@@ -86,20 +86,11 @@ fn warm_review(criterion: &mut Criterion) {
             json!({"name": format!("c{n}"), "image": format!("{}/app@{digest}", registry.host())})
         })
         .collect();
-    let body = json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "uid", "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
-            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "name": "web", "namespace": "shop", "operation": "CREATE", "userInfo": {"username": "alice"},
-            "object": {
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
-                "spec": {"template": {"spec": {"containers": images}}},
-            },
-        },
-    })
-    .to_string();
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"template": {"spec": {"containers": images}}},
+    });
+    let body = admission_review("uid", deployment).to_string();
     let roots = BTreeMap::from([("sandbox".to_owned(), Arc::clone(&bench.root))]);
     let set = api::load(
         &[("p.yaml".to_owned(), POLICIES.as_bytes().to_vec())],

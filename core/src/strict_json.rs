@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_a_reader_in_go_takes_for_another_is_refused_at_every_level() {
+    fn json_keys_that_go_confuses_are_refused_at_every_level() {
         let fields = Fields {
             known: &["mediaType", "digest", "os", "annotations"],
             free: &["annotations"],

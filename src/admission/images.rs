@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_found_by_its_shape_and_no_schema_or_picture_is_taken_for_one() {
+    fn containers_are_found_by_shape_and_schemas_are_not() {
         let found = |object: Value| container_in(&object).map(|path| path.to_string());
         let at = |path: &str| Some(path.to_owned());
         for (holder, path) in [

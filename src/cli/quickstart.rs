@@ -20,10 +20,10 @@ use super::world;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
 use crate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle,
-    attach_signatures, push_image,
+    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
+    attach_bundle, attach_signatures, push_image,
 };
-use crate::serve::{Listening, Options, serve};
+use crate::serve::{Listening, Options, POLL, serve};
 use crate::snapshot::SnapshotFiles;
 
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -122,6 +122,7 @@ impl Environment {
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),
+            poll: POLL,
         };
         let (stop, stopped) = oneshot::channel();
         let (started, listening) = oneshot::channel();
@@ -506,35 +507,18 @@ spec:
 
 /// The request that an API server sends when a Deployment is created.
 fn review(id: &str, namespace: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": id,
-            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
-            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "requestKind": {"group": "apps", "version": "v1", "kind": "Deployment"},
-            "requestResource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "name": "web",
-            "namespace": namespace,
-            "operation": "CREATE",
-            "userInfo": {"username": "alice@example.com", "groups": ["developers", "system:authenticated"]},
-            "object": {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": "web", "namespace": namespace},
-                "spec": {
-                    "replicas": 1,
-                    "selector": {"matchLabels": {"app": "web"}},
-                    "template": {
-                        "metadata": {"labels": {"app": "web"}},
-                        "spec": {"containers": [{"name": "web", "image": image}]},
-                    },
-                },
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": image}]},
             },
-            "oldObject": null,
-            "dryRun": false,
-            "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
         },
-    })
+    });
+    admission_review(id, deployment)
 }

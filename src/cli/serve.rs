@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::world;
 use crate::config::{Config, in_a_pod};
 use crate::decision_log::{LogFormat, start_logging};
-use crate::serve::{Clients, Options, serve};
+use crate::serve::{Clients, Options, POLL, serve};
 use crate::snapshot::SnapshotFiles;
 
 /// Serve the admission webhook
@@ -92,6 +92,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         audit_only: args.audit_only,
         connections: args.connections,
         drain: Duration::from_secs(args.drain),
+        poll: POLL,
     };
     let started = |at: crate::serve::Listening| {
         tracing::info!(address = %at.address, probe_address = %at.probe_address, "serving");
@@ -153,7 +154,7 @@ mod tests {
     use super::asks_loopback;
 
     #[test]
-    fn images_on_loopback_are_not_asked_for_from_a_pod_that_serves_a_cluster() {
+    fn a_gate_in_a_pod_asks_no_loopback_registry() {
         let asks = |in_a_pod, address: &str| asks_loopback(in_a_pod, address.parse().unwrap());
         assert!(!asks(true, "0.0.0.0:8443"));
         assert!(!asks(true, "[::]:8443"));

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_manifest_stands_once_in_a_listing_and_what_is_likely_evidence_before_the_rest() {
+    async fn a_listing_holds_each_manifest_once_and_evidence_first() {
         let referrers = answer(
             Via::Referrers,
             [
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_that_fails_keeps_what_was_known_of_it_and_is_left_alone_ever_longer() {
+    async fn a_failing_place_keeps_its_listing_and_backs_off() {
         let found = [item("bundle", Via::Referrers, true, None)];
         let mut listing = Listing::default().with(&answer(Via::Referrers, found));
         assert_eq!(listing.unavailabilities().count(), 0);
@@ -397,8 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_listing_holds_counts_against_the_memory_that_there_is_and_large_manifests_are_not_held()
-     {
+    async fn a_listing_counts_its_bytes_and_holds_no_large_manifest() {
         let holding = |length| {
             let sig = item("sig", Via::SigTag, true, Some(length));
             Listing::default().with(&answer(Via::SigTag, [sig]))

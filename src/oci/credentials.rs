@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_for_the_longest_path_wins_and_never_goes_to_a_neighbour() {
+    fn the_credential_of_the_longest_path_wins() {
         let credentials = Credentials::new(
             vec![
                 entry("*.example", None, "pattern"),

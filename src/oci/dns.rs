@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn names_that_never_resolve_leave_threads_for_others_and_none_of_the_pool() {
+    async fn names_that_never_resolve_leave_threads_for_others() {
         let turns = Fair::new(8, Sharing::LeaveAsMuch);
         let (release, blocked) = mpsc::channel::<()>();
         let blocked = Arc::new(std::sync::Mutex::new(blocked));

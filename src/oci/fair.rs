@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_host_holds_more_than_its_most_and_what_is_given_back_serves_who_waits() {
+    async fn no_host_holds_more_than_its_share_and_waiters_are_served() {
         let fair = Fair::with_most_per_host(64, 2, Sharing::LeaveAsMuch);
         let meter = Meter::default();
         let mut held = as_much_as_it_gets(&fair, &meter, "host").await;
@@ -280,8 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_review_goes_before_one_that_has_cost_much_and_one_that_waits_in_vain_costs_nothing()
-     {
+    async fn a_new_review_goes_before_a_costly_one() {
         let fair = Fair::new(1, Sharing::UseAll);
         let (hog, other) = (Meter::default(), Meter::default());
         let running = at_once(&fair, &hog, "hostile").await.unwrap();
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_review_that_joins_a_fetch_of_a_greedy_one_is_served_by_its_own_standing() {
+    async fn a_review_that_joins_a_greedy_fetch_keeps_its_own_turn() {
         let fair = Fair::new(8, Sharing::LeaveAsMuch);
         let hog = Meter::default();
         let _held = as_much_as_it_gets(&fair, &hog, "hostile").await;

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_services_link_local_addresses_and_no_addresses_are_known_in_every_spelling() {
+    fn metadata_addresses_are_recognised_in_every_spelling() {
         for host in [
             "169.254.169.254",
             "169.254.170.2",

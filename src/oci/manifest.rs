@@ -546,7 +546,7 @@ mod tests {
         "platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}"#;
 
     #[test]
-    fn images_and_indexes_are_told_apart_by_media_type_or_else_by_their_fields() {
+    fn images_and_indexes_differ_by_media_type_or_fields() {
         assert_eq!(
             parse(None, IMAGE).unwrap().media_type,
             media_type::OCI_MANIFEST
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_or_platform_that_runtimes_read_from_another_key_is_refused() {
+    fn a_digest_or_platform_under_a_look_alike_key_is_refused() {
         for (honest, hostile) in [
             ("\"size\":0", "\"size\":0,\"Digest\":\"sha256:evil\""),
             ("\"size\":0", "\"size\":0,\"digest\":\"DIGEST\""),
@@ -648,7 +648,7 @@ mod tests {
     /// containerd 1 takes `formatLength` bytes and `formatTail` of the first signature for the manifest, unverified, where
     /// the registry calls the index a manifest of schema 1.
     #[test]
-    fn an_index_that_schema_1_signatures_turn_into_another_image_is_refused() {
+    fn an_index_that_is_also_a_schema_1_manifest_is_refused() {
         for field in [
             r#""signatures":[{"protected":"eyJmb3JtYXRMZW5ndGgiOjF9"}]"#,
             r#""signatures":[]"#,
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_an_attestation_of_buildkit_is_one_that_a_runtime_could_run() {
+    fn a_look_alike_of_buildkits_attestation_is_a_platform() {
         const KIND: &str = r#""vnd.docker.reference.type":"attestation-manifest""#;
         const UNKNOWN: &str = r#""os":"unknown","architecture":"unknown""#;
         let entry = |platform: &str, annotation: &str| {

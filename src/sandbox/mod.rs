@@ -5,6 +5,7 @@ mod authority;
 mod image;
 mod log;
 pub mod registry;
+mod review;
 mod signing;
 mod timestamp;
 mod tls;
@@ -12,6 +13,7 @@ mod tls;
 pub use authority::Identity;
 pub use image::{attach_attestations, attach_bundle, attach_signatures, push_image, push_index};
 pub use registry::SandboxRegistry;
+pub use review::admission_review;
 pub use signing::{Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature};
 pub use tls::TlsIdentity;
 

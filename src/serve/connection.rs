@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_a_sound_request_ends_soon_whatever_else_it_sends() {
+    async fn a_connection_without_a_sound_request_ends_soon() {
         let activity = activity();
         for _ in 0..5 {
             tokio::time::advance(FIRST / 6).await;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_ends_when_nothing_comes_but_not_while_a_review_is_under_way() {
+    async fn an_idle_connection_ends_but_not_during_a_review() {
         let activity = activity();
         let request = Activity::begin(&activity);
         let review = activity.slot.review();

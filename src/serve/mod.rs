@@ -54,12 +54,14 @@ pub struct Options {
     pub connections: usize,
     /// How long requests may go on after the signal to stop.
     pub drain: Duration,
+    /// How often files are looked at; [`POLL`] outside of tests.
+    pub poll: Duration,
 }
 
 /// Open connections for probes and metrics at most.
 const PROBE_CONNECTIONS: usize = 256;
 /// How often files are looked at.
-const POLL: Duration = Duration::from_secs(1);
+pub const POLL: Duration = Duration::from_secs(1);
 
 /// Where a running webhook listens.
 #[derive(Clone, Copy, Debug)]
@@ -102,12 +104,12 @@ pub async fn serve(
         tokio::spawn(keep_current(
             Arc::clone(&sources),
             Arc::clone(&metrics),
-            POLL,
+            options.poll,
         )),
         tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),
-            POLL,
+            options.poll,
         )),
         tokio::spawn(probes::serve(
             probes,

@@ -459,8 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trust_root_that_was_taken_away_admits_nothing_more_and_one_replaced_in_the_same_edit_takes_effect()
-     {
+    fn a_trust_root_is_removed_and_another_replaced_in_one_edit() {
         let watched = Watched::new(ROOTED);
         let before = watched.anchors();
         assert_eq!(before.len(), 2);
@@ -498,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trust_root_that_is_renamed_in_policies_and_configuration_at_once_is_never_missing() {
+    fn a_trust_root_that_is_renamed_is_never_missing() {
         let watched = Watched::new(ROOTED);
         let before = watched.anchors();
         let renamed = |text: &str| text.replace("name: ours", "name: new");
@@ -512,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_name_a_trust_root_before_the_configuration_has_it_change_nothing() {
+    fn policies_wait_for_the_trust_root_that_they_name() {
         let watched = Watched::new(STRICT);
         watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
         watched.poll();
@@ -532,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_are_being_written_while_a_configuration_is_taken_over_are_judged_under_it() {
+    fn policies_written_during_a_reload_use_the_new_configuration() {
         let watched = Watched::new(ROOTED);
         watched.write(
             "gate.yaml",
@@ -550,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_held_a_policy_and_is_cut_off_or_overwritten_takes_no_policy_away() {
+    fn a_damaged_policy_file_removes_no_policy() {
         let watched = Watched::below(STRICT, "");
         for text in [
             "",
@@ -591,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_between_two_good_ones_is_never_taken_over_however_often_it_is_seen() {
+    fn a_state_between_two_valid_ones_is_never_taken_over() {
         let watched = Watched::new(STRICT);
         for _ in 0..3 {
             watched.write("policy.yaml", CUT);

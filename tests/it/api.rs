@@ -172,7 +172,7 @@ fn names_are_needed_and_are_unique() {
 }
 
 #[test]
-fn what_names_our_group_or_a_kind_of_ours_and_cannot_be_read_is_an_error() {
+fn an_unreadable_document_of_our_group_or_kind_is_an_error() {
     for (text, expected) in [
         ("", "holds no document"),
         ("kind: PromotionPolicy\n", "expected the fields"),
@@ -651,7 +651,7 @@ fn warned(spec: &str, expected: &str) {
 }
 
 #[test]
-fn seats_that_one_signer_would_have_to_fill_or_one_pattern_can_are_warned_of() {
+fn seats_that_only_one_signer_can_fill_are_warned_of() {
     let person = |identity: &str| {
         format!(
             "{{keyless: {{issuer: \"https://i.example\", identity: {identity}, trustRoots: [sandbox]}}}}"

@@ -76,7 +76,7 @@ fn one_broken_document_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_file_that_begins_with_a_dot_is_read_and_a_link_to_a_folder_is_named() {
+fn dot_files_are_read_and_links_to_folders_are_reported() {
     let folder = TempDir::new().unwrap();
     let below = folder.path().join("rendered");
     fs::create_dir_all(below.join(".git")).unwrap();
@@ -244,7 +244,7 @@ fn a_time_that_is_none_is_refused_with_the_form_that_is_expected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_unreadable_outweighs_a_denial_and_that_outweighs_what_is_undecided() {
+async fn unreadable_outweighs_denied_and_denied_outweighs_undecided() {
     let bench = Bench::new().await;
     let unsigned = deployment("shop", &bench.image(&bench.unsigned));
     let unknown = deployment("shop", &format!("127.0.0.1:1/app@{}", bench.signed));
@@ -440,7 +440,7 @@ fn input_that_no_command_can_use_ends_with_1_and_says_what_to_do() {
 }
 
 #[test]
-fn containers_in_an_unknown_kind_are_said_to_be_unchecked_and_are_counted_apart() {
+fn containers_of_an_unknown_kind_are_reported_as_unchecked() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("policy.yaml"), ALLOWED).unwrap();
     let object = |version: &str, kind: &str, spec: &str| {
@@ -569,7 +569,7 @@ fn an_item_or_object_of_an_empty_kind_does_not_go_unseen() {
 }
 
 #[test]
-fn a_rollout_is_not_judged_by_an_impostor_of_the_deployment_that_it_refers_to() {
+fn a_rollout_is_not_judged_by_an_impostor_of_its_deployment() {
     let folder = TempDir::new().unwrap();
     let rollout = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "x"},
@@ -587,7 +587,7 @@ fn a_rollout_is_not_judged_by_an_impostor_of_the_deployment_that_it_refers_to() 
 }
 
 #[test]
-fn a_placeholder_that_is_no_reference_is_called_one_and_a_mistake_is_not() {
+fn a_placeholder_is_told_from_a_mistake() {
     let folder = TempDir::new().unwrap();
     let hint = "it holds a placeholder";
     let images = |image: &str| {
@@ -660,7 +660,7 @@ fn a_placeholder_that_is_no_reference_is_called_one_and_a_mistake_is_not() {
 }
 
 #[test]
-fn an_image_of_blanks_is_a_placeholder_and_a_named_placeholder_is_called_one() {
+fn blank_images_and_named_placeholders_are_placeholders() {
     let folder = TempDir::new().unwrap();
     let pod = |image: &str| {
         format!(

@@ -184,7 +184,7 @@ async fn check_lets_nothing_through_unseen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_label_that_every_namespace_has_is_known_beside_those_that_are_given() {
+async fn every_namespace_has_its_name_label() {
     let bench = Bench::new().await;
     bench.write("policy.yaml", "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: named}\nspec:\n  match: {namespaces: {selector: {matchLabels: {kubernetes.io/metadata.name: payments}}}}\n  requirements: [{allowedImages: {patterns: [\"elsewhere.example/**\"]}}]\n");
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
@@ -511,7 +511,7 @@ fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
 }
 
 #[test]
-fn verify_bundle_without_transparency_checks_the_key_alone_and_says_so() {
+fn verify_bundle_without_transparency_checks_the_key_alone() {
     let folder = TempDir::new().unwrap();
     let (sigstore, other) = (Sigstore::create().unwrap(), Sigstore::create().unwrap());
     let key = SandboxKey::generate().unwrap();

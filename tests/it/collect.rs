@@ -171,7 +171,7 @@ fn crowd(registry: &Counting, image: &Image, manifests: usize, layers: usize, by
 }
 
 #[tokio::test]
-async fn a_crowd_of_junk_costs_one_review_what_is_stated_and_is_undecided_with_few_words() {
+async fn a_crowd_of_junk_costs_a_bounded_review_and_is_undecided() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("hostile.example");
     crowd(&registry, &image, 40, 20, 10);
@@ -201,7 +201,7 @@ async fn a_crowd_of_junk_costs_one_review_what_is_stated_and_is_undecided_with_f
 }
 
 #[tokio::test]
-async fn a_crowd_of_junk_hides_neither_a_signature_in_its_own_place_nor_that_of_another_image() {
+async fn a_crowd_of_junk_hides_no_signature() {
     let registry = Arc::new(Counting::default());
     let (crowded, other) = (Image::new("a.example"), Image::new("b.example"));
     crowd(&registry, &crowded, 100, 20, 10);
@@ -298,7 +298,7 @@ async fn a_look_up_that_fails_is_left_alone_while_what_is_known_suffices() {
 }
 
 #[tokio::test]
-async fn an_image_that_was_verified_in_part_passes_while_its_registry_is_down() {
+async fn a_partly_verified_image_passes_while_its_registry_is_down() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     registry.attach(&image, Via::SigTag, vec![signature(&image)]);
@@ -323,7 +323,7 @@ async fn no_denial_rests_on_a_look_up_that_failed_before() {
 }
 
 #[tokio::test]
-async fn what_a_place_listed_before_goes_on_counting_until_every_place_has_answered() {
+async fn a_former_listing_counts_until_every_place_answers() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     registry.attach(&image, Via::Referrers, vec![signature(&image)]);
@@ -347,8 +347,7 @@ async fn what_a_place_listed_before_goes_on_counting_until_every_place_has_answe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_only_audits_has_an_image_asked_about_once_a_minute_and_one_that_enforces_each_time()
- {
+async fn an_audited_image_is_listed_once_a_minute() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     let enforcing = gate(&registry, CollectLimits::default());
@@ -378,7 +377,7 @@ async fn a_policy_that_only_audits_has_an_image_asked_about_once_a_minute_and_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_audit_denies_rests_on_what_the_registry_said_within_the_minute() {
+async fn an_audits_denial_rests_on_a_reading_of_the_last_minute() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     let gate = gate(&registry, CollectLimits::default()).under(policy("Audit"));
@@ -397,7 +396,7 @@ async fn what_an_audit_denies_rests_on_what_the_registry_said_within_the_minute(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_is_down_is_asked_once_a_minute_by_policies_that_only_audit() {
+async fn a_registry_that_is_down_is_asked_once_a_minute_by_audits() {
     let registry = Arc::new(Counting::default());
     registry.fail(Via::ALL);
     let image = Image::new("app.example");
@@ -411,8 +410,7 @@ async fn a_registry_that_is_down_is_asked_once_a_minute_by_policies_that_only_au
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_older_than_a_minute_is_asked_again_where_unseen_evidence_could_hurt_and_once_for_all()
- {
+async fn a_listing_over_a_minute_old_is_refreshed_before_a_denial() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     registry.attach(&image, Via::Referrers, vec![signature(&image)]);

@@ -164,7 +164,7 @@ fn every_example_policy_can_be_used_and_is_listed() {
 }
 
 #[test]
-fn no_shipped_policy_locks_out_the_cluster_or_the_gate_when_it_enforces() {
+fn no_shipped_policy_locks_out_the_cluster_or_the_gate() {
     let (_, set) = api::load_paths(&[root().join("policies")], &FACTS.trust_roots());
     let mut policies = set.policies;
     for map in of_kind("ConfigMap") {

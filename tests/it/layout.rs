@@ -119,7 +119,7 @@ async fn an_image_is_found_by_its_name_its_digest_or_as_the_only_one() {
 }
 
 #[tokio::test]
-async fn what_is_attached_is_found_as_referrer_by_tag_and_as_cosign_saves_it() {
+async fn a_layout_holds_evidence_as_referrer_tag_or_cosign_save() {
     let mut directory = Directory::new();
     let image = directory.image(json!({"kind": "dev.cosignproject.cosign/image"}));
     directory.bundle(&image, "release");

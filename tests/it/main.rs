@@ -1,4 +1,36 @@
-//! The library and the binary, from outside. The modules mirror those of `src`.
+//! The library and the binary, from outside: one binary, since each file directly under `tests/` is linked separately.
+//!
+//! The engine (`core/src`). Its tests stand here and not in `core/tests`, because only verified evidence is evidence, and what
+//! signs it is the sandbox of the root package:
+//! * `invariants` — properties of every decision, over random policies, images and evidence
+//! * `verdicts` — what the engine says, case by case: kinds of change, coverage, namespaces, messages
+//! * `rules` — `tests/cases/<rule>`: what each rule says
+//! * `platforms` — an index and its platforms: whose evidence counts for what
+//! * `distinct_signers` — which signatures count as one signer
+//! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name
+//! * `attestations` — `.att` attestations, log entries and keys of every kind, and each forgery by its name
+//! * `unaccepted` — what is attached and not accepted is never called absent
+//!
+//! The shell (`src`):
+//! * `api` — policies and configurations that are wrong, and what is said about them
+//! * `review` — one review from the registry client to the verdict
+//! * `collect` — how much, how long and how often a review reads
+//! * `oci` — the registry client and hostile registries
+//! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
+//! * `layout` — OCI image layouts in place of registries
+//! * `serve` — the webhook, over HTTPS
+//! * `cli` — every command, as people and pipelines run it
+//! * `check`, `pin`, `evidence` — these commands in detail
+//! * `policy_tests` — the command `test`
+//!
+//! What is shipped beside the program:
+//! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
+//! * `pages` — documentation made from the program (`docs/`)
+//! * `dependencies` — the dependency graph (`deny.toml`)
+//! * `fuzz` — the seeds of the fuzz targets (`fuzz/`)
+//! * `corpora` — material of other projects, where it is present
+//!
+//! `support` holds what they share.
 
 #![expect(
     clippy::indexing_slicing,
@@ -8,7 +40,6 @@
     reason = "a test that cannot go on fails"
 )]
 
-mod absence;
 mod api;
 mod attest;
 mod attestations;
@@ -16,14 +47,12 @@ mod check;
 mod cli;
 mod collect;
 mod corpora;
-mod decision;
 mod dependencies;
 mod deploy;
+mod distinct_signers;
 mod evidence;
-mod facts;
 mod fuzz;
-mod gate;
-mod judge;
+mod invariants;
 mod layout;
 mod oci;
 mod pages;
@@ -34,5 +63,8 @@ mod registries;
 mod review;
 mod rules;
 mod serve;
-mod server;
-mod signers;
+mod support;
+mod unaccepted;
+mod verdicts;
+
+use support::{facts, gate, server};

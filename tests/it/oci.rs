@@ -240,7 +240,7 @@ async fn answers_that_one_review_holds_leave_room_for_those_of_another() {
 }
 
 #[tokio::test]
-async fn requests_that_are_never_answered_leave_connections_for_other_reviews() {
+async fn unanswered_requests_leave_connections_for_other_reviews() {
     let silent = |_: &_| Reply::status(200).coming(Manner::Silent);
     let mut hostile = Vec::new();
     for _ in 0..12 {
@@ -285,7 +285,7 @@ async fn requests_that_are_never_answered_leave_connections_for_other_reviews() 
 }
 
 #[tokio::test]
-async fn a_manifest_with_more_fields_than_any_has_is_refused_before_it_takes_memory() {
+async fn a_manifest_with_too_many_fields_is_refused() {
     let fields = (0..100_001)
         .map(|n| format!("\"{n}\":0,"))
         .collect::<String>();
@@ -606,7 +606,7 @@ async fn a_token_of_one_repository_is_never_shown_to_another() {
 }
 
 #[tokio::test]
-async fn a_password_goes_to_its_registry_when_it_is_asked_for_and_nowhere_else() {
+async fn a_password_goes_to_its_registry_and_nowhere_else() {
     let reply = given(&manifest("a"));
     let server = Server::start(move |seen| match seen.headers.get("authorization") {
         Some(given) if *given == basic() => reply.clone(),
@@ -743,7 +743,7 @@ async fn a_short_wait_that_a_registry_asks_for_is_granted_once() {
 }
 
 #[tokio::test]
-async fn plain_http_is_spoken_on_loopback_and_elsewhere_by_explicit_choice_alone() {
+async fn plain_http_is_spoken_on_loopback_or_by_explicit_choice() {
     // Nothing listens with TLS there; what is asked is in the message.
     let told = |host: &str, plain_http: Option<bool>| {
         let registries = plain_http.map(|plain_http| RegistryOptions {

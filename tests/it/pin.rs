@@ -97,7 +97,7 @@ async fn pin_puts_digests_where_tags_are_and_changes_no_other_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pin_check_ends_with_2_where_a_digest_is_missing_and_asks_no_registry() {
+async fn pin_check_exits_with_2_for_a_missing_digest() {
     let folder = Folder::new().await;
     let nowhere = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: \"registry.invalid/app:v1\"}\n";
     let ran = folder.run(&["pin", "--check", "-"], nowhere);

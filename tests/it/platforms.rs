@@ -144,7 +144,7 @@ async fn only_the_platforms_that_the_policy_names_need_evidence() {
 }
 
 #[tokio::test]
-async fn an_entry_without_a_platform_can_be_picked_by_any_runtime_and_needs_its_own_evidence() {
+async fn an_index_entry_without_a_platform_needs_its_own_evidence() {
     let images = Images::new().await;
     let index = images.index(&[(Some("linux/amd64"), &images.amd64), (None, &images.arm64)]);
     images.sign(&images.amd64, "release");
@@ -204,7 +204,7 @@ async fn exactly_buildkits_attestations_are_no_platforms() {
 }
 
 #[tokio::test]
-async fn a_platform_named_instead_of_its_signed_index_is_denied_with_a_hint_that_says_so() {
+async fn a_platform_of_a_signed_index_is_denied_with_a_hint() {
     let images = Images::new().await;
     let index = images.both();
     images.sign(&index, "release");

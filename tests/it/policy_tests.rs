@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::cli::{Ran, run};
 use crate::facts::FACTS;
+use crate::support::until;
 
 const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -88,7 +88,7 @@ fn every_ready_policy_says_what_its_test_expects() {
 }
 
 #[test]
-fn a_test_is_not_lost_by_the_name_of_its_file_and_what_is_skipped_is_counted() {
+fn tests_are_found_under_any_file_name_and_skips_are_counted() {
     let folder = folder("  - {name: elsewhere, namespace: test, expect: {decision: ungoverned}}\n");
     let at = |name: &str| folder.path().join(name);
     let text = fs::read_to_string(at("test.yaml")).unwrap();
@@ -145,7 +145,7 @@ fn what_is_described_is_signed_and_verified() {
 }
 
 #[test]
-fn a_trust_root_of_several_lines_without_what_is_empty_is_read_as_by_the_gate() {
+fn a_test_reads_trust_roots_as_the_gate_does() {
     let folder = folder(&format!(
         "  - {{name: recorded, digest: \"{DIGEST}\", evidence: [{{bundles: [recorded.json]}}], expect: {{decision: allow}}}}
   - {{name: signed here, evidence: [{{signature: {{by: ours}}}}], expect: {{decision: allow}}}}
@@ -180,7 +180,7 @@ fn a_trust_root_of_several_lines_without_what_is_empty_is_read_as_by_the_gate() 
 }
 
 #[test]
-fn recorded_bundles_about_a_bare_digest_are_verified_under_the_configured_roots_and_can_be_mixed() {
+fn recorded_bundles_are_verified_under_the_configured_roots() {
     let case = |name: &str, evidence: &str, expect: &str| {
         format!(
             "  - {{name: {name}, digest: \"{DIGEST}\", evidence: [{evidence}], expect: {{{expect}}}}}\n"
@@ -252,7 +252,7 @@ fn a_case_that_fails_says_what_was_expected_what_was_said_and_why() {
 }
 
 #[test]
-fn programs_get_a_versioned_json_report_or_junit_xml_on_standard_output_or_in_a_file() {
+fn reports_are_versioned_json_or_junit_xml() {
     let ran = test(WRONG, &["--output", "json"]);
     assert_eq!(ran.code, 2);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -298,7 +298,7 @@ fn programs_get_a_versioned_json_report_or_junit_xml_on_standard_output_or_in_a_
 }
 
 #[test]
-fn everything_that_is_wrong_with_a_test_is_said_at_once_with_line_and_column() {
+fn every_mistake_in_a_test_is_reported_with_line_and_column() {
     let ran = test(
         "  - {name: a, at: yesterday, evidence: [{signature: {by: relaese}}, {layout: gone}, {bundles: [gone]}, {}], expect: {decision: allow}}
   - {name: a, image: 'A B', expect: {decision: deny, reasons: [unsigned]}}
@@ -370,8 +370,8 @@ fn a_folder_without_tests_and_a_mistyped_kind_are_no_success() {
     );
 }
 
-#[test]
-fn watching_runs_again_when_a_policy_changes() {
+#[tokio::test]
+async fn watching_runs_again_when_a_policy_changes() {
     let folder = folder("  - {name: unsigned, expect: {decision: deny}}\n");
     let log = folder.path().join("log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
@@ -381,18 +381,12 @@ fn watching_runs_again_when_a_policy_changes() {
         .stdout(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let until = |expected: &str| {
-        let started = Instant::now();
-        while !fs::read_to_string(&log).unwrap().contains(expected) {
-            assert!(started.elapsed() < Duration::from_secs(30), "{expected}");
-            std::thread::yield_now();
-        }
-    };
-    until("waiting for a change");
+    let says = |expected: &str| fs::read_to_string(&log).unwrap().contains(expected);
+    until("the first run", async || says("waiting for a change")).await;
     let policy = folder.path().join("policy.yaml");
     let text = fs::read_to_string(&policy).unwrap();
     fs::write(&policy, text.replace("[shop]", "[elsewhere]")).unwrap();
-    until("FAIL 1 of 1 case");
+    until("another run", async || says("FAIL 1 of 1 case")).await;
     child.kill().unwrap();
     child.wait().unwrap();
 }

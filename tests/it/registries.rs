@@ -50,7 +50,7 @@ fn with_fallback(seen: &Seen) -> Reply {
 }
 
 #[tokio::test]
-async fn a_referrers_path_that_redirects_to_another_site_with_a_rate_limit_is_no_endpoint() {
+async fn a_rate_limited_redirect_of_referrers_is_no_endpoint() {
     // As ghcr.io does.
     for status in [429, 403, 401, 503] {
         let site = Server::start(move |_| Reply::status(status)).await;
@@ -207,7 +207,7 @@ async fn a_refused_referrers_look_up_is_not_taken_for_an_empty_one() {
 }
 
 #[tokio::test]
-async fn a_registry_that_redirects_to_another_registry_is_answered_by_that_one() {
+async fn a_redirect_to_another_registry_is_followed() {
     // As registry.k8s.io does.
     let region = Server::start(|seen| match is_referrers(seen) {
         true => Reply::status(429),
@@ -372,7 +372,7 @@ async fn refused(options: ClientOptions, server: &Server) -> RegistryError {
 }
 
 #[tokio::test]
-async fn a_401_says_whether_a_credential_was_sent_from_where_and_what_was_ignored() {
+async fn a_401_says_which_credential_was_sent_and_ignored() {
     let server =
         Server::start(|_| Reply::status(401).with("www-authenticate", "Basic realm=\"x\"")).await;
     let sent = refused(with_credential(&server.host(), password()), &server)
@@ -519,7 +519,7 @@ async fn a_registry_cannot_redirect_to_loopback_or_to_a_metadata_service() {
 }
 
 #[tokio::test]
-async fn a_registry_cannot_name_a_token_server_on_loopback_or_at_a_metadata_service() {
+async fn a_token_server_on_loopback_or_metadata_is_not_asked() {
     let inside = Server::start(|_| Reply::new(200, "application/json", r#"{"token":"t"}"#)).await;
     let port = inside.host().rsplit_once(':').unwrap().1.to_owned();
     for host in INWARD {
@@ -564,7 +564,7 @@ fn options_for(host: &str, loopback: bool) -> ClientOptions {
 }
 
 #[tokio::test]
-async fn an_image_on_loopback_is_asked_for_where_images_may_name_it_or_the_operator_does() {
+async fn a_loopback_registry_is_asked_only_where_allowed() {
     let server = Server::start(|_| given(&manifest("a"))).await;
     let asked = async |options: ClientOptions| {
         let client = Client::new(options).unwrap();

@@ -55,7 +55,7 @@ fn by_digest(registry: &SandboxRegistry, digest: &Digest) -> String {
 }
 
 #[tokio::test]
-async fn a_cold_image_costs_one_head_four_look_ups_and_its_evidence_and_nothing_twice() {
+async fn a_cold_image_costs_a_fixed_number_of_requests() {
     let registry = registry().await;
     let digest = signed(&registry, "v1", "release");
     let gate = Gate::new(policy());
@@ -178,7 +178,7 @@ async fn a_tag_that_is_moved_is_judged_as_what_it_points_to_now() {
 }
 
 #[tokio::test]
-async fn the_same_digest_in_another_repository_is_judged_by_what_hangs_there() {
+async fn evidence_belongs_to_the_repository_of_the_digest() {
     let registry = registry().await;
     let digest = signed(&registry, "v1", "release");
     push_image(&registry, "copy", "v1", "v1").unwrap();
@@ -277,7 +277,7 @@ async fn trouble_with_one_place_does_not_hide_a_signature_in_another() {
 }
 
 #[tokio::test]
-async fn what_was_verified_under_one_anchor_says_nothing_about_another_over_the_same_memory() {
+async fn evidence_cached_under_one_anchor_does_not_serve_another() {
     let registry = registry().await;
     let digest = signed(&registry, "v1", "release");
     attach_bundle(&registry, "app", &digest, &FACTS.bundle(&digest, "key")).unwrap();
@@ -297,7 +297,7 @@ async fn what_was_verified_under_one_anchor_says_nothing_about_another_over_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_could_not_be_read_once_is_read_the_next_time_even_where_nothing_was_denied() {
+async fn a_failed_read_is_repeated_in_the_next_review() {
     for status in [404, 503] {
         let registry = registry().await;
         let digest = signed(&registry, "v1", "release");
@@ -346,7 +346,7 @@ async fn a_signature_is_found_behind_any_number_of_other_attachments() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_signature_that_is_known_counts_while_the_registry_answers_in_part() {
+async fn a_cached_signature_counts_while_the_registry_fails_in_part() {
     let registry = registry().await;
     let digest = signed(&registry, "v1", "stranger");
     let upstream = registry.host();

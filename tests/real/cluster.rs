@@ -178,8 +178,7 @@ fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
 }
 
 #[test]
-fn audit_only_admits_and_records_and_a_certificate_is_replaced_under_load_without_a_failed_request()
-{
+fn audit_only_admits_and_certificates_rotate_under_load() {
     let sigstore = LocalSigstore::shared();
     let registry = Registry::distribution();
     let unsigned = registry.push("app", "unsigned", "unsigned");

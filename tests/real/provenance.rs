@@ -54,7 +54,7 @@ fn provenance(signer: Value, more: Value) -> Value {
 }
 
 #[test]
-fn provenance_of_every_cosign_is_accepted_and_denied_with_one_thing_wrong() {
+fn provenance_of_every_cosign_is_accepted_and_refused() {
     let sigstore = LocalSigstore::shared();
     let gate = Gate::new(&sigstore);
     let kinds = [

@@ -13,7 +13,7 @@ const SERVICE: &str = "promotion-gate.promotion-gate.svc";
 const SERVICE_ADDRESS: &str = "127.96.0.10";
 
 #[test]
-fn the_shipped_files_deny_nothing_outside_of_their_namespaces_when_they_enforce() {
+fn shipped_policies_deny_nothing_outside_their_namespaces() {
     let gate = Gate::new(&LocalSigstore::shared());
     let configuration = documents("deploy/configuration.yaml");
     let observe = configuration[1]["data"]["observe-first.yaml"].as_str();

@@ -546,7 +546,7 @@ mod tests {
 
     /// `gh attestation trusted-root` writes the roots of both of its instances.
     #[test]
-    fn several_roots_one_a_line_stand_beside_each_other_and_each_keeps_what_is_its_own() {
+    fn several_trust_roots_in_one_file_stay_separate() {
         let line = |root: &str| {
             let root: serde_json::Value = serde_json::from_str(root).unwrap();
             root.to_string()
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_validity_may_last_a_moment_and_never_ends_before_it_starts() {
+    fn a_validity_never_ends_before_it_starts() {
         let start = "2024-01-01T00:00:01Z";
         for (end, usable) in [
             ("2024-01-01T00:00:00Z", false),

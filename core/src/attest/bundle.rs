@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_oldest_bundles_carry_a_root_which_is_never_used_and_the_newest_carry_no_chain() {
+    fn a_root_inside_a_bundle_is_never_used() {
         const V0_1: &str = "application/vnd.dev.sigstore.bundle+json;version=0.1";
         const V0_2: &str = "application/vnd.dev.sigstore.bundle+json;version=0.2";
         const V0_3: &str = crate::attest::media_type::BUNDLE;

@@ -455,7 +455,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_is_its_topmost_certificate_and_those_below_it_in_any_order() {
+    fn an_authoritys_certificates_may_come_in_any_order() {
         let [intermediate, root] = authorities();
         let new = |chain: &[&[u8]]| Authority::new(chain, None);
         for (chain, roots, intermediates) in [
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_timestamp_is_of_version_1_and_nothing_stands_after_it() {
+    fn a_certificate_timestamp_is_version_1_without_a_rest() {
         let sound = timestamp(0, &[]);
         let read = CertificateTimestamp::read(&sound).unwrap();
         assert_eq!((read.extensions, read.signature), (&[9][..], &[5, 6][..]));

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tekton_chains_signs_images_in_a_form_of_its_own_and_no_two_forms_are_mixed() {
+    fn tekton_chains_payloads_are_read_and_never_mixed() {
         let digest = Digest::sha256(b"image");
         let read = |text: &str| {
             let text = text.replace("DIGEST", &digest.to_string());

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_the_user_name_type_is_not_a_claim_with_any_value() {
+    fn the_oid_of_a_name_type_is_no_claim() {
         let odd = (USER_NAME, vec![0xff]);
         assert!(read(&[mail(), odd]).unwrap().claims().is_empty());
     }

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_may_have_a_key_of_every_kind_that_can_be_verified_in_both_of_its_spellings() {
+    fn log_keys_of_every_kind_verify_in_both_spellings() {
         const NULL: Option<&[u8]> = Some(&[5, 0]);
         let (p521, k256) = (P521, ObjectIdentifier::new_unwrap("1.3.132.0.10"));
         let [p521, k256] = [p521, k256].map(|curve| curve.to_der().unwrap());

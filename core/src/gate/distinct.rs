@@ -204,7 +204,7 @@ mod tests {
         "https://github.com/example/app/.github/workflows/release.yml@refs/tags/v1";
 
     #[test]
-    fn the_same_workflow_at_another_reference_or_in_another_spelling_is_one_signer() {
+    fn a_workflow_is_one_signer_at_every_ref_and_in_every_spelling() {
         for other in [
             "https://github.com/example/app/.github/workflows/release.yml@refs/tags/v2",
             "https://github.com/example/app/.github/workflows/release.yml@refs/heads/a@refs/b",

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_telling_of_what_is_not_accepted_is_named_and_the_rest_is_counted() {
+    fn the_most_telling_unaccepted_evidence_is_named_first() {
         let evidence = ImageEvidence {
             unaccepted: vec![
                 refused("a", Form::Either, UNREADABLE),

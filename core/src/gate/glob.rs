@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_expression_is_refused_with_the_pattern_that_it_stands_for() {
+    fn a_regular_expression_is_refused_with_its_glob() {
         for (written, pattern) in [
             (
                 r"^https://github\.com/example/.*$",
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_pattern_is_accepted_and_an_empty_or_a_longer_one_is_not() {
+    fn empty_and_overlong_patterns_are_refused() {
         let longest = "a".repeat(MAXIMUM_LENGTH);
         assert!(matches(&longest, &longest));
         assert_eq!(Glob::parse(&format!("{longest}a")), Err(GlobError::TooLong));

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_is_a_host_name_or_an_address_with_a_port_where_there_is_one() {
+    fn a_registry_is_a_host_name_or_an_address_with_a_port() {
         for (registry, accepted) in [
             ("r.example", true),
             ("r.example:5000", true),

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_no_name_of_an_image_has_is_refused_wherever_stars_stand() {
+    fn a_pattern_that_no_image_name_can_match_is_refused() {
         for pattern in [
             "ghcr.io/.*/app",
             "ghcr.io/example/app.",
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_hub_calls_library_is_meant_only_where_nothing_else_is_written() {
+    fn a_short_name_means_docker_hubs_library_alone() {
         assert!(matches("ngi**", "nginx"));
         assert!(!matches("docker.io/ngi**", "nginx"));
         assert!(matches("docker.io/ngi**", "nginx/app"));

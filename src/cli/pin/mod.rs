@@ -274,7 +274,7 @@ mod tests {
 
     /// Where the corpora are present.
     #[test]
-    fn pinning_changes_the_images_of_manifests_from_the_wild_and_nothing_else() {
+    fn pinning_changes_the_images_of_real_manifests_alone() {
         let shared = std::env::var_os("PROMOTION_GATE_SHARED").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
             PathBuf::from,

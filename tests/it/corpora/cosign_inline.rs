@@ -13,7 +13,7 @@ use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 use super::{Tally, folder, read};
 
 #[test]
-fn inline_cosign_signatures_are_accepted_and_refused_as_they_should_be() {
+fn inline_cosign_signatures_verify_as_expected() {
     let Some(folder) = folder("cosign-inline") else {
         return;
     };

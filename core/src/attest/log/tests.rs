@@ -23,7 +23,7 @@ fn hash(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn an_entry_matches_the_signer_or_the_signers_key_and_no_other() {
+fn a_log_entry_names_the_signer_or_the_signers_key() {
     let [signer, stranger] = authorities();
     let key = public_key_of(&signer).unwrap();
     let named = |der: &[u8]| {
@@ -110,7 +110,7 @@ fn an_entry_is_of_the_content_that_it_names_and_of_no_other() {
 
 /// The signers' hashes: P-256, P-384 and P-521 (cosign from version 2.6 on) sign with SHA-256, SHA-384 and SHA-512.
 #[test]
-fn an_entry_by_another_hash_is_bound_to_the_same_content_and_refused_where_only_sha256_is_known() {
+fn a_log_entry_with_another_hash_binds_the_same_content() {
     fn recorded(
         version: u8,
         algorithm: &str,
@@ -235,7 +235,7 @@ fn log_by(key: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>, body: &[u8]) -> (TrustRoo
 }
 
 #[test]
-fn what_a_proof_repeats_of_its_checkpoint_must_agree_in_version_1_and_is_not_asked_in_version_2() {
+fn an_inclusion_proof_of_version_1_agrees_with_its_checkpoint() {
     let (root, proof) = log_of(b"body");
     let other = STANDARD.encode([0; 32]);
     for (kind, field, value, holds) in [
@@ -276,7 +276,7 @@ fn what_a_proof_repeats_of_its_checkpoint_must_agree_in_version_1_and_is_not_ask
 }
 
 #[test]
-fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected() {
+fn a_checkpoint_by_an_expired_log_key_is_rejected() {
     let (mut root, proof) = log_of(b"body");
     let entry = LogEntry {
         kind: EntryKind::HashedRekordV2,
@@ -317,7 +317,7 @@ fn a_checkpoint_signed_with_a_key_of_the_log_that_was_not_valid_then_is_rejected
 }
 
 #[test]
-fn a_log_with_a_key_on_p521_or_of_rsa_as_pkcs1_writes_it_vouches_for_its_entries_alone() {
+fn a_log_key_on_p521_or_in_pkcs1_verifies_its_own_entries() {
     let (p384, by_p384) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING);
     let (p521, by_p521) = ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING);
     let rsa = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
@@ -359,7 +359,7 @@ fn a_log_with_a_key_on_p521_or_of_rsa_as_pkcs1_writes_it_vouches_for_its_entries
 }
 
 #[test]
-fn a_checkpoint_with_more_signatures_of_the_log_than_are_verified_is_rejected() {
+fn a_checkpoint_with_too_many_signatures_is_rejected() {
     let (root, proof) = log_of(b"body");
     let envelope = proof["checkpoint"]["envelope"].as_str().unwrap();
     let (text, own) = envelope.split_once("\n\n").unwrap();

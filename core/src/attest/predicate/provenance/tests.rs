@@ -54,7 +54,7 @@ fn sources(provenance: &Provenance) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn only_the_kinds_of_build_that_are_known_by_their_whole_name_are_known() {
+fn a_build_type_is_known_by_its_whole_name_alone() {
     use BuildType as Kind;
     let runner = "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/2147fb44/PROVENANCE.md";
     for (uri, kind) in [
@@ -74,7 +74,7 @@ fn only_the_kinds_of_build_that_are_known_by_their_whole_name_are_known() {
 }
 
 #[test]
-fn what_a_builder_for_others_built_stands_in_its_material_and_in_the_workflow_that_was_started() {
+fn a_delegated_build_is_named_by_material_and_workflow() {
     let old = v0_2(DELEGATOR, json!({}));
     assert_eq!(
         sources(&old),
@@ -251,7 +251,7 @@ fn a_path_that_clients_resolve_to_another_repository_is_no_address() {
 }
 
 #[test]
-fn inputs_are_those_of_a_build_that_was_started_by_hand_where_its_type_has_them() {
+fn only_builds_started_by_hand_have_inputs() {
     let built = |kind: &str, event: &str| {
         let external = json!({"inputs": {"level": "debug", "count": 7}});
         v1(kind, external, json!({"github": {"event_name": event}}))
@@ -270,7 +270,7 @@ fn inputs_are_those_of_a_build_that_was_started_by_hand_where_its_type_has_them(
 }
 
 #[test]
-fn what_the_job_knew_of_itself_is_held_against_the_certificate_unless_it_is_empty() {
+fn internal_parameters_agree_with_the_certificate() {
     let provenance = v0_2(
         GENERATOR,
         json!({
@@ -292,7 +292,7 @@ fn what_the_job_knew_of_itself_is_held_against_the_certificate_unless_it_is_empt
 }
 
 #[test]
-fn the_branch_that_a_tag_came_from_stands_in_the_environment_or_in_the_event() {
+fn the_branch_of_a_tag_stands_in_environment_or_event() {
     for (environment, branch) in [
         (
             json!({"github_base_ref": "refs/heads/next", "github_event_name": "pull_request"}),

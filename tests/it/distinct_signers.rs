@@ -231,7 +231,7 @@ fn keyless(identity: &Value) -> Value {
 }
 
 #[test]
-fn one_signature_by_a_key_fills_no_seat_by_the_certificate_that_lies_beside_it() {
+fn a_keys_signature_fills_no_seat_of_a_certificate() {
     let signed = FACTS.simple(&digest(), "release");
     let certificate = &signed.annotations["dev.sigstore.cosign/certificate"];
     let certificate = x509_cert::Certificate::from_pem(certificate).unwrap();

@@ -62,7 +62,7 @@ fn attached(one: &Attached) -> ImageEvidence {
 }
 
 #[test]
-fn integrity_is_judged_for_upkeep_without_a_record_and_nothing_for_upkeep_on_the_record() {
+fn upkeep_is_judged_for_integrity_unless_it_is_recorded() {
     let requirements = [
         json!({"digestPinned": {}}),
         json!({"allowedImages": {"patterns": ["elsewhere.example/*"]}}),
@@ -90,7 +90,7 @@ fn integrity_is_judged_for_upkeep_without_a_record_and_nothing_for_upkeep_on_the
 }
 
 #[test]
-fn nothing_is_asked_about_an_image_that_a_policy_certainly_refuses_by_its_name() {
+fn an_image_refused_by_name_is_not_looked_up() {
     let patterns = |pattern: &str| json!({"allowedImages": {"patterns": [pattern]}});
     let signature = json!({"signature": {"anyOf": [keyless("release")]}});
     let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
@@ -130,7 +130,7 @@ fn nothing_is_asked_about_an_image_that_a_policy_certainly_refuses_by_its_name()
 }
 
 #[test]
-fn nothing_is_asked_where_no_requirement_asks_for_evidence_of_the_image() {
+fn nothing_is_fetched_where_no_requirement_needs_evidence() {
     let signature = json!({"signature": {"anyOf": [keyless("release")]}});
     for (requirement, images, asked) in [
         (json!({"digestPinned": {}}), "registry.example/*", false),
@@ -262,7 +262,7 @@ fn why_the_image_of_a_tag_is_not_known_is_said() {
 }
 
 #[test]
-fn provenance_that_does_not_count_is_explained_by_who_wrote_it_and_what_would() {
+fn refused_provenance_names_its_signer_and_what_is_accepted() {
     let promotion = promotion(&[image()]);
     let policy = policy(json!([provenance()]));
     let one = attached(&Attached {
@@ -297,7 +297,7 @@ fn provenance_that_does_not_count_is_explained_by_who_wrote_it_and_what_would() 
 }
 
 #[test]
-fn a_trust_root_that_is_gone_counts_for_nobody_and_what_other_roots_accept_stands() {
+fn a_missing_trust_root_is_undecided_and_other_roots_stand() {
     let kept = |identity: &str, roots: &[&str]| json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": roots}});
     let key = |transparency: &str| {
         let pem = FACTS.key.public_pem();
@@ -423,7 +423,7 @@ fn labels_that_are_known_decide_for_certain() {
 }
 
 #[test]
-fn a_policy_that_might_not_govern_vouches_for_nothing_but_under_itself() {
+fn a_policy_that_might_not_govern_covers_for_itself_alone() {
     let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
     let signature = json!([{"signature": {"anyOf": [keyless("release")]}}]);
     let mut matching = labels;

@@ -238,7 +238,7 @@ async fn evidence_in_a_form_that_is_not_read_is_named_and_not_called_absent() {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_place_of_a_signature_in_another_form_is_no_absence() {
+async fn another_form_in_the_place_of_a_signature_is_no_absence() {
     let registry = registry().await;
     let digest = push_image(&registry, "app", "v1", "v1").unwrap();
     let other = push_image(&registry, "app", "other", "other").unwrap();
@@ -270,7 +270,7 @@ async fn an_attestation_of_a_stranger_in_the_place_of_a_signature_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_listed_and_answered_with_404_or_with_something_else_is_undecided() {
+async fn listed_evidence_that_answers_404_is_undecided() {
     let page = Reply::new(200, "text/html", "<html>sign in</html>");
     for reply in [Reply::status(404), Reply::new(200, MANIFEST, "{}"), page] {
         let shown = format!("{reply:?}");
@@ -295,7 +295,7 @@ async fn what_is_listed_and_answered_with_404_or_with_something_else_is_undecide
 }
 
 #[tokio::test]
-async fn an_unsigned_image_at_a_registry_without_the_referrers_api_says_what_was_not_seen() {
+async fn a_denial_says_that_the_referrers_api_was_missing() {
     let server = Server::start(|seen| match seen.path.contains("/referrers/") {
         true => Reply::new(200, "text/html", "<html>sign in</html>"),
         false => Reply::status(404),
@@ -314,7 +314,7 @@ async fn an_unsigned_image_at_a_registry_without_the_referrers_api_says_what_was
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_image_at_a_registry_whose_referrers_are_another_site_is_verified_once_and_then_known() {
+async fn an_image_whose_referrers_are_elsewhere_is_verified_once() {
     let registry = registry().await;
     let digest = push_image(&registry, "app", "v1", "v1").unwrap();
     attach_signatures(
@@ -367,7 +367,7 @@ async fn an_unsigned_index_of_signed_platforms_says_so_and_names_the_option() {
 }
 
 #[tokio::test]
-async fn platforms_signed_by_a_stranger_are_no_reason_to_allow_an_unsigned_index() {
+async fn platforms_signed_by_a_stranger_allow_no_unsigned_index() {
     let registry = registry().await;
     let amd64 = push_image(&registry, "app", "amd64", "amd64").unwrap();
     let platforms = [(Some("linux/amd64"), &amd64)];

@@ -10,7 +10,7 @@ use promotion_gate::review::{Review, ReviewInputs, review};
 use promotion_gate_core::gate::{Policy, Snapshot};
 use tokio::time::Instant;
 
-use crate::facts::{promotion, snapshot};
+use super::facts::{promotion, snapshot};
 
 pub struct Gate {
     pub collector: Arc<Collector>,
