@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 /// The `AdmissionReview` for the creation of an object by a developer.
 pub fn admission_review(id: &str, object: Value) -> Value {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let api_version = text(&object["apiVersion"]);
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let kind = text(&object["kind"]);
+    let field = |path: &str| object.pointer(path).and_then(Value::as_str);
+    let api_version = field("/apiVersion").unwrap_or_default();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kind = field("/kind").unwrap_or_default();
     let resource = format!("{}s", kind.to_lowercase());
     let kind = json!({"group": group, "version": version, "kind": kind});
     let resource = json!({"group": group, "version": version, "resource": resource});
@@ -20,8 +20,8 @@ pub fn admission_review(id: &str, object: Value) -> Value {
             "resource": resource,
             "requestKind": kind,
             "requestResource": resource,
-            "name": object["metadata"]["name"],
-            "namespace": object["metadata"]["namespace"],
+            "name": field("/metadata/name"),
+            "namespace": field("/metadata/namespace"),
             "operation": "CREATE",
             "userInfo": {"username": "alice@example.com", "groups": ["developers", "system:authenticated"]},
             "object": object,
