@@ -190,6 +190,27 @@ fn only_what_nothing_governs_is_denied_as_ungoverned() {
 }
 
 #[test]
+fn unknown_labels_allow_nothing_that_is_denied_as_ungoverned() {
+    let spec = json!({
+        "requirements": [{"allowedImages": {"patterns": ["**"]}}],
+        "match": {"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}},
+    });
+    let ungoverned = |tier: Option<&str>| {
+        let mut snapshot = snapshot(vec![FACTS.policy("labels", &spec)]);
+        snapshot.ungoverned = Ungoverned::Deny;
+        if let Some(tier) = tier {
+            let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
+            snapshot.world.namespaces.insert("shop".to_owned(), labels);
+        }
+        let verdict = judge(&promotion(&[image()]), &Evidence::default(), &snapshot);
+        (verdict.decision(), verdict.is_undecided())
+    };
+    assert_eq!(ungoverned(Some("x")), (Decision::Allow, false));
+    assert_eq!(ungoverned(Some("y")), (Decision::Deny, false));
+    assert_eq!(ungoverned(None), (Decision::Deny, true));
+}
+
+#[test]
 fn a_time_may_lie_as_far_in_the_future_as_clocks_differ() {
     let at: Timestamp = format!("{:.0}", Timestamp::now()).parse().unwrap();
     let signed = attached(&Attached {

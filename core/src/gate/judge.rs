@@ -45,6 +45,9 @@ pub fn engine_reasons() -> Vec<Reason> {
     [OF_JUDGING, OF_COVERAGE, OF_PLATFORMS].concat()
 }
 
+/// What to do where the labels of a namespace are not known.
+const GIVE_LABELS: &str = "set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration";
+
 /// Image names that templates contain and that an injector replaces with its proxy's image (Istio: `auto`).
 const PLACEHOLDERS: &[&str] = &["auto", "placeholder", "injected", "to-be-injected"];
 
@@ -104,15 +107,23 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .hint("ask the operator to repair the policy; until then every object that it may govern is denied");
         verdicts.push(denied_for(policy.source.clone(), judgement));
     }
-    // 5. If no policy governs the object, the configuration decides.
-    if governing.is_empty() && governing.ungoverned == Ungoverned::Deny {
-        let judgement = Judgement::fail(
-            UNGOVERNED,
-            "no policy governs this workload, and the configuration denies such workloads"
-                .to_owned(),
-        )
-        .hint("ask the operator to add the namespace to a policy");
-        verdicts.push(denied_for("(ungoverned)".to_owned(), judgement));
+    // 5. If no policy governs the object, the configuration decides. If policies only might govern it, that is not known: labels
+    // that are unknown must not allow what known ones would deny.
+    if governing.ungoverned == Ungoverned::Deny {
+        let judgement = if governing.is_empty() {
+            let detail =
+                "no policy governs this workload, and the configuration denies such workloads";
+            let judgement = Judgement::fail(UNGOVERNED, detail.to_owned());
+            Some(judgement.hint("ask the operator to add the namespace to a policy"))
+        } else if governing.only_might_govern() {
+            let detail = "whether a policy governs this workload is not known, because policies select namespaces by label, and the configuration denies workloads that no policy governs";
+            let judgement = Judgement::undecided(NAMESPACE_LABELS_UNKNOWN, detail.to_owned());
+            Some(judgement.hint(GIVE_LABELS))
+        } else {
+            None
+        };
+        verdicts
+            .extend(judgement.map(|judgement| denied_for("(ungoverned)".to_owned(), judgement)));
     }
     Verdict::of(verdicts, governing.revision.to_owned())
 }
@@ -359,7 +370,7 @@ fn downgrade_to_undecided(mut findings: Vec<Finding>, promotion: &Promotion) -> 
             NAMESPACE_LABELS_UNKNOWN,
             format!("the policy selects namespaces by label, and the labels of `{namespace}` are not known"),
         )
-        .hint("set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration");
+        .hint(GIVE_LABELS);
         findings.push(Finding::of_engine(
             "governance",
             Target::Workload,

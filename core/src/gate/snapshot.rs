@@ -94,4 +94,12 @@ impl Governing<'_> {
     pub fn is_empty(&self) -> bool {
         self.policies.is_empty() && self.unreadable.is_empty()
     }
+
+    /// Whether some policies might govern, and none certainly does.
+    pub(super) fn only_might_govern(&self) -> bool {
+        let is_uncertain = |(_, certainty): &(_, Certainty)| *certainty == Certainty::LabelsUnknown;
+        self.unreadable.is_empty()
+            && !self.policies.is_empty()
+            && self.policies.iter().all(is_uncertain)
+    }
 }
