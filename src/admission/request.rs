@@ -39,7 +39,7 @@ pub enum Understood {
     NotOurs(NotOurs),
 }
 
-/// Why a request is not judged. There is no other reason.
+/// Why a request is not judged. The list is complete: a request for any other reason is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOurs {
     /// An object is deleted.

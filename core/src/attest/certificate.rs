@@ -222,7 +222,7 @@ impl Instance {
             Some(issuer) => check_logged(&chain.leaf, &issuer, &self.certificate_logs),
             None => Err(UnacceptedReason::new(
                 unaccepted::NO_VERIFIED_TIME,
-                "there is no verified time",
+                "neither a log nor a timestamp authority confirms when the signature was made",
             )),
         }
     }

@@ -131,7 +131,7 @@ impl VerifiedWitnesses<'_> {
                 "the log entry does not carry a time, and another log entry or timestamp does not count: {}",
                 why.detail
             ),
-            (None, false) => "the log entry does not carry a time and there is no timestamp, so the certificate cannot be shown \
+            (None, false) => "the log entry carries no time and the signature has no timestamp, so the certificate cannot be shown \
                  to have been valid at signing"
                 .to_owned(),
             (None, true) => "there is neither a log entry nor a timestamp, so the certificate cannot be shown to have been \
@@ -251,7 +251,7 @@ impl Signed {
             None => VerifiedWitnesses::default(),
         };
         let statement = statement?;
-        // 3. Every log entry is of this signature by this key, or by the certificate for this key (CVE-2022-36056).
+        // 3. Every log entry is of this signature by this key; the entry may name a certificate for the same key (CVE-2022-36056).
         for entry in &witnessed.entries {
             entry.check_matches(self, artifact, &key.spki)?;
         }

@@ -144,7 +144,7 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
 }
 
 impl Document {
-    /// Line and column, both from 1, of the value at `path`, such as `spec.containers[0].image`; `None` if there is no value.
+    /// Line and column, both from 1, of the value at `path` (such as `spec.containers[0].image`); `None` if the document has no value at that path.
     pub fn position(&self, path: &str) -> Option<(usize, usize)> {
         let path: Path = path.parse().ok()?;
         let place = path
@@ -159,7 +159,7 @@ impl Document {
         self.place.at.line
     }
 
-    /// The text at `path`, such as `metadata.name`; `None` if there is no text.
+    /// The string at `path` (such as `metadata.name`); `None` if the document has no string at that path.
     pub fn text(&self, path: &str) -> Option<&str> {
         let path: Path = path.parse().ok()?;
         path.find(&self.value)?.as_str()

@@ -103,7 +103,7 @@ impl Verdict {
 }
 
 impl PolicyVerdict {
-    /// The only constructor. Denies if a finding denies or there is no finding, and sorts the findings, worst first.
+    /// The only constructor. The policy denies if one of its findings denies, or if it has no finding. Findings are sorted, worst first.
     pub(super) fn of(
         policy: String,
         enforcement: Enforcement,

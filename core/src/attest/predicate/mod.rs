@@ -6,13 +6,13 @@ use serde_json::value::RawValue;
 
 use super::unaccepted::UnacceptedReason;
 
-pub use provenance::{BuildType, NamedSource, Provenance, Said, SourceRepository};
+pub use provenance::{BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {
     /// SLSA provenance.
-    Provenance(Box<Provenance>),
+    Provenance(Box<SlsaProvenance>),
     /// A predicate of another type, as JSON; `None` if the statement does not have a predicate.
     Other(Option<Box<RawValue>>),
 }
@@ -24,8 +24,8 @@ impl Predicate {
     ) -> Result<Predicate, UnacceptedReason> {
         let text = predicate.map_or("null", RawValue::get);
         match predicate_type {
-            "https://slsa.dev/provenance/v0.2" => Provenance::v0_2(text),
-            "https://slsa.dev/provenance/v1" => Provenance::v1(text),
+            "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text),
+            "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text),
             _ => return Ok(Predicate::Other(predicate.map(ToOwned::to_owned))),
         }
         .map(|provenance| Predicate::Provenance(Box::new(provenance)))

@@ -491,7 +491,7 @@ mod tests {
 
     const INDEX: &str = "registry.example/app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-    /// What `unflagged` says of an index with this evidence and one platform without any.
+    /// The findings of the rule `unflagged` for an index with the evidence `index`, whose one platform carries no evidence.
     fn of_index(
         requirement: serde_json::Value,
         index: Collected<Arc<ImageEvidence>>,

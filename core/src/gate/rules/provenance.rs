@@ -261,7 +261,7 @@ impl Provenance {
     fn accepts(
         &self,
         statement: &VerifiedStatement,
-        provenance: &predicate::Provenance,
+        provenance: &predicate::SlsaProvenance,
         check: &ImageCheck<'_>,
     ) -> Result<String, Refusal> {
         let by = statement.signer();
@@ -332,7 +332,7 @@ impl Provenance {
     }
 
     /// The build type is accepted, and the build had only parameters that are known for this type.
-    fn check_build_type(&self, provenance: &predicate::Provenance) -> Result<(), Refusal> {
+    fn check_build_type(&self, provenance: &predicate::SlsaProvenance) -> Result<(), Refusal> {
         let kind = &provenance.build_type;
         if !provenance.unknown_parameters.is_empty() {
             let unknown = listed(in_backticks(&provenance.unknown_parameters), 5);
@@ -362,7 +362,7 @@ impl Provenance {
     /// At least one field names a source, and every source that is named is accepted. Returns the first.
     fn check_source(
         &self,
-        provenance: &predicate::Provenance,
+        provenance: &predicate::SlsaProvenance,
         by: &Signer,
     ) -> Result<String, Refusal> {
         let mut named: Vec<(String, SourceRepository)> = provenance
@@ -407,7 +407,7 @@ impl Provenance {
     /// The branch and the tag are accepted. `git_ref` is the reference that counts, from the certificate or the provenance.
     fn check_reference(
         &self,
-        provenance: &predicate::Provenance,
+        provenance: &predicate::SlsaProvenance,
         git_ref: Option<&str>,
         isolated: bool,
     ) -> Result<(), Refusal> {
@@ -474,7 +474,7 @@ impl Provenance {
                         Some(git_ref) => {
                             format!("the image was built from `{git_ref}`, not from a tag")
                         }
-                        None => "the reference is not known, so there is no tag".to_owned(),
+                        None => "neither the provenance nor the certificate says from which reference it was built, so no tag is known".to_owned(),
                     };
                     return Err(Refusal::new(
                         Step::Start,
@@ -491,7 +491,7 @@ impl Provenance {
     /// The build was started with the inputs that the policy requires, and an isolated builder recorded them.
     fn check_inputs(
         &self,
-        provenance: &predicate::Provenance,
+        provenance: &predicate::SlsaProvenance,
         isolated: bool,
     ) -> Result<(), Refusal> {
         let Some((name, _)) = self.inputs.first_key_value() else {
@@ -614,7 +614,7 @@ fn workflows(
 /// Whether the builder is isolated from its callers: its signer is a key, an account without a source, or a workflow of another
 /// repository than the source's. If a workflow's certificate does not claim a source, the workflow must be of another
 /// repository than every source that the provenance names. An identity of another kind that claims a source is not isolated.
-fn is_isolated(provenance: &predicate::Provenance, by: &Signer) -> bool {
+fn is_isolated(provenance: &predicate::SlsaProvenance, by: &Signer) -> bool {
     let Signer::Certificate(certificate) = by else {
         return true;
     };
@@ -649,7 +649,7 @@ fn is_delegator(identity: &str) -> bool {
 }
 
 /// The statement agrees with the certificate of its signer, if there is one, and with itself.
-fn check_agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<(), Refusal> {
+fn check_agreement(provenance: &predicate::SlsaProvenance, by: &Signer) -> Result<(), Refusal> {
     if let Signer::Certificate(certificate) = by {
         let identity = certificate.identity();
         // 1. The builder is the signer: a pattern can accept many builders, and one must not sign for another.
@@ -691,7 +691,7 @@ fn check_agreement(provenance: &predicate::Provenance, by: &Signer) -> Result<()
 
 /// The first field of the statement that differs from a claim of the certificate, for every build type.
 fn first_contradiction(
-    provenance: &predicate::Provenance,
+    provenance: &predicate::SlsaProvenance,
     certificate: &CertificateIdentity,
 ) -> Option<String> {
     let claims = certificate.claims();

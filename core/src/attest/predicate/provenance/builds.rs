@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::written::{StatementFields, Version, environment, environment_text, text};
-use super::{BuildType, Provenance};
+use super::{BuildType, SlsaProvenance};
 use crate::attest::Claim;
 
-impl Provenance {
+impl SlsaProvenance {
     /// slsa-github-generator, v0.2. The environment has the variables of the job, in lower case.
     pub(super) fn generator(&mut self, fields: &StatementFields) {
         self.source("invocation.configSource.uri", fields.config.uri.as_ref());

@@ -21,7 +21,7 @@ pub use self::repository::SourceRepository;
 
 /// The parts of SLSA provenance that rules use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provenance {
+pub struct SlsaProvenance {
     /// The id of the builder, a URI.
     pub builder: String,
     /// The build type, a URI. It defines the meaning of the parameters.
@@ -71,13 +71,13 @@ pub struct Said {
     pub value: String,
 }
 
-impl Provenance {
-    pub(super) fn v0_2(text: &str) -> Result<Provenance, UnacceptedReason> {
-        Ok(Provenance::from_fields(&StatementFields::v0_2(text)?))
+impl SlsaProvenance {
+    pub(super) fn v0_2(text: &str) -> Result<SlsaProvenance, UnacceptedReason> {
+        Ok(SlsaProvenance::from_fields(&StatementFields::v0_2(text)?))
     }
 
-    pub(super) fn v1(text: &str) -> Result<Provenance, UnacceptedReason> {
-        Ok(Provenance::from_fields(&StatementFields::v1(text)?))
+    pub(super) fn v1(text: &str) -> Result<SlsaProvenance, UnacceptedReason> {
+        Ok(SlsaProvenance::from_fields(&StatementFields::v1(text)?))
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -96,9 +96,9 @@ impl Provenance {
         size_of_val(self) + texts + sources.chain(said).chain(commits).sum::<usize>() + inputs
     }
 
-    fn from_fields(fields: &StatementFields) -> Provenance {
+    fn from_fields(fields: &StatementFields) -> SlsaProvenance {
         let kind = BuildType::named(&fields.build_type);
-        let mut provenance = Provenance {
+        let mut provenance = SlsaProvenance {
             builder: fields.builder.clone(),
             build_type: fields.build_type.clone(),
             kind,

@@ -13,17 +13,17 @@ const COMMUNITY: &str = "https://slsa-framework.github.io/github-actions-buildty
 const CHAINS: &str = "https://tekton.dev/chains/v2/slsa";
 const SOURCE: &str = "git+https://github.com/example/app@refs/heads/main";
 
-fn v0_2(build_type: &str, environment: Value) -> Provenance {
+fn v0_2(build_type: &str, environment: Value) -> SlsaProvenance {
     let predicate = json!({
         "builder": {"id": "builder"},
         "buildType": build_type,
         "invocation": {"configSource": {"uri": SOURCE}, "environment": environment},
         "materials": [{"uri": SOURCE, "digest": {"sha1": "c0ffee"}}],
     });
-    Provenance::v0_2(&predicate.to_string()).unwrap()
+    SlsaProvenance::v0_2(&predicate.to_string()).unwrap()
 }
 
-fn v1(build_type: &str, external: Value, internal: Value) -> Provenance {
+fn v1(build_type: &str, external: Value, internal: Value) -> SlsaProvenance {
     let predicate = json!({
         "buildDefinition": {
             "buildType": build_type,
@@ -33,20 +33,20 @@ fn v1(build_type: &str, external: Value, internal: Value) -> Provenance {
         },
         "runDetails": {"builder": {"id": "builder"}},
     });
-    Provenance::v1(&predicate.to_string()).unwrap()
+    SlsaProvenance::v1(&predicate.to_string()).unwrap()
 }
 
-fn said(provenance: &Provenance, claim: Claim) -> Vec<&str> {
+fn said(provenance: &SlsaProvenance, claim: Claim) -> Vec<&str> {
     let of_claim = provenance.said.iter().filter(|said| said.claim == claim);
     of_claim.map(|said| said.value.as_str()).collect()
 }
 
-fn commits(provenance: &Provenance) -> BTreeSet<&str> {
+fn commits(provenance: &SlsaProvenance) -> BTreeSet<&str> {
     let commits = provenance.commits.iter();
     commits.map(|(_, commit)| commit.as_str()).collect()
 }
 
-fn sources(provenance: &Provenance) -> Vec<(&str, &str)> {
+fn sources(provenance: &SlsaProvenance) -> Vec<(&str, &str)> {
     let sources = provenance.sources.iter();
     sources
         .map(|source| (source.field, source.repository.as_str()))
@@ -165,7 +165,7 @@ fn a_reference_is_of_the_kind_that_it_is_said_to_be() {
             "buildType": GENERATOR,
             "invocation": {"environment": environment},
         });
-        let provenance = Provenance::v0_2(&predicate.to_string()).unwrap();
+        let provenance = SlsaProvenance::v0_2(&predicate.to_string()).unwrap();
         assert_eq!(provenance.git_ref.as_deref(), Some(git_ref));
         assert_eq!(
             provenance.contradictions.is_empty(),
@@ -256,7 +256,7 @@ fn only_builds_started_by_hand_have_inputs() {
         let external = json!({"inputs": {"level": "debug", "count": 7}});
         v1(kind, external, json!({"github": {"event_name": event}}))
     };
-    let inputs = |provenance: &Provenance| provenance.inputs.clone();
+    let inputs = |provenance: &SlsaProvenance| provenance.inputs.clone();
     let by_hand = built(COMMUNITY, "workflow_dispatch");
     let written = BTreeMap::from([("level".to_owned(), "debug".to_owned())]);
     assert_eq!(inputs(&by_hand), Some(written));
@@ -335,7 +335,7 @@ fn the_commit_of_a_source_is_kept_for_every_build_type() {
             "buildType": build_type,
             "invocation": {"configSource": {"uri": SOURCE, "digest": {"sha1": "c0ffee"}}},
         });
-        let provenance = Provenance::v0_2(&predicate.to_string()).unwrap();
+        let provenance = SlsaProvenance::v0_2(&predicate.to_string()).unwrap();
         assert_eq!(commits(&provenance), ["c0ffee"].into(), "{build_type}");
     }
     let google = "https://cloud.google.com/build/gcb-buildtypes/google-worker/v1";
@@ -360,16 +360,16 @@ fn a_commit_counts_under_every_name_of_the_source_and_of_the_digest() {
             {"uri": "git+https://github.com/example/other", "digest": {"sha1": "d"}},
         ],
     });
-    let provenance = Provenance::v0_2(&predicate.to_string()).unwrap();
+    let provenance = SlsaProvenance::v0_2(&predicate.to_string()).unwrap();
     assert_eq!(commits(&provenance), ["a", "b", "c"].into());
 }
 
 #[test]
 fn provenance_weighs_about_as_much_as_what_is_kept_of_it() {
-    type Change<'a> = &'a dyn Fn(&mut Provenance);
+    type Change<'a> = &'a dyn Fn(&mut SlsaProvenance);
     let long = || "x".repeat(1000);
     let least = v0_2(GENERATOR, json!({}));
-    assert!(least.bytes() > size_of::<Provenance>());
+    assert!(least.bytes() > size_of::<SlsaProvenance>());
     let changes: [(&str, Change<'_>); 8] = [
         ("builder", &|it| it.builder = long()),
         ("type", &|it| it.build_type = long()),
