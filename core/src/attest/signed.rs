@@ -131,7 +131,7 @@ impl VerifiedWitnesses<'_> {
                 "the log entry does not carry a time, and another log entry or timestamp does not count: {}",
                 why.detail
             ),
-            (None, false) => "the log entry carries no time and the signature has no timestamp, so the certificate cannot be shown \
+            (None, false) => "the log entry does not carry a time, and the signature has no timestamp, so the certificate cannot be shown \
                  to have been valid at signing"
                 .to_owned(),
             (None, true) => "there is neither a log entry nor a timestamp, so the certificate cannot be shown to have been \
