@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::unaccepted::UnacceptedReason;
 
-pub use provenance::{BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
+pub use provenance::{Account, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
