@@ -10,6 +10,7 @@ mod image;
 mod judge;
 mod needs;
 mod pattern;
+pub mod people;
 mod platform;
 mod platforms;
 mod policy;
