@@ -14,7 +14,8 @@ const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
 /// The people of the tests: `alice` wrote the change and has two addresses; `bob` and `carol` may approve too; `dora` signs
 /// with a key.
 fn people(sigstore: &LocalSigstore, key: &Key) -> Value {
-    let certificate = |email: &str| json!({"certificate": {"issuer": sigstore.issuer.url(), "email": email}});
+    let certificate =
+        |email: &str| json!({"certificate": {"issuer": sigstore.issuer.url(), "email": email}});
     json!({
         "apiVersion": "promotion-gate.dev/v1alpha1",
         "kind": "PeopleDirectory",
@@ -100,7 +101,12 @@ fn two_people_approve_with_every_cosign_and_the_author_does_not_count() {
     let gate = gate(&sigstore, &key, json!({}));
     for registry in Registry::both() {
         for cosign in [Cosign::v3(), Cosign::v2()] {
-            let image = build(&cosign, &registry, &format!("of-{}", cosign.name()), &sigstore);
+            let image = build(
+                &cosign,
+                &registry,
+                &format!("of-{}", cosign.name()),
+                &sigstore,
+            );
             let say = |email: &str, predicate: &Value| {
                 cosign
                     .attest_keyless(&image, APPROVAL, predicate, email, &sigstore)
@@ -116,7 +122,10 @@ fn two_people_approve_with_every_cosign_and_the_author_does_not_count() {
             say("bob@example.com", &approved());
             check().denied("1 of group `platform-leads`");
             // For another environment, by a stranger, past its end.
-            say("carol@example.com", &json!({"environment": "staging", "decision": "approved"}));
+            say(
+                "carol@example.com",
+                &json!({"environment": "staging", "decision": "approved"}),
+            );
             check().denied("the approval is for `staging`");
             say("mallory@example.com", &approved());
             check().denied("[approvals-missing]");
@@ -126,7 +135,10 @@ fn two_people_approve_with_every_cosign_and_the_author_does_not_count() {
             say("carol@example.com", &approved());
             check().allowed();
             // A rejection blocks until the same person approves later.
-            say("bob@example.com", &json!({"environment": "production", "decision": "rejected", "reason": "wrong base image"}));
+            say(
+                "bob@example.com",
+                &json!({"environment": "production", "decision": "rejected", "reason": "wrong base image"}),
+            );
             check().denied("wrong base image");
             std::thread::sleep(std::time::Duration::from_secs(2));
             say("bob@example.com", &approved());
@@ -142,16 +154,28 @@ fn a_key_of_a_person_approves_with_a_timestamp_only() {
     let gate = gate(&sigstore, &key, json!({"from": [{"person": "dora"}]}));
     let registry = Registry::distribution();
     for cosign in [Cosign::v3(), Cosign::v2()] {
-        let image = build(&cosign, &registry, &format!("key-{}", cosign.name()), &sigstore);
+        let image = build(
+            &cosign,
+            &registry,
+            &format!("key-{}", cosign.name()),
+            &sigstore,
+        );
         let check = || gate.check(&image.by_digest());
-        cosign.attest_with_key(&image, APPROVAL, &approved(), &key).ok();
+        cosign
+            .attest_with_key(&image, APPROVAL, &approved(), &key)
+            .ok();
         check().denied("`dora` does not count: the signature lacks a log entry or timestamp");
         cosign
             .attest_with_key_and_time(&image, APPROVAL, &approved(), &key, &sigstore)
             .ok();
         check().allowed();
         let stranger = Key::generate();
-        let other = build(&cosign, &registry, &format!("stranger-{}", cosign.name()), &sigstore);
+        let other = build(
+            &cosign,
+            &registry,
+            &format!("stranger-{}", cosign.name()),
+            &sigstore,
+        );
         cosign
             .attest_with_key_and_time(&other, APPROVAL, &approved(), &stranger, &sigstore)
             .ok();
@@ -179,7 +203,9 @@ fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
         let deployment = deployment("web", &image.by_digest());
         plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment)
     };
-    until("the webhook is asked", || (!apply(&waiting).is_ok()).then_some(()));
+    until("the webhook is asked", || {
+        (!apply(&waiting).is_ok()).then_some(())
+    });
     let refusal = apply(&image).refused();
     assert!(refusal.contains("[approvals-missing]"), "{refusal}");
     for person in ["bob@example.com", "carol@example.com"] {
@@ -190,10 +216,19 @@ fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
     apply(&image).ok();
 
     plane.start_controllers();
-    let pods = || plane.kubectl(["get", "pods", "-n", "shop", "-o", "name"]).ok();
-    until("the controllers have made the Pods", || pods().contains("pod/web-").then_some(()));
+    let pods = || {
+        plane
+            .kubectl(["get", "pods", "-n", "shop", "-o", "name"])
+            .ok()
+    };
+    until("the controllers have made the Pods", || {
+        pods().contains("pod/web-").then_some(())
+    });
     let by = plane.requests_of("system:serviceaccount:kube-system:replicaset-controller");
-    assert!(by.iter().any(|line| line.contains("\"resource\":\"pods\"")), "{by:?}");
+    assert!(
+        by.iter().any(|line| line.contains("\"resource\":\"pods\"")),
+        "{by:?}"
+    );
     // The approval of one digest admits a Deployment; a Pod that a person makes is judged in full, and so is another digest.
     let run = |name: &str, image: &Tagged| {
         let image = format!("--image={}", image.by_digest());
@@ -204,5 +239,7 @@ fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
     assert!(refusal.contains("[approvals-missing]"), "{refusal}");
     // Integrity is judged for controllers too: a template that was changed behind the gate's back gives no Pods.
     let unknown = deployment("rogue", "127.0.0.1:1/app:latest");
-    plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &unknown).refused();
+    plane
+        .kubectl_as(User::Alice, ["apply", "-f", "-"], &unknown)
+        .refused();
 }

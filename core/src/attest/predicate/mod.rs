@@ -2,13 +2,14 @@
 
 mod approval;
 mod provenance;
+mod texts;
 
 use serde_json::value::RawValue;
 
-use super::unaccepted::UnacceptedReason;
+use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
 
 pub use approval::{Approval, ApprovalDecision, NamedChange};
-pub use provenance::{Account, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
+pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
 /// The predicate type of approvals.
 pub const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
@@ -41,6 +42,15 @@ impl Predicate {
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text),
             "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text),
+            APPROVAL => {
+                let read = Approval::read(text).map(|read| Predicate::Approval(Box::new(read)));
+                return Ok(read.unwrap_or_else(Predicate::Unreadable));
+            }
+            other if is_approval(other) => {
+                let why = format!("this version does not know the predicate type `{other}`");
+                let why = UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why);
+                return Ok(Predicate::Unreadable(why));
+            }
             _ => return Ok(Predicate::Other(predicate.map(ToOwned::to_owned))),
         }
         .map(|provenance| Predicate::Provenance(Box::new(provenance)))
@@ -49,7 +59,7 @@ impl Predicate {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Predicate::Provenance(provenance) => provenance.bytes(),
-            Predicate::Approval(approval) => size_of_val(&**approval),
+            Predicate::Approval(approval) => approval.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::check::{in_time, listed};
-use super::super::provenance::{Provenance, check_pair, is_isolated, is_workflow_of};
+use super::super::check::listed;
+use super::super::provenance::{Provenance, is_isolated, is_of_builder};
 use super::{
     AUTHOR_UNKNOWN, Approvals, AuthorSource, AuthorsOfProvenance, AuthorsOfRecord, ImageCheck,
-    Judgement, RecordField, Requirement,
+    Judgement, Requirement,
 };
-use crate::attest::predicate::{self, AuthorRole, Predicate, SourceRepository};
-use crate::attest::{Signer, VerifiedStatement};
+use crate::attest::VerifiedStatement;
+use crate::attest::predicate::{self, Predicate};
 use crate::gate::evidence::ImageEvidence;
-use crate::gate::people::{Identity, Lookup, People, Platform};
+use crate::gate::people::{Identity, Lookup, People, Platform as SourcePlatform};
 
 /// The authors of a change, all of whom are known.
 pub(super) struct Authors {
@@ -49,10 +49,16 @@ impl Authors {
         let mut found = Found::default();
         for source in &rule.authors_from {
             match source {
-                AuthorSource { provenance: Some(source), .. } => {
+                AuthorSource {
+                    provenance: Some(source),
+                    ..
+                } => {
                     found.add_provenance(source, check, evidence, people);
                 }
-                AuthorSource { change_record: Some(source), .. } => {
+                AuthorSource {
+                    change_record: Some(source),
+                    ..
+                } => {
                     found.add_records(source, check, evidence, people);
                 }
                 _ => {}
@@ -75,7 +81,9 @@ impl Authors {
             }
         }
         if found.unknown.is_empty() {
-            return Ok(Authors { people: found.people });
+            return Ok(Authors {
+                people: found.people,
+            });
         }
         let detail = format!(
             "it is not known who wrote the change: {}",
@@ -113,9 +121,8 @@ impl Found {
                 self.automation.insert(name.to_owned());
             }
             Lookup::Unknown if standing == Standing::Establishes => {
-                self.unknown.insert(format!(
-                    "{identity} ({did}) is not in the people directory"
-                ));
+                self.unknown
+                    .insert(format!("{identity} ({did}) is not in the people directory"));
             }
             Lookup::Unknown => {}
         }
@@ -134,9 +141,7 @@ impl Found {
             let Predicate::Provenance(provenance) = statement.predicate() else {
                 continue;
             };
-            let roots = &check.world.trust_roots;
-            let accepted = check_pair(&source.builders, statement, &provenance.builder, roots);
-            if accepted.is_err() || in_time(statement, check.promotion.at).is_err() {
+            if !is_of_builder(&source.builders, statement, provenance, check) {
                 continue;
             }
             // A workflow of the source's own repository can write any name into its provenance.
@@ -149,7 +154,9 @@ impl Found {
                 match identity_of(actor) {
                     Ok(identity) => self.add(&identity, "started the build", standing, people),
                     Err(why) if isolated => {
-                        self.unknown.insert(format!("the provenance names an account that cannot be looked up: {why}"));
+                        self.unknown.insert(format!(
+                            "the provenance names an account that cannot be looked up: {why}"
+                        ));
                     }
                     Err(_) => {}
                 }
@@ -158,7 +165,8 @@ impl Found {
         }
         if !speaks {
             self.unknown.insert(
-                "no provenance by an accepted and isolated builder names who started the build".to_owned(),
+                "no provenance by an accepted and isolated builder names who started the build"
+                    .to_owned(),
             );
         }
     }
@@ -166,67 +174,24 @@ impl Found {
     /// Adds the authors of signed change records.
     fn add_records(
         &mut self,
-        source: &AuthorsOfRecord,
+        _source: &AuthorsOfRecord,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        people: &People,
+        _people: &People,
     ) {
-        // The commits from which the image was built, as the policy's provenance proves them.
-        let proven: Vec<_> = proven(check, evidence).collect();
-        let mut open: BTreeSet<&str> = BTreeSet::new();
-        for (_, provenance) in &proven {
-            open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
-        }
-        if open.is_empty() {
-            self.unknown.insert(
-                "no accepted provenance names the commit, which a change record must end with".to_owned(),
-            );
-        }
-        let mut refused: BTreeSet<String> = BTreeSet::new();
-        for (_, statement) in &evidence.statements {
-            let roots = &check.world.trust_roots;
-            let by_source = || source.signed_by.signed(statement, roots).is_ok();
-            let record = match statement.predicate() {
-                Predicate::Change(record) if by_source() => record,
-                Predicate::Unreadable(why)
-                    if predicate::is_change(statement.predicate_type()) && by_source() =>
-                {
-                    self.unknown.insert(format!("a change record by {} cannot be read: {why}", statement.signer()));
-                    continue;
-                }
-                _ => continue,
-            };
-            // 1. The record's authors count in any case: a record that does not fit can only add.
-            let fits = record_fits(source, record, statement, &proven, check);
-            let standing = match &fits {
-                Ok(()) => Standing::Establishes,
-                Err(_) => Standing::Adds,
-            };
-            self.add_authors(record, standing, people);
-            // 2. A record that fits says who the authors of its commit are.
-            match fits {
-                Ok(()) => {
-                    open.retain(|commit| !commit.eq_ignore_ascii_case(&record.to));
-                }
-                Err(why) => {
-                    refused.insert(why);
-                }
-            }
-        }
-        if !open.is_empty() {
-            let commits = listed(open.into_iter().map(|commit| format!("`{commit}`")), 2);
-            let but = match refused.is_empty() {
-                true => String::new(),
-                false => format!("; records that do not count: {}", listed(refused, 2)),
-            };
-            self.unknown.insert(format!(
-                "no change record by {} ends with the commit {commits}{but}",
-                source.signed_by
-            ));
-        }
+        let _ = proven(check, evidence).count();
+        self.unknown
+            .insert("change records are not read yet".to_owned());
     }
+}
 
-    fn add_authors(&mut self, record: &predicate::Change, standing: Standing, people: &People) {
+/// The account that provenance of GitHub Actions names.
+fn identity_of(actor: &predicate::BuildActor) -> Result<Identity, String> {
+    let host = Some(actor.host.as_str());
+    match (&actor.login, actor.id) {
+        (Some(login), id) => Identity::account(SourcePlatform::GitHub, host, login, id),
+        (None, Some(id)) => Identity::account_by_id(SourcePlatform::GitHub, host, id),
+        (None, None) => Err("it has neither a login nor a number".to_owned()),
     }
 }
 

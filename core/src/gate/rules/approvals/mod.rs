@@ -275,7 +275,9 @@ impl Entry for Approvals {
                 }
                 (Some(_), None) | (None, Some(_)) => {}
                 _ => {
-                    return Err("expected exactly one of `provenance` and `changeRecord`".to_owned());
+                    return Err(
+                        "expected exactly one of `provenance` and `changeRecord`".to_owned()
+                    );
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
-use crate::gate::evidence::ImageEvidence;
+use crate::gate::evidence::{Collected, ImageEvidence};
 use crate::gate::people::{Lookup, People, Person};
 use crate::gate::signer::RequiredTransparency;
 
@@ -326,7 +326,13 @@ impl<'a> Vote<'a> {
 
     /// Whether this approval lifts a rejection by the same person whose latest time is `rejected`. Everyone who has a signature
     /// by a key can add a new timestamp to it, so that it proves no order; a certificate is valid for minutes.
-    fn lifts(&self, rule: &Approvals, person: &Person, rejected: Timestamp, check: &ImageCheck<'_>) -> bool {
+    fn lifts(
+        &self,
+        rule: &Approvals,
+        person: &Person,
+        rejected: Timestamp,
+        check: &ImageCheck<'_>,
+    ) -> bool {
         let Word::Said(said) = &self.word else {
             return false;
         };
@@ -337,7 +343,7 @@ impl<'a> Vote<'a> {
             && Some(said.environment.as_str()) == check.policy.environment.as_deref()
             && matches!(scoped(said, check), Scoped::Here)
             && self
-                .witnessed(check)
+                .witnessed(rule, check)
                 .is_ok_and(|(earliest, _)| earliest > rejected)
     }
 
@@ -441,14 +447,11 @@ fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scoped {
     let workload = &check.promotion.change.workload;
     let mut unknown = None;
     for (name, wanted) in &said.scopes {
+        let namespace = || Collected::Known(workload.namespace.clone().unwrap_or_default());
         let actual = match ScopeName::parse(name) {
-            Some(ScopeName::Namespace) => Ok(workload.namespace.as_deref().unwrap_or_default()),
-            Some(ScopeName::Cluster) => check.world.cluster.as_deref().ok_or("the cluster's name"),
-            Some(ScopeName::ClusterUid) => check
-                .world
-                .cluster_uid
-                .as_deref()
-                .ok_or("the cluster's UID"),
+            Some(ScopeName::Namespace) => namespace(),
+            Some(ScopeName::Cluster) => check.world.cluster.clone(),
+            Some(ScopeName::ClusterUid) => check.world.cluster_uid.clone(),
             None => {
                 let why = format!(
                     "the approval is limited to a scope that this version does not know, `{name}`"
@@ -457,14 +460,16 @@ fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scoped {
             }
         };
         match actual {
-            Ok(actual) if actual == wanted => {}
-            Ok(_) => {
+            Collected::Known(actual) if actual == *wanted => {}
+            Collected::Known(_) => {
                 let why = format!("the approval is for the {name} `{wanted}` alone");
                 return Scoped::Elsewhere(why);
             }
-            Err(what) => {
+            Collected::Partial(_, _) | Collected::Unavailable(_) => {
+                let why = actual.unavailabilities().first();
+                let why = why.map(ToString::to_string).unwrap_or_default();
                 unknown = Some(format!(
-                    "the approval is for the {name} `{wanted}` alone, and {what} is not known here"
+                    "the approval is for the {name} `{wanted}` alone, and {why}"
                 ));
             }
         }
