@@ -22,6 +22,7 @@
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence` — these commands in detail
 //! * `policy_tests` — the command `test`
+//! * `messages` — what a deployer reads of a denial, word by word
 //!
 //! What is shipped beside the program:
 //! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
@@ -54,6 +55,7 @@ mod evidence;
 mod fuzz;
 mod invariants;
 mod layout;
+mod messages;
 mod oci;
 mod pages;
 mod pin;
