@@ -311,7 +311,7 @@ fn a_policy_in_a_file_that_is_too_large_to_be_read_is_not_lost() {
 }
 
 #[test]
-fn a_policy_whose_header_is_cut_off_at_any_place_is_never_skipped() {
+fn a_policy_with_a_truncated_header_is_never_skipped() {
     let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
     let header = HEAD.find("metadata").unwrap();
     for end in 0..header {
@@ -437,7 +437,7 @@ fn values_and_reviews_beside_policies_are_foreign() {
 }
 
 #[test]
-fn a_label_that_cannot_match_is_warned_of_where_something_else_can() {
+fn a_label_that_cannot_match_warns_where_another_one_can() {
     let load = |matches: Value| {
         let policy = json!({
             "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": "p"},
@@ -466,7 +466,7 @@ fn a_label_that_cannot_match_is_warned_of_where_something_else_can() {
 }
 
 #[test]
-fn a_path_without_a_policy_is_an_error_even_beside_one_that_has_some() {
+fn a_path_without_a_policy_is_an_error() {
     let folder = TempDir::new().unwrap();
     let [with, without] = ["with", "without"].map(|name| folder.path().join(name));
     for folder in [&with, &without] {

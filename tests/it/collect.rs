@@ -219,7 +219,7 @@ async fn a_crowd_of_junk_hides_no_signature() {
 }
 
 #[tokio::test]
-async fn what_one_image_leaves_over_serves_another_one_of_the_same_review() {
+async fn budget_that_one_image_leaves_serves_another_of_the_review() {
     let registry = Arc::new(Counting::default());
     let (crowded, other) = (Image::new("a.example"), Image::new("b.example"));
     registry.attach(&other, Via::Referrers, vec![signature(&other)]);
@@ -254,7 +254,7 @@ async fn small_evidence_is_read_before_a_crowd_of_large_junk() {
 }
 
 #[tokio::test]
-async fn a_review_whose_time_is_over_walks_through_nothing_that_it_knows() {
+async fn a_review_past_its_deadline_verifies_nothing_more() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("hostile.example");
     crowd(&registry, &image, 100, 30, 10);
@@ -276,7 +276,7 @@ async fn a_review_whose_time_is_over_walks_through_nothing_that_it_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_that_fails_is_left_alone_while_what_is_known_suffices() {
+async fn a_failed_look_up_waits_while_known_evidence_suffices() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     registry.attach(&image, Via::Referrers, vec![signature(&image)]);

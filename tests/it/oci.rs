@@ -146,7 +146,7 @@ async fn a_manifest_that_is_not_what_its_digest_names_is_refused() {
 }
 
 #[tokio::test]
-async fn a_digest_that_the_registry_answers_with_another_one_is_refused() {
+async fn a_digest_answered_with_another_one_is_refused() {
     let reply = given(&manifest("other"));
     let server = Server::start(move |_| reply.clone()).await;
     let asked = Reference::Digest(Digest::sha256(b"asked"));
@@ -207,7 +207,7 @@ async fn answers_take_room_for_as_long_as_somebody_holds_them() {
 }
 
 #[tokio::test]
-async fn answers_that_one_review_holds_leave_room_for_those_of_another() {
+async fn answers_that_one_review_holds_leave_room_for_others() {
     let content = vec![7; 20 << 10];
     let answer = {
         let content = content.clone();
@@ -319,7 +319,7 @@ async fn answers_that_never_end_never_come_or_break_off_are_given_up() {
 }
 
 #[tokio::test]
-async fn a_manifest_larger_than_its_limit_is_refused_before_it_is_read() {
+async fn an_oversized_manifest_is_refused_before_it_is_read() {
     let server = Server::start(|_| Reply::new(200, MANIFEST, vec![b' '; (4 << 20) + 1])).await;
     let digest = Digest::sha256(b"large");
     let error = client().manifest(&app(&server), &digest).await.unwrap_err();

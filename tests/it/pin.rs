@@ -128,7 +128,7 @@ async fn a_file_with_a_tag_that_cannot_be_resolved_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_shared_through_an_alias_is_refused_and_nothing_is_changed() {
+async fn an_image_shared_through_a_yaml_alias_is_not_pinned() {
     let folder = Folder::new().await;
     let image = format!("{}/app:v1", folder.registry.host());
     let text = format!(

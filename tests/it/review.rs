@@ -194,7 +194,7 @@ async fn evidence_belongs_to_the_repository_of_the_digest() {
 }
 
 #[tokio::test]
-async fn another_policy_over_the_same_memory_decides_by_its_own_signers() {
+async fn another_policy_over_the_same_cache_uses_its_own_signers() {
     let registry = registry().await;
     let digest = signed(&registry, "v1", "release");
     let image = by_digest(&registry, &digest);

@@ -252,7 +252,7 @@ async fn signed_images_are_admitted_and_others_denied_with_a_message() {
 }
 
 #[tokio::test]
-async fn http_1_and_2_and_tls_1_2_and_1_3_are_spoken_and_nothing_older() {
+async fn only_http_1_and_2_over_tls_1_2_and_1_3_are_spoken() {
     let gate = Gate::start(SIGNED).await;
     let tls = identity(gate.folder.path());
     gate.until("/metrics", "certificate_reloads_total 1").await;
@@ -367,7 +367,7 @@ async fn the_deadline_comes_from_the_api_server() {
 }
 
 #[tokio::test]
-async fn audit_only_admits_everything_and_counts_what_it_would_have_said() {
+async fn audit_only_admits_everything_and_counts_denials() {
     let (_registry, _, unsigned) = images().await;
     let gate = Gate::with(SIGNED, |options| options.audit_only = true).await;
     assert_eq!(gate.says(&unsigned).await, (true, String::new()));
@@ -431,7 +431,7 @@ async fn an_edited_policy_is_taken_over_and_a_broken_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_policy_file_that_is_empty_for_a_moment_takes_no_policy_away() {
+async fn a_policy_file_empty_for_a_moment_removes_no_policy() {
     let (_registry, _, unsigned) = images().await;
     let gate = Gate::start(SIGNED).await;
     let other = gate.folder.path().join("policies/other.yaml");
@@ -459,7 +459,7 @@ async fn without_a_sound_policy_the_gate_denies_and_is_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
+async fn a_certificate_rotates_under_load_without_a_failure() {
     let (_registry, signed, _) = images().await;
     let gate = Gate::start(SIGNED).await;
     let old = gate.client.clone();
@@ -734,7 +734,7 @@ async fn a_policy_whose_only_trust_root_was_taken_away_denies_for_it() {
 }
 
 #[tokio::test]
-async fn new_requests_are_answered_for_a_while_after_the_signal_to_stop() {
+async fn new_requests_are_answered_during_the_shutdown_delay() {
     let mut gate = Gate::start(SIGNED).await;
     let shutdown_delay = Duration::from_secs(2);
     gate.stop.take().unwrap().send(shutdown_delay).unwrap();

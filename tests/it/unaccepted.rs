@@ -160,7 +160,7 @@ async fn said(policy: Policy, image: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn evidence_in_a_form_that_is_not_read_is_named_and_not_called_absent() {
+async fn evidence_in_an_unsupported_form_is_not_called_absent() {
     let notation = "application/vnd.cncf.notary.signature";
     let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
     let artifact = |kind, config, layer| Artifact {
@@ -254,7 +254,7 @@ async fn another_form_in_the_place_of_a_signature_is_no_absence() {
 }
 
 #[tokio::test]
-async fn an_attestation_of_a_stranger_in_the_place_of_a_signature_says_so() {
+async fn a_strangers_attestation_is_reported_for_a_signature() {
     let registry = registry().await;
     let digest = push_image(&registry, "app", "v1", "v1").unwrap();
     let mut layer = FACTS.simple(&digest, "stranger");
@@ -343,7 +343,7 @@ async fn an_image_whose_referrers_are_elsewhere_is_verified_once() {
 }
 
 #[tokio::test]
-async fn an_unsigned_index_of_signed_platforms_says_so_and_names_the_option() {
+async fn an_unsigned_index_of_signed_platforms_names_the_option() {
     let registry = registry().await;
     let push = |name: &str| push_image(&registry, "app", name, name).unwrap();
     let (amd64, arm64) = (push("amd64"), push("arm64"));
@@ -380,7 +380,7 @@ async fn platforms_signed_by_a_stranger_allow_no_unsigned_index() {
 }
 
 #[tokio::test]
-async fn what_an_index_carries_is_said_where_its_platforms_carry_nothing() {
+async fn an_indexs_evidence_is_named_where_platforms_carry_none() {
     let registry = registry().await;
     let amd64 = push_image(&registry, "app", "amd64", "amd64").unwrap();
     let platforms = [(Some("linux/amd64"), &amd64)];

@@ -231,7 +231,7 @@ fn a_time_may_lie_as_far_in_the_future_as_clocks_differ() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_command_that_adds_it_and_who_may() {
+fn missing_evidence_is_named_with_the_command_that_adds_it() {
     let unsigned = |names: &[&str]| {
         let signers: Vec<_> = names.iter().map(|name| keyless(name)).collect();
         let policy = policy(json!([{"signature": {"anyOf": signers}}]));
