@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use promotion_gate::admission::AdmissionResponse;
 use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::predicate::Predicate;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::gate::{
     self, Collected, Decision, Digest, Enforcement, Evidence, EvidenceSource, ImageEvidence, Index,
     Outcome, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Snapshot,
-    Subject, Target, UnacceptedEvidence, Unavailability, Unreadable, Verdict,
+    Subject, Target, UnacceptedEvidence, Unavailability, Ungoverned, Unreadable, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -24,12 +25,18 @@ const IMAGES: [&str; 3] = [
     "registry.example/team/api",
     "elsewhere.example/db",
 ];
+const UNREADABLE: [&str; 2] = ["broken.yaml", "cut.yaml"];
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 /// What can be attached to an image, signed once for each image and each of its platforms.
 static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new(|| {
     let release = || Attached::by("release");
     let build = || Attached::by("build");
+    let annotated = |stage: &str| Attached {
+        form: Form::SimpleSigning,
+        annotations: BTreeMap::from([("stage".to_owned(), stage.to_owned())]),
+        ..release()
+    };
     let provenance = |by: &str, but: Value| Attached {
         form: Form::Attestation,
         provenance: Some(Provenance {
@@ -47,6 +54,8 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             form: Form::SimpleSigning,
             ..release()
         },
+        annotated("production"),
+        annotated("test"),
         Attached {
             logged: false,
             ..build()
@@ -139,15 +148,24 @@ impl World {
         world
     }
 
+    fn response(&self) -> AdmissionResponse {
+        AdmissionResponse::of(&self.judge(), &self.promotion, false)
+    }
+
     fn with_evidence(&self, change: impl Fn(&mut Collected<Arc<ImageEvidence>>)) -> World {
         self.but(|world| world.evidence.images.values_mut().for_each(change))
     }
-}
 
-fn value_mut(collected: &mut Collected<Arc<ImageEvidence>>) -> Option<&mut ImageEvidence> {
-    match collected {
-        Collected::Known(value) | Collected::Partial(value, _) => Some(Arc::make_mut(value)),
-        Collected::Unavailable(_) => None,
+    /// Changes all evidence that was read.
+    fn for_each_evidence(&mut self, change: impl Fn(&mut ImageEvidence)) {
+        for collected in self.evidence.images.values_mut() {
+            match collected {
+                Collected::Known(value) | Collected::Partial(value, _) => {
+                    change(Arc::make_mut(value));
+                }
+                Collected::Unavailable(_) => {}
+            }
+        }
     }
 }
 
@@ -190,11 +208,18 @@ fn signer() -> impl Strategy<Value = Value> {
 
 fn signature() -> impl Strategy<Value = Value> {
     let signers = || prop::collection::vec(signer(), 1..3);
-    prop_oneof![
+    let signed = prop_oneof![
         3 => signers().prop_map(|signers| json!({"anyOf": signers})),
         1 => signers().prop_map(|signers| json!({"allOf": signers})),
         1 => signers().prop_map(|signers| json!({"anyOf": signers, "threshold": 2})),
-    ]
+    ];
+    let annotations = prop::option::weighted(0.2, Just(json!({"stage": "production"})));
+    (signed, annotations).prop_map(|(mut parameters, annotations)| {
+        if let Some(annotations) = annotations {
+            parameters["annotations"] = annotations;
+        }
+        parameters
+    })
 }
 
 fn provenance() -> impl Strategy<Value = Value> {
@@ -310,8 +335,14 @@ fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> +
     let all = pieces.len();
     let few = subsequence(pieces.clone(), 0..=2);
     let some = prop_oneof![few, subsequence(pieces, 0..=all)];
-    some.prop_shuffle().prop_map(|pieces| {
-        let mut evidence = ImageEvidence::default();
+    let unsupported = ["referrers", "tags"].map(|place| Unavailability(place.to_owned()));
+    let unsupported =
+        prop_oneof![9 => Just(Vec::new()), 1 => subsequence(unsupported.to_vec(), 1..=2)];
+    (some.prop_shuffle(), unsupported).prop_map(|(pieces, unsupported)| {
+        let mut evidence = ImageEvidence {
+            unsupported,
+            ..ImageEvidence::default()
+        };
         for piece in pieces {
             evidence.signatures.extend(piece.signatures);
             evidence.statements.extend(piece.statements);
@@ -371,7 +402,8 @@ fn world() -> impl Strategy<Value = World> {
     let images = IMAGES.map(pin);
     let count = subsequence(vec![0_usize, 1, 2], 1..=2);
     let policies = prop::collection::vec(spec(), 1..4);
-    let unreadable = prop::bool::weighted(0.1);
+    let unreadable = prop_oneof![9 => Just(vec![]), 1 => subsequence(UNREADABLE.to_vec(), 1..=2)];
+    let ungoverned = prop_oneof![2 => Just(Ungoverned::Allow), 1 => Just(Ungoverned::Deny)];
     let subjects: Vec<_> = subjects().collect();
     let evidence: Vec<_> = subjects
         .iter()
@@ -384,11 +416,12 @@ fn world() -> impl Strategy<Value = World> {
         policies,
         labels(),
         unreadable,
+        ungoverned,
         evidence,
         indexes,
     )
         .prop_map(
-            move |(images, chosen, specs, labels, unreadable, evidence, indexes)| {
+            move |(images, chosen, specs, labels, unreadable, ungoverned, evidence, indexes)| {
                 let (written, pins): (Vec<_>, Vec<_>) =
                     chosen.iter().map(|index| images[*index].clone()).unzip();
                 let mut promotion = promotion(&written);
@@ -399,15 +432,17 @@ fn world() -> impl Strategy<Value = World> {
                     .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
                     .collect();
                 let mut snapshot = snapshot(policies);
+                snapshot.ungoverned = ungoverned;
                 if let Some(labels) = labels {
                     snapshot.world.namespaces.insert("shop".to_owned(), labels);
                 }
-                if unreadable {
-                    snapshot.unreadable.push(Unreadable {
-                        source: "broken.yaml".to_owned(),
+                snapshot.unreadable = unreadable
+                    .into_iter()
+                    .map(|source| Unreadable {
+                        source: source.to_owned(),
                         why: "cut".to_owned(),
-                    });
-                }
+                    })
+                    .collect();
                 World {
                     promotion,
                     snapshot,
@@ -487,6 +522,7 @@ fn every_rule_passes_and_denies_often_in_these_worlds() {
         "manifest-refused",
         "namespace-labels-unknown",
         "policy-unreadable",
+        "ungoverned",
         "uncovered",
         "evidence-partial",
         "evidence-unavailable",
@@ -545,16 +581,10 @@ fn a_policy_that_becomes_unreadable_denies_what_it_might_govern() {
 #[test]
 fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
     holds(|world, decision| {
-        let without_signature = world.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                value.signatures.pop();
-            }
-        });
-        let without_statement = world.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                value.statements.pop();
-            }
-        });
+        let without =
+            |take: fn(&mut ImageEvidence)| world.but(|world| world.for_each_evidence(take));
+        let without_signature = without(|evidence| drop(evidence.signatures.pop()));
+        let without_statement = without(|evidence| drop(evidence.statements.pop()));
         if decision == Decision::Deny {
             prop_assert_eq!(without_signature.decision(), Decision::Deny);
             prop_assert_eq!(without_statement.decision(), Decision::Deny);
@@ -566,26 +596,23 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
 #[test]
 fn unusable_evidence_never_changes_a_decision() {
     holds(|world, decision| {
-        let more = world.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                let junk = UnacceptedReason::new(MALFORMED, "junk");
-                value.unaccepted.insert(
-                    0,
-                    UnacceptedEvidence {
-                        source: EvidenceSource("junk".to_owned()),
-                        form: gate::Form::Either,
-                        why: junk,
-                    },
-                );
-            }
+        let more = world.but(|world| {
+            world.for_each_evidence(|evidence| {
+                let junk = UnacceptedEvidence {
+                    source: EvidenceSource("junk".to_owned()),
+                    form: gate::Form::Either,
+                    why: UnacceptedReason::new(MALFORMED, "junk"),
+                };
+                evidence.unaccepted.insert(0, junk);
+            });
         });
-        let fewer = world.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                value.unaccepted.clear();
-                value
+        let fewer = world.but(|world| {
+            world.for_each_evidence(|evidence| {
+                evidence.unaccepted.clear();
+                evidence
                     .statements
                     .retain(|(_, statement)| !matches!(statement.predicate(), Predicate::Other(_)));
-            }
+            });
         });
         prop_assert_eq!(more.decision(), decision);
         prop_assert_eq!(fewer.decision(), decision);
@@ -593,32 +620,91 @@ fn unusable_evidence_never_changes_a_decision() {
     });
 }
 
+/// What of an answer does not depend on the order of a list.
+#[derive(Clone, Copy)]
+enum Fixed {
+    /// The verdict and the response, to the word.
+    Words,
+    /// The decisions, outcomes and reasons. A detail may name another one of several.
+    Reasons,
+    Decision,
+}
+
+type Reorder = fn(&mut World, Order);
+
+/// Each list of a world, and what must not depend on its order.
+const LISTS: [(&str, Fixed, Reorder); 7] = [
+    ("policies", Fixed::Words, |world, order| {
+        order.put(&mut world.snapshot.policies);
+        order.put(&mut world.snapshot.unreadable);
+    }),
+    ("images", Fixed::Words, |world, order| {
+        order.put(&mut world.promotion.change.images);
+        order.put(&mut world.promotion.pins);
+    }),
+    ("platforms", Fixed::Reasons, |world, order| {
+        for index in world.evidence.indexes.values_mut() {
+            if let Collected::Known(Some(index)) | Collected::Partial(Some(index), _) = index {
+                order.put(&mut index.manifests);
+            }
+        }
+    }),
+    ("signatures", Fixed::Decision, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.signatures));
+    }),
+    ("statements", Fixed::Reasons, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.statements));
+    }),
+    ("unaccepted", Fixed::Words, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.unaccepted));
+    }),
+    ("unsupported", Fixed::Reasons, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.unsupported));
+    }),
+];
+
+/// Any order of a list comes from these two.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Reversed,
+    FirstToLast,
+}
+
+impl Order {
+    fn put<T>(self, list: &mut [T]) {
+        match self {
+            Order::Reversed => list.reverse(),
+            Order::FirstToLast => list.rotate_left(1.min(list.len())),
+        }
+    }
+}
+
 #[test]
-fn the_order_of_evidence_and_policies_never_matters() {
-    holds(|world, _| {
-        let mut turned = world.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                value.signatures.reverse();
-                value.unaccepted.reverse();
+fn the_order_of_policies_images_and_evidence_never_matters() {
+    let reordered = LISTS
+        .iter()
+        .flat_map(|list| [Order::Reversed, Order::FirstToLast].map(|order| (list, order)));
+    holds(|world, decision| {
+        let verdict = world.judge();
+        let response = world.response();
+        for ((list, fixed, reorder), order) in reordered.clone() {
+            let other = world.but(|world| reorder(world, order));
+            let said = other.judge();
+            prop_assert_eq!(other.decision(), decision, "{}, {:?}", list, order);
+            if matches!(fixed, Fixed::Words | Fixed::Reasons) {
+                prop_assert_eq!(reasons(&said), reasons(&verdict), "{}, {:?}", list, order);
             }
-        });
-        turned.snapshot.policies.reverse();
-        prop_assert_eq!(turned.judge(), world.judge());
-        let turned = turned.with_evidence(|found| {
-            if let Some(value) = value_mut(found) {
-                value.statements.reverse();
+            if matches!(fixed, Fixed::Words) {
+                prop_assert_eq!(&said, &verdict, "{}, {:?}", list, order);
+                prop_assert_eq!(other.response(), response.clone(), "{}, {:?}", list, order);
             }
-        });
-        prop_assert_eq!(
-            without_words(&turned.judge()),
-            without_words(&world.judge())
-        );
+        }
         Ok(())
     });
 }
 
-/// What a verdict says, without the words: a detail names one of several statements, and what is said twice is said once.
-fn without_words(verdict: &Verdict) -> Vec<(String, Decision, Said)> {
+/// The decision of each policy, with outcome and reason of each rule about each target. A rule may stand in a policy twice.
+fn reasons(verdict: &Verdict) -> Vec<(String, Decision, Said)> {
     let policies = verdict.policies().iter().map(|policy| {
         let findings = policy.findings().iter().map(|finding| {
             let rule = (finding.rule.to_string(), finding.target.clone());
@@ -631,24 +717,8 @@ fn without_words(verdict: &Verdict) -> Vec<(String, Decision, Said)> {
 }
 
 #[test]
-fn the_order_of_images_and_platforms_never_matters() {
-    holds(|world, decision| {
-        let mut turned = world.clone();
-        turned.promotion.change.images.reverse();
-        turned.promotion.pins.reverse();
-        for index in turned.evidence.indexes.values_mut() {
-            if let Collected::Known(Some(index)) | Collected::Partial(Some(index), _) = index {
-                index.manifests.reverse();
-            }
-        }
-        prop_assert_eq!(turned.decision(), decision);
-        Ok(())
-    });
-}
-
-#[test]
-fn a_further_policy_that_is_met_changes_nothing() {
-    holds(|world, decision| {
+fn a_further_policy_that_is_met_only_makes_an_object_governed() {
+    holds(|world, _| {
         let more = world.but(|world| {
             let spec = json!({"requirements": [{"allowedImages": {"patterns": ["**"]}}]});
             world
@@ -656,7 +726,8 @@ fn a_further_policy_that_is_met_changes_nothing() {
                 .policies
                 .push(FACTS.policy("one-more", &spec));
         });
-        prop_assert_eq!(more.decision(), decision);
+        let governed = world.but(|world| world.snapshot.ungoverned = Ungoverned::Allow);
+        prop_assert_eq!(more.decision(), governed.decision());
         Ok(())
     });
 }
@@ -671,6 +742,7 @@ fn only_policies_that_enforce_deny() {
         prop_assert_eq!(decision == Decision::Deny, denied);
         let lenient = world.but(|world| {
             world.snapshot.unreadable.clear();
+            world.snapshot.ungoverned = Ungoverned::Allow;
             for policy in &mut world.snapshot.policies {
                 policy.enforcement = Enforcement::Audit;
             }
@@ -684,7 +756,8 @@ fn only_policies_that_enforce_deny() {
 fn every_image_has_a_finding_under_every_policy() {
     holds(|world, _| {
         for policy in world.judge().policies() {
-            let readable = policy.policy() != "broken.yaml";
+            let readable =
+                policy.policy() != "(ungoverned)" && !UNREADABLE.contains(&policy.policy());
             for image in world.promotion.change.images.iter().filter(|_| readable) {
                 let judged = policy.findings().iter().any(|finding| {
                     matches!(&finding.target, Target::Image(target) if target.field == image.field)
@@ -770,7 +843,7 @@ fn an_empty_set_of_policies_governs_nothing_and_says_so() {
     assert_eq!(world.decision(), Decision::Allow);
     assert!(world.judge().policies().is_empty());
     let mut strict = snapshot(Vec::new());
-    strict.ungoverned = promotion_gate_core::gate::Ungoverned::Deny;
+    strict.ungoverned = Ungoverned::Deny;
     let verdict = judge(&world.promotion, &world.evidence, &strict);
     assert_eq!(verdict.decision(), Decision::Deny);
 }
