@@ -6,15 +6,15 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, attach_bundle, push_image,
+    Identity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, push_image,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::facts::FACTS;
+use crate::images::{by_digest, registry, signed};
 
 pub struct Ran {
     pub code: i32,
@@ -54,13 +54,8 @@ pub struct Bench {
 
 impl Bench {
     pub async fn new() -> Bench {
-        let registry = SandboxRegistry::start(SandboxRegistryOptions {
-            referrers_api: true,
-        })
-        .await
-        .unwrap();
-        let signed = push_image(&registry, "app", "signed", "signed").unwrap();
-        attach_bundle(&registry, "app", &signed, &FACTS.bundle(&signed, "release")).unwrap();
+        let registry = registry().await;
+        let signed = signed(&registry, "signed", "release");
         let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
         let folder = TempDir::new().unwrap();
         let bench = Bench {
@@ -89,7 +84,7 @@ spec:
     }
 
     pub fn image(&self, digest: &Digest) -> String {
-        format!("{}/app@{digest}", self.registry.host())
+        by_digest(&self.registry, digest)
     }
 
     pub fn check(&self, more: &[&str], input: &str) -> Ran {

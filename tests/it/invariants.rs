@@ -18,7 +18,9 @@ use proptest::sample::{select, subsequence};
 use proptest::strategy::Union;
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, snapshot};
+use crate::facts::{
+    Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, signed_by, snapshot,
+};
 
 const IMAGES: [&str; 3] = [
     "registry.example/app",
@@ -776,12 +778,13 @@ fn every_image_has_a_finding_under_every_policy() {
 
 #[test]
 fn an_uncovered_image_is_denied_under_a_policy_with_evidence() {
-    let policy = FACTS.policy("evidence", &json!({
-        "match": {"images": ["registry.example/**"]},
-        "requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [{"keyless": {
-            "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
-        }}]}}],
-    }));
+    let policy = FACTS.policy(
+        "evidence",
+        &json!({
+            "match": {"images": ["registry.example/**"]},
+            "requirements": [{"digestPinned": {}}, signed_by("release@example.com")],
+        }),
+    );
     let world = World {
         promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),
         snapshot: snapshot(vec![policy]),
@@ -800,12 +803,13 @@ fn an_uncovered_image_is_denied_under_a_policy_with_evidence() {
 #[test]
 fn an_image_without_an_answer_is_undecided_everywhere() {
     let signed = |name: &str, images: &str| {
-        FACTS.policy(name, &json!({
-            "match": {"images": [images]},
-            "requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [{"keyless": {
-                "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
-            }}]}}],
-        }))
+        FACTS.policy(
+            name,
+            &json!({
+                "match": {"images": [images]},
+                "requirements": [{"digestPinned": {}}, signed_by("release@example.com")],
+            }),
+        )
     };
     let world = World {
         promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),

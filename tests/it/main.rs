@@ -69,4 +69,4 @@ mod support;
 mod unaccepted;
 mod verdicts;
 
-use support::{facts, gate, server};
+use support::{facts, gate, images, server};

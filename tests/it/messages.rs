@@ -9,15 +9,11 @@ use promotion_gate_core::gate::{Collected, Digest, Evidence, ImageEvidence, Unav
 use serde_json::{Value, json};
 
 use crate::facts::{
-    Attached, BUILDER, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot,
+    Attached, BUILDER, FACTS, Form, Provenance, judge, keyless, promotion, signed_by, snapshot,
 };
 
-fn keyless(identity: &str) -> Value {
-    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
-}
-
 fn signature() -> Value {
-    json!({"signature": {"anyOf": [keyless("release@example.com")]}})
+    signed_by("release@example.com")
 }
 
 fn attached(attached: &Attached) -> Collected<Arc<ImageEvidence>> {

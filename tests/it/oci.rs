@@ -765,31 +765,16 @@ async fn plain_http_is_spoken_on_loopback_or_by_explicit_choice() {
                 .to_string()
         }
     };
-    assert!(
-        told("127.0.0.1:1", None)
-            .await
-            .contains("http://127.0.0.1:1/")
-    );
-    assert!(
-        told("localhost:1", None)
-            .await
-            .contains("http://localhost:1/")
-    );
-    assert!(
-        told("127.0.0.1:1", Some(false))
-            .await
-            .contains("https://127.0.0.1:1/")
-    );
-    assert!(
-        told("registry.invalid", None)
-            .await
-            .contains("https://registry.invalid/")
-    );
-    assert!(
-        told("registry.invalid", Some(true))
-            .await
-            .contains("http://registry.invalid/")
-    );
+    for (host, plain_http, url) in [
+        ("127.0.0.1:1", None, "http://127.0.0.1:1/"),
+        ("localhost:1", None, "http://localhost:1/"),
+        ("127.0.0.1:1", Some(false), "https://127.0.0.1:1/"),
+        ("registry.invalid", None, "https://registry.invalid/"),
+        ("registry.invalid", Some(true), "http://registry.invalid/"),
+    ] {
+        let said = told(host, plain_http).await;
+        assert!(said.contains(url), "{said}");
+    }
 }
 
 #[tokio::test]

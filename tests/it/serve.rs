@@ -13,7 +13,6 @@ use base64::engine::general_purpose::STANDARD;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
     Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
     attach_bundle, push_image,
@@ -38,6 +37,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::facts::FACTS;
+use crate::images::{by_digest, registry, signed};
 use crate::server::{Manner, Reply, Server};
 use crate::support::until;
 
@@ -50,6 +50,13 @@ spec:
   - digestPinned: {}
   - signature: {anyOf: [{keyless: {issuer: "https://issuer.example", identity: release@example.com, trustRoots: [sandbox]}}]}
 "#;
+
+const LAX: &str = "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: lax}
+spec: {requirements: [{digestPinned: {}}]}
+";
 
 const CONFIGURATION: &str = "\
 apiVersion: promotion-gate.dev/v1alpha1
@@ -76,7 +83,7 @@ impl Gate {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("policies")).unwrap();
         fs::write(folder.path().join("policies/policy.yaml"), policy).unwrap();
-        let tls = identity(folder.path());
+        write_identity(folder.path());
         let anywhere = "127.0.0.1:0".parse().unwrap();
         let mut options = Options {
             address: anywhere,
@@ -107,7 +114,7 @@ impl Gate {
             serve(options, files, Arc::new(collector), started, stopped).await
         });
         Gate {
-            client: client(&tls, |builder| builder),
+            client: client(&folder, |builder| builder),
             listening: listening.await.unwrap(),
             folder,
             task,
@@ -115,8 +122,16 @@ impl Gate {
         }
     }
 
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.folder.path().join(file), text).unwrap();
+    }
+
     fn policy(&self, text: &str) {
-        fs::write(self.folder.path().join("policies/policy.yaml"), text).unwrap();
+        self.write("policies/policy.yaml", text);
+    }
+
+    fn configuration(&self, text: &str) {
+        self.write("gate.yaml", text);
     }
 
     fn url(&self, rest: &str) -> String {
@@ -129,16 +144,22 @@ impl Gate {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// Whether an image may run, and the message.
-    async fn says(&self, image: &str) -> (bool, String) {
-        let (status, text) = self.post(review(image).to_string()).await;
+    /// The response to an AdmissionReview `uid-1`.
+    async fn response(&self, body: impl Into<reqwest::Body>) -> Value {
+        let (status, text) = self.post(body).await;
         assert_eq!(status, 200, "{text}");
-        let answer: Value = serde_json::from_str(&text).unwrap();
+        let mut answer: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
         assert_eq!(answer["response"]["uid"], "uid-1");
-        assert!(answer["response"].get("patch").is_none());
-        let message = answer["response"]["status"]["message"].as_str();
-        let allowed = answer["response"]["allowed"].as_bool().unwrap();
+        answer["response"].take()
+    }
+
+    /// Whether an image may run, and the message.
+    async fn says(&self, image: &str) -> (bool, String) {
+        let response = self.response(review(image).to_string()).await;
+        assert!(response.get("patch").is_none());
+        let message = response["status"]["message"].as_str();
+        let allowed = response["allowed"].as_bool().unwrap();
         (allowed, message.unwrap_or_default().to_owned())
     }
 
@@ -162,17 +183,6 @@ impl Gate {
             .unwrap()
     }
 
-    /// A client with connections of its own.
-    fn other_client(
-        &self,
-        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> reqwest::Client {
-        let authority = fs::read(self.folder.path().join("ca.crt")).unwrap();
-        let authority = reqwest::Certificate::from_pem(&authority).unwrap();
-        let builder = reqwest::Client::builder().no_proxy();
-        change(builder.tls_certs_only([authority])).build().unwrap()
-    }
-
     async fn probe(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.listening.probe_address);
         let answer = reqwest::get(url).await.unwrap();
@@ -184,25 +194,33 @@ impl Gate {
         until(part, async || self.probe(path).await.1.contains(part)).await;
     }
 
+    /// Waits until a part was taken over for the nth time.
+    async fn reloaded(&self, part: &str, times: u8) {
+        let metric = format!("promotion_gate_{part}_reloads_total {times}\n");
+        self.until("/metrics", &metric).await;
+    }
+
     async fn close(mut self) {
         self.stop.take().unwrap().send(Duration::ZERO).unwrap();
         self.task.await.unwrap().unwrap();
     }
 }
 
-fn identity(folder: &Path) -> TlsIdentity {
+/// Writes a new certificate of the webhook and its authority.
+fn write_identity(folder: &Path) {
     let tls = TlsIdentity::create().unwrap();
     fs::write(folder.join("tls.key"), &tls.key_pem).unwrap();
     fs::write(folder.join("tls.crt"), &tls.certificate_pem).unwrap();
     fs::write(folder.join("ca.crt"), &tls.authority_pem).unwrap();
-    tls
 }
 
+/// A client with connections of its own, that trusts the authority in the folder.
 fn client(
-    tls: &TlsIdentity,
+    folder: &TempDir,
     change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> reqwest::Client {
-    let authority = reqwest::Certificate::from_pem(tls.authority_pem.as_bytes()).unwrap();
+    let authority = fs::read(folder.path().join("ca.crt")).unwrap();
+    let authority = reqwest::Certificate::from_pem(&authority).unwrap();
     let builder = reqwest::Client::builder().no_proxy();
     change(builder.tls_certs_only([authority])).build().unwrap()
 }
@@ -216,16 +234,13 @@ fn review(image: &str) -> Value {
 }
 
 async fn images() -> (SandboxRegistry, String, String) {
-    let registry = SandboxRegistry::start(SandboxRegistryOptions {
-        referrers_api: true,
-    })
-    .await
-    .unwrap();
-    let signed = push_image(&registry, "app", "signed", "signed").unwrap();
-    attach_bundle(&registry, "app", &signed, &FACTS.bundle(&signed, "release")).unwrap();
+    let registry = registry().await;
+    let signed = signed(&registry, "signed", "release");
     let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
-    let named = |digest| format!("{}/app@{digest}", registry.host());
-    let (signed, unsigned) = (named(signed), named(unsigned));
+    let (signed, unsigned) = (
+        by_digest(&registry, &signed),
+        by_digest(&registry, &unsigned),
+    );
     (registry, signed, unsigned)
 }
 
@@ -254,15 +269,15 @@ async fn signed_images_are_admitted_and_others_denied_with_a_message() {
 #[tokio::test]
 async fn only_http_1_and_2_over_tls_1_2_and_1_3_are_spoken() {
     let gate = Gate::start(SIGNED).await;
-    let tls = identity(gate.folder.path());
-    gate.until("/metrics", "certificate_reloads_total 1").await;
+    write_identity(gate.folder.path());
+    gate.reloaded("certificate", 1).await;
     let versions = [
         reqwest::tls::Version::TLS_1_2,
         reqwest::tls::Version::TLS_1_3,
     ];
     for version in versions {
         for http_1_only in [true, false] {
-            let client = client(&tls, |builder| {
+            let client = client(&gate.folder, |builder| {
                 let builder = builder.tls_version_min(version).tls_version_max(version);
                 if http_1_only {
                     builder.http1_only()
@@ -387,10 +402,9 @@ async fn audit_only_admits_everything_and_counts_denials() {
 async fn a_policy_that_warns_admits_with_short_warnings() {
     let (_registry, _, unsigned) = images().await;
     let gate = Gate::start(&SIGNED.replace("spec:", "spec:\n  enforcement: Warn")).await;
-    let (_, text) = gate.post(review(&unsigned).to_string()).await;
-    let answer: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(answer["response"]["allowed"], true);
-    let warnings = answer["response"]["warnings"].as_array().unwrap();
+    let response = gate.response(review(&unsigned).to_string()).await;
+    assert_eq!(response["allowed"], true);
+    let warnings = response["warnings"].as_array().unwrap();
     assert!(!warnings.is_empty());
     assert!(
         warnings
@@ -418,9 +432,8 @@ async fn an_edited_policy_is_taken_over_and_a_broken_one_is_not() {
     );
     assert!(!gate.says(&unsigned).await.0);
 
-    gate.policy("apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n");
-    gate.until("/metrics", "promotion_gate_policy_reloads_total 2")
-        .await;
+    gate.policy(LAX);
+    gate.reloaded("policy", 2).await;
     assert_eq!(gate.probe("/readyz").await, (200, "ready\n".to_owned()));
     assert!(gate.says(&unsigned).await.0);
 
@@ -434,10 +447,8 @@ async fn an_edited_policy_is_taken_over_and_a_broken_one_is_not() {
 async fn a_policy_file_empty_for_a_moment_removes_no_policy() {
     let (_registry, _, unsigned) = images().await;
     let gate = Gate::start(SIGNED).await;
-    let other = gate.folder.path().join("policies/other.yaml");
-    fs::write(&other, "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n").unwrap();
-    gate.until("/metrics", "promotion_gate_policy_reloads_total 2")
-        .await;
+    gate.write("policies/other.yaml", LAX);
+    gate.reloaded("policy", 2).await;
     gate.policy("");
     gate.until("/readyz", "holds no document").await;
     assert!(!gate.says(&unsigned).await.0);
@@ -478,10 +489,10 @@ async fn a_certificate_rotates_under_load_without_a_failure() {
             }
         })
     };
-    let tls = identity(gate.folder.path());
-    gate.until("/metrics", "certificate_reloads_total 1").await;
+    write_identity(gate.folder.path());
+    gate.reloaded("certificate", 1).await;
     let before = answered.load(Ordering::Relaxed);
-    let new = client(&tls, |builder| builder);
+    let new = client(&gate.folder, |builder| builder);
     let answer = new
         .post(gate.url("/validate"))
         .body(review(&signed).to_string())
@@ -497,10 +508,10 @@ async fn a_certificate_rotates_under_load_without_a_failure() {
     running.store(false, Ordering::Relaxed);
     load.await.unwrap();
 
-    fs::write(gate.folder.path().join("tls.crt"), "no certificate").unwrap();
+    gate.write("tls.crt", "no certificate");
     gate.until("/metrics", "promotion_gate_certificate_broken 1")
         .await;
-    let again = client(&tls, |builder| builder);
+    let again = client(&gate.folder, |builder| builder);
     assert!(
         again
             .post(gate.url("/validate"))
@@ -542,25 +553,21 @@ async fn a_password_that_changes_is_used_without_a_restart() {
     })
     .await;
     let gate = Gate::start(SIGNED).await;
-    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
     let host = registry.host();
-    write("password", "old\n");
-    write(
-        "gate.yaml",
-        &format!(
+    gate.write("password", "old\n");
+    gate.configuration(&format!(
             "{CONFIGURATION}credentials: [{{registry: \"{host}\", username: robot, passwordFile: password}}]\n"
         ),
     );
-    let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
-    gate.until("/metrics", &taken_over(1)).await;
+    gate.reloaded("configuration", 1).await;
     let image = format!("{host}/app@{}", Digest::sha256(b"x"));
     let (_, message) = gate.says(&image).await;
     assert!(message.contains("[evidence-unavailable]"), "{message}");
 
-    write("password", "\n");
+    gate.write("password", "\n");
     gate.until("/readyz", "`password` is empty").await;
-    write("password", "new\n");
-    gate.until("/metrics", &taken_over(2)).await;
+    gate.write("password", "new\n");
+    gate.reloaded("configuration", 2).await;
     let (_, message) = gate.says(&image).await;
     assert!(message.contains("[unsigned]"), "{message}");
     gate.close().await;
@@ -569,18 +576,15 @@ async fn a_password_that_changes_is_used_without_a_restart() {
 #[tokio::test]
 async fn policies_and_configuration_reload_independently() {
     let gate = Gate::start(SIGNED).await;
-    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
-    write("gate.yaml", &CONFIGURATION.replace("file:", "fiel:"));
+    gate.configuration(&CONFIGURATION.replace("file:", "fiel:"));
     gate.until("/readyz", "`fiel`").await;
     let (allowed, message) = gate.says("nginx").await;
     assert!(!allowed && message.contains("policy `signed`"), "{message}");
     let (status, _) = gate.probe("/readyz").await;
     assert_eq!(status, 200, "the last good state is in force");
 
-    let lax = "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n";
-    gate.policy(lax);
-    gate.until("/metrics", "promotion_gate_policy_reloads_total 2\n")
-        .await;
+    gate.policy(LAX);
+    gate.reloaded("policy", 2).await;
     let (_, message) = gate.says("nginx").await;
     assert!(
         message.contains("policy `lax`"),
@@ -593,7 +597,7 @@ async fn policies_and_configuration_reload_independently() {
             .replace("[sandbox]", "[ours]"),
     );
     gate.until("/readyz", "`ours`").await;
-    write("gate.yaml", &CONFIGURATION.replace("sandbox", "ours"));
+    gate.configuration(&CONFIGURATION.replace("sandbox", "ours"));
     gate.until("/readyz", "ready\n").await;
     let (_, message) = gate.says("nginx").await;
     assert!(message.contains("policy `ours`"), "{message}");
@@ -608,21 +612,17 @@ async fn a_configuration_is_stricter_at_once_and_looser_when_sound() {
         "spec:\n  match: {namespaces: {names: [elsewhere]}}",
     );
     let gate = Gate::start(&elsewhere).await;
-    let configure = |more: &str| {
-        let file = gate.folder.path().join("gate.yaml");
-        fs::write(file, CONFIGURATION.to_owned() + more).unwrap();
-    };
-    let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
+    let configure = |more: &str| gate.configuration(&(CONFIGURATION.to_owned() + more));
     assert!(gate.says("nginx").await.0, "nothing governs it");
     gate.policy("kind: Nonsense\n");
     gate.until("/readyz", "there is no policy in it").await;
     configure("ungoverned: Deny\n");
-    gate.until("/metrics", &taken_over(1)).await;
+    gate.reloaded("configuration", 1).await;
     let (allowed, message) = gate.says("nginx").await;
     assert!(!allowed && message.contains("[ungoverned]"), "{message}");
 
     configure("ungoverned: Allow\n");
-    gate.until("/metrics", &taken_over(2)).await;
+    gate.reloaded("configuration", 2).await;
     assert!(!gate.says("nginx").await.0);
     gate.policy(&elsewhere);
     gate.until("/readyz", "ready\n").await;
@@ -638,9 +638,8 @@ async fn a_replaced_trust_root_ends_while_policies_are_broken() {
     gate.policy("kind: Nonsense\n");
     gate.until("/readyz", "there is no policy in it").await;
     let other = Sigstore::create().unwrap().trusted_root().to_string();
-    fs::write(gate.folder.path().join("root.json"), other).unwrap();
-    let taken_over = "promotion_gate_configuration_reloads_total 1\n";
-    gate.until("/metrics", taken_over).await;
+    gate.write("root.json", &other);
+    gate.reloaded("configuration", 1).await;
     let (allowed, message) = gate.says(&signed).await;
     assert!(!allowed && message.contains("policy `signed`"), "{message}");
     gate.close().await;
@@ -651,16 +650,15 @@ async fn a_removed_trust_root_counts_for_nobody_and_others_go_on() {
     let (registry, signed, unsigned) = images().await;
     let other = SIGNED.replace("[sandbox]", "[sandbox, kept]");
     let gate = Gate::start(&other.replace("name: signed", "name: both")).await;
-    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
     let kept = Sigstore::create().unwrap();
-    write("kept.json", &kept.trusted_root().to_string());
+    gate.write("kept.json", &kept.trusted_root().to_string());
     let (both, only_kept) = (
         CONFIGURATION.replace("}]", "}, {name: kept, file: kept.json}]"),
         CONFIGURATION.replace("sandbox, file: root", "kept, file: kept"),
     );
     let (status, _) = gate.probe("/readyz").await;
     assert_eq!(status, 503, "the configuration does not have `kept` yet");
-    write("gate.yaml", &both);
+    gate.configuration(&both);
     gate.until("/readyz", "ready\n").await;
     let by_kept = push_image(&registry, "app", "kept", "kept").unwrap();
     let identity = Identity::new("release@example.com", "https://issuer.example");
@@ -674,9 +672,8 @@ async fn a_removed_trust_root_counts_for_nobody_and_others_go_on() {
     assert_eq!(gate.says(&signed).await, (true, String::new()));
     assert_eq!(gate.says(&by_kept).await, (true, String::new()));
 
-    write("gate.yaml", &only_kept);
-    gate.until("/metrics", "promotion_gate_configuration_reloads_total 2\n")
-        .await;
+    gate.configuration(&only_kept);
+    gate.reloaded("configuration", 2).await;
     let (allowed, message) = gate.says(&signed).await;
     assert!(
         !allowed && message.contains("policy `both`") && message.contains("[trust-root-missing]"),
@@ -699,7 +696,7 @@ async fn a_removed_trust_root_counts_for_nobody_and_others_go_on() {
 
     // Nothing that is known is fetched or verified again when the root comes back.
     registry.take_requests();
-    write("gate.yaml", &both);
+    gate.configuration(&both);
     gate.until("/readyz", "ready\n").await;
     assert_eq!(gate.says(&signed).await, (true, String::new()));
     let blobs = registry.take_requests().into_iter();
@@ -716,9 +713,8 @@ async fn a_policy_whose_only_trust_root_was_taken_away_denies_for_it() {
     let gate = Gate::start(SIGNED).await;
     assert!(gate.says(&signed).await.0);
     let nothing = CONFIGURATION.replace("[{name: sandbox, file: root.json}]", "[]");
-    fs::write(gate.folder.path().join("gate.yaml"), nothing).unwrap();
-    let taken_over = "promotion_gate_configuration_reloads_total 1\n";
-    gate.until("/metrics", taken_over).await;
+    gate.configuration(&nothing);
+    gate.reloaded("configuration", 1).await;
     for image in [&signed, &unsigned] {
         let (allowed, message) = gate.says(image).await;
         assert!(!allowed, "{message}");
@@ -763,7 +759,7 @@ async fn connections_that_are_held_do_not_shut_the_webhook() {
     assert!(!gate.says("nginx").await.0);
     // Each of these carried an AdmissionReview that was understood.
     for _ in 0..40 {
-        let client = gate.other_client(|builder| builder);
+        let client = client(&gate.folder, |builder| builder);
         let answer = client.post(gate.url("/validate"));
         let answer = answer.body(review("nginx").to_string()).send().await;
         assert!(answer.unwrap().text().await.unwrap().contains("uid-1"));
@@ -810,11 +806,7 @@ async fn under_audit_only_what_cannot_be_read_is_admitted_too() {
     for body in [large.to_string(), cut[..cut.len() - 4].to_owned()] {
         // As API servers write it: the request is named at the beginning.
         let body = body.replacen(r#""request":{"#, r#""request":{"uid":"uid-1","#, 1);
-        let (status, text) = gate.post(body).await;
-        assert_eq!(status, 200, "{text}");
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(answer["response"]["uid"], "uid-1");
-        assert_eq!(answer["response"]["allowed"], true);
+        assert_eq!(gate.response(body).await["allowed"], true);
     }
     gate.close().await;
 }
@@ -864,7 +856,7 @@ async fn with_client_ca_only_the_named_client_passes_the_handshake() {
         let request = client.post(gate.url("/validate"));
         request.body(review("nginx").to_string()).send()
     };
-    let with = |identity| gate.other_client(|builder| builder.identity(identity));
+    let with = |identity| client(&gate.folder, |builder| builder.identity(identity));
     let api_server = with(authority.issue("api-server"));
     let answer = ask(&api_server).await.unwrap().text().await.unwrap();
     assert!(answer.contains("\"allowed\":false"), "{answer}");
@@ -879,7 +871,7 @@ async fn with_client_ca_only_the_named_client_passes_the_handshake() {
     // The authority is replaced: its clients are refused from then on, also on connections that are open.
     let next = ClientAuthority::new();
     next.write(folder.path());
-    gate.until("/metrics", "certificate_reloads_total 1").await;
+    gate.reloaded("certificate", 1).await;
     gate.until("/metrics", "promotion_gate_connections 0\n")
         .await;
     ask(&api_server).await.unwrap_err();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use promotion_gate::oci::{Client, ClientOptions};
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
     SandboxRegistry, attach_attestations, attach_bundle, attach_signatures, push_image, push_index,
 };
@@ -16,8 +15,9 @@ use promotion_gate_core::gate::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::facts::{self, FACTS, ISSUER, judge, promotion, snapshot};
+use crate::facts::{self, FACTS, ISSUER, judge, promotion, signed_by, snapshot};
 use crate::gate::Gate;
+use crate::images::registry;
 use crate::oci::options;
 use crate::review::forward;
 use crate::server::{Reply, Server};
@@ -26,9 +26,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 fn signature() -> Value {
-    json!({"signature": {"anyOf": [{"keyless": {
-        "issuer": ISSUER, "identity": "release@example.com", "trustRoots": ["sandbox"],
-    }}]}})
+    signed_by("release@example.com")
 }
 
 fn provenance() -> Value {
@@ -108,13 +106,6 @@ proptest! {
             prop_assert_eq!(finding.outcome == Outcome::Undecided, !complete, "{:?}", finding);
         }
     }
-}
-
-async fn registry() -> SandboxRegistry {
-    let options = SandboxRegistryOptions {
-        referrers_api: true,
-    };
-    SandboxRegistry::start(options).await.unwrap()
 }
 
 /// An artifact as it is attached by tools that are not cosign.

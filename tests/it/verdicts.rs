@@ -12,15 +12,14 @@ use promotion_gate_core::gate::{
 };
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot};
+use crate::facts::{self, Attached, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot};
 
 fn image() -> String {
     format!("registry.example/app@sha256:{}", "1".repeat(64))
 }
 
 fn keyless(name: &str) -> Value {
-    let identity = format!("{name}@example.com");
-    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
+    facts::keyless(&format!("{name}@example.com"))
 }
 
 fn provenance() -> Value {

@@ -351,6 +351,16 @@ impl Facts {
     }
 }
 
+/// An accepted signer of a policy, under the root of the sandbox.
+pub fn keyless(identity: &str) -> Value {
+    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
+}
+
+/// A requirement that one signer meets.
+pub fn signed_by(identity: &str) -> Value {
+    json!({"signature": {"anyOf": [keyless(identity)]}})
+}
+
 /// A Deployment in `shop` that runs these images.
 pub fn promotion(images: &[String]) -> Promotion {
     let images: Vec<_> = images
