@@ -1,0 +1,285 @@
+//! The predicate `https://promotion-gate.dev/approval/v1`: the decision of a person about an image in an environment.
+//!
+//! It does not say who decided or when: the signer of the statement and the verified time of the signature do. A field that this
+//! version does not know could restrict the approval, so it makes the predicate unreadable.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize};
+
+use super::strict::{self, present_object, present_prose, present_text, text};
+use crate::attest::unaccepted::UnacceptedReason;
+use crate::strict_json::Fields;
+
+/// The most scopes of an approval.
+const SCOPES: usize = 32;
+/// The most bytes of a name.
+const NAME: usize = 253;
+
+const FIELDS: Fields = Fields {
+    known: &[
+        "environment",
+        "decision",
+        "change",
+        "id",
+        "url",
+        "reason",
+        "validUntil",
+        "scopes",
+    ],
+    free: &["scopes"],
+};
+
+/// What a person decided.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approval {
+    /// The environment that the decision is about, such as `production`.
+    #[serde(deserialize_with = "text::<_, NAME>")]
+    pub environment: String,
+    /// The decision.
+    pub decision: ApprovalDecision,
+    /// The change ticket.
+    #[serde(
+        default,
+        deserialize_with = "present_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub change: Option<ChangeTicket>,
+    /// Why, for people.
+    #[serde(
+        default,
+        deserialize_with = "present_prose::<_, 4096>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reason: Option<String>,
+    /// The decision does not count after this time.
+    #[serde(
+        default,
+        deserialize_with = "instant",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub valid_until: Option<Timestamp>,
+    /// Where the decision counts: every scope must hold. Unknown names are kept, because a rule must not ignore them.
+    #[serde(
+        default,
+        deserialize_with = "scopes",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub scopes: BTreeMap<String, String>,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
+pub enum ApprovalDecision {
+    /// `approved`
+    Approved,
+    /// `rejected`
+    Rejected,
+}
+
+/// A change ticket, at least by its id or its address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeTicket {
+    /// The id, such as `CHG0030192`.
+    #[serde(
+        default,
+        deserialize_with = "present_text::<_, NAME>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub id: Option<String>,
+    /// The address.
+    #[serde(
+        default,
+        deserialize_with = "present_text::<_, 2048>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub url: Option<String>,
+}
+
+impl Approval {
+    /// The type of the predicate.
+    pub const TYPE: &str = "https://promotion-gate.dev/approval/v1";
+
+    /// Reads the predicate from JSON.
+    ///
+    /// # Errors
+    /// `malformed-predicate`, with the field.
+    pub fn read(text: &str) -> Result<Approval, UnacceptedReason> {
+        strict::read(text, FIELDS)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        strict::weight(self)
+    }
+}
+
+impl TryFrom<String> for ApprovalDecision {
+    type Error = &'static str;
+
+    fn try_from(written: String) -> Result<ApprovalDecision, &'static str> {
+        match written.as_str() {
+            "approved" => Ok(ApprovalDecision::Approved),
+            "rejected" => Ok(ApprovalDecision::Rejected),
+            _ => Err("expected `approved` or `rejected`"),
+        }
+    }
+}
+
+fn scopes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let scopes = BTreeMap::<String, String>::deserialize(from)?;
+    let is_sound = |text: &String| {
+        (1..=NAME).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text
+    };
+    if scopes.len() > SCOPES || !scopes.iter().flat_map(<[_; 2]>::from).all(is_sound) {
+        return Err(de::Error::custom(format!(
+            "expected at most {SCOPES} scopes, with names and values of 1 to {NAME} printable bytes"
+        )));
+    }
+    Ok(scopes)
+}
+
+/// An instant of RFC 3339 alone: other readers must not see another instant.
+fn instant<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let written = text::<D, 64>(from)?;
+    let instant = is_rfc_3339(&written)
+        .then(|| written.parse().ok())
+        .flatten();
+    let expected = "expected a time of RFC 3339, such as `2026-12-01T00:00:00Z`";
+    instant.map(Some).ok_or_else(|| de::Error::custom(expected))
+}
+
+/// `YYYY-MM-DDTHH:MM:SS`, a fraction if any, and `Z` or `±HH:MM`.
+fn is_rfc_3339(written: &str) -> bool {
+    let is_like = |text: &str, form: &str| {
+        let alike = |(byte, of): (u8, u8)| match of {
+            b'0' => byte.is_ascii_digit(),
+            other => byte == other,
+        };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(alike)
+    };
+    let Some((time, rest)) = written.split_at_checked(19) else {
+        return false;
+    };
+    let zone = match rest.strip_prefix('.') {
+        None => rest,
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            if !(1..=9).contains(&(fraction.len() - zone.len())) {
+                return false;
+            }
+            zone
+        }
+    };
+    is_like(time, "0000-00-00T00:00:00")
+        && !time.ends_with(":60")
+        && (zone == "Z" || is_like(zone, "+00:00") || is_like(zone, "-00:00"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn full() -> Value {
+        json!({
+            "environment": "production", "decision": "approved",
+            "change": {"id": "CHG0030192", "url": "https://itsm.example.com/CHG0030192"},
+            "reason": "looks good\nto me", "validUntil": "2026-12-01T00:00:00Z",
+            "scopes": {"cluster": "prod-eu1", "moonPhase": "full"},
+        })
+    }
+
+    fn with(field: &str, value: Value) -> String {
+        let mut written = full();
+        *written.pointer_mut(field).unwrap() = value;
+        written.to_string()
+    }
+
+    #[test]
+    fn an_approval_is_read_and_written_back_as_it_was() {
+        let read = Approval::read(&full().to_string()).unwrap();
+        assert_eq!(read.decision, ApprovalDecision::Approved);
+        assert_eq!(read.scopes["moonPhase"], "full");
+        assert_eq!(serde_json::to_value(&read).unwrap(), full());
+        let least = r#"{"environment": "production", "decision": "rejected"}"#;
+        let read = Approval::read(least).unwrap();
+        assert_eq!(read.decision, ApprovalDecision::Rejected);
+        assert!(read.bytes() > least.len());
+    }
+
+    #[test]
+    fn an_approval_that_says_something_unknown_is_not_read() {
+        for text in [
+            r#"{"environment": "production", "decision": "approved", "onlyIf": "tested"}"#,
+            r#"{"environment": "production", "decision": "approved", "Scopes": {}}"#,
+            r#"{"environment": "production", "decision": "approved", "decision": "rejected"}"#,
+            r#"{"environment": "production", "decision": {"approved": null}}"#,
+            r#"{"environment": "production"}"#,
+            r#"{"decision": "approved"}"#,
+            r#"["production", "approved"]"#,
+            "null",
+        ] {
+            assert!(Approval::read(text).is_err(), "{text}");
+        }
+        for (field, value) in [
+            ("/decision", json!("Approved")),
+            ("/decision", json!("approved-with-comments")),
+            ("/environment", json!("")),
+            ("/environment", json!("production\n")),
+            ("/environment", json!("x".repeat(254))),
+            ("/reason", json!("x".repeat(4097))),
+            ("/reason", Value::Null),
+            ("/validUntil", Value::Null),
+            ("/scopes", Value::Null),
+            ("/scopes/cluster", json!(["prod-eu1"])),
+            ("/scopes/cluster", json!("")),
+            ("/change", json!(["CHG0030192", "https://itsm.example.com"])),
+            ("/change", json!({"number": "CHG0030192"})),
+        ] {
+            assert!(
+                Approval::read(&with(field, value.clone())).is_err(),
+                "{field} {value}"
+            );
+        }
+        let many: BTreeMap<_, _> = (0..33).map(|at| (at.to_string(), "x")).collect();
+        assert!(Approval::read(&with("/scopes", json!(many))).is_err());
+    }
+
+    #[test]
+    fn a_time_is_read_in_the_form_of_rfc_3339_alone() {
+        for time in [
+            "2026-12-01T00:00:00Z",
+            "2026-12-01T00:00:00.5Z",
+            "2026-12-01T01:00:00+01:00",
+        ] {
+            assert!(
+                Approval::read(&with("/validUntil", json!(time))).is_ok(),
+                "{time}"
+            );
+        }
+        for time in [
+            "2026-12-01",
+            "2026-12-01T00:00Z",
+            "2026-12-01 00:00:00Z",
+            "2026-12-01T00:00:00",
+            "2026-12-01T00:00:60Z",
+            "2026-12-01T00:00:00.Z",
+            "2026-12-01T00:00:00+0100",
+            "2026-12-01T00:00:00Z[Europe/Paris]",
+            "2026-02-30T00:00:00Z",
+            "20261201T000000Z",
+            "\u{662}026-12-01T00:00:00Z",
+        ] {
+            assert!(
+                Approval::read(&with("/validUntil", json!(time))).is_err(),
+                "{time}"
+            );
+        }
+    }
+}
