@@ -1,6 +1,6 @@
 //! People as a test names them → the accounts and signers that they stand for, and the statements that they make.
 
-use promotion_gate_core::attest::predicate::{APPROVAL, CHANGE};
+use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
 use promotion_gate_core::gate::{Identity, People, SourcePlatform};
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,10 @@ pub(super) fn account(
         };
         return Ok(match login.rsplit_once('/') {
             Some((host, login)) => (platform, json!({"host": host, "login": login})),
-            None => (platform, json!({ "login": login })),
+            None => (
+                platform,
+                json!({"host": platform.public_host(), "login": login}),
+            ),
         });
     }
     let person = people.and_then(|people| people.person(name));
@@ -88,7 +91,7 @@ pub(super) fn approval(
     if !written.scopes.is_empty() {
         predicate.insert("scopes".to_owned(), json!(written.scopes));
     }
-    (APPROVAL, Value::Object(predicate))
+    (Approval::TYPE, Value::Object(predicate))
 }
 
 /// The statement of a change record. Its authors opened the pull request.
@@ -104,7 +107,7 @@ pub(super) fn change_record(
     let authors = written
         .authors
         .iter()
-        .map(|name| Ok(json!({"identity": identity(name)?, "did": "opened", "pullRequest": 1})));
+        .map(|name| Ok(json!({"identity": identity(name)?, "role": "opened", "pullRequest": 1})));
     let authors: Vec<Value> = authors.collect::<Result<_, String>>()?;
     let reviewers: Vec<Value> = written
         .reviewers
@@ -112,9 +115,10 @@ pub(super) fn change_record(
         .map(identity)
         .collect::<Result<_, String>>()?;
     let mut predicate = json!({
-        "repository": written.repository,
+        "repository": {"uri": written.repository},
         "to": to,
-        "commits": [to],
+        "commits": [{"sha": to, "authors": []}],
+        "complete": written.unknown_authors.is_empty(),
         "authors": authors,
         "reviewers": reviewers,
         "unknownAuthors": written.unknown_authors,
@@ -132,5 +136,5 @@ pub(super) fn change_record(
             }
         }
     }
-    Ok((CHANGE, predicate))
+    Ok((ChangeRecord::TYPE, predicate))
 }

@@ -60,7 +60,7 @@ fn a_field_that_nobody_knows_is_refused_with_a_suggestion() {
 
 #[test]
 fn a_requirement_of_a_later_version_is_refused_by_name() {
-    for name in ["sbom", "vulnerabilities", "approvals", "freeze"] {
+    for name in ["sbom", "vulnerabilities", "canary", "noFreeze"] {
         let expected = format!(
             "requirement `{name}` is not known to this version; known are `digestPinned`, `allowedImages`, `signature`, `provenance`"
         );

@@ -1,205 +1,285 @@
-//! Approvals and rejections: `https://promotion-gate.dev/approval/v1`.
+//! The predicate `https://promotion-gate.dev/approval/v1`: the decision of a person about an image in an environment.
 //!
-//! Who approved and when is not read from here: the verified signer and the verified times say that. An unknown field is an
-//! error, because a field of a later version could restrict what was approved.
+//! It does not say who decided or when: the signer of the statement and the verified time of the signature do. A field that this
+//! version does not know could restrict the approval, so it makes the predicate unreadable.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize};
 
-use super::texts::{self, bounded};
+use super::strict::{self, present_object, present_prose, present_text, text};
 use crate::attest::unaccepted::UnacceptedReason;
+use crate::strict_json::Fields;
 
 /// The most scopes of an approval.
-const MAXIMUM_SCOPES: usize = 16;
+const SCOPES: usize = 32;
+/// The most bytes of a name.
+const NAME: usize = 253;
 
-/// The word of one person about one digest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+const FIELDS: Fields = Fields {
+    known: &[
+        "environment",
+        "decision",
+        "change",
+        "id",
+        "url",
+        "reason",
+        "validUntil",
+        "scopes",
+    ],
+    free: &["scopes"],
+};
+
+/// What a person decided.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Approval {
-    /// The environment that the word is about, such as `production`.
+    /// The environment that the decision is about, such as `production`.
+    #[serde(deserialize_with = "text::<_, NAME>")]
     pub environment: String,
-    /// Yes or no.
+    /// The decision.
     pub decision: ApprovalDecision,
-    /// The change (ticket) that the word belongs to.
-    pub change: Option<NamedChange>,
-    /// Why, in the person's words.
+    /// The change ticket.
+    #[serde(
+        default,
+        deserialize_with = "present_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub change: Option<ChangeTicket>,
+    /// Why, for people.
+    #[serde(
+        default,
+        deserialize_with = "present_prose::<_, 4096>",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub reason: Option<String>,
-    /// When an approval ends.
+    /// The decision does not count after this time.
+    #[serde(
+        default,
+        deserialize_with = "instant",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub valid_until: Option<Timestamp>,
-    /// What the word is limited to, such as `cluster`. All of them must hold. A name can be unknown to this version.
+    /// Where the decision counts: every scope must hold. Unknown names are kept, because a rule must not ignore them.
+    #[serde(
+        default,
+        deserialize_with = "scopes",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub scopes: BTreeMap<String, String>,
 }
 
-/// What a person decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
 pub enum ApprovalDecision {
-    /// The digest may run.
+    /// `approved`
     Approved,
-    /// The digest must not run.
+    /// `rejected`
     Rejected,
 }
 
-/// A change (ticket) that a statement names.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A change ticket, at least by its id or its address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct NamedChange {
+pub struct ChangeTicket {
     /// The id, such as `CHG0030192`.
-    pub id: String,
-    /// Where it can be read.
+    #[serde(
+        default,
+        deserialize_with = "present_text::<_, NAME>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub id: Option<String>,
+    /// The address.
+    #[serde(
+        default,
+        deserialize_with = "present_text::<_, 2048>",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub url: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ApprovalFields {
-    environment: String,
-    decision: ApprovalDecision,
-    change: Option<NamedChange>,
-    reason: Option<String>,
-    valid_until: Option<String>,
-    #[serde(default)]
-    scopes: BTreeMap<String, String>,
-}
-
 impl Approval {
-    pub(super) fn read(text: &str) -> Result<Approval, UnacceptedReason> {
-        let fields: ApprovalFields = texts::read(text, "an approval")?;
-        Approval::of(fields).map_err(|why| texts::malformed("an approval", why))
-    }
+    /// The type of the predicate.
+    pub const TYPE: &str = "https://promotion-gate.dev/approval/v1";
 
-    fn of(fields: ApprovalFields) -> Result<Approval, String> {
-        let ApprovalFields {
-            environment,
-            decision,
-            change,
-            reason,
-            valid_until,
-            scopes,
-        } = fields;
-        bounded("environment", &environment)?;
-        if let Some(change) = &change {
-            bounded("change.id", &change.id)?;
-            change
-                .url
-                .iter()
-                .try_for_each(|url| bounded("change.url", url))?;
-        }
-        reason
-            .iter()
-            .try_for_each(|reason| bounded("reason", reason))?;
-        let valid_until = valid_until
-            .map(|until| {
-                let why = |_| {
-                    format!("`validUntil` is not a time such as `2026-12-01T00:00:00Z`: `{until}`")
-                };
-                until.parse().map_err(why)
-            })
-            .transpose()?;
-        if scopes.len() > MAXIMUM_SCOPES {
-            return Err(format!("`scopes` has more than {MAXIMUM_SCOPES} entries"));
-        }
-        for (name, value) in &scopes {
-            bounded("scopes", name)?;
-            bounded("scopes", value)?;
-        }
-        Ok(Approval {
-            environment,
-            decision,
-            change,
-            reason,
-            valid_until,
-            scopes,
-        })
+    /// Reads the predicate from JSON.
+    ///
+    /// # Errors
+    /// `malformed-predicate`, with the field.
+    pub fn read(text: &str) -> Result<Approval, UnacceptedReason> {
+        strict::read(text, FIELDS)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let change = self.change.iter();
-        let change = change.map(|it| it.id.len() + it.url.as_ref().map_or(0, String::len));
-        let reason = self.reason.as_ref().map_or(0, String::len);
-        let texts = self.environment.len() + reason + change.sum::<usize>();
-        size_of_val(self) + texts + crate::attest::verified::bytes_of(&self.scopes)
+        strict::weight(self)
     }
+}
+
+impl TryFrom<String> for ApprovalDecision {
+    type Error = &'static str;
+
+    fn try_from(written: String) -> Result<ApprovalDecision, &'static str> {
+        match written.as_str() {
+            "approved" => Ok(ApprovalDecision::Approved),
+            "rejected" => Ok(ApprovalDecision::Rejected),
+            _ => Err("expected `approved` or `rejected`"),
+        }
+    }
+}
+
+fn scopes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let scopes = BTreeMap::<String, String>::deserialize(from)?;
+    let is_sound = |text: &String| {
+        (1..=NAME).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text
+    };
+    if scopes.len() > SCOPES || !scopes.iter().flat_map(<[_; 2]>::from).all(is_sound) {
+        return Err(de::Error::custom(format!(
+            "expected at most {SCOPES} scopes, with names and values of 1 to {NAME} printable bytes"
+        )));
+    }
+    Ok(scopes)
+}
+
+/// An instant of RFC 3339 alone: other readers must not see another instant.
+fn instant<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let written = text::<D, 64>(from)?;
+    let instant = is_rfc_3339(&written)
+        .then(|| written.parse().ok())
+        .flatten();
+    let expected = "expected a time of RFC 3339, such as `2026-12-01T00:00:00Z`";
+    instant.map(Some).ok_or_else(|| de::Error::custom(expected))
+}
+
+/// `YYYY-MM-DDTHH:MM:SS`, a fraction if any, and `Z` or `±HH:MM`.
+fn is_rfc_3339(written: &str) -> bool {
+    let is_like = |text: &str, form: &str| {
+        let alike = |(byte, of): (u8, u8)| match of {
+            b'0' => byte.is_ascii_digit(),
+            other => byte == other,
+        };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(alike)
+    };
+    let Some((time, rest)) = written.split_at_checked(19) else {
+        return false;
+    };
+    let zone = match rest.strip_prefix('.') {
+        None => rest,
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            if !(1..=9).contains(&(fraction.len() - zone.len())) {
+                return false;
+            }
+            zone
+        }
+    };
+    is_like(time, "0000-00-00T00:00:00")
+        && !time.ends_with(":60")
+        && (zone == "Z" || is_like(zone, "+00:00") || is_like(zone, "-00:00"))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn read(text: &str) -> Result<Approval, String> {
-        Approval::read(text).map_err(|why| why.detail)
+    fn full() -> Value {
+        json!({
+            "environment": "production", "decision": "approved",
+            "change": {"id": "CHG0030192", "url": "https://itsm.example.com/CHG0030192"},
+            "reason": "looks good\nto me", "validUntil": "2026-12-01T00:00:00Z",
+            "scopes": {"cluster": "prod-eu1", "moonPhase": "full"},
+        })
+    }
+
+    fn with(field: &str, value: Value) -> String {
+        let mut written = full();
+        *written.pointer_mut(field).unwrap() = value;
+        written.to_string()
     }
 
     #[test]
-    fn an_approval_is_read_with_all_of_its_fields() {
-        let approval = read(
-            r#"{"environment": "production", "decision": "approved",
-                "change": {"id": "CHG0030192", "url": "https://itsm.example/CHG0030192"}, "reason": "reviewed",
-                "validUntil": "2026-12-01T00:00:00Z", "scopes": {"cluster": "prod-eu1", "namespace": "payments"}}"#,
-        )
-        .unwrap();
-        assert_eq!(approval.decision, ApprovalDecision::Approved);
-        assert_eq!(approval.change.unwrap().id, "CHG0030192");
-        assert_eq!(
-            approval.valid_until.unwrap().to_string(),
-            "2026-12-01T00:00:00Z"
-        );
-        assert_eq!(approval.scopes["cluster"], "prod-eu1");
-        let least = read(r#"{"environment": "production", "decision": "rejected"}"#).unwrap();
-        assert_eq!(least.decision, ApprovalDecision::Rejected);
+    fn an_approval_is_read_and_written_back_as_it_was() {
+        let read = Approval::read(&full().to_string()).unwrap();
+        assert_eq!(read.decision, ApprovalDecision::Approved);
+        assert_eq!(read.scopes["moonPhase"], "full");
+        assert_eq!(serde_json::to_value(&read).unwrap(), full());
+        let least = r#"{"environment": "production", "decision": "rejected"}"#;
+        let read = Approval::read(least).unwrap();
+        assert_eq!(read.decision, ApprovalDecision::Rejected);
+        assert!(read.bytes() > least.len());
     }
 
     #[test]
-    fn what_could_be_read_otherwise_is_refused() {
-        for (text, says) in [
-            ("null", "an approval"),
-            ("{}", "environment"),
-            (r#"{"environment": "production"}"#, "decision"),
-            (
-                r#"{"environment": "", "decision": "approved"}"#,
-                "`environment` is empty",
-            ),
-            (
-                r#"{"environment": "production", "decision": "Approved"}"#,
-                "unknown variant",
-            ),
-            (
-                r#"{"environment": "production", "decision": "approved", "until": 1}"#,
-                "unknown field",
-            ),
-            (
-                r#"{"environment": "production", "decision": "approved", "validUntil": "2026-12-01"}"#,
-                "validUntil",
-            ),
-            (
-                r#"{"environment": "production", "decision": "approved", "scopes": {"cluster": ""}}"#,
-                "`scopes` is empty",
-            ),
-            (
-                r#"{"environment": "production", "decision": "approved", "scopes": {"cluster": 7}}"#,
-                "invalid type",
-            ),
-            (
-                r#"{"environment": "production", "decision": "approved", "decision": "rejected"}"#,
-                "duplicate",
-            ),
+    fn an_approval_that_says_something_unknown_is_not_read() {
+        for text in [
+            r#"{"environment": "production", "decision": "approved", "onlyIf": "tested"}"#,
+            r#"{"environment": "production", "decision": "approved", "Scopes": {}}"#,
+            r#"{"environment": "production", "decision": "approved", "decision": "rejected"}"#,
+            r#"{"environment": "production", "decision": {"approved": null}}"#,
+            r#"{"environment": "production"}"#,
+            r#"{"decision": "approved"}"#,
+            r#"["production", "approved"]"#,
+            "null",
         ] {
-            let why = read(text).unwrap_err();
-            assert!(why.contains(says), "{text}: {why}");
+            assert!(Approval::read(text).is_err(), "{text}");
         }
-        let long = format!(
-            r#"{{"environment": "{}", "decision": "approved"}}"#,
-            "e".repeat(5000)
-        );
-        assert!(read(&long).unwrap_err().contains("longer than"));
-        let many: BTreeMap<String, String> =
-            (0..17).map(|at| (at.to_string(), "x".to_owned())).collect();
-        let many = serde_json::json!({"environment": "e", "decision": "approved", "scopes": many});
-        assert!(
-            read(&many.to_string())
-                .unwrap_err()
-                .contains("more than 16")
-        );
+        for (field, value) in [
+            ("/decision", json!("Approved")),
+            ("/decision", json!("approved-with-comments")),
+            ("/environment", json!("")),
+            ("/environment", json!("production\n")),
+            ("/environment", json!("x".repeat(254))),
+            ("/reason", json!("x".repeat(4097))),
+            ("/reason", Value::Null),
+            ("/validUntil", Value::Null),
+            ("/scopes", Value::Null),
+            ("/scopes/cluster", json!(["prod-eu1"])),
+            ("/scopes/cluster", json!("")),
+            ("/change", json!(["CHG0030192", "https://itsm.example.com"])),
+            ("/change", json!({"number": "CHG0030192"})),
+        ] {
+            assert!(
+                Approval::read(&with(field, value.clone())).is_err(),
+                "{field} {value}"
+            );
+        }
+        let many: BTreeMap<_, _> = (0..33).map(|at| (at.to_string(), "x")).collect();
+        assert!(Approval::read(&with("/scopes", json!(many))).is_err());
+    }
+
+    #[test]
+    fn a_time_is_read_in_the_form_of_rfc_3339_alone() {
+        for time in [
+            "2026-12-01T00:00:00Z",
+            "2026-12-01T00:00:00.5Z",
+            "2026-12-01T01:00:00+01:00",
+        ] {
+            assert!(
+                Approval::read(&with("/validUntil", json!(time))).is_ok(),
+                "{time}"
+            );
+        }
+        for time in [
+            "2026-12-01",
+            "2026-12-01T00:00Z",
+            "2026-12-01 00:00:00Z",
+            "2026-12-01T00:00:00",
+            "2026-12-01T00:00:60Z",
+            "2026-12-01T00:00:00.Z",
+            "2026-12-01T00:00:00+0100",
+            "2026-12-01T00:00:00Z[Europe/Paris]",
+            "2026-02-30T00:00:00Z",
+            "20261201T000000Z",
+            "\u{662}026-12-01T00:00:00Z",
+        ] {
+            assert!(
+                Approval::read(&with("/validUntil", json!(time))).is_err(),
+                "{time}"
+            );
+        }
     }
 }

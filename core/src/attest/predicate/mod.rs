@@ -3,32 +3,28 @@
 mod approval;
 mod change;
 mod provenance;
-mod texts;
+mod strict;
 
 use serde_json::value::RawValue;
 
 use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
 
-pub use approval::{Approval, ApprovalDecision, NamedChange};
+pub use approval::{Approval, ApprovalDecision, ChangeTicket};
 pub use change::{
-    ChangeAccount, ChangeAuthor, ChangeIdentity, ChangeRecord, ChangeRole, MAXIMUM_COMMITS,
+    CertificateSubject, ChangeAuthor, ChangeIdentity, ChangePullRequest, ChangeRecord, ChangeRole,
+    ChangedCommit, ChangedRepository, CommitId, EmailAddress, GitName, GitText, GithubAccount,
+    GitlabAccount, MAXIMUM_AUTHORS, MAXIMUM_COMMITS, MAXIMUM_PROSE, MAXIMUM_UNKNOWN,
 };
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
-
-/// The predicate type of approvals.
-pub const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
-
-/// The predicate type of change records.
-pub const CHANGE: &str = "https://promotion-gate.dev/change/v1";
-
-/// Whether a predicate type is that of change records, in any version.
-pub fn is_change(predicate_type: &str) -> bool {
-    predicate_type.starts_with("https://promotion-gate.dev/change/")
-}
 
 /// Whether a predicate type is that of approvals, in any version.
 pub fn is_approval(predicate_type: &str) -> bool {
     predicate_type.starts_with("https://promotion-gate.dev/approval/")
+}
+
+/// Whether a predicate type is that of change records, in any version.
+pub fn is_change(predicate_type: &str) -> bool {
+    predicate_type.starts_with("https://promotion-gate.dev/change/")
 }
 
 /// A predicate, parsed if its type is supported.
@@ -36,9 +32,9 @@ pub fn is_approval(predicate_type: &str) -> bool {
 pub enum Predicate {
     /// SLSA provenance.
     Provenance(Box<SlsaProvenance>),
-    /// The approval or rejection of a digest.
+    /// The decision of a person.
     Approval(Box<Approval>),
-    /// The record of a change.
+    /// The commits of a release and the people behind them.
     Change(Box<ChangeRecord>),
     /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
     /// could be a rejection.
@@ -53,34 +49,38 @@ impl Predicate {
         predicate: Option<&RawValue>,
     ) -> Result<Predicate, UnacceptedReason> {
         let text = predicate.map_or("null", RawValue::get);
+        let provenance = |read: SlsaProvenance| Predicate::Provenance(Box::new(read));
         match predicate_type {
-            "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text),
-            "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text),
-            APPROVAL => {
-                let read = Approval::read(text).map(|read| Predicate::Approval(Box::new(read)));
-                return Ok(read.unwrap_or_else(Predicate::Unreadable));
-            }
-            CHANGE => {
-                let read = ChangeRecord::read(text).map(|read| Predicate::Change(Box::new(read)));
-                return Ok(read.unwrap_or_else(Predicate::Unreadable));
-            }
+            "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text).map(provenance),
+            "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text).map(provenance),
+            Approval::TYPE => Ok(readable(Approval::read(text), Predicate::Approval)),
+            ChangeRecord::TYPE => Ok(readable(ChangeRecord::read(text), Predicate::Change)),
             other if is_approval(other) || is_change(other) => {
                 let why = format!("this version does not know the predicate type `{other}`");
                 let why = UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why);
-                return Ok(Predicate::Unreadable(why));
+                Ok(Predicate::Unreadable(why))
             }
-            _ => return Ok(Predicate::Other(predicate.map(ToOwned::to_owned))),
+            _ => Ok(Predicate::Other(predicate.map(ToOwned::to_owned))),
         }
-        .map(|provenance| Predicate::Provenance(Box::new(provenance)))
     }
 
     pub(super) fn bytes(&self) -> usize {
         match self {
             Predicate::Provenance(provenance) => provenance.bytes(),
             Predicate::Approval(approval) => approval.bytes(),
-            Predicate::Change(record) => record.bytes(),
+            Predicate::Change(change) => change.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }
+    }
+}
+
+fn readable<T>(
+    read: Result<T, UnacceptedReason>,
+    of: impl FnOnce(Box<T>) -> Predicate,
+) -> Predicate {
+    match read {
+        Ok(read) => of(Box::new(read)),
+        Err(why) => Predicate::Unreadable(why),
     }
 }

@@ -551,7 +551,8 @@ fn literal(field: &str, text: &str) -> Result<(), String> {
 }
 
 impl Platform {
-    fn public_host(self) -> &'static str {
+    /// The host of the public instance.
+    pub fn public_host(self) -> &'static str {
         match self {
             Platform::GitHub => "github.com",
             Platform::GitLab => "gitlab.com",

@@ -9,7 +9,7 @@ use super::{
     Judgement, RecordField, Requirement,
 };
 use crate::attest::VerifiedStatement;
-use crate::attest::predicate::{self, Predicate};
+use crate::attest::predicate::{self, ChangeIdentity, ChangeRole, Predicate, SourceRepository};
 use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::{Identity, Lookup, People, Platform as SourcePlatform};
 
@@ -235,7 +235,7 @@ impl Found {
             match fits {
                 Ok(()) => {
                     self.ranges.insert(range(record));
-                    open.retain(|commit| !commit.eq_ignore_ascii_case(&record.to));
+                    open.retain(|commit| !commit.eq_ignore_ascii_case(record.to.as_str()));
                 }
                 Err(why) => {
                     refused.insert(why);
@@ -261,38 +261,37 @@ impl Found {
         standing: Standing,
         people: &People,
     ) {
-        for author in &record.authors {
-            let vouched = author.did.is_vouched();
-            let did = match author.pull_request {
-                Some(number) => format!("{} pull request {number}", author.did.verb()),
-                None => format!("{} the change", author.did.verb()),
-            };
-            let standing = match vouched {
+        let rows = record.authors.iter();
+        let rows = rows.map(|row| (&row.identity, row.role, row.pull_request));
+        // Who a commit names, from git: they can only add.
+        let named = record.commits.iter().flat_map(|commit| &commit.authors);
+        let named = named.map(|identity| (identity, ChangeRole::Committed, None));
+        for (identity, role, pull_request) in rows.chain(named) {
+            let did = what_was_done(role, pull_request);
+            let standing = match role.is_vouched() && !identity.is_claimed() {
                 true => standing,
                 false => Standing::Adds,
             };
-            match &author.identity {
-                predicate::ChangeIdentity::Github(account) => {
-                    self.add_account(SourcePlatform::GitHub, account, &did, standing, people);
+            match identities_of(identity) {
+                Ok(identities) => {
+                    for identity in identities {
+                        self.add(&identity, &did, standing, people);
+                    }
                 }
-                predicate::ChangeIdentity::Gitlab(account) => {
-                    self.add_account(SourcePlatform::GitLab, account, &did, standing, people);
+                Err(why) if standing == Standing::Establishes => {
+                    self.unknown.insert(format!(
+                        "an author of the change record cannot be looked up: {why}"
+                    ));
                 }
-                // An address that only git names: any person with a similar address is held to be the author.
-                predicate::ChangeIdentity::Email(email) => {
-                    let identity = Identity::Certificate {
-                        issuer: String::new(),
-                        name: email.clone(),
-                    };
-                    self.add(&identity, &did, Standing::Adds, people);
-                }
+                Err(_) => {}
             }
         }
         if standing == Standing::Establishes {
             let unknown = record.unknown_authors.iter();
             self.unknown
                 .extend(unknown.map(|why| format!("the change record says: {why}")));
-            if !record.authors.iter().any(|author| author.did.is_vouched()) {
+            let mut rows = record.authors.iter();
+            if !rows.any(|row| row.role.is_vouched() && !row.identity.is_claimed()) {
                 self.unknown.insert(
                     "the change record does not name an author for whom the platform vouches"
                         .to_owned(),
@@ -300,31 +299,52 @@ impl Found {
             }
         }
     }
+}
 
-    fn add_account(
-        &mut self,
-        platform: SourcePlatform,
-        account: &predicate::ChangeAccount,
-        did: &str,
-        standing: Standing,
-        people: &People,
-    ) {
-        let identity = Identity::account(
-            platform,
+/// What an author did, as a reader knows it.
+fn what_was_done(role: ChangeRole, pull_request: Option<u64>) -> String {
+    let verb = match role {
+        ChangeRole::Opened => "opened",
+        ChangeRole::Pushed => "pushed to",
+        ChangeRole::Merged => "merged",
+        ChangeRole::Triggered => return "started the build".to_owned(),
+        ChangeRole::Signed => "signed a commit of",
+        ChangeRole::Committed => "is named by a commit of",
+        ChangeRole::Added => "was added as an author of",
+    };
+    match pull_request {
+        Some(number) => format!("{verb} pull request {number}"),
+        None => format!("{verb} the change"),
+    }
+}
+
+/// The identities to look up for somebody whom a record names.
+fn identities_of(identity: &ChangeIdentity) -> Result<Vec<Identity>, String> {
+    let by_address = |address: &str| Identity::Certificate {
+        // An address without an issuer: it is held against everyone who has a similar one.
+        issuer: String::new(),
+        name: address.to_owned(),
+    };
+    Ok(match identity {
+        ChangeIdentity::Github(account) => vec![Identity::account(
+            SourcePlatform::GitHub,
             account.host.as_deref(),
             &account.login,
             account.id,
-        );
-        match identity {
-            Ok(identity) => self.add(&identity, did, standing, people),
-            Err(why) if standing == Standing::Establishes => {
-                self.unknown.insert(format!(
-                    "an author of the change record cannot be looked up: {why}"
-                ));
-            }
-            Err(_) => {}
-        }
-    }
+        )?],
+        ChangeIdentity::Gitlab(account) => vec![Identity::account(
+            SourcePlatform::GitLab,
+            Some(&account.host),
+            &account.login,
+            account.id,
+        )?],
+        ChangeIdentity::Certificate(certificate) => vec![Identity::Certificate {
+            issuer: certificate.issuer.clone(),
+            name: certificate.subject.clone(),
+        }],
+        ChangeIdentity::Email(email) => vec![by_address(&email.address)],
+        ChangeIdentity::Git(git) => vec![by_address(git.email.as_str())],
+    })
 }
 
 fn range(record: &predicate::ChangeRecord) -> String {
@@ -346,27 +366,29 @@ fn record_fits(
     check: &ImageCheck<'_>,
 ) -> Result<(), String> {
     in_time(statement, check.promotion.at)?;
-    // 1. The signer is isolated from the authors: a workflow of the source's own repository is written by them.
-    if is_workflow_of(statement.signer(), &record.repository) {
+    let Some((repository, None)) = SourceRepository::parse(&record.repository.uri) else {
+        let uri = &record.repository.uri;
         return Err(format!(
-            "its signer is a workflow of the repository `{}` itself, whose authors can write anything",
-            record.repository
+            "its repository `{uri}` is not an address of a repository"
+        ));
+    };
+    // 1. The signer is isolated from the authors: a workflow of the source's own repository is written by them.
+    if is_workflow_of(statement.signer(), &repository) {
+        return Err(format!(
+            "its signer is a workflow of the repository `{repository}` itself, whose authors can write anything"
         ));
     }
     // 2. The repository and the commit are those of the build.
     let built = proven.iter().find(|(_, provenance)| {
         let mut commits = provenance.commits.iter();
-        commits.any(|(_, commit)| commit.eq_ignore_ascii_case(&record.to))
+        commits.any(|(_, commit)| commit.eq_ignore_ascii_case(record.to.as_str()))
     });
     let Some((_, provenance)) = built else {
         return Err(format!("it ends with the commit `{}`", record.to));
     };
     let mut sources = provenance.sources.iter();
-    if !sources.any(|source| source.repository.is_same(&record.repository)) {
-        return Err(format!(
-            "it is about the repository `{}`",
-            record.repository
-        ));
+    if !sources.any(|source| source.repository.is_same(&repository)) {
+        return Err(format!("it is about the repository `{repository}`"));
     }
     // 3. The fields that the policy requires.
     let is_missing = |field: &&RecordField| match field {

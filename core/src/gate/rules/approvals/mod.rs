@@ -555,7 +555,7 @@ impl Approvals {
         let environment = check.policy.environment.as_deref().unwrap_or_default();
         Judgement::fail(APPROVALS_MISSING, detail).hint(format!(
             "ask them to review and approve for `{environment}`: `cosign attest --type {} --predicate FILE {}`",
-            predicate::APPROVAL,
+            predicate::Approval::TYPE,
             check.name()
         ))
     }
@@ -565,13 +565,14 @@ impl ChangeReference {
     /// Checks the change that an approval names.
     fn names(&self, said: &predicate::Approval) -> Result<(), String> {
         let pattern = self.pattern.as_ref();
-        match &said.change {
-            Some(change) if pattern.is_none_or(|pattern| pattern.matches(&change.id)) => Ok(()),
-            Some(change) => Err(format!(
-                "the approval names the change `{}`, which the policy's pattern does not match",
-                change.id
+        match said.change.as_ref().and_then(|change| change.id.as_ref()) {
+            Some(id) if pattern.is_none_or(|pattern| pattern.matches(id)) => Ok(()),
+            Some(id) => Err(format!(
+                "the approval names the change `{id}`, which the policy's pattern does not match"
             )),
-            None if self.required => Err("the approval does not name a change".to_owned()),
+            None if self.required => {
+                Err("the approval does not name the id of a change".to_owned())
+            }
             None => Ok(()),
         }
     }
