@@ -5,9 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use promotion_gate::admission::AdmissionResponse;
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, Evidence, ImageEvidence, Index, Pin, Platform, PlatformManifest,
-    Promotion, Repository, Requirement, Snapshot, Subject, Unavailability, Ungoverned, Unreadable,
-    Verdict,
+    Collected, Decision, Digest, Evidence, ImageEvidence, Index, People, Pin, Platform,
+    PlatformManifest, Promotion, Repository, Requirement, Snapshot, Subject, Unavailability,
+    Ungoverned, Unreadable, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -15,6 +15,7 @@ use proptest::strategy::Union;
 use serde_json::{Value, json};
 
 use crate::facts::{Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, snapshot};
+use crate::rules::directory;
 
 const IMAGES: [&str; 3] = [
     "registry.example/app",
@@ -33,15 +34,28 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
         annotations: BTreeMap::from([("stage".to_owned(), stage.to_owned())]),
         ..release()
     };
-    let provenance = |by: &str, but: Value| Attached {
+    let built = |by: &str, template: &str| Attached {
         form: Form::Attestation,
         provenance: Some(Provenance {
-            template: "workflow".to_owned(),
-            but,
+            template: template.to_owned(),
+            but: json!({}),
         }),
         ..Attached::by(by)
     };
+    let provenance = |by: &str| built(by, "workflow");
+    let vote = |by: &str, decision: &str| Attached {
+        form: Form::Attestation,
+        statement: Some((
+            "approval".to_owned(),
+            json!({"environment": "production", "decision": decision}),
+        )),
+        ..Attached::by(by)
+    };
     let attached = [
+        vote("alice@example.com", "approved"),
+        vote("bob@example.com", "approved"),
+        vote("bob@example.com", "rejected"),
+        vote("stranger", "approved"),
         release(),
         build(),
         Attached::by("stranger"),
@@ -68,17 +82,18 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             form: Form::Junk,
             ..release()
         },
-        provenance("builder", json!({})),
-        provenance("key", json!({})),
-        provenance("stranger", json!({})),
-        provenance("other-builder", json!({})),
+        provenance("builder"),
+        built("builder", "generator"),
+        provenance("key"),
+        provenance("stranger"),
+        provenance("other-builder"),
         Attached {
             form: Form::LegacyAttestation,
-            ..provenance("release", json!({}))
+            ..provenance("release")
         },
         Attached {
             about_another: true,
-            ..provenance("builder", json!({}))
+            ..provenance("builder")
         },
     ];
     let all = |subject: Subject| {
@@ -239,6 +254,33 @@ fn provenance() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Members of `leads` are Alice, who starts builds, and Bob.
+static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| {
+    let people = json!({
+        "alice": {"groups": ["leads"], "also": [{"github": {"login": "octocat", "id": 583_231}}]},
+        "bob": {"groups": ["leads"]},
+    });
+    Arc::new(directory(&serde_json::from_value(people).unwrap(), &[]))
+});
+
+fn approvals() -> impl Strategy<Value = Value> {
+    let from = select(vec![
+        json!([{"group": "leads"}]),
+        json!([{"group": "leads", "count": 2}]),
+        json!([{"person": "alice"}]),
+    ]);
+    let builder = json!({"id": BUILDER, "signedBy": keyless(json!(BUILDER), "Log")});
+    let authors = select(vec![
+        json!({"differentFromAuthor": false}),
+        json!({"authorsFrom": [{"provenance": {"builders": [builder]}}]}),
+    ]);
+    (from, authors).prop_map(|(from, mut parameters)| {
+        parameters["from"] = from;
+        parameters["trustRoots"] = json!(["sandbox"]);
+        parameters
+    })
+}
+
 /// The parameters of a rule: a new rule needs a line here, and evidence in [`EVIDENCE`] if it asks for any.
 fn parameters(rule: &str) -> BoxedStrategy<Value> {
     match rule {
@@ -246,6 +288,7 @@ fn parameters(rule: &str) -> BoxedStrategy<Value> {
         "allowedImages" => Just(json!({"patterns": ["registry.example/**"]})).boxed(),
         "signature" => signature().boxed(),
         "provenance" => provenance().boxed(),
+        "approvals" => approvals().boxed(),
         _ => panic!(
             "the rule `{rule}` has no generator: add one to `parameters` in {}",
             file!()
@@ -296,6 +339,7 @@ fn spec() -> impl Strategy<Value = Value> {
         .prop_map(
             |(matching, enforcement, uncovered, mut requirements, index, tags)| {
                 let mut spec = json!({
+                    "environment": "production",
                     "enforcement": enforcement,
                     "uncovered": uncovered,
                     "match": matching,
@@ -408,13 +452,24 @@ pub fn world() -> impl Strategy<Value = World> {
         count,
         policies,
         labels(),
+        collected(Just(Arc::clone(&PEOPLE))),
         unreadable,
         ungoverned,
         evidence,
         indexes,
     )
         .prop_map(
-            move |(images, chosen, specs, labels, unreadable, ungoverned, evidence, indexes)| {
+            move |(
+                images,
+                chosen,
+                specs,
+                labels,
+                people,
+                unreadable,
+                ungoverned,
+                evidence,
+                indexes,
+            )| {
                 let (written, pins): (Vec<_>, Vec<_>) =
                     chosen.iter().map(|index| images[*index].clone()).unzip();
                 let mut promotion = promotion(&written);
@@ -426,6 +481,7 @@ pub fn world() -> impl Strategy<Value = World> {
                     .collect();
                 let mut snapshot = snapshot(policies);
                 snapshot.ungoverned = ungoverned;
+                snapshot.world.people = people;
                 if let Some(labels) = labels {
                     snapshot.world.namespaces.insert("shop".to_owned(), labels);
                 }
