@@ -51,7 +51,7 @@ struct Case {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct TestPerson {
+struct TestPerson {
     /// Further identities, as a directory lists them.
     also: Vec<Value>,
     groups: Vec<String>,
@@ -60,8 +60,7 @@ pub struct TestPerson {
     until: Option<Value>,
 }
 
-/// A directory with these people, and with bots.
-pub fn directory(people: &BTreeMap<String, TestPerson>, automation: &[String]) -> People {
+fn directory(people: &BTreeMap<String, TestPerson>, automation: &[String]) -> People {
     let moment =
         |value: &Option<Value>| value.clone().map(|it| serde_json::from_value(it).unwrap());
     let mut directory = Directory::default();

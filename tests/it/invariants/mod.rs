@@ -151,20 +151,35 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
         let without =
             |take: fn(&mut ImageEvidence)| world.but(|world| world.for_each_evidence(take));
         let without_signature = without(|evidence| drop(evidence.signatures.pop()));
+        // What can hurt may help when it is gone: rejections, and who the authors are.
         let without_statement = without(|evidence| {
-            let statements = &mut evidence.statements;
-            drop(statements.pop_if(|(_, statement)| !is_rejection(statement)));
+            let only_helps = |statement: &VerifiedStatement| match statement.predicate() {
+                Predicate::Approval(said) => said.decision == ApprovalDecision::Approved,
+                Predicate::Other(_) => true,
+                _ => false,
+            };
+            let mut statements = evidence.statements.iter();
+            if let Some(at) = statements.rposition(|(_, statement)| only_helps(statement)) {
+                evidence.statements.remove(at);
+            }
+        });
+        let without_provenance = without(|evidence| drop(evidence.statements.pop()));
+        let judges_authors = world.snapshot.policies.iter().any(|policy| {
+            let mut names = policy
+                .requirements
+                .iter()
+                .map(|named| named.requirement.rule_name());
+            names.any(|name| name == "approvals")
         });
         if decision == Decision::Deny {
             prop_assert_eq!(without_signature.decision(), Decision::Deny);
             prop_assert_eq!(without_statement.decision(), Decision::Deny);
+            if !judges_authors {
+                prop_assert_eq!(without_provenance.decision(), Decision::Deny);
+            }
         }
         Ok(())
     });
-}
-
-fn is_rejection(statement: &VerifiedStatement) -> bool {
-    matches!(statement.predicate(), Predicate::Approval(vote) if vote.decision == ApprovalDecision::Rejected)
 }
 
 #[test]

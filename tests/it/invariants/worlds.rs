@@ -5,17 +5,18 @@ use std::sync::{Arc, LazyLock};
 
 use promotion_gate::admission::AdmissionResponse;
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, Evidence, ImageEvidence, Index, People, Pin, Platform,
-    PlatformManifest, Promotion, Repository, Requirement, Snapshot, Subject, Unavailability,
-    Ungoverned, Unreadable, Verdict,
+    Collected, Decision, Digest, Directory, Evidence, Group, ImageEvidence, Index, Member, People,
+    Person, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Snapshot, Subject,
+    Unavailability, Ungoverned, Unreadable, Validity, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::Union;
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, snapshot};
-use crate::rules::directory;
+use crate::facts::{
+    Attached, BUILDER, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot,
+};
 
 const IMAGES: [&str; 3] = [
     "registry.example/app",
@@ -34,16 +35,15 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
         annotations: BTreeMap::from([("stage".to_owned(), stage.to_owned())]),
         ..release()
     };
-    let built = |by: &str, template: &str| Attached {
+    let provenance = |by: &str, but: Value| Attached {
         form: Form::Attestation,
         provenance: Some(Provenance {
-            template: template.to_owned(),
-            but: json!({}),
+            template: "workflow".to_owned(),
+            but,
         }),
         ..Attached::by(by)
     };
-    let provenance = |by: &str| built(by, "workflow");
-    let vote = |by: &str, decision: &str| Attached {
+    let says = |by: &str, decision: &str| Attached {
         form: Form::Attestation,
         statement: Some((
             "approval".to_owned(),
@@ -52,10 +52,6 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
         ..Attached::by(by)
     };
     let attached = [
-        vote("alice@example.com", "approved"),
-        vote("bob@example.com", "approved"),
-        vote("bob@example.com", "rejected"),
-        vote("stranger", "approved"),
         release(),
         build(),
         Attached::by("stranger"),
@@ -82,18 +78,30 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             form: Form::Junk,
             ..release()
         },
-        provenance("builder"),
-        built("builder", "generator"),
-        provenance("key"),
-        provenance("stranger"),
-        provenance("other-builder"),
+        provenance("builder", json!({})),
+        Attached {
+            provenance: Some(Provenance {
+                template: "generator".to_owned(),
+                but: json!({}),
+            }),
+            ..provenance("builder", json!({}))
+        },
+        says("release", "approved"),
+        says("build", "approved"),
+        says("stranger", "approved"),
+        says("key", "approved"),
+        says("build", "rejected"),
+        says("release", "unknown"),
+        provenance("key", json!({})),
+        provenance("stranger", json!({})),
+        provenance("other-builder", json!({})),
         Attached {
             form: Form::LegacyAttestation,
-            ..provenance("release")
+            ..provenance("release", json!({}))
         },
         Attached {
             about_another: true,
-            ..provenance("builder")
+            ..provenance("builder", json!({}))
         },
     ];
     let all = |subject: Subject| {
@@ -254,31 +262,58 @@ fn provenance() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Members of `leads` are Alice, who starts builds, and Bob.
-static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| {
-    let people = json!({
-        "alice": {"groups": ["leads"], "also": [{"github": {"login": "octocat", "id": 583_231}}]},
-        "bob": {"groups": ["leads"]},
-    });
-    Arc::new(directory(&serde_json::from_value(people).unwrap(), &[]))
-});
-
 fn approvals() -> impl Strategy<Value = Value> {
+    let authors = json!([{"provenance": {"builders": [{"id": BUILDER, "signedBy": keyless(json!(BUILDER), "Log")}]}}]);
+    let authors = prop_oneof![
+        3 => Just(json!({"differentFromAuthor": false})),
+        1 => Just(json!({ "authorsFrom": authors })),
+    ];
     let from = select(vec![
-        json!([{"group": "leads"}]),
-        json!([{"group": "leads", "count": 2}]),
-        json!([{"person": "alice"}]),
-    ]);
-    let builder = json!({"id": BUILDER, "signedBy": keyless(json!(BUILDER), "Log")});
-    let authors = select(vec![
-        json!({"differentFromAuthor": false}),
-        json!({"authorsFrom": [{"provenance": {"builders": [builder]}}]}),
+        json!([{"group": "team"}]),
+        json!([{"group": "team", "count": 2}]),
+        json!([{"person": "rita"}]),
     ]);
     (from, authors).prop_map(|(from, mut parameters)| {
         parameters["from"] = from;
         parameters["trustRoots"] = json!(["sandbox"]);
         parameters
     })
+}
+
+static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| Arc::new(people()));
+
+/// The people of every world. `olivia` starts builds.
+fn people() -> People {
+    let person = |name: &str, identity: Value| Person {
+        name: name.to_owned(),
+        display_name: None,
+        identities: vec![serde_json::from_value(identity).unwrap()],
+        validity: Validity::default(),
+    };
+    let by_email = |name: &str, email: &str| {
+        person(
+            name,
+            json!({"certificate": {"issuer": ISSUER, "email": email}}),
+        )
+    };
+    let member = |name: &str| Member {
+        person: name.to_owned(),
+        validity: Validity::default(),
+    };
+    let directory = Directory {
+        people: vec![
+            by_email("rita", "release@example.com"),
+            by_email("ben", "build@example.com"),
+            person("olivia", json!({"github": {"login": "octocat"}})),
+            person("kim", json!({"key": {"pem": FACTS.key.public_pem()}})),
+        ],
+        groups: vec![Group {
+            name: "team".to_owned(),
+            members: ["rita", "ben", "olivia", "kim"].map(member).into(),
+        }],
+        automation: Vec::new(),
+    };
+    People::merge(&[directory]).unwrap()
 }
 
 /// The parameters of a rule: a new rule needs a line here, and evidence in [`EVIDENCE`] if it asks for any.
@@ -452,24 +487,13 @@ pub fn world() -> impl Strategy<Value = World> {
         count,
         policies,
         labels(),
-        collected(Just(Arc::clone(&PEOPLE))),
         unreadable,
         ungoverned,
         evidence,
         indexes,
     )
         .prop_map(
-            move |(
-                images,
-                chosen,
-                specs,
-                labels,
-                people,
-                unreadable,
-                ungoverned,
-                evidence,
-                indexes,
-            )| {
+            move |(images, chosen, specs, labels, unreadable, ungoverned, evidence, indexes)| {
                 let (written, pins): (Vec<_>, Vec<_>) =
                     chosen.iter().map(|index| images[*index].clone()).unzip();
                 let mut promotion = promotion(&written);
@@ -480,8 +504,8 @@ pub fn world() -> impl Strategy<Value = World> {
                     .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
                     .collect();
                 let mut snapshot = snapshot(policies);
+                snapshot.world.people = Collected::Known(PEOPLE.clone());
                 snapshot.ungoverned = ungoverned;
-                snapshot.world.people = people;
                 if let Some(labels) = labels {
                     snapshot.world.namespaces.insert("shop".to_owned(), labels);
                 }
