@@ -53,6 +53,38 @@ fn pages() -> Vec<PathBuf> {
     pages.filter(is_page).collect()
 }
 
+#[test]
+fn the_files_and_tests_that_a_page_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_source = |word: &str| {
+        let mut folders = ["src/", "core/src/", "tests/"].iter();
+        folders.any(|folder| word.starts_with(folder))
+            && word.ends_with(".rs")
+            && !word.contains('<')
+    };
+    let is_test = |word: &str| {
+        word.matches('_').count() > 2 && word.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+    };
+    let mut tests = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for line in text.lines() {
+            let mut source = None;
+            for word in line.split('`').skip(1).step_by(2) {
+                if is_source(word) {
+                    let read = fs::read_to_string(root.join(word));
+                    source = Some(read.unwrap_or_else(|_| panic!("{}: {line}", page.display())));
+                } else if let Some(source) = source.as_ref().filter(|_| is_test(word)) {
+                    let name = format!("fn {word}(");
+                    assert!(source.contains(&name), "{}: {line}", page.display());
+                    tests += 1;
+                }
+            }
+        }
+    }
+    assert!(tests >= 15, "{tests}");
+}
+
 /// The lines of the code blocks of a page.
 fn shown(page: &Path) -> Vec<String> {
     let text = fs::read_to_string(page).unwrap().replace("\\\n", "");

@@ -310,7 +310,7 @@ fn every_mistake_in_a_test_is_reported_with_line_and_column() {
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     for expected in [
         "test.yaml:16:19: spec.cases[0].at: ",
-        "`signers` does not name `relaese`, did you mean `release`?",
+        "names `relaese` with a certificate identity, did you mean `release`?",
         "spec.cases[0].evidence[1].layout: the image layout `gone`",
         "spec.cases[0].evidence[2].bundles[0]: `gone` cannot be read",
         "spec.cases[0].evidence[3]: expected one of `signature`",

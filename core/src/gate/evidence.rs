@@ -154,6 +154,12 @@ impl ImageEvidence {
             && self.others.is_empty()
     }
 
+    /// The statement that a sentence names if there are several, whatever their order.
+    pub(super) fn first_statement(&self) -> Option<&VerifiedStatement> {
+        let statements = self.statements.iter().map(|(_, statement)| &**statement);
+        statements.min_by_key(|it| (it.predicate_type(), it.signer().to_string()))
+    }
+
     /// The most informative refusal among the unaccepted evidence that may be of this form, and a sentence with it and the number
     /// of the others.
     pub fn unaccepted_as(&self, form: Form) -> Option<(UnacceptedReason, String)> {

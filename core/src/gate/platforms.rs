@@ -110,7 +110,13 @@ fn check_platforms(
     let worst = matched
         .iter()
         .map(|manifest| (check(manifest), manifest))
-        .min_by(|(a, _), (b, _)| (a.outcome, &a.detail).cmp(&(b.outcome, &b.detail)));
+        .min_by_key(|(judgement, manifest)| {
+            (
+                judgement.outcome,
+                judgement.detail.clone(),
+                manifest.to_string(),
+            )
+        });
     match worst {
         None => Judgement::fail(
             NO_SUCH_PLATFORM,

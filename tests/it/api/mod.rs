@@ -4,6 +4,7 @@ mod files;
 mod mistakes;
 
 use promotion_gate::api;
+use promotion_gate_core::gate::Requirement;
 
 use crate::facts::FACTS;
 
@@ -60,10 +61,14 @@ fn a_field_that_nobody_knows_is_refused_with_a_suggestion() {
 
 #[test]
 fn a_requirement_of_a_later_version_is_refused_by_name() {
-    for name in ["sbom", "vulnerabilities", "canary", "noFreeze"] {
-        let expected = format!(
-            "requirement `{name}` is not known to this version; known are `digestPinned`, `allowedImages`, `signature`, `provenance`"
-        );
+    let known: Vec<_> = Requirement::NAMES
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let known = known.join(", ");
+    for name in ["sbom", "vulnerabilities", "freeze"] {
+        let expected =
+            format!("requirement `{name}` is not known to this version; known are {known}");
         said(&format!("  requirements: [{{{name}: {{}}}}]\n"), &expected);
     }
 }

@@ -231,23 +231,23 @@ const LISTS: [(&str, Fixed, Reorder); 7] = [
         order.put(&mut world.promotion.change.images);
         order.put(&mut world.promotion.pins);
     }),
-    ("platforms", Fixed::Reasons, |world, order| {
+    ("platforms", Fixed::Words, |world, order| {
         for index in world.evidence.indexes.values_mut() {
             if let Collected::Known(Some(index)) | Collected::Partial(Some(index), _) = index {
                 order.put(&mut index.manifests);
             }
         }
     }),
-    ("signatures", Fixed::Decision, |world, order| {
+    ("signatures", Fixed::Words, |world, order| {
         world.for_each_evidence(|evidence| order.put(&mut evidence.signatures));
     }),
-    ("statements", Fixed::Reasons, |world, order| {
+    ("statements", Fixed::Words, |world, order| {
         world.for_each_evidence(|evidence| order.put(&mut evidence.statements));
     }),
     ("unaccepted", Fixed::Words, |world, order| {
         world.for_each_evidence(|evidence| order.put(&mut evidence.unaccepted));
     }),
-    ("unsupported", Fixed::Reasons, |world, order| {
+    ("unsupported", Fixed::Words, |world, order| {
         world.for_each_evidence(|evidence| order.put(&mut evidence.unsupported));
     }),
 ];

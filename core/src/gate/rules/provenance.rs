@@ -195,20 +195,25 @@ impl ImageRule for Provenance {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
-        let mut furthest: Option<Refusal> = None;
+        let (mut proven, mut furthest): (Option<String>, Option<Refusal>) = (None, None);
         for (_, statement) in &evidence.statements {
             let Predicate::Provenance(provenance) = statement.predicate() else {
                 continue;
             };
-            let refusal = match self.accepts(statement, provenance, check) {
-                Ok(proven) => return Judgement::pass(PROVEN, proven),
-                Err(refusal) => refusal,
-            };
-            let by = statement.signer();
-            furthest = furthest.max(Some(Refusal {
-                detail: format!("provenance by {by}: {}", refusal.detail),
-                ..refusal
-            }));
+            match self.accepts(statement, provenance, check) {
+                // Of several, the same one is told whatever their order.
+                Ok(by) => proven = Some(proven.map_or(by.clone(), |other| other.min(by))),
+                Err(refusal) => {
+                    let by = statement.signer();
+                    furthest = furthest.max(Some(Refusal {
+                        detail: format!("provenance by {by}: {}", refusal.detail),
+                        ..refusal
+                    }));
+                }
+            }
+        }
+        if let Some(proven) = proven {
+            return Judgement::pass(PROVEN, proven);
         }
         let failed = match furthest {
             Some(refusal) => Judgement::fail(refusal.reason, refusal.detail).hint(refusal.hint),

@@ -411,16 +411,15 @@ impl Signature {
             )
             .hint(format!("accepted signers: {wanted}"));
         }
-        let unusable = evidence.signatures.iter().find_map(|(_, signature)| {
-            self.usable(signature, check.promotion.at)
-                .err()
-                .map(|why| (signature.signer().to_string(), why))
+        let unusable = evidence.signatures.iter().filter_map(|(_, signature)| {
+            let why = self.usable(signature, check.promotion.at).err()?;
+            Some((why, signature.signer().to_string()))
         });
-        if let Some((signer, (reason, why))) = unusable {
+        if let Some(((reason, why), signer)) = unusable.min() {
             return Judgement::fail(reason, format!("signed by {signer}, but {why}")).hint(look);
         }
         if let Some((_, why)) = evidence.unaccepted_as(Form::Signature) {
-            let also = evidence.statements.first().map(|(_, statement)| {
+            let also = evidence.first_statement().map(|statement| {
                 let kind = statement.predicate_type();
                 format!(
                     "; the image also carries an attestation (`{kind}`), which is not a signature"
@@ -429,7 +428,7 @@ impl Signature {
             return Judgement::fail(SIGNATURE_UNACCEPTED, why + &also.unwrap_or_default())
                 .hint(format!("accepted signers: {wanted}; {look}"));
         }
-        if let Some((_, statement)) = evidence.statements.first() {
+        if let Some(statement) = evidence.first_statement() {
             return Judgement::fail(
                 NOT_A_SIGNATURE,
                 format!(
