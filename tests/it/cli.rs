@@ -413,6 +413,7 @@ fn every_command_has_help_with_examples_and_wrong_usage_ends_with_1() {
         "test",
         "evidence",
         "images",
+        "people",
         "crds",
         "verify-bundle",
     ] {

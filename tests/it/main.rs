@@ -21,6 +21,7 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence` — these commands in detail
+//! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //!
 //! What is shipped beside the program:
@@ -56,6 +57,7 @@ mod invariants;
 mod layout;
 mod oci;
 mod pages;
+mod people;
 mod pin;
 mod platforms;
 mod policy_tests;
