@@ -146,7 +146,7 @@ fn all_errors_of_all_directories_have_a_place_and_a_suggestion() {
         "one.yaml:6:80: spec.people[0].identities[1].gitlab.logn: unknown field `logn`, did you mean `login`?",
         "one.yaml:6:95: spec.people[0].identities[2]: expected exactly one of `certificate`",
         "one.yaml:7:44: spec.people[1].identities[0].key.pem: not a public key",
-        "one.yaml:7:55: spec.people[1].from: `2026-02-30` is neither a date",
+        "one.yaml:7:56: spec.people[1].from: `2026-02-30` is neither a date",
         "one.yaml:8:85: spec.people[2].until: `from` is not before `until`",
         "two.yaml:5:3: spec.group: unknown field `group`, did you mean `groups`?",
         "two.yaml:6:32: spec.groups[0].members[0]: `Eve` is not a name",
