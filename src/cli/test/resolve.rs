@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
-use promotion_gate_core::gate::{Snapshot, World};
 
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
@@ -77,16 +76,11 @@ impl<'d> SuiteReader<'d> {
             match TestSigners::create(&config, &test.spec.signers, &keys) {
                 Ok(signers) => {
                     let trust_roots = signers.trust_roots();
-                    let set = api::load(&signers.policies(&sources), &trust_roots);
-                    self.problems.extend(set.problems);
-                    let snapshot = Snapshot {
-                        policies: set.policies,
-                        world: World {
-                            trust_roots,
-                            ..real.world.clone()
-                        },
-                        ..real.clone()
-                    };
+                    let mut set = api::load(&signers.policies(&sources), &trust_roots);
+                    self.problems.append(&mut set.problems);
+                    set.revision.clone_from(&real.revision);
+                    let mut snapshot = set.snapshot(real.clone());
+                    snapshot.world.trust_roots = trust_roots;
                     sandboxed = Some((signers, snapshot));
                 }
                 Err(error) => self.refuse(spec.key("signers"), format!("{error:#}")),
