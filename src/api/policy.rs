@@ -155,7 +155,7 @@ pub fn policy(
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Policy {
+    let policy = Policy {
         name: name.to_owned(),
         environment,
         enforcement: spec.enforcement.unwrap_or_default(),
@@ -165,7 +165,19 @@ pub fn policy(
         allow_unsigned_index,
         requirements,
         uncovered: spec.uncovered.unwrap_or_default(),
-    })
+    };
+    let entries = policy.requirements.iter().enumerate();
+    let unfit = entries.filter_map(|(index, NamedRequirement { requirement, .. })| {
+        let here = field("requirements")
+            .index(index)
+            .key(requirement.rule_name());
+        Some(fault(here, requirement.fits(&policy).err()?))
+    });
+    let unfit: Vec<_> = unfit.collect();
+    match unfit.is_empty() {
+        true => Ok(policy),
+        false => Err(unfit),
+    }
 }
 
 /// Parts of a policy that parse and probably do not mean what its author meant, each with its path below `spec`.

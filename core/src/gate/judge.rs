@@ -8,7 +8,7 @@ use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{Effect, ImageCheck, ImageRule, Requirement, Scope, WorkloadCheck};
+use super::rules::{Effect, ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use crate::reason::{Reason, reasons};
@@ -64,14 +64,17 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     let by_policy: Vec<_> = governing
         .policies
         .iter()
-        .map(|(policy, certainty)| PolicyFindings {
-            policy,
-            certainty: *certainty,
-            workload: findings_for_workload(promotion, governing, policy),
-            images: images
-                .iter()
-                .map(|image| image.findings_for(policy))
-                .collect(),
+        .map(|(policy, certainty)| {
+            let entries: Vec<_> = PolicyEntry::all_of(policy, governing).collect();
+            let each = images.iter();
+            PolicyFindings {
+                policy,
+                certainty: *certainty,
+                workload: findings_for_workload(promotion, governing, policy),
+                images: each
+                    .map(|image| image.findings_for(policy, &entries))
+                    .collect(),
+            }
         })
         .collect();
     // 2. Coverage: an image without evidence is denied. This needs all findings, because a signature that one policy requires
@@ -147,7 +150,7 @@ fn findings_for_workload(
     });
     let check = WorkloadCheck {
         promotion,
-        environment: policy.environment.as_deref(),
+        policy,
         world: governing.world,
     };
     let requirements = policy.requirements.iter().enumerate();
@@ -167,6 +170,29 @@ fn findings_for_workload(
         findings.push(Finding::of_engine("object", Target::Workload, judgement));
     }
     findings
+}
+
+/// One requirement of a policy, with what it needs.
+struct PolicyEntry<'a> {
+    policy: &'a Policy,
+    index: usize,
+    named: &'a NamedRequirement,
+    needs: Needs,
+}
+
+impl<'a> PolicyEntry<'a> {
+    fn all_of(
+        policy: &'a Policy,
+        governing: &Governing<'_>,
+    ) -> impl Iterator<Item = PolicyEntry<'a>> {
+        let entries = policy.requirements.iter().enumerate();
+        entries.map(|(index, named)| PolicyEntry {
+            policy,
+            index,
+            named,
+            needs: named.requirement.needs(governing.world),
+        })
+    }
 }
 
 /// The finding of the requirement at `index` of its policy.
@@ -233,7 +259,7 @@ impl<'a> ImageUnderReview<'a> {
     }
 
     /// The findings of a policy's image rules.
-    fn findings_for(&self, policy: &Policy) -> Vec<Finding> {
+    fn findings_for(&self, policy: &Policy, entries: &[PolicyEntry<'_>]) -> Vec<Finding> {
         if self.promotion.kind == (ChangeKind::Upkeep { recorded: true }) {
             let judgement = Judgement::skip(
                 RECORDED,
@@ -242,33 +268,26 @@ impl<'a> ImageUnderReview<'a> {
             return vec![Finding::of_engine("record", self.target.clone(), judgement)];
         }
         let matched = policy.matches_image(&self.image.reference);
-        let requirements = policy.requirements.iter().enumerate();
-        let findings = requirements.filter_map(|(index, named)| {
-            let Scope::Image(rule) = named.requirement.scope() else {
+        let findings = entries.iter().filter_map(|entry| {
+            let Scope::Image(rule) = entry.named.requirement.scope() else {
                 return None;
             };
-            let judgement = self.evaluate(policy, named, rule, matched);
+            let judgement = self.evaluate(entry, rule, matched);
             let judgement = self.explain_placeholder(judgement);
             let target = self.target.clone();
-            Some(finding_of(index, named, target, judgement))
+            Some(finding_of(entry.index, entry.named, target, judgement))
         });
         findings.collect()
     }
 
-    fn evaluate(
-        &self,
-        policy: &Policy,
-        named: &NamedRequirement,
-        rule: &dyn ImageRule,
-        matched: bool,
-    ) -> Judgement {
-        let requirement = &named.requirement;
+    fn evaluate(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule, matched: bool) -> Judgement {
+        let requirement = &entry.named.requirement;
         // 1. The requirement must apply to this kind of change and to this image.
         if let Some(skipped) = skip_for(requirement, self.promotion.kind) {
             return skipped;
         }
         let Some(on_evidence) = requirement.evidence() else {
-            return self.check(policy, requirement, rule, self.subject.as_ref());
+            return self.check(entry, rule, self.subject.as_ref());
         };
         if !matched {
             return Judgement::skip(
@@ -284,15 +303,15 @@ impl<'a> ImageUnderReview<'a> {
             );
         }
         // 3. The evidence of the image. For an index without evidence, the policy may accept that of the platforms.
-        let on_image = self.check(policy, requirement, rule, self.subject.as_ref());
+        let on_image = self.check(entry, rule, self.subject.as_ref());
         match &self.subject {
             Some(index)
                 if on_evidence.per_platform
                     && on_image.outcome.denies()
                     && self.can_be_replaced(index, on_evidence.effect) =>
             {
-                instead_of_index(policy, self.evidence, index, on_image, |platform| {
-                    self.check(policy, requirement, rule, Some(platform))
+                instead_of_index(entry.policy, self.evidence, index, on_image, |platform| {
+                    self.check(entry, rule, Some(platform))
                 })
             }
             _ => on_image,
@@ -312,8 +331,7 @@ impl<'a> ImageUnderReview<'a> {
 
     fn check(
         &self,
-        policy: &Policy,
-        requirement: &Requirement,
+        entry: &PolicyEntry<'_>,
         rule: &dyn ImageRule,
         subject: Option<&Subject>,
     ) -> Judgement {
@@ -324,14 +342,16 @@ impl<'a> ImageUnderReview<'a> {
         let own = self.subject.as_ref();
         let check = ImageCheck {
             promotion: self.promotion,
-            environment: policy.environment.as_deref(),
+            policy: entry.policy,
             world: self.governing.world,
+            needs: &entry.needs,
             image: self.image,
             pin: self.pin,
             subject,
             evidence,
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
         };
+        let requirement = &entry.named.requirement;
         requirement.unless_unknown(rule.check(&check), &check)
     }
 

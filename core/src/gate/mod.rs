@@ -1,5 +1,6 @@
 //! The decision: from a requested change to one verdict with its findings.
 
+mod age;
 mod coverage;
 mod distinct;
 mod evidence;
@@ -22,6 +23,7 @@ mod source;
 mod verdict;
 mod world;
 
+pub use age::Age;
 pub use evidence::{
     Collected, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,

@@ -169,7 +169,7 @@ pub enum ChangeKind {
     Deploy,
     /// A requester starts images that were staged. All requirements apply.
     Activation,
-    /// A trusted controller starts images that were admitted before.
+    /// A trusted controller creates the objects that follow from an object that was judged before.
     Upkeep {
         /// Whether a record shows that the images were admitted here. Without a record, the rules of class `Integrity` apply, and
         /// those of class `ChangeControl` do not.
@@ -180,11 +180,122 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// Records do not exist yet, so all requirements apply to every change, by every requester.
+    /// The kind of a change, without a record of what was admitted before. Only the authenticated requester can make a change
+    /// upkeep; owner references and labels do not count, because every requester can write them.
     fn classify(change: &Change) -> ChangeKind {
+        let creates = change.operation == Operation::Create;
+        let starts = change.effect == ChangeEffect::Starts;
+        let actor = change.actor.as_ref();
+        if (creates || starts) && actor.is_some_and(|actor| actor.is_trusted_for(&change.workload))
+        {
+            return ChangeKind::Upkeep { recorded: false };
+        }
         match change.effect {
             ChangeEffect::Runs => ChangeKind::Deploy,
             ChangeEffect::Starts => ChangeKind::Activation,
         }
+    }
+}
+
+/// The user name of the controllers if `kube-controller-manager` runs without `--use-service-account-credentials`.
+const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+
+/// The built-in controllers with the API group and kind of the objects that each creates for an object that was judged before
+/// (service accounts of `kube-system`; Kubernetes, `pkg/controlplane/controller` and `bootstrappolicy/controller_policy.go`).
+const TRUSTED_CONTROLLERS: &[(&str, &str, &str)] = &[
+    ("deployment-controller", "apps", "ReplicaSet"),
+    ("replicaset-controller", "", "Pod"),
+    ("statefulset-controller", "", "Pod"),
+    ("daemon-set-controller", "", "Pod"),
+    ("job-controller", "", "Pod"),
+    ("replication-controller", "", "Pod"),
+    ("cronjob-controller", "batch", "Job"),
+];
+
+impl Actor {
+    /// Whether the requester is a built-in controller, and the object is of a kind that it creates.
+    fn is_trusted_for(&self, workload: &Workload) -> bool {
+        let account = self
+            .username
+            .strip_prefix("system:serviceaccount:kube-system:");
+        let is_manager = self.username == CONTROLLER_MANAGER;
+        TRUSTED_CONTROLLERS.iter().any(|(controller, group, kind)| {
+            (is_manager || account == Some(controller))
+                && (workload.group.as_str(), workload.kind.as_str()) == (*group, *kind)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(user: &str, object: (&str, &str), how: (Operation, ChangeEffect)) -> ChangeKind {
+        let change = Change {
+            id: "1".to_owned(),
+            operation: how.0,
+            effect: how.1,
+            workload: Workload {
+                group: object.0.to_owned(),
+                version: "v1".to_owned(),
+                kind: object.1.to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: "web".to_owned(),
+            },
+            actor: Some(Actor {
+                username: user.to_owned(),
+                groups: Vec::new(),
+            }),
+            dry_run: false,
+            images: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        ChangeKind::classify(&change)
+    }
+
+    const UPKEEP: ChangeKind = ChangeKind::Upkeep { recorded: false };
+    const CREATED: (Operation, ChangeEffect) = (Operation::Create, ChangeEffect::Runs);
+    const POD: (&str, &str) = ("", "Pod");
+    const REPLICA_SET: (&str, &str) = ("apps", "ReplicaSet");
+
+    #[test]
+    fn a_built_in_controller_is_trusted_for_the_kind_it_creates() {
+        let account = |name: &str| format!("system:serviceaccount:kube-system:{name}");
+        for (controller, group, of) in TRUSTED_CONTROLLERS {
+            assert_eq!(kind(&account(controller), (group, of), CREATED), UPKEEP);
+            assert_eq!(kind(CONTROLLER_MANAGER, (group, of), CREATED), UPKEEP);
+        }
+        let scaled = (Operation::Update, ChangeEffect::Starts);
+        assert_eq!(
+            kind(&account("deployment-controller"), REPLICA_SET, scaled),
+            UPKEEP
+        );
+    }
+
+    #[test]
+    fn every_other_pair_of_requester_and_kind_is_a_deploy() {
+        let account = |name: &str| format!("system:serviceaccount:kube-system:{name}");
+        for (user, object) in [
+            (account("deployment-controller"), POD),
+            (account("replicaset-controller"), REPLICA_SET),
+            (account("job-controller"), ("batch", "Job")),
+            (account("replicaset-controller"), ("example.com", "Pod")),
+            (
+                "system:serviceaccount:shop:replicaset-controller".to_owned(),
+                POD,
+            ),
+            ("replicaset-controller".to_owned(), POD),
+            ("system:node:replicaset-controller".to_owned(), POD),
+            (CONTROLLER_MANAGER.to_owned(), ("apps", "Deployment")),
+            ("alice@example.com".to_owned(), POD),
+        ] {
+            assert_eq!(kind(&user, object, CREATED), ChangeKind::Deploy, "{user}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_a_controller_changes_is_a_deploy() {
+        let changed = (Operation::Update, ChangeEffect::Runs);
+        assert_eq!(kind(CONTROLLER_MANAGER, POD, changed), ChangeKind::Deploy);
     }
 }

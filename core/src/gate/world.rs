@@ -19,6 +19,8 @@ pub struct World {
     pub people: Collected<Arc<People>>,
     /// The name of the cluster, which approvals can be limited to.
     pub cluster: Collected<String>,
+    /// The UID of the cluster's namespace `kube-system`, which approvals can be limited to.
+    pub cluster_uid: Collected<String>,
 }
 
 impl Default for World {
@@ -32,6 +34,9 @@ impl Default for World {
             )),
             cluster: Collected::Unavailable(missing(
                 "the cluster has no name; set `cluster` in the configuration",
+            )),
+            cluster_uid: Collected::Unavailable(missing(
+                "the cluster's UID is not known; set `clusterUid` in the configuration",
             )),
         }
     }

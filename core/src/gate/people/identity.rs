@@ -1,14 +1,16 @@
 //! The identities of people and automation, and [`same`]: the one rule that decides whether two identities belong to the same
 //! holder.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::distinct::canonical;
 use super::super::signer::Pem;
-use crate::attest::{CertificateIdentity, Claim, KeyFingerprint, Signer};
+use crate::attest::{CertificateIdentity, Claim, KeyFingerprint, PublicKey, Signer};
 
 /// The longest text of an identity, in bytes.
 const MAXIMUM_TEXT: usize = 1024;
@@ -137,16 +139,7 @@ impl Identity {
         login: &str,
         id: Option<u64>,
     ) -> Result<Identity, String> {
-        let host = host.unwrap_or(platform.public_host());
-        let named = host.trim_end_matches('.').to_ascii_lowercase();
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
-        if named.is_empty() || named.len() > 255 || !named.chars().all(fits) {
-            return Err(format!(
-                "`{}` is not a host; write it without scheme and path, such as `{}`",
-                cut(host),
-                platform.public_host()
-            ));
-        }
+        let host = host_of(platform, host)?;
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let stem = login.strip_suffix(BOT).unwrap_or(login);
         if stem.is_empty() || login.len() > 255 || !stem.chars().all(fits) {
@@ -157,9 +150,26 @@ impl Identity {
         }
         Ok(Identity::Account(Account {
             platform,
-            host: named,
+            host,
             login: login.to_owned(),
             id,
+        }))
+    }
+
+    /// An account of which evidence gives the number alone. It is found where a directory lists the number.
+    ///
+    /// # Errors
+    /// Why there is no such account.
+    pub fn account_by_id(
+        platform: Platform,
+        host: Option<&str>,
+        id: u64,
+    ) -> Result<Identity, String> {
+        Ok(Identity::Account(Account {
+            platform,
+            host: host_of(platform, host)?,
+            login: String::new(),
+            id: Some(id),
         }))
     }
 
@@ -219,6 +229,21 @@ impl Identity {
             Identity::Key(_) => None,
         }
     }
+}
+
+/// A host in the form that is compared; the platform's public one if none is given.
+fn host_of(platform: Platform, host: Option<&str>) -> Result<String, String> {
+    let host = host.unwrap_or(platform.public_host());
+    let named = host.trim_end_matches('.').to_ascii_lowercase();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
+    if named.is_empty() || named.len() > 255 || !named.chars().all(fits) {
+        return Err(format!(
+            "`{}` is not a host; write it without scheme and path, such as `{}`",
+            cut(host),
+            platform.public_host()
+        ));
+    }
+    Ok(named)
 }
 
 /// The end of a GitHub app's login.
@@ -281,15 +306,53 @@ pub(super) fn is_of_pipeline(certificate: &CertificateIdentity) -> bool {
 }
 
 /// An identity that can belong to a person: not that of a pipeline, a bot or a service account.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-#[serde(try_from = "Identity")]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "IdentityFields")]
 #[schemars(with = "IdentityFields")]
-pub struct PersonalIdentity(Identity);
+pub struct PersonalIdentity {
+    identity: Identity,
+    /// The key itself, if a document lists one: a fingerprint alone verifies nothing.
+    key: Option<Arc<PublicKey>>,
+}
 
 impl PersonalIdentity {
     /// The identity.
     pub fn identity(&self) -> &Identity {
-        &self.0
+        &self.identity
+    }
+
+    pub(super) fn key(&self) -> Option<&Arc<PublicKey>> {
+        self.key.as_ref()
+    }
+}
+
+impl PartialEq for PersonalIdentity {
+    fn eq(&self, other: &PersonalIdentity) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for PersonalIdentity {}
+
+impl PartialOrd for PersonalIdentity {
+    fn partial_cmp(&self, other: &PersonalIdentity) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PersonalIdentity {
+    fn cmp(&self, other: &PersonalIdentity) -> Ordering {
+        self.identity.cmp(&other.identity)
+    }
+}
+
+impl TryFrom<IdentityFields> for PersonalIdentity {
+    type Error = String;
+
+    fn try_from(fields: IdentityFields) -> Result<PersonalIdentity, String> {
+        let key = fields.key.as_ref().map(|key| Arc::clone(&key.pem.0));
+        let listed = PersonalIdentity::try_from(Identity::try_from(fields)?)?;
+        Ok(PersonalIdentity { key, ..listed })
     }
 }
 
@@ -301,7 +364,10 @@ impl TryFrom<Identity> for PersonalIdentity {
             Some(kind) => Err(format!(
                 "{identity} belongs to {kind}, not to a person; list it under `automation`"
             )),
-            None => Ok(PersonalIdentity(identity)),
+            None => Ok(PersonalIdentity {
+                identity,
+                key: None,
+            }),
         }
     }
 }

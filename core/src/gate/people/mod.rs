@@ -12,12 +12,13 @@ mod tests;
 mod validity;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 pub use identity::{Account, Identity, PersonalIdentity, Platform};
 pub use merge::{Contradiction, Directory, Group, Member, Place};
 pub use validity::{Moment, Validity};
 
-use crate::attest::Signer;
+use crate::attest::{PublicKey, Signer};
 use identity::{Name, Sameness, is_of_pipeline, same};
 
 /// A name that is a DNS label: of a person, a group, automation or a cluster.
@@ -193,6 +194,11 @@ impl Person {
     /// The identities.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
         self.identities.iter().map(PersonalIdentity::identity)
+    }
+
+    /// The public keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<PublicKey>> {
+        self.identities.iter().filter_map(PersonalIdentity::key)
     }
 
     /// Whether the person counts at a time.

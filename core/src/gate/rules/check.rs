@@ -5,6 +5,7 @@ use crate::attest::Origin;
 use crate::gate::evidence::{Collected, Form, ImageEvidence, Subject};
 use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
+use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::world::World;
 use crate::reason::reasons;
@@ -40,10 +41,13 @@ reasons! {
 pub struct ImageCheck<'a> {
     /// The promotion that the image is part of.
     pub promotion: &'a Promotion,
-    /// The environment that the policy names.
-    pub environment: Option<&'a str>,
+    /// The policy that the requirement is an entry of.
+    pub policy: &'a Policy,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
+    /// What the rule needs: the rule decides by evidence under these anchors alone. The evidence below can hold more, which
+    /// other rules need, and which only an explanation may mention.
+    pub needs: &'a Needs,
     /// The image's field path and its reference as written.
     pub image: &'a ImageUse,
     /// The image's digest, or why it is not known.
@@ -61,8 +65,8 @@ pub struct ImageCheck<'a> {
 pub struct WorkloadCheck<'a> {
     /// The promotion that is judged.
     pub promotion: &'a Promotion,
-    /// The environment that the policy names.
-    pub environment: Option<&'a str>,
+    /// The policy that the requirement is an entry of.
+    pub policy: &'a Policy,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
 }
@@ -193,13 +197,13 @@ impl Requirement {
             return judgement;
         };
         if judgement.outcome.denies() {
-            return unless_root_missing(judgement, &self.needs(check.world), check);
+            return unless_root_missing(judgement, check);
         }
         if evidence.effect == Effect::OnlyHelps {
             return judgement;
         }
         // What is signed under a trust root that is gone could turn a pass as well as what was not read.
-        if let Some(name) = self.needs(check.world).missing_roots.first() {
+        if let Some(name) = check.needs.missing_roots.first() {
             return root_missing(
                 name,
                 format!(
@@ -224,14 +228,14 @@ impl Requirement {
 
 /// Makes a denial undecided if a trust root that the policy names is missing, because the evidence may be valid under that
 /// root. A denial stands if nothing is attached to the image and the policy names other roots as well.
-fn unless_root_missing(failed: Judgement, needs: &Needs, check: &ImageCheck<'_>) -> Judgement {
-    let Some(name) = needs.missing_roots.first() else {
+fn unless_root_missing(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
+    let Some(name) = check.needs.missing_roots.first() else {
         return failed;
     };
     let nothing_attached =
         matches!(check.evidence, Collected::Known(evidence) if evidence.is_empty());
     let missing = format!("the policy names the trust root `{name}`, which is not configured");
-    let detail = match needs.anchors.is_empty() {
+    let detail = match check.needs.anchors.is_empty() {
         true => missing,
         false if nothing_attached || failed.outcome != Outcome::Fail => return failed,
         false => format!("{}; but {missing}", failed.detail),

@@ -6,25 +6,29 @@
 //! * `check`: the input of a rule, and the reasons that all rules on evidence share
 
 mod allowed_images;
+mod approvals;
 mod check;
 mod digest_pinned;
 mod provenance;
 mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::finding::Judgement;
 use super::image::ImageReference;
+use super::policy::Policy;
 use super::promotion::ChangeKind;
 use super::signer::{AcceptedSigner, TrustRoots};
 use super::world::World;
-use crate::attest::{Anchor, AnchorId};
+use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
+pub use approvals::Approvals;
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use provenance::Provenance;
@@ -50,6 +54,14 @@ pub trait Rule {
     /// Parts of the policy entry that are valid but probably a mistake, one sentence each.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Checks the requirement against the rest of its policy.
+    ///
+    /// # Errors
+    /// What the policy lacks, as a sentence.
+    fn fits(&self, _policy: &Policy) -> Result<(), String> {
+        Ok(())
     }
 
     /// Whether the rule refuses the image by its name alone. The registry of such an image is not asked.
@@ -119,6 +131,37 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Evidence under these trust roots, by certificates and by keys.
+    fn roots<'a>(
+        names: impl Iterator<Item = &'a str>,
+        keys: &[Arc<PublicKey>],
+        roots: &TrustRoots,
+    ) -> Needs {
+        let mut needs = Needs::default();
+        for name in names {
+            let Some(root) = roots.get(name) else {
+                needs.missing_roots.insert(name.to_owned());
+                continue;
+            };
+            let of_keys = keys.iter().map(|key| Anchor::Key {
+                key: Arc::clone(key),
+                root: Some(Arc::clone(root)),
+            });
+            let anchors = of_keys.chain([Anchor::Root(Arc::clone(root))]);
+            needs
+                .anchors
+                .extend(anchors.map(|anchor| (anchor.id(), anchor)));
+        }
+        needs
+    }
+
+    /// The needs of two rules together.
+    fn and(mut self, other: Needs) -> Needs {
+        self.anchors.extend(other.anchors);
+        self.missing_roots.extend(other.missing_roots);
+        self
+    }
+
     fn under<'a>(signers: impl Iterator<Item = &'a AcceptedSigner>, roots: &TrustRoots) -> Needs {
         let mut needs = Needs::default();
         for signer in signers {
@@ -230,6 +273,7 @@ requirements! {
     allowed_images "allowedImages" AllowedImages,
     signature "signature" Signature,
     provenance "provenance" Provenance,
+    approvals "approvals" Approvals,
     #[cfg(test)]
     closed "closed" Closed,
     #[cfg(test)]
@@ -311,6 +355,14 @@ impl Requirement {
         self.rule().warnings()
     }
 
+    /// See `Rule::fits`.
+    ///
+    /// # Errors
+    /// What the policy lacks, as a sentence.
+    pub fn fits(&self, policy: &Policy) -> Result<(), String> {
+        self.rule().fits(policy)
+    }
+
     /// See `Rule::refuses_by_name`.
     pub fn refuses_by_name(&self, image: &ImageReference) -> bool {
         self.rule().refuses_by_name(image)
@@ -328,8 +380,8 @@ mod tests {
     use crate::gate::finding::Outcome;
     use crate::gate::{
         Change, ChangeEffect, Collected, Digest, Enforcement, Evidence, ImageEvidence, ImageUse,
-        Index, NamedRequirement, NamespaceMatch, Operation, Pin, PlatformManifest, Policy,
-        Promotion, Role, Snapshot, Subject, Unavailability, Uncovered, Workload, judge,
+        Index, NamedRequirement, NamespaceMatch, Operation, Pin, PlatformManifest, Promotion, Role,
+        Snapshot, Subject, Unavailability, Uncovered, Workload, judge,
     };
     use crate::reason::reasons;
 

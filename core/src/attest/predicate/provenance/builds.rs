@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::written::{StatementFields, Version, environment, environment_text, text};
-use super::{BuildType, SlsaProvenance};
+use super::{BuildActor, BuildType, SlsaProvenance};
 use crate::attest::Claim;
 
 impl SlsaProvenance {
@@ -216,6 +216,22 @@ impl SlsaProvenance {
                 Claim::RunInvocationUri,
                 format!("{repository}/actions/runs/{run}/attempts/{attempt}"),
             );
+        }
+        let host = self.sources.first();
+        let host = host.and_then(|source| source.repository.host().map(str::to_owned));
+        for (login, id) in [
+            ("ACTOR", "ACTOR_ID"),
+            ("TRIGGERING_ACTOR", "TRIGGERING_ACTOR_ID"),
+        ] {
+            let login = of(login).filter(|login| !login.is_empty());
+            let id = of(id).and_then(|id| id.parse().ok());
+            if let (Some(host), true) = (&host, login.is_some() || id.is_some()) {
+                self.actors.push(BuildActor {
+                    host: host.clone(),
+                    login,
+                    id,
+                });
+            }
         }
         let payload = environment(fields, "EVENT_PAYLOAD");
         let named = of("BASE_REF").filter(|base| !base.is_empty());

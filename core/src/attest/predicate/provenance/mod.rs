@@ -39,6 +39,8 @@ pub struct SlsaProvenance {
     pub release_target: Option<String>,
     /// The event that started the build, such as `push`.
     pub event: Option<String>,
+    /// Who started the build, where the build type records it: the actor of the run, and who started it again.
+    pub actors: Vec<BuildActor>,
     /// The inputs of a build that was started by hand (`workflow_dispatch`); `None` if there are none on record.
     pub inputs: Option<BTreeMap<String, String>>,
     /// External parameters that are not known for this build type; empty for unknown build types.
@@ -58,6 +60,17 @@ pub struct NamedSource {
     pub field: &'static str,
     /// The repository.
     pub repository: SourceRepository,
+}
+
+/// An account on a platform, as provenance names it: by its login, its number, or both.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BuildActor {
+    /// The platform's host, such as `github.com`; the host of the source.
+    pub host: String,
+    /// The login, which its holder can change and another account can then take.
+    pub login: Option<String>,
+    /// The number of the account, which never changes.
+    pub id: Option<u64>,
 }
 
 /// A value of the provenance that must be equal to a claim of the certificate.
@@ -92,8 +105,12 @@ impl SlsaProvenance {
         let said = self.said.iter().map(|it| it.value.len() + size_of_val(it));
         let commits = self.commits.iter();
         let commits = commits.map(|it| it.1.len() + size_of_val(it));
+        let actors = self.actors.iter();
+        let actors = actors
+            .map(|it| it.host.len() + it.login.as_ref().map_or(0, String::len) + size_of_val(it));
         let inputs = self.inputs.as_ref().map_or(0, bytes_of);
-        size_of_val(self) + texts + sources.chain(said).chain(commits).sum::<usize>() + inputs
+        let lists = sources.chain(said).chain(commits).chain(actors);
+        size_of_val(self) + texts + lists.sum::<usize>() + inputs
     }
 
     fn from_fields(fields: &StatementFields) -> SlsaProvenance {
@@ -107,6 +124,7 @@ impl SlsaProvenance {
             base_ref: None,
             release_target: None,
             event: None,
+            actors: Vec::new(),
             inputs: None,
             unknown_parameters: unknown_parameters(kind, fields),
             contradictions: Vec::new(),

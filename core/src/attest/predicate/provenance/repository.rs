@@ -42,6 +42,13 @@ impl SourceRepository {
         &self.0
     }
 
+    /// The host, without a user and a port; `None` if the address cannot be parsed.
+    pub fn host(&self) -> Option<&str> {
+        let (host, _) = self.0.split_once("://")?.1.split_once('/')?;
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        Some(host.split_once(':').map_or(host, |(host, _)| host))
+    }
+
     /// Whether the address can be parsed, so that a policy can accept it.
     pub fn is_readable(&self) -> bool {
         SourceRepository::parse(&self.0)
