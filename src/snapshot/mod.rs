@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Collected, Enforcement, Policy, Snapshot, Unavailability, Ungoverned, Unreadable, World,
+    Collected, Enforcement, Policy, Snapshot, Unavailability, Ungoverned, Unreadable,
 };
 
 use crate::api::{Held, PolicyFiles, PolicySet};
@@ -290,7 +290,7 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
     };
     let why = policies.problems.first().cloned().unwrap_or_default();
     snapshot.world.people = Collected::Unavailable(Unavailability(format!(
-        "the people directory could not be read: {why}"
+        "the policies and people directories could not be read: {why}"
     )));
     snapshot
 }
@@ -299,16 +299,9 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
 /// roots. The rest of the configuration applies only where it is stricter.
 fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
     let mut snapshot = current.clone();
-    // Labels decide which policies govern, so those before stay, and people belong to the policies; every other part is as it is
-    // configured now.
-    let World {
-        namespaces, people, ..
-    } = snapshot.world;
-    snapshot.world = World {
-        namespaces,
-        people,
-        ..config.world.clone()
-    };
+    // Trust roots are as configured now. The rest stays as it was: labels decide which policies govern, people belong to the
+    // policies, and under another name of the cluster other approvals would count.
+    snapshot.world.trust_roots = config.world.trust_roots.clone();
     if config.snapshot().ungoverned == Ungoverned::Deny {
         snapshot.ungoverned = Ungoverned::Deny;
     }
@@ -615,5 +608,99 @@ mod tests {
         watched.poll();
         watched.poll();
         assert_eq!(watched.in_force(), "cut");
+    }
+
+    const PEOPLE: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PeopleDirectory, metadata: {name: all}, spec: {people: [{name: alice, identities: [{kubernetes: {user: alice}}]}]}}";
+
+    impl Watched {
+        /// The names of the people in force, or why they are not known.
+        fn people(&self) -> Result<Vec<String>, String> {
+            match &self.sources.snapshot().world.people {
+                Collected::Known(people) => {
+                    let people = people.people().iter();
+                    Ok(people.map(|person| person.name.clone()).collect())
+                }
+                unknown => Err(unknown.unavailabilities()[0].to_string()),
+            }
+        }
+    }
+
+    #[test]
+    fn people_are_taken_over_with_the_policies_and_kept_while_files_are_broken() {
+        let watched = Watched::below(STRICT, "");
+        assert!(
+            watched
+                .people()
+                .unwrap_err()
+                .contains("no people directory")
+        );
+        let taken_over = |text: &str| {
+            watched.write("people.yaml", text);
+            watched.poll();
+            watched.poll();
+            (watched.people(), watched.problems())
+        };
+        let alice = || Ok(vec!["alice".to_owned()]);
+        assert_eq!(taken_over(PEOPLE), (alice(), String::new()));
+        for broken in [
+            "",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+            &PEOPLE.replace("user", "usr"),
+            &PEOPLE.replace(
+                "[{name: alice",
+                "[{name: bob, identities: [{kubernetes: {user: alice}}]}, {name: alice",
+            ),
+        ] {
+            let (people, problems) = taken_over(broken);
+            assert_eq!(people, alice(), "{broken}");
+            assert!(problems.contains("people.yaml"), "{broken}: {problems}");
+        }
+        let (people, problems) = taken_over(&PEOPLE.replace("name: alice", "name: anna"));
+        assert_eq!(
+            (people, problems),
+            (Ok(vec!["anna".to_owned()]), String::new())
+        );
+
+        watched.write("policy.yaml", "strict");
+        let (people, _) = taken_over(PEOPLE);
+        assert_eq!(people, Ok(vec!["anna".to_owned()]), "read together");
+        watched.write(
+            "gate.yaml",
+            CONFIGURATION.replace("trustRoots", "cluster: prod, trustRoots"),
+        );
+        watched.poll();
+        watched.poll();
+        assert_eq!(
+            watched.people(),
+            Ok(vec!["anna".to_owned()]),
+            "under another configuration"
+        );
+        let cluster = || watched.sources.snapshot().world.cluster.clone();
+        assert!(matches!(cluster(), Collected::Unavailable(_)));
+
+        watched.write("policy.yaml", STRICT);
+        std::fs::remove_file(watched.folder.path().join("people.yaml")).unwrap();
+        watched.poll();
+        watched.poll();
+        assert!(
+            watched
+                .people()
+                .unwrap_err()
+                .contains("no people directory")
+        );
+        assert_eq!(watched.problems(), "");
+        assert_eq!(cluster(), Collected::Known("prod".to_owned()));
+    }
+
+    #[test]
+    fn people_that_were_never_valid_are_unknown_and_not_absent() {
+        let broken = format!("{STRICT}\n---\n{}", PEOPLE.replace("user", "usr"));
+        let watched = Watched::new(&broken);
+        let why = watched.people().unwrap_err();
+        assert!(
+            why.contains("could not be read") && why.contains("`user`"),
+            "{why}"
+        );
+        assert!(!watched.sources.readiness().ready);
     }
 }

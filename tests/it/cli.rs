@@ -408,6 +408,7 @@ fn every_command_has_examples_and_wrong_usage_exits_with_1() {
         "test",
         "evidence",
         "images",
+        "people",
         "crds",
         "verify-bundle",
     ] {

@@ -23,6 +23,7 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence` — these commands in detail
+//! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
 //!
@@ -61,6 +62,7 @@ mod layout;
 mod messages;
 mod oci;
 mod pages;
+mod people;
 mod pin;
 mod platforms;
 mod policy_tests;

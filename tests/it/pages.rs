@@ -94,7 +94,7 @@ fn shown(page: &Path) -> Vec<String> {
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
-/// A folder in which the pages' commands find what they speak of: policies, manifests, a configuration, a certificate, an
+/// A folder in which the pages' commands find what they speak of: policies, people, manifests, a configuration, a certificate, an
 /// image, and the tools that render manifests.
 struct Stage {
     bench: Bench,
@@ -111,6 +111,9 @@ impl Stage {
             .args([policies.as_path(), folder])
             .status();
         assert!(copied.unwrap().success());
+        let people = fs::read_to_string(root.join("docs/people.md")).unwrap();
+        let example = people.split("```yaml\n").nth(1).unwrap();
+        bench.write("people.yaml", example.split("```").next().unwrap());
         let manifest = deployment(
             "prod-payments",
             &format!("{}/app:signed", bench.registry.host()),

@@ -288,6 +288,11 @@ fn an_api_server_accepts_the_deployments_manifests() {
         ];
         plane.kubectl(apply).is_ok().then_some(())
     });
+    let page = include_str!("../../docs/people.md");
+    let directory = page.split("```yaml\n").nth(1).unwrap();
+    let directory = directory.split("```").next().unwrap();
+    let apply = ["apply", "--validate=strict", "-f", "-"];
+    plane.kubectl_as(User::Admin, apply, directory).ok();
 
     // What the schema can carry is refused by the API server itself, and says what to do.
     let policy = |name: &str, spec: serde_json::Value| {

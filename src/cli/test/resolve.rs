@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
-use promotion_gate_core::gate::{Collected, People, Snapshot, World};
+use promotion_gate_core::gate::{Collected, People};
 
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
@@ -101,19 +101,11 @@ impl<'d> SuiteReader<'d> {
             match TestSigners::create(&config, &test.spec.signers, &keys) {
                 Ok(signers) => {
                     let trust_roots = signers.trust_roots();
-                    let set = api::load(&signers.policies(&sources), &trust_roots);
-                    self.problems.extend(set.problems.iter().cloned());
-                    let people = set.people.map(Collected::Known);
-                    let people = people.unwrap_or_else(|| real.world.people.clone());
-                    let snapshot = Snapshot {
-                        policies: set.policies,
-                        world: World {
-                            trust_roots,
-                            people,
-                            ..real.world.clone()
-                        },
-                        ..real.clone()
-                    };
+                    let mut set = api::load(&signers.policies(&sources), &trust_roots);
+                    self.problems.append(&mut set.problems);
+                    set.revision.clone_from(&real.revision);
+                    let mut snapshot = set.snapshot(real.clone());
+                    snapshot.world.trust_roots = trust_roots;
                     sandboxed = Some((signers, snapshot));
                 }
                 Err(error) => self.refuse(spec.key("signers"), format!("{error:#}")),
