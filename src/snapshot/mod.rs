@@ -243,7 +243,7 @@ impl Sources {
             Some(set) => {
                 let revision = format!("{} {}", set.revision, config.revision());
                 if parts.policies.accept(revision, now) {
-                    announce(&current.policies, &set);
+                    announce(&parts.policy_files, &set);
                     reloaded = Some((set.revision.clone(), set.policies.len()));
                 }
                 parts.policy_files = set.files;
@@ -305,12 +305,11 @@ fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
 }
 
 /// Logs what operators should know about policies that come into force.
-fn announce(before: &[Policy], set: &PolicySet) {
-    let gone = names_gone(before, &set.policies);
-    if !gone.is_empty() {
-        tracing::warn!(policies = gone, "policies are gone");
-    }
-    for warning in lock_outs(&set.policies) {
+fn announce(before: &BTreeMap<String, BTreeSet<String>>, set: &PolicySet) {
+    for warning in gone(before, set)
+        .into_iter()
+        .chain(lock_outs(&set.policies))
+    {
         tracing::warn!("{warning}");
     }
     for warning in &set.warnings {
@@ -353,14 +352,27 @@ fn lock_outs(policies: &[Policy]) -> Vec<String> {
     enforcing.filter_map(warning).collect()
 }
 
-/// The names of policies that are in force and not among the new ones.
-fn names_gone(current: &[Policy], new: &[Policy]) -> String {
-    let gone = current
-        .iter()
-        .filter(|policy| !new.iter().any(|other| other.name == policy.name));
-    gone.map(|policy| policy.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+/// Policies that no file holds any more, one line for each file that held them.
+fn gone(before: &BTreeMap<String, BTreeSet<String>>, set: &PolicySet) -> Vec<String> {
+    let is_gone = |name: &&String| !set.policies.iter().any(|policy| policy.name == **name);
+    let lines = before.iter().filter_map(|(file, held)| {
+        let gone: Vec<_> = held
+            .iter()
+            .filter(is_gone)
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let rest = match set.files.get(file) {
+            Some(left) => format!("it holds {} of {} policies now", left.len(), held.len()),
+            None => "the file does not exist any more".to_owned(),
+        };
+        (!gone.is_empty()).then(|| {
+            format!(
+                "`{file}` held policies that are gone: {}; {rest}",
+                gone.join(", ")
+            )
+        })
+    });
+    lines.collect()
 }
 
 /// Polls the files at an interval.
@@ -572,6 +584,34 @@ mod tests {
         watched.poll();
         assert_eq!(watched.in_force(), "cut");
         assert_eq!(watched.problems(), "");
+    }
+
+    #[test]
+    fn a_file_that_holds_fewer_policies_is_named_with_those_that_are_gone() {
+        let both = format!("{STRICT}\n---\n{CUT}\n");
+        let load = |files: &[(&str, &str)]| {
+            let files = files.iter();
+            let files: Vec<_> = files
+                .map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()))
+                .collect();
+            crate::api::load(&files, &Default::default())
+        };
+        let before = load(&[("a.yaml", &both)]).files;
+        for (now, expected) in [
+            (
+                &[("a.yaml", STRICT)][..],
+                vec!["`a.yaml` held policies that are gone: `cut`; it holds 1 of 2 policies now"],
+            ),
+            (
+                &[("b.yaml", STRICT)],
+                vec![
+                    "`a.yaml` held policies that are gone: `cut`; the file does not exist any more",
+                ],
+            ),
+            (&[("a.yaml", STRICT), ("b.yaml", CUT)], vec![]),
+        ] {
+            assert_eq!(gone(&before, &load(now)), expected);
+        }
     }
 
     #[test]
