@@ -111,6 +111,7 @@ fn warm_review(criterion: &mut Criterion) {
         snapshot,
         collector: Arc::new(collector),
         deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
+        audit_only: false,
     };
     let once = || async {
         let verdict = review(change(&body), &inputs, Timestamp::now())

@@ -20,6 +20,8 @@ pub struct ReviewInputs {
     pub collector: Arc<Collector>,
     /// When the answer must be there; what is still unknown then is said.
     pub deadline: Instant,
+    /// Whether denials are only recorded (`--audit-only`), whatever the policies' enforcement.
+    pub audit_only: bool,
 }
 
 /// What came of a review: everything that an answer, a log line or a report is made from.
@@ -63,7 +65,7 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
         .await;
     // 5. Judge.
     let verdict = judge(&promotion, &gathered.evidence, &governing);
-    let Some(since) = revalidate_since(&verdict, collector, began) else {
+    let Some(since) = revalidate_since(&verdict, inputs, began) else {
         return Review {
             promotion,
             evidence: gathered.evidence,
@@ -84,11 +86,11 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or
 /// audits, at most once a minute. `None` where nothing is denied.
-fn revalidate_since(verdict: &Verdict, collector: &Collector, began: Instant) -> Option<Instant> {
-    if verdict.decision() == Decision::Deny {
+fn revalidate_since(verdict: &Verdict, inputs: &ReviewInputs, began: Instant) -> Option<Instant> {
+    if verdict.decision() == Decision::Deny && !inputs.audit_only {
         return Some(began);
     }
     verdict.denials().next()?;
-    let recent = collector.limits().recent;
+    let recent = inputs.collector.limits().recent;
     Some(began.checked_sub(recent).unwrap_or(began))
 }

@@ -87,7 +87,7 @@ pub fn documents(
     }
     // A file can be empty for a moment while it is written; if that were no problem, its policies would be lost silently.
     if documents.is_empty() && problems.is_empty() {
-        let message = "the file holds no document; remove it if it is to hold none";
+        let message = "the file holds no document, only comments or blank lines at most; write a document into it, or remove the file";
         problems.push(Problem::with_file(file, message));
     }
     let mut ours = Vec::new();
@@ -173,7 +173,7 @@ impl Files {
         entries.sort();
         for entry in entries {
             let name = entry.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("..") {
+            if is_of_a_mount(&name) {
                 // Kubernetes swaps mounted configuration by such entries; links beside them lead to the same files.
             } else if name.starts_with('.') {
                 self.skipped.hidden += 1;
@@ -184,7 +184,15 @@ impl Files {
     }
 }
 
-fn is_kustomization(path: &FilePath) -> bool {
+/// Whether Kubernetes gives an entry of a mounted volume this name: `..data`, `..data_tmp` and `..YEAR_MONTH_DAY_…`.
+fn is_of_a_mount(name: &str) -> bool {
+    let own = name.strip_prefix("..").unwrap_or_default();
+    let (year, _) = own.split_once('_').unwrap_or_default();
+    matches!(own, "data" | "data_tmp")
+        || year.len() == 4 && year.bytes().all(|b| b.is_ascii_digit())
+}
+
+pub(super) fn is_kustomization(path: &FilePath) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| KUSTOMIZATIONS.contains(&name))
 }

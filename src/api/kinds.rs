@@ -241,6 +241,6 @@ fn inner(value: &Value, listed: bool) -> Option<Path> {
     }
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }

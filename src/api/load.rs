@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents};
-use super::kinds::Kind;
+use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
+use super::kinds::{Kind, cut};
 use super::mistakes::used_here;
 use super::people::{Directories, people_schema};
 use super::policy::{unknown_requirement, warnings};
@@ -24,7 +24,7 @@ use super::{PromotionPolicySpec, policy};
 /// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
 
-/// The most files below the given paths.
+/// The most files below the given paths, without those of kustomize.
 const MAXIMUM_FILES: usize = 1000;
 /// The most bytes of these files together.
 const MAXIMUM_TOTAL_BYTES: usize = MAXIMUM_FILE_BYTES;
@@ -221,7 +221,7 @@ impl PolicyFiles {
     pub fn read(paths: &[PathBuf]) -> PolicyFiles {
         let mut files = Files::default();
         let mut sources: Vec<SourceFile> = Vec::new();
-        let mut bytes = 0;
+        let (mut counted, mut bytes) = (0, 0);
         let mut read = Vec::new();
         'paths: for path in paths {
             let before = (sources.len(), files.problems.len());
@@ -229,8 +229,9 @@ impl PolicyFiles {
                 let Some(held) = files.read(&file) else {
                     continue;
                 };
+                counted += usize::from(!is_kustomization(&file));
                 bytes += held.len();
-                if sources.len() >= MAXIMUM_FILES || bytes > MAXIMUM_TOTAL_BYTES {
+                if counted > MAXIMUM_FILES || bytes > MAXIMUM_TOTAL_BYTES {
                     let mebibytes = MAXIMUM_TOTAL_BYTES >> 20;
                     let why = format!(
                         "more than {MAXIMUM_FILES} policy files, or {mebibytes} MiB of them"
@@ -511,8 +512,4 @@ fn related(one: &Path, other: &Path) -> bool {
         .iter()
         .zip(other.steps())
         .all(|(one, other)| one == other)
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
 }

@@ -336,12 +336,15 @@ impl Mistakes {
 
     fn source(&mut self, glob: &str, path: Path) {
         let address = glob.strip_prefix("git+").unwrap_or(glob);
-        let address = address
-            .split_once("://")
-            .map_or(address, |(_, address)| address);
+        let (scheme, address) = address.split_once("://").unwrap_or(("https", address));
         let plain = address.trim_end_matches('/');
         let plain = plain.strip_suffix(".git").unwrap_or(plain);
+        // `git@` in `ssh://git@**` names a user, and what follows it is no reference.
+        let names_user = |before: &str| !before.contains(['/', '.', '*']);
         let (plain, reference) = match plain.rsplit_once('@') {
+            Some((before, reference)) if names_user(before) && !reference.starts_with("refs/") => {
+                (plain, false)
+            }
             Some((plain, reference))
                 if !reference.contains('/') || reference.starts_with("refs/") =>
             {
@@ -356,7 +359,7 @@ impl Mistakes {
                 ""
             };
             let message = format!(
-                "no source matches `{glob}`: sources are compared without `.git`, `@REFERENCE` and a closing `/`; write `https://{plain}`{also}"
+                "no source matches `{glob}`: sources are compared without `.git`, `@REFERENCE` and a closing `/`; write `{scheme}://{plain}`{also}"
             );
             return self.refuse(path, message);
         }

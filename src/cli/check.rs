@@ -122,6 +122,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
+        audit_only: false,
     };
     let at = args.at.unwrap_or_else(Timestamp::now);
     let reviews = review_all(asked, &inputs, at).await;

@@ -146,6 +146,7 @@ impl Webhook {
             snapshot: self.sources.snapshot(),
             collector: Arc::clone(&self.collector),
             deadline,
+            audit_only: self.audit_only,
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
         let answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);

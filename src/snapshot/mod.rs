@@ -245,7 +245,7 @@ impl Sources {
             Some(set) => {
                 let revision = format!("{} {}", set.revision, config.revision());
                 if parts.policies.accept(revision, now) {
-                    announce(&current.policies, &set);
+                    announce(&parts.policy_files, &set);
                     let people = set
                         .people
                         .as_ref()
@@ -309,12 +309,11 @@ fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
 }
 
 /// Logs what operators should know about policies that come into force.
-fn announce(before: &[Policy], set: &PolicySet) {
-    let gone = names_gone(before, &set.policies);
-    if !gone.is_empty() {
-        tracing::warn!(policies = gone, "policies are gone");
-    }
-    for warning in lock_outs(&set.policies) {
+fn announce(before: &Held, set: &PolicySet) {
+    for warning in gone(before, set)
+        .into_iter()
+        .chain(lock_outs(&set.policies))
+    {
         tracing::warn!("{warning}");
     }
     for warning in &set.warnings {
@@ -357,14 +356,22 @@ fn lock_outs(policies: &[Policy]) -> Vec<String> {
     enforcing.filter_map(warning).collect()
 }
 
-/// The names of policies that are in force and not among the new ones.
-fn names_gone(current: &[Policy], new: &[Policy]) -> String {
-    let gone = current
-        .iter()
-        .filter(|policy| !new.iter().any(|other| other.name == policy.name));
-    gone.map(|policy| policy.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+/// Policies and people directories that no file holds any more, one line for each file that held them.
+fn gone(before: &Held, set: &PolicySet) -> Vec<String> {
+    let held_now: BTreeSet<_> = set.files.values().flatten().collect();
+    let lines = before.iter().filter_map(|(file, held)| {
+        let gone = held.iter().filter(|document| !held_now.contains(document));
+        let gone: Vec<_> = gone.map(|(_, name)| format!("`{name}`")).collect();
+        let rest = match set.files.get(file) {
+            Some(left) => format!("it holds {} of {} documents now", left.len(), held.len()),
+            None => "the file does not exist any more".to_owned(),
+        };
+        (!gone.is_empty()).then(|| {
+            let gone = gone.join(", ");
+            format!("`{file}` held documents that are gone: {gone}; {rest}")
+        })
+    });
+    lines.collect()
 }
 
 /// Polls the files at an interval.
@@ -576,6 +583,34 @@ mod tests {
         watched.poll();
         assert_eq!(watched.in_force(), "cut");
         assert_eq!(watched.problems(), "");
+    }
+
+    #[test]
+    fn a_file_that_holds_fewer_policies_is_named_with_those_that_are_gone() {
+        let both = format!("{STRICT}\n---\n{CUT}\n");
+        let load = |files: &[(&str, &str)]| {
+            let files = files.iter();
+            let files: Vec<_> = files
+                .map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()))
+                .collect();
+            crate::api::load(&files, &Default::default())
+        };
+        let before = load(&[("a.yaml", &both)]).files;
+        for (now, expected) in [
+            (
+                &[("a.yaml", STRICT)][..],
+                vec!["`a.yaml` held documents that are gone: `cut`; it holds 1 of 2 documents now"],
+            ),
+            (
+                &[("b.yaml", STRICT)],
+                vec![
+                    "`a.yaml` held documents that are gone: `cut`; the file does not exist any more",
+                ],
+            ),
+            (&[("a.yaml", STRICT), ("b.yaml", CUT)], vec![]),
+        ] {
+            assert_eq!(gone(&before, &load(now)), expected);
+        }
     }
 
     #[test]

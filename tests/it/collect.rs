@@ -372,6 +372,25 @@ async fn an_audited_image_is_listed_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn under_audit_only_a_denied_image_is_listed_once_a_minute() {
+    for (audit_only, listed_again) in [(true, 0), (false, 4)] {
+        let registry = Arc::new(Counting::default());
+        let image = Image::new("app.example");
+        let mut gate = gate(&registry, CollectLimits::default());
+        gate.audit_only = audit_only;
+        for listed in [4, listed_again] {
+            let said = gate.says("signature", &image.reference()).await;
+            assert_eq!(said.1, "unsigned");
+            assert_eq!(registry.look_ups(), listed, "{audit_only}");
+            advance(Duration::from_secs(30)).await;
+        }
+        advance(Duration::from_secs(1)).await;
+        gate.says("signature", &image.reference()).await;
+        assert_eq!(registry.look_ups(), 4, "{audit_only}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_audits_denial_rests_on_a_reading_of_the_last_minute() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");

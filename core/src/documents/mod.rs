@@ -265,13 +265,10 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
     let lower = written.to_lowercase();
     known
         .into_iter()
-        .map(|known| {
-            (
-                strsim::damerau_levenshtein(&lower, &known.to_lowercase()),
-                known,
-            )
+        .filter_map(|known| {
+            let most = (known.chars().count() / 3).max(1);
+            Some((mistyped(&lower, &known.to_lowercase(), most)?, known))
         })
-        .filter(|(distance, known)| *distance <= (known.chars().count() / 3).max(1))
         .min()
         .map(|(_, known)| known.to_owned())
 }
@@ -279,7 +276,26 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
 /// Whether a text equals a known one except for case and at most `mistypes` mistyped characters.
 pub fn resembles(written: &str, known: &str, mistypes: usize) -> bool {
     written.len().abs_diff(known.len()) <= mistypes
-        && strsim::damerau_levenshtein(&written.to_lowercase(), &known.to_lowercase()) <= mistypes
+        && mistyped(&written.to_lowercase(), &known.to_lowercase(), mistypes).is_some()
+}
+
+/// How many characters of a text are mistyped, if at most `most` are. The edit distance is slow on the words of a large file,
+/// and most of them differ from `known` in more letters than `most` mistypes can change: two by each.
+fn mistyped(written: &str, known: &str, most: usize) -> Option<usize> {
+    let mut surplus = [0_i64; 128];
+    for (text, one) in [(written, 1), (known, -1)] {
+        for byte in text.bytes() {
+            if let Some(count) = surplus.get_mut(usize::from(byte)) {
+                *count += one;
+            }
+        }
+    }
+    let differing: u64 = surplus.iter().map(|count| count.unsigned_abs()).sum();
+    if differing > 2 * most as u64 {
+        return None;
+    }
+    let distance = strsim::damerau_levenshtein(written, known);
+    (distance <= most).then_some(distance)
 }
 
 /// Cuts user input for a message, to 80 characters.

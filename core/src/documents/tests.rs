@@ -513,6 +513,19 @@ fn what_was_meant_is_near_for_its_length() {
     assert_eq!(nearest("kez", ["kex", "key"]).as_deref(), Some("kex"));
 }
 
+proptest::proptest! {
+    #[test]
+    fn words_that_are_told_apart_by_letters_are_far_apart(
+        written in "[a-eé]{0,8}",
+        known in "[a-eé]{0,8}",
+        most in 0..4_usize,
+    ) {
+        let distance = strsim::damerau_levenshtein(&written, &known);
+        let expected = (distance <= most).then_some(distance);
+        proptest::prop_assert_eq!(super::mistyped(&written, &known, most), expected);
+    }
+}
+
 fn complaints(schema: Value, text: &str) -> Vec<String> {
     let schema = schemars::Schema::try_from(schema).unwrap();
     let problems = check(&documents(&format!("x: {text}"))[0], &schema);

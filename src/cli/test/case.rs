@@ -45,6 +45,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
             CacheSizes::default(),
         )),
         deadline: Instant::now() + TIMEOUT,
+        audit_only: false,
     };
     let at = case.at.unwrap_or_else(Timestamp::now);
     let mut reviews = Vec::new();

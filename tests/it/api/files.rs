@@ -94,6 +94,12 @@ fn a_policy_folder_may_hold_other_things_and_they_are_counted() {
         (".github/workflows/check.yml", "on: push\njobs: {}\n"),
         (".hidden.yaml", "kind: PromotionPolicy\n"),
         ("..data/policy.yaml", "kind: PromotionPolicy\n"),
+        (
+            "..2026_11_28_09_26_00.1/policy.yaml",
+            "kind: PromotionPolicy\n",
+        ),
+        ("..policies/policy.yaml", "kind: PromotionPolicy\n"),
+        ("...yaml", "kind: PromotionPolicy\n"),
         ("notes.md", "# PromotionPolicy\n"),
     ] {
         let path = folder.path().join(name);
@@ -105,7 +111,7 @@ fn a_policy_folder_may_hold_other_things_and_they_are_counted() {
     assert_eq!(set.policies.len(), 1);
     assert_eq!(
         set.skipped.to_string(),
-        "skipped: 5 documents of other kinds, 2 hidden entries, 1 kustomization file, 1 file that cannot be parsed"
+        "skipped: 5 documents of other kinds, 4 hidden entries, 1 kustomization file, 1 file that cannot be parsed"
     );
 }
 
@@ -124,6 +130,32 @@ fn a_policy_is_not_lost_by_the_name_of_its_file_or_in_a_list() {
     assert!(problems(listed)[0].contains("write each as a document of its own"));
     let owned = "apiVersion: v1\nkind: ConfigMap\nmetadata: {ownerReferences: [{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, name: p, uid: x}]}\n";
     assert_eq!(problems(owned), Vec::<String>::new());
+}
+
+#[test]
+fn kustomization_files_do_not_count_towards_the_most_policy_files() {
+    let folder = TempDir::new().unwrap();
+    let policy = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}]\n");
+    fs::write(folder.path().join("p.yaml"), &policy).unwrap();
+    for index in 0..999 {
+        let file = folder.path().join(format!("{index}.yaml"));
+        fs::write(file, "kind: Service\n").unwrap();
+    }
+    let overlay = folder.path().join("overlay");
+    fs::create_dir(&overlay).unwrap();
+    for below in [folder.path(), &overlay] {
+        fs::write(below.join("kustomization.yaml"), "resources: []\n").unwrap();
+    }
+    let problems = || {
+        let (_, set) = api::load_paths(&[folder.path().to_owned()], &FACTS.trust_roots());
+        set.problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(problems(), Vec::<String>::new());
+    fs::write(folder.path().join("one-more.yaml"), "kind: Service\n").unwrap();
+    assert!(problems()[0].contains("more than 1000 policy files"));
 }
 
 #[test]

@@ -156,6 +156,10 @@ fn a_pattern_that_can_match_nothing_is_refused_with_the_remedy() {
             "references under `branches` or `tags`",
         ),
         (
+            provenance("sources: [{glob: \"ssh://git@git.example/**.git\"}]"),
+            "write `ssh://git@git.example/**`",
+        ),
+        (
             provenance("sources: [{glob: \"https://github.com/*\"}]"),
             "write `https://github.com/**`",
         ),
@@ -443,7 +447,7 @@ fn what_probably_comes_from_another_tool_is_warned_of() {
             "write `https://github.com/example/app`",
         ),
         (
-            "sources: [\"https://git.example/app\", \"https://gitlab.com/a/b/c\", {glob: \"https://github.com/example/*\"}]",
+            "sources: [\"https://git.example/app\", \"https://gitlab.com/a/b/c\", {glob: \"https://github.com/example/*\"}, {glob: \"ssh://git@**\"}, {glob: \"ssh://git@git.example/**\"}]",
             "",
         ),
     ] {

@@ -16,6 +16,7 @@ pub struct Gate {
     pub collector: Arc<Collector>,
     snapshot: Arc<Snapshot>,
     pub patience: Duration,
+    pub audit_only: bool,
 }
 
 impl Gate {
@@ -30,6 +31,7 @@ impl Gate {
             collector: Arc::new(Collector::new(Arc::new(client), limits, sizes)),
             snapshot: Arc::new(snapshot(vec![policy])),
             patience: Duration::from_secs(30),
+            audit_only: false,
         }
     }
 
@@ -39,6 +41,7 @@ impl Gate {
             collector: Arc::clone(&self.collector),
             snapshot: Arc::new(snapshot(vec![policy])),
             patience: self.patience,
+            audit_only: self.audit_only,
         }
     }
 
@@ -48,6 +51,7 @@ impl Gate {
             snapshot: Arc::clone(&self.snapshot),
             collector: Arc::clone(&self.collector),
             deadline: Instant::now() + self.patience,
+            audit_only: self.audit_only,
         };
         review(promotion(images).change, &inputs, Timestamp::now()).await
     }
