@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use promotion_gate_core::attest::UnacceptedReason;
@@ -51,19 +51,70 @@ pub(super) struct SubjectEvidence {
     pub(super) age: Age,
 }
 
-/// Everything that is attached to the subject, verified under each of the anchors.
-pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) -> SubjectEvidence {
+/// What one repository says is attached to a subject.
+struct Part {
+    evidence: Arc<ImageEvidence>,
+    age: Age,
+    is_empty: bool,
+    unavailabilities: Unavailabilities,
+}
+
+/// Everything that is attached to one subject in the repositories of the readers, verified under each of the anchors.
+pub(super) async fn collect(
+    readers: &[SubjectReader<'_>],
+    freshness: Freshness,
+) -> SubjectEvidence {
+    let parts = join_all(readers.iter().map(|reader| part(reader, freshness))).await;
+    let is_empty = parts.iter().all(|part| part.is_empty);
+    let mut age = Age::default();
+    let mut evidence = Vec::new();
+    let mut unavailabilities = Unavailabilities::default();
+    for part in parts {
+        age = age.and(part.age);
+        evidence.push(part.evidence);
+        unavailabilities.merge(part.unavailabilities);
+    }
+    let unavailabilities = unavailabilities.into_vec();
+    let collected = match unavailabilities.first() {
+        None => Collected::Known(union(&evidence)),
+        Some(first) if is_empty => Collected::Unavailable(first.clone()),
+        Some(_) => Collected::Partial(union(&evidence), unavailabilities),
+    };
+    SubjectEvidence { collected, age }
+}
+
+/// The evidence of several repositories together.
+fn union(parts: &[Arc<ImageEvidence>]) -> Arc<ImageEvidence> {
+    let [first, rest @ ..] = parts else {
+        return Arc::default();
+    };
+    if rest.is_empty() {
+        return Arc::clone(first);
+    }
+    let mut all = ImageEvidence::clone(first);
+    for part in rest {
+        all.signatures.extend_from_slice(&part.signatures);
+        all.statements.extend_from_slice(&part.statements);
+        all.unaccepted.extend_from_slice(&part.unaccepted);
+        all.unsupported.extend_from_slice(&part.unsupported);
+        for (kind, count) in &part.others {
+            *all.others.entry(kind.clone()).or_default() += count;
+        }
+    }
+    Arc::new(all)
+}
+
+async fn part(reader: &SubjectReader<'_>, freshness: Freshness) -> Part {
     let SubjectReader {
         registry,
-        subject,
+        at,
         deadline,
         ..
     } = reader;
-    let repository = subject.repository.clone();
     let key = ListingKey {
-        credential: registry.registry().credential_id(&repository),
-        repository,
-        digest: subject.digest.clone(),
+        credential: registry.registry().credential_id(&at.repository),
+        repository: at.repository.clone(),
+        digest: at.digest.clone(),
     };
     let (listing, age, unanswered) = registry.list(&key, freshness, *deadline).await;
     let mut unavailabilities = Unavailabilities::default();
@@ -75,23 +126,12 @@ pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) ->
             .unavailabilities()
             .map(|why| Unavailability(why.to_owned())),
     );
-    if listing.attached.is_empty() && !unavailabilities.is_empty() {
-        let unavailability = unavailabilities
-            .into_vec()
-            .into_iter()
-            .next()
-            .unwrap_or_default();
-        return SubjectEvidence {
-            collected: Collected::Unavailable(unavailability),
-            age,
-        };
+    Part {
+        evidence: evidence_in(reader, key, &listing, &mut unavailabilities).await,
+        age,
+        is_empty: listing.attached.is_empty(),
+        unavailabilities,
     }
-    let evidence = evidence_in(reader, key, &listing, &mut unavailabilities).await;
-    let collected = match unavailabilities.is_empty() {
-        true => Collected::Known(evidence),
-        false => Collected::Partial(evidence, unavailabilities.into_vec()),
-    };
-    SubjectEvidence { collected, age }
 }
 
 /// The evidence in a listing under some anchors: from the cache, or read now and cached if all of it could be read. A manifest
@@ -106,6 +146,7 @@ async fn evidence_in(
     let key = ReadingKey {
         listing: key,
         anchors: reader.anchors.keys().cloned().collect(),
+        is_own: reader.is_own(),
     };
     if let Some(read) = readings.get(&key).await
         && Arc::ptr_eq(&read.attached, &listing.attached)
@@ -207,7 +248,7 @@ impl<'a> ListingReading<'a> {
         let mut unread = Unavailabilities::default();
         unread.extend(listing.cut().map(|cut| Unavailability(cut.to_owned())));
         if !cut.is_empty() {
-            let (subject, more) = (reader.subject, cut.len());
+            let (subject, more) = (&reader.at, cut.len());
             unread.add(Unavailability(format!(
                 "`{subject}` carries {more} more attached manifests than the {limit} that are read"
             )));
@@ -247,7 +288,7 @@ impl<'a> ListingReading<'a> {
         let unread = self.manifests.len() + self.layers.len() + self.open.len();
         if is_late && unread > 0 {
             shed("deadline");
-            let subject = self.reader.subject;
+            let subject = &self.reader.at;
             self.unread.add(late(&format!(
                 "what is attached to `{subject}` (at least {unread} more pieces)"
             )));
@@ -347,7 +388,7 @@ impl<'a> ListingReading<'a> {
         }
         if self.left > 0 {
             shed("review");
-            let (subject, left) = (self.reader.subject, self.left);
+            let (subject, left) = (&self.reader.at, self.left);
             self.unread.add(Unavailability(format!(
                 "`{subject}` carries {left} more pieces of evidence than one review reads"
             )));
@@ -465,8 +506,12 @@ fn printable(media_type: &str) -> String {
 }
 
 async fn attached_manifest(reader: &SubjectReader<'_>, at: usize, item: &AttachedManifest) -> Step {
-    let source = EvidenceSource(format!("{} `{}`", item.via, item.digest));
-    let repository = &reader.subject.repository;
+    let repository = &reader.at.repository;
+    let source = match reader.is_own() {
+        true => format!("{} `{}`", item.via, item.digest),
+        false => format!("{} `{}` in `{repository}`", item.via, item.digest),
+    };
+    let source = EvidenceSource(source);
     let limit = reader.registry.limits.layers;
     let evidence = match &item.manifest {
         Some(manifest) => Ok(layers_of(manifest, &source, item.via, limit)),

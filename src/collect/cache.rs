@@ -13,7 +13,7 @@ use promotion_gate_core::attest::{
 use promotion_gate_core::gate::{Digest, ImageEvidence};
 
 use super::listing::{Listing, ListingKey};
-use crate::oci::{AttachedManifest, Manifest};
+use crate::oci::{AttachedManifest, Manifest, Repository};
 
 /// How much is cached.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +91,8 @@ pub(super) struct Reading {
 pub(super) struct ReadingKey {
     pub(super) listing: ListingKey,
     pub(super) anchors: Vec<AnchorId>,
+    /// Whether the image's own repository was read: sources in another one name it.
+    pub(super) is_own: bool,
 }
 
 impl Reading {
@@ -119,7 +121,8 @@ pub(super) struct FactKey {
 
 /// All caches that reviews share.
 pub(super) struct Caches {
-    pub(super) manifests: Cache<Digest, Arc<Manifest>>,
+    /// By repository too, so that a repository with evidence alone never answers for an image.
+    pub(super) manifests: Cache<(Repository, Digest), Arc<Manifest>>,
     pub(super) blobs: Cache<Digest, Bytes>,
     pub(super) listings: Cache<ListingKey, Arc<Listing>>,
     pub(super) facts: Cache<FactKey, Fact>,
@@ -208,7 +211,6 @@ mod tests {
     use promotion_gate_core::gate::{EvidenceSource, Form, UnacceptedEvidence};
 
     use super::*;
-    use crate::oci::Repository;
 
     fn key(name: &str) -> ListingKey {
         ListingKey {
@@ -242,6 +244,7 @@ mod tests {
         let key = |name| ReadingKey {
             listing: key(name),
             anchors: Vec::new(),
+            is_own: true,
         };
         caches.readings.insert(key("a"), reading(false)).await;
         caches.readings.insert(key("b"), reading(true)).await;

@@ -225,18 +225,18 @@ impl Collector {
             false => (part, Amounts::default()),
         };
         let mut read = Read::default();
-        read.about(self.reader(subject, needs, own, deadline), freshness)
-            .await;
+        let readers = self.readers(subject, needs, own, deadline);
+        read.about(subject, readers, freshness).await;
         if needs.platforms {
             let index = platforms::index(&self.registry, subject, deadline).await;
             let of_platforms = platforms::of(subject, &index);
             let each = rest.over(of_platforms.len());
             let mut about = Vec::new();
             for platform in &of_platforms {
-                let reader = self.reader(platform, needs, each, deadline);
+                let readers = self.readers(platform, needs, each, deadline);
                 about.push(async move {
                     let mut read = Read::default();
-                    read.about(reader, freshness).await;
+                    read.about(platform, readers, freshness).await;
                     read
                 });
             }
@@ -250,20 +250,14 @@ impl Collector {
         read
     }
 
-    fn reader<'a>(
+    fn readers<'a>(
         &'a self,
         subject: &'a Subject,
         needs: &'a ImageNeeds,
         part: Amounts,
         deadline: Instant,
-    ) -> SubjectReader<'a> {
-        SubjectReader {
-            registry: &self.registry,
-            subject,
-            anchors: &needs.anchors,
-            budget: Budget::of(part),
-            deadline,
-        }
+    ) -> Vec<SubjectReader<'a>> {
+        SubjectReader::each(&self.registry, subject, &needs.anchors, part, deadline)
     }
 
     /// Reads again before a denial: listings from the cache that are older than `since`. To explain the denial, it also looks
@@ -348,10 +342,16 @@ struct Read {
 }
 
 impl Read {
-    async fn about(&mut self, reader: SubjectReader<'_>, freshness: Freshness) {
-        let about = attached::collect(&reader, freshness).await;
-        self.about.push((reader.subject.clone(), about));
-        self.budgets.push(reader.budget);
+    async fn about(
+        &mut self,
+        subject: &Subject,
+        readers: Vec<SubjectReader<'_>>,
+        freshness: Freshness,
+    ) {
+        let about = attached::collect(&readers, freshness).await;
+        self.about.push((subject.clone(), about));
+        let budgets = readers.into_iter().map(|reader| reader.budget);
+        self.budgets.extend(budgets);
     }
 
     /// The result without reading: too many images are read at this moment.

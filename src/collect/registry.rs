@@ -41,6 +41,16 @@ pub(super) struct Age {
     pub(super) asked: bool,
 }
 
+impl Age {
+    pub(super) fn and(self, other: Age) -> Age {
+        let both = [self.from_cache, other.from_cache];
+        Age {
+            from_cache: both.into_iter().flatten().min(),
+            asked: self.asked || other.asked,
+        }
+    }
+}
+
 impl CachedRegistry {
     pub(super) fn new(
         registry: Arc<dyn Registry>,
@@ -156,10 +166,10 @@ impl CachedRegistry {
         digest: &Digest,
         deadline: Instant,
     ) -> Result<HeldManifest, Unread> {
-        if let Some(manifest) = self.caches.manifests.get(digest).await {
+        let key = (repository.clone(), digest.clone());
+        if let Some(manifest) = self.caches.manifests.get(&key).await {
             return Ok((manifest, None));
         }
-        let key = (repository.clone(), digest.clone());
         let registry = self.registry();
         let remembered = self.caches.manifests.clone();
         let flight = self.manifests.join(key.clone(), || {
@@ -174,7 +184,7 @@ impl CachedRegistry {
                     bytes: Bytes::copy_from_slice(&came),
                     ..manifest
                 });
-                remembered.insert(key.1, Arc::clone(&manifest)).await;
+                remembered.insert(key, Arc::clone(&manifest)).await;
                 Ok((manifest, Some(came)))
             }
             .boxed()

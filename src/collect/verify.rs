@@ -18,13 +18,48 @@ use crate::oci::Descriptor;
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
 
-/// The reading of one subject: where from, under which anchors, and within which limits.
+/// The reading of one subject in one repository: under which anchors, and within which limits.
 pub(super) struct SubjectReader<'a> {
     pub(super) registry: &'a CachedRegistry,
     pub(super) subject: &'a Subject,
+    /// The digest of the subject in the repository that is read: the image's own, or a second one with evidence alone.
+    pub(super) at: Subject,
     pub(super) anchors: &'a Anchors,
     pub(super) budget: Budget,
     pub(super) deadline: Instant,
+}
+
+impl<'a> SubjectReader<'a> {
+    /// A reader for each repository that may hold evidence of the subject, with an equal part of `part`.
+    pub(super) fn each(
+        registry: &'a CachedRegistry,
+        subject: &'a Subject,
+        anchors: &'a Anchors,
+        part: Amounts,
+        deadline: Instant,
+    ) -> Vec<SubjectReader<'a>> {
+        let own = &subject.repository;
+        let second = registry.registry().evidence_repository(own);
+        let repositories: Vec<_> = [own.clone()].into_iter().chain(second).collect();
+        let part = part.over(repositories.len());
+        let reader = |repository| SubjectReader {
+            registry,
+            subject,
+            at: Subject {
+                repository,
+                digest: subject.digest.clone(),
+            },
+            anchors,
+            budget: Budget::of(part),
+            deadline,
+        };
+        repositories.into_iter().map(reader).collect()
+    }
+
+    /// Whether the image's own repository is read.
+    pub(super) fn is_own(&self) -> bool {
+        self.at == *self.subject
+    }
 }
 
 /// Whether a layer of this media type is evidence in a supported form.
@@ -44,10 +79,11 @@ pub(super) async fn facts(
 ) -> Result<Vec<Fact>, Option<Unread>> {
     let SubjectReader {
         registry,
-        subject,
+        at: subject,
         anchors,
         budget,
         deadline,
+        ..
     } = reader;
     let host = subject.repository.registry().to_owned();
     let unfinished = || {

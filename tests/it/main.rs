@@ -15,6 +15,7 @@
 //! * `api` — policies and configurations that are wrong, and what is said about them
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
+//! * `evidence_repository` — evidence in a second repository
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `layout` — OCI image layouts in place of registries
@@ -51,6 +52,7 @@ mod dependencies;
 mod deploy;
 mod distinct_signers;
 mod evidence;
+mod evidence_repository;
 mod fuzz;
 mod invariants;
 mod layout;
