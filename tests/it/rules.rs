@@ -8,18 +8,35 @@ use std::sync::Arc;
 
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{
-    Collected, Evidence, ImageEvidence, Pin, Requirement, Unavailability,
+    Actor, Automation, Collected, Directory, Evidence, Group, ImageEvidence, Member, People,
+    Person, Pin, Requirement, Unavailability, Validity,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, judge, promotion, snapshot};
+use crate::facts::{Attached, FACTS, ISSUER, judge, promotion, snapshot};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Case {
     /// The policy entry.
     requirement: Value,
+    /// Further entries of the policy, which are judged too.
+    #[serde(default)]
+    also: Vec<Value>,
+    /// The people of the directory, by name; none is a directory that cannot be read. Each has the e-mail address
+    /// `NAME@example.com`.
+    #[serde(default)]
+    people: Option<BTreeMap<String, TestPerson>>,
+    /// Bots of the directory, each with the GitHub login `NAME[bot]`.
+    #[serde(default)]
+    automation: Vec<String>,
+    /// The name of the cluster.
+    #[serde(default)]
+    cluster: Option<String>,
+    /// The user who deploys.
+    #[serde(default)]
+    deployer: Option<String>,
     image: String,
     /// What a tag resolves to.
     #[serde(default)]
@@ -30,6 +47,61 @@ struct Case {
     registry: Registry,
     outcome: String,
     reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct TestPerson {
+    /// Further identities, as a directory lists them.
+    also: Vec<Value>,
+    groups: Vec<String>,
+    /// When the person is active.
+    from: Option<Value>,
+    until: Option<Value>,
+}
+
+fn directory(people: &BTreeMap<String, TestPerson>, automation: &[String]) -> People {
+    let moment =
+        |value: &Option<Value>| value.clone().map(|it| serde_json::from_value(it).unwrap());
+    let mut directory = Directory::default();
+    let mut groups: BTreeMap<&str, Vec<Member>> = BTreeMap::new();
+    for (name, person) in people {
+        let email =
+            json!({"certificate": {"issuer": ISSUER, "email": format!("{name}@example.com")}});
+        let identities = [email].into_iter().chain(person.also.clone());
+        directory.people.push(Person {
+            name: name.clone(),
+            display_name: None,
+            identities: identities
+                .map(|it| serde_json::from_value(it).unwrap())
+                .collect(),
+            validity: Validity::new(moment(&person.from), moment(&person.until)).unwrap(),
+        });
+        for group in &person.groups {
+            groups.entry(group).or_default().push(Member {
+                person: name.clone(),
+                validity: Validity::default(),
+            });
+        }
+    }
+    directory.groups = groups
+        .into_iter()
+        .map(|(name, members)| Group {
+            name: name.to_owned(),
+            members,
+        })
+        .collect();
+    directory.automation = automation
+        .iter()
+        .map(|name| Automation {
+            name: name.clone(),
+            identities: vec![
+                serde_json::from_value(json!({"github": {"login": format!("{name}[bot]")}}))
+                    .unwrap(),
+            ],
+        })
+        .collect();
+    People::merge(&[directory]).unwrap()
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -102,10 +174,12 @@ fn read(file: &Path) -> Case {
 
 fn run(rule: &str, case: &Case) -> (String, String) {
     let down = || Unavailability("the registry does not answer".to_owned());
+    let requirements: Vec<_> = [&case.requirement].into_iter().chain(&case.also).collect();
     let policy = FACTS.policy(
         "case",
         &json!({
-            "requirements": [case.requirement],
+            "environment": "production",
+            "requirements": requirements,
             "uncovered": "Allow",
             "tags": "Resolve",
         }),
@@ -134,7 +208,19 @@ fn run(rule: &str, case: &Case) -> (String, String) {
         };
         evidence.images.insert(subject, collected);
     }
-    let verdict = judge(&promotion, &evidence, &snapshot(vec![policy]));
+    promotion.change.actor = case.deployer.as_ref().map(|user| Actor {
+        username: user.clone(),
+        groups: Vec::new(),
+    });
+    let mut snapshot = snapshot(vec![policy]);
+    if let Some(people) = &case.people {
+        let people = directory(people, &case.automation);
+        snapshot.world.people = Collected::Known(Arc::new(people));
+    }
+    if let Some(cluster) = &case.cluster {
+        snapshot.world.cluster = Collected::Known(cluster.clone());
+    }
+    let verdict = judge(&promotion, &evidence, &snapshot);
     let findings = verdict.policies()[0].findings();
     let finding = findings
         .iter()

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod approvals;
 mod cluster;
 mod manifests;
 mod platforms;

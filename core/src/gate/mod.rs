@@ -10,6 +10,7 @@ mod image;
 mod judge;
 mod needs;
 mod pattern;
+mod people;
 mod platform;
 mod platforms;
 mod policy;
@@ -33,6 +34,10 @@ pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository,
 pub use judge::{engine_reasons, judge};
 pub use needs::ImageNeeds;
 pub use pattern::{ImagePattern, PatternError};
+pub use people::{
+    Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,
+    Moment, People, Person, PersonalIdentity, Place, Platform as SourcePlatform, Validity,
+};
 pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{
     Enforcement, LabelOperator, LabelSelector, LabelTerm, Match, NAME_LABEL, NamedRequirement,

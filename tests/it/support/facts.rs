@@ -10,7 +10,7 @@ use promotion_gate::sandbox::{
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    self, Change, ChangeEffect, ChangeKind, Digest, Evidence, EvidenceSource, ImageEvidence,
+    self, Age, Change, ChangeEffect, ChangeKind, Digest, Evidence, EvidenceSource, ImageEvidence,
     ImageUse, Operation, Pin, Policy, Promotion, Role, Snapshot, TrustRoots, UnacceptedEvidence,
     Verdict, Workload, World,
 };
@@ -50,6 +50,12 @@ pub struct Attached {
     pub about_another: bool,
     /// When; now when absent.
     pub at: Option<Timestamp>,
+    /// How long before the review; an alternative to `at`.
+    #[serde(default)]
+    pub ago: Option<Age>,
+    /// Of an attestation: the predicate type and the predicate. `approval` and `change` stand for the types of this project.
+    #[serde(default)]
+    pub statement: Option<(String, Value)>,
     /// Of an attestation: the provenance that it is.
     #[serde(default)]
     pub provenance: Option<Provenance>,
@@ -158,6 +164,8 @@ impl Attached {
             annotations: BTreeMap::new(),
             about_another: false,
             at: None,
+            ago: None,
+            statement: None,
             provenance: None,
             claims: BTreeMap::new(),
         }
@@ -276,6 +284,7 @@ impl Facts {
             "delegator" => Some(workflow(DELEGATOR)),
             "own-workflow" => Some(workflow(OWN_WORKFLOW)),
             identity if identity.contains("://") => Some(workflow(identity)),
+            person if person.contains('@') => Some(Identity::new(person, ISSUER)),
             _ => None,
         };
         let signer = match (self.identities.get(by.as_str()), &workflow) {
@@ -289,9 +298,10 @@ impl Facts {
             image
         };
         let signing = self.signing(attached);
-        let predicate = || match &attached.provenance {
-            Some(provenance) => provenance.predicate(),
-            None => ("https://example.com/test/v1", json!({})),
+        let predicate = || match (&attached.provenance, &attached.statement) {
+            (Some(provenance), _) => provenance.predicate(),
+            (None, Some((kind, predicate))) => (statement_type(kind), predicate.clone()),
+            (None, None) => ("https://example.com/test/v1", json!({})),
         };
         let bytes = |bundle: serde_json::Value| Material::Bundle(bundle.to_string().into_bytes());
         match form {
@@ -323,7 +333,8 @@ impl Facts {
 
     fn signing(&self, attached: &Attached) -> Signing<'_> {
         let mut signing = self.sigstore.signing();
-        if let Some(at) = attached.at {
+        let before = |ago: Age| Timestamp::now().saturating_sub(ago.duration()).unwrap();
+        if let Some(at) = attached.at.or(attached.ago.map(before)) {
             signing = signing.at(at);
         }
         if !attached.logged {
@@ -348,6 +359,14 @@ impl Facts {
         let set = api::load(&[source], &self.trust_roots());
         assert!(set.problems.is_empty(), "{:?}", set.problems);
         set.policies.into_iter().next().unwrap()
+    }
+}
+
+fn statement_type(kind: &str) -> &str {
+    match kind {
+        "approval" => "https://promotion-gate.dev/approval/v1",
+        "change" => "https://promotion-gate.dev/change/v1",
+        other => other,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A real API server over a real etcd, without nodes or controllers: what is applied is stored,
+//! A real API server over a real etcd, without nodes, with or without the built-in controllers: what is applied is stored,
 //! and every request passes admission.
 
 use std::fs;
@@ -12,7 +12,7 @@ use super::program::{Address, Program, Ran, command, run};
 pub struct ControlPlane {
     https: Address,
     folder: TempDir,
-    _programs: [Program; 2],
+    _programs: Vec<Program>,
 }
 
 /// Who asks.
@@ -69,7 +69,7 @@ impl ControlPlane {
         let plane = ControlPlane {
             https,
             folder,
-            _programs: [etcd, api_server],
+            _programs: vec![etcd, api_server],
         };
         // Without the controller that fills them in, the roles that come with a cluster are empty.
         let resources = "--resource=pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,jobs.batch,cronjobs.batch";
@@ -85,6 +85,45 @@ impl ControlPlane {
         ];
         plane.kubectl(bind).ok();
         plane
+    }
+
+    /// Starts the controllers that make ReplicaSets of Deployments and Pods of ReplicaSets, each with its own service account.
+    pub fn start_controllers(&mut self) {
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {
+                "server": format!("https://{}", self.https),
+                "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
+            }}],
+            "users": [{"name": "u", "user": {"token": CONTROLLERS}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "c",
+        });
+        let file = self.folder.path().join("controllers.kubeconfig");
+        fs::write(file, kubeconfig.to_string()).unwrap();
+        let port = Address::free();
+        let args = [
+            "--kubeconfig=controllers.kubeconfig",
+            "--authentication-kubeconfig=controllers.kubeconfig",
+            "--authorization-kubeconfig=controllers.kubeconfig",
+            "--authentication-skip-lookup=true",
+            "--use-service-account-credentials=true",
+            "--service-account-private-key-file=service-accounts.pem",
+            "--root-ca-file=certs/apiserver.crt",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            &format!("--secure-port={}", port.port()),
+        ];
+        let controllers = Program::start("kube-controller-manager", &self.folder, args);
+        self._programs.push(controllers);
+    }
+
+    /// The lines of the API server's audit log about this user.
+    pub fn requests_of(&self, user: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.folder.path().join("audit.log")).unwrap_or_default();
+        let of_user = |line: &&str| line.contains(&format!("\"username\":\"{user}\""));
+        log.lines().filter(of_user).map(str::to_owned).collect()
     }
 
     /// Makes a namespace that Pods can be created in (for which a controller would make the
@@ -133,7 +172,10 @@ impl User {
 /// Token, name, unique id, groups.
 const TOKENS: &str = r#"admin,admin,admin,"system:masters"
 alice,alice@example.com,alice,"developers"
+controllers,system:kube-controller-manager,controllers,"system:masters"
 "#;
+/// The token of the controller manager.
+const CONTROLLERS: &str = "controllers";
 
 const AUDIT_POLICY: &str = r#"{
     "apiVersion": "audit.k8s.io/v1",

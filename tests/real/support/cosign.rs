@@ -150,6 +150,22 @@ impl Cosign {
         self.on(&mut cosign, image)
     }
 
+    /// Attests a statement about an image with a key, and has the time attested.
+    pub fn attest_with_key_and_time(
+        &self,
+        image: &Tagged,
+        predicate_type: &str,
+        predicate: &serde_json::Value,
+        key: &Key,
+        sigstore: &LocalSigstore,
+    ) -> Ran {
+        let mut cosign = self.command("attest");
+        with_key(&mut cosign, key).args(self.without_services());
+        cosign.args(["--timestamp-server-url", &sigstore.timestamp_url]);
+        self.with_predicate(&mut cosign, predicate_type, predicate);
+        self.on(&mut cosign, image)
+    }
+
     /// Does cosign itself accept the signature of `email`?
     pub fn verify_keyless(&self, image: &Tagged, email: &str, sigstore: &LocalSigstore) -> Ran {
         let mut cosign = self.command("verify");

@@ -1,18 +1,34 @@
 //! The predicates of verified statements: one file for each predicate type, with one Rust type for all of its versions.
 
+mod approval;
 mod provenance;
+mod texts;
 
 use serde_json::value::RawValue;
 
-use super::unaccepted::UnacceptedReason;
+use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
 
-pub use provenance::{Account, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
+pub use approval::{Approval, ApprovalDecision, NamedChange};
+pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
+
+/// The predicate type of approvals.
+pub const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
+
+/// Whether a predicate type is that of approvals, in any version.
+pub fn is_approval(predicate_type: &str) -> bool {
+    predicate_type.starts_with("https://promotion-gate.dev/approval/")
+}
 
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {
     /// SLSA provenance.
     Provenance(Box<SlsaProvenance>),
+    /// The approval or rejection of a digest.
+    Approval(Box<Approval>),
+    /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
+    /// could be a rejection.
+    Unreadable(UnacceptedReason),
     /// A predicate of another type, as JSON; `None` if the statement does not have a predicate.
     Other(Option<Box<RawValue>>),
 }
@@ -26,6 +42,15 @@ impl Predicate {
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text),
             "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text),
+            APPROVAL => {
+                let read = Approval::read(text).map(|read| Predicate::Approval(Box::new(read)));
+                return Ok(read.unwrap_or_else(Predicate::Unreadable));
+            }
+            other if is_approval(other) => {
+                let why = format!("this version does not know the predicate type `{other}`");
+                let why = UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why);
+                return Ok(Predicate::Unreadable(why));
+            }
             _ => return Ok(Predicate::Other(predicate.map(ToOwned::to_owned))),
         }
         .map(|provenance| Predicate::Provenance(Box::new(provenance)))
@@ -34,6 +59,8 @@ impl Predicate {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Predicate::Provenance(provenance) => provenance.bytes(),
+            Predicate::Approval(approval) => approval.bytes(),
+            Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }
     }

@@ -6,6 +6,7 @@
 //! * `check`: the input of a rule, and the reasons that all rules on evidence share
 
 mod allowed_images;
+mod approvals;
 mod check;
 mod digest_pinned;
 mod provenance;
@@ -27,6 +28,7 @@ use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
+pub use approvals::Approvals;
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use provenance::Provenance;
@@ -271,6 +273,7 @@ requirements! {
     allowed_images "allowedImages" AllowedImages,
     signature "signature" Signature,
     provenance "provenance" Provenance,
+    approvals "approvals" Approvals,
     #[cfg(test)]
     closed "closed" Closed,
     #[cfg(test)]

@@ -257,6 +257,25 @@ impl Refusal {
 }
 
 impl Provenance {
+    /// Every statement that meets the requirement.
+    pub(super) fn accepted<'e>(
+        &self,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> impl Iterator<Item = (&'e VerifiedStatement, &'e predicate::SlsaProvenance)> {
+        let statements = evidence
+            .statements
+            .iter()
+            .map(|(_, statement)| &**statement);
+        statements.filter_map(|statement| match statement.predicate() {
+            Predicate::Provenance(provenance) => {
+                let accepted = self.accepts(statement, provenance, check).is_ok();
+                accepted.then_some((statement, &**provenance))
+            }
+            _ => None,
+        })
+    }
+
     /// Judges one statement. Returns the detail of the pass.
     fn accepts(
         &self,
@@ -266,7 +285,12 @@ impl Provenance {
     ) -> Result<String, Refusal> {
         let by = statement.signer();
         // 1. The pair of builder and signer: otherwise, every signer could write an accepted builder's name.
-        self.check_pair(statement, &provenance.builder, &check.world.trust_roots)?;
+        check_pair(
+            &self.builders,
+            statement,
+            &provenance.builder,
+            &check.world.trust_roots,
+        )?;
         // 2. The time: a verified time in the future means that a clock is wrong.
         in_time(statement, check.promotion.at).map_err(|why| {
             let hint = "check the gate's clock".to_owned();
@@ -292,42 +316,6 @@ impl Provenance {
         Ok(format!(
             "built by `{}` from {source}{git_ref}; the provenance is signed by {by}",
             provenance.builder
-        ))
-    }
-
-    /// The policy accepts the signer for the builder that the provenance names.
-    fn check_pair(
-        &self,
-        statement: &VerifiedStatement,
-        builder: &str,
-        roots: &TrustRoots,
-    ) -> Result<(), Refusal> {
-        let pairs = self.builders.iter().filter(|pair| pair.id.matches(builder));
-        let counted = pairs.map(|pair| pair.signed_by.signed(statement, roots));
-        let counted: Vec<_> = counted.collect();
-        if counted.contains(&Ok(())) {
-            return Ok(());
-        }
-        if counted.contains(&Err(Mismatch::Transparency)) {
-            return Err(Refusal::new(
-                Step::Transparency,
-                NOT_TRANSPARENT_ENOUGH,
-                format!(
-                    "it lacks the log entry or timestamp that the policy requires{}",
-                    ignored([&**statement])
-                ),
-                "attest with a transparency log".to_owned(),
-            ));
-        }
-        let accepted = self
-            .builders
-            .iter()
-            .map(|Builder { id, signed_by }| format!("`{id}` signed by {signed_by}"));
-        Err(Refusal::new(
-            Step::Pair,
-            BUILDER_NOT_ACCEPTED,
-            format!("the policy does not accept this signer for the builder `{builder}`"),
-            format!("accepted builders: {}", listed(accepted, 3)),
         ))
     }
 
@@ -611,10 +599,45 @@ fn workflows(
     named.into_iter().flatten().filter_map(workflow)
 }
 
+/// The policy accepts the signer for the builder that the provenance names.
+fn check_pair(
+    builders: &[Builder],
+    statement: &VerifiedStatement,
+    builder: &str,
+    roots: &TrustRoots,
+) -> Result<(), Refusal> {
+    let pairs = builders.iter().filter(|pair| pair.id.matches(builder));
+    let counted = pairs.map(|pair| pair.signed_by.signed(statement, roots));
+    let counted: Vec<_> = counted.collect();
+    if counted.contains(&Ok(())) {
+        return Ok(());
+    }
+    if counted.contains(&Err(Mismatch::Transparency)) {
+        return Err(Refusal::new(
+            Step::Transparency,
+            NOT_TRANSPARENT_ENOUGH,
+            format!(
+                "it lacks the log entry or timestamp that the policy requires{}",
+                ignored([&**statement])
+            ),
+            "attest with a transparency log".to_owned(),
+        ));
+    }
+    let accepted = builders
+        .iter()
+        .map(|Builder { id, signed_by }| format!("`{id}` signed by {signed_by}"));
+    Err(Refusal::new(
+        Step::Pair,
+        BUILDER_NOT_ACCEPTED,
+        format!("the policy does not accept this signer for the builder `{builder}`"),
+        format!("accepted builders: {}", listed(accepted, 3)),
+    ))
+}
+
 /// Whether the builder is isolated from its callers: its signer is a key, an account without a source, or a workflow of another
 /// repository than the source's. If a workflow's certificate does not claim a source, the workflow must be of another
 /// repository than every source that the provenance names. An identity of another kind that claims a source is not isolated.
-fn is_isolated(provenance: &predicate::SlsaProvenance, by: &Signer) -> bool {
+pub(super) fn is_isolated(provenance: &predicate::SlsaProvenance, by: &Signer) -> bool {
     let Signer::Certificate(certificate) = by else {
         return true;
     };
@@ -646,6 +669,20 @@ fn is_delegator(identity: &str) -> bool {
         ["generic_slsa3.yml", "lowperms-generic_slsa3.yml"].contains(&file)
             && git_ref.starts_with("refs/tags/")
     })
+}
+
+/// Whether a statement is by an accepted pair of builder and signer, agrees with the certificate of its signer, and is not of
+/// the future.
+pub(super) fn is_of_builder(
+    builders: &[Builder],
+    statement: &VerifiedStatement,
+    provenance: &predicate::SlsaProvenance,
+    check: &ImageCheck<'_>,
+) -> bool {
+    let roots = &check.world.trust_roots;
+    check_pair(builders, statement, &provenance.builder, roots).is_ok()
+        && in_time(statement, check.promotion.at).is_ok()
+        && check_agreement(provenance, statement.signer()).is_ok()
 }
 
 /// The statement agrees with the certificate of its signer, if there is one, and with itself.

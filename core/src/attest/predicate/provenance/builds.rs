@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::written::{StatementFields, Version, environment, environment_text, text};
-use super::{Account, BuildType, SlsaProvenance};
+use super::{BuildActor, BuildType, SlsaProvenance};
 use crate::attest::Claim;
 
 impl SlsaProvenance {
@@ -226,7 +226,7 @@ impl SlsaProvenance {
             let login = of(login).filter(|login| !login.is_empty());
             let id = of(id).and_then(|id| id.parse().ok());
             if let (Some(host), true) = (&host, login.is_some() || id.is_some()) {
-                self.actors.push(Account {
+                self.actors.push(BuildActor {
                     host: host.clone(),
                     login,
                     id,

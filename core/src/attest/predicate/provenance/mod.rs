@@ -40,7 +40,7 @@ pub struct SlsaProvenance {
     /// The event that started the build, such as `push`.
     pub event: Option<String>,
     /// Who started the build, where the build type records it: the actor of the run, and who started it again.
-    pub actors: Vec<Account>,
+    pub actors: Vec<BuildActor>,
     /// The inputs of a build that was started by hand (`workflow_dispatch`); `None` if there are none on record.
     pub inputs: Option<BTreeMap<String, String>>,
     /// External parameters that are not known for this build type; empty for unknown build types.
@@ -64,7 +64,7 @@ pub struct NamedSource {
 
 /// An account on a platform, as provenance names it: by its login, its number, or both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Account {
+pub struct BuildActor {
     /// The platform's host, such as `github.com`; the host of the source.
     pub host: String,
     /// The login, which its holder can change and another account can then take.

@@ -1,0 +1,256 @@
+//! Who is who: people and automation with their identities, groups, and the times at which they are valid. Evidence names
+//! identities; rules compare people.
+//!
+//! * `identity`: the kinds of identities, and the one rule that compares them
+//! * `merge`: directories → [`People`], or what they contradict each other in
+//! * `validity`: from when until when somebody counts
+
+mod identity;
+mod merge;
+#[cfg(test)]
+mod tests;
+mod validity;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use identity::{Account, Identity, PersonalIdentity, Platform};
+pub use merge::{Contradiction, Directory, Group, Member, Place};
+pub use validity::{Moment, Validity};
+
+use crate::attest::{PublicKey, Signer};
+use identity::{Name, Sameness, is_of_pipeline, same};
+
+/// A name that is a DNS label: of a person, a group, automation or a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct DnsLabel(String);
+
+/// A person of the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The name in the directory, which denials and records show.
+    pub name: String,
+    /// The name for people to read.
+    pub display_name: Option<String>,
+    /// Sorted and without repetitions once directories are merged.
+    pub identities: Vec<PersonalIdentity>,
+    /// When the person counts.
+    pub validity: Validity,
+}
+
+/// A bot or a service account: not a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Automation {
+    /// The name in the directory.
+    pub name: String,
+    /// Sorted and without repetitions once directories are merged.
+    pub identities: Vec<Identity>,
+}
+
+/// All directories together. Two values are equal if they hold the same, whatever the order in which it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct People {
+    /// Sorted by name.
+    people: Vec<Person>,
+    /// Sorted by name.
+    automation: Vec<Automation>,
+    /// For each group, the periods of each member.
+    groups: BTreeMap<String, BTreeMap<String, Vec<Validity>>>,
+    holders: HashMap<Name, Holder>,
+}
+
+/// The index of the person or automation that an identity belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Person(usize),
+    Automation(usize),
+}
+
+/// Whose an identity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// The identity is listed for this person.
+    Person(&'a Person),
+    /// The identity is listed for the automation of this name.
+    Automation(&'a str),
+    /// The identity is not listed, but may be this person's: it is another spelling of a listed one, or comes from another
+    /// issuer. It proves nothing in favour of the person and may be held against them: as an author they are the same, and the
+    /// identity fills no seat.
+    Similar(&'a Person),
+    /// The identity is not in the directory, or belongs to a pipeline.
+    Unknown,
+}
+
+impl People {
+    /// Whose an identity is.
+    pub fn person_of(&self, identity: &Identity) -> Lookup<'_> {
+        let mut similar = Lookup::Unknown;
+        for name in identity.names() {
+            let Some(holder) = self.holders.get(&name) else {
+                continue;
+            };
+            match (self.sameness(*holder, identity), holder) {
+                (Sameness::Same, Holder::Person(at)) => {
+                    return self.people.get(*at).map_or(Lookup::Unknown, Lookup::Person);
+                }
+                (Sameness::Same, Holder::Automation(at)) => {
+                    let found = self.automation.get(*at);
+                    return found.map_or(Lookup::Unknown, |found| Lookup::Automation(&found.name));
+                }
+                (Sameness::Similar, Holder::Person(at)) => {
+                    similar = self.people.get(*at).map_or(similar, Lookup::Similar);
+                }
+                _ => {}
+            }
+        }
+        similar
+    }
+
+    /// Whose a verified signature is. A certificate of a pipeline is never a person's, whatever it names.
+    pub fn signer(&self, signer: &Signer) -> Lookup<'_> {
+        let found =
+            Identity::of(signer).map_or(Lookup::Unknown, |identity| self.person_of(&identity));
+        match (found, signer) {
+            (Lookup::Person(_) | Lookup::Similar(_), Signer::Certificate(certificate))
+                if is_of_pipeline(certificate) =>
+            {
+                Lookup::Unknown
+            }
+            (found, _) => found,
+        }
+    }
+
+    fn sameness(&self, holder: Holder, seen: &Identity) -> Sameness {
+        let best = |identities: &mut dyn Iterator<Item = &Identity>| {
+            let each = identities.map(|listed| same(listed, seen));
+            each.max().unwrap_or(Sameness::Different)
+        };
+        match holder {
+            Holder::Person(at) => {
+                let person = self.people.get(at).into_iter();
+                best(&mut person.flat_map(Person::identities))
+            }
+            Holder::Automation(at) => {
+                let automation = self.automation.get(at).into_iter();
+                best(&mut automation.flat_map(|found| &found.identities))
+            }
+        }
+    }
+
+    /// The people, by name.
+    pub fn people(&self) -> &[Person] {
+        &self.people
+    }
+
+    /// Bots and service accounts, by name.
+    pub fn automation(&self) -> &[Automation] {
+        &self.automation
+    }
+
+    /// The person of this name.
+    pub fn person(&self, name: &str) -> Option<&Person> {
+        let at = self
+            .people
+            .binary_search_by(|person| (*person.name).cmp(name));
+        at.ok().and_then(|at| self.people.get(at))
+    }
+
+    /// The names of the groups.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(String::as_str)
+    }
+
+    /// Whether a directory describes this group.
+    pub fn group_exists(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// The members of a group at any time, each with the periods of the membership; empty for a group that does not exist.
+    pub fn members(&self, group: &str) -> impl Iterator<Item = (&Person, &[Validity])> {
+        let members = self.groups.get(group).into_iter().flatten();
+        members.filter_map(|(name, periods)| Some((self.person(name)?, periods.as_slice())))
+    }
+
+    /// The groups that somebody is in at any time, each with the periods of the membership.
+    pub fn memberships(&self, person: &Person) -> impl Iterator<Item = (&str, &[Validity])> {
+        self.groups.iter().filter_map(|(group, members)| {
+            Some((group.as_str(), members.get(&person.name)?.as_slice()))
+        })
+    }
+
+    /// Whether a person counts and is in a group at a time.
+    pub fn is_member(&self, group: &str, person: &Person, at: jiff::Timestamp) -> bool {
+        let periods = self
+            .groups
+            .get(group)
+            .and_then(|members| members.get(&person.name));
+        let mut periods = periods.into_iter().flatten();
+        person.is_active_at(at) && periods.any(|period| period.holds_at(at))
+    }
+}
+
+impl Person {
+    /// The identities.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.identities.iter().map(PersonalIdentity::identity)
+    }
+
+    /// The public keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<PublicKey>> {
+        self.identities.iter().filter_map(PersonalIdentity::key)
+    }
+
+    /// Whether the person counts at a time.
+    pub fn is_active_at(&self, at: jiff::Timestamp) -> bool {
+        self.validity.holds_at(at)
+    }
+}
+
+impl DnsLabel {
+    /// The text.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl std::str::FromStr for DnsLabel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DnsLabel, String> {
+        let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let fits = text.len() <= 63
+            && text.starts_with(ends)
+            && text.ends_with(ends)
+            && text.chars().all(|c| ends(c) || c == '-');
+        match fits {
+            true => Ok(DnsLabel(text.to_owned())),
+            false => Err(format!(
+                "`{}` is not a name: expected at most 63 lower-case letters, digits and `-`, with a letter or a digit at both ends",
+                text.chars().take(80).collect::<String>()
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for DnsLabel {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<DnsLabel, String> {
+        text.parse()
+    }
+}
+
+impl schemars::JsonSchema for DnsLabel {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DnsLabel".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "minLength": 1})
+    }
+}

@@ -1,0 +1,641 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const GOOGLE: &str = "https://accounts.google.com";
+const KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAELAnTv/BxOPr49JiXj5gMZoWFQj2M
+c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
+-----END PUBLIC KEY-----";
+
+fn identity(written: &Value) -> Identity {
+    serde_json::from_value(written.clone()).unwrap_or_else(|error| panic!("{written}: {error}"))
+}
+
+fn email(address: &str) -> Value {
+    json!({"certificate": {"issuer": GOOGLE, "email": address}})
+}
+
+fn github(login: &str, id: Option<u64>) -> Value {
+    json!({"github": {"login": login, "id": id}})
+}
+
+fn person(name: &str, identities: &[Value]) -> Person {
+    let personal = |written: &Value| identity(written).try_into().unwrap();
+    Person {
+        name: name.to_owned(),
+        display_name: None,
+        identities: identities.iter().map(personal).collect(),
+        validity: Validity::default(),
+    }
+}
+
+fn bot(name: &str, identities: &[Value]) -> Automation {
+    Automation {
+        name: name.to_owned(),
+        identities: identities.iter().map(identity).collect(),
+    }
+}
+
+fn group(name: &str, members: &[(&str, Validity)]) -> Group {
+    let member = |(person, validity): &(&str, Validity)| Member {
+        person: (*person).to_owned(),
+        validity: *validity,
+    };
+    Group {
+        name: name.to_owned(),
+        members: members.iter().map(member).collect(),
+    }
+}
+
+fn directory(people: Vec<Person>) -> Directory {
+    Directory {
+        people,
+        ..Directory::default()
+    }
+}
+
+fn moment(text: &str) -> Moment {
+    Moment::try_from(text.to_owned()).unwrap()
+}
+
+fn period(from: &str, until: &str) -> Validity {
+    let moment = |text: &str| (!text.is_empty()).then(|| moment(text));
+    Validity::new(moment(from), moment(until)).unwrap()
+}
+
+fn refusals(directories: &[Directory]) -> Vec<String> {
+    let contradictions = People::merge(directories).err().unwrap_or_default();
+    contradictions.into_iter().map(|it| it.message).collect()
+}
+
+/// The answer in a word, with the name of the person or automation.
+fn whose(people: &People, written: &Value) -> String {
+    match people.person_of(&identity(written)) {
+        Lookup::Person(person) => person.name.clone(),
+        Lookup::Automation(name) => format!("automation {name}"),
+        Lookup::Similar(person) => format!("similar to {}", person.name),
+        Lookup::Unknown => "unknown".to_owned(),
+    }
+}
+
+#[test]
+fn the_comparison_of_each_kind_of_identity_is_exact_and_documented() {
+    let issuer = "https://people.example";
+    let uri = |uri: &str| json!({"certificate": {"issuer": issuer, "uri": uri}});
+    let gitlab = |host: &str, login: &str| json!({"gitlab": {"login": login, "host": host}});
+    let kubernetes = |user: &str| json!({"kubernetes": {"user": user}});
+    let alice = person(
+        "alice",
+        &[
+            email("Alice@example.com"),
+            uri("https://people.example/@alice"),
+            github("Alice", Some(1)),
+            github("spare", None),
+            gitlab("gitlab.example.com", "alice"),
+            kubernetes("alice@example.com"),
+            json!({"key": {"pem": KEY}}),
+        ],
+    );
+    let people = People::merge(&[directory(vec![alice])]).unwrap();
+    for (seen, expected) in [
+        (email("alice@example.com"), "alice"),
+        (email("ALICE@EXAMPLE.COM"), "alice"),
+        (email("alice+ci@example.com"), "similar to alice"),
+        (email("alice@example.com."), "similar to alice"),
+        (
+            json!({"certificate": {"issuer": "https://github.com/login/oauth", "email": "alice@example.com"}}),
+            "similar to alice",
+        ),
+        (
+            json!({"certificate": {"issuer": format!("{GOOGLE}/"), "email": "alice@example.com"}}),
+            "similar to alice",
+        ),
+        (email("alice@example.org"), "unknown"),
+        (email("alicia@example.com"), "unknown"),
+        (uri("https://people.example/@alice"), "alice"),
+        (uri("https://people.example/@Alice"), "similar to alice"),
+        (uri("https://people.example/@bob"), "unknown"),
+        (github("alice", None), "alice"),
+        (github("ALICE", Some(1)), "alice"),
+        (github("renamed", Some(1)), "alice"),
+        (github("alice", Some(2)), "unknown"),
+        (github("spare", Some(7)), "alice"),
+        (github("renamed", None), "unknown"),
+        (json!({"gitlab": {"login": "alice"}}), "unknown"),
+        (json!({"gitlab": {"login": "alice", "id": 1}}), "unknown"),
+        (gitlab("GitLab.Example.com.", "ALICE"), "alice"),
+        (
+            json!({"github": {"login": "alice", "host": "github.example.com"}}),
+            "unknown",
+        ),
+        (kubernetes("alice@example.com"), "alice"),
+        (kubernetes("Alice@example.com"), "unknown"),
+        (kubernetes("alice"), "unknown"),
+        (json!({"key": {"pem": format!("\n{KEY}\n")}}), "alice"),
+    ] {
+        assert_eq!(whose(&people, &seen), expected, "{seen}");
+    }
+}
+
+#[test]
+fn an_id_listed_beside_the_same_login_decides_for_both() {
+    let alice = person("alice", &[github("alice", None), github("Alice", Some(1))]);
+    let people = People::merge(&[directory(vec![alice])]).unwrap();
+    assert_eq!(whose(&people, &github("alice", Some(1))), "alice");
+    assert_eq!(whose(&people, &github("alice", Some(2))), "unknown");
+    assert_eq!(whose(&people, &github("alice", None)), "alice");
+}
+
+#[test]
+fn a_workload_listed_as_a_person_is_refused() {
+    let certificate =
+        |issuer: &str, uri: &str| json!({"certificate": {"issuer": issuer, "uri": uri}});
+    for written in [
+        certificate(
+            "https://token.actions.githubusercontent.com",
+            "https://github.com/example/app/.github/workflows/release.yml@refs/heads/main",
+        ),
+        certificate(
+            "https://token.actions.githubusercontent.com/example",
+            "https://github.com/x",
+        ),
+        certificate(
+            "https://ghes.example/_services/token",
+            "https://ghes.example/x",
+        ),
+        certificate(
+            "https://unknown.example",
+            "https://GitHub.com/example/app/.github/workflows/a@v1",
+        ),
+        certificate("https://gitlab.com", "https://gitlab.com/alice"),
+        certificate(
+            "https://gitlab.example.com",
+            "https://gitlab.example.com/group/app//.gitlab-ci.yml@refs/heads/main",
+        ),
+        certificate(
+            "https://ci.example",
+            "https://git.example/group/app//other.yml@refs/tags/v1",
+        ),
+        certificate(
+            "https://agent.buildkite.com",
+            "https://buildkite.com/example/pipeline",
+        ),
+        certificate(
+            "https://oidc.circleci.com/org/1",
+            "https://circleci.com/api/v2/projects/1",
+        ),
+        certificate(
+            "https://oidc.codefresh.io",
+            "https://g.codefresh.io/example",
+        ),
+        certificate(
+            "https://oidc.eks.eu-west-1.amazonaws.com/id/1",
+            "https://x.example/a",
+        ),
+        certificate(
+            "https://kubernetes.default.svc",
+            "https://kubernetes.io/namespaces/ci/serviceaccounts/a",
+        ),
+        certificate(
+            "https://issuer.example",
+            "https://kubernetes.io/namespaces/ci/serviceaccounts/a",
+        ),
+        certificate(
+            "https://issuer.example",
+            "spiffe://example.com/ns/ci/sa/builder",
+        ),
+        email("builder@project.iam.gserviceaccount.com"),
+        email("1-compute@developer.gserviceaccount.com"),
+        json!({"kubernetes": {"user": "system:serviceaccount:argocd:argocd-application-controller"}}),
+        json!({"kubernetes": {"user": "system:node:a"}}),
+        json!({"kubernetes": {"user": "system:admin"}}),
+        github("dependabot[bot]", Some(49_699_333)),
+        github("renovate[bot]", None),
+        json!({"gitlab": {"login": "project_12_bot_ab12"}}),
+        json!({"gitlab": {"login": "group_7_bot"}}),
+        json!({"gitlab": {"login": "service_account_group_7_ab"}}),
+    ] {
+        let refused = PersonalIdentity::try_from(identity(&written)).unwrap_err();
+        assert!(refused.contains("list it under `automation`"), "{refused}");
+        People::merge(&[Directory {
+            automation: vec![bot("robot", &[written])],
+            ..Directory::default()
+        }])
+        .unwrap();
+    }
+    for written in [
+        email("alice@example.com"),
+        certificate("https://people.example", "https://people.example/@alice"),
+        json!({"certificate": {"issuer": "https://gitlab.com", "email": "alice@example.com"}}),
+        github("robot", None),
+        json!({"gitlab": {"login": "project_manager"}}),
+        json!({"kubernetes": {"user": "alice"}}),
+    ] {
+        PersonalIdentity::try_from(identity(&written)).unwrap();
+    }
+}
+
+#[test]
+fn an_identity_that_no_evidence_can_show_is_refused() {
+    for (written, said) in [
+        (json!({}), "exactly one of"),
+        (
+            json!({"github": {"login": "a"}, "gitlab": {"login": "a"}}),
+            "exactly one of",
+        ),
+        (
+            json!({"certificate": {"issuer": GOOGLE}}),
+            "exactly one of `email`",
+        ),
+        (
+            json!({"certificate": {"issuer": GOOGLE, "email": "a@b", "uri": "https://a"}}),
+            "exactly one of `email`",
+        ),
+        (
+            json!({"certificate": {"issuer": "accounts.google.com", "email": "a@b"}}),
+            "is not a URL",
+        ),
+        (
+            json!({"certificate": {"issuer": "", "email": "a@b"}}),
+            "`issuer` is empty",
+        ),
+        (email("alice"), "is not an e-mail address"),
+        (email("@example.com"), "is not an e-mail address"),
+        (email("*@example.com"), "contains `*`"),
+        (email("alice @example.com"), "white space"),
+        (
+            json!({"certificate": {"issuer": GOOGLE, "uri": "alice"}}),
+            "is not a URI",
+        ),
+        (github("@alice", None), "is not a login"),
+        (github("", None), "is not a login"),
+        (github("https://github.com/alice", None), "is not a login"),
+        (
+            json!({"github": {"login": "a", "host": "https://github.com"}}),
+            "is not a host",
+        ),
+        (json!({"github": {"login": "a", "id": -1}}), "invalid value"),
+        (
+            json!({"github": {"login": "a", "nick": "b"}}),
+            "unknown field `nick`",
+        ),
+        (json!({"kubernetes": {"user": ""}}), "`user` is empty"),
+        (json!({"key": {"pem": "x"}}), "not a public key"),
+        (
+            email(&format!("{}@example.com", "a".repeat(2000))),
+            "longer than 1024",
+        ),
+    ] {
+        let refused = serde_json::from_value::<Identity>(written.clone()).unwrap_err();
+        assert!(refused.to_string().contains(said), "{written}: {refused}");
+    }
+}
+
+#[test]
+fn an_identity_of_two_people_is_refused_in_every_spelling() {
+    for (one, other) in [
+        (email("alice@example.com"), email("alice@example.com")),
+        (email("alice@example.com"), email("Alice@Example.com")),
+        (email("alice@example.com"), email("alice+2@example.com")),
+        (email("a.lice@gmail.com"), email("alice@googlemail.com")),
+        (
+            email("alice@example.com"),
+            json!({"certificate": {"issuer": "https://github.com/login/oauth", "email": "alice@example.com"}}),
+        ),
+        (github("alice", None), github("Alice", None)),
+        (github("alice", Some(1)), github("alice", Some(2))),
+        (github("alice", Some(1)), github("bob", Some(1))),
+        (github("alice", None), github("alice", Some(1))),
+        (
+            json!({"gitlab": {"login": "a", "host": "gitlab.com"}}),
+            json!({"gitlab": {"login": "A"}}),
+        ),
+        (
+            json!({"kubernetes": {"user": "a"}}),
+            json!({"kubernetes": {"user": "a"}}),
+        ),
+        (json!({"key": {"pem": KEY}}), json!({"key": {"pem": KEY}})),
+    ] {
+        let [alice, bob] = [("alice", &one), ("bob", &other)]
+            .map(|(name, identity)| person(name, std::slice::from_ref(identity)));
+        let robot = Directory {
+            automation: vec![bot("robot", std::slice::from_ref(&other))],
+            ..Directory::default()
+        };
+        for directories in [
+            vec![directory(vec![alice.clone(), bob.clone()])],
+            vec![directory(vec![alice.clone()]), directory(vec![bob.clone()])],
+            vec![directory(vec![bob]), directory(vec![alice.clone()])],
+            vec![directory(vec![alice.clone()]), robot],
+        ] {
+            let refused = refusals(&directories);
+            assert!(
+                matches!(refused.as_slice(), [one] if one.contains("an identity has one holder")),
+                "{one} {other}: {refused:?}"
+            );
+        }
+        let both = person("alice", &[one.clone(), other.clone()]);
+        assert!(
+            People::merge(&[directory(vec![both])]).is_ok(),
+            "{one} {other}"
+        );
+    }
+}
+
+#[test]
+fn a_contradiction_names_both_places() {
+    let directories = [
+        directory(vec![
+            person("carol", &[email("carol@example.com")]),
+            person("alice", &[email("alice@example.com")]),
+        ]),
+        directory(vec![person(
+            "bob",
+            &[email("bob@example.com"), email("alice@example.com")],
+        )]),
+    ];
+    let found = People::merge(&directories).unwrap_err();
+    let [
+        Contradiction {
+            at,
+            other: Some(other),
+            ..
+        },
+    ] = found.as_slice()
+    else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (at.directory, at.path.to_string()),
+        (1, "people[0].identities[1]".to_owned())
+    );
+    assert_eq!(
+        (other.directory, other.path.to_string()),
+        (0, "people[1].identities[0]".to_owned())
+    );
+}
+
+#[test]
+fn a_person_is_described_in_one_way() {
+    let alice = || person("alice", &[email("a@example.com"), github("alice", None)]);
+    let reordered = person(
+        "alice",
+        &[
+            github("alice", None),
+            email("a@example.com"),
+            email("a@example.com"),
+        ],
+    );
+    let people = People::merge(&[directory(vec![alice()]), directory(vec![reordered])]).unwrap();
+    assert_eq!(people.people().len(), 1);
+    let expired = Person {
+        validity: period("", "2026-01-01"),
+        ..alice()
+    };
+    let named = Person {
+        display_name: Some("Alice".to_owned()),
+        ..alice()
+    };
+    for other in [expired, named, person("alice", &[email("a@example.com")])] {
+        let refused = refusals(&[directory(vec![alice()]), directory(vec![other])]);
+        assert!(
+            refused[0].contains("described in another way"),
+            "{refused:?}"
+        );
+    }
+    let robot = Directory {
+        automation: vec![bot("alice", &[github("a[bot]", None)])],
+        ..Directory::default()
+    };
+    let refused = refusals(&[directory(vec![alice()]), robot]);
+    assert!(
+        refused[0].contains("names a person and automation"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_group_of_several_directories_has_the_members_of_all() {
+    let people = directory(vec![
+        person("alice", &[email("a@example.com")]),
+        person("bob", &[email("b@example.com")]),
+    ]);
+    let of = |members: &[(&str, Validity)]| Directory {
+        groups: vec![group("leads", members)],
+        ..Directory::default()
+    };
+    let (always, first, second) = (
+        Validity::default(),
+        period("2026-01-01", "2026-03-31"),
+        period("2026-04-01", ""),
+    );
+    let merged = People::merge(&[
+        people.clone(),
+        of(&[("alice", always)]),
+        of(&[("alice", always), ("bob", first), ("bob", second)]),
+    ])
+    .unwrap();
+    let bob = merged.person("bob").unwrap();
+    for (at, is_member) in [
+        ("2025-12-31T23:59:59Z", false),
+        ("2026-01-01T00:00:00Z", true),
+        ("2026-03-31T23:59:59.999Z", true),
+        ("2026-04-01T00:00:00Z", true),
+    ] {
+        assert_eq!(
+            merged.is_member("leads", bob, at.parse().unwrap()),
+            is_member,
+            "{at}"
+        );
+    }
+    assert!(!merged.is_member("others", bob, "2026-05-01T00:00:00Z".parse().unwrap()));
+    assert!(merged.group_exists("leads") && !merged.group_exists("others"));
+
+    let refused = refusals(&[
+        people.clone(),
+        of(&[("bob", first)]),
+        of(&[("bob", always)]),
+    ]);
+    assert!(refused[0].contains("overlaps"), "{refused:?}");
+    let unknown = People::merge(&[people.clone(), of(&[("alcie", always)])]).unwrap_err();
+    assert_eq!(unknown[0].suggestion.as_deref(), Some("alice"));
+    let robot = Directory {
+        automation: vec![bot("robot", &[github("a[bot]", None)])],
+        ..of(&[("robot", always)])
+    };
+    let refused = refusals(&[people, robot]);
+    assert!(
+        refused[0].contains("only people are members"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_person_who_left_is_in_no_group_any_more() {
+    let alice = Person {
+        validity: period("2026-01-01", "2026-06-30"),
+        ..person("alice", &[email("a@example.com")])
+    };
+    let people = People::merge(&[Directory {
+        people: vec![alice],
+        groups: vec![group("leads", &[("alice", Validity::default())])],
+        ..Directory::default()
+    }])
+    .unwrap();
+    let alice = people.person("alice").unwrap();
+    for (at, counts) in [
+        ("2025-12-31T23:00:00Z", false),
+        ("2026-06-30T23:59:00Z", true),
+        ("2026-07-01T00:00:00Z", false),
+    ] {
+        let at = at.parse().unwrap();
+        assert_eq!(
+            (alice.is_active_at(at), people.is_member("leads", alice, at)),
+            (counts, counts)
+        );
+    }
+}
+
+#[test]
+fn a_day_counts_as_a_whole_and_a_time_needs_its_offset() {
+    let day = period("2026-01-01", "2026-01-01");
+    assert_eq!(
+        day.to_string(),
+        "from 2026-01-01T00:00:00Z and before 2026-01-02T00:00:00Z"
+    );
+    let hours = period("2026-01-01T09:00:00+01:00", "2026-01-01T18:00:00Z");
+    assert_eq!(hours.from().unwrap().to_string(), "2026-01-01T08:00:00Z");
+    for text in [
+        "",
+        "tomorrow",
+        "2026-13-01",
+        "2026-01-01T00:00:00",
+        "2026-1-1",
+        "20260101",
+        "99999-01-01",
+    ] {
+        assert!(Moment::try_from(text.to_owned()).is_err(), "{text}");
+    }
+    for (from, until) in [
+        ("2026-02-01", "2026-01-01"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+    ] {
+        assert!(Validity::new(Some(moment(from)), Some(moment(until))).is_err());
+    }
+    assert!(Validity::new(None, Some(moment("9999-12-31"))).is_err());
+}
+
+#[test]
+fn a_name_is_a_dns_label() {
+    for (name, fits) in [
+        ("alice", true),
+        ("a", true),
+        ("a-1", true),
+        ("4", true),
+        ("", false),
+        ("Alice", false),
+        ("-a", false),
+        ("a-", false),
+        ("a.b", false),
+        ("a b", false),
+        ("é", false),
+    ] {
+        assert_eq!(name.parse::<DnsLabel>().is_ok(), fits, "{name}");
+    }
+    assert!(
+        "a".repeat(63).parse::<DnsLabel>().is_ok() && "a".repeat(64).parse::<DnsLabel>().is_err()
+    );
+}
+
+#[test]
+fn contradictions_in_huge_numbers_are_bounded() {
+    let many = |prefix: &str| {
+        (0..1000)
+            .map(|n| person(&format!("{prefix}{n}"), &[email("same@example.com")]))
+            .collect()
+    };
+    assert_eq!(refusals(&[directory(many("a"))]).len(), 200);
+    let days: Vec<_> = (1..=9)
+        .flat_map(|month| (1..=28).map(move |day| format!("2026-0{month}-{day:02}")))
+        .collect();
+    let periods: Vec<_> = days.iter().map(|day| ("alice", period(day, day))).collect();
+    let alice = Directory {
+        groups: vec![group("leads", &periods)],
+        ..directory(vec![person("alice", &[email("a@example.com")])])
+    };
+    assert!(refusals(&[alice])[0].contains("more than 64 entries"));
+}
+
+/// Directories over few names and identities, so that they contradict each other often.
+fn directories() -> impl Strategy<Value = Vec<Directory>> {
+    let identity = prop_oneof![
+        (0..4u8).prop_map(|n| email(&format!("p{n}@example.com"))),
+        (0..4u8).prop_map(|n| email(&format!("P{n}+x@example.com"))),
+        (0..4u8, proptest::option::of(0..4u64)).prop_map(|(n, id)| github(&format!("p{n}"), id)),
+    ];
+    let entry = (0..4u8, proptest::collection::vec(identity, 1..3));
+    let validity = prop_oneof![
+        Just(Validity::default()),
+        Just(period("2026-01-01", "2026-02-01")),
+        Just(period("2026-03-01", ""))
+    ];
+    let member = (0..4u8, validity);
+    let one = (
+        proptest::collection::vec(entry, 0..3),
+        proptest::collection::vec(member, 0..3),
+    )
+        .prop_map(|(people, members)| {
+            let people = people
+                .iter()
+                .map(|(n, identities)| person(&format!("p{n}"), identities))
+                .collect();
+            let members: Vec<_> = members
+                .iter()
+                .map(|(n, validity)| (format!("p{n}"), *validity))
+                .collect();
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, validity)| (name.as_str(), *validity))
+                .collect();
+            Directory {
+                groups: vec![group("g", &members)],
+                ..directory(people)
+            }
+        });
+    proptest::collection::vec(one, 0..3)
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_directories_and_entries_never_matters(mut all in directories()) {
+        let merged = People::merge(&all).ok();
+        all.reverse();
+        for directory in &mut all {
+            directory.people.reverse();
+            for person in &mut directory.people {
+                person.identities.reverse();
+            }
+            for group in &mut directory.groups {
+                group.members.reverse();
+            }
+        }
+        prop_assert_eq!(merged, People::merge(&all).ok());
+    }
+
+    #[test]
+    fn no_identity_counts_for_two_people(all in directories()) {
+        let Ok(people) = People::merge(&all) else { return Ok(()) };
+        for person in people.people() {
+            for identity in person.identities() {
+                prop_assert_eq!(people.person_of(identity), Lookup::Person(person));
+                for other in people.people().iter().filter(|other| other.name != person.name) {
+                    for theirs in other.identities() {
+                        prop_assert_eq!(identity::same(identity, theirs), Sameness::Different);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,689 @@
+//! `approvals`: named people who did not write the change have approved the digest.
+//!
+//! * this file: the policy entry, and the order of the judgement
+//! * `votes`: what people of the directory signed about the digest, and which approvals count
+//! * `authors`: who wrote or started the change
+
+mod authors;
+mod votes;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::{listed, readable, unless_partial};
+use super::provenance::Builder;
+use super::{
+    Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Requirement, Rule,
+    Scope, World,
+};
+use crate::attest::{PublicKey, predicate};
+use crate::gate::age::Age;
+use crate::gate::evidence::Collected;
+use crate::gate::glob::Glob;
+use crate::gate::people::{People, Person};
+use crate::gate::policy::Policy;
+use crate::gate::seats::{Seats, fill};
+use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparency};
+use crate::reason::{Reason, reasons};
+
+use authors::Authors;
+use votes::{Approval, Votes};
+
+/// **What it requires**: people of the `PeopleDirectory` have signed an approval of this digest for the policy's `environment`
+/// (predicate type `https://promotion-gate.dev/approval/v1`): as many different people as `from` names, none of whom wrote the
+/// change. One person fills one seat, whatever identities and groups the person has. An approval counts if
+/// - its signature verifies under one of `trustRoots`, with the log entry or timestamp that a signature needs by default
+/// - its signer is a person of the directory, who was active and in the group at the time of the signature and is now;
+///   a workload (a pipeline, a service account) never counts
+/// - it names this environment; every scope that it names (`cluster`, `clusterUid`, `namespace`) is known and equal; it names
+///   every scope of `requireScopes`, and a change that matches `change`
+/// - it is not past its `validUntil`, nor older than `maximumAge`
+///
+/// `minimumAge` is a waiting time: it begins when the last seat was filled, and again with every rejection.
+///
+/// **Rejections**: a signed `rejected` by a person who may approve blocks the digest, until the same person approves later. The
+/// later approval must be signed with a certificate: everyone who has a signature by a key can add a new timestamp to it. A
+/// statement by such a person that cannot be read leaves the rule undecided.
+///
+/// **Authors**: `authorsFrom` lists who may say who wrote the change, and every entry must say it. Their union counts, and no
+/// author fills a seat. Every author must be a person or automation of the directory; otherwise the rule is undecided.
+/// - `provenance` of an isolated builder names who started the build. slsa-github-generator names them;
+///   `actions/attest-build-provenance` does not.
+/// - `changeRecord` is a signed `https://promotion-gate.dev/change/v1` statement of the authors of all commits of the release,
+///   as `promotion-gate attest change` makes it. Its `to` must be the commit of the provenance, its signer must not be a
+///   workflow of the source's repository.
+///
+/// Approvals bind the digest that the manifest names, never a platform of it. They prove nothing about where an image comes
+/// from: require `signature` or `provenance` too.
+///
+/// **Why**: what was built by the right pipeline is not yet what several people agreed to run. An approval in a pipeline's own
+/// settings can be changed by the author of the pipeline.
+///
+/// **Example**:
+/// `- approvals: {from: [{group: security-team, count: 1}, {group: platform-leads, count: 1}], authorsFrom: [{changeRecord: {signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v*"}}}}}]}`
+///
+/// **How to satisfy it**: write `{"environment": "production", "decision": "approved"}` to a file, and sign it:
+/// `cosign attest --type https://promotion-gate.dev/approval/v1 --predicate FILE IMAGE@DIGEST`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approvals {
+    /// The people who must approve: a number of members of a group, or one person. Each seat needs another person.
+    #[schemars(length(min = 1))]
+    pub from: Vec<Approvers>,
+    /// Whether authors of the change fill no seat; `true` when absent.
+    #[serde(default = "yes")]
+    pub different_from_author: bool,
+    /// Who may say who the authors are. Every entry must say it.
+    #[serde(default)]
+    pub authors_from: Vec<AuthorSource>,
+    /// The trust roots under which approvals are accepted; `[sigstore]` (the public-good instance) when absent.
+    #[schemars(length(min = 1))]
+    pub trust_roots: Option<Vec<String>>,
+    /// The public record that an approval must have; as for `signature` when absent: `Log` for a certificate whose trust root
+    /// lists a log, otherwise `Timestamp`. An entry of a public log shows the approver's e-mail address to everyone.
+    pub transparency: Option<RequiredTransparency>,
+    /// Scopes that every approval must name.
+    #[serde(default)]
+    pub require_scopes: BTreeSet<ScopeName>,
+    /// How long all seats must have been filled.
+    pub minimum_age: Option<Age>,
+    /// How old an approval may be, from its earliest verified time.
+    pub maximum_age: Option<Age>,
+    /// The change (ticket) that every approval must name.
+    pub change: Option<ChangeReference>,
+    /// Whether the requester of the deployment counts as an author too, if the directory knows the Kubernetes user.
+    #[serde(default)]
+    pub deployer_is_author: bool,
+    /// Accept a change whose authors are automation alone, such as updates of dependencies.
+    #[serde(default)]
+    pub automation_may_author: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Seats: `count` members of a group, or one person.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.group) != has(self.person)", "message": "expected exactly one of `group` and `person`"},
+    {"rule": "!has(self.count) || has(self.group)", "message": "`count` belongs to `group`"},
+]))]
+pub struct Approvers {
+    /// A group of the directory.
+    pub group: Option<String>,
+    /// A person of the directory, by name.
+    pub person: Option<String>,
+    /// How many members of the group; 1 when absent.
+    #[schemars(range(min = 1, max = 100))]
+    pub count: Option<u32>,
+}
+
+/// Who may say who the authors of a change are: exactly one of `provenance` and `changeRecord`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.provenance) != has(self.changeRecord)", "message": "expected exactly one of `provenance` and `changeRecord`"},
+]))]
+pub struct AuthorSource {
+    /// Provenance that names who started the build.
+    pub provenance: Option<AuthorsOfProvenance>,
+    /// A signed record of the change.
+    pub change_record: Option<AuthorsOfRecord>,
+}
+
+/// The builders whose provenance may name who started the build.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorsOfProvenance {
+    /// Accepted pairs of builder and signer.
+    #[schemars(length(min = 1))]
+    pub builders: Vec<Builder>,
+}
+
+/// The signer of change records, and what they must contain.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorsOfRecord {
+    /// The signer of the records.
+    #[schemars(extend("x-kubernetes-validations" = [
+        {"rule": "has(self.keyless) != has(self.key)", "message": "expected exactly one of `keyless` and `key`"},
+    ]))]
+    pub signed_by: AcceptedSigner,
+    /// Fields that the record must fill.
+    #[serde(default)]
+    pub requires: BTreeSet<RecordField>,
+}
+
+/// A field of a change record that a policy can require.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordField {
+    /// Why the change is made.
+    Reason,
+    /// What the change means for security.
+    SecurityImpact,
+    /// How the change was tested.
+    Testing,
+    /// How to return to a secure state.
+    BackOutPlan,
+    /// Who reviewed the change.
+    Reviewers,
+}
+
+/// A scope of an approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ScopeName {
+    /// The name of the cluster, as the configuration gives it.
+    Cluster,
+    /// The UID of the cluster's namespace `kube-system`.
+    ClusterUid,
+    /// The namespace of the workload.
+    Namespace,
+}
+
+/// The change (ticket) that approvals must name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeReference {
+    /// Whether an approval must name a change; `true` when absent.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// The pattern of the change's id, such as `CHG*`.
+    pub pattern: Option<Glob>,
+}
+
+reasons! {
+    OF_THIS_RULE:
+    APPROVED = "approved", "The people that the policy asks for have approved the digest.", "";
+    APPROVALS_MISSING = "approvals-missing",
+        "Not enough people whose approval counts have approved the digest.",
+        "Ask the people that the detail names to approve: `cosign attest --type https://promotion-gate.dev/approval/v1 --predicate FILE IMAGE@DIGEST`. The detail says which approvals do not count and why.";
+    REJECTED = "rejected",
+        "A person who may approve has rejected the digest.",
+        "Talk to that person. The digest is blocked until that person approves it, with a certificate; or deploy another digest.";
+    APPROVAL_UNREADABLE = "approval-unreadable",
+        "A person who may approve has signed a statement about the digest that this version cannot read. It could be a rejection.",
+        "Let that person approve or reject again, or update the gate. The detail names the field.";
+    APPROVED_TOO_RECENTLY = "approved-too-recently",
+        "All seats are filled, but the waiting time of the policy (`minimumAge`) is not over.",
+        "Deploy after the time that the detail gives.";
+    PEOPLE_UNKNOWN = "people-unknown",
+        "No people directory can be read, or it lacks a group or person that the policy names.",
+        "Add a `PeopleDirectory` with the group or person to the policy folder. `promotion-gate people check PATH` shows problems.";
+    SCOPE_UNKNOWN = "scope-unknown",
+        "Approvals are limited to a cluster, and the gate does not know the name of its own cluster.",
+        "Set `cluster` in the configuration, or `check --cluster NAME`.";
+    AUTHOR_UNKNOWN = "author-unknown",
+        "It is not known who wrote the change, so a seat could be filled by an author.",
+        "Attest the authors with `promotion-gate attest change`, and add every author to the people directory. The detail says what is missing.";
+}
+
+impl Entry for Approvals {
+    const REASONS: &'static [Reason] = OF_THIS_RULE;
+    const EVIDENCE: Option<EvidenceUse> = Some(EvidenceUse {
+        covers: false,
+        per_platform: false,
+        effect: Effect::CanHurt,
+    });
+
+    fn validate(&self) -> Result<(), String> {
+        if self.from.is_empty() {
+            return Err("`from` is empty, so nobody would have to approve".to_owned());
+        }
+        let mut seen = BTreeSet::new();
+        for from in &self.from {
+            let name = match (&from.group, &from.person, from.count) {
+                (Some(_), None, Some(0)) => {
+                    return Err("`count: 0` asks for nobody; the minimum is 1".to_owned());
+                }
+                (Some(_), None, Some(101..)) => {
+                    return Err("`count` is at most 100".to_owned());
+                }
+                (Some(group), None, _) => ("group", group),
+                (None, Some(person), None) => ("person", person),
+                (None, Some(_), Some(_)) => {
+                    return Err("`count` belongs to `group`; a person fills one seat".to_owned());
+                }
+                _ => return Err("expected exactly one of `group` and `person`".to_owned()),
+            };
+            if !seen.insert(name) {
+                let (what, name) = name;
+                return Err(format!(
+                    "`from` names the {what} `{name}` twice; write one entry"
+                ));
+            }
+        }
+        if matches!(self.trust_roots.as_deref(), Some([])) {
+            return Err("`trustRoots` is empty, so nothing can be accepted; name a trust root or leave the field out".to_owned());
+        }
+        if self.transparency == Some(RequiredTransparency::None) {
+            return Err("`transparency: None` would accept approvals without a verified time; the least is `Timestamp`".to_owned());
+        }
+        for source in &self.authors_from {
+            match (&source.provenance, &source.change_record) {
+                (Some(provenance), None) if provenance.builders.is_empty() => {
+                    return Err(
+                        "`builders` is empty, so no provenance can name an author".to_owned()
+                    );
+                }
+                (Some(_), None) | (None, Some(_)) => {}
+                _ => {
+                    return Err(
+                        "expected exactly one of `provenance` and `changeRecord`".to_owned()
+                    );
+                }
+            }
+        }
+        match (self.different_from_author, self.authors_from.is_empty()) {
+            (true, true) => {
+                return Err("who wrote the change must be known: list in `authorsFrom` who may say it, or accept approvals by authors with `differentFromAuthor: false`".to_owned());
+            }
+            (false, false) => {
+                return Err(
+                    "`authorsFrom` has no effect with `differentFromAuthor: false`".to_owned(),
+                );
+            }
+            (false, true) if self.deployer_is_author || self.automation_may_author => {
+                return Err("`deployerIsAuthor` and `automationMayAuthor` have no effect with `differentFromAuthor: false`".to_owned());
+            }
+            _ => {}
+        }
+        match (self.minimum_age, self.maximum_age) {
+            (Some(minimum), Some(maximum)) if minimum >= maximum => Err(format!(
+                "an approval that has waited for `minimumAge: {minimum}` is already older than `maximumAge: {maximum}`"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Rule for Approvals {
+    fn class(&self) -> Class {
+        Class::ChangeControl
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope::Image(self)
+    }
+
+    fn needs(&self, world: &World) -> Needs {
+        let signers = self.authors_from.iter().flat_map(AuthorSource::signers);
+        self.needs_of_approvals(world)
+            .and(Needs::under(signers, &world.trust_roots))
+    }
+
+    fn fits(&self, policy: &Policy) -> Result<(), String> {
+        if policy.environment.is_none() {
+            return Err("an approval is given for an environment, and this policy does not name one; set `environment` in `spec`".to_owned());
+        }
+        let mut others = policy.requirements.iter();
+        let has_provenance =
+            others.any(|named| matches!(named.requirement, Requirement::Provenance(_)));
+        if !has_provenance
+            && self
+                .authors_from
+                .iter()
+                .any(|source| source.change_record.is_some())
+        {
+            return Err("a `changeRecord` is compared with the commit of the image's provenance; add the requirement `provenance` to this policy".to_owned());
+        }
+        Ok(())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let names_actor = |builder: &Builder| {
+            builder
+                .id
+                .to_string()
+                .contains("slsa-framework/slsa-github-generator/")
+        };
+        let alone = self
+            .authors_from
+            .iter()
+            .all(|source| source.change_record.is_none());
+        let mut builders = self.authors_from.iter().flat_map(AuthorSource::builders);
+        match builders.find(|builder| alone && !names_actor(builder)) {
+            Some(builder) => vec![format!(
+                "only provenance says who wrote the change, and only slsa-github-generator is known to name who started a build: for `{}`, every approval can stay undecided; add a `changeRecord` to `authorsFrom`",
+                builder.id
+            )],
+            None => Vec::new(),
+        }
+    }
+}
+
+impl AuthorSource {
+    fn builders(&self) -> &[Builder] {
+        self.provenance.as_ref().map_or(&[], |it| &it.builders)
+    }
+
+    fn signers(&self) -> impl Iterator<Item = &AcceptedSigner> {
+        let builders = self.builders().iter().map(|builder| &builder.signed_by);
+        builders.chain(self.change_record.as_ref().map(|record| &record.signed_by))
+    }
+}
+
+impl ImageRule for Approvals {
+    fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+        let evidence = match readable(check) {
+            Ok(evidence) => evidence,
+            Err(undecided) => return undecided,
+        };
+        // 1. The directory: without it, nobody is known to be somebody else than the author.
+        let people = match self.people(check.world) {
+            Ok(people) => people,
+            Err(undecided) => return undecided,
+        };
+        // 2. What people signed about this digest. A rejection blocks whatever else there is.
+        let votes = Votes::read(self, check, evidence, people);
+        if let Some(blocked) = votes.blocked() {
+            return blocked;
+        }
+        // 3. The seats, before authors are looked at: a missing approval is the clearer answer.
+        let all: Vec<_> = votes.approvals.iter().collect();
+        let seating = self.take_seats(&all);
+        if seating.missing() > 0 {
+            return unless_partial(self.explain_missing(&votes, &seating, None, check), check);
+        }
+        if !self.different_from_author {
+            return self.wait(&all, &votes, &seating, check);
+        }
+        // 4. The authors: as long as one is unknown, every seat could be filled by an author.
+        let authors = match Authors::find(self, check, evidence, people) {
+            Ok(authors) => authors,
+            Err(undecided) => return undecided,
+        };
+        // 5. The seats again, without the authors.
+        let others = all
+            .into_iter()
+            .filter(|approval| !authors.contains(approval.person));
+        let others: Vec<_> = others.collect();
+        let seating = self.take_seats(&others);
+        if seating.missing() > 0 {
+            let missing = self.explain_missing(&votes, &seating, Some(&authors), check);
+            return unless_partial(missing, check);
+        }
+        // 6. The waiting time.
+        self.wait(&others, &votes, &seating, check)
+    }
+}
+
+impl Approvals {
+    fn root_names(&self) -> impl Iterator<Item = &str> {
+        let named = self.trust_roots.as_deref();
+        let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
+        named
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .chain(default)
+    }
+
+    /// The anchors under which approvals are accepted: the policy's trust roots, with certificates and with the keys of the
+    /// people who may approve.
+    fn needs_of_approvals(&self, world: &World) -> Needs {
+        let people = world.people.value();
+        let keys = people.map(|people| {
+            let each = self.from.iter().flat_map(|from| from.keys(people));
+            each.collect::<Vec<_>>()
+        });
+        Needs::roots(
+            self.root_names(),
+            &keys.unwrap_or_default(),
+            &world.trust_roots,
+        )
+    }
+
+    /// The directory, with every group and person that the policy names.
+    fn people<'w>(&self, world: &'w World) -> Result<&'w People, Judgement> {
+        let undecided = |detail: String| {
+            Judgement::undecided(PEOPLE_UNKNOWN, detail)
+                .hint("add it to a `PeopleDirectory` in the policy folder; `promotion-gate people check PATH` shows problems")
+        };
+        let people = match &world.people {
+            Collected::Known(people) => people,
+            Collected::Partial(_, _) | Collected::Unavailable(_) => {
+                let why = world.people.unavailabilities().first();
+                let why = why.map(ToString::to_string).unwrap_or_default();
+                return Err(undecided(format!(
+                    "the people directory is not known: {why}"
+                )));
+            }
+        };
+        let unknown = self.from.iter().find_map(|from| from.unknown(people));
+        match unknown {
+            Some(what) => Err(undecided(format!(
+                "the people directory does not name the {what}"
+            ))),
+            None => Ok(people),
+        }
+    }
+
+    fn take_seats<'a>(&'a self, approvals: &[&Approval<'a>]) -> Seating<'a> {
+        let names: BTreeSet<_> = approvals.iter().map(|approval| approval.person).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let number = |name: &str| names.binary_search(&name).ok();
+        let seats = self.from.iter().enumerate().map(|(at, from)| Seats {
+            count: from.seats(),
+            open_to: approvals
+                .iter()
+                .filter(|approval| approval.seats.contains(&at))
+                .filter_map(|approval| number(approval.person))
+                .collect(),
+        });
+        let seats: Vec<_> = seats.collect();
+        let filled = fill(&seats).into_iter().map(|filled| {
+            let names = filled
+                .into_iter()
+                .filter_map(|number| names.get(number).copied());
+            names.collect()
+        });
+        Seating(self.from.iter().zip(filled).collect())
+    }
+
+    /// Passes once the waiting time is over.
+    ///
+    /// It begins at the earliest time at which the approvals that are still valid filled all seats, or with a later rejection.
+    fn wait(
+        &self,
+        approvals: &[&Approval<'_>],
+        votes: &Votes<'_>,
+        seating: &Seating<'_>,
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
+        let pass = || Judgement::pass(APPROVED, format!("approved by {}", seating.seated()));
+        let Some(minimum) = self.minimum_age else {
+            return pass();
+        };
+        let times: BTreeSet<Timestamp> = approvals.iter().map(|it| it.latest).collect();
+        let times: Vec<_> = times.into_iter().collect();
+        let is_open_at = |time: &Timestamp| {
+            let until = approvals.iter().copied().filter(|it| it.latest <= *time);
+            self.take_seats(&until.collect::<Vec<_>>()).missing() > 0
+        };
+        let full = times.get(times.partition_point(is_open_at)).copied();
+        let since = full.max(votes.last_rejection);
+        let from = since.map(|since| since.saturating_add(minimum.duration()));
+        match from {
+            Some(Ok(from)) if from <= check.promotion.at => pass(),
+            Some(Ok(from)) => {
+                let from = minute(from);
+                Judgement::fail(
+                    APPROVED_TOO_RECENTLY,
+                    format!(
+                        "approved by {}, but the policy has a waiting time of {minimum}: from {from} on",
+                        seating.seated()
+                    ),
+                )
+                .hint(format!("deploy from {from} on"))
+            }
+            Some(Err(_)) | None => Judgement::undecided(
+                APPROVED_TOO_RECENTLY,
+                "the end of the waiting time cannot be computed".to_owned(),
+            ),
+        }
+    }
+
+    fn explain_missing(
+        &self,
+        votes: &Votes<'_>,
+        seating: &Seating<'_>,
+        authors: Option<&Authors>,
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
+        let mut detail = format!("missing: {}", seating.open());
+        if let Some(seated) = seating.some_seated() {
+            detail.push_str(&format!("; approved by {seated}"));
+        }
+        let excuses = votes.excuses(authors);
+        if !excuses.is_empty() {
+            detail.push_str(&format!("; {}", listed(excuses, 4)));
+        }
+        // Approvals that could count if the gate knew its own cluster are not missing for certain.
+        let unknown: Vec<_> = votes.of_unknown_scope(authors);
+        if !unknown.is_empty() && self.take_seats(&unknown).missing() == 0 {
+            return Judgement::undecided(SCOPE_UNKNOWN, detail)
+                .hint("set `cluster` in the configuration, or `check --cluster NAME`");
+        }
+        let environment = check.policy.environment.as_deref().unwrap_or_default();
+        Judgement::fail(APPROVALS_MISSING, detail).hint(format!(
+            "ask them to review and approve for `{environment}`: `cosign attest --type {} --predicate FILE {}`",
+            predicate::APPROVAL,
+            check.name()
+        ))
+    }
+}
+
+impl ChangeReference {
+    /// Checks the change that an approval names.
+    fn names(&self, said: &predicate::Approval) -> Result<(), String> {
+        let pattern = self.pattern.as_ref();
+        match &said.change {
+            Some(change) if pattern.is_none_or(|pattern| pattern.matches(&change.id)) => Ok(()),
+            Some(change) => Err(format!(
+                "the approval names the change `{}`, which the policy's pattern does not match",
+                change.id
+            )),
+            None if self.required => Err("the approval does not name a change".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ScopeName {
+    const ALL: [ScopeName; 3] = [
+        ScopeName::Cluster,
+        ScopeName::ClusterUid,
+        ScopeName::Namespace,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            ScopeName::Cluster => "cluster",
+            ScopeName::ClusterUid => "clusterUid",
+            ScopeName::Namespace => "namespace",
+        }
+    }
+
+    fn parse(name: &str) -> Option<ScopeName> {
+        let mut all = ScopeName::ALL.into_iter();
+        all.find(|scope| scope.as_str() == name)
+    }
+}
+
+/// A time, as messages show it: minutes, rounded up.
+fn minute(time: Timestamp) -> String {
+    let up = time.saturating_add(jiff::SignedDuration::from_secs(59));
+    let up = up.unwrap_or(time);
+    up.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// Who fills the seats of each entry of `from`.
+struct Seating<'a>(Vec<(&'a Approvers, BTreeSet<&'a str>)>);
+
+impl Seating<'_> {
+    fn missing(&self) -> usize {
+        let open = self
+            .0
+            .iter()
+            .map(|(from, filled)| from.seats() - filled.len());
+        open.sum()
+    }
+
+    /// The seats that are open, such as ``1 of group `security-team` ``.
+    fn open(&self) -> String {
+        let open = self
+            .0
+            .iter()
+            .filter(|(from, filled)| filled.len() < from.seats());
+        let open = open.map(|(from, filled)| from.asks_for(from.seats() - filled.len()));
+        listed(open, 4)
+    }
+
+    fn some_seated(&self) -> Option<String> {
+        let any = self.0.iter().any(|(_, filled)| !filled.is_empty());
+        any.then(|| self.seated())
+    }
+
+    /// The people who fill seats, each with the group, such as `` `alice` (security-team)``.
+    fn seated(&self) -> String {
+        let seated = self.0.iter().flat_map(|(from, filled)| {
+            filled.iter().map(|name| match &from.group {
+                Some(group) => format!("`{name}` ({group})"),
+                None => format!("`{name}`"),
+            })
+        });
+        listed(seated, 6)
+    }
+}
+
+impl Approvers {
+    /// Whether a person may fill a seat at a time.
+    fn is_open_to(&self, person: &Person, people: &People, at: Timestamp) -> bool {
+        match &self.group {
+            Some(group) => people.is_member(group, person, at),
+            None => self.person.as_ref() == Some(&person.name) && person.is_active_at(at),
+        }
+    }
+
+    /// The keys of everyone who may fill a seat at any time.
+    fn keys(&self, people: &People) -> Vec<Arc<PublicKey>> {
+        let members = self.group.iter().flat_map(|group| people.members(group));
+        let members = members.map(|(person, _)| person);
+        let named = self.person.as_deref().and_then(|name| people.person(name));
+        members
+            .chain(named)
+            .flat_map(Person::keys)
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// The group or person, if the directory does not have it.
+    fn unknown(&self, people: &People) -> Option<String> {
+        match (&self.group, &self.person) {
+            (Some(group), _) if !people.group_exists(group) => Some(format!("group `{group}`")),
+            (None, Some(person)) if people.person(person).is_none() => {
+                Some(format!("person `{person}`"))
+            }
+            _ => None,
+        }
+    }
+
+    fn seats(&self) -> usize {
+        usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX)
+    }
+
+    fn asks_for(&self, count: usize) -> String {
+        match (&self.group, &self.person) {
+            (Some(group), _) => format!("{count} of group `{group}`"),
+            (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What people approve with cosign, on registries of both kinds, and what the real controllers then carry out.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    ControlPlane, Cosign, Gate, Key, LocalSigstore, Registry, Tagged, User, deployment, until,
+};
+
+const BUILDER: &str = "https://ci.example/builder";
+const SOURCE: &str = "https://github.com/example/app";
+const CI: &str = "ci@example.com";
+const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
+
+/// The people of the tests: `alice` wrote the change and has two addresses; `bob` and `carol` may approve too; `dora` signs
+/// with a key.
+fn people(sigstore: &LocalSigstore, key: &Key) -> Value {
+    let certificate =
+        |email: &str| json!({"certificate": {"issuer": sigstore.issuer.url(), "email": email}});
+    json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1",
+        "kind": "PeopleDirectory",
+        "metadata": {"name": "example"},
+        "spec": {
+            "people": [
+                {"name": "alice", "identities": [
+                    certificate("alice@example.com"), certificate("alice@private.example"),
+                    {"github": {"login": "alice", "id": 1}},
+                ]},
+                {"name": "bob", "identities": [certificate("bob@example.com")]},
+                {"name": "carol", "identities": [certificate("carol@example.com")]},
+                {"name": "dora", "identities": [{"key": {"pem": key.public_pem()}}]},
+            ],
+            "groups": [
+                {"name": "security-team", "members": ["alice", "bob", "dora"]},
+                {"name": "platform-leads", "members": ["alice", "carol"]},
+            ],
+        },
+    })
+}
+
+/// Provenance of a build that `alice` started.
+fn provenance() -> Value {
+    let uri = format!("git+{SOURCE}@refs/heads/main");
+    json!({
+        "builder": {"id": BUILDER},
+        "buildType": "https://github.com/slsa-framework/slsa-github-generator/container@v1",
+        "invocation": {
+            "configSource": {"uri": uri, "digest": {"sha1": "1".repeat(40)}, "entryPoint": "release.yml"},
+            "parameters": {},
+            "environment": {
+                "github_actor": "alice", "github_actor_id": "1",
+                "github_ref": "refs/heads/main", "github_ref_type": "branch",
+            },
+        },
+        "materials": [{"uri": uri, "digest": {"sha1": "1".repeat(40)}}],
+    })
+}
+
+/// A gate that asks one of each group to approve, none of whom started the build.
+fn gate(sigstore: &LocalSigstore, key: &Key, more: Value) -> Gate {
+    let gate = Gate::new(sigstore);
+    gate.write("policies/people.yaml", &people(sigstore, key).to_string());
+    let builders = json!([{"id": BUILDER, "signedBy": {"keyless": {
+        "issuer": sigstore.issuer.url(), "identity": CI, "trustRoots": ["local"], "transparency": "Timestamp",
+    }}}]);
+    let mut approvals = json!({
+        "from": [{"group": "security-team"}, {"group": "platform-leads"}],
+        "authorsFrom": [{"provenance": {"builders": builders}}],
+        "trustRoots": ["local"],
+        "transparency": "Timestamp",
+    });
+    let fields = more.as_object().unwrap().clone();
+    approvals.as_object_mut().unwrap().extend(fields);
+    gate.spec(
+        json!([
+            {"digestPinned": {}},
+            {"provenance": {"builders": builders, "sources": [SOURCE]}},
+            {"approvals": approvals},
+        ]),
+        json!({"environment": "production"}),
+    );
+    gate
+}
+
+fn approved() -> Value {
+    json!({"environment": "production", "decision": "approved"})
+}
+
+fn build(cosign: &Cosign, registry: &Registry, name: &str, sigstore: &LocalSigstore) -> Tagged {
+    let image = registry.push("app", name, name);
+    cosign
+        .attest_keyless(&image, "slsaprovenance", &provenance(), CI, sigstore)
+        .ok();
+    image
+}
+
+#[test]
+fn two_people_approve_with_every_cosign_and_the_author_does_not_count() {
+    let sigstore = LocalSigstore::shared();
+    let key = Key::generate();
+    let gate = gate(&sigstore, &key, json!({}));
+    for registry in Registry::both() {
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            let image = build(
+                &cosign,
+                &registry,
+                &format!("of-{}", cosign.name()),
+                &sigstore,
+            );
+            let say = |email: &str, predicate: &Value| {
+                cosign
+                    .attest_keyless(&image, APPROVAL, predicate, email, &sigstore)
+                    .ok();
+            };
+            let check = || gate.check(&image.by_digest());
+            check().denied("[approvals-missing]");
+            // The author is a member of both groups, and has a second address.
+            say("alice@example.com", &approved());
+            check().denied("`alice` does not count: an author of the change");
+            say("alice@private.example", &approved());
+            check().denied("[approvals-missing]");
+            say("bob@example.com", &approved());
+            check().denied("1 of group `platform-leads`");
+            // For another environment, by a stranger, past its end.
+            say(
+                "carol@example.com",
+                &json!({"environment": "staging", "decision": "approved"}),
+            );
+            check().denied("the approval is for `staging`");
+            say("mallory@example.com", &approved());
+            check().denied("[approvals-missing]");
+            let ended = json!({"environment": "production", "decision": "approved", "validUntil": "2020-01-01T00:00:00Z"});
+            say("carol@example.com", &ended);
+            check().denied("[approvals-missing]");
+            say("carol@example.com", &approved());
+            check().allowed();
+            // A rejection blocks until the same person approves later.
+            say(
+                "bob@example.com",
+                &json!({"environment": "production", "decision": "rejected", "reason": "wrong base image"}),
+            );
+            check().denied("wrong base image");
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            say("bob@example.com", &approved());
+            check().allowed();
+        }
+    }
+}
+
+#[test]
+fn a_key_of_a_person_approves_with_a_timestamp_only() {
+    let sigstore = LocalSigstore::shared();
+    let key = Key::generate();
+    let gate = gate(&sigstore, &key, json!({"from": [{"person": "dora"}]}));
+    let registry = Registry::distribution();
+    for cosign in [Cosign::v3(), Cosign::v2()] {
+        let image = build(
+            &cosign,
+            &registry,
+            &format!("key-{}", cosign.name()),
+            &sigstore,
+        );
+        let check = || gate.check(&image.by_digest());
+        cosign
+            .attest_with_key(&image, APPROVAL, &approved(), &key)
+            .ok();
+        check().denied("`dora` does not count: the signature lacks a log entry or timestamp");
+        cosign
+            .attest_with_key_and_time(&image, APPROVAL, &approved(), &key, &sigstore)
+            .ok();
+        check().allowed();
+        let stranger = Key::generate();
+        let other = build(
+            &cosign,
+            &registry,
+            &format!("stranger-{}", cosign.name()),
+            &sigstore,
+        );
+        cosign
+            .attest_with_key_and_time(&other, APPROVAL, &approved(), &stranger, &sigstore)
+            .ok();
+        gate.check(&other.by_digest()).denied("[approvals-missing]");
+    }
+}
+
+#[test]
+fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
+    let sigstore = LocalSigstore::shared();
+    let key = Key::generate();
+    let gate = gate(&sigstore, &key, json!({}));
+    let registry = Registry::distribution();
+    let cosign = Cosign::v3();
+    let image = build(&cosign, &registry, "rollout", &sigstore);
+    let waiting = build(&cosign, &registry, "waiting", &sigstore);
+    let serving = gate.serve(&[]);
+    let mut plane = ControlPlane::start();
+    plane.create_namespace("shop");
+    let registration = serving.registration(&serving.ca_bundle);
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration)
+        .ok();
+    let apply = |image: &Tagged| {
+        let deployment = deployment("web", &image.by_digest());
+        plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment)
+    };
+    until("the webhook is asked", || {
+        (!apply(&waiting).is_ok()).then_some(())
+    });
+    let refusal = apply(&image).refused();
+    assert!(refusal.contains("[approvals-missing]"), "{refusal}");
+    for person in ["bob@example.com", "carol@example.com"] {
+        cosign
+            .attest_keyless(&image, APPROVAL, &approved(), person, &sigstore)
+            .ok();
+    }
+    apply(&image).ok();
+
+    plane.start_controllers();
+    let pods = || {
+        plane
+            .kubectl(["get", "pods", "-n", "shop", "-o", "name"])
+            .ok()
+    };
+    until("the controllers have made the Pods", || {
+        pods().contains("pod/web-").then_some(())
+    });
+    let by = plane.requests_of("system:serviceaccount:kube-system:replicaset-controller");
+    assert!(
+        by.iter().any(|line| line.contains("\"resource\":\"pods\"")),
+        "{by:?}"
+    );
+    // The approval of one digest admits a Deployment; a Pod that a person makes is judged in full, and so is another digest.
+    let run = |name: &str, image: &Tagged| {
+        let image = format!("--image={}", image.by_digest());
+        plane.kubectl_as(User::Alice, ["run", name, &image, "-n", "shop"], "")
+    };
+    run("approved", &image).ok();
+    let refusal = run("bare", &waiting).refused();
+    assert!(refusal.contains("[approvals-missing]"), "{refusal}");
+    // Integrity is judged for controllers too: a template that was changed behind the gate's back gives no Pods.
+    let unknown = deployment("rogue", "127.0.0.1:1/app:latest");
+    plane
+        .kubectl_as(User::Alice, ["apply", "-f", "-"], &unknown)
+        .refused();
+}
