@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
@@ -49,6 +50,8 @@ const ONE_PIECE: Amounts = Amounts {
 pub(super) struct SubjectEvidence {
     pub(super) collected: Collected<Arc<ImageEvidence>>,
     pub(super) age: Age,
+    /// How long ago all of it was listed, if nothing but the listing failed.
+    pub(super) last_listed: Option<Duration>,
 }
 
 /// What one repository says is attached to a subject.
@@ -56,6 +59,8 @@ struct Part {
     evidence: Arc<ImageEvidence>,
     age: Age,
     is_empty: bool,
+    /// Since when everything is known that was listed then.
+    complete_since: Option<Instant>,
     unavailabilities: Unavailabilities,
 }
 
@@ -66,6 +71,7 @@ pub(super) async fn collect(
 ) -> SubjectEvidence {
     let parts = join_all(readers.iter().map(|reader| part(reader, freshness))).await;
     let is_empty = parts.iter().all(|part| part.is_empty);
+    let complete_since = parts.iter().map(|part| part.complete_since).min();
     let mut age = Age::default();
     let mut evidence = Vec::new();
     let mut unavailabilities = Unavailabilities::default();
@@ -80,7 +86,15 @@ pub(super) async fn collect(
         Some(first) if is_empty => Collected::Unavailable(first.clone()),
         Some(_) => Collected::Partial(union(&evidence), unavailabilities),
     };
-    SubjectEvidence { collected, age }
+    let last_listed = match &collected {
+        Collected::Partial(_, _) => complete_since.flatten().map(|since| since.elapsed()),
+        Collected::Known(_) | Collected::Unavailable(_) => None,
+    };
+    SubjectEvidence {
+        collected,
+        age,
+        last_listed,
+    }
 }
 
 /// The evidence of several repositories together.
@@ -126,22 +140,25 @@ async fn part(reader: &SubjectReader<'_>, freshness: Freshness) -> Part {
             .unavailabilities()
             .map(|why| Unavailability(why.to_owned())),
     );
+    let (evidence, unread) = evidence_in(reader, key, &listing).await;
+    let complete_since = listing.complete_since().filter(|_| unread.is_empty());
+    unavailabilities.merge(unread);
     Part {
-        evidence: evidence_in(reader, key, &listing, &mut unavailabilities).await,
+        evidence,
         age,
         is_empty: listing.attached.is_empty(),
+        complete_since,
         unavailabilities,
     }
 }
 
-/// The evidence in a listing under some anchors: from the cache, or read now and cached if all of it could be read. A manifest
-/// that is listed but absent may still arrive, so such a result is not cached.
+/// The evidence in a listing under some anchors, and what could not be read: from the cache, or read now and cached if all of it
+/// could be read. A manifest that is listed but absent may still arrive, so such a result is not cached.
 async fn evidence_in(
     reader: &SubjectReader<'_>,
     key: ListingKey,
     listing: &Listing,
-    unavailabilities: &mut Unavailabilities,
-) -> Arc<ImageEvidence> {
+) -> (Arc<ImageEvidence>, Unavailabilities) {
     let readings = &reader.registry.caches.readings;
     let key = ReadingKey {
         listing: key,
@@ -151,8 +168,9 @@ async fn evidence_in(
     if let Some(read) = readings.get(&key).await
         && Arc::ptr_eq(&read.attached, &listing.attached)
         && read.evidence.unsupported.iter().eq(listing.unsupported())
+        && listing.cut().next().is_none()
     {
-        return Arc::clone(&read.evidence);
+        return (Arc::clone(&read.evidence), Unavailabilities::default());
     }
     let (evidence, unread) = ListingReading::begin(reader, listing).finish().await;
     let evidence = Arc::new(evidence);
@@ -164,8 +182,7 @@ async fn evidence_in(
         };
         readings.insert(key, Arc::new(read)).await;
     }
-    unavailabilities.extend(unread.into_vec());
-    evidence
+    (evidence, unread)
 }
 
 /// The place of a layer with evidence. Of the waiting layers, the least is read first: small ones before large ones, so that

@@ -217,7 +217,7 @@ impl Collector {
     ) -> Read {
         let recent = Instant::now().checked_sub(self.registry.limits.recent);
         let freshness = match (freshness, recent) {
-            (Freshness::FromCache, Some(recent)) if needs.can_hurt => Freshness::AskedSince(recent),
+            (Freshness::FromCache, Some(recent)) if needs.can_hurt => Freshness::Recent(recent),
             _ => freshness,
         };
         let (own, rest) = match needs.platforms {
@@ -311,7 +311,12 @@ impl Gathered {
     fn add(&mut self, subject: &Subject, read: Read) {
         let index = read.index.map(|index| (subject.clone(), index));
         self.evidence.indexes.extend(index);
-        for (subject, SubjectEvidence { collected, age }) in read.about {
+        for (subject, read) in read.about {
+            let SubjectEvidence {
+                collected,
+                age,
+                last_listed,
+            } = read;
             self.asked |= age.asked;
             self.from_cache = [self.from_cache, age.from_cache]
                 .into_iter()
@@ -320,6 +325,9 @@ impl Gathered {
             let before = self.evidence.images.get(&subject).map(pieces);
             // The second of two rounds may have been cut off by the deadline.
             if before.is_none_or(|before| before <= pieces(&collected)) {
+                let listed = &mut self.evidence.last_listed;
+                listed.remove(&subject);
+                listed.extend(last_listed.map(|age| (subject.clone(), age)));
                 self.evidence.images.insert(subject, collected);
             }
         }
@@ -362,6 +370,7 @@ impl Read {
         let about = SubjectEvidence {
             collected: Collected::Unavailable(Unavailability(why)),
             age: Age::default(),
+            last_listed: None,
         };
         Read {
             about: vec![(subject.clone(), about)],

@@ -945,6 +945,14 @@ fn fields_of_other_tools_are_refused_with_what_to_use_instead() {
             "unknown field `rules`; use `requirements` instead",
         ),
         (
+            "  staleness: 90\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "staleness",
+        ),
+        (
+            "  staleness: soon\n  requirements: [{digestPinned: {}}]\n".to_owned(),
+            "spec.staleness: `soon` is not a length of time; write a whole number",
+        ),
+        (
             "  exclude: {}\n  requirements: [{digestPinned: {}}]\n".to_owned(),
             "unknown field `exclude`; use `match`, which names what is governed, instead",
         ),

@@ -1,7 +1,8 @@
 //! What a review reads of hostile and failing registries: how much, for how long, how often; and what it makes of the rest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,11 +15,14 @@ use promotion_gate::oci::{
     Repository, Via,
 };
 use promotion_gate_core::attest::Anchor;
-use promotion_gate_core::gate::{Collected, Decision, Digest, ImageNeeds, Policy, Subject};
+use promotion_gate_core::gate::{
+    Collected, Decision, Digest, Directory, Group, ImageNeeds, Member, People, Person, Policy,
+    Subject, Validity,
+};
 use serde_json::json;
 use tokio::time::{Instant, advance};
 
-use crate::facts::FACTS;
+use crate::facts::{FACTS, ISSUER};
 use crate::gate::Gate;
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -28,6 +32,12 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 struct Counting {
     memory: Mutex<Memory>,
     failing: Mutex<Vec<Via>>,
+    /// Whether every listing is cut off.
+    cuts: AtomicBool,
+    /// Whether look-ups are answered by something other than a registry, beside one that is.
+    is_odd: AtomicBool,
+    /// Whether look-ups are never answered.
+    hangs: AtomicBool,
     look_ups: AtomicUsize,
     blobs: AtomicUsize,
 }
@@ -100,6 +110,17 @@ impl Registry for Counting {
         } else {
             let all = all.listing.into_iter();
             found.listing = all.filter(|item| item.via == place).collect();
+        }
+        if self.is_odd.load(Ordering::Relaxed) {
+            let error = RegistryError::new(ErrorKind::Unavailable, place.to_string(), "a web page");
+            found.unsupported.push(error);
+            found.answered = true;
+        }
+        if self.cuts.load(Ordering::Relaxed) {
+            found.cut = Some("there is more".to_owned());
+        }
+        if self.hangs.load(Ordering::Relaxed) {
+            return pending().boxed();
         }
         async { found }.boxed()
     }
@@ -457,4 +478,139 @@ fn needs(image: &Image, can_hurt: bool) -> BTreeMap<Subject, ImageNeeds> {
         can_hurt,
     };
     [(subject, wanted)].into()
+}
+
+/// A gate that asks for the approval of one member of `security-team`, to which alice and bob belong.
+fn approving(registry: &Arc<Counting>) -> Gate {
+    let directory: Directory = {
+        let person = |name: &str| {
+            let email =
+                json!({"certificate": {"issuer": ISSUER, "email": format!("{name}@example.com")}});
+            Person {
+                name: name.to_owned(),
+                display_name: None,
+                identities: vec![serde_json::from_value(email).unwrap()],
+                validity: Validity::default(),
+            }
+        };
+        let member = |name: &str| Member {
+            person: name.to_owned(),
+            validity: Validity::default(),
+        };
+        Directory {
+            people: ["alice", "bob"].map(person).into(),
+            groups: vec![Group {
+                name: "security-team".to_owned(),
+                members: ["alice", "bob"].map(member).into(),
+            }],
+            ..Directory::default()
+        }
+    };
+    let spec = json!({
+        "environment": "production", "uncovered": "Allow", "tags": "Resolve", "staleness": "10m",
+        "requirements": [{"approvals": {
+            "from": [{"group": "security-team"}], "differentFromAuthor": false, "trustRoots": ["sandbox"],
+        }}],
+    });
+    let mut gate = Gate::new(FACTS.policy("approved", &spec));
+    gate.collector = Arc::new(Collector::new(
+        Arc::clone(registry) as Arc<dyn Registry>,
+        CollectLimits::default(),
+        CacheSizes::default(),
+    ));
+    gate.knowing(People::merge(&[directory]).unwrap())
+}
+
+fn word(image: &Image, by: &str, decision: &str) -> Layer {
+    let predicate = json!({"environment": "production", "decision": decision});
+    Layer {
+        media_type: BUNDLE.to_owned(),
+        bytes: FACTS.attestation(&image.digest, by, "approval", predicate),
+        annotations: BTreeMap::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_listing_serves_up_to_the_policys_staleness() {
+    let registry = Arc::new(Counting::default());
+    let (image, denied) = (Image::new("app.example"), Image::new("denied.example"));
+    registry.attach(
+        &image,
+        Via::Referrers,
+        vec![word(&image, "alice@example.com", "approved")],
+    );
+    registry.attach(
+        &denied,
+        Via::Referrers,
+        vec![word(&denied, "eve@example.com", "approved")],
+    );
+    let gate = approving(&registry);
+    let said = async |image: &Image| gate.says("approvals", &image.reference()).await.1;
+    assert_eq!(said(&image).await, "approved");
+    assert_eq!(said(&denied).await, "approvals-missing");
+    registry.fail(Via::ALL);
+    registry.look_ups();
+    advance(Duration::from_secs(59)).await;
+    assert_eq!(said(&image).await, "approved");
+    assert_eq!(registry.look_ups(), 0);
+    advance(Duration::from_secs(2)).await;
+    for said in join_all((0..8).map(|_| said(&image))).await {
+        assert_eq!(said, "approved");
+    }
+    assert_eq!(registry.look_ups(), 4);
+    // A denial is certain only by what the registry says now.
+    assert_eq!(said(&denied).await, "evidence-partial");
+    advance(Duration::from_secs(400)).await;
+    assert_eq!(said(&image).await, "approved");
+    advance(Duration::from_secs(200)).await;
+    assert_eq!(said(&image).await, "evidence-partial");
+    registry.fail([]);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(said(&image).await, "approved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_became_partial_does_not_serve() {
+    for later in ["cut", "failed", "unsupported"] {
+        let registry = Arc::new(Counting::default());
+        let image = Image::new("app.example");
+        let approval = word(&image, "alice@example.com", "approved");
+        registry.attach(&image, Via::Referrers, vec![approval]);
+        let gate = approving(&registry);
+        let said = async || gate.says("approvals", &image.reference()).await.1;
+        if later == "failed" {
+            // One place was never listed.
+            registry.fail([Via::AttTag]);
+            assert_eq!(said().await, "evidence-partial");
+        } else {
+            assert_eq!(said().await, "approved");
+            registry.cuts.store(later == "cut", Ordering::Relaxed);
+            registry
+                .is_odd
+                .store(later == "unsupported", Ordering::Relaxed);
+            advance(Duration::from_secs(61)).await;
+            assert_eq!(said().await, "evidence-partial", "{later}");
+        }
+        registry.cuts.store(false, Ordering::Relaxed);
+        registry.is_odd.store(false, Ordering::Relaxed);
+        registry.fail(Via::ALL);
+        advance(Duration::from_secs(61)).await;
+        assert_eq!(said().await, "evidence-partial", "{later}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_hangs_leaves_time_for_the_listing_of_before() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let approval = word(&image, "alice@example.com", "approved");
+    registry.attach(&image, Via::Referrers, vec![approval]);
+    let gate = approving(&registry);
+    let said = async || gate.says("approvals", &image.reference()).await.1;
+    assert_eq!(said().await, "approved");
+    registry.hangs.store(true, Ordering::Relaxed);
+    advance(Duration::from_secs(61)).await;
+    let began = Instant::now();
+    assert_eq!(said().await, "approved");
+    assert!(began.elapsed() < gate.patience, "{:?}", began.elapsed());
 }

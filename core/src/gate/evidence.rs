@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
 use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
@@ -70,6 +71,9 @@ impl fmt::Display for Subject {
 pub struct Evidence {
     /// The evidence of each image. A subject that is missing here was not asked for.
     pub images: BTreeMap<Subject, Collected<Arc<ImageEvidence>>>,
+    /// For evidence of which only the listing failed: how long ago all of it was listed. What was listed then is part of it. A
+    /// subject that is missing here was never listed in full, or some of what was listed could not be read.
+    pub last_listed: BTreeMap<Subject, Duration>,
     /// For each image whose platforms were asked for, its index; `None` if the image is not an index. A subject that is missing
     /// here was not asked for.
     pub indexes: BTreeMap<Subject, Collected<Option<Index>>>,

@@ -349,6 +349,7 @@ impl<'a> ImageUnderReview<'a> {
             pin: self.pin,
             subject,
             evidence,
+            last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
         };
         let requirement = &entry.named.requirement;
