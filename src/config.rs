@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Digest, Snapshot, Ungoverned, World};
+use promotion_gate_core::gate::{Collected, Digest, DnsLabel, Snapshot, Ungoverned, World};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
@@ -49,6 +49,9 @@ struct Files(Vec<(PathBuf, Digest)>);
 struct GateConfiguration {
     api_version: String,
     kind: String,
+    /// The name of the cluster, which approvals can be limited to: at most 63 lower-case letters, digits and `-`. Clusters of one
+    /// name share approvals.
+    cluster: Option<DnsLabel>,
     /// Trust roots besides the built-in `sigstore` and `github`.
     #[serde(default)]
     trust_roots: Vec<NamedRoot>,
@@ -229,6 +232,9 @@ impl Config {
                     ..ignored
                 }));
             self.warnings.extend(docker.warnings);
+        }
+        if let Some(cluster) = written.cluster {
+            self.world.cluster = Collected::Known(cluster.into_string());
         }
         self.ungoverned = match written.ungoverned {
             Some(WireUngoverned::Deny) => Ungoverned::Deny,

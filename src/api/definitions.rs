@@ -14,7 +14,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
-use super::{PromotionPolicy, PromotionPolicySpec};
+use super::{PeopleDirectory, PeopleDirectorySpec, PromotionPolicy, PromotionPolicySpec};
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
 const BOUNDED: &[(&str, u32)] = &[
@@ -30,7 +30,16 @@ const BOUNDED: &[(&str, u32)] = &[
 /// # Errors
 /// A schema cannot be written as JSON. This does not depend on any input.
 pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
-    let mut policies = serde_json::to_value(PromotionPolicy::crd())?;
+    let policies = serde_json::to_value(PromotionPolicy::crd())?;
+    let people = serde_json::to_value(PeopleDirectory::crd())?;
+    Ok(vec![
+        with_schema(policies, &of_policies()?),
+        with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
+    ])
+}
+
+/// The schema of a policy's `spec`, with what an API server can refuse by itself.
+fn of_policies() -> Result<Value, serde_json::Error> {
     let mut spec = structural_schema::<PromotionPolicySpec>();
     // Under server-side apply, the requirements of two appliers must never be merged into one list.
     if let Some(Value::Object(requirements)) = spec.pointer_mut("/properties/requirements") {
@@ -60,6 +69,11 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
             rules.push(json!({"rule": rule, "message": message}));
         }
     }
+    Ok(spec)
+}
+
+/// A definition whose only version has this schema of `spec`.
+fn with_schema(mut definition: Value, spec: &Value) -> Value {
     let schema = json!({
         "description": spec.get("description").cloned().unwrap_or_default(),
         "type": "object",
@@ -71,10 +85,10 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
             "spec": spec,
         }
     });
-    if let Some(version) = policies.pointer_mut("/spec/versions/0") {
+    if let Some(version) = definition.pointer_mut("/spec/versions/0") {
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
-    Ok(vec![policies])
+    definition
 }
 
 /// The schema at a place, which there has to be: a bound or validation that is not found would be lost silently.

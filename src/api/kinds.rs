@@ -10,10 +10,12 @@ use serde_json::Value;
 use super::{API_VERSION, GROUP};
 
 /// A kind of our documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Which evidence images need before they are admitted.
     PromotionPolicy,
+    /// Who is who: people, groups and automation.
+    PeopleDirectory,
     /// The configuration of the webhook and the commands.
     GateConfiguration,
     /// Cases that policies are tested with.
@@ -22,8 +24,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 3] = [
+    pub const ALL: [Kind; 4] = [
         Kind::PromotionPolicy,
+        Kind::PeopleDirectory,
         Kind::GateConfiguration,
         Kind::PolicyTest,
     ];
@@ -32,8 +35,19 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::PromotionPolicy => "PromotionPolicy",
+            Kind::PeopleDirectory => "PeopleDirectory",
             Kind::GateConfiguration => "GateConfiguration",
             Kind::PolicyTest => "PolicyTest",
+        }
+    }
+
+    /// The kind in words.
+    pub(super) fn noun(self) -> &'static str {
+        match self {
+            Kind::PromotionPolicy => "policy",
+            Kind::PeopleDirectory => "people directory",
+            Kind::GateConfiguration => "configuration",
+            Kind::PolicyTest => "test",
         }
     }
 
@@ -127,12 +141,18 @@ pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
 /// Karmada's `PropagationPolicy`.
 const MISTYPES: usize = 2;
 
-/// Whether a word is one of our kinds, or a mistyped kind of policy.
+/// Whether a word is one of our kinds, or a mistyped kind of policy or people directory.
 fn is_kind(word: &str) -> bool {
     let mut kinds = Kind::ALL.into_iter().map(Kind::name);
-    let mut policies = ["PromotionPolicy", "PromotionPolicies"].iter();
+    let mut of_snapshot = [
+        "PromotionPolicy",
+        "PromotionPolicies",
+        "PeopleDirectory",
+        "PeopleDirectories",
+    ]
+    .iter();
     kinds.any(|kind| kind.eq_ignore_ascii_case(word))
-        || policies.any(|policy| resembles(word, policy, MISTYPES))
+        || of_snapshot.any(|kind| resembles(word, kind, MISTYPES))
 }
 
 /// Whether a value has fields that only policies have.

@@ -1,20 +1,23 @@
-//! Policy files → policies. All problems of all files are reported at once, with file, line and column. A set with a problem is
+//! Files → policies and people. All problems of all files are reported at once, with file, line and column. A set with a problem is
 //! not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step, check, decode_value};
-use promotion_gate_core::gate::{Policy, Requirement, TrustRoots};
+use promotion_gate_core::gate::{Collected, People, Policy, Requirement, Snapshot, TrustRoots};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents};
 use super::kinds::Kind;
 use super::mistakes::used_here;
+use super::people::{Directories, people_schema};
 use super::policy::{unknown_requirement, warnings};
 use super::{PromotionPolicySpec, policy};
 
@@ -28,39 +31,69 @@ const MAXIMUM_TOTAL_BYTES: usize = MAXIMUM_FILE_BYTES;
 /// Fields of later versions: they are refused, but no correction of the spelling is suggested.
 const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 
-/// The policies of some files.
+/// The names of the documents in each file that the snapshot is made from.
+pub type Held = BTreeMap<String, BTreeSet<(Kind, String)>>;
+
+/// The policies and people of some files.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     /// The policies, in the order of the files, without those that have problems.
     pub policies: Vec<Policy>,
+    /// All people directories together; `None` if there is none, or if they have problems.
+    pub people: Option<Arc<People>>,
     /// All problems of the files.
     pub problems: Vec<Problem>,
     /// Parts of the policies that probably do not mean what their author meant.
     pub warnings: Vec<Problem>,
     /// Files and documents that were not read.
     pub skipped: Skipped,
-    /// Every file that was read, with the names of the policies in it.
-    pub files: BTreeMap<String, BTreeSet<String>>,
-    /// Names these files: a digest over their names and bytes.
+    /// Every file that was read, with what is in it.
+    pub files: Held,
+    /// Names these files: a digest over the names and bytes of those with policies, and one over those with people directories.
     pub revision: String,
 }
 
+/// The people of some files.
+#[derive(Clone, Debug, Default)]
+pub struct PeopleSet {
+    /// All people directories together; `None` if there is none, or if they have problems.
+    pub people: Option<Arc<People>>,
+    /// All problems of the people directories, and of files that may hold one.
+    pub problems: Vec<Problem>,
+    /// Files and documents that were not read.
+    pub skipped: Skipped,
+}
+
 impl PolicySet {
-    /// Problems of files that held a policy before, still exist, and hold none now, where the policy is in no other file either.
-    /// Such a file may be cut off or overwritten, and its policies would be lost silently.
-    pub fn lost(&self, before: &BTreeMap<String, BTreeSet<String>>) -> Vec<Problem> {
+    /// The snapshot with these policies and people, and with the rest of another one.
+    pub fn snapshot(self, rest: Snapshot) -> Snapshot {
+        let mut snapshot = Snapshot {
+            policies: self.policies,
+            revision: self.revision,
+            ..rest
+        };
+        if let Some(people) = self.people {
+            snapshot.world.people = Collected::Known(people);
+        }
+        snapshot
+    }
+
+    /// Problems of files that held a policy or a people directory before, still exist, and hold none now, where the document is in
+    /// no other file either. Such a file may be cut off or overwritten, and its documents would be lost silently.
+    pub fn lost(&self, before: &Held) -> Vec<Problem> {
         let faulty: BTreeSet<_> = self.problems.iter().map(|problem| &*problem.file).collect();
-        let is_gone = |name: &String| !self.policies.iter().any(|policy| policy.name == *name);
+        let is_gone = |held: &&(Kind, String)| !self.files.values().any(|now| now.contains(held));
         let lost = before
             .iter()
             .filter(|(file, _)| self.files.get(*file).is_some_and(BTreeSet::is_empty))
-            .filter(|(_, held)| held.iter().any(is_gone))
+            .filter_map(|(file, held)| Some((file, held.iter().find(is_gone)?)))
             .filter(|(file, _)| !faulty.contains(file.as_str()));
-        lost.map(|(file, _)| {
-            Problem::with_file(
-                file,
-                "the file held a policy and holds none now; remove the file if the policy is to go",
-            )
+        lost.map(|(file, (kind, _))| {
+            let noun = kind.noun();
+            let message = format!(
+                "the file held a {noun} and holds none now; remove the file if the {noun} is to go"
+            );
+            Problem::with_file(file, message)
         })
         .collect()
     }
@@ -68,64 +101,101 @@ impl PolicySet {
 
 /// The schema that policy files are checked against.
 pub fn schema() -> Schema {
-    schema_for!(PolicyDocument)
+    schema_for!(Resource<PromotionPolicySpec>)
 }
 
-/// Reads the policies of some files.
+/// Reads the policies and people of some files.
 pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
-    let schema = schema();
-    let mut set = PolicySet {
-        revision: revision(sources),
-        ..PolicySet::default()
-    };
-    let mut named: BTreeMap<String, String> = BTreeMap::new();
+    let (schema, people_schema) = (schema(), people_schema());
+    let mut set = PolicySet::default();
+    let mut directories = Directories::default();
+    let mut named: BTreeMap<(Kind, String), String> = BTreeMap::new();
     for (file, bytes) in sources {
         let (documents, problems) = documents(file, bytes, &mut set.skipped);
-        set.files.entry(file.clone()).or_default();
+        let mut held = BTreeSet::new();
         set.problems.extend(problems);
         for (kind, document) in documents {
-            if kind != Kind::PromotionPolicy {
-                continue;
-            }
-            match read_policy(&document, &schema, roots) {
-                Ok((policy, warnings)) => {
-                    set.warnings.extend(warnings);
-                    let path = Path::default().key("metadata").key("name");
-                    let problem = document.problem(path, "");
-                    let here = format!("{}:{}", problem.file, problem.line);
-                    match named.get(&policy.name) {
-                        Some(first) => {
-                            let message = format!(
-                                "another policy has the name `{}` too: {first}",
-                                policy.name
-                            );
-                            set.problems.push(Problem { message, ..problem });
-                        }
-                        None => {
-                            let held = set.files.entry(file.clone()).or_default();
-                            held.insert(policy.name.clone());
-                            named.insert(policy.name.clone(), here);
-                            set.policies.push(policy);
+            let at = document.problem(Path::default().key("metadata").key("name"), "");
+            let read = match kind {
+                Kind::PromotionPolicy => match read_policy(&document, &schema, roots) {
+                    Ok((policy, warnings)) => {
+                        set.warnings.extend(warnings);
+                        let name = policy.name.clone();
+                        set.policies.push(policy);
+                        Ok(name)
+                    }
+                    Err(problems) => Err(problems),
+                },
+                Kind::PeopleDirectory => directories.add(document, &people_schema),
+                Kind::GateConfiguration | Kind::PolicyTest => continue,
+            };
+            match read {
+                Ok(name) => match named.get(&(kind, name.clone())) {
+                    Some(first) => {
+                        let noun = kind.noun();
+                        let message = format!("another {noun} has the name `{name}` too: {first}");
+                        set.problems.push(Problem { message, ..at });
+                        if kind == Kind::PromotionPolicy {
+                            set.policies.pop();
                         }
                     }
-                }
+                    None => {
+                        held.insert((kind, name.clone()));
+                        named.insert((kind, name), format!("{}:{}", at.file, at.line));
+                    }
+                },
                 Err(problems) => set.problems.extend(problems),
             }
         }
+        set.files.entry(file.clone()).or_default().append(&mut held);
     }
+    match directories.merge() {
+        Ok(people) => set.people = people.map(Arc::new),
+        Err(problems) => set.problems.extend(problems),
+    }
+    set.revision = revision_by_part(sources, &set.files);
+    in_order(sources, &mut set.problems);
+    set
+}
+
+/// Reads the people of some files, and nothing else of them.
+fn load_people(sources: &[SourceFile]) -> PeopleSet {
+    let schema = people_schema();
+    let mut set = PeopleSet::default();
+    let mut directories = Directories::default();
+    for (file, bytes) in sources {
+        let (documents, problems) = documents(file, bytes, &mut set.skipped);
+        set.problems.extend(problems);
+        let ours = documents
+            .into_iter()
+            .filter(|(kind, _)| *kind == Kind::PeopleDirectory);
+        for (_, document) in ours {
+            let problems = directories.add(document, &schema).err();
+            set.problems.extend(problems.into_iter().flatten());
+        }
+    }
+    match directories.merge() {
+        Ok(people) => set.people = people.map(Arc::new),
+        Err(problems) => set.problems.extend(problems),
+    }
+    in_order(sources, &mut set.problems);
+    set
+}
+
+/// Sorts problems by file, in the order of the files, and by line and column.
+fn in_order(sources: &[SourceFile], problems: &mut [Problem]) {
     let order: BTreeMap<&str, usize> = sources
         .iter()
         .enumerate()
         .map(|(index, (file, _))| (file.as_str(), index))
         .collect();
-    set.problems.sort_by_key(|problem| {
+    problems.sort_by_key(|problem| {
         (
             order.get(&*problem.file).copied(),
             problem.line,
             problem.column,
         )
     });
-    set
 }
 
 /// Reads the policies below some paths (files, and folders with their content), in the order of the paths. A path without a
@@ -194,6 +264,14 @@ impl PolicyFiles {
         revision
     }
 
+    /// Parses the people directories in the files.
+    pub fn load_people(&self) -> PeopleSet {
+        let mut set = load_people(&self.sources);
+        set.problems.splice(0..0, self.problems.iter().cloned());
+        set.skipped.hidden = self.skipped.hidden;
+        set
+    }
+
     /// Parses the files.
     pub fn load(&self, roots: &TrustRoots) -> PolicySet {
         let mut set = load(&self.sources, roots);
@@ -223,8 +301,28 @@ impl PolicyFiles {
     }
 }
 
-fn revision(sources: &[SourceFile]) -> String {
-    let mut sorted: Vec<_> = sources.iter().collect();
+/// Names the state of each part. A file with people directories alone is no part of the policies.
+fn revision_by_part(sources: &[SourceFile], held: &Held) -> String {
+    let holds = |(file, _): &&SourceFile, kind: Kind| {
+        let mut held = held.get(file).into_iter().flatten();
+        held.any(|(other, _)| *other == kind)
+    };
+    let is_of_people = |source: &&SourceFile| holds(source, Kind::PeopleDirectory);
+    let policies = sources
+        .iter()
+        .filter(|source| !is_of_people(source) || holds(source, Kind::PromotionPolicy));
+    let policies = revision(policies);
+    match sources.iter().any(|source| is_of_people(&source)) {
+        true => {
+            let people = revision(sources.iter().filter(is_of_people));
+            format!("{policies} people:{people}")
+        }
+        false => policies,
+    }
+}
+
+fn revision<'a>(sources: impl IntoIterator<Item = &'a SourceFile>) -> String {
+    let mut sorted: Vec<_> = sources.into_iter().collect();
     sorted.sort();
     let mut hash = Sha256::new();
     for (file, bytes) in sorted {
@@ -236,18 +334,18 @@ fn revision(sources: &[SourceFile]) -> String {
     format!("sha256:{}", hex::encode(hash.finalize()))
 }
 
-/// The whole document.
+/// A whole document.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "`apiVersion` and `kind` are checked before, and stand here for the schema"
 )]
-struct PolicyDocument {
+pub(super) struct Resource<S> {
     api_version: String,
     kind: String,
     metadata: Metadata,
-    spec: PromotionPolicySpec,
+    spec: S,
 }
 
 /// Kubernetes' metadata. No decision depends on any field of it other than `name`.
@@ -261,13 +359,36 @@ fn read_policy(
     schema: &Schema,
     roots: &TrustRoots,
 ) -> Result<(Policy, Vec<Problem>), Vec<Problem>> {
+    let convert = |name: &str, spec: &PromotionPolicySpec| {
+        let policy = policy(name, spec, roots)?;
+        let warnings = warnings(spec, &policy);
+        Ok((policy, warnings))
+    };
+    let (_, (policy, warnings)) = read_resource(document, schema, explain, convert)?;
+    let below = Path::default().key("spec");
+    let warnings = warnings.into_iter();
+    let warnings =
+        warnings.map(|Fault { path, message }| document.problem(below.join(&path), message));
+    Ok((policy, warnings.collect()))
+}
+
+/// Reads one of our resources: its name, and what its `spec` converts into.
+///
+/// # Errors
+/// All problems that the schema finds, put into other words by `explain`, and all faults that the conversion finds elsewhere.
+pub(super) fn read_resource<S: DeserializeOwned, T>(
+    document: &Document,
+    schema: &Schema,
+    explain: impl Fn(Problem) -> Problem,
+    convert: impl FnOnce(&str, &S) -> Result<T, Vec<Fault>>,
+) -> Result<(String, T), Vec<Problem>> {
     let mut problems: Vec<_> = check(document, schema).into_iter().map(explain).collect();
     let mut sound = document.value.clone();
     for problem in &problems {
         remove(&mut sound, &problem.path);
     }
-    match decode_value::<PolicyDocument>(&sound) {
-        Ok(PolicyDocument {
+    match decode_value::<Resource<S>>(&sound) {
+        Ok(Resource {
             metadata: Metadata { name },
             spec,
             ..
@@ -279,16 +400,9 @@ fn read_policy(
                     message,
                 });
             }
-            let read = policy(&name, &spec, roots);
             let below = Path::default().key("spec");
-            match read {
-                Ok(policy) if faults.is_empty() && problems.is_empty() => {
-                    let warnings = warnings(&spec, &policy).into_iter();
-                    let warnings = warnings.map(|Fault { path, message }| {
-                        document.problem(below.join(&path), message)
-                    });
-                    return Ok((policy, warnings.collect()));
-                }
+            match convert(&name, &spec) {
+                Ok(read) if faults.is_empty() && problems.is_empty() => return Ok((name, read)),
                 Ok(_) => {}
                 Err(more) => faults.extend(more.into_iter().map(|Fault { path, message }| Fault {
                     path: below.join(&path),

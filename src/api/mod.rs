@@ -3,9 +3,9 @@
 //!
 //! * [`Kind`]: which of our kinds a document is, if any
 //! * [`Files`], [`documents`]: paths → the documents below them that are ours; others are counted
-//! * [`load`], [`load_paths`]: the bytes of policy files → policies, or all their problems, each with its place
-//! * [`schema`]: the schema that policy files are checked against, for editors
-//! * [`policy`]: one wire type → one policy; resources from a cluster take the same way
+//! * [`load`], [`load_paths`]: the bytes of files → policies and people, or all their problems, each with its place
+//! * [`schema`], [`people_schema`]: the schemas that files are checked against, for editors
+//! * [`policy`], [`directory`]: one wire type → one policy, one directory; resources from a cluster take the same way
 //! * [`definitions`]: the custom resource definitions
 
 mod definitions;
@@ -13,13 +13,15 @@ mod files;
 mod kinds;
 mod load;
 mod mistakes;
+mod people;
 mod policy;
 mod written;
 
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
 pub use kinds::Kind;
-pub use load::{PolicyFiles, PolicySet, SourceFile, load, load_paths, schema};
+pub use load::{Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_paths, schema};
+pub use people::{PeopleDirectory, PeopleDirectorySpec, directory, people_schema};
 pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
 pub use written::Written;
 

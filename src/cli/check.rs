@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Actor, Change, Snapshot};
+use promotion_gate_core::gate::{Actor, Change, Collected, DnsLabel, Snapshot};
 use tokio::time::Instant;
 
 use super::render::human;
@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// A group of that user; may be given several times
     #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
     groups: Vec<String>,
+    /// The name of the cluster that the manifests are for; that of the configuration when absent
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<DnsLabel>,
     /// The time of the review, such as 2026-11-23T03:00:00Z; now when absent
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
@@ -92,11 +95,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
     let policies = world::policies(&args.policies, &config.world.trust_roots)?;
     let input = Input::read(&args.given.inputs)?;
-    let mut snapshot = Snapshot {
-        policies: policies.policies,
-        revision: policies.revision,
-        ..config.snapshot()
-    };
+    let mut snapshot = policies.snapshot(config.snapshot());
+    if let Some(cluster) = args.cluster {
+        snapshot.world.cluster = Collected::Known(cluster.into_string());
+    }
     let namespaces = &mut snapshot.world.namespaces;
     if !args.namespace_labels.is_empty() {
         let labels = namespaces.entry(args.namespace.clone()).or_default();
@@ -135,7 +137,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(exit_code(&report))
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+/// A time that an argument gives.
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {
         "expected a time with its offset, such as `2026-11-23T03:00:00Z` or `2026-11-23T04:00:00+01:00`".to_owned()
     })

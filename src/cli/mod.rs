@@ -9,6 +9,7 @@ mod crds;
 mod evidence;
 mod explain;
 mod images;
+mod people;
 mod pin;
 mod quickstart;
 mod render;
@@ -51,6 +52,7 @@ enum Command {
     Evidence(evidence::Args),
     Images(images::Args),
     Pin(pin::Args),
+    People(people::Args),
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
@@ -91,6 +93,7 @@ impl Command {
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),
+            Command::People(args) => people::run(args),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::config;
 
-/// Print the JSON schema of policies and configurations, for editors
+/// Print the JSON schema of policies, people directories and configurations, for editors
 ///
 /// A YAML language server completes and checks a file that begins with
 /// `# yaml-language-server: $schema=promotion-gate.schema.json`.
@@ -33,6 +33,7 @@ pub(super) struct Args {
 #[value(rename_all = "PascalCase")]
 enum Kind {
     PromotionPolicy,
+    PeopleDirectory,
     GateConfiguration,
 }
 
@@ -44,12 +45,17 @@ enum Output {
     Markdown,
 }
 
-const KINDS: [Kind; 2] = [Kind::PromotionPolicy, Kind::GateConfiguration];
+const KINDS: [Kind; 3] = [
+    Kind::PromotionPolicy,
+    Kind::PeopleDirectory,
+    Kind::GateConfiguration,
+];
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::PromotionPolicy => "PromotionPolicy",
+            Kind::PeopleDirectory => "PeopleDirectory",
             Kind::GateConfiguration => "GateConfiguration",
         }
     }
@@ -58,6 +64,7 @@ impl Kind {
     fn schema(self) -> Value {
         let schema = match self {
             Kind::PromotionPolicy => api::schema(),
+            Kind::PeopleDirectory => api::people_schema(),
             Kind::GateConfiguration => config::schema(),
         };
         let mut schema = schema.to_value();

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn many_hosts_leave_connections_to_some_of_them_and_those_in_use_stay() {
+    async fn connections_are_kept_for_some_hosts_and_those_in_use() {
         let kept = Kept::default();
         assert!(kept.keeps("sound"));
         let many = (0..500).filter(|n| kept.keeps(&format!("host-{n}")));

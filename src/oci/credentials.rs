@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_refuses_says_which_credential_was_used_and_what_was_ignored() {
+    fn a_refused_login_names_the_credential_and_what_was_ignored() {
         let config = DockerConfig::parse(
             br#"{"auths":{"r.example/team":{"username":"n","password":"hunter2"},"empty.example":{}},
                  "credHelpers":{"gcr.example":"gcloud"}}"#,

@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_whatever_media_type_is_one_that_a_runtime_could_run() {
+    fn an_index_entry_of_any_media_type_is_a_platform() {
         let entries = [
             media_type::OCI_MANIFEST,
             media_type::DOCKER_MANIFEST,

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_limit_the_longest_idle_connection_goes_and_not_the_newest() {
+    async fn at_the_limit_the_longest_idle_connection_ends() {
         let slots = slots(3, 1);
         let held = open(&slots, POD, 3).await;
         let newest = slots.take(POD).unwrap();

@@ -1,4 +1,4 @@
-//! The sources of the snapshot: its parts (policies, configuration with trust roots), each with its last valid state and its
+//! The sources of the snapshot: its parts (policies with people directories, configuration with trust roots), each with its last valid state and its
 //! problems. Files are polled. A new and valid state is taken over; an invalid one is reported, and the last valid state stays
 //! in force.
 //!
@@ -6,7 +6,7 @@
 
 mod part;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Enforcement, Policy, Snapshot, Ungoverned, Unreadable, World};
+use promotion_gate_core::gate::{
+    Collected, Enforcement, Policy, Snapshot, Unavailability, Ungoverned, Unreadable, World,
+};
 
-use crate::api::{PolicyFiles, PolicySet};
+use crate::api::{Held, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -60,8 +62,8 @@ struct Parts {
     policies: Part,
     /// The configuration under which the policies on disk were last read, and whether it was valid itself.
     policies_read_under: Option<(String, bool)>,
-    /// The files of the policies in force, each with the names of the policies in it.
-    policy_files: BTreeMap<String, BTreeSet<String>>,
+    /// The files of the policies and people in force, each with what is in it.
+    policy_files: Held,
     /// Policies in force that name trust roots which the configuration in force does not have.
     missing_roots: Vec<String>,
 }
@@ -244,14 +246,14 @@ impl Sources {
                 let revision = format!("{} {}", set.revision, config.revision());
                 if parts.policies.accept(revision, now) {
                     announce(&current.policies, &set);
-                    reloaded = Some((set.revision.clone(), set.policies.len()));
+                    let people = set
+                        .people
+                        .as_ref()
+                        .map_or(0, |people| people.people().len());
+                    reloaded = Some((set.revision.clone(), set.policies.len(), people));
                 }
-                parts.policy_files = set.files;
-                Snapshot {
-                    policies: set.policies,
-                    revision: set.revision,
-                    ..config.snapshot()
-                }
+                parts.policy_files = set.files.clone();
+                set.snapshot(config.snapshot())
             }
             None if parts.policies.last_valid.is_none() => unreadable(&parts.policies, &config),
             None => under_last_valid(&current, &config),
@@ -269,8 +271,8 @@ impl Sources {
             tracing::info!("the new configuration is in force");
             metrics.configuration_reloads.inc();
         }
-        if let Some((revision, policies)) = reloaded {
-            tracing::info!(revision, policies, "policies are in force");
+        if let Some((revision, policies, people)) = reloaded {
+            tracing::info!(revision, policies, people, "policies are in force");
             metrics.policy_reloads.inc();
         }
     }
@@ -282,20 +284,29 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
         source: "policies".to_owned(),
         why: why.clone(),
     });
-    Snapshot {
+    let mut snapshot = Snapshot {
         unreadable: unreadable.collect(),
         ..config.snapshot()
-    }
+    };
+    let why = policies.problems.first().cloned().unwrap_or_default();
+    snapshot.world.people = Collected::Unavailable(Unavailability(format!(
+        "the people directory could not be read: {why}"
+    )));
+    snapshot
 }
 
 /// The snapshot while no policies are valid under the configuration in force: the last valid policies stay, under its trust
 /// roots. The rest of the configuration applies only where it is stricter.
 fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
     let mut snapshot = current.clone();
-    // Labels decide which policies govern, so those before stay; every other part is as it is configured now.
-    let namespaces = snapshot.world.namespaces;
+    // Labels decide which policies govern, so those before stay, and people belong to the policies; every other part is as it is
+    // configured now.
+    let World {
+        namespaces, people, ..
+    } = snapshot.world;
     snapshot.world = World {
         namespaces,
+        people,
         ..config.world.clone()
     };
     if config.snapshot().ungoverned == Ungoverned::Deny {

@@ -215,7 +215,7 @@ fn an_attestation_about_another_digest_is_rejected() {
 }
 
 #[test]
-fn a_log_entry_of_a_kind_that_cannot_hold_an_envelope_is_rejected() {
+fn a_log_entry_that_cannot_hold_an_envelope_is_rejected() {
     let bench = Bench::new();
     let mut layer = bench.attestation(EnvelopeEntry::Dsse, "PASSED");
     let signed = bench
@@ -331,7 +331,7 @@ fn holds(name: &str, spki: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>) {
 }
 
 #[test]
-fn keys_on_every_curve_sign_with_the_hash_of_old_and_of_new_clients() {
+fn keys_on_every_curve_sign_with_old_and_new_hashes() {
     let random = SystemRandom::new();
     for (name, algorithm) in [
         ("P-256", &ECDSA_P256_SHA256_ASN1_SIGNING),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -231,7 +232,7 @@ fn a_policy_that_does_not_enforce_warns_and_lets_pass() {
 }
 
 #[test]
-fn a_time_that_is_none_is_refused_with_the_form_that_is_expected() {
+fn an_invalid_time_is_refused_with_the_expected_form() {
     let folder = TempDir::new().unwrap();
     let ran = check(&folder, &["--at", "yesterday", "-"], "");
     assert_eq!(ran.code, 1);
@@ -319,7 +320,7 @@ fn an_image_that_only_kubectl_would_read_is_denied_or_refused() {
 }
 
 #[test]
-fn a_namespace_of_the_input_never_takes_the_operators_labels_away() {
+fn a_namespace_of_the_input_removes_no_operators_labels() {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write(
@@ -397,7 +398,7 @@ fn a_namespace_of_the_input_never_takes_the_operators_labels_away() {
 }
 
 #[test]
-fn input_that_no_command_can_use_ends_with_1_and_says_what_to_do() {
+fn unusable_input_exits_with_1_and_says_what_to_do() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("policy.yaml"), ALLOWED).unwrap();
     let pod = |image: &str| {
@@ -502,7 +503,7 @@ fn containers_of_an_unknown_kind_are_reported_as_unchecked() {
 }
 
 #[test]
-fn items_of_what_is_no_list_are_said_to_be_all_that_kubectl_applies() {
+fn check_says_that_kubectl_applies_only_the_items() {
     let folder = TempDir::new().unwrap();
     let with_items = |items: Value| {
         let mut object = pod("outer", "evil.example/outer");
@@ -682,7 +683,7 @@ fn blank_images_and_named_placeholders_are_placeholders() {
 }
 
 #[test]
-fn what_several_policies_say_of_one_image_stands_together_and_once() {
+fn findings_of_several_policies_on_one_image_are_merged() {
     let folder = TempDir::new().unwrap();
     let policy = |name: &str, rest: &str| {
         format!(
@@ -738,4 +739,32 @@ deny of 1 object: 0 allowed, 1 denied, 0 undecided
         "{}",
         ran.stdout
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_reports_its_objects_in_these_words() {
+    let bench = Bench::new().await;
+    let images = [&bench.signed, &bench.unsigned];
+    let input: String = images
+        .map(|digest| deployment("shop", &bench.image(digest)))
+        .concat();
+    let Ran {
+        code,
+        stdout,
+        stderr,
+    } = bench.check(&[], &input);
+    let told = format!("exit code {code}\n--- stdout\n{stdout}--- stderr\n{stderr}");
+    assert_snapshot!(told.replace(&bench.registry.host(), "registry.example"), @r"
+    exit code 2
+    --- stdout
+    allow Deployment shop/web (-:1)
+    deny Deployment shop/web (-:6)
+      policy `signed` denies it:
+      - signature [unsigned]: registry.example/app@sha256:be6429b8afbc61f86efb7b8a82c319bdc5ed4a487a10ca55222f7ec5b8b8cb5b (spec.template.spec.containers[0].image): no signature is attached to the image
+        → sign the image with `cosign sign registry.example/app@sha256:be6429b8afbc61f86efb7b8a82c319bdc5ed4a487a10ca55222f7ec5b8b8cb5b` as `release@example.com` (issuer `https://issuer.example`)
+      decision check
+
+    deny of 2 objects: 1 allowed, 1 denied, 0 undecided
+    --- stderr
+    ");
 }

@@ -6,15 +6,15 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, attach_bundle, push_image,
+    Identity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, push_image,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::facts::FACTS;
+use crate::images::{by_digest, registry, signed};
 
 pub struct Ran {
     pub code: i32,
@@ -54,13 +54,8 @@ pub struct Bench {
 
 impl Bench {
     pub async fn new() -> Bench {
-        let registry = SandboxRegistry::start(SandboxRegistryOptions {
-            referrers_api: true,
-        })
-        .await
-        .unwrap();
-        let signed = push_image(&registry, "app", "signed", "signed").unwrap();
-        attach_bundle(&registry, "app", &signed, &FACTS.bundle(&signed, "release")).unwrap();
+        let registry = registry().await;
+        let signed = signed(&registry, "signed", "release");
         let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
         let folder = TempDir::new().unwrap();
         let bench = Bench {
@@ -89,7 +84,7 @@ spec:
     }
 
     pub fn image(&self, digest: &Digest) -> String {
-        format!("{}/app@{digest}", self.registry.host())
+        by_digest(&self.registry, digest)
     }
 
     pub fn check(&self, more: &[&str], input: &str) -> Ran {
@@ -223,7 +218,7 @@ async fn check_prints_a_versioned_json_report() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn namespaces_come_from_names_labels_the_input_and_the_command_line() {
+async fn namespace_labels_come_from_the_input_or_the_command_line() {
     let bench = Bench::new().await;
     let elsewhere = deployment("elsewhere", &bench.image(&bench.unsigned));
     let namespace = |tier: &str| {
@@ -397,7 +392,7 @@ fn images_prints_each_reference_once_per_file() {
 }
 
 #[test]
-fn every_command_has_help_with_examples_and_wrong_usage_ends_with_1() {
+fn every_command_has_examples_and_wrong_usage_exits_with_1() {
     let folder = TempDir::new().unwrap();
     let ran = run(folder.path(), &["--version"], "");
     assert_eq!(
@@ -563,7 +558,7 @@ fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_manifest_says_never_steers_the_terminal_or_forges_a_line() {
+async fn a_manifest_never_steers_the_terminal_or_forges_a_line() {
     let bench = Bench::new().await;
     let hostile = "evil\u{1b}[2J\r\nallow Deployment shop/web\u{202e}";
     let object = json!({

@@ -119,7 +119,7 @@ fn the_webhook_is_registered_for_every_kind_that_carries_images() {
 }
 
 #[test]
-fn the_configuration_and_the_policies_of_the_deployment_can_be_used() {
+fn configuration_and_policies_of_the_deployment_are_valid() {
     let folder = tempfile::TempDir::new().unwrap();
     let mut policies = 0;
     for map in of_kind("ConfigMap") {
@@ -196,7 +196,7 @@ fn no_shipped_policy_locks_out_the_cluster_or_the_gate() {
 }
 
 #[test]
-fn the_certificate_names_the_service_that_the_webhook_is_reached_by() {
+fn the_certificate_names_the_webhooks_service() {
     let service = &of_kind("Service")[0]["metadata"];
     let name = format!(
         "{}.{}.svc",

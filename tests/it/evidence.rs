@@ -1,12 +1,12 @@
 //! `evidence`: what hangs on the platforms of an index, and what is kept in another repository.
 
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
-use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
+use promotion_gate::sandbox::{attach_bundle, push_image, push_index};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::run;
 use crate::facts::FACTS;
+use crate::images::registry;
 
 const CONFIGURATION: &str = "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\ntrustRoots: [{name: sandbox, file: root.json}]\n";
 
@@ -15,14 +15,6 @@ fn folder() -> TempDir {
     std::fs::write(folder.path().join("root.json"), FACTS.trusted_root()).unwrap();
     std::fs::write(folder.path().join("gate.yaml"), CONFIGURATION).unwrap();
     folder
-}
-
-async fn registry() -> SandboxRegistry {
-    SandboxRegistry::start(SandboxRegistryOptions {
-        referrers_api: true,
-    })
-    .await
-    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,12 +7,14 @@
 //! * `rules` — `tests/cases/<rule>`: what each rule says
 //! * `platforms` — an index and its platforms: whose evidence counts for what
 //! * `distinct_signers` — which signatures count as one signer
-//! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name
+//! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name; log entries and trust roots
 //! * `attestations` — `.att` attestations, log entries and keys of every kind, and each forgery by its name
 //! * `unaccepted` — what is attached and not accepted is never called absent
 //!
 //! The shell (`src`):
-//! * `api` — policies and configurations that are wrong, and what is said about them
+//! * `api` — policies that are wrong, and what is said about them
+//! * `config` — configurations that are wrong
+//! * `snapshot` — what counts when policies, configuration and trust roots change, through the webhook
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
 //! * `evidence_repository` — evidence in a second repository
@@ -23,6 +25,7 @@
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence` — these commands in detail
 //! * `policy_tests` — the command `test`
+//! * `messages` — what a deployer reads of a denial, word by word
 //!
 //! What is shipped beside the program:
 //! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
@@ -47,6 +50,7 @@ mod attestations;
 mod check;
 mod cli;
 mod collect;
+mod config;
 mod corpora;
 mod dependencies;
 mod deploy;
@@ -56,6 +60,7 @@ mod evidence_repository;
 mod fuzz;
 mod invariants;
 mod layout;
+mod messages;
 mod oci;
 mod pages;
 mod pin;
@@ -65,8 +70,9 @@ mod registries;
 mod review;
 mod rules;
 mod serve;
+mod snapshot;
 mod support;
 mod unaccepted;
 mod verdicts;
 
-use support::{facts, gate, server};
+use support::{facts, gate, images, server};

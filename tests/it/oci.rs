@@ -146,7 +146,7 @@ async fn a_manifest_that_is_not_what_its_digest_names_is_refused() {
 }
 
 #[tokio::test]
-async fn a_digest_that_the_registry_answers_with_another_one_is_refused() {
+async fn a_digest_answered_with_another_one_is_refused() {
     let reply = given(&manifest("other"));
     let server = Server::start(move |_| reply.clone()).await;
     let asked = Reference::Digest(Digest::sha256(b"asked"));
@@ -207,7 +207,7 @@ async fn answers_take_room_for_as_long_as_somebody_holds_them() {
 }
 
 #[tokio::test]
-async fn answers_that_one_review_holds_leave_room_for_those_of_another() {
+async fn answers_that_one_review_holds_leave_room_for_others() {
     let content = vec![7; 20 << 10];
     let answer = {
         let content = content.clone();
@@ -319,7 +319,7 @@ async fn answers_that_never_end_never_come_or_break_off_are_given_up() {
 }
 
 #[tokio::test]
-async fn a_manifest_larger_than_its_limit_is_refused_before_it_is_read() {
+async fn an_oversized_manifest_is_refused_before_it_is_read() {
     let server = Server::start(|_| Reply::new(200, MANIFEST, vec![b' '; (4 << 20) + 1])).await;
     let digest = Digest::sha256(b"large");
     let error = client().manifest(&app(&server), &digest).await.unwrap_err();
@@ -765,31 +765,16 @@ async fn plain_http_is_spoken_on_loopback_or_by_explicit_choice() {
                 .to_string()
         }
     };
-    assert!(
-        told("127.0.0.1:1", None)
-            .await
-            .contains("http://127.0.0.1:1/")
-    );
-    assert!(
-        told("localhost:1", None)
-            .await
-            .contains("http://localhost:1/")
-    );
-    assert!(
-        told("127.0.0.1:1", Some(false))
-            .await
-            .contains("https://127.0.0.1:1/")
-    );
-    assert!(
-        told("registry.invalid", None)
-            .await
-            .contains("https://registry.invalid/")
-    );
-    assert!(
-        told("registry.invalid", Some(true))
-            .await
-            .contains("http://registry.invalid/")
-    );
+    for (host, plain_http, url) in [
+        ("127.0.0.1:1", None, "http://127.0.0.1:1/"),
+        ("localhost:1", None, "http://localhost:1/"),
+        ("127.0.0.1:1", Some(false), "https://127.0.0.1:1/"),
+        ("registry.invalid", None, "https://registry.invalid/"),
+        ("registry.invalid", Some(true), "http://registry.invalid/"),
+    ] {
+        let said = told(host, plain_http).await;
+        assert!(said.contains(url), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,10 @@ fn the_reference_pages_are_as_the_program_prints_them() {
             &["schema", "PromotionPolicy", "--output", "markdown"],
         ),
         (
+            "docs/people-directory.md",
+            &["schema", "PeopleDirectory", "--output", "markdown"],
+        ),
+        (
             "docs/gate-configuration.md",
             &["schema", "GateConfiguration", "--output", "markdown"],
         ),

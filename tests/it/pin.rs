@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{SandboxRegistry, push_image};
 use promotion_gate_core::gate::Digest;
 use tempfile::TempDir;
 
 use crate::cli::{Ran, run};
+use crate::images::registry;
 
 struct Folder {
     folder: TempDir,
@@ -18,11 +18,7 @@ struct Folder {
 
 impl Folder {
     async fn new() -> Folder {
-        let registry = SandboxRegistry::start(SandboxRegistryOptions {
-            referrers_api: true,
-        })
-        .await
-        .unwrap();
+        let registry = registry().await;
         let digest = push_image(&registry, "app", "v1", "v1").unwrap();
         Folder {
             folder: TempDir::new().unwrap(),
@@ -128,7 +124,7 @@ async fn a_file_with_a_tag_that_cannot_be_resolved_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_shared_through_an_alias_is_refused_and_nothing_is_changed() {
+async fn an_image_shared_through_a_yaml_alias_is_not_pinned() {
     let folder = Folder::new().await;
     let image = format!("{}/app:v1", folder.registry.host());
     let text = format!(

@@ -1,19 +1,17 @@
 //! An index and its platforms are one image: whose evidence counts for what.
 
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use promotion_gate_core::gate::{Digest, Policy};
 use serde_json::{Value, json};
 
-use crate::facts::FACTS;
+use crate::facts::{FACTS, signed_by};
 use crate::gate::Gate;
+use crate::images::registry;
 
 fn policy(more: Value) -> Policy {
     let mut spec = json!({
         "tags": "Resolve",
-        "requirements": [{"signature": {"anyOf": [{"keyless": {
-            "issuer": "https://issuer.example", "identity": "release@example.com", "trustRoots": ["sandbox"],
-        }}]}}],
+        "requirements": [signed_by("release@example.com")],
     });
     let fields = more.as_object().unwrap().clone();
     spec.as_object_mut().unwrap().extend(fields);
@@ -32,11 +30,7 @@ struct Images {
 
 impl Images {
     async fn new() -> Images {
-        let registry = SandboxRegistry::start(SandboxRegistryOptions {
-            referrers_api: true,
-        })
-        .await
-        .unwrap();
+        let registry = registry().await;
         let push = |name: &str| push_image(&registry, "app", name, name).unwrap();
         Images {
             amd64: push("amd64"),

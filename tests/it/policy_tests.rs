@@ -234,7 +234,7 @@ const WRONG: &str = "  - {name: unsigned, expect: {decision: allow}}
 ";
 
 #[test]
-fn a_case_that_fails_says_what_was_expected_what_was_said_and_why() {
+fn a_failed_case_says_expected_actual_and_why() {
     let ran = test(WRONG, &[]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     for expected in [

@@ -7,51 +7,23 @@ use std::time::Duration;
 
 use promotion_gate::decision_log::findings;
 use promotion_gate::oci::metered;
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
-use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, attach_signatures, push_image};
+use promotion_gate::sandbox::{attach_bundle, attach_signatures, push_image};
 use promotion_gate_core::gate::{Decision, Digest, Policy};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::facts::FACTS;
+use crate::facts::{FACTS, keyless, signed_by};
 use crate::gate::Gate;
+use crate::images::{by_digest, by_tag, registry, signed};
 use crate::server::{Manner, Reply, Server};
-
-fn signer(email: &str) -> Value {
-    json!({"keyless": {
-        "issuer": "https://issuer.example", "identity": email, "trustRoots": ["sandbox"],
-    }})
-}
 
 fn policy() -> Policy {
     FACTS.policy(
         "signed",
         &json!({
             "tags": "Resolve",
-            "requirements": [{"signature": {"anyOf": [signer("release@example.com")]}}],
+            "requirements": [signed_by("release@example.com")],
         }),
     )
-}
-
-async fn registry() -> SandboxRegistry {
-    SandboxRegistry::start(SandboxRegistryOptions {
-        referrers_api: true,
-    })
-    .await
-    .unwrap()
-}
-
-fn signed(registry: &SandboxRegistry, tag: &str, by: &str) -> Digest {
-    let digest = push_image(registry, "app", tag, tag).unwrap();
-    attach_bundle(registry, "app", &digest, &FACTS.bundle(&digest, by)).unwrap();
-    digest
-}
-
-fn by_tag(registry: &SandboxRegistry, tag: &str) -> String {
-    format!("{}/app:{tag}", registry.host())
-}
-
-fn by_digest(registry: &SandboxRegistry, digest: &Digest) -> String {
-    format!("{}/app@{digest}", registry.host())
 }
 
 #[tokio::test]
@@ -194,15 +166,18 @@ async fn evidence_belongs_to_the_repository_of_the_digest() {
 }
 
 #[tokio::test]
-async fn another_policy_over_the_same_memory_decides_by_its_own_signers() {
+async fn another_policy_over_the_same_cache_uses_its_own_signers() {
     let registry = registry().await;
     let digest = signed(&registry, "v1", "release");
     let image = by_digest(&registry, &digest);
     let gate = Gate::new(policy());
     assert_eq!(gate.says("signature", &image).await.0, "pass");
-    let strict = FACTS.policy("strict", &json!({
-        "requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [signer("build@example.com")]}}],
-    }));
+    let strict = FACTS.policy(
+        "strict",
+        &json!({
+            "requirements": [{"digestPinned": {}}, signed_by("build@example.com")],
+        }),
+    );
     assert_eq!(
         gate.under(strict).says("signature", &image).await.1,
         "signer-not-accepted"
@@ -316,7 +291,7 @@ async fn a_failed_read_is_repeated_in_the_next_review() {
             "recorded",
             &json!({
                 "enforcement": "Audit", "tags": "Resolve",
-                "requirements": [{"signature": {"anyOf": [signer("release@example.com")]}}],
+                "requirements": [signed_by("release@example.com")],
             }),
         );
         let gate = Gate::new(policy);
@@ -383,7 +358,7 @@ async fn the_log_names_every_image_that_a_finding_is_about() {
     attach_bundle(&registry, "app", &both, &FACTS.bundle(&both, "build")).unwrap();
     let unsigned = push_image(&registry, "app", "v2", "v2").unwrap();
     let two = ["release@example.com", "build@example.com"]
-        .map(|email| json!({"signature": {"anyOf": [signer(email)]}}));
+        .map(|email| json!({"signature": {"anyOf": [keyless(email)]}}));
     let gate = Gate::new(FACTS.policy("two", &json!({"tags": "Resolve", "requirements": two})));
     let images = [&both, &unsigned].map(|digest| by_digest(&registry, digest));
     let field = |n: usize| format!("spec.template.spec.containers[{n}].image");

@@ -1,23 +1,16 @@
 //! The webhook as the API server meets it.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
-use promotion_gate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
-    attach_bundle, push_image,
-};
+use promotion_gate::sandbox::{SandboxRegistry, TlsIdentity, admission_review, push_image};
 use promotion_gate::serve::{Clients, Listening, Options, serve};
 use promotion_gate::snapshot::SnapshotFiles;
 use promotion_gate_core::gate::Digest;
@@ -38,10 +31,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::facts::FACTS;
+use crate::images::{by_digest, registry, signed};
 use crate::server::{Manner, Reply, Server};
 use crate::support::until;
 
-const SIGNED: &str = r#"
+pub const SIGNED: &str = r#"
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PromotionPolicy
 metadata: {name: signed}
@@ -51,14 +45,14 @@ spec:
   - signature: {anyOf: [{keyless: {issuer: "https://issuer.example", identity: release@example.com, trustRoots: [sandbox]}}]}
 "#;
 
-const CONFIGURATION: &str = "\
+pub const CONFIGURATION: &str = "\
 apiVersion: promotion-gate.dev/v1alpha1
 kind: GateConfiguration
 trustRoots: [{name: sandbox, file: root.json}]
 ";
 
-struct Gate {
-    folder: TempDir,
+pub struct Gate {
+    pub folder: TempDir,
     listening: Listening,
     client: reqwest::Client,
     task: JoinHandle<anyhow::Result<()>>,
@@ -66,7 +60,7 @@ struct Gate {
 }
 
 impl Gate {
-    async fn start(policy: &str) -> Gate {
+    pub async fn start(policy: &str) -> Gate {
         Gate::with(policy, |_| {}).await
     }
 
@@ -76,7 +70,7 @@ impl Gate {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("policies")).unwrap();
         fs::write(folder.path().join("policies/policy.yaml"), policy).unwrap();
-        let tls = identity(folder.path());
+        write_identity(folder.path());
         let anywhere = "127.0.0.1:0".parse().unwrap();
         let mut options = Options {
             address: anywhere,
@@ -107,7 +101,7 @@ impl Gate {
             serve(options, files, Arc::new(collector), started, stopped).await
         });
         Gate {
-            client: client(&tls, |builder| builder),
+            client: client(&folder, |builder| builder),
             listening: listening.await.unwrap(),
             folder,
             task,
@@ -115,8 +109,16 @@ impl Gate {
         }
     }
 
-    fn policy(&self, text: &str) {
-        fs::write(self.folder.path().join("policies/policy.yaml"), text).unwrap();
+    pub fn write(&self, file: &str, text: &str) {
+        fs::write(self.folder.path().join(file), text).unwrap();
+    }
+
+    pub fn policy(&self, text: &str) {
+        self.write("policies/policy.yaml", text);
+    }
+
+    pub fn configuration(&self, text: &str) {
+        self.write("gate.yaml", text);
     }
 
     fn url(&self, rest: &str) -> String {
@@ -129,16 +131,22 @@ impl Gate {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// Whether an image may run, and the message.
-    async fn says(&self, image: &str) -> (bool, String) {
-        let (status, text) = self.post(review(image).to_string()).await;
+    /// The response to an AdmissionReview `uid-1`.
+    async fn response(&self, body: impl Into<reqwest::Body>) -> Value {
+        let (status, text) = self.post(body).await;
         assert_eq!(status, 200, "{text}");
-        let answer: Value = serde_json::from_str(&text).unwrap();
+        let mut answer: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
         assert_eq!(answer["response"]["uid"], "uid-1");
-        assert!(answer["response"].get("patch").is_none());
-        let message = answer["response"]["status"]["message"].as_str();
-        let allowed = answer["response"]["allowed"].as_bool().unwrap();
+        answer["response"].take()
+    }
+
+    /// Whether an image may run, and the message.
+    pub async fn says(&self, image: &str) -> (bool, String) {
+        let response = self.response(review(image).to_string()).await;
+        assert!(response.get("patch").is_none());
+        let message = response["status"]["message"].as_str();
+        let allowed = response["allowed"].as_bool().unwrap();
         (allowed, message.unwrap_or_default().to_owned())
     }
 
@@ -162,47 +170,44 @@ impl Gate {
             .unwrap()
     }
 
-    /// A client with connections of its own.
-    fn other_client(
-        &self,
-        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> reqwest::Client {
-        let authority = fs::read(self.folder.path().join("ca.crt")).unwrap();
-        let authority = reqwest::Certificate::from_pem(&authority).unwrap();
-        let builder = reqwest::Client::builder().no_proxy();
-        change(builder.tls_certs_only([authority])).build().unwrap()
-    }
-
-    async fn probe(&self, path: &str) -> (u16, String) {
+    pub async fn probe(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.listening.probe_address);
         let answer = reqwest::get(url).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// Waits until the probe says something.
-    async fn until(&self, path: &str, part: &str) {
+    pub async fn until(&self, path: &str, part: &str) {
         until(part, async || self.probe(path).await.1.contains(part)).await;
     }
 
-    async fn close(mut self) {
+    /// Waits until a part was taken over for the nth time.
+    pub async fn reloaded(&self, part: &str, times: u8) {
+        let metric = format!("promotion_gate_{part}_reloads_total {times}\n");
+        self.until("/metrics", &metric).await;
+    }
+
+    pub async fn close(mut self) {
         self.stop.take().unwrap().send(Duration::ZERO).unwrap();
         self.task.await.unwrap().unwrap();
     }
 }
 
-fn identity(folder: &Path) -> TlsIdentity {
+/// Writes a new certificate of the webhook and its authority.
+fn write_identity(folder: &Path) {
     let tls = TlsIdentity::create().unwrap();
     fs::write(folder.join("tls.key"), &tls.key_pem).unwrap();
     fs::write(folder.join("tls.crt"), &tls.certificate_pem).unwrap();
     fs::write(folder.join("ca.crt"), &tls.authority_pem).unwrap();
-    tls
 }
 
+/// A client with connections of its own, that trusts the authority in the folder.
 fn client(
-    tls: &TlsIdentity,
+    folder: &TempDir,
     change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> reqwest::Client {
-    let authority = reqwest::Certificate::from_pem(tls.authority_pem.as_bytes()).unwrap();
+    let authority = fs::read(folder.path().join("ca.crt")).unwrap();
+    let authority = reqwest::Certificate::from_pem(&authority).unwrap();
     let builder = reqwest::Client::builder().no_proxy();
     change(builder.tls_certs_only([authority])).build().unwrap()
 }
@@ -215,17 +220,14 @@ fn review(image: &str) -> Value {
     admission_review("uid-1", pod)
 }
 
-async fn images() -> (SandboxRegistry, String, String) {
-    let registry = SandboxRegistry::start(SandboxRegistryOptions {
-        referrers_api: true,
-    })
-    .await
-    .unwrap();
-    let signed = push_image(&registry, "app", "signed", "signed").unwrap();
-    attach_bundle(&registry, "app", &signed, &FACTS.bundle(&signed, "release")).unwrap();
+pub async fn images() -> (SandboxRegistry, String, String) {
+    let registry = registry().await;
+    let signed = signed(&registry, "signed", "release");
     let unsigned = push_image(&registry, "app", "unsigned", "unsigned").unwrap();
-    let named = |digest| format!("{}/app@{digest}", registry.host());
-    let (signed, unsigned) = (named(signed), named(unsigned));
+    let (signed, unsigned) = (
+        by_digest(&registry, &signed),
+        by_digest(&registry, &unsigned),
+    );
     (registry, signed, unsigned)
 }
 
@@ -252,17 +254,17 @@ async fn signed_images_are_admitted_and_others_denied_with_a_message() {
 }
 
 #[tokio::test]
-async fn http_1_and_2_and_tls_1_2_and_1_3_are_spoken_and_nothing_older() {
+async fn only_http_1_and_2_over_tls_1_2_and_1_3_are_spoken() {
     let gate = Gate::start(SIGNED).await;
-    let tls = identity(gate.folder.path());
-    gate.until("/metrics", "certificate_reloads_total 1").await;
+    write_identity(gate.folder.path());
+    gate.reloaded("certificate", 1).await;
     let versions = [
         reqwest::tls::Version::TLS_1_2,
         reqwest::tls::Version::TLS_1_3,
     ];
     for version in versions {
         for http_1_only in [true, false] {
-            let client = client(&tls, |builder| {
+            let client = client(&gate.folder, |builder| {
                 let builder = builder.tls_version_min(version).tls_version_max(version);
                 if http_1_only {
                     builder.http1_only()
@@ -367,7 +369,7 @@ async fn the_deadline_comes_from_the_api_server() {
 }
 
 #[tokio::test]
-async fn audit_only_admits_everything_and_counts_what_it_would_have_said() {
+async fn audit_only_admits_everything_and_counts_denials() {
     let (_registry, _, unsigned) = images().await;
     let gate = Gate::with(SIGNED, |options| options.audit_only = true).await;
     assert_eq!(gate.says(&unsigned).await, (true, String::new()));
@@ -387,10 +389,9 @@ async fn audit_only_admits_everything_and_counts_what_it_would_have_said() {
 async fn a_policy_that_warns_admits_with_short_warnings() {
     let (_registry, _, unsigned) = images().await;
     let gate = Gate::start(&SIGNED.replace("spec:", "spec:\n  enforcement: Warn")).await;
-    let (_, text) = gate.post(review(&unsigned).to_string()).await;
-    let answer: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(answer["response"]["allowed"], true);
-    let warnings = answer["response"]["warnings"].as_array().unwrap();
+    let response = gate.response(review(&unsigned).to_string()).await;
+    assert_eq!(response["allowed"], true);
+    let warnings = response["warnings"].as_array().unwrap();
     assert!(!warnings.is_empty());
     assert!(
         warnings
@@ -400,66 +401,8 @@ async fn a_policy_that_warns_admits_with_short_warnings() {
     gate.close().await;
 }
 
-#[tokio::test]
-async fn an_edited_policy_is_taken_over_and_a_broken_one_is_not() {
-    let (_registry, _, unsigned) = images().await;
-    let gate = Gate::start(SIGNED).await;
-    assert_eq!(gate.probe("/readyz").await, (200, "ready\n".to_owned()));
-    gate.policy("kind: PromotionPolicy\nspec: {isuer: x}\n");
-    gate.until("/readyz", "broken").await;
-    let (status, text) = gate.probe("/readyz").await;
-    assert_eq!(status, 200);
-    assert!(text.contains("policy.yaml"), "{text}");
-    assert!(
-        gate.probe("/metrics")
-            .await
-            .1
-            .contains("promotion_gate_policies_broken 1")
-    );
-    assert!(!gate.says(&unsigned).await.0);
-
-    gate.policy("apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n");
-    gate.until("/metrics", "promotion_gate_policy_reloads_total 2")
-        .await;
-    assert_eq!(gate.probe("/readyz").await, (200, "ready\n".to_owned()));
-    assert!(gate.says(&unsigned).await.0);
-
-    fs::remove_dir_all(gate.folder.path().join("policies")).unwrap();
-    gate.until("/readyz", "broken").await;
-    assert!(gate.says(&unsigned).await.0);
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn a_policy_file_that_is_empty_for_a_moment_takes_no_policy_away() {
-    let (_registry, _, unsigned) = images().await;
-    let gate = Gate::start(SIGNED).await;
-    let other = gate.folder.path().join("policies/other.yaml");
-    fs::write(&other, "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n").unwrap();
-    gate.until("/metrics", "promotion_gate_policy_reloads_total 2")
-        .await;
-    gate.policy("");
-    gate.until("/readyz", "holds no document").await;
-    assert!(!gate.says(&unsigned).await.0);
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn without_a_sound_policy_the_gate_denies_and_is_not_ready() {
-    let gate = Gate::start("kind: Nonsense\n").await;
-    let (status, text) = gate.probe("/readyz").await;
-    assert_eq!(status, 503, "{text}");
-    let (allowed, message) = gate.says("nginx").await;
-    assert!(
-        !allowed && message.contains("[policy-unreadable]"),
-        "{message}"
-    );
-    assert_eq!(gate.probe("/livez").await.0, 200);
-    gate.close().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
+async fn a_certificate_rotates_under_load_without_a_failure() {
     let (_registry, signed, _) = images().await;
     let gate = Gate::start(SIGNED).await;
     let old = gate.client.clone();
@@ -478,10 +421,10 @@ async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
             }
         })
     };
-    let tls = identity(gate.folder.path());
-    gate.until("/metrics", "certificate_reloads_total 1").await;
+    write_identity(gate.folder.path());
+    gate.reloaded("certificate", 1).await;
     let before = answered.load(Ordering::Relaxed);
-    let new = client(&tls, |builder| builder);
+    let new = client(&gate.folder, |builder| builder);
     let answer = new
         .post(gate.url("/validate"))
         .body(review(&signed).to_string())
@@ -497,10 +440,10 @@ async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
     running.store(false, Ordering::Relaxed);
     load.await.unwrap();
 
-    fs::write(gate.folder.path().join("tls.crt"), "no certificate").unwrap();
+    gate.write("tls.crt", "no certificate");
     gate.until("/metrics", "promotion_gate_certificate_broken 1")
         .await;
-    let again = client(&tls, |builder| builder);
+    let again = client(&gate.folder, |builder| builder);
     assert!(
         again
             .post(gate.url("/validate"))
@@ -534,207 +477,7 @@ async fn a_request_under_way_is_answered_when_the_gate_stops() {
 }
 
 #[tokio::test]
-async fn a_password_that_changes_is_used_without_a_restart() {
-    let sound = format!("Basic {}", STANDARD.encode("robot:new"));
-    let registry = Server::start(move |seen| match seen.headers.get("authorization") {
-        Some(given) if *given == sound => Reply::status(404),
-        _ => Reply::status(401).with("www-authenticate", "Basic realm=\"registry\""),
-    })
-    .await;
-    let gate = Gate::start(SIGNED).await;
-    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
-    let host = registry.host();
-    write("password", "old\n");
-    write(
-        "gate.yaml",
-        &format!(
-            "{CONFIGURATION}credentials: [{{registry: \"{host}\", username: robot, passwordFile: password}}]\n"
-        ),
-    );
-    let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
-    gate.until("/metrics", &taken_over(1)).await;
-    let image = format!("{host}/app@{}", Digest::sha256(b"x"));
-    let (_, message) = gate.says(&image).await;
-    assert!(message.contains("[evidence-unavailable]"), "{message}");
-
-    write("password", "\n");
-    gate.until("/readyz", "`password` is empty").await;
-    write("password", "new\n");
-    gate.until("/metrics", &taken_over(2)).await;
-    let (_, message) = gate.says(&image).await;
-    assert!(message.contains("[unsigned]"), "{message}");
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn policies_and_configuration_reload_independently() {
-    let gate = Gate::start(SIGNED).await;
-    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
-    write("gate.yaml", &CONFIGURATION.replace("file:", "fiel:"));
-    gate.until("/readyz", "`fiel`").await;
-    let (allowed, message) = gate.says("nginx").await;
-    assert!(!allowed && message.contains("policy `signed`"), "{message}");
-    let (status, _) = gate.probe("/readyz").await;
-    assert_eq!(status, 200, "the last good state is in force");
-
-    let lax = "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: lax}\nspec: {requirements: [{digestPinned: {}}]}\n";
-    gate.policy(lax);
-    gate.until("/metrics", "promotion_gate_policy_reloads_total 2\n")
-        .await;
-    let (_, message) = gate.says("nginx").await;
-    assert!(
-        message.contains("policy `lax`"),
-        "policies do not wait: {message}"
-    );
-
-    gate.policy(
-        &SIGNED
-            .replace("name: signed", "name: ours")
-            .replace("[sandbox]", "[ours]"),
-    );
-    gate.until("/readyz", "`ours`").await;
-    write("gate.yaml", &CONFIGURATION.replace("sandbox", "ours"));
-    gate.until("/readyz", "ready\n").await;
-    let (_, message) = gate.says("nginx").await;
-    assert!(message.contains("policy `ours`"), "{message}");
-
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn a_configuration_is_stricter_at_once_and_looser_when_sound() {
-    let elsewhere = SIGNED.replace(
-        "spec:",
-        "spec:\n  match: {namespaces: {names: [elsewhere]}}",
-    );
-    let gate = Gate::start(&elsewhere).await;
-    let configure = |more: &str| {
-        let file = gate.folder.path().join("gate.yaml");
-        fs::write(file, CONFIGURATION.to_owned() + more).unwrap();
-    };
-    let taken_over = |times: u8| format!("promotion_gate_configuration_reloads_total {times}\n");
-    assert!(gate.says("nginx").await.0, "nothing governs it");
-    gate.policy("kind: Nonsense\n");
-    gate.until("/readyz", "there is no policy in it").await;
-    configure("ungoverned: Deny\n");
-    gate.until("/metrics", &taken_over(1)).await;
-    let (allowed, message) = gate.says("nginx").await;
-    assert!(!allowed && message.contains("[ungoverned]"), "{message}");
-
-    configure("ungoverned: Allow\n");
-    gate.until("/metrics", &taken_over(2)).await;
-    assert!(!gate.says("nginx").await.0);
-    gate.policy(&elsewhere);
-    gate.until("/readyz", "ready\n").await;
-    assert!(gate.says("nginx").await.0);
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn a_replaced_trust_root_ends_while_policies_are_broken() {
-    let (_registry, signed, _) = images().await;
-    let gate = Gate::start(SIGNED).await;
-    assert!(gate.says(&signed).await.0);
-    gate.policy("kind: Nonsense\n");
-    gate.until("/readyz", "there is no policy in it").await;
-    let other = Sigstore::create().unwrap().trusted_root().to_string();
-    fs::write(gate.folder.path().join("root.json"), other).unwrap();
-    let taken_over = "promotion_gate_configuration_reloads_total 1\n";
-    gate.until("/metrics", taken_over).await;
-    let (allowed, message) = gate.says(&signed).await;
-    assert!(!allowed && message.contains("policy `signed`"), "{message}");
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn a_removed_trust_root_counts_for_nobody_and_others_go_on() {
-    let (registry, signed, unsigned) = images().await;
-    let other = SIGNED.replace("[sandbox]", "[sandbox, kept]");
-    let gate = Gate::start(&other.replace("name: signed", "name: both")).await;
-    let write = |file: &str, text: &str| fs::write(gate.folder.path().join(file), text).unwrap();
-    let kept = Sigstore::create().unwrap();
-    write("kept.json", &kept.trusted_root().to_string());
-    let (both, only_kept) = (
-        CONFIGURATION.replace("}]", "}, {name: kept, file: kept.json}]"),
-        CONFIGURATION.replace("sandbox, file: root", "kept, file: kept"),
-    );
-    let (status, _) = gate.probe("/readyz").await;
-    assert_eq!(status, 503, "the configuration does not have `kept` yet");
-    write("gate.yaml", &both);
-    gate.until("/readyz", "ready\n").await;
-    let by_kept = push_image(&registry, "app", "kept", "kept").unwrap();
-    let identity = Identity::new("release@example.com", "https://issuer.example");
-    let bundle = kept.signing().sign(
-        SandboxSigner::Identity(&identity),
-        &by_kept,
-        &BTreeMap::new(),
-    );
-    attach_bundle(&registry, "app", &by_kept, &bundle.unwrap()).unwrap();
-    let by_kept = format!("{}/app@{by_kept}", registry.host());
-    assert_eq!(gate.says(&signed).await, (true, String::new()));
-    assert_eq!(gate.says(&by_kept).await, (true, String::new()));
-
-    write("gate.yaml", &only_kept);
-    gate.until("/metrics", "promotion_gate_configuration_reloads_total 2\n")
-        .await;
-    let (allowed, message) = gate.says(&signed).await;
-    assert!(
-        !allowed && message.contains("policy `both`") && message.contains("[trust-root-missing]"),
-        "{message}"
-    );
-    assert!(
-        message.contains("the policy names the trust root `sandbox`, which is not configured")
-            && message.contains("`trustRoots` of the configuration"),
-        "{message}"
-    );
-    assert_eq!(gate.says(&by_kept).await, (true, String::new()));
-    let (_, message) = gate.says(&unsigned).await;
-    assert!(message.contains("[unsigned]"), "{message}");
-    let (status, text) = gate.probe("/readyz").await;
-    assert_eq!(status, 200);
-    assert!(
-        text.contains("the policy `both` in force names the trust root `sandbox`"),
-        "{text}"
-    );
-
-    // Nothing that is known is fetched or verified again when the root comes back.
-    registry.take_requests();
-    write("gate.yaml", &both);
-    gate.until("/readyz", "ready\n").await;
-    assert_eq!(gate.says(&signed).await, (true, String::new()));
-    let blobs = registry.take_requests().into_iter();
-    let blobs: Vec<_> = blobs
-        .filter(|request| format!("{request:?}").contains("/blobs/"))
-        .collect();
-    assert!(blobs.is_empty(), "{blobs:?}");
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn a_policy_whose_only_trust_root_was_taken_away_denies_for_it() {
-    let (_registry, signed, unsigned) = images().await;
-    let gate = Gate::start(SIGNED).await;
-    assert!(gate.says(&signed).await.0);
-    let nothing = CONFIGURATION.replace("[{name: sandbox, file: root.json}]", "[]");
-    fs::write(gate.folder.path().join("gate.yaml"), nothing).unwrap();
-    let taken_over = "promotion_gate_configuration_reloads_total 1\n";
-    gate.until("/metrics", taken_over).await;
-    for image in [&signed, &unsigned] {
-        let (allowed, message) = gate.says(image).await;
-        assert!(!allowed, "{message}");
-        assert!(message.contains("[trust-root-missing]"), "{message}");
-        assert!(message.contains("policy `signed`"), "{message}");
-    }
-    gate.until(
-        "/readyz",
-        "the policy `signed` in force names the trust root `sandbox`",
-    )
-    .await;
-    gate.close().await;
-}
-
-#[tokio::test]
-async fn new_requests_are_answered_for_a_while_after_the_signal_to_stop() {
+async fn new_requests_are_answered_during_the_shutdown_delay() {
     let mut gate = Gate::start(SIGNED).await;
     let shutdown_delay = Duration::from_secs(2);
     gate.stop.take().unwrap().send(shutdown_delay).unwrap();
@@ -763,7 +506,7 @@ async fn connections_that_are_held_do_not_shut_the_webhook() {
     assert!(!gate.says("nginx").await.0);
     // Each of these carried an AdmissionReview that was understood.
     for _ in 0..40 {
-        let client = gate.other_client(|builder| builder);
+        let client = client(&gate.folder, |builder| builder);
         let answer = client.post(gate.url("/validate"));
         let answer = answer.body(review("nginx").to_string()).send().await;
         assert!(answer.unwrap().text().await.unwrap().contains("uid-1"));
@@ -810,11 +553,7 @@ async fn under_audit_only_what_cannot_be_read_is_admitted_too() {
     for body in [large.to_string(), cut[..cut.len() - 4].to_owned()] {
         // As API servers write it: the request is named at the beginning.
         let body = body.replacen(r#""request":{"#, r#""request":{"uid":"uid-1","#, 1);
-        let (status, text) = gate.post(body).await;
-        assert_eq!(status, 200, "{text}");
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(answer["response"]["uid"], "uid-1");
-        assert_eq!(answer["response"]["allowed"], true);
+        assert_eq!(gate.response(body).await["allowed"], true);
     }
     gate.close().await;
 }
@@ -864,7 +603,7 @@ async fn with_client_ca_only_the_named_client_passes_the_handshake() {
         let request = client.post(gate.url("/validate"));
         request.body(review("nginx").to_string()).send()
     };
-    let with = |identity| gate.other_client(|builder| builder.identity(identity));
+    let with = |identity| client(&gate.folder, |builder| builder.identity(identity));
     let api_server = with(authority.issue("api-server"));
     let answer = ask(&api_server).await.unwrap().text().await.unwrap();
     assert!(answer.contains("\"allowed\":false"), "{answer}");
@@ -879,7 +618,7 @@ async fn with_client_ca_only_the_named_client_passes_the_handshake() {
     // The authority is replaced: its clients are refused from then on, also on connections that are open.
     let next = ClientAuthority::new();
     next.write(folder.path());
-    gate.until("/metrics", "certificate_reloads_total 1").await;
+    gate.reloaded("certificate", 1).await;
     gate.until("/metrics", "promotion_gate_connections 0\n")
         .await;
     ask(&api_server).await.unwrap_err();

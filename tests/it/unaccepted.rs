@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use promotion_gate::oci::{Client, ClientOptions};
-use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
     SandboxRegistry, attach_attestations, attach_bundle, attach_signatures, push_image, push_index,
 };
@@ -16,8 +15,9 @@ use promotion_gate_core::gate::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::facts::{self, FACTS, ISSUER, judge, promotion, snapshot};
+use crate::facts::{self, FACTS, ISSUER, judge, promotion, signed_by, snapshot};
 use crate::gate::Gate;
+use crate::images::registry;
 use crate::oci::options;
 use crate::review::forward;
 use crate::server::{Reply, Server};
@@ -26,9 +26,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 fn signature() -> Value {
-    json!({"signature": {"anyOf": [{"keyless": {
-        "issuer": ISSUER, "identity": "release@example.com", "trustRoots": ["sandbox"],
-    }}]}})
+    signed_by("release@example.com")
 }
 
 fn provenance() -> Value {
@@ -110,13 +108,6 @@ proptest! {
     }
 }
 
-async fn registry() -> SandboxRegistry {
-    let options = SandboxRegistryOptions {
-        referrers_api: true,
-    };
-    SandboxRegistry::start(options).await.unwrap()
-}
-
 /// An artifact as it is attached by tools that are not cosign.
 struct Artifact<'a> {
     kind: Option<&'a str>,
@@ -160,7 +151,7 @@ async fn said(policy: Policy, image: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn evidence_in_a_form_that_is_not_read_is_named_and_not_called_absent() {
+async fn evidence_in_an_unsupported_form_is_not_called_absent() {
     let notation = "application/vnd.cncf.notary.signature";
     let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
     let artifact = |kind, config, layer| Artifact {
@@ -254,7 +245,7 @@ async fn another_form_in_the_place_of_a_signature_is_no_absence() {
 }
 
 #[tokio::test]
-async fn an_attestation_of_a_stranger_in_the_place_of_a_signature_says_so() {
+async fn a_strangers_attestation_is_reported_for_a_signature() {
     let registry = registry().await;
     let digest = push_image(&registry, "app", "v1", "v1").unwrap();
     let mut layer = FACTS.simple(&digest, "stranger");
@@ -343,7 +334,7 @@ async fn an_image_whose_referrers_are_elsewhere_is_verified_once() {
 }
 
 #[tokio::test]
-async fn an_unsigned_index_of_signed_platforms_says_so_and_names_the_option() {
+async fn an_unsigned_index_of_signed_platforms_names_the_option() {
     let registry = registry().await;
     let push = |name: &str| push_image(&registry, "app", name, name).unwrap();
     let (amd64, arm64) = (push("amd64"), push("arm64"));
@@ -380,7 +371,7 @@ async fn platforms_signed_by_a_stranger_allow_no_unsigned_index() {
 }
 
 #[tokio::test]
-async fn what_an_index_carries_is_said_where_its_platforms_carry_nothing() {
+async fn an_indexs_evidence_is_named_where_platforms_carry_none() {
     let registry = registry().await;
     let amd64 = push_image(&registry, "app", "amd64", "amd64").unwrap();
     let platforms = [(Some("linux/amd64"), &amd64)];

@@ -12,15 +12,14 @@ use promotion_gate_core::gate::{
 };
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot};
+use crate::facts::{self, Attached, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot};
 
 fn image() -> String {
     format!("registry.example/app@sha256:{}", "1".repeat(64))
 }
 
 fn keyless(name: &str) -> Value {
-    let identity = format!("{name}@example.com");
-    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
+    facts::keyless(&format!("{name}@example.com"))
 }
 
 fn provenance() -> Value {
@@ -231,7 +230,7 @@ fn a_time_may_lie_as_far_in_the_future_as_clocks_differ() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_command_that_adds_it_and_who_may() {
+fn missing_evidence_is_named_with_the_command_that_adds_it() {
     let unsigned = |names: &[&str]| {
         let signers: Vec<_> = names.iter().map(|name| keyless(name)).collect();
         let policy = policy(json!([{"signature": {"anyOf": signers}}]));

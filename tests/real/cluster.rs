@@ -12,7 +12,7 @@ use crate::support::{
 const DEVELOPER: &str = "dev@example.com";
 
 #[test]
-fn the_api_server_applies_what_complies_and_shows_why_not_otherwise() {
+fn the_api_server_applies_what_complies_and_shows_denials() {
     let sigstore = LocalSigstore::shared();
     let mut registry = Registry::distribution();
     let signed = registry.push("app", "signed", "signed");
@@ -249,7 +249,7 @@ fn audit_only_admits_and_certificates_rotate_under_load() {
 }
 
 #[test]
-fn the_manifests_of_the_deployment_are_accepted_by_an_api_server() {
+fn an_api_server_accepts_the_deployments_manifests() {
     let plane = ControlPlane::start();
     plane.create_namespace("promotion-gate");
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");

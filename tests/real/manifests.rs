@@ -93,7 +93,7 @@ fn hold_against_kubectl(inputs: &[Vec<u8>]) -> (usize, usize) {
 }
 
 #[test]
-fn no_image_that_kubectl_reads_in_generated_oddities_goes_unseen() {
+fn no_image_that_kubectl_reads_in_odd_manifests_is_missed() {
     let mut inputs = Vec::new();
     let evil = "evil.example/miner";
     let head = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n";
@@ -289,7 +289,7 @@ fn no_image_that_kubectl_reads_in_generated_oddities_goes_unseen() {
 }
 
 #[test]
-fn no_image_that_kubectl_reads_in_manifests_from_the_wild_goes_unseen() {
+fn no_image_that_kubectl_reads_in_real_manifests_is_missed() {
     let shared = std::env::var_os("PROMOTION_GATE_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
         PathBuf::from,
@@ -298,8 +298,12 @@ fn no_image_that_kubectl_reads_in_manifests_from_the_wild_goes_unseen() {
     for corpus in ["corpora/manifests/files", "corpora/documents"] {
         let folder = shared.join(corpus);
         if !folder.is_dir() {
-            assert!(!shared.is_dir(), "the corpus {corpus} is missing");
-            println!("corpus {corpus} is not present, skipped");
+            let corpora = shared.join("corpora");
+            assert!(!corpora.exists(), "the corpus {corpus} is missing");
+            println!(
+                "{corpus}: skipped, because {} does not exist",
+                corpora.display()
+            );
             continue;
         }
         let mut folders = vec![folder];

@@ -3,7 +3,7 @@
 use crate::support::{ControlPlane, Cosign, Key, LocalSigstore, Registry, User};
 
 #[test]
-fn both_versions_of_cosign_accept_what_they_signed_on_both_registries() {
+fn both_cosigns_accept_what_they_signed_on_both_registries() {
     let sigstore = LocalSigstore::shared();
     let key = Key::generate();
     for registry in Registry::both() {

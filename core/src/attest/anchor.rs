@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_without_authorities_and_logs_or_that_cannot_be_read_is_refused() {
+    fn an_unreadable_or_empty_trust_root_is_refused() {
         let empty = r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
         for json in [empty, "", "[]", "{\"tlogs\": 7}"] {
             let error = TrustRoot::parse("ours", json.as_bytes()).unwrap_err();
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_could_mean_more_than_it_says_is_refused_with_the_place() {
+    fn an_ambiguous_trust_root_is_refused_with_the_place() {
         type Change = fn(&mut serde_json::Value);
         let changes: [(Change, &str); 8] = [
             (
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_one_pem_that_is_not_too_long_and_holds_no_private_key() {
+    fn a_key_is_one_short_pem_without_a_private_key() {
         let [certificate, _] = super::super::samples::authorities();
         let spki = super::super::certificate::public_key_of(&certificate).unwrap();
         let pem = super::super::samples::pem("PUBLIC KEY", &spki);

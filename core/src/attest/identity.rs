@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_mail_address_a_uri_or_a_user_name_and_the_only_one() {
+    fn a_certificate_has_one_mail_address_uri_or_user_name() {
         let uri = GeneralName::UniformResourceIdentifier(Ia5String::new("https://a/b").unwrap());
         let unknown = FULCIO.push_arc(70).unwrap();
         for (extensions, name) in [

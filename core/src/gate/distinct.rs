@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_only_leaves_the_reference_open_means_one_signer() {
+    fn a_pattern_that_leaves_only_the_ref_open_is_one_signer() {
         let workflow = "https://github.com/example/app/.github/workflows/release.yml";
         for (pattern, one) in [
             (format!("{workflow}@refs/tags/v*"), true),

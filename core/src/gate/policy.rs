@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_no_namespace_satisfies_together_are_a_contradiction() {
+    fn selector_terms_that_exclude_each_other_contradict() {
         let term = |operator: &str, values: &[&str]| json!({"key": "tier", "operator": operator, "values": values});
         let contradicts = |labels: serde_json::Value, terms: &[serde_json::Value]| {
             let selector = json!({"matchLabels": labels, "matchExpressions": terms});

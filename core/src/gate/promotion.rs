@@ -259,7 +259,7 @@ mod tests {
     const REPLICA_SET: (&str, &str) = ("apps", "ReplicaSet");
 
     #[test]
-    fn a_built_in_controller_is_trusted_for_the_kind_that_it_creates() {
+    fn a_built_in_controller_is_trusted_for_the_kind_it_creates() {
         let account = |name: &str| format!("system:serviceaccount:kube-system:{name}");
         for (controller, group, of) in TRUSTED_CONTROLLERS {
             assert_eq!(kind(&account(controller), (group, of), CREATED), UPKEEP);

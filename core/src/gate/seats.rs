@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_many_seats_are_filled_as_any_assignment_fills_and_no_candidate_fills_two(
+        fn as_many_seats_are_filled_as_any_assignment_could_fill(
             kinds in prop::collection::vec(
                 (0usize..4, prop::collection::btree_set(0usize..6, 0..6)), 0..5,
             )
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assigned_candidate_moves_for_a_candidate_that_no_other_seat_is_open_to() {
+    fn an_assigned_candidate_moves_for_one_with_no_other_seat() {
         let chain = seats(&[(1, &[0, 1]), (1, &[1, 2]), (1, &[2, 3]), (1, &[0])]);
         assert_eq!(filled(&chain), 4);
         assert_eq!(filled(&seats(&[(2, &[0, 1, 2]), (1, &[0]), (1, &[1])])), 3);

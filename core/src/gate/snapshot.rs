@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub world: World,
     /// The decision for a workload that no policy governs.
     pub ungoverned: Ungoverned,
-    /// The identifier of this state: a digest over the bytes of the policies.
+    /// The identifier of this state: a digest over the bytes of each of its parts.
     pub revision: String,
 }
 

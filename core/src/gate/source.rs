@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_no_provenance_can_name_is_refused_with_what_to_write() {
+    fn an_impossible_source_is_refused_with_what_to_write() {
         for (json, remedy) in [
             (
                 "\"git@github.com:example/app.git\"",

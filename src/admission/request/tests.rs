@@ -176,7 +176,7 @@ fn an_ephemeral_container_is_judged_alone() {
 }
 
 #[test]
-fn an_object_of_another_kind_than_the_request_says_is_unreadable() {
+fn an_object_of_another_kind_than_requested_is_unreadable() {
     let mut body: Value =
         serde_json::from_slice(&review("CREATE", "", deployment("a"), Value::Null)).unwrap();
     body["request"]["object"]["kind"] = json!("ConfigMap");
@@ -243,7 +243,7 @@ fn the_status_may_be_of_any_depth_and_what_is_looked_at_may_not() {
 }
 
 #[test]
-fn a_malformed_request_is_answered_in_its_own_version_with_its_uid() {
+fn a_malformed_request_is_answered_with_its_version_and_uid() {
     let body = |version: &str| {
         json!({"apiVersion": version, "kind": "AdmissionReview", "request": {"uid": "u-1", "kind": 7}}).to_string()
     };

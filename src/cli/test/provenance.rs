@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_container_generator_writes_down_inputs_and_the_branch_of_a_tag() {
+    fn the_container_generator_records_inputs_and_a_tags_branch() {
         let written = json!({
             "by": "a", "generator": "container", "builder": "b", "source": "https://github.com/o/r", "ref": "refs/tags/v1",
             "inputs": {"release": "true"}, "baseRef": "refs/heads/main",

@@ -53,7 +53,7 @@ impl<'d> SuiteReader<'d> {
         let spec = Path::default().key("spec");
         let config = self.config(&test.spec, config, &spec)?;
         let (sources, set) = self.policies(&test.spec, &config, &spec);
-        self.problems.extend(set.problems);
+        self.problems.extend(set.problems.iter().cloned());
         if set.policies.is_empty() && self.problems.is_empty() {
             self.refuse(
                 spec.key("policies"),
@@ -71,11 +71,7 @@ impl<'d> SuiteReader<'d> {
             }
             cases.extend(self.case(case, &test.spec, &here));
         }
-        let real = Snapshot {
-            policies: set.policies,
-            revision: set.revision,
-            ..config.snapshot()
-        };
+        let real = set.snapshot(config.snapshot());
         let mut sandboxed = None;
         if self.problems.is_empty() && cases.iter().any(Case::needs_sandbox) {
             match TestSigners::create(&config, &test.spec.signers, &keys) {

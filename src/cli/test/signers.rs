@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attestation_in_the_older_layout_is_verified_as_a_statement() {
+    fn an_attestation_in_the_legacy_layout_is_a_statement() {
         let sandbox = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
         let who = Identity::new("a@example.com", "https://issuer.example");

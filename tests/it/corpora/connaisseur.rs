@@ -12,7 +12,7 @@ use crate::gate::Gate;
 const REPOSITORY: &str = "securesystemsengineering/testimage";
 
 #[tokio::test]
-async fn images_of_connaisseurs_tests_are_accepted_and_rejected_as_there() {
+async fn connaisseurs_test_images_are_judged_as_there() {
     let Some(folder) = folder("connaisseur") else {
         return;
     };

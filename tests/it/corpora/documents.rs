@@ -18,7 +18,7 @@ const KIND: &str = "https://example.com/document/v1";
 /// Documents of all kinds as what is attested: statements as they are, everything else as a predicate. What is signed soundly is
 /// read as it is written, what is not is refused, and nothing that is cut or damaged is more than refused.
 #[test]
-fn documents_of_all_kinds_are_read_as_they_are_written_or_refused() {
+fn documents_of_all_kinds_are_read_as_written_or_refused() {
     let Some(folder) = folder("documents") else {
         return;
     };

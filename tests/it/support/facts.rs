@@ -375,6 +375,16 @@ impl Facts {
     }
 }
 
+/// An accepted signer of a policy, under the root of the sandbox.
+pub fn keyless(identity: &str) -> Value {
+    json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}})
+}
+
+/// A requirement that one signer meets.
+pub fn signed_by(identity: &str) -> Value {
+    json!({"signature": {"anyOf": [keyless(identity)]}})
+}
+
 fn statement_type(kind: &str) -> &str {
     match kind {
         "approval" => "https://promotion-gate.dev/approval/v1",

@@ -1,6 +1,7 @@
 //! What the tests share.
 //!
 //! * `facts` — signatures and provenance, signed in the sandbox and verified; policies and promotions to judge them by
+//! * `images` — a registry in this process, and signed images in it
 //! * `gate` — a review in this process: registry client, caches, decision
 //! * `server` — a web server that answers as badly as a test says
 //! * [`until`] — waiting for a condition
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub mod facts;
 pub mod gate;
+pub mod images;
 pub mod server;
 
 /// Waits until a condition holds, and fails after a time that no machine needs.

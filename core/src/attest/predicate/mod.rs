@@ -1,6 +1,7 @@
 //! The predicates of verified statements: one file for each predicate type, with one Rust type for all of its versions.
 
 mod approval;
+mod change;
 mod provenance;
 mod texts;
 
@@ -9,10 +10,21 @@ use serde_json::value::RawValue;
 use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
 
 pub use approval::{Approval, ApprovalDecision, NamedChange};
+pub use change::{
+    ChangeAccount, ChangeAuthor, ChangeIdentity, ChangeRecord, ChangeRole, MAXIMUM_COMMITS,
+};
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
 /// The predicate type of approvals.
 pub const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
+
+/// The predicate type of change records.
+pub const CHANGE: &str = "https://promotion-gate.dev/change/v1";
+
+/// Whether a predicate type is that of change records, in any version.
+pub fn is_change(predicate_type: &str) -> bool {
+    predicate_type.starts_with("https://promotion-gate.dev/change/")
+}
 
 /// Whether a predicate type is that of approvals, in any version.
 pub fn is_approval(predicate_type: &str) -> bool {
@@ -26,6 +38,8 @@ pub enum Predicate {
     Provenance(Box<SlsaProvenance>),
     /// The approval or rejection of a digest.
     Approval(Box<Approval>),
+    /// The record of a change.
+    Change(Box<ChangeRecord>),
     /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
     /// could be a rejection.
     Unreadable(UnacceptedReason),
@@ -46,7 +60,11 @@ impl Predicate {
                 let read = Approval::read(text).map(|read| Predicate::Approval(Box::new(read)));
                 return Ok(read.unwrap_or_else(Predicate::Unreadable));
             }
-            other if is_approval(other) => {
+            CHANGE => {
+                let read = ChangeRecord::read(text).map(|read| Predicate::Change(Box::new(read)));
+                return Ok(read.unwrap_or_else(Predicate::Unreadable));
+            }
+            other if is_approval(other) || is_change(other) => {
                 let why = format!("this version does not know the predicate type `{other}`");
                 let why = UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why);
                 return Ok(Predicate::Unreadable(why));
@@ -60,6 +78,7 @@ impl Predicate {
         match self {
             Predicate::Provenance(provenance) => provenance.bytes(),
             Predicate::Approval(approval) => approval.bytes(),
+            Predicate::Change(record) => record.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }

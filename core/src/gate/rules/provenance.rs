@@ -657,6 +657,20 @@ pub(super) fn is_isolated(provenance: &predicate::SlsaProvenance, by: &Signer) -
     }
 }
 
+/// Whether the signer is a workflow or pipeline of a repository, or an identity that claims a source without being a workflow
+/// of another repository.
+pub(super) fn is_workflow_of(by: &Signer, repository: &SourceRepository) -> bool {
+    let Signer::Certificate(certificate) = by else {
+        return false;
+    };
+    let own: Vec<_> = workflows(certificate).collect();
+    let claimed = claimed_repository(certificate);
+    match own.is_empty() {
+        true => claimed.is_some(),
+        false => own.iter().any(|(own, _)| own.is_same(repository)),
+    }
+}
+
 /// Whether a certificate was issued to a delegator workflow of slsa-github-generator. A delegator runs builders of other
 /// repositories, so the builder's name differs from the signer's.
 fn is_delegator(identity: &str) -> bool {

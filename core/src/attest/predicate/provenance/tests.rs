@@ -176,7 +176,7 @@ fn a_reference_is_of_the_kind_that_it_is_said_to_be() {
 }
 
 #[test]
-fn a_source_is_compared_with_the_certificate_for_every_build_type() {
+fn every_build_types_source_is_compared_with_the_certificate() {
     let generator = v0_2(GENERATOR, json!({}));
     assert_eq!(sources(&generator)[0].1, "https://github.com/example/app");
     assert_eq!(
@@ -230,7 +230,7 @@ fn a_repository_is_its_address_without_what_does_not_name_it() {
 }
 
 #[test]
-fn a_path_that_clients_resolve_to_another_repository_is_no_address() {
+fn a_path_that_clients_resolve_elsewhere_is_no_address() {
     for path in [
         "a/../b/c",
         "a/./b",
@@ -349,7 +349,7 @@ fn the_commit_of_a_source_is_kept_for_every_build_type() {
 }
 
 #[test]
-fn a_commit_counts_under_every_name_of_the_source_and_of_the_digest() {
+fn a_commit_counts_under_every_name_of_source_and_digest() {
     let predicate = json!({
         "builder": {"id": "builder"},
         "buildType": GENERATOR,

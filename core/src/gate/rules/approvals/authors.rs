@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::check::listed;
-use super::super::provenance::{Provenance, is_isolated, is_of_builder};
+use super::super::check::{in_time, listed};
+use super::super::provenance::{Provenance, is_isolated, is_of_builder, is_workflow_of};
 use super::{
     AUTHOR_UNKNOWN, Approvals, AuthorSource, AuthorsOfProvenance, AuthorsOfRecord, ImageCheck,
-    Judgement, Requirement,
+    Judgement, RecordField, Requirement,
 };
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{self, Predicate};
@@ -17,6 +17,8 @@ use crate::gate::people::{Identity, Lookup, People, Platform as SourcePlatform};
 pub(super) struct Authors {
     /// The people, each with what they did.
     people: BTreeMap<String, String>,
+    /// The commits that the change records cover, such as ``the commits after `…` up to `…` ``.
+    ranges: BTreeSet<String>,
 }
 
 /// What the sources say, while they are read.
@@ -24,6 +26,7 @@ pub(super) struct Authors {
 struct Found {
     people: BTreeMap<String, String>,
     automation: BTreeSet<String>,
+    ranges: BTreeSet<String>,
     /// What is not known, one sentence each.
     unknown: BTreeSet<String>,
 }
@@ -83,6 +86,7 @@ impl Authors {
         if found.unknown.is_empty() {
             return Ok(Authors {
                 people: found.people,
+                ranges: found.ranges,
             });
         }
         let detail = format!(
@@ -93,6 +97,18 @@ impl Authors {
             "add every author to a `PeopleDirectory`; attest the authors with `promotion-gate attest change {}`",
             check.name()
         )))
+    }
+
+    /// The commits whose authors are known, as the end of a sentence; empty without a change record. Which commit ran before is
+    /// not known here, so that the first commit is told and not checked.
+    pub(super) fn covered(&self) -> String {
+        match self.ranges.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; the change record covers {}",
+                listed(self.ranges.iter().cloned(), 2)
+            ),
+        }
     }
 
     pub(super) fn contains(&self, person: &str) -> bool {
@@ -174,14 +190,195 @@ impl Found {
     /// Adds the authors of signed change records.
     fn add_records(
         &mut self,
-        _source: &AuthorsOfRecord,
+        source: &AuthorsOfRecord,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        _people: &People,
+        people: &People,
     ) {
-        let _ = proven(check, evidence).count();
-        self.unknown
-            .insert("change records are not read yet".to_owned());
+        // The commits from which the image was built, as the policy's provenance proves them.
+        let proven: Vec<_> = proven(check, evidence).collect();
+        let mut open: BTreeSet<&str> = BTreeSet::new();
+        for (_, provenance) in &proven {
+            open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
+        }
+        if open.is_empty() {
+            self.unknown.insert(
+                "no accepted provenance names the commit, which a change record must end with"
+                    .to_owned(),
+            );
+        }
+        let mut refused: BTreeSet<String> = BTreeSet::new();
+        for (_, statement) in &evidence.statements {
+            let roots = &check.world.trust_roots;
+            let by_source = || source.signed_by.signed(statement, roots).is_ok();
+            let record = match statement.predicate() {
+                Predicate::Change(record) if by_source() => &**record,
+                Predicate::Unreadable(why)
+                    if predicate::is_change(statement.predicate_type()) && by_source() =>
+                {
+                    self.unknown.insert(format!(
+                        "a change record by {} cannot be read: {why}",
+                        statement.signer()
+                    ));
+                    continue;
+                }
+                _ => continue,
+            };
+            // 1. The record's authors count in any case: a record that does not fit can only add.
+            let fits = record_fits(source, record, statement, &proven, check);
+            let standing = match &fits {
+                Ok(()) => Standing::Establishes,
+                Err(_) => Standing::Adds,
+            };
+            self.add_authors(record, standing, people);
+            // 2. A record that fits says who the authors of its commit are.
+            match fits {
+                Ok(()) => {
+                    self.ranges.insert(range(record));
+                    open.retain(|commit| !commit.eq_ignore_ascii_case(&record.to));
+                }
+                Err(why) => {
+                    refused.insert(why);
+                }
+            }
+        }
+        if !open.is_empty() {
+            let commits = listed(open.into_iter().map(|commit| format!("`{commit}`")), 2);
+            let but = match refused.is_empty() {
+                true => String::new(),
+                false => format!("; records that do not count: {}", listed(refused, 2)),
+            };
+            self.unknown.insert(format!(
+                "no change record by {} ends with the commit {commits}{but}",
+                source.signed_by
+            ));
+        }
+    }
+
+    fn add_authors(
+        &mut self,
+        record: &predicate::ChangeRecord,
+        standing: Standing,
+        people: &People,
+    ) {
+        for author in &record.authors {
+            let vouched = author.did.is_vouched();
+            let did = match author.pull_request {
+                Some(number) => format!("{} pull request {number}", author.did.verb()),
+                None => format!("{} the change", author.did.verb()),
+            };
+            let standing = match vouched {
+                true => standing,
+                false => Standing::Adds,
+            };
+            match &author.identity {
+                predicate::ChangeIdentity::Github(account) => {
+                    self.add_account(SourcePlatform::GitHub, account, &did, standing, people);
+                }
+                predicate::ChangeIdentity::Gitlab(account) => {
+                    self.add_account(SourcePlatform::GitLab, account, &did, standing, people);
+                }
+                // An address that only git names: any person with a similar address is held to be the author.
+                predicate::ChangeIdentity::Email(email) => {
+                    let identity = Identity::Certificate {
+                        issuer: String::new(),
+                        name: email.clone(),
+                    };
+                    self.add(&identity, &did, Standing::Adds, people);
+                }
+            }
+        }
+        if standing == Standing::Establishes {
+            let unknown = record.unknown_authors.iter();
+            self.unknown
+                .extend(unknown.map(|why| format!("the change record says: {why}")));
+            if !record.authors.iter().any(|author| author.did.is_vouched()) {
+                self.unknown.insert(
+                    "the change record does not name an author for whom the platform vouches"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+
+    fn add_account(
+        &mut self,
+        platform: SourcePlatform,
+        account: &predicate::ChangeAccount,
+        did: &str,
+        standing: Standing,
+        people: &People,
+    ) {
+        let identity = Identity::account(
+            platform,
+            account.host.as_deref(),
+            &account.login,
+            account.id,
+        );
+        match identity {
+            Ok(identity) => self.add(&identity, did, standing, people),
+            Err(why) if standing == Standing::Establishes => {
+                self.unknown.insert(format!(
+                    "an author of the change record cannot be looked up: {why}"
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn range(record: &predicate::ChangeRecord) -> String {
+    match &record.from {
+        Some(from) => format!("the commits after `{from}` up to `{}`", record.to),
+        None => format!("all commits up to `{}`", record.to),
+    }
+}
+
+/// Whether a record says who wrote the commits from which the image was built.
+///
+/// # Errors
+/// Why it does not, as a sentence.
+fn record_fits(
+    source: &AuthorsOfRecord,
+    record: &predicate::ChangeRecord,
+    statement: &VerifiedStatement,
+    proven: &[(&VerifiedStatement, &predicate::SlsaProvenance)],
+    check: &ImageCheck<'_>,
+) -> Result<(), String> {
+    in_time(statement, check.promotion.at)?;
+    // 1. The signer is isolated from the authors: a workflow of the source's own repository is written by them.
+    if is_workflow_of(statement.signer(), &record.repository) {
+        return Err(format!(
+            "its signer is a workflow of the repository `{}` itself, whose authors can write anything",
+            record.repository
+        ));
+    }
+    // 2. The repository and the commit are those of the build.
+    let built = proven.iter().find(|(_, provenance)| {
+        let mut commits = provenance.commits.iter();
+        commits.any(|(_, commit)| commit.eq_ignore_ascii_case(&record.to))
+    });
+    let Some((_, provenance)) = built else {
+        return Err(format!("it ends with the commit `{}`", record.to));
+    };
+    let mut sources = provenance.sources.iter();
+    if !sources.any(|source| source.repository.is_same(&record.repository)) {
+        return Err(format!(
+            "it is about the repository `{}`",
+            record.repository
+        ));
+    }
+    // 3. The fields that the policy requires.
+    let is_missing = |field: &&RecordField| match field {
+        RecordField::Reason => record.reason.is_none(),
+        RecordField::SecurityImpact => record.security_impact.is_none(),
+        RecordField::Testing => record.testing.is_none(),
+        RecordField::BackOutPlan => record.back_out_plan.is_none(),
+        RecordField::Reviewers => record.reviewers.is_empty(),
+    };
+    match source.requires.iter().find(is_missing) {
+        Some(field) => Err(format!("it lacks `{}`", field.as_str())),
+        None => Ok(()),
     }
 }
 

@@ -393,7 +393,7 @@ impl ImageRule for Approvals {
             return unless_partial(self.explain_missing(&votes, &seating, None, check), check);
         }
         if !self.different_from_author {
-            return self.wait(&all, &votes, &seating, check);
+            return self.wait(&all, &votes, &seating.seated(), check);
         }
         // 4. The authors: as long as one is unknown, every seat could be filled by an author.
         let authors = match Authors::find(self, check, evidence, people) {
@@ -411,7 +411,8 @@ impl ImageRule for Approvals {
             return unless_partial(missing, check);
         }
         // 6. The waiting time.
-        self.wait(&others, &votes, &seating, check)
+        let approved = seating.seated() + &authors.covered();
+        self.wait(&others, &votes, &approved, check)
     }
 }
 
@@ -495,10 +496,10 @@ impl Approvals {
         &self,
         approvals: &[&Approval<'_>],
         votes: &Votes<'_>,
-        seating: &Seating<'_>,
+        approved: &str,
         check: &ImageCheck<'_>,
     ) -> Judgement {
-        let pass = || Judgement::pass(APPROVED, format!("approved by {}", seating.seated()));
+        let pass = || Judgement::pass(APPROVED, format!("approved by {approved}"));
         let Some(minimum) = self.minimum_age else {
             return pass();
         };
@@ -518,8 +519,7 @@ impl Approvals {
                 Judgement::fail(
                     APPROVED_TOO_RECENTLY,
                     format!(
-                        "approved by {}, but the policy has a waiting time of {minimum}: from {from} on",
-                        seating.seated()
+                        "approved by {approved}, but the policy has a waiting time of {minimum}: from {from} on"
                     ),
                 )
                 .hint(format!("deploy from {from} on"))
@@ -573,6 +573,18 @@ impl ChangeReference {
             )),
             None if self.required => Err("the approval does not name a change".to_owned()),
             None => Ok(()),
+        }
+    }
+}
+
+impl RecordField {
+    fn as_str(self) -> &'static str {
+        match self {
+            RecordField::Reason => "reason",
+            RecordField::SecurityImpact => "securityImpact",
+            RecordField::Testing => "testing",
+            RecordField::BackOutPlan => "backOutPlan",
+            RecordField::Reviewers => "reviewers",
         }
     }
 }

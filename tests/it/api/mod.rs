@@ -1,0 +1,157 @@
+//! Policies that are wrong, and what is said about them.
+
+mod files;
+mod mistakes;
+
+use promotion_gate::api;
+
+use crate::facts::FACTS;
+
+const HEAD: &str =
+    "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: p}\nspec:\n";
+const SIGNER: &str =
+    "{keyless: {issuer: \"https://i.example\", anyIdentity: true, trustRoots: [sandbox]}}";
+
+fn problems(text: &str) -> Vec<String> {
+    let sources = [("p.yaml".to_owned(), text.as_bytes().to_vec())];
+    let set = api::load(&sources, &FACTS.trust_roots());
+    assert!(set.problems.is_empty() || set.policies.is_empty() || text.contains("---"));
+    set.problems.iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn said(spec: &str, expected: &str) {
+    let problems = problems(&format!("{HEAD}{spec}"));
+    assert!(
+        problems.iter().any(|problem| problem.contains(expected)),
+        "{expected}: {problems:#?}"
+    );
+    assert!(
+        problems
+            .iter()
+            .all(|problem| problem.starts_with("p.yaml:")),
+        "{problems:#?}"
+    );
+}
+
+#[test]
+fn a_field_that_nobody_knows_is_refused_with_a_suggestion() {
+    said(
+        "  requirments: []\n",
+        "p.yaml:5:3: spec.requirments: unknown field `requirments`, did you mean `requirements`?",
+    );
+    said(
+        "  requirements: [{digestPinned: {}}]\n  enforcment: Warn\n",
+        "did you mean `enforcement`?",
+    );
+    said(
+        "  requirements: [{digestPinned: {}}]\n  enforcement: warn\n",
+        "spec.enforcement",
+    );
+    said(
+        "  requirements: [{digestPinned: {strict: true}}]\n",
+        "unknown field `strict`",
+    );
+    said(
+        "  requirements: [{signature: {anyOf: [{keyless: {isuer: x}}]}}]\n",
+        "unknown field `isuer`, did you mean `issuer`?",
+    );
+}
+
+#[test]
+fn a_requirement_of_a_later_version_is_refused_by_name() {
+    for name in ["sbom", "vulnerabilities", "approvals", "freeze"] {
+        let expected = format!(
+            "requirement `{name}` is not known to this version; known are `digestPinned`, `allowedImages`, `signature`, `provenance`"
+        );
+        said(&format!("  requirements: [{{{name}: {{}}}}]\n"), &expected);
+    }
+}
+
+#[test]
+fn evidence_about_tags_needs_digests_or_an_explicit_word() {
+    let signature = format!("  requirements: [{{signature: {{anyOf: [{SIGNER}]}}}}]\n");
+    said(
+        &signature,
+        "add `- digestPinned: {}`, or accept that race with `tags: Resolve`",
+    );
+    assert!(problems(&format!("{HEAD}{signature}  tags: Resolve\n")).is_empty());
+}
+
+#[test]
+fn what_could_never_be_met_or_always_is_refused() {
+    let signature =
+        |body: &str| format!("  tags: Resolve\n  requirements: [{{signature: {body}}}]\n");
+    said("  requirements: []\n", "spec.requirements");
+    said(&signature("{anyOf: []}"), "no signature can be accepted");
+    said(
+        &signature(&format!("{{anyOf: [{SIGNER}], threshold: 0}}")),
+        "threshold",
+    );
+    said(
+        &signature(&format!("{{anyOf: [{SIGNER}], allOf: [{SIGNER}]}}")),
+        "exactly one of `anyOf` and `allOf`",
+    );
+    said(
+        &signature("{anyOf: [{}]}"),
+        "spec.requirements[0].signature",
+    );
+    said(
+        &signature("{anyOf: [{keyless: {issuer: \"https://i.example\"}}]}"),
+        "anyIdentity",
+    );
+    said(
+        &signature("{anyOf: [{keyless: {issuer: \"*\", anyIdentity: true}}]}"),
+        "glob",
+    );
+    said(&signature("{anyOf: [{key: {pem: x}}]}"), "PUBLIC KEY");
+    for group in ["anyOf", "allOf"] {
+        let group = format!("{{{group}: [{SIGNER}]}}");
+        said(
+            &signature(&format!("{{threshold: 2, anyOf: [{SIGNER}, {group}]}}")),
+            "cannot be combined with groups",
+        );
+        let once = signature(&format!("{{threshold: 1, anyOf: [{SIGNER}, {group}]}}"));
+        assert_eq!(problems(&format!("{HEAD}{once}")), Vec::<String>::new());
+        let both = group.replacen('{', "{keyless: {issuer: \"https://i.example\"}, ", 1);
+        said(
+            &signature(&format!("{{anyOf: [{both}]}}")),
+            "a signer is either one of `keyless` and `key`, or a group",
+        );
+    }
+    let twice = signature(&format!("{{threshold: 2, anyOf: [{SIGNER}, {SIGNER}]}}"));
+    assert_eq!(problems(&format!("{HEAD}{twice}")), Vec::<String>::new());
+    said(
+        &signature(
+            "{anyOf: [{keyless: {issuer: \"https://i.example\", anyIdentity: true, trustRoots: [gone]}}]}",
+        ),
+        "p.yaml:6:111: spec.requirements[0].signature.anyOf[0].keyless.trustRoots[0]: unknown trust root `gone`",
+    );
+    said(
+        &signature(&format!(
+            "{{allOf: [{SIGNER}, {{anyOf: [{{key: {{pem: \"{}\", trustRoots: [sandbox, gone]}}}}]}}]}}",
+            FACTS.key.public_pem().replace('\n', "\\n")
+        )),
+        "signature.allOf[1].anyOf[0].key.trustRoots[1]: unknown trust root `gone`",
+    );
+    said(
+        "  requirements: [{allowedImages: {patterns: []}}]\n",
+        "patterns",
+    );
+    said(
+        "  requirements: [{allowedImages: {patterns: [\"[a-z]*\"]}}]\n",
+        "`*` matches any text",
+    );
+    said(
+        "  requirements: [{digestPinned: {}}]\n  match: {images: []}\n",
+        "spec.match.images",
+    );
+    said(
+        "  requirements: [{digestPinned: {}}]\n  match: {namespaces: {}}\n",
+        "leave `namespaces` out",
+    );
+    said(
+        "  requirements: [{digestPinned: {}, allowedImages: {patterns: [x]}}]\n",
+        "one rule per entry",
+    );
+}

@@ -1,0 +1,417 @@
+//! The invariants of the decision, over random policies, images and evidence.
+
+mod worlds;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use promotion_gate_core::attest::UnacceptedReason;
+use promotion_gate_core::attest::predicate::Predicate;
+use promotion_gate_core::attest::unaccepted::MALFORMED;
+use promotion_gate_core::gate::{
+    self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
+    Requirement, Target, UnacceptedEvidence, Ungoverned, Unreadable, Verdict,
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::facts::{FACTS, judge, promotion, signed_by, snapshot};
+use worlds::{UNREADABLE, World, cut, digest, withhold, world};
+
+/// Of each rule about each target, the outcomes and reasons.
+type Said = BTreeSet<((String, Target), (Outcome, &'static str))>;
+
+fn run(cases: u32, property: impl Fn(World) -> Result<(), TestCaseError>) {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    runner.run(&world(), property).unwrap();
+}
+
+/// Runs the property, and makes sure that the worlds gave both decisions often.
+fn holds(property: impl Fn(&World, Decision) -> Result<(), TestCaseError>) {
+    let (allowed, denied) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    run(400, |world| {
+        let decision = world.decision();
+        let counter = match decision {
+            Decision::Allow => &allowed,
+            Decision::Deny => &denied,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        property(&world, decision)
+    });
+    let (allowed, denied) = (allowed.into_inner(), denied.into_inner());
+    assert!(
+        allowed >= 40 && denied >= 40,
+        "{allowed} allowed, {denied} denied"
+    );
+}
+
+#[test]
+fn every_rule_passes_and_denies_often_in_these_worlds() {
+    let said: Mutex<BTreeMap<(String, Outcome), usize>> = Mutex::default();
+    let reasons: Mutex<BTreeMap<&str, usize>> = Mutex::default();
+    run(2000, |world| {
+        let verdict = world.judge();
+        for finding in verdict
+            .policies()
+            .iter()
+            .flat_map(|policy| policy.findings())
+        {
+            let key = (finding.rule.to_string(), finding.outcome);
+            *said.lock().unwrap().entry(key).or_default() += 1;
+            let by_platforms = finding
+                .detail
+                .contains("each of ")
+                .then_some("by its platforms");
+            for reason in [finding.reason].into_iter().chain(by_platforms) {
+                *reasons.lock().unwrap().entry(reason).or_default() += 1;
+            }
+        }
+        Ok(())
+    });
+    let said = said.into_inner().unwrap();
+    for rule in Requirement::NAMES {
+        for outcome in [Outcome::Pass, Outcome::Fail] {
+            let times = said.get(&((*rule).to_owned(), outcome)).copied();
+            let times = times.unwrap_or_default();
+            assert!(times >= 20, "`{rule}`: {outcome:?} {times} times: {said:?}");
+        }
+    }
+    let reasons = reasons.into_inner().unwrap();
+    for expected in [
+        "by its platforms",
+        "no-such-platform",
+        "manifest-refused",
+        "namespace-labels-unknown",
+        "policy-unreadable",
+        "ungoverned",
+        "uncovered",
+        "evidence-partial",
+        "evidence-unavailable",
+        "image-unavailable",
+        "not-asked",
+    ] {
+        assert!(
+            reasons.contains_key(expected),
+            "never `{expected}`: {reasons:?}"
+        );
+    }
+}
+
+#[test]
+fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
+    holds(|world, decision| {
+        if decision == Decision::Allow {
+            return Ok(());
+        }
+        let mut ignorant = vec![
+            world.with_evidence(withhold),
+            world.with_evidence(cut),
+            world.but(|world| world.evidence.indexes.values_mut().for_each(withhold)),
+            world.but(|world| world.evidence.indexes.values_mut().for_each(cut)),
+            world.but(|world| world.evidence = Evidence::default()),
+            world.but(|world| world.snapshot.world.namespaces.clear()),
+            world.but(|world| world.snapshot.world.trust_roots.clear()),
+        ];
+        for subject in world.evidence.images.keys() {
+            ignorant.push(world.but(|world| {
+                withhold(world.evidence.images.get_mut(subject).unwrap());
+            }));
+        }
+        for world in ignorant {
+            prop_assert_eq!(world.decision(), Decision::Deny);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_policy_that_becomes_unreadable_denies_what_it_might_govern() {
+    holds(|world, _| {
+        let broken = world.but(|world| {
+            let policy = world.snapshot.policies.pop().unwrap();
+            world.snapshot.unreadable.push(Unreadable {
+                source: policy.name,
+                why: "cut".to_owned(),
+            });
+        });
+        prop_assert_eq!(broken.decision(), Decision::Deny);
+        Ok(())
+    });
+}
+
+#[test]
+fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
+    holds(|world, decision| {
+        let without =
+            |take: fn(&mut ImageEvidence)| world.but(|world| world.for_each_evidence(take));
+        let without_signature = without(|evidence| drop(evidence.signatures.pop()));
+        let without_statement = without(|evidence| drop(evidence.statements.pop()));
+        if decision == Decision::Deny {
+            prop_assert_eq!(without_signature.decision(), Decision::Deny);
+            prop_assert_eq!(without_statement.decision(), Decision::Deny);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn unusable_evidence_never_changes_a_decision() {
+    holds(|world, decision| {
+        let more = world.but(|world| {
+            world.for_each_evidence(|evidence| {
+                let junk = UnacceptedEvidence {
+                    source: EvidenceSource("junk".to_owned()),
+                    form: gate::Form::Either,
+                    why: UnacceptedReason::new(MALFORMED, "junk"),
+                };
+                evidence.unaccepted.insert(0, junk);
+            });
+        });
+        let fewer = world.but(|world| {
+            world.for_each_evidence(|evidence| {
+                evidence.unaccepted.clear();
+                evidence
+                    .statements
+                    .retain(|(_, statement)| !matches!(statement.predicate(), Predicate::Other(_)));
+            });
+        });
+        prop_assert_eq!(more.decision(), decision);
+        prop_assert_eq!(fewer.decision(), decision);
+        Ok(())
+    });
+}
+
+/// What of an answer does not depend on the order of a list.
+#[derive(Clone, Copy)]
+enum Fixed {
+    /// The verdict and the response, to the word.
+    Words,
+    /// The decisions, outcomes and reasons. A detail may name another one of several.
+    Reasons,
+    Decision,
+}
+
+type Reorder = fn(&mut World, Order);
+
+/// Each list of a world, and what must not depend on its order.
+const LISTS: [(&str, Fixed, Reorder); 7] = [
+    ("policies", Fixed::Words, |world, order| {
+        order.put(&mut world.snapshot.policies);
+        order.put(&mut world.snapshot.unreadable);
+    }),
+    ("images", Fixed::Words, |world, order| {
+        order.put(&mut world.promotion.change.images);
+        order.put(&mut world.promotion.pins);
+    }),
+    ("platforms", Fixed::Reasons, |world, order| {
+        for index in world.evidence.indexes.values_mut() {
+            if let Collected::Known(Some(index)) | Collected::Partial(Some(index), _) = index {
+                order.put(&mut index.manifests);
+            }
+        }
+    }),
+    ("signatures", Fixed::Decision, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.signatures));
+    }),
+    ("statements", Fixed::Reasons, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.statements));
+    }),
+    ("unaccepted", Fixed::Words, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.unaccepted));
+    }),
+    ("unsupported", Fixed::Reasons, |world, order| {
+        world.for_each_evidence(|evidence| order.put(&mut evidence.unsupported));
+    }),
+];
+
+/// Any order of a list comes from these two.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Reversed,
+    FirstToLast,
+}
+
+impl Order {
+    fn put<T>(self, list: &mut [T]) {
+        match self {
+            Order::Reversed => list.reverse(),
+            Order::FirstToLast => list.rotate_left(1.min(list.len())),
+        }
+    }
+}
+
+#[test]
+fn the_order_of_policies_images_and_evidence_never_matters() {
+    let reordered = LISTS
+        .iter()
+        .flat_map(|list| [Order::Reversed, Order::FirstToLast].map(|order| (list, order)));
+    holds(|world, decision| {
+        let verdict = world.judge();
+        let response = world.response();
+        for ((list, fixed, reorder), order) in reordered.clone() {
+            let other = world.but(|world| reorder(world, order));
+            let said = other.judge();
+            prop_assert_eq!(other.decision(), decision, "{}, {:?}", list, order);
+            if matches!(fixed, Fixed::Words | Fixed::Reasons) {
+                prop_assert_eq!(reasons(&said), reasons(&verdict), "{}, {:?}", list, order);
+            }
+            if matches!(fixed, Fixed::Words) {
+                prop_assert_eq!(&said, &verdict, "{}, {:?}", list, order);
+                prop_assert_eq!(other.response(), response.clone(), "{}, {:?}", list, order);
+            }
+        }
+        Ok(())
+    });
+}
+
+/// The decision of each policy, with outcome and reason of each rule about each target. A rule may stand in a policy twice.
+fn reasons(verdict: &Verdict) -> Vec<(String, Decision, Said)> {
+    let policies = verdict.policies().iter().map(|policy| {
+        let findings = policy.findings().iter().map(|finding| {
+            let rule = (finding.rule.to_string(), finding.target.clone());
+            (rule, (finding.outcome, finding.reason))
+        });
+        let name = policy.policy().to_owned();
+        (name, policy.decision(), findings.collect())
+    });
+    policies.collect()
+}
+
+#[test]
+fn a_further_policy_that_is_met_only_makes_an_object_governed() {
+    holds(|world, _| {
+        let more = world.but(|world| {
+            let spec = json!({"requirements": [{"allowedImages": {"patterns": ["**"]}}]});
+            world
+                .snapshot
+                .policies
+                .push(FACTS.policy("one-more", &spec));
+        });
+        let governed = world.but(|world| world.snapshot.ungoverned = Ungoverned::Allow);
+        prop_assert_eq!(more.decision(), governed.decision());
+        Ok(())
+    });
+}
+
+#[test]
+fn only_policies_that_enforce_deny() {
+    holds(|world, decision| {
+        let verdict = world.judge();
+        let denied = verdict
+            .denials()
+            .any(|policy| policy.enforcement() == Enforcement::Enforce);
+        prop_assert_eq!(decision == Decision::Deny, denied);
+        let lenient = world.but(|world| {
+            world.snapshot.unreadable.clear();
+            world.snapshot.ungoverned = Ungoverned::Allow;
+            for policy in &mut world.snapshot.policies {
+                policy.enforcement = Enforcement::Audit;
+            }
+        });
+        prop_assert_eq!(lenient.decision(), Decision::Allow);
+        Ok(())
+    });
+}
+
+#[test]
+fn every_image_has_a_finding_under_every_policy() {
+    holds(|world, _| {
+        for policy in world.judge().policies() {
+            let readable =
+                policy.policy() != "(ungoverned)" && !UNREADABLE.contains(&policy.policy());
+            for image in world.promotion.change.images.iter().filter(|_| readable) {
+                let judged = policy.findings().iter().any(|finding| {
+                    matches!(&finding.target, Target::Image(target) if target.field == image.field)
+                });
+                prop_assert!(judged, "{} has no finding", image.field);
+            }
+            let denies = policy
+                .findings()
+                .iter()
+                .any(|finding| finding.outcome.denies());
+            prop_assert_eq!(policy.decision() == Decision::Deny, denies);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_uncovered_image_is_denied_under_a_policy_with_evidence() {
+    let policy = FACTS.policy(
+        "evidence",
+        &json!({
+            "match": {"images": ["registry.example/**"]},
+            "requirements": [{"digestPinned": {}}, signed_by("release@example.com")],
+        }),
+    );
+    let world = World {
+        promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),
+        snapshot: snapshot(vec![policy]),
+        evidence: Evidence::default(),
+    };
+    let verdict = world.judge();
+    assert_eq!(verdict.decision(), Decision::Deny);
+    assert!(
+        verdict.policies()[0]
+            .findings()
+            .iter()
+            .any(|finding| finding.reason == "uncovered")
+    );
+}
+
+#[test]
+fn an_image_without_an_answer_is_undecided_everywhere() {
+    let signed = |name: &str, images: &str| {
+        FACTS.policy(
+            name,
+            &json!({
+                "match": {"images": [images]},
+                "requirements": [{"digestPinned": {}}, signed_by("release@example.com")],
+            }),
+        )
+    };
+    let world = World {
+        promotion: promotion(&[format!("elsewhere.example/db@{}", digest("x"))]),
+        snapshot: snapshot(vec![
+            signed("elsewhere", "elsewhere.example/**"),
+            signed("here", "registry.example/**"),
+        ]),
+        evidence: Evidence::default(),
+    };
+    let verdict = world.judge();
+    assert_eq!(verdict.decision(), Decision::Deny);
+    for policy in verdict.policies() {
+        let denying: Vec<_> = policy
+            .findings()
+            .iter()
+            .filter(|finding| finding.outcome.denies())
+            .collect();
+        assert!(!denying.is_empty(), "{policy:?}");
+        assert!(
+            denying
+                .iter()
+                .all(|finding| finding.outcome == Outcome::Undecided),
+            "{denying:?}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_set_of_policies_governs_nothing_and_says_so() {
+    let world = World {
+        promotion: promotion(&["nginx".to_owned()]),
+        snapshot: snapshot(Vec::new()),
+        evidence: Evidence::default(),
+    };
+    assert_eq!(world.decision(), Decision::Allow);
+    assert!(world.judge().policies().is_empty());
+    let mut strict = snapshot(Vec::new());
+    strict.ungoverned = Ungoverned::Deny;
+    let verdict = judge(&world.promotion, &world.evidence, &strict);
+    assert_eq!(verdict.decision(), Decision::Deny);
+}

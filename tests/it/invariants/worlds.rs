@@ -1,0 +1,450 @@
+//! Random policies, images and evidence. The facts are signed in the sandbox.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use promotion_gate::admission::AdmissionResponse;
+use promotion_gate_core::gate::{
+    Collected, Decision, Digest, Evidence, ImageEvidence, Index, Pin, Platform, PlatformManifest,
+    Promotion, Repository, Requirement, Snapshot, Subject, Unavailability, Ungoverned, Unreadable,
+    Verdict,
+};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::strategy::Union;
+use serde_json::{Value, json};
+
+use crate::facts::{Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, snapshot};
+
+const IMAGES: [&str; 3] = [
+    "registry.example/app",
+    "registry.example/team/api",
+    "elsewhere.example/db",
+];
+pub const UNREADABLE: [&str; 2] = ["broken.yaml", "cut.yaml"];
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
+
+/// What can be attached to an image, signed once for each image and each of its platforms.
+static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new(|| {
+    let release = || Attached::by("release");
+    let build = || Attached::by("build");
+    let annotated = |stage: &str| Attached {
+        form: Form::SimpleSigning,
+        annotations: BTreeMap::from([("stage".to_owned(), stage.to_owned())]),
+        ..release()
+    };
+    let provenance = |by: &str, but: Value| Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: "workflow".to_owned(),
+            but,
+        }),
+        ..Attached::by(by)
+    };
+    let attached = [
+        release(),
+        build(),
+        Attached::by("stranger"),
+        Attached::by("key"),
+        Attached {
+            form: Form::SimpleSigning,
+            ..release()
+        },
+        annotated("production"),
+        annotated("test"),
+        Attached {
+            logged: false,
+            ..build()
+        },
+        Attached {
+            form: Form::Attestation,
+            ..release()
+        },
+        Attached {
+            about_another: true,
+            ..release()
+        },
+        Attached {
+            form: Form::Junk,
+            ..release()
+        },
+        provenance("builder", json!({})),
+        provenance("key", json!({})),
+        provenance("stranger", json!({})),
+        provenance("other-builder", json!({})),
+        Attached {
+            form: Form::LegacyAttestation,
+            ..provenance("release", json!({}))
+        },
+        Attached {
+            about_another: true,
+            ..provenance("builder", json!({}))
+        },
+    ];
+    let all = |subject: Subject| {
+        let pieces = attached.iter().map(|attached| {
+            let mut evidence = ImageEvidence::default();
+            FACTS.add(&mut evidence, &subject.digest, attached);
+            evidence
+        });
+        let pieces = pieces.collect();
+        (subject, pieces)
+    };
+    subjects().map(all).collect()
+});
+
+pub fn digest(name: &str) -> Digest {
+    Digest::sha256(name.as_bytes())
+}
+
+fn image(name: &str) -> Subject {
+    Subject {
+        repository: Repository::named(name),
+        digest: digest(name),
+    }
+}
+
+fn platform(name: &str, architecture: &str) -> Subject {
+    Subject {
+        repository: Repository::named(name),
+        digest: digest(&format!("{name} for {architecture}")),
+    }
+}
+
+/// Every image, and each platform that it has where it is an index.
+fn subjects() -> impl Iterator<Item = Subject> {
+    IMAGES.into_iter().flat_map(|name| {
+        let platforms = ARCHITECTURES.map(|architecture| platform(name, architecture));
+        [image(name)].into_iter().chain(platforms)
+    })
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub promotion: Promotion,
+    pub snapshot: Snapshot,
+    pub evidence: Evidence,
+}
+
+impl World {
+    pub fn judge(&self) -> Verdict {
+        judge(&self.promotion, &self.evidence, &self.snapshot)
+    }
+
+    pub fn decision(&self) -> Decision {
+        self.judge().decision()
+    }
+
+    pub fn but(&self, change: impl FnOnce(&mut World)) -> World {
+        let mut world = self.clone();
+        change(&mut world);
+        world
+    }
+
+    pub fn response(&self) -> AdmissionResponse {
+        AdmissionResponse::of(&self.judge(), &self.promotion, false)
+    }
+
+    pub fn with_evidence(&self, change: impl Fn(&mut Collected<Arc<ImageEvidence>>)) -> World {
+        self.but(|world| world.evidence.images.values_mut().for_each(change))
+    }
+
+    /// Changes all evidence that was read.
+    pub fn for_each_evidence(&mut self, change: impl Fn(&mut ImageEvidence)) {
+        for collected in self.evidence.images.values_mut() {
+            match collected {
+                Collected::Known(value) | Collected::Partial(value, _) => {
+                    change(Arc::make_mut(value));
+                }
+                Collected::Unavailable(_) => {}
+            }
+        }
+    }
+}
+
+fn unavailability() -> Unavailability {
+    Unavailability("the registry does not answer".to_owned())
+}
+
+pub fn cut<T: Clone>(collected: &mut Collected<T>) {
+    if let Some(value) = collected.value() {
+        *collected = Collected::Partial(value.clone(), vec![unavailability()]);
+    }
+}
+
+pub fn withhold<T>(collected: &mut Collected<T>) {
+    *collected = Collected::Unavailable(unavailability());
+}
+
+fn keyless(identity: Value, transparency: &str) -> Value {
+    json!({"keyless": {
+        "issuer": "https://issuer.example",
+        "identity": identity,
+        "trustRoots": ["sandbox"],
+        "transparency": transparency,
+    }})
+}
+
+fn by_key() -> Value {
+    json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}})
+}
+
+fn signer() -> impl Strategy<Value = Value> {
+    select(vec![
+        keyless(json!("release@example.com"), "Log"),
+        keyless(json!("build@example.com"), "Timestamp"),
+        keyless(json!("build@example.com"), "InclusionProof"),
+        keyless(json!({"glob": "*@example.com"}), "Log"),
+        by_key(),
+    ])
+}
+
+fn signature() -> impl Strategy<Value = Value> {
+    let signers = || prop::collection::vec(signer(), 1..3);
+    let signed = prop_oneof![
+        3 => signers().prop_map(|signers| json!({"anyOf": signers})),
+        1 => signers().prop_map(|signers| json!({"allOf": signers})),
+        1 => signers().prop_map(|signers| json!({"anyOf": signers, "threshold": 2})),
+    ];
+    let annotations = prop::option::weighted(0.2, Just(json!({"stage": "production"})));
+    (signed, annotations).prop_map(|(mut parameters, annotations)| {
+        if let Some(annotations) = annotations {
+            parameters["annotations"] = annotations;
+        }
+        parameters
+    })
+}
+
+fn provenance() -> impl Strategy<Value = Value> {
+    let signed_by = select(vec![
+        keyless(json!(BUILDER), "Log"),
+        keyless(json!("release@example.com"), "Log"),
+        keyless(json!("nobody@example.com"), "Log"),
+        by_key(),
+    ]);
+    let sources = prop_oneof![
+        2 => Just(json!({"sources": ["https://github.com/example/app"]})),
+        1 => Just(json!({"anySource": true})),
+        1 => Just(json!({"sources": ["https://github.com/example/other"]})),
+    ];
+    let branches = prop::option::weighted(0.3, select(vec![json!(["main"]), json!(["release"])]));
+    let signers = prop::collection::vec(signed_by, 1..3);
+    (signers, sources, branches).prop_map(|(signers, mut parameters, branches)| {
+        let pair = |signer| json!({"id": BUILDER, "signedBy": signer});
+        parameters["builders"] = signers.into_iter().map(pair).collect();
+        if let Some(branches) = branches {
+            parameters["branches"] = branches;
+        }
+        parameters
+    })
+}
+
+/// The parameters of a rule: a new rule needs a line here, and evidence in [`EVIDENCE`] if it asks for any.
+fn parameters(rule: &str) -> BoxedStrategy<Value> {
+    match rule {
+        "digestPinned" => Just(json!({})).boxed(),
+        "allowedImages" => Just(json!({"patterns": ["registry.example/**"]})).boxed(),
+        "signature" => signature().boxed(),
+        "provenance" => provenance().boxed(),
+        _ => panic!(
+            "the rule `{rule}` has no generator: add one to `parameters` in {}",
+            file!()
+        ),
+    }
+}
+
+fn requirement() -> impl Strategy<Value = Value> {
+    let rules = Requirement::NAMES.iter().map(|rule| {
+        let on_evidence = Requirement::names_on_evidence().any(|name| name == *rule);
+        let weight = if on_evidence { 3 } else { 1 };
+        (
+            weight,
+            parameters(rule).prop_map(|given| json!({ *rule: given })),
+        )
+    });
+    Union::new_weighted(rules.collect())
+}
+
+fn matching() -> impl Strategy<Value = Value> {
+    let selector = json!({"selector": {"matchLabels": {"tier": "production"}}});
+    let fields = [
+        ("images", 0.3, json!(["registry.example/**"])),
+        ("platforms", 0.2, json!(["linux/amd64"])),
+        ("platforms", 0.2, json!(["linux/s390x"])),
+        ("namespaces", 0.2, selector),
+    ];
+    let fields = fields.map(|(name, weight, value)| {
+        prop::option::weighted(weight, Just((name.to_owned(), value)))
+    });
+    Vec::from(fields).prop_map(|fields| Value::Object(fields.into_iter().flatten().collect()))
+}
+
+fn spec() -> impl Strategy<Value = Value> {
+    let enforcement = prop_oneof![4 => Just("Enforce"), 1 => Just("Warn"), 1 => Just("Audit")];
+    let uncovered = prop_oneof![3 => Just("Deny"), 1 => Just("Allow")];
+    let requirements = prop::collection::vec(requirement(), 1..3);
+    let index = prop::bool::weighted(0.7);
+    let tags = any::<bool>();
+    (
+        matching(),
+        enforcement,
+        uncovered,
+        requirements,
+        index,
+        tags,
+    )
+        .prop_map(
+            |(matching, enforcement, uncovered, mut requirements, index, tags)| {
+                let mut spec = json!({
+                    "enforcement": enforcement,
+                    "uncovered": uncovered,
+                    "match": matching,
+                    "allowUnsignedIndex": index,
+                });
+                // Evidence is about digests: the loader wants one of the two said.
+                match tags {
+                    true => spec["tags"] = json!("Resolve"),
+                    false => requirements.push(json!({"digestPinned": {}})),
+                }
+                spec["requirements"] = json!(requirements);
+                spec
+            },
+        )
+}
+
+/// Mostly known, sometimes in part or not at all.
+fn collected<T: Clone + std::fmt::Debug>(
+    value: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Collected<T>> {
+    (value, 0..12_u8).prop_map(|(value, how)| match how {
+        0 => Collected::Unavailable(unavailability()),
+        1 => Collected::Partial(value, vec![unavailability()]),
+        _ => Collected::Known(value),
+    })
+}
+
+fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> + use<> {
+    let pieces = EVIDENCE[subject].clone();
+    let all = pieces.len();
+    let few = subsequence(pieces.clone(), 0..=2);
+    let some = prop_oneof![few, subsequence(pieces, 0..=all)];
+    let unsupported = ["referrers", "tags"].map(|place| Unavailability(place.to_owned()));
+    let unsupported =
+        prop_oneof![9 => Just(Vec::new()), 1 => subsequence(unsupported.to_vec(), 1..=2)];
+    (some.prop_shuffle(), unsupported).prop_map(|(pieces, unsupported)| {
+        let mut evidence = ImageEvidence {
+            unsupported,
+            ..ImageEvidence::default()
+        };
+        for piece in pieces {
+            evidence.signatures.extend(piece.signatures);
+            evidence.statements.extend(piece.statements);
+            evidence.unaccepted.extend(piece.unaccepted);
+        }
+        Arc::new(evidence)
+    })
+}
+
+/// What a digest names: one image, an index of two, or bytes that runtimes could read as another index.
+fn index_of(name: &'static str) -> impl Strategy<Value = Option<Index>> {
+    let entry = move |architecture: &str, named: bool| PlatformManifest {
+        platform: named.then(|| Platform {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: None,
+        }),
+        digest: platform(name, architecture).digest,
+    };
+    let index = [prop::bool::weighted(0.8), prop::bool::weighted(0.8)].prop_map(move |named| {
+        let entries = ARCHITECTURES.into_iter().zip(named);
+        Index {
+            manifests: entries
+                .map(|(architecture, named)| entry(architecture, named))
+                .collect(),
+            refused: None,
+        }
+    });
+    let refused = Index {
+        manifests: Vec::new(),
+        refused: Some("it holds `manifests` twice".to_owned()),
+    };
+    prop_oneof![
+        2 => Just(None),
+        4 => index.prop_map(Some),
+        1 => Just(Some(refused)),
+    ]
+}
+
+/// An image, by digest or by a tag and what that resolves to.
+fn pin(name: &'static str) -> impl Strategy<Value = (String, Pin)> {
+    let by_tag = collected(Just(digest(name)));
+    let by_tag = by_tag.prop_map(move |digest| (format!("{name}:v1"), Pin::Resolved(digest)));
+    let by_digest = (
+        format!("{name}@{}", digest(name)),
+        Pin::Written(digest(name)),
+    );
+    prop_oneof![4 => Just(by_digest), 1 => by_tag]
+}
+
+fn labels() -> impl Strategy<Value = Option<BTreeMap<String, String>>> {
+    let tier = |tier: &str| Some(BTreeMap::from([("tier".to_owned(), tier.to_owned())]));
+    select(vec![tier("production"), tier("test"), None])
+}
+
+pub fn world() -> impl Strategy<Value = World> {
+    let images = IMAGES.map(pin);
+    let count = subsequence(vec![0_usize, 1, 2], 1..=2);
+    let policies = prop::collection::vec(spec(), 1..4);
+    let unreadable = prop_oneof![9 => Just(vec![]), 1 => subsequence(UNREADABLE.to_vec(), 1..=2)];
+    let ungoverned = prop_oneof![2 => Just(Ungoverned::Allow), 1 => Just(Ungoverned::Deny)];
+    let subjects: Vec<_> = subjects().collect();
+    let evidence: Vec<_> = subjects
+        .iter()
+        .map(|subject| collected(attached_to(subject)))
+        .collect();
+    let indexes = IMAGES.map(|name| collected(index_of(name)));
+    (
+        images,
+        count,
+        policies,
+        labels(),
+        unreadable,
+        ungoverned,
+        evidence,
+        indexes,
+    )
+        .prop_map(
+            move |(images, chosen, specs, labels, unreadable, ungoverned, evidence, indexes)| {
+                let (written, pins): (Vec<_>, Vec<_>) =
+                    chosen.iter().map(|index| images[*index].clone()).unzip();
+                let mut promotion = promotion(&written);
+                promotion.pins = pins;
+                let policies = specs
+                    .iter()
+                    .enumerate()
+                    .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
+                    .collect();
+                let mut snapshot = snapshot(policies);
+                snapshot.ungoverned = ungoverned;
+                if let Some(labels) = labels {
+                    snapshot.world.namespaces.insert("shop".to_owned(), labels);
+                }
+                snapshot.unreadable = unreadable
+                    .into_iter()
+                    .map(|source| Unreadable {
+                        source: source.to_owned(),
+                        why: "cut".to_owned(),
+                    })
+                    .collect();
+                World {
+                    promotion,
+                    snapshot,
+                    evidence: Evidence {
+                        images: subjects.iter().cloned().zip(evidence).collect(),
+                        indexes: IMAGES.map(image).into_iter().zip(indexes).collect(),
+                        ..Evidence::default()
+                    },
+                }
+            },
+        )
+}
