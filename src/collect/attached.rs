@@ -20,9 +20,10 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Unavailabilities};
-use super::cache::{Fact, Reading, ReadingKey};
+use super::cache::{Fact, FactKey, Reading, ReadingKey};
 use super::listing::{Freshness, Listing, ListingKey};
 use super::registry::{Age, Unread, late};
+use super::seen::Seen;
 use super::verify::{SubjectReader, annotation_bytes, facts, is_evidence};
 use crate::metrics::shed;
 use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Via};
@@ -52,11 +53,13 @@ pub(super) struct SubjectEvidence {
     pub(super) age: Age,
     /// How long ago all of it was listed, if nothing but the listing failed.
     pub(super) last_listed: Option<Duration>,
+    /// The same together with statements that can hurt and are not attached any more; `None` if there is none.
+    pub(super) with_earlier: Option<Collected<Arc<ImageEvidence>>>,
 }
 
 /// What one repository says is attached to a subject.
 struct Part {
-    evidence: Arc<ImageEvidence>,
+    reading: Arc<Reading>,
     age: Age,
     is_empty: bool,
     /// Since when everything is known that was listed then.
@@ -74,10 +77,12 @@ pub(super) async fn collect(
     let complete_since = parts.iter().map(|part| part.complete_since).min();
     let mut age = Age::default();
     let mut evidence = Vec::new();
+    let mut can_hurt = Vec::new();
     let mut unavailabilities = Unavailabilities::default();
     for part in parts {
         age = age.and(part.age);
-        evidence.push(part.evidence);
+        evidence.push(Arc::clone(&part.reading.evidence));
+        can_hurt.extend_from_slice(&part.reading.can_hurt);
         unavailabilities.merge(part.unavailabilities);
     }
     let unavailabilities = unavailabilities.into_vec();
@@ -90,10 +95,19 @@ pub(super) async fn collect(
         Collected::Partial(_, _) => complete_since.flatten().map(|since| since.elapsed()),
         Collected::Known(_) | Collected::Unavailable(_) => None,
     };
+    let earlier = match readers.first() {
+        Some(reader) => {
+            let seen = &reader.registry.caches.seen;
+            seen.together(reader.subject, &collected, &can_hurt, reader.anchors)
+                .await
+        }
+        None => None,
+    };
     SubjectEvidence {
         collected,
         age,
-        last_listed,
+        last_listed: last_listed.filter(|_| !earlier.as_ref().is_some_and(|it| it.is_cut)),
+        with_earlier: earlier.map(|earlier| earlier.collected),
     }
 }
 
@@ -140,11 +154,11 @@ async fn part(reader: &SubjectReader<'_>, freshness: Freshness) -> Part {
             .unavailabilities()
             .map(|why| Unavailability(why.to_owned())),
     );
-    let (evidence, unread) = evidence_in(reader, key, &listing).await;
+    let (reading, unread) = evidence_in(reader, key, &listing).await;
     let complete_since = listing.complete_since().filter(|_| unread.is_empty());
     unavailabilities.merge(unread);
     Part {
-        evidence,
+        reading,
         age,
         is_empty: listing.attached.is_empty(),
         complete_since,
@@ -158,7 +172,7 @@ async fn evidence_in(
     reader: &SubjectReader<'_>,
     key: ListingKey,
     listing: &Listing,
-) -> (Arc<ImageEvidence>, Unavailabilities) {
+) -> (Arc<Reading>, Unavailabilities) {
     let readings = &reader.registry.caches.readings;
     let key = ReadingKey {
         listing: key,
@@ -170,19 +184,20 @@ async fn evidence_in(
         && read.evidence.unsupported.iter().eq(listing.unsupported())
         && listing.cut().next().is_none()
     {
-        return (Arc::clone(&read.evidence), Unavailabilities::default());
+        return (read, Unavailabilities::default());
     }
-    let (evidence, unread) = ListingReading::begin(reader, listing).finish().await;
-    let evidence = Arc::new(evidence);
+    let (evidence, can_hurt, unread) = ListingReading::begin(reader, listing).finish().await;
     let absent = |piece: &UnacceptedEvidence| piece.why.reason == UNREADABLE;
-    if unread.is_empty() && !evidence.unaccepted.iter().any(absent) {
-        let read = Reading {
-            attached: Arc::clone(&listing.attached),
-            evidence: Arc::clone(&evidence),
-        };
-        readings.insert(key, Arc::new(read)).await;
+    let is_whole = unread.is_empty() && !evidence.unaccepted.iter().any(absent);
+    let read = Arc::new(Reading {
+        attached: Arc::clone(&listing.attached),
+        evidence: Arc::new(evidence),
+        can_hurt,
+    });
+    if is_whole {
+        readings.insert(key, Arc::clone(&read)).await;
     }
-    (evidence, unread)
+    (read, unread)
 }
 
 /// The place of a layer with evidence. Of the waiting layers, the least is read first: small ones before large ones, so that
@@ -213,7 +228,7 @@ struct Layers {
 
 /// A part of an attached manifest.
 enum Piece {
-    Facts(EvidenceSource, Form, Vec<Fact>),
+    Facts(EvidenceSource, Form, Vec<(FactKey, Fact)>),
     Unusable(UnacceptedEvidence),
     /// Not evidence by its declared type.
     Other(String),
@@ -286,8 +301,8 @@ impl<'a> ListingReading<'a> {
         }
     }
 
-    /// Reads and verifies within the deadline and the budget. Returns the evidence, and what could not be read.
-    async fn finish(mut self) -> (ImageEvidence, Unavailabilities) {
+    /// Reads and verifies within the deadline and the budget. Returns the evidence, what can hurt of it, and what could not be read.
+    async fn finish(mut self) -> (ImageEvidence, Vec<Seen>, Unavailabilities) {
         let deadline = self.reader.deadline;
         let is_late = loop {
             consume_budget().await;
@@ -389,14 +404,18 @@ impl<'a> ListingReading<'a> {
     }
 
     /// The evidence, sorted by its form.
-    fn sorted(mut self) -> (ImageEvidence, Unavailabilities) {
+    fn sorted(mut self) -> (ImageEvidence, Vec<Seen>, Unavailabilities) {
+        let mut can_hurt = Vec::new();
         let mut evidence = ImageEvidence {
             unsupported: self.listing.unsupported().cloned().collect(),
             ..ImageEvidence::default()
         };
         for piece in self.done.into_values() {
             match piece {
-                Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
+                Piece::Facts(source, form, facts) => {
+                    can_hurt.extend(seen_in(&source, &facts));
+                    add(&mut evidence, &source, form, facts);
+                }
                 Piece::Unusable(refused) => evidence.unaccepted.push(refused),
                 Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
                 Piece::Unread(unavailability) => self.unread.add(unavailability),
@@ -410,7 +429,7 @@ impl<'a> ListingReading<'a> {
                 "`{subject}` carries {left} more pieces of evidence than one review reads"
             )));
         }
-        (evidence, self.unread)
+        (evidence, can_hurt, self.unread)
     }
 }
 
@@ -566,12 +585,29 @@ async fn piece(reader: &SubjectReader<'_>, source: EvidenceSource, layer: Descri
     }
 }
 
+/// The statements that can hurt.
+fn seen_in(source: &EvidenceSource, facts: &[(FactKey, Fact)]) -> impl Iterator<Item = Seen> {
+    facts.iter().filter_map(move |(key, fact)| match fact {
+        Fact::Statement(statement) if statement.predicate().can_hurt() => Some(Seen {
+            key: key.clone(),
+            source: source.clone(),
+            statement: Arc::clone(statement),
+        }),
+        _ => None,
+    })
+}
+
 /// Adds the facts of one piece of evidence. If it is accepted under one anchor, the reasons why others did not accept it are
 /// dropped.
-fn add(evidence: &mut ImageEvidence, source: &EvidenceSource, form: Form, facts: Vec<Fact>) {
+fn add(
+    evidence: &mut ImageEvidence,
+    source: &EvidenceSource,
+    form: Form,
+    facts: Vec<(FactKey, Fact)>,
+) {
     let mut accepted = false;
     let mut refused = BTreeMap::new();
-    for fact in facts {
+    for (_, fact) in facts {
         match fact {
             Fact::Signature(signature) => {
                 accepted = true;

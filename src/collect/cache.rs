@@ -13,6 +13,7 @@ use promotion_gate_core::attest::{
 use promotion_gate_core::gate::{Digest, ImageEvidence};
 
 use super::listing::{Listing, ListingKey};
+use super::seen::{Seen, SeenStatements};
 use crate::oci::{AttachedManifest, Manifest, Repository};
 
 /// How much is cached.
@@ -26,6 +27,8 @@ pub struct CacheSizes {
     pub fact_bytes: u64,
     /// Bytes of the evidence of listings, sorted by image.
     pub reading_bytes: u64,
+    /// Bytes of statements that can hurt, of images from which they may have been deleted.
+    pub seen_bytes: u64,
     /// How long evidence that was not accepted is not verified again. The evidence of a listing with such a piece is cached for
     /// the same time.
     pub unaccepted_age: Duration,
@@ -38,6 +41,7 @@ impl Default for CacheSizes {
             listing_bytes: 24 << 20,
             fact_bytes: 48 << 20,
             reading_bytes: 48 << 20,
+            seen_bytes: 16 << 20,
             unaccepted_age: Duration::from_secs(60),
         }
     }
@@ -84,6 +88,8 @@ impl Fact {
 pub(super) struct Reading {
     pub(super) attached: Arc<Vec<Arc<AttachedManifest>>>,
     pub(super) evidence: Arc<ImageEvidence>,
+    /// The statements in it that can hurt.
+    pub(super) can_hurt: Vec<Seen>,
 }
 
 /// A listing, and the anchors that it was read under.
@@ -127,6 +133,7 @@ pub(super) struct Caches {
     pub(super) listings: Cache<ListingKey, Arc<Listing>>,
     pub(super) facts: Cache<FactKey, Fact>,
     pub(super) readings: Cache<ReadingKey, Arc<Reading>>,
+    pub(super) seen: SeenStatements,
 }
 
 impl Caches {
@@ -156,13 +163,14 @@ impl Caches {
                 .max_capacity(sizes.reading_bytes)
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
                 .build(),
+            seen: SeenStatements::new(sizes.seen_bytes),
         }
     }
 }
 
 /// The overhead of an entry, in bytes.
-const ENTRY: usize = 512;
-fn weight(bytes: usize) -> u32 {
+pub(super) const ENTRY: usize = 512;
+pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
 }
 
@@ -232,6 +240,7 @@ mod tests {
         Arc::new(Reading {
             attached: Arc::new(Vec::new()),
             evidence: Arc::new(evidence),
+            can_hurt: Vec::new(),
         })
     }
 

@@ -6,6 +6,7 @@
 //! * `platforms` — an index → its platforms; a digest → the index that holds it
 //! * `verify` — one piece of evidence → facts
 //! * `registry` — the registry behind the caches: listings, manifests, blobs
+//! * `seen` — what can hurt, remembered after it was deleted
 //! * `listing`, `cache`, `single_flight` — what is cached, by which key, and what is under way
 //! * `budget` — how much one review reads
 
@@ -16,6 +17,7 @@ mod listing;
 mod platforms;
 mod registry;
 mod resolve;
+mod seen;
 mod single_flight;
 mod verify;
 
@@ -316,6 +318,7 @@ impl Gathered {
                 collected,
                 age,
                 last_listed,
+                with_earlier,
             } = read;
             self.asked |= age.asked;
             self.from_cache = [self.from_cache, age.from_cache]
@@ -328,6 +331,9 @@ impl Gathered {
                 let listed = &mut self.evidence.last_listed;
                 listed.remove(&subject);
                 listed.extend(last_listed.map(|age| (subject.clone(), age)));
+                let earlier = &mut self.evidence.with_earlier;
+                earlier.remove(&subject);
+                earlier.extend(with_earlier.map(|it| (subject.clone(), it)));
                 self.evidence.images.insert(subject, collected);
             }
         }
@@ -371,6 +377,7 @@ impl Read {
             collected: Collected::Unavailable(Unavailability(why)),
             age: Age::default(),
             last_listed: None,
+            with_earlier: None,
         };
         Read {
             about: vec![(subject.clone(), about)],

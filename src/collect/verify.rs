@@ -76,7 +76,7 @@ pub(super) fn is_evidence(media_type: &str) -> bool {
 pub(super) async fn facts(
     reader: &SubjectReader<'_>,
     layer: &Descriptor,
-) -> Result<Vec<Fact>, Option<Unread>> {
+) -> Result<Vec<(FactKey, Fact)>, Option<Unread>> {
     let SubjectReader {
         registry,
         at: subject,
@@ -113,19 +113,17 @@ pub(super) async fn facts(
         anchor: id.clone(),
     };
     let known = &registry.caches.facts;
-    let mut facts: BTreeMap<&AnchorId, Fact> = BTreeMap::new();
+    let mut facts = Vec::new();
     let mut missing = Vec::new();
     for (id, anchor) in anchors.iter() {
         let key = key(id);
         match known.get(&key).await {
-            Some(fact) => {
-                facts.insert(id, fact);
-            }
-            None => missing.push((id, key, anchor)),
+            Some(fact) => facts.push((key, fact)),
+            None => missing.push((key, anchor)),
         }
     }
     if missing.is_empty() {
-        return Ok(facts.into_values().collect());
+        return Ok(facts);
     }
     let verifications = length(missing.len());
     let amounts = Amounts {
@@ -138,15 +136,17 @@ pub(super) async fn facts(
         return Err(None);
     }
     let bytes = registry.blob(&subject.repository, layer, *deadline).await?;
-    for (id, key, anchor) in missing {
-        let verified = verified(registry, &host, key, layer, &bytes, anchor);
+    for (key, anchor) in missing {
+        let verified = verified(registry, &host, key.clone(), layer, &bytes, anchor);
         let fact = timeout_at(*deadline, verified).await.map_err(|_| {
             let what = format!("the verification of `{}`", layer.digest);
             Unread::Unavailability(late(&what))
         })?;
-        facts.insert(id, fact.ok_or_else(unfinished)?);
+        facts.push((key, fact.ok_or_else(unfinished)?));
     }
-    Ok(facts.into_values().collect())
+    // In the order of the anchors, whatever was known before.
+    facts.sort_by(|(a, _), (b, _)| a.anchor.cmp(&b.anchor));
+    Ok(facts)
 }
 
 /// Verifies a piece under one anchor, once for all reviews that wait for it. If no review waits any more, a verification that

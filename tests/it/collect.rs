@@ -16,7 +16,7 @@ use promotion_gate::oci::{
 };
 use promotion_gate_core::attest::Anchor;
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, Directory, Group, ImageEvidence, ImageNeeds, Member, People,
+    Age, Collected, Decision, Digest, Directory, Group, ImageEvidence, ImageNeeds, Member, People,
     Person, Policy, Subject, Validity,
 };
 use serde_json::{Value, json};
@@ -511,11 +511,13 @@ fn approving(registry: &Arc<Counting>) -> Gate {
     gate.knowing(People::merge(&[directory]).unwrap())
 }
 
+/// What a person says of an image; rejections were signed an hour ago, so that an approval is later.
 fn word(image: &Image, by: &str, decision: &str) -> Layer {
     let predicate = json!({"environment": "production", "decision": decision});
+    let ago = (decision == "rejected").then_some(Age::HOUR);
     Layer {
         media_type: BUNDLE.to_owned(),
-        bytes: FACTS.attestation(&image.digest, by, "approval", predicate),
+        bytes: FACTS.attestation(&image.digest, by, ("approval", predicate), ago),
         annotations: BTreeMap::new(),
     }
 }
@@ -603,4 +605,145 @@ async fn a_registry_that_hangs_leaves_time_for_the_listing_of_before() {
     let began = Instant::now();
     assert_eq!(said().await, "approved");
     assert!(began.elapsed() < gate.patience, "{:?}", began.elapsed());
+}
+
+/// The registry forgets everything but these.
+fn only(registry: &Counting, image: &Image, layers: Vec<Layer>) {
+    *registry.memory.lock().unwrap() = Memory::default();
+    registry.attach(image, Via::Referrers, layers);
+}
+
+const ALICE: &str = "alice@example.com";
+const BOB: &str = "bob@example.com";
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_that_was_deleted_still_blocks_in_this_process() {
+    let registry = Arc::new(Counting::default());
+    let (image, other) = (Image::new("app.example"), Image::new("other.example"));
+    let approval = word(&image, ALICE, "approved");
+    let rejection = word(&image, BOB, "rejected");
+    registry.attach(&image, Via::Referrers, vec![approval.clone(), rejection]);
+    let gate = approving(&registry);
+    let finding = async |gate: &Gate, image: &Image| {
+        let review = gate.review(&[image.reference()]).await;
+        let finding = review.verdict.policies()[0].findings()[0].clone();
+        (finding.reason, finding.detail)
+    };
+    assert_eq!(finding(&gate, &image).await.0, "rejected");
+    only(&registry, &image, vec![approval.clone()]);
+    for _ in 0..2 {
+        advance(Duration::from_secs(3600)).await;
+        let (reason, detail) = finding(&gate, &image).await;
+        assert_eq!(reason, "rejected");
+        let said =
+            "; 1 of the statements that count are no longer attached, but were seen by this gate";
+        assert!(detail.ends_with(said), "{detail}");
+    }
+    // Another process saw nothing, and another image was not rejected.
+    let fresh = approving(&registry);
+    assert_eq!(finding(&fresh, &image).await.0, "approved");
+    only(&registry, &other, vec![word(&other, ALICE, "approved")]);
+    assert_eq!(finding(&gate, &other).await.0, "approved");
+    // The person who rejected has the last word.
+    let lifted = word(&image, BOB, "approved");
+    only(&registry, &image, vec![approval, lifted]);
+    advance(Duration::from_secs(3600)).await;
+    assert_eq!(finding(&gate, &image).await.0, "approved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_hurt_is_remembered_by_reviews_that_do_not_ask_for_it() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let approval = word(&image, ALICE, "approved");
+    let rejection = word(&image, BOB, "rejected");
+    registry.attach(&image, Via::SigTag, vec![signature(&image)]);
+    registry.attach(&image, Via::Referrers, vec![approval.clone(), rejection]);
+    let approving = approving(&registry);
+    let mut signed = Gate::new(policy("Enforce"));
+    signed.collector = Arc::clone(&approving.collector);
+    let reference = image.reference();
+    assert_eq!(signed.says("signature", &reference).await.0, "pass");
+    only(&registry, &image, vec![approval]);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(approving.says("approvals", &reference).await.1, "rejected");
+    // What only helps is not kept: the signature is gone.
+    assert_eq!(signed.says("signature", &reference).await.0, "fail");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flooding_does_not_push_a_rejection_out() {
+    let registry = Arc::new(Counting::default());
+    let approval = |image: &Image| word(image, ALICE, "approved");
+    let flood = |image: &Image| {
+        let junk = |number: u64| {
+            Layer {
+            media_type: BUNDLE.to_owned(),
+            bytes: FACTS.attestation(
+                &image.digest,
+                "eve@example.com",
+                ("approval", json!({"environment": "production", "decision": "rejected", "reason": number.to_string()})),
+                None,
+            ),
+            annotations: BTreeMap::new(),
+        }
+        };
+        for part in 0..7 {
+            let layers = (0..10).map(|number| junk(part * 10 + number));
+            registry.attach(image, Via::Referrers, layers.collect());
+        }
+    };
+    let gate = approving(&registry);
+    let said = async |image: &Image| {
+        advance(Duration::from_secs(61)).await;
+        gate.says("approvals", &image.reference()).await.1
+    };
+    // A rejection that was seen before the flood stays remembered.
+    let image = Image::new("a.example");
+    let rejected = vec![approval(&image), word(&image, BOB, "rejected")];
+    registry.attach(&image, Via::Referrers, rejected);
+    assert_eq!(said(&image).await, "rejected");
+    flood(&image);
+    assert_eq!(said(&image).await, "rejected");
+    only(&registry, &image, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "rejected");
+    // One that was seen after it does not fit, and the rule says that something may be missing.
+    let image = Image::new("b.example");
+    registry.attach(&image, Via::Referrers, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "approved");
+    flood(&image);
+    assert_eq!(said(&image).await, "evidence-partial");
+    registry.attach(&image, Via::Referrers, vec![word(&image, BOB, "rejected")]);
+    assert_eq!(said(&image).await, "rejected");
+    only(&registry, &image, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "evidence-partial");
+    registry.fail(Via::ALL);
+    assert_eq!(said(&image).await, "evidence-partial");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_counts_only_under_the_anchors_of_the_review() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(&image, Via::Referrers, vec![word(&image, BOB, "rejected")]);
+    let gate = approving(&registry);
+    let under_root = needs(&image, true);
+    gather(&gate, &under_root, Freshness::FromCache).await;
+    *registry.memory.lock().unwrap() = Memory::default();
+    advance(Duration::from_secs(61)).await;
+    let earlier = async |needs: &BTreeMap<Subject, ImageNeeds>| {
+        let mut allowance = gate.collector.allowance(Instant::now() + gate.patience);
+        let gathering = gate
+            .collector
+            .gather(needs, Freshness::FromCache, &mut allowance);
+        gathering.await.evidence.with_earlier.into_values().next()
+    };
+    let found = earlier(&under_root).await.unwrap();
+    let (source, _) = &found.value().unwrap().statements[0];
+    assert!(source.0.contains(", no longer found, seen at "), "{source}");
+    let mut under_nothing = under_root;
+    for needs in under_nothing.values_mut() {
+        needs.anchors.clear();
+    }
+    assert!(earlier(&under_nothing).await.is_none());
 }

@@ -204,10 +204,17 @@ impl Facts {
     }
 
     /// An attestation with everything, as a bundle.
-    pub fn attestation(&self, image: &Digest, by: &str, kind: &str, predicate: Value) -> Vec<u8> {
+    pub fn attestation(
+        &self,
+        image: &Digest,
+        by: &str,
+        (kind, predicate): (&str, Value),
+        ago: Option<Age>,
+    ) -> Vec<u8> {
         let attached = Attached {
             form: Form::Attestation,
             statement: Some((kind.to_owned(), predicate)),
+            ago,
             ..Attached::by(by)
         };
         match self.material(image, &attached) {

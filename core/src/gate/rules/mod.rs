@@ -337,6 +337,12 @@ impl Requirement {
         self.rule().class().applies_to(kind)
     }
 
+    /// How evidence that was not read could change the outcome.
+    pub(super) fn effect(&self) -> Effect {
+        let evidence = self.evidence();
+        evidence.map_or(Effect::OnlyHelps, |evidence| evidence.effect)
+    }
+
     /// Whether a pass proves where the image comes from.
     pub fn covers(&self) -> bool {
         self.evidence().is_some_and(|evidence| evidence.covers)
