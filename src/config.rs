@@ -52,6 +52,9 @@ struct GateConfiguration {
     /// The name of the cluster, which approvals can be limited to: at most 63 lower-case letters, digits and `-`. Clusters of one
     /// name share approvals.
     cluster: Option<DnsLabel>,
+    /// The UID of the cluster's namespace `kube-system` (`kubectl get namespace kube-system -o jsonpath={.metadata.uid}`), which
+    /// approvals can be limited to where two clusters have one name.
+    cluster_uid: Option<String>,
     /// Trust roots besides the built-in `sigstore` and `github`.
     #[serde(default)]
     trust_roots: Vec<NamedRoot>,
@@ -235,6 +238,9 @@ impl Config {
         }
         if let Some(cluster) = written.cluster {
             self.world.cluster = Collected::Known(cluster.into_string());
+        }
+        if let Some(uid) = written.cluster_uid {
+            self.world.cluster_uid = Collected::Known(uid);
         }
         self.ungoverned = match written.ungoverned {
             Some(WireUngoverned::Deny) => Ungoverned::Deny,

@@ -2,7 +2,7 @@
 //! webhook's own review judges it.
 //!
 //! * `format` — a test as written; `load`, `resolve`, `asked`, `evidence` → suites, or all problems of the tests
-//! * `signers` — the signers of a test, and what verifies them; `provenance` — the short form of a build → its predicate
+//! * `signers` — the signers of a test, and what verifies them; `provenance`, `people` — short forms → predicates
 //! * `case` — one case: registry, review, comparison
 //! * `report`, `junit` — the results; `watch` — runs the tests again after a change
 
@@ -12,6 +12,7 @@ mod evidence;
 mod format;
 mod junit;
 mod load;
+mod people;
 mod provenance;
 mod report;
 mod resolve;

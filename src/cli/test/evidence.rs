@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::Path;
-use promotion_gate_core::gate::Digest;
+use promotion_gate_core::gate::{Age, Digest};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::asked::Used;
 use super::format::{EvidenceSpec, HowSpec, Spec};
 use super::load::{Piece, TestFact, What};
-use super::provenance;
 use super::resolve::SuiteReader;
+use super::{people, provenance};
 use crate::cli::world;
 use crate::oci::{Layout, Repository};
 
@@ -62,6 +62,9 @@ impl SuiteReader<'_> {
             signature,
             attestation,
             provenance,
+            approval,
+            rejection,
+            change_record,
             layout,
             bundles,
             unavailable,
@@ -70,12 +73,15 @@ impl SuiteReader<'_> {
             signature.is_some(),
             attestation.is_some(),
             provenance.is_some(),
+            approval.is_some(),
+            rejection.is_some(),
+            change_record.is_some(),
             layout.is_some(),
             bundles.is_some(),
             unavailable.is_some(),
         ];
         if given.iter().filter(|given| **given).count() != 1 {
-            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `layout`, `bundles` and `unavailable`");
+            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `approval`, `rejection`, `changeRecord`, `layout`, `bundles` and `unavailable`");
             return Vec::new();
         }
         if let Some(signature) = signature {
@@ -96,19 +102,29 @@ impl SuiteReader<'_> {
                 .signers
                 .get(how.by)
                 .and_then(|signer| signer.identity.as_deref());
-            return match provenance::expand(provenance, identity) {
-                Ok((kind, predicate)) => self.fact(
-                    &how,
-                    What::Statement(kind.to_owned(), predicate),
-                    test,
-                    at,
-                    &here,
-                ),
-                Err(why) => {
-                    self.refuse(here, why);
-                    Vec::new()
-                }
-            };
+            let predicate = provenance::expand(provenance, identity, self.people.as_deref());
+            return self.statement(&how, predicate, test, at, &here);
+        }
+        for (written, field, decision) in [
+            (approval, "approval", "approved"),
+            (rejection, "rejection", "rejected"),
+        ] {
+            if let Some(written) = written {
+                let here = here.key(field);
+                let environment = written.environment.as_ref().or(self.environment.as_ref());
+                let predicate = environment
+                    .ok_or(
+                        "the tested policies do not name one environment; add `environment`"
+                            .to_owned(),
+                    )
+                    .map(|environment| people::approval(written, decision, environment));
+                return self.statement(&written.how(), predicate, test, at, &here);
+            }
+        }
+        if let Some(written) = change_record {
+            let predicate = people::change_record(written, self.people.as_deref());
+            let here = here.key("changeRecord");
+            return self.statement(&written.how(), predicate, test, at, &here);
         }
         if let Some(layout) = layout {
             return self
@@ -153,6 +169,26 @@ impl SuiteReader<'_> {
         pieces
     }
 
+    fn statement(
+        &mut self,
+        how: &HowSpec<'_>,
+        predicate: Result<(&'static str, Value), String>,
+        test: &Spec,
+        at: Timestamp,
+        here: &Path,
+    ) -> Vec<Piece> {
+        match predicate {
+            Ok((kind, predicate)) => {
+                let what = What::Statement(kind.to_owned(), predicate);
+                self.fact(how, what, test, at, here)
+            }
+            Err(why) => {
+                self.refuse(here.clone(), why);
+                Vec::new()
+            }
+        }
+    }
+
     fn fact(
         &mut self,
         how: &HowSpec<'_>,
@@ -162,12 +198,25 @@ impl SuiteReader<'_> {
         here: &Path,
     ) -> Vec<Piece> {
         if !test.signers.contains_key(how.by) {
-            let why = format!("`signers` does not name `{}`", how.by);
+            let why = format!(
+                "neither `signers` nor a people directory names `{}` with a certificate identity",
+                how.by
+            );
             let known = test.signers.keys().map(String::as_str);
             let problem = self.document.problem(here.key("by"), why);
             self.problems.push(problem.suggesting(how.by, known));
         }
         let signed = how.at.and_then(|at| self.parse(here.key("at"), at));
+        let ago = how
+            .ago
+            .and_then(|ago| self.parse::<Age>(here.key("ago"), ago));
+        let before = ago.map(|ago| at.saturating_sub(ago.duration()).unwrap_or(at));
+        if how.at.is_some() && how.ago.is_some() {
+            self.refuse(
+                here.key("ago"),
+                "`at` gives the time already; remove one of them",
+            );
+        }
         let about = how
             .about
             .and_then(|about| self.parse(here.key("about"), about));
@@ -176,7 +225,7 @@ impl SuiteReader<'_> {
             form: how.form,
             logged: how.logged,
             stamped: how.stamped,
-            at: signed.unwrap_or(at),
+            at: signed.or(before).unwrap_or(at),
             about,
             what,
         })]

@@ -39,6 +39,8 @@ pub(super) struct Spec {
     /// The signers of the cases, by name.
     #[serde(default)]
     pub(super) signers: BTreeMap<String, SignerSpec>,
+    /// The name of the cluster; that of the configuration when absent.
+    pub(super) cluster: Option<String>,
     /// The image of cases that do not name anything else.
     pub(super) image: Option<String>,
     /// The namespace of cases that do not name one; `default` when absent.
@@ -51,7 +53,7 @@ pub(super) struct Spec {
 }
 
 /// Exactly one of `identity` (with `issuer`) and `key`.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SignerSpec {
     /// The certificate's subject: an e-mail address, or the URI of a workflow.
@@ -114,6 +116,12 @@ pub(super) struct EvidenceSpec {
     pub(super) attestation: Option<AttestationSpec>,
     /// A signed statement of a build's provenance, in a short form.
     pub(super) provenance: Option<ProvenanceSpec>,
+    /// An approval of a person.
+    pub(super) approval: Option<ApprovalSpec>,
+    /// A rejection of a person.
+    pub(super) rejection: Option<ApprovalSpec>,
+    /// The record of a change: who wrote it.
+    pub(super) change_record: Option<ChangeRecordSpec>,
     /// An OCI image layout, relative to this file: all evidence that it holds about the image.
     pub(super) layout: Option<PathBuf>,
     /// Bundles, relative to this file: one in JSON, or JSON lines.
@@ -130,7 +138,7 @@ macro_rules! signed {
         #[derive(Deserialize, JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
         pub(super) struct $name {
-            /// A name among `signers`.
+            /// A name among `signers`, or of a person of the tested people directories.
             by: String,
             /// `bundle` (cosign 3) or `legacy` (cosign's `.sig` and `.att` tags).
             form: Option<EvidenceForm>,
@@ -140,6 +148,8 @@ macro_rules! signed {
             stamped: Option<bool>,
             /// When it was signed; the time of the case when absent.
             at: Option<String>,
+            /// How long before the time of the case it was signed, such as `2d`.
+            ago: Option<String>,
             /// The digest that is signed, if it is not the digest of the image that the fact is attached to.
             about: Option<String>,
             $($(#[$field_about])* pub(super) $field: $type,)*
@@ -154,6 +164,7 @@ macro_rules! signed {
                     logged: self.logged.unwrap_or(true),
                     stamped: self.stamped.unwrap_or(true),
                     at: self.at.as_deref(),
+                    ago: self.ago.as_deref(),
                     about: self.about.as_deref(),
                 }
             }
@@ -197,6 +208,8 @@ signed! {
         commit: Option<String>,
         /// The workflow's path; `.github/workflows/release.yml` when absent.
         workflow: Option<String>,
+        /// Who started the build: a person of the directory, or an account such as `github:alice`; only `container` records it.
+        actor: Option<String>,
         /// The event that started the build; `push` when absent.
         event: Option<String>,
         /// The inputs of a `workflow_dispatch`; only `container` records them.
@@ -207,6 +220,51 @@ signed! {
     }
 }
 
+signed! {
+    /// An approval or a rejection.
+    ApprovalSpec {
+        /// The environment; that of the tested policies when absent.
+        environment: Option<String>,
+        /// Why, in the person's words.
+        reason: Option<String>,
+        /// The id of the change (ticket).
+        change: Option<String>,
+        /// When the approval ends.
+        valid_until: Option<String>,
+        /// What it is limited to, such as `cluster`.
+        #[serde(default)]
+        scopes: BTreeMap<String, String>,
+    }
+}
+
+signed! {
+    /// The record of a change.
+    ChangeRecordSpec {
+        /// The source repository, such as `https://github.com/example/app`.
+        repository: String,
+        /// Who opened the pull request of the change: people of the directory, or accounts such as `github:alice`.
+        authors: Vec<String>,
+        /// What is not known about authors, one sentence each.
+        #[serde(default)]
+        unknown_authors: Vec<String>,
+        /// Who reviewed it.
+        #[serde(default)]
+        reviewers: Vec<String>,
+        /// The commit before the change.
+        from: Option<String>,
+        /// The last commit; the commit of provenance that does not name one when absent.
+        to: Option<String>,
+        /// Why the change is made.
+        reason: Option<String>,
+        /// What it means for security.
+        security_impact: Option<String>,
+        /// How it was tested.
+        testing: Option<String>,
+        /// How to return to a secure state.
+        back_out_plan: Option<String>,
+    }
+}
+
 /// How a fact is signed.
 pub(super) struct HowSpec<'a> {
     pub(super) by: &'a str,
@@ -214,6 +272,7 @@ pub(super) struct HowSpec<'a> {
     pub(super) logged: bool,
     pub(super) stamped: bool,
     pub(super) at: Option<&'a str>,
+    pub(super) ago: Option<&'a str>,
     pub(super) about: Option<&'a str>,
 }
 

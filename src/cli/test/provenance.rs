@@ -1,11 +1,13 @@
 //! The short form of a build's provenance → the predicate that GitHub Actions writes for it.
 
+use promotion_gate_core::gate::{People, SourcePlatform};
 use serde_json::{Value, json};
 
 use super::format::{Generator, ProvenanceSpec};
+use super::people::account;
 
 /// The commit of builds that do not name one.
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WORKFLOW: &str = ".github/workflows/release.yml";
 
 /// The predicate type, and the predicate. The builder's id is `signer`, the identity of the signer, unless `builder` says
@@ -13,20 +15,23 @@ const WORKFLOW: &str = ".github/workflows/release.yml";
 pub(super) fn expand(
     written: &ProvenanceSpec,
     signer: Option<&str>,
-) -> Result<(&'static str, Value), &'static str> {
+    people: Option<&People>,
+) -> Result<(&'static str, Value), String> {
     let builder = written
         .builder
         .as_deref()
         .or(signer)
         .ok_or("a key does not name a builder; add `builder`")?;
+    let of_container =
+        !written.inputs.is_empty() || written.base_ref.is_some() || written.actor.is_some();
     match written.generator {
-        Generator::Workflow if !written.inputs.is_empty() || written.base_ref.is_some() => Err(
-            "GitHub's own attestations hold neither `inputs` nor `baseRef`; `generator: container` does",
+        Generator::Workflow if of_container => Err(
+            "GitHub's own attestations hold neither `inputs` nor `baseRef` nor `actor`; `generator: container` does".to_owned(),
         ),
         Generator::Workflow => Ok(("https://slsa.dev/provenance/v1", workflow(written, builder))),
         Generator::Container => Ok((
             "https://slsa.dev/provenance/v0.2",
-            container(written, builder),
+            container(written, builder, people)?,
         )),
     }
 }
@@ -62,7 +67,11 @@ fn workflow(written: &ProvenanceSpec, builder: &str) -> Value {
 }
 
 /// `https://github.com/slsa-framework/slsa-github-generator/container@v1`, as its container generator writes it.
-fn container(written: &ProvenanceSpec, builder: &str) -> Value {
+fn container(
+    written: &ProvenanceSpec,
+    builder: &str,
+    people: Option<&People>,
+) -> Result<Value, String> {
     let ProvenanceSpec {
         source, git_ref, ..
     } = written;
@@ -84,16 +93,21 @@ fn container(written: &ProvenanceSpec, builder: &str) -> Value {
         true => "tag",
         false => "branch",
     };
+    let (_, actor) = match &written.actor {
+        Some(actor) => account(actor, people)?,
+        None => (SourcePlatform::GitHub, json!({"login": "example", "id": 1})),
+    };
+    let actor_id = actor.get("id").map(Value::to_string).unwrap_or_default();
     let owner = source.trim_start_matches("https://").split('/').nth(1);
-    json!({
+    Ok(json!({
         "builder": {"id": builder},
         "buildType": "https://github.com/slsa-framework/slsa-github-generator/container@v1",
         "invocation": {
             "configSource": config_source,
             "parameters": parameters,
             "environment": {
-                "github_actor": "example",
-                "github_actor_id": "1",
+                "github_actor": actor.get("login"),
+                "github_actor_id": actor_id,
                 "github_base_ref": "",
                 "github_event_name": event(written),
                 "github_event_payload": payload,
@@ -115,7 +129,7 @@ fn container(written: &ProvenanceSpec, builder: &str) -> Value {
             "reproducible": false,
         },
         "materials": [origin],
-    })
+    }))
 }
 
 fn commit(written: &ProvenanceSpec) -> &str {
@@ -134,11 +148,8 @@ fn event(written: &ProvenanceSpec) -> &str {
 mod tests {
     use super::*;
 
-    fn expanded(
-        written: Value,
-        signer: Option<&str>,
-    ) -> Result<(&'static str, Value), &'static str> {
-        expand(&serde_json::from_value(written).unwrap(), signer)
+    fn expanded(written: Value, signer: Option<&str>) -> Result<(&'static str, Value), String> {
+        expand(&serde_json::from_value(written).unwrap(), signer, None)
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path as FilePath, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
-use promotion_gate_core::gate::{Snapshot, World};
+use promotion_gate_core::gate::{Collected, People, Snapshot, World};
 
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
+use super::people;
 use super::signers::{KeyRole, TestSigners, keys_of, trust_root};
 use crate::api::{self, PolicySet, SourceFile};
 use crate::collect::CollectLimits;
@@ -24,6 +26,10 @@ pub(super) struct SuiteReader<'d> {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: BTreeSet<Problem>,
     pub(super) read: BTreeSet<PathBuf>,
+    /// The people of the tested directories.
+    pub(super) people: Option<Arc<People>>,
+    /// The environment of the tested policies, if they name one alone.
+    pub(super) environment: Option<String>,
 }
 
 impl<'d> SuiteReader<'d> {
@@ -39,11 +45,13 @@ impl<'d> SuiteReader<'d> {
             problems: Vec::new(),
             warnings: BTreeSet::new(),
             read: BTreeSet::new(),
+            people: None,
+            environment: None,
         }
     }
 
     pub(super) fn suite(&mut self, config: Option<&FilePath>) -> Option<Suite> {
-        let test = match documents::decode::<PolicyTest>(self.document) {
+        let mut test = match documents::decode::<PolicyTest>(self.document) {
             Ok(test) => test,
             Err(problems) => {
                 self.problems.extend(problems);
@@ -60,6 +68,23 @@ impl<'d> SuiteReader<'d> {
                 "there is no policy in them: nothing would be judged",
             );
         }
+        self.people = set.people.clone();
+        if let Some(people) = &self.people {
+            people::add_signers(&mut test.spec, people);
+        }
+        let environments = set
+            .policies
+            .iter()
+            .filter_map(|policy| policy.environment.as_ref());
+        let environments: BTreeSet<_> = environments.collect();
+        self.environment = match environments.len() {
+            1 => environments.first().map(|only| (*only).clone()),
+            _ => None,
+        };
+        let mut real = set.snapshot(config.snapshot());
+        if let Some(cluster) = &test.spec.cluster {
+            real.world.cluster = Collected::Known(cluster.clone());
+        }
         let keys = self.signers(&test.spec, &config, &sources, &spec.key("signers"));
         let mut names = BTreeSet::new();
         let mut cases = Vec::new();
@@ -71,18 +96,20 @@ impl<'d> SuiteReader<'d> {
             }
             cases.extend(self.case(case, &test.spec, &here));
         }
-        let real = set.snapshot(config.snapshot());
         let mut sandboxed = None;
         if self.problems.is_empty() && cases.iter().any(Case::needs_sandbox) {
             match TestSigners::create(&config, &test.spec.signers, &keys) {
                 Ok(signers) => {
                     let trust_roots = signers.trust_roots();
                     let set = api::load(&signers.policies(&sources), &trust_roots);
-                    self.problems.extend(set.problems);
+                    self.problems.extend(set.problems.iter().cloned());
+                    let people = set.people.map(Collected::Known);
+                    let people = people.unwrap_or_else(|| real.world.people.clone());
                     let snapshot = Snapshot {
                         policies: set.policies,
                         world: World {
                             trust_roots,
+                            people,
                             ..real.world.clone()
                         },
                         ..real.clone()

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use promotion_gate_core::attest::UnacceptedReason;
-use promotion_gate_core::attest::predicate::Predicate;
+use promotion_gate_core::attest::predicate::{ApprovalDecision, Predicate};
 use promotion_gate_core::attest::unaccepted::MALFORMED;
+use promotion_gate_core::attest::{UnacceptedReason, VerifiedStatement};
 use promotion_gate_core::gate::{
     self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
     Requirement, Target, UnacceptedEvidence, Ungoverned, Unreadable, Verdict,
@@ -116,6 +116,7 @@ fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
             world.but(|world| world.evidence = Evidence::default()),
             world.but(|world| world.snapshot.world.namespaces.clear()),
             world.but(|world| world.snapshot.world.trust_roots.clear()),
+            world.but(|world| withhold(&mut world.snapshot.world.people)),
         ];
         for subject in world.evidence.images.keys() {
             ignorant.push(world.but(|world| {
@@ -150,10 +151,32 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
         let without =
             |take: fn(&mut ImageEvidence)| world.but(|world| world.for_each_evidence(take));
         let without_signature = without(|evidence| drop(evidence.signatures.pop()));
-        let without_statement = without(|evidence| drop(evidence.statements.pop()));
+        // What can hurt may help when it is gone: rejections, and who the authors are.
+        let without_statement = without(|evidence| {
+            let only_helps = |statement: &VerifiedStatement| match statement.predicate() {
+                Predicate::Approval(said) => said.decision == ApprovalDecision::Approved,
+                Predicate::Other(_) => true,
+                _ => false,
+            };
+            let mut statements = evidence.statements.iter();
+            if let Some(at) = statements.rposition(|(_, statement)| only_helps(statement)) {
+                evidence.statements.remove(at);
+            }
+        });
+        let without_provenance = without(|evidence| drop(evidence.statements.pop()));
+        let judges_authors = world.snapshot.policies.iter().any(|policy| {
+            let mut names = policy
+                .requirements
+                .iter()
+                .map(|named| named.requirement.rule_name());
+            names.any(|name| name == "approvals")
+        });
         if decision == Decision::Deny {
             prop_assert_eq!(without_signature.decision(), Decision::Deny);
             prop_assert_eq!(without_statement.decision(), Decision::Deny);
+            if !judges_authors {
+                prop_assert_eq!(without_provenance.decision(), Decision::Deny);
+            }
         }
         Ok(())
     });

@@ -5,16 +5,18 @@ use std::sync::{Arc, LazyLock};
 
 use promotion_gate::admission::AdmissionResponse;
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, Evidence, ImageEvidence, Index, Pin, Platform, PlatformManifest,
-    Promotion, Repository, Requirement, Snapshot, Subject, Unavailability, Ungoverned, Unreadable,
-    Verdict,
+    Collected, Decision, Digest, Directory, Evidence, Group, ImageEvidence, Index, Member, People,
+    Person, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Snapshot, Subject,
+    Unavailability, Ungoverned, Unreadable, Validity, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::Union;
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, BUILDER, FACTS, Form, Provenance, judge, promotion, snapshot};
+use crate::facts::{
+    Attached, BUILDER, FACTS, Form, ISSUER, Provenance, judge, promotion, snapshot,
+};
 
 const IMAGES: [&str; 3] = [
     "registry.example/app",
@@ -39,6 +41,14 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             template: "workflow".to_owned(),
             but,
         }),
+        ..Attached::by(by)
+    };
+    let says = |by: &str, decision: &str| Attached {
+        form: Form::Attestation,
+        statement: Some((
+            "approval".to_owned(),
+            json!({"environment": "production", "decision": decision}),
+        )),
         ..Attached::by(by)
     };
     let attached = [
@@ -69,6 +79,19 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             ..release()
         },
         provenance("builder", json!({})),
+        Attached {
+            provenance: Some(Provenance {
+                template: "generator".to_owned(),
+                but: json!({}),
+            }),
+            ..provenance("builder", json!({}))
+        },
+        says("release", "approved"),
+        says("build", "approved"),
+        says("stranger", "approved"),
+        says("key", "approved"),
+        says("build", "rejected"),
+        says("release", "unknown"),
         provenance("key", json!({})),
         provenance("stranger", json!({})),
         provenance("other-builder", json!({})),
@@ -239,6 +262,60 @@ fn provenance() -> impl Strategy<Value = Value> {
     })
 }
 
+fn approvals() -> impl Strategy<Value = Value> {
+    let authors = json!([{"provenance": {"builders": [{"id": BUILDER, "signedBy": keyless(json!(BUILDER), "Log")}]}}]);
+    let authors = prop_oneof![
+        3 => Just(json!({"differentFromAuthor": false})),
+        1 => Just(json!({ "authorsFrom": authors })),
+    ];
+    let from = select(vec![
+        json!([{"group": "team"}]),
+        json!([{"group": "team", "count": 2}]),
+        json!([{"person": "rita"}]),
+    ]);
+    (from, authors).prop_map(|(from, mut parameters)| {
+        parameters["from"] = from;
+        parameters["trustRoots"] = json!(["sandbox"]);
+        parameters
+    })
+}
+
+static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| Arc::new(people()));
+
+/// The people of every world. `olivia` starts builds.
+fn people() -> People {
+    let person = |name: &str, identity: Value| Person {
+        name: name.to_owned(),
+        display_name: None,
+        identities: vec![serde_json::from_value(identity).unwrap()],
+        validity: Validity::default(),
+    };
+    let by_email = |name: &str, email: &str| {
+        person(
+            name,
+            json!({"certificate": {"issuer": ISSUER, "email": email}}),
+        )
+    };
+    let member = |name: &str| Member {
+        person: name.to_owned(),
+        validity: Validity::default(),
+    };
+    let directory = Directory {
+        people: vec![
+            by_email("rita", "release@example.com"),
+            by_email("ben", "build@example.com"),
+            person("olivia", json!({"github": {"login": "octocat"}})),
+            person("kim", json!({"key": {"pem": FACTS.key.public_pem()}})),
+        ],
+        groups: vec![Group {
+            name: "team".to_owned(),
+            members: ["rita", "ben", "olivia", "kim"].map(member).into(),
+        }],
+        automation: Vec::new(),
+    };
+    People::merge(&[directory]).unwrap()
+}
+
 /// The parameters of a rule: a new rule needs a line here, and evidence in [`EVIDENCE`] if it asks for any.
 fn parameters(rule: &str) -> BoxedStrategy<Value> {
     match rule {
@@ -246,6 +323,7 @@ fn parameters(rule: &str) -> BoxedStrategy<Value> {
         "allowedImages" => Just(json!({"patterns": ["registry.example/**"]})).boxed(),
         "signature" => signature().boxed(),
         "provenance" => provenance().boxed(),
+        "approvals" => approvals().boxed(),
         _ => panic!(
             "the rule `{rule}` has no generator: add one to `parameters` in {}",
             file!()
@@ -296,6 +374,7 @@ fn spec() -> impl Strategy<Value = Value> {
         .prop_map(
             |(matching, enforcement, uncovered, mut requirements, index, tags)| {
                 let mut spec = json!({
+                    "environment": "production",
                     "enforcement": enforcement,
                     "uncovered": uncovered,
                     "match": matching,
@@ -425,6 +504,7 @@ pub fn world() -> impl Strategy<Value = World> {
                     .map(|(index, spec)| FACTS.policy(&format!("policy-{index}"), spec))
                     .collect();
                 let mut snapshot = snapshot(policies);
+                snapshot.world.people = Collected::Known(PEOPLE.clone());
                 snapshot.ungoverned = ungoverned;
                 if let Some(labels) = labels {
                     snapshot.world.namespaces.insert("shop".to_owned(), labels);

@@ -44,6 +44,28 @@ pub struct Account {
     id: Option<u64>,
 }
 
+impl Account {
+    /// The platform.
+    pub fn platform(&self) -> Platform {
+        self.platform
+    }
+
+    /// The host of the platform, in lower case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The login; empty if only the number is known.
+    pub fn login(&self) -> &str {
+        &self.login
+    }
+
+    /// The number of the account.
+    pub fn id(&self) -> Option<u64> {
+        self.id
+    }
+}
+
 /// A source-code platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Platform {
