@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
-use promotion_gate_core::documents;
+use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
 use promotion_gate_core::gate::{Collected, Digest, DnsLabel, Snapshot, Ungoverned, World};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
 use crate::files::read_file;
 use crate::oci::{
-    ClientOptions, CredentialEntry, DockerConfig, IgnoredCredential, RegistryOptions, Secret,
+    ClientOptions, CredentialEntry, DockerConfig, EvidenceRepository, IgnoredCredential,
+    RegistryOptions, Secret,
 };
 
 /// The largest file that the configuration may name, in bytes.
@@ -90,6 +91,9 @@ struct Registry {
     plain_http: bool,
     /// Certificate authorities (PEM) of the registry, relative to the configuration.
     ca_file: Option<PathBuf>,
+    /// A second repository that holds evidence of this registry's images, as `host/path`: it is read besides the image's own
+    /// repository. `{repository}` in the path stands for the path of the image's repository.
+    evidence_repository: Option<EvidenceRepository>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -192,6 +196,7 @@ impl Config {
             host,
             plain_http,
             ca_file,
+            evidence_repository,
         } in written.registries
         {
             let ca_pem = ca_file.map(|file| self.files.read(&folder.join(file)));
@@ -200,6 +205,7 @@ impl Config {
                 host,
                 plain_http,
                 ca_pem,
+                evidence_repository,
             });
         }
         for credential in written.credentials {
@@ -270,6 +276,24 @@ impl Config {
     }
 }
 
+impl GateConfiguration {
+    /// Entries whose second repository is the image's own.
+    fn own_evidence_repositories(&self, document: &Document) -> Vec<Problem> {
+        let entries = self.registries.iter().enumerate();
+        let own = entries.filter_map(|(index, entry)| {
+            let evidence = entry.evidence_repository.as_ref()?;
+            let place = Place::default().key("registries").index(index);
+            let why = format!(
+                "`{evidence}` is the image's own repository, which is always read; name another one, or remove the field"
+            );
+            evidence
+                .is_own(&entry.host)
+                .then(|| document.problem(place.key("evidenceRepository"), why))
+        });
+        own.collect()
+    }
+}
+
 impl Credential {
     fn resolve(self, folder: &Path, files: &mut Files) -> anyhow::Result<CredentialEntry> {
         let mut text = |file: PathBuf| -> anyhow::Result<String> {
@@ -311,7 +335,10 @@ fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<GateConfiguration> {
     let (found, mut problems) = documents::read(&name, bytes);
     let configuration = match found.as_slice() {
         [only] => match documents::decode::<GateConfiguration>(only) {
-            Ok(configuration) => Some(configuration),
+            Ok(configuration) => {
+                problems.extend(configuration.own_evidence_repositories(only));
+                Some(configuration)
+            }
             Err(more) => {
                 problems.extend(more);
                 None

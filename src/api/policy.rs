@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::CustomResource;
 use promotion_gate_core::documents::{Fault, Path};
 use promotion_gate_core::gate::{
-    Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
+    Age, Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
     NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, TrustRoots,
     Uncovered, World,
 };
@@ -70,6 +70,10 @@ pub struct PromotionPolicySpec {
     /// carries evidence. An entry without a platform counts as every platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_unsigned_index: Option<bool>,
+    /// How long rules that evidence could hurt (`approvals`: a rejection) may rest on the last complete list of what is attached to an
+    /// image while the registry does not answer; `1h` when absent. Without such a list they are undecided, which denies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<Written<Age>>,
     /// The requirements; all of them must be met.
     #[schemars(length(min = 1))]
     pub requirements: Vec<Written<RequirementEntry>>,
@@ -134,6 +138,14 @@ pub fn policy(
     {
         faults.push(fault(field("environment"), "the text is empty"));
     }
+    let staleness = match spec.staleness.as_ref().map(Written::parse) {
+        None => Age::HOUR,
+        Some(Ok(staleness)) => staleness,
+        Some(Err(Fault { path, message })) => {
+            faults.push(fault(field("staleness").join(&path), &message));
+            Age::HOUR
+        }
+    };
     let before = faults.len();
     let requirements = requirements(&spec.requirements, roots, &mut faults);
     if faults.len() == before && spec.tags.is_none() {
@@ -163,6 +175,7 @@ pub fn policy(
         images,
         platforms,
         allow_unsigned_index,
+        staleness,
         requirements,
         uncovered: spec.uncovered.unwrap_or_default(),
     };

@@ -81,8 +81,10 @@ struct Report {
     version: &'static str,
     image: String,
     digest: String,
-    /// The repository that was read, if it is not the image's own.
+    /// The repository that was read instead of the image's own.
     repository: Option<String>,
+    /// The second repository that was read too, if the configuration names one.
+    evidence_repository: Option<String>,
     #[serde(flatten)]
     attached: Attached,
     /// The platforms of an index; filled by `--tree` alone.
@@ -176,6 +178,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .unwrap_or_else(|| reference.repository().clone()),
         digest,
     };
+    let second = registry.evidence_repository(&subject.repository);
     let collector = Collector::new(registry, CollectLimits::default(), CacheSizes::default());
     let names: BTreeMap<_, _> = anchors
         .iter()
@@ -197,6 +200,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         image: args.image,
         digest: subject.digest.to_string(),
         repository: repository.map(|repository| repository.to_string()),
+        evidence_repository: second.map(|repository| repository.to_string()),
         attached: Attached::of(gathered.evidence.about(&subject), &names),
         platforms: Vec::new(),
     };
@@ -409,6 +413,9 @@ impl Accepted {
 fn tree(report: &Report) {
     print_line!("{}", report.image);
     print_line!("{}", report.digest);
+    if let Some(second) = &report.evidence_repository {
+        print_line!("also read: {second}");
+    }
     report.attached.branches("");
     for platform in &report.platforms {
         let name = platform.platform.as_deref().unwrap_or("no platform named");
@@ -470,7 +477,11 @@ fn artifacts(kind: &str, count: usize) -> String {
 }
 
 fn human(report: &Report) {
-    print_line!("{}\n  {}\n", report.image, report.digest);
+    print_line!("{}\n  {}", report.image, report.digest);
+    if let Some(second) = &report.evidence_repository {
+        print_line!("  also read: {second}");
+    }
+    print_line!("");
     let report = &report.attached;
     for accepted in &report.accepted {
         let form = accepted

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use promotion_gate_core::attest::UnacceptedReason;
@@ -19,9 +20,10 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Unavailabilities};
-use super::cache::{Fact, Reading, ReadingKey};
+use super::cache::{Fact, FactKey, Reading, ReadingKey};
 use super::listing::{Freshness, Listing, ListingKey};
 use super::registry::{Age, Unread, late};
+use super::seen::Seen;
 use super::verify::{SubjectReader, annotation_bytes, facts, is_evidence};
 use crate::metrics::shed;
 use crate::oci::{AttachedManifest, Descriptor, Manifest, ManifestKind, Via};
@@ -49,21 +51,98 @@ const ONE_PIECE: Amounts = Amounts {
 pub(super) struct SubjectEvidence {
     pub(super) collected: Collected<Arc<ImageEvidence>>,
     pub(super) age: Age,
+    /// How long ago all of it was listed, if nothing but the listing failed.
+    pub(super) last_listed: Option<Duration>,
+    /// The same together with statements that can hurt and are not attached any more; `None` if there is none.
+    pub(super) with_earlier: Option<Collected<Arc<ImageEvidence>>>,
 }
 
-/// Everything that is attached to the subject, verified under each of the anchors.
-pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) -> SubjectEvidence {
+/// What one repository says is attached to a subject.
+struct Part {
+    reading: Arc<Reading>,
+    age: Age,
+    is_empty: bool,
+    /// Since when everything is known that was listed then.
+    complete_since: Option<Instant>,
+    unavailabilities: Unavailabilities,
+}
+
+/// Everything that is attached to one subject in the repositories of the readers, verified under each of the anchors.
+pub(super) async fn collect(
+    readers: &[SubjectReader<'_>],
+    freshness: Freshness,
+) -> SubjectEvidence {
+    let parts = join_all(readers.iter().map(|reader| part(reader, freshness))).await;
+    let is_empty = parts.iter().all(|part| part.is_empty);
+    let complete_since = parts.iter().map(|part| part.complete_since).min();
+    let mut age = Age::default();
+    let mut evidence = Vec::new();
+    let mut can_hurt = Vec::new();
+    let mut unavailabilities = Unavailabilities::default();
+    for part in parts {
+        age = age.and(part.age);
+        evidence.push(Arc::clone(&part.reading.evidence));
+        can_hurt.extend_from_slice(&part.reading.can_hurt);
+        unavailabilities.merge(part.unavailabilities);
+    }
+    let unavailabilities = unavailabilities.into_vec();
+    let collected = match unavailabilities.first() {
+        None => Collected::Known(union(&evidence)),
+        Some(first) if is_empty => Collected::Unavailable(first.clone()),
+        Some(_) => Collected::Partial(union(&evidence), unavailabilities),
+    };
+    let last_listed = match &collected {
+        Collected::Partial(_, _) => complete_since.flatten().map(|since| since.elapsed()),
+        Collected::Known(_) | Collected::Unavailable(_) => None,
+    };
+    let earlier = match readers.first() {
+        Some(reader) => {
+            let seen = &reader.registry.caches.seen;
+            seen.together(reader.subject, &collected, &can_hurt, reader.anchors)
+                .await
+        }
+        None => None,
+    };
+    SubjectEvidence {
+        collected,
+        age,
+        last_listed: last_listed.filter(|_| !earlier.as_ref().is_some_and(|it| it.is_cut)),
+        with_earlier: earlier.map(|earlier| earlier.collected),
+    }
+}
+
+/// The evidence of several repositories together.
+fn union(parts: &[Arc<ImageEvidence>]) -> Arc<ImageEvidence> {
+    let [first, rest @ ..] = parts else {
+        return Arc::default();
+    };
+    if rest.is_empty() {
+        return Arc::clone(first);
+    }
+    let mut all = ImageEvidence::clone(first);
+    for part in rest {
+        all.signatures.extend_from_slice(&part.signatures);
+        all.statements.extend_from_slice(&part.statements);
+        all.unaccepted.extend_from_slice(&part.unaccepted);
+        all.unsupported.extend_from_slice(&part.unsupported);
+        for (kind, count) in &part.others {
+            *all.others.entry(kind.clone()).or_default() += count;
+        }
+    }
+    Arc::new(all)
+}
+
+async fn part(reader: &SubjectReader<'_>, freshness: Freshness) -> Part {
     let SubjectReader {
         registry,
-        subject,
+        at,
         deadline,
         ..
     } = reader;
-    let repository = subject.repository.clone();
     let key = ListingKey {
-        credential: registry.registry().credential_id(&repository),
-        repository,
-        digest: subject.digest.clone(),
+        credential: registry.registry().credential_id(&at.repository),
+        repository: at.repository.clone(),
+        digest: at.digest.clone(),
     };
     let (listing, age, unanswered) = registry.list(&key, freshness, *deadline).await;
     let mut unavailabilities = Unavailabilities::default();
@@ -75,56 +154,50 @@ pub(super) async fn collect(reader: &SubjectReader<'_>, freshness: Freshness) ->
             .unavailabilities()
             .map(|why| Unavailability(why.to_owned())),
     );
-    if listing.attached.is_empty() && !unavailabilities.is_empty() {
-        let unavailability = unavailabilities
-            .into_vec()
-            .into_iter()
-            .next()
-            .unwrap_or_default();
-        return SubjectEvidence {
-            collected: Collected::Unavailable(unavailability),
-            age,
-        };
+    let (reading, unread) = evidence_in(reader, key, &listing).await;
+    let complete_since = listing.complete_since().filter(|_| unread.is_empty());
+    unavailabilities.merge(unread);
+    Part {
+        reading,
+        age,
+        is_empty: listing.attached.is_empty(),
+        complete_since,
+        unavailabilities,
     }
-    let evidence = evidence_in(reader, key, &listing, &mut unavailabilities).await;
-    let collected = match unavailabilities.is_empty() {
-        true => Collected::Known(evidence),
-        false => Collected::Partial(evidence, unavailabilities.into_vec()),
-    };
-    SubjectEvidence { collected, age }
 }
 
-/// The evidence in a listing under some anchors: from the cache, or read now and cached if all of it could be read. A manifest
-/// that is listed but absent may still arrive, so such a result is not cached.
+/// The evidence in a listing under some anchors, and what could not be read: from the cache, or read now and cached if all of it
+/// could be read. A manifest that is listed but absent may still arrive, so such a result is not cached.
 async fn evidence_in(
     reader: &SubjectReader<'_>,
     key: ListingKey,
     listing: &Listing,
-    unavailabilities: &mut Unavailabilities,
-) -> Arc<ImageEvidence> {
+) -> (Arc<Reading>, Unavailabilities) {
     let readings = &reader.registry.caches.readings;
     let key = ReadingKey {
         listing: key,
         anchors: reader.anchors.keys().cloned().collect(),
+        is_own: reader.is_own(),
     };
     if let Some(read) = readings.get(&key).await
         && Arc::ptr_eq(&read.attached, &listing.attached)
         && read.evidence.unsupported.iter().eq(listing.unsupported())
+        && listing.cut().next().is_none()
     {
-        return Arc::clone(&read.evidence);
+        return (read, Unavailabilities::default());
     }
-    let (evidence, unread) = ListingReading::begin(reader, listing).finish().await;
-    let evidence = Arc::new(evidence);
+    let (evidence, can_hurt, unread) = ListingReading::begin(reader, listing).finish().await;
     let absent = |piece: &UnacceptedEvidence| piece.why.reason == UNREADABLE;
-    if unread.is_empty() && !evidence.unaccepted.iter().any(absent) {
-        let read = Reading {
-            attached: Arc::clone(&listing.attached),
-            evidence: Arc::clone(&evidence),
-        };
-        readings.insert(key, Arc::new(read)).await;
+    let is_whole = unread.is_empty() && !evidence.unaccepted.iter().any(absent);
+    let read = Arc::new(Reading {
+        attached: Arc::clone(&listing.attached),
+        evidence: Arc::new(evidence),
+        can_hurt,
+    });
+    if is_whole {
+        readings.insert(key, Arc::clone(&read)).await;
     }
-    unavailabilities.extend(unread.into_vec());
-    evidence
+    (read, unread)
 }
 
 /// The place of a layer with evidence. Of the waiting layers, the least is read first: small ones before large ones, so that
@@ -155,7 +228,7 @@ struct Layers {
 
 /// A part of an attached manifest.
 enum Piece {
-    Facts(EvidenceSource, Form, Vec<Fact>),
+    Facts(EvidenceSource, Form, Vec<(FactKey, Fact)>),
     Unusable(UnacceptedEvidence),
     /// Not evidence by its declared type.
     Other(String),
@@ -207,7 +280,7 @@ impl<'a> ListingReading<'a> {
         let mut unread = Unavailabilities::default();
         unread.extend(listing.cut().map(|cut| Unavailability(cut.to_owned())));
         if !cut.is_empty() {
-            let (subject, more) = (reader.subject, cut.len());
+            let (subject, more) = (&reader.at, cut.len());
             unread.add(Unavailability(format!(
                 "`{subject}` carries {more} more attached manifests than the {limit} that are read"
             )));
@@ -228,8 +301,8 @@ impl<'a> ListingReading<'a> {
         }
     }
 
-    /// Reads and verifies within the deadline and the budget. Returns the evidence, and what could not be read.
-    async fn finish(mut self) -> (ImageEvidence, Unavailabilities) {
+    /// Reads and verifies within the deadline and the budget. Returns the evidence, what can hurt of it, and what could not be read.
+    async fn finish(mut self) -> (ImageEvidence, Vec<Seen>, Unavailabilities) {
         let deadline = self.reader.deadline;
         let is_late = loop {
             consume_budget().await;
@@ -247,7 +320,7 @@ impl<'a> ListingReading<'a> {
         let unread = self.manifests.len() + self.layers.len() + self.open.len();
         if is_late && unread > 0 {
             shed("deadline");
-            let subject = self.reader.subject;
+            let subject = &self.reader.at;
             self.unread.add(late(&format!(
                 "what is attached to `{subject}` (at least {unread} more pieces)"
             )));
@@ -331,14 +404,18 @@ impl<'a> ListingReading<'a> {
     }
 
     /// The evidence, sorted by its form.
-    fn sorted(mut self) -> (ImageEvidence, Unavailabilities) {
+    fn sorted(mut self) -> (ImageEvidence, Vec<Seen>, Unavailabilities) {
+        let mut can_hurt = Vec::new();
         let mut evidence = ImageEvidence {
             unsupported: self.listing.unsupported().cloned().collect(),
             ..ImageEvidence::default()
         };
         for piece in self.done.into_values() {
             match piece {
-                Piece::Facts(source, form, facts) => add(&mut evidence, &source, form, facts),
+                Piece::Facts(source, form, facts) => {
+                    can_hurt.extend(seen_in(&source, &facts));
+                    add(&mut evidence, &source, form, facts);
+                }
                 Piece::Unusable(refused) => evidence.unaccepted.push(refused),
                 Piece::Other(kind) => *evidence.others.entry(kind).or_default() += 1,
                 Piece::Unread(unavailability) => self.unread.add(unavailability),
@@ -347,12 +424,12 @@ impl<'a> ListingReading<'a> {
         }
         if self.left > 0 {
             shed("review");
-            let (subject, left) = (self.reader.subject, self.left);
+            let (subject, left) = (&self.reader.at, self.left);
             self.unread.add(Unavailability(format!(
                 "`{subject}` carries {left} more pieces of evidence than one review reads"
             )));
         }
-        (evidence, self.unread)
+        (evidence, can_hurt, self.unread)
     }
 }
 
@@ -465,8 +542,12 @@ fn printable(media_type: &str) -> String {
 }
 
 async fn attached_manifest(reader: &SubjectReader<'_>, at: usize, item: &AttachedManifest) -> Step {
-    let source = EvidenceSource(format!("{} `{}`", item.via, item.digest));
-    let repository = &reader.subject.repository;
+    let repository = &reader.at.repository;
+    let source = match reader.is_own() {
+        true => format!("{} `{}`", item.via, item.digest),
+        false => format!("{} `{}` in `{repository}`", item.via, item.digest),
+    };
+    let source = EvidenceSource(source);
     let limit = reader.registry.limits.layers;
     let evidence = match &item.manifest {
         Some(manifest) => Ok(layers_of(manifest, &source, item.via, limit)),
@@ -504,12 +585,29 @@ async fn piece(reader: &SubjectReader<'_>, source: EvidenceSource, layer: Descri
     }
 }
 
+/// The statements that can hurt.
+fn seen_in(source: &EvidenceSource, facts: &[(FactKey, Fact)]) -> impl Iterator<Item = Seen> {
+    facts.iter().filter_map(move |(key, fact)| match fact {
+        Fact::Statement(statement) if statement.predicate().can_hurt() => Some(Seen {
+            key: key.clone(),
+            source: source.clone(),
+            statement: Arc::clone(statement),
+        }),
+        _ => None,
+    })
+}
+
 /// Adds the facts of one piece of evidence. If it is accepted under one anchor, the reasons why others did not accept it are
 /// dropped.
-fn add(evidence: &mut ImageEvidence, source: &EvidenceSource, form: Form, facts: Vec<Fact>) {
+fn add(
+    evidence: &mut ImageEvidence,
+    source: &EvidenceSource,
+    form: Form,
+    facts: Vec<(FactKey, Fact)>,
+) {
     let mut accepted = false;
     let mut refused = BTreeMap::new();
-    for fact in facts {
+    for (_, fact) in facts {
         match fact {
             Fact::Signature(signature) => {
                 accepted = true;

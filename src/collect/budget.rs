@@ -163,6 +163,11 @@ impl Unavailabilities {
         }
     }
 
+    pub(super) fn merge(&mut self, other: Unavailabilities) {
+        self.extend(other.some);
+        self.more += other.more;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.some.is_empty()
     }

@@ -13,7 +13,8 @@ use promotion_gate_core::attest::{
 use promotion_gate_core::gate::{Digest, ImageEvidence};
 
 use super::listing::{Listing, ListingKey};
-use crate::oci::{AttachedManifest, Manifest};
+use super::seen::{Seen, SeenStatements};
+use crate::oci::{AttachedManifest, Manifest, Repository};
 
 /// How much is cached.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct CacheSizes {
     pub fact_bytes: u64,
     /// Bytes of the evidence of listings, sorted by image.
     pub reading_bytes: u64,
+    /// Bytes of statements that can hurt, of images from which they may have been deleted.
+    pub seen_bytes: u64,
     /// How long evidence that was not accepted is not verified again. The evidence of a listing with such a piece is cached for
     /// the same time.
     pub unaccepted_age: Duration,
@@ -38,6 +41,7 @@ impl Default for CacheSizes {
             listing_bytes: 24 << 20,
             fact_bytes: 48 << 20,
             reading_bytes: 48 << 20,
+            seen_bytes: 16 << 20,
             unaccepted_age: Duration::from_secs(60),
         }
     }
@@ -84,6 +88,8 @@ impl Fact {
 pub(super) struct Reading {
     pub(super) attached: Arc<Vec<Arc<AttachedManifest>>>,
     pub(super) evidence: Arc<ImageEvidence>,
+    /// The statements in it that can hurt.
+    pub(super) can_hurt: Vec<Seen>,
 }
 
 /// A listing, and the anchors that it was read under.
@@ -91,6 +97,8 @@ pub(super) struct Reading {
 pub(super) struct ReadingKey {
     pub(super) listing: ListingKey,
     pub(super) anchors: Vec<AnchorId>,
+    /// Whether the image's own repository was read: sources in another one name it.
+    pub(super) is_own: bool,
 }
 
 impl Reading {
@@ -119,11 +127,13 @@ pub(super) struct FactKey {
 
 /// All caches that reviews share.
 pub(super) struct Caches {
-    pub(super) manifests: Cache<Digest, Arc<Manifest>>,
+    /// By repository too, so that a repository with evidence alone never answers for an image.
+    pub(super) manifests: Cache<(Repository, Digest), Arc<Manifest>>,
     pub(super) blobs: Cache<Digest, Bytes>,
     pub(super) listings: Cache<ListingKey, Arc<Listing>>,
     pub(super) facts: Cache<FactKey, Fact>,
     pub(super) readings: Cache<ReadingKey, Arc<Reading>>,
+    pub(super) seen: SeenStatements,
 }
 
 impl Caches {
@@ -153,13 +163,14 @@ impl Caches {
                 .max_capacity(sizes.reading_bytes)
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
                 .build(),
+            seen: SeenStatements::new(sizes.seen_bytes),
         }
     }
 }
 
 /// The overhead of an entry, in bytes.
-const ENTRY: usize = 512;
-fn weight(bytes: usize) -> u32 {
+pub(super) const ENTRY: usize = 512;
+pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
 }
 
@@ -208,7 +219,6 @@ mod tests {
     use promotion_gate_core::gate::{EvidenceSource, Form, UnacceptedEvidence};
 
     use super::*;
-    use crate::oci::Repository;
 
     fn key(name: &str) -> ListingKey {
         ListingKey {
@@ -230,6 +240,7 @@ mod tests {
         Arc::new(Reading {
             attached: Arc::new(Vec::new()),
             evidence: Arc::new(evidence),
+            can_hurt: Vec::new(),
         })
     }
 
@@ -242,6 +253,7 @@ mod tests {
         let key = |name| ReadingKey {
             listing: key(name),
             anchors: Vec::new(),
+            is_own: true,
         };
         caches.readings.insert(key("a"), reading(false)).await;
         caches.readings.insert(key("b"), reading(true)).await;

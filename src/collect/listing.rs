@@ -19,6 +19,8 @@ pub enum Freshness {
     FromCache,
     /// A listing that was asked for after this time, even if there was no answer.
     AskedSince(Instant),
+    /// The same, without waiting to the deadline where the listing of before was complete: that one may serve.
+    Recent(Instant),
 }
 
 /// The key of a listing. With another credential, the registry is asked again.
@@ -54,6 +56,8 @@ struct Place {
     asked: Option<Instant>,
     /// The failure of the last look-up.
     failed: Option<Failed>,
+    /// The time of the last answer with everything in this place. What was found then is among `attached`.
+    complete: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -149,9 +153,12 @@ impl Listing {
         };
         let mut attached = answer.attached.clone();
         let mut cut = answer.cut.clone();
+        let is_whole = cut.is_none() && answer.unsupported.is_empty();
+        let mut complete = is_whole.then_some(answer.asked);
         let failed = answer.unavailability.as_ref().map(|why| {
             attached.extend(place.attached.iter().cloned());
             attached = merged(&attached);
+            complete = place.complete.filter(|_| attached.len() <= ENTRIES);
             attached.truncate(ENTRIES);
             cut = cut.take().or(place.cut.take());
             Failed::again(place.failed.as_ref(), why, answer.asked)
@@ -163,6 +170,7 @@ impl Listing {
             unsupported: answer.unsupported.clone(),
             asked: Some(answer.asked),
             failed,
+            complete,
         };
         let failed = places.iter().any(|place| place.failed.is_some());
         let gone = if failed {
@@ -205,6 +213,12 @@ impl Listing {
     /// When a place was last asked.
     pub(super) fn asked(&self, via: Via) -> Option<Instant> {
         self.each().find(|(at, _)| *at == via)?.1.asked
+    }
+
+    /// Since when everything is known that was attached then; `None` if a place was never listed in full.
+    pub(super) fn complete_since(&self) -> Option<Instant> {
+        let each = self.places.iter().map(|place| place.complete);
+        each.min().flatten()
     }
 
     /// The places that failed and may be asked again.

@@ -6,6 +6,7 @@
 //! * `platforms` — an index → its platforms; a digest → the index that holds it
 //! * `verify` — one piece of evidence → facts
 //! * `registry` — the registry behind the caches: listings, manifests, blobs
+//! * `seen` — what can hurt, remembered after it was deleted
 //! * `listing`, `cache`, `single_flight` — what is cached, by which key, and what is under way
 //! * `budget` — how much one review reads
 
@@ -16,6 +17,7 @@ mod listing;
 mod platforms;
 mod registry;
 mod resolve;
+mod seen;
 mod single_flight;
 mod verify;
 
@@ -217,7 +219,7 @@ impl Collector {
     ) -> Read {
         let recent = Instant::now().checked_sub(self.registry.limits.recent);
         let freshness = match (freshness, recent) {
-            (Freshness::FromCache, Some(recent)) if needs.can_hurt => Freshness::AskedSince(recent),
+            (Freshness::FromCache, Some(recent)) if needs.can_hurt => Freshness::Recent(recent),
             _ => freshness,
         };
         let (own, rest) = match needs.platforms {
@@ -225,18 +227,18 @@ impl Collector {
             false => (part, Amounts::default()),
         };
         let mut read = Read::default();
-        read.about(self.reader(subject, needs, own, deadline), freshness)
-            .await;
+        let readers = self.readers(subject, needs, own, deadline);
+        read.about(subject, readers, freshness).await;
         if needs.platforms {
             let index = platforms::index(&self.registry, subject, deadline).await;
             let of_platforms = platforms::of(subject, &index);
             let each = rest.over(of_platforms.len());
             let mut about = Vec::new();
             for platform in &of_platforms {
-                let reader = self.reader(platform, needs, each, deadline);
+                let readers = self.readers(platform, needs, each, deadline);
                 about.push(async move {
                     let mut read = Read::default();
-                    read.about(reader, freshness).await;
+                    read.about(platform, readers, freshness).await;
                     read
                 });
             }
@@ -250,20 +252,14 @@ impl Collector {
         read
     }
 
-    fn reader<'a>(
+    fn readers<'a>(
         &'a self,
         subject: &'a Subject,
         needs: &'a ImageNeeds,
         part: Amounts,
         deadline: Instant,
-    ) -> SubjectReader<'a> {
-        SubjectReader {
-            registry: &self.registry,
-            subject,
-            anchors: &needs.anchors,
-            budget: Budget::of(part),
-            deadline,
-        }
+    ) -> Vec<SubjectReader<'a>> {
+        SubjectReader::each(&self.registry, subject, &needs.anchors, part, deadline)
     }
 
     /// Reads again before a denial: listings from the cache that are older than `since`. To explain the denial, it also looks
@@ -317,7 +313,13 @@ impl Gathered {
     fn add(&mut self, subject: &Subject, read: Read) {
         let index = read.index.map(|index| (subject.clone(), index));
         self.evidence.indexes.extend(index);
-        for (subject, SubjectEvidence { collected, age }) in read.about {
+        for (subject, read) in read.about {
+            let SubjectEvidence {
+                collected,
+                age,
+                last_listed,
+                with_earlier,
+            } = read;
             self.asked |= age.asked;
             self.from_cache = [self.from_cache, age.from_cache]
                 .into_iter()
@@ -326,6 +328,12 @@ impl Gathered {
             let before = self.evidence.images.get(&subject).map(pieces);
             // The second of two rounds may have been cut off by the deadline.
             if before.is_none_or(|before| before <= pieces(&collected)) {
+                let listed = &mut self.evidence.last_listed;
+                listed.remove(&subject);
+                listed.extend(last_listed.map(|age| (subject.clone(), age)));
+                let earlier = &mut self.evidence.with_earlier;
+                earlier.remove(&subject);
+                earlier.extend(with_earlier.map(|it| (subject.clone(), it)));
                 self.evidence.images.insert(subject, collected);
             }
         }
@@ -348,10 +356,16 @@ struct Read {
 }
 
 impl Read {
-    async fn about(&mut self, reader: SubjectReader<'_>, freshness: Freshness) {
-        let about = attached::collect(&reader, freshness).await;
-        self.about.push((reader.subject.clone(), about));
-        self.budgets.push(reader.budget);
+    async fn about(
+        &mut self,
+        subject: &Subject,
+        readers: Vec<SubjectReader<'_>>,
+        freshness: Freshness,
+    ) {
+        let about = attached::collect(&readers, freshness).await;
+        self.about.push((subject.clone(), about));
+        let budgets = readers.into_iter().map(|reader| reader.budget);
+        self.budgets.extend(budgets);
     }
 
     /// The result without reading: too many images are read at this moment.
@@ -362,6 +376,8 @@ impl Read {
         let about = SubjectEvidence {
             collected: Collected::Unavailable(Unavailability(why)),
             age: Age::default(),
+            last_listed: None,
+            with_earlier: None,
         };
         Read {
             about: vec![(subject.clone(), about)],

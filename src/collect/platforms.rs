@@ -10,7 +10,7 @@ use promotion_gate_core::gate::{
 };
 use tokio::time::Instant;
 
-use super::budget::{Amounts, Budget};
+use super::budget::Amounts;
 use super::listing::Freshness;
 use super::registry::{CachedRegistry, Unread};
 use super::verify::SubjectReader;
@@ -100,14 +100,9 @@ pub(super) async fn platform_evidence(
                     repository: subject.repository.clone(),
                     digest: manifest.digest.clone(),
                 };
-                let reader = SubjectReader {
-                    registry,
-                    subject: &subject,
-                    anchors: &needs.anchors,
-                    budget: Budget::of(part),
-                    deadline,
-                };
-                let found = attached::collect(&reader, Freshness::FromCache).await;
+                let readers =
+                    SubjectReader::each(registry, &subject, &needs.anchors, part, deadline);
+                let found = attached::collect(&readers, Freshness::FromCache).await;
                 (subject.clone(), found.collected)
             });
         let mut about = about.into_iter();

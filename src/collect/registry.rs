@@ -41,6 +41,16 @@ pub(super) struct Age {
     pub(super) asked: bool,
 }
 
+impl Age {
+    pub(super) fn and(self, other: Age) -> Age {
+        let both = [self.from_cache, other.from_cache];
+        Age {
+            from_cache: both.into_iter().flatten().min(),
+            asked: self.asked || other.asked,
+        }
+    }
+}
+
 impl CachedRegistry {
     pub(super) fn new(
         registry: Arc<dyn Registry>,
@@ -80,7 +90,7 @@ impl CachedRegistry {
         let remembered = remembered.unwrap_or_default();
         let does = |asked: Instant| match freshness {
             Freshness::FromCache => true,
-            Freshness::AskedSince(since) => asked >= since,
+            Freshness::AskedSince(since) | Freshness::Recent(since) => asked >= since,
         };
         let (asked, due): (Vec<_>, Vec<_>) = Via::ALL
             .into_iter()
@@ -90,7 +100,7 @@ impl CachedRegistry {
             from_cache: asked.into_iter().filter_map(|(_, asked)| asked).min(),
             asked: !due.is_empty(),
         };
-        if freshness == Freshness::FromCache && !remembered.attached.is_empty() {
+        if !remembered.attached.is_empty() {
             // The cached entries may suffice, so the review does not wait for these places.
             for via in remembered.failed_places() {
                 drop(self.ask(key, via));
@@ -102,9 +112,15 @@ impl CachedRegistry {
         if Instant::now() >= deadline {
             return (remembered, age, true);
         }
+        let patience = match (freshness, remembered.complete_since()) {
+            (Freshness::Recent(_), Some(_)) => {
+                deadline - deadline.saturating_duration_since(Instant::now()) / 2
+            }
+            _ => deadline,
+        };
         let answers = due.into_iter().map(|(via, _)| {
             let answer = self.ask(key, via);
-            timeout_at(deadline, answer).map(|answer| answer.ok().flatten())
+            timeout_at(patience, answer).map(|answer| answer.ok().flatten())
         });
         let answers = join_all(answers).await;
         let unanswered = answers.iter().any(Option::is_none);
@@ -156,10 +172,10 @@ impl CachedRegistry {
         digest: &Digest,
         deadline: Instant,
     ) -> Result<HeldManifest, Unread> {
-        if let Some(manifest) = self.caches.manifests.get(digest).await {
+        let key = (repository.clone(), digest.clone());
+        if let Some(manifest) = self.caches.manifests.get(&key).await {
             return Ok((manifest, None));
         }
-        let key = (repository.clone(), digest.clone());
         let registry = self.registry();
         let remembered = self.caches.manifests.clone();
         let flight = self.manifests.join(key.clone(), || {
@@ -174,7 +190,7 @@ impl CachedRegistry {
                     bytes: Bytes::copy_from_slice(&came),
                     ..manifest
                 });
-                remembered.insert(key.1, Arc::clone(&manifest)).await;
+                remembered.insert(key, Arc::clone(&manifest)).await;
                 Ok((manifest, Some(came)))
             }
             .boxed()

@@ -18,13 +18,48 @@ use crate::oci::Descriptor;
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
 
-/// The reading of one subject: where from, under which anchors, and within which limits.
+/// The reading of one subject in one repository: under which anchors, and within which limits.
 pub(super) struct SubjectReader<'a> {
     pub(super) registry: &'a CachedRegistry,
     pub(super) subject: &'a Subject,
+    /// The digest of the subject in the repository that is read: the image's own, or a second one with evidence alone.
+    pub(super) at: Subject,
     pub(super) anchors: &'a Anchors,
     pub(super) budget: Budget,
     pub(super) deadline: Instant,
+}
+
+impl<'a> SubjectReader<'a> {
+    /// A reader for each repository that may hold evidence of the subject, with an equal part of `part`.
+    pub(super) fn each(
+        registry: &'a CachedRegistry,
+        subject: &'a Subject,
+        anchors: &'a Anchors,
+        part: Amounts,
+        deadline: Instant,
+    ) -> Vec<SubjectReader<'a>> {
+        let own = &subject.repository;
+        let second = registry.registry().evidence_repository(own);
+        let repositories: Vec<_> = [own.clone()].into_iter().chain(second).collect();
+        let part = part.over(repositories.len());
+        let reader = |repository| SubjectReader {
+            registry,
+            subject,
+            at: Subject {
+                repository,
+                digest: subject.digest.clone(),
+            },
+            anchors,
+            budget: Budget::of(part),
+            deadline,
+        };
+        repositories.into_iter().map(reader).collect()
+    }
+
+    /// Whether the image's own repository is read.
+    pub(super) fn is_own(&self) -> bool {
+        self.at == *self.subject
+    }
 }
 
 /// Whether a layer of this media type is evidence in a supported form.
@@ -41,13 +76,14 @@ pub(super) fn is_evidence(media_type: &str) -> bool {
 pub(super) async fn facts(
     reader: &SubjectReader<'_>,
     layer: &Descriptor,
-) -> Result<Vec<Fact>, Option<Unread>> {
+) -> Result<Vec<(FactKey, Fact)>, Option<Unread>> {
     let SubjectReader {
         registry,
-        subject,
+        at: subject,
         anchors,
         budget,
         deadline,
+        ..
     } = reader;
     let host = subject.repository.registry().to_owned();
     let unfinished = || {
@@ -77,19 +113,17 @@ pub(super) async fn facts(
         anchor: id.clone(),
     };
     let known = &registry.caches.facts;
-    let mut facts: BTreeMap<&AnchorId, Fact> = BTreeMap::new();
+    let mut facts = Vec::new();
     let mut missing = Vec::new();
     for (id, anchor) in anchors.iter() {
         let key = key(id);
         match known.get(&key).await {
-            Some(fact) => {
-                facts.insert(id, fact);
-            }
-            None => missing.push((id, key, anchor)),
+            Some(fact) => facts.push((key, fact)),
+            None => missing.push((key, anchor)),
         }
     }
     if missing.is_empty() {
-        return Ok(facts.into_values().collect());
+        return Ok(facts);
     }
     let verifications = length(missing.len());
     let amounts = Amounts {
@@ -102,15 +136,17 @@ pub(super) async fn facts(
         return Err(None);
     }
     let bytes = registry.blob(&subject.repository, layer, *deadline).await?;
-    for (id, key, anchor) in missing {
-        let verified = verified(registry, &host, key, layer, &bytes, anchor);
+    for (key, anchor) in missing {
+        let verified = verified(registry, &host, key.clone(), layer, &bytes, anchor);
         let fact = timeout_at(*deadline, verified).await.map_err(|_| {
             let what = format!("the verification of `{}`", layer.digest);
             Unread::Unavailability(late(&what))
         })?;
-        facts.insert(id, fact.ok_or_else(unfinished)?);
+        facts.push((key, fact.ok_or_else(unfinished)?));
     }
-    Ok(facts.into_values().collect())
+    // In the order of the anchors, whatever was known before.
+    facts.sort_by(|(a, _), (b, _)| a.anchor.cmp(&b.anchor));
+    Ok(facts)
 }
 
 /// Verifies a piece under one anchor, once for all reviews that wait for it. If no review waits any more, a verification that

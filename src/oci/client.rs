@@ -573,6 +573,10 @@ impl Registry for Client {
         .boxed()
     }
 
+    fn evidence_repository(&self, images: &Repository) -> Option<Repository> {
+        self.transport.evidence_repository(images)
+    }
+
     fn credential_id(&self, repository: &Repository) -> String {
         self.credentials.id(repository)
     }

@@ -289,7 +289,7 @@ fn place(key: &str) -> (String, Option<String>) {
 }
 
 /// The name of a registry in image references.
-fn canonical(host: &str) -> String {
+pub(super) fn canonical(host: &str) -> String {
     let host = host.trim().to_ascii_lowercase();
     match host.as_str() {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),

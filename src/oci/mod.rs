@@ -12,6 +12,7 @@ mod connections;
 mod credentials;
 mod dns;
 mod error;
+mod evidence_repository;
 pub(crate) mod fair;
 mod guard;
 mod layout;
@@ -33,6 +34,7 @@ pub use promotion_gate_core::gate::Repository;
 pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
 pub use error::{ErrorKind, RegistryError};
+pub use evidence_repository::EvidenceRepository;
 pub use layout::Layout;
 pub use manifest::{Descriptor, DescriptorPlatform, Manifest, ManifestKind, media_type};
 pub use memory::{Layer, Memory};
@@ -95,6 +97,11 @@ pub trait Registry: Send + Sync {
             all
         }
         .boxed()
+    }
+
+    /// Another repository that also holds evidence of the images of a repository.
+    fn evidence_repository(&self, _images: &Repository) -> Option<Repository> {
+        None
     }
 
     /// Identifies the credential for a repository without disclosing it: a key for caches.

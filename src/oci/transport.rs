@@ -14,13 +14,13 @@ use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
 use super::connections::{Kept, Pools};
-use super::credentials::{CredentialEntry, IgnoredCredential, matches};
+use super::credentials::{CredentialEntry, IgnoredCredential, canonical, matches};
 use super::error::excerpt;
 use super::fair::{Fair, Share, Sharing};
 use super::guard::{Guarded, Hosts, Locality, Refused, locality_of};
 use super::meter::note;
 use super::work::Work;
-use super::{ErrorKind, RegistryError};
+use super::{ErrorKind, EvidenceRepository, RegistryError, Repository};
 use crate::metrics::shed;
 
 /// How registries are reached.
@@ -66,6 +66,8 @@ pub struct RegistryOptions {
     pub plain_http: bool,
     /// The certificate authorities (PEM) of the registry, instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
+    /// A second repository with evidence of the images of this registry.
+    pub evidence_repository: Option<EvidenceRepository>,
 }
 
 /// Limits of what is read.
@@ -180,6 +182,7 @@ struct Special {
     plain_http: bool,
     /// For a registry with its own certificate authority.
     private: Option<Pools>,
+    evidence: Option<EvidenceRepository>,
 }
 
 /// One request.
@@ -314,6 +317,7 @@ impl Transport {
                 host,
                 plain_http: registry.plain_http,
                 private,
+                evidence: registry.evidence_repository.clone(),
             })
         };
         Ok(Transport {
@@ -563,6 +567,15 @@ impl Transport {
         });
         let public = public.as_ref().map_err(String::clone)?;
         Ok(public.client(keep))
+    }
+
+    /// The second repository that the operator names for evidence of these images.
+    pub(super) fn evidence_repository(&self, images: &Repository) -> Option<Repository> {
+        let registry = images.registry();
+        let mut each = self.special.iter();
+        let exact = each.find(|special| canonical(&special.host) == registry);
+        let special = exact.or_else(|| self.special_for(registry))?;
+        special.evidence.as_ref()?.of(images)
     }
 
     fn special_for(&self, host: &str) -> Option<&Special> {

@@ -1,7 +1,8 @@
 //! What a review reads of hostile and failing registries: how much, for how long, how often; and what it makes of the rest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,12 +16,13 @@ use promotion_gate::oci::{
 };
 use promotion_gate_core::attest::Anchor;
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, ImageEvidence, ImageNeeds, Policy, Subject,
+    Age, Collected, Decision, Digest, Directory, Group, ImageEvidence, ImageNeeds, Member, People,
+    Person, Policy, Subject, Validity,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance};
 
-use crate::facts::{FACTS, signed_by};
+use crate::facts::{FACTS, ISSUER, signed_by};
 use crate::gate::Gate;
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -30,6 +32,12 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 struct Counting {
     memory: Mutex<Memory>,
     failing: Mutex<Vec<Via>>,
+    /// Whether every listing is cut off.
+    cuts: AtomicBool,
+    /// Whether look-ups are answered by something other than a registry, beside one that is.
+    is_odd: AtomicBool,
+    /// Whether look-ups are never answered.
+    hangs: AtomicBool,
     look_ups: AtomicUsize,
     blobs: AtomicUsize,
 }
@@ -102,6 +110,17 @@ impl Registry for Counting {
         } else {
             let all = all.listing.into_iter();
             found.listing = all.filter(|item| item.via == place).collect();
+        }
+        if self.is_odd.load(Ordering::Relaxed) {
+            let error = RegistryError::new(ErrorKind::Unavailable, place.to_string(), "a web page");
+            found.unsupported.push(error);
+            found.answered = true;
+        }
+        if self.cuts.load(Ordering::Relaxed) {
+            found.cut = Some("there is more".to_owned());
+        }
+        if self.hangs.load(Ordering::Relaxed) {
+            return pending().boxed();
         }
         async { found }.boxed()
     }
@@ -468,4 +487,282 @@ async fn gather(
     let gathered = gate.collector.gather(needs, freshness, &mut allowance);
     let mut images = gathered.await.evidence.images.into_values();
     images.next().unwrap()
+}
+
+/// A gate that asks for the approval of one member of `security-team`, to which alice and bob belong.
+fn approving(registry: &Arc<Counting>) -> Gate {
+    let directory: Directory = {
+        let person = |name: &str| {
+            let email =
+                json!({"certificate": {"issuer": ISSUER, "email": format!("{name}@example.com")}});
+            Person {
+                name: name.to_owned(),
+                display_name: None,
+                identities: vec![serde_json::from_value(email).unwrap()],
+                validity: Validity::default(),
+            }
+        };
+        let member = |name: &str| Member {
+            person: name.to_owned(),
+            validity: Validity::default(),
+        };
+        Directory {
+            people: ["alice", "bob"].map(person).into(),
+            groups: vec![Group {
+                name: "security-team".to_owned(),
+                members: ["alice", "bob"].map(member).into(),
+            }],
+            ..Directory::default()
+        }
+    };
+    let spec = json!({
+        "environment": "production", "uncovered": "Allow", "tags": "Resolve", "staleness": "10m",
+        "requirements": [{"approvals": {
+            "from": [{"group": "security-team"}], "differentFromAuthor": false, "trustRoots": ["sandbox"],
+        }}],
+    });
+    let mut gate = Gate::new(FACTS.policy("approved", &spec));
+    gate.collector = Arc::new(Collector::new(
+        Arc::clone(registry) as Arc<dyn Registry>,
+        CollectLimits::default(),
+        CacheSizes::default(),
+    ));
+    gate.knowing(People::merge(&[directory]).unwrap())
+}
+
+/// What a person says of an image; rejections were signed an hour ago, so that an approval is later.
+fn word(image: &Image, by: &str, decision: &str) -> Layer {
+    let predicate = json!({"environment": "production", "decision": decision});
+    let ago = (decision == "rejected").then_some(Age::HOUR);
+    Layer {
+        media_type: BUNDLE.to_owned(),
+        bytes: FACTS.attestation(&image.digest, by, ("approval", predicate), ago),
+        annotations: BTreeMap::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_listing_serves_up_to_the_policys_staleness() {
+    let registry = Arc::new(Counting::default());
+    let (image, denied) = (Image::new("app.example"), Image::new("denied.example"));
+    registry.attach(
+        &image,
+        Via::Referrers,
+        vec![word(&image, "alice@example.com", "approved")],
+    );
+    registry.attach(
+        &denied,
+        Via::Referrers,
+        vec![word(&denied, "eve@example.com", "approved")],
+    );
+    let gate = approving(&registry);
+    let said = async |image: &Image| gate.says("approvals", &image.reference()).await.1;
+    assert_eq!(said(&image).await, "approved");
+    assert_eq!(said(&denied).await, "approvals-missing");
+    registry.fail(Via::ALL);
+    registry.look_ups();
+    advance(Duration::from_secs(59)).await;
+    assert_eq!(said(&image).await, "approved");
+    assert_eq!(registry.look_ups(), 0);
+    advance(Duration::from_secs(2)).await;
+    for said in join_all((0..8).map(|_| said(&image))).await {
+        assert_eq!(said, "approved");
+    }
+    assert_eq!(registry.look_ups(), 4);
+    // A denial is certain only by what the registry says now.
+    assert_eq!(said(&denied).await, "evidence-partial");
+    advance(Duration::from_secs(400)).await;
+    assert_eq!(said(&image).await, "approved");
+    advance(Duration::from_secs(200)).await;
+    assert_eq!(said(&image).await, "evidence-partial");
+    registry.fail([]);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(said(&image).await, "approved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_became_partial_does_not_serve() {
+    for later in ["cut", "failed", "unsupported"] {
+        let registry = Arc::new(Counting::default());
+        let image = Image::new("app.example");
+        let approval = word(&image, "alice@example.com", "approved");
+        registry.attach(&image, Via::Referrers, vec![approval]);
+        let gate = approving(&registry);
+        let said = async || gate.says("approvals", &image.reference()).await.1;
+        if later == "failed" {
+            // One place was never listed.
+            registry.fail([Via::AttTag]);
+            assert_eq!(said().await, "evidence-partial");
+        } else {
+            assert_eq!(said().await, "approved");
+            registry.cuts.store(later == "cut", Ordering::Relaxed);
+            registry
+                .is_odd
+                .store(later == "unsupported", Ordering::Relaxed);
+            advance(Duration::from_secs(61)).await;
+            assert_eq!(said().await, "evidence-partial", "{later}");
+        }
+        registry.cuts.store(false, Ordering::Relaxed);
+        registry.is_odd.store(false, Ordering::Relaxed);
+        registry.fail(Via::ALL);
+        advance(Duration::from_secs(61)).await;
+        assert_eq!(said().await, "evidence-partial", "{later}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_hangs_leaves_time_for_the_listing_of_before() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let approval = word(&image, "alice@example.com", "approved");
+    registry.attach(&image, Via::Referrers, vec![approval]);
+    let gate = approving(&registry);
+    let said = async || gate.says("approvals", &image.reference()).await.1;
+    assert_eq!(said().await, "approved");
+    registry.hangs.store(true, Ordering::Relaxed);
+    advance(Duration::from_secs(61)).await;
+    let began = Instant::now();
+    assert_eq!(said().await, "approved");
+    assert!(began.elapsed() < gate.patience, "{:?}", began.elapsed());
+}
+
+/// The registry forgets everything but these.
+fn only(registry: &Counting, image: &Image, layers: Vec<Layer>) {
+    *registry.memory.lock().unwrap() = Memory::default();
+    registry.attach(image, Via::Referrers, layers);
+}
+
+const ALICE: &str = "alice@example.com";
+const BOB: &str = "bob@example.com";
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_that_was_deleted_still_blocks_in_this_process() {
+    let registry = Arc::new(Counting::default());
+    let (image, other) = (Image::new("app.example"), Image::new("other.example"));
+    let approval = word(&image, ALICE, "approved");
+    let rejection = word(&image, BOB, "rejected");
+    registry.attach(&image, Via::Referrers, vec![approval.clone(), rejection]);
+    let gate = approving(&registry);
+    let finding = async |gate: &Gate, image: &Image| {
+        let review = gate.review(&[image.reference()]).await;
+        let finding = review.verdict.policies()[0].findings()[0].clone();
+        (finding.reason, finding.detail)
+    };
+    assert_eq!(finding(&gate, &image).await.0, "rejected");
+    only(&registry, &image, vec![approval.clone()]);
+    for _ in 0..2 {
+        advance(Duration::from_secs(3600)).await;
+        let (reason, detail) = finding(&gate, &image).await;
+        assert_eq!(reason, "rejected");
+        let said =
+            "; 1 of the statements that count are no longer attached, but were seen by this gate";
+        assert!(detail.ends_with(said), "{detail}");
+    }
+    // Another process saw nothing, and another image was not rejected.
+    let fresh = approving(&registry);
+    assert_eq!(finding(&fresh, &image).await.0, "approved");
+    only(&registry, &other, vec![word(&other, ALICE, "approved")]);
+    assert_eq!(finding(&gate, &other).await.0, "approved");
+    // The person who rejected has the last word.
+    let lifted = word(&image, BOB, "approved");
+    only(&registry, &image, vec![approval, lifted]);
+    advance(Duration::from_secs(3600)).await;
+    assert_eq!(finding(&gate, &image).await.0, "approved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_hurt_is_remembered_by_reviews_that_do_not_ask_for_it() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let approval = word(&image, ALICE, "approved");
+    let rejection = word(&image, BOB, "rejected");
+    registry.attach(&image, Via::SigTag, vec![signature(&image)]);
+    registry.attach(&image, Via::Referrers, vec![approval.clone(), rejection]);
+    let approving = approving(&registry);
+    let mut signed = Gate::new(policy("Enforce"));
+    signed.collector = Arc::clone(&approving.collector);
+    let reference = image.reference();
+    assert_eq!(signed.says("signature", &reference).await.0, "pass");
+    only(&registry, &image, vec![approval]);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(approving.says("approvals", &reference).await.1, "rejected");
+    // What only helps is not kept: the signature is gone.
+    assert_eq!(signed.says("signature", &reference).await.0, "fail");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flooding_does_not_push_a_rejection_out() {
+    let registry = Arc::new(Counting::default());
+    let approval = |image: &Image| word(image, ALICE, "approved");
+    let flood = |image: &Image| {
+        let junk = |number: u64| {
+            Layer {
+            media_type: BUNDLE.to_owned(),
+            bytes: FACTS.attestation(
+                &image.digest,
+                "eve@example.com",
+                ("approval", json!({"environment": "production", "decision": "rejected", "reason": number.to_string()})),
+                None,
+            ),
+            annotations: BTreeMap::new(),
+        }
+        };
+        for part in 0..7 {
+            let layers = (0..10).map(|number| junk(part * 10 + number));
+            registry.attach(image, Via::Referrers, layers.collect());
+        }
+    };
+    let gate = approving(&registry);
+    let said = async |image: &Image| {
+        advance(Duration::from_secs(61)).await;
+        gate.says("approvals", &image.reference()).await.1
+    };
+    // A rejection that was seen before the flood stays remembered.
+    let image = Image::new("a.example");
+    let rejected = vec![approval(&image), word(&image, BOB, "rejected")];
+    registry.attach(&image, Via::Referrers, rejected);
+    assert_eq!(said(&image).await, "rejected");
+    flood(&image);
+    assert_eq!(said(&image).await, "rejected");
+    only(&registry, &image, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "rejected");
+    // One that was seen after it does not fit, and the rule says that something may be missing.
+    let image = Image::new("b.example");
+    registry.attach(&image, Via::Referrers, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "approved");
+    flood(&image);
+    assert_eq!(said(&image).await, "evidence-partial");
+    registry.attach(&image, Via::Referrers, vec![word(&image, BOB, "rejected")]);
+    assert_eq!(said(&image).await, "rejected");
+    only(&registry, &image, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "evidence-partial");
+    registry.fail(Via::ALL);
+    assert_eq!(said(&image).await, "evidence-partial");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_counts_only_under_the_anchors_of_the_review() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(&image, Via::Referrers, vec![word(&image, BOB, "rejected")]);
+    let gate = approving(&registry);
+    let under_root = needs(&image, true);
+    gather(&gate, &under_root, Freshness::FromCache).await;
+    *registry.memory.lock().unwrap() = Memory::default();
+    advance(Duration::from_secs(61)).await;
+    let earlier = async |needs: &BTreeMap<Subject, ImageNeeds>| {
+        let mut allowance = gate.collector.allowance(Instant::now() + gate.patience);
+        let gathering = gate
+            .collector
+            .gather(needs, Freshness::FromCache, &mut allowance);
+        gathering.await.evidence.with_earlier.into_values().next()
+    };
+    let found = earlier(&under_root).await.unwrap();
+    let (source, _) = &found.value().unwrap().statements[0];
+    assert!(source.0.contains(", no longer found, seen at "), "{source}");
+    let mut under_nothing = under_root;
+    for needs in under_nothing.values_mut() {
+        needs.anchors.clear();
+    }
+    assert!(earlier(&under_nothing).await.is_none());
 }

@@ -28,6 +28,14 @@ fn a_configuration_is_held_to_its_schema_and_its_files() {
             "registries: [{host: r.example, plainHTTP: true}]\n",
             "did you mean `plainHttp`?",
         ),
+        (
+            "registries:\n- host: r.example\n  evidenceRepository: e.example/x:v1\n",
+            "gate.yaml:5:23: registries[0].evidenceRepository: `e.example/x:v1` is not a repository: a repository has neither a tag nor a digest",
+        ),
+        (
+            "registries:\n- host: a.example\n- host: r.example\n  evidenceRepository: r.example/{repository}\n",
+            "gate.yaml:6:23: registries[1].evidenceRepository: `r.example/{repository}` is the image's own repository",
+        ),
         ("credentials: [{registry: r.example}]\n", "`passwordFile`"),
         ("ungoverned: Maybe\n", "ungoverned"),
         ("dockerConfig: gone.json\n", "gone.json"),

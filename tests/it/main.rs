@@ -17,6 +17,7 @@
 //! * `snapshot` — what counts when policies, configuration and trust roots change, through the webhook
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
+//! * `evidence_repository` — evidence in a second repository
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `layout` — OCI image layouts in place of registries
@@ -56,6 +57,7 @@ mod dependencies;
 mod deploy;
 mod distinct_signers;
 mod evidence;
+mod evidence_repository;
 mod fuzz;
 mod invariants;
 mod layout;

@@ -749,7 +749,7 @@ async fn plain_http_is_spoken_on_loopback_or_by_explicit_choice() {
         let registries = plain_http.map(|plain_http| RegistryOptions {
             host: host.to_owned(),
             plain_http,
-            ca_pem: None,
+            ..RegistryOptions::default()
         });
         let options = ClientOptions {
             registries: registries.into_iter().collect(),

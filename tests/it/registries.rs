@@ -476,7 +476,7 @@ fn elsewhere(server: &Server) -> (Client, Repository) {
         registries: vec![RegistryOptions {
             host: host.clone(),
             plain_http: true,
-            ca_pem: None,
+            ..RegistryOptions::default()
         }],
         hosts: names.map(|name| (name.to_owned(), vec![loopback])).into(),
         ..options()
@@ -556,7 +556,7 @@ fn options_for(host: &str, loopback: bool) -> ClientOptions {
         registries: vec![RegistryOptions {
             host: host.to_owned(),
             plain_http: true,
-            ca_pem: None,
+            ..RegistryOptions::default()
         }],
         loopback,
         ..options()

@@ -17,6 +17,9 @@ const UNITS: [(char, i64); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)
 const MAXIMUM: i64 = 3660 * 86_400;
 
 impl Age {
+    /// One hour.
+    pub const HOUR: Age = Age(SignedDuration::from_hours(1));
+
     /// The length.
     pub fn duration(self) -> SignedDuration {
         self.0

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
 use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
 use super::image::{Digest, Repository};
 use super::platform::Index;
+use super::rules::Effect;
 
 /// The result of asking for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,20 @@ impl<T> Collected<T> {
             Collected::Known(_) => &[],
             Collected::Partial(_, unavailabilities) => unavailabilities,
             Collected::Unavailable(unavailability) => std::slice::from_ref(unavailability),
+        }
+    }
+}
+
+impl<T> Collected<Arc<T>> {
+    fn borrowed(&self) -> Collected<&T> {
+        match self {
+            Collected::Known(value) => Collected::Known(value),
+            Collected::Partial(value, unavailabilities) => {
+                Collected::Partial(value, unavailabilities.clone())
+            }
+            Collected::Unavailable(unavailability) => {
+                Collected::Unavailable(unavailability.clone())
+            }
         }
     }
 }
@@ -70,6 +86,12 @@ impl fmt::Display for Subject {
 pub struct Evidence {
     /// The evidence of each image. A subject that is missing here was not asked for.
     pub images: BTreeMap<Subject, Collected<Arc<ImageEvidence>>>,
+    /// For rules that unseen evidence could hurt: the evidence together with statements that were attached earlier and are not any
+    /// more. A subject that is missing here has none.
+    pub with_earlier: BTreeMap<Subject, Collected<Arc<ImageEvidence>>>,
+    /// For evidence of which only the listing failed: how long ago all of it was listed. What was listed then is part of it. A
+    /// subject that is missing here was never listed in full, or some of what was listed could not be read.
+    pub last_listed: BTreeMap<Subject, Duration>,
     /// For each image whose platforms were asked for, its index; `None` if the image is not an index. A subject that is missing
     /// here was not asked for.
     pub indexes: BTreeMap<Subject, Collected<Option<Index>>>,
@@ -90,17 +112,25 @@ impl Evidence {
     /// The evidence of a subject. A subject that was not asked for is unavailable, not empty.
     pub fn about(&self, subject: &Subject) -> Collected<&ImageEvidence> {
         match self.images.get(subject) {
-            Some(Collected::Known(evidence)) => Collected::Known(evidence),
-            Some(Collected::Partial(evidence, unavailabilities)) => {
-                Collected::Partial(evidence, unavailabilities.clone())
-            }
-            Some(Collected::Unavailable(unavailability)) => {
-                Collected::Unavailable(unavailability.clone())
-            }
+            Some(collected) => collected.borrowed(),
             None => Collected::Unavailable(Unavailability(format!(
                 "the evidence of `{subject}` was not asked for"
             ))),
         }
+    }
+
+    /// The evidence of a subject for a rule with this effect.
+    pub fn for_effect(&self, subject: &Subject, effect: Effect) -> Collected<&ImageEvidence> {
+        match (effect, self.with_earlier.get(subject)) {
+            (Effect::CanHurt, Some(collected)) => collected.borrowed(),
+            _ => self.about(subject),
+        }
+    }
+
+    /// The number of statements that count for a rule with this effect and are not attached any more.
+    pub(super) fn earlier(&self, subject: &Subject, effect: Effect) -> usize {
+        let count = |it: Collected<&ImageEvidence>| it.value().map_or(0, |it| it.statements.len());
+        count(self.for_effect(subject, effect)).saturating_sub(count(self.about(subject)))
     }
 }
 

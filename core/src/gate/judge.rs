@@ -324,7 +324,7 @@ impl<'a> ImageUnderReview<'a> {
         match effect {
             Effect::OnlyHelps => true,
             Effect::CanHurt => {
-                matches!(self.evidence.about(index), Collected::Known(own) if own.is_empty())
+                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if own.is_empty())
             }
         }
     }
@@ -335,8 +335,10 @@ impl<'a> ImageUnderReview<'a> {
         rule: &dyn ImageRule,
         subject: Option<&Subject>,
     ) -> Judgement {
+        let requirement = &entry.named.requirement;
+        let effect = requirement.effect();
         let evidence = match subject {
-            Some(subject) => self.evidence.about(subject),
+            Some(subject) => self.evidence.for_effect(subject, effect),
             None => Collected::Unavailable(pin_unavailability(self.pin)),
         };
         let own = self.subject.as_ref();
@@ -349,10 +351,22 @@ impl<'a> ImageUnderReview<'a> {
             pin: self.pin,
             subject,
             evidence,
+            last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
         };
-        let requirement = &entry.named.requirement;
-        requirement.unless_unknown(rule.check(&check), &check)
+        let judgement = requirement.unless_unknown(rule.check(&check), &check);
+        let earlier = subject.map_or(0, |subject| self.evidence.earlier(subject, effect));
+        match earlier {
+            0 => judgement,
+            _ if !judgement.outcome.denies() => judgement,
+            _ => Judgement {
+                detail: format!(
+                    "{}; {earlier} of the statements that count are no longer attached, but were seen by this gate",
+                    judgement.detail
+                ),
+                ..judgement
+            },
+        }
     }
 
     /// Replaces the hint of a rule if the image is a placeholder, because the rule's hint is only useful for a real image.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::age::Age;
 use super::glob::Glob;
 use super::image::ImageReference;
 use super::pattern::ImagePattern;
@@ -29,6 +30,9 @@ pub struct Policy {
     pub platforms: Option<Vec<PlatformPattern>>,
     /// Whether evidence on every platform replaces evidence on the index.
     pub allow_unsigned_index: bool,
+    /// How old the last complete listing of an image may be while its registry does not answer, where evidence that was not seen
+    /// could turn a pass.
+    pub staleness: Age,
     /// The requirements; at least one.
     pub requirements: Vec<NamedRequirement>,
     /// The decision for an image that no evidence requirement of a governing policy covers.

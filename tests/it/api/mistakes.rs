@@ -522,3 +522,16 @@ fn fields_of_other_tools_are_refused_with_what_to_use_instead() {
         said(&spec, expected);
     }
 }
+
+#[test]
+fn a_staleness_is_a_length_of_time() {
+    for (staleness, expected) in [
+        ("soon", "spec.staleness: `soon` is not a length of time"),
+        ("1h30m", "write a whole number and `s`, `m`, `h` or `d`"),
+        ("0s", "not between 1 second and 3660 days"),
+        ("90", "spec.staleness"),
+    ] {
+        let spec = format!("  staleness: {staleness}\n  requirements: [{{digestPinned: {{}}}}]\n");
+        said(&spec, expected);
+    }
+}

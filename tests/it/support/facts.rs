@@ -203,6 +203,26 @@ impl Facts {
         signing.sign(signer, image, &BTreeMap::new()).unwrap()
     }
 
+    /// An attestation with everything, as a bundle.
+    pub fn attestation(
+        &self,
+        image: &Digest,
+        by: &str,
+        (kind, predicate): (&str, Value),
+        ago: Option<Age>,
+    ) -> Vec<u8> {
+        let attached = Attached {
+            form: Form::Attestation,
+            statement: Some((kind.to_owned(), predicate)),
+            ago,
+            ..Attached::by(by)
+        };
+        match self.material(image, &attached) {
+            Material::Bundle(bytes) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// A cosign 2 signature with everything.
     pub fn simple(&self, image: &Digest, by: &str) -> SimpleSignature {
         let signer = SandboxSigner::Identity(&self.identities[by]);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::review::{Review, ReviewInputs, review};
-use promotion_gate_core::gate::{Policy, Snapshot};
+use promotion_gate_core::gate::{Collected, People, Policy, Snapshot};
 use tokio::time::Instant;
 
 use super::facts::{promotion, snapshot};
@@ -33,6 +33,13 @@ impl Gate {
             patience: Duration::from_secs(30),
             audit_only: false,
         }
+    }
+
+    /// The same with people whom the world knows.
+    pub fn knowing(mut self, people: People) -> Gate {
+        let snapshot = Arc::get_mut(&mut self.snapshot).unwrap();
+        snapshot.world.people = Collected::Known(Arc::new(people));
+        self
     }
 
     /// The same memory under another policy.

@@ -64,6 +64,15 @@ impl Predicate {
         }
     }
 
+    /// Whether a rule can deny because of it: a rejection, what may be one, and who the authors are.
+    pub fn can_hurt(&self) -> bool {
+        match self {
+            Predicate::Approval(approval) => approval.decision == ApprovalDecision::Rejected,
+            Predicate::Provenance(_) | Predicate::Change(_) | Predicate::Unreadable(_) => true,
+            Predicate::Other(_) => false,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Predicate::Provenance(provenance) => provenance.bytes(),
@@ -82,5 +91,32 @@ fn readable<T>(
     match read {
         Ok(read) => of(Box::new(read)),
         Err(why) => Predicate::Unreadable(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_and_what_may_be_one_can_hurt_and_an_approval_cannot() {
+        let word = |decision: &str| format!(r#"{{"environment": "e", "decision": "{decision}"}}"#);
+        for (kind, text, expected) in [
+            (Approval::TYPE, word("approved"), false),
+            (Approval::TYPE, word("rejected"), true),
+            (Approval::TYPE, word("perhaps"), true),
+            (Approval::TYPE, "null".to_owned(), true),
+            (
+                "https://promotion-gate.dev/approval/v2",
+                word("approved"),
+                true,
+            ),
+            (ChangeRecord::TYPE, "{}".to_owned(), true),
+            ("https://example.com/other/v1", word("rejected"), false),
+        ] {
+            let raw = RawValue::from_string(text).unwrap();
+            let predicate = Predicate::read(kind, Some(&raw)).unwrap();
+            assert_eq!(predicate.can_hurt(), expected, "{kind} {raw}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The input of a rule, and the reasons and wording that all rules on evidence share.
 
+use std::time::Duration;
+
 use super::{Effect, Needs, Requirement};
 use crate::attest::Origin;
 use crate::gate::evidence::{Collected, Form, ImageEvidence, Subject};
@@ -56,6 +58,8 @@ pub struct ImageCheck<'a> {
     pub subject: Option<&'a Subject>,
     /// The evidence that is attached to the subject.
     pub evidence: Collected<&'a ImageEvidence>,
+    /// See [`Evidence::last_listed`](crate::gate::Evidence::last_listed).
+    pub last_listed: Option<Duration>,
     /// An index that lists the image as one of its platforms, if one is known.
     pub parent_index: Option<&'a Digest>,
 }
@@ -187,7 +191,8 @@ pub(super) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> St
 impl Requirement {
     /// Makes a judgement undecided if it rests on incomplete knowledge:
     /// 1. a denial, if a trust root that the policy names is missing: the evidence may be valid under that root;
-    /// 2. a pass of a rule with [`Effect::CanHurt`], if some evidence was not read: that evidence could refute the pass.
+    /// 2. a pass of a rule with [`Effect::CanHurt`], if some evidence was not read: that evidence could refute the pass. While a
+    ///    registry does not answer, its last complete listing counts up to the policy's staleness.
     pub(in crate::gate) fn unless_unknown(
         &self,
         judgement: Judgement,
@@ -211,17 +216,24 @@ impl Requirement {
                 ),
             );
         }
-        let unsupported = check.evidence.value().map(|evidence| &evidence.unsupported);
-        let unavailabilities = check.evidence.unavailabilities().iter();
-        match unavailabilities
-            .chain(unsupported.into_iter().flatten())
-            .min()
-        {
-            Some(first) => Judgement::undecided(
+        let allowed = check.policy.staleness.duration().unsigned_abs();
+        let serves = check.last_listed.is_some_and(|age| age <= allowed);
+        let unread = check.evidence.unavailabilities().iter().min();
+        let unsupported = check.evidence.value();
+        let unsupported = unsupported.and_then(|evidence| evidence.unsupported.iter().min());
+        match (unread, unsupported) {
+            (None, None) => judgement,
+            (Some(_), None) if serves => Judgement {
+                detail: format!(
+                    "{}, by what was attached when the registry last answered",
+                    judgement.detail
+                ),
+                ..judgement
+            },
+            (Some(first), _) | (None, Some(first)) => Judgement::undecided(
                 EVIDENCE_PARTIAL,
                 format!("some of the attached evidence could not be read: {first}"),
             ),
-            None => judgement,
         }
     }
 }

@@ -337,6 +337,12 @@ impl Requirement {
         self.rule().class().applies_to(kind)
     }
 
+    /// How evidence that was not read could change the outcome.
+    pub(super) fn effect(&self) -> Effect {
+        let evidence = self.evidence();
+        evidence.map_or(Effect::OnlyHelps, |evidence| evidence.effect)
+    }
+
     /// Whether a pass proves where the image comes from.
     pub fn covers(&self) -> bool {
         self.evidence().is_some_and(|evidence| evidence.covers)
@@ -372,6 +378,7 @@ impl Requirement {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use jiff::Timestamp;
     use serde_json::json;
@@ -379,9 +386,9 @@ mod tests {
     use super::check::readable;
     use crate::gate::finding::Outcome;
     use crate::gate::{
-        Change, ChangeEffect, Collected, Digest, Enforcement, Evidence, ImageEvidence, ImageUse,
-        Index, NamedRequirement, NamespaceMatch, Operation, Pin, PlatformManifest, Promotion, Role,
-        Snapshot, Subject, Unavailability, Uncovered, Workload, judge,
+        Age, Change, ChangeEffect, Collected, Digest, Enforcement, Evidence, ImageEvidence,
+        ImageUse, Index, NamedRequirement, NamespaceMatch, Operation, Pin, PlatformManifest,
+        Promotion, Role, Snapshot, Subject, Unavailability, Uncovered, Workload, judge,
     };
     use crate::reason::reasons;
 
@@ -478,6 +485,7 @@ mod tests {
             images: None,
             platforms: None,
             allow_unsigned_index: true,
+            staleness: Age::HOUR,
             requirements: vec![NamedRequirement {
                 name: None,
                 requirement: entry.try_into().unwrap(),
@@ -598,6 +606,34 @@ mod tests {
             of(Collected::Known(Arc::default())),
             [(Outcome::Pass, "open")]
         );
+    }
+
+    #[test]
+    fn a_pass_may_rest_on_a_listing_as_old_as_the_policy_allows() {
+        let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX]);
+        let subject = promotion.pins[0].subject(&promotion.change.images[0].reference);
+        let subject = subject.unwrap();
+        let of = |evidence: ImageEvidence, seconds: u64| {
+            let down = vec![Unavailability("down".to_owned())];
+            let partial = Collected::Partial(Arc::new(evidence), down);
+            let evidence = Evidence {
+                images: [(subject.clone(), partial)].into(),
+                last_listed: [(subject.clone(), Duration::from_secs(seconds))].into(),
+                ..Evidence::default()
+            };
+            findings(policy(json!({"unflagged": {}})), &promotion, &evidence)
+        };
+        assert_eq!(
+            of(ImageEvidence::default(), 3600),
+            [(Outcome::Pass, "open")]
+        );
+        let undecided = [(Outcome::Undecided, "evidence-partial")];
+        assert_eq!(of(ImageEvidence::default(), 3601), undecided);
+        let unsupported = ImageEvidence {
+            unsupported: vec![Unavailability("a web page".to_owned())],
+            ..ImageEvidence::default()
+        };
+        assert_eq!(of(unsupported, 1), undecided);
     }
 
     #[test]

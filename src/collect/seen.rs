@@ -1,0 +1,150 @@
+//! Statements that can hurt (a rejection, who the authors are) and that this process verified once. They count for their image
+//! also after they were deleted from the registry, so that deleting them helps nobody.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use promotion_gate_core::attest::VerifiedStatement;
+use promotion_gate_core::gate::{
+    Collected, EvidenceSource, ImageEvidence, Subject, Unavailability,
+};
+
+use super::cache::{ENTRY, FactKey, weight};
+use super::verify::Anchors;
+
+/// The most statements of one image that are remembered, and the most bytes of them. What does not fit makes the image's
+/// evidence incomplete: it never takes the place of another statement.
+const OF_ONE_IMAGE: (usize, usize) = (64, 1 << 20);
+
+/// A statement that can hurt.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) key: FactKey,
+    pub(super) source: EvidenceSource,
+    pub(super) statement: Arc<VerifiedStatement>,
+}
+
+impl Seen {
+    fn bytes(&self) -> usize {
+        self.statement.bytes() + self.source.0.len() + ENTRY
+    }
+}
+
+/// The statements of all images. Those of the images that were not read for the longest time are forgotten first.
+pub(super) struct SeenStatements(Cache<Subject, Arc<OfImage>>);
+
+/// The evidence of an image together with statements that are not attached any more.
+pub(super) struct Earlier {
+    pub(super) collected: Collected<Arc<ImageEvidence>>,
+    /// Whether there may have been more.
+    pub(super) is_cut: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OfImage {
+    /// Each with when it was first seen.
+    statements: Vec<(Seen, Timestamp)>,
+    bytes: usize,
+    /// Whether some statement did not fit.
+    overflows: bool,
+}
+
+impl OfImage {
+    /// Whether nothing would change if it remembered these too.
+    fn has(&self, read: &[Seen]) -> bool {
+        let known = |new: &Seen| self.statements.iter().any(|(old, _)| old.key == new.key);
+        self.overflows || read.iter().all(known)
+    }
+
+    fn with(&self, read: &[Seen], now: Timestamp) -> OfImage {
+        let mut all = self.clone();
+        for new in read {
+            if all.has(std::slice::from_ref(new)) {
+                continue;
+            }
+            let (most, most_bytes) = OF_ONE_IMAGE;
+            let bytes = all.bytes + new.bytes();
+            if all.statements.len() == most || bytes > most_bytes {
+                all.overflows = true;
+                break;
+            }
+            all.bytes = bytes;
+            all.statements.push((new.clone(), now));
+        }
+        all
+    }
+
+    fn together(
+        &self,
+        subject: &Subject,
+        collected: &Collected<Arc<ImageEvidence>>,
+        read: &[Seen],
+        anchors: &Anchors,
+    ) -> Option<Earlier> {
+        let gone = self.statements.iter().filter(|(old, _)| {
+            anchors.contains_key(&old.key.anchor) && !read.iter().any(|new| new.key == old.key)
+        });
+        let gone = gone.map(|(old, at)| {
+            let source = format!("{}, no longer found, seen at {at:.0}", old.source);
+            (EvidenceSource(source), Arc::clone(&old.statement))
+        });
+        let gone: Vec<_> = gone.collect();
+        if gone.is_empty() && !self.overflows {
+            return None;
+        }
+        let mut evidence = ImageEvidence::clone(collected.value()?);
+        evidence.statements.extend(gone);
+        let mut unavailabilities = collected.unavailabilities().to_vec();
+        if self.overflows {
+            let (most, bytes) = OF_ONE_IMAGE;
+            unavailabilities.insert(0, Unavailability(format!(
+                "`{subject}` carried more provenance, change records and rejections than the {most} statements ({} KiB) that are remembered of one image, and some of them may have been deleted",
+                bytes >> 10
+            )));
+        }
+        let evidence = Arc::new(evidence);
+        Some(Earlier {
+            collected: match unavailabilities.is_empty() {
+                true => Collected::Known(evidence),
+                false => Collected::Partial(evidence, unavailabilities),
+            },
+            is_cut: self.overflows,
+        })
+    }
+}
+
+impl SeenStatements {
+    pub(super) fn new(bytes: u64) -> SeenStatements {
+        let cache = Cache::builder()
+            .weigher(|_, of_image: &Arc<OfImage>| weight(of_image.bytes))
+            .max_capacity(bytes)
+            .eviction_policy(EvictionPolicy::lru());
+        SeenStatements(cache.build())
+    }
+
+    /// Remembers the statements that were read now. Returns the evidence together with those of before that were not found now,
+    /// under these anchors; `None` if that is the same.
+    pub(super) async fn together(
+        &self,
+        subject: &Subject,
+        collected: &Collected<Arc<ImageEvidence>>,
+        read: &[Seen],
+        anchors: &Anchors,
+    ) -> Option<Earlier> {
+        let known = self.0.get(subject).await.unwrap_or_default();
+        let known = match known.has(read) {
+            true => known,
+            false => {
+                let now = Timestamp::now();
+                let entry = self.0.entry(subject.clone()).and_upsert_with(|known| {
+                    let known = known.map(|known| known.into_value()).unwrap_or_default();
+                    std::future::ready(Arc::new(known.with(read, now)))
+                });
+                entry.await.into_value()
+            }
+        };
+        known.together(subject, collected, read, anchors)
+    }
+}
