@@ -18,6 +18,7 @@ mod layout;
 mod manifest;
 mod memory;
 pub(crate) mod meter;
+pub(crate) mod site;
 mod transport;
 pub(crate) mod work;
 

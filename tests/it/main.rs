@@ -17,6 +17,7 @@
 //! * `collect` — how much, how long and how often a review reads
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
+//! * `connect` — the authors of a change, read from platforms; the command `attest`
 //! * `layout` — OCI image layouts in place of registries
 //! * `serve` — the webhook, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
@@ -46,6 +47,7 @@ mod attestations;
 mod check;
 mod cli;
 mod collect;
+mod connect;
 mod corpora;
 mod dependencies;
 mod deploy;
