@@ -368,6 +368,7 @@ fn reach<'a>(parents: &'a BTreeMap<String, Vec<String>>, from: &str) -> BTreeSet
 /// 1. From the push of its last commit back, until a push that added its first commits to others, or the creation of the branch.
 ///    Before a forced push stand commits that are in the pull request no more, and may have been rewritten into it; then only the
 ///    creation ends the search.
+///    A push that the platform leaves out, such as one of many branches at once on GitLab, leaves a gap.
 /// 2. Every other push of one of its commits: the branch may have been deleted and made again.
 fn pushes_of<'a>(
     head: &str,
@@ -386,11 +387,15 @@ fn pushes_of<'a>(
     };
     let first = rest.iter().position(is_first);
     let first = first.ok_or("the platform does not name everybody who pushed to its branch")?;
-    let chain = rest.iter().take(first + 1);
+    let (chain, _) = rest.split_at((first + 1).min(rest.len()));
+    let follows = |(push, older): (&Push, &Push)| push.before.as_ref() == Some(&older.after);
+    if !chain.iter().zip(chain.iter().skip(1)).all(follows) {
+        return Err("the platform leaves out a push to its branch");
+    }
     let others = pushes
         .iter()
         .filter(|push| commits.contains(push.after.as_str()));
-    Ok(chain.chain(others).collect())
+    Ok(chain.iter().chain(others).collect())
 }
 
 /// The name of a commit in an answer.
@@ -449,6 +454,18 @@ mod tests {
         assert!(found(&["head"], &pushes).is_err());
         pushes[3] = push(None, "older", false);
         assert_eq!(found(&["head"], &pushes).unwrap(), ["head", "old", "older"]);
+    }
+
+    #[test]
+    fn a_push_that_is_left_out_is_noticed() {
+        let pushes = [
+            push(Some("two"), "head", false),
+            push(Some("one"), "two", false),
+            push(None, "one", false),
+        ];
+        assert!(found(&["one", "two", "head"], &pushes).is_ok());
+        let [last, _, created] = pushes;
+        assert!(found(&["one", "two", "head"], &[last, created]).is_err());
     }
 
     #[test]
