@@ -6,6 +6,7 @@
 //! * [`admission`] — the Kubernetes protocol, as a pure codec
 //! * [`collect`] — evidence, exactly as far as a review needs it
 //! * [`oci`] — registries
+//! * [`connect`] — platforms: who wrote, pushed and merged a change
 //! * [`api`] — the custom resources
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
@@ -19,6 +20,7 @@ pub mod api;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod connect;
 pub mod decision_log;
 mod files;
 pub mod metrics;

@@ -8,6 +8,7 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::documents::{self, decode_value};
 use promotion_gate_core::gate::{
@@ -140,6 +141,8 @@ pub fn statement(bytes: &[u8]) {
     for kind in [
         "https://slsa.dev/provenance/v0.2",
         "https://slsa.dev/provenance/v1",
+        Approval::TYPE,
+        ChangeRecord::TYPE,
     ] {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
@@ -148,6 +151,25 @@ pub fn statement(bytes: &[u8]) {
             "predicate": predicate,
         });
         let _ = NOTARY.attested(statement.to_string().as_bytes());
+    }
+}
+
+/// The predicate of an approval. What is read is read again from what is written.
+pub fn approval(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(read) = Approval::read(&text) {
+        let written = serde_json::to_string(&read).expect("JSON");
+        assert_eq!(Approval::read(&written).as_ref(), Ok(&read));
+    }
+}
+
+/// The predicate of a change. What is read is read again from what is written, and is complete only if nobody is unknown.
+pub fn change(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(read) = ChangeRecord::read(&text) {
+        assert_eq!(read.complete, read.unknown_authors.is_empty());
+        let written = serde_json::to_string(&read).expect("JSON");
+        assert_eq!(ChangeRecord::read(&written).as_ref(), Ok(&read));
     }
 }
 

@@ -3,6 +3,7 @@
 #[macro_use]
 mod out;
 
+mod attest;
 mod check;
 mod completions;
 mod crds;
@@ -50,6 +51,7 @@ enum Command {
     Check(check::Args),
     Test(test::Args),
     Evidence(evidence::Args),
+    Attest(attest::Args),
     Images(images::Args),
     Pin(pin::Args),
     People(people::Args),
@@ -91,6 +93,7 @@ impl Command {
             Command::Check(args) => block_on(check::run(args)),
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
+            Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),
             Command::People(args) => people::run(args),

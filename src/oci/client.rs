@@ -640,11 +640,11 @@ fn read_manifest(answer: &HttpAnswer, reference: &Reference) -> Result<Manifest,
 }
 
 /// Scheme, host and port.
-fn origin(url: &Url) -> (String, String) {
+pub(super) fn origin(url: &Url) -> (String, String) {
     (url.scheme().to_owned(), authority(url))
 }
 
-fn redirected(from: &Url, answer: &HttpAnswer) -> Result<Url, RegistryError> {
+pub(super) fn redirected(from: &Url, answer: &HttpAnswer) -> Result<Url, RegistryError> {
     let refused = |why: String| RegistryError::new(ErrorKind::Denied, answer.tried.clone(), why);
     let location = answer
         .headers
@@ -663,7 +663,7 @@ fn redirected(from: &Url, answer: &HttpAnswer) -> Result<Url, RegistryError> {
 }
 
 /// `Link: <…>; rel="next"`
-fn next_page(answer: &HttpAnswer) -> Option<Url> {
+pub(super) fn next_page(answer: &HttpAnswer) -> Option<Url> {
     let links = answer
         .headers
         .get_all(LINK)

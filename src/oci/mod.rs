@@ -19,6 +19,7 @@ mod layout;
 mod manifest;
 mod memory;
 pub(crate) mod meter;
+pub(crate) mod site;
 mod transport;
 pub(crate) mod work;
 

@@ -12,15 +12,20 @@ use base64::engine::general_purpose::STANDARD;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 9] = [
     ("bundle", targets::bundle),
     ("attestation", targets::attestation),
     ("simple_signing", targets::simple_signing),
     ("statement", targets::statement),
     ("image_reference", targets::image_reference),
+    ("approval", targets::approval),
+    ("change", targets::change),
     ("document", targets::document),
     ("policy", targets::policy),
 ];
+
+/// Targets that were not fuzzed yet.
+const NOT_GROWN: [&str; 2] = ["approval", "change"];
 
 #[test]
 fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
@@ -48,6 +53,9 @@ fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
 fn what_fuzzing_has_grown_is_taken_without_a_panic() {
     let grown = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/grown");
     for (name, target) in TARGETS {
+        if NOT_GROWN.contains(&name) {
+            continue;
+        }
         let lines = std::fs::read_to_string(grown.join(format!("{name}.txt"))).unwrap();
         for line in lines.lines() {
             target(&STANDARD.decode(line).unwrap());

@@ -20,6 +20,7 @@
 //! * `evidence_repository` — evidence in a second repository
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
+//! * `connect` — the authors of a change, read from platforms; the command `attest`
 //! * `layout` — OCI image layouts in place of registries
 //! * `serve` — the webhook, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
@@ -52,6 +53,7 @@ mod check;
 mod cli;
 mod collect;
 mod config;
+mod connect;
 mod corpora;
 mod dependencies;
 mod deploy;
