@@ -1,6 +1,7 @@
 //! A registry over HTTP (OCI distribution specification 1.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -39,7 +40,13 @@ pub struct Client {
     transport: Transport,
     credentials: Credentials,
     tokens: Tokens,
+    /// Hosts that have answered the referrers API. If one answers with a web page later, that is trouble and not a registry
+    /// without the API: such a page must not hide a rejection.
+    with_referrers: Mutex<BTreeSet<(String, String)>>,
 }
+
+/// The most hosts that are known to have the referrers API.
+const MAXIMUM_HOSTS: usize = 10_000;
 
 impl Client {
     /// Makes a client; no request is made yet.
@@ -51,6 +58,7 @@ impl Client {
             transport: Transport::new(&options)?,
             credentials: Credentials::new(options.credentials, options.ignored_credentials),
             tokens: Tokens::default(),
+            with_referrers: Mutex::default(),
         })
     }
 
@@ -231,6 +239,21 @@ impl Client {
         Ok(manifest.descriptor())
     }
 
+    fn has_referrers(&self, origin: &(String, String)) -> bool {
+        let known = self.with_referrers.lock();
+        known
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(origin)
+    }
+
+    fn remember_referrers(&self, origin: &(String, String)) {
+        let known = self.with_referrers.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MAXIMUM_HOSTS {
+            known.insert(origin.clone());
+        }
+    }
+
     /// Reads the referrers API, page by page. A registry without it lists nothing, and that is not an unavailability.
     async fn referrers(
         &self,
@@ -255,7 +278,10 @@ impl Client {
                 .await?;
             if page == 0 {
                 if let Some(error) = not_from_a_registry(&answer, &path) {
-                    found.unsupported.push(error);
+                    match self.has_referrers(&home) {
+                        true => found.unavailability.push(error),
+                        false => found.unsupported.push(error),
+                    }
                     return Ok(LookUp::Unknown);
                 }
                 match answer.status {
@@ -279,6 +305,7 @@ impl Client {
                 return Ok(LookUp::Answered);
             }
             self.list(found, &answer, Via::Referrers).await?;
+            self.remember_referrers(&home);
             match next_page(&answer) {
                 None => return Ok(LookUp::Answered),
                 Some(next) if origin(&next) == home => url = next,

@@ -148,6 +148,8 @@ pub struct ImageEvidence {
     /// Places where evidence could be, but that the registry does not seem to support (the answer was not a registry's). Such an
     /// answer does not prove that evidence is absent, and asking again does not help.
     pub unsupported: Vec<Unavailability>,
+    /// Why the registry seems to lack the referrers API. Clients attach by tags there, so that this hides no evidence.
+    pub without_referrers: Vec<Unavailability>,
 }
 
 /// An attached piece of evidence that is not accepted.
@@ -182,6 +184,11 @@ impl ImageEvidence {
             && self.statements.is_empty()
             && self.unaccepted.is_empty()
             && self.others.is_empty()
+    }
+
+    /// A place where evidence could be and that the registry does not seem to support.
+    pub(super) fn first_unsupported(&self) -> Option<&Unavailability> {
+        self.unsupported.iter().chain(&self.without_referrers).min()
     }
 
     /// The statement that a sentence names if there are several, whatever their order.

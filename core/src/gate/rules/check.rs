@@ -89,7 +89,7 @@ impl ImageCheck<'_> {
     pub(super) fn none_of(&self, what: &str, form: Form) -> String {
         let evidence = self.evidence.value();
         let instead = evidence.and_then(|evidence| evidence.instead_of(form));
-        let unsupported = evidence.and_then(|evidence| evidence.unsupported.iter().min());
+        let unsupported = evidence.and_then(|evidence| evidence.first_unsupported());
         let mut text = match (instead, self.evidence.unavailabilities()) {
             (Some(instead), _) => format!("no {what} was found, only {instead}"),
             (None, []) => format!("no {what} is attached to the image"),

@@ -634,6 +634,12 @@ mod tests {
             ..ImageEvidence::default()
         };
         assert_eq!(of(unsupported, 1), undecided);
+        // A registry without the referrers API is no trouble: clients attach by tags there.
+        let without_referrers = ImageEvidence {
+            without_referrers: vec![Unavailability("a web page".to_owned())],
+            ..ImageEvidence::default()
+        };
+        assert_eq!(of(without_referrers, 1), [(Outcome::Pass, "open")]);
     }
 
     #[test]
