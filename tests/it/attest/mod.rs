@@ -272,7 +272,9 @@ fn broken_extras_do_not_hide_a_signature_by_a_key_alone() {
         let layer = signing.sign_simply(key, &bench.image, &BTreeMap::new());
         let mut layer = layer.unwrap();
         let name = format!("dev.sigstore.cosign/{name}");
-        layer.annotations.insert(name.clone(), "not JSON".to_owned());
+        layer
+            .annotations
+            .insert(name.clone(), "not JSON".to_owned());
         let material = simple(layer);
         bench.accepted(&material, &bench.by_key(false));
         let under_root = attest::verify(&material, &bench.image, &bench.by_key(true));

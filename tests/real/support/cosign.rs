@@ -40,6 +40,22 @@ impl Key {
         }
     }
 
+    /// A key of another algorithm than cosign's own, taken over by `cosign import-key-pair`.
+    pub fn import(algorithm: &'static rcgen::SignatureAlgorithm) -> Key {
+        let folder = TempDir::new().unwrap();
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let mut cosign = command("cosign3", folder.path());
+        cosign.args(["import-key-pair", "--key", "key.pem", "--yes"]);
+        run(cosign.env("COSIGN_PASSWORD", ""), b"").ok();
+        let file = |name| folder.path().join(name);
+        Key {
+            private: file("import-cosign.key"),
+            public: file("import-cosign.pub"),
+            _folder: folder,
+        }
+    }
+
     pub fn public_pem(&self) -> String {
         fs::read_to_string(&self.public).unwrap()
     }

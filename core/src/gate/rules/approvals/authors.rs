@@ -14,6 +14,7 @@ use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::{Identity, Lookup, People, Platform as SourcePlatform};
 
 /// The authors of a change, all of whom are known.
+#[derive(Default)]
 pub(super) struct Authors {
     /// The people, each with what they did.
     people: BTreeMap<String, String>,
