@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::Certificate;
+use reqwest::{Certificate, RequestBuilder, Response};
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
@@ -426,6 +426,29 @@ impl Transport {
     }
 
     async fn send(&self, call: &Call<'_>, tried: &str) -> Result<HttpAnswer, Failure> {
+        let request = self.request(call, tried)?;
+        note();
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Failure::of(&error, tried))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = if call.method == Method::HEAD {
+            Bytes::new()
+        } else {
+            self.read_body(response, call, tried).await?
+        };
+        Ok(HttpAnswer {
+            status,
+            headers,
+            body,
+            tried: tried.to_owned(),
+            at: call.url.clone(),
+            credential: String::new(),
+        })
+    }
+
+    fn request(&self, call: &Call<'_>, tried: &str) -> Result<RequestBuilder, Failure> {
         let named = self.is_named(call.url);
         let place = locality_of(call.url);
         if !(named || place == Locality::Elsewhere || place == Locality::Loopback && call.local) {
@@ -447,65 +470,54 @@ impl Transport {
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.clone());
         }
-        note();
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error, tried))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(request)
+    }
+
+    /// Reads an answer's body up to its limit, and reserves room for it. The rest of a failed request's longer body is left.
+    async fn read_body(
+        &self,
+        mut response: Response,
+        call: &Call<'_>,
+        tried: &str,
+    ) -> Result<Bytes, Failure> {
+        let success = response.status().is_success();
+        let limit = if success { call.limit } else { FAILURE_BYTES };
+        let too_large = || {
+            let why = format!("the answer is larger than the {limit} bytes that are read");
+            Failure::last(ErrorKind::TooLarge, tried, why)
+        };
+        let announced = response.content_length();
+        if success && announced.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
         let mut body = BytesMut::new();
         let mut room = Room::default();
-        if call.method != Method::HEAD {
-            let limit = if status.is_success() {
-                call.limit
-            } else {
-                FAILURE_BYTES
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(_) if !success => break,
+                Err(error) => return Err(Failure::of(&error, tried)),
             };
-            let too_large = || {
-                let why = format!("the answer is larger than the {limit} bytes that are read");
-                Failure::last(ErrorKind::TooLarge, tried, why)
-            };
-            if status.is_success()
-                && response
-                    .content_length()
-                    .is_some_and(|length| length > limit)
-            {
-                return Err(too_large());
-            }
-            loop {
-                let chunk = match response.chunk().await {
-                    Ok(Some(chunk)) => chunk,
-                    Ok(None) => break,
-                    Err(_) if !status.is_success() => break,
-                    Err(error) => return Err(Failure::of(&error, tried)),
-                };
-                let rest = limit.saturating_sub(length(&body));
-                if length(&chunk) > rest {
-                    if status.is_success() {
-                        return Err(too_large());
-                    }
-                    let rest = usize::try_from(rest).unwrap_or_default();
-                    body.extend_from_slice(chunk.get(..rest).unwrap_or_default());
-                    break;
+            let rest = limit.saturating_sub(length(&body));
+            if length(&chunk) > rest {
+                if success {
+                    return Err(too_large());
                 }
-                let needed = kibibytes(length(&body) + length(&chunk));
-                if needed > room.kibibytes {
-                    // The reservation doubles each time, so that an answer in many pieces needs few turns.
-                    let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
-                    let more = doubled - room.kibibytes;
-                    self.reserve_bytes(&mut room, more, call.url, tried).await?;
-                }
-                body.extend_from_slice(&chunk);
+                let rest = usize::try_from(rest).unwrap_or_default();
+                body.extend_from_slice(chunk.get(..rest).unwrap_or_default());
+                break;
             }
+            let needed = kibibytes(length(&body) + length(&chunk));
+            if needed > room.kibibytes {
+                // The reservation doubles each time, so that an answer in many pieces needs few turns.
+                let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
+                let more = doubled - room.kibibytes;
+                self.reserve_bytes(&mut room, more, call.url, tried).await?;
+            }
+            body.extend_from_slice(&chunk);
         }
-        Ok(HttpAnswer {
-            status,
-            headers,
-            body: Bytes::from_owner(BudgetedBody { body, _room: room }),
-            tried: tried.to_owned(),
-            at: call.url.clone(),
-            credential: String::new(),
-        })
+        Ok(Bytes::from_owner(BudgetedBody { body, _room: room }))
     }
 
     /// Reserves room for so many KiB more of an answer, until its last byte is dropped.
