@@ -535,18 +535,17 @@ fn complaints(schema: Value, text: &str) -> Vec<String> {
         .collect()
 }
 
+fn assert_complaints(cases: Vec<(Value, &str, &[&str])>) {
+    for (schema, text, said) in cases {
+        let schema = json!({"properties": {"x": schema}});
+        assert_eq!(complaints(schema.clone(), text), said, "{schema} {text}");
+    }
+}
+
 #[test]
-fn every_keyword_of_our_schemas_is_held_against_the_document() {
-    let names: Vec<_> = (0..13).map(|number| format!("field{number}x")).collect();
-    let many: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!({}))).collect();
-    let closed =
-        |properties: Value| json!({"properties": properties, "additionalProperties": false});
-    let either = json!({"anyOf": [
-        {"type": "object", "required": ["a", "b"]}, {"type": "object", "required": ["a"]},
-        {"type": "string"},
-    ]});
-    for (schema, text, said) in [
-        (json!(true), "1", &[][..]),
+fn a_value_of_another_type_than_the_schema_says_is_refused() {
+    assert_complaints(vec![
+        (json!(true), "1", &[]),
         (json!(false), "1", &["nothing is allowed here"]),
         (
             json!({"type": "null"}),
@@ -575,6 +574,12 @@ fn every_keyword_of_our_schemas_is_held_against_the_document() {
             &["expected a list, found an object"],
         ),
         (json!({"type": ["array", "null"]}), "~", &[]),
+    ]);
+}
+
+#[test]
+fn a_value_beyond_the_limits_of_the_schema_is_refused() {
+    assert_complaints(vec![
         (json!({"minItems": 1}), "[]", &["the list is empty"]),
         (
             json!({"minItems": 2}),
@@ -616,6 +621,16 @@ fn every_keyword_of_our_schemas_is_held_against_the_document() {
             "b",
             &["expected a whole number, found a text"],
         ),
+    ]);
+}
+
+#[test]
+fn missing_and_unknown_fields_are_refused() {
+    let names: Vec<_> = (0..13).map(|number| format!("field{number}x")).collect();
+    let many: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!({}))).collect();
+    let closed =
+        |properties: Value| json!({"properties": properties, "additionalProperties": false});
+    assert_complaints(vec![
         (json!({"required": ["a"]}), "{}", &["missing field `a`"]),
         (
             closed(json!({})),
@@ -634,6 +649,16 @@ fn every_keyword_of_our_schemas_is_held_against_the_document() {
             "{xyz: 1}",
             &["unknown field `xyz`; known are `a`"],
         ),
+    ]);
+}
+
+#[test]
+fn every_alternative_of_the_schema_is_held_against_the_document() {
+    let either = json!({"anyOf": [
+        {"type": "object", "required": ["a", "b"]}, {"type": "object", "required": ["a"]},
+        {"type": "string"},
+    ]});
+    assert_complaints(vec![
         (
             json!({"allOf": [{"minLength": 9}, {"maxLength": 1}]}),
             "abc",
@@ -678,10 +703,7 @@ fn every_keyword_of_our_schemas_is_held_against_the_document() {
             "x",
             &["expected a whole number, found a text"],
         ),
-    ] {
-        let schema = json!({"properties": {"x": schema}});
-        assert_eq!(complaints(schema.clone(), text), said, "{schema} {text}");
-    }
+    ]);
 }
 
 #[test]

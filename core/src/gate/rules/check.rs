@@ -84,6 +84,14 @@ impl ImageCheck<'_> {
         }
     }
 
+    /// The hint that names the command which shows all evidence.
+    pub(super) fn look(&self) -> String {
+        format!(
+            "`promotion-gate evidence {}` shows everything that was found",
+            self.name()
+        )
+    }
+
     /// The detail for an image without evidence of this form; `what` is the evidence's noun. Says that nothing is attached only
     /// if everything was read and nothing else is attached to the image.
     pub(super) fn none_of(&self, what: &str, form: Form) -> String {

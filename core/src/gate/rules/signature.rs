@@ -368,49 +368,11 @@ impl Signature {
         ways: &[Seating<'_>],
         check: &ImageCheck<'_>,
     ) -> Judgement {
-        let usable = present.signatures;
-        let wanted = listed(self.accepted().map(ToString::to_string), 4);
-        let subject = check.name();
-        let look = format!("`promotion-gate evidence {subject}` shows everything that was found");
-        if !usable.is_empty() {
-            let signers: BTreeSet<_> = usable
-                .iter()
-                .map(|signature| signature.signer().to_string())
-                .collect();
-            let (noun, verb) = match signers.len() {
-                1 => ("signer", "is"),
-                _ => ("signers", "are"),
-            };
-            let by = listed(signers, 3);
-            let transparency = usable.iter().any(|signature| {
-                self.accepted().any(|signer| {
-                    signer.signed(signature, &check.world.trust_roots)
-                        == Err(Mismatch::Transparency)
-                })
-            });
-            if transparency {
-                return Judgement::fail(
-                    NOT_TRANSPARENT_ENOUGH,
-                    format!(
-                        "signed by {by}, but without the log entry or timestamp that the policy requires{}",
-                        ignored(usable.iter().map(|signature| &***signature))
-                    ),
-                )
-                .hint(look);
-            }
-            // The way with the fewest missing signers is the easiest to complete.
-            let nearest = ways.iter().filter(|way| way.seated().next().is_some());
-            if let Some(nearest) = nearest.min_by_key(|way| way.missing()) {
-                return Judgement::fail(TOO_FEW_SIGNERS, nearest.too_few(present)).hint(format!(
-                    "each signer counts once; accepted signers: {wanted}"
-                ));
-            }
-            return Judgement::fail(
-                SIGNER_NOT_ACCEPTED,
-                format!("{noun} {by} {verb} not accepted by this policy"),
-            )
-            .hint(format!("accepted signers: {wanted}"));
+        if !present.signatures.is_empty() {
+            return self.explain_signers(present, ways, check);
         }
+        let wanted = self.accepted_signers();
+        let (subject, look) = (check.name(), check.look());
         let unusable = evidence.signatures.iter().filter_map(|(_, signature)| {
             let why = self.usable(signature, check.promotion.at).err()?;
             Some((why, signature.signer().to_string()))
@@ -446,6 +408,51 @@ impl Signature {
         };
         Judgement::fail(reason, check.none_of("signature", Form::Signature))
             .hint(check.nothing_attached(sign))
+    }
+
+    /// Why the usable signatures do not fill the seats of any way.
+    fn explain_signers(
+        &self,
+        present: &SignersPresent<'_>,
+        ways: &[Seating<'_>],
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
+        let usable = present.signatures;
+        let signers: BTreeSet<_> = usable
+            .iter()
+            .map(|signature| signature.signer().to_string())
+            .collect();
+        let (noun, verb) = match signers.len() {
+            1 => ("signer", "is"),
+            _ => ("signers", "are"),
+        };
+        let by = listed(signers, 3);
+        let roots = &check.world.trust_roots;
+        let transparency = usable.iter().any(|signature| {
+            self.accepted()
+                .any(|signer| signer.signed(signature, roots) == Err(Mismatch::Transparency))
+        });
+        if transparency {
+            let ignored = ignored(usable.iter().map(|signature| &***signature));
+            let detail = format!(
+                "signed by {by}, but without the log entry or timestamp that the policy requires{ignored}"
+            );
+            return Judgement::fail(NOT_TRANSPARENT_ENOUGH, detail).hint(check.look());
+        }
+        let wanted = self.accepted_signers();
+        // The way with the fewest missing signers is the easiest to complete.
+        let nearest = ways.iter().filter(|way| way.seated().next().is_some());
+        if let Some(nearest) = nearest.min_by_key(|way| way.missing()) {
+            return Judgement::fail(TOO_FEW_SIGNERS, nearest.too_few(present)).hint(format!(
+                "each signer counts once; accepted signers: {wanted}"
+            ));
+        }
+        let detail = format!("{noun} {by} {verb} not accepted by this policy");
+        Judgement::fail(SIGNER_NOT_ACCEPTED, detail).hint(format!("accepted signers: {wanted}"))
+    }
+
+    fn accepted_signers(&self) -> String {
+        listed(self.accepted().map(ToString::to_string), 4)
     }
 }
 
