@@ -14,6 +14,8 @@ use super::sigstore::LocalSigstore;
 pub struct Cosign {
     program: &'static str,
     home: TempDir,
+    /// The repository that signatures and attestations are written to, if not the image's.
+    repository: Option<String>,
 }
 
 /// A key pair as cosign makes them, without a password.
@@ -67,6 +69,7 @@ impl Cosign {
         Cosign {
             program: "cosign3",
             home: TempDir::new().unwrap(),
+            repository: None,
         }
     }
 
@@ -75,6 +78,15 @@ impl Cosign {
         Cosign {
             program: "cosign2",
             home: TempDir::new().unwrap(),
+            repository: None,
+        }
+    }
+
+    /// Writes to another repository than the image's (`COSIGN_REPOSITORY`).
+    pub fn writing_to(self, repository: &str) -> Cosign {
+        Cosign {
+            repository: Some(repository.to_owned()),
+            ..self
         }
     }
 
@@ -258,6 +270,9 @@ impl Cosign {
     }
 
     fn on(&self, cosign: &mut Command, image: &Tagged) -> Ran {
+        if let Some(repository) = &self.repository {
+            cosign.env("COSIGN_REPOSITORY", repository);
+        }
         run(cosign.arg(image.by_digest()), b"")
     }
 }
