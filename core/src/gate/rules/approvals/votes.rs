@@ -107,8 +107,13 @@ impl<'a> Votes<'a> {
             blocking: BTreeSet::new(),
         };
         // 1. Who signed: only people of the directory have a word here, and only under the policy's trust roots.
+        let is_accepted = |it: &VerifiedStatement| accepted.contains_key(it.anchor());
+        let readable = evidence.statements.iter();
+        let readable = readable.filter(|(_, statement)| is_accepted(statement));
+        // What verifies under an accepted anchor is not refused for verifying under another one too.
+        let under_accepted: BTreeSet<_> = readable.map(|(source, _)| source).collect();
         let mut all = Vec::new();
-        for (_, statement) in &evidence.statements {
+        for (source, statement) in &evidence.statements {
             let word = match statement.predicate() {
                 Predicate::Approval(approval) => Word::Said(approval),
                 Predicate::Unreadable(why)
@@ -118,13 +123,11 @@ impl<'a> Votes<'a> {
                 }
                 _ => continue,
             };
-            if !accepted.contains_key(statement.anchor()) {
-                let why = "signed under a trust root that the policy does not accept for approvals";
-                votes.excuse(
-                    statement.signer().to_string(),
-                    Step::Identity,
-                    why.to_owned(),
-                );
+            if !is_accepted(statement) {
+                if !under_accepted.contains(source) {
+                    let signer = statement.signer().to_string();
+                    votes.excuse(signer, Step::Identity, not_accepted(statement.signer()));
+                }
                 continue;
             }
             match person(statement.signer(), people) {
@@ -276,6 +279,17 @@ impl<'a> Votes<'a> {
         let others = all.filter(|it| authors.is_none_or(|authors| !authors.contains(it.person)));
         others.collect()
     }
+}
+
+/// Why a statement that verifies under no accepted anchor does not count.
+fn not_accepted(signer: &Signer) -> String {
+    let why = match signer {
+        Signer::Certificate(_) => {
+            "signed under a trust root that the policy does not accept for approvals"
+        }
+        Signer::Key(_) => "it is not the key of a person whom the policy asks",
+    };
+    why.to_owned()
 }
 
 /// The person who signed.
