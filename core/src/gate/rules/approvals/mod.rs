@@ -337,6 +337,16 @@ impl Rule for Approvals {
         Ok(())
     }
 
+    fn missing_people(&self, people: &People) -> Vec<String> {
+        let unknown = self.from.iter().filter_map(|from| from.unknown(people));
+        let warning = |what| {
+            format!(
+                "no people directory that was read names the {what}: until one does, every image is undecided"
+            )
+        };
+        unknown.map(warning).collect()
+    }
+
     fn warnings(&self) -> Vec<String> {
         let names_actor = |builder: &Builder| {
             builder
