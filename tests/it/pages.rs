@@ -85,6 +85,43 @@ fn the_files_and_tests_that_a_page_names_exist() {
     assert!(tests >= 15, "{tests}");
 }
 
+#[test]
+fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/approvals.md")).unwrap();
+    let rules = fs::read_to_string(root.join("docs/rules.md")).unwrap();
+    let rule = rules.split("\n## ").find(|it| it.starts_with("approvals"));
+    let reasons = rule.unwrap().lines().filter(|line| line.starts_with("| `"));
+    // The reasons of all rules about evidence begin with `image-unavailable`.
+    let ids = reasons.filter_map(|line| line.split('`').nth(1));
+    let own: Vec<_> = ids.take_while(|id| *id != "image-unavailable").collect();
+    assert!(own.contains(&"author-unknown"), "{own:?}");
+    for id in own.into_iter().filter(|id| *id != "approved") {
+        assert!(
+            page.contains(&format!("| `{id}`")) || page.contains(&format!(", `{id}` |")),
+            "{id}"
+        );
+    }
+    let rules = root.join("core/src/gate/rules");
+    let sources = ["check.rs", "approvals/votes.rs", "approvals/authors.rs"];
+    let sources = sources.map(|file| fs::read_to_string(rules.join(file)).unwrap());
+    let table = page.split("| The denial says |").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut quoted = 0;
+    for cell in rows.filter_map(|row| row.split('|').nth(1)) {
+        for quote in cell.split('`').skip(1).step_by(2) {
+            for part in quote.split('…').map(str::trim) {
+                assert!(sources.iter().any(|source| source.contains(part)), "{part}");
+            }
+            quoted += 1;
+        }
+    }
+    assert!(quoted >= 15, "{quoted}");
+}
+
 /// The lines of the code blocks of a page.
 fn shown(page: &Path) -> Vec<String> {
     let text = fs::read_to_string(page).unwrap().replace("\\\n", "");

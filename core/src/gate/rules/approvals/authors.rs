@@ -25,15 +25,16 @@ pub(super) struct Authors {
 /// What the sources say, while they are read.
 #[derive(Default)]
 struct Found {
-    people: BTreeMap<String, String>,
+    /// The people, each with the strongest evidence and what the person did.
+    people: BTreeMap<String, (Standing, String)>,
     automation: BTreeSet<String>,
     ranges: BTreeSet<String>,
     /// What is not known, one sentence each.
     unknown: BTreeSet<String>,
 }
 
-/// Whether an identity establishes an author, or only adds one whom the directory knows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether an identity establishes an author, or only adds one whom the directory knows; the stronger first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Establishes,
     Adds,
@@ -92,8 +93,9 @@ impl Authors {
             }
         }
         if found.unknown.is_empty() {
+            let people = found.people.into_iter();
             return Ok(Authors {
-                people: found.people,
+                people: people.map(|(name, (_, did))| (name, did)).collect(),
                 ranges: found.ranges,
             });
         }
@@ -135,10 +137,11 @@ impl Found {
         match people.person_of(identity) {
             // An identity that may be a person's is held against the person.
             Lookup::Person(person) | Lookup::Similar(person) => {
+                let told = (standing, did.to_owned());
                 let known = self.people.entry(person.name.clone());
-                let known = known.or_insert_with(|| did.to_owned());
-                if did < known.as_str() {
-                    *known = did.to_owned();
+                let known = known.or_insert_with(|| told.clone());
+                if told < *known {
+                    *known = told;
                 }
             }
             Lookup::Automation(name) => {
