@@ -525,16 +525,8 @@ impl Composer<'_> {
     fn problem(&mut self, at: Mark, message: String) {
         self.sound = false;
         if self.problems.len() < MAXIMUM_PROBLEMS {
-            let path = self.path();
-            let file = Arc::clone(self.file);
-            self.problems.push(Problem {
-                file,
-                line: at.line,
-                column: at.column,
-                path,
-                message,
-                suggestion: None,
-            });
+            self.problems
+                .push(Problem::at(self.file, at, self.path(), message));
         }
     }
 
