@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
-use super::kinds::{Kind, cut};
+use super::kinds::Kind;
 use super::mistakes::used_here;
 use super::people::{Directories, people_schema};
 use super::policy::{unknown_requirement, warnings};
@@ -513,12 +513,8 @@ fn refuse_name(name: &str) -> Option<String> {
         && name.chars().all(fits)
         && name.starts_with(ends)
         && name.ends_with(ends);
-    let message = || {
-        format!(
-            "`{}` is not a name: expected lower-case letters, digits, `-` and `.`",
-            cut(name)
-        )
-    };
+    let message =
+        || format!("`{name:.80}` is not a name: expected lower-case letters, digits, `-` and `.`");
     (!good).then(message)
 }
 
