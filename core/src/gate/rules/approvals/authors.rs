@@ -177,24 +177,40 @@ impl Found {
                 true => Standing::Establishes,
                 false => Standing::Adds,
             };
-            for actor in &provenance.actors {
-                match identity_of(actor) {
-                    Ok(identity) => self.add(&identity, "started the build", standing, people),
-                    Err(why) if isolated => {
-                        self.unknown.insert(format!(
-                            "the provenance names an account that cannot be looked up: {why}"
-                        ));
-                    }
-                    Err(_) => {}
-                }
-                speaks |= isolated;
+            self.add_actors(provenance, standing, people);
+            // A build whose provenance does not say who started it is not made known by that of another build.
+            if isolated && provenance.actors.is_empty() {
+                let by = statement.signer();
+                self.unknown.insert(format!(
+                    "the provenance by {by} does not name who started the build"
+                ));
             }
+            speaks |= isolated;
         }
         if !speaks {
             self.unknown.insert(
                 "no provenance by an accepted and isolated builder names who started the build"
                     .to_owned(),
             );
+        }
+    }
+
+    fn add_actors(
+        &mut self,
+        provenance: &predicate::SlsaProvenance,
+        standing: Standing,
+        people: &People,
+    ) {
+        for actor in &provenance.actors {
+            match identity_of(actor) {
+                Ok(identity) => self.add(&identity, "started the build", standing, people),
+                Err(why) if standing == Standing::Establishes => {
+                    self.unknown.insert(format!(
+                        "the provenance names an account that cannot be looked up: {why}"
+                    ));
+                }
+                Err(_) => {}
+            }
         }
     }
 
@@ -209,10 +225,18 @@ impl Found {
         // The commits from which the image was built, as the policy's provenance proves them.
         let proven: Vec<_> = proven(check, evidence).collect();
         let mut open: BTreeSet<&str> = BTreeSet::new();
-        for (_, provenance) in &proven {
+        for (statement, provenance) in &proven {
             open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
+            // Who started the build is an author too, where the provenance says it.
+            self.add_actors(provenance, Standing::Adds, people);
+            if provenance.commits.is_empty() {
+                let by = statement.signer();
+                self.unknown.insert(format!(
+                    "the provenance by {by} does not name the commit, which a change record must end with"
+                ));
+            }
         }
-        if open.is_empty() {
+        if proven.is_empty() {
             self.unknown.insert(
                 "no accepted provenance names the commit, which a change record must end with"
                     .to_owned(),
@@ -363,8 +387,25 @@ fn identities_of(identity: &ChangeIdentity) -> Result<Vec<Identity>, String> {
             name: certificate.subject.clone(),
         }],
         ChangeIdentity::Email(email) => vec![by_address(&email.address)],
-        ChangeIdentity::Git(git) => vec![by_address(git.email.as_str())],
+        ChangeIdentity::Git(git) => {
+            let address = git.email.as_str();
+            let account = private_address(address);
+            account.into_iter().chain([by_address(address)]).collect()
+        }
     })
+}
+
+/// The account of a private address of GitHub, `[NUMBER+]LOGIN@users.noreply.github.com`.
+fn private_address(address: &str) -> Option<Identity> {
+    let (user, host) = address.rsplit_once('@')?;
+    if !host.eq_ignore_ascii_case("users.noreply.github.com") {
+        return None;
+    }
+    let (id, login) = match user.split_once('+') {
+        Some((id, login)) => (id.parse().ok(), login),
+        None => (None, user),
+    };
+    Identity::account(SourcePlatform::GitHub, None, login, id).ok()
 }
 
 fn range(record: &predicate::ChangeRecord) -> String {

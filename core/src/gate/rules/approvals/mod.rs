@@ -91,7 +91,8 @@ pub struct Approvals {
     pub require_scopes: BTreeSet<ScopeName>,
     /// How long all seats must have been filled.
     pub minimum_age: Option<Age>,
-    /// How old an approval may be, from its earliest verified time.
+    /// How old an approval may be, from its earliest verified time. It bounds approvals by certificates only: everyone who has a
+    /// signature by a key can add a new timestamp to it. Let people who sign with keys set `validUntil`.
     pub maximum_age: Option<Age>,
     /// The change (ticket) that every approval must name.
     pub change: Option<ChangeReference>,
