@@ -1,4 +1,5 @@
-//! What a review costs when everything is known, and what verifying a bundle costs beside the library alone.
+//! What a review costs when everything is known, with and without approvals, and what verifying a bundle costs beside the library
+//! alone.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 
@@ -18,12 +19,16 @@ use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
     Identity, SandboxRegistry, SandboxSigner, Sigstore, admission_review, attach_bundle, push_image,
 };
-use promotion_gate_core::attest::{Anchor, Material, TrustRoot, verify};
-use promotion_gate_core::gate::{Change, Decision, Digest, Snapshot, World};
-use serde_json::json;
+use promotion_gate_core::attest::{Anchor, Material, TrustRoot, Verified, verify};
+use promotion_gate_core::gate::{
+    Change, Collected, Decision, Digest, Evidence, EvidenceSource, ImageEvidence, ImageReference,
+    Pin, Promotion, Snapshot, World, judge,
+};
+use serde_json::{Value, json};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{Bundle, Sha256Hash};
 use sigstore_verify::{VerificationPolicy, Verifier};
+use tokio::runtime::Runtime;
 
 const POLICIES: &str = r#"
 apiVersion: promotion-gate.dev/v1alpha1
@@ -67,68 +72,266 @@ impl Bench {
         let bundle = signing.sign(signer, digest, &BTreeMap::new()).unwrap();
         bundle.to_string()
     }
+
+    fn attest(&self, by: &Identity, image: &Digest, kind: &str, predicate: &Value) -> Value {
+        let signer = SandboxSigner::Identity(by);
+        let signing = self.sigstore.signing();
+        signing.attest(signer, image, kind, predicate).unwrap()
+    }
+
+    /// An approval by the person `p` and a number.
+    fn approval(&self, image: &Digest, n: usize) -> Value {
+        let by = Identity::new(format!("p{n}@example.com"), ISSUER);
+        let kind = "https://promotion-gate.dev/approval/v1";
+        let predicate = json!({"environment": "production", "decision": "approved"});
+        self.attest(&by, image, kind, &predicate)
+    }
+
+    /// Provenance of an isolated builder, which names who started the build.
+    fn provenance(&self, image: &Digest) -> Value {
+        let text = include_str!("../tests/cases/predicates/generator.json");
+        let claims = [
+            (9, BUILDER),
+            (11, "github-hosted"),
+            (12, "https://github.com/example/app"),
+            (13, "1111111111111111111111111111111111111111"),
+            (14, "refs/heads/main"),
+            (15, "4242"),
+            (17, "77"),
+            (20, "push"),
+        ];
+        let by = claims
+            .iter()
+            .fold(Identity::new(BUILDER, ISSUER), |identity, (arc, value)| {
+                identity.with_claim(*arc, *value)
+            });
+        let kind = "https://slsa.dev/provenance/v0.2";
+        self.attest(&by, image, kind, &serde_json::from_str(text).unwrap())
+    }
+
+    /// What counts: policies and people, and the trust root.
+    fn snapshot(&self, documents: &str) -> Snapshot {
+        let roots = BTreeMap::from([("sandbox".to_owned(), Arc::clone(&self.root))]);
+        let set = api::load(
+            &[("p.yaml".to_owned(), documents.as_bytes().to_vec())],
+            &roots,
+        );
+        assert!(set.problems.is_empty(), "{:?}", set.problems);
+        let people = set.people.map(Collected::Known);
+        Snapshot {
+            policies: set.policies,
+            world: World {
+                trust_roots: roots,
+                people: people.unwrap_or_else(|| World::default().people),
+                ..World::default()
+            },
+            ..Snapshot::default()
+        }
+    }
+}
+
+/// A registry, a gate, and a Deployment of three images in it.
+struct Deployed {
+    registry: SandboxRegistry,
+    inputs: ReviewInputs,
+    body: String,
+}
+
+impl Deployed {
+    /// Policies and people, and what is attached to each image.
+    async fn new(
+        bench: &Bench,
+        documents: &str,
+        attached: impl Fn(&Digest) -> Vec<Value>,
+    ) -> Deployed {
+        let options = SandboxRegistryOptions::default();
+        let registry = SandboxRegistry::start(options).await.unwrap();
+        let images: Vec<_> = (0..3)
+            .map(|n| {
+                let digest =
+                    push_image(&registry, "app", &format!("v{n}"), &n.to_string()).unwrap();
+                for bundle in attached(&digest) {
+                    attach_bundle(&registry, "app", &digest, &bundle).unwrap();
+                }
+                let image = format!("{}/app@{digest}", registry.host());
+                json!({"name": format!("c{n}"), "image": image})
+            })
+            .collect();
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"template": {"spec": {"containers": images}}},
+        });
+        let client = Arc::new(Client::new(ClientOptions::default()).unwrap());
+        let collector = Collector::new(client, CollectLimits::default(), CacheSizes::default());
+        Deployed {
+            registry,
+            inputs: ReviewInputs {
+                snapshot: Arc::new(bench.snapshot(documents)),
+                collector: Arc::new(collector),
+                deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
+                audit_only: false,
+            },
+            body: admission_review("uid", deployment).to_string(),
+        }
+    }
+
+    async fn review(&self) {
+        let now = Timestamp::now();
+        let verdict = review(change(&self.body), &self.inputs, now).await.verdict;
+        assert_eq!(verdict.decision(), Decision::Allow, "{verdict:?}");
+    }
+
+    /// Measures reviews that read nothing from the registry.
+    fn measure(&self, criterion: &mut Criterion, runtime: &Runtime, name: &str) {
+        runtime.block_on(self.review());
+        assert!(!self.registry.take_requests().is_empty());
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| runtime.block_on(self.review()));
+        });
+        assert!(self.registry.take_requests().is_empty());
+    }
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().unwrap()
 }
 
 /// Three images under two policies, everything in memory.
 fn warm_review(criterion: &mut Criterion) {
     let bench = Bench::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let options = SandboxRegistryOptions::default();
-    let registry = runtime.block_on(SandboxRegistry::start(options)).unwrap();
-    let images: Vec<_> = (0..3)
-        .map(|n| {
-            let digest = push_image(&registry, "app", &format!("v{n}"), &n.to_string()).unwrap();
-            let bundle = serde_json::from_str(&bench.bundle(&digest)).unwrap();
-            attach_bundle(&registry, "app", &digest, &bundle).unwrap();
-            json!({"name": format!("c{n}"), "image": format!("{}/app@{digest}", registry.host())})
-        })
-        .collect();
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"template": {"spec": {"containers": images}}},
-    });
-    let body = admission_review("uid", deployment).to_string();
-    let roots = BTreeMap::from([("sandbox".to_owned(), Arc::clone(&bench.root))]);
-    let set = api::load(
-        &[("p.yaml".to_owned(), POLICIES.as_bytes().to_vec())],
-        &roots,
-    );
-    assert!(set.problems.is_empty(), "{:?}", set.problems);
-    let snapshot = Arc::new(Snapshot {
-        policies: set.policies,
-        world: World {
-            trust_roots: roots,
-            ..World::default()
-        },
-        ..Snapshot::default()
-    });
-    let client = Arc::new(Client::new(ClientOptions::default()).unwrap());
-    let collector = Collector::new(client, CollectLimits::default(), CacheSizes::default());
-    let inputs = ReviewInputs {
-        snapshot,
-        collector: Arc::new(collector),
-        deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
-        audit_only: false,
-    };
-    let once = || async {
-        let verdict = review(change(&body), &inputs, Timestamp::now())
-            .await
-            .verdict;
-        assert_eq!(verdict.decision(), Decision::Allow);
-    };
-    runtime.block_on(once());
-    assert!(!registry.take_requests().is_empty());
-    criterion.bench_function("warm review, 3 images, 2 policies", |bencher| {
-        bencher.iter(|| runtime.block_on(once()));
-    });
-    assert!(registry.take_requests().is_empty());
+    let runtime = runtime();
+    let signature = |digest: &Digest| vec![serde_json::from_str(&bench.bundle(digest)).unwrap()];
+    let deployed = runtime.block_on(Deployed::new(&bench, POLICIES, signature));
+    deployed.measure(criterion, &runtime, "warm review, 3 images, 2 policies");
     criterion.bench_function("reading the AdmissionReview alone", |bencher| {
-        bencher.iter(|| change(black_box(&body)));
+        bencher.iter(|| change(black_box(&deployed.body)));
     });
 }
+
+const ISSUER: &str = "https://issuer.example";
+const BUILDER: &str =
+    "https://github.com/example/builders/.github/workflows/build.yml@refs/tags/v1.4.0";
+const ENVIRONMENT: &str = r#"
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: production}
+spec:
+  environment: production
+  requirements:
+  - digestPinned: {}
+  - signature: {anyOf: [{keyless: {issuer: "https://issuer.example", identity: release@example.com, trustRoots: [sandbox]}}]}
+  - provenance: {builders: [{id: {glob: "https://github.com/example/builders/**"}, signedBy: {keyless: {issuer: "https://issuer.example", identity: {glob: "https://github.com/example/builders/**"}, trustRoots: [sandbox]}}}], sources: ["https://github.com/example/app"]}
+"#;
+const APPROVALS: &str = r#"
+  - approvals: {from: [{group: g0, count: 2}, {group: g1, count: 2}, {person: p4}], authorsFrom: [{provenance: {builders: [{id: {glob: "https://github.com/example/builders/**"}, signedBy: {keyless: {issuer: "https://issuer.example", identity: {glob: "https://github.com/example/builders/**"}, trustRoots: [sandbox]}}}]}}], trustRoots: [sandbox]}
+"#;
+
+/// People `p0` and so on, all of them in every one of the groups `g0` and so on, and who starts builds.
+fn people(count: usize, groups: usize) -> String {
+    let person = |n| json!({"name": format!("p{n}"), "identities": [{"certificate": {"issuer": ISSUER, "email": format!("p{n}@example.com")}}]});
+    let author = json!({"name": "octocat", "identities": [{"github": {"login": "octocat"}}]});
+    let members: Vec<_> = (0..count).map(|n| format!("p{n}")).collect();
+    let group = |n| json!({"name": format!("g{n}"), "members": members});
+    let document = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory", "metadata": {"name": "all"},
+        "spec": {
+            "people": (0..count).map(person).chain([author]).collect::<Vec<_>>(),
+            "groups": (0..groups).map(group).collect::<Vec<_>>(),
+        },
+    });
+    format!("\n---\n{document}\n")
+}
+
+/// A signature and provenance for each of three images, with and without five approvals that fill five seats.
+fn warm_review_with_approvals(criterion: &mut Criterion) {
+    let bench = Bench::new();
+    let runtime = runtime();
+    let evidence = |digest: &Digest| {
+        let signature = serde_json::from_str(&bench.bundle(digest)).unwrap();
+        vec![signature, bench.provenance(digest)]
+    };
+    let people = people(5, 2);
+    let documents = format!("{ENVIRONMENT}{people}");
+    let without = runtime.block_on(Deployed::new(&bench, &documents, evidence));
+    let approved = |digest: &Digest| {
+        let approvals = (0..5).map(|n| bench.approval(digest, n));
+        evidence(digest).into_iter().chain(approvals).collect()
+    };
+    let documents = format!("{ENVIRONMENT}{APPROVALS}{people}");
+    let with = runtime.block_on(Deployed::new(&bench, &documents, approved));
+    let name = "warm review, 3 images, signature and provenance";
+    without.measure(criterion, &runtime, name);
+    with.measure(criterion, &runtime, &format!("{name}, 5 approvals each"));
+}
+
+/// The judgement of an image with fifty approvals, by a rule with twenty seats.
+fn many_seats(criterion: &mut Criterion) {
+    let bench = Bench::new();
+    let image = Digest::sha256(b"image");
+    let anchor = Anchor::Root(Arc::clone(&bench.root));
+    let mut evidence = ImageEvidence::default();
+    for n in 0..50 {
+        let bundle = bench.approval(&image, n).to_string().into_bytes();
+        let Ok(Verified::Statement(statement)) = verify(&Material::Bundle(bundle), &image, &anchor)
+        else {
+            unreachable!("an attestation is a statement");
+        };
+        let source = EvidenceSource(format!("referrer {n}"));
+        evidence.statements.push((source, Arc::new(statement)));
+    }
+    let mut group = criterion.benchmark_group("50 approvals over 20 seats");
+    for (name, wait) in [("", ""), (", a waiting time", ", minimumAge: 1s")] {
+        let from: Vec<_> = (0..10)
+            .map(|n| format!("{{group: g{n}, count: 2}}"))
+            .collect();
+        let documents = format!(
+            "{SEATS}      from: [{}]{}\n{}",
+            from.join(", "),
+            wait.replace(", ", "\n      "),
+            people(50, 10)
+        );
+        let snapshot = bench.snapshot(&documents);
+        let reference: ImageReference = format!("registry.example/app@{image}").parse().unwrap();
+        let body = admission_review(
+            "uid",
+            json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"containers": [{"name": "web", "image": reference.to_string()}]},
+            }),
+        );
+        let pin = Pin::Written(image.clone());
+        let subject = pin.subject(&reference).unwrap();
+        let later = Timestamp::now() + Duration::from_secs(60);
+        let promotion = Promotion::new(change(&body.to_string()), vec![pin], later);
+        let evidence = Evidence {
+            images: [(subject, Collected::Known(Arc::new(evidence.clone())))].into(),
+            ..Evidence::default()
+        };
+        let governing = snapshot.governing(&promotion.change);
+        group.bench_function(format!("judged{name}"), |bencher| {
+            bencher.iter(|| {
+                let verdict = judge(&promotion, black_box(&evidence), &governing);
+                assert_eq!(verdict.decision(), Decision::Allow, "{verdict:?}");
+            });
+        });
+    }
+    group.finish();
+}
+
+const SEATS: &str = "
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: seats}
+spec:
+  environment: production
+  uncovered: Allow
+  tags: Resolve
+  requirements:
+  - approvals:
+      differentFromAuthor: false
+      trustRoots: [sandbox]
+";
 
 fn change(body: &str) -> Change {
     match understand(body.as_bytes()).unwrap().understood {
@@ -163,5 +366,11 @@ fn bundle_verification(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, warm_review, bundle_verification);
+criterion_group!(
+    benches,
+    warm_review,
+    warm_review_with_approvals,
+    many_seats,
+    bundle_verification
+);
 criterion_main!(benches);

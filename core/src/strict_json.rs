@@ -61,11 +61,13 @@ pub fn unambiguous(bytes: &[u8], fields: Fields) -> Result<&str, StrictJsonError
 
 /// The known field that equals `key` except for case.
 fn folds_onto(key: &str, known: &'static [&'static str]) -> Option<&'static str> {
-    let folded = |field: &str| field.chars().map(fold).eq(key.chars().map(fold));
-    known
-        .iter()
-        .copied()
-        .find(|field| *field != key && folded(field))
+    let mut fields = known.iter().copied();
+    fields.find(|field| *field != key && is_same_key(key, field))
+}
+
+/// Whether Go's `encoding/json` reads a key as a field.
+pub(crate) fn is_same_key(key: &str, field: &str) -> bool {
+    field.chars().map(fold).eq(key.chars().map(fold))
 }
 
 /// Folds case. Only two characters outside ASCII fold to an ASCII letter (Go's `unicode.SimpleFold`).

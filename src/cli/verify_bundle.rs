@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use promotion_gate_core::attest::{self, Anchor, Artifact, PublicKey, Signer, TrustRoot};
+use promotion_gate_core::attest::{
+    self, Anchor, Artifact, ArtifactSignature, PublicKey, Signer, TrustRoot,
+};
 use promotion_gate_core::gate::{Digest, RequiredTransparency};
 
 use crate::files::read_file;
@@ -78,65 +80,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.staging {
         bail!("the staging instance is not built in; give its root with `--trusted-root FILE`");
     }
-    let unwitnessed = args.transparency == Some(Required::None);
-    if unwitnessed && args.key.is_none() {
-        bail!(
-            "`--transparency none` is for keys: a certificate without a verified time proves nothing"
-        );
-    }
-    let root = match &args.trusted_root {
-        Some(file) => TrustRoot::parse(&file.display().to_string(), &read(file, MAXIMUM_FILE)?)?,
-        None => TrustRoot::public_good()?,
-    };
-    let root = Arc::new(root);
-    let anchor = match &args.key {
-        Some(file) => {
-            let pem = String::from_utf8(read(file, MAXIMUM_FILE)?)
-                .context("the key is not UTF-8 text")?;
-            Anchor::Key {
-                key: Arc::new(PublicKey::from_pem(&pem)?),
-                root: (!unwitnessed).then_some(root),
-            }
-        }
-        None => Anchor::Root(root),
-    };
-    let bundle = read(&args.bundle, MAXIMUM_FILE)?;
-    let digest = args
-        .artifact
-        .starts_with("sha256:")
-        .then(|| args.artifact.parse::<Digest>())
-        .transpose()?;
-    let bytes;
-    let artifact = match &digest {
-        Some(digest) => Artifact::Digest(digest),
-        None => {
-            bytes = read(Path::new(&args.artifact), MAXIMUM_ARTIFACT)?;
-            Artifact::Bytes(&bytes)
-        }
-    };
-    let signature = attest::verify_artifact(&bundle, artifact, &anchor).map_err(|unaccepted| {
-        anyhow::anyhow!(
-            "not accepted ({}): {}",
-            unaccepted.reason,
-            unaccepted.detail
-        )
-    })?;
-    let required = match args.transparency {
-        None => RequiredTransparency::by_default(&signature.signer, signature.has_logs),
-        Some(Required::InclusionProof) => RequiredTransparency::InclusionProof,
-        Some(Required::Log) => RequiredTransparency::Log,
-        Some(Required::Timestamp) => RequiredTransparency::Timestamp,
-        Some(Required::None) => RequiredTransparency::None,
-    };
-    if !required.is_met(signature.transparency, &signature.times) {
-        bail!(
-            "not accepted (not-transparent-enough): the required log entry or timestamp is missing; `--transparency` sets what is required"
-        );
-    }
+    let signature = args.verify(&args.anchor()?)?;
+    args.check_transparency(&signature)?;
     for unusable in &signature.ignored {
         print_error!("note: not used: {}", text::line(&unusable.to_string()));
     }
-    let signer = signature.signer;
     let now = jiff::Timestamp::now();
     if let Some(future) = signature.times.iter().find(|time| time.at > now) {
         bail!(
@@ -144,31 +92,103 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             future.at
         );
     }
-    match (
-        &signer,
-        &args.certificate_identity,
-        &args.certificate_oidc_issuer,
-    ) {
-        (Signer::Certificate(actual), Some(identity), Some(issuer)) => {
-            if actual.identity() != identity || actual.issuer() != Some(issuer) {
-                bail!("not accepted (other-signer): signed by {signer}");
-            }
-            print_line!("accepted: signed by {identity} of {issuer}");
-        }
-        (Signer::Key(fingerprint), None, None) => {
-            let unchecked = match unwitnessed {
-                true => "; log entries and timestamps were not checked",
-                false => "",
-            };
-            print_line!("accepted: signed with key {fingerprint}{unchecked}")
-        }
-        _ => {
+    print_line!("accepted: signed {}", args.expected(&signature.signer)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// Whether log entries and timestamps are not checked.
+    fn is_unwitnessed(&self) -> bool {
+        self.transparency == Some(Required::None)
+    }
+
+    /// The key or trust root that the bundle is verified under.
+    fn anchor(&self) -> anyhow::Result<Anchor> {
+        if self.is_unwitnessed() && self.key.is_none() {
             bail!(
-                "not accepted (other-signer): it is not signed with the given key or by the given identity"
+                "`--transparency none` is for keys: a certificate without a verified time proves nothing"
+            );
+        }
+        let root = match &self.trusted_root {
+            Some(file) => {
+                TrustRoot::parse(&file.display().to_string(), &read(file, MAXIMUM_FILE)?)?
+            }
+            None => TrustRoot::public_good()?,
+        };
+        let root = Arc::new(root);
+        let Some(file) = &self.key else {
+            return Ok(Anchor::Root(root));
+        };
+        let pem =
+            String::from_utf8(read(file, MAXIMUM_FILE)?).context("the key is not UTF-8 text")?;
+        Ok(Anchor::Key {
+            key: Arc::new(PublicKey::from_pem(&pem)?),
+            root: (!self.is_unwitnessed()).then_some(root),
+        })
+    }
+
+    fn verify(&self, anchor: &Anchor) -> anyhow::Result<ArtifactSignature> {
+        let bundle = read(&self.bundle, MAXIMUM_FILE)?;
+        let digest = self
+            .artifact
+            .starts_with("sha256:")
+            .then(|| self.artifact.parse::<Digest>())
+            .transpose()?;
+        let bytes;
+        let artifact = match &digest {
+            Some(digest) => Artifact::Digest(digest),
+            None => {
+                bytes = read(Path::new(&self.artifact), MAXIMUM_ARTIFACT)?;
+                Artifact::Bytes(&bytes)
+            }
+        };
+        attest::verify_artifact(&bundle, artifact, anchor).map_err(|unaccepted| {
+            anyhow::anyhow!(
+                "not accepted ({}): {}",
+                unaccepted.reason,
+                unaccepted.detail
             )
+        })
+    }
+
+    fn check_transparency(&self, signature: &ArtifactSignature) -> anyhow::Result<()> {
+        let required = match self.transparency {
+            None => RequiredTransparency::by_default(&signature.signer, signature.has_logs),
+            Some(Required::InclusionProof) => RequiredTransparency::InclusionProof,
+            Some(Required::Log) => RequiredTransparency::Log,
+            Some(Required::Timestamp) => RequiredTransparency::Timestamp,
+            Some(Required::None) => RequiredTransparency::None,
+        };
+        if !required.is_met(signature.transparency, &signature.times) {
+            bail!(
+                "not accepted (not-transparent-enough): the required log entry or timestamp is missing; `--transparency` sets what is required"
+            );
+        }
+        Ok(())
+    }
+
+    /// How the expected signer signed.
+    fn expected(&self, signer: &Signer) -> anyhow::Result<String> {
+        let issuer = &self.certificate_oidc_issuer;
+        match (signer, &self.certificate_identity, issuer) {
+            (Signer::Certificate(actual), Some(identity), Some(issuer)) => {
+                if actual.identity() != identity || actual.issuer() != Some(issuer) {
+                    bail!("not accepted (other-signer): signed by {signer}");
+                }
+                Ok(format!("by {identity} of {issuer}"))
+            }
+            (Signer::Key(fingerprint), None, None) => {
+                let unchecked = match self.is_unwitnessed() {
+                    true => "; log entries and timestamps were not checked",
+                    false => "",
+                };
+                Ok(format!("with key {fingerprint}{unchecked}"))
+            }
+            _ => bail!(
+                "not accepted (other-signer): it is not signed with the given key or by the given identity"
+            ),
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn read(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {

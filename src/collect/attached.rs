@@ -125,6 +125,8 @@ fn union(parts: &[Arc<ImageEvidence>]) -> Arc<ImageEvidence> {
         all.statements.extend_from_slice(&part.statements);
         all.unaccepted.extend_from_slice(&part.unaccepted);
         all.unsupported.extend_from_slice(&part.unsupported);
+        all.without_referrers
+            .extend_from_slice(&part.without_referrers);
         for (kind, count) in &part.others {
             *all.others.entry(kind.clone()).or_default() += count;
         }
@@ -181,7 +183,8 @@ async fn evidence_in(
     };
     if let Some(read) = readings.get(&key).await
         && Arc::ptr_eq(&read.attached, &listing.attached)
-        && read.evidence.unsupported.iter().eq(listing.unsupported())
+        && listing.unsupported_places()
+            == [&read.evidence.unsupported, &read.evidence.without_referrers].map(Vec::clone)
         && listing.cut().next().is_none()
     {
         return (read, Unavailabilities::default());
@@ -406,8 +409,10 @@ impl<'a> ListingReading<'a> {
     /// The evidence, sorted by its form.
     fn sorted(mut self) -> (ImageEvidence, Vec<Seen>, Unavailabilities) {
         let mut can_hurt = Vec::new();
+        let [unsupported, without_referrers] = self.listing.unsupported_places();
         let mut evidence = ImageEvidence {
-            unsupported: self.listing.unsupported().cloned().collect(),
+            unsupported,
+            without_referrers,
             ..ImageEvidence::default()
         };
         for piece in self.done.into_values() {

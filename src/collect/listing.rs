@@ -245,6 +245,19 @@ impl Listing {
         self.each().flat_map(|(_, place)| &place.unsupported)
     }
 
+    /// The same by place: those of tags, and that of the referrers API.
+    pub(super) fn unsupported_places(&self) -> [Vec<Unavailability>; 2] {
+        let of = |wanted: bool| {
+            let places = self
+                .each()
+                .filter(move |(via, _)| (*via == Via::Referrers) == wanted);
+            places
+                .flat_map(|(_, place)| place.unsupported.clone())
+                .collect()
+        };
+        [of(false), of(true)]
+    }
+
     /// What was left out.
     pub(super) fn cut(&self) -> impl Iterator<Item = &str> {
         self.each().filter_map(|(_, place)| place.cut.as_deref())

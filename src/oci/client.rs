@@ -1,34 +1,33 @@
 //! A registry over HTTP (OCI distribution specification 1.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, StatusCode};
 use promotion_gate_core::gate::{Digest, is_tag};
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 use url::Url;
 
+use super::answer::{
+    CONTENT_DIGEST, HttpAnswer, mismatch, next_page, not_from_a_registry, read_manifest, redirected,
+};
 use super::auth::{self, Challenge, Reply, Tokens};
 use super::credentials::{Credentials, Secret};
 use super::error::excerpt;
 use super::manifest::Listed;
-use super::transport::{Call, HttpAnswer, Transport, authority, shown};
+use super::transport::{Call, Transport, authority, shown};
 use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
     Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,
 };
 
-/// The header with the digest of the content.
-const CONTENT_DIGEST: &str = "docker-content-digest";
 /// The host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
-
-/// The most fields of a manifest, counted by their colons: each field takes many times its length in memory.
-const MAXIMUM_FIELDS: usize = 100_000;
 
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
@@ -39,7 +38,13 @@ pub struct Client {
     transport: Transport,
     credentials: Credentials,
     tokens: Tokens,
+    /// Hosts that have answered the referrers API. If one answers with a web page later, that is trouble and not a registry
+    /// without the API: such a page must not hide a rejection.
+    with_referrers: Mutex<BTreeSet<(String, String)>>,
 }
+
+/// The most hosts that are known to have the referrers API.
+const MAXIMUM_HOSTS: usize = 10_000;
 
 impl Client {
     /// Makes a client; no request is made yet.
@@ -51,6 +56,7 @@ impl Client {
             transport: Transport::new(&options)?,
             credentials: Credentials::new(options.credentials, options.ignored_credentials),
             tokens: Tokens::default(),
+            with_referrers: Mutex::default(),
         })
     }
 
@@ -231,6 +237,21 @@ impl Client {
         Ok(manifest.descriptor())
     }
 
+    fn has_referrers(&self, origin: &(String, String)) -> bool {
+        let known = self.with_referrers.lock();
+        known
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(origin)
+    }
+
+    fn remember_referrers(&self, origin: &(String, String)) {
+        let known = self.with_referrers.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MAXIMUM_HOSTS {
+            known.insert(origin.clone());
+        }
+    }
+
     /// Reads the referrers API, page by page. A registry without it lists nothing, and that is not an unavailability.
     async fn referrers(
         &self,
@@ -255,7 +276,10 @@ impl Client {
                 .await?;
             if page == 0 {
                 if let Some(error) = not_from_a_registry(&answer, &path) {
-                    found.unsupported.push(error);
+                    match self.has_referrers(&home) {
+                        true => found.unavailability.push(error),
+                        false => found.unsupported.push(error),
+                    }
                     return Ok(LookUp::Unknown);
                 }
                 match answer.status {
@@ -279,6 +303,7 @@ impl Client {
                 return Ok(LookUp::Answered);
             }
             self.list(found, &answer, Via::Referrers).await?;
+            self.remember_referrers(&home);
             match next_page(&answer) {
                 None => return Ok(LookUp::Answered),
                 Some(next) if origin(&next) == home => url = next,
@@ -459,36 +484,6 @@ enum LookUp {
     Unknown,
 }
 
-/// Whether something other than a registry answered: a web page, or a place that the registry redirects to and that is not an
-/// endpoint of the distribution API (GHCR redirects requests for referrers to a page of github.com, which limits the rate). A
-/// server that fails or limits the rate itself is an unavailable registry, and `404 Not Found` means the same in any form.
-fn not_from_a_registry(answer: &HttpAnswer, path: &str) -> Option<RegistryError> {
-    let asked = answer.at.path().replace("%3A", ":").replace("%3a", ":");
-    let is_api = asked.contains("/v2/") && asked.ends_with(&format!("/{path}"));
-    let tells = answer.status.is_server_error()
-        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND].contains(&answer.status);
-    let why = if !is_api && !answer.status.is_success() {
-        format!(
-            "the registry redirects to something other than a registry, which answered {}",
-            answer.status
-        )
-    } else if answer.is_web_page() && !tells {
-        format!(
-            "the answer is a web page ({}), not a registry's answer",
-            answer.status
-        )
-    } else if answer.status.is_success() && !is_json(&answer.body) {
-        format!(
-            "the answer ({}) does not come from a registry: it is not JSON",
-            answer.status
-        )
-    } else {
-        return None;
-    };
-    let tried = answer.tried.clone();
-    Some(RegistryError::new(ErrorKind::Unavailable, tried, why))
-}
-
 impl Registry for Client {
     fn resolve<'a>(
         &'a self,
@@ -582,103 +577,7 @@ impl Registry for Client {
     }
 }
 
-/// Whether the body begins as JSON does. An empty body was cut off.
-fn is_json(body: &[u8]) -> bool {
-    let text = body.trim_ascii_start();
-    text.is_empty() || text.starts_with(b"{")
-}
-
-/// The error for content that does not have its digest.
-fn mismatch(answer: &HttpAnswer, digest: &Digest) -> RegistryError {
-    if answer.is_web_page() {
-        return web_page(answer);
-    }
-    let why = format!("the content does not have the digest `{digest}`");
-    RegistryError::new(ErrorKind::DigestMismatch, answer.tried.clone(), why)
-}
-
-fn web_page(answer: &HttpAnswer) -> RegistryError {
-    let why = "the answer is a web page, not a registry's answer";
-    RegistryError::new(ErrorKind::Unavailable, answer.tried.clone(), why)
-}
-
-fn read_manifest(answer: &HttpAnswer, reference: &Reference) -> Result<Manifest, RegistryError> {
-    if !answer.status.is_success() {
-        return Err(answer.failure());
-    }
-    let said = answer
-        .header(CONTENT_DIGEST)
-        .and_then(|digest| digest.parse::<Digest>().ok());
-    let digest = match (reference, said) {
-        (Reference::Digest(digest), _) => digest.clone(),
-        (Reference::Tag(_), Some(digest)) => digest,
-        (Reference::Tag(_), None) => Digest::sha256(&answer.body),
-    };
-    if !digest.verifies(&answer.body) {
-        return Err(mismatch(answer, &digest));
-    }
-    let fields = answer.body.iter().filter(|byte| **byte == b':').count();
-    if fields > MAXIMUM_FIELDS {
-        let why = format!("it has more than {MAXIMUM_FIELDS} fields");
-        return Err(RegistryError::new(
-            ErrorKind::TooLarge,
-            answer.tried.clone(),
-            why,
-        ));
-    }
-    Manifest::parse(
-        digest,
-        answer.header(CONTENT_TYPE.as_str()),
-        answer.body.clone(),
-    )
-    .map_err(|why| {
-        if answer.is_web_page() {
-            return web_page(answer);
-        }
-        RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why)
-    })
-}
-
 /// Scheme, host and port.
 pub(super) fn origin(url: &Url) -> (String, String) {
     (url.scheme().to_owned(), authority(url))
-}
-
-pub(super) fn redirected(from: &Url, answer: &HttpAnswer) -> Result<Url, RegistryError> {
-    let refused = |why: String| RegistryError::new(ErrorKind::Denied, answer.tried.clone(), why);
-    let location = answer
-        .headers
-        .get(LOCATION)
-        .map(HeaderValue::to_str)
-        .and_then(Result::ok);
-    let to = location.and_then(|location| from.join(location).ok());
-    let to = to.ok_or_else(|| refused("the redirect has no usable Location header".to_owned()))?;
-    match (from.scheme(), to.scheme()) {
-        (_, "https") | ("http", "http") => Ok(to),
-        _ => Err(refused(format!(
-            "the redirect leads to `{}`, without TLS",
-            shown(&to)
-        ))),
-    }
-}
-
-/// `Link: <…>; rel="next"`
-pub(super) fn next_page(answer: &HttpAnswer) -> Option<Url> {
-    let links = answer
-        .headers
-        .get_all(LINK)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let next = links.flat_map(|value| value.split(',')).find(|link| {
-        link.split(';')
-            .skip(1)
-            .any(|part| matches!(part.trim(), "rel=\"next\"" | "rel=next"))
-    })?;
-    let target = next
-        .split(';')
-        .next()?
-        .trim()
-        .strip_prefix('<')?
-        .strip_suffix('>')?;
-    answer.at.join(target).ok()
 }

@@ -6,6 +6,7 @@
 //! * [`Memory`] — images that do not need to exist, for tests of policies
 //! * [`metered`] — the number of requests that something costs
 
+mod answer;
 mod auth;
 mod client;
 mod connections;
@@ -19,6 +20,7 @@ mod layout;
 mod manifest;
 mod memory;
 pub(crate) mod meter;
+mod options;
 pub(crate) mod site;
 mod transport;
 pub(crate) mod work;
@@ -40,7 +42,7 @@ pub use layout::Layout;
 pub use manifest::{Descriptor, DescriptorPlatform, Manifest, ManifestKind, media_type};
 pub use memory::{Layer, Memory};
 pub use meter::{Meter, metered};
-pub use transport::{ClientOptions, Limits, RegistryOptions, Timeouts};
+pub use options::{ClientOptions, Limits, RegistryOptions, Timeouts};
 
 /// A source of images and of what is attached to them.
 pub trait Registry: Send + Sync {

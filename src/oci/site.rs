@@ -6,9 +6,10 @@ use http::{HeaderValue, Method, StatusCode};
 use tokio::time::{Duration, timeout};
 use url::Url;
 
-use super::client::{next_page, origin, redirected};
+use super::answer::{HttpAnswer, next_page, redirected};
+use super::client::origin;
 use super::error::excerpt;
-use super::transport::{Call, HttpAnswer, Transport};
+use super::transport::{Call, Transport};
 use super::{ClientOptions, ErrorKind, RegistryError};
 
 /// A platform's API. The token is sent to this one origin alone.

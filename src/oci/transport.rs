@@ -1,142 +1,26 @@
 //! One HTTP exchange with a host: the transport, the timeouts, and how much of the answer is read.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::Certificate;
-use serde::Deserialize;
+use http::{HeaderValue, Method, StatusCode};
+use reqwest::{Certificate, RequestBuilder, Response};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
 
+use super::answer::HttpAnswer;
 use super::connections::{Kept, Pools};
-use super::credentials::{CredentialEntry, IgnoredCredential, canonical, matches};
+use super::credentials::{canonical, matches};
 use super::error::excerpt;
 use super::fair::{Fair, Share, Sharing};
 use super::guard::{Guarded, Hosts, Locality, Refused, locality_of};
 use super::meter::note;
+use super::options::{ClientOptions, Limits, RegistryOptions, Timeouts};
 use super::work::Work;
 use super::{ErrorKind, EvidenceRepository, RegistryError, Repository};
 use crate::metrics::shed;
-
-/// How registries are reached.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// Options of single registries.
-    pub registries: Vec<RegistryOptions>,
-    pub credentials: Vec<CredentialEntry>,
-    /// Credentials in the configuration that are not used.
-    pub ignored_credentials: Vec<IgnoredCredential>,
-    pub limits: Limits,
-    pub timeouts: Timeouts,
-    /// The `User-Agent` header.
-    pub user_agent: String,
-    /// Whether images may name registries on loopback without an entry under `registries`. Redirects and token realms may lead
-    /// to loopback only from such a registry.
-    pub loopback: bool,
-    /// Names with known addresses, which take precedence over DNS.
-    pub hosts: BTreeMap<String, Vec<IpAddr>>,
-}
-
-impl Default for ClientOptions {
-    fn default() -> ClientOptions {
-        ClientOptions {
-            registries: Vec::new(),
-            credentials: Vec::new(),
-            ignored_credentials: Vec::new(),
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            user_agent: concat!("promotion-gate/", env!("CARGO_PKG_VERSION")).to_owned(),
-            loopback: true,
-            hosts: BTreeMap::new(),
-        }
-    }
-}
-
-/// Options of a registry.
-#[derive(Clone, Debug, Default)]
-pub struct RegistryOptions {
-    /// Host and port as images name them; `*` stands for any characters within a part of the name.
-    pub host: String,
-    /// Whether it is reached without TLS. A registry on loopback is, unless an entry for exactly that host says otherwise.
-    pub plain_http: bool,
-    /// The certificate authorities (PEM) of the registry, instead of the system's.
-    pub ca_pem: Option<Vec<u8>>,
-    /// A second repository with evidence of the images of this registry.
-    pub evidence_repository: Option<EvidenceRepository>,
-}
-
-/// Limits of what is read.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a manifest, and of one page of a listing.
-    pub manifest_bytes: u64,
-    /// Bytes of all pages of a listing.
-    pub listing_bytes: u64,
-    /// Pages of a listing.
-    pub listing_pages: usize,
-    /// Entries of a listing.
-    pub listing_entries: usize,
-    /// Bytes of a token server's answer.
-    pub token_bytes: u64,
-    /// Redirects of one request.
-    pub redirects: usize,
-    /// Requests to one host at a time.
-    pub concurrency: usize,
-    /// Requests to all hosts at a time, each on its own connection. One review or host never holds more of them than stay free.
-    pub requests: usize,
-    /// Bytes of answers in memory at one time, unparsed and parsed, until the last reference is dropped. One review or host
-    /// never holds more of them than stay free.
-    pub held_bytes: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            manifest_bytes: 4 << 20,
-            listing_bytes: 8 << 20,
-            listing_pages: 16,
-            listing_entries: 1024,
-            token_bytes: 256 << 10,
-            redirects: 5,
-            concurrency: 16,
-            requests: 256,
-            held_bytes: 64 << 20,
-        }
-    }
-}
-
-impl Limits {
-    /// The most file descriptors that the client needs: for requests, kept connections, and name look-ups.
-    pub fn open_files(&self) -> usize {
-        self.requests + super::connections::MOST + 2 * super::dns::LOOK_UPS
-    }
-}
-
-/// How long the client waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For a connection.
-    pub connect: Duration,
-    /// For one request and its answer.
-    pub request: Duration,
-    /// For all requests of one question: tokens, redirects, pages and a second attempt.
-    pub total: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts {
-            connect: Duration::from_secs(3),
-            request: Duration::from_secs(10),
-            total: Duration::from_secs(20),
-        }
-    }
-}
 
 /// The longest `Retry-After` that is waited for.
 const SHORT_WHILE: Duration = Duration::from_secs(2);
@@ -197,85 +81,6 @@ pub(super) struct Call<'a> {
     pub(super) form: Option<String>,
     /// The most bytes of a successful answer; more are an error.
     pub(super) limit: u64,
-}
-
-/// The answer to a request.
-#[derive(Clone)]
-pub(super) struct HttpAnswer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    /// The request, for messages.
-    pub(super) tried: String,
-    /// The URL that answered.
-    pub(super) at: Url,
-    /// If the request was refused: whether it carried a credential, in words.
-    pub(super) credential: String,
-}
-
-impl HttpAnswer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// Whether it is a web page, with any status: from a login, a proxy, a portal.
-    pub(super) fn is_web_page(&self) -> bool {
-        let media_type = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
-        let media_type = media_type.trim().to_ascii_lowercase();
-        let text = self.body.trim_ascii_start();
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-        let named = ["text/html", "application/xhtml"];
-        named.iter().any(|name| media_type.starts_with(name)) || text.starts_with(b"<")
-    }
-
-    /// The error of an answer without success.
-    pub(super) fn failure(&self) -> RegistryError {
-        let kind = match self.status {
-            StatusCode::NOT_FOUND => ErrorKind::NotFound,
-            StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-            StatusCode::FORBIDDEN => ErrorKind::Denied,
-            StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
-            _ => ErrorKind::Unavailable,
-        };
-        let mut why = format!("the registry answered {}", self.status);
-        let said = if self.is_web_page() {
-            "with a web page".to_owned()
-        } else {
-            said(&self.body)
-        };
-        if !said.is_empty() {
-            why = format!("{why}: {said}");
-        }
-        if matches!(kind, ErrorKind::Unauthorized | ErrorKind::Denied)
-            && !self.credential.is_empty()
-        {
-            why = format!("{why}; {}", self.credential);
-        }
-        RegistryError::new(kind, self.tried.clone(), why)
-    }
-}
-
-/// The message of a failure: the first error in the body, or the body itself.
-fn said(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<Said>,
-    }
-    #[derive(Deserialize)]
-    struct Said {
-        code: Option<String>,
-        message: Option<String>,
-    }
-    let errors = serde_json::from_slice::<Errors>(body).ok();
-    let first = errors.and_then(|errors| errors.errors.into_iter().next());
-    let text = first.map(|first| {
-        let parts = [first.code, first.message].into_iter().flatten();
-        parts.collect::<Vec<_>>().join(": ")
-    });
-    match text {
-        Some(text) if !text.is_empty() => excerpt(text.as_bytes()),
-        _ => excerpt(body),
-    }
 }
 
 impl Transport {
@@ -426,6 +231,29 @@ impl Transport {
     }
 
     async fn send(&self, call: &Call<'_>, tried: &str) -> Result<HttpAnswer, Failure> {
+        let request = self.request(call, tried)?;
+        note();
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Failure::of(&error, tried))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = if call.method == Method::HEAD {
+            Bytes::new()
+        } else {
+            self.read_body(response, call, tried).await?
+        };
+        Ok(HttpAnswer {
+            status,
+            headers,
+            body,
+            tried: tried.to_owned(),
+            at: call.url.clone(),
+            credential: String::new(),
+        })
+    }
+
+    fn request(&self, call: &Call<'_>, tried: &str) -> Result<RequestBuilder, Failure> {
         let named = self.is_named(call.url);
         let place = locality_of(call.url);
         if !(named || place == Locality::Elsewhere || place == Locality::Loopback && call.local) {
@@ -447,65 +275,54 @@ impl Transport {
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.clone());
         }
-        note();
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error, tried))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(request)
+    }
+
+    /// Reads an answer's body up to its limit, and reserves room for it. The rest of a failed request's longer body is left.
+    async fn read_body(
+        &self,
+        mut response: Response,
+        call: &Call<'_>,
+        tried: &str,
+    ) -> Result<Bytes, Failure> {
+        let success = response.status().is_success();
+        let limit = if success { call.limit } else { FAILURE_BYTES };
+        let too_large = || {
+            let why = format!("the answer is larger than the {limit} bytes that are read");
+            Failure::last(ErrorKind::TooLarge, tried, why)
+        };
+        let announced = response.content_length();
+        if success && announced.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
         let mut body = BytesMut::new();
         let mut room = Room::default();
-        if call.method != Method::HEAD {
-            let limit = if status.is_success() {
-                call.limit
-            } else {
-                FAILURE_BYTES
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(_) if !success => break,
+                Err(error) => return Err(Failure::of(&error, tried)),
             };
-            let too_large = || {
-                let why = format!("the answer is larger than the {limit} bytes that are read");
-                Failure::last(ErrorKind::TooLarge, tried, why)
-            };
-            if status.is_success()
-                && response
-                    .content_length()
-                    .is_some_and(|length| length > limit)
-            {
-                return Err(too_large());
-            }
-            loop {
-                let chunk = match response.chunk().await {
-                    Ok(Some(chunk)) => chunk,
-                    Ok(None) => break,
-                    Err(_) if !status.is_success() => break,
-                    Err(error) => return Err(Failure::of(&error, tried)),
-                };
-                let rest = limit.saturating_sub(length(&body));
-                if length(&chunk) > rest {
-                    if status.is_success() {
-                        return Err(too_large());
-                    }
-                    let rest = usize::try_from(rest).unwrap_or_default();
-                    body.extend_from_slice(chunk.get(..rest).unwrap_or_default());
-                    break;
+            let rest = limit.saturating_sub(length(&body));
+            if length(&chunk) > rest {
+                if success {
+                    return Err(too_large());
                 }
-                let needed = kibibytes(length(&body) + length(&chunk));
-                if needed > room.kibibytes {
-                    // The reservation doubles each time, so that an answer in many pieces needs few turns.
-                    let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
-                    let more = doubled - room.kibibytes;
-                    self.reserve_bytes(&mut room, more, call.url, tried).await?;
-                }
-                body.extend_from_slice(&chunk);
+                let rest = usize::try_from(rest).unwrap_or_default();
+                body.extend_from_slice(chunk.get(..rest).unwrap_or_default());
+                break;
             }
+            let needed = kibibytes(length(&body) + length(&chunk));
+            if needed > room.kibibytes {
+                // The reservation doubles each time, so that an answer in many pieces needs few turns.
+                let doubled = (room.kibibytes * 2).min(kibibytes(limit)).max(needed);
+                let more = doubled - room.kibibytes;
+                self.reserve_bytes(&mut room, more, call.url, tried).await?;
+            }
+            body.extend_from_slice(&chunk);
         }
-        Ok(HttpAnswer {
-            status,
-            headers,
-            body: Bytes::from_owner(BudgetedBody { body, _room: room }),
-            tried: tried.to_owned(),
-            at: call.url.clone(),
-            credential: String::new(),
-        })
+        Ok(Bytes::from_owner(BudgetedBody { body, _room: room }))
     }
 
     /// Reserves room for so many KiB more of an answer, until its last byte is dropped.

@@ -6,6 +6,7 @@
 //! * `verdicts` — what the engine says, case by case: kinds of change, coverage, namespaces, messages
 //! * `rules` — `tests/cases/<rule>`: what each rule says
 //! * `platforms` — an index and its platforms: whose evidence counts for what
+//! * `approvals` — properties of the approvals of people, and what they read from a registry
 //! * `distinct_signers` — which signatures count as one signer
 //! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name; log entries and trust roots
 //! * `attestations` — `.att` attestations, log entries and keys of every kind, and each forgery by its name
@@ -47,6 +48,7 @@
 )]
 
 mod api;
+mod approvals;
 mod attest;
 mod attestations;
 mod check;

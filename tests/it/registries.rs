@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use promotion_gate::oci::{
     Attached, Client, ClientOptions, CredentialEntry, ErrorKind, IgnoredCredential, Reference,
@@ -96,6 +97,27 @@ async fn a_web_page_in_place_of_referrers_is_no_endpoint() {
         );
         assert_eq!((found.unsupported.len(), found.listing.len()), (1, 1));
     }
+}
+
+#[tokio::test]
+async fn a_web_page_where_referrers_were_listed_before_is_trouble() {
+    let is_down = Arc::new(AtomicBool::new(false));
+    let down = Arc::clone(&is_down);
+    let server = Server::start(move |seen| match is_referrers(seen) {
+        true if down.load(Ordering::Relaxed) => page(),
+        true => Reply::new(200, INDEX, index(&[entry("rejection")])),
+        false => with_fallback(seen),
+    })
+    .await;
+    let client = client();
+    let before = client.attached(&app(&server), &image()).await;
+    assert_eq!(before.unavailability.len(), 0);
+    is_down.store(true, Ordering::Relaxed);
+    let after = client.attached(&app(&server), &image()).await;
+    assert_eq!(
+        (after.unsupported.len(), after.unavailability.len()),
+        (0, 1)
+    );
 }
 
 #[tokio::test]

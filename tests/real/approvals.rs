@@ -243,3 +243,30 @@ fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
         .kubectl_as(User::Alice, ["apply", "-f", "-"], &unknown)
         .refused();
 }
+
+#[test]
+fn approvals_in_an_evidence_repository_count() {
+    let sigstore = LocalSigstore::shared();
+    let key = Key::generate();
+    let gate = gate(&sigstore, &key, json!({"from": [{"person": "bob"}]}));
+    for registry in Registry::both() {
+        let host = registry.address.to_string();
+        let configuration = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1",
+            "kind": "GateConfiguration",
+            "trustRoots": [{"name": "local", "file": "local.json"}],
+            "registries": [{"host": host, "plainHttp": true, "evidenceRepository": format!("{host}/evidence/{{repository}}")}],
+        });
+        gate.write("gate.yaml", &configuration.to_string());
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            let name = format!("elsewhere-{}", cosign.name());
+            let image = build(&cosign, &registry, &name, &sigstore);
+            gate.check(&image.by_digest()).denied("[approvals-missing]");
+            let approver = cosign.writing_to(&format!("{host}/evidence/app"));
+            approver
+                .attest_keyless(&image, APPROVAL, &approved(), "bob@example.com", &sigstore)
+                .ok();
+            gate.check(&image.by_digest()).allowed();
+        }
+    }
+}

@@ -180,3 +180,29 @@ fn a_keyless_signature_without_a_verified_time_is_denied() {
         .ok();
     denied(&gate, &image.by_digest(), "no-verified-time");
 }
+
+#[test]
+fn keys_on_p384_and_p521_sign_with_every_cosign() {
+    let sigstore = LocalSigstore::shared();
+    let registry = Registry::distribution();
+    let gate = Gate::new(&sigstore);
+    for (name, algorithm) in [
+        ("p384", &rcgen::PKCS_ECDSA_P384_SHA384),
+        ("p521", &rcgen::PKCS_ECDSA_P521_SHA512),
+    ] {
+        let (key, other) = (Key::import(algorithm), Key::import(algorithm));
+        let require = |key: &Key| {
+            let key = json!({"key": {"pem": key.public_pem(), "trustRoots": ["local"]}});
+            gate.require(json!([key]));
+        };
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            let image = registry.push("app", name, &format!("{name}-{}", cosign.name()));
+            cosign.sign_with_key_and_time(&image, &key, &sigstore).ok();
+            require(&key);
+            gate.check(&image.by_digest()).allowed();
+            require(&other);
+            gate.check(&image.by_digest())
+                .denied("[signature-unaccepted]");
+        }
+    }
+}

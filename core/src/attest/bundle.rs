@@ -32,9 +32,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     let separators = text.as_bytes().iter().filter(is_separator).count();
     bounded("fields", separators, MAXIMUM_FIELDS)?;
     let mut written = serde_json::from_str(text).map_err(malformed)?;
-    let unknown = take_unknown_entries(&mut written);
-    let bundle = match unknown.as_slice() {
-        [] => {
+    let refused = take_unreadable_witnesses(&mut written);
+    let is_whole = refused.unknown.is_empty() && refused.unreadable_entries.is_empty();
+    let unreadable_signer = take_unreadable_signer(&mut written);
+    let bundle = match (is_whole, &unreadable_signer) {
+        (true, None) => {
             drop(written);
             Bundle::from_json(text).map_err(malformed)?
         }
@@ -47,42 +49,107 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     Ok(Signed {
         content,
         signature,
-        by: signed_by(material.content, version),
-        witnesses: witnesses(material.tlog_entries, tokens, unknown, version),
+        by: match unreadable_signer {
+            Some(why) => Err(why),
+            None => signed_by(material.content, version),
+        },
+        witnesses: witnesses(material.tlog_entries, tokens, refused, version),
     })
 }
 
-/// Removes the log entries of unknown kinds from a bundle, and returns a refusal for each. They count as absent if another entry
-/// is valid.
-fn take_unknown_entries(bundle: &mut Value) -> Vec<UnacceptedReason> {
-    let mut unknown = Vec::new();
-    let entries = bundle.pointer_mut("/verificationMaterial/tlogEntries");
-    if let Some(entries) = entries.and_then(Value::as_array_mut) {
-        entries.retain(|entry| {
-            let text = |place| entry.pointer(place).and_then(Value::as_str);
-            let named = (text("/kindVersion/kind"), text("/kindVersion/version"));
-            let (Some(kind), Some(version)) = named else {
-                return true;
-            };
-            let known = entry
-                .get("kindVersion")
-                .is_some_and(|kind| KindVersion::deserialize(kind).is_ok());
-            if !known {
-                unknown.push(unknown_kind(kind, version));
+/// The refusals of witnesses that were removed from a bundle, as [`Witnesses`] keeps them.
+#[derive(Default)]
+struct Refused {
+    unknown: Vec<UnacceptedReason>,
+    unreadable_entries: Vec<UnacceptedReason>,
+}
+
+/// Removes the log entries and timestamps that cannot be read from a bundle, and returns a refusal for each. They count as absent
+/// if others are valid: whoever can change them can also remove them, since the signature does not cover them.
+fn take_unreadable_witnesses(bundle: &mut Value) -> Refused {
+    let mut refused = Refused::default();
+    if let Some(entries) = bundle.pointer_mut("/verificationMaterial/tlogEntries") {
+        match entries {
+            Value::Array(entries) => entries.retain(|entry| match check_entry(entry) {
+                Ok(()) => true,
+                Err(why) if why.reason == unaccepted::FORMAT_NOT_SUPPORTED => {
+                    refused.unknown.push(why);
+                    false
+                }
+                Err(why) => {
+                    refused.unreadable_entries.push(why);
+                    false
+                }
+            }),
+            other => {
+                let why = malformed("`tlogEntries` is not a list");
+                refused.unreadable_entries.push(why);
+                *other = Value::Array(Vec::new());
             }
-            known
+        }
+    }
+    let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+    if let Some(Value::Array(stamps)) = bundle.pointer_mut(stamps) {
+        stamps.retain(|stamp| match Rfc3161Timestamp::deserialize(stamp) {
+            Ok(_) => true,
+            Err(why) => {
+                let why = malformed(format!("a timestamp cannot be read: {why}"));
+                refused.unknown.push(why);
+                false
+            }
         });
     }
-    unknown
+    refused
+}
+
+/// Whether a log entry can be read.
+///
+/// # Errors
+/// Why not: its kind is unknown, or its fields are not those of an entry.
+fn check_entry(entry: &Value) -> Result<(), UnacceptedReason> {
+    let text = |place| entry.pointer(place).and_then(Value::as_str);
+    if let (Some(kind), Some(version)) = (text("/kindVersion/kind"), text("/kindVersion/version"))
+        && let Some(written) = entry.get("kindVersion")
+        && KindVersion::deserialize(written).is_err()
+    {
+        return Err(unknown_kind(kind, version));
+    }
+    let read = TransparencyLogEntry::deserialize(entry);
+    read.map(drop)
+        .map_err(|why| malformed(format!("a log entry cannot be read: {why}")))
+}
+
+/// Puts a public key without a hint in the place of a certificate that cannot be read, and returns why. Under a key, the
+/// certificate does not matter; under a trust root, it refuses the bundle.
+fn take_unreadable_signer(bundle: &mut Value) -> Option<UnacceptedReason> {
+    let material = bundle
+        .pointer_mut("/verificationMaterial")?
+        .as_object_mut()?;
+    for name in ["certificate", "x509CertificateChain"] {
+        let Some(written) = material.get(name) else {
+            continue;
+        };
+        let alone = serde_json::json!({ name: written });
+        if let Err(why) = VerificationMaterialContent::deserialize(&alone) {
+            material.remove(name);
+            material.insert("publicKey".to_owned(), serde_json::json!({"hint": ""}));
+            return Some(malformed(format!("the certificate cannot be read: {why}")));
+        }
+    }
+    None
 }
 
 fn witnesses(
     entries: Vec<TransparencyLogEntry>,
     tokens: Vec<Rfc3161Timestamp>,
-    unknown: Vec<UnacceptedReason>,
+    refused: Refused,
     version: MediaType,
 ) -> Result<Witnesses, UnacceptedReason> {
-    let log_entries = entries.len() + unknown.len();
+    let Refused {
+        unknown,
+        unreadable_entries,
+    } = refused;
+    let log_entries = entries.len() + unknown.len() + unreadable_entries.len();
     bounded("log entries", log_entries, MAXIMUM_ENTRIES)?;
     bounded("timestamps", tokens.len(), MAXIMUM_ENTRIES)?;
     let entries = entries.into_iter().map(|entry| log_entry(entry, version));
@@ -96,6 +163,7 @@ fn witnesses(
             or_of: None,
         },
         unknown,
+        unreadable_entries,
         needs_set: version == MediaType::Bundle0_1,
     })
 }

@@ -16,7 +16,7 @@ use super::log::{EntryKind, LogEntry, unknown_kind};
 use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
 use super::unaccepted::{self, UnacceptedReason, strict};
 use crate::gate::Digest;
-use crate::strict_json::Fields;
+use crate::strict_json::{Fields, is_same_key};
 
 /// The `critical.type` of a cosign signature, and that of Tekton Chains (format `simplesigning`).
 const TYPES: [&str; 2] = [
@@ -140,8 +140,12 @@ pub(super) fn simple_signing(
             detail,
         ));
     }
-    if image.digest != subject.to_string() {
-        let detail = format!("the signature is about `{}`, not `{subject}`", image.digest);
+    let Some(digest) = image.digest() else {
+        let detail = "the payload does not name one digest of an image";
+        return Err(UnacceptedReason::new(unaccepted::MALFORMED, detail));
+    };
+    if digest != subject.to_string() {
+        let detail = format!("the signature is about `{digest}`, not `{subject}`");
         return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
     }
     let optional = payload.optional.unwrap_or_default().into_iter();
@@ -166,9 +170,22 @@ struct Critical {
 }
 
 #[derive(Deserialize)]
-struct Image {
-    #[serde(rename = "docker-manifest-digest", alias = "Docker-manifest-digest")]
-    digest: String,
+struct Image(BTreeMap<String, Value>);
+
+impl Image {
+    /// The digest; `None` without one, or with several keys that Go reads as its key.
+    fn digest(&self) -> Option<&str> {
+        const LOWER: &str = "docker-manifest-digest";
+        const CAPITAL: &str = "Docker-manifest-digest";
+        let is_read_as = |key: &str| is_same_key(key, LOWER);
+        let mut keys = self.0.iter().filter(|(key, _)| is_read_as(key));
+        match (keys.next(), keys.next()) {
+            (Some((key, digest)), None) if [LOWER, CAPITAL].contains(&key.as_str()) => {
+                digest.as_str()
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -279,10 +296,14 @@ impl Found<'_> {
         match self.log_entry() {
             Ok(entry) => found.entries.extend(entry),
             Err(why) if why.reason == unaccepted::FORMAT_NOT_SUPPORTED => found.unknown.push(why),
-            Err(why) => return Err(why),
+            Err(why) => found.unreadable_entries.push(why),
         }
+        let token = self.timestamp().unwrap_or_else(|why| {
+            found.unknown.push(why);
+            None
+        });
         found.stamps = Stamps {
-            tokens: self.timestamp()?.into_iter().collect(),
+            tokens: token.into_iter().collect(),
             or_of,
         };
         Ok(found)
@@ -353,6 +374,15 @@ mod tests {
                 "\"Docker-",
                 &format!("\"docker-manifest-digest\":\"{other}\",\"Docker-"),
             ),
+            tekton.replace(
+                "\"Docker-",
+                &format!("\"DOCKER-MANIFEST-DIGEST\":\"{other}\",\"Docker-"),
+            ),
+            tekton.replace(
+                "\"Docker-",
+                "\"doc\u{212a}er-manifest-digest\":null,\"Docker-",
+            ),
+            tekton.replace("\"Docker-m", "\"DOCKER-m"),
             lower.replacen("{\"critical\"", "{\"Critical\":null,\"critical\"", 1),
             lower.replace("\"type\"", "\"TYPE\":\"x\",\"type\""),
         ] {

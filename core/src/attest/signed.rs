@@ -38,8 +38,10 @@ pub(super) struct Signed {
 pub(super) struct Witnesses {
     pub(super) entries: Vec<LogEntry>,
     pub(super) stamps: Stamps,
-    /// One refusal for each log entry of an unknown kind.
+    /// One refusal for each log entry of an unknown kind, and for each timestamp that cannot be read.
     pub(super) unknown: Vec<UnacceptedReason>,
+    /// One refusal for each log entry that cannot be read.
+    pub(super) unreadable_entries: Vec<UnacceptedReason>,
     /// Whether the format requires a signed promise (SET).
     pub(super) needs_set: bool,
 }
@@ -156,9 +158,9 @@ impl VerifiedWitnesses<'_> {
 impl Signed {
     /// Verifies the signature with its certificate, log entries and timestamps.
     ///
-    /// Three kinds of witness are ignored and reported if another witness is valid: an invalid timestamp, an entry of a log that
-    /// the trust root does not name or did not trust at that time, and an entry of an unknown kind. Everything else that is
-    /// invalid refuses the whole. No clock is read: the rules compare the verified times with the time of the review.
+    /// Four kinds of witness are ignored and reported if another witness is valid: an invalid timestamp, an entry of a log that
+    /// the trust root does not name or did not trust at that time, an entry of an unknown kind, and, beside a valid entry, one that
+    /// cannot be read. Everything else that is invalid refuses the whole. No clock is read: the rules compare the verified times with the time of the review.
     ///
     /// # Errors
     /// Why the signature is not accepted.
@@ -301,6 +303,12 @@ impl Signed {
                 by: TimeSource::Log,
             }));
             witnessed.transparency = witnessed.transparency.min(seen.transparency);
+        }
+        match found.unreadable_entries.first() {
+            Some(why) if witnessed.entries.is_empty() => return Err(why.clone()),
+            _ => witnessed
+                .ignored
+                .extend_from_slice(&found.unreadable_entries),
         }
         match witnessed.ignored.first() {
             Some(why) if witnessed.times.is_empty() && witnessed.entries.is_empty() => {

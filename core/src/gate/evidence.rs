@@ -148,6 +148,8 @@ pub struct ImageEvidence {
     /// Places where evidence could be, but that the registry does not seem to support (the answer was not a registry's). Such an
     /// answer does not prove that evidence is absent, and asking again does not help.
     pub unsupported: Vec<Unavailability>,
+    /// Why the registry seems to lack the referrers API. Clients attach by tags there, so that this hides no evidence.
+    pub without_referrers: Vec<Unavailability>,
 }
 
 /// An attached piece of evidence that is not accepted.
@@ -184,6 +186,11 @@ impl ImageEvidence {
             && self.others.is_empty()
     }
 
+    /// A place where evidence could be and that the registry does not seem to support.
+    pub(super) fn first_unsupported(&self) -> Option<&Unavailability> {
+        self.unsupported.iter().chain(&self.without_referrers).min()
+    }
+
     /// The statement that a sentence names if there are several, whatever their order.
     pub(super) fn first_statement(&self) -> Option<&VerifiedStatement> {
         let statements = self.statements.iter().map(|(_, statement)| &**statement);
@@ -215,11 +222,10 @@ impl ImageEvidence {
             named.extend(each.map(|(_, it)| format!("a signature by {}", it.signer())));
         }
         let each = self.statements.iter();
-        let kind =
-            |it: &VerifiedStatement| it.predicate_type().chars().take(100).collect::<String>();
-        named.extend(
-            each.map(|(_, it)| format!("an attestation (`{}`) by {}", kind(it), it.signer())),
-        );
+        named.extend(each.map(|(_, it)| {
+            let kind = it.predicate_type();
+            format!("an attestation (`{kind:.100}`) by {}", it.signer())
+        }));
         let unaccepted = self.unaccepted.iter();
         let others = unaccepted.filter(|it| it.form != form && it.form != Form::Either);
         named.extend(others.map(|it| format!("{}, which is not accepted: {}", it.source, it.why)));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::asked::Used;
-use super::format::{EvidenceSpec, HowSpec, Spec};
+use super::format::{ApprovalSpec, EvidenceSpec, HowSpec, Spec};
 use super::load::{Piece, TestFact, What};
 use super::resolve::SuiteReader;
 use super::{people, provenance};
@@ -84,47 +84,15 @@ impl SuiteReader<'_> {
             self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `approval`, `rejection`, `changeRecord`, `layout`, `bundles` and `unavailable`");
             return Vec::new();
         }
-        if let Some(signature) = signature {
-            let what = What::Signature(signature.annotations.clone());
-            return self.fact(&signature.how(), what, test, at, &here.key("signature"));
-        }
-        if let Some(attestation) = attestation {
-            let what = What::Statement(
-                attestation.predicate_type.clone(),
-                Value::Object(attestation.predicate.clone()),
-            );
-            return self.fact(&attestation.how(), what, test, at, &here.key("attestation"));
-        }
-        if let Some(provenance) = provenance {
-            let here = here.key("provenance");
-            let how = provenance.how();
-            let identity = test
-                .signers
-                .get(how.by)
-                .and_then(|signer| signer.identity.as_deref());
-            let predicate = provenance::expand(provenance, identity, self.people.as_deref());
-            return self.statement(&how, predicate, test, at, &here);
-        }
-        for (written, field, decision) in [
-            (approval, "approval", "approved"),
-            (rejection, "rejection", "rejected"),
-        ] {
-            if let Some(written) = written {
-                let here = here.key(field);
-                let environment = written.environment.as_ref().or(self.environment.as_ref());
-                let predicate = environment
-                    .ok_or(
-                        "the tested policies do not name one environment; add `environment`"
-                            .to_owned(),
-                    )
-                    .map(|environment| people::approval(written, decision, environment));
-                return self.statement(&written.how(), predicate, test, at, &here);
-            }
-        }
-        if let Some(written) = change_record {
-            let predicate = people::change_record(written, self.people.as_deref());
-            let here = here.key("changeRecord");
-            return self.statement(&written.how(), predicate, test, at, &here);
+        if let Some((field, how, what)) = self.signed(item, test) {
+            let here = here.key(field);
+            return match what {
+                Ok(what) => vec![self.fact(&how, what, test, at, &here)],
+                Err(why) => {
+                    self.refuse(here, why);
+                    Vec::new()
+                }
+            };
         }
         if let Some(layout) = layout {
             return self
@@ -139,6 +107,62 @@ impl SuiteReader<'_> {
             Some(true) => vec![Piece::Unavailable],
             _ => Vec::new(),
         }
+    }
+
+    /// What the sandbox signs for a piece of evidence: the field that gives it, how it is signed and what is signed.
+    fn signed<'a>(
+        &self,
+        item: &'a EvidenceSpec,
+        test: &Spec,
+    ) -> Option<(&'static str, HowSpec<'a>, Result<What, String>)> {
+        if let Some(written) = &item.signature {
+            let what = What::Signature(written.annotations.clone());
+            return Some(("signature", written.how(), Ok(what)));
+        }
+        if let Some(written) = &item.attestation {
+            let predicate = Value::Object(written.predicate.clone());
+            let what = What::Statement(written.predicate_type.clone(), predicate);
+            return Some(("attestation", written.how(), Ok(what)));
+        }
+        let people = self.people.as_deref();
+        let (field, how, predicate) = if let Some(written) = &item.provenance {
+            let how = written.how();
+            let signer = test.signers.get(how.by);
+            let identity = signer.and_then(|signer| signer.identity.as_deref());
+            (
+                "provenance",
+                how,
+                provenance::expand(written, identity, people),
+            )
+        } else if let Some(written) = &item.approval {
+            ("approval", written.how(), self.decided(written, "approved"))
+        } else if let Some(written) = &item.rejection {
+            (
+                "rejection",
+                written.how(),
+                self.decided(written, "rejected"),
+            )
+        } else {
+            let written = item.change_record.as_ref()?;
+            (
+                "changeRecord",
+                written.how(),
+                people::change_record(written, people),
+            )
+        };
+        let what = predicate.map(|(kind, predicate)| What::Statement(kind.to_owned(), predicate));
+        Some((field, how, what))
+    }
+
+    fn decided(
+        &self,
+        written: &ApprovalSpec,
+        decision: &str,
+    ) -> Result<(&'static str, Value), String> {
+        let environment = written.environment.as_ref().or(self.environment.as_ref());
+        let environment = environment
+            .ok_or("the tested policies do not name one environment; add `environment`")?;
+        Ok(people::approval(written, decision, environment))
     }
 
     fn layout(&mut self, folder: &std::path::Path, here: &Path) -> Option<Piece> {
@@ -169,26 +193,6 @@ impl SuiteReader<'_> {
         pieces
     }
 
-    fn statement(
-        &mut self,
-        how: &HowSpec<'_>,
-        predicate: Result<(&'static str, Value), String>,
-        test: &Spec,
-        at: Timestamp,
-        here: &Path,
-    ) -> Vec<Piece> {
-        match predicate {
-            Ok((kind, predicate)) => {
-                let what = What::Statement(kind.to_owned(), predicate);
-                self.fact(how, what, test, at, here)
-            }
-            Err(why) => {
-                self.refuse(here.clone(), why);
-                Vec::new()
-            }
-        }
-    }
-
     fn fact(
         &mut self,
         how: &HowSpec<'_>,
@@ -196,7 +200,7 @@ impl SuiteReader<'_> {
         test: &Spec,
         at: Timestamp,
         here: &Path,
-    ) -> Vec<Piece> {
+    ) -> Piece {
         if !test.signers.contains_key(how.by) {
             let why = format!(
                 "neither `signers` nor a people directory names `{}` with a certificate identity",
@@ -220,7 +224,7 @@ impl SuiteReader<'_> {
         let about = how
             .about
             .and_then(|about| self.parse(here.key("about"), about));
-        vec![Piece::Signed(TestFact {
+        Piece::Signed(TestFact {
             by: how.by.to_owned(),
             form: how.form,
             logged: how.logged,
@@ -228,7 +232,7 @@ impl SuiteReader<'_> {
             at: signed.or(before).unwrap_or(at),
             about,
             what,
-        })]
+        })
     }
 }
 

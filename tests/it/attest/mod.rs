@@ -272,11 +272,112 @@ fn broken_extras_do_not_hide_a_signature_by_a_key_alone() {
         let layer = signing.sign_simply(key, &bench.image, &BTreeMap::new());
         let mut layer = layer.unwrap();
         let name = format!("dev.sigstore.cosign/{name}");
-        layer.annotations.insert(name, "not JSON".to_owned());
+        layer
+            .annotations
+            .insert(name.clone(), "not JSON".to_owned());
         let material = simple(layer);
         bench.accepted(&material, &bench.by_key(false));
-        let refused = attest::verify(&material, &bench.image, &bench.by_key(true)).unwrap_err();
-        assert_eq!(refused.reason.id, "malformed");
+        let under_root = attest::verify(&material, &bench.image, &bench.by_key(true));
+        match name.ends_with("rfc3161timestamp") {
+            // The log entry beside it is sound.
+            true => drop(under_root.unwrap()),
+            false => assert_eq!(under_root.unwrap_err().reason.id, "malformed"),
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_witness_beside_sound_ones_is_reported() {
+    let bench = Bench::new();
+    let sound = bench
+        .sigstore
+        .signing()
+        .sign(bench.workflow(), &bench.image, &BTreeMap::new())
+        .unwrap();
+    let entry = &sound["verificationMaterial"]["tlogEntries"][0];
+    let but = |place: &str, value: Value| {
+        let mut entry = entry.clone();
+        *entry.pointer_mut(place).unwrap() = value;
+        entry
+    };
+    for (list, odd) in [
+        ("tlogEntries", json!({})),
+        ("tlogEntries", json!(null)),
+        ("tlogEntries", json!("entry")),
+        (
+            "tlogEntries",
+            but("/kindVersion", json!({"kind": "hashedrekord"})),
+        ),
+        ("tlogEntries", but("/logId/keyId", json!("no base64"))),
+        (
+            "tlogEntries",
+            but("/inclusionProof/checkpoint/envelope", json!("no note")),
+        ),
+        (
+            "timestampVerificationData/rfc3161Timestamps",
+            json!({"signedTimestamp": "no base64"}),
+        ),
+        ("timestampVerificationData/rfc3161Timestamps", json!(null)),
+    ] {
+        for first in [true, false] {
+            let mut bundle = sound.clone();
+            let list = format!("/verificationMaterial/{list}");
+            let list = bundle.pointer_mut(&list).unwrap().as_array_mut().unwrap();
+            list.insert(if first { 0 } else { 1 }, odd.clone());
+            let material = Material::Bundle(bundle.to_string().into_bytes());
+            let verified = attest::verify(&material, &bench.image, &bench.by_root());
+            let Verified::Signature(signature) = verified.unwrap() else {
+                panic!("not a signature");
+            };
+            let reasons: Vec<_> = signature
+                .ignored()
+                .iter()
+                .map(|why| why.reason.id)
+                .collect();
+            assert_eq!(reasons, ["malformed"], "{odd}");
+            // Alone, it is no witness.
+            let list = bundle
+                .pointer_mut("/verificationMaterial/tlogEntries")
+                .unwrap();
+            list.as_array_mut().unwrap().retain(|other| *other == odd);
+            let material = Material::Bundle(bundle.to_string().into_bytes());
+            let alone = attest::verify(&material, &bench.image, &bench.by_root());
+            let transparency = alone.map(|verified| match verified {
+                Verified::Signature(signature) => signature.transparency(),
+                Verified::Statement(_) => panic!("a statement"),
+            });
+            assert_ne!(
+                transparency.ok(),
+                Some(Transparency::InclusionProof),
+                "{odd}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_certificate_in_a_bundle_hides_no_signature_by_a_key() {
+    let bench = Bench::new();
+    let key = SandboxSigner::Key(&bench.key);
+    let signed = bench
+        .sigstore
+        .signing()
+        .sign(key, &bench.image, &BTreeMap::new());
+    for odd in [
+        json!({"certificate": {"rawBytes": "no base64"}}),
+        json!({"certificate": null}),
+        json!({"x509CertificateChain": {"certificates": [{"rawBytes": "no base64"}]}}),
+    ] {
+        let mut bundle = signed.as_ref().unwrap().clone();
+        let material = bundle["verificationMaterial"].as_object_mut().unwrap();
+        material.remove("publicKey");
+        material.extend(odd.as_object().unwrap().clone());
+        let material = Material::Bundle(bundle.to_string().into_bytes());
+        for anchor in [bench.by_key(true), bench.by_key(false)] {
+            bench.accepted(&material, &anchor);
+        }
+        let refused = attest::verify(&material, &bench.image, &bench.by_root()).unwrap_err();
+        assert_eq!(refused.reason.id, "malformed", "{odd}");
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate::api;
 use promotion_gate::sandbox::{
@@ -53,6 +55,9 @@ pub struct Attached {
     /// How long before the review; an alternative to `at`.
     #[serde(default)]
     pub ago: Option<Age>,
+    /// The time of a further timestamp, of an attestation as a bundle.
+    #[serde(default)]
+    pub also_stamped: Option<Timestamp>,
     /// Of an attestation: the predicate type and the predicate. `approval` and `change` stand for the types of this project.
     #[serde(default)]
     pub statement: Option<(String, Value)>,
@@ -165,6 +170,7 @@ impl Attached {
             about_another: false,
             at: None,
             ago: None,
+            also_stamped: None,
             statement: None,
             provenance: None,
             claims: BTreeMap::new(),
@@ -328,7 +334,11 @@ impl Facts {
             Form::Bundle => bytes(signing.sign(signer, about, annotations).unwrap()),
             Form::Attestation => {
                 let (kind, predicate) = predicate();
-                bytes(signing.attest(signer, about, kind, &predicate).unwrap())
+                let mut bundle = signing.attest(signer, about, kind, &predicate).unwrap();
+                if let Some(at) = attached.also_stamped {
+                    self.stamp(&mut bundle, at);
+                }
+                bytes(bundle)
             }
             Form::LegacyAttestation => {
                 let (kind, predicate) = predicate();
@@ -349,6 +359,16 @@ impl Facts {
             }
             Form::Junk => Material::Bundle(b"{\"mediaType\": 7}".to_vec()),
         }
+    }
+
+    /// Adds a timestamp to a bundle.
+    fn stamp(&self, bundle: &mut Value, at: Timestamp) {
+        let signature = bundle["dsseEnvelope"]["signatures"][0]["sig"].as_str();
+        let signature = STANDARD.decode(signature.unwrap()).unwrap();
+        let stamp = STANDARD.encode(self.sigstore.stamp(&signature, at).unwrap());
+        let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+        let stamps = bundle.pointer_mut(stamps).and_then(Value::as_array_mut);
+        stamps.unwrap().push(json!({ "signedTimestamp": stamp }));
     }
 
     fn signing(&self, attached: &Attached) -> Signing<'_> {

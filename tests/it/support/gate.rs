@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::review::{Review, ReviewInputs, review};
-use promotion_gate_core::gate::{Collected, People, Policy, Snapshot};
+use promotion_gate_core::gate::{Change, Collected, People, Policy, Snapshot};
 use tokio::time::Instant;
 
 use super::facts::{promotion, snapshot};
@@ -54,13 +54,17 @@ impl Gate {
 
     /// What is said of a Deployment with these images.
     pub async fn review(&self, images: &[String]) -> Review {
+        self.review_of(promotion(images).change).await
+    }
+
+    pub async fn review_of(&self, change: Change) -> Review {
         let inputs = ReviewInputs {
             snapshot: Arc::clone(&self.snapshot),
             collector: Arc::clone(&self.collector),
             deadline: Instant::now() + self.patience,
             audit_only: self.audit_only,
         };
-        review(promotion(images).change, &inputs, Timestamp::now()).await
+        review(change, &inputs, Timestamp::now()).await
     }
 
     /// The outcome and the reason of a rule about one image.

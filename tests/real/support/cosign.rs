@@ -14,6 +14,8 @@ use super::sigstore::LocalSigstore;
 pub struct Cosign {
     program: &'static str,
     home: TempDir,
+    /// The repository that signatures and attestations are written to, if not the image's.
+    repository: Option<String>,
 }
 
 /// A key pair as cosign makes them, without a password.
@@ -40,6 +42,22 @@ impl Key {
         }
     }
 
+    /// A key of another algorithm than cosign's own, taken over by `cosign import-key-pair`.
+    pub fn import(algorithm: &'static rcgen::SignatureAlgorithm) -> Key {
+        let folder = TempDir::new().unwrap();
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let mut cosign = command("cosign3", folder.path());
+        cosign.args(["import-key-pair", "--key", "key.pem", "--yes"]);
+        run(cosign.env("COSIGN_PASSWORD", ""), b"").ok();
+        let file = |name| folder.path().join(name);
+        Key {
+            private: file("import-cosign.key"),
+            public: file("import-cosign.pub"),
+            _folder: folder,
+        }
+    }
+
     pub fn public_pem(&self) -> String {
         fs::read_to_string(&self.public).unwrap()
     }
@@ -51,6 +69,7 @@ impl Cosign {
         Cosign {
             program: "cosign3",
             home: TempDir::new().unwrap(),
+            repository: None,
         }
     }
 
@@ -59,6 +78,15 @@ impl Cosign {
         Cosign {
             program: "cosign2",
             home: TempDir::new().unwrap(),
+            repository: None,
+        }
+    }
+
+    /// Writes to another repository than the image's (`COSIGN_REPOSITORY`).
+    pub fn writing_to(self, repository: &str) -> Cosign {
+        Cosign {
+            repository: Some(repository.to_owned()),
+            ..self
         }
     }
 
@@ -242,6 +270,9 @@ impl Cosign {
     }
 
     fn on(&self, cosign: &mut Command, image: &Tagged) -> Ran {
+        if let Some(repository) = &self.repository {
+            cosign.env("COSIGN_REPOSITORY", repository);
+        }
         run(cosign.arg(image.by_digest()), b"")
     }
 }

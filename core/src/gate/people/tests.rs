@@ -148,10 +148,23 @@ fn an_id_listed_beside_the_same_login_decides_for_both() {
     assert_eq!(whose(&people, &github("alice", None)), "alice");
 }
 
+fn certificate(issuer: &str, uri: &str) -> Value {
+    json!({"certificate": {"issuer": issuer, "uri": uri}})
+}
+
+/// The identity is refused as a person's, with a remedy that is accepted.
+fn assert_automation(written: Value) {
+    let refused = PersonalIdentity::try_from(identity(&written)).unwrap_err();
+    assert!(refused.contains("list it under `automation`"), "{refused}");
+    People::merge(&[Directory {
+        automation: vec![bot("robot", &[written])],
+        ..Directory::default()
+    }])
+    .unwrap();
+}
+
 #[test]
-fn a_workload_listed_as_a_person_is_refused() {
-    let certificate =
-        |issuer: &str, uri: &str| json!({"certificate": {"issuer": issuer, "uri": uri}});
+fn a_certificate_of_a_workload_listed_as_a_person_is_refused() {
     for written in [
         certificate(
             "https://token.actions.githubusercontent.com",
@@ -206,6 +219,14 @@ fn a_workload_listed_as_a_person_is_refused() {
             "https://issuer.example",
             "spiffe://example.com/ns/ci/sa/builder",
         ),
+    ] {
+        assert_automation(written);
+    }
+}
+
+#[test]
+fn an_account_of_a_workload_or_bot_listed_as_a_person_is_refused() {
+    for written in [
         email("builder@project.iam.gserviceaccount.com"),
         email("1-compute@developer.gserviceaccount.com"),
         json!({"kubernetes": {"user": "system:serviceaccount:argocd:argocd-application-controller"}}),
@@ -217,14 +238,12 @@ fn a_workload_listed_as_a_person_is_refused() {
         json!({"gitlab": {"login": "group_7_bot"}}),
         json!({"gitlab": {"login": "service_account_group_7_ab"}}),
     ] {
-        let refused = PersonalIdentity::try_from(identity(&written)).unwrap_err();
-        assert!(refused.contains("list it under `automation`"), "{refused}");
-        People::merge(&[Directory {
-            automation: vec![bot("robot", &[written])],
-            ..Directory::default()
-        }])
-        .unwrap();
+        assert_automation(written);
     }
+}
+
+#[test]
+fn an_identity_of_a_person_is_not_taken_for_a_workload() {
     for written in [
         email("alice@example.com"),
         certificate("https://people.example", "https://people.example/@alice"),

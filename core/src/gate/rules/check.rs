@@ -84,12 +84,20 @@ impl ImageCheck<'_> {
         }
     }
 
+    /// The hint that names the command which shows all evidence.
+    pub(super) fn look(&self) -> String {
+        format!(
+            "`promotion-gate evidence {}` shows everything that was found",
+            self.name()
+        )
+    }
+
     /// The detail for an image without evidence of this form; `what` is the evidence's noun. Says that nothing is attached only
     /// if everything was read and nothing else is attached to the image.
     pub(super) fn none_of(&self, what: &str, form: Form) -> String {
         let evidence = self.evidence.value();
         let instead = evidence.and_then(|evidence| evidence.instead_of(form));
-        let unsupported = evidence.and_then(|evidence| evidence.unsupported.iter().min());
+        let unsupported = evidence.and_then(|evidence| evidence.first_unsupported());
         let mut text = match (instead, self.evidence.unavailabilities()) {
             (Some(instead), _) => format!("no {what} was found, only {instead}"),
             (None, []) => format!("no {what} is attached to the image"),

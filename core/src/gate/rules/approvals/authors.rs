@@ -14,6 +14,7 @@ use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::{Identity, Lookup, People, Platform as SourcePlatform};
 
 /// The authors of a change, all of whom are known.
+#[derive(Default)]
 pub(super) struct Authors {
     /// The people, each with what they did.
     people: BTreeMap<String, String>,
@@ -68,11 +69,18 @@ impl Authors {
                 _ => {}
             }
         }
-        if rule.deployer_is_author
-            && let Some(actor) = &check.promotion.change.actor
-        {
-            let deployer = Identity::KubernetesUser(actor.username.clone());
-            found.add(&deployer, "deploys the change", Standing::Adds, people);
+        match &check.promotion.change.actor {
+            Some(actor) if rule.deployer_is_author => {
+                let deployer = Identity::KubernetesUser(actor.username.clone());
+                found.add(&deployer, "deploys the change", Standing::Adds, people);
+            }
+            None if rule.deployer_is_author => {
+                found.unknown.insert(
+                    "the policy counts the deployer as an author, and the deployer is not known (`check --as USER`)"
+                        .to_owned(),
+                );
+            }
+            _ => {}
         }
         if found.unknown.is_empty() && found.people.is_empty() {
             if found.automation.is_empty() {
@@ -266,12 +274,22 @@ impl Found {
     ) {
         let rows = record.authors.iter();
         let rows = rows.map(|row| (&row.identity, row.role, row.pull_request));
+        // The pull requests name authors too, so that a record without the rows hides nobody.
+        let pulls = record.pull_requests.iter().flat_map(|pull| {
+            let opened = pull.opened_by.iter().map(|by| (by, ChangeRole::Opened));
+            let merged = pull.merged_by.iter().map(|by| (by, ChangeRole::Merged));
+            let both = opened.chain(merged);
+            both.map(|(by, role)| (by, role, Some(pull.number)))
+        });
         // Who a commit names, from git: they can only add.
         let named = record.commits.iter().flat_map(|commit| &commit.authors);
         let named = named.map(|identity| (identity, ChangeRole::Committed, None));
-        for (identity, role, pull_request) in rows.chain(named) {
+        let mut names_author = false;
+        for (identity, role, pull_request) in rows.chain(pulls).chain(named) {
             let did = what_was_done(role, pull_request);
-            let standing = match role.is_vouched() && !identity.is_claimed() {
+            let is_vouched = role.is_vouched() && !identity.is_claimed();
+            names_author |= is_vouched;
+            let standing = match is_vouched {
                 true => standing,
                 false => Standing::Adds,
             };
@@ -293,8 +311,7 @@ impl Found {
             let unknown = record.unknown_authors.iter();
             self.unknown
                 .extend(unknown.map(|why| format!("the change record says: {why}")));
-            let mut rows = record.authors.iter();
-            if !rows.any(|row| row.role.is_vouched() && !row.identity.is_claimed()) {
+            if !names_author {
                 self.unknown.insert(
                     "the change record does not name an author for whom the platform vouches"
                         .to_owned(),

@@ -337,6 +337,16 @@ impl Rule for Approvals {
         Ok(())
     }
 
+    fn missing_people(&self, people: &People) -> Vec<String> {
+        let unknown = self.from.iter().filter_map(|from| from.unknown(people));
+        let warning = |what| {
+            format!(
+                "no people directory that was read names the {what}: until one does, every image is undecided"
+            )
+        };
+        unknown.map(warning).collect()
+    }
+
     fn warnings(&self) -> Vec<String> {
         let names_actor = |builder: &Builder| {
             builder
@@ -386,33 +396,30 @@ impl ImageRule for Approvals {
         if let Some(blocked) = votes.blocked() {
             return blocked;
         }
-        // 3. The seats, before authors are looked at: a missing approval is the clearer answer.
-        let all: Vec<_> = votes.approvals.iter().collect();
-        let seating = self.take_seats(&all);
-        if seating.missing() > 0 {
-            return unless_partial(self.explain_missing(&votes, &seating, None, check), check);
-        }
-        if !self.different_from_author {
-            return self.wait(&all, &votes, &seating.seated(), check);
-        }
-        // 4. The authors: as long as one is unknown, every seat could be filled by an author.
-        let authors = match Authors::find(self, check, evidence, people) {
-            Ok(authors) => authors,
-            Err(undecided) => return undecided,
+        // 3. The authors, none of whom fills a seat.
+        let authors = match self.different_from_author {
+            true => Authors::find(self, check, evidence, people),
+            false => Ok(Authors::default()),
         };
-        // 5. The seats again, without the authors.
-        let others = all
-            .into_iter()
-            .filter(|approval| !authors.contains(approval.person));
-        let others: Vec<_> = others.collect();
-        let seating = self.take_seats(&others);
+        let is_author = |approval: &Approval<'_>| {
+            let authors = authors.as_ref();
+            authors.is_ok_and(|authors| authors.contains(approval.person))
+        };
+        let approvals = votes.approvals.iter().filter(|it| !is_author(it));
+        let approvals: Vec<_> = approvals.collect();
+        // 4. The seats. A missing approval is the clearer answer, also where the authors are not known.
+        let seating = self.take_seats(&approvals);
         if seating.missing() > 0 {
-            let missing = self.explain_missing(&votes, &seating, Some(&authors), check);
+            let missing = self.explain_missing(&votes, &seating, authors.as_ref().ok(), check);
             return unless_partial(missing, check);
         }
+        // 5. As long as one author is unknown, every seat could be filled by an author.
+        let approved = match authors {
+            Ok(authors) => seating.seated() + &authors.covered(),
+            Err(undecided) => return undecided,
+        };
         // 6. The waiting time.
-        let approved = seating.seated() + &authors.covered();
-        self.wait(&others, &votes, &approved, check)
+        self.wait(&approvals, &votes, &approved, check)
     }
 }
 

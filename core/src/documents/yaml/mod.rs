@@ -6,10 +6,14 @@
 //! different objects is refused, so that the image that is checked is the image that is applied. The stream is cut into
 //! documents in the same way as in those programs. `tests/real/manifests.rs` compares both readings.
 
+mod merge;
+mod scalar;
+mod stream;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use serde_saphyr::granit_parser::{
     Event, Marker, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag, options,
 };
@@ -18,6 +22,9 @@ use super::{
     Children, Document, MAXIMUM_DEPTH, MAXIMUM_PROBLEMS, MAXIMUM_VALUES, Mark, Path, Place,
     Problem, Step, shown,
 };
+use merge::merge;
+use scalar::scalar;
+use stream::{BAD_SEPARATOR, Part, ambiguous, parts};
 
 /// The most bytes of text that aliases may repeat in one file.
 const MAXIMUM_REPEATED_BYTES: usize = 16 << 20;
@@ -42,71 +49,6 @@ pub(super) fn read(file: &Arc<str>, text: &str, line: usize) -> (Vec<Document>, 
         }
     }
     (composer.documents, composer.problems)
-}
-
-/// The text between two separators.
-struct Part<'a> {
-    text: &'a str,
-    /// The number of lines before it.
-    line: usize,
-    /// The line, within the part, of the separator that ends it, if `kubectl` refuses that separator.
-    bad_separator: Option<usize>,
-}
-
-/// Cuts a stream into documents in the same way as `kubectl`: at every line that begins with `---`, also within a block of text.
-///
-/// A separator that is the first line of a part belongs to that part, as in the original
-/// (`k8s.io/apimachinery/pkg/util/yaml`, `YAMLReader`). After `---` only a comment may follow.
-fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let (mut begins, mut first_line) = (0, 0);
-    let mut at = 0;
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let ends = at + line.len();
-        if let Some(after) = line.strip_prefix("---") {
-            let is_first = at == begins;
-            let blank = after.trim_start_matches([' ', '\t']);
-            let comment = blank.starts_with('#') && (!is_first || blank.len() < after.len());
-            let sound = comment || matches!(blank, "" | "\n" | "\r\n");
-            if !is_first || !sound {
-                parts.push(Part {
-                    text: text.get(begins..at).unwrap_or_default(),
-                    line: first_line,
-                    bad_separator: (!sound).then_some(number - first_line),
-                });
-                (begins, first_line) = (ends, number + 1);
-            }
-        }
-        at = ends;
-    }
-    parts.push(Part {
-        text: text.get(begins..).unwrap_or_default(),
-        line: first_line,
-        bad_separator: None,
-    });
-    parts
-}
-
-/// The position of the first character that YAML readers interpret differently, and the error.
-fn ambiguous(text: &str) -> Option<(usize, String)> {
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, character)) = characters.next() {
-        let code = u32::from(character);
-        let why = match character {
-            '\t' | '\n' => continue,
-            '\r' if matches!(characters.peek(), Some((_, '\n'))) => continue,
-            '\r' => "a carriage return without a line feed is not a line break for every reader; end lines with a line feed".to_owned(),
-            '\u{85}' | '\u{2028}' | '\u{2029}' => format!(
-                "U+{code:04X} is a line break for `kubectl` (YAML 1.1) but not in YAML 1.2; remove it, or write `\\u{code:04X}` in double quotes"
-            ),
-            '\u{feff}' => "the text contains a byte order mark (U+FEFF); remove it".to_owned(),
-            '\u{fffe}' | '\u{ffff}' => format!("U+{code:04X} is not allowed in YAML; remove it"),
-            _ if character.is_control() => format!("the control character U+{code:04X} is not allowed in YAML; remove it"),
-            _ => continue,
-        };
-        return Some((at, why));
-    }
-    None
 }
 
 struct Composer<'a> {
@@ -585,16 +527,8 @@ impl Composer<'_> {
     fn problem(&mut self, at: Mark, message: String) {
         self.sound = false;
         if self.problems.len() < MAXIMUM_PROBLEMS {
-            let path = self.path();
-            let file = Arc::clone(self.file);
-            self.problems.push(Problem {
-                file,
-                line: at.line,
-                column: at.column,
-                path,
-                message,
-                suggestion: None,
-            });
+            self.problems
+                .push(Problem::at(self.file, at, self.path(), message));
         }
     }
 
@@ -633,134 +567,4 @@ impl Composer<'_> {
 enum Abandon {
     Document,
     File,
-}
-
-/// The message for a line such as `--- text`.
-const BAD_SEPARATOR: &str = "only a comment may follow `---`, with a space before its `#`; `kubectl` refuses other text too; write the rest on the next line";
-
-/// Merges the objects of `<<` into an object; of several objects with the same key, the first counts. Returns the error, if any.
-///
-/// If a key before `<<` has another value, `kubectl` (YAML 1.1) replaces that value and other readers keep it. Of two `<<`,
-/// readers choose either. Both cases are refused if the values differ.
-fn merge(
-    sources: Vec<(Value, Place)>,
-    entries: &mut Map<String, Value>,
-    places: &mut BTreeMap<String, (Mark, Place)>,
-    merged: &mut BTreeSet<String>,
-) -> Option<String> {
-    let mut added = BTreeSet::new();
-    for (value, place) in sources {
-        let (Value::Object(others), Children::Map(mut other_places)) = (value, place.children)
-        else {
-            continue;
-        };
-        for (key, value) in others {
-            match entries.get(&key) {
-                None => {
-                    if let Some(place) = other_places.remove(&key) {
-                        entries.insert(key.clone(), value);
-                        places.insert(key.clone(), place);
-                        added.insert(key);
-                    }
-                }
-                Some(present) if added.contains(&key) || *present == value => {}
-                Some(_) => {
-                    return Some(format!(
-                        "`<<` contains `{}`, which already has another value, and readers choose different ones; write `<<` first and only once, or remove one of the two values",
-                        shown(&key)
-                    ));
-                }
-            }
-        }
-    }
-    merged.extend(added);
-    None
-}
-
-/// The value of a scalar: the core schema of YAML 1.2, and octal numbers with a leading `0` (file modes in Kubernetes).
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
-    let string = || Ok(Value::String(text.to_owned()));
-    let Some(tag) = tag else {
-        return if style == ScalarStyle::Plain {
-            plain(text)
-        } else {
-            string()
-        };
-    };
-    let expected = match tag.core_suffix() {
-        Some("str") => return string(),
-        Some(expected @ ("null" | "bool" | "int" | "float")) => expected,
-        None if tag.original() == "!" => return string(),
-        _ => {
-            return Err(format!(
-                "the tag `{}` is not supported",
-                shown(&tag.original())
-            ));
-        }
-    };
-    let value = plain(text)?;
-    let fits = match expected {
-        "null" => value.is_null(),
-        "bool" => value.is_boolean(),
-        "int" => value.is_i64() || value.is_u64(),
-        _ => value.is_number(),
-    };
-    if fits {
-        Ok(value)
-    } else {
-        Err(format!(
-            "`{}` does not fit its tag `{}`",
-            shown(text),
-            tag.original()
-        ))
-    }
-}
-
-fn plain(text: &str) -> Result<Value, String> {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
-        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
-        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
-        _ => {}
-    }
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if matches!(
-        unsigned,
-        ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN"
-    ) {
-        return Err(format!("`{text}` is not a finite number"));
-    }
-    Ok(number(text, unsigned).map_or_else(|| Value::String(text.to_owned()), Value::Number))
-}
-
-fn number(text: &str, unsigned: &str) -> Option<Number> {
-    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return None;
-    }
-    let negative = text.starts_with('-');
-    let (digits, radix) = match unsigned.as_bytes() {
-        [b'0', b'x', ..] => (unsigned.get(2..)?, 16),
-        [b'0', b'o', ..] => (unsigned.get(2..)?, 8),
-        [b'0', b'b', ..] => (unsigned.get(2..)?, 2),
-        [b'0', b'0'..=b'9', ..] if unsigned.bytes().all(|b| b.is_ascii_digit()) => {
-            (unsigned.get(1..)?, 8)
-        }
-        _ => (unsigned, 10),
-    };
-    if !digits.is_empty()
-        && digits.chars().all(|c| c.is_digit(radix))
-        && let Ok(magnitude) = u64::from_str_radix(digits, radix)
-    {
-        return match negative {
-            false => Some(Number::from(magnitude)),
-            true => i64::try_from(-i128::from(magnitude)).ok().map(Number::from),
-        };
-    }
-    if radix != 10 {
-        return None;
-    }
-    // For texts that begin with a digit or a dot, Rust and YAML accept the same grammar:
-    // `( [0-9]+ ( \. [0-9]* )? | \. [0-9]+ ) ( [eE] [-+]? [0-9]+ )?`.
-    let value: f64 = text.parse().ok()?;
-    Number::from_f64(value)
 }

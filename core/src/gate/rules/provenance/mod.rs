@@ -1,9 +1,17 @@
 //! `provenance`: signed SLSA provenance that proves an accepted builder and an accepted source.
 
+mod agreement;
+mod identity;
+mod start;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use agreement::check_agreement;
+use identity::{claimed_ref, claimed_repository, own_ref};
+pub(super) use identity::{is_isolated, is_workflow_of};
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
@@ -14,7 +22,7 @@ use super::{
 };
 use crate::attest::predicate::{self, Predicate, SourceRepository};
 use crate::attest::unaccepted::UNSIGNED_STATEMENT;
-use crate::attest::{CertificateIdentity, Claim, Signer, VerifiedStatement};
+use crate::attest::{Signer, VerifiedStatement};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::glob::Glob;
 use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch, TrustRoots};
@@ -397,141 +405,7 @@ impl Provenance {
         }
     }
 
-    /// The branch and the tag are accepted. `git_ref` is the reference that counts, from the certificate or the provenance.
-    fn check_reference(
-        &self,
-        provenance: &predicate::SlsaProvenance,
-        git_ref: Option<&str>,
-        isolated: bool,
-    ) -> Result<(), Refusal> {
-        let branch = |text: Option<&str>| Some(text?.strip_prefix("refs/heads/")?.to_owned());
-        let tag = git_ref.and_then(|git_ref| git_ref.strip_prefix("refs/tags/"));
-        if let Some(accepted) = &self.branches {
-            let hint = || format!("accepted branches: {}", listed(in_backticks(accepted), 5));
-            let target = provenance.release_target.as_deref();
-            let pushed = provenance.base_ref.as_deref();
-            let branch = match tag {
-                Some(_) if isolated => {
-                    branch(pushed.or(target.filter(|_| self.trust_release_target)))
-                }
-                Some(_) => None,
-                None => branch(git_ref),
-            };
-            match branch {
-                Some(branch) if accepted.iter().any(|glob| glob.matches(&branch)) => {}
-                Some(branch) => {
-                    let detail = format!("the branch `{branch}` is not accepted");
-                    return Err(Refusal::new(
-                        Step::Start,
-                        BRANCH_NOT_ACCEPTED,
-                        detail,
-                        hint(),
-                    ));
-                }
-                None => {
-                    let detail = match git_ref {
-                        Some(git_ref) => {
-                            format!("the branch is not known for the reference `{git_ref}`")
-                        }
-                        None => "neither the branch nor the reference is known".to_owned(),
-                    };
-                    return Err(Refusal::new(Step::Start, BRANCH_UNKNOWN, detail, hint()));
-                }
-            }
-        }
-        let asked = [
-            self.tags.as_ref().map(|tags| {
-                let fits = tag.is_some_and(|tag| tags.iter().any(|glob| glob.matches(tag)));
-                (
-                    fits,
-                    format!("accepted tags: {}", listed(in_backticks(tags), 5)),
-                )
-            }),
-            self.versioned_tags.as_ref().map(|versions| {
-                let fits = tag.is_some_and(|tag| versions.iter().any(|of| of.matches(tag)));
-                (
-                    fits,
-                    format!("accepted versions: {}", listed(in_backticks(versions), 5)),
-                )
-            }),
-        ];
-        for (fits, hint) in asked.into_iter().flatten() {
-            match (fits, tag) {
-                (true, _) => {}
-                (false, Some(tag)) => {
-                    let detail = format!("the tag `{tag}` is not accepted");
-                    return Err(Refusal::new(Step::Start, TAG_NOT_ACCEPTED, detail, hint));
-                }
-                (false, None) => {
-                    let detail = match git_ref {
-                        Some(git_ref) => {
-                            format!("the image was built from `{git_ref}`, not from a tag")
-                        }
-                        None => "neither the provenance nor the certificate says from which reference it was built, so no tag is known".to_owned(),
-                    };
-                    return Err(Refusal::new(
-                        Step::Start,
-                        NOT_BUILT_FROM_A_TAG,
-                        detail,
-                        hint,
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The build was started with the inputs that the policy requires, and an isolated builder recorded them.
-    fn check_inputs(
-        &self,
-        provenance: &predicate::SlsaProvenance,
-        isolated: bool,
-    ) -> Result<(), Refusal> {
-        let Some((name, _)) = self.inputs.first_key_value() else {
-            return Ok(());
-        };
-        if !isolated {
-            let detail = "the inputs do not count, because the signer is a workflow of the source's own repository, which can write anything";
-            let hint = "use a builder in another repository than the source's";
-            return Err(Refusal::new(
-                Step::Start,
-                INPUTS_UNKNOWN,
-                detail.to_owned(),
-                hint.to_owned(),
-            ));
-        }
-        let Some(given) = &provenance.inputs else {
-            let detail = match provenance.event.as_deref() {
-                Some(event) => format!(
-                    "the build was started by `{event}`, and the provenance does not record inputs"
-                ),
-                None => "the provenance does not record inputs".to_owned(),
-            };
-            let hint = format!("start the workflow by hand with the input `{name}`");
-            return Err(Refusal::new(Step::Start, INPUTS_UNKNOWN, detail, hint));
-        };
-        let other = self
-            .inputs
-            .iter()
-            .find(|(name, wanted)| given.get(*name) != Some(*wanted));
-        let Some((name, wanted)) = other else {
-            return Ok(());
-        };
-        let given = match given.get(name) {
-            Some(given) => format!("`{given}`"),
-            None => "absent".to_owned(),
-        };
-        Err(Refusal::new(
-            Step::Start,
-            INPUTS_DIFFER,
-            format!("the input `{name}` is {given}, not `{wanted}`"),
-            format!("start the workflow with `{name}` as `{wanted}`"),
-        ))
-    }
-
     fn explain_absence(&self, evidence: &ImageEvidence, check: &ImageCheck<'_>) -> Judgement {
-        let subject = check.name();
-        let look = format!("`promotion-gate evidence {subject}` shows everything that was found");
         match evidence.unaccepted_as(Form::Statement) {
             Some((why, text)) if why.reason == UNSIGNED_STATEMENT => Judgement::fail(
                 PROVENANCE_UNSIGNED,
@@ -540,7 +414,7 @@ impl Provenance {
             .hint(
                 "sign provenance in the pipeline, such as with `actions/attest-build-provenance`",
             ),
-            Some((_, text)) => Judgement::fail(PROVENANCE_UNACCEPTED, text).hint(look),
+            Some((_, text)) => Judgement::fail(PROVENANCE_UNACCEPTED, text).hint(check.look()),
             None => {
                 let builders = self
                     .builders
@@ -556,52 +430,6 @@ impl Provenance {
 
 fn in_backticks<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
     names.iter().map(|name| format!("`{}`", name.to_string()))
-}
-
-/// The repository of the pipeline that the certificate was issued to. The deprecated claim `githubWorkflowRepository` does not
-/// name the server, which is taken from the workflow.
-fn claimed_repository(certificate: &CertificateIdentity) -> Option<SourceRepository> {
-    let claims = certificate.claims();
-    match claims.get(&Claim::SourceRepositoryUri) {
-        Some(uri) => Some(SourceRepository::parse(uri)?.0),
-        None => {
-            repository_without_server(certificate, claims.get(&Claim::GithubWorkflowRepository)?)
-        }
-    }
-}
-
-fn repository_without_server(
-    certificate: &CertificateIdentity,
-    name: &str,
-) -> Option<SourceRepository> {
-    match workflows(certificate).next() {
-        Some((workflow, _)) => workflow.beside(name),
-        None => Some(SourceRepository::parse(&format!("https://github.com/{name}"))?.0),
-    }
-}
-
-/// The workflow or pipeline that a URI names: its repository, and its reference if that is certain. GitHub writes
-/// `https://HOST/OWNER/NAME/.github/workflows/FILE@REF`, GitLab `https://HOST/PATH//FILE@REF` (Fulcio, "OIDC usage").
-fn workflow(uri: &str) -> Option<(SourceRepository, Option<&str>)> {
-    let (path, git_ref) = uri.split_once('@')?;
-    let github = path.to_ascii_lowercase().find("/.github/workflows/");
-    let gitlab = || {
-        let (scheme, rest) = path.split_once("://")?;
-        Some(scheme.len() + "://".len() + rest.find("//")?)
-    };
-    let repository = path.get(..github.or_else(gitlab)?)?;
-    // A file or a reference may contain an `@` too. The start of the reference is then unknown.
-    let git_ref = (!git_ref.contains('@')).then_some(git_ref);
-    Some((SourceRepository::parse(repository)?.0, git_ref))
-}
-
-/// The workflows that a certificate names as its holder, in its identity and in the claim `buildSignerUri`.
-fn workflows(
-    certificate: &CertificateIdentity,
-) -> impl Iterator<Item = (SourceRepository, Option<&str>)> {
-    let signer = certificate.claims().get(&Claim::BuildSignerUri);
-    let named = [Some(certificate.identity()), signer.map(String::as_str)];
-    named.into_iter().flatten().filter_map(workflow)
 }
 
 /// The policy accepts the signer for the builder that the provenance names.
@@ -639,57 +467,6 @@ fn check_pair(
     ))
 }
 
-/// Whether the builder is isolated from its callers: its signer is a key, an account without a source, or a workflow of another
-/// repository than the source's. If a workflow's certificate does not claim a source, the workflow must be of another
-/// repository than every source that the provenance names. An identity of another kind that claims a source is not isolated.
-pub(super) fn is_isolated(provenance: &predicate::SlsaProvenance, by: &Signer) -> bool {
-    let Signer::Certificate(certificate) = by else {
-        return true;
-    };
-    let own: Vec<_> = workflows(certificate).collect();
-    let is_own = |source: &SourceRepository| own.iter().any(|(own, _)| own.is_same(source));
-    let claims = certificate.claims();
-    let claims_source = claims.contains_key(&Claim::SourceRepositoryUri)
-        || claims.contains_key(&Claim::GithubWorkflowRepository);
-    match claimed_repository(certificate) {
-        Some(source) => !own.is_empty() && !is_own(&source),
-        None if claims_source => false,
-        None if own.is_empty() => true,
-        None => {
-            let mut sources = provenance.sources.iter();
-            !provenance.sources.is_empty() && !sources.any(|source| is_own(&source.repository))
-        }
-    }
-}
-
-/// Whether the signer is a workflow or pipeline of a repository, or an identity that claims a source without being a workflow
-/// of another repository.
-pub(super) fn is_workflow_of(by: &Signer, repository: &SourceRepository) -> bool {
-    let Signer::Certificate(certificate) = by else {
-        return false;
-    };
-    let own: Vec<_> = workflows(certificate).collect();
-    let claimed = claimed_repository(certificate);
-    match own.is_empty() {
-        true => claimed.is_some(),
-        false => own.iter().any(|(own, _)| own.is_same(repository)),
-    }
-}
-
-/// Whether a certificate was issued to a delegator workflow of slsa-github-generator. A delegator runs builders of other
-/// repositories, so the builder's name differs from the signer's.
-fn is_delegator(identity: &str) -> bool {
-    const DELEGATORS: &str =
-        "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/delegator_";
-    let file = identity
-        .strip_prefix(DELEGATORS)
-        .and_then(|rest| rest.split_once('@'));
-    file.is_some_and(|(file, git_ref)| {
-        ["generic_slsa3.yml", "lowperms-generic_slsa3.yml"].contains(&file)
-            && git_ref.starts_with("refs/tags/")
-    })
-}
-
 /// Whether a statement is by an accepted pair of builder and signer, agrees with the certificate of its signer, and is not of
 /// the future.
 pub(super) fn is_of_builder(
@@ -702,112 +479,4 @@ pub(super) fn is_of_builder(
     check_pair(builders, statement, &provenance.builder, roots).is_ok()
         && in_time(statement, check.promotion.at).is_ok()
         && check_agreement(provenance, statement.signer()).is_ok()
-}
-
-/// The statement agrees with the certificate of its signer, if there is one, and with itself.
-fn check_agreement(provenance: &predicate::SlsaProvenance, by: &Signer) -> Result<(), Refusal> {
-    if let Signer::Certificate(certificate) = by {
-        let identity = certificate.identity();
-        // 1. The builder is the signer: a pattern can accept many builders, and one must not sign for another.
-        let builder = &provenance.builder;
-        let is_workflow = |uri: &str| {
-            workflow(uri).is_some() || uri.to_ascii_lowercase().contains("/.github/workflows/")
-        };
-        if is_workflow(builder)
-            && is_workflow(identity)
-            && builder != identity
-            && !is_delegator(identity)
-        {
-            let detail =
-                format!("the signer is not the builder `{builder}` that the provenance names");
-            return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
-        }
-        // 2. The certificate's claims: Fulcio has verified them, the signer alone wrote the statement.
-        if let Some(contradiction) = first_contradiction(provenance, certificate) {
-            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, contradiction));
-        }
-        // 3. The reference: without claims, a workflow of the source's own repository names it in its identity.
-        if let (false, Some(git_ref), Some(claimed)) = (
-            is_isolated(provenance, by),
-            provenance.git_ref.as_deref(),
-            own_ref(by),
-        ) && git_ref != claimed
-        {
-            let detail =
-                format!("the reference is `{git_ref}`, but the certificate says `{claimed}`");
-            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
-        }
-    }
-    // 4. The statement itself: of two values, one could pass a check and the other one be true.
-    match provenance.contradictions.first() {
-        Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
-        None => Ok(()),
-    }
-}
-
-/// The first field of the statement that differs from a claim of the certificate, for every build type.
-fn first_contradiction(
-    provenance: &predicate::SlsaProvenance,
-    certificate: &CertificateIdentity,
-) -> Option<String> {
-    let claims = certificate.claims();
-    let differs = |claim: Claim, field: &str, value: &str, agree: &dyn Fn(&str) -> bool| {
-        let claimed = claims.get(&claim).filter(|claimed| !agree(claimed))?;
-        Some(format!(
-            "{field} is `{value}`, but the certificate says `{claimed}` ({claim})"
-        ))
-    };
-    // 1. The source, compared in normal form because the two may spell it differently.
-    let sources = provenance.sources.iter().find_map(|source| {
-        let repository = &source.repository;
-        let same =
-            |claimed: Option<SourceRepository>| claimed.is_some_and(|it| it.is_same(repository));
-        let address = |claimed: &str| same(SourceRepository::parse(claimed).map(|(it, _)| it));
-        let name = |claimed: &str| same(repository_without_server(certificate, claimed));
-        let shown = repository.as_str();
-        differs(Claim::SourceRepositoryUri, source.field, shown, &address)
-            .or_else(|| differs(Claim::GithubWorkflowRepository, source.field, shown, &name))
-    });
-    // 2. The commit. A delegator may build another commit than the one that started it, and its certificate names the latter.
-    let commits = provenance.commits.iter();
-    let commits = commits.filter(|_| !is_delegator(certificate.identity()));
-    let mut commits = commits.flat_map(|(field, commit)| {
-        [Claim::SourceRepositoryDigest, Claim::GithubWorkflowSha]
-            .map(|claim| (claim, *field, commit))
-    });
-    let commits = commits.find_map(|(claim, field, commit)| {
-        differs(claim, field, commit, &|claimed| {
-            claimed.eq_ignore_ascii_case(commit)
-        })
-    });
-    // 3. The reference and all other claims.
-    let said = provenance.said.iter().find_map(|said| {
-        differs(said.claim, said.field, &said.value, &|claimed| {
-            claimed == said.value
-        })
-    });
-    sources.or(commits).or(said)
-}
-
-/// The reference that was built, from the claims of the certificate.
-fn claimed_ref(by: &Signer) -> Option<&str> {
-    let Signer::Certificate(certificate) = by else {
-        return None;
-    };
-    let claims = certificate.claims();
-    let claim = claims.get(&Claim::SourceRepositoryRef);
-    let claim = claim.or_else(|| claims.get(&Claim::GithubWorkflowRef));
-    claim.map(String::as_str)
-}
-
-/// The reference that was built by a workflow of the source's own repository. If its certificate has no claims, the reference
-/// is in its identity.
-fn own_ref(by: &Signer) -> Option<&str> {
-    let Signer::Certificate(certificate) = by else {
-        return None;
-    };
-    match claimed_repository(certificate) {
-        Some(_) => claimed_ref(by),
-        None => claimed_ref(by).or_else(|| workflow(certificate.identity())?.1),
-    }
 }

@@ -1,0 +1,91 @@
+//! Agreement of a provenance statement with the certificate of its signer, and with itself.
+
+use super::identity::{is_delegator, is_isolated, own_ref, repository_without_server, workflow};
+use super::{BUILDER_IS_NOT_THE_SIGNER, CONTRADICTS_CERTIFICATE, CONTRADICTS_ITSELF, Refusal};
+use crate::attest::predicate::{SlsaProvenance, SourceRepository};
+use crate::attest::{CertificateIdentity, Claim, Signer};
+
+/// The statement agrees with the certificate of its signer, if there is one, and with itself.
+pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Result<(), Refusal> {
+    if let Signer::Certificate(certificate) = by {
+        let identity = certificate.identity();
+        // 1. The builder is the signer: a pattern can accept many builders, and one must not sign for another.
+        let builder = &provenance.builder;
+        let is_workflow = |uri: &str| {
+            workflow(uri).is_some() || uri.to_ascii_lowercase().contains("/.github/workflows/")
+        };
+        if is_workflow(builder)
+            && is_workflow(identity)
+            && builder != identity
+            && !is_delegator(identity)
+        {
+            let detail =
+                format!("the signer is not the builder `{builder}` that the provenance names");
+            return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
+        }
+        // 2. The certificate's claims: Fulcio has verified them, the signer alone wrote the statement.
+        if let Some(contradiction) = first_contradiction(provenance, certificate) {
+            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, contradiction));
+        }
+        // 3. The reference: without claims, a workflow of the source's own repository names it in its identity.
+        if let (false, Some(git_ref), Some(claimed)) = (
+            is_isolated(provenance, by),
+            provenance.git_ref.as_deref(),
+            own_ref(by),
+        ) && git_ref != claimed
+        {
+            let detail =
+                format!("the reference is `{git_ref}`, but the certificate says `{claimed}`");
+            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
+        }
+    }
+    // 4. The statement itself: of two values, one could pass a check and the other one be true.
+    match provenance.contradictions.first() {
+        Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
+        None => Ok(()),
+    }
+}
+
+/// The first field of the statement that differs from a claim of the certificate, for every build type.
+fn first_contradiction(
+    provenance: &SlsaProvenance,
+    certificate: &CertificateIdentity,
+) -> Option<String> {
+    let claims = certificate.claims();
+    let differs = |claim: Claim, field: &str, value: &str, agree: &dyn Fn(&str) -> bool| {
+        let claimed = claims.get(&claim).filter(|claimed| !agree(claimed))?;
+        Some(format!(
+            "{field} is `{value}`, but the certificate says `{claimed}` ({claim})"
+        ))
+    };
+    // 1. The source, compared in normal form because the two may spell it differently.
+    let sources = provenance.sources.iter().find_map(|source| {
+        let repository = &source.repository;
+        let same =
+            |claimed: Option<SourceRepository>| claimed.is_some_and(|it| it.is_same(repository));
+        let address = |claimed: &str| same(SourceRepository::parse(claimed).map(|(it, _)| it));
+        let name = |claimed: &str| same(repository_without_server(certificate, claimed));
+        let shown = repository.as_str();
+        differs(Claim::SourceRepositoryUri, source.field, shown, &address)
+            .or_else(|| differs(Claim::GithubWorkflowRepository, source.field, shown, &name))
+    });
+    // 2. The commit. A delegator may build another commit than the one that started it, and its certificate names the latter.
+    let commits = provenance.commits.iter();
+    let commits = commits.filter(|_| !is_delegator(certificate.identity()));
+    let mut commits = commits.flat_map(|(field, commit)| {
+        [Claim::SourceRepositoryDigest, Claim::GithubWorkflowSha]
+            .map(|claim| (claim, *field, commit))
+    });
+    let commits = commits.find_map(|(claim, field, commit)| {
+        differs(claim, field, commit, &|claimed| {
+            claimed.eq_ignore_ascii_case(commit)
+        })
+    });
+    // 3. The reference and all other claims.
+    let said = provenance.said.iter().find_map(|said| {
+        differs(said.claim, said.field, &said.value, &|claimed| {
+            claimed == said.value
+        })
+    });
+    sources.or(commits).or(said)
+}

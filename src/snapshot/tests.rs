@@ -1,0 +1,349 @@
+use super::*;
+use crate::collect::{CacheSizes, CollectLimits};
+
+const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
+const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";
+
+const ROOTED: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: rooted}, spec: {requirements: [{digestPinned: {}}, {signature: {anyOf: [{keyless: {issuer: 'https://issuer.example', identity: a@example.com, trustRoots: [ours, theirs]}}]}}]}}";
+const CONFIGURATION: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: GateConfiguration, trustRoots: [{name: ours, file: ours.json}, {name: theirs, file: theirs.json}]}";
+
+/// Policies and a configuration with its trust roots, on disk and in force.
+struct Watched {
+    folder: tempfile::TempDir,
+    sources: Arc<Sources>,
+    metrics: Metrics,
+}
+
+impl Watched {
+    fn new(policy: &str) -> Watched {
+        Watched::below(policy, "policy.yaml")
+    }
+
+    /// With the policies that a path below the folder names.
+    fn below(policy: &str, path: &str) -> Watched {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &[u8]| {
+            std::fs::write(folder.path().join(file), text).unwrap();
+        };
+        write("policy.yaml", policy.as_bytes());
+        write("gate.yaml", CONFIGURATION.as_bytes());
+        for root in ["ours.json", "theirs.json"] {
+            write(root, &Watched::trusted_root());
+        }
+        let metrics = Metrics::new();
+        let config = Config::load(Some(&folder.path().join("gate.yaml"))).unwrap();
+        let client = Arc::new(Client::new(config.client_options()).unwrap());
+        let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
+        let collector = Arc::new(Collector::new(client, limits, sizes));
+        let files = SnapshotFiles {
+            policies: vec![folder.path().join(path)],
+            config,
+        };
+        Watched {
+            sources: Sources::load(files, collector, &metrics),
+            folder,
+            metrics,
+        }
+    }
+
+    fn trusted_root() -> Vec<u8> {
+        let sigstore = crate::sandbox::Sigstore::create().unwrap();
+        sigstore.trusted_root().to_string().into_bytes()
+    }
+
+    fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.folder.path().join(file), text).unwrap();
+    }
+
+    fn poll(&self) {
+        self.sources.poll(&self.metrics, Timestamp::now());
+    }
+
+    /// What is wrong; nothing where it is empty.
+    fn problems(&self) -> String {
+        let readiness = self.sources.readiness();
+        assert!(readiness.ready, "{readiness:?}");
+        readiness.problems.join("\n")
+    }
+
+    fn in_force(&self) -> String {
+        self.sources.snapshot().policies[0].name.clone()
+    }
+
+    /// The anchors under which the policies in force accept anything.
+    fn anchors(&self) -> BTreeSet<String> {
+        let snapshot = self.sources.snapshot();
+        let requirements = snapshot.policies[0].requirements.iter();
+        let needs = requirements
+            .flat_map(|named| named.requirement.needs(&snapshot.world).anchors.into_keys());
+        needs.map(|anchor| anchor.to_string()).collect()
+    }
+}
+
+#[test]
+fn a_trust_root_is_removed_and_another_replaced_in_one_edit() {
+    let watched = Watched::new(ROOTED);
+    let before = watched.anchors();
+    assert_eq!(before.len(), 2);
+    let theirs = Watched::trusted_root();
+    watched.write("theirs.json", &theirs);
+    let without = CONFIGURATION.replace("{name: ours, file: ours.json}, ", "");
+    watched.write("gate.yaml", without);
+    watched.poll();
+    assert_eq!(
+        watched.anchors(),
+        before,
+        "seen once, it may be half written"
+    );
+    watched.poll();
+    let now = promotion_gate_core::gate::Digest::sha256(&theirs);
+    assert_eq!(
+        watched.anchors(),
+        BTreeSet::from([format!("root:{}", now.hex())])
+    );
+    assert_eq!(watched.in_force(), "rooted");
+    let text = watched.problems();
+    for said in [
+        "the policy `rooted` in force names the trust root `ours`, which is not configured",
+        "policy.yaml:1:",
+        "unknown trust root `ours`",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+
+    watched.write("gate.yaml", CONFIGURATION);
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.anchors().len(), 2);
+    assert_eq!(watched.problems(), "");
+}
+
+#[test]
+fn a_trust_root_that_is_renamed_is_never_missing() {
+    let watched = Watched::new(ROOTED);
+    let before = watched.anchors();
+    let renamed = |text: &str| text.replace("name: ours", "name: new");
+    watched.write("gate.yaml", renamed(CONFIGURATION));
+    watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
+    for _ in 0..3 {
+        watched.poll();
+        assert_eq!(watched.anchors(), before);
+    }
+    assert_eq!(watched.problems(), "");
+}
+
+#[test]
+fn policies_wait_for_the_trust_root_that_they_name() {
+    let watched = Watched::new(STRICT);
+    watched.write("policy.yaml", ROOTED.replace("[ours,", "[new,"));
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.in_force(), "strict");
+    let text = watched.problems();
+    assert!(text.contains("unknown trust root `new`"), "{text}");
+
+    watched.write(
+        "gate.yaml",
+        CONFIGURATION.replace("name: ours", "name: new"),
+    );
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.in_force(), "rooted");
+    assert_eq!(watched.problems(), "");
+}
+
+#[test]
+fn policies_written_during_a_reload_use_the_new_configuration() {
+    let watched = Watched::new(ROOTED);
+    watched.write(
+        "gate.yaml",
+        CONFIGURATION.replace("name: ours", "name: new"),
+    );
+    watched.poll();
+    watched.write("policy.yaml", CUT);
+    watched.poll();
+    assert_eq!(watched.in_force(), "rooted");
+    assert_eq!(watched.anchors().len(), 1);
+    watched.write("policy.yaml", ROOTED);
+    watched.poll();
+    let text = watched.problems();
+    assert!(text.contains("unknown trust root `ours`"), "{text}");
+}
+
+#[test]
+fn a_damaged_policy_file_removes_no_policy() {
+    let watched = Watched::below(STRICT, "");
+    for text in [
+        "",
+        "api",
+        "strict",
+        "# the policy",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+        "{{ template }}",
+    ] {
+        watched.write("policy.yaml", text);
+        watched.write("other.yaml", CUT);
+        watched.poll();
+        watched.poll();
+        assert_eq!(watched.in_force(), "strict", "{text}");
+        let said = watched.problems();
+        assert!(said.contains("policy.yaml"), "{text}: {said}");
+    }
+    std::fs::remove_file(watched.folder.path().join("policy.yaml")).unwrap();
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.in_force(), "cut");
+    assert_eq!(watched.problems(), "");
+}
+
+#[test]
+fn a_file_that_holds_fewer_policies_is_named_with_those_that_are_gone() {
+    let both = format!("{STRICT}\n---\n{CUT}\n");
+    let load = |files: &[(&str, &str)]| {
+        let files = files.iter();
+        let files: Vec<_> = files
+            .map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()))
+            .collect();
+        crate::api::load(&files, &Default::default())
+    };
+    let before = load(&[("a.yaml", &both)]).files;
+    for (now, expected) in [
+        (
+            &[("a.yaml", STRICT)][..],
+            vec!["`a.yaml` held documents that are gone: `cut`; it holds 1 of 2 documents now"],
+        ),
+        (
+            &[("b.yaml", STRICT)],
+            vec!["`a.yaml` held documents that are gone: `cut`; the file does not exist any more"],
+        ),
+        (&[("a.yaml", STRICT), ("b.yaml", CUT)], vec![]),
+    ] {
+        assert_eq!(gone(&before, &load(now)), expected);
+    }
+}
+
+#[test]
+fn a_policy_that_moves_to_another_file_is_not_lost() {
+    let watched = Watched::below(STRICT, "");
+    let map = "\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}\n";
+    watched.write("policy.yaml", format!("{STRICT}{map}"));
+    watched.poll();
+    watched.poll();
+    watched.write("policy.yaml", map);
+    watched.write("moved.yaml", STRICT);
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.in_force(), "strict");
+    assert_eq!(watched.problems(), "");
+}
+
+#[test]
+fn a_state_between_two_valid_ones_is_never_taken_over() {
+    let watched = Watched::new(STRICT);
+    for _ in 0..3 {
+        watched.write("policy.yaml", CUT);
+        watched.poll();
+        assert_eq!(watched.in_force(), "strict");
+        watched.write("policy.yaml", STRICT);
+        watched.poll();
+        assert_eq!(watched.in_force(), "strict");
+    }
+    watched.write("policy.yaml", CUT);
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.in_force(), "cut");
+}
+
+const PEOPLE: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PeopleDirectory, metadata: {name: all}, spec: {people: [{name: alice, identities: [{kubernetes: {user: alice}}]}]}}";
+
+impl Watched {
+    /// The names of the people in force, or why they are not known.
+    fn people(&self) -> Result<Vec<String>, String> {
+        match &self.sources.snapshot().world.people {
+            Collected::Known(people) => {
+                let people = people.people().iter();
+                Ok(people.map(|person| person.name.clone()).collect())
+            }
+            unknown => Err(unknown.unavailabilities()[0].to_string()),
+        }
+    }
+}
+
+#[test]
+fn people_are_taken_over_with_the_policies_and_kept_while_files_are_broken() {
+    let watched = Watched::below(STRICT, "");
+    assert!(
+        watched
+            .people()
+            .unwrap_err()
+            .contains("no people directory")
+    );
+    let taken_over = |text: &str| {
+        watched.write("people.yaml", text);
+        watched.poll();
+        watched.poll();
+        (watched.people(), watched.problems())
+    };
+    let alice = || Ok(vec!["alice".to_owned()]);
+    assert_eq!(taken_over(PEOPLE), (alice(), String::new()));
+    for broken in [
+        "",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+        &PEOPLE.replace("user", "usr"),
+        &PEOPLE.replace(
+            "[{name: alice",
+            "[{name: bob, identities: [{kubernetes: {user: alice}}]}, {name: alice",
+        ),
+    ] {
+        let (people, problems) = taken_over(broken);
+        assert_eq!(people, alice(), "{broken}");
+        assert!(problems.contains("people.yaml"), "{broken}: {problems}");
+    }
+    let (people, problems) = taken_over(&PEOPLE.replace("name: alice", "name: anna"));
+    assert_eq!(
+        (people, problems),
+        (Ok(vec!["anna".to_owned()]), String::new())
+    );
+
+    watched.write("policy.yaml", "strict");
+    let (people, _) = taken_over(PEOPLE);
+    assert_eq!(people, Ok(vec!["anna".to_owned()]), "read together");
+    watched.write(
+        "gate.yaml",
+        CONFIGURATION.replace("trustRoots", "cluster: prod, trustRoots"),
+    );
+    watched.poll();
+    watched.poll();
+    assert_eq!(
+        watched.people(),
+        Ok(vec!["anna".to_owned()]),
+        "under another configuration"
+    );
+    let cluster = || watched.sources.snapshot().world.cluster.clone();
+    assert!(matches!(cluster(), Collected::Unavailable(_)));
+
+    watched.write("policy.yaml", STRICT);
+    std::fs::remove_file(watched.folder.path().join("people.yaml")).unwrap();
+    watched.poll();
+    watched.poll();
+    assert!(
+        watched
+            .people()
+            .unwrap_err()
+            .contains("no people directory")
+    );
+    assert_eq!(watched.problems(), "");
+    assert_eq!(cluster(), Collected::Known("prod".to_owned()));
+}
+
+#[test]
+fn people_that_were_never_valid_are_unknown_and_not_absent() {
+    let broken = format!("{STRICT}\n---\n{}", PEOPLE.replace("user", "usr"));
+    let watched = Watched::new(&broken);
+    let why = watched.people().unwrap_err();
+    assert!(
+        why.contains("could not be read") && why.contains("`user`"),
+        "{why}"
+    );
+    assert!(!watched.sources.readiness().ready);
+}
