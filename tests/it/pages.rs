@@ -86,6 +86,29 @@ fn the_files_and_tests_that_a_page_names_exist() {
 }
 
 #[test]
+fn the_policy_that_the_readme_explains_can_be_used() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let explained = readme.split("## A policy, explained").nth(1).unwrap();
+    let policy = explained.split("```").nth(1).unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("policy.yaml");
+    fs::write(file, policy.strip_prefix("yaml").unwrap()).unwrap();
+    let pod = deployment("prod-shop", "docker.io/library/nginx:1");
+    let ran = run(
+        folder.path(),
+        &["check", "--policy", "policy.yaml", "-"],
+        &pod,
+    );
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("policy `production` denies it"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/approvals.md")).unwrap();
@@ -103,7 +126,12 @@ fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
         );
     }
     let rules = root.join("core/src/gate/rules");
-    let sources = ["check.rs", "approvals/votes.rs", "approvals/authors.rs"];
+    let sources = [
+        "check.rs",
+        "approvals/mod.rs",
+        "approvals/votes.rs",
+        "approvals/authors.rs",
+    ];
     let sources = sources.map(|file| fs::read_to_string(rules.join(file)).unwrap());
     let table = page.split("| The denial says |").nth(1).unwrap();
     let rows = table
