@@ -708,3 +708,19 @@ impl Approvers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_minutes_and_never_before_it_has_come() {
+        for (time, shown) in [
+            ("2026-11-28T14:31:59Z", "2026-11-28 14:32 UTC"),
+            ("2026-11-28T14:32:00Z", "2026-11-28 14:32 UTC"),
+            ("2026-11-28T14:32:01Z", "2026-11-28 14:33 UTC"),
+        ] {
+            assert_eq!(minute(time.parse().unwrap()), shown);
+        }
+    }
+}
