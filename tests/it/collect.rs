@@ -703,6 +703,25 @@ async fn what_can_hurt_is_remembered_by_reviews_that_do_not_ask_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rejection_follows_its_digest_to_another_repository() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let copy = Image {
+        repository: Repository::new("copy.example", "app"),
+        digest: image.digest.clone(),
+    };
+    let approval = word(&image, ALICE, "approved");
+    let rejection = word(&image, BOB, "rejected");
+    registry.attach(&image, Via::Referrers, vec![approval.clone(), rejection]);
+    registry.attach(&copy, Via::Referrers, vec![approval]);
+    let gate = approving(&registry);
+    for image in [&image, &copy] {
+        let said = gate.says("approvals", &image.reference()).await;
+        assert_eq!(said.1, "rejected");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn flooding_does_not_push_a_rejection_out() {
     let registry = Arc::new(Counting::default());
     let approval = |image: &Image| word(image, ALICE, "approved");
