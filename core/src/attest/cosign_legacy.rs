@@ -10,11 +10,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::bundle::{bounded, in_toto};
-use super::certificate::{Chain, certificates_of_pem, is_root};
+use super::chain::{Chain, certificates_of_pem, is_root};
+use super::content::Content;
 use super::log::{EntryKind, LogEntry, unknown_kind};
-use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
-use super::unaccepted::{self, UnacceptedReason, strict};
+use super::signed::{MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
+use super::statement::in_toto;
+use super::unaccepted::{self, UnacceptedReason, bounded, strict};
 use crate::gate::Digest;
 use crate::strict_json::{Fields, is_same_key};
 
