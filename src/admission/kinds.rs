@@ -80,6 +80,12 @@ const TABLE: &[WorkloadKind] = &[
         ..kind(APPS, "StatefulSet", TEMPLATE)
     },
     kind(APPS, "DaemonSet", TEMPLATE),
+    // The StatefulSet controller makes Pods from an earlier revision, not only from the StatefulSet.
+    kind(
+        APPS,
+        "ControllerRevision",
+        &[&["data", "spec", "template", "spec"]],
+    ),
     WorkloadKind {
         activations: &[Cleared("/spec/suspend")],
         ..kind(BATCH, "Job", TEMPLATE)

@@ -165,13 +165,12 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
             version.as_deref().unwrap_or("(no apiVersion)"),
             kind.as_deref().unwrap_or("(no kind)")
         );
-        let found: String = found.chars().take(200).collect();
         let version = match version.as_deref() {
             Some(OLD_VERSION) => OLD_VERSION,
             _ => VERSION,
         };
         let refused = refused(format!(
-            "expected `{VERSION} AdmissionReview`, found `{found}`; set `admissionReviewVersions: [v1]` in the webhook configuration"
+            "expected `{VERSION} AdmissionReview`, found `{found:.200}`; set `admissionReviewVersions: [v1]` in the webhook configuration"
         ));
         return Err(Malformed { version, ..refused });
     }
@@ -197,10 +196,7 @@ impl WireRequest {
             "DELETE" => return Understood::NotOurs(NotOurs::Deletion),
             "CONNECT" => return Understood::NotOurs(NotOurs::Connection),
             other => {
-                let why = format!(
-                    "the operation `{}` is not known",
-                    other.chars().take(40).collect::<String>()
-                );
+                let why = format!("the operation `{other:.40}` is not known");
                 return self.unreadable(Operation::Update, why);
             }
         };
@@ -215,10 +211,7 @@ impl WireRequest {
             (_, None) => return Understood::NotOurs(NotOurs::KindWithoutImages),
             ("", Some(kind)) => kind,
             (other, Some(_)) => {
-                let why = format!(
-                    "the subresource `{}` is not known",
-                    other.chars().take(60).collect::<String>()
-                );
+                let why = format!("the subresource `{other:.60}` is not known");
                 return self.unreadable(operation, why);
             }
         };

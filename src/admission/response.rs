@@ -337,8 +337,5 @@ fn cut(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text;
     }
-    text.chars()
-        .take(length.saturating_sub(1))
-        .chain(['…'])
-        .collect()
+    format!("{text:.0$}…", length.saturating_sub(1))
 }

@@ -82,15 +82,14 @@ impl Kind {
         match known {
             Some(known) if version == API_VERSION => Ok(Some(known)),
             None if version == API_VERSION => {
-                let message = format!("kind `{}` is not known to this version", cut(kind));
+                let message = format!("kind `{kind:.80}` is not known to this version");
                 let problem = document.problem(at("kind"), message);
                 Err(problem.suggesting(kind, names()))
             }
             _ => {
                 let meant = nearest(kind, names()).unwrap_or_else(|| "PromotionPolicy".to_owned());
                 let message = format!(
-                    "expected `{API_VERSION}`, found `{}`; if the document belongs to this tool, write `apiVersion: {API_VERSION}` and `kind: {meant}`; otherwise move it elsewhere",
-                    cut(version)
+                    "expected `{API_VERSION}`, found `{version:.80}`; if the document belongs to this tool, write `apiVersion: {API_VERSION}` and `kind: {meant}`; otherwise move it elsewhere"
                 );
                 Err(document.problem(at("apiVersion"), message))
             }
@@ -239,8 +238,4 @@ fn inner(value: &Value, listed: bool) -> Option<Path> {
         }
         _ => None,
     }
-}
-
-pub(super) fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
-use super::kinds::{Kind, cut};
+use super::kinds::Kind;
 use super::mistakes::used_here;
 use super::people::{Directories, people_schema};
 use super::policy::{unknown_requirement, warnings};
@@ -110,6 +110,7 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
     let mut set = PolicySet::default();
     let mut directories = Directories::default();
     let mut named: BTreeMap<(Kind, String), String> = BTreeMap::new();
+    let mut of_policies: BTreeMap<String, Document> = BTreeMap::new();
     for (file, bytes) in sources {
         let (documents, problems) = documents(file, bytes, &mut set.skipped);
         let mut held = BTreeSet::new();
@@ -121,6 +122,7 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
                     Ok((policy, warnings)) => {
                         set.warnings.extend(warnings);
                         let name = policy.name.clone();
+                        of_policies.entry(name.clone()).or_insert(document);
                         set.policies.push(policy);
                         Ok(name)
                     }
@@ -150,12 +152,40 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
         set.files.entry(file.clone()).or_default().append(&mut held);
     }
     match directories.merge() {
-        Ok(people) => set.people = people.map(Arc::new),
+        Ok(people) => {
+            let nobody = People::default();
+            let known = people.as_ref().unwrap_or(&nobody);
+            set.warnings
+                .extend(missing_people(&set.policies, &of_policies, known));
+            set.people = people.map(Arc::new);
+        }
         Err(problems) => set.problems.extend(problems),
     }
     set.revision = revision_by_part(sources, &set.files);
     in_order(sources, &mut set.problems);
     set
+}
+
+/// Warnings of groups and people that policies name and no directory has, at the requirement that names them.
+fn missing_people(
+    policies: &[Policy],
+    documents: &BTreeMap<String, Document>,
+    people: &People,
+) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for policy in policies {
+        let Some(document) = documents.get(&policy.name) else {
+            continue;
+        };
+        for (index, named) in policy.requirements.iter().enumerate() {
+            let requirement = &named.requirement;
+            let here = Path::default().key("spec").key("requirements").index(index);
+            let here = here.key(requirement.rule_name());
+            let missing = requirement.missing_people(people).into_iter();
+            warnings.extend(missing.map(|why| document.problem(here.clone(), why)));
+        }
+    }
+    warnings
 }
 
 /// Reads the people of some files, and nothing else of them.
@@ -483,12 +513,8 @@ fn refuse_name(name: &str) -> Option<String> {
         && name.chars().all(fits)
         && name.starts_with(ends)
         && name.ends_with(ends);
-    let message = || {
-        format!(
-            "`{}` is not a name: expected lower-case letters, digits, `-` and `.`",
-            cut(name)
-        )
-    };
+    let message =
+        || format!("`{name:.80}` is not a name: expected lower-case letters, digits, `-` and `.`");
     (!good).then(message)
 }
 

@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{Actor, Change, Collected, DnsLabel, Snapshot};
 use tokio::time::Instant;
 
-use super::render::human;
 use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownReport, VERSION};
+use super::render::{Output, human};
 use super::world::{self, Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
 use crate::config::Config;
@@ -67,14 +66,6 @@ pub(super) struct Args {
     /// Time limit for reading the evidence of all objects, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people
-    Human,
-    /// JSON for programs, with a versioned schema
-    Json,
 }
 
 /// An object of the input that is judged, and its place.

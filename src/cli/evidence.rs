@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::ValueEnum;
 use promotion_gate_core::attest::{
     Anchor, AnchorId, Origin, PublicKey, SignatureForm, Signer, TimeSource, Transparency,
 };
@@ -19,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::render::Output;
 use super::render::human::word;
 use super::render::json::CheckDecision;
 use super::world;
@@ -61,14 +61,6 @@ pub(super) struct Args {
     /// Time limit for reading, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people
-    Human,
-    /// JSON for programs, with a versioned schema
-    Json,
 }
 
 /// The version of the JSON schema.

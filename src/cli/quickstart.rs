@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,6 +32,11 @@ const RELEASE: &str =
     "https://github.com/example/app/.github/workflows/release.yml@refs/heads/main";
 const STRANGER: &str =
     "https://github.com/stranger/app/.github/workflows/release.yml@refs/heads/main";
+const RECORDER: &str =
+    "https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v1";
+const SOURCE: &str = "https://github.com/example/app";
+const COMMIT: &str = "5f9c1c0e7d3b4a2f8e6d5c4b3a29181706f5e4d3";
+const PEOPLE_ISSUER: &str = "https://accounts.google.com";
 
 /// Run the gate on this machine alone, with sample images
 ///
@@ -76,6 +82,7 @@ struct Images {
 struct Environment {
     folder: TempDir,
     registry: SandboxRegistry,
+    sigstore: Sigstore,
     images: Images,
     listening: Listening,
     client: reqwest::Client,
@@ -151,6 +158,7 @@ impl Environment {
         let environment = Environment {
             folder,
             registry,
+            sigstore,
             images,
             listening,
             client,
@@ -173,6 +181,7 @@ Everything here runs on this machine alone and is thrown away at the end.
 
 Namespace `shop` wants digests, its own registry, and the signature of
   {RELEASE}
+Namespace `prod` wants also provenance, and the approval of two people who did not write the change.
 Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`).
 ",
             host = self.registry.host(),
@@ -187,6 +196,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         for step in self.steps() {
             self.show(&step, &mut steps).await?;
         }
+        self.run_approvals(&mut steps).await?;
         let tag = format!("{}/app:latest", self.registry.host());
         let step = Step {
             title: "a tag that points to a signed image, where tags are resolved",
@@ -271,6 +281,51 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             ),
             step("a tag without a digest", by_tag, Some("[not-pinned]")),
         ]
+    }
+
+    /// The same image where people have to approve it. Alice wrote the change; Bob and Carol did not.
+    async fn run_approvals(&self, count: &mut Count) -> anyhow::Result<()> {
+        let steps: [(_, &[&str], _); 3] = [
+            (
+                "signed and built by the release workflow, but approved by nobody",
+                &[],
+                Some("[approvals-missing]"),
+            ),
+            (
+                "approved by Bob, and by Alice, who wrote the change",
+                &["alice", "bob"],
+                Some("`alice` does not count: an author of the change (opened pull request 12)"),
+            ),
+            (
+                "approved by Bob and Carol, who did not write it",
+                &["carol"],
+                None,
+            ),
+        ];
+        for (title, approvers, denied) in steps {
+            for approver in approvers {
+                self.approve(approver)?;
+            }
+            let step = Step {
+                title,
+                namespace: "prod",
+                image: self.pinned(&self.images.signed),
+                denied,
+            };
+            self.show(&step, count).await?;
+        }
+        Ok(())
+    }
+
+    fn approve(&self, person: &str) -> anyhow::Result<()> {
+        attest(
+            &self.registry,
+            &self.sigstore,
+            &self.images.signed,
+            &Identity::new(format!("{person}@example.com"), PEOPLE_ISSUER),
+            Approval::TYPE,
+            &json!({"environment": "production", "decision": "approved"}),
+        )
     }
 
     fn pinned(&self, digest: &Digest) -> String {
@@ -389,12 +444,24 @@ struct Count {
 
 fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Images> {
     let none = BTreeMap::new();
-    let release = Identity::new(RELEASE, ISSUER);
-    let release = SandboxSigner::Identity(&release);
+    let workflow = release_workflow();
+    let release = SandboxSigner::Identity(&workflow);
     let signed = push_image(registry, "app", "v1", "signed")?;
     registry.tag("app", "latest", &signed.to_string());
     let bundle = sigstore.signing().sign(release, &signed, &none)?;
     attach_bundle(registry, "app", &signed, &bundle)?;
+    let (kind, provenance) = provenance();
+    attest(registry, sigstore, &signed, &workflow, kind, &provenance)?;
+    let recorder = Identity::new(RECORDER, ISSUER);
+    let record = change_record();
+    attest(
+        registry,
+        sigstore,
+        &signed,
+        &recorder,
+        ChangeRecord::TYPE,
+        &record,
+    )?;
 
     let signed_by_cosign_2 = push_image(registry, "app", "v0", "signed by cosign 2")?;
     let signature = sigstore
@@ -418,6 +485,59 @@ fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Image
     })
 }
 
+fn attest(
+    registry: &SandboxRegistry,
+    sigstore: &Sigstore,
+    image: &Digest,
+    signer: &Identity,
+    kind: &str,
+    predicate: &Value,
+) -> anyhow::Result<()> {
+    let signer = SandboxSigner::Identity(signer);
+    let bundle = sigstore.signing().attest(signer, image, kind, predicate)?;
+    attach_bundle(registry, "app", image, &bundle)?;
+    Ok(())
+}
+
+/// The release workflow, with the claims of its certificate that say what it built: source repository, commit and ref.
+fn release_workflow() -> Identity {
+    Identity::new(RELEASE, ISSUER)
+        .with_claim(12, SOURCE)
+        .with_claim(13, COMMIT)
+        .with_claim(14, "refs/heads/main")
+}
+
+/// Provenance as `actions/attest-build-provenance` writes it: its type and the predicate.
+fn provenance() -> (&'static str, Value) {
+    let workflow = json!({"repository": SOURCE, "ref": "refs/heads/main", "path": ".github/workflows/release.yml"});
+    let predicate = json!({
+        "buildDefinition": {
+            "buildType": "https://actions.github.io/buildtypes/workflow/v1",
+            "externalParameters": {"workflow": workflow},
+            "resolvedDependencies": [
+                {"uri": format!("git+{SOURCE}@refs/heads/main"), "digest": {"gitCommit": COMMIT}},
+            ],
+        },
+        "runDetails": {"builder": {"id": RELEASE}},
+    });
+    ("https://slsa.dev/provenance/v1", predicate)
+}
+
+/// The record of a change by Alice, as `attest change` writes it.
+fn change_record() -> Value {
+    let alice = json!({"github": {"login": "alice-example", "id": 1001}});
+    json!({
+        "repository": {"uri": SOURCE},
+        "to": COMMIT,
+        "commits": [{"sha": COMMIT, "authors": [alice]}],
+        "complete": true,
+        "unknownAuthors": [],
+        "authors": [{"identity": alice, "role": "opened", "pullRequest": 12}],
+        "reviewers": [],
+        "pullRequests": [],
+    })
+}
+
 fn write_files(
     folder: &Path,
     registry: &str,
@@ -438,6 +558,8 @@ fn write_files(
         "policies/shop.yaml",
         &SHOP.replace("REGISTRY", registry),
     )?;
+    write(folder, "policies/prod.yaml", PROD)?;
+    write(folder, "policies/people.yaml", PEOPLE)?;
     write(folder, "policies/preview.yaml", PREVIEW)
 }
 
@@ -483,6 +605,65 @@ spec:
           issuer: https://token.actions.githubusercontent.com
           identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
           trustRoots: [sandbox]
+";
+
+const PROD: &str = "\
+# Images in `prod` are signed and built by the release workflow, and two people who did not write the change have approved them.
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata:
+  name: prod
+spec:
+  environment: production
+  enforcement: Enforce
+  match:
+    namespaces: {names: [prod]}
+  requirements:
+  - digestPinned: {}
+  - signature:
+      anyOf:
+      - keyless: &release
+          issuer: https://token.actions.githubusercontent.com
+          identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
+          trustRoots: [sandbox]
+  - provenance:
+      builders:
+      - id: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
+        signedBy: {keyless: *release}
+      sources: [{glob: \"https://github.com/example/*\"}]
+  - approvals:
+      from: [{group: release-approvers, count: 2}]
+      trustRoots: [sandbox]
+      authorsFrom:   # who wrote the change: recorded by a workflow that its authors cannot edit
+      - changeRecord:
+          signedBy:
+            keyless:
+              issuer: https://token.actions.githubusercontent.com
+              identity: {glob: \"https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v*\"}
+              trustRoots: [sandbox]
+";
+
+const PEOPLE: &str = "\
+# Who is who: how people sign approvals (certificate) and how they write code (github), and who may approve.
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PeopleDirectory
+metadata:
+  name: example
+spec:
+  people:
+  - name: alice
+    identities:
+    - certificate: {issuer: \"https://accounts.google.com\", email: alice@example.com}
+    - github: {login: alice-example, id: 1001}
+  - name: bob
+    identities:
+    - certificate: {issuer: \"https://accounts.google.com\", email: bob@example.com}
+  - name: carol
+    identities:
+    - certificate: {issuer: \"https://accounts.google.com\", email: carol@example.com}
+  groups:
+  - name: release-approvers
+    members: [alice, bob, carol]
 ";
 
 const PREVIEW: &str = "\

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use moka::Expiry;
 use moka::future::Cache;
 use promotion_gate_core::attest::{
-    AnchorId, UnacceptedReason, Verified, VerifiedSignature, VerifiedStatement,
+    AnchorId, KeyFingerprint, UnacceptedReason, Verified, VerifiedSignature, VerifiedStatement,
 };
 use promotion_gate_core::gate::{Digest, ImageEvidence};
 
@@ -72,6 +72,16 @@ impl Fact {
                 Fact::Unaccepted(why)
             }
         }
+    }
+
+    /// The key that made the signature, if it is accepted.
+    pub(super) fn signed_by(&self) -> Option<KeyFingerprint> {
+        let signer = match self {
+            Fact::Signature(signature) => signature.signer(),
+            Fact::Statement(statement) => statement.signer(),
+            Fact::Unaccepted(_) => return None,
+        };
+        Some(signer.key().clone())
     }
 
     fn bytes(&self) -> usize {

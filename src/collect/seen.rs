@@ -1,14 +1,15 @@
 //! Statements that can hurt (a rejection, who the authors are) and that this process verified once. They count for their image
 //! also after they were deleted from the registry, so that deleting them helps nobody.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use promotion_gate_core::attest::VerifiedStatement;
+use promotion_gate_core::attest::{VerifiedStatement, predicate};
 use promotion_gate_core::gate::{
-    Collected, EvidenceSource, ImageEvidence, Subject, Unavailability,
+    Collected, Digest, EvidenceSource, ImageEvidence, Subject, Unavailability,
 };
 
 use super::cache::{ENTRY, FactKey, weight};
@@ -30,10 +31,21 @@ impl Seen {
     fn bytes(&self) -> usize {
         self.statement.bytes() + self.source.0.len() + ENTRY
     }
+
+    /// Whether the statement is a rejection, or one about an approval that cannot be read and could be a rejection.
+    fn is_rejection(&self) -> bool {
+        let is_approval = predicate::is_approval(self.statement.predicate_type());
+        is_approval && self.statement.predicate().can_hurt()
+    }
 }
 
 /// The statements of all images. Those of the images that were not read for the longest time are forgotten first.
-pub(super) struct SeenStatements(Cache<Subject, Arc<OfImage>>);
+pub(super) struct SeenStatements {
+    of_images: Cache<Subject, Arc<OfImage>>,
+    /// Rejections by the digest that they are about: an image that is copied to another repository without a rejection is still
+    /// rejected.
+    rejections: Cache<Digest, Arc<OfImage>>,
+}
 
 /// The evidence of an image together with statements that are not attached any more.
 pub(super) struct Earlier {
@@ -78,12 +90,15 @@ impl OfImage {
 
     fn together(
         &self,
+        elsewhere: &OfImage,
         subject: &Subject,
         collected: &Collected<Arc<ImageEvidence>>,
         read: &[Seen],
         anchors: &Anchors,
     ) -> Option<Earlier> {
-        let gone = self.statements.iter().filter(|(old, _)| {
+        let own = |seen: &Seen| self.statements.iter().any(|(own, _)| own.key == seen.key);
+        let elsewhere = elsewhere.statements.iter().filter(|(seen, _)| !own(seen));
+        let gone = self.statements.iter().chain(elsewhere).filter(|(old, _)| {
             anchors.contains_key(&old.key.anchor) && !read.iter().any(|new| new.key == old.key)
         });
         let gone = gone.map(|(old, at)| {
@@ -121,7 +136,14 @@ impl SeenStatements {
             .weigher(|_, of_image: &Arc<OfImage>| weight(of_image.bytes))
             .max_capacity(bytes)
             .eviction_policy(EvictionPolicy::lru());
-        SeenStatements(cache.build())
+        let rejections = Cache::builder()
+            .weigher(|_, of_digest: &Arc<OfImage>| weight(of_digest.bytes))
+            .max_capacity(bytes)
+            .eviction_policy(EvictionPolicy::lru());
+        SeenStatements {
+            of_images: cache.build(),
+            rejections: rejections.build(),
+        }
     }
 
     /// Remembers the statements that were read now. Returns the evidence together with those of before that were not found now,
@@ -133,18 +155,32 @@ impl SeenStatements {
         read: &[Seen],
         anchors: &Anchors,
     ) -> Option<Earlier> {
-        let known = self.0.get(subject).await.unwrap_or_default();
-        let known = match known.has(read) {
-            true => known,
-            false => {
-                let now = Timestamp::now();
-                let entry = self.0.entry(subject.clone()).and_upsert_with(|known| {
-                    let known = known.map(|known| known.into_value()).unwrap_or_default();
-                    std::future::ready(Arc::new(known.with(read, now)))
-                });
-                entry.await.into_value()
-            }
-        };
-        known.together(subject, collected, read, anchors)
+        let known = remember(&self.of_images, subject, read).await;
+        let rejections = read.iter().filter(|seen| seen.is_rejection());
+        let rejections = rejections.map(|seen| Seen {
+            source: EvidenceSource(format!("{} in `{}`", seen.source, subject.repository)),
+            ..seen.clone()
+        });
+        let rejections: Vec<_> = rejections.collect();
+        let elsewhere = remember(&self.rejections, &subject.digest, &rejections).await;
+        known.together(&elsewhere, subject, collected, read, anchors)
     }
+}
+
+/// Adds statements to those that are remembered under a key, and returns all of them.
+async fn remember<K: Hash + Eq + Clone + Send + Sync + 'static>(
+    cache: &Cache<K, Arc<OfImage>>,
+    key: &K,
+    read: &[Seen],
+) -> Arc<OfImage> {
+    let known = cache.get(key).await.unwrap_or_default();
+    if known.has(read) {
+        return known;
+    }
+    let now = Timestamp::now();
+    let entry = cache.entry(key.clone()).and_upsert_with(|known| {
+        let known = known.map(|known| known.into_value()).unwrap_or_default();
+        std::future::ready(Arc::new(known.with(read, now)))
+    });
+    entry.await.into_value()
 }

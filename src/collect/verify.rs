@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use promotion_gate_core::attest::media_type::{BUNDLE_PREFIX, ENVELOPE, SIMPLE_SIGNING, STATEMENT};
 use promotion_gate_core::attest::unaccepted::MALFORMED;
-use promotion_gate_core::attest::{self, Anchor, AnchorId, Material, UnacceptedReason};
+use promotion_gate_core::attest::{
+    self, Anchor, AnchorId, KeyFingerprint, Material, UnacceptedReason,
+};
 use promotion_gate_core::gate::{Digest, Subject};
 use tokio::time::{Instant, timeout_at};
 
@@ -113,36 +115,59 @@ pub(super) async fn facts(
         anchor: id.clone(),
     };
     let known = &registry.caches.facts;
-    let mut facts = Vec::new();
+    let mut facts: Vec<(FactKey, Fact)> = Vec::new();
     let mut missing = Vec::new();
+    // The key that made the signature, once a fact shows it. No other key can have, so that a directory of many keys costs one
+    // verification where a certificate signed: trust roots come first in the order of the anchors.
+    let mut signed_by: Option<KeyFingerprint> = None;
+    let is_moot = |id: &AnchorId, signed_by: &Option<KeyFingerprint>| {
+        let by = signed_by.as_ref();
+        by.is_some_and(|by| id.is_of_another_key(by))
+    };
     for (id, anchor) in anchors.iter() {
+        if is_moot(id, &signed_by) {
+            continue;
+        }
         let key = key(id);
         match known.get(&key).await {
-            Some(fact) => facts.push((key, fact)),
+            Some(fact) => {
+                signed_by = signed_by.or_else(|| fact.signed_by());
+                facts.push((key, fact));
+            }
             None => missing.push((key, anchor)),
         }
     }
+    missing.retain(|(key, _)| !is_moot(&key.anchor, &signed_by));
     if missing.is_empty() {
         return Ok(facts);
     }
-    let verifications = length(missing.len());
-    let amounts = Amounts {
-        pieces: 0,
-        bytes: (layer.size.saturating_add(annotation_bytes(layer)))
-            .saturating_mul(verifications + 1),
-        verifications,
+    let size = layer.size.saturating_add(annotation_bytes(layer));
+    let take = |times: u64| {
+        let amounts = Amounts {
+            pieces: 0,
+            bytes: size.saturating_mul(times),
+            verifications: 1,
+        };
+        budget.take(amounts).then_some(()).ok_or(None)
     };
-    if !budget.take(amounts) {
-        return Err(None);
-    }
+    // The bytes are fetched, and verified once.
+    take(2)?;
     let bytes = registry.blob(&subject.repository, layer, *deadline).await?;
-    for (key, anchor) in missing {
+    for (at, (key, anchor)) in missing.into_iter().enumerate() {
+        if is_moot(&key.anchor, &signed_by) {
+            continue;
+        }
+        if at > 0 {
+            take(1)?;
+        }
         let verified = verified(registry, &host, key.clone(), layer, &bytes, anchor);
         let fact = timeout_at(*deadline, verified).await.map_err(|_| {
             let what = format!("the verification of `{}`", layer.digest);
             Unread::Unavailability(late(&what))
         })?;
-        facts.push((key, fact.ok_or_else(unfinished)?));
+        let fact = fact.ok_or_else(unfinished)?;
+        signed_by = signed_by.or_else(|| fact.signed_by());
+        facts.push((key, fact));
     }
     // In the order of the anchors, whatever was known before.
     facts.sort_by(|(a, _), (b, _)| a.anchor.cmp(&b.anchor));

@@ -1,8 +1,7 @@
 //! GitHub: `compare`, the pull requests of each commit, their commits and reviews, and who pushed to their branches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use promotion_gate_core::attest::predicate::{
     ChangeIdentity, ChangePullRequest, ChangeRole, ChangedRepository, CommitId, GitName, GitText,
     GithubAccount, MAXIMUM_COMMITS,
@@ -10,8 +9,7 @@ use promotion_gate_core::attest::predicate::{
 use serde::Deserialize;
 
 use super::{
-    Api, ChangeQuestion, ConnectError, Found, Node, Push, SIDE_BY_SIDE, commit, diverged,
-    pushes_of, too_long,
+    Api, ChangeQuestion, ConnectError, Found, Node, Push, commit, diverged, pushes_of, too_long,
 };
 
 /// The account that commits what people write or merge on the website.
@@ -252,35 +250,15 @@ impl Reader<'_> {
         commits: &[Node],
         branch: &str,
     ) -> Result<(BTreeSet<u64>, BTreeSet<CommitId>), ConnectError> {
-        let count = commits.len();
-        let asked = futures::stream::iter(commits.iter().map(|node| node.sha.clone()))
-            .map(|sha| async move {
-                let parts = self.parts(&["commits", sha.as_str(), "pulls"]);
-                let pulls: Vec<ListedPull> = self.api.whole(&parts, &[]).await?;
-                Ok((sha, pulls))
-            })
-            .buffered(SIDE_BY_SIDE);
-        let mut done = 0;
-        let listed: BTreeMap<CommitId, Vec<ListedPull>> = asked
-            .inspect(|_| {
-                done += 1;
-                (self.api.progress)(&format!("commit {done} of {count}"));
-            })
-            .try_collect()
-            .await?;
-        let mut numbers = BTreeSet::new();
-        let mut orphans = BTreeSet::new();
-        for (sha, pulls) in listed {
-            let merged: Vec<_> = pulls
-                .iter()
-                .filter(|pull| pull.merged_at.is_some() && self.is_ours(&pull.base))
-                .collect();
-            if merged.iter().all(|pull| pull.base.branch != branch) {
-                orphans.insert(sha);
-            }
-            numbers.extend(merged.iter().map(|pull| pull.number));
-        }
-        Ok((numbers, orphans))
+        let listed = async |sha: &str| {
+            let parts = self.parts(&["commits", sha, "pulls"]);
+            self.api.whole(&parts, &[]).await
+        };
+        let merged = |pull: ListedPull| {
+            let is_merged = pull.merged_at.is_some() && self.is_ours(&pull.base);
+            is_merged.then_some((pull.number, pull.base.branch))
+        };
+        self.api.merged(commits, branch, listed, merged).await
     }
 
     async fn add_pull(&self, found: &mut Found, number: u64) -> Result<(), ConnectError> {

@@ -1,8 +1,7 @@
 //! GitLab: `compare`, the merge requests of each commit, their approvals, and who pushed to their branches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use promotion_gate_core::attest::predicate::{
     ChangeIdentity, ChangePullRequest, ChangeRole, ChangedRepository, CommitId, GitName, GitText,
     GitlabAccount, MAXIMUM_COMMITS,
@@ -10,8 +9,7 @@ use promotion_gate_core::attest::predicate::{
 use serde::Deserialize;
 
 use super::{
-    Api, ChangeQuestion, ConnectError, Found, Node, Push, SIDE_BY_SIDE, commit, diverged,
-    pushes_of, too_long,
+    Api, ChangeQuestion, ConnectError, Found, Node, Push, commit, diverged, pushes_of, too_long,
 };
 
 /// Begins the names that deleted accounts are shown as.
@@ -224,35 +222,15 @@ impl Reader<'_> {
         commits: &[Node],
         branch: &str,
     ) -> Result<(BTreeSet<u64>, BTreeSet<CommitId>), ConnectError> {
-        let count = commits.len();
-        let asked = futures::stream::iter(commits.iter().map(|node| node.sha.clone()))
-            .map(|sha| async move {
-                let parts = ["repository", "commits", sha.as_str(), "merge_requests"];
-                let merges: Vec<Merge> = self.api.whole(&self.parts(&parts), &[]).await?;
-                Ok((sha, merges))
-            })
-            .buffered(SIDE_BY_SIDE);
-        let mut done = 0;
-        let listed: BTreeMap<CommitId, Vec<Merge>> = asked
-            .inspect(|_| {
-                done += 1;
-                (self.api.progress)(&format!("commit {done} of {count}"));
-            })
-            .try_collect()
-            .await?;
-        let mut numbers = BTreeSet::new();
-        let mut orphans = BTreeSet::new();
-        for (sha, merges) in listed {
-            let merged: Vec<_> = merges
-                .iter()
-                .filter(|merge| merge.state == "merged" && merge.target_project_id == self.id)
-                .collect();
-            if merged.iter().all(|merge| merge.target_branch != branch) {
-                orphans.insert(sha);
-            }
-            numbers.extend(merged.iter().map(|merge| merge.iid));
-        }
-        Ok((numbers, orphans))
+        let listed = async |sha: &str| {
+            let parts = self.parts(&["repository", "commits", sha, "merge_requests"]);
+            self.api.whole(&parts, &[]).await
+        };
+        let merged = |merge: Merge| {
+            let is_merged = merge.state == "merged" && merge.target_project_id == self.id;
+            is_merged.then_some((merge.iid, merge.target_branch))
+        };
+        self.api.merged(commits, branch, listed, merged).await
     }
 
     async fn add_merge(&self, found: &mut Found, iid: u64) -> Result<(), ConnectError> {

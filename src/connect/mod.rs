@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{
     ChangeAuthor, ChangeIdentity, ChangePullRequest, ChangeRecord, ChangeRole, ChangedCommit,
@@ -154,6 +155,33 @@ impl Api<'_> {
             )));
         }
         Ok(items)
+    }
+
+    /// The numbers of the merged pull requests of all commits, and the commits that none of them brought to the branch. `listed`
+    /// asks for the pull requests of a commit; `merged` is the number and the target branch of one that is merged.
+    async fn merged<T>(
+        &self,
+        commits: &[Node],
+        branch: &str,
+        listed: impl AsyncFn(&str) -> Result<Vec<T>, ConnectError>,
+        merged: impl Fn(T) -> Option<(u64, String)>,
+    ) -> Result<(BTreeSet<u64>, BTreeSet<CommitId>), ConnectError> {
+        let listed = &listed;
+        let mut asked = futures::stream::iter(commits)
+            .map(|node| async move { Ok((node, listed(node.sha.as_str()).await?)) })
+            .buffered(SIDE_BY_SIDE);
+        let (mut numbers, mut orphans) = (BTreeSet::new(), BTreeSet::new());
+        let mut done = 0;
+        while let Some((node, pulls)) = asked.try_next().await? {
+            done += 1;
+            (self.progress)(&format!("commit {done} of {}", commits.len()));
+            let merged: Vec<_> = pulls.into_iter().filter_map(&merged).collect();
+            if merged.iter().all(|(_, target)| target != branch) {
+                orphans.insert(node.sha.clone());
+            }
+            numbers.extend(merged.into_iter().map(|(number, _)| number));
+        }
+        Ok((numbers, orphans))
     }
 
     async fn page<T: DeserializeOwned>(&self, url: &Url) -> Result<(T, Option<Url>), ConnectError> {

@@ -116,47 +116,36 @@ impl Bodies {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let read = timeout(BODY, self.read_slowly(body, sender, beginning)).await;
-        read.unwrap_or(Err(UnreadBody::Late))
-    }
-
-    async fn read_slowly<B>(
-        &self,
-        body: B,
-        sender: Sender,
-        beginning: &mut Vec<u8>,
-    ) -> Result<(Vec<u8>, BodyRoom<'_>), UnreadBody>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let mut body = Limited::new(body, MAXIMUM_BODY);
-        let mut bytes = Vec::new();
-        let place = self.place(sender);
-        loop {
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                () = place.give_way.notified() => return Err(UnreadBody::NoRoom),
-            };
-            let Some(frame) = frame else {
-                break;
-            };
-            let Ok(data) = frame.map_err(|_| UnreadBody::Broken)?.into_data() else {
-                continue;
-            };
-            let left = BEGINNING.saturating_sub(beginning.len());
-            beginning.extend(data.iter().take(left));
-            let needed = bytes.len() + data.len();
-            if needed > bytes.capacity() {
-                // What is allocated counts, not what is filled of it.
-                let capacity = needed.max(bytes.capacity() * 2).min(MAXIMUM_BODY);
-                place.grow(capacity).await?;
-                bytes.reserve_exact(capacity - bytes.len());
+        let read = async {
+            let mut body = Limited::new(body, MAXIMUM_BODY);
+            let mut bytes = Vec::new();
+            let place = self.place(sender);
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    () = place.give_way.notified() => return Err(UnreadBody::NoRoom),
+                };
+                let Some(frame) = frame else {
+                    break;
+                };
+                let Ok(data) = frame.map_err(|_| UnreadBody::Broken)?.into_data() else {
+                    continue;
+                };
+                let left = BEGINNING.saturating_sub(beginning.len());
+                beginning.extend(data.iter().take(left));
+                let needed = bytes.len() + data.len();
+                if needed > bytes.capacity() {
+                    // What is allocated counts, not what is filled of it.
+                    let capacity = needed.max(bytes.capacity() * 2).min(MAXIMUM_BODY);
+                    place.grow(capacity).await?;
+                    bytes.reserve_exact(capacity - bytes.len());
+                }
+                bytes.extend_from_slice(&data);
             }
-            bytes.extend_from_slice(&data);
-        }
-        place.is_whole();
-        Ok((bytes, place))
+            place.is_whole();
+            Ok((bytes, place))
+        };
+        timeout(BODY, read).await.unwrap_or(Err(UnreadBody::Late))
     }
 
     fn place(&self, sender: Sender) -> BodyRoom<'_> {

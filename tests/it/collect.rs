@@ -14,6 +14,7 @@ use promotion_gate::oci::{
     Attached, Descriptor, ErrorKind, Layer, Manifest, Memory, Reference, Registry, RegistryError,
     Repository, Via,
 };
+use promotion_gate::sandbox::SandboxKey;
 use promotion_gate_core::attest::Anchor;
 use promotion_gate_core::gate::{
     Age, Collected, Decision, Digest, Directory, Group, ImageEvidence, ImageNeeds, Member, People,
@@ -491,27 +492,38 @@ async fn gather(
 
 /// A gate that asks for the approval of one member of `security-team`, to which alice and bob belong.
 fn approving(registry: &Arc<Counting>) -> Gate {
+    approving_with(registry, 0)
+}
+
+/// The same, where the group also has a number of members with keys.
+fn approving_with(registry: &Arc<Counting>, keys: usize) -> Gate {
     let directory: Directory = {
-        let person = |name: &str| {
-            let email =
-                json!({"certificate": {"issuer": ISSUER, "email": format!("{name}@example.com")}});
-            Person {
-                name: name.to_owned(),
-                display_name: None,
-                identities: vec![serde_json::from_value(email).unwrap()],
-                validity: Validity::default(),
-            }
-        };
-        let member = |name: &str| Member {
-            person: name.to_owned(),
+        let person = |(name, identity): (String, Value)| Person {
+            name,
+            display_name: None,
+            identities: vec![serde_json::from_value(identity).unwrap()],
             validity: Validity::default(),
         };
+        let by_email = ["alice", "bob"].map(|name| {
+            let email = format!("{name}@example.com");
+            let certificate = json!({"certificate": {"issuer": ISSUER, "email": email}});
+            (name.to_owned(), certificate)
+        });
+        let by_key = (0..keys).map(|number| {
+            let pem = SandboxKey::generate().unwrap().public_pem();
+            (format!("key-{number}"), json!({"key": {"pem": pem}}))
+        });
+        let people: Vec<_> = by_email.into_iter().chain(by_key).map(person).collect();
+        let members = people.iter().map(|person| Member {
+            person: person.name.clone(),
+            validity: Validity::default(),
+        });
         Directory {
-            people: ["alice", "bob"].map(person).into(),
             groups: vec![Group {
                 name: "security-team".to_owned(),
-                members: ["alice", "bob"].map(member).into(),
+                members: members.collect(),
             }],
+            people,
             ..Directory::default()
         }
     };
@@ -765,4 +777,23 @@ async fn what_was_seen_counts_only_under_the_anchors_of_the_review() {
         needs.anchors.clear();
     }
     assert!(earlier(&under_nothing).await.is_none());
+}
+
+#[tokio::test]
+async fn a_certificate_costs_one_verification_however_many_keys_the_group_has() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let approvals = (0..5).map(|_| word(&image, ALICE, "approved"));
+    registry.attach(&image, Via::Referrers, approvals.collect());
+    let mut gate = approving_with(&registry, 30);
+    let limits = CollectLimits {
+        review_verifications: 20,
+        ..CollectLimits::default()
+    };
+    let registry = Arc::clone(&registry) as Arc<dyn Registry>;
+    gate.collector = Arc::new(Collector::new(registry, limits, CacheSizes::default()));
+    assert_eq!(
+        gate.says("approvals", &image.reference()).await.1,
+        "approved"
+    );
 }

@@ -62,6 +62,7 @@ fn the_webhook_is_registered_for_every_kind_that_carries_images() {
         ("apps", "v1", "Deployment", "deployments"),
         ("apps", "v1", "StatefulSet", "statefulsets"),
         ("apps", "v1", "DaemonSet", "daemonsets"),
+        ("apps", "v1", "ControllerRevision", "controllerrevisions"),
         ("batch", "v1", "Job", "jobs"),
         ("batch", "v1", "CronJob", "cronjobs"),
         ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),

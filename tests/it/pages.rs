@@ -85,6 +85,71 @@ fn the_files_and_tests_that_a_page_names_exist() {
     assert!(tests >= 15, "{tests}");
 }
 
+#[test]
+fn the_policy_that_the_readme_explains_can_be_used() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let explained = readme.split("## A policy, explained").nth(1).unwrap();
+    let policy = explained.split("```").nth(1).unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("policy.yaml");
+    fs::write(file, policy.strip_prefix("yaml").unwrap()).unwrap();
+    let pod = deployment("prod-shop", "docker.io/library/nginx:1");
+    let ran = run(
+        folder.path(),
+        &["check", "--policy", "policy.yaml", "-"],
+        &pod,
+    );
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("policy `production` denies it"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/approvals.md")).unwrap();
+    let rules = fs::read_to_string(root.join("docs/rules.md")).unwrap();
+    let rule = rules.split("\n## ").find(|it| it.starts_with("approvals"));
+    let reasons = rule.unwrap().lines().filter(|line| line.starts_with("| `"));
+    // The reasons of all rules about evidence begin with `image-unavailable`.
+    let ids = reasons.filter_map(|line| line.split('`').nth(1));
+    let own: Vec<_> = ids.take_while(|id| *id != "image-unavailable").collect();
+    assert!(own.contains(&"author-unknown"), "{own:?}");
+    for id in own.into_iter().filter(|id| *id != "approved") {
+        assert!(
+            page.contains(&format!("| `{id}`")) || page.contains(&format!(", `{id}` |")),
+            "{id}"
+        );
+    }
+    let rules = root.join("core/src/gate/rules");
+    let sources = [
+        "check.rs",
+        "approvals/mod.rs",
+        "approvals/votes.rs",
+        "approvals/authors.rs",
+    ];
+    let sources = sources.map(|file| fs::read_to_string(rules.join(file)).unwrap());
+    let table = page.split("| The denial says |").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut quoted = 0;
+    for cell in rows.filter_map(|row| row.split('|').nth(1)) {
+        for quote in cell.split('`').skip(1).step_by(2) {
+            for part in quote.split('…').map(str::trim) {
+                assert!(sources.iter().any(|source| source.contains(part)), "{part}");
+            }
+            quoted += 1;
+        }
+    }
+    assert!(quoted >= 15, "{quoted}");
+}
+
 /// The lines of the code blocks of a page.
 fn shown(page: &Path) -> Vec<String> {
     let text = fs::read_to_string(page).unwrap().replace("\\\n", "");

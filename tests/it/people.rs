@@ -576,3 +576,41 @@ fn a_person_who_left_is_no_member_though_still_listed() {
         );
     }
 }
+
+#[test]
+fn a_group_that_a_policy_names_and_no_directory_has_is_warned_of() {
+    let policy = |from: &str| {
+        format!(
+            "{{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {{name: q}}, spec: {{environment: production, requirements: [{{digestPinned: {{}}}}, {{approvals: {{from: [{from}], differentFromAuthor: false}}}}]}}}}"
+        )
+    };
+    let warnings = |from: &str, directory: bool| {
+        let mut files = vec![("q.yaml", policy(from))];
+        files.extend(directory.then(|| ("people.yaml", document("one", EXAMPLE))));
+        let set = load(&files);
+        assert_eq!(set.problems, []);
+        let warnings = set.warnings.iter().map(ToString::to_string);
+        warnings.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(warnings("{group: security-team}", true), "");
+    assert_eq!(warnings("{person: alice}", true), "");
+    for (from, directory, says) in [
+        (
+            "{group: security-tem}",
+            true,
+            "names the group `security-tem`",
+        ),
+        ("{person: nemo}", true, "names the person `nemo`"),
+        (
+            "{group: security-team}",
+            false,
+            "names the group `security-team`",
+        ),
+    ] {
+        let warnings = warnings(from, directory);
+        assert!(warnings.contains(says), "{from}: {warnings}");
+        assert!(
+            warnings.contains("q.yaml:1:") && warnings.contains("spec.requirements[1].approvals")
+        );
+    }
+}

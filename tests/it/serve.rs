@@ -421,6 +421,8 @@ async fn a_certificate_rotates_under_load_without_a_failure() {
             }
         })
     };
+    // The old client connects before the rotation: it does not know the new certificate.
+    until("an answer", async || answered.load(Ordering::Relaxed) > 0).await;
     write_identity(gate.folder.path());
     gate.reloaded("certificate", 1).await;
     let before = answered.load(Ordering::Relaxed);

@@ -42,6 +42,11 @@ impl Anchor {
 }
 
 impl AnchorId {
+    /// Whether the anchor is a key, and not this one.
+    pub fn is_of_another_key(&self, key: &KeyFingerprint) -> bool {
+        self.key.as_ref().is_some_and(|own| own != key)
+    }
+
     /// Whether this is the identifier of exactly this key and trust root; `None` means without one.
     pub(crate) fn is(&self, key: Option<&PublicKey>, root: Option<&TrustRoot>) -> bool {
         self.key.as_ref() == key.map(PublicKey::fingerprint)

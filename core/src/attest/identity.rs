@@ -25,6 +25,14 @@ pub enum Signer {
 }
 
 impl Signer {
+    /// The fingerprint of the key that made the signature.
+    pub fn key(&self) -> &KeyFingerprint {
+        match self {
+            Signer::Certificate(certificate) => &certificate.key,
+            Signer::Key(fingerprint) => fingerprint,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Signer::Certificate(certificate) => {

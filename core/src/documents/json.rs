@@ -48,18 +48,8 @@ pub(super) fn read<'a>(file: &Arc<str>, text: &'a str) -> Json<'a> {
                     });
                 }
             }
-            Err(Refused {
-                at: Mark { line, column },
-                message,
-            }) => {
-                json.problem = Some(Problem {
-                    file: Arc::clone(file),
-                    line,
-                    column,
-                    path: reader.path,
-                    message,
-                    suggestion: None,
-                });
+            Err(Refused { at, message }) => {
+                json.problem = Some(Problem::at(file, at, reader.path, message));
                 return json;
             }
         }

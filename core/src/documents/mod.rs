@@ -68,14 +68,12 @@ pub fn read(file: &str, bytes: &[u8]) -> (Vec<Document>, Vec<Problem>) {
     let refused = |line, column, message: String| {
         (
             Vec::new(),
-            vec![Problem {
-                file: Arc::clone(&file),
-                line,
-                column,
-                path: Path::default(),
+            vec![Problem::at(
+                &file,
+                Mark { line, column },
+                Path::default(),
                 message,
-                suggestion: None,
-            }],
+            )],
         )
     };
     if bytes.len() > MAXIMUM_BYTES {
@@ -167,8 +165,7 @@ impl Document {
 
     /// A problem with the value at `path`. Without such a value, the place is that of the nearest value that contains it.
     pub fn problem(&self, path: Path, message: impl Into<String>) -> Problem {
-        let at = self.nearest(&path);
-        self.problem_at(at, path, message.into())
+        Problem::at(&self.file, self.nearest(&path), path, message.into())
     }
 
     /// A problem with the key at `path`, not with its value.
@@ -186,7 +183,7 @@ impl Document {
                 at = entries.get(key).map_or(at, |(key_at, _)| *key_at);
             }
         }
-        self.problem_at(at, path, message.into())
+        Problem::at(&self.file, at, path, message.into())
     }
 
     fn nearest(&self, path: &Path) -> Mark {
@@ -199,29 +196,22 @@ impl Document {
         }
         place.at
     }
-
-    fn problem_at(&self, at: Mark, path: Path, message: String) -> Problem {
-        let file = Arc::clone(&self.file);
-        Problem {
-            file,
-            line: at.line,
-            column: at.column,
-            path,
-            message,
-            suggestion: None,
-        }
-    }
 }
 
 impl Problem {
     /// A problem with a file as a whole.
     pub fn with_file(file: &str, message: impl Into<String>) -> Problem {
+        let whole = Mark { line: 0, column: 0 };
+        Problem::at(&file.into(), whole, Path::default(), message.into())
+    }
+
+    fn at(file: &Arc<str>, at: Mark, path: Path, message: String) -> Problem {
         Problem {
-            file: file.into(),
-            line: 0,
-            column: 0,
-            path: Path::default(),
-            message: message.into(),
+            file: Arc::clone(file),
+            line: at.line,
+            column: at.column,
+            path,
+            message,
             suggestion: None,
         }
     }

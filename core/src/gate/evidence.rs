@@ -222,11 +222,10 @@ impl ImageEvidence {
             named.extend(each.map(|(_, it)| format!("a signature by {}", it.signer())));
         }
         let each = self.statements.iter();
-        let kind =
-            |it: &VerifiedStatement| it.predicate_type().chars().take(100).collect::<String>();
-        named.extend(
-            each.map(|(_, it)| format!("an attestation (`{}`) by {}", kind(it), it.signer())),
-        );
+        named.extend(each.map(|(_, it)| {
+            let kind = it.predicate_type();
+            format!("an attestation (`{kind:.100}`) by {}", it.signer())
+        }));
         let unaccepted = self.unaccepted.iter();
         let others = unaccepted.filter(|it| it.form != form && it.form != Form::Either);
         named.extend(others.map(|it| format!("{}, which is not accepted: {}", it.source, it.why)));

@@ -197,8 +197,7 @@ pub(super) fn refuse_regular_expression(written: &str, marked: bool) -> String {
         None => "write a pattern".to_owned(),
     };
     format!(
-        "`{}` is a regular expression, which is not supported; {remedy}; `*` matches within a part of the name, `**` across parts",
-        written.chars().take(200).collect::<String>()
+        "`{written:.200}` is a regular expression, which is not supported; {remedy}; `*` matches within a part of the name, `**` across parts"
     )
 }
 

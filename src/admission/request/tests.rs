@@ -81,6 +81,27 @@ fn an_update_is_ours_only_if_it_changes_what_will_run() {
 }
 
 #[test]
+fn a_revision_from_which_a_controller_makes_pods_is_judged() {
+    let revision = |data: Value| json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "app"}, "data": data});
+    let template = json!({"spec": {"template": {"$patch": "replace", "spec": {"containers": [{"name": "a", "image": "nginx"}]}}}});
+    let images = |data: Value| match understood(&review("CREATE", "", revision(data), Value::Null))
+    {
+        Understood::Change(change) => (change.images.len(), change.unreadable.len()),
+        Understood::NotOurs(why) => panic!("{why:?}"),
+    };
+    assert_eq!(images(template.clone()), (1, 0));
+    // The revision of another controller can hold anything.
+    assert_eq!(images(json!({"spec": {"replicas": 1}})), (0, 0));
+    let numbered = |number: u8| {
+        let mut revision = revision(template.clone());
+        revision["revision"] = json!(number);
+        revision
+    };
+    let renumbered = understood(&review("UPDATE", "", numbered(2), numbered(1)));
+    assert!(matches!(renumbered, Understood::NotOurs(_)));
+}
+
+#[test]
 fn letting_run_what_was_staged_is_a_change_that_starts_it() {
     let effect = |kind: &str, group: &str, field: &str, before: Value, after: Value| {
         let updated = |value: Value| {

@@ -133,12 +133,7 @@ impl ObjectReport {
                 .images()
                 .map(|(image, pin)| ImageReport::of(image, pin))
                 .collect(),
-            policies: review
-                .verdict
-                .policies()
-                .iter()
-                .map(PolicyReport::of)
-                .collect(),
+            policies: PolicyReport::all(&review.verdict),
         }
     }
 }
@@ -190,7 +185,11 @@ pub(crate) struct PolicyReport {
 }
 
 impl PolicyReport {
-    pub(crate) fn of(verdict: &PolicyVerdict) -> PolicyReport {
+    pub(crate) fn all(verdict: &Verdict) -> Vec<PolicyReport> {
+        verdict.policies().iter().map(PolicyReport::of).collect()
+    }
+
+    fn of(verdict: &PolicyVerdict) -> PolicyReport {
         PolicyReport {
             policy: verdict.policy().to_owned(),
             enforcement: format!("{:?}", verdict.enforcement()),

@@ -3,6 +3,14 @@
 pub(super) mod human;
 pub(super) mod json;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// Text for people
+    Human,
+    /// JSON for programs, with a versioned schema
+    Json,
+}
+
 /// Fails unless `docs/schemas/NAME.json` is the schema of a report.
 #[cfg(test)]
 pub(super) fn assert_documented<T: schemars::JsonSchema>(name: &str) {

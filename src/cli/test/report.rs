@@ -89,12 +89,7 @@ impl TestedObject {
             kind: workload.kind.clone(),
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
-            policies: review
-                .verdict
-                .policies()
-                .iter()
-                .map(PolicyReport::of)
-                .collect(),
+            policies: PolicyReport::all(&review.verdict),
         }
     }
 }

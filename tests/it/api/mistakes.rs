@@ -535,3 +535,87 @@ fn a_staleness_is_a_length_of_time() {
         said(&spec, expected);
     }
 }
+
+#[test]
+fn approvals_that_ask_nobody_or_contradict_themselves_are_refused() {
+    let among = |rest: &str| {
+        format!(
+            "  environment: production\n  requirements: [{{digestPinned: {{}}}}, {{approvals: {{{rest}}}}}]\n"
+        )
+    };
+    let from = |from: &str| among(&format!("differentFromAuthor: false, from: [{from}]"));
+    let team = |rest: &str| among(&format!("from: [{{group: team}}], {rest}"));
+    let alone = |rest: &str| team(&format!("differentFromAuthor: false, {rest}"));
+    let builder = |id: &str| {
+        format!(
+            "authorsFrom: [{{provenance: {{builders: [{{id: \"{id}\", signedBy: {SIGNER}}}]}}}}]"
+        )
+    };
+    let record = format!("authorsFrom: [{{changeRecord: {{signedBy: {SIGNER}}}}}]");
+    for (spec, expected) in [
+        (from(""), "approvals.from: the list is empty"),
+        (from("{group: team, count: 0}"), "the minimum is 1"),
+        (from("{group: team, count: 101}"), "the maximum is 100"),
+        (
+            from("{person: ada, count: 1}"),
+            "`count` belongs to `group`",
+        ),
+        (
+            from("{person: ada, group: team}"),
+            "exactly one of `group` and `person`",
+        ),
+        (from("{group: a}, {group: a}"), "names the group `a` twice"),
+        (
+            from("{person: a}, {person: a}"),
+            "names the person `a` twice",
+        ),
+        (
+            alone("trustRoots: []"),
+            "approvals.trustRoots: the list is empty",
+        ),
+        (alone("transparency: None"), "the least is `Timestamp`"),
+        (
+            team("authorsFrom: [{}]"),
+            "exactly one of `provenance` and `changeRecord`",
+        ),
+        (
+            team("authorsFrom: [{provenance: {builders: []}}]"),
+            "the list is empty",
+        ),
+        (
+            team("deployerIsAuthor: true"),
+            "who wrote the change must be known",
+        ),
+        (
+            alone(&builder("https://b.example")),
+            "`authorsFrom` has no effect",
+        ),
+        (alone("deployerIsAuthor: true"), "have no effect"),
+        (alone("automationMayAuthor: true"), "have no effect"),
+        (
+            alone("minimumAge: 1h, maximumAge: 60m"),
+            "already older than `maximumAge: 1h`",
+        ),
+        (team(&record), "add the requirement `provenance`"),
+        (
+            alone("trustRoots: [sandbox]").replace("environment: production", "tags: Resolve"),
+            "set `environment` in `spec`",
+        ),
+    ] {
+        said(&spec, expected);
+    }
+    let generator = "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/g.yml@refs/tags/v2";
+    let with_record = format!(
+        "  environment: production\n  requirements:\n  - digestPinned: {{}}\n  - provenance: {{anySource: true, builders: [{{id: \"https://b.example\", signedBy: {SIGNER}}}]}}\n  - approvals: {{from: [{{group: team}}], authorsFrom: [{{provenance: {{builders: [{{id: \"https://b.example\", signedBy: {SIGNER}}}]}}}}, {{changeRecord: {{signedBy: {SIGNER}}}}}]}}\n"
+    );
+    let only = "only provenance says who wrote the change";
+    for (spec, expected) in [
+        (from("{group: team, count: 100}, {person: team}"), ""),
+        (alone("minimumAge: 1h, maximumAge: 61m"), ""),
+        (team(&builder("https://b.example")), only),
+        (team(&builder(generator)), ""),
+        (with_record, ""),
+    ] {
+        warned(&spec, expected);
+    }
+}

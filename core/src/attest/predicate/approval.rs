@@ -55,7 +55,7 @@ pub struct Approval {
         skip_serializing_if = "Option::is_none"
     )]
     pub reason: Option<String>,
-    /// The decision does not count after this time.
+    /// An approval does not count after this time. A rejection has no end.
     #[serde(
         default,
         deserialize_with = "instant",

@@ -6,6 +6,7 @@
 //! different objects is refused, so that the image that is checked is the image that is applied. The stream is cut into
 //! documents in the same way as in those programs. `tests/real/manifests.rs` compares both readings.
 
+mod merge;
 mod scalar;
 mod stream;
 
@@ -21,6 +22,7 @@ use super::{
     Children, Document, MAXIMUM_DEPTH, MAXIMUM_PROBLEMS, MAXIMUM_VALUES, Mark, Path, Place,
     Problem, Step, shown,
 };
+use merge::merge;
 use scalar::scalar;
 use stream::{BAD_SEPARATOR, Part, ambiguous, parts};
 
@@ -525,16 +527,8 @@ impl Composer<'_> {
     fn problem(&mut self, at: Mark, message: String) {
         self.sound = false;
         if self.problems.len() < MAXIMUM_PROBLEMS {
-            let path = self.path();
-            let file = Arc::clone(self.file);
-            self.problems.push(Problem {
-                file,
-                line: at.line,
-                column: at.column,
-                path,
-                message,
-                suggestion: None,
-            });
+            self.problems
+                .push(Problem::at(self.file, at, self.path(), message));
         }
     }
 
@@ -573,43 +567,4 @@ impl Composer<'_> {
 enum Abandon {
     Document,
     File,
-}
-
-/// Merges the objects of `<<` into an object; of several objects with the same key, the first counts. Returns the error, if any.
-///
-/// If a key before `<<` has another value, `kubectl` (YAML 1.1) replaces that value and other readers keep it. Of two `<<`,
-/// readers choose either. Both cases are refused if the values differ.
-fn merge(
-    sources: Vec<(Value, Place)>,
-    entries: &mut Map<String, Value>,
-    places: &mut BTreeMap<String, (Mark, Place)>,
-    merged: &mut BTreeSet<String>,
-) -> Option<String> {
-    let mut added = BTreeSet::new();
-    for (value, place) in sources {
-        let (Value::Object(others), Children::Map(mut other_places)) = (value, place.children)
-        else {
-            continue;
-        };
-        for (key, value) in others {
-            match entries.get(&key) {
-                None => {
-                    if let Some(place) = other_places.remove(&key) {
-                        entries.insert(key.clone(), value);
-                        places.insert(key.clone(), place);
-                        added.insert(key);
-                    }
-                }
-                Some(present) if added.contains(&key) || *present == value => {}
-                Some(_) => {
-                    return Some(format!(
-                        "`<<` contains `{}`, which already has another value, and readers choose different ones; write `<<` first and only once, or remove one of the two values",
-                        shown(&key)
-                    ));
-                }
-            }
-        }
-    }
-    merged.extend(added);
-    None
 }

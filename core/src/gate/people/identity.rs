@@ -166,8 +166,7 @@ impl Identity {
         let stem = login.strip_suffix(BOT).unwrap_or(login);
         if stem.is_empty() || login.len() > 255 || !stem.chars().all(fits) {
             return Err(format!(
-                "`{}` is not a login: expected letters, digits, `-`, `_` and `.`, without `@`",
-                cut(login)
+                "`{login:.80}` is not a login: expected letters, digits, `-`, `_` and `.`, without `@`"
             ));
         }
         Ok(Identity::Account(Account {
@@ -260,8 +259,7 @@ fn host_of(platform: Platform, host: Option<&str>) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
     if named.is_empty() || named.len() > 255 || !named.chars().all(fits) {
         return Err(format!(
-            "`{}` is not a host; write it without scheme and path, such as `{}`",
-            cut(host),
+            "`{host:.80}` is not a host; write it without scheme and path, such as `{}`",
             platform.public_host()
         ));
     }
@@ -491,8 +489,7 @@ impl CertificateFields {
         literal("issuer", &issuer)?;
         if !issuer.contains("://") {
             return Err(format!(
-                "the issuer `{}` is not a URL; write it as certificates do, such as `https://accounts.google.com`",
-                cut(&issuer)
+                "the issuer `{issuer:.80}` is not a URL; write it as certificates do, such as `https://accounts.google.com`"
             ));
         }
         let name = match (email, uri, username) {
@@ -502,21 +499,21 @@ impl CertificateFields {
                     !user.is_empty() && !domain.is_empty() && !user.contains("://")
                 };
                 if !email.rsplit_once('@').is_some_and(is_address) {
-                    return Err(format!("`{}` is not an e-mail address", cut(&email)));
+                    return Err(format!("`{email:.80}` is not an e-mail address"));
                 }
                 email
             }
             (None, Some(uri), None) => {
                 literal("uri", &uri)?;
                 if !uri.contains("://") {
-                    return Err(format!("`{}` is not a URI with a scheme", cut(&uri)));
+                    return Err(format!("`{uri:.80}` is not a URI with a scheme"));
                 }
                 uri
             }
             (None, None, Some(username)) => {
                 literal("username", &username)?;
                 if username.contains("://") {
-                    return Err(format!("`{}` is a URI; write it as `uri`", cut(&username)));
+                    return Err(format!("`{username:.80}` is a URI; write it as `uri`"));
                 }
                 username
             }
@@ -540,12 +537,11 @@ fn literal(field: &str, text: &str) -> Result<(), String> {
     }
     if text.contains('*') {
         return Err(format!(
-            "`{}` contains `*`, and identities are compared exactly; list each one",
-            cut(text)
+            "`{text:.80}` contains `*`, and identities are compared exactly; list each one"
         ));
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) && field != "user" {
-        return Err(format!("`{}` contains white space", cut(text)));
+        return Err(format!("`{text:.80}` contains white space"));
     }
     Ok(())
 }
@@ -598,8 +594,4 @@ impl fmt::Display for Identity {
             Identity::Key(fingerprint) => write!(f, "key `{fingerprint}`"),
         }
     }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
 }

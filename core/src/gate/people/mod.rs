@@ -226,8 +226,7 @@ impl std::str::FromStr for DnsLabel {
         match fits {
             true => Ok(DnsLabel(text.to_owned())),
             false => Err(format!(
-                "`{}` is not a name: expected at most 63 lower-case letters, digits and `-`, with a letter or a digit at both ends",
-                text.chars().take(80).collect::<String>()
+                "`{text:.80}` is not a name: expected at most 63 lower-case letters, digits and `-`, with a letter or a digit at both ends"
             )),
         }
     }

@@ -112,8 +112,7 @@ impl TryFrom<String> for Moment {
         let instant = || text.parse().ok().map(Moment::Instant);
         day.map(Moment::Day).or_else(instant).ok_or_else(|| {
             format!(
-                "`{}` is neither a date such as `2026-12-31` (in UTC) nor a time with its offset such as `2026-12-31T18:00:00Z`",
-                text.chars().take(80).collect::<String>()
+                "`{text:.80}` is neither a date such as `2026-12-31` (in UTC) nor a time with its offset such as `2026-12-31T18:00:00Z`"
             )
         })
     }

@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::finding::Judgement;
 use super::image::ImageReference;
+use super::people::People;
 use super::policy::Policy;
 use super::promotion::ChangeKind;
 use super::signer::{AcceptedSigner, TrustRoots};
@@ -62,6 +63,11 @@ pub trait Rule {
     /// What the policy lacks, as a sentence.
     fn fits(&self, _policy: &Policy) -> Result<(), String> {
         Ok(())
+    }
+
+    /// The groups and people that the policy entry names and the directory lacks, one sentence each.
+    fn missing_people(&self, _people: &People) -> Vec<String> {
+        Vec::new()
     }
 
     /// Whether the rule refuses the image by its name alone. The registry of such an image is not asked.
@@ -367,6 +373,11 @@ impl Requirement {
     /// What the policy lacks, as a sentence.
     pub fn fits(&self, policy: &Policy) -> Result<(), String> {
         self.rule().fits(policy)
+    }
+
+    /// See `Rule::missing_people`.
+    pub fn missing_people(&self, people: &People) -> Vec<String> {
+        self.rule().missing_people(people)
     }
 
     /// See `Rule::refuses_by_name`.

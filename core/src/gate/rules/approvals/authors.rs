@@ -25,15 +25,16 @@ pub(super) struct Authors {
 /// What the sources say, while they are read.
 #[derive(Default)]
 struct Found {
-    people: BTreeMap<String, String>,
+    /// The people, each with the strongest evidence and what the person did.
+    people: BTreeMap<String, (Standing, String)>,
     automation: BTreeSet<String>,
     ranges: BTreeSet<String>,
     /// What is not known, one sentence each.
     unknown: BTreeSet<String>,
 }
 
-/// Whether an identity establishes an author, or only adds one whom the directory knows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether an identity establishes an author, or only adds one whom the directory knows; the stronger first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Establishes,
     Adds,
@@ -68,11 +69,18 @@ impl Authors {
                 _ => {}
             }
         }
-        if rule.deployer_is_author
-            && let Some(actor) = &check.promotion.change.actor
-        {
-            let deployer = Identity::KubernetesUser(actor.username.clone());
-            found.add(&deployer, "deploys the change", Standing::Adds, people);
+        match &check.promotion.change.actor {
+            Some(actor) if rule.deployer_is_author => {
+                let deployer = Identity::KubernetesUser(actor.username.clone());
+                found.add(&deployer, "deploys the change", Standing::Adds, people);
+            }
+            None if rule.deployer_is_author => {
+                found.unknown.insert(
+                    "the policy counts the deployer as an author, and the deployer is not known (`check --as USER`)"
+                        .to_owned(),
+                );
+            }
+            _ => {}
         }
         if found.unknown.is_empty() && found.people.is_empty() {
             if found.automation.is_empty() {
@@ -85,8 +93,9 @@ impl Authors {
             }
         }
         if found.unknown.is_empty() {
+            let people = found.people.into_iter();
             return Ok(Authors {
-                people: found.people,
+                people: people.map(|(name, (_, did))| (name, did)).collect(),
                 ranges: found.ranges,
             });
         }
@@ -128,10 +137,11 @@ impl Found {
         match people.person_of(identity) {
             // An identity that may be a person's is held against the person.
             Lookup::Person(person) | Lookup::Similar(person) => {
+                let told = (standing, did.to_owned());
                 let known = self.people.entry(person.name.clone());
-                let known = known.or_insert_with(|| did.to_owned());
-                if did < known.as_str() {
-                    *known = did.to_owned();
+                let known = known.or_insert_with(|| told.clone());
+                if told < *known {
+                    *known = told;
                 }
             }
             Lookup::Automation(name) => {
@@ -167,24 +177,40 @@ impl Found {
                 true => Standing::Establishes,
                 false => Standing::Adds,
             };
-            for actor in &provenance.actors {
-                match identity_of(actor) {
-                    Ok(identity) => self.add(&identity, "started the build", standing, people),
-                    Err(why) if isolated => {
-                        self.unknown.insert(format!(
-                            "the provenance names an account that cannot be looked up: {why}"
-                        ));
-                    }
-                    Err(_) => {}
-                }
-                speaks |= isolated;
+            self.add_actors(provenance, standing, people);
+            // A build whose provenance does not say who started it is not made known by that of another build.
+            if isolated && provenance.actors.is_empty() {
+                let by = statement.signer();
+                self.unknown.insert(format!(
+                    "the provenance by {by} does not name who started the build"
+                ));
             }
+            speaks |= isolated;
         }
         if !speaks {
             self.unknown.insert(
                 "no provenance by an accepted and isolated builder names who started the build"
                     .to_owned(),
             );
+        }
+    }
+
+    fn add_actors(
+        &mut self,
+        provenance: &predicate::SlsaProvenance,
+        standing: Standing,
+        people: &People,
+    ) {
+        for actor in &provenance.actors {
+            match identity_of(actor) {
+                Ok(identity) => self.add(&identity, "started the build", standing, people),
+                Err(why) if standing == Standing::Establishes => {
+                    self.unknown.insert(format!(
+                        "the provenance names an account that cannot be looked up: {why}"
+                    ));
+                }
+                Err(_) => {}
+            }
         }
     }
 
@@ -199,10 +225,18 @@ impl Found {
         // The commits from which the image was built, as the policy's provenance proves them.
         let proven: Vec<_> = proven(check, evidence).collect();
         let mut open: BTreeSet<&str> = BTreeSet::new();
-        for (_, provenance) in &proven {
+        for (statement, provenance) in &proven {
             open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
+            // Who started the build is an author too, where the provenance says it.
+            self.add_actors(provenance, Standing::Adds, people);
+            if provenance.commits.is_empty() {
+                let by = statement.signer();
+                self.unknown.insert(format!(
+                    "the provenance by {by} does not name the commit, which a change record must end with"
+                ));
+            }
         }
-        if open.is_empty() {
+        if proven.is_empty() {
             self.unknown.insert(
                 "no accepted provenance names the commit, which a change record must end with"
                     .to_owned(),
@@ -264,12 +298,22 @@ impl Found {
     ) {
         let rows = record.authors.iter();
         let rows = rows.map(|row| (&row.identity, row.role, row.pull_request));
+        // The pull requests name authors too, so that a record without the rows hides nobody.
+        let pulls = record.pull_requests.iter().flat_map(|pull| {
+            let opened = pull.opened_by.iter().map(|by| (by, ChangeRole::Opened));
+            let merged = pull.merged_by.iter().map(|by| (by, ChangeRole::Merged));
+            let both = opened.chain(merged);
+            both.map(|(by, role)| (by, role, Some(pull.number)))
+        });
         // Who a commit names, from git: they can only add.
         let named = record.commits.iter().flat_map(|commit| &commit.authors);
         let named = named.map(|identity| (identity, ChangeRole::Committed, None));
-        for (identity, role, pull_request) in rows.chain(named) {
+        let mut names_author = false;
+        for (identity, role, pull_request) in rows.chain(pulls).chain(named) {
             let did = what_was_done(role, pull_request);
-            let standing = match role.is_vouched() && !identity.is_claimed() {
+            let is_vouched = role.is_vouched() && !identity.is_claimed();
+            names_author |= is_vouched;
+            let standing = match is_vouched {
                 true => standing,
                 false => Standing::Adds,
             };
@@ -291,8 +335,7 @@ impl Found {
             let unknown = record.unknown_authors.iter();
             self.unknown
                 .extend(unknown.map(|why| format!("the change record says: {why}")));
-            let mut rows = record.authors.iter();
-            if !rows.any(|row| row.role.is_vouched() && !row.identity.is_claimed()) {
+            if !names_author {
                 self.unknown.insert(
                     "the change record does not name an author for whom the platform vouches"
                         .to_owned(),
@@ -344,8 +387,25 @@ fn identities_of(identity: &ChangeIdentity) -> Result<Vec<Identity>, String> {
             name: certificate.subject.clone(),
         }],
         ChangeIdentity::Email(email) => vec![by_address(&email.address)],
-        ChangeIdentity::Git(git) => vec![by_address(git.email.as_str())],
+        ChangeIdentity::Git(git) => {
+            let address = git.email.as_str();
+            let account = private_address(address);
+            account.into_iter().chain([by_address(address)]).collect()
+        }
     })
+}
+
+/// The account of a private address of GitHub, `[NUMBER+]LOGIN@users.noreply.github.com`.
+fn private_address(address: &str) -> Option<Identity> {
+    let (user, host) = address.rsplit_once('@')?;
+    if !host.eq_ignore_ascii_case("users.noreply.github.com") {
+        return None;
+    }
+    let (id, login) = match user.split_once('+') {
+        Some((id, login)) => (id.parse().ok(), login),
+        None => (None, user),
+    };
+    Identity::account(SourcePlatform::GitHub, None, login, id).ok()
 }
 
 fn range(record: &predicate::ChangeRecord) -> String {

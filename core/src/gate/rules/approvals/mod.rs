@@ -91,7 +91,8 @@ pub struct Approvals {
     pub require_scopes: BTreeSet<ScopeName>,
     /// How long all seats must have been filled.
     pub minimum_age: Option<Age>,
-    /// How old an approval may be, from its earliest verified time.
+    /// How old an approval may be, from its earliest verified time. It bounds approvals by certificates only: everyone who has a
+    /// signature by a key can add a new timestamp to it. Let people who sign with keys set `validUntil`.
     pub maximum_age: Option<Age>,
     /// The change (ticket) that every approval must name.
     pub change: Option<ChangeReference>,
@@ -335,6 +336,16 @@ impl Rule for Approvals {
             return Err("a `changeRecord` is compared with the commit of the image's provenance; add the requirement `provenance` to this policy".to_owned());
         }
         Ok(())
+    }
+
+    fn missing_people(&self, people: &People) -> Vec<String> {
+        let unknown = self.from.iter().filter_map(|from| from.unknown(people));
+        let warning = |what| {
+            format!(
+                "no people directory that was read names the {what}: until one does, every image is undecided"
+            )
+        };
+        unknown.map(warning).collect()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -694,6 +705,22 @@ impl Approvers {
         match (&self.group, &self.person) {
             (Some(group), _) => format!("{count} of group `{group}`"),
             (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_minutes_and_never_before_it_has_come() {
+        for (time, shown) in [
+            ("2026-11-28T14:31:59Z", "2026-11-28 14:32 UTC"),
+            ("2026-11-28T14:32:00Z", "2026-11-28 14:32 UTC"),
+            ("2026-11-28T14:32:01Z", "2026-11-28 14:33 UTC"),
+        ] {
+            assert_eq!(minute(time.parse().unwrap()), shown);
         }
     }
 }

@@ -139,9 +139,16 @@ impl<'a> Votes<'a> {
                 Err(why) => votes.excuse(statement.signer().to_string(), Step::Identity, why),
             }
         }
-        // 2. Rejections, and what could be one.
+        // 2. Rejections, and what could be one; and until when the approvals of each person lift them.
+        let mut lifted: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for vote in &all {
-            votes.add_rejection(rule, vote, &all, check, people);
+            if let Some(before) = vote.lifts_before(rule, check) {
+                let known = lifted.entry(&vote.person.name).or_insert(before);
+                *known = before.max(*known);
+            }
+        }
+        for vote in &all {
+            votes.add_rejection(rule, vote, &lifted, check, people);
         }
         // 3. Approvals.
         for vote in &all {
@@ -178,7 +185,7 @@ impl<'a> Votes<'a> {
         &mut self,
         rule: &Approvals,
         vote: &Vote<'_>,
-        all: &[Vote<'_>],
+        lifted: &BTreeMap<&str, Timestamp>,
         check: &ImageCheck<'_>,
         people: &People,
     ) {
@@ -189,7 +196,9 @@ impl<'a> Votes<'a> {
                 let at = vote
                     .times()
                     .map(|(_, latest)| format!(" on {}", minute(latest)));
-                let at = at.unwrap_or_default();
+                let at = at.unwrap_or_else(|| {
+                    " at a time that is not verified, so that no approval lifts it".to_owned()
+                });
                 let reason = said.reason.as_deref().map(|reason| format!(": {reason}"));
                 let sentence = format!(
                     "`{by}` rejected this digest{at}{}",
@@ -227,11 +236,8 @@ impl<'a> Votes<'a> {
         }
         let latest = times.map(|(_, latest)| latest);
         self.last_rejection = self.last_rejection.max(latest);
-        let lifted = latest.is_some_and(|latest| {
-            all.iter()
-                .any(|other| other.lifts(rule, vote.person, latest, check))
-        });
-        if !lifted {
+        let lifted = lifted.get(by.as_str()).copied();
+        if latest.is_none() || lifted <= latest {
             self.blocking.insert((block, sentence));
         }
     }
@@ -243,7 +249,7 @@ impl<'a> Votes<'a> {
         let detail = listed(same.map(|(_, sentence)| sentence.clone()), 3);
         Some(match block {
             Block::Rejected => Judgement::fail(REJECTED, detail).hint(
-                "talk to that person; the digest stays blocked until the person approves it, signed with a certificate",
+                "talk to that person; the digest stays blocked until the person approves it later, signed with a certificate; or deploy another digest",
             ),
             Block::Unreadable => Judgement::undecided(APPROVAL_UNREADABLE, detail)
                 .hint("let that person approve or reject the digest again, or update the gate"),
@@ -338,27 +344,18 @@ impl<'a> Vote<'a> {
         }
     }
 
-    /// Whether this approval lifts a rejection by the same person whose latest time is `rejected`. Everyone who has a signature
-    /// by a key can add a new timestamp to it, so that it proves no order; a certificate is valid for minutes.
-    fn lifts(
-        &self,
-        rule: &Approvals,
-        person: &Person,
-        rejected: Timestamp,
-        check: &ImageCheck<'_>,
-    ) -> bool {
+    /// If this is an approval that lifts rejections by the same person: the time before which. Everyone who has a signature by a
+    /// key can add a new timestamp to it, so that it proves no order; a certificate is valid for minutes.
+    fn lifts_before(&self, rule: &Approvals, check: &ImageCheck<'_>) -> Option<Timestamp> {
         let Word::Said(said) = &self.word else {
-            return false;
+            return None;
         };
-        let same = self.person.name == person.name;
-        let by_certificate = matches!(self.statement.signer(), Signer::Certificate(_));
-        same && by_certificate
+        let lifts = matches!(self.statement.signer(), Signer::Certificate(_))
             && said.decision == ApprovalDecision::Approved
             && Some(said.environment.as_str()) == check.policy.environment.as_deref()
-            && matches!(scoped(said, check), Scoped::Here)
-            && self
-                .witnessed(rule, check)
-                .is_ok_and(|(earliest, _)| earliest > rejected)
+            && matches!(scoped(said, check), Scoped::Here);
+        let (earliest, _) = self.witnessed(rule, check).ok().filter(|_| lifts)?;
+        Some(earliest)
     }
 
     /// Whether this approval counts.
@@ -456,10 +453,10 @@ impl<'a> Vote<'a> {
     }
 }
 
-/// Whether all scopes of a statement include the workload.
+/// Whether all scopes of a statement include the workload. One that does not decides, whatever the others are.
 fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scoped {
     let workload = &check.promotion.change.workload;
-    let mut unknown = None;
+    let mut scoped = Scoped::Here;
     for (name, wanted) in &said.scopes {
         let namespace = || Collected::Known(workload.namespace.clone().unwrap_or_default());
         let actual = match ScopeName::parse(name) {
@@ -467,10 +464,10 @@ fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scoped {
             Some(ScopeName::Cluster) => check.world.cluster.clone(),
             Some(ScopeName::ClusterUid) => check.world.cluster_uid.clone(),
             None => {
-                let why = format!(
+                scoped = Scoped::NotKnown(format!(
                     "the approval is limited to a scope that this version does not know, `{name}`"
-                );
-                return Scoped::NotKnown(why);
+                ));
+                continue;
             }
         };
         match actual {
@@ -480,13 +477,16 @@ fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scoped {
                 return Scoped::Elsewhere(why);
             }
             Collected::Partial(_, _) | Collected::Unavailable(_) => {
+                if matches!(scoped, Scoped::NotKnown(_)) {
+                    continue;
+                }
                 let why = actual.unavailabilities().first();
                 let why = why.map(ToString::to_string).unwrap_or_default();
-                unknown = Some(format!(
+                scoped = Scoped::Unknown(format!(
                     "the approval is for the {name} `{wanted}` alone, and {why}"
                 ));
             }
         }
     }
-    unknown.map_or(Scoped::Here, Scoped::Unknown)
+    scoped
 }
