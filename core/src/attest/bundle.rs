@@ -7,13 +7,12 @@ use sigstore_types::bundle::{
 };
 use sigstore_types::{Bundle, MediaType, SignatureContent};
 
-use super::certificate::{Chain, is_root};
+use super::chain::{Chain, is_root};
+use super::content::Content;
 use super::log::{EntryKind, LogEntry, unknown_kind};
-use super::signed::{
-    Content, MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps, Witnesses,
-};
-use super::statement::PAYLOAD_TYPE;
-use super::unaccepted::{self, UnacceptedReason, strict};
+use super::signed::{MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps, Witnesses};
+use super::statement::in_toto;
+use super::unaccepted::{self, UnacceptedReason, bounded, strict};
 use crate::strict_json::Fields;
 
 /// The most fields and items of lists in a bundle. A bundle with its certificates and as many log entries as are read has
@@ -264,29 +263,6 @@ fn log_entry(
         set_suffices: version == MediaType::Bundle0_1,
         body: entry.canonicalized_body.as_bytes().to_vec(),
     })
-}
-
-/// The payload type, if it is that of a statement. Content of another type could parse as a statement without being one.
-pub(super) fn in_toto(payload_type: String) -> Result<String, UnacceptedReason> {
-    if payload_type == PAYLOAD_TYPE {
-        return Ok(payload_type);
-    }
-    let detail = format!("the payload type is `{payload_type}`, not `{PAYLOAD_TYPE}`");
-    Err(UnacceptedReason::new(
-        unaccepted::WRONG_PAYLOAD_TYPE,
-        detail,
-    ))
-}
-
-/// Refuses more than `most` items; `what` is their noun.
-pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), UnacceptedReason> {
-    if count <= most {
-        return Ok(());
-    }
-    Err(UnacceptedReason::new(
-        unaccepted::TOO_LARGE,
-        format!("there are more than {most} {what}"),
-    ))
 }
 
 #[cfg(test)]

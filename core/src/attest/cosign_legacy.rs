@@ -10,11 +10,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::bundle::{bounded, in_toto};
-use super::certificate::{Chain, certificates_of_pem, is_root};
+use super::chain::{Chain, certificates_of_pem, is_root};
+use super::content::Content;
 use super::log::{EntryKind, LogEntry, unknown_kind};
-use super::signed::{Content, MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
-use super::unaccepted::{self, UnacceptedReason, strict};
+use super::signed::{MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
+use super::statement::in_toto;
+use super::unaccepted::{self, UnacceptedReason, bounded, strict};
 use crate::gate::Digest;
 use crate::strict_json::{Fields, is_same_key};
 
@@ -356,12 +357,12 @@ mod tests {
     fn tekton_chains_payloads_are_read_and_never_mixed() {
         let digest = Digest::sha256(b"image");
         let read = |text: &str| {
-            let text = text.replace("DIGEST", &digest.to_string());
+            let text = text.replace("<digest>", &digest.to_string());
             simple_signing(text.as_bytes(), &digest).map_err(|why| why.reason)
         };
-        let tekton = r#"{"Critical":{"Identity":{"docker-reference":"r.example/app"},"Image":{"Docker-manifest-digest":"DIGEST"},"Type":"Tekton container signature"},"Optional":{"a":"b"}}"#;
+        let tekton = r#"{"Critical":{"Identity":{"docker-reference":"r.example/app"},"Image":{"Docker-manifest-digest":"<digest>"},"Type":"Tekton container signature"},"Optional":{"a":"b"}}"#;
         assert_eq!(read(tekton).unwrap()["a"], "b");
-        let lower = r#"{"critical":{"identity":{},"image":{"docker-manifest-digest":"DIGEST"},"type":"Tekton container signature"},"optional":null}"#;
+        let lower = r#"{"critical":{"identity":{},"image":{"docker-manifest-digest":"<digest>"},"type":"Tekton container signature"},"optional":null}"#;
         read(lower).unwrap();
         read(&tekton.replace("Docker-m", "docker-m")).unwrap();
         let other = Digest::sha256(b"other").to_string();
@@ -388,7 +389,7 @@ mod tests {
         ] {
             assert_eq!(read(&mixed), Err(unaccepted::MALFORMED), "{mixed}");
         }
-        let elsewhere = tekton.replace("DIGEST", &other);
+        let elsewhere = tekton.replace("<digest>", &other);
         assert_eq!(read(&elsewhere), Err(unaccepted::WRONG_SUBJECT));
         let unknown = tekton.replace("Tekton container", "another");
         assert_eq!(read(&unknown), Err(unaccepted::WRONG_PAYLOAD_TYPE));

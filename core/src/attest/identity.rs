@@ -12,7 +12,7 @@ use x509_cert::der::{Decode as _, Encode as _, oid::AssociatedOid as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::anchor::KeyFingerprint;
+use super::key::KeyFingerprint;
 use super::unaccepted::{self, UnacceptedReason};
 
 /// The signer of a verified signature or statement.

@@ -4,6 +4,8 @@
 //! * `bundle`, `cosign_legacy`: parse each format into the same form
 //! * `signed`: verifies that form in numbered steps
 //! * `certificate`, `log`, `timestamp`, `signature`: the checks of each step
+//! * [`Anchor`]: a key (`key`) or a `trust_root`, under which the checks are made
+//! * `chain`, `content`: certificates and signed content, before they are verified
 //! * `statement`, `predicate`: the content of a verified envelope
 //! * [`VerifiedSignature`], [`VerifiedStatement`]: the results, which only this module can make
 //!
@@ -13,8 +15,11 @@
 mod anchor;
 mod bundle;
 mod certificate;
+mod chain;
+mod content;
 mod cosign_legacy;
 mod identity;
+mod key;
 mod log;
 mod material;
 pub mod predicate;
@@ -24,9 +29,10 @@ mod signature;
 mod signed;
 mod statement;
 mod timestamp;
-mod trusted_root;
+mod trust_root;
 pub mod unaccepted;
 mod verified;
+mod weight;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,12 +41,12 @@ use crate::gate::Digest;
 use predicate::Predicate;
 use signed::Signed;
 
-pub use anchor::{
-    Anchor, AnchorId, KeyError, KeyFingerprint, PublicKey, TrustRoot, TrustRootError,
-};
+pub use anchor::{Anchor, AnchorId};
+pub use content::Artifact;
 pub use identity::{CertificateIdentity, Claim, Signer};
+pub use key::{KeyError, KeyFingerprint, PublicKey};
 pub use material::Material;
-pub use signed::Artifact;
+pub use trust_root::{TrustRoot, TrustRootError};
 pub use unaccepted::UnacceptedReason;
 pub use verified::{
     Origin, SignatureForm, TimeSource, Transparency, Verified, VerifiedSignature,

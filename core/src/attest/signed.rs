@@ -3,16 +3,17 @@
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use sigstore_types::HashAlgorithm;
 
-use super::anchor::{Anchor, Instance, PublicKey, TrustRoot};
-use super::certificate::Chain;
+use super::anchor::Anchor;
+use super::chain::Chain;
+use super::content::{Artifact, Content, SubjectDigest};
 use super::identity::{CertificateIdentity, Signer};
+use super::key::PublicKey;
 use super::log::LogEntry;
 use super::signature::{Message, VerifyingKey};
 use super::statement::Statement;
 use super::timestamp;
+use super::trust_root::{Instance, TrustRoot};
 use super::unaccepted::{self, UnacceptedReason};
 use super::verified::{Origin, TimeSource, Transparency, VerifiedTime};
 use crate::gate::Digest;
@@ -46,21 +47,6 @@ pub(super) struct Witnesses {
     pub(super) needs_set: bool,
 }
 
-/// The signed content.
-pub(super) enum Content {
-    /// A DSSE envelope with an in-toto statement.
-    Envelope {
-        payload_type: String,
-        payload: Vec<u8>,
-        /// The bytes of the envelope, if it was found as bytes. The oldest log entries contain their hash.
-        written: Option<Vec<u8>>,
-    },
-    /// The artifact, with its digest if the bundle names one.
-    Message {
-        digest: Option<(HashAlgorithm, Vec<u8>)>,
-    },
-}
-
 /// How the evidence names its signer.
 pub(super) enum SignedBy {
     /// By a certificate with its chain.
@@ -76,15 +62,6 @@ pub(super) struct Stamps {
     pub(super) tokens: Vec<Vec<u8>>,
     /// Other bytes that the timestamps may be of. In the `.att` layout, cosign timestamps the envelope and not the signature.
     pub(super) or_of: Option<Vec<u8>>,
-}
-
-/// The artifact that a signature must be about.
-#[derive(Clone, Copy, Debug)]
-pub enum Artifact<'a> {
-    /// Its bytes.
-    Bytes(&'a [u8]),
-    /// Its SHA-256 digest.
-    Digest(&'a Digest),
 }
 
 /// The result of verification.
@@ -215,7 +192,7 @@ impl Signed {
         let statement = self.verify_signature(&chain.key()?, artifact)?;
         // 4. Every log entry is of this signature by this key. An entry of another signature is refused (CVE-2022-36056).
         for entry in &witnessed.entries {
-            entry.check_matches(self, artifact, &chain.leaf)?;
+            entry.check_matches(&self.content, &self.signature, artifact, &chain.leaf)?;
         }
         let signer = Signer::Certificate(Box::new(identity));
         Ok(witnessed.into_checked(signer, statement, root.has_logs()))
@@ -255,7 +232,7 @@ impl Signed {
         let statement = statement?;
         // 3. Every log entry is of this signature by this key; the entry may name a certificate for the same key (CVE-2022-36056).
         for entry in &witnessed.entries {
-            entry.check_matches(self, artifact, &key.spki)?;
+            entry.check_matches(&self.content, &self.signature, artifact, &key.spki)?;
         }
         let signer = Signer::Key(key.fingerprint().clone());
         Ok(witnessed.into_checked(signer, statement, false))
@@ -341,7 +318,7 @@ impl Signed {
         };
         match &self.content {
             Content::Envelope { payload, .. } => {
-                let encoded = self.signed_bytes();
+                let encoded = self.content.signed_bytes();
                 if !key.signed(Message::Bytes(&encoded), &self.signature) {
                     return Err(refused());
                 }
@@ -374,26 +351,6 @@ impl Signed {
                     Err(refused())
                 }
             }
-        }
-    }
-
-    /// The signed bytes of an envelope: its pre-authentication encoding (DSSE protocol, "Signature Definition"). Empty for a
-    /// message.
-    pub(super) fn signed_bytes(&self) -> Vec<u8> {
-        match &self.content {
-            Content::Envelope {
-                payload_type,
-                payload,
-                ..
-            } => {
-                let header = format!(
-                    "DSSEv1 {} {payload_type} {} ",
-                    payload_type.len(),
-                    payload.len()
-                );
-                [header.as_bytes(), payload].concat()
-            }
-            Content::Message { .. } => Vec::new(),
         }
     }
 }
@@ -450,58 +407,5 @@ fn most_informative(refused: Vec<UnacceptedReason>) -> UnacceptedReason {
         }
         Some(why) => why,
         None => UnacceptedReason::new(unaccepted::UNTRUSTED_CERTIFICATE, "the trust root is empty"),
-    }
-}
-
-/// The artifact by its digest, with its bytes if they are known.
-pub(super) struct SubjectDigest<'a> {
-    digest: Digest,
-    sha256: Vec<u8>,
-    bytes: Option<&'a [u8]>,
-}
-
-impl<'a> SubjectDigest<'a> {
-    /// The digest of the artifact by an algorithm.
-    ///
-    /// # Errors
-    /// If the bytes are needed for this algorithm, but only the SHA-256 digest is known.
-    pub(super) fn digest_by(&self, algorithm: HashAlgorithm) -> Result<Vec<u8>, UnacceptedReason> {
-        match (algorithm, self.bytes) {
-            (HashAlgorithm::Sha2256, _) => Ok(self.sha256.clone()),
-            (HashAlgorithm::Sha2384, Some(bytes)) => Ok(Sha384::digest(bytes).to_vec()),
-            (HashAlgorithm::Sha2512, Some(bytes)) => Ok(Sha512::digest(bytes).to_vec()),
-            _ => {
-                let detail = format!(
-                    "it names the artifact by its `{algorithm}` digest, but only the artifact's SHA-256 digest is known"
-                );
-                Err(UnacceptedReason::new(
-                    unaccepted::FORMAT_NOT_SUPPORTED,
-                    detail,
-                ))
-            }
-        }
-    }
-
-    pub(super) fn of(artifact: Artifact<'a>) -> Result<SubjectDigest<'a>, UnacceptedReason> {
-        match artifact {
-            Artifact::Bytes(bytes) => Ok(SubjectDigest {
-                digest: Digest::sha256(bytes),
-                sha256: Sha256::digest(bytes).to_vec(),
-                bytes: Some(bytes),
-            }),
-            Artifact::Digest(digest) if digest.algorithm() == "sha256" => Ok(SubjectDigest {
-                digest: digest.clone(),
-                sha256: hex::decode(digest.hex()).unwrap_or_default(),
-                bytes: None,
-            }),
-            Artifact::Digest(digest) => {
-                let algorithm = digest.algorithm();
-                let detail = format!("evidence about `{algorithm}` digests is not supported");
-                Err(UnacceptedReason::new(
-                    unaccepted::FORMAT_NOT_SUPPORTED,
-                    detail,
-                ))
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use crate::gate::Digest;
 use crate::strict_json::Fields;
 
 /// The payload type of the DSSE envelopes that carry statements.
-pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// The supported values of `_type`.
 const TYPES: [&str; 2] = [
     "https://in-toto.io/Statement/v1",
@@ -97,6 +97,18 @@ impl Statement {
             annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
         Ok(texts.collect())
     }
+}
+
+/// The payload type, if it is that of a statement. Content of another type could parse as a statement without being one.
+pub(super) fn in_toto(payload_type: String) -> Result<String, UnacceptedReason> {
+    if payload_type == PAYLOAD_TYPE {
+        return Ok(payload_type);
+    }
+    let detail = format!("the payload type is `{payload_type}`, not `{PAYLOAD_TYPE}`");
+    Err(UnacceptedReason::new(
+        unaccepted::WRONG_PAYLOAD_TYPE,
+        detail,
+    ))
 }
 
 #[cfg(test)]

@@ -43,6 +43,17 @@ pub(super) fn strict<'a>(
     })
 }
 
+/// Refuses more than `most` items; `what` is their noun.
+pub(super) fn bounded(what: &str, count: usize, most: usize) -> Result<(), UnacceptedReason> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(UnacceptedReason::new(
+        TOO_LARGE,
+        format!("there are more than {most} {what}"),
+    ))
+}
+
 reasons! {
     /// Every reason for which evidence is not accepted.
     UNACCEPTED:

@@ -28,6 +28,7 @@ use super::anchor::AnchorId;
 use super::identity::Signer;
 use super::predicate::Predicate;
 use super::unaccepted::UnacceptedReason;
+use super::weight::bytes_of;
 use crate::gate::Digest;
 
 /// A verified piece of evidence.
@@ -189,12 +190,6 @@ impl VerifiedSignature {
     }
 }
 
-/// The approximate size of the entries of a map in memory, in bytes.
-pub(super) fn bytes_of(texts: &BTreeMap<String, String>) -> usize {
-    let each = texts.iter().map(|(key, value)| key.len() + value.len());
-    each.map(|length| length + 128).sum()
-}
-
 impl VerifiedStatement {
     /// The type of the predicate, a URI.
     pub fn predicate_type(&self) -> &str {
@@ -216,9 +211,11 @@ impl VerifiedStatement {
 mod tests {
     use serde_json::value::RawValue;
 
-    use super::super::anchor::{Anchor, PublicKey, TrustRoot};
-    use super::super::certificate::public_key_of;
+    use super::super::anchor::Anchor;
+    use super::super::chain::public_key_of;
+    use super::super::key::PublicKey;
     use super::super::samples::{authorities, pem};
+    use super::super::trust_root::TrustRoot;
     use super::*;
 
     fn origin(times: usize) -> Origin {

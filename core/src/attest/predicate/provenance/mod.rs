@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 
 use self::build_type::unknown_parameters;
 use self::written::{StatementFields, environment_text};
-use crate::attest::Claim;
+use crate::attest::identity::Claim;
 use crate::attest::unaccepted::UnacceptedReason;
-use crate::attest::verified::bytes_of;
+use crate::attest::weight::bytes_of;
 
 pub use self::build_type::BuildType;
 pub use self::repository::SourceRepository;
