@@ -944,6 +944,43 @@ fn the_waiting_time_begins_when_some_assignment_first_fills_all_seats() {
     }
 }
 
+#[test]
+fn a_change_record_counts_with_every_required_field_and_not_before_it_was_signed() {
+    let all = json!({
+        "repository": {"uri": "https://github.com/example/app"},
+        "to": COMMIT, "complete": true,
+        "commits": [{"sha": COMMIT, "authors": []}],
+        "authors": [{"identity": {"github": {"login": "dan"}}, "role": "opened"}],
+        "reason": "a", "securityImpact": "b", "testing": "c", "backOutPlan": "d",
+        "reviewers": [{"github": {"login": "cleo"}}],
+    });
+    let fields = [
+        "reason",
+        "securityImpact",
+        "testing",
+        "backOutPlan",
+        "reviewers",
+    ];
+    let tools = by_workflow("https://github.com/example/release-tools/**");
+    let source = json!([{"changeRecord": {"signedBy": tools, "requires": fields}}]);
+    let reason = |record: &Value, minutes: i64| {
+        let rule = json!({"from": [{"group": "left"}]});
+        let mut world = World::new(rule, approvals(&[("ada", 100)]));
+        world.rule["authorsFrom"] = source.clone();
+        world.rule["differentFromAuthor"] = json!(true);
+        let record = signed(RELEASE_TOOLS, "change", record.clone(), minutes);
+        world.further = vec![started_by("dan"), record];
+        world.finding().reason
+    };
+    assert_eq!(reason(&all, 100), "approved");
+    assert_eq!(reason(&all, -30), "author-unknown");
+    for field in fields {
+        let mut record = all.clone();
+        record.as_object_mut().unwrap().remove(field);
+        assert_eq!(reason(&record, 100), "author-unknown", "without `{field}`");
+    }
+}
+
 /// A gate that asks for the approval of one member of the group `left`.
 fn approving(more: Value) -> Gate {
     let mut spec = json!({
