@@ -32,7 +32,7 @@ impl FromStr for Age {
     fn from_str(text: &str) -> Result<Age, String> {
         let parsed = UNITS.iter().find_map(|(unit, seconds)| {
             let number = text.strip_suffix(*unit)?;
-            let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+            let digits = number.bytes().all(|b| b.is_ascii_digit());
             let number: i64 = digits.then(|| number.parse().ok())??;
             number.checked_mul(*seconds)
         });
@@ -91,6 +91,8 @@ mod tests {
             ("7d", "7d", 604_800),
             ("90s", "90s", 90),
             ("60s", "1m", 60),
+            ("1s", "1s", 1),
+            ("3660d", "3660d", 316_224_000),
         ] {
             let age: Age = text.parse().unwrap();
             assert_eq!(age.duration().as_secs(), seconds);
@@ -108,7 +110,8 @@ mod tests {
             "1h ",
             "1h30m",
             "0s",
-            "99999d",
+            "3661d",
+            "316224001s",
             "9223372036854775807d",
             "١h",
         ] {
