@@ -25,7 +25,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle, push_image,
+    SandboxIdentity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, attach_bundle,
+    push_image,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -213,7 +214,7 @@ fn policy(name: &str) -> Value {
 
 /// An image with a signature and provenances.
 fn image(registry: &SandboxRegistry, sigstore: &Sigstore, n: usize, provenances: usize) -> Value {
-    let identity = Identity::new(BUILDER, "https://issuer.example");
+    let identity = SandboxIdentity::new(BUILDER, "https://issuer.example");
     let signer = SandboxSigner::Identity(&identity);
     let digest = push_image(registry, "app", &format!("v{n}"), &n.to_string()).unwrap();
     let signing = sigstore.signing();

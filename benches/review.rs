@@ -17,7 +17,8 @@ use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::review::{ReviewInputs, review};
 use promotion_gate::sandbox::registry::SandboxRegistryOptions;
 use promotion_gate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, admission_review, attach_bundle, push_image,
+    SandboxIdentity, SandboxRegistry, SandboxSigner, Sigstore, admission_review, attach_bundle,
+    push_image,
 };
 use promotion_gate_core::attest::{Anchor, Material, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
@@ -52,7 +53,7 @@ spec:
 struct Bench {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
-    identity: Identity,
+    identity: SandboxIdentity,
 }
 
 impl Bench {
@@ -61,7 +62,7 @@ impl Bench {
         let json = sigstore.trusted_root().to_string();
         Bench {
             root: Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap()),
-            identity: Identity::new("release@example.com", "https://issuer.example"),
+            identity: SandboxIdentity::new("release@example.com", "https://issuer.example"),
             sigstore,
         }
     }
@@ -73,7 +74,7 @@ impl Bench {
         bundle.to_string()
     }
 
-    fn attest(&self, by: &Identity, image: &Digest, kind: &str, predicate: &Value) -> Value {
+    fn attest(&self, by: &SandboxIdentity, image: &Digest, kind: &str, predicate: &Value) -> Value {
         let signer = SandboxSigner::Identity(by);
         let signing = self.sigstore.signing();
         signing.attest(signer, image, kind, predicate).unwrap()
@@ -81,7 +82,7 @@ impl Bench {
 
     /// An approval by the person `p` and a number.
     fn approval(&self, image: &Digest, n: usize) -> Value {
-        let by = Identity::new(format!("p{n}@example.com"), ISSUER);
+        let by = SandboxIdentity::new(format!("p{n}@example.com"), ISSUER);
         let kind = "https://promotion-gate.dev/approval/v1";
         let predicate = json!({"environment": "production", "decision": "approved"});
         self.attest(&by, image, kind, &predicate)
@@ -100,11 +101,10 @@ impl Bench {
             (17, "77"),
             (20, "push"),
         ];
-        let by = claims
-            .iter()
-            .fold(Identity::new(BUILDER, ISSUER), |identity, (arc, value)| {
-                identity.with_claim(*arc, *value)
-            });
+        let by = claims.iter().fold(
+            SandboxIdentity::new(BUILDER, ISSUER),
+            |identity, (arc, value)| identity.with_claim(*arc, *value),
+        );
         let kind = "https://slsa.dev/provenance/v0.2";
         self.attest(&by, image, kind, &serde_json::from_str(text).unwrap())
     }

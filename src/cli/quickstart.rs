@@ -21,7 +21,7 @@ use super::world;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
 use crate::sandbox::{
-    Identity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
+    SandboxIdentity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
     attach_bundle, attach_signatures, push_image,
 };
 use crate::serve::{Listening, Options, POLL, serve};
@@ -322,7 +322,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             &self.registry,
             &self.sigstore,
             &self.images.signed,
-            &Identity::new(format!("{person}@example.com"), PEOPLE_ISSUER),
+            &SandboxIdentity::new(format!("{person}@example.com"), PEOPLE_ISSUER),
             Approval::TYPE,
             &json!({"environment": "production", "decision": "approved"}),
         )
@@ -452,7 +452,7 @@ fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Image
     attach_bundle(registry, "app", &signed, &bundle)?;
     let (kind, provenance) = provenance();
     attest(registry, sigstore, &signed, &workflow, kind, &provenance)?;
-    let recorder = Identity::new(RECORDER, ISSUER);
+    let recorder = SandboxIdentity::new(RECORDER, ISSUER);
     let record = change_record();
     attest(
         registry,
@@ -469,7 +469,7 @@ fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Image
         .sign_simply(release, &signed_by_cosign_2, &none)?;
     attach_signatures(registry, "app", &signed_by_cosign_2, &[signature])?;
 
-    let stranger = Identity::new(STRANGER, ISSUER);
+    let stranger = SandboxIdentity::new(STRANGER, ISSUER);
     let by_a_stranger = push_image(registry, "app", "fork", "by a stranger")?;
     let bundle =
         sigstore
@@ -489,7 +489,7 @@ fn attest(
     registry: &SandboxRegistry,
     sigstore: &Sigstore,
     image: &Digest,
-    signer: &Identity,
+    signer: &SandboxIdentity,
     kind: &str,
     predicate: &Value,
 ) -> anyhow::Result<()> {
@@ -500,8 +500,8 @@ fn attest(
 }
 
 /// The release workflow, with the claims of its certificate that say what it built: source repository, commit and ref.
-fn release_workflow() -> Identity {
-    Identity::new(RELEASE, ISSUER)
+fn release_workflow() -> SandboxIdentity {
+    SandboxIdentity::new(RELEASE, ISSUER)
         .with_claim(12, SOURCE)
         .with_claim(13, COMMIT)
         .with_claim(14, "refs/heads/main")

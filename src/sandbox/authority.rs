@@ -34,16 +34,16 @@ const CERTIFICATE_TIMESTAMPS: [u64; 10] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
 
 /// The subject of a certificate, and the issuer that vouches for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct SandboxIdentity {
     subject: String,
     issuer: String,
     claims: BTreeMap<u64, String>,
 }
 
-impl Identity {
+impl SandboxIdentity {
     /// `subject` is an e-mail address, or the address of a workflow (a URI), as `issuer` knows it.
-    pub fn new(subject: impl Into<String>, issuer: impl Into<String>) -> Identity {
-        Identity {
+    pub fn new(subject: impl Into<String>, issuer: impl Into<String>) -> SandboxIdentity {
+        SandboxIdentity {
             subject: subject.into(),
             issuer: issuer.into(),
             claims: BTreeMap::new(),
@@ -52,7 +52,7 @@ impl Identity {
 
     /// Adds a claim of the issuer, by the last arc of Fulcio's object identifiers.
     #[must_use]
-    pub fn with_claim(mut self, arc: u64, value: impl Into<String>) -> Identity {
+    pub fn with_claim(mut self, arc: u64, value: impl Into<String>) -> SandboxIdentity {
         self.claims.insert(arc, value.into());
         self
     }
@@ -119,7 +119,11 @@ impl SandboxAuthority {
         log_key(&self.certificate_log, "certificates", since)
     }
 
-    pub(super) fn issue(&self, identity: &Identity, at: Timestamp) -> Result<Issued, SandboxError> {
+    pub(super) fn issue(
+        &self,
+        identity: &SandboxIdentity,
+        at: Timestamp,
+    ) -> Result<Issued, SandboxError> {
         let key = KeyPair::generate()?;
         let mut params = leaf(identity, at)?;
         // The log signs the certificate without the extension that holds the log's own timestamp.
@@ -170,7 +174,7 @@ impl SandboxAuthority {
     }
 }
 
-fn leaf(identity: &Identity, at: Timestamp) -> Result<CertificateParams, SandboxError> {
+fn leaf(identity: &SandboxIdentity, at: Timestamp) -> Result<CertificateParams, SandboxError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.not_before = SystemTime::from(at).into();

@@ -10,7 +10,7 @@ mod signing;
 mod timestamp;
 mod tls;
 
-pub use authority::Identity;
+pub use authority::SandboxIdentity;
 pub use image::{attach_attestations, attach_bundle, attach_signatures, push_image, push_index};
 pub use registry::SandboxRegistry;
 pub use review::admission_review;

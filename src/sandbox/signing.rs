@@ -14,7 +14,7 @@ use rcgen::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::authority::{Identity, Issued};
+use super::authority::{Issued, SandboxIdentity};
 use super::log::Entry;
 use super::{SandboxError, Sigstore};
 
@@ -80,7 +80,7 @@ impl SandboxKey {
 #[derive(Clone, Copy)]
 pub enum SandboxSigner<'a> {
     /// An identity that the certificate authority issues a certificate to.
-    Identity(&'a Identity),
+    Identity(&'a SandboxIdentity),
     /// A managed key, without a certificate.
     Key(&'a SandboxKey),
 }

@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{
-    EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
+    EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
 };
 use promotion_gate_core::attest::{
     self, Anchor, Artifact, Material, PublicKey, TrustRoot, UnacceptedReason, Verified,
@@ -36,7 +36,7 @@ const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
 struct Bench {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
-    identity: Identity,
+    identity: SandboxIdentity,
     image: Digest,
 }
 
@@ -47,7 +47,7 @@ impl Bench {
         Bench {
             root: Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap()),
             sigstore,
-            identity: Identity::new("release@example.com", "https://issuer.example"),
+            identity: SandboxIdentity::new("release@example.com", "https://issuer.example"),
             image: Digest::sha256(b"image"),
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use promotion_gate::sandbox::{
-    Identity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, push_image,
+    SandboxIdentity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, push_image,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -430,7 +430,7 @@ fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
     let folder = TempDir::new().unwrap();
     let sigstore = Sigstore::create().unwrap();
     let key = SandboxKey::generate().unwrap();
-    let identity = Identity::new("release@example.com", "https://issuer.example");
+    let identity = SandboxIdentity::new("release@example.com", "https://issuer.example");
     let image = Digest::sha256(b"image");
     let write = |name: &str, content: String| fs::write(folder.path().join(name), content).unwrap();
     write("root.json", sigstore.trusted_root().to_string());

@@ -5,7 +5,9 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use promotion_gate::sandbox::{Identity, SandboxSigner, Sigstore, attach_bundle, push_image};
+use promotion_gate::sandbox::{
+    SandboxIdentity, SandboxSigner, Sigstore, attach_bundle, push_image,
+};
 use promotion_gate_core::gate::Digest;
 
 use crate::serve::{CONFIGURATION, Gate, SIGNED, images};
@@ -190,7 +192,7 @@ async fn a_removed_trust_root_counts_for_nobody_and_others_go_on() {
     gate.configuration(&both);
     gate.until("/readyz", "ready\n").await;
     let by_kept = push_image(&registry, "app", "kept", "kept").unwrap();
-    let identity = Identity::new("release@example.com", "https://issuer.example");
+    let identity = SandboxIdentity::new("release@example.com", "https://issuer.example");
     let bundle = kept.signing().sign(
         SandboxSigner::Identity(&identity),
         &by_kept,

@@ -47,6 +47,11 @@ impl AnchorId {
         self.key.as_ref().is_some_and(|own| own != key)
     }
 
+    /// Whether this is the identifier of this trust root, with or without a key.
+    pub(crate) fn is_under(&self, root: &TrustRoot) -> bool {
+        self.root.as_ref() == Some(&root.id)
+    }
+
     /// Whether this is the identifier of exactly this key and trust root; `None` means without one.
     pub(crate) fn is(&self, key: Option<&PublicKey>, root: Option<&TrustRoot>) -> bool {
         self.key.as_ref() == key.map(PublicKey::fingerprint)

@@ -36,7 +36,7 @@ pub use needs::ImageNeeds;
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
     Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,
-    Moment, People, Person, PersonalIdentity, Place, Platform as SourcePlatform, Validity,
+    Moment, People, Person, PersonalIdentity, Place, SourcePlatform, Validity,
 };
 pub use platform::{Index, Platform, PlatformManifest, PlatformPattern};
 pub use policy::{

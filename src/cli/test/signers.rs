@@ -18,7 +18,7 @@ use crate::api::SourceFile;
 use crate::config::Config;
 use crate::oci::{Layer, Via};
 use crate::sandbox::{
-    EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
+    EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
 };
 
 /// The signers of a test, and the trust roots that accept them.
@@ -45,7 +45,7 @@ struct TestSigner {
 }
 
 enum SignerKind {
-    Identity(Identity),
+    Identity(SandboxIdentity),
     Key(SandboxKey),
 }
 
@@ -205,9 +205,9 @@ pub(super) fn trust_root(signer: &SignerSpec) -> &str {
     signer.trust_root.as_deref().unwrap_or(DEFAULT_TRUST_ROOT)
 }
 
-fn identity(spec: &SignerSpec) -> Identity {
+fn identity(spec: &SignerSpec) -> SandboxIdentity {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let identity = Identity::new(text(&spec.identity), text(&spec.issuer));
+    let identity = SandboxIdentity::new(text(&spec.identity), text(&spec.issuer));
     spec.claims
         .iter()
         .fold(identity, |identity, (claim, value)| {
@@ -334,7 +334,7 @@ mod tests {
     fn an_attestation_in_the_legacy_layout_is_a_statement() {
         let sandbox = SandboxRoot::build(&TrustRoot::public_good().unwrap()).unwrap();
         let digest = Digest::sha256(b"image");
-        let who = Identity::new("a@example.com", "https://issuer.example");
+        let who = SandboxIdentity::new("a@example.com", "https://issuer.example");
         for signing in [
             sandbox.sigstore.signing(),
             sandbox.sigstore.signing().unstamped(),

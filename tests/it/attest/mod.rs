@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{
-    Curve, EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Signing, Sigstore, SimpleSignature,
+    Curve, EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Signing, Sigstore,
+    SimpleSignature,
 };
 use promotion_gate_core::attest::predicate::Predicate;
 use promotion_gate_core::attest::{
@@ -25,7 +26,7 @@ const ISSUER: &str = "https://token.actions.githubusercontent.com";
 struct Bench {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
-    identity: Identity,
+    identity: SandboxIdentity,
     key: SandboxKey,
     image: Digest,
 }
@@ -37,7 +38,7 @@ impl Bench {
         Bench {
             root,
             sigstore,
-            identity: Identity::new(WORKFLOW, ISSUER),
+            identity: SandboxIdentity::new(WORKFLOW, ISSUER),
             key: SandboxKey::generate().unwrap(),
             image: Digest::sha256(b"image"),
         }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate::api;
 use promotion_gate::sandbox::{
-    EnvelopeEntry, Identity, SandboxKey, SandboxSigner, Signing, Sigstore, SimpleSignature,
+    EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Signing, Sigstore, SimpleSignature,
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
@@ -28,7 +28,7 @@ pub struct Facts {
     sigstore: Sigstore,
     root: Arc<TrustRoot>,
     public_good: Arc<TrustRoot>,
-    identities: BTreeMap<&'static str, Identity>,
+    identities: BTreeMap<&'static str, SandboxIdentity>,
     pub key: SandboxKey,
 }
 
@@ -184,7 +184,7 @@ impl Facts {
         let json = sigstore.trusted_root().to_string();
         let identity = |name: &'static str| {
             let subject = format!("{name}@example.com");
-            (name, Identity::new(subject, ISSUER))
+            (name, SandboxIdentity::new(subject, ISSUER))
         };
         Facts {
             root: Arc::new(TrustRoot::parse("sandbox", json.as_bytes()).unwrap()),
@@ -297,7 +297,7 @@ impl Facts {
             claims.extend(attached.claims.clone());
             let claims = claims.into_iter();
             claims.fold(
-                Identity::new(subject, ISSUER),
+                SandboxIdentity::new(subject, ISSUER),
                 |identity, (arc, value)| match value {
                     Some(value) => identity.with_claim(arc, value),
                     None => identity,
@@ -310,7 +310,7 @@ impl Facts {
             "delegator" => Some(workflow(DELEGATOR)),
             "own-workflow" => Some(workflow(OWN_WORKFLOW)),
             identity if identity.contains("://") => Some(workflow(identity)),
-            person if person.contains('@') => Some(Identity::new(person, ISSUER)),
+            person if person.contains('@') => Some(SandboxIdentity::new(person, ISSUER)),
             _ => None,
         };
         let signer = match (self.identities.get(by.as_str()), &workflow) {

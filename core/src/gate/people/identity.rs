@@ -38,7 +38,7 @@ pub enum Identity {
 /// An account on a source-code platform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Account {
-    platform: Platform,
+    platform: SourcePlatform,
     host: String,
     login: String,
     id: Option<u64>,
@@ -46,7 +46,7 @@ pub struct Account {
 
 impl Account {
     /// The platform.
-    pub fn platform(&self) -> Platform {
+    pub fn platform(&self) -> SourcePlatform {
         self.platform
     }
 
@@ -68,7 +68,7 @@ impl Account {
 
 /// A source-code platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Platform {
+pub enum SourcePlatform {
     /// GitHub, GitHub Enterprise Server.
     GitHub,
     /// GitLab.
@@ -133,8 +133,8 @@ pub(super) fn same(listed: &Identity, seen: &Identity) -> Sameness {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Name {
     Certificate(String),
-    Login(Platform, String, String),
-    Id(Platform, String, u64),
+    Login(SourcePlatform, String, String),
+    Id(SourcePlatform, String, u64),
     KubernetesUser(String),
     Key(KeyFingerprint),
 }
@@ -156,7 +156,7 @@ impl Identity {
     /// # Errors
     /// Why there is no such account.
     pub fn account(
-        platform: Platform,
+        platform: SourcePlatform,
         host: Option<&str>,
         login: &str,
         id: Option<u64>,
@@ -182,7 +182,7 @@ impl Identity {
     /// # Errors
     /// Why there is no such account.
     pub fn account_by_id(
-        platform: Platform,
+        platform: SourcePlatform,
         host: Option<&str>,
         id: u64,
     ) -> Result<Identity, String> {
@@ -235,7 +235,7 @@ impl Identity {
                     let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
                     (numbered && rest.starts_with("bot")).then_some(())
                 };
-                let of_gitlab = account.platform == Platform::GitLab
+                let of_gitlab = account.platform == SourcePlatform::GitLab
                     && (project("project_").is_some()
                         || project("group_").is_some()
                         || login.starts_with("service_account_"));
@@ -253,7 +253,7 @@ impl Identity {
 }
 
 /// A host in the form that is compared; the platform's public one if none is given.
-fn host_of(platform: Platform, host: Option<&str>) -> Result<String, String> {
+fn host_of(platform: SourcePlatform, host: Option<&str>) -> Result<String, String> {
     let host = host.unwrap_or(platform.public_host());
     let named = host.trim_end_matches('.').to_ascii_lowercase();
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
@@ -462,8 +462,8 @@ impl TryFrom<IdentityFields> for Identity {
         };
         match (certificate, github, gitlab, kubernetes, key) {
             (Some(certificate), None, None, None, None) => certificate.identity(),
-            (None, Some(fields), None, None, None) => account(Platform::GitHub, fields),
-            (None, None, Some(fields), None, None) => account(Platform::GitLab, fields),
+            (None, Some(fields), None, None, None) => account(SourcePlatform::GitHub, fields),
+            (None, None, Some(fields), None, None) => account(SourcePlatform::GitLab, fields),
             (None, None, None, Some(KubernetesFields { user }), None) => {
                 literal("user", &user)?;
                 Ok(Identity::KubernetesUser(user))
@@ -546,21 +546,21 @@ fn literal(field: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-impl Platform {
+impl SourcePlatform {
     /// The host of the public instance.
     pub fn public_host(self) -> &'static str {
         match self {
-            Platform::GitHub => "github.com",
-            Platform::GitLab => "gitlab.com",
+            SourcePlatform::GitHub => "github.com",
+            SourcePlatform::GitLab => "gitlab.com",
         }
     }
 }
 
-impl fmt::Display for Platform {
+impl fmt::Display for SourcePlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Platform::GitHub => "github",
-            Platform::GitLab => "gitlab",
+            SourcePlatform::GitHub => "github",
+            SourcePlatform::GitLab => "gitlab",
         })
     }
 }

@@ -14,7 +14,7 @@ mod validity;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub use identity::{Account, Identity, PersonalIdentity, Platform};
+pub use identity::{Account, Identity, PersonalIdentity, SourcePlatform};
 pub use merge::{Contradiction, Directory, Group, Member, Place};
 pub use validity::{Moment, Validity};
 

@@ -11,7 +11,7 @@ use super::{
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{self, ChangeIdentity, ChangeRole, Predicate, SourceRepository};
 use crate::gate::evidence::ImageEvidence;
-use crate::gate::people::{Identity, Lookup, People, Platform as SourcePlatform};
+use crate::gate::people::{Identity, Lookup, People, SourcePlatform};
 
 /// The authors of a change, all of whom are known.
 #[derive(Default)]

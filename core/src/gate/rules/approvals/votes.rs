@@ -1,5 +1,6 @@
 //! What people of the directory signed about a digest: their approvals, with why some do not count, and their rejections.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -98,7 +99,12 @@ impl<'a> Votes<'a> {
         evidence: &'a ImageEvidence,
         people: &'a People,
     ) -> Votes<'a> {
-        let accepted = rule.needs_of_approvals(check.world).anchors;
+        let roots = rule
+            .root_names()
+            .filter_map(|name| check.world.trust_roots.get(name));
+        let roots: Vec<_> = roots.collect();
+        let is_accepted =
+            |it: &VerifiedStatement| roots.iter().any(|root| it.anchor().is_under(root));
         let mut votes = Votes {
             approvals: Vec::new(),
             unknown_scope: Vec::new(),
@@ -107,11 +113,12 @@ impl<'a> Votes<'a> {
             blocking: BTreeSet::new(),
         };
         // 1. Who signed: only people of the directory have a word here, and only under the policy's trust roots.
-        let is_accepted = |it: &VerifiedStatement| accepted.contains_key(it.anchor());
-        let readable = evidence.statements.iter();
-        let readable = readable.filter(|(_, statement)| is_accepted(statement));
-        // What verifies under an accepted anchor is not refused for verifying under another one too.
-        let under_accepted: BTreeSet<_> = readable.map(|(source, _)| source).collect();
+        // What verifies under an accepted root is not refused for verifying under another one too.
+        let under_accepted = LazyCell::new(|| {
+            let readable = evidence.statements.iter();
+            let readable = readable.filter(|(_, statement)| is_accepted(statement));
+            readable.map(|(source, _)| source).collect::<BTreeSet<_>>()
+        });
         let mut all = Vec::new();
         for (source, statement) in &evidence.statements {
             let word = match statement.predicate() {
