@@ -30,16 +30,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     let is_separator = |byte: &&u8| matches!(byte, b':' | b',');
     let separators = text.as_bytes().iter().filter(is_separator).count();
     bounded("fields", separators, MAXIMUM_FIELDS)?;
-    let mut written = serde_json::from_str(text).map_err(malformed)?;
-    let refused = take_unreadable_witnesses(&mut written);
-    let is_whole = refused.unknown.is_empty() && refused.unreadable_entries.is_empty();
-    let unreadable_signer = take_unreadable_signer(&mut written);
-    let bundle = match (is_whole, &unreadable_signer) {
-        (true, None) => {
-            drop(written);
-            Bundle::from_json(text).map_err(malformed)?
+    let (bundle, refused, unreadable_signer) = match Bundle::from_json(text) {
+        Ok(bundle) => (bundle, Refused::default(), None),
+        Err(_) => {
+            let mut written = serde_json::from_str(text).map_err(malformed)?;
+            let refused = take_unreadable_witnesses(&mut written);
+            let unreadable_signer = take_unreadable_signer(&mut written);
+            let bundle: Bundle = serde_json::from_value(written).map_err(malformed)?;
+            (bundle, refused, unreadable_signer)
         }
-        _ => serde_json::from_value(written).map_err(malformed)?,
     };
     let version = bundle.media_type;
     let material = bundle.verification_material;
@@ -67,29 +66,36 @@ struct Refused {
 /// if others are valid: whoever can change them can also remove them, since the signature does not cover them.
 fn take_unreadable_witnesses(bundle: &mut Value) -> Refused {
     let mut refused = Refused::default();
-    if let Some(entries) = bundle.pointer_mut("/verificationMaterial/tlogEntries") {
-        match entries {
-            Value::Array(entries) => entries.retain(|entry| match check_entry(entry) {
-                Ok(()) => true,
-                Err(why) if why.reason == unaccepted::FORMAT_NOT_SUPPORTED => {
-                    refused.unknown.push(why);
-                    false
-                }
-                Err(why) => {
-                    refused.unreadable_entries.push(why);
-                    false
-                }
-            }),
-            other => {
-                let why = malformed("`tlogEntries` is not a list");
-                refused.unreadable_entries.push(why);
-                *other = Value::Array(Vec::new());
+    let Some(material) = bundle.get_mut("verificationMaterial") else {
+        return refused;
+    };
+    if let Some(entries) = material.get_mut("tlogEntries") {
+        let odd = take_odd_list(entries, "tlogEntries");
+        refused.unreadable_entries.extend(odd);
+        retain_items(entries, |entry| match check_entry(entry) {
+            Ok(()) => true,
+            Err(why) if why.reason == unaccepted::FORMAT_NOT_SUPPORTED => {
+                refused.unknown.push(why);
+                false
             }
-        }
+            Err(why) => {
+                refused.unreadable_entries.push(why);
+                false
+            }
+        });
     }
-    let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
-    if let Some(Value::Array(stamps)) = bundle.pointer_mut(stamps) {
-        stamps.retain(|stamp| match Rfc3161Timestamp::deserialize(stamp) {
+    let Some(data) = material.get_mut("timestampVerificationData") else {
+        return refused;
+    };
+    if !data.is_object() && !data.is_null() {
+        let why = malformed("`timestampVerificationData` is not an object");
+        refused.unknown.push(why);
+        *data = Value::Null;
+    }
+    if let Some(stamps) = data.get_mut("rfc3161Timestamps") {
+        let odd = take_odd_list(stamps, "rfc3161Timestamps");
+        refused.unknown.extend(odd);
+        retain_items(stamps, |stamp| match Rfc3161Timestamp::deserialize(stamp) {
             Ok(_) => true,
             Err(why) => {
                 let why = malformed(format!("a timestamp cannot be read: {why}"));
@@ -99,6 +105,21 @@ fn take_unreadable_witnesses(bundle: &mut Value) -> Refused {
         });
     }
     refused
+}
+
+/// Puts an empty list in the place of a value that is not a list, and returns why. `null` is an empty list (proto3 JSON).
+fn take_odd_list(value: &mut Value, name: &str) -> Option<UnacceptedReason> {
+    let odd = !value.is_array() && !value.is_null();
+    if !value.is_array() {
+        *value = Value::Array(Vec::new());
+    }
+    odd.then(|| malformed(format!("`{name}` is not a list")))
+}
+
+fn retain_items(list: &mut Value, readable: impl FnMut(&Value) -> bool) {
+    if let Some(items) = list.as_array_mut() {
+        items.retain(readable);
+    }
 }
 
 /// Whether a log entry can be read.

@@ -137,7 +137,8 @@ impl Signed {
     ///
     /// Four kinds of witness are ignored and reported if another witness is valid: an invalid timestamp, an entry of a log that
     /// the trust root does not name or did not trust at that time, an entry of an unknown kind, and, beside a valid entry, one that
-    /// cannot be read. Everything else that is invalid refuses the whole. No clock is read: the rules compare the verified times with the time of the review.
+    /// cannot be read. Everything else that is invalid refuses the whole. No clock is read: the rules compare the verified times
+    /// with the time of the review.
     ///
     /// # Errors
     /// Why the signature is not accepted.

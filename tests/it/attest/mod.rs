@@ -357,6 +357,72 @@ fn an_unreadable_witness_beside_sound_ones_is_reported() {
 }
 
 #[test]
+fn a_list_of_witnesses_that_is_no_list_hurts_no_other_witness() {
+    let bench = Bench::new();
+    let sound = bench
+        .sigstore
+        .signing()
+        .sign(bench.workflow(), &bench.image, &BTreeMap::new())
+        .unwrap();
+    let key = SandboxSigner::Key(&bench.key);
+    let by_key = bench
+        .sigstore
+        .signing()
+        .sign(key, &bench.image, &BTreeMap::new())
+        .unwrap();
+    let but = |bundle: &Value, field: &str, odd: &Value| {
+        let mut bundle = bundle.clone();
+        bundle["verificationMaterial"][field] = odd.clone();
+        Material::Bundle(bundle.to_string().into_bytes())
+    };
+    for (field, odd, ignored) in [
+        ("timestampVerificationData", json!(null), 0),
+        ("timestampVerificationData", json!("odd"), 1),
+        (
+            "timestampVerificationData",
+            json!({"rfc3161Timestamps": null}),
+            0,
+        ),
+        (
+            "timestampVerificationData",
+            json!({"rfc3161Timestamps": "odd"}),
+            1,
+        ),
+        (
+            "timestampVerificationData",
+            json!({"rfc3161Timestamps": {}}),
+            1,
+        ),
+    ] {
+        let material = but(&sound, field, &odd);
+        let verified = attest::verify(&material, &bench.image, &bench.by_root());
+        let Verified::Signature(signature) = verified.unwrap() else {
+            panic!("not a signature");
+        };
+        assert_eq!(signature.ignored().len(), ignored, "{odd}");
+        bench.accepted(&but(&by_key, field, &odd), &bench.by_key(false));
+    }
+    for odd in [json!(null), json!("odd"), json!({}), json!([])] {
+        let material = but(&by_key, "tlogEntries", &odd);
+        bench.accepted(&material, &bench.by_key(false));
+        // Without an entry, a certificate has only the time of its timestamps; a list that is no list adds none.
+        let verified = attest::verify(
+            &but(&sound, "tlogEntries", &odd),
+            &bench.image,
+            &bench.by_root(),
+        );
+        let record = verified.map(|verified| match verified {
+            Verified::Signature(signature) => signature.transparency(),
+            Verified::Statement(_) => panic!("a statement"),
+        });
+        match odd {
+            Value::Null | Value::Array(_) => assert_eq!(record, Ok(Transparency::Absent), "{odd}"),
+            _ => assert_eq!(record.unwrap_err().reason.id, "malformed", "{odd}"),
+        }
+    }
+}
+
+#[test]
 fn an_unreadable_certificate_in_a_bundle_hides_no_signature_by_a_key() {
     let bench = Bench::new();
     let key = SandboxSigner::Key(&bench.key);
