@@ -14,7 +14,7 @@ use promotion_gate_core::attest::predicate::{
 use promotion_gate_core::gate::ImageReference;
 
 use crate::config::Config;
-use crate::connect::{self, ChangeQuestion, Platform};
+use crate::connect::{self, ChangeQuestion, ConnectedPlatform};
 use crate::files::read_file;
 use crate::text::line;
 
@@ -122,8 +122,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let host = host.to_ascii_lowercase();
     let mut record = match args.platform.or_else(|| known(&host)) {
-        Some(PlatformArg::Github) => args.ask(Platform::Github, &host, path).await?,
-        Some(PlatformArg::Gitlab) => args.ask(Platform::Gitlab, &host, path).await?,
+        Some(PlatformArg::Github) => args.ask(ConnectedPlatform::Github, &host, path).await?,
+        Some(PlatformArg::Gitlab) => args.ask(ConnectedPlatform::Gitlab, &host, path).await?,
         Some(PlatformArg::None) => args.by_hand(&host, path)?,
         None => bail!(
             "the platform of `{host}` is not known; name it with `--platform github|gitlab|none`"
@@ -173,7 +173,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 impl ChangeArgs {
     async fn ask(
         &self,
-        platform: Platform,
+        platform: ConnectedPlatform,
         host: &str,
         path: &str,
     ) -> anyhow::Result<ChangeRecord> {

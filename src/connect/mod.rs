@@ -43,7 +43,7 @@ pub struct ConnectError(String);
 
 /// A platform whose API is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Platform {
+pub enum ConnectedPlatform {
     Github,
     Gitlab,
 }
@@ -51,7 +51,7 @@ pub enum Platform {
 /// The range of a repository whose authors are asked for.
 #[derive(Clone, Debug)]
 pub struct ChangeQuestion {
-    pub platform: Platform,
+    pub platform: ConnectedPlatform,
     /// The host of the repository, with a port if it is not the usual one.
     pub host: String,
     /// The path of the repository, such as `example/app`.
@@ -76,9 +76,9 @@ pub async fn change(
     progress: impl Fn(&str) + Send + Sync,
 ) -> Result<ChangeRecord, ConnectError> {
     let (host, path) = match question.platform {
-        Platform::Github if question.host == "github.com" => ("api.github.com", ""),
-        Platform::Github => (question.host.as_str(), "/api/v3"),
-        Platform::Gitlab => (question.host.as_str(), "/api/v4"),
+        ConnectedPlatform::Github if question.host == "github.com" => ("api.github.com", ""),
+        ConnectedPlatform::Github => (question.host.as_str(), "/api/v3"),
+        ConnectedPlatform::Gitlab => (question.host.as_str(), "/api/v4"),
     };
     let site = Site::new(options, host, path, question.token.as_deref());
     let api = Api {
@@ -89,8 +89,8 @@ pub async fn change(
         progress: &progress,
     };
     let found = match question.platform {
-        Platform::Github => github::change(&api, question).await?,
-        Platform::Gitlab => gitlab::change(&api, question).await?,
+        ConnectedPlatform::Github => github::change(&api, question).await?,
+        ConnectedPlatform::Gitlab => gitlab::change(&api, question).await?,
     };
     Ok(found.into_record(question))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use promotion_gate::connect::{ChangeQuestion, ConnectError, Platform, change};
+use promotion_gate::connect::{ChangeQuestion, ConnectError, ConnectedPlatform, change};
 use promotion_gate_core::attest::predicate::{ChangeRecord, ChangeRole};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -115,7 +115,7 @@ async fn serve(answers: Answers) -> Server {
     Server::start(move |seen| reply(&answers, seen)).await
 }
 
-fn question(server: &Server, platform: Platform) -> ChangeQuestion {
+fn question(server: &Server, platform: ConnectedPlatform) -> ChangeQuestion {
     ChangeQuestion {
         platform,
         host: server.host(),
@@ -128,7 +128,7 @@ fn question(server: &Server, platform: Platform) -> ChangeQuestion {
     }
 }
 
-async fn ask(server: &Server, platform: Platform) -> Result<ChangeRecord, ConnectError> {
+async fn ask(server: &Server, platform: ConnectedPlatform) -> Result<ChangeRecord, ConnectError> {
     let record = change(&question(server, platform), &options(), |_| {}).await?;
     let json = serde_json::to_string(&record).unwrap();
     assert_eq!(ChangeRecord::read(&json).as_ref(), Ok(&record));
@@ -136,7 +136,7 @@ async fn ask(server: &Server, platform: Platform) -> Result<ChangeRecord, Connec
 }
 
 async fn github(answers: Answers) -> Result<ChangeRecord, ConnectError> {
-    ask(&serve(answers).await, Platform::Github).await
+    ask(&serve(answers).await, ConnectedPlatform::Github).await
 }
 
 /// `role identity` of every author, without the host of the test.
@@ -157,7 +157,7 @@ fn authors(record: &ChangeRecord) -> Vec<String> {
 #[tokio::test]
 async fn a_squashed_pull_request_names_everybody_who_touched_it() {
     let server = serve(squashed()).await;
-    let record = ask(&server, Platform::Github).await.unwrap();
+    let record = ask(&server, ConnectedPlatform::Github).await.unwrap();
     assert_eq!(record.unknown_authors, Vec::<String>::new());
     assert_eq!(
         authors(&record),
@@ -371,7 +371,7 @@ async fn every_page_of_a_list_is_read() {
         reply(&answers, seen)
     })
     .await;
-    let record = ask(&server, Platform::Github).await.unwrap();
+    let record = ask(&server, ConnectedPlatform::Github).await.unwrap();
     assert!(record.complete, "{:?}", record.unknown_authors);
     assert!(authors(&record).contains(&"pushed heidi".to_owned()));
 }
@@ -406,7 +406,12 @@ async fn a_rate_limit_is_waited_for_as_long_as_the_caller_says() {
     ];
     for limit in limits {
         let server = once(move |_| limit()).await;
-        assert!(ask(&server, Platform::Github).await.unwrap().complete);
+        assert!(
+            ask(&server, ConnectedPlatform::Github)
+                .await
+                .unwrap()
+                .complete
+        );
     }
     for (name, value) in [
         ("retry-after", "600"),
@@ -414,7 +419,7 @@ async fn a_rate_limit_is_waited_for_as_long_as_the_caller_says() {
         ("x-other", "1"),
     ] {
         let server = once(move |_| Reply::status(429).with(name, value)).await;
-        let error = ask(&server, Platform::Github)
+        let error = ask(&server, ConnectedPlatform::Github)
             .await
             .unwrap_err()
             .to_string();
@@ -431,7 +436,7 @@ async fn a_rate_limit_is_waited_for_as_long_as_the_caller_says() {
         )
     })
     .await;
-    let error = ask(&server, Platform::Github)
+    let error = ask(&server, ConnectedPlatform::Github)
         .await
         .unwrap_err()
         .to_string();
@@ -460,7 +465,7 @@ async fn an_answer_that_cannot_be_read_ends_the_reading() {
     ];
     for odd in odd {
         let server = once(odd).await;
-        assert!(ask(&server, Platform::Github).await.is_err());
+        assert!(ask(&server, ConnectedPlatform::Github).await.is_err());
     }
     let mut answers = squashed();
     answers.get_mut(&format!("{APP}/pulls/12")).unwrap()["number"] = json!(13);
@@ -490,7 +495,7 @@ async fn a_renamed_repository_is_followed_on_its_own_host_alone() {
         renamed(|seen| format!("http://{}/api/v3/repositories/99", seen.headers["host"])).await;
     let asked = ChangeQuestion {
         path: "example/old".to_owned(),
-        ..question(&server, Platform::Github)
+        ..question(&server, ConnectedPlatform::Github)
     };
     let record = change(&asked, &options(), |_| {}).await.unwrap();
     assert!(record.repository.uri.ends_with("/example/app"));
@@ -499,7 +504,7 @@ async fn a_renamed_repository_is_followed_on_its_own_host_alone() {
     let server =
         Server::start(move |_| Reply::status(301).with("location", format!("http://{host}{APP}")))
             .await;
-    let error = ask(&server, Platform::Github)
+    let error = ask(&server, ConnectedPlatform::Github)
         .await
         .unwrap_err()
         .to_string();
@@ -565,7 +570,7 @@ fn merged() -> Answers {
 }
 
 async fn gitlab(answers: Answers) -> Result<ChangeRecord, ConnectError> {
-    ask(&serve(answers).await, Platform::Gitlab).await
+    ask(&serve(answers).await, ConnectedPlatform::Gitlab).await
 }
 
 #[tokio::test]
