@@ -92,6 +92,10 @@ enum Word<'a> {
     Unreadable(String),
 }
 
+/// Why a statement under another trust root does not count.
+const NOT_ACCEPTED: &str =
+    "signed under a trust root that the policy does not accept for approvals";
+
 impl<'a> Votes<'a> {
     pub(super) fn read(
         rule: &'a Approvals,
@@ -133,7 +137,7 @@ impl<'a> Votes<'a> {
             if !is_accepted(statement) {
                 if !under_accepted.contains(source) {
                     let signer = statement.signer().to_string();
-                    votes.excuse(signer, Step::Identity, not_accepted(statement.signer()));
+                    votes.excuse(signer, Step::Identity, NOT_ACCEPTED.to_owned());
                 }
                 continue;
             }
@@ -292,17 +296,6 @@ impl<'a> Votes<'a> {
         let others = all.filter(|it| authors.is_none_or(|authors| !authors.contains(it.person)));
         others.collect()
     }
-}
-
-/// Why a statement that verifies under no accepted anchor does not count.
-fn not_accepted(signer: &Signer) -> String {
-    let why = match signer {
-        Signer::Certificate(_) => {
-            "signed under a trust root that the policy does not accept for approvals"
-        }
-        Signer::Key(_) => "it is not the key of a person whom the policy asks",
-    };
-    why.to_owned()
 }
 
 /// The person who signed.
