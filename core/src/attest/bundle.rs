@@ -63,7 +63,7 @@ struct Refused {
 }
 
 /// Removes the log entries and timestamps that cannot be read from a bundle, and returns a refusal for each. They count as absent
-/// if others are valid: whoever can change them can also remove them, since the signature does not cover them.
+/// if others are valid. The signature does not cover them, so an attacker who can damage an entry can also remove it.
 fn take_unreadable_witnesses(bundle: &mut Value) -> Refused {
     let mut refused = Refused::default();
     let Some(material) = bundle.get_mut("verificationMaterial") else {

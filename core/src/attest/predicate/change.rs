@@ -1,8 +1,8 @@
 //! The predicate `https://promotion-gate.dev/change/v1`: which commits a release adds, who wrote, pushed and merged them, and what
 //! was said about the change. An isolated pipeline reads this from the platform and signs it.
 //!
-//! An author who could not be learned is written down (`unknownAuthors`), and the record is then not `complete`: a list that lacks
-//! somebody must not look like a list of everybody.
+//! The record also lists why authors are unknown (`unknownAuthors`). It is then not `complete`, so that a list with a gap does not
+//! look complete.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -73,7 +73,7 @@ pub struct ChangeRecord {
     /// The repository.
     #[serde(deserialize_with = "object")]
     pub repository: ChangedRepository,
-    /// The commit that the range begins after; absent if there is no earlier release.
+    /// The last commit of the release before, which is not part of the range; absent for a first release.
     #[serde(
         default,
         deserialize_with = "present",
@@ -161,7 +161,7 @@ pub struct ChangedCommit {
     pub authors: Vec<ChangeIdentity>,
 }
 
-/// Somebody who took part in the change.
+/// A participant of the change, with one role.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ChangeAuthor {
@@ -222,7 +222,7 @@ pub enum ChangeIdentity {
     /// The subject of a certificate.
     #[serde(deserialize_with = "object")]
     Certificate(CertificateSubject),
-    /// A name that git carries and nobody checked. It can only add an author.
+    /// A name from git, which is not verified. It can only add an author.
     #[serde(deserialize_with = "object")]
     Git(GitName),
 }
@@ -397,7 +397,7 @@ impl ChangeRecord {
 }
 
 impl ChangeRole {
-    /// Whether the platform vouches for it. Names that git carries, and rows that were added by hand, only add authors.
+    /// Whether the platform states this role. Names from git, and rows that were added by hand, can only add authors.
     pub fn is_vouched(self) -> bool {
         match self {
             ChangeRole::Opened

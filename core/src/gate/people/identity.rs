@@ -154,7 +154,7 @@ impl Identity {
     /// An account on GitHub or GitLab; the public instance if no host is given.
     ///
     /// # Errors
-    /// Why there is no such account.
+    /// Why the host or the login is not valid.
     pub fn account(
         platform: SourcePlatform,
         host: Option<&str>,
@@ -180,7 +180,7 @@ impl Identity {
     /// An account of which evidence gives the number alone. It is found where a directory lists the number.
     ///
     /// # Errors
-    /// Why there is no such account.
+    /// Why the host or the login is not valid.
     pub fn account_by_id(
         platform: SourcePlatform,
         host: Option<&str>,

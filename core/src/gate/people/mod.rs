@@ -3,7 +3,7 @@
 //!
 //! * `identity`: the kinds of identities, and the one rule that compares them
 //! * `merge`: directories → [`People`], or what they contradict each other in
-//! * `validity`: from when until when somebody counts
+//! * `validity`: the period in which a person or a membership is valid
 
 mod identity;
 mod merge;
