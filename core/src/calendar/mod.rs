@@ -3,13 +3,19 @@
 //! * [`Zone`]: time zones from data that is part of the program
 //! * [`Recurrence`]: an RFC 5545 rule → local times
 //! * [`Series`]: an event with its repetitions → [`Span`]s
+//! * [`CronPeriod`]: a pair of cron expressions → [`Span`]s
+//! * [`CalendarEvent`]: an event of a calendar
 
+mod cron;
+mod event;
 mod parts;
 mod recurrence;
 mod series;
 mod span;
 mod zone;
 
+pub use cron::{Cron, CronPeriod};
+pub use event::CalendarEvent;
 pub use recurrence::{Recurrence, RecurrenceError};
 pub use series::{Exclusion, Length, Series};
 pub use span::{Span, merge};

@@ -1,6 +1,6 @@
 //! An event with its repetitions, as it is written, and the spans of time that it occupies.
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Span as Difference, Timestamp};
 
 use super::{Budget, Exhausted, Recurrence, Span, Zone};
@@ -41,6 +41,15 @@ pub enum Length {
         days: i32,
         /// Seconds.
         seconds: i64,
+    },
+    /// To the next such day of a year and time of day, local, so that a leap year moves nothing.
+    ToDayOfYear {
+        /// From 1.
+        month: i8,
+        /// From 1. A day that the year does not have is the last one of its month.
+        day: i8,
+        /// Local.
+        time: Time,
     },
 }
 
@@ -125,13 +134,24 @@ impl Series {
     /// The span of an instance. The clock can skip its end or more; what is longer than nothing by the clock stays so.
     fn span(&self, local: DateTime, length: Length) -> Span {
         let start = self.zone.first(local);
+        let civil = |length: SignedDuration| {
+            let end = self.zone.last(local.saturating_add(length));
+            match end <= start {
+                true => start.saturating_add(length).unwrap_or(Timestamp::MAX),
+                false => end,
+            }
+        };
         let end = match length {
-            Length::Civil(length) => {
-                let end = self.zone.last(local.saturating_add(length));
-                match end <= start {
-                    true => start.saturating_add(length).unwrap_or(Timestamp::MAX),
-                    false => end,
-                }
+            Length::Civil(length) => civil(length),
+            Length::ToDayOfYear { month, day, time } => {
+                let of_year = |year| {
+                    let first = Date::new(year, month, 1).ok()?;
+                    let date = first.with().day(day.min(first.days_in_month())).build();
+                    Some(date.ok()?.to_datetime(time))
+                };
+                let ends = [local.year(), local.year().saturating_add(1)].into_iter();
+                let end = ends.filter_map(of_year).find(|end| *end > local);
+                end.map_or(Timestamp::MAX, |end| civil(end.duration_since(local)))
             }
             Length::Duration { days, seconds } => {
                 let day = Difference::new().try_days(days).unwrap_or_default();
@@ -152,6 +172,7 @@ impl Length {
     fn at_most(self) -> SignedDuration {
         match self {
             Length::Civil(length) => length,
+            Length::ToDayOfYear { .. } => SignedDuration::from_hours(24 * 366),
             Length::Duration { days, seconds } => SignedDuration::from_hours(24 * i64::from(days))
                 .saturating_add(SignedDuration::from_secs(seconds)),
         }
