@@ -119,7 +119,12 @@ fn object(file: &str, line: u64, review: &Review) {
             }
             print_line!("");
         }
-        Decision::Allow => warnings(review),
+        Decision::Allow => {
+            for text in review.verdict.warnings() {
+                print_line!("  {YELLOW}warning{YELLOW:#} {}", text::line(text));
+            }
+            warnings(review);
+        }
     }
 }
 
