@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Tally, folder, read};
 
 /// How long each instance lasts.
-const LENGTH: SignedDuration = SignedDuration::from_mins(1);
+const LENGTH: SignedDuration = SignedDuration::from_secs(1);
 
 #[test]
 fn recurrence_rules_give_the_states_and_changes_that_are_expected() {
@@ -78,7 +78,7 @@ fn walk(rule: &str, start: &str, expected: usize) -> Option<Vec<Timestamp>> {
     let mut starts = Vec::new();
     while let Some(change) = schedule.next_change("production", at) {
         let end = schedule.next_change("production", change)?;
-        let second = SignedDuration::from_secs(1);
+        let second = SignedDuration::from_nanos(1);
         let fits = !is_frozen(change - second)
             && is_frozen(change)
             && is_frozen(end - second)
