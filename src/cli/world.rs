@@ -108,12 +108,12 @@ impl Object<'_> {
         self.document.problem(self.path.join(&field), message)
     }
 
-    /// The first field that seems to hold a container, if this version does not know the kind.
+    /// The first field that seems to name an image, if this version does not know the kind.
     pub(super) fn unknown(&self) -> Option<Place> {
         let group = text_of(self.value, "apiVersion").split('/').next();
         let known = admission::images(self.value).is_some() || group == Some(api::GROUP);
         match admission::is_object(self.value) && !known {
-            true => admission::container_in(self.value),
+            true => admission::image_in(self.value),
             false => None,
         }
     }
@@ -239,7 +239,7 @@ impl Input {
             let kind = text_of(object.value, "kind");
             if let Some(field) = object.unknown() {
                 let why = format!(
-                    "the kind `{kind}` of `{}` is not known to this version, and seems to hold a container here: its images are not checked; Pods created from it are judged in the cluster",
+                    "the kind `{kind}` of `{}` is not known to this version, and seems to name an image here: its images are not checked; Pods created from it are judged in the cluster",
                     text_of(object.value, "apiVersion")
                 );
                 remark(&object.problem(&field.to_string(), why));
