@@ -279,7 +279,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
     async fn run_approvals(&self, count: &mut Count) -> anyhow::Result<()> {
         let steps: [(_, &[&str], _); 3] = [
             (
-                "signed and built by the release workflow, but approved by nobody",
+                "signed and built by the release workflow, without any approval",
                 &[],
                 Some("[approvals-missing]"),
             ),

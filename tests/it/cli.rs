@@ -426,6 +426,16 @@ fn every_command_has_examples_and_wrong_usage_exits_with_1() {
 }
 
 #[test]
+fn the_help_of_attest_change_says_who_gets_the_token() {
+    let folder = TempDir::new().unwrap();
+    for help in ["-h", "--help"] {
+        let said = run(folder.path(), &["attest", "change", help], "").stdout;
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("api.github.com"), "{words}");
+    }
+}
+
+#[test]
 fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
     let folder = TempDir::new().unwrap();
     let sigstore = Sigstore::create().unwrap();

@@ -41,7 +41,7 @@ use votes::{Approval, Votes};
 ///   a workload (a pipeline, a service account) never counts
 /// - it names this environment; every scope that it names (`cluster`, `clusterUid`, `namespace`) is known and equal; it names
 ///   every scope of `requireScopes`, and a change that matches `change`
-/// - it is not past its `validUntil`, nor older than `maximumAge`
+/// - the review is before its `validUntil`, and it is not older than `maximumAge`
 ///
 /// `minimumAge` is a waiting time: it begins when the last seat was filled, and again with every rejection.
 ///
