@@ -62,6 +62,7 @@ mod deploy;
 mod distinct_signers;
 mod evidence;
 mod evidence_repository;
+mod freezes;
 mod fuzz;
 mod invariants;
 mod layout;
