@@ -5,9 +5,11 @@
 //! * [`Series`]: an event with its repetitions → [`Span`]s
 //! * [`CronPeriod`]: a pair of cron expressions → [`Span`]s
 //! * [`CalendarEvent`]: an event of a calendar
+//! * [`read_calendar`]: an iCalendar file → [`Calendar`]
 
 mod cron;
 mod event;
+mod ical;
 mod parts;
 mod recurrence;
 mod series;
@@ -16,6 +18,7 @@ mod zone;
 
 pub use cron::{Cron, CronPeriod};
 pub use event::CalendarEvent;
+pub use ical::{Calendar, CalendarProblem, read_calendar};
 pub use recurrence::{Recurrence, RecurrenceError};
 pub use series::{Exclusion, Length, Series};
 pub use span::{Span, merge};
