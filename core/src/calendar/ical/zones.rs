@@ -1,6 +1,6 @@
 //! A `TZID` → the zone that it names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::super::{Budget, Zone};
 use super::component::{Component, Kind};
@@ -33,8 +33,11 @@ impl<'c> Zones<'c> {
         let children = calendar.children.iter();
         for zone in children.filter(|child| child.kind == Kind::TimeZone) {
             for name in zone.all("TZID") {
-                let name = name.value.trim().to_owned();
-                self.defined.entry(name).or_default().push(zone);
+                // A comma has an escape here, and in a parameter mostly not.
+                let names = BTreeSet::from([name.text(), name.value.trim().to_owned()]);
+                for name in names {
+                    self.defined.entry(name).or_default().push(zone);
+                }
             }
         }
     }
