@@ -50,7 +50,7 @@ mod limit {
     /// Changes of the offset in one `VTIMEZONE`.
     pub const TRANSITIONS: usize = 2_000;
     /// The work of expanding all `VTIMEZONE`s of a file, in days that rules are compared with.
-    pub const ZONE_DAYS: u64 = 10_000_000;
+    pub const ZONE_DAYS: u64 = 5_000_000;
 }
 
 /// What a file says.

@@ -115,6 +115,10 @@ proptest! {
         }
         exercise(&bytes);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Line ends and folds say nothing.
     #[test]
