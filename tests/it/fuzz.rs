@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 11] = [
     ("bundle", targets::bundle),
     ("attestation", targets::attestation),
     ("simple_signing", targets::simple_signing),
@@ -20,12 +20,14 @@ const TARGETS: [Target; 9] = [
     ("image_reference", targets::image_reference),
     ("approval", targets::approval),
     ("change", targets::change),
+    ("calendar", targets::calendar),
+    ("recurrence", targets::recurrence),
     ("document", targets::document),
     ("policy", targets::policy),
 ];
 
 /// Targets that were not fuzzed yet.
-const NOT_GROWN: [&str; 2] = ["approval", "change"];
+const NOT_GROWN: [&str; 4] = ["approval", "change", "calendar", "recurrence"];
 
 #[test]
 fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {

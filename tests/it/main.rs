@@ -51,6 +51,7 @@ mod api;
 mod approvals;
 mod attest;
 mod attestations;
+mod calendars;
 mod check;
 mod cli;
 mod collect;

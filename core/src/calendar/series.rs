@@ -1,5 +1,7 @@
 //! An event with its repetitions, as it is written, and the spans of time that it occupies.
 
+use std::collections::HashSet;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Span as Difference, Timestamp};
 
@@ -54,7 +56,7 @@ pub enum Length {
 }
 
 /// Which instances do not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exclusion {
     /// The instance that starts at this instant.
     Instant(Timestamp),
@@ -108,9 +110,12 @@ impl Series {
         budget.spend(self.dates.len() as u64)?;
         let dates = self.dates.iter();
         starts.extend(dates.map(|(start, length)| (*start, length.unwrap_or(self.length))));
+        budget.spend(self.except.len() as u64)?;
+        let except = self.except.iter().copied().collect();
+        let counts = |start| earliest <= start && start <= latest && self.counts(start, &except);
         let mut spans: Vec<Span> = starts
             .into_iter()
-            .filter(|(start, _)| earliest <= *start && *start <= latest && self.counts(*start))
+            .filter(|(start, _)| counts(*start))
             .map(|(start, length)| self.span(start.saturating_add(self.shift), length))
             .filter(|span| span.overlaps(&range))
             .collect();
@@ -120,12 +125,10 @@ impl Series {
     }
 
     /// Whether no exclusion and no bound removes the instance.
-    fn counts(&self, start: DateTime) -> bool {
+    fn counts(&self, start: DateTime, except: &HashSet<Exclusion>) -> bool {
         let at = self.zone.first(start);
-        let excluded = self.except.iter().any(|exclusion| match exclusion {
-            Exclusion::Instant(instant) => *instant == at,
-            Exclusion::Date(date) => *date == start.date(),
-        });
+        let excluded = except.contains(&Exclusion::Instant(at))
+            || except.contains(&Exclusion::Date(start.date()));
         let after_from = self.from.is_none_or(|from| from <= at);
         let before_end = self.before.is_none_or(|before| at < before);
         !excluded && after_from && before_end
