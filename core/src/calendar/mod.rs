@@ -4,6 +4,7 @@
 //! * [`Recurrence`]: an RFC 5545 rule → local times
 //! * [`Series`]: an event with its repetitions → [`Span`]s
 //! * [`CronPeriod`]: a pair of cron expressions → [`Span`]s
+//! * [`LocalMoment`], [`WeekTime`] and others: times as documents write them
 //! * [`CalendarEvent`]: an event of a calendar
 
 mod cron;
@@ -12,6 +13,7 @@ mod parts;
 mod recurrence;
 mod series;
 mod span;
+mod written;
 mod zone;
 
 pub use cron::{Cron, CronPeriod};
@@ -19,6 +21,7 @@ pub use event::CalendarEvent;
 pub use recurrence::{Recurrence, RecurrenceError};
 pub use series::{Exclusion, Length, Series};
 pub use span::{Span, merge};
+pub use written::{ClockTime, LocalMoment, WeekTime, WindowLength, YearTime, parse_duration};
 pub use zone::Zone;
 
 /// How much work expanding recurrences may still take. Rules come from calendars that others write.

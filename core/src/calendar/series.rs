@@ -169,7 +169,7 @@ impl Series {
 
 impl Length {
     /// At least as long as any instance, but for what a zone adds.
-    fn at_most(self) -> SignedDuration {
+    pub(super) fn at_most(self) -> SignedDuration {
         match self {
             Length::Civil(length) => length,
             Length::ToDayOfYear { .. } => SignedDuration::from_hours(24 * 366),

@@ -113,6 +113,7 @@ impl SuiteReader<'_> {
                 .filter_map(|used| Some((used.repository, used.digest?)))
                 .collect(),
             evidence,
+            freezes: self.freezes(case, here),
             expect: case.expect.clone(),
         })
     }

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::api::ChangeFreezeSpec;
+
 /// The whole document.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -98,10 +100,26 @@ pub(super) struct CaseSpec {
     pub(super) as_groups: Vec<String>,
     /// The time of the review; now when absent.
     pub(super) at: Option<String>,
+    /// The change freezes, each as the `spec` of a `ChangeFreeze`; those of the policy files when absent.
+    pub(super) freezes: Option<Vec<ChangeFreezeSpec>>,
+    /// What the feeds of change freezes answer, by the name of the freeze. A feed that is not here was never read.
+    #[serde(default)]
+    pub(super) feeds: BTreeMap<String, FeedAnswer>,
     /// The evidence that is attached to the images.
     #[serde(default)]
     pub(super) evidence: Vec<EvidenceSpec>,
     pub(super) expect: ExpectSpec,
+}
+
+/// What a feed answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(super) enum FeedAnswer {
+    /// No freeze lasts.
+    Open,
+    /// A freeze lasts.
+    Frozen,
+    /// It does not answer.
+    Stale,
 }
 
 /// Exactly one kind of evidence, and the image that it is attached to.

@@ -117,7 +117,7 @@ pub enum WhenStale {
 pub struct EventFilter {
     /// Categories, compared without case.
     pub categories: Vec<String>,
-    /// Patterns of summaries.
+    /// Patterns of summaries in lower case.
     pub summaries: Vec<Glob>,
     /// Whether tentative events do not count.
     pub ignore_tentative: bool,
@@ -136,11 +136,8 @@ impl EventFilter {
             let mut own = event.categories.iter();
             own.any(|own| own.trim().to_lowercase() == wanted.to_lowercase())
         };
-        self.categories.iter().any(has)
-            || self
-                .summaries
-                .iter()
-                .any(|glob| glob.matches(&event.summary))
+        let summary = event.summary.to_lowercase();
+        self.categories.iter().any(has) || self.summaries.iter().any(|glob| glob.matches(&summary))
     }
 }
 

@@ -6,8 +6,10 @@
 mod answer;
 mod entry;
 mod freeze;
+mod show;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,6 +21,7 @@ pub use freeze::{
     EndpointAnswer, EventFilter, Feed, FeedContent, FeedKind, FeedPlace, FeedReading, FeedState,
     Freeze, FreezeSource, MayPass, WhenStale,
 };
+pub use window::{Daily, FreezeWindow, Recurring, Weekly, Yearly};
 
 /// How far ahead the spans are computed at once, in days.
 const COVERED_DAYS: i64 = 400;
