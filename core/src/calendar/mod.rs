@@ -6,9 +6,11 @@
 //! * [`CronPeriod`]: a pair of cron expressions → [`Span`]s
 //! * [`LocalMoment`], [`WeekTime`] and others: times as documents write them
 //! * [`CalendarEvent`]: an event of a calendar
+//! * [`read_calendar`]: an iCalendar file → [`Calendar`]
 
 mod cron;
 mod event;
+mod ical;
 mod parts;
 mod recurrence;
 mod series;
@@ -18,6 +20,7 @@ mod zone;
 
 pub use cron::{Cron, CronPeriod};
 pub use event::CalendarEvent;
+pub use ical::{Calendar, CalendarProblem, read_calendar};
 pub use recurrence::{Recurrence, RecurrenceError};
 pub use series::{Exclusion, Length, Series};
 pub use span::{Span, merge};
