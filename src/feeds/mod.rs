@@ -444,7 +444,8 @@ impl Kept {
             return;
         }
         match (&logged.problem, is_stale, self.feed.when_stale) {
-            (None, ..) => tracing::info!(freeze, "the feed of a freeze is read"),
+            (None, true, _) => {}
+            (None, false, _) => tracing::info!(freeze, "the feed of a freeze is read"),
             (Some(problem), false, _) => {
                 tracing::warn!(
                     freeze,

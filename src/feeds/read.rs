@@ -3,6 +3,8 @@
 //! What an earlier attempt learned stays if this one fails. An answer counts as a whole or not at all: a page that is missing, an
 //! event that is unclear or an answer about one instant alone is a problem.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -13,7 +15,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate_core::calendar::{CalendarEvent, CronPeriod, Zone};
+use promotion_gate_core::calendar::{CalendarEvent, CronPeriod, Zone, read_calendar};
 use promotion_gate_core::gate::{
     Digest, EndpointAnswer, EventFilter, Feed, FeedContent, FeedKind, FeedPlace,
 };
@@ -21,6 +23,7 @@ use promotion_gate_core::strict_json::{Fields, unambiguous};
 use serde::Deserialize;
 use url::Url;
 
+use super::pace::maximum_age;
 use crate::files::read_regular_file;
 use crate::oci::web::{Question, Validators, Web, WebAnswer, WebFailure};
 use crate::text::line;
@@ -37,6 +40,8 @@ const PAGES: usize = 20;
 const SECRET_BYTES: u64 = 16 << 10;
 /// How many environments an endpoint is asked about at one time.
 const SIDE_BY_SIDE: usize = 4;
+/// Shorter parts of a URL are no secrets.
+const SECRET: usize = 4;
 /// The most characters of a problem.
 const PROBLEM: usize = 400;
 
@@ -79,6 +84,8 @@ pub(super) struct Known {
 pub(super) struct Reading {
     pub(super) content: Arc<FeedContent>,
     pub(super) read: Moment,
+    /// When it was read in full.
+    full: Moment,
     digest: Digest,
     validators: Option<Validators>,
 }
@@ -158,7 +165,16 @@ pub(super) async fn read(
     now: Moment,
     next: Option<Timestamp>,
 ) -> (Known, Option<Problem>) {
-    let Known { reading, answers } = known;
+    let Known {
+        mut reading,
+        answers,
+    } = known;
+    // A cache between that calls everything unchanged is not believed for ever.
+    if let Some(reading) = &mut reading
+        && reading.full.age(now) >= maximum_age(feed)
+    {
+        reading.validators = None;
+    }
     let read = match &feed.kind {
         FeedKind::Calendar {
             place,
@@ -207,10 +223,10 @@ async fn calendar(
     known: Option<&Reading>,
     now: Moment,
 ) -> Result<Reading, Problem> {
-    let (bytes, validators, place) = match place {
+    let (bytes, validators, place, url) = match place {
         FeedPlace::File(path) => {
             let bytes = file(path, CALENDAR_BYTES).await?;
-            (Bytes::from(bytes), None, format!("the file `{path}`"))
+            (Bytes::from(bytes), None, format!("the file `{path}`"), None)
         }
         FeedPlace::Url(_) | FeedPlace::UrlFile(_) => {
             let url = match place {
@@ -250,7 +266,7 @@ async fn calendar(
                         body, validators, ..
                     },
                     _,
-                ) => (body, validators, host(&url)),
+                ) => (body, validators, host(&url), Some(url)),
             }
         }
     };
@@ -258,6 +274,7 @@ async fn calendar(
     if let Some(known) = known.filter(|known| known.digest == digest) {
         return Ok(Reading {
             read: now,
+            full: now,
             validators,
             ..known.clone()
         });
@@ -265,23 +282,24 @@ async fn calendar(
     let (zone, filter) = (zone.clone(), filter.clone());
     let events = in_background(move || events(&bytes, &zone, &filter)).await;
     let events = events.flatten().map_err(|why| {
+        let secrets = url.iter().flat_map(|url| query_of(url).chain(path_of(url)));
+        let why = without_secrets(&why, secrets);
         Problem::unreadable(&format!("{place}: the calendar cannot be read: {why}"))
     })?;
     Ok(Reading {
         content: Arc::new(FeedContent::Events(events)),
         read: now,
+        full: now,
         digest,
         validators,
     })
 }
 
 /// The events of a calendar that are freezes.
-fn events(
-    _bytes: &[u8],
-    _zone: &Zone,
-    _filter: &EventFilter,
-) -> Result<Vec<CalendarEvent>, String> {
-    Err("this version does not read iCalendar files".to_owned())
+fn events(bytes: &[u8], zone: &Zone, filter: &EventFilter) -> Result<Vec<CalendarEvent>, String> {
+    let calendar = read_calendar(bytes, zone);
+    let events = calendar.and_then(|calendar| calendar.events(|event| filter.matches(event)));
+    events.map_err(|problem| problem.to_string())
 }
 
 #[derive(Deserialize)]
@@ -325,7 +343,7 @@ async fn periods(
     url.set_query(Some("per_page=100"));
     url.set_fragment(None);
     let unreadable = |why: String| {
-        let host = host(&url);
+        let (host, why) = (host(&url), without_secrets(&why, token_of(token.as_ref())));
         Problem::unreadable(&format!("{host}: the freeze periods cannot be read: {why}"))
     };
     let mut page = Some(url.clone());
@@ -365,6 +383,7 @@ async fn periods(
     Ok(Reading {
         content,
         read: now,
+        full: now,
         digest,
         validators: None,
     })
@@ -443,7 +462,8 @@ impl Endpoint<'_> {
         let answer = self.web.get(&question).await;
         let answer = answer.map_err(|failure| Problem::of(&failure, now))?;
         let unreadable = |why: &str| {
-            let host = host(&url);
+            let secrets = query_of(&self.url).chain(token_of(self.token.as_ref()));
+            let (host, why) = (host(&url), without_secrets(why, secrets));
             Problem::unreadable(&format!("{host}: the answer {why}"))
         };
         let WebAnswer::Content { body, .. } = answer else {
@@ -543,6 +563,34 @@ async fn in_background<T: Send + 'static>(
 
 pub(super) const PANIC: &str = "the program made a mistake (a panic)";
 
+/// A text that may quote an answer, without the secrets of the question: hosts repeat it in their answers.
+fn without_secrets<'a>(text: &str, secrets: impl IntoIterator<Item = Cow<'a, str>>) -> String {
+    let secrets = secrets.into_iter();
+    let mut secrets: Vec<_> = secrets.filter(|secret| secret.len() >= SECRET).collect();
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
+    let hide = |text: String, secret: &Cow<'_, str>| text.replace(&**secret, "…");
+    secrets.iter().fold(text.to_owned(), hide)
+}
+
+/// The parts of a URL that may be secret, besides its path.
+fn query_of(url: &Url) -> impl Iterator<Item = Cow<'_, str>> {
+    let values = url.query_pairs().map(|(_, value)| value);
+    values.chain(url.query().map(Cow::from))
+}
+
+/// The path of a URL, and its user.
+fn path_of(url: &Url) -> impl Iterator<Item = Cow<'_, str>> {
+    let user = [Some(url.username()), url.password()];
+    let path = url.path_segments().into_iter().flatten();
+    path.chain(user.into_iter().flatten()).map(Cow::from)
+}
+
+fn token_of(header: Option<&HeaderValue>) -> impl Iterator<Item = Cow<'_, str>> {
+    let header = header.and_then(|header| header.to_str().ok());
+    let token = header.and_then(|header| header.split(' ').next_back());
+    token.into_iter().map(Cow::from)
+}
+
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -560,6 +608,17 @@ mod tests {
         #[expect(clippy::panic, reason = "that is what is tested")]
         let panics = in_background(|| -> u8 { panic!("a test") });
         assert_eq!(panics.await, Err(PANIC.to_owned()));
+    }
+
+    #[test]
+    fn what_a_host_repeats_of_a_secret_is_not_shown() {
+        let url = "https://gate:p4ss@calendar.example/ical/pr1vate-7f3a/basic.ics?key=k%2B1&x=ab";
+        let url = Url::parse(url).unwrap();
+        let token = HeaderValue::from_static("Bearer t0ken");
+        let said = "no `/ical/pr1vate-7f3a/basic.ics?key=k%2B1&x=ab` for gate, p4ss, t0ken";
+        let secrets = query_of(&url).chain(path_of(&url));
+        let shown = without_secrets(said, secrets.chain(token_of(Some(&token))));
+        assert_eq!(shown, "no `/…/…/…?…` for …, …, …");
     }
 
     fn moment(at: &str, uptime: u64) -> Moment {

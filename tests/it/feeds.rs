@@ -967,3 +967,344 @@ async fn until(is_so: impl Fn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
     waited.unwrap();
 }
+
+/// A calendar with these events, each with its summary and its days in December 2026.
+fn ics(events: &[(&str, u8, u8)]) -> String {
+    let event = |(summary, from, until): &(&str, u8, u8)| {
+        format!(
+            "BEGIN:VEVENT\r\nUID:{summary}\r\nDTSTAMP:20260101T000000Z\r\nSUMMARY:{summary}\r\nDTSTART;VALUE=DATE:202612{from:02}\r\n\
+             DTEND;VALUE=DATE:202612{until:02}\r\nEND:VEVENT\r\n"
+        )
+    };
+    let events: String = events.iter().map(event).collect();
+    format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//test//EN\r\n{events}END:VCALENDAR\r\n")
+}
+
+fn calendar_of(events: &[(&str, u8, u8)]) -> Reply {
+    Reply::new(200, "text/calendar; charset=utf-8", ics(events))
+}
+
+fn summaries(state: &FeedState) -> Vec<&str> {
+    match state.reading.as_ref().map(|reading| &*reading.content) {
+        Some(FeedContent::Events(events)) => {
+            events.iter().map(|event| event.summary.as_str()).collect()
+        }
+        other => panic!("{other:?}, {:?}", state.problem),
+    }
+}
+
+#[tokio::test]
+async fn a_calendar_is_asked_for_again_only_if_it_changed() {
+    let calendar = Arc::new(Mutex::new(calendar_of(&[("Year end", 20, 31)])));
+    let served = Arc::clone(&calendar);
+    let server = Server::start(move |seen| {
+        let reply = served.lock().unwrap().clone();
+        let tag = reply.headers.iter().find(|(name, _)| name == "etag");
+        match tag {
+            Some((_, tag)) if seen.headers.get("if-none-match") == Some(tag) => Reply::status(304),
+            _ => reply,
+        }
+    })
+    .await;
+    let set = |reply: Reply, tag: &str| {
+        let date = "Thu, 24 Dec 2026 10:00:00 GMT";
+        *calendar.lock().unwrap() = reply.with("etag", tag).with("last-modified", date);
+    };
+    let feed = at_url(&format!("{}/basic.ics", server.url()));
+    let watch = Watch::new(feed.clone());
+    set(calendar_of(&[("Year end", 20, 31)]), "\"one\"");
+    let first = watch.ask(0).await;
+    assert_eq!(summaries(&first), ["Year end"]);
+    let schedule = schedule(feed, first.clone());
+    assert_eq!(schedule.frozen_at("production", moment(0).at).len(), 1);
+
+    // 1. Unchanged: the content stays, and it is as old as the question.
+    server.forget();
+    let second = watch.ask(1000).await;
+    let seen = server.seen();
+    assert_eq!(seen[0].headers["if-none-match"], "\"one\"");
+    assert_eq!(
+        seen[0].headers["if-modified-since"],
+        "Thu, 24 Dec 2026 10:00:00 GMT"
+    );
+    assert_eq!(problem(&second), "no problem");
+    assert_eq!(read_at(&second), Some(moment(1000).at));
+    let content = |state: &FeedState| Arc::clone(&state.reading.as_ref().unwrap().content);
+    assert!(Arc::ptr_eq(&content(&first), &content(&second)));
+
+    // 2. Replaced by something that is no calendar: what was known stays, and ages. Its tag is never sent.
+    for (at, body) in [(2000, ""), (2100, "BEGIN:VCALENDAR"), (2200, "{}")] {
+        set(Reply::new(200, "text/calendar", body), "\"broken\"");
+        let broken = watch.ask(at).await;
+        assert!(
+            problem(&broken).contains("the calendar cannot be read"),
+            "{broken:?}"
+        );
+        assert_eq!(read_at(&broken), Some(moment(1000).at));
+        assert_eq!(summaries(&broken), ["Year end"]);
+    }
+    assert!(
+        server
+            .seen()
+            .iter()
+            .all(|seen| seen.headers["if-none-match"] == "\"one\"")
+    );
+
+    // 3. Changed.
+    set(
+        calendar_of(&[("Year end", 20, 31), ("Audit", 1, 3)]),
+        "\"two\"",
+    );
+    let third = watch.ask(4000).await;
+    assert_eq!(summaries(&third), ["Year end", "Audit"]);
+    // 4. A day later it is read in full, whatever a cache says.
+    server.forget();
+    watch.ask(4000 + 24 * 3600).await;
+    assert!(!server.seen()[0].headers.contains_key("if-none-match"));
+}
+
+#[tokio::test]
+async fn a_calendar_that_is_no_calendar_counts_as_frozen() {
+    let redirected = Server::start(|_| calendar_of(&[])).await;
+    let large = format!("{}{}", ics(&[]), " ".repeat(9 << 20));
+    for (reply, why) in [
+        (
+            Reply::new(200, "text/calendar", ""),
+            "the calendar cannot be read",
+        ),
+        (
+            Reply::new(200, "text/calendar", "null"),
+            "the calendar cannot be read",
+        ),
+        (
+            Reply::new(200, "text/html", ics(&[])),
+            "answered with a web page",
+        ),
+        (
+            Reply::new(200, "text/calendar", "<html>"),
+            "answered with a web page",
+        ),
+        (
+            Reply::new(200, "text/calendar", large),
+            "larger than the 8388608 bytes",
+        ),
+        (calendar_of(&[]).coming(Manner::Cut), "`"),
+        (
+            calendar_of(&[]).coming(Manner::Endless),
+            "larger than the 8388608 bytes",
+        ),
+        (
+            calendar_of(&[]).coming(Manner::Drip),
+            "there was no answer within",
+        ),
+        (
+            calendar_of(&[]).with("content-encoding", "gzip"),
+            "compressed content",
+        ),
+        (Reply::status(304), "although that was not asked"),
+        (
+            Reply::status(302).with("location", redirected.url().replace("http", "ftp")),
+            "is asked over `https` alone",
+        ),
+    ] {
+        let server = Server::start(move |_| reply.clone()).await;
+        let state = once(at_url(&server.url()), &options()).await;
+        assert!(state.reading.is_none(), "{why}");
+        assert!(problem(&state).contains(why), "{why}: {}", problem(&state));
+    }
+    // An empty calendar is a calendar, also after a redirect.
+    let to = redirected.url();
+    let server = Server::start(move |_| Reply::status(302).with("location", to.clone())).await;
+    let state = once(at_url(&server.url()), &options()).await;
+    assert!(summaries(&state).is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_is_unclear_matters_only_if_it_counts() {
+    let body =
+        ics(&[("Year end freeze", 20, 31), ("Party", 18, 19)]).replace("20261218", "2026121");
+    let server = Server::start(move |_| Reply::new(200, "text/calendar", body.clone())).await;
+    let all = at_url(&server.url());
+    let state = once(all.clone(), &options()).await;
+    assert!(
+        problem(&state).contains("the calendar cannot be read: line "),
+        "{state:?}"
+    );
+    let FeedKind::Calendar { place, zone, .. } = all.kind else {
+        panic!("a calendar");
+    };
+    let freezes = feed(FeedKind::Calendar {
+        place,
+        zone,
+        events: EventFilter {
+            summaries: vec![Glob::parse("*freeze*").unwrap()],
+            ..EventFilter::default()
+        },
+    });
+    assert_eq!(
+        summaries(&once(freezes, &options()).await),
+        ["Year end freeze"]
+    );
+}
+
+#[tokio::test]
+async fn the_file_with_the_url_of_a_calendar_can_be_replaced() {
+    let tagged = |summary| calendar_of(&[(summary, 20, 31)]).with("etag", "\"same\"");
+    let one = Server::start(move |_| tagged("One")).await;
+    let two = Server::start(
+        move |seen| match seen.headers.contains_key("if-none-match") {
+            true => Reply::status(304),
+            false => tagged("Two"),
+        },
+    )
+    .await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("url");
+    fs::write(&file, format!("{}/private\n", one.url())).unwrap();
+    let watch = Watch::new(calendar(FeedPlace::UrlFile(file.display().to_string())));
+    assert_eq!(summaries(&watch.ask(0).await), ["One"]);
+    // The tag of one URL says nothing about another one.
+    fs::write(&file, format!("{}/private\n", two.url())).unwrap();
+    assert_eq!(summaries(&watch.ask(1000).await), ["Two"]);
+    fs::write(&file, "").unwrap();
+    let state = watch.ask(2000).await;
+    assert_eq!(summaries(&state), ["Two"]);
+    let words = format!("the file `{}` is empty; expected a URL", file.display());
+    assert_eq!(problem(&state), words);
+}
+
+#[tokio::test]
+async fn a_calendar_in_a_file_is_read_again_when_it_changes() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("freezes.ics");
+    let watch = Watch::new(calendar(FeedPlace::File(file.display().to_string())));
+    let named = format!("the file `{}`", file.display());
+    let state = watch.ask(0).await;
+    assert!(
+        problem(&state).starts_with(&format!("{named} cannot be read: ")),
+        "{state:?}"
+    );
+    fs::write(&file, ics(&[("One", 20, 31)])).unwrap();
+    let one = watch.ask(20).await;
+    assert_eq!(summaries(&one), ["One"]);
+    let revision = watch.feeds.revision();
+    watch.ask(40).await;
+    assert_eq!(
+        watch.feeds.revision(),
+        revision,
+        "nothing changed, and nobody is told"
+    );
+    fs::write(&file, "").unwrap();
+    let empty = watch.ask(60).await;
+    assert!(
+        problem(&empty).starts_with(&format!("{named}: the calendar cannot be read")),
+        "{empty:?}"
+    );
+    assert_eq!(summaries(&empty), ["One"]);
+    fs::write(&file, ics(&[("Two", 20, 31)])).unwrap();
+    assert_eq!(summaries(&watch.ask(80).await), ["Two"]);
+    fs::write(&file, " ".repeat(9 << 20)).unwrap();
+    assert!(problem(&watch.ask(100).await).contains("larger than 8388608 bytes"));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert!(problem(&watch.ask(120).await).contains("it is not a regular file"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_notices_a_new_calendar_within_seconds() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("freezes.ics");
+    fs::write(&file, ics(&[("One", 20, 31)])).unwrap();
+    let feeds = Arc::new(Feeds::new(&options()));
+    feeds.replace([named(calendar(FeedPlace::File(file.display().to_string())))]);
+    let running = tokio::spawn(Arc::clone(&feeds).keep_current(Arc::new(Metrics::new())));
+    let is = |summary: &str| {
+        let state = feeds.states().remove("year-end").unwrap();
+        state.reading.is_some() && summaries(&state) == [summary]
+    };
+    let wait_for = async |summary: &str| {
+        let began = tokio::time::Instant::now();
+        while !is(summary) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(began.elapsed() < Duration::from_secs(60));
+        }
+        began.elapsed()
+    };
+    wait_for("One").await;
+    fs::write(&file, ics(&[("Two", 20, 31)])).unwrap();
+    assert!(wait_for("Two").await < Duration::from_secs(15));
+    running.abort();
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The lines about the feed since the last call, from their level on.
+    fn lines(&self) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_changes_of_a_feed_is_logged_once_and_without_secrets() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .without_time()
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (answer, server) = Answer::serve(json(OPEN)).await;
+    let feed = feed(FeedKind::Endpoint {
+        url: format!("{}/pr1vate?key=pr1vate", server.url()),
+        token_file: None,
+    });
+    let watch = Watch::new(feed);
+    let mut all = Vec::new();
+    let mut said = |expected: &[&str]| {
+        let lines = log.lines();
+        let own: Vec<_> = lines
+            .iter()
+            .filter(|line| line.contains("year-end"))
+            .collect();
+        assert_eq!(own.len(), expected.len(), "{own:?}");
+        for (line, words) in own.iter().zip(expected) {
+            assert!(line.contains(words), "{line}");
+        }
+        all.extend(lines);
+    };
+    watch.ask(0).await;
+    said(&["INFO the feed of a freeze is read"]);
+    watch.ask(100).await;
+    said(&[]);
+    answer.set(Reply::status(500));
+    for seconds in [200, 400, 600] {
+        watch.ask(seconds).await;
+    }
+    said(&["WARN the feed of a freeze cannot be read; its last answer counts"]);
+    for seconds in [1100, 1200, 1300] {
+        watch.ask(seconds).await;
+    }
+    said(&["ERROR the feed of a freeze is stale; the freeze counts as lasting"]);
+    answer.set(json(FROZEN));
+    watch.ask(1400).await;
+    said(&["INFO the feed of a freeze is read"]);
+    assert!(all.iter().all(|line| !line.contains("pr1vate")), "{all:?}");
+}
