@@ -1,8 +1,8 @@
-//! Files and streams that others wrote, read up to a limit.
+//! Files and streams that others wrote, read up to a limit, and the one walk through folders.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads a file of at most `limit` bytes.
 ///
@@ -40,9 +40,171 @@ pub(crate) fn read_stream(stream: impl Read, limit: u64) -> io::Result<Vec<u8>> 
     Ok(bytes)
 }
 
+/// A walk through files and folders, in the order of their names. It follows links, also to folders: Kubernetes mounts files as
+/// links.
+#[derive(Default)]
+pub(crate) struct Walk {
+    entries: usize,
+}
+
+/// A file or folder that a walk comes to.
+pub(crate) struct Entry<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) kind: EntryKind,
+    /// Whether the walk began here, because the user named it.
+    pub(crate) is_named: bool,
+}
+
+/// What a path leads to, through links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    Folder,
+    File,
+    /// A pipe, a socket or a device.
+    Special,
+    /// Nothing, or it cannot be learned.
+    Unknown,
+}
+
+/// What a walk found: files, and paths that cannot be read, each with why.
+pub(crate) type Walked = (Vec<PathBuf>, Vec<(PathBuf, String)>);
+
+impl Walk {
+    /// The most files and folders of all walks of one `Walk`.
+    const MAXIMUM_ENTRIES: usize = 20_000;
+    /// The most levels of folders; this also ends a loop of links.
+    const MAXIMUM_DEPTH: usize = 32;
+
+    /// The file itself, or the files below a folder. `takes` decides about each entry, also about the named one: `false` leaves it
+    /// out, and an error reports it.
+    pub(crate) fn below(
+        &mut self,
+        path: &Path,
+        mut takes: impl FnMut(&Entry<'_>) -> Result<bool, String>,
+    ) -> Walked {
+        let mut walked = Walked::default();
+        self.walk(path, 0, &mut takes, &mut walked);
+        walked
+    }
+
+    fn walk(
+        &mut self,
+        path: &Path,
+        depth: usize,
+        takes: &mut impl FnMut(&Entry<'_>) -> Result<bool, String>,
+        walked: &mut Walked,
+    ) {
+        let about = fs::metadata(path);
+        let kind = match &about {
+            Ok(about) if about.is_dir() => EntryKind::Folder,
+            Ok(about) if about.is_file() => EntryKind::File,
+            Ok(_) => EntryKind::Special,
+            Err(_) => EntryKind::Unknown,
+        };
+        let is_named = depth == 0;
+        let entry = Entry {
+            path,
+            kind,
+            is_named,
+        };
+        let refused = match takes(&entry) {
+            Ok(false) => return,
+            Ok(true) => None,
+            Err(why) => Some(why),
+        };
+        self.entries += 1;
+        let most = Walk::MAXIMUM_ENTRIES;
+        let refused = match (refused, about) {
+            _ if self.entries > most => return,
+            _ if self.entries == most => Some(format!(
+                "is number {most} of the files and folders; no more are read"
+            )),
+            (Some(why), _) => Some(why),
+            (None, Err(error)) => Some(format!("cannot be read: {error}")),
+            (None, Ok(_)) if kind != EntryKind::Folder => {
+                walked.0.push(path.to_owned());
+                None
+            }
+            (None, Ok(_)) => self.folder(path, depth, takes, walked).err(),
+        };
+        let refused = refused.map(|why| (path.to_owned(), why));
+        walked.1.extend(refused);
+    }
+
+    fn folder(
+        &mut self,
+        folder: &Path,
+        depth: usize,
+        takes: &mut impl FnMut(&Entry<'_>) -> Result<bool, String>,
+        walked: &mut Walked,
+    ) -> Result<(), String> {
+        if depth >= Walk::MAXIMUM_DEPTH {
+            let most = Walk::MAXIMUM_DEPTH;
+            return Err(format!("is nested deeper than {most} folders"));
+        }
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.map_err(|error| format!("cannot be read: {error}"))?;
+        let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+        entries.sort();
+        for entry in entries {
+            self.walk(&entry, depth + 1, takes, walked);
+        }
+        Ok(())
+    }
+}
+
+impl Entry<'_> {
+    /// Whether its name begins with a dot.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.name().as_encoded_bytes().starts_with(b".")
+    }
+
+    /// Whether its name ends as that of a YAML or JSON file, in any case.
+    pub(crate) fn is_manifest(&self) -> bool {
+        let extension = self.path.extension().unwrap_or_default();
+        ["yaml", "yml", "json"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    }
+
+    /// The last part of its path.
+    pub(crate) fn name(&self) -> &std::ffi::OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_takes_what_it_is_told_in_the_order_of_names_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("b")).unwrap();
+        for name in ["c.yaml", "a.JSON", "b/d.yml", "b/no.txt"] {
+            fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(at("nothing"), at("broken.yaml")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), at("b/loop")).unwrap();
+        let manifests = |entry: &Entry<'_>| match entry.name().to_str() {
+            Some("c.yaml") => Err("not this one".to_owned()),
+            _ => Ok(entry.kind == EntryKind::Folder || entry.is_manifest()),
+        };
+        let (files, refused) = Walk::default().below(&at("b"), manifests);
+        let below: Vec<_> = files
+            .iter()
+            .take(3)
+            .map(|file| file.strip_prefix(at("b")))
+            .collect();
+        let below: Vec<_> = below.into_iter().flatten().collect();
+        let expected = ["d.yml", "loop/a.JSON", "loop/b/d.yml"].map(Path::new);
+        assert_eq!(below, expected);
+        let refused: Vec<_> = refused.iter().map(|(_, why)| why.as_str()).collect();
+        assert!(refused[0].contains("nested deeper than 32"), "{refused:?}");
+        assert!(refused[1].contains("cannot be read"), "{refused:?}");
+        assert_eq!(refused[2], "not this one");
+    }
 
     #[test]
     fn a_stream_is_read_up_to_its_limit_and_not_a_byte_further() {

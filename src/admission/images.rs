@@ -1,4 +1,4 @@
-//! An object → the images that it names, with their field paths; and the place of a container in an object of an unknown kind.
+//! An object → the images that it names, with their field paths; and the place of the first image in an object of an unknown kind.
 
 use promotion_gate_core::documents::{Path, Step};
 use promotion_gate_core::gate::{Role, UnreadableField};
@@ -59,47 +59,71 @@ pub fn no_object(document: &Value) -> String {
     }
 }
 
-/// The place of the first container in an object of any kind.
-pub fn container_in(object: &Value) -> Option<Path> {
-    let steps = container_below("", object)?;
+/// The place of the first container in an object of any kind, or of the first image that is split into repository and tag.
+pub fn image_in(object: &Value) -> Option<Path> {
+    let steps = image_below("", "", object)?;
     Some(steps.into_iter().rev().collect())
 }
 
-/// The steps to the first container in the value of `field`, the last step first.
-fn container_below(field: &str, value: &Value) -> Option<Vec<Step>> {
+/// The steps to the first image in the value of `field`, the last step first. `above` is the field that holds `field`: containers
+/// can be a map by name instead of a list.
+fn image_below(above: &str, field: &str, value: &Value) -> Option<Vec<Step>> {
     let through = |step: Step, steps: Option<Vec<Step>>| {
         let mut steps = steps?;
         steps.push(step);
         Some(steps)
     };
     match value {
-        Value::Object(fields) if is_container(field, fields) => Some(Vec::new()),
+        Value::Object(fields)
+            if is_container(above, field, fields) || is_split_image(field, fields) =>
+        {
+            Some(Vec::new())
+        }
         // The schema of a custom resource does not run anything, even if its defaults hold containers.
         Value::Object(fields) => fields
             .iter()
             .filter(|(key, _)| *key != "openAPIV3Schema")
-            .find_map(|(key, below)| through(Step::Key(key.clone()), container_below(key, below))),
+            .find_map(|(key, below)| {
+                through(Step::Key(key.clone()), image_below(field, key, below))
+            }),
         Value::Array(items) => items
             .iter()
             .enumerate()
-            .find_map(|(index, item)| through(Step::Index(index), container_below(field, item))),
+            .find_map(|(index, item)| through(Step::Index(index), image_below(above, field, item))),
         _ => None,
     }
 }
 
-fn is_container(field: &str, fields: &Map<String, Value>) -> bool {
+fn is_container(above: &str, field: &str, fields: &Map<String, Value>) -> bool {
     // A pattern, as in policies of other tools, does not name an image.
     let is_image = |image: &str| !image.trim().is_empty() && !image.contains('*');
     let has = |names: &[&str], is: fn(&Value) -> bool| {
         let mut found = names.iter().filter_map(|name| fields.get(*name));
         found.any(is)
     };
-    let lower = field.to_ascii_lowercase();
+    let names_containers = |field: &str| {
+        let lower = field.to_ascii_lowercase();
+        CONTAINER_FIELDS.iter().any(|end| lower.ends_with(end))
+    };
     let image = fields.get("image").and_then(Value::as_str);
     image.is_some_and(is_image)
-        && (CONTAINER_FIELDS.iter().any(|end| lower.ends_with(end))
+        && (names_containers(field)
+            || above.ends_with('s') && names_containers(above)
             || has(CONTAINER_LISTS, Value::is_array)
             || has(CONTAINER_TEXTS, Value::is_string) && !DATA.contains(&field))
+}
+
+/// Whether an image is written as in the values of a Helm chart: `image: {repository: …, tag: …}`.
+fn is_split_image(field: &str, fields: &Map<String, Value>) -> bool {
+    let has = |name: &str| {
+        let value = fields.get(name);
+        value.is_some_and(|value| {
+            value.is_number() || value.as_str().is_some_and(|it| !it.is_empty())
+        })
+    };
+    field.to_ascii_lowercase().ends_with("image")
+        && has("repository")
+        && (has("tag") || has("digest"))
 }
 
 /// Whether a document has an `apiVersion` and a `kind`.
@@ -267,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_found_by_shape_and_schemas_are_not() {
-        let found = |object: Value| container_in(&object).map(|path| path.to_string());
+    fn images_are_found_by_shape_and_schemas_are_not() {
+        let found = |object: Value| image_in(&object).map(|path| path.to_string());
         let at = |path: &str| Some(path.to_owned());
         for (holder, path) in [
             (
@@ -312,6 +336,26 @@ mod tests {
                 json!({"spec": {"driver.x": {"image": "x", "env": []}}}),
                 "spec[\"driver.x\"]",
             ),
+            (
+                json!({"spec": {"containers": {"app": {"image": "x"}}}}),
+                "spec.containers.app",
+            ),
+            (
+                json!({"spec": {"pod": {"initContainers": {"a": {"name": "a"}, "b": {"image": "x"}}}}}),
+                "spec.pod.initContainers.b",
+            ),
+            (
+                json!({"spec": {"values": {"image": {"repository": "x", "tag": "v1"}}}}),
+                "spec.values.image",
+            ),
+            (
+                json!({"spec": {"sidecarImage": {"registry": "r", "repository": "x", "tag": 1.2}}}),
+                "spec.sidecarImage",
+            ),
+            (
+                json!({"spec": {"image": {"repository": "x", "digest": "sha256:0"}}}),
+                "spec.image",
+            ),
         ] {
             assert_eq!(found(holder), at(path));
         }
@@ -322,6 +366,9 @@ mod tests {
             json!({"images": [{"name": "a", "image": "x"}]}),
             json!({"spec": {"image": "x", "interval": "1m"}}),
             json!({"spec": {"validate": {"containers": [{"image": "good.example/*"}]}}}),
+            json!({"spec": {"container": {"resources": {"image": "x"}}}}),
+            json!({"spec": {"chart": {"repository": "x", "tag": "v1"}}}),
+            json!({"spec": {"image": {"repository": "x", "tag": ""}}}),
             json!({"spec": {"containers": [{"image": " "}, {"image": {"tag": "x"}}, "image"]}}),
         ] {
             assert_eq!(found(other), None);

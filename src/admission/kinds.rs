@@ -17,7 +17,8 @@ pub(super) struct WorkloadKind {
     pub(super) is_namespaced: bool,
 }
 
-/// A change of one field, given as a JSON pointer, that starts a staged workload.
+/// A change, mostly of one field (a JSON pointer), that starts a staged workload. Of every kind, so does a scheduling gate that is
+/// removed.
 pub(super) enum Activation {
     /// A number (1 when absent) rises from 0.
     FromZero(&'static str),
@@ -25,9 +26,13 @@ pub(super) enum Activation {
     Cleared(&'static str),
     /// A number (0 when absent) falls.
     Lowered(&'static str),
+    /// A value changes.
+    Changed(&'static str),
+    /// The Pods of a DaemonSet may run on nodes on which they did not run before.
+    MoreNodes,
 }
 
-use Activation::{Cleared, FromZero, Lowered};
+use Activation::{Changed, Cleared, FromZero, Lowered, MoreNodes};
 
 const APPS: &[&str] = &["apps", "extensions"];
 const BATCH: &[&str] = &["batch"];
@@ -79,7 +84,10 @@ const TABLE: &[WorkloadKind] = &[
         ],
         ..kind(APPS, "StatefulSet", TEMPLATE)
     },
-    kind(APPS, "DaemonSet", TEMPLATE),
+    WorkloadKind {
+        activations: &[MoreNodes],
+        ..kind(APPS, "DaemonSet", TEMPLATE)
+    },
     // The StatefulSet controller makes Pods from an earlier revision, not only from the StatefulSet.
     kind(
         APPS,
@@ -87,11 +95,15 @@ const TABLE: &[WorkloadKind] = &[
         &[&["data", "spec", "template", "spec"]],
     ),
     WorkloadKind {
-        activations: &[Cleared("/spec/suspend")],
+        activations: &[Cleared("/spec/suspend"), FromZero("/spec/parallelism")],
         ..kind(BATCH, "Job", TEMPLATE)
     },
     WorkloadKind {
-        activations: &[Cleared("/spec/suspend")],
+        activations: &[
+            Cleared("/spec/suspend"),
+            Changed("/spec/schedule"),
+            Changed("/spec/timeZone"),
+        ],
         ..kind(
             BATCH,
             "CronJob",

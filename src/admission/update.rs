@@ -15,8 +15,52 @@ pub(super) fn effect_of(new: &Value, old: &Value, kind: &WorkloadKind) -> Option
         return Some(ChangeEffect::Runs);
     }
     let mut activations = kind.activations.iter();
-    let starts = activations.any(|activation| activation.is_in(new, old));
+    let starts = activations.any(|activation| activation.is_in(new, old, kind))
+        || templates_of(new, old, kind).any(|(new, old)| removes_gate(new, old));
     starts.then_some(ChangeEffect::Starts)
+}
+
+/// The pod templates after and before an update.
+fn templates_of<'a>(
+    new: &'a Value,
+    old: &'a Value,
+    kind: &WorkloadKind,
+) -> impl Iterator<Item = (&'a Value, &'a Value)> {
+    templates(new, kind).into_iter().zip(templates(old, kind))
+}
+
+/// Whether a Pod that waited for a scheduling gate does not wait for it any more.
+fn removes_gate(new: &Value, old: &Value) -> bool {
+    let gates = |template: &Value| items(template, "/spec/schedulingGates");
+    let left = gates(new);
+    gates(old).iter().any(|gate| !left.contains(gate))
+}
+
+/// Whether the Pods of a template may run on nodes that did not fit before. Node selectors and affinity only restrict, and
+/// tolerations only add, so that what is added to the former and removed from the latter does not count.
+fn fits_more_nodes(new: &Value, old: &Value) -> bool {
+    let value = |template: &Value, pointer: &str| {
+        let value = template.pointer(pointer);
+        value.filter(|value| !value.is_null()).cloned()
+    };
+    let lifts =
+        |pointer: &str| value(old, pointer).is_some_and(|old| value(new, pointer) != Some(old));
+    let selector = |template: &Value| value(template, "/spec/nodeSelector").unwrap_or_default();
+    let (kept, required) = (selector(new), selector(old));
+    let mut required = required.as_object().into_iter().flatten();
+    let tolerated = items(old, "/spec/tolerations");
+    let tolerates = items(new, "/spec/tolerations");
+    required.any(|(label, value)| kept.get(label) != Some(value))
+        || lifts("/spec/affinity")
+        || lifts("/spec/nodeName")
+        || tolerates
+            .iter()
+            .any(|toleration| !tolerated.contains(toleration))
+}
+
+fn items(template: &Value, pointer: &str) -> Vec<Value> {
+    let items = template.pointer(pointer).and_then(Value::as_array);
+    items.cloned().unwrap_or_default()
 }
 
 /// All fields of an object that decide what runs.
@@ -57,7 +101,7 @@ fn remove(value: &mut Value, fields: &[&str]) {
 }
 
 impl Activation {
-    fn is_in(&self, new: &Value, old: &Value) -> bool {
+    fn is_in(&self, new: &Value, old: &Value, kind: &WorkloadKind) -> bool {
         let number = |object: &Value, pointer: &str, absent: i64| {
             let number = object.pointer(pointer).and_then(Value::as_i64);
             number.unwrap_or(absent)
@@ -70,6 +114,10 @@ impl Activation {
             Activation::FromZero(field) => number(old, field, 1) == 0 && number(new, field, 1) > 0,
             Activation::Cleared(field) => flag(old, field) && !flag(new, field),
             Activation::Lowered(field) => number(new, field, 0) < number(old, field, 0),
+            Activation::Changed(field) => new.pointer(field) != old.pointer(field),
+            Activation::MoreNodes => {
+                templates_of(new, old, kind).any(|(new, old)| fits_more_nodes(new, old))
+            }
         }
     }
 }

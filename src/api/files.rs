@@ -2,21 +2,16 @@
 //! in a folder are skipped and counted, but a document that names our group or one of our kinds is never skipped.
 
 use std::fmt;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path as FilePath, PathBuf};
 
 use promotion_gate_core::documents::{Document, Problem, read};
 
 use super::kinds::{Kind, mentions_ours};
-use crate::files::read_file;
+use crate::files::{EntryKind, Walk, read_file};
 
-/// The most files and folders in one walk.
-const MAXIMUM_ENTRIES: usize = 20_000;
 /// The largest file that is read, in bytes. A file larger than a document may be is not parsed, but searched for our names.
 pub(super) const MAXIMUM_FILE_BYTES: usize = 64 << 20;
-/// The most levels of folders; this also ends a loop of links.
-const MAXIMUM_FOLDER_DEPTH: usize = 16;
 /// The names of kustomize's own file, which lies beside the files that it lists.
 const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
@@ -108,14 +103,37 @@ pub struct Files {
     pub problems: Vec<Problem>,
     /// Files that were skipped.
     pub skipped: Skipped,
-    entries: usize,
+    walk: Walk,
 }
 
 impl Files {
     /// The file itself, or the files below a folder (`.yaml`, `.yml`, `.json`, in any case) except hidden ones, sorted.
     pub fn below(&mut self, path: &FilePath) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        self.walk(path, 0, &mut files);
+        let hidden = &mut self.skipped.hidden;
+        let (files, refused) = self.walk.below(path, |entry| {
+            if !entry.is_named {
+                let name = entry.name().to_string_lossy();
+                // Kubernetes swaps mounted configuration by such entries; links beside them lead to the same files.
+                if is_of_a_mount(&name) {
+                    return Ok(false);
+                }
+                if entry.is_hidden() {
+                    *hidden += 1;
+                    return Ok(false);
+                }
+                let is_file = entry.is_manifest() || is_kustomization(entry.path);
+                if !is_file && entry.kind != EntryKind::Folder {
+                    return Ok(false);
+                }
+            }
+            match entry.kind {
+                EntryKind::Special => Err("is neither a file nor a folder".to_owned()),
+                _ => Ok(true),
+            }
+        });
+        for (path, why) in refused {
+            self.refuse(&path, &why);
+        }
         files
     }
 
@@ -137,51 +155,6 @@ impl Files {
         self.problems
             .push(Problem::with_file(&path.display().to_string(), why));
     }
-
-    fn walk(&mut self, path: &FilePath, depth: usize, files: &mut Vec<PathBuf>) {
-        self.entries += 1;
-        if self.entries == MAXIMUM_ENTRIES {
-            self.refuse(
-                path,
-                &format!("more than {MAXIMUM_ENTRIES} files and folders"),
-            );
-        }
-        if self.entries >= MAXIMUM_ENTRIES {
-            return;
-        }
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.folder(path, depth, files),
-            Ok(metadata) if metadata.is_file() => files.push(path.to_owned()),
-            Ok(_) => self.refuse(path, "neither a file nor a folder"),
-            Err(error) => self.refuse(path, &format!("cannot be read: {error}")),
-        }
-    }
-
-    fn folder(&mut self, folder: &FilePath, depth: usize, files: &mut Vec<PathBuf>) {
-        if depth >= MAXIMUM_FOLDER_DEPTH {
-            return self.refuse(
-                folder,
-                &format!("folders are nested deeper than {MAXIMUM_FOLDER_DEPTH} levels"),
-            );
-        }
-        let entries =
-            match fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
-                Ok(entries) => entries,
-                Err(error) => return self.refuse(folder, &format!("cannot be read: {error}")),
-            };
-        let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
-        entries.sort();
-        for entry in entries {
-            let name = entry.file_name().unwrap_or_default().to_string_lossy();
-            if is_of_a_mount(&name) {
-                // Kubernetes swaps mounted configuration by such entries; links beside them lead to the same files.
-            } else if name.starts_with('.') {
-                self.skipped.hidden += 1;
-            } else if is_manifest(&entry) || is_kustomization(&entry) || entry.is_dir() {
-                self.walk(&entry, depth + 1, files);
-            }
-        }
-    }
 }
 
 /// Whether Kubernetes gives an entry of a mounted volume this name: `..data`, `..data_tmp` and `..YEAR_MONTH_DAY_…`.
@@ -195,12 +168,4 @@ fn is_of_a_mount(name: &str) -> bool {
 pub(super) fn is_kustomization(path: &FilePath) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| KUSTOMIZATIONS.contains(&name))
-}
-
-/// Whether the file's name ends as YAML or JSON does.
-fn is_manifest(path: &FilePath) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    ["yaml", "yml", "json"]
-        .iter()
-        .any(|known| extension.eq_ignore_ascii_case(known))
 }

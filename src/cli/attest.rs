@@ -68,7 +68,10 @@ struct ChangeArgs {
     /// The branch that the commits are on; the default branch when absent
     #[arg(long, value_name = "NAME")]
     branch: Option<String>,
-    /// A file with a token that may read the repository
+    /// A file with a token that may read the repository; sent to `api.github.com` or the host of `--repository` alone
+    ///
+    /// For github.com, the token is sent to `api.github.com`; for every other host, to the host of `--repository`. A redirect to
+    /// another host is refused. It is sent over TLS, except to a host on loopback, or with `plainHttp` in the configuration.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Another author, added by hand: `github:LOGIN`, `gitlab:HOST/LOGIN` or `email:ADDRESS`

@@ -15,14 +15,10 @@ use crate::admission;
 use crate::api::{self, FeedStates, PolicySet};
 use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
-use crate::files::read_stream;
+use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
 use crate::text;
 
-/// The most files of the input.
-const MAXIMUM_FILES: usize = 20_000;
-/// The most levels of folders.
-const MAXIMUM_DEPTH: usize = 32;
 /// The most levels of nested `List` objects.
 const MAXIMUM_LISTS: usize = 8;
 
@@ -122,12 +118,12 @@ impl Object<'_> {
         self.document.problem(self.path.join(&field), message)
     }
 
-    /// The first field that seems to hold a container, if this version does not know the kind.
+    /// The first field that seems to name an image, if this version does not know the kind.
     pub(super) fn unknown(&self) -> Option<Place> {
         let group = text_of(self.value, "apiVersion").split('/').next();
         let known = admission::images(self.value).is_some() || group == Some(api::GROUP);
         match admission::is_object(self.value) && !known {
-            true => admission::container_in(self.value),
+            true => admission::image_in(self.value),
             false => None,
         }
     }
@@ -145,9 +141,7 @@ impl Input {
                 input.add("-", &bytes);
                 continue;
             }
-            let mut files = Vec::new();
-            manifests_under(Path::new(path), 0, &mut files)?;
-            for file in files {
+            for file in manifests_under(path)? {
                 let name = file.display().to_string();
                 let open = std::fs::File::open(&file)
                     .with_context(|| format!("`{name}` cannot be opened"))?;
@@ -253,7 +247,7 @@ impl Input {
             let kind = text_of(object.value, "kind");
             if let Some(field) = object.unknown() {
                 let why = format!(
-                    "the kind `{kind}` of `{}` is not known to this version, and seems to hold a container here: its images are not checked; Pods created from it are judged in the cluster",
+                    "the kind `{kind}` of `{}` is not known to this version, and seems to name an image here: its images are not checked; Pods created from it are judged in the cluster",
                     text_of(object.value, "apiVersion")
                 );
                 remark(&object.problem(&field.to_string(), why));
@@ -441,59 +435,30 @@ fn flatten<'a>(
     });
 }
 
-/// The manifests under a path: the file itself, or every YAML and JSON file of the folder, in order.
-pub(super) fn manifests_under(
-    path: &Path,
-    depth: usize,
-    files: &mut Vec<PathBuf>,
-) -> anyhow::Result<()> {
-    let shown = path.display();
-    let kind = std::fs::metadata(path).with_context(|| format!("`{shown}` cannot be read"))?;
-    if !kind.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    if depth > MAXIMUM_DEPTH {
-        bail!("`{shown}` is nested deeper than {MAXIMUM_DEPTH} folders");
-    }
-    let entries =
-        std::fs::read_dir(path).with_context(|| format!("the folder `{shown}` cannot be read"))?;
-    let mut entries: Vec<PathBuf> = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("the folder `{shown}` cannot be read"))?;
-    entries.sort();
-    for entry in entries {
-        let hidden = entry
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with('.'));
-        let manifest = entry
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-        if entry.is_dir() && hidden {
-            if !entry.ends_with(".git") {
-                let entry = text::line(&entry.display().to_string());
+/// The manifests at a path: the file itself, or the files below a folder, in the order of their names. Unlike a folder of
+/// policies, a hidden file counts, as for `kubectl`.
+pub(super) fn manifests_under(path: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let (files, refused) = Walk::default().below(Path::new(path), |entry| {
+        let is_folder = entry.kind == EntryKind::Folder;
+        if entry.is_named {
+            return Ok(true);
+        }
+        if is_folder && entry.is_hidden() {
+            if entry.name() != ".git" {
+                let entry = text::line(&entry.path.display().to_string());
                 print_error!("note: the hidden folder `{entry}` is not read; name it to read it");
             }
-            continue;
+            return Ok(false);
         }
-        if !(manifest || entry.is_dir()) {
-            continue;
+        if is_folder && entry.path.is_symlink() {
+            return Err("is a link to a folder, which is not followed; give the folder as an argument, or remove the link".to_owned());
         }
-        if entry.is_symlink() && entry.is_dir() {
-            let entry = entry.display();
-            bail!(
-                "`{entry}` is a link to a folder, which is not followed; give the folder as an argument, or remove the link"
-            );
-        }
-        manifests_under(&entry, depth + 1, files)?;
-        if files.len() > MAXIMUM_FILES {
-            bail!("there are more than {MAXIMUM_FILES} files under `{shown}`");
-        }
+        Ok(is_folder || entry.is_manifest())
+    });
+    match refused.first() {
+        Some((path, why)) => bail!("`{}` {why}", path.display()),
+        None => Ok(files),
     }
-    Ok(())
 }
 
 /// Reads as many bytes as a document may have.

@@ -20,7 +20,7 @@ pub struct CollectLimits {
     pub review_pieces: u64,
     /// Bytes that one review fetches and verifies.
     pub review_bytes: u64,
-    /// Verifications of one review: each piece counts once for each trust root and key.
+    /// Verifications of one review: each piece counts once for each trust root, and once for every 16 keys.
     pub review_verifications: u64,
     /// Images that are read at one time, in the whole process. One review or host never holds more of these places than stay
     /// free.

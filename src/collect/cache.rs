@@ -23,7 +23,7 @@ pub struct CacheSizes {
     pub content_bytes: u64,
     /// Bytes of listings of what is attached to an image.
     pub listing_bytes: u64,
-    /// Bytes of verified facts, and of the reasons why evidence is not accepted.
+    /// Bytes of verified facts, of the reasons why evidence is not accepted, and of which key made a signature.
     pub fact_bytes: u64,
     /// Bytes of the evidence of listings, sorted by image.
     pub reading_bytes: u64,
@@ -124,16 +124,25 @@ impl Reading {
     }
 }
 
-/// What a fact was verified from: the material, the subject, the anchor.
+/// A piece of evidence as it was fetched, and the subject that it must be about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FactKey {
+pub(super) struct PieceKey {
     pub(super) blob: Digest,
     pub(super) media_type: String,
     /// Of the layer's annotations: in old formats, they are part of the material.
     pub(super) annotations: Digest,
     pub(super) subject: Digest,
+}
+
+/// What a fact was verified from, and under which anchor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FactKey {
+    pub(super) piece: PieceKey,
     pub(super) anchor: AnchorId,
 }
+
+/// A piece, and the ring of keys among which its signer was looked for.
+pub(super) type SignerKey = (PieceKey, Digest);
 
 /// All caches that reviews share.
 pub(super) struct Caches {
@@ -142,6 +151,8 @@ pub(super) struct Caches {
     pub(super) blobs: Cache<Digest, Bytes>,
     pub(super) listings: Cache<ListingKey, Arc<Listing>>,
     pub(super) facts: Cache<FactKey, Fact>,
+    /// Which key of a ring made a signature. That never changes, so an entry does not expire.
+    pub(super) signers: Cache<SignerKey, Option<KeyFingerprint>>,
     pub(super) readings: Cache<ReadingKey, Arc<Reading>>,
     pub(super) seen: SeenStatements,
 }
@@ -163,8 +174,12 @@ impl Caches {
                 .build(),
             facts: Cache::builder()
                 .weigher(|_, fact: &Fact| weight(fact.bytes()))
-                .max_capacity(sizes.fact_bytes)
+                .max_capacity(sizes.fact_bytes - sizes.fact_bytes / 8)
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
+                .build(),
+            signers: Cache::builder()
+                .weigher(|_, _| weight(0))
+                .max_capacity(sizes.fact_bytes / 8)
                 .build(),
             readings: Cache::builder()
                 .weigher(|key: &ReadingKey, reading: &Arc<Reading>| {

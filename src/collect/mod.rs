@@ -2,7 +2,8 @@
 //! pipeline lists what is attached, fetches it and verifies it, and does the same for platforms.
 //!
 //! * `resolve` — tags → digests, once per review
-//! * `attached` — a subject → what is attached to it, verified
+//! * `attached` — a subject → what is attached to it, in all its repositories
+//! * `reading`, `layers` — a listing → its evidence; an attached manifest → its layers
 //! * `platforms` — an index → its platforms; a digest → the index that holds it
 //! * `verify` — one piece of evidence → facts
 //! * `registry` — the registry behind the caches: listings, manifests, blobs
@@ -13,8 +14,10 @@
 mod attached;
 mod budget;
 mod cache;
+mod layers;
 mod listing;
 mod platforms;
+mod reading;
 mod registry;
 mod resolve;
 mod seen;

@@ -6,11 +6,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::join_all;
+use promotion_gate_core::attest::KeyFingerprint;
 use promotion_gate_core::gate::{Digest, Unavailability};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::CollectLimits;
-use super::cache::{CacheSizes, Caches, Fact, FactKey};
+use super::cache::{CacheSizes, Caches, Fact, FactKey, SignerKey};
 use super::listing::{Freshness, Listing, ListingKey, PlaceAnswer};
 use super::single_flight::{SharedWork, SingleFlight};
 use crate::oci::work::Work;
@@ -25,6 +26,7 @@ pub(super) struct CachedRegistry {
     /// A different size is a different key, so one review cannot cut off another one's blob.
     blobs: SingleFlight<(Repository, Digest, u64), Result<Bytes, Unread>>,
     pub(super) verifications: SharedWork<FactKey, Fact>,
+    pub(super) signers: SharedWork<SignerKey, Option<KeyFingerprint>>,
     pub(super) limits: CollectLimits,
     pub(super) work: Work,
 }
@@ -64,6 +66,7 @@ impl CachedRegistry {
             manifests: SingleFlight::new(),
             blobs: SingleFlight::new(),
             verifications: SharedWork::new(),
+            signers: SharedWork::new(),
             limits,
             work: Work::own(),
         }

@@ -115,8 +115,9 @@ impl OfImage {
         if self.overflows {
             let (most, bytes) = OF_ONE_IMAGE;
             unavailabilities.insert(0, Unavailability(format!(
-                "`{subject}` carried more provenance, change records and rejections than the {most} statements ({} KiB) that are remembered of one image, and some of them may have been deleted",
-                bytes >> 10
+                "`{subject}` carried more provenance, change records and rejections than the {most} statements ({} KiB) that are remembered of one image, and some of them may have been deleted; build a new image, or delete what does not belong to this one and restart the gate; limit who may push to `{}`",
+                bytes >> 10,
+                subject.repository
             )));
         }
         let evidence = Arc::new(evidence);

@@ -1,24 +1,29 @@
 //! One piece of evidence → facts, verified under each anchor, once for all reviews that wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use promotion_gate_core::attest::media_type::{BUNDLE_PREFIX, ENVELOPE, SIMPLE_SIGNING, STATEMENT};
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::attest::{
-    self, Anchor, AnchorId, KeyFingerprint, Material, UnacceptedReason,
+    self, Anchor, AnchorId, KeyFingerprint, KeyRing, Material, UnacceptedReason,
 };
 use promotion_gate_core::gate::{Digest, Subject};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Budget};
-use super::cache::{Fact, FactKey};
+use super::cache::{Fact, FactKey, PieceKey, SignerKey};
 use super::registry::{CachedRegistry, Unread, late};
 use crate::oci::Descriptor;
 
 /// What evidence is verified under.
 pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
+
+/// The budget counts so many keys that are tried as one verification. A certificate's verification, with its chain and log
+/// entry, takes as long as some ten of them.
+const KEYS_OF_ONE_VERIFICATION: usize = 16;
 
 /// The reading of one subject in one repository: under which anchors, and within which limits.
 pub(super) struct SubjectReader<'a> {
@@ -27,6 +32,8 @@ pub(super) struct SubjectReader<'a> {
     /// The digest of the subject in the repository that is read: the image's own, or a second one with evidence alone.
     pub(super) at: Subject,
     pub(super) anchors: &'a Anchors,
+    /// The keys of the anchors.
+    keys: Arc<KeyRing>,
     pub(super) budget: Budget,
     pub(super) deadline: Instant,
 }
@@ -44,6 +51,7 @@ impl<'a> SubjectReader<'a> {
         let second = registry.registry().evidence_repository(own);
         let repositories: Vec<_> = [own.clone()].into_iter().chain(second).collect();
         let part = part.over(repositories.len());
+        let keys = Arc::new(KeyRing::of(anchors.values()));
         let reader = |repository| SubjectReader {
             registry,
             subject,
@@ -52,6 +60,7 @@ impl<'a> SubjectReader<'a> {
                 digest: subject.digest.clone(),
             },
             anchors,
+            keys: Arc::clone(&keys),
             budget: Budget::of(part),
             deadline,
         };
@@ -70,8 +79,7 @@ pub(super) fn is_evidence(media_type: &str) -> bool {
         || [SIMPLE_SIGNING, ENVELOPE, STATEMENT].contains(&media_type)
 }
 
-/// Verifies one piece of evidence under every anchor without a cached result. If all results are cached, the bytes are not
-/// fetched.
+/// Verifies one piece of evidence under the anchors. If all results are cached, the bytes are not fetched.
 ///
 /// # Errors
 /// Why it could not be read; nothing where the budget is empty.
@@ -79,22 +87,47 @@ pub(super) async fn facts(
     reader: &SubjectReader<'_>,
     layer: &Descriptor,
 ) -> Result<Vec<(FactKey, Fact)>, Option<Unread>> {
-    let SubjectReader {
-        registry,
-        at: subject,
-        anchors,
-        budget,
-        deadline,
-        ..
-    } = reader;
-    let host = subject.repository.registry().to_owned();
-    let unfinished = || {
-        Some(Unread::Broken(
-            "its verification ended without a result".to_owned(),
-        ))
+    let mut piece = Piece {
+        reader,
+        layer,
+        key: piece_key(reader, layer).await?,
+        bytes: None,
     };
+    let (of_keys, of_roots): (Vec<_>, Vec<_>) =
+        (reader.anchors.iter()).partition(|(id, _)| id.is_of_key());
+    let mut facts = Vec::new();
+    // 1. Under trust roots: most evidence is signed with a certificate.
+    for (id, root) in of_roots {
+        facts.push(piece.fact(id, root).await?);
+    }
+    // 2. The key that made the signature, from a fact if one shows it. No other key can have made it, so that many keys cost
+    //    one pass over the evidence, and none where a certificate signed.
+    let shown = facts.iter().find_map(|(_, fact)| fact.signed_by());
+    let signer = match shown {
+        None if reader.keys.count() > 1 => piece.signer().await?,
+        shown => shown,
+    };
+    // 3. Under that key. If no key signed, one key of each trust root says why not.
+    let mut roots = BTreeSet::new();
+    for (id, key) in of_keys {
+        let counts = match &signer {
+            Some(signer) => !id.is_of_another_key(signer),
+            None => roots.insert(id.root()),
+        };
+        if counts {
+            facts.push(piece.fact(id, key).await?);
+        }
+    }
+    facts.sort_by(|(a, _), (b, _)| a.anchor.cmp(&b.anchor));
+    Ok(facts)
+}
+
+/// What the results of a piece are cached by. Annotations are part of the material only in old formats.
+async fn piece_key(
+    reader: &SubjectReader<'_>,
+    layer: &Descriptor,
+) -> Result<PieceKey, Option<Unread>> {
     let annotations = match layer.media_type.as_str() {
-        // Annotations are part of the material only in old formats.
         SIMPLE_SIGNING | ENVELOPE => {
             let annotations = layer.annotations.clone();
             let bytes = usize::try_from(annotation_bytes(layer)).unwrap_or(usize::MAX);
@@ -102,97 +135,123 @@ pub(super) async fn facts(
                 let written = serde_json::to_vec(&annotations).unwrap_or_default();
                 Digest::sha256(&written)
             };
-            let hashed = registry.work.done(&host, bytes, hash).await;
+            let host = reader.at.repository.registry();
+            let hashed = reader.registry.work.done(host, bytes, hash).await;
             hashed.ok_or_else(unfinished)?
         }
         _ => Digest::sha256(b""),
     };
-    let key = |id: &AnchorId| FactKey {
+    Ok(PieceKey {
         blob: layer.digest.clone(),
         media_type: layer.media_type.clone(),
-        annotations: annotations.clone(),
-        subject: subject.digest.clone(),
-        anchor: id.clone(),
-    };
-    let known = &registry.caches.facts;
-    let mut facts: Vec<(FactKey, Fact)> = Vec::new();
-    let mut missing = Vec::new();
-    // The key that made the signature, once a fact shows it. No other key can have, so that a directory of many keys costs one
-    // verification where a certificate signed: trust roots come first in the order of the anchors.
-    let mut signed_by: Option<KeyFingerprint> = None;
-    let is_moot = |id: &AnchorId, signed_by: &Option<KeyFingerprint>| {
-        let by = signed_by.as_ref();
-        by.is_some_and(|by| id.is_of_another_key(by))
-    };
-    for (id, anchor) in anchors.iter() {
-        if is_moot(id, &signed_by) {
-            continue;
+        annotations,
+        subject: reader.at.digest.clone(),
+    })
+}
+
+fn unfinished() -> Option<Unread> {
+    Some(Unread::Broken(
+        "its verification ended without a result".to_owned(),
+    ))
+}
+
+/// A piece of evidence while it is verified.
+struct Piece<'a> {
+    reader: &'a SubjectReader<'a>,
+    layer: &'a Descriptor,
+    key: PieceKey,
+    /// `None` as long as every result came from the cache.
+    bytes: Option<Bytes>,
+}
+
+impl Piece<'_> {
+    /// The result under one anchor.
+    async fn fact(
+        &mut self,
+        id: &AnchorId,
+        anchor: &Anchor,
+    ) -> Result<(FactKey, Fact), Option<Unread>> {
+        let key = FactKey {
+            piece: self.key.clone(),
+            anchor: id.clone(),
+        };
+        let known = &self.reader.registry.caches.facts;
+        if let Some(fact) = known.get(&key).await {
+            return Ok((key, fact));
         }
-        let key = key(id);
-        match known.get(&key).await {
-            Some(fact) => {
-                signed_by = signed_by.or_else(|| fact.signed_by());
-                facts.push((key, fact));
-            }
-            None => missing.push((key, anchor)),
+        let bytes = self.charged_bytes(1).await?;
+        let verified = verified(self.reader, key.clone(), self.layer, bytes, anchor);
+        let fact = self.in_time(verified).await?;
+        Ok((key, fact))
+    }
+
+    /// Which key made the signature.
+    async fn signer(&mut self) -> Result<Option<KeyFingerprint>, Option<Unread>> {
+        let keys = &self.reader.keys;
+        let key = (self.key.clone(), keys.id().clone());
+        if let Some(signer) = self.reader.registry.caches.signers.get(&key).await {
+            return Ok(signer);
         }
+        let cost = keys.count().div_ceil(KEYS_OF_ONE_VERIFICATION);
+        let bytes = self.charged_bytes(length(cost)).await?;
+        let signer = signer(self.reader, key, self.layer, bytes, cost);
+        self.in_time(signer).await
     }
-    missing.retain(|(key, _)| !is_moot(&key.anchor, &signed_by));
-    if missing.is_empty() {
-        return Ok(facts);
-    }
-    let size = layer.size.saturating_add(annotation_bytes(layer));
-    let take = |times: u64| {
+
+    /// The bytes, fetched once. The budget pays for the fetch and for verifications of all bytes.
+    async fn charged_bytes(&mut self, verifications: u64) -> Result<Bytes, Option<Unread>> {
+        let SubjectReader {
+            registry,
+            at,
+            budget,
+            deadline,
+            ..
+        } = self.reader;
+        let times = if self.bytes.is_some() { 1 } else { 2 };
+        let size = (self.layer.size).saturating_add(annotation_bytes(self.layer));
         let amounts = Amounts {
             pieces: 0,
             bytes: size.saturating_mul(times),
-            verifications: 1,
+            verifications,
         };
-        budget.take(amounts).then_some(()).ok_or(None)
-    };
-    // The bytes are fetched, and verified once.
-    take(2)?;
-    let bytes = registry.blob(&subject.repository, layer, *deadline).await?;
-    for (at, (key, anchor)) in missing.into_iter().enumerate() {
-        if is_moot(&key.anchor, &signed_by) {
-            continue;
+        if !budget.take(amounts) {
+            return Err(None);
         }
-        if at > 0 {
-            take(1)?;
+        if let Some(bytes) = &self.bytes {
+            return Ok(bytes.clone());
         }
-        let verified = verified(registry, &host, key.clone(), layer, &bytes, anchor);
-        let fact = timeout_at(*deadline, verified).await.map_err(|_| {
-            let what = format!("the verification of `{}`", layer.digest);
+        let bytes = registry.blob(&at.repository, self.layer, *deadline).await?;
+        Ok(self.bytes.insert(bytes).clone())
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Option<T>>) -> Result<T, Option<Unread>> {
+        let done = timeout_at(self.reader.deadline, work).await.map_err(|_| {
+            let what = format!("the verification of `{}`", self.layer.digest);
             Unread::Unavailability(late(&what))
         })?;
-        let fact = fact.ok_or_else(unfinished)?;
-        signed_by = signed_by.or_else(|| fact.signed_by());
-        facts.push((key, fact));
+        done.ok_or_else(unfinished)
     }
-    // In the order of the anchors, whatever was known before.
-    facts.sort_by(|(a, _), (b, _)| a.anchor.cmp(&b.anchor));
-    Ok(facts)
 }
 
 /// Verifies a piece under one anchor, once for all reviews that wait for it. If no review waits any more, a verification that
 /// has not begun is cancelled.
 fn verified(
-    registry: &CachedRegistry,
-    host: &str,
+    reader: &SubjectReader<'_>,
     key: FactKey,
     layer: &Descriptor,
-    bytes: &Bytes,
+    bytes: Bytes,
     anchor: &Anchor,
 ) -> impl Future<Output = Option<Fact>> + use<> {
+    let registry = reader.registry;
     registry.verifications.join(key.clone(), || {
         let (work, known) = (registry.work.clone(), registry.caches.facts.clone());
-        let (host, layer, bytes) = (host.to_owned(), layer.clone(), bytes.clone());
-        let anchor = anchor.clone();
+        let host = reader.at.repository.registry().to_owned();
+        let (layer, anchor) = (layer.clone(), anchor.clone());
         async move {
             if let Some(fact) = known.get(&key).await {
                 return Some(fact);
             }
-            let (size, subject) = (bytes.len(), key.subject.clone());
+            let (size, subject) = (bytes.len(), key.piece.subject.clone());
             let verify = move || attest::verify(&material(&layer, &bytes), &subject, &anchor);
             let verified = work.turn(&host, size, verify).await.unwrap_or_else(|| {
                 let detail = "its verification ended without a result";
@@ -201,6 +260,33 @@ fn verified(
             let fact = Fact::of(verified);
             known.insert(key, fact.clone()).await;
             Some(fact)
+        }
+        .boxed()
+    })
+}
+
+/// Looks for the key that made the signature of a piece, in the same way. It takes as long as `cost` verifications.
+fn signer(
+    reader: &SubjectReader<'_>,
+    key: SignerKey,
+    layer: &Descriptor,
+    bytes: Bytes,
+    cost: usize,
+) -> impl Future<Output = Option<Option<KeyFingerprint>>> + use<> {
+    let registry = reader.registry;
+    registry.signers.join(key.clone(), || {
+        let (work, known) = (registry.work.clone(), registry.caches.signers.clone());
+        let host = reader.at.repository.registry().to_owned();
+        let (layer, keys) = (layer.clone(), Arc::clone(&reader.keys));
+        async move {
+            if let Some(signer) = known.get(&key).await {
+                return Some(signer);
+            }
+            let (size, subject) = (bytes.len().saturating_mul(cost), key.0.subject.clone());
+            let find = move || keys.signer(&material(&layer, &bytes), &subject);
+            let signer = work.turn(&host, size, find).await?;
+            known.insert(key, signer.clone()).await;
+            Some(signer)
         }
         .boxed()
     })

@@ -8,9 +8,7 @@ use promotion_gate_core::attest::predicate::{
 };
 use serde::Deserialize;
 
-use super::{
-    Api, ChangeQuestion, ConnectError, Found, Node, Push, commit, diverged, pushes_of, too_long,
-};
+use super::{Api, ChangeQuestion, ConnectError, Found, Node, Push, commit, diverged, too_long};
 
 /// The account that commits what people write or merge on the website.
 const WEBSITE: &str = "web-flow";
@@ -159,17 +157,11 @@ pub(super) async fn change(
     let branch = question.branch.clone().unwrap_or(repository.default_branch);
     let from = reader.resolve(&question.from).await?;
     let commits = reader.compare(&from, &question.to).await?;
-    let mut found = Found {
-        repository: ChangedRepository {
-            uri: format!("https://{}/{}", question.host, repository.full_name),
-            id: Some(repository.id.to_string()),
-        },
-        from,
-        commits: Vec::new(),
-        authors: BTreeSet::new(),
-        unknown: BTreeSet::new(),
-        pull_requests: Vec::new(),
+    let changed = ChangedRepository {
+        uri: format!("https://{}/{}", question.host, repository.full_name),
+        id: Some(repository.id.to_string()),
     };
+    let mut found = Found::new(changed, from);
     for written in &commits {
         let authors = reader.add_commit(&mut found, written, None);
         found.commits.push(Node {
@@ -302,20 +294,8 @@ impl Reader<'_> {
         if self.is_ours(&pull.head) {
             let pushes = self.pushes(&pull.head.branch).await?;
             let shas = commits.iter().map(|commit| commit.sha.as_str()).collect();
-            match pushes_of(&pull.head.sha, &shas, &pushes) {
-                Ok(pushes) => {
-                    for push in pushes {
-                        found.expect(push.actor.clone(), ChangeRole::Pushed, Some(number), || {
-                            format!("an account that is deleted pushed to pull request {number}")
-                        });
-                    }
-                }
-                Err(why) => {
-                    found
-                        .unknown
-                        .insert(format!("pull request {number}: {why}"));
-                }
-            }
+            let pull_request = ("pull request", number);
+            found.add_pushers_of(pull_request, &pull.head.sha, &shas, &pushes);
         } else {
             found.unknown.insert(format!(
                 "pull request {number} comes from a fork, and GitHub does not say who pushed to it"

@@ -8,9 +8,7 @@ use promotion_gate_core::attest::predicate::{
 };
 use serde::Deserialize;
 
-use super::{
-    Api, ChangeQuestion, ConnectError, Found, Node, Push, commit, diverged, pushes_of, too_long,
-};
+use super::{Api, ChangeQuestion, ConnectError, Found, Node, Push, commit, diverged, too_long};
 
 /// Begins the names that deleted accounts are shown as.
 const DELETED: &str = "ghost";
@@ -141,17 +139,11 @@ pub(super) async fn change(
     })?;
     let from = reader.resolve(&question.from).await?;
     let commits = reader.compare(&from, &question.to).await?;
-    let mut found = Found {
-        repository: ChangedRepository {
-            uri: format!("https://{}/{}", question.host, project.path_with_namespace),
-            id: Some(id),
-        },
-        from,
-        commits: Vec::new(),
-        authors: BTreeSet::new(),
-        unknown: BTreeSet::new(),
-        pull_requests: Vec::new(),
+    let changed = ChangedRepository {
+        uri: format!("https://{}/{}", question.host, project.path_with_namespace),
+        id: Some(id),
     };
+    let mut found = Found::new(changed, from);
     for written in &commits {
         let authors = add_commit(&mut found, written, None);
         found.commits.push(Node {
@@ -266,18 +258,8 @@ impl Reader<'_> {
         if merge.source_project_id == Some(self.id) {
             let pushes = self.pushes(&merge.source_branch);
             let shas = commits.iter().map(|commit| commit.id.as_str()).collect();
-            match pushes_of(merge.sha.as_deref().unwrap_or_default(), &shas, &pushes) {
-                Ok(pushes) => {
-                    for push in pushes {
-                        found.expect(push.actor.clone(), ChangeRole::Pushed, Some(iid), || {
-                            format!("an account that is deleted pushed to merge request {iid}")
-                        });
-                    }
-                }
-                Err(why) => {
-                    found.unknown.insert(format!("merge request {iid}: {why}"));
-                }
-            }
+            let head = merge.sha.as_deref().unwrap_or_default();
+            found.add_pushers_of(("merge request", iid), head, &shas, &pushes);
         } else {
             found.unknown.insert(format!(
                 "merge request {iid} comes from a fork, whose pushes are not read"

@@ -268,6 +268,17 @@ struct Found {
 }
 
 impl Found {
+    fn new(repository: ChangedRepository, from: CommitId) -> Found {
+        Found {
+            repository,
+            from,
+            commits: Vec::new(),
+            authors: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            pull_requests: Vec::new(),
+        }
+    }
+
     fn add(&mut self, identity: ChangeIdentity, role: ChangeRole, pull_request: Option<u64>) {
         self.authors.insert(ChangeAuthor {
             identity,
@@ -288,6 +299,28 @@ impl Found {
             Some(identity) => self.add(identity, role, pull_request),
             None => {
                 self.unknown.insert(unknown());
+            }
+        }
+    }
+
+    /// Adds who pushed the commits of the pull request `number`, `pushes` to its branch. `noun` is what the platform calls it.
+    fn add_pushers_of(
+        &mut self,
+        (noun, number): (&str, u64),
+        head: &str,
+        commits: &BTreeSet<&str>,
+        pushes: &[Push],
+    ) {
+        match pushes_of(head, commits, pushes) {
+            Ok(pushes) => {
+                for push in pushes {
+                    self.expect(push.actor.clone(), ChangeRole::Pushed, Some(number), || {
+                        format!("an account that is deleted pushed to {noun} {number}")
+                    });
+                }
+            }
+            Err(why) => {
+                self.unknown.insert(format!("{noun} {number}: {why}"));
             }
         }
     }

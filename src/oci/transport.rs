@@ -447,7 +447,14 @@ impl Failure {
         if let Some(refused) = refused {
             return Failure::last(ErrorKind::Denied, tried, refused.to_string());
         }
-        let why = chain(error);
+        let mut why = chain(error);
+        if causes(error).any(is_answer_without_tls)
+            && let Some(host) = error.url().map(authority)
+        {
+            why = format!(
+                "the host answers without TLS; if that is intended, set `plainHttp: true` for `{host}` under `registries` of the configuration"
+            );
+        }
         if error.is_timeout() {
             return Failure::last(ErrorKind::TimedOut, tried, why);
         }
@@ -485,6 +492,19 @@ fn builder(
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     let first = std::error::Error::source(error);
     std::iter::successors(first, |cause| cause.source()).take(8)
+}
+
+/// Whether the first bytes of an answer were not those of TLS, such as those of plain HTTP.
+fn is_answer_without_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = cause;
+    // An I/O error is not among its own causes, and can hold another one.
+    while let Some(inner) = cause.downcast_ref().and_then(std::io::Error::get_ref) {
+        cause = inner;
+    }
+    let tls = cause.downcast_ref::<rustls::Error>();
+    tls == Some(&rustls::Error::InvalidMessage(
+        rustls::InvalidMessage::InvalidContentType,
+    ))
 }
 
 /// The causes of an error in words. Its own message repeats the URL, which may contain a signature.

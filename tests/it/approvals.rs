@@ -978,6 +978,44 @@ fn a_change_record_counts_with_every_required_field_and_not_before_it_was_signed
     }
 }
 
+#[test]
+fn a_record_by_a_signer_that_is_no_workflow_says_why_it_does_not_count() {
+    let said = |by: &str, source: &str| {
+        let rule = json!({"from": [{"group": "left"}]});
+        let mut world = World::new(rule, approvals(&[("ada", 100)]));
+        world.rule["authorsFrom"] =
+            json!([{"changeRecord": {"signedBy": by_workflow("https://**")}}]);
+        world.rule["differentFromAuthor"] = json!(true);
+        let record = Attached {
+            claims: [(9, None), (12, Some(source.to_owned())), (18, None)].into(),
+            by: by.to_owned(),
+            ..record(COMMIT, &["dan"])
+        };
+        world.further = vec![started_by("dan"), record];
+        world.finding().detail
+    };
+    let own = "https://github.com/example/app/.github/workflows/change.yml@refs/heads/main";
+    let of_itself = "is a workflow of the repository `https://github.com/example/app` itself";
+    let without = "claims a source repository and does not name its workflow";
+    for (by, source, why) in [
+        (own, "https://github.com/example/app", of_itself),
+        (
+            "https://ci.example/job/7",
+            "https://github.com/example/app",
+            without,
+        ),
+        (
+            "https://ci.example/job/7",
+            "https://github.com/example/other",
+            without,
+        ),
+        ("https://ci.example/job/7", "unreadable", without),
+    ] {
+        let detail = said(by, source);
+        assert!(detail.contains(why), "{by} of {source}: {detail}");
+    }
+}
+
 /// A gate that asks for the approval of one member of the group `left`.
 fn approving(more: Value) -> Gate {
     let mut spec = json!({

@@ -19,7 +19,7 @@ use promotion_gate::sandbox::{
     EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
 };
 use promotion_gate_core::attest::{
-    self, Anchor, Artifact, Material, PublicKey, TrustRoot, UnacceptedReason, Verified,
+    self, Anchor, Artifact, KeyRing, Material, PublicKey, TrustRoot, UnacceptedReason, Verified,
     VerifiedStatement, verify_artifact,
 };
 use promotion_gate_core::gate::Digest;
@@ -322,9 +322,16 @@ fn holds(name: &str, spki: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>) {
         key: Arc::new(PublicKey::from_pem(&stranger.public_pem()).unwrap()),
         root: None,
     };
+    let key = key_of(spki);
+    let ring = KeyRing::of([&stranger, &key].into_iter());
+    let fingerprint = PublicKey::from_pem(&pem(spki))
+        .unwrap()
+        .fingerprint()
+        .clone();
     for material in signed_by(sign, &image) {
-        attest::verify(&material, &image, &key_of(spki))
-            .unwrap_or_else(|why| panic!("{name}: {why}"));
+        attest::verify(&material, &image, &key).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let signer = ring.signer(&material, &image);
+        assert_eq!(signer.as_ref(), Some(&fingerprint), "{name}");
         let refused = attest::verify(&material, &image, &stranger).unwrap_err();
         assert_eq!(refused.reason.id, "bad-signature", "{name}");
     }

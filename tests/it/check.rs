@@ -482,7 +482,7 @@ fn containers_of_an_unknown_kind_are_reported_as_unchecked() {
             assert_eq!(
                 ran.stderr,
                 format!(
-                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` of `{version}` is not known to this version, and seems to hold a container here: its images are not checked; Pods created from it are judged in the cluster\n"
+                    "promotion-gate: note: -:9:{column}: {field}: the kind `{kind}` of `{version}` is not known to this version, and seems to name an image here: its images are not checked; Pods created from it are judged in the cluster\n"
                 ),
                 "{args:?}"
             );

@@ -426,6 +426,16 @@ fn every_command_has_examples_and_wrong_usage_exits_with_1() {
 }
 
 #[test]
+fn the_help_of_attest_change_says_who_gets_the_token() {
+    let folder = TempDir::new().unwrap();
+    for help in ["-h", "--help"] {
+        let said = run(folder.path(), &["attest", "change", help], "").stdout;
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("api.github.com"), "{words}");
+    }
+}
+
+#[test]
 fn verify_bundle_asks_for_what_a_policy_asks_for_by_default() {
     let folder = TempDir::new().unwrap();
     let sigstore = Sigstore::create().unwrap();
@@ -552,7 +562,7 @@ fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
     let ran = run(folder.path(), &["quickstart", "--once"], "");
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(
-        ran.stdout.contains("13 of 13 decisions were as expected"),
+        ran.stdout.contains("16 of 16 decisions were as expected"),
         "{}",
         ran.stdout
     );

@@ -492,11 +492,11 @@ async fn gather(
 
 /// A gate that asks for the approval of one member of `security-team`, to which alice and bob belong.
 fn approving(registry: &Arc<Counting>) -> Gate {
-    approving_with(registry, 0)
+    approving_with(registry, &[])
 }
 
-/// The same, where the group also has a number of members with keys.
-fn approving_with(registry: &Arc<Counting>, keys: usize) -> Gate {
+/// The same, where the group also has members with these keys.
+fn approving_with(registry: &Arc<Counting>, keys: &[String]) -> Gate {
     let directory: Directory = {
         let person = |(name, identity): (String, Value)| Person {
             name,
@@ -509,10 +509,10 @@ fn approving_with(registry: &Arc<Counting>, keys: usize) -> Gate {
             let certificate = json!({"certificate": {"issuer": ISSUER, "email": email}});
             (name.to_owned(), certificate)
         });
-        let by_key = (0..keys).map(|number| {
-            let pem = SandboxKey::generate().unwrap().public_pem();
-            (format!("key-{number}"), json!({"key": {"pem": pem}}))
-        });
+        let by_key = keys
+            .iter()
+            .enumerate()
+            .map(|(number, pem)| (format!("key-{number}"), json!({"key": {"pem": pem}})));
         let people: Vec<_> = by_email.into_iter().chain(by_key).map(person).collect();
         let members = people.iter().map(|person| Member {
             person: person.name.clone(),
@@ -757,12 +757,17 @@ async fn flooding_does_not_push_a_rejection_out() {
     assert_eq!(said(&image).await, "rejected");
     only(&registry, &image, vec![approval(&image)]);
     assert_eq!(said(&image).await, "rejected");
-    // One that was seen after it does not fit, and the rule says that something may be missing.
+    // One that was seen after it does not fit, and the rule says that something may be missing, and what to do.
     let image = Image::new("b.example");
     registry.attach(&image, Via::Referrers, vec![approval(&image)]);
     assert_eq!(said(&image).await, "approved");
     flood(&image);
     assert_eq!(said(&image).await, "evidence-partial");
+    let review = gate.review(&[image.reference()]).await;
+    let detail = &review.verdict.policies()[0].findings()[0].detail;
+    let remedy =
+        "build a new image, or delete what does not belong to this one and restart the gate";
+    assert!(detail.contains(remedy), "{detail}");
     registry.attach(&image, Via::Referrers, vec![word(&image, BOB, "rejected")]);
     assert_eq!(said(&image).await, "rejected");
     only(&registry, &image, vec![approval(&image)]);
@@ -798,21 +803,70 @@ async fn what_was_seen_counts_only_under_the_anchors_of_the_review() {
     assert!(earlier(&under_nothing).await.is_none());
 }
 
+/// A gate as above, whose reviews verify no more than this.
+fn approving_within(registry: &Arc<Counting>, keys: &[String], verifications: u64) -> Gate {
+    let mut gate = approving_with(registry, keys);
+    let limits = CollectLimits {
+        review_verifications: verifications,
+        ..CollectLimits::default()
+    };
+    let registry = Arc::clone(registry) as Arc<dyn Registry>;
+    gate.collector = Arc::new(Collector::new(registry, limits, CacheSizes::default()));
+    gate
+}
+
+fn keys(count: usize) -> Vec<String> {
+    let pem = |_| SandboxKey::generate().unwrap().public_pem();
+    (0..count).map(pem).collect()
+}
+
 #[tokio::test]
 async fn a_certificate_costs_one_verification_however_many_keys_the_group_has() {
     let registry = Arc::new(Counting::default());
     let image = Image::new("app.example");
     let approvals = (0..5).map(|_| word(&image, ALICE, "approved"));
     registry.attach(&image, Via::Referrers, approvals.collect());
-    let mut gate = approving_with(&registry, 30);
-    let limits = CollectLimits {
-        review_verifications: 20,
-        ..CollectLimits::default()
-    };
-    let registry = Arc::clone(&registry) as Arc<dyn Registry>;
-    gate.collector = Arc::new(Collector::new(registry, limits, CacheSizes::default()));
-    assert_eq!(
-        gate.says("approvals", &image.reference()).await.1,
-        "approved"
+    let gate = approving_within(&registry, &keys(30), 5);
+    let said = gate.says("approvals", &image.reference()).await;
+    assert_eq!(said.1, "approved");
+}
+
+#[tokio::test]
+async fn a_foreign_key_costs_one_pass_over_all_keys_of_a_group() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    let foreign = (0..5).map(|_| word(&image, "key", "approved"));
+    let junk = (0..5).map(|number| junk(&number.to_string(), 10));
+    let pieces = foreign.chain(junk).chain([word(&image, ALICE, "approved")]);
+    registry.attach(&image, Via::Referrers, pieces.collect());
+    // Of each piece: under the trust root, by any of the keys, and why none of them counts.
+    let gate = approving_within(&registry, &keys(16), 10 * 3 + 1);
+    let said = gate.says("approvals", &image.reference()).await;
+    assert_eq!(said.1, "approved");
+}
+
+#[tokio::test]
+async fn a_members_signature_is_found_among_many_keys() {
+    let registry = Arc::new(Counting::default());
+    let image = Image::new("app.example");
+    registry.attach(
+        &image,
+        Via::Referrers,
+        vec![word(&image, "key", "approved")],
     );
+    let mut keys = keys(15);
+    keys.push(FACTS.key.public_pem());
+    let gate = approving_within(&registry, &keys, 3);
+    for _ in 0..2 {
+        let said = gate.says("approvals", &image.reference()).await;
+        assert_eq!(said.1, "approved");
+    }
+    registry.attach(
+        &image,
+        Via::Referrers,
+        vec![word(&image, "key", "rejected")],
+    );
+    let gate = approving_within(&registry, &keys, 6);
+    let said = gate.says("approvals", &image.reference()).await;
+    assert_eq!(said.1, "rejected");
 }

@@ -12,6 +12,8 @@ use promotion_gate::oci::{
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 use crate::server::{Manner, Reply, Seen, Server};
 
@@ -775,6 +777,34 @@ async fn plain_http_is_spoken_on_loopback_or_by_explicit_choice() {
         let said = told(host, plain_http).await;
         assert!(said.contains(url), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_registry_without_tls_is_answered_with_the_option_that_is_missing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let answers = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let registry = RegistryOptions {
+        host: host.clone(),
+        plain_http: false,
+        ..RegistryOptions::default()
+    };
+    let options = ClientOptions {
+        registries: vec![registry],
+        ..options()
+    };
+    let client = Client::new(options).unwrap();
+    let repository = Repository::new(&host, "app");
+    let error = client.resolve(&repository, &tag("v1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let remedy = format!("set `plainHttp: true` for `{host}`");
+    assert!(error.to_string().contains(&remedy), "{error}");
+    answers.abort();
 }
 
 #[tokio::test]

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    ControlPlane, Cosign, Gate, Key, LocalSigstore, Registry, Tagged, User, deployment, until,
+    BUILDER, ControlPlane, Cosign, Gate, Key, LocalSigstore, Registry, SOURCE, Tagged, User,
+    deployment, provenance_of_generator, until,
 };
 
-const BUILDER: &str = "https://ci.example/builder";
-const SOURCE: &str = "https://github.com/example/app";
 const CI: &str = "ci@example.com";
 const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
 
@@ -40,20 +39,11 @@ fn people(sigstore: &LocalSigstore, key: &Key) -> Value {
 
 /// Provenance of a build that `alice` started.
 fn provenance() -> Value {
-    let uri = format!("git+{SOURCE}@refs/heads/main");
-    json!({
-        "builder": {"id": BUILDER},
-        "buildType": "https://github.com/slsa-framework/slsa-github-generator/container@v1",
-        "invocation": {
-            "configSource": {"uri": uri, "digest": {"sha1": "1".repeat(40)}, "entryPoint": "release.yml"},
-            "parameters": {},
-            "environment": {
-                "github_actor": "alice", "github_actor_id": "1",
-                "github_ref": "refs/heads/main", "github_ref_type": "branch",
-            },
-        },
-        "materials": [{"uri": uri, "digest": {"sha1": "1".repeat(40)}}],
-    })
+    let mut provenance = provenance_of_generator(BUILDER, SOURCE);
+    let environment = &mut provenance["invocation"]["environment"];
+    environment["github_actor"] = json!("alice");
+    environment["github_actor_id"] = json!("1");
+    provenance
 }
 
 /// A gate that asks one of each group to approve, none of whom started the build.

@@ -4,12 +4,11 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    ControlPlane, Cosign, Gate, Key, LocalSigstore, Registry, Tagged, User, deployment, until,
+    BUILDER, ControlPlane, Cosign, Gate, Key, LocalSigstore, Registry, SOURCE, Tagged, User,
+    deployment, provenance_of_generator, until,
 };
 
 const DEVELOPER: &str = "dev@example.com";
-const BUILDER: &str = "https://ci.example/builder";
-const SOURCE: &str = "https://github.com/example/app";
 const V1: &str = "https://slsa.dev/provenance/v1";
 
 fn predicate(builder: &str, source: &str) -> Value {
@@ -21,20 +20,6 @@ fn predicate(builder: &str, source: &str) -> Value {
             "resolvedDependencies": [{"uri": format!("git+{source}@refs/heads/main"), "digest": {"gitCommit": "1".repeat(40)}}],
         },
         "runDetails": {"builder": {"id": builder}, "metadata": {"invocationId": "1"}},
-    })
-}
-
-fn old_predicate(builder: &str, source: &str) -> Value {
-    let uri = format!("git+{source}@refs/heads/main");
-    json!({
-        "builder": {"id": builder},
-        "buildType": "https://github.com/slsa-framework/slsa-github-generator/container@v1",
-        "invocation": {
-            "configSource": {"uri": uri, "digest": {"sha1": "1".repeat(40)}, "entryPoint": "release.yml"},
-            "parameters": {},
-            "environment": {"github_ref": "refs/heads/main", "github_ref_type": "branch"},
-        },
-        "materials": [{"uri": uri, "digest": {"sha1": "1".repeat(40)}}],
     })
 }
 
@@ -60,7 +45,7 @@ fn provenance_of_every_cosign_is_accepted_and_refused() {
     let kinds = [
         ("slsaprovenance1", predicate(BUILDER, SOURCE)),
         (V1, predicate(BUILDER, SOURCE)),
-        ("slsaprovenance", old_predicate(BUILDER, SOURCE)),
+        ("slsaprovenance", provenance_of_generator(BUILDER, SOURCE)),
     ];
     for registry in Registry::both() {
         for cosign in [Cosign::v3(), Cosign::v2()] {
@@ -148,7 +133,7 @@ fn one_right_statement_among_ten_is_found() {
     attest(
         &v2,
         "slsaprovenance",
-        &old_predicate(BUILDER, "https://github.com/example/other"),
+        &provenance_of_generator(BUILDER, "https://github.com/example/other"),
         DEVELOPER,
     );
     attest(&v3, "https://example.com/test/v1", &custom, DEVELOPER);
@@ -255,43 +240,24 @@ fn an_index_and_its_platforms_are_one_image() {
 fn the_api_server_hears_the_same_about_provenance() {
     let sigstore = LocalSigstore::shared();
     let registry = Registry::distribution();
-    let attested = registry.push("app", "attested", "attested");
-    Cosign::v3()
-        .attest_keyless(
-            &attested,
-            "slsaprovenance1",
-            &predicate(BUILDER, SOURCE),
-            DEVELOPER,
-            &sigstore,
-        )
-        .ok();
-    let legacy = registry.push("app", "legacy", "legacy");
-    Cosign::v2()
-        .attest_keyless(
-            &legacy,
-            "slsaprovenance",
-            &old_predicate(BUILDER, SOURCE),
-            DEVELOPER,
-            &sigstore,
-        )
-        .ok();
-    let elsewhere = registry.push("app", "elsewhere", "elsewhere");
-    let other = predicate(BUILDER, "https://github.com/example/other");
-    Cosign::v3()
-        .attest_keyless(&elsewhere, "slsaprovenance1", &other, DEVELOPER, &sigstore)
-        .ok();
-    let bare = registry.push("app", "bare", "bare");
+    let attest = |cosign: Cosign, image: &Tagged, kind: &str, predicate: &Value| {
+        cosign
+            .attest_keyless(image, kind, predicate, DEVELOPER, &sigstore)
+            .ok();
+    };
+    let (of_app, of_generator) = (
+        predicate(BUILDER, SOURCE),
+        provenance_of_generator(BUILDER, SOURCE),
+    );
+    let of_other = predicate(BUILDER, "https://github.com/example/other");
+    let [attested, legacy, elsewhere, bare] =
+        ["attested", "legacy", "elsewhere", "bare"].map(|name| registry.push("app", name, name));
+    attest(Cosign::v3(), &attested, "slsaprovenance1", &of_app);
+    attest(Cosign::v2(), &legacy, "slsaprovenance", &of_generator);
+    attest(Cosign::v3(), &elsewhere, "slsaprovenance1", &of_other);
     let platforms = ["amd64", "arm64"].map(|architecture| registry.push_for("app", architecture));
     let index = registry.index("app", "index", &platforms);
-    Cosign::v3()
-        .attest_keyless(
-            &index,
-            "slsaprovenance1",
-            &predicate(BUILDER, SOURCE),
-            DEVELOPER,
-            &sigstore,
-        )
-        .ok();
+    attest(Cosign::v3(), &index, "slsaprovenance1", &of_app);
     let child = Tagged {
         digest: platforms[0].digest.clone(),
         ..index.clone()

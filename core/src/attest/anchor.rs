@@ -47,6 +47,16 @@ impl AnchorId {
         self.key.as_ref().is_some_and(|own| own != key)
     }
 
+    /// Whether the anchor is a key.
+    pub fn is_of_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The hash of the trust root; `None` for a key without one.
+    pub fn root(&self) -> Option<&str> {
+        self.root.as_deref()
+    }
+
     /// Whether this is the identifier of this trust root, with or without a key.
     pub(crate) fn is_under(&self, root: &TrustRoot) -> bool {
         self.root.as_ref() == Some(&root.id)

@@ -9,6 +9,7 @@ use sigstore_types::{Bundle, MediaType, SignatureContent};
 
 use super::chain::{Chain, is_root};
 use super::content::Content;
+use super::key::KeyFingerprint;
 use super::log::{EntryKind, LogEntry, unknown_kind};
 use super::signed::{MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps, Witnesses};
 use super::statement::in_toto;
@@ -43,10 +44,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
     let version = bundle.media_type;
     let material = bundle.verification_material;
     let tokens = material.timestamp_verification_data.rfc3161_timestamps;
+    let mut named = Vec::new();
+    if let VerificationMaterialContent::PublicKey(key) = &material.content {
+        named.push(key.hint.as_str());
+    }
+    if let SignatureContent::DsseEnvelope(envelope) = &bundle.content {
+        named.push(envelope.signature.keyid.as_str());
+    }
+    let hints = named.into_iter().filter_map(KeyFingerprint::hinted);
+    let hints = hints.collect();
     let (content, signature) = content(bundle.content)?;
     Ok(Signed {
         content,
         signature,
+        hints,
         by: match unreadable_signer {
             Some(why) => Err(why),
             None => signed_by(material.content, version),

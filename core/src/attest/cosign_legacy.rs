@@ -69,6 +69,7 @@ pub(super) fn signature(
         signature: STANDARD
             .decode(signature)
             .map_err(|_| unreadable(SIGNATURE))?,
+        hints: Vec::new(),
         by: found.signed_by(),
         witnesses: found.witnesses(None),
     })
@@ -108,6 +109,7 @@ pub(super) fn attestation(
             written: Some(envelope.to_vec()),
         },
         signature: decode(sig).ok_or_else(malformed)?,
+        hints: Vec::new(),
         by: found.signed_by(),
         witnesses: found.witnesses(Some(envelope.to_vec())),
     })

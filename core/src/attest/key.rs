@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sigstore_types::DerPublicKey;
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Encode as _};
@@ -77,6 +79,16 @@ impl KeyFingerprint {
         let written = with_rsa_parameters(spki);
         let spki = written.as_deref().unwrap_or(spki);
         KeyFingerprint(Digest::sha256(spki).to_string().into())
+    }
+
+    /// The key that a hint names by the SHA-256 digest of its `SubjectPublicKeyInfo`: in base64, as cosign writes it, or in hex.
+    pub(super) fn hinted(hint: &str) -> Option<KeyFingerprint> {
+        let hex = match STANDARD.decode(hint) {
+            Ok(digest) if digest.len() == 32 => hex::encode(digest),
+            _ => hint.strip_prefix("sha256:").unwrap_or(hint).to_lowercase(),
+        };
+        let digest: Digest = format!("sha256:{hex}").parse().ok()?;
+        Some(KeyFingerprint(digest.to_string().into()))
     }
 }
 

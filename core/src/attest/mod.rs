@@ -5,6 +5,7 @@
 //! * `signed`: verifies that form in numbered steps
 //! * `certificate`, `log`, `timestamp`, `signature`: the checks of each step
 //! * [`Anchor`]: a key (`key`) or a `trust_root`, under which the checks are made
+//! * [`KeyRing`]: many keys, among which the one that signed is found in one pass
 //! * `chain`, `content`: certificates and signed content, before they are verified
 //! * `statement`, `predicate`: the content of a verified envelope
 //! * [`VerifiedSignature`], [`VerifiedStatement`]: the results, which only this module can make
@@ -20,6 +21,7 @@ mod content;
 mod cosign_legacy;
 mod identity;
 mod key;
+mod key_ring;
 mod log;
 mod material;
 pub mod predicate;
@@ -45,6 +47,7 @@ pub use anchor::{Anchor, AnchorId};
 pub use content::Artifact;
 pub use identity::{CertificateIdentity, Claim, Signer};
 pub use key::{KeyError, KeyFingerprint, PublicKey};
+pub use key_ring::KeyRing;
 pub use material::Material;
 pub use trust_root::{TrustRoot, TrustRootError};
 pub use unaccepted::UnacceptedReason;
@@ -79,28 +82,41 @@ pub fn verify(
     subject: &Digest,
     anchor: &Anchor,
 ) -> Result<Verified, UnacceptedReason> {
-    contained(|| match material {
-        Material::Bundle(bytes) => statement_or_signature(&bundle::parse(bytes)?, subject, anchor),
+    contained(|| {
+        let (signed, artifact) = parse(material, subject)?;
+        let Material::SimpleSigning { payload, .. } = material else {
+            return statement_or_signature(&signed, subject, anchor);
+        };
+        let checked = signed.verify(artifact, anchor)?;
+        Ok(Verified::Signature(VerifiedSignature {
+            annotations: cosign_legacy::simple_signing(payload, subject)?,
+            form: SignatureForm::SimpleSigning,
+            by: checked.into_origin(subject, anchor),
+        }))
+    })
+}
+
+/// Parses a piece of evidence about `subject`. Returns it with the artifact that it is a signature of.
+fn parse<'a>(
+    material: &'a Material,
+    subject: &'a Digest,
+) -> Result<(Signed, Artifact<'a>), UnacceptedReason> {
+    Ok(match material {
+        Material::Bundle(bytes) => (bundle::parse(bytes)?, Artifact::Digest(subject)),
         Material::Attestation {
             envelope,
             annotations,
-        } => statement_or_signature(
-            &cosign_legacy::attestation(envelope, annotations)?,
-            subject,
-            anchor,
+        } => (
+            cosign_legacy::attestation(envelope, annotations)?,
+            Artifact::Digest(subject),
         ),
         Material::SimpleSigning {
             payload,
             annotations,
-        } => {
-            let signed = cosign_legacy::signature(annotations)?;
-            let checked = signed.verify(Artifact::Bytes(payload), anchor)?;
-            Ok(Verified::Signature(VerifiedSignature {
-                annotations: cosign_legacy::simple_signing(payload, subject)?,
-                form: SignatureForm::SimpleSigning,
-                by: checked.into_origin(subject, anchor),
-            }))
-        }
+        } => (
+            cosign_legacy::signature(annotations)?,
+            Artifact::Bytes(payload),
+        ),
     })
 }
 

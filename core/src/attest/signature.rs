@@ -1,9 +1,11 @@
 //! Public keys, and the signature schemes that are accepted for each kind of key: ECDSA over P-256, P-384 and P-521, RSA
 //! (PKCS#1 v1.5 and PSS) of 2048 to 4096 bits, Ed25519. The key of a log may also be RSA of up to 8192 bits, or ML-DSA.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::RangeInclusive;
 
-use aws_lc_rs::digest::{Digest, SHA256};
+use aws_lc_rs::digest::{self, Digest, SHA256, SHA384, SHA512};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
     ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44,
@@ -44,37 +46,48 @@ enum Algorithm {
     MlDsa87,
 }
 
-/// A scheme, and whether it can verify a SHA-256 digest instead of the message.
-type Scheme = (&'static dyn VerificationAlgorithm, bool);
+/// A scheme, and the hash of the message that it verifies; `None` if it verifies the message itself.
+type Scheme = (&'static dyn VerificationAlgorithm, Option<Hash>);
+
+/// The hash functions of the schemes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
 
 impl Algorithm {
     fn schemes(self) -> &'static [Scheme] {
+        const SHA_256: Option<Hash> = Some(Hash::Sha256);
+        const SHA_384: Option<Hash> = Some(Hash::Sha384);
+        const SHA_512: Option<Hash> = Some(Hash::Sha512);
         match self {
             Algorithm::P256 => &[
-                (&ECDSA_P256_SHA256_ASN1, true),
-                (&ECDSA_P256_SHA384_ASN1, false),
+                (&ECDSA_P256_SHA256_ASN1, SHA_256),
+                (&ECDSA_P256_SHA384_ASN1, SHA_384),
             ],
             Algorithm::P384 => &[
-                (&ECDSA_P384_SHA384_ASN1, false),
-                (&ECDSA_P384_SHA256_ASN1, true),
+                (&ECDSA_P384_SHA384_ASN1, SHA_384),
+                (&ECDSA_P384_SHA256_ASN1, SHA_256),
             ],
             Algorithm::P521 => &[
-                (&ECDSA_P521_SHA512_ASN1, false),
-                (&ECDSA_P521_SHA256_ASN1, true),
-                (&ECDSA_P521_SHA384_ASN1, false),
+                (&ECDSA_P521_SHA512_ASN1, SHA_512),
+                (&ECDSA_P521_SHA256_ASN1, SHA_256),
+                (&ECDSA_P521_SHA384_ASN1, SHA_384),
             ],
             Algorithm::Rsa => &[
-                (&RSA_PKCS1_2048_8192_SHA256, true),
-                (&RSA_PSS_2048_8192_SHA256, true),
-                (&RSA_PKCS1_2048_8192_SHA512, false),
-                (&RSA_PSS_2048_8192_SHA512, false),
-                (&RSA_PKCS1_2048_8192_SHA384, false),
-                (&RSA_PSS_2048_8192_SHA384, false),
+                (&RSA_PKCS1_2048_8192_SHA256, SHA_256),
+                (&RSA_PSS_2048_8192_SHA256, SHA_256),
+                (&RSA_PKCS1_2048_8192_SHA512, SHA_512),
+                (&RSA_PSS_2048_8192_SHA512, SHA_512),
+                (&RSA_PKCS1_2048_8192_SHA384, SHA_384),
+                (&RSA_PSS_2048_8192_SHA384, SHA_384),
             ],
-            Algorithm::Ed25519 => &[(&ED25519, false)],
-            Algorithm::MlDsa44 => &[(&ML_DSA_44, false)],
-            Algorithm::MlDsa65 => &[(&ML_DSA_65, false)],
-            Algorithm::MlDsa87 => &[(&ML_DSA_87, false)],
+            Algorithm::Ed25519 => &[(&ED25519, None)],
+            Algorithm::MlDsa44 => &[(&ML_DSA_44, None)],
+            Algorithm::MlDsa65 => &[(&ML_DSA_65, None)],
+            Algorithm::MlDsa87 => &[(&ML_DSA_87, None)],
         }
     }
 }
@@ -87,13 +100,46 @@ pub(super) struct VerifyingKey {
     bytes: Vec<u8>,
 }
 
-/// A signed message.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Message<'a> {
-    /// The bytes of the message.
-    Bytes(&'a [u8]),
-    /// The SHA-256 digest of the message, if its bytes are not known.
-    Sha256(&'a [u8]),
+/// A signed message. Each of its digests is computed once, however many keys are tried.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    /// `None` if only the SHA-256 digest is known.
+    bytes: Option<Cow<'a, [u8]>>,
+    sha256: OnceCell<Option<Digest>>,
+    sha384: OnceCell<Option<Digest>>,
+    sha512: OnceCell<Option<Digest>>,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn of_bytes(bytes: impl Into<Cow<'a, [u8]>>) -> Message<'a> {
+        Message {
+            bytes: Some(bytes.into()),
+            sha256: OnceCell::new(),
+            sha384: OnceCell::new(),
+            sha512: OnceCell::new(),
+        }
+    }
+
+    /// A message of which only the SHA-256 digest is known.
+    pub(super) fn of_sha256(digest: &[u8]) -> Message<'a> {
+        let digest = Digest::import_less_safe(digest, &SHA256).ok();
+        Message {
+            bytes: None,
+            sha256: OnceCell::from(digest),
+            sha384: OnceCell::new(),
+            sha512: OnceCell::new(),
+        }
+    }
+
+    fn digest(&self, hash: Hash) -> Option<&Digest> {
+        let (known, algorithm) = match hash {
+            Hash::Sha256 => (&self.sha256, &SHA256),
+            Hash::Sha384 => (&self.sha384, &SHA384),
+            Hash::Sha512 => (&self.sha512, &SHA512),
+        };
+        let of = |bytes: &Cow<'_, [u8]>| digest::digest(algorithm, bytes);
+        known.get_or_init(|| self.bytes.as_ref().map(of)).as_ref()
+    }
 }
 
 impl VerifyingKey {
@@ -172,26 +218,23 @@ impl VerifyingKey {
     }
 
     /// Whether the holder of the key signed the message.
-    pub(super) fn signed(&self, message: Message<'_>, signature: &[u8]) -> bool {
-        self.algorithm
-            .schemes()
-            .iter()
-            .any(|(scheme, takes_sha256)| {
-                let key = UnparsedPublicKey::new(*scheme, &self.bytes);
-                match message {
-                    Message::Bytes(bytes) => key.verify(bytes, signature).is_ok(),
-                    Message::Sha256(digest) if *takes_sha256 => {
-                        Digest::import_less_safe(digest, &SHA256)
-                            .is_ok_and(|digest| key.verify_digest(&digest, signature).is_ok())
-                    }
-                    Message::Sha256(_) => false,
-                }
-            })
+    pub(super) fn signed(&self, message: &Message<'_>, signature: &[u8]) -> bool {
+        let verifies = |(scheme, hash): &Scheme| {
+            let key = UnparsedPublicKey::new(*scheme, &self.bytes);
+            match (hash, &message.bytes) {
+                (Some(hash), _) => (message.digest(*hash))
+                    .is_some_and(|digest| key.verify_digest(digest, signature).is_ok()),
+                (None, Some(bytes)) => key.verify(bytes, signature).is_ok(),
+                (None, None) => false,
+            }
+        };
+        self.algorithm.schemes().iter().any(verifies)
     }
 
     /// Whether a signature can be verified without the message, from its SHA-256 digest.
     pub(super) fn takes_sha256(&self) -> bool {
-        self.algorithm.schemes().iter().any(|(_, takes)| *takes)
+        let mut schemes = self.algorithm.schemes().iter();
+        schemes.any(|(_, hash)| *hash == Some(Hash::Sha256))
     }
 }
 

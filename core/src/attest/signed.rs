@@ -8,7 +8,7 @@ use super::anchor::Anchor;
 use super::chain::Chain;
 use super::content::{Artifact, Content, SubjectDigest};
 use super::identity::{CertificateIdentity, Signer};
-use super::key::PublicKey;
+use super::key::{KeyFingerprint, PublicKey};
 use super::log::LogEntry;
 use super::signature::{Message, VerifyingKey};
 use super::statement::Statement;
@@ -28,6 +28,8 @@ pub(super) const MAXIMUM_CERTIFICATES: usize = 16;
 pub(super) struct Signed {
     pub(super) content: Content,
     pub(super) signature: Vec<u8>,
+    /// The keys that the evidence names by their hash. Nothing shows that one of them signed.
+    pub(super) hints: Vec<KeyFingerprint>,
     /// The signer as named, or why the name cannot be read. An error does not refuse a signature by a key that the policy names.
     pub(super) by: Result<SignedBy, UnacceptedReason>,
     /// The log entries and timestamps, or why they cannot be read. An error does not refuse a signature that needs none.
@@ -169,6 +171,34 @@ impl Signed {
                 "a key signed, not a certificate",
             )),
             (Anchor::Root(_), Err(why)) => Err(why.clone()),
+        }
+    }
+
+    /// The key among these that made the signature. A key that the evidence names is tried first, and nothing else than the
+    /// signature is verified.
+    ///
+    /// # Errors
+    /// If the artifact cannot be signed content.
+    pub(super) fn signer_among<'k>(
+        &self,
+        artifact: Artifact<'_>,
+        keys: impl Iterator<Item = &'k PublicKey> + Clone,
+    ) -> Result<Option<&'k PublicKey>, UnacceptedReason> {
+        let artifact = SubjectDigest::of(artifact)?;
+        let message = self.message(&artifact);
+        let is_named = |key: &&PublicKey| self.hints.contains(key.fingerprint());
+        let named = keys.clone().filter(is_named);
+        let others = keys.filter(|key| !is_named(key));
+        let signed = |key: &&PublicKey| key.verifying.signed(&message, &self.signature);
+        Ok(named.chain(others).find(signed))
+    }
+
+    /// What the signature is over.
+    fn message<'m>(&'m self, artifact: &SubjectDigest<'m>) -> Message<'m> {
+        match (&self.content, artifact.bytes) {
+            (Content::Envelope { .. }, _) => Message::of_bytes(self.content.signed_bytes()),
+            (Content::Message { .. }, Some(bytes)) => Message::of_bytes(bytes),
+            (Content::Message { .. }, None) => Message::of_sha256(&artifact.sha256),
         }
     }
 
@@ -317,42 +347,28 @@ impl Signed {
             }
             UnacceptedReason::new(unaccepted::BAD_SIGNATURE, detail)
         };
-        match &self.content {
-            Content::Envelope { payload, .. } => {
-                let encoded = self.content.signed_bytes();
-                if !key.signed(Message::Bytes(&encoded), &self.signature) {
-                    return Err(refused());
-                }
-                let statement = Statement::parse(payload)?;
-                statement.annotations_of(&artifact.digest)?;
-                Ok(Some(statement))
+        if let Content::Message { digest } = &self.content {
+            if let Some((algorithm, digest)) = digest
+                && artifact.digest_by(*algorithm)? != *digest
+            {
+                let detail = "the digest in the bundle is not the artifact's digest";
+                return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
             }
-            Content::Message { digest } => {
-                if let Some((algorithm, digest)) = digest
-                    && artifact.digest_by(*algorithm)? != *digest
-                {
-                    let detail = "the digest in the bundle is not the artifact's digest";
-                    return Err(UnacceptedReason::new(unaccepted::WRONG_SUBJECT, detail));
-                }
-                let message = match artifact.bytes {
-                    Some(bytes) => Message::Bytes(bytes),
-                    None if key.takes_sha256() => Message::Sha256(&artifact.sha256),
-                    None => {
-                        let detail =
-                            "a signature by this kind of key cannot be verified from a digest";
-                        return Err(UnacceptedReason::new(
-                            unaccepted::FORMAT_NOT_SUPPORTED,
-                            detail,
-                        ));
-                    }
-                };
-                if key.signed(message, &self.signature) {
-                    Ok(None)
-                } else {
-                    Err(refused())
-                }
+            if artifact.bytes.is_none() && !key.takes_sha256() {
+                let detail = "a signature by this kind of key cannot be verified from a digest";
+                let reason = unaccepted::FORMAT_NOT_SUPPORTED;
+                return Err(UnacceptedReason::new(reason, detail));
             }
         }
+        if !key.signed(&self.message(artifact), &self.signature) {
+            return Err(refused());
+        }
+        let Content::Envelope { payload, .. } = &self.content else {
+            return Ok(None);
+        };
+        let statement = Statement::parse(payload)?;
+        statement.annotations_of(&artifact.digest)?;
+        Ok(Some(statement))
     }
 }
 

@@ -110,7 +110,8 @@ pub enum Operation {
 pub enum ChangeEffect {
     /// The change decides which images will run.
     Runs,
-    /// The change starts images that were staged: more than zero replicas, no longer paused or suspended, a lower partition.
+    /// The change starts images that were staged: more than zero replicas or parallel Pods, no longer paused or suspended, a lower
+    /// partition, another schedule, a removed scheduling gate, more nodes of a DaemonSet.
     Starts,
 }
 

@@ -101,24 +101,44 @@ fn a_revision_from_which_a_controller_makes_pods_is_judged() {
     assert!(matches!(renumbered, Understood::NotOurs(_)));
 }
 
+/// The effect of an update of one field of an object's specification, or of its pod template's.
+fn effect(
+    kind: &str,
+    group: &str,
+    field: &str,
+    before: Value,
+    after: Value,
+) -> Option<ChangeEffect> {
+    let updated = |value: Value| {
+        let mut object = deployment("nginx");
+        object["kind"] = json!(kind);
+        object["apiVersion"] = json!(format!("{group}/v1"));
+        let template = object["spec"]["template"].clone();
+        match kind {
+            "CronJob" => object["spec"]["jobTemplate"]["spec"]["template"] = template,
+            "Pod" => {
+                object["apiVersion"] = json!("v1");
+                object["spec"] = template["spec"].clone();
+            }
+            _ => {}
+        }
+        match field.strip_prefix("template.") {
+            Some(field) => object["spec"]["template"]["spec"][field] = value,
+            None => object["spec"][field] = value,
+        }
+        object
+    };
+    let body = review("UPDATE", "", updated(after), updated(before));
+    let group = format!("\"group\":\"{group}\"");
+    let body = String::from_utf8(body).unwrap();
+    match understood(body.replace("\"group\":\"apps\"", &group).as_bytes()) {
+        Understood::Change(change) => Some(change.effect),
+        Understood::NotOurs(_) => None,
+    }
+}
+
 #[test]
 fn letting_run_what_was_staged_is_a_change_that_starts_it() {
-    let effect = |kind: &str, group: &str, field: &str, before: Value, after: Value| {
-        let updated = |value: Value| {
-            let mut object = deployment("nginx");
-            object["kind"] = json!(kind);
-            object["apiVersion"] = json!(format!("{group}/v1"));
-            object["spec"][field] = value;
-            object
-        };
-        let body = review("UPDATE", "", updated(after), updated(before));
-        let group = format!("\"group\":\"{group}\"");
-        let body = String::from_utf8(body).unwrap();
-        match understood(body.replace("\"group\":\"apps\"", &group).as_bytes()) {
-            Understood::Change(change) => Some(change.effect),
-            Understood::NotOurs(_) => None,
-        }
-    };
     let partition = |partition: u8| json!({"rollingUpdate": {"partition": partition}});
     let starts = Some(ChangeEffect::Starts);
     for (kind, group, field, staged, running) in [
@@ -134,6 +154,23 @@ fn letting_run_what_was_staged_is_a_change_that_starts_it() {
             partition(1),
         ),
         ("Job", "batch", "suspend", json!(true), json!(false)),
+        ("Job", "batch", "parallelism", json!(0), json!(2)),
+        ("Job", "batch", "parallelism", json!(0), Value::Null),
+        ("CronJob", "batch", "suspend", json!(true), json!(false)),
+        (
+            "Pod",
+            "",
+            "schedulingGates",
+            json!([{"name": "a"}, {"name": "b"}]),
+            json!([{"name": "b"}]),
+        ),
+        (
+            "Deployment",
+            "apps",
+            "template.schedulingGates",
+            json!([{"name": "a"}]),
+            Value::Null,
+        ),
         ("Rollout", "argoproj.io", "replicas", json!(0), json!(1)),
         ("Rollout", "argoproj.io", "paused", json!(true), Value::Null),
     ] {
@@ -145,6 +182,70 @@ fn letting_run_what_was_staged_is_a_change_that_starts_it() {
     let paths = json!({"canary": {}});
     let strategy = effect("Rollout", "argoproj.io", "strategy", Value::Null, paths);
     assert_eq!(strategy, Some(ChangeEffect::Runs));
+}
+
+#[test]
+fn another_schedule_of_a_cron_job_starts_it() {
+    let starts = Some(ChangeEffect::Starts);
+    for (field, before, after) in [
+        ("schedule", json!("0 0 31 2 *"), json!("* * * * *")),
+        ("timeZone", Value::Null, json!("Etc/UTC")),
+    ] {
+        let changed = effect("CronJob", "batch", field, before, after.clone());
+        assert_eq!(changed, starts, "{field}");
+        let same = effect("CronJob", "batch", field, after.clone(), after);
+        assert_eq!(same, None, "{field}");
+    }
+    let kept = effect(
+        "CronJob",
+        "batch",
+        "successfulJobsHistoryLimit",
+        json!(1),
+        json!(2),
+    );
+    assert_eq!(kept, None);
+}
+
+#[test]
+fn a_daemon_set_that_selects_more_nodes_starts_there() {
+    let effect = |field: &str, before: &Value, after: &Value| {
+        let field = format!("template.{field}");
+        effect("DaemonSet", "apps", &field, before.clone(), after.clone())
+    };
+    let zone = |zone: &str| {
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]},
+        ]}}})
+    };
+    let none = Value::Null;
+    let (one, both) = (json!({"disk": "ssd"}), json!({"disk": "ssd", "zone": "a"}));
+    let everything = json!([{"operator": "Exists"}]);
+    for (field, fewer, more) in [
+        ("nodeSelector", &one, &none),
+        ("nodeSelector", &both, &one),
+        ("affinity", &zone("a"), &none),
+        ("tolerations", &none, &everything),
+        ("nodeName", &json!("node-1"), &none),
+    ] {
+        assert_eq!(
+            effect(field, fewer, more),
+            Some(ChangeEffect::Starts),
+            "{field}"
+        );
+        assert_eq!(effect(field, more, fewer), None, "{field}");
+    }
+    for (field, some, others) in [
+        ("nodeSelector", &one, &json!({"disk": "hdd"})),
+        ("affinity", &zone("a"), &zone("b")),
+        ("nodeName", &json!("node-1"), &json!("node-2")),
+    ] {
+        assert_eq!(
+            effect(field, some, others),
+            Some(ChangeEffect::Starts),
+            "{field}"
+        );
+        assert_eq!(effect(field, some, some), None, "{field}");
+    }
 }
 
 #[test]

@@ -73,9 +73,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             )?);
             continue;
         }
-        let mut files = Vec::new();
-        manifests_under(Path::new(input), 0, &mut files)?;
-        for file in files {
+        for file in manifests_under(input)? {
             let name = file.display().to_string();
             let open =
                 std::fs::File::open(&file).with_context(|| format!("`{name}` cannot be opened"))?;
@@ -290,8 +288,7 @@ mod tests {
             return std::io::stderr().write_all(line.as_bytes()).unwrap();
         }
         let folder = corpora.join("manifests/files");
-        let mut files = Vec::new();
-        manifests_under(&folder, 0, &mut files).unwrap();
+        let files = manifests_under(&folder.display().to_string()).unwrap();
         let digest = format!("@sha256:{}", "1".repeat(64));
         let (mut images, mut skipped) = (0, 0);
         for file in &files {

@@ -31,7 +31,7 @@ pub(crate) struct CheckReport {
     pub(crate) objects: Vec<ObjectReport>,
     /// Input that could not be read.
     pub(crate) problems: Vec<String>,
-    /// Objects of kinds that this version does not know and that seem to hold a container: their images are not checked.
+    /// Objects of kinds that this version does not know and that seem to name an image: their images are not checked.
     pub(crate) unknown: Vec<UnknownReport>,
     /// How many other objects are not judged, because they carry no images.
     pub(crate) not_ours: usize,
@@ -53,7 +53,7 @@ pub(crate) struct UnknownReport {
     pub(crate) namespace: Option<String>,
     /// `metadata.name`; empty when absent.
     pub(crate) name: String,
-    /// The field that seems to hold a container: the first one.
+    /// The field that seems to name an image: the first one.
     pub(crate) field: String,
 }
 

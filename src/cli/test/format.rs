@@ -47,6 +47,8 @@ pub(super) struct Spec {
     pub(super) image: Option<String>,
     /// The namespace of cases that do not name one; `default` when absent.
     pub(super) namespace: Option<String>,
+    /// The time of cases that do not name one; now when absent.
+    pub(super) at: Option<String>,
     /// The labels of that namespace, for cases that do not give any.
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
     /// The requests and the expected decisions.
@@ -98,7 +100,7 @@ pub(super) struct CaseSpec {
     /// The groups of that user.
     #[serde(default)]
     pub(super) as_groups: Vec<String>,
-    /// The time of the review; now when absent.
+    /// The time of the review; that of the test when absent.
     pub(super) at: Option<String>,
     /// The change freezes, each as the `spec` of a `ChangeFreeze`; those of the policy files when absent.
     pub(super) freezes: Option<Vec<ChangeFreezeSpec>>,

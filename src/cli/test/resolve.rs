@@ -30,6 +30,8 @@ pub(super) struct SuiteReader<'d> {
     pub(super) people: Option<Arc<People>>,
     /// The environment of the tested policies, if they name one alone.
     pub(super) environment: Option<String>,
+    /// The time of cases that do not name one.
+    pub(super) at: Option<Timestamp>,
     /// The environments of the tested policies.
     pub(super) environments: BTreeSet<String>,
     /// The change freezes of the policy files.
@@ -51,6 +53,7 @@ impl<'d> SuiteReader<'d> {
             read: BTreeSet::new(),
             people: None,
             environment: None,
+            at: None,
             environments: BTreeSet::new(),
             freezes: Vec::new(),
         }
@@ -74,6 +77,8 @@ impl<'d> SuiteReader<'d> {
                 "there is no policy in them: nothing would be judged",
             );
         }
+        let at = test.spec.at.as_ref();
+        self.at = at.and_then(|at| self.parse(spec.key("at"), at));
         self.people = set.people.clone();
         if let Some(people) = &self.people {
             people::add_signers(&mut test.spec, people);

@@ -6,6 +6,8 @@ mod trusted_root;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{
     Curve, EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Signing, Sigstore,
@@ -13,8 +15,8 @@ use promotion_gate::sandbox::{
 };
 use promotion_gate_core::attest::predicate::Predicate;
 use promotion_gate_core::attest::{
-    self, Anchor, Material, PublicKey, SignatureForm, Transparency, TrustRoot, UnacceptedReason,
-    Verified, VerifiedSignature,
+    self, Anchor, KeyRing, Material, PublicKey, SignatureForm, Transparency, TrustRoot,
+    UnacceptedReason, Verified, VerifiedSignature,
 };
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -192,6 +194,47 @@ fn a_key_alone_is_enough_where_no_root_is_asked() {
         };
         let refused = attest::verify(&material, &bench.image, &stranger).unwrap_err();
         assert_eq!(refused.reason.id, "bad-signature");
+    }
+}
+
+#[test]
+fn a_wrong_key_hint_hides_no_signature() {
+    let bench = Bench::new();
+    let keys: Vec<_> = (0..20).map(|_| SandboxKey::generate().unwrap()).collect();
+    let anchors = keys.iter().chain([&bench.key]).map(|key| Anchor::Key {
+        key: Arc::new(PublicKey::from_pem(&key.public_pem()).unwrap()),
+        root: None,
+    });
+    let anchors: Vec<_> = anchors.collect();
+    let ring = KeyRing::of(anchors.iter().chain(&anchors));
+    assert_eq!(ring.count(), 21);
+    let fingerprint = |key: &SandboxKey| {
+        let key = PublicKey::from_pem(&key.public_pem()).unwrap();
+        key.fingerprint().to_string()
+    };
+    let [own, other] = [&bench.key, &keys[0]].map(fingerprint);
+    let in_base64 = |hash: &str| STANDARD.encode(hex::decode(&hash["sha256:".len()..]).unwrap());
+    let signing = bench.sigstore.signing();
+    let key = SandboxSigner::Key(&bench.key);
+    let signed = signing.sign(key, &bench.image, &BTreeMap::new()).unwrap();
+    for hint in [
+        "",
+        "some-key",
+        &own,
+        &other,
+        &in_base64(&own),
+        &in_base64(&other),
+        &in_base64(&Digest::sha256(b"of nobody").to_string()),
+    ] {
+        let mut bundle = signed.clone();
+        bundle["verificationMaterial"]["publicKey"]["hint"] = json!(hint);
+        bundle["dsseEnvelope"]["signatures"][0]["keyid"] = json!(hint);
+        let found = ring.signer(&material(&bundle), &bench.image);
+        assert_eq!(found.unwrap().to_string(), own, "{hint}");
+    }
+    let by_certificate = material(&bench.bundle());
+    for unknown in [by_certificate, Material::Bundle(b"junk".to_vec())] {
+        assert_eq!(ring.signer(&unknown, &bench.image), None);
     }
 }
 

@@ -15,7 +15,7 @@ pub(in crate::attest) struct LogKey {
 
 impl LogKey {
     pub(in crate::attest) fn signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
-        self.key.signed(Message::Bytes(bytes), signature)
+        self.key.signed(&Message::of_bytes(bytes), signature)
     }
 
     pub(in crate::attest) fn has_hint(&self, hint: &KeyHint) -> bool {

@@ -5,16 +5,17 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{Cause, Freeze, Frozen, Until};
+use crate::calendar::Zone;
 
 impl Freeze {
     /// An instant in the freeze's zone, with the offset that is valid then, and in UTC.
     pub fn show(&self, at: Timestamp) -> String {
-        let utc = at.strftime("%Y-%m-%d %H:%M UTC");
+        let utc = in_utc(at);
         match self.zone() {
             Some(zone) if zone.name() != "UTC" => {
                 format!("{} {} ({utc})", zone.show(at), zone.name())
             }
-            _ => utc.to_string(),
+            _ => utc,
         }
     }
 
@@ -22,9 +23,18 @@ impl Freeze {
     pub fn show_short(&self, at: Timestamp) -> String {
         match self.zone() {
             Some(zone) if zone.name() != "UTC" => zone.show(at),
-            _ => at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            _ => in_utc(at),
         }
     }
+}
+
+fn in_utc(at: Timestamp) -> String {
+    let local = Zone::utc().local(at);
+    let format = match local.second() {
+        0 => "%Y-%m-%d %H:%M UTC",
+        _ => "%Y-%m-%d %H:%M:%S UTC",
+    };
+    local.strftime(format).to_string()
 }
 
 impl Frozen<'_> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::check::{in_time, listed};
-use super::super::provenance::{Provenance, is_isolated, is_of_builder, is_workflow_of};
+use super::super::provenance::{Provenance, is_isolated, is_of_builder, why_not_isolated};
 use super::{
     AUTHOR_UNKNOWN, Approvals, AuthorSource, AuthorsOfProvenance, AuthorsOfRecord, ImageCheck,
     Judgement, RecordField, Requirement,
@@ -434,10 +434,8 @@ fn record_fits(
         ));
     };
     // 1. The signer is isolated from the authors: a workflow of the source's own repository is written by them.
-    if is_workflow_of(statement.signer(), &repository) {
-        return Err(format!(
-            "its signer is a workflow of the repository `{repository}` itself, whose authors can write anything"
-        ));
+    if let Some(why) = why_not_isolated(statement.signer(), &repository) {
+        return Err(why);
     }
     // 2. The repository and the commit are those of the build.
     let built = proven.iter().find(|(_, provenance)| {

@@ -14,9 +14,9 @@ pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Resul
         let is_workflow = |uri: &str| {
             workflow(uri).is_some() || uri.to_ascii_lowercase().contains("/.github/workflows/")
         };
-        if is_workflow(builder)
+        if builder != identity
+            && is_workflow(builder)
             && is_workflow(identity)
-            && builder != identity
             && !is_delegator(identity)
         {
             let detail =
@@ -28,11 +28,9 @@ pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Resul
             return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, contradiction));
         }
         // 3. The reference: without claims, a workflow of the source's own repository names it in its identity.
-        if let (false, Some(git_ref), Some(claimed)) = (
-            is_isolated(provenance, by),
-            provenance.git_ref.as_deref(),
-            own_ref(by),
-        ) && git_ref != claimed
+        if let (Some(git_ref), Some(claimed)) = (provenance.git_ref.as_deref(), own_ref(by))
+            && git_ref != claimed
+            && !is_isolated(provenance, by)
         {
             let detail =
                 format!("the reference is `{git_ref}`, but the certificate says `{claimed}`");

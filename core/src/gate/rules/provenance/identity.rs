@@ -12,12 +12,9 @@ pub(in super::super) fn is_isolated(provenance: &SlsaProvenance, by: &Signer) ->
     };
     let own: Vec<_> = workflows(certificate).collect();
     let is_own = |source: &SourceRepository| own.iter().any(|(own, _)| own.is_same(source));
-    let claims = certificate.claims();
-    let claims_source = claims.contains_key(&Claim::SourceRepositoryUri)
-        || claims.contains_key(&Claim::GithubWorkflowRepository);
     match claimed_repository(certificate) {
         Some(source) => !own.is_empty() && !is_own(&source),
-        None if claims_source => false,
+        None if claims_source(certificate) => false,
         None if own.is_empty() => true,
         None => {
             let mut sources = provenance.sources.iter();
@@ -26,18 +23,32 @@ pub(in super::super) fn is_isolated(provenance: &SlsaProvenance, by: &Signer) ->
     }
 }
 
-/// Whether the signer is a workflow or pipeline of a repository, or an identity that claims a source without being a workflow
-/// of another repository.
-pub(in super::super) fn is_workflow_of(by: &Signer, repository: &SourceRepository) -> bool {
+/// Why the authors of a repository may control what a signer writes, as a sentence; `None` if the signer is isolated from them.
+pub(in super::super) fn why_not_isolated(
+    by: &Signer,
+    repository: &SourceRepository,
+) -> Option<String> {
     let Signer::Certificate(certificate) = by else {
-        return false;
+        return None;
     };
     let own: Vec<_> = workflows(certificate).collect();
-    let claimed = claimed_repository(certificate);
-    match own.is_empty() {
-        true => claimed.is_some(),
-        false => own.iter().any(|(own, _)| own.is_same(repository)),
+    if own.iter().any(|(own, _)| own.is_same(repository)) {
+        return Some(format!(
+            "its signer is a workflow of the repository `{repository}` itself, whose authors can write anything"
+        ));
     }
+    (own.is_empty() && claims_source(certificate)).then(|| {
+        format!(
+            "its signer {by} claims a source repository and does not name its workflow, so the authors may control what it writes"
+        )
+    })
+}
+
+/// Whether a certificate claims a source repository, also one whose address cannot be read.
+fn claims_source(certificate: &CertificateIdentity) -> bool {
+    let claims = certificate.claims();
+    claims.contains_key(&Claim::SourceRepositoryUri)
+        || claims.contains_key(&Claim::GithubWorkflowRepository)
 }
 
 /// The reference that was built, from the claims of the certificate.

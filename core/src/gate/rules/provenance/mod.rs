@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use agreement::check_agreement;
 use identity::{claimed_ref, claimed_repository, own_ref};
-pub(super) use identity::{is_isolated, is_workflow_of};
+pub(super) use identity::{is_isolated, why_not_isolated};
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,

@@ -4,6 +4,8 @@
 //! The record also lists why authors are unknown (`unknownAuthors`). It is then not `complete`, so that a list with a gap does not
 //! look complete.
 
+mod identity;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -12,6 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::strict::{self, object, objects, present, present_prose, present_text, text, values};
 use crate::attest::unaccepted::{self, UnacceptedReason};
 use crate::strict_json::Fields;
+
+pub use identity::{
+    CertificateSubject, ChangeIdentity, EmailAddress, GitName, GitText, GithubAccount,
+    GitlabAccount,
+};
 
 /// The most commits of a range.
 pub const MAXIMUM_COMMITS: usize = 2000;
@@ -206,105 +213,6 @@ pub struct ChangePullRequest {
     pub reviewers: Vec<ChangeIdentity>,
 }
 
-/// An identity of a person or of automation. JSON holds exactly one of these keys.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ChangeIdentity {
-    /// An account on GitHub.
-    #[serde(deserialize_with = "object")]
-    Github(GithubAccount),
-    /// An account on GitLab.
-    #[serde(deserialize_with = "object")]
-    Gitlab(GitlabAccount),
-    /// The address of a verified signer of a commit.
-    #[serde(deserialize_with = "object")]
-    Email(EmailAddress),
-    /// The subject of a certificate.
-    #[serde(deserialize_with = "object")]
-    Certificate(CertificateSubject),
-    /// A name from git, which is not verified. It can only add an author.
-    #[serde(deserialize_with = "object")]
-    Git(GitName),
-}
-
-/// An account on GitHub.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct GithubAccount {
-    /// The host; absent for `github.com`.
-    #[serde(
-        default,
-        deserialize_with = "present_text::<_, NAME>",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub host: Option<String>,
-    /// The login.
-    #[serde(deserialize_with = "text::<_, NAME>")]
-    pub login: String,
-    /// The numeric id, which stays when the login changes.
-    #[serde(
-        default,
-        deserialize_with = "present",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub id: Option<u64>,
-}
-
-/// An account on GitLab.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct GitlabAccount {
-    /// The host, such as `gitlab.com`.
-    #[serde(deserialize_with = "text::<_, NAME>")]
-    pub host: String,
-    /// The user name.
-    #[serde(deserialize_with = "text::<_, NAME>")]
-    pub login: String,
-    /// The numeric id.
-    #[serde(
-        default,
-        deserialize_with = "present",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub id: Option<u64>,
-}
-
-/// An e-mail address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmailAddress {
-    /// The address.
-    #[serde(deserialize_with = "text::<_, NAME>")]
-    pub address: String,
-}
-
-/// The subject of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CertificateSubject {
-    /// The OIDC issuer.
-    #[serde(deserialize_with = "text::<_, ADDRESS>")]
-    pub issuer: String,
-    /// The subject alternative name.
-    #[serde(deserialize_with = "text::<_, ADDRESS>")]
-    pub subject: String,
-}
-
-/// A name and an address as git carries them; either may be empty.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct GitName {
-    /// The name.
-    pub name: GitText,
-    /// The address.
-    pub email: GitText,
-}
-
-/// Text from git, in one line of at most 320 bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(try_from = "String")]
-pub struct GitText(String);
-
 macro_rules! roles {
     ($($(#[$about:meta])* $name:ident = $written:literal,)*) => {
         /// What an author did.
@@ -410,32 +318,6 @@ impl ChangeRole {
     }
 }
 
-impl ChangeIdentity {
-    /// Whether only git says so, so that the identity can add an author and cannot be the only one.
-    pub fn is_claimed(&self) -> bool {
-        matches!(self, ChangeIdentity::Git(_))
-    }
-}
-
-impl fmt::Display for ChangeIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ChangeIdentity::Github(account) => match &account.host {
-                Some(host) => write!(f, "github:{host}/{}", account.login),
-                None => write!(f, "github:{}", account.login),
-            },
-            ChangeIdentity::Gitlab(account) => {
-                write!(f, "gitlab:{}/{}", account.host, account.login)
-            }
-            ChangeIdentity::Email(email) => f.write_str(&email.address),
-            ChangeIdentity::Certificate(subject) => {
-                write!(f, "`{}` (issuer `{}`)", subject.subject, subject.issuer)
-            }
-            ChangeIdentity::Git(git) => write!(f, "{} <{}> (git)", git.name.0, git.email.0),
-        }
-    }
-}
-
 impl CommitId {
     /// The hexadecimal digits.
     pub fn as_str(&self) -> &str {
@@ -469,31 +351,6 @@ impl std::str::FromStr for CommitId {
     }
 }
 
-impl GitText {
-    /// Text from git on one line, cut to the bound.
-    pub fn cut(text: &str) -> GitText {
-        let line = text.replace(char::is_control, " ");
-        let end = line.floor_char_boundary(NAME);
-        GitText(line.get(..end).unwrap_or_default().to_owned())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for GitText {
-    type Error = &'static str;
-
-    fn try_from(written: String) -> Result<GitText, &'static str> {
-        if written.len() <= NAME && !written.contains(char::is_control) {
-            return Ok(GitText(written));
-        }
-        Err("expected one line of at most 320 bytes")
-    }
-}
-
 fn reasons<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let reasons = values::<D, UnknownAuthor, MAXIMUM_UNKNOWN>(from)?;
     Ok(reasons.into_iter().map(|reason| reason.0).collect())
@@ -504,158 +361,4 @@ fn reasons<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::
 struct UnknownAuthor(#[serde(deserialize_with = "text::<_, ADDRESS>")] String);
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn sha(digit: char) -> String {
-        digit.to_string().repeat(40)
-    }
-
-    fn full() -> Value {
-        let alice = json!({"github": {"login": "alice", "id": 7}});
-        let git = json!({"git": {"name": "", "email": "alice@example.com"}});
-        json!({
-            "repository": {"uri": "https://github.com/example/app", "id": "99"},
-            "from": sha('a'), "to": sha('c'), "complete": false,
-            "unknownAuthors": ["pull request 12 comes from a fork"],
-            "commits": [{"sha": sha('b'), "authors": [git]}, {"sha": sha('c'), "authors": [alice]}],
-            "authors": [
-                {"identity": alice, "role": "opened", "pullRequest": 12},
-                {"identity": {"gitlab": {"host": "gitlab.com", "login": "bob", "id": 8}}, "role": "merged"},
-                {"identity": {"email": {"address": "carol@example.com"}}, "role": "signed"},
-                {"identity": {"certificate": {"issuer": "https://accounts.example.com", "subject": "dave@example.com"}}, "role": "added"},
-            ],
-            "reviewers": [alice],
-            "pullRequests": [{"number": 12, "url": "https://github.com/example/app/pull/12", "openedBy": alice, "mergedBy": alice, "reviewers": []}],
-            "reason": "a\nb", "securityImpact": "none", "testing": "unit", "backOutPlan": "revert",
-        })
-    }
-
-    fn with(field: &str, value: Value) -> String {
-        let mut written = full();
-        *written.pointer_mut(field).unwrap() = value;
-        written.to_string()
-    }
-
-    #[test]
-    fn a_change_is_read_and_written_back_as_it_was() {
-        let read = ChangeRecord::read(&full().to_string()).unwrap();
-        assert_eq!(serde_json::to_value(&read).unwrap(), full());
-        assert!(read.commits[0].authors[0].is_claimed());
-        assert!(read.bytes() > full().to_string().len());
-    }
-
-    #[test]
-    fn a_record_that_lacks_an_author_cannot_look_complete() {
-        for (field, value) in [("/complete", json!(true)), ("/unknownAuthors", json!([]))] {
-            let error = ChangeRecord::read(&with(field, value)).unwrap_err();
-            assert_eq!(error.reason, unaccepted::MALFORMED_PREDICATE);
-        }
-        let mut written = full();
-        written.as_object_mut().unwrap().remove("complete");
-        assert!(ChangeRecord::read(&written.to_string()).is_err());
-    }
-
-    #[test]
-    fn a_range_that_contradicts_itself_is_not_read() {
-        for (field, value) in [
-            ("/from", json!(sha('c'))),
-            ("/from", json!(sha('b'))),
-            ("/from", json!("a".repeat(64))),
-            ("/to", json!(sha('d'))),
-            ("/commits", json!([])),
-            ("/commits/0/sha", json!(sha('c'))),
-        ] {
-            assert!(
-                ChangeRecord::read(&with(field, value.clone())).is_err(),
-                "{field} {value}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_field_of_another_form_is_not_read() {
-        for (field, value) in [
-            ("/to", json!(sha('C'))),
-            ("/to", json!("c".repeat(39))),
-            ("/to", json!("main")),
-            ("/from", Value::Null),
-            (
-                "/repository",
-                json!(["https://github.com/example/app", "99"]),
-            ),
-            ("/repository/id", json!(99)),
-            ("/commits/0", json!([sha('b'), []])),
-            (
-                "/authors/0",
-                json!([{"git": {"name": "a", "email": "b"}}, "opened", 1]),
-            ),
-            ("/authors/0/role", json!("approved")),
-            ("/authors/0/role", json!({"opened": null})),
-            ("/authors/0/pullRequest", json!(-1)),
-            ("/authors/0/identity", json!({})),
-            ("/authors/0/identity", json!("github")),
-            (
-                "/authors/0/identity",
-                json!({"github": ["github.com", "alice", 7]}),
-            ),
-            (
-                "/authors/0/identity",
-                json!({"github": {"login": "alice", "id": 7}, "git": {"name": "a", "email": "b"}}),
-            ),
-            (
-                "/authors/0/identity",
-                json!({"github": {"login": "", "id": 7}}),
-            ),
-            (
-                "/authors/0/identity",
-                json!({"github": {"login": "alice", "id": "7"}}),
-            ),
-            ("/authors/0/identity", json!({"slack": {"login": "alice"}})),
-            (
-                "/authors/1/identity/gitlab",
-                json!({"login": "bob", "id": 8}),
-            ),
-            ("/reason", json!("x".repeat(MAXIMUM_PROSE + 1))),
-            ("/reason", json!("")),
-            ("/unknownAuthors", json!(["a\nb"])),
-            ("/unknownAuthors", json!(vec!["a"; MAXIMUM_UNKNOWN + 1])),
-        ] {
-            assert!(
-                ChangeRecord::read(&with(field, value.clone())).is_err(),
-                "{field} {value}"
-            );
-        }
-        let mut written = full();
-        written["authorsToIgnore"] = json!([]);
-        assert!(ChangeRecord::read(&written.to_string()).is_err());
-        let twice = full()
-            .to_string()
-            .replacen('{', r#"{"complete": true, "#, 1);
-        assert!(ChangeRecord::read(&twice).is_err());
-    }
-
-    #[test]
-    fn the_longest_range_is_read_and_a_longer_one_is_not() {
-        let of = |count: usize| {
-            let commits: Vec<_> = (0..count)
-                .map(|at| json!({"sha": format!("{at:040x}"), "authors": []}))
-                .collect();
-            let mut written = full();
-            written["to"] = json!(format!("{:040x}", count - 1));
-            written["commits"] = json!(commits);
-            ChangeRecord::read(&written.to_string())
-        };
-        assert!(of(MAXIMUM_COMMITS).is_ok());
-        assert!(of(MAXIMUM_COMMITS + 1).is_err());
-    }
-
-    #[test]
-    fn text_from_git_is_cut_between_characters() {
-        let text = GitText::cut(&format!("{}é\n", "x".repeat(NAME - 1)));
-        assert_eq!(text.as_str().len(), NAME - 1);
-        assert_eq!(GitText::cut("a\nb").as_str(), "a b");
-    }
-}
+mod tests;
