@@ -3,6 +3,7 @@
 //! The spans of the next 400 days are computed once, when the schedule is made; an instant among them is found by binary search,
 //! however old the rules are. Other instants are computed when they are asked for, with the same answer.
 
+mod answer;
 mod entry;
 mod freeze;
 mod show;
