@@ -6,6 +6,7 @@
 //! * `certificate`, `log`, `timestamp`, `signature`: the checks of each step
 //! * [`Anchor`]: a key (`key`) or a `trust_root`, under which the checks are made
 //! * `chain`, `content`: certificates and signed content, before they are verified
+//! * `identity`, `pipeline`: who signed, and which pipeline that is
 //! * `statement`, `predicate`: the content of a verified envelope
 //! * [`VerifiedSignature`], [`VerifiedStatement`]: the results, which only this module can make
 //!
@@ -22,6 +23,7 @@ mod identity;
 mod key;
 mod log;
 mod material;
+mod pipeline;
 pub mod predicate;
 #[cfg(test)]
 mod samples;
@@ -46,6 +48,8 @@ pub use content::Artifact;
 pub use identity::{CertificateIdentity, Claim, Signer};
 pub use key::{KeyError, KeyFingerprint, PublicKey};
 pub use material::Material;
+pub use pipeline::Pipeline;
+pub(crate) use pipeline::workflow;
 pub use trust_root::{TrustRoot, TrustRootError};
 pub use unaccepted::UnacceptedReason;
 pub use verified::{
