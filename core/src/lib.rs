@@ -6,12 +6,14 @@
 //! * [`gate`]: [`Change`](gate::Change) → [`Promotion`](gate::Promotion), [`Evidence`](gate::Evidence),
 //!   [`Policy`](gate::Policy) → [`judge`](gate::judge) → [`Verdict`](gate::Verdict)
 //! * [`attest`]: bytes and an [`Anchor`](attest::Anchor) → verified signatures and statements, or why they are not accepted
+//! * [`calendar`]: time zones, recurrence rules and calendars → spans of time
 //! * [`reason`]: the reasons of findings and refusals, with their pages of the manual
 //! * [`strict_json`]: JSON that every reader reads in the same way
 //! * [`documents`]: YAML and JSON bytes → values, with line and column by path
 #![warn(missing_docs)]
 
 pub mod attest;
+pub mod calendar;
 pub mod documents;
 pub mod gate;
 pub mod reason;

@@ -59,6 +59,11 @@ impl AdmissionResponse {
             .denials()
             .filter(|policy| policy.enforcement() == Enforcement::Warn)
             .flat_map(warnings);
+        let noted = verdict
+            .warnings()
+            .into_iter()
+            .map(|text| cut(text, MAXIMUM_WARNING));
+        let warnings = noted.chain(warnings);
         AdmissionResponse {
             allowed: !denied,
             message: if denied {

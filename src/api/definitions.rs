@@ -14,7 +14,10 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
-use super::{PeopleDirectory, PeopleDirectorySpec, PromotionPolicy, PromotionPolicySpec};
+use super::{
+    ChangeFreeze, ChangeFreezeSpec, PeopleDirectory, PeopleDirectorySpec, PromotionPolicy,
+    PromotionPolicySpec,
+};
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
 const BOUNDED: &[(&str, u32)] = &[
@@ -32,9 +35,11 @@ const BOUNDED: &[(&str, u32)] = &[
 pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let policies = serde_json::to_value(PromotionPolicy::crd())?;
     let people = serde_json::to_value(PeopleDirectory::crd())?;
+    let freezes = serde_json::to_value(ChangeFreeze::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
+        with_schema(freezes, &structural_schema::<ChangeFreezeSpec>()),
     ])
 }
 

@@ -16,6 +16,8 @@ pub enum Kind {
     PromotionPolicy,
     /// Who is who: people, groups and automation.
     PeopleDirectory,
+    /// When changes have to wait.
+    ChangeFreeze,
     /// The configuration of the webhook and the commands.
     GateConfiguration,
     /// Cases that policies are tested with.
@@ -24,9 +26,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 4] = [
+    pub const ALL: [Kind; 5] = [
         Kind::PromotionPolicy,
         Kind::PeopleDirectory,
+        Kind::ChangeFreeze,
         Kind::GateConfiguration,
         Kind::PolicyTest,
     ];
@@ -36,6 +39,7 @@ impl Kind {
         match self {
             Kind::PromotionPolicy => "PromotionPolicy",
             Kind::PeopleDirectory => "PeopleDirectory",
+            Kind::ChangeFreeze => "ChangeFreeze",
             Kind::GateConfiguration => "GateConfiguration",
             Kind::PolicyTest => "PolicyTest",
         }
@@ -46,6 +50,7 @@ impl Kind {
         match self {
             Kind::PromotionPolicy => "policy",
             Kind::PeopleDirectory => "people directory",
+            Kind::ChangeFreeze => "change freeze",
             Kind::GateConfiguration => "configuration",
             Kind::PolicyTest => "test",
         }

@@ -1,4 +1,4 @@
-//! Files → policies and people. All problems of all files are reported at once, with file, line and column. A set with a problem is
+//! Files → policies, people and change freezes. All problems of all files are reported at once, with file, line and column. A set with a problem is
 //! not used.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,8 +6,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step, check, decode_value};
-use promotion_gate_core::gate::{Collected, People, Policy, Requirement, Snapshot, TrustRoots};
+use promotion_gate_core::gate::{
+    Collected, FeedState, Freeze, FreezeSource, People, Policy, Requirement, Schedule, Snapshot,
+    TrustRoots, WhenStale,
+};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +19,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
+use super::freeze::{freeze_schema, read_freeze};
 use super::kinds::Kind;
 use super::mistakes::used_here;
 use super::people::{Directories, people_schema};
@@ -41,6 +46,8 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// All people directories together; `None` if there is none, or if they have problems.
     pub people: Option<Arc<People>>,
+    /// The change freezes, in the order of the files, without those that have problems.
+    pub freezes: Vec<Freeze>,
     /// All problems of the files.
     pub problems: Vec<Problem>,
     /// Parts of the policies that probably do not mean what their author meant.
@@ -49,7 +56,7 @@ pub struct PolicySet {
     pub skipped: Skipped,
     /// Every file that was read, with what is in it.
     pub files: Held,
-    /// Names these files: a digest over the names and bytes of those with policies, and one over those with people directories.
+    /// Names these files: a digest over the names and bytes of those with policies, and one over those of each other kind.
     pub revision: String,
 }
 
@@ -64,9 +71,20 @@ pub struct PeopleSet {
     pub skipped: Skipped,
 }
 
+/// The change freezes of some files.
+#[derive(Clone, Debug, Default)]
+pub struct FreezeSet {
+    /// The change freezes, in the order of the files.
+    pub freezes: Vec<Freeze>,
+    /// All problems of the change freezes, and of files that may hold one.
+    pub problems: Vec<Problem>,
+    /// Files and documents that were not read.
+    pub skipped: Skipped,
+}
+
 impl PolicySet {
-    /// The snapshot with these policies and people, and with the rest of another one.
-    pub fn snapshot(self, rest: Snapshot) -> Snapshot {
+    /// The snapshot with these policies, people and freezes, and with the rest of another one. `now` is the present.
+    pub fn snapshot(self, rest: Snapshot, feeds: &FeedStates, now: Timestamp) -> Snapshot {
         let mut snapshot = Snapshot {
             policies: self.policies,
             revision: self.revision,
@@ -75,6 +93,8 @@ impl PolicySet {
         if let Some(people) = self.people {
             snapshot.world.people = Collected::Known(people);
         }
+        let schedule = schedule(self.freezes, feeds, now);
+        snapshot.world.freezes = Collected::Known(Arc::new(schedule));
         snapshot
     }
 
@@ -99,6 +119,18 @@ impl PolicySet {
     }
 }
 
+/// What is known of each feed, by the name of its freeze.
+pub type FeedStates = BTreeMap<String, FeedState>;
+
+/// The schedule of some freezes.
+pub fn schedule(freezes: Vec<Freeze>, feeds: &FeedStates, now: Timestamp) -> Schedule {
+    let with_state = |freeze: Freeze| {
+        let state = feeds.get(&freeze.name).cloned();
+        (freeze, state)
+    };
+    Schedule::new(freezes.into_iter().map(with_state), now)
+}
+
 /// The schema that policy files are checked against.
 pub fn schema() -> Schema {
     schema_for!(Resource<PromotionPolicySpec>)
@@ -106,11 +138,12 @@ pub fn schema() -> Schema {
 
 /// Reads the policies and people of some files.
 pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
-    let (schema, people_schema) = (schema(), people_schema());
+    let (schema, people_schema, freeze_schema) = (schema(), people_schema(), freeze_schema());
     let mut set = PolicySet::default();
     let mut directories = Directories::default();
     let mut named: BTreeMap<(Kind, String), String> = BTreeMap::new();
     let mut of_policies: BTreeMap<String, Document> = BTreeMap::new();
+    let mut of_freezes: Vec<Problem> = Vec::new();
     for (file, bytes) in sources {
         let (documents, problems) = documents(file, bytes, &mut set.skipped);
         let mut held = BTreeSet::new();
@@ -129,6 +162,12 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
                     Err(problems) => Err(problems),
                 },
                 Kind::PeopleDirectory => directories.add(document, &people_schema),
+                Kind::ChangeFreeze => read_freeze(&document, &freeze_schema).map(|freeze| {
+                    let name = freeze.name.clone();
+                    of_freezes.push(at.clone());
+                    set.freezes.push(freeze);
+                    name
+                }),
                 Kind::GateConfiguration | Kind::PolicyTest => continue,
             };
             match read {
@@ -137,8 +176,10 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
                         let noun = kind.noun();
                         let message = format!("another {noun} has the name `{name}` too: {first}");
                         set.problems.push(Problem { message, ..at });
-                        if kind == Kind::PromotionPolicy {
-                            set.policies.pop();
+                        match kind {
+                            Kind::PromotionPolicy => drop(set.policies.pop()),
+                            Kind::ChangeFreeze => drop((set.freezes.pop(), of_freezes.pop())),
+                            _ => {}
                         }
                     }
                     None => {
@@ -161,6 +202,8 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
         }
         Err(problems) => set.problems.extend(problems),
     }
+    set.warnings
+        .extend(odd_freezes(&set.freezes, &of_freezes, &set.policies));
     set.revision = revision_by_part(sources, &set.files);
     in_order(sources, &mut set.problems);
     set
@@ -186,6 +229,70 @@ fn missing_people(
         }
     }
     warnings
+}
+
+/// Warnings of freezes that have no effect, or that are lost while their feed cannot be read. `places` holds the place of each.
+fn odd_freezes(freezes: &[Freeze], places: &[Problem], policies: &[Policy]) -> Vec<Problem> {
+    let has_rule = |policy: &&Policy| {
+        let mut requirements = policy.requirements.iter();
+        requirements.any(|named| matches!(named.requirement, Requirement::NoFreeze(_)))
+    };
+    let frozen: Vec<_> = policies
+        .iter()
+        .filter(has_rule)
+        .filter_map(|policy| policy.environment.as_deref())
+        .collect();
+    let mut warnings = Vec::new();
+    for (freeze, at) in freezes.iter().zip(places) {
+        let name = &freeze.name;
+        let mut warn = |message: String| {
+            warnings.push(Problem {
+                message,
+                ..at.clone()
+            })
+        };
+        if !policies.is_empty() && !frozen.iter().any(|environment| freeze.is_of(environment)) {
+            warn(format!(
+                "the freeze `{name}` has no effect: no policy of its environments requires `noFreeze`"
+            ));
+        }
+        if let FreezeSource::Feed(feed) = &freeze.source
+            && feed.when_stale == WhenStale::Open
+        {
+            warn(format!(
+                "the freeze `{name}` is ignored while its feed cannot be read, because `whenStale` is `Open`"
+            ));
+        }
+    }
+    warnings
+}
+
+/// Reads the change freezes of some files, and nothing else of them.
+fn load_freezes(sources: &[SourceFile]) -> FreezeSet {
+    let schema = freeze_schema();
+    let mut set = FreezeSet::default();
+    let mut names = BTreeSet::new();
+    for (file, bytes) in sources {
+        let (documents, problems) = documents(file, bytes, &mut set.skipped);
+        set.problems.extend(problems);
+        let ours = documents
+            .into_iter()
+            .filter(|(kind, _)| *kind == Kind::ChangeFreeze);
+        for (_, document) in ours {
+            match read_freeze(&document, &schema) {
+                Ok(freeze) if names.insert(freeze.name.clone()) => set.freezes.push(freeze),
+                Ok(freeze) => {
+                    let message =
+                        format!("another change freeze has the name `{}` too", freeze.name);
+                    let place = Path::default().key("metadata").key("name");
+                    set.problems.push(document.problem(place, message));
+                }
+                Err(problems) => set.problems.extend(problems),
+            }
+        }
+    }
+    in_order(sources, &mut set.problems);
+    set
 }
 
 /// Reads the people of some files, and nothing else of them.
@@ -295,6 +402,14 @@ impl PolicyFiles {
         revision
     }
 
+    /// Parses the change freezes in the files.
+    pub fn load_freezes(&self) -> FreezeSet {
+        let mut set = load_freezes(&self.sources);
+        set.problems.splice(0..0, self.problems.iter().cloned());
+        set.skipped.hidden = self.skipped.hidden;
+        set
+    }
+
     /// Parses the people directories in the files.
     pub fn load_people(&self) -> PeopleSet {
         let mut set = load_people(&self.sources);
@@ -332,24 +447,31 @@ impl PolicyFiles {
     }
 }
 
-/// Names the state of each part. A file with people directories alone is no part of the policies.
+/// Names the state of each part. A file with people directories or freezes alone is no part of the policies.
 fn revision_by_part(sources: &[SourceFile], held: &Held) -> String {
     let holds = |(file, _): &&SourceFile, kind: Kind| {
         let mut held = held.get(file).into_iter().flatten();
         held.any(|(other, _)| *other == kind)
     };
-    let is_of_people = |source: &&SourceFile| holds(source, Kind::PeopleDirectory);
-    let policies = sources
-        .iter()
-        .filter(|source| !is_of_people(source) || holds(source, Kind::PromotionPolicy));
-    let policies = revision(policies);
-    match sources.iter().any(|source| is_of_people(&source)) {
-        true => {
-            let people = revision(sources.iter().filter(is_of_people));
-            format!("{policies} people:{people}")
+    let others = [
+        ("people", Kind::PeopleDirectory),
+        ("freezes", Kind::ChangeFreeze),
+    ];
+    let is_of_policies = |source: &&SourceFile| {
+        let is_of_another = others.iter().any(|(_, kind)| holds(source, *kind));
+        !is_of_another || holds(source, Kind::PromotionPolicy)
+    };
+    let mut parts = revision(sources.iter().filter(is_of_policies));
+    for (name, kind) in others {
+        let own: Vec<_> = sources
+            .iter()
+            .filter(|source| holds(source, kind))
+            .collect();
+        if !own.is_empty() {
+            parts.push_str(&format!(" {name}:{}", revision(own)));
         }
-        false => policies,
     }
+    parts
 }
 
 fn revision<'a>(sources: impl IntoIterator<Item = &'a SourceFile>) -> String {

@@ -3,13 +3,14 @@
 //!
 //! * [`Kind`]: which of our kinds a document is, if any
 //! * [`Files`], [`documents`]: paths → the documents below them that are ours; others are counted
-//! * [`load`], [`load_paths`]: the bytes of files → policies and people, or all their problems, each with its place
-//! * [`schema`], [`people_schema`]: the schemas that files are checked against, for editors
-//! * [`policy`], [`directory`]: one wire type → one policy, one directory; resources from a cluster take the same way
+//! * [`load`], [`load_paths`]: the bytes of files → policies, people and freezes, or all their problems, each with its place
+//! * [`schema`], [`people_schema`], [`freeze_schema`]: the schemas that files are checked against, for editors
+//! * [`policy`], [`directory`], [`freeze`](fn@freeze): one wire type → one policy, directory, freeze; resources from a cluster take the same way
 //! * [`definitions`]: the custom resource definitions
 
 mod definitions;
 mod files;
+mod freeze;
 mod kinds;
 mod load;
 mod mistakes;
@@ -19,8 +20,12 @@ mod written;
 
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
+pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, freeze_schema};
 pub use kinds::Kind;
-pub use load::{Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_paths, schema};
+pub use load::{
+    FeedStates, FreezeSet, Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_paths,
+    schedule, schema,
+};
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory, people_schema};
 pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
 pub use written::Written;

@@ -14,6 +14,7 @@ use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownRepor
 use super::render::{Output, human};
 use super::world::{self, Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
+use crate::api::FeedStates;
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
 
@@ -86,7 +87,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
     let policies = world::policies(&args.policies, &config.world.trust_roots)?;
     let input = Input::read(&args.given.inputs)?;
-    let mut snapshot = policies.snapshot(config.snapshot());
+    let at = args.at.unwrap_or_else(Timestamp::now);
+    let mut snapshot = policies.snapshot(config.snapshot(), &FeedStates::new(), at);
     if let Some(cluster) = args.cluster {
         snapshot.world.cluster = Collected::Known(cluster.into_string());
     }
@@ -115,7 +117,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };
-    let at = args.at.unwrap_or_else(Timestamp::now);
     let reviews = review_all(asked, &inputs, at).await;
     let report = report(&reviews, &input, not_asked, &inputs.snapshot, at);
     match args.output {

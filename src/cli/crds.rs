@@ -54,6 +54,7 @@ mod tests {
         let kinds = [
             ("promotionpolicies.yaml", "PromotionPolicy"),
             ("peopledirectories.yaml", "PeopleDirectory"),
+            ("changefreezes.yaml", "ChangeFreeze"),
         ];
         let mut all = String::new();
         for (file, kind) in kinds {

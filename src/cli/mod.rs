@@ -9,6 +9,7 @@ mod completions;
 mod crds;
 mod evidence;
 mod explain;
+mod freeze;
 mod images;
 mod people;
 mod pin;
@@ -55,6 +56,7 @@ enum Command {
     Images(images::Args),
     Pin(pin::Args),
     People(people::Args),
+    Freeze(freeze::Args),
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
@@ -97,6 +99,7 @@ impl Command {
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),
             Command::People(args) => people::run(args),
+            Command::Freeze(args) => block_on(freeze::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),

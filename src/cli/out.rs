@@ -4,6 +4,9 @@
 use std::fmt;
 use std::io::{ErrorKind, Write};
 
+use anyhow::Context as _;
+use serde_json::Value;
+
 use crate::text::is_printable;
 
 /// The escape sequences of our own colours: reset, bold, red, green, yellow.
@@ -38,6 +41,14 @@ pub(super) fn print_line(text: fmt::Arguments<'_>) {
 pub(super) fn write_output(text: fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     exit_on_failure(out.write_fmt(text).and_then(|()| out.flush()));
+}
+
+/// Writes a value as JSON for programs.
+pub(super) fn write_json(value: &Value) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.context("the answer cannot be written as JSON")?;
+    write_output(format_args!("{text}\n"));
+    Ok(())
 }
 
 pub(super) fn print_error(text: fmt::Arguments<'_>) {

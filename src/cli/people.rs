@@ -13,6 +13,7 @@ use promotion_gate_core::gate::{Identity, Lookup, People, Person, SourcePlatform
 use serde_json::{Value, json};
 
 use super::check::instant;
+use super::out::write_json;
 use super::world;
 use crate::api::PolicyFiles;
 use crate::files::read_file;
@@ -426,13 +427,4 @@ fn described(people: &People, person: &Person, at: Timestamp) -> Value {
         "name": person.name, "displayName": person.display_name, "identities": identities,
         "period": period(&person.validity), "valid": person.is_active_at(at), "groups": groups,
     })
-}
-
-fn write_json(value: &Value) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value);
-    write_output!(
-        "{}\n",
-        text.context("the answer cannot be written as JSON")?
-    );
-    Ok(())
 }

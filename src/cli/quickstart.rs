@@ -1,42 +1,34 @@
 //! `quickstart`: runs the gate on this machine alone: a registry with freshly signed images, the real webhook with TLS, and
 //! real AdmissionReviews.
 
-use std::collections::BTreeMap;
+mod sample;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
+use jiff::{SignedDuration, Timestamp};
+use promotion_gate_core::attest::predicate::Approval;
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use sample::{Images, PEOPLE_ISSUER, RELEASE};
+
 use super::render::human;
 use super::render::json::CheckDecision;
 use super::world;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
-use crate::sandbox::{
-    SandboxIdentity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
-    attach_bundle, attach_signatures, push_image,
-};
+use crate::sandbox::{SandboxIdentity, SandboxRegistry, Sigstore, TlsIdentity};
 use crate::serve::{Listening, Options, POLL, serve};
 use crate::snapshot::SnapshotFiles;
 
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
-const RELEASE: &str =
-    "https://github.com/example/app/.github/workflows/release.yml@refs/heads/main";
-const STRANGER: &str =
-    "https://github.com/stranger/app/.github/workflows/release.yml@refs/heads/main";
-const RECORDER: &str =
-    "https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v1";
-const SOURCE: &str = "https://github.com/example/app";
-const COMMIT: &str = "5f9c1c0e7d3b4a2f8e6d5c4b3a29181706f5e4d3";
-const PEOPLE_ISSUER: &str = "https://accounts.google.com";
+/// How long production is frozen: longer than the webhook takes to read the file.
+const FREEZE: SignedDuration = SignedDuration::from_secs(8);
 
 /// Run the gate on this machine alone, with sample images
 ///
@@ -70,14 +62,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The images in the sandbox's registry.
-struct Images {
-    signed: Digest,
-    signed_by_cosign_2: Digest,
-    unsigned: Digest,
-    by_a_stranger: Digest,
-}
-
 /// Everything that `quickstart` runs, and its files.
 struct Environment {
     folder: TempDir,
@@ -97,6 +81,8 @@ struct Step {
     image: String,
     /// `None`: allowed; otherwise a part of the message of the denial.
     denied: Option<&'static str>,
+    /// Whether the controller of ReplicaSets creates a Pod, and not somebody a Deployment.
+    by_controller: bool,
 }
 
 impl Environment {
@@ -109,9 +95,9 @@ impl Environment {
             .await
             .context("the registry does not start")?;
         let sigstore = Sigstore::create()?;
-        let images = fill(&registry, &sigstore)?;
+        let images = sample::fill(&registry, &sigstore)?;
         let tls = TlsIdentity::create()?;
-        write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
+        sample::write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
 
         let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
         let collector = world::collector(&config)?;
@@ -181,7 +167,7 @@ Everything here runs on this machine alone and is thrown away at the end.
 
 Namespace `shop` wants digests, its own registry, and the signature of
   {RELEASE}
-Namespace `prod` wants also provenance, and the approval of two people who did not write the change.
+Namespace `prod` wants also provenance, the approval of two people who did not write the change, and no change freeze.
 Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`).
 ",
             host = self.registry.host(),
@@ -197,12 +183,14 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             self.show(&step, &mut steps).await?;
         }
         self.run_approvals(&mut steps).await?;
+        self.run_freeze(&mut steps).await?;
         let tag = format!("{}/app:latest", self.registry.host());
         let step = Step {
             title: "a tag that points to a signed image, where tags are resolved",
             namespace: "preview",
             image: tag.clone(),
             denied: None,
+            by_controller: false,
         };
         self.show(&step, &mut steps).await?;
         self.registry
@@ -212,6 +200,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             namespace: "preview",
             image: tag,
             denied: Some("[unsigned]"),
+            by_controller: false,
         };
         self.show(&step, &mut steps).await?;
         self.registry
@@ -222,6 +211,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             namespace: "shop",
             image: self.pinned(&self.images.signed),
             denied: None,
+            by_controller: false,
         };
         self.show(&step, &mut steps).await?;
         let step = Step {
@@ -229,6 +219,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             namespace: "shop",
             image: self.pinned(&Digest::sha256(b"never seen")),
             denied: Some("this is an infrastructure problem, not missing evidence"),
+            by_controller: false,
         };
         self.show(&step, &mut steps).await?;
         self.registry
@@ -250,6 +241,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             namespace: "shop",
             image,
             denied,
+            by_controller: false,
         };
         let elsewhere = format!("docker.io/library/nginx@{}", images.signed);
         let by_tag = format!("{}/app:v1", self.registry.host());
@@ -311,14 +303,60 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
                 namespace: "prod",
                 image: self.pinned(&self.images.signed),
                 denied,
+                by_controller: false,
             };
             self.show(&step, count).await?;
         }
         Ok(())
     }
 
+    /// The same image while production is frozen for a few seconds. The file is taken over like any other policy file.
+    async fn run_freeze(&self, count: &mut Count) -> anyhow::Result<()> {
+        let image = self.pinned(&self.images.signed);
+        let step = |title, denied, by_controller| Step {
+            title,
+            namespace: "prod",
+            image: image.clone(),
+            denied,
+            by_controller,
+        };
+        let begins = Timestamp::now();
+        let ends = begins.checked_add(FREEZE)?;
+        self.write("policies/freeze.yaml", &sample::freeze(begins, ends))?;
+        let frozen = step(
+            "the same image, while production is frozen",
+            Some("[frozen]"),
+            false,
+        );
+        self.until(&frozen).await?;
+        self.show(&frozen, count).await?;
+        let upkeep = step(
+            "a Pod that a controller brings back during the freeze",
+            None,
+            true,
+        );
+        self.show(&upkeep, count).await?;
+        let over = step("the freeze is over", None, false);
+        self.until(&over).await?;
+        self.show(&over, count).await
+    }
+
+    /// Asks until the answer is the expected one, or for long enough.
+    async fn until(&self, step: &Step) -> anyhow::Result<()> {
+        for _ in 0..150 {
+            let review = sample::review("quickstart-waits", step.namespace, &step.image);
+            let answer = self.ask(&review).await?;
+            let allowed = answer.pointer("/response/allowed").and_then(Value::as_bool);
+            if allowed == Some(step.denied.is_none()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
     fn approve(&self, person: &str) -> anyhow::Result<()> {
-        attest(
+        sample::attest(
             &self.registry,
             &self.sigstore,
             &self.images.signed,
@@ -335,9 +373,19 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
     async fn show(&self, step: &Step, count: &mut Count) -> anyhow::Result<()> {
         count.run += 1;
         print_line!("{}. {}", count.run, step.title);
-        print_line!("   Deployment {}/web, {}", step.namespace, step.image);
         let id = format!("quickstart-{}", count.run);
-        let response = self.ask(&review(&id, step.namespace, &step.image)).await?;
+        let (what, review) = match step.by_controller {
+            true => (
+                "Pod",
+                sample::pod_by_controller(&id, step.namespace, &step.image),
+            ),
+            false => (
+                "Deployment",
+                sample::review(&id, step.namespace, &step.image),
+            ),
+        };
+        print_line!("   {what} {}/web, {}", step.namespace, step.image);
+        let response = self.ask(&review).await?;
         let text = |at: &str| {
             response
                 .pointer(at)
@@ -398,16 +446,16 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             ("signed", &self.images.signed),
             ("unsigned", &self.images.unsigned),
         ] {
-            let review = review(name, "shop", &self.pinned(image));
-            self.write(&format!("reviews/{name}.json"), &pretty(&review))?;
+            let review = sample::review(name, "shop", &self.pinned(image));
+            self.write(&format!("reviews/{name}.json"), &sample::pretty(&review))?;
             let object = review.pointer("/request/object").unwrap_or(&Value::Null);
-            self.write(&format!("manifests/{name}.json"), &pretty(object))?;
+            self.write(&format!("manifests/{name}.json"), &sample::pretty(object))?;
         }
         Ok(())
     }
 
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        write(self.folder.path(), name, text)
+        sample::write(self.folder.path(), name, text)
     }
 
     fn print_next_steps(&self) {
@@ -440,266 +488,4 @@ Everything stays up until you press Ctrl-C. Try, in another terminal:
 struct Count {
     run: usize,
     expected: usize,
-}
-
-fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Images> {
-    let none = BTreeMap::new();
-    let workflow = release_workflow();
-    let release = SandboxSigner::Identity(&workflow);
-    let signed = push_image(registry, "app", "v1", "signed")?;
-    registry.tag("app", "latest", &signed.to_string());
-    let bundle = sigstore.signing().sign(release, &signed, &none)?;
-    attach_bundle(registry, "app", &signed, &bundle)?;
-    let (kind, provenance) = provenance();
-    attest(registry, sigstore, &signed, &workflow, kind, &provenance)?;
-    let recorder = SandboxIdentity::new(RECORDER, ISSUER);
-    let record = change_record();
-    attest(
-        registry,
-        sigstore,
-        &signed,
-        &recorder,
-        ChangeRecord::TYPE,
-        &record,
-    )?;
-
-    let signed_by_cosign_2 = push_image(registry, "app", "v0", "signed by cosign 2")?;
-    let signature = sigstore
-        .signing()
-        .sign_simply(release, &signed_by_cosign_2, &none)?;
-    attach_signatures(registry, "app", &signed_by_cosign_2, &[signature])?;
-
-    let stranger = SandboxIdentity::new(STRANGER, ISSUER);
-    let by_a_stranger = push_image(registry, "app", "fork", "by a stranger")?;
-    let bundle =
-        sigstore
-            .signing()
-            .sign(SandboxSigner::Identity(&stranger), &by_a_stranger, &none)?;
-    attach_bundle(registry, "app", &by_a_stranger, &bundle)?;
-
-    Ok(Images {
-        signed,
-        signed_by_cosign_2,
-        unsigned: push_image(registry, "app", "unsigned", "unsigned")?,
-        by_a_stranger,
-    })
-}
-
-fn attest(
-    registry: &SandboxRegistry,
-    sigstore: &Sigstore,
-    image: &Digest,
-    signer: &SandboxIdentity,
-    kind: &str,
-    predicate: &Value,
-) -> anyhow::Result<()> {
-    let signer = SandboxSigner::Identity(signer);
-    let bundle = sigstore.signing().attest(signer, image, kind, predicate)?;
-    attach_bundle(registry, "app", image, &bundle)?;
-    Ok(())
-}
-
-/// The release workflow, with the claims of its certificate that say what it built: source repository, commit and ref.
-fn release_workflow() -> SandboxIdentity {
-    SandboxIdentity::new(RELEASE, ISSUER)
-        .with_claim(12, SOURCE)
-        .with_claim(13, COMMIT)
-        .with_claim(14, "refs/heads/main")
-}
-
-/// Provenance as `actions/attest-build-provenance` writes it: its type and the predicate.
-fn provenance() -> (&'static str, Value) {
-    let workflow = json!({"repository": SOURCE, "ref": "refs/heads/main", "path": ".github/workflows/release.yml"});
-    let predicate = json!({
-        "buildDefinition": {
-            "buildType": "https://actions.github.io/buildtypes/workflow/v1",
-            "externalParameters": {"workflow": workflow},
-            "resolvedDependencies": [
-                {"uri": format!("git+{SOURCE}@refs/heads/main"), "digest": {"gitCommit": COMMIT}},
-            ],
-        },
-        "runDetails": {"builder": {"id": RELEASE}},
-    });
-    ("https://slsa.dev/provenance/v1", predicate)
-}
-
-/// The record of a change by Alice, as `attest change` writes it.
-fn change_record() -> Value {
-    let alice = json!({"github": {"login": "alice-example", "id": 1001}});
-    json!({
-        "repository": {"uri": SOURCE},
-        "to": COMMIT,
-        "commits": [{"sha": COMMIT, "authors": [alice]}],
-        "complete": true,
-        "unknownAuthors": [],
-        "authors": [{"identity": alice, "role": "opened", "pullRequest": 12}],
-        "reviewers": [],
-        "pullRequests": [],
-    })
-}
-
-fn write_files(
-    folder: &Path,
-    registry: &str,
-    sigstore: &Sigstore,
-    tls: &TlsIdentity,
-) -> anyhow::Result<()> {
-    write(
-        folder,
-        "trusted_root.json",
-        &pretty(&sigstore.trusted_root()),
-    )?;
-    write(folder, "ca.crt", &tls.authority_pem)?;
-    write(folder, "tls.crt", &tls.certificate_pem)?;
-    write(folder, "tls.key", &tls.key_pem)?;
-    write(folder, "gate.yaml", GATE)?;
-    write(
-        folder,
-        "policies/shop.yaml",
-        &SHOP.replace("REGISTRY", registry),
-    )?;
-    write(folder, "policies/prod.yaml", PROD)?;
-    write(folder, "policies/people.yaml", PEOPLE)?;
-    write(folder, "policies/preview.yaml", PREVIEW)
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let path: PathBuf = folder.join(name);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("`{}` cannot be made", parent.display()))?;
-    }
-    std::fs::write(&path, text).with_context(|| format!("`{}` cannot be written", path.display()))
-}
-
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
-}
-
-const GATE: &str = "\
-# The configuration of the webhook and the commands: the sandbox's trust root, under a name that policies use.
-apiVersion: promotion-gate.dev/v1alpha1
-kind: GateConfiguration
-trustRoots:
-- name: sandbox
-  file: trusted_root.json
-";
-
-const SHOP: &str = "\
-# Images in `shop` are named by digest, come from our registry, and are signed by the release workflow.
-apiVersion: promotion-gate.dev/v1alpha1
-kind: PromotionPolicy
-metadata:
-  name: shop
-spec:
-  enforcement: Enforce
-  match:
-    namespaces: {names: [shop]}
-  requirements:
-  - digestPinned: {}
-  - allowedImages:
-      patterns: [\"REGISTRY/**\"]
-  - signature:
-      anyOf:
-      - keyless:
-          issuer: https://token.actions.githubusercontent.com
-          identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
-          trustRoots: [sandbox]
-";
-
-const PROD: &str = "\
-# Images in `prod` are signed and built by the release workflow, and two people who did not write the change have approved them.
-apiVersion: promotion-gate.dev/v1alpha1
-kind: PromotionPolicy
-metadata:
-  name: prod
-spec:
-  environment: production
-  enforcement: Enforce
-  match:
-    namespaces: {names: [prod]}
-  requirements:
-  - digestPinned: {}
-  - signature:
-      anyOf:
-      - keyless: &release
-          issuer: https://token.actions.githubusercontent.com
-          identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
-          trustRoots: [sandbox]
-  - provenance:
-      builders:
-      - id: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
-        signedBy: {keyless: *release}
-      sources: [{glob: \"https://github.com/example/*\"}]
-  - approvals:
-      from: [{group: release-approvers, count: 2}]
-      trustRoots: [sandbox]
-      authorsFrom:   # who wrote the change: recorded by a workflow that its authors cannot edit
-      - changeRecord:
-          signedBy:
-            keyless:
-              issuer: https://token.actions.githubusercontent.com
-              identity: {glob: \"https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v*\"}
-              trustRoots: [sandbox]
-";
-
-const PEOPLE: &str = "\
-# Who is who: how people sign approvals (certificate) and how they write code (github), and who may approve.
-apiVersion: promotion-gate.dev/v1alpha1
-kind: PeopleDirectory
-metadata:
-  name: example
-spec:
-  people:
-  - name: alice
-    identities:
-    - certificate: {issuer: \"https://accounts.google.com\", email: alice@example.com}
-    - github: {login: alice-example, id: 1001}
-  - name: bob
-    identities:
-    - certificate: {issuer: \"https://accounts.google.com\", email: bob@example.com}
-  - name: carol
-    identities:
-    - certificate: {issuer: \"https://accounts.google.com\", email: carol@example.com}
-  groups:
-  - name: release-approvers
-    members: [alice, bob, carol]
-";
-
-const PREVIEW: &str = "\
-# Images in `preview` may be named by tag: the digest that the tag names at review time is judged.
-apiVersion: promotion-gate.dev/v1alpha1
-kind: PromotionPolicy
-metadata:
-  name: preview
-spec:
-  enforcement: Enforce
-  tags: Resolve
-  match:
-    namespaces: {names: [preview]}
-  requirements:
-  - signature:
-      anyOf:
-      - keyless:
-          issuer: https://token.actions.githubusercontent.com
-          identity: {glob: \"https://github.com/example/*/.github/workflows/release.yml@refs/heads/main\"}
-          trustRoots: [sandbox]
-";
-
-/// The request that an API server sends when a Deployment is created.
-fn review(id: &str, namespace: &str, image: &str) -> Value {
-    let deployment = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": namespace},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "web", "image": image}]},
-            },
-        },
-    });
-    admission_review(id, deployment)
 }

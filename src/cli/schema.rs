@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::config;
 
-/// Print the JSON schema of policies, people directories and configurations, for editors
+/// Print the JSON schema of policies, people directories, change freezes and configurations, for editors
 ///
 /// A YAML language server completes and checks a file that begins with
 /// `# yaml-language-server: $schema=promotion-gate.schema.json`.
@@ -34,6 +34,7 @@ pub(super) struct Args {
 enum Kind {
     PromotionPolicy,
     PeopleDirectory,
+    ChangeFreeze,
     GateConfiguration,
 }
 
@@ -45,9 +46,10 @@ enum Output {
     Markdown,
 }
 
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 4] = [
     Kind::PromotionPolicy,
     Kind::PeopleDirectory,
+    Kind::ChangeFreeze,
     Kind::GateConfiguration,
 ];
 
@@ -56,6 +58,7 @@ impl Kind {
         match self {
             Kind::PromotionPolicy => "PromotionPolicy",
             Kind::PeopleDirectory => "PeopleDirectory",
+            Kind::ChangeFreeze => "ChangeFreeze",
             Kind::GateConfiguration => "GateConfiguration",
         }
     }
@@ -65,6 +68,7 @@ impl Kind {
         let schema = match self {
             Kind::PromotionPolicy => api::schema(),
             Kind::PeopleDirectory => api::people_schema(),
+            Kind::ChangeFreeze => api::freeze_schema(),
             Kind::GateConfiguration => config::schema(),
         };
         let mut schema = schema.to_value();

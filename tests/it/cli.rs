@@ -562,7 +562,7 @@ fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
     let ran = run(folder.path(), &["quickstart", "--once"], "");
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(
-        ran.stdout.contains("13 of 13 decisions were as expected"),
+        ran.stdout.contains("16 of 16 decisions were as expected"),
         "{}",
         ran.stdout
     );

@@ -26,6 +26,10 @@ fn the_reference_pages_are_as_the_program_prints_them() {
             &["schema", "PeopleDirectory", "--output", "markdown"],
         ),
         (
+            "docs/change-freeze.md",
+            &["schema", "ChangeFreeze", "--output", "markdown"],
+        ),
+        (
             "docs/gate-configuration.md",
             &["schema", "GateConfiguration", "--output", "markdown"],
         ),

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::sync::Arc;
 
-use promotion_gate::api::{self, PolicySet};
+use jiff::Timestamp;
+use promotion_gate::api::{self, FeedStates, PolicySet};
 use promotion_gate::config::Config;
 use promotion_gate_core::attest::Signer;
 use promotion_gate_core::gate::{
@@ -97,7 +98,7 @@ fn directories_and_policies_are_read_from_the_same_files() {
         revision.starts_with("sha256:") && revision.contains(" people:sha256:"),
         "{revision}"
     );
-    let snapshot = set.snapshot(Snapshot::default());
+    let snapshot = set.snapshot(Snapshot::default(), &FeedStates::new(), Timestamp::now());
     assert_eq!(snapshot.world.people, Collected::Known(people));
 }
 
@@ -114,12 +115,16 @@ fn a_revision_names_the_policies_and_the_people() {
 
 #[test]
 fn without_a_directory_nobody_is_known_and_that_is_said() {
-    let snapshot = load(&[]).snapshot(Snapshot::default());
+    let snapshot = load(&[]).snapshot(Snapshot::default(), &FeedStates::new(), Timestamp::now());
     let Collected::Unavailable(why) = snapshot.world.people else {
         panic!("{:?}", snapshot.world.people)
     };
     assert!(why.to_string().contains("no people directory"), "{why}");
-    let nobody = load(&[("people.yaml", document("empty", "  {}"))]).snapshot(Snapshot::default());
+    let nobody = load(&[("people.yaml", document("empty", "  {}"))]).snapshot(
+        Snapshot::default(),
+        &FeedStates::new(),
+        Timestamp::now(),
+    );
     assert!(matches!(nobody.world.people, Collected::Known(_)));
 }
 

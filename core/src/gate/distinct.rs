@@ -80,7 +80,8 @@ fn account(certificate: &CertificateIdentity) -> Option<String> {
 /// An identity without the parts that do not distinguish signers: case, encoding and spelling, a workflow's reference, an e-mail
 /// address's tag, the issuer. The result for a pattern has no `*` if all of its matches are the same signer.
 pub(super) fn canonical(identity: &str) -> String {
-    let text = folded(&decoded(identity));
+    let decoded = decoded(identity);
+    let text = folded(&decoded);
     let text = text.strip_prefix("mailto:").unwrap_or(&text);
     match text.split_once("://") {
         Some(("http" | "https", address)) => address_of(address),
@@ -120,7 +121,13 @@ fn decoded(text: &str) -> Cow<'_, str> {
 }
 
 /// Lower case, in Unicode normalisation form NFKC, without white space and invisible characters.
-fn folded(text: &str) -> String {
+fn folded(text: &str) -> Cow<'_, str> {
+    if text
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
+    {
+        return Cow::Borrowed(text);
+    }
     let unseen = |c: &char| {
         c.is_whitespace()
             || c.is_control()
@@ -131,12 +138,12 @@ fn folded(text: &str) -> String {
     };
     if text.is_ascii() {
         let seen = text.chars().filter(|c| !unseen(c));
-        return seen.map(|c| c.to_ascii_lowercase()).collect();
+        return Cow::Owned(seen.map(|c| c.to_ascii_lowercase()).collect());
     }
     let compose = ComposingNormalizerBorrowed::new_nfkc();
     let text = compose.normalize(text).to_lowercase();
     let text: String = text.chars().filter(|c| !unseen(c)).collect();
-    compose.normalize(&text).into_owned()
+    Cow::Owned(compose.normalize(&text).into_owned())
 }
 
 /// Host and path of a repository as `ssh` and `git` write it, `git@host:path`.
@@ -192,7 +199,7 @@ fn mailbox(text: &str) -> String {
     };
     match domain.trim_end_matches('.') {
         "gmail.com" | "googlemail.com" => format!("{}@gmail.com", user.replace('.', "")),
-        domain => format!("{user}@{domain}"),
+        domain => [user, "@", domain].concat(),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Finding {
     pub detail: String,
     /// What the deployer can do next; a command if there is one.
     pub hint: Option<String>,
+    /// What the deployer should know although the requirement is met.
+    pub warning: Option<String>,
     /// The index of the requirement in the policy, from 0; `None` for the engine's own findings.
     pub requirement_index: Option<usize>,
 }
@@ -37,6 +39,7 @@ impl Finding {
             reason: judgement.reason.id,
             detail: judgement.detail,
             hint: judgement.hint,
+            warning: judgement.warning,
             requirement_index: None,
         }
     }
@@ -51,6 +54,7 @@ impl Finding {
             reason,
             detail,
             hint,
+            warning,
             requirement_index: _,
         } = self;
         (rule, requirement, target, outcome)
@@ -60,7 +64,8 @@ impl Finding {
                 &other.target,
                 &other.outcome,
             )
-            && (reason, detail, hint) == (&other.reason, &other.detail, &other.hint)
+            && (reason, detail, hint, warning)
+                == (&other.reason, &other.detail, &other.hint, &other.warning)
     }
 }
 
@@ -97,6 +102,8 @@ pub struct Judgement {
     pub detail: String,
     /// What the deployer can do next.
     pub hint: Option<String>,
+    /// What the deployer should know although the requirement is met; under 120 characters.
+    pub warning: Option<String>,
 }
 
 /// The length of a detail, in characters.
@@ -129,6 +136,7 @@ impl Judgement {
             reason,
             detail: detail.chars().take(MAXIMUM_DETAIL).collect(),
             hint: None,
+            warning: None,
         }
     }
 
@@ -136,6 +144,14 @@ impl Judgement {
     pub fn hint(self, hint: impl Into<String>) -> Judgement {
         Judgement {
             hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// The same judgement with a warning.
+    pub fn warning(self, warning: String) -> Judgement {
+        Judgement {
+            warning: Some(warning),
             ..self
         }
     }

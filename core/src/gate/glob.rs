@@ -89,7 +89,12 @@ impl Glob {
             *first = true;
         }
         self.pass_wildcards(&mut reached);
+        let ends_open = self.tokens.ends_with(&[Token::AcrossSegments]);
         for character in text.chars() {
+            // The rest may be anything.
+            if ends_open && reached.last() == Some(&true) {
+                return true;
+            }
             next.fill(false);
             for (at, token) in self.tokens.iter().enumerate() {
                 if !reached.get(at).copied().unwrap_or(false) {

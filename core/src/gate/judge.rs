@@ -32,6 +32,7 @@ reasons! {
         "A controller starts an image that was admitted here before. The record of that admission is enough, even if the requirements have changed.", "";
     IMAGE_NOT_MATCHED = "image-not-matched",
         "The policy's evidence requirements do not apply to this image (`match.images`).", "";
+    NOT_ABOUT_IMAGES = "not-about-images", "The policy has no requirement about images.", "";
     NOT_ASKED = "not-asked",
         "The image is refused by its name, so the gate does not ask its registry.",
         "See the finding of `allowedImages` for the same image.";
@@ -277,7 +278,13 @@ impl<'a> ImageUnderReview<'a> {
             let target = self.target.clone();
             Some(finding_of(entry.index, entry.named, target, judgement))
         });
-        findings.collect()
+        let findings: Vec<_> = findings.collect();
+        if !findings.is_empty() {
+            return findings;
+        }
+        let detail = "the policy has no requirement about images";
+        let judgement = Judgement::skip(NOT_ABOUT_IMAGES, detail);
+        vec![Finding::of_engine("object", self.target.clone(), judgement)]
     }
 
     fn evaluate(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule, matched: bool) -> Judgement {

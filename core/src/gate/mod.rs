@@ -16,6 +16,7 @@ mod platforms;
 mod policy;
 mod promotion;
 mod rules;
+mod schedule;
 mod seats;
 mod signer;
 mod snapshot;
@@ -48,6 +49,7 @@ pub use promotion::{
     UnreadableField, Workload,
 };
 pub use rules::{Class, Effect, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
+pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
 pub use source::{SourcePattern, VersionPattern};

@@ -12,6 +12,8 @@
 //! PolicyVerdict::of(String::new(), Enforcement::Enforce, Vec::new());
 //! ```
 
+use std::collections::BTreeSet;
+
 use super::finding::{Finding, Outcome};
 use super::policy::Enforcement;
 
@@ -94,6 +96,15 @@ impl Verdict {
         self.policies
             .iter()
             .filter(|policy| policy.decision == Decision::Deny)
+    }
+
+    /// What the deployer should know although requirements are met, each text once; without what is only audited.
+    pub fn warnings(&self) -> BTreeSet<&str> {
+        let policies = self.policies.iter();
+        let told = policies.filter(|policy| policy.enforcement != Enforcement::Audit);
+        told.flat_map(|policy| &policy.findings)
+            .filter_map(|finding| finding.warning.as_deref())
+            .collect()
     }
 
     /// The revision of the policies that were applied.

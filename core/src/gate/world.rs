@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::evidence::{Collected, Unavailability};
 use super::people::People;
+use super::schedule::Schedule;
 use super::signer::TrustRoots;
 
 /// The operator's configuration and the state of the cluster, as far as rules and policies use them. A part is `Collected` where
@@ -17,6 +18,8 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Who is who, from all people directories together.
     pub people: Collected<Arc<People>>,
+    /// When changes have to wait, from all change freezes together.
+    pub freezes: Collected<Arc<Schedule>>,
     /// The name of the cluster, which approvals can be limited to.
     pub cluster: Collected<String>,
     /// The UID of the cluster's namespace `kube-system`, which approvals can be limited to.
@@ -32,6 +35,7 @@ impl Default for World {
             people: Collected::Unavailable(missing(
                 "no people directory is configured; add a `PeopleDirectory` beside the policies",
             )),
+            freezes: Collected::Unavailable(missing("the change freezes were not read")),
             cluster: Collected::Unavailable(missing(
                 "the cluster has no name; set `cluster` in the configuration",
             )),

@@ -10,7 +10,7 @@ use crate::review::Review;
 use crate::text;
 
 pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default().bold();
-const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+pub(in crate::cli) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 pub(in crate::cli) const GREEN: Style = AnsiColor::Green.on_default().bold();
 
 /// A progress line on standard error, such as `3 of 7 objects reviewed`; nothing if standard error is not a terminal.
@@ -119,7 +119,12 @@ fn object(file: &str, line: u64, review: &Review) {
             }
             print_line!("");
         }
-        Decision::Allow => warnings(review),
+        Decision::Allow => {
+            for text in review.verdict.warnings() {
+                print_line!("  {YELLOW}warning{YELLOW:#} {}", text::line(text));
+            }
+            warnings(review);
+        }
     }
 }
 

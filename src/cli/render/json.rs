@@ -217,6 +217,8 @@ pub(crate) struct FindingReport {
     pub(crate) detail: String,
     /// What to do next.
     pub(crate) hint: Option<String>,
+    /// What the deployer should know although the requirement is met.
+    pub(crate) warning: Option<String>,
 }
 
 impl FindingReport {
@@ -233,6 +235,7 @@ impl FindingReport {
             reason: finding.reason,
             detail: finding.detail.clone(),
             hint: finding.hint.clone(),
+            warning: finding.warning.clone(),
         }
     }
 }

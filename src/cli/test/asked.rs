@@ -40,7 +40,10 @@ impl Used {
 impl SuiteReader<'_> {
     pub(super) fn case(&mut self, case: &CaseSpec, test: &Spec, here: &Path) -> Option<Case> {
         let before = self.problems.len();
-        let at = (case.at.as_ref()).and_then(|at| self.parse::<Timestamp>(here.key("at"), at));
+        let at = match &case.at {
+            Some(at) => self.parse::<Timestamp>(here.key("at"), at),
+            None => self.at,
+        };
         let namespace = case.namespace.as_ref().or(test.namespace.as_ref());
         let namespace = namespace.map_or("default", String::as_str);
         let labels = case
@@ -113,6 +116,7 @@ impl SuiteReader<'_> {
                 .filter_map(|used| Some((used.repository, used.digest?)))
                 .collect(),
             evidence,
+            freezes: self.freezes(case, here),
             expect: case.expect.clone(),
         })
     }

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use promotion_gate_core::attest::media_type::BUNDLE;
-use promotion_gate_core::gate::{Decision, Finding, Outcome, Snapshot};
+use promotion_gate_core::gate::{Collected, Decision, Finding, Outcome, Snapshot};
 use tokio::time::Instant;
 
 use super::format::ExpectedDecision;
+use super::freezes::CaseFreezes;
 use super::load::{Case, Piece, Suite};
 use super::report::{CaseReport, Expected, TestedObject};
 use super::signers::TestSigners;
+use crate::api;
 use crate::collect::{CacheSizes, Collector};
 use crate::oci::{Layer, Memory, Via};
 use crate::review::{Review, ReviewInputs, review};
@@ -37,6 +39,10 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
             .namespaces
             .insert(namespace.clone(), labels.clone());
     }
+    let at = case.at.unwrap_or_else(Timestamp::now);
+    let CaseFreezes { freezes, feeds } = &case.freezes;
+    let schedule = api::schedule(freezes.clone(), feeds, at);
+    snapshot.world.freezes = Collected::Known(Arc::new(schedule));
     let inputs = ReviewInputs {
         snapshot: Arc::new(snapshot),
         collector: Arc::new(Collector::new(
@@ -47,7 +53,6 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
         deadline: Instant::now() + TIMEOUT,
         audit_only: false,
     };
-    let at = case.at.unwrap_or_else(Timestamp::now);
     let mut reviews = Vec::new();
     for change in &case.changes {
         reviews.push(review(change.clone(), &inputs, at).await);

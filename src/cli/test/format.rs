@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::api::ChangeFreezeSpec;
+
 /// The whole document.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -45,6 +47,8 @@ pub(super) struct Spec {
     pub(super) image: Option<String>,
     /// The namespace of cases that do not name one; `default` when absent.
     pub(super) namespace: Option<String>,
+    /// The time of cases that do not name one; now when absent.
+    pub(super) at: Option<String>,
     /// The labels of that namespace, for cases that do not give any.
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
     /// The requests and the expected decisions.
@@ -96,12 +100,28 @@ pub(super) struct CaseSpec {
     /// The groups of that user.
     #[serde(default)]
     pub(super) as_groups: Vec<String>,
-    /// The time of the review; now when absent.
+    /// The time of the review; that of the test when absent.
     pub(super) at: Option<String>,
+    /// The change freezes, each as the `spec` of a `ChangeFreeze`; those of the policy files when absent.
+    pub(super) freezes: Option<Vec<ChangeFreezeSpec>>,
+    /// What the feeds of change freezes answer, by the name of the freeze. A feed that is not here was never read.
+    #[serde(default)]
+    pub(super) feeds: BTreeMap<String, FeedAnswer>,
     /// The evidence that is attached to the images.
     #[serde(default)]
     pub(super) evidence: Vec<EvidenceSpec>,
     pub(super) expect: ExpectSpec,
+}
+
+/// What a feed answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(super) enum FeedAnswer {
+    /// No freeze lasts.
+    Open,
+    /// A freeze lasts.
+    Frozen,
+    /// It does not answer.
+    Stale,
 }
 
 /// Exactly one kind of evidence, and the image that it is attached to.

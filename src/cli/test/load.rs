@@ -10,6 +10,7 @@ use promotion_gate_core::gate::{Change, Digest, Snapshot};
 use serde_json::Value;
 
 use super::format::{EvidenceForm, ExpectSpec};
+use super::freezes::CaseFreezes;
 use super::resolve::SuiteReader;
 use super::signers::TestSigners;
 use crate::api::{self, Files, Kind, Skipped};
@@ -51,6 +52,7 @@ pub(super) struct Case {
     pub(super) tags: Vec<(Repository, String, Digest)>,
     pub(super) images: Vec<(Repository, Digest)>,
     pub(super) evidence: Vec<TestAttachment>,
+    pub(super) freezes: CaseFreezes,
     pub(super) expect: ExpectSpec,
 }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
-use promotion_gate_core::gate::{Collected, People};
+use promotion_gate_core::gate::{Collected, Freeze, People};
 
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
 use super::people;
 use super::signers::{KeyRole, TestSigners, keys_of, trust_root};
-use crate::api::{self, PolicySet, SourceFile};
+use crate::api::{self, FeedStates, PolicySet, SourceFile};
 use crate::collect::CollectLimits;
 use crate::config::Config;
 
@@ -30,6 +30,12 @@ pub(super) struct SuiteReader<'d> {
     pub(super) people: Option<Arc<People>>,
     /// The environment of the tested policies, if they name one alone.
     pub(super) environment: Option<String>,
+    /// The time of cases that do not name one.
+    pub(super) at: Option<Timestamp>,
+    /// The environments of the tested policies.
+    pub(super) environments: BTreeSet<String>,
+    /// The change freezes of the policy files.
+    pub(super) freezes: Vec<Freeze>,
 }
 
 impl<'d> SuiteReader<'d> {
@@ -47,6 +53,9 @@ impl<'d> SuiteReader<'d> {
             read: BTreeSet::new(),
             people: None,
             environment: None,
+            at: None,
+            environments: BTreeSet::new(),
+            freezes: Vec::new(),
         }
     }
 
@@ -68,6 +77,8 @@ impl<'d> SuiteReader<'d> {
                 "there is no policy in them: nothing would be judged",
             );
         }
+        let at = test.spec.at.as_ref();
+        self.at = at.and_then(|at| self.parse(spec.key("at"), at));
         self.people = set.people.clone();
         if let Some(people) = &self.people {
             people::add_signers(&mut test.spec, people);
@@ -75,13 +86,16 @@ impl<'d> SuiteReader<'d> {
         let environments = set
             .policies
             .iter()
-            .filter_map(|policy| policy.environment.as_ref());
-        let environments: BTreeSet<_> = environments.collect();
-        self.environment = match environments.len() {
-            1 => environments.first().map(|only| (*only).clone()),
+            .filter_map(|policy| policy.environment.clone());
+        self.environments = environments.collect();
+        self.environment = match self.environments.len() {
+            1 => self.environments.first().cloned(),
             _ => None,
         };
-        let mut real = set.snapshot(config.snapshot());
+        self.freezes.clone_from(&set.freezes);
+        // Each case has a schedule of its own.
+        let no_feeds = FeedStates::new();
+        let mut real = set.snapshot(config.snapshot(), &no_feeds, self.now);
         if let Some(cluster) = &test.spec.cluster {
             real.world.cluster = Collected::Known(cluster.clone());
         }
@@ -104,7 +118,7 @@ impl<'d> SuiteReader<'d> {
                     let mut set = api::load(&signers.policies(&sources), &trust_roots);
                     self.problems.append(&mut set.problems);
                     set.revision.clone_from(&real.revision);
-                    let mut snapshot = set.snapshot(real.clone());
+                    let mut snapshot = set.snapshot(real.clone(), &no_feeds, self.now);
                     snapshot.world.trust_roots = trust_roots;
                     sandboxed = Some((signers, snapshot));
                 }

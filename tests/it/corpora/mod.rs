@@ -9,6 +9,7 @@ mod documents;
 mod image_references;
 mod merkle;
 mod policy_controller;
+mod recurrence;
 
 use std::fmt::Display;
 use std::fs;

@@ -114,6 +114,7 @@ fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
             world.but(|world| world.snapshot.world.namespaces.clear()),
             world.but(|world| world.snapshot.world.trust_roots.clear()),
             world.but(|world| withhold(&mut world.snapshot.world.people)),
+            world.but(|world| withhold(&mut world.snapshot.world.freezes)),
         ];
         for subject in world.evidence.images.keys() {
             ignorant.push(world.but(|world| {

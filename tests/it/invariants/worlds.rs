@@ -1,13 +1,16 @@
 //! Random policies, images and evidence. The facts are signed in the sandbox.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
 use promotion_gate::admission::AdmissionResponse;
+use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, Directory, Evidence, Group, ImageEvidence, Index, Member, People,
-    Person, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Snapshot, Subject,
-    Unavailability, Ungoverned, Unreadable, Validity, Verdict,
+    Collected, Decision, Digest, Directory, Evidence, Freeze, Group, ImageEvidence, Index, Member,
+    People, Person, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Schedule,
+    Snapshot, Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -316,6 +319,32 @@ fn people() -> People {
     People::merge(&[directory]).unwrap()
 }
 
+/// No freeze, one that lasts, and one whose feed was never read.
+fn freezes() -> impl Strategy<Value = Arc<Schedule>> {
+    let about = |when: Value| {
+        let mut spec = json!({"environments": ["production"], "reason": "Year end"});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(when.as_object().unwrap().clone());
+        let spec: ChangeFreezeSpec = serde_json::from_value(spec).unwrap();
+        freeze("freeze", &spec, Path::new("")).unwrap()
+    };
+    let always = about(
+        json!({"windows": [{"from": "2000-01-01T00:00:00Z", "until": "2200-01-01T00:00:00Z"}]}),
+    );
+    let unread = about(json!({"endpoint": {"url": "https://itsm.example/check"}}));
+    let of =
+        |freezes: Vec<Freeze>| Arc::new(schedule(freezes, &FeedStates::new(), Timestamp::now()));
+    let all = [
+        vec![],
+        vec![always.clone()],
+        vec![unread.clone()],
+        vec![always, unread],
+    ];
+    let [open, frozen, unknown, both] = all.map(of);
+    prop_oneof![3 => Just(open), 1 => Just(frozen), 1 => Just(unknown), 1 => Just(both)]
+}
+
 /// The parameters of a rule: a new rule needs a line here, and evidence in [`EVIDENCE`] if it asks for any.
 fn parameters(rule: &str) -> BoxedStrategy<Value> {
     match rule {
@@ -324,6 +353,7 @@ fn parameters(rule: &str) -> BoxedStrategy<Value> {
         "signature" => signature().boxed(),
         "provenance" => provenance().boxed(),
         "approvals" => approvals().boxed(),
+        "noFreeze" => Just(json!({"warnBefore": "24h"})).boxed(),
         _ => panic!(
             "the rule `{rule}` has no generator: add one to `parameters` in {}",
             file!()
@@ -491,9 +521,20 @@ pub fn world() -> impl Strategy<Value = World> {
         ungoverned,
         evidence,
         indexes,
+        collected(freezes()),
     )
         .prop_map(
-            move |(images, chosen, specs, labels, unreadable, ungoverned, evidence, indexes)| {
+            move |(
+                images,
+                chosen,
+                specs,
+                labels,
+                unreadable,
+                ungoverned,
+                evidence,
+                indexes,
+                freezes,
+            )| {
                 let (written, pins): (Vec<_>, Vec<_>) =
                     chosen.iter().map(|index| images[*index].clone()).unzip();
                 let mut promotion = promotion(&written);
@@ -505,6 +546,7 @@ pub fn world() -> impl Strategy<Value = World> {
                     .collect();
                 let mut snapshot = snapshot(policies);
                 snapshot.world.people = Collected::Known(PEOPLE.clone());
+                snapshot.world.freezes = freezes;
                 snapshot.ungoverned = ungoverned;
                 if let Some(labels) = labels {
                     snapshot.world.namespaces.insert("shop".to_owned(), labels);

@@ -103,14 +103,12 @@ pub(super) fn same(listed: &Identity, seen: &Identity) -> Sameness {
                 name: other,
             },
         ) => {
-            let equal = match name.contains("://") {
-                true => name == other,
-                false => name.eq_ignore_ascii_case(other),
-            };
-            if !(equal && issuer == other_issuer) && canonical(name) == canonical(other) {
+            let equal = name == other || !name.contains("://") && name.eq_ignore_ascii_case(other);
+            let proven = equal && issuer == other_issuer;
+            if !proven && canonical(name) == canonical(other) {
                 return Sameness::Similar;
             }
-            equal && issuer == other_issuer
+            proven
         }
         (Identity::Account(account), Identity::Account(other)) => {
             let equal = match (account.id, other.id) {

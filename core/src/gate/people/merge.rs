@@ -87,7 +87,6 @@ impl People {
         }
         let mut people = People {
             holders,
-            groups: merge.groups,
             ..People::default()
         };
         for (_, described) in merge.described.into_values() {
@@ -96,6 +95,12 @@ impl People {
                 Described::Automation(automation) => people.automation.push(automation),
             }
         }
+        let groups = merge.groups.into_iter().map(|(group, members)| {
+            let members = members.into_iter();
+            let by_index = members.filter_map(|(name, it)| Some((people.index(&name)?, it)));
+            (group, by_index.collect())
+        });
+        people.groups = groups.collect();
         Ok(people)
     }
 }

@@ -55,8 +55,8 @@ pub struct People {
     people: Vec<Person>,
     /// Sorted by name.
     automation: Vec<Automation>,
-    /// For each group, the periods of each member.
-    groups: BTreeMap<String, BTreeMap<String, Vec<Validity>>>,
+    /// For each group, the periods of each member, by the member's index.
+    groups: BTreeMap<String, BTreeMap<usize, Vec<Validity>>>,
     holders: HashMap<Name, Holder>,
 }
 
@@ -150,10 +150,12 @@ impl People {
 
     /// The person of this name.
     pub fn person(&self, name: &str) -> Option<&Person> {
-        let at = self
-            .people
-            .binary_search_by(|person| (*person.name).cmp(name));
-        at.ok().and_then(|at| self.people.get(at))
+        self.people.get(self.index(name)?)
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        let by_name = |person: &Person| (*person.name).cmp(name);
+        self.people.binary_search_by(by_name).ok()
     }
 
     /// The names of the groups.
@@ -169,23 +171,27 @@ impl People {
     /// The members of a group at any time, each with the periods of the membership; empty for a group that does not exist.
     pub fn members(&self, group: &str) -> impl Iterator<Item = (&Person, &[Validity])> {
         let members = self.groups.get(group).into_iter().flatten();
-        members.filter_map(|(name, periods)| Some((self.person(name)?, periods.as_slice())))
+        members.filter_map(|(at, periods)| Some((self.people.get(*at)?, periods.as_slice())))
     }
 
     /// The groups that somebody is in at any time, each with the periods of the membership.
     pub fn memberships(&self, person: &Person) -> impl Iterator<Item = (&str, &[Validity])> {
-        self.groups.iter().filter_map(|(group, members)| {
-            Some((group.as_str(), members.get(&person.name)?.as_slice()))
+        let at = self.index(&person.name);
+        self.groups.iter().filter_map(move |(group, members)| {
+            Some((group.as_str(), members.get(&at?)?.as_slice()))
         })
+    }
+
+    /// The periods in which a person is in a group.
+    pub fn membership(&self, group: &str, person: &Person) -> &[Validity] {
+        let members = self.groups.get(group);
+        let periods = members.and_then(|members| members.get(&self.index(&person.name)?));
+        periods.map_or(&[], Vec::as_slice)
     }
 
     /// Whether a person counts and is in a group at a time.
     pub fn is_member(&self, group: &str, person: &Person, at: jiff::Timestamp) -> bool {
-        let periods = self
-            .groups
-            .get(group)
-            .and_then(|members| members.get(&person.name));
-        let mut periods = periods.into_iter().flatten();
+        let mut periods = self.membership(group, person).iter();
         person.is_active_at(at) && periods.any(|period| period.holds_at(at))
     }
 }

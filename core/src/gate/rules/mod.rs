@@ -9,6 +9,7 @@ mod allowed_images;
 mod approvals;
 mod check;
 mod digest_pinned;
+mod no_freeze;
 mod provenance;
 mod signature;
 
@@ -32,6 +33,7 @@ pub use allowed_images::AllowedImages;
 pub use approvals::Approvals;
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
+pub use no_freeze::NoFreeze;
 pub use provenance::Provenance;
 pub use signature::Signature;
 
@@ -284,6 +286,7 @@ requirements! {
     signature "signature" Signature,
     provenance "provenance" Provenance,
     approvals "approvals" Approvals,
+    no_freeze "noFreeze" NoFreeze,
     #[cfg(test)]
     closed "closed" Closed,
     #[cfg(test)]

@@ -27,7 +27,7 @@ impl SourceRepository {
         let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
         let git_ref = git_ref.filter(|git_ref| !git_ref.is_empty());
         Some((
-            SourceRepository(format!("{scheme}://{host}/{path}")),
+            SourceRepository([&scheme, "://", &host, "/", path].concat()),
             git_ref.map(str::to_owned),
         ))
     }
@@ -70,13 +70,14 @@ impl SourceRepository {
 
 /// Whether every client and server resolves a part of a path literally.
 fn is_plain(part: &str) -> bool {
-    let decoded = part.to_ascii_lowercase().replace("%2e", ".");
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '\\');
-    !matches!(decoded.as_str(), "" | "." | "..")
-        && !decoded.contains(odd)
-        && !["%2f", "%5c", "%00"]
-            .iter()
-            .any(|code| decoded.contains(code))
+    let is_step = |part: &str| matches!(part, "" | "." | "..");
+    let hides = |part: &str| {
+        let lower = part.to_ascii_lowercase();
+        is_step(&lower.replace("%2e", "."))
+            || ["%2f", "%5c", "%00"].iter().any(|it| lower.contains(it))
+    };
+    !part.contains(odd) && !is_step(part) && !(part.contains('%') && hides(part))
 }
 
 impl fmt::Display for SourceRepository {

@@ -1,14 +1,15 @@
 //! `approvals`: named people who did not write the change have approved the digest.
 //!
 //! * this file: the policy entry, and the order of the judgement
+//! * `seating`: who may fill the seats of the policy, and who fills them
 //! * `votes`: what people of the directory signed about the digest, and which approvals count
 //! * `authors`: who wrote or started the change
 
 mod authors;
+mod seating;
 mod votes;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -20,17 +21,17 @@ use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Requirement, Rule,
     Scope, World,
 };
-use crate::attest::{PublicKey, predicate};
+use crate::attest::predicate;
 use crate::gate::age::Age;
 use crate::gate::evidence::Collected;
 use crate::gate::glob::Glob;
-use crate::gate::people::{People, Person};
+use crate::gate::people::People;
 use crate::gate::policy::Policy;
-use crate::gate::seats::{Seats, fill};
 use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparency};
 use crate::reason::{Reason, reasons};
 
 use authors::Authors;
+use seating::Seating;
 use votes::{Approval, Votes};
 
 /// **What it requires**: people of the `PeopleDirectory` have signed an approval of this digest for the policy's `environment`
@@ -475,28 +476,6 @@ impl Approvals {
         }
     }
 
-    fn take_seats<'a>(&'a self, approvals: &[&Approval<'a>]) -> Seating<'a> {
-        let names: BTreeSet<_> = approvals.iter().map(|approval| approval.person).collect();
-        let names: Vec<&str> = names.into_iter().collect();
-        let number = |name: &str| names.binary_search(&name).ok();
-        let seats = self.from.iter().enumerate().map(|(at, from)| Seats {
-            count: from.seats(),
-            open_to: approvals
-                .iter()
-                .filter(|approval| approval.seats.contains(&at))
-                .filter_map(|approval| number(approval.person))
-                .collect(),
-        });
-        let seats: Vec<_> = seats.collect();
-        let filled = fill(&seats).into_iter().map(|filled| {
-            let names = filled
-                .into_iter()
-                .filter_map(|number| names.get(number).copied());
-            names.collect()
-        });
-        Seating(self.from.iter().zip(filled).collect())
-    }
-
     /// Passes once the waiting time is over.
     ///
     /// It begins at the earliest time at which the approvals that are still valid filled all seats, or with a later rejection.
@@ -512,13 +491,15 @@ impl Approvals {
             return pass();
         };
         let times: BTreeSet<Timestamp> = approvals.iter().map(|it| it.latest).collect();
-        let times: Vec<_> = times.into_iter().collect();
+        let mut before: Vec<_> = times.into_iter().collect();
+        // At the last time all seats are filled.
+        let last = before.pop();
         let is_open_at = |time: &Timestamp| {
             let until = approvals.iter().copied().filter(|it| it.latest <= *time);
             self.take_seats(&until.collect::<Vec<_>>()).missing() > 0
         };
-        let full = times.get(times.partition_point(is_open_at)).copied();
-        let since = full.max(votes.last_rejection);
+        let full = before.get(before.partition_point(is_open_at)).copied();
+        let since = full.or(last).max(votes.last_rejection);
         let from = since.map(|since| since.saturating_add(minimum.duration()));
         match from {
             Some(Ok(from)) if from <= check.promotion.at => pass(),
@@ -624,89 +605,6 @@ fn minute(time: Timestamp) -> String {
     let up = time.saturating_add(jiff::SignedDuration::from_secs(59));
     let up = up.unwrap_or(time);
     up.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-/// Who fills the seats of each entry of `from`.
-struct Seating<'a>(Vec<(&'a Approvers, BTreeSet<&'a str>)>);
-
-impl Seating<'_> {
-    fn missing(&self) -> usize {
-        let open = self
-            .0
-            .iter()
-            .map(|(from, filled)| from.seats() - filled.len());
-        open.sum()
-    }
-
-    /// The seats that are open, such as ``1 of group `security-team` ``.
-    fn open(&self) -> String {
-        let open = self
-            .0
-            .iter()
-            .filter(|(from, filled)| filled.len() < from.seats());
-        let open = open.map(|(from, filled)| from.asks_for(from.seats() - filled.len()));
-        listed(open, 4)
-    }
-
-    fn some_seated(&self) -> Option<String> {
-        let any = self.0.iter().any(|(_, filled)| !filled.is_empty());
-        any.then(|| self.seated())
-    }
-
-    /// The people who fill seats, each with the group, such as `` `alice` (security-team)``.
-    fn seated(&self) -> String {
-        let seated = self.0.iter().flat_map(|(from, filled)| {
-            filled.iter().map(|name| match &from.group {
-                Some(group) => format!("`{name}` ({group})"),
-                None => format!("`{name}`"),
-            })
-        });
-        listed(seated, 6)
-    }
-}
-
-impl Approvers {
-    /// Whether a person may fill a seat at a time.
-    fn is_open_to(&self, person: &Person, people: &People, at: Timestamp) -> bool {
-        match &self.group {
-            Some(group) => people.is_member(group, person, at),
-            None => self.person.as_ref() == Some(&person.name) && person.is_active_at(at),
-        }
-    }
-
-    /// The keys of everyone who may fill a seat at any time.
-    fn keys(&self, people: &People) -> Vec<Arc<PublicKey>> {
-        let members = self.group.iter().flat_map(|group| people.members(group));
-        let members = members.map(|(person, _)| person);
-        let named = self.person.as_deref().and_then(|name| people.person(name));
-        members
-            .chain(named)
-            .flat_map(Person::keys)
-            .map(Arc::clone)
-            .collect()
-    }
-
-    /// The group or person, if the directory does not have it.
-    fn unknown(&self, people: &People) -> Option<String> {
-        match (&self.group, &self.person) {
-            (Some(group), _) if !people.group_exists(group) => Some(format!("group `{group}`")),
-            (None, Some(person)) if people.person(person).is_none() => {
-                Some(format!("person `{person}`"))
-            }
-            _ => None,
-        }
-    }
-
-    fn seats(&self) -> usize {
-        usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX)
-    }
-
-    fn asks_for(&self, count: usize) -> String {
-        match (&self.group, &self.person) {
-            (Some(group), _) => format!("{count} of group `{group}`"),
-            (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::super::check::{ignored, in_time, listed};
 use super::{
-    APPROVAL_UNREADABLE, Approvals, Approvers, Authors, ImageCheck, Judgement, REJECTED,
-    SCOPE_UNKNOWN, ScopeName, minute,
+    APPROVAL_UNREADABLE, Age, Approvals, Authors, ImageCheck, Judgement, REJECTED, SCOPE_UNKNOWN,
+    ScopeName, minute,
 };
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
@@ -17,12 +17,13 @@ use crate::gate::people::{Lookup, People, Person};
 use crate::gate::signer::RequiredTransparency;
 
 /// The statements about one digest that people signed under an accepted trust root.
+#[derive(Default)]
 pub(super) struct Votes<'a> {
     /// The approvals that count.
     pub(super) approvals: Vec<Approval<'a>>,
     /// Approvals that would count in a cluster whose name the gate does not know.
     unknown_scope: Vec<Approval<'a>>,
-    /// For each signer without an approval that counts, why not.
+    /// For each signer of an approval that does not count, why not.
     excuses: BTreeMap<String, Excuse>,
     /// The time of the last rejection, also of one that was lifted.
     pub(super) last_rejection: Option<Timestamp>,
@@ -35,7 +36,7 @@ pub(super) struct Approval<'a> {
     /// The person's name in the directory.
     pub(super) person: &'a str,
     /// The entries of `from` that the person may fill.
-    pub(super) seats: BTreeSet<usize>,
+    pub(super) seats: Vec<usize>,
     /// The latest verified time.
     pub(super) latest: Timestamp,
 }
@@ -83,6 +84,8 @@ enum Scoped {
 struct Vote<'a> {
     person: &'a Person,
     statement: &'a VerifiedStatement,
+    /// The earliest and the latest verified time.
+    times: Option<(Timestamp, Timestamp)>,
     word: Word<'a>,
 }
 
@@ -103,153 +106,96 @@ impl<'a> Votes<'a> {
         evidence: &'a ImageEvidence,
         people: &'a People,
     ) -> Votes<'a> {
+        let mut votes = Votes::default();
+        // 1. Who signed: only people of the directory have a word here, and only under the policy's trust roots.
+        let all = votes.by_people(rule, check, evidence, people);
+        // 2. Rejections, and what could be one; and until when the approvals of each person lift them.
+        let lifted = LazyCell::new(|| {
+            let mut lifted: BTreeMap<&str, Timestamp> = BTreeMap::new();
+            for vote in &all {
+                if let Some(before) = vote.lifts_before(rule, check) {
+                    let known = lifted.entry(&vote.person.name).or_insert(before);
+                    *known = before.max(*known);
+                }
+            }
+            lifted
+        });
+        for vote in &all {
+            let Some(blocks) = vote.blocks(rule, check, people) else {
+                continue;
+            };
+            let latest = vote.times.map(|(_, latest)| latest);
+            votes.last_rejection = votes.last_rejection.max(latest);
+            let lifted = lifted.get(&*vote.person.name).copied();
+            if latest.is_none() || lifted <= latest {
+                votes.blocking.insert(blocks);
+            }
+        }
+        // 3. Approvals.
+        for vote in &all {
+            let Some(said) = vote.approval() else {
+                continue;
+            };
+            let excuse = match vote.counts(said, rule, check, people) {
+                Ok((counted, None)) => {
+                    votes.approvals.push(counted);
+                    continue;
+                }
+                Ok((counted, Some(excuse))) => {
+                    votes.unknown_scope.push(counted);
+                    excuse
+                }
+                Err(excuse) => excuse,
+            };
+            votes.excuse(format!("`{}`", vote.person.name), excuse);
+        }
+        votes
+    }
+
+    /// The statements by people of the directory under the policy's trust roots. The others get an excuse.
+    fn by_people(
+        &mut self,
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        evidence: &'a ImageEvidence,
+        people: &'a People,
+    ) -> Vec<Vote<'a>> {
         let roots = rule
             .root_names()
             .filter_map(|name| check.world.trust_roots.get(name));
         let roots: Vec<_> = roots.collect();
         let is_accepted =
             |it: &VerifiedStatement| roots.iter().any(|root| it.anchor().is_under(root));
-        let mut votes = Votes {
-            approvals: Vec::new(),
-            unknown_scope: Vec::new(),
-            excuses: BTreeMap::new(),
-            last_rejection: None,
-            blocking: BTreeSet::new(),
-        };
-        // 1. Who signed: only people of the directory have a word here, and only under the policy's trust roots.
         // What verifies under an accepted root is not refused for verifying under another one too.
         let under_accepted = LazyCell::new(|| {
             let readable = evidence.statements.iter();
             let readable = readable.filter(|(_, statement)| is_accepted(statement));
             readable.map(|(source, _)| source).collect::<BTreeSet<_>>()
         });
-        let mut all = Vec::new();
+        let mut votes = Vec::new();
         for (source, statement) in &evidence.statements {
-            let word = match statement.predicate() {
-                Predicate::Approval(approval) => Word::Said(approval),
-                Predicate::Unreadable(why)
-                    if predicate::is_approval(statement.predicate_type()) =>
-                {
-                    Word::Unreadable(why.to_string())
-                }
-                _ => continue,
-            };
-            if !is_accepted(statement) {
-                if !under_accepted.contains(source) {
-                    let signer = statement.signer().to_string();
-                    votes.excuse(signer, Step::Identity, NOT_ACCEPTED.to_owned());
-                }
-                continue;
-            }
-            match person(statement.signer(), people) {
-                Ok(person) => all.push(Vote {
-                    person,
-                    statement,
-                    word,
-                }),
-                Err(why) => votes.excuse(statement.signer().to_string(), Step::Identity, why),
-            }
-        }
-        // 2. Rejections, and what could be one; and until when the approvals of each person lift them.
-        let mut lifted: BTreeMap<&str, Timestamp> = BTreeMap::new();
-        for vote in &all {
-            if let Some(before) = vote.lifts_before(rule, check) {
-                let known = lifted.entry(&vote.person.name).or_insert(before);
-                *known = before.max(*known);
-            }
-        }
-        for vote in &all {
-            votes.add_rejection(rule, vote, &lifted, check, people);
-        }
-        // 3. Approvals.
-        for vote in &all {
-            let Word::Said(approval) = &vote.word else {
+            let Some(word) = Word::of(statement) else {
                 continue;
             };
-            if approval.decision != ApprovalDecision::Approved {
-                continue;
+            let signer = statement.signer();
+            let by = match is_accepted(statement) {
+                true => person(signer, people),
+                false if under_accepted.contains(source) => continue,
+                false => Err(NOT_ACCEPTED.to_owned()),
+            };
+            match by {
+                Ok(person) => votes.push(Vote::new(person, statement, word)),
+                Err(why) => self.excuse(signer.to_string(), Excuse::new(Step::Identity, why)),
             }
-            match vote.counts(rule, approval, check, people) {
-                Ok(counted) => votes.approvals.push(counted),
-                Err((excuse, counted)) => {
-                    votes.unknown_scope.extend(counted);
-                    votes.excuse(format!("`{}`", vote.person.name), excuse.step, excuse.why);
-                }
-            }
-        }
-        for approval in &votes.approvals {
-            votes.excuses.remove(&format!("`{}`", approval.person));
         }
         votes
     }
 
-    fn excuse(&mut self, who: String, step: Step, why: String) {
-        let excuse = Excuse { step, why };
+    fn excuse(&mut self, who: String, excuse: Excuse) {
         let known = self.excuses.entry(who).or_insert_with(|| excuse.clone());
         // Of equal steps the smaller text is told, so that the order of the evidence does not matter.
         if (excuse.step, &known.why) > (known.step, &excuse.why) {
             *known = excuse;
-        }
-    }
-
-    fn add_rejection(
-        &mut self,
-        rule: &Approvals,
-        vote: &Vote<'_>,
-        lifted: &BTreeMap<&str, Timestamp>,
-        check: &ImageCheck<'_>,
-        people: &People,
-    ) {
-        let by = &vote.person.name;
-        let (block, sentence) = match &vote.word {
-            Word::Said(said) if said.decision == ApprovalDecision::Rejected => {
-                let here = Some(said.environment.as_str()) == check.policy.environment.as_deref();
-                let at = vote
-                    .times()
-                    .map(|(_, latest)| format!(" on {}", minute(latest)));
-                let at = at.unwrap_or_else(|| {
-                    " at a time that is not verified, so that no approval lifts it".to_owned()
-                });
-                let reason = said.reason.as_deref().map(|reason| format!(": {reason}"));
-                let sentence = format!(
-                    "`{by}` rejected this digest{at}{}",
-                    reason.unwrap_or_default()
-                );
-                match scoped(said, check) {
-                    _ if !here => return,
-                    Scoped::Elsewhere(_) => return,
-                    Scoped::Here | Scoped::NotKnown(_) => (Block::Rejected, sentence),
-                    Scoped::Unknown(why) => (Block::UnknownScope, format!("{sentence}; {why}")),
-                }
-            }
-            Word::Said(_) => return,
-            Word::Unreadable(why) => (
-                Block::Unreadable,
-                format!(
-                    "`{by}` signed a statement about this digest that cannot be read and could be a rejection: {why}"
-                ),
-            ),
-        };
-        // A person who may approve now, or could when the statement was signed.
-        let times = vote.times();
-        let mut when = vec![check.promotion.at];
-        when.extend(
-            times
-                .into_iter()
-                .flat_map(|(earliest, latest)| [earliest, latest]),
-        );
-        let entitled = |from: &Approvers| {
-            when.iter()
-                .any(|at| from.is_open_to(vote.person, people, *at))
-        };
-        if !rule.from.iter().any(entitled) {
-            return;
-        }
-        let latest = times.map(|(_, latest)| latest);
-        self.last_rejection = self.last_rejection.max(latest);
-        let lifted = lifted.get(by.as_str()).copied();
-        if latest.is_none() || lifted <= latest {
-            self.blocking.insert((block, sentence));
         }
     }
 
@@ -271,17 +217,18 @@ impl<'a> Votes<'a> {
 
     /// Who does not count and why, one sentence for each signer.
     pub(super) fn excuses(&self, authors: Option<&Authors>) -> Vec<String> {
-        let of_authors = self.approvals.iter().filter_map(|approval| {
-            let why = authors?.why(approval.person)?;
-            Some((format!("`{}`", approval.person), Step::Seat, why))
+        let counted = self.approvals.iter();
+        let counted = counted.map(|it| (format!("`{}`", it.person), it.person));
+        let counted: BTreeMap<_, _> = counted.collect();
+        let of_authors = counted.iter().filter_map(|(who, person)| {
+            let why = authors?.why(person)?;
+            Some((who.clone(), Step::Seat, why))
         });
-        let others = self
-            .excuses
-            .iter()
-            .map(|(who, excuse)| (who.clone(), excuse.step, excuse.why.clone()));
+        let others = self.excuses.iter();
+        let others = others.filter(|(who, _)| !counted.contains_key(*who));
+        let others = others.map(|(who, excuse)| (who.clone(), excuse.step, excuse.why.clone()));
         let mut all: Vec<_> = of_authors.chain(others).collect();
         all.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
-        all.dedup();
         let each = all.into_iter();
         each.map(|(who, _, why)| format!("{who} does not count: {why}"))
             .collect()
@@ -314,11 +261,42 @@ fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String>
     }
 }
 
+impl Excuse {
+    fn new(step: Step, why: impl Into<String>) -> Excuse {
+        let why = why.into();
+        Excuse { step, why }
+    }
+}
+
+impl<'a> Word<'a> {
+    /// `None` if the statement is not about an approval.
+    fn of(statement: &'a VerifiedStatement) -> Option<Word<'a>> {
+        match statement.predicate() {
+            Predicate::Approval(approval) => Some(Word::Said(approval)),
+            Predicate::Unreadable(why) if predicate::is_approval(statement.predicate_type()) => {
+                Some(Word::Unreadable(why.to_string()))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Vote<'a> {
-    /// The earliest and the latest verified time.
-    fn times(&self) -> Option<(Timestamp, Timestamp)> {
-        let times = self.statement.times().iter().map(|time| time.at);
-        Some((times.clone().min()?, times.max()?))
+    fn new(person: &'a Person, statement: &'a VerifiedStatement, word: Word<'a>) -> Vote<'a> {
+        let times = statement.times().iter().map(|time| time.at);
+        Vote {
+            person,
+            statement,
+            times: times.clone().min().zip(times.max()),
+            word,
+        }
+    }
+
+    fn approval(&self) -> Option<&'a predicate::Approval> {
+        match self.word {
+            Word::Said(said) if said.decision == ApprovalDecision::Approved => Some(said),
+            _ => None,
+        }
     }
 
     /// The signature has the log entry or timestamp that a signature needs by default, and a time that is not in the future.
@@ -331,7 +309,7 @@ impl<'a> Vote<'a> {
         let by_default = RequiredTransparency::by_default(signer, logs);
         let required = rule.transparency.unwrap_or(by_default);
         in_time(self.statement, check.promotion.at)?;
-        match self.times() {
+        match self.times {
             Some(times)
                 if required.is_met(self.statement.transparency(), self.statement.times()) =>
             {
@@ -347,110 +325,173 @@ impl<'a> Vote<'a> {
     /// If this is an approval that lifts rejections by the same person: the time before which. Everyone who has a signature by a
     /// key can add a new timestamp to it, so that it proves no order; a certificate is valid for minutes.
     fn lifts_before(&self, rule: &Approvals, check: &ImageCheck<'_>) -> Option<Timestamp> {
-        let Word::Said(said) = &self.word else {
-            return None;
-        };
+        let said = self.approval()?;
         let lifts = matches!(self.statement.signer(), Signer::Certificate(_))
-            && said.decision == ApprovalDecision::Approved
-            && Some(said.environment.as_str()) == check.policy.environment.as_deref()
+            && is_for_this_environment(said, check)
             && matches!(scoped(said, check), Scoped::Here);
         let (earliest, _) = self.witnessed(rule, check).ok().filter(|_| lifts)?;
         Some(earliest)
     }
 
-    /// Whether this approval counts.
-    ///
-    /// # Errors
-    /// Why not; and the approval as it would count in a cluster whose name is not known.
-    fn counts(
+    /// If this is a rejection, or could be one, by a person who may approve now or could when it was signed: how it blocks, and
+    /// a sentence.
+    fn blocks(
         &self,
         rule: &Approvals,
-        said: &predicate::Approval,
         check: &ImageCheck<'_>,
         people: &People,
-    ) -> Result<Approval<'a>, (Excuse, Option<Approval<'a>>)> {
-        let refuse = |step: Step, why: String| Err((Excuse { step, why }, None));
+    ) -> Option<(Block, String)> {
+        let blocks = match &self.word {
+            Word::Said(said) => self.rejects(said, check)?,
+            Word::Unreadable(why) => (
+                Block::Unreadable,
+                format!(
+                    "`{}` signed a statement about this digest that cannot be read and could be a rejection: {why}",
+                    self.person.name
+                ),
+            ),
+        };
+        let signed = self.times.into_iter().flat_map(|it| [it.0, it.1]);
+        let mut when = signed.chain([check.promotion.at]);
+        let is_entitled =
+            when.any(|at| (rule.from.iter()).any(|from| from.open_to(self.person, people)(at)));
+        is_entitled.then_some(blocks)
+    }
+
+    fn rejects(
+        &self,
+        said: &predicate::Approval,
+        check: &ImageCheck<'_>,
+    ) -> Option<(Block, String)> {
+        if said.decision != ApprovalDecision::Rejected || !is_for_this_environment(said, check) {
+            return None;
+        }
+        let at = match self.times {
+            Some((_, latest)) => format!(" on {}", minute(latest)),
+            None => " at a time that is not verified, so that no approval lifts it".to_owned(),
+        };
+        let reason = said.reason.as_deref().map(|reason| format!(": {reason}"));
+        let sentence = format!(
+            "`{}` rejected this digest{at}{}",
+            self.person.name,
+            reason.unwrap_or_default()
+        );
+        match scoped(said, check) {
+            Scoped::Elsewhere(_) => None,
+            Scoped::Here | Scoped::NotKnown(_) => Some((Block::Rejected, sentence)),
+            Scoped::Unknown(why) => Some((Block::UnknownScope, format!("{sentence}; {why}"))),
+        }
+    }
+
+    /// The approval; with an excuse, if it counts only in a cluster whose name is not known.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    fn counts(
+        &self,
+        said: &predicate::Approval,
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        people: &People,
+    ) -> Result<(Approval<'a>, Option<Excuse>), Excuse> {
         let now = check.promotion.at;
         // 1. The time of the signature, from a log or a timestamp authority: what the statement says of itself does not count.
-        let (earliest, latest) = match self.witnessed(rule, check) {
-            Ok(times) => times,
-            Err(why) => return refuse(Step::Record, why),
-        };
-        // 2. What was approved: an approval for another environment or cluster must not be replayed here.
-        let environment = check.policy.environment.as_deref().unwrap_or_default();
-        if said.environment != environment {
-            let why = format!(
-                "the approval is for `{}`, not `{environment}`",
-                said.environment
-            );
-            return refuse(Step::Environment, why);
-        }
-        let unknown = match scoped(said, check) {
-            Scoped::Here => None,
-            Scoped::Elsewhere(why) | Scoped::NotKnown(why) => return refuse(Step::Scopes, why),
-            Scoped::Unknown(why) => Some(why),
-        };
-        let mut required = rule.require_scopes.iter();
-        if let Some(missing) = required.find(|scope| !said.scopes.contains_key(scope.as_str())) {
-            let why = format!(
-                "the approval does not name the scope `{}`",
-                missing.as_str()
-            );
-            return refuse(Step::Scopes, why);
-        }
-        if let Some(change) = &rule.change
-            && let Err(why) = change.names(said)
-        {
-            return refuse(Step::Change, why);
-        }
-        // 3. How long it holds.
-        if let Some(until) = said.valid_until.filter(|until| *until <= now) {
-            return refuse(
-                Step::Age,
-                format!("the approval was valid until {}", minute(until)),
-            );
-        }
-        let oldest = rule
-            .maximum_age
-            .map(|age| (age, earliest.saturating_add(age.duration())));
-        if let Some((age, end)) = oldest
-            && end.is_ok_and(|end| end < now)
-        {
-            let why = format!("the approval is of {}, older than {age}", minute(earliest));
-            return refuse(Step::Age, why);
-        }
-        // 4. The person, when the approval was signed and now.
-        let person = self.person;
-        let when = [earliest, latest, now];
-        if !when.iter().all(|at| person.is_active_at(*at)) {
-            let why = "the directory does not list the person as active, both at the time of the approval and now";
-            return refuse(Step::Person, why.to_owned());
-        }
-        let seats = rule.from.iter().enumerate().filter(|(_, from)| {
-            let mut when = when.iter();
-            when.all(|at| from.is_open_to(person, people, *at))
-        });
-        let seats: BTreeSet<_> = seats.map(|(at, _)| at).collect();
-        if seats.is_empty() {
-            let why = "the policy does not ask this person, or the person was not in the group at the time of the approval";
-            return refuse(Step::Seat, why.to_owned());
-        }
+        let (earliest, latest) = self
+            .witnessed(rule, check)
+            .map_err(|why| Excuse::new(Step::Record, why))?;
+        // 2. What was approved, and how long that holds.
+        let unknown = covers(said, rule, check)?;
+        holds(said, rule, earliest, now)?;
+        // 3. The person, when the approval was signed and now.
+        let seats = seats_of(self.person, [earliest, latest, now], rule, people)?;
         let counted = Approval {
-            person: &person.name,
+            person: &self.person.name,
             seats,
             latest,
         };
-        match unknown {
-            None => Ok(counted),
-            Some(why) => Err((
-                Excuse {
-                    step: Step::UnknownScope,
-                    why,
-                },
-                Some(counted),
-            )),
-        }
+        Ok((counted, unknown))
     }
+}
+
+/// What was approved: an approval for another environment, cluster or change must not be replayed here. Returns an excuse, if
+/// the name of the own cluster must be known.
+fn covers(
+    said: &predicate::Approval,
+    rule: &Approvals,
+    check: &ImageCheck<'_>,
+) -> Result<Option<Excuse>, Excuse> {
+    if !is_for_this_environment(said, check) {
+        let why = format!(
+            "the approval is for `{}`, not `{}`",
+            said.environment,
+            check.policy.environment.as_deref().unwrap_or_default()
+        );
+        return Err(Excuse::new(Step::Environment, why));
+    }
+    let unknown = match scoped(said, check) {
+        Scoped::Here => None,
+        Scoped::Elsewhere(why) | Scoped::NotKnown(why) => {
+            return Err(Excuse::new(Step::Scopes, why));
+        }
+        Scoped::Unknown(why) => Some(Excuse::new(Step::UnknownScope, why)),
+    };
+    let mut required = rule.require_scopes.iter();
+    if let Some(missing) = required.find(|scope| !said.scopes.contains_key(scope.as_str())) {
+        let missing = missing.as_str();
+        let why = format!("the approval does not name the scope `{missing}`");
+        return Err(Excuse::new(Step::Scopes, why));
+    }
+    if let Some(change) = &rule.change {
+        let named = change.names(said);
+        named.map_err(|why| Excuse::new(Step::Change, why))?;
+    }
+    Ok(unknown)
+}
+
+/// How long an approval holds.
+fn holds(
+    said: &predicate::Approval,
+    rule: &Approvals,
+    earliest: Timestamp,
+    now: Timestamp,
+) -> Result<(), Excuse> {
+    if let Some(until) = said.valid_until.filter(|until| *until <= now) {
+        let why = format!("the approval was valid until {}", minute(until));
+        return Err(Excuse::new(Step::Age, why));
+    }
+    let end = |age: Age| earliest.saturating_add(age.duration());
+    match rule.maximum_age {
+        Some(age) if end(age).is_ok_and(|end| end < now) => {
+            let why = format!("the approval is of {}, older than {age}", minute(earliest));
+            Err(Excuse::new(Step::Age, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The entries of `from` that a person may fill at all of these times.
+fn seats_of(
+    person: &Person,
+    when: [Timestamp; 3],
+    rule: &Approvals,
+    people: &People,
+) -> Result<Vec<usize>, Excuse> {
+    if !when.iter().all(|at| person.is_active_at(*at)) {
+        let why = "the directory does not list the person as active, both at the time of the approval and now";
+        return Err(Excuse::new(Step::Person, why));
+    }
+    let entries = rule.from.iter().enumerate();
+    let open = entries.filter(|(_, from)| when.into_iter().all(from.open_to(person, people)));
+    let seats: Vec<_> = open.map(|(at, _)| at).collect();
+    if seats.is_empty() {
+        let why = "the policy does not ask this person, or the person was not in the group at the time of the approval";
+        return Err(Excuse::new(Step::Seat, why));
+    }
+    Ok(seats)
+}
+
+fn is_for_this_environment(said: &predicate::Approval, check: &ImageCheck<'_>) -> bool {
+    Some(said.environment.as_str()) == check.policy.environment.as_deref()
 }
 
 /// Whether all scopes of a statement include the workload. One that does not decides, whatever the others are.

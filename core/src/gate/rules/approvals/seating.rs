@@ -1,0 +1,132 @@
+//! The seats of the policy's `from`: who may fill them, and who fills them.
+
+use std::collections::BTreeSet;
+use std::slice;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::super::check::listed;
+use super::votes::Approval;
+use super::{Approvals, Approvers};
+use crate::attest::PublicKey;
+use crate::gate::people::{People, Person};
+use crate::gate::seats::{Seats, fill};
+
+/// Who fills the seats of each entry of `from`.
+pub(super) struct Seating<'a>(Vec<(&'a Approvers, BTreeSet<&'a str>)>);
+
+impl Seating<'_> {
+    pub(super) fn missing(&self) -> usize {
+        let open = self
+            .0
+            .iter()
+            .map(|(from, filled)| from.seats() - filled.len());
+        open.sum()
+    }
+
+    /// The seats that are open, such as ``1 of group `security-team` ``.
+    pub(super) fn open(&self) -> String {
+        let open = self
+            .0
+            .iter()
+            .filter(|(from, filled)| filled.len() < from.seats());
+        let open = open.map(|(from, filled)| from.asks_for(from.seats() - filled.len()));
+        listed(open, 4)
+    }
+
+    pub(super) fn some_seated(&self) -> Option<String> {
+        let any = self.0.iter().any(|(_, filled)| !filled.is_empty());
+        any.then(|| self.seated())
+    }
+
+    /// The people who fill seats, each with the group, such as `` `alice` (security-team)``.
+    pub(super) fn seated(&self) -> String {
+        let seated = self.0.iter().flat_map(|(from, filled)| {
+            filled.iter().map(|name| match &from.group {
+                Some(group) => format!("`{name}` ({group})"),
+                None => format!("`{name}`"),
+            })
+        });
+        listed(seated, 6)
+    }
+}
+
+impl Approvals {
+    /// Fills as many seats as possible.
+    pub(super) fn take_seats<'a>(&'a self, approvals: &[&Approval<'a>]) -> Seating<'a> {
+        let mut names: Vec<_> = approvals.iter().map(|approval| approval.person).collect();
+        names.sort_unstable();
+        names.dedup();
+        let seats = self.from.iter().map(|from| Seats {
+            count: from.seats(),
+            open_to: BTreeSet::new(),
+        });
+        let mut seats: Vec<_> = seats.collect();
+        for approval in approvals {
+            let number = names.partition_point(|name| *name < approval.person);
+            for at in &approval.seats {
+                if let Some(seats) = seats.get_mut(*at) {
+                    seats.open_to.insert(number);
+                }
+            }
+        }
+        let filled = fill(&seats).into_iter().map(|filled| {
+            let names = filled
+                .into_iter()
+                .filter_map(|number| names.get(number).copied());
+            names.collect()
+        });
+        Seating(self.from.iter().zip(filled).collect())
+    }
+}
+
+impl Approvers {
+    /// When a person may fill a seat.
+    pub(super) fn open_to<'p>(
+        &self,
+        person: &'p Person,
+        people: &'p People,
+    ) -> impl Fn(Timestamp) -> bool + use<'p> {
+        let periods = match &self.group {
+            Some(group) => people.membership(group, person),
+            None if self.person.as_ref() == Some(&person.name) => slice::from_ref(&person.validity),
+            None => &[],
+        };
+        move |at| person.is_active_at(at) && periods.iter().any(|period| period.holds_at(at))
+    }
+
+    /// The keys of everyone who may fill a seat at any time.
+    pub(super) fn keys(&self, people: &People) -> Vec<Arc<PublicKey>> {
+        let members = self.group.iter().flat_map(|group| people.members(group));
+        let members = members.map(|(person, _)| person);
+        let named = self.person.as_deref().and_then(|name| people.person(name));
+        members
+            .chain(named)
+            .flat_map(Person::keys)
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// The group or person, if the directory does not have it.
+    pub(super) fn unknown(&self, people: &People) -> Option<String> {
+        match (&self.group, &self.person) {
+            (Some(group), _) if !people.group_exists(group) => Some(format!("group `{group}`")),
+            (None, Some(person)) if people.person(person).is_none() => {
+                Some(format!("person `{person}`"))
+            }
+            _ => None,
+        }
+    }
+
+    fn seats(&self) -> usize {
+        usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX)
+    }
+
+    fn asks_for(&self, count: usize) -> String {
+        match (&self.group, &self.person) {
+            (Some(group), _) => format!("{count} of group `{group}`"),
+            (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! `ChangeFreeze` as written, and the one conversion into the freeze that the core decides by.
+
+use std::path::Path as FilePath;
+
+use jiff::SignedDuration;
+use kube::CustomResource;
+use promotion_gate_core::calendar::{Series, Zone};
+use promotion_gate_core::documents::{Document, Fault, Path, Problem};
+use promotion_gate_core::gate::{
+    Age, EventFilter, Feed, FeedKind, FeedPlace, Freeze, FreezeSource, FreezeWindow, Glob, MayPass,
+    WhenStale,
+};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::Written;
+use super::load::{Resource, read_resource};
+
+/// The most windows of a freeze.
+const MAXIMUM_WINDOWS: usize = 500;
+
+/// When changes of some environments have to wait, why, and what may pass. Exactly one of `windows`, `calendar`, `endpoint` and
+/// `gitlab` says when.
+#[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each column has a name and a type"
+)]
+#[kube(
+    group = "promotion-gate.dev",
+    version = "v1alpha1",
+    kind = "ChangeFreeze",
+    plural = "changefreezes",
+    category = "promotion-gate",
+    schema = "disabled",
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
+    printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeFreezeSpec {
+    /// The environments that are frozen, as policies name them; `*` stands for any characters.
+    #[schemars(length(min = 1, max = 100))]
+    pub environments: Vec<Written<Glob>>,
+    /// Why, for the deployer who has to wait.
+    #[schemars(length(min = 1, max = 500))]
+    pub reason: String,
+    /// Who decides about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub owner: Option<String>,
+    /// What may pass besides the upkeep of what runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_pass: Option<WrittenMayPass>,
+    /// The zone of local times, by its IANA name, such as `Europe/Berlin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<Written<Zone>>,
+    /// The times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub windows: Option<Vec<Written<FreezeWindow>>>,
+    /// A calendar that others keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<WrittenCalendar>,
+    /// An endpoint of the change management that is asked every minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<WrittenEndpoint>,
+    /// The deploy freeze periods of a GitLab project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gitlab: Option<WrittenGitlab>,
+}
+
+/// What a freeze lets through besides upkeep.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenMayPass {
+    /// A return to what ran before; `true` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<bool>,
+    /// An emergency change, if the policy lets it waive `noFreeze`; `true` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<bool>,
+}
+
+/// An iCalendar file (RFC 5545), from exactly one of `url`, `urlFile` and `file`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenCalendar {
+    /// Its HTTPS address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub url: Option<String>,
+    /// A file that holds its HTTPS address, since such addresses are often secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub url_file: Option<String>,
+    /// A file that holds the calendar. A path that is relative starts at the folder of this document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub file: Option<String>,
+    /// Which events are freezes; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<WrittenEvents>,
+    /// How old the last answer may be; `24h` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_age: Option<Written<Age>>,
+    /// What an older answer means; `Frozen` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_stale: Option<WrittenWhenStale>,
+}
+
+/// Which events of a calendar are freezes: those with one of the categories or summaries.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenEvents {
+    /// Categories, in any case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub categories: Vec<String>,
+    /// Summaries, in any case; `*` stands for any characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub summaries: Vec<Written<Glob>>,
+    /// Whether tentative events count; `Count` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tentative: Option<WrittenTentative>,
+}
+
+/// What a tentative event means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WrittenTentative {
+    /// A freeze.
+    Count,
+    /// Nothing.
+    Ignore,
+}
+
+/// What a feed means that was not read for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WrittenWhenStale {
+    /// A freeze.
+    Frozen,
+    /// Nothing: the operator accepts that a freeze can be missed.
+    Open,
+}
+
+/// An endpoint that is asked with `?environment=…&at=…`, and answers `{"freeze_active": true, "reason": "…"}`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenEndpoint {
+    /// Its HTTPS address, without the two parameters.
+    #[schemars(length(min = 1, max = 2048))]
+    pub url: String,
+    /// A file that holds the bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub token_file: Option<String>,
+    /// How old the last answer may be; `15m` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_age: Option<Written<Age>>,
+    /// What an older answer means; `Frozen` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_stale: Option<WrittenWhenStale>,
+}
+
+/// The deploy freeze periods of a GitLab project.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenGitlab {
+    /// The address of the project, such as `https://gitlab.com/example/app`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub project: String,
+    /// A file that holds an access token with the scope `read_api`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub token_file: Option<String>,
+    /// How old the last answer may be; `24h` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_age: Option<Written<Age>>,
+    /// What an older answer means; `Frozen` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_stale: Option<WrittenWhenStale>,
+}
+
+/// The schema that change freezes are checked against.
+pub fn freeze_schema() -> Schema {
+    schema_for!(Resource<ChangeFreezeSpec>)
+}
+
+/// The freeze that a resource describes. Paths of files that are relative start at `folder`.
+///
+/// # Errors
+/// What is wrong with the resource, each with its path below `spec`.
+pub fn freeze(
+    name: &str,
+    spec: &ChangeFreezeSpec,
+    folder: &FilePath,
+) -> Result<Freeze, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let zone = faults.parsed(spec.time_zone.as_ref(), || key("timeZone"));
+    let environments = faults.list(&spec.environments, &key("environments"));
+    let environments: Vec<_> = environments.iter().map(across_segments).collect();
+    if spec.reason.trim().is_empty() {
+        faults.add(key("reason"), "the text is empty");
+    }
+    let sources = [
+        spec.windows.is_some(),
+        spec.calendar.is_some(),
+        spec.endpoint.is_some(),
+        spec.gitlab.is_some(),
+    ];
+    if sources.iter().filter(|given| **given).count() != 1 {
+        let why = "expected exactly one of `windows`, `calendar`, `endpoint` and `gitlab`";
+        faults.add(Path::default(), why);
+    }
+    let zone_is_known = spec.time_zone.is_none() || zone.is_some();
+    let source = if let Some(windows) = &spec.windows {
+        let windows = faults.windows(windows, zone.as_ref(), zone_is_known);
+        Some(FreezeSource::Windows(windows))
+    } else if let Some(calendar) = &spec.calendar {
+        faults.calendar(calendar, zone, zone_is_known, folder)
+    } else if let Some(endpoint) = &spec.endpoint {
+        faults.endpoint(endpoint, &environments, folder)
+    } else {
+        spec.gitlab
+            .as_ref()
+            .and_then(|gitlab| faults.gitlab(gitlab, folder))
+    };
+    let may_pass = spec.may_pass.as_ref();
+    match (faults.found.is_empty(), source) {
+        (true, Some(source)) => Ok(Freeze {
+            name: name.to_owned(),
+            environments,
+            reason: spec.reason.trim().to_owned(),
+            owner: spec.owner.clone(),
+            may_pass: MayPass {
+                rollback: may_pass.and_then(|may| may.rollback).unwrap_or(true),
+                emergency: may_pass.and_then(|may| may.emergency).unwrap_or(true),
+            },
+            source,
+        }),
+        _ => Err(faults.found),
+    }
+}
+
+fn key(name: &str) -> Path {
+    Path::default().key(name)
+}
+
+/// Collects every fault, so that one never hides another.
+#[derive(Default)]
+struct Faults {
+    found: Vec<Fault>,
+}
+
+impl Faults {
+    fn add(&mut self, path: Path, message: impl Into<String>) {
+        self.found.push(Fault {
+            path,
+            message: message.into(),
+        });
+    }
+
+    fn kept<T>(&mut self, read: Result<T, Fault>, here: &Path) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(Fault { path, message }) => {
+                self.add(here.join(&path), message);
+                None
+            }
+        }
+    }
+
+    fn parsed<T: DeserializeOwned>(
+        &mut self,
+        written: Option<&Written<T>>,
+        here: impl FnOnce() -> Path,
+    ) -> Option<T> {
+        let read = written?.parse();
+        self.kept(read, &here())
+    }
+
+    fn list<T: DeserializeOwned>(&mut self, written: &[Written<T>], here: &Path) -> Vec<T> {
+        let each = written.iter().enumerate();
+        let each = each.filter_map(|(index, part)| self.parsed(Some(part), || here.index(index)));
+        each.collect()
+    }
+
+    fn windows(
+        &mut self,
+        written: &[Written<FreezeWindow>],
+        zone: Option<&Zone>,
+        zone_is_known: bool,
+    ) -> Vec<Series> {
+        let list = key("windows");
+        if !(1..=MAXIMUM_WINDOWS).contains(&written.len()) {
+            self.add(
+                list.clone(),
+                format!("expected 1 to {MAXIMUM_WINDOWS} windows"),
+            );
+        }
+        let mut series = Vec::new();
+        for (index, window) in written.iter().take(MAXIMUM_WINDOWS).enumerate() {
+            let here = list.index(index);
+            let Some(window) = self.parsed(Some(window), || here.clone()) else {
+                continue;
+            };
+            // A zone that could not be read is reported once, and not at each window.
+            if zone_is_known {
+                series.extend(self.kept(window.series(zone), &here));
+            }
+        }
+        series
+    }
+
+    fn feed(
+        &mut self,
+        kind: Option<FeedKind>,
+        here: &Path,
+        maximum_age: Option<&Written<Age>>,
+        default: SignedDuration,
+        when_stale: Option<WrittenWhenStale>,
+    ) -> Option<FreezeSource> {
+        let age = self.parsed(maximum_age, || here.key("maximumAge"));
+        Some(FreezeSource::Feed(Feed {
+            kind: kind?,
+            maximum_age: age.map_or(default, Age::duration),
+            when_stale: match when_stale {
+                Some(WrittenWhenStale::Open) => WhenStale::Open,
+                Some(WrittenWhenStale::Frozen) | None => WhenStale::Frozen,
+            },
+        }))
+    }
+
+    fn calendar(
+        &mut self,
+        written: &WrittenCalendar,
+        zone: Option<Zone>,
+        zone_is_known: bool,
+        folder: &FilePath,
+    ) -> Option<FreezeSource> {
+        let here = key("calendar");
+        if zone.is_none() && zone_is_known {
+            self.add(
+                Path::default(),
+                "`timeZone` is missing: the zone of whole days, and of times without a zone, in the calendar",
+            );
+        }
+        let place = match (&written.url, &written.url_file, &written.file) {
+            (Some(url), None, None) => {
+                self.address(url, here.key("url"));
+                Some(FeedPlace::Url(url.clone()))
+            }
+            (None, Some(file), None) => Some(FeedPlace::UrlFile(below(folder, file))),
+            (None, None, Some(file)) => Some(FeedPlace::File(below(folder, file))),
+            _ => {
+                self.add(
+                    here.clone(),
+                    "expected exactly one of `url`, `urlFile` and `file`",
+                );
+                None
+            }
+        };
+        let events = written.events.as_ref();
+        let events = EventFilter {
+            categories: events
+                .map(|events| events.categories.clone())
+                .unwrap_or_default(),
+            summaries: events.map_or_else(Vec::new, |events| {
+                let written = self.list(&events.summaries, &here.key("events").key("summaries"));
+                let lower = |glob| across_segments(glob).to_string().to_lowercase();
+                let each = written.iter().map(lower);
+                each.filter_map(|lower| Glob::parse(&lower).ok()).collect()
+            }),
+            ignore_tentative: events.and_then(|events| events.tentative)
+                == Some(WrittenTentative::Ignore),
+        };
+        let kind = place.zip(zone).map(|(place, zone)| FeedKind::Calendar {
+            place,
+            zone,
+            events,
+        });
+        let day = SignedDuration::from_hours(24);
+        self.feed(
+            kind,
+            &here,
+            written.maximum_age.as_ref(),
+            day,
+            written.when_stale,
+        )
+    }
+
+    fn endpoint(
+        &mut self,
+        written: &WrittenEndpoint,
+        environments: &[Glob],
+        folder: &FilePath,
+    ) -> Option<FreezeSource> {
+        let here = key("endpoint");
+        self.address(&written.url, here.key("url"));
+        let patterns = environments.iter().enumerate();
+        for (index, _) in patterns.filter(|(_, glob)| glob.to_string().contains('*')) {
+            let why =
+                "an endpoint is asked for each environment by name: expected a name without `*`";
+            self.add(key("environments").index(index), why);
+        }
+        let kind = FeedKind::Endpoint {
+            url: written.url.clone(),
+            token_file: written.token_file.as_ref().map(|file| below(folder, file)),
+        };
+        let minutes = SignedDuration::from_mins(15);
+        self.feed(
+            Some(kind),
+            &here,
+            written.maximum_age.as_ref(),
+            minutes,
+            written.when_stale,
+        )
+    }
+
+    fn gitlab(&mut self, written: &WrittenGitlab, folder: &FilePath) -> Option<FreezeSource> {
+        let here = key("gitlab");
+        self.address(&written.project, here.key("project"));
+        let kind = FeedKind::Gitlab {
+            project: written.project.clone(),
+            token_file: written.token_file.as_ref().map(|file| below(folder, file)),
+        };
+        let day = SignedDuration::from_hours(24);
+        self.feed(
+            Some(kind),
+            &here,
+            written.maximum_age.as_ref(),
+            day,
+            written.when_stale,
+        )
+    }
+
+    fn address(&mut self, url: &str, here: Path) {
+        let parsed = Url::parse(url);
+        let is_web = |url: &Url| {
+            matches!(url.scheme(), "https" | "http")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+        };
+        if !parsed.as_ref().is_ok_and(is_web) {
+            self.add(
+                here,
+                "expected an address such as `https://example.com/path`, without a user name",
+            );
+        }
+    }
+}
+
+/// The pattern with every `*` matching any characters: in these texts a `/` separates nothing.
+fn across_segments(glob: &Glob) -> Glob {
+    let written = glob.to_string().replace("**", "*").replace('*', "**");
+    Glob::parse(&written).unwrap_or_else(|_| glob.clone())
+}
+
+/// A path that starts at a folder if it is relative.
+fn below(folder: &FilePath, file: &str) -> String {
+    folder.join(file).display().to_string()
+}
+
+/// Reads one document.
+pub(super) fn read_freeze(document: &Document, schema: &Schema) -> Result<Freeze, Vec<Problem>> {
+    let file = FilePath::new(&*document.file);
+    let folder = file.parent().unwrap_or(FilePath::new(""));
+    let convert = |name: &str, spec: &ChangeFreezeSpec| freeze(name, spec, folder);
+    let (_, freeze) = read_resource(document, schema, |problem| problem, convert)?;
+    Ok(freeze)
+}
