@@ -12,6 +12,20 @@ pub(crate) fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_stream(File::open(path)?, limit)
 }
 
+/// Reads a file of at most `limit` bytes that is no pipe, device or folder: opening a pipe waits for its other end.
+///
+/// # Errors
+/// As [`read_file`], and where the file is not a regular one.
+pub(crate) fn read_regular_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    read_file(path, limit)
+}
+
 /// Reads a stream of at most `limit` bytes to its end.
 ///
 /// # Errors

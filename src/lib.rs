@@ -7,6 +7,7 @@
 //! * [`collect`] — evidence, exactly as far as a review needs it
 //! * [`oci`] — registries
 //! * [`connect`] — platforms: who wrote, pushed and merged a change
+//! * [`feeds`] — calendars and other systems that say when changes are frozen, in the background
 //! * [`api`] — the custom resources
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
@@ -22,6 +23,7 @@ pub mod collect;
 pub mod config;
 pub mod connect;
 pub mod decision_log;
+pub mod feeds;
 mod files;
 pub mod metrics;
 pub mod oci;

@@ -30,6 +30,16 @@ struct ShedLabels {
     limit: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FeedLabels {
+    freeze: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    outcome: &'static str,
+}
+
 /// Reads that were left out at a limit, for the whole process: some limits are applied where the review is not known.
 static SHED: LazyLock<Family<ShedLabels, Counter>> = LazyLock::new(Family::default);
 
@@ -66,6 +76,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
+    feed_age: Family<FeedLabels, Gauge>,
+    feed_attempts: Family<AttemptLabels, Counter>,
 }
 
 impl Metrics {
@@ -88,6 +100,8 @@ impl Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             bodies_unread: Counter::default(),
+            feed_age: Family::default(),
+            feed_attempts: Family::default(),
         };
         metrics.registered()
     }
@@ -170,6 +184,16 @@ impl Metrics {
             "Bodies that broke off, were too large or too slow, or found no room",
             self.bodies_unread.clone(),
         );
+        r.register(
+            "feed_age_seconds",
+            "How long ago the feed of a freeze was read, or since when it was not",
+            self.feed_age.clone(),
+        );
+        r.register(
+            "feed_attempts",
+            "Attempts to read the feeds of freezes, by outcome",
+            self.feed_attempts.clone(),
+        );
         self
     }
 
@@ -180,6 +204,29 @@ impl Metrics {
             Ok(()) => text,
             Err(_) => String::new(),
         }
+    }
+
+    /// Counts an attempt to read the feed of a freeze.
+    pub(crate) fn count_feed_attempt(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.feed_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Shows how long ago the feed of a freeze was read.
+    pub(crate) fn show_feed_age(&self, freeze: &str, age: Duration) {
+        let labels = FeedLabels {
+            freeze: freeze.to_owned(),
+        };
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.feed_age.get_or_create(&labels).set(seconds);
+    }
+
+    /// Takes out the age of a feed that is gone.
+    pub(crate) fn remove_feed(&self, freeze: &str) {
+        let labels = FeedLabels {
+            freeze: freeze.to_owned(),
+        };
+        self.feed_age.remove(&labels);
     }
 
     /// Counts one decision: its verdict, whether the request was admitted, the duration of the review, and its requests to

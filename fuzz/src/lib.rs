@@ -8,6 +8,7 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::calendar::{
@@ -15,7 +16,7 @@ use promotion_gate_core::calendar::{
 };
 use promotion_gate_core::documents::{self, decode_value};
 use promotion_gate_core::gate::{
-    Digest, Glob, ImagePattern, ImageReference, Requirement, RequirementEntry,
+    Digest, EndpointAnswer, Glob, ImagePattern, ImageReference, Requirement, RequirementEntry,
 };
 use serde_json::{Value, json};
 
@@ -173,6 +174,22 @@ pub fn change(bytes: &[u8]) {
         assert_eq!(read.complete, read.unknown_authors.is_empty());
         let written = serde_json::to_string(&read).expect("JSON");
         assert_eq!(ChangeRecord::read(&written).as_ref(), Ok(&read));
+    }
+}
+
+/// The answer of a freeze endpoint. What it says is in its text, and lasts at the instant that was asked about.
+pub fn freeze_answer(bytes: &[u8]) {
+    let at = Timestamp::UNIX_EPOCH;
+    if let Ok(answer) = EndpointAnswer::read(bytes, at) {
+        assert_eq!(answer.at, at);
+        assert!(
+            answer
+                .until
+                .is_none_or(|until| answer.is_frozen && until > at)
+        );
+        let text = String::from_utf8_lossy(bytes);
+        let said = if answer.is_frozen { "true" } else { "false" };
+        assert!(text.contains(said));
     }
 }
 

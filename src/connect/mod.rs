@@ -219,14 +219,7 @@ impl Api<'_> {
     /// Waits until a rate limit ends, as far as the patience goes.
     async fn wait(&self, limit: RateLimit, url: &Url) -> Result<(), ConnectError> {
         let mut patience = self.patience.lock().await;
-        let wait = match limit {
-            RateLimit::In(wait) => wait,
-            RateLimit::Unsaid => UNSAID_LIMIT,
-            RateLimit::At(second) => {
-                let wait = second.saturating_sub(Timestamp::now().as_second());
-                Duration::from_secs(u64::try_from(wait).unwrap_or(0) + 1)
-            }
-        };
+        let wait = limit.wait(Timestamp::now()).unwrap_or(UNSAID_LIMIT);
         // Never at once, so that the patience ends.
         let wait = wait.max(Duration::from_secs(1));
         if wait > *patience {

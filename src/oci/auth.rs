@@ -210,6 +210,7 @@ impl Reply<'_> {
             url: &url,
             accept: "application/json",
             authorization: authorization.as_ref(),
+            conditions: &[],
             local: self.local,
             form,
             limit: transport.limits.token_bytes,

@@ -121,6 +121,7 @@ impl Client {
                 url: &url,
                 accept,
                 authorization: header,
+                conditions: &[],
                 local: reply.local,
                 form: None,
                 limit,

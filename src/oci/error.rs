@@ -50,6 +50,11 @@ impl RegistryError {
         self.kind
     }
 
+    /// What happened, without the request.
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
     /// Whether the error says nothing about the content itself, so that another attempt may succeed.
     pub fn is_infrastructure(&self) -> bool {
         match self.kind {

@@ -23,6 +23,7 @@ pub(crate) mod meter;
 mod options;
 pub(crate) mod site;
 mod transport;
+pub(crate) mod web;
 pub(crate) mod work;
 
 use std::fmt;

@@ -3,6 +3,7 @@
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
 use tokio::time::{Duration, timeout};
 use url::Url;
 
@@ -43,6 +44,20 @@ pub(crate) enum RateLimit {
     /// Seconds since 1970.
     At(i64),
     Unsaid,
+}
+
+impl RateLimit {
+    /// How long the limit lasts from `now` on; `None` if the platform does not say it.
+    pub(crate) fn wait(self, now: Timestamp) -> Option<Duration> {
+        match self {
+            RateLimit::In(wait) => Some(wait),
+            RateLimit::At(second) => {
+                let wait = second.saturating_sub(now.as_second());
+                Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0) + 1))
+            }
+            RateLimit::Unsaid => None,
+        }
+    }
 }
 
 impl Site {
@@ -130,6 +145,7 @@ impl Site {
                 url: &url,
                 accept: "application/json",
                 authorization: self.token.as_ref(),
+                conditions: &[],
                 local: self.transport.is_local(&self.base),
                 form: None,
                 limit,
@@ -193,14 +209,19 @@ fn rate_limit(answer: &HttpAnswer) -> Option<RateLimit> {
     };
     let said = || {
         if let Some(retry) = retry {
-            if let Ok(seconds) = retry.trim().parse() {
-                return Some(RateLimit::In(Duration::from_secs(seconds)));
-            }
-            let date = jiff::fmt::rfc2822::parse(retry.trim()).ok()?;
-            return Some(RateLimit::At(date.timestamp().as_second()));
+            return retry_after(retry);
         }
         let reset = number("x-ratelimit-reset").or_else(|| number("ratelimit-reset"));
         reset.filter(|_| spent).map(RateLimit::At)
     };
     is_limit.then(|| said().unwrap_or(RateLimit::Unsaid))
+}
+
+/// The header `Retry-After`: seconds, or a date.
+pub(super) fn retry_after(text: &str) -> Option<RateLimit> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(RateLimit::In(Duration::from_secs(seconds)));
+    }
+    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
+    Some(RateLimit::At(date.timestamp().as_second()))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Certificate, RequestBuilder, Response};
 use tokio::time::{sleep, timeout};
 use url::{Host, Url};
@@ -75,6 +75,8 @@ pub(super) struct Call<'a> {
     pub(super) url: &'a Url,
     pub(super) accept: &'a str,
     pub(super) authorization: Option<&'a HeaderValue>,
+    /// Headers that ask for the content only if it changed.
+    pub(super) conditions: &'a [(HeaderName, HeaderValue)],
     /// Whether the image's own registry is on loopback, so that it may redirect there.
     pub(super) local: bool,
     /// An encoded form. A request with a form is not repeated.
@@ -269,6 +271,9 @@ impl Transport {
             .header(ACCEPT, call.accept);
         if let Some(authorization) = call.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        for (name, value) in call.conditions {
+            request = request.header(name, value);
         }
         if let Some(form) = &call.form {
             request = request

@@ -22,6 +22,7 @@
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `connect` — the authors of a change, read from platforms; the command `attest`
+//! * `feeds` — calendars, endpoints and GitLab projects that say when changes are frozen, and hostile ones
 //! * `layout` — OCI image layouts in place of registries
 //! * `serve` — the webhook, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
@@ -63,6 +64,8 @@ mod deploy;
 mod distinct_signers;
 mod evidence;
 mod evidence_repository;
+mod feeds;
+mod freezes;
 mod fuzz;
 mod invariants;
 mod layout;

@@ -50,8 +50,8 @@ pub enum Length {
         month: i8,
         /// From 1. A day that the year does not have is the last one of its month.
         day: i8,
-        /// Local.
-        time: Time,
+        /// Minutes of that day, up to its end.
+        minutes: i64,
     },
 }
 
@@ -146,11 +146,16 @@ impl Series {
         };
         let end = match length {
             Length::Civil(length) => civil(length),
-            Length::ToDayOfYear { month, day, time } => {
+            Length::ToDayOfYear {
+                month,
+                day,
+                minutes,
+            } => {
                 let of_year = |year| {
                     let first = Date::new(year, month, 1).ok()?;
                     let date = first.with().day(day.min(first.days_in_month())).build();
-                    Some(date.ok()?.to_datetime(time))
+                    let midnight = date.ok()?.to_datetime(Time::midnight());
+                    Some(midnight.saturating_add(SignedDuration::from_mins(minutes)))
                 };
                 let ends = [local.year(), local.year().saturating_add(1)].into_iter();
                 let end = ends.filter_map(of_year).find(|end| *end > local);

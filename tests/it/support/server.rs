@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use promotion_gate::sandbox::TlsIdentity;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -40,6 +45,8 @@ pub enum Manner {
     Drip,
     /// Nothing is answered at all.
     Silent,
+    /// The connection ends before an answer.
+    Reset,
 }
 
 impl Reply {
@@ -68,12 +75,35 @@ impl Reply {
 
 pub struct Server {
     port: u16,
+    scheme: &'static str,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     pub async fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Server {
+        Server::start_with(None, answer).await
+    }
+
+    /// A server with TLS.
+    pub async fn start_tls(
+        identity: &TlsIdentity,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        let certificate = CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes());
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.unwrap()], key.unwrap());
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        Server::start_with(Some(acceptor), answer).await
+    }
+
+    async fn start_with(
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -81,13 +111,22 @@ impl Server {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                let tls = tls.clone();
                 tokio::spawn(async move {
                     // A client that has seen enough hangs up.
-                    let _ = converse(stream, answer, &log).await;
+                    match tls {
+                        None => converse(stream, answer, &log).await,
+                        Some(tls) => converse(tls.accept(stream).await?, answer, &log).await,
+                    }
                 });
             }
         });
-        Server { port, seen, task }
+        Server {
+            port,
+            scheme,
+            seen,
+            task,
+        }
     }
 
     pub fn host(&self) -> String {
@@ -95,7 +134,7 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.host())
+        format!("{}://{}", self.scheme, self.host())
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -122,7 +161,7 @@ impl Drop for Server {
 }
 
 async fn converse(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     answer: Arc<impl Fn(&Seen) -> Reply + Send + Sync + 'static>,
     log: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
@@ -137,6 +176,9 @@ async fn converse(
         .map_err(std::io::Error::other)?;
     if reply.manner == Manner::Silent {
         std::future::pending::<()>().await;
+    }
+    if reply.manner == Manner::Reset {
+        return Ok(());
     }
     let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
@@ -163,12 +205,12 @@ async fn converse(
             stream.write_all(b" ").await?;
             tokio::time::sleep(Duration::from_millis(20)).await;
         },
-        Manner::Silent => {}
+        Manner::Silent | Manner::Reset => {}
     }
     stream.shutdown().await
 }
 
-async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Seen>> {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<Seen>> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -3,6 +3,7 @@
 //! The spans of the next 400 days are computed once, when the schedule is made; an instant among them is found by binary search,
 //! however old the rules are. Other instants are computed when they are asked for, with the same answer.
 
+mod answer;
 mod entry;
 mod freeze;
 mod show;
@@ -100,10 +101,12 @@ impl Schedule {
         };
         let mut budget = Budget::days(BUDGET);
         let entries = freezes.into_iter();
-        let entries =
-            entries.map(|(freeze, state)| Entry::new(freeze, state, covered, &mut budget));
+        let mut entries: Vec<_> = entries
+            .map(|(freeze, state)| Entry::new(freeze, state, covered, &mut budget))
+            .collect();
+        entries.sort_by(|one, other| one.freeze.name.cmp(&other.freeze.name));
         Schedule {
-            entries: entries.collect(),
+            entries,
             covered: Some(covered),
         }
     }
