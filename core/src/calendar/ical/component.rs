@@ -151,13 +151,21 @@ impl<'a> Reader<'a> {
             self.open("VCALENDAR".to_owned(), Kind::Calendar, number);
             return Ok(());
         }
-        let beginning = shown(&text);
-        let message = match self.calendars.is_empty() {
-            true => format!(
-                "`{beginning}` does not begin a calendar, `BEGIN:VCALENDAR` does; check where the file comes from"
-            ),
-            false => format!(
-                "after `END:VCALENDAR` stands `{beginning}`, and only another calendar can; export the file again"
+        // What is not a calendar can be a secret, and is not shown.
+        let message = match (
+            self.calendars.is_empty(),
+            text.trim_start().starts_with('<'),
+        ) {
+            (true, true) => {
+                "the file is a web page; check the address that it comes from".to_owned()
+            }
+            (true, false) => {
+                "the file does not begin with `BEGIN:VCALENDAR`; check where it comes from"
+                    .to_owned()
+            }
+            (false, _) => format!(
+                "after `END:VCALENDAR` stands `{}`, and only another calendar can; export the file again",
+                shown(&text)
             ),
         };
         Err(CalendarProblem::new(number, message))

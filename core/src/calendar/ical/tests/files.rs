@@ -21,10 +21,18 @@ fn a_calendar_without_events_is_a_calendar() {
 fn an_html_page_is_refused() {
     assert_eq!(
         refused("<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
-        "line 1: `<!DOCTYPE html>` does not begin a calendar, `BEGIN:VCALENDAR` does; check where the file comes from"
+        "line 1: the file is a web page; check the address that it comes from"
     );
     let behind = format!("{}<html>", calendar(""));
     assert!(refused(&behind).contains("after `END:VCALENDAR` stands `<html>`"));
+}
+
+#[test]
+fn a_file_that_is_a_secret_is_not_shown() {
+    assert_eq!(
+        refused("hunter2\n"),
+        "line 1: the file does not begin with `BEGIN:VCALENDAR`; check where it comes from"
+    );
 }
 
 #[test]
