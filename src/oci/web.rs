@@ -99,7 +99,7 @@ impl Web {
                 let retry = answer.header(RETRY_AFTER.as_str()).and_then(retry_after);
                 return Err(WebFailure {
                     retry,
-                    is_refusal: status.is_client_error() && retry.is_none(),
+                    is_refusal: status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS,
                     ..said(&format!("answered {status}{hint}"))
                 });
             }
