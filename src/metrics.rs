@@ -31,6 +31,11 @@ struct ShedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EnvironmentLabels {
+    environment: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FeedLabels {
     freeze: String,
 }
@@ -76,6 +81,7 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
+    frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
 }
@@ -100,6 +106,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             bodies_unread: Counter::default(),
+            frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
         };
@@ -185,6 +192,11 @@ impl Metrics {
             self.bodies_unread.clone(),
         );
         r.register(
+            "frozen",
+            "Whether an environment is frozen, for those in which a policy requires noFreeze",
+            self.frozen.clone(),
+        );
+        r.register(
             "feed_age_seconds",
             "How long ago the feed of a freeze was read, or since when it was not",
             self.feed_age.clone(),
@@ -203,6 +215,20 @@ impl Metrics {
         match encode(&mut text, &self.registry) {
             Ok(()) => text,
             Err(_) => String::new(),
+        }
+    }
+
+    /// Shows whether an environment is frozen; `None` takes out one that no policy asks about any more.
+    pub(crate) fn show_frozen(&self, environment: &str, is_frozen: Option<bool>) {
+        let environment = environment.to_owned();
+        let labels = EnvironmentLabels { environment };
+        match is_frozen {
+            Some(is_frozen) => {
+                self.frozen.get_or_create(&labels).set(i64::from(is_frozen));
+            }
+            None => {
+                self.frozen.remove(&labels);
+            }
         }
     }
 

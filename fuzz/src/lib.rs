@@ -11,6 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
+use promotion_gate_core::calendar::{
+    Budget, CalendarEvent, Recurrence, Series, Span, Zone, read_calendar,
+};
 use promotion_gate_core::documents::{self, decode_value};
 use promotion_gate_core::gate::{
     Digest, EndpointAnswer, Glob, ImagePattern, ImageReference, Requirement, RequirementEntry,
@@ -239,4 +242,44 @@ pub fn policy(bytes: &[u8]) {
             let _ = Requirement::try_from(entry);
         }
     }
+}
+
+/// An iCalendar file, and what its events are in two years.
+pub fn calendar(bytes: &[u8]) {
+    let zone = Zone::named("Europe/Berlin").expect("a zone");
+    let Ok(calendar) = read_calendar(bytes, &zone) else {
+        return;
+    };
+    assert!(calendar.events(|_| false).expect("none").is_empty());
+    let events: Vec<CalendarEvent> = calendar.events(|_| true).unwrap_or_default();
+    for series in events.iter().flat_map(|event| &event.series) {
+        expand(series);
+    }
+}
+
+/// A recurrence rule; in the second line, if there is one, the zone.
+pub fn recurrence(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (rule, zone) = text.split_once('\n').unwrap_or((&text, "Europe/Berlin"));
+    let (Ok(rule), Ok(zone)) = (rule.parse::<Recurrence>(), Zone::named(zone.trim())) else {
+        return;
+    };
+    let start = zone.local("2025-01-03T15:00Z".parse().expect("a time"));
+    let end = zone.local("2025-01-06T07:00Z".parse().expect("a time"));
+    let mut series = Series::once(zone, start, end);
+    series.rules.push(rule);
+    expand(&series);
+}
+
+/// The instances of a series are in order, and in the range that is asked for.
+fn expand(series: &Series) {
+    let range = Span {
+        start: "2025-01-01T00:00Z".parse().expect("a time"),
+        end: "2027-01-01T00:00Z".parse().expect("a time"),
+    };
+    let spans = series.spans(range, &mut Budget::days(10_000));
+    let spans = spans.unwrap_or_default();
+    assert!(spans.is_sorted());
+    let is_sound = |span: &Span| span.start <= span.end && span.overlaps(&range);
+    assert!(spans.iter().all(is_sound));
 }

@@ -233,15 +233,8 @@ fn missing_people(
 
 /// Warnings of freezes that have no effect, or that are lost while their feed cannot be read. `places` holds the place of each.
 fn odd_freezes(freezes: &[Freeze], places: &[Problem], policies: &[Policy]) -> Vec<Problem> {
-    let has_rule = |policy: &&Policy| {
-        let mut requirements = policy.requirements.iter();
-        requirements.any(|named| matches!(named.requirement, Requirement::NoFreeze(_)))
-    };
-    let frozen: Vec<_> = policies
-        .iter()
-        .filter(has_rule)
-        .filter_map(|policy| policy.environment.as_deref())
-        .collect();
+    let frozen = policies.iter().filter_map(Policy::frozen_environment);
+    let frozen: Vec<_> = frozen.collect();
     let mut warnings = Vec::new();
     for (freeze, at) in freezes.iter().zip(places) {
         let name = &freeze.name;

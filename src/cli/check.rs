@@ -14,7 +14,6 @@ use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownRepor
 use super::render::{Output, human};
 use super::world::{self, Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
-use crate::api::FeedStates;
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
 
@@ -88,7 +87,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let policies = world::policies(&args.policies, &config.world.trust_roots)?;
     let input = Input::read(&args.given.inputs)?;
     let at = args.at.unwrap_or_else(Timestamp::now);
-    let mut snapshot = policies.snapshot(config.snapshot(), &FeedStates::new(), at);
+    let asking = policies.policies.iter();
+    let environments = asking.filter_map(|policy| policy.frozen_environment().map(str::to_owned));
+    let environments = environments.collect();
+    let within = Duration::from_secs(args.timeout);
+    let feeds = world::feeds(&policies.freezes, &environments, &config, args.at, within).await;
+    let mut snapshot = policies.snapshot(config.snapshot(), &feeds, at);
     if let Some(cluster) = args.cluster {
         snapshot.world.cluster = Collected::Known(cluster.into_string());
     }

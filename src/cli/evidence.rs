@@ -182,6 +182,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .collect(),
         platforms: args.tree,
         can_hurt: false,
+        heard: None,
     };
     let needs = BTreeMap::from([(subject.clone(), wanted)]);
     let mut allowance = collector.allowance(deadline);

@@ -15,6 +15,7 @@ use crate::admission;
 use crate::api::{self, FeedStates, PolicySet};
 use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
+use crate::feeds::{feeds_of, read_once};
 use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
 use crate::text;
@@ -66,16 +67,27 @@ pub(super) fn remarks(set: &PolicySet) {
     }
 }
 
-/// What the feeds of change freezes say; each is asked once. `at` is the instant that endpoints are asked about.
+/// What the feeds of the freezes of some environments say; each is asked once. `at` is the instant that endpoints are asked about.
 pub(super) async fn feeds(
     freezes: &[Freeze],
     environments: &BTreeSet<String>,
     config: &Config,
     at: Option<Timestamp>,
     within: Duration,
-) -> anyhow::Result<FeedStates> {
-    let _ = (freezes, environments, config, at, within);
-    Ok(FeedStates::new())
+) -> FeedStates {
+    let named = feeds_of(freezes).into_iter().filter(|(name, ..)| {
+        let mut asked = freezes.iter().filter(|freeze| freeze.name == *name);
+        asked.any(|freeze| {
+            environments
+                .iter()
+                .any(|environment| freeze.is_of(environment))
+        })
+    });
+    let named: Vec<_> = named.collect();
+    match named.is_empty() {
+        true => FeedStates::new(),
+        false => read_once(&named, &config.client_options(), at, within).await,
+    }
 }
 
 /// A collector that reads the configured registries.

@@ -66,7 +66,8 @@ pub(super) async fn collect(
     let earlier = match readers.first() {
         Some(reader) => {
             let seen = &reader.registry.caches.seen;
-            seen.together(reader.subject, &collected, &can_hurt, reader.anchors)
+            let review = (reader.anchors, reader.heard);
+            seen.together(reader.subject, &collected, &can_hurt, review)
                 .await
         }
         None => None,

@@ -262,7 +262,7 @@ impl Collector {
         part: Amounts,
         deadline: Instant,
     ) -> Vec<SubjectReader<'a>> {
-        SubjectReader::each(&self.registry, subject, &needs.anchors, part, deadline)
+        SubjectReader::each(&self.registry, subject, needs, part, deadline)
     }
 
     /// Reads again before a denial: listings from the cache that are older than `since`. To explain the denial, it also looks

@@ -100,8 +100,7 @@ pub(super) async fn platform_evidence(
                     repository: subject.repository.clone(),
                     digest: manifest.digest.clone(),
                 };
-                let readers =
-                    SubjectReader::each(registry, &subject, &needs.anchors, part, deadline);
+                let readers = SubjectReader::each(registry, &subject, needs, part, deadline);
                 let found = attached::collect(&readers, Freshness::FromCache).await;
                 (subject.clone(), found.collected)
             });

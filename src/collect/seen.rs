@@ -9,7 +9,7 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use promotion_gate_core::attest::{VerifiedStatement, predicate};
 use promotion_gate_core::gate::{
-    Collected, Digest, EvidenceSource, ImageEvidence, Subject, Unavailability,
+    Collected, Digest, EvidenceSource, HeardSigners, ImageEvidence, Subject, Unavailability,
 };
 
 use super::cache::{ENTRY, FactKey, weight};
@@ -18,6 +18,9 @@ use super::verify::Anchors;
 /// The most statements of one image that are remembered, and the most bytes of them. What does not fit makes the image's
 /// evidence incomplete: it never takes the place of another statement.
 const OF_ONE_IMAGE: (usize, usize) = (64, 1 << 20);
+/// The same of signers whom the policies of a review do not listen to. A policy or a directory that changes later may, so a few are
+/// remembered; what does not fit changes nothing, since otherwise everyone who may push could make the evidence incomplete.
+const OF_OTHERS: (usize, usize) = (16, 256 << 10);
 
 /// A statement that can hurt.
 #[derive(Clone, Debug)]
@@ -58,34 +61,51 @@ pub(super) struct Earlier {
 struct OfImage {
     /// Each with when it was first seen.
     statements: Vec<(Seen, Timestamp)>,
-    bytes: usize,
-    /// Whether some statement did not fit.
+    /// The numbers and bytes of the statements: of signers whom policies listen to, and of others.
+    heard: (usize, usize),
+    others: (usize, usize),
+    /// Whether some statement of a signer whom policies listen to did not fit.
     overflows: bool,
 }
 
+/// A statement that was read, and whether the policies of the review listen to its signer.
+type Read<'r> = (&'r Seen, bool);
+
 impl OfImage {
-    /// Whether nothing would change if it remembered these too.
-    fn has(&self, read: &[Seen]) -> bool {
-        let known = |new: &Seen| self.statements.iter().any(|(old, _)| old.key == new.key);
-        self.overflows || read.iter().all(known)
+    fn bytes(&self) -> usize {
+        self.heard.1 + self.others.1
     }
 
-    fn with(&self, read: &[Seen], now: Timestamp) -> OfImage {
-        let mut all = self.clone();
-        for new in read {
-            if all.has(std::slice::from_ref(new)) {
-                continue;
+    /// The number and bytes of the statements of a kind if it remembered this one too; `None` if it does not fit.
+    fn room_for(&self, (seen, is_heard): Read<'_>) -> Option<(usize, usize)> {
+        let ((count, bytes), (most, most_bytes)) = match is_heard {
+            true => (self.heard, OF_ONE_IMAGE),
+            false => (self.others, OF_OTHERS),
+        };
+        let with = (count + 1, bytes + seen.bytes());
+        (with.0 <= most && with.1 <= most_bytes).then_some(with)
+    }
+
+    /// Whether remembering a statement would change anything.
+    fn is_news(&self, read: Read<'_>) -> bool {
+        let (seen, is_heard) = read;
+        let is_known = self.statements.iter().any(|(old, _)| old.key == seen.key);
+        !is_known && (self.room_for(read).is_some() || is_heard && !self.overflows)
+    }
+
+    fn add(&mut self, read: Read<'_>, now: Timestamp) {
+        let (seen, is_heard) = read;
+        match self.room_for(read) {
+            Some(with) => {
+                let amount = match is_heard {
+                    true => &mut self.heard,
+                    false => &mut self.others,
+                };
+                *amount = with;
+                self.statements.push((seen.clone(), now));
             }
-            let (most, most_bytes) = OF_ONE_IMAGE;
-            let bytes = all.bytes + new.bytes();
-            if all.statements.len() == most || bytes > most_bytes {
-                all.overflows = true;
-                break;
-            }
-            all.bytes = bytes;
-            all.statements.push((new.clone(), now));
+            None => self.overflows |= is_heard,
         }
-        all
     }
 
     fn together(
@@ -134,11 +154,11 @@ impl OfImage {
 impl SeenStatements {
     pub(super) fn new(bytes: u64) -> SeenStatements {
         let cache = Cache::builder()
-            .weigher(|_, of_image: &Arc<OfImage>| weight(of_image.bytes))
+            .weigher(|_, of_image: &Arc<OfImage>| weight(of_image.bytes()))
             .max_capacity(bytes)
             .eviction_policy(EvictionPolicy::lru());
         let rejections = Cache::builder()
-            .weigher(|_, of_digest: &Arc<OfImage>| weight(of_digest.bytes))
+            .weigher(|_, of_digest: &Arc<OfImage>| weight(of_digest.bytes()))
             .max_capacity(bytes)
             .eviction_policy(EvictionPolicy::lru());
         SeenStatements {
@@ -154,16 +174,17 @@ impl SeenStatements {
         subject: &Subject,
         collected: &Collected<Arc<ImageEvidence>>,
         read: &[Seen],
-        anchors: &Anchors,
+        (anchors, heard): (&Anchors, Option<&HeardSigners>),
     ) -> Option<Earlier> {
-        let known = remember(&self.of_images, subject, read).await;
+        let is_heard = |seen: &Seen| heard.is_none_or(|heard| heard.hear(&seen.statement));
+        let known = remember(&self.of_images, subject, read, is_heard).await;
         let rejections = read.iter().filter(|seen| seen.is_rejection());
         let rejections = rejections.map(|seen| Seen {
             source: EvidenceSource(format!("{} in `{}`", seen.source, subject.repository)),
             ..seen.clone()
         });
         let rejections: Vec<_> = rejections.collect();
-        let elsewhere = remember(&self.rejections, &subject.digest, &rejections).await;
+        let elsewhere = remember(&self.rejections, &subject.digest, &rejections, is_heard).await;
         known.together(&elsewhere, subject, collected, read, anchors)
     }
 }
@@ -173,15 +194,23 @@ async fn remember<K: Hash + Eq + Clone + Send + Sync + 'static>(
     cache: &Cache<K, Arc<OfImage>>,
     key: &K,
     read: &[Seen],
+    is_heard: impl Fn(&Seen) -> bool,
 ) -> Arc<OfImage> {
     let known = cache.get(key).await.unwrap_or_default();
-    if known.has(read) {
+    let read: Vec<_> = read.iter().map(|seen| (seen, is_heard(seen))).collect();
+    if !read.iter().any(|read| known.is_news(*read)) {
         return known;
     }
     let now = Timestamp::now();
     let entry = cache.entry(key.clone()).and_upsert_with(|known| {
         let known = known.map(|known| known.into_value()).unwrap_or_default();
-        std::future::ready(Arc::new(known.with(read, now)))
+        let mut all = OfImage::clone(&known);
+        for read in read {
+            if all.is_news(read) {
+                all.add(read, now);
+            }
+        }
+        std::future::ready(Arc::new(all))
     });
     entry.await.into_value()
 }

@@ -10,7 +10,7 @@ use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::attest::{
     self, Anchor, AnchorId, KeyFingerprint, KeyRing, Material, UnacceptedReason,
 };
-use promotion_gate_core::gate::{Digest, Subject};
+use promotion_gate_core::gate::{Digest, HeardSigners, ImageNeeds, Subject};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Budget};
@@ -32,6 +32,8 @@ pub(super) struct SubjectReader<'a> {
     /// The digest of the subject in the repository that is read: the image's own, or a second one with evidence alone.
     pub(super) at: Subject,
     pub(super) anchors: &'a Anchors,
+    /// Whose statements can hurt; `None` if everyone's may.
+    pub(super) heard: Option<&'a HeardSigners>,
     /// The keys of the anchors.
     keys: Arc<KeyRing>,
     pub(super) budget: Budget,
@@ -43,7 +45,7 @@ impl<'a> SubjectReader<'a> {
     pub(super) fn each(
         registry: &'a CachedRegistry,
         subject: &'a Subject,
-        anchors: &'a Anchors,
+        needs: &'a ImageNeeds,
         part: Amounts,
         deadline: Instant,
     ) -> Vec<SubjectReader<'a>> {
@@ -51,7 +53,7 @@ impl<'a> SubjectReader<'a> {
         let second = registry.registry().evidence_repository(own);
         let repositories: Vec<_> = [own.clone()].into_iter().chain(second).collect();
         let part = part.over(repositories.len());
-        let keys = Arc::new(KeyRing::of(anchors.values()));
+        let keys = Arc::new(KeyRing::of(needs.anchors.values()));
         let reader = |repository| SubjectReader {
             registry,
             subject,
@@ -59,7 +61,8 @@ impl<'a> SubjectReader<'a> {
                 repository,
                 digest: subject.digest.clone(),
             },
-            anchors,
+            anchors: &needs.anchors,
+            heard: needs.heard.as_deref(),
             keys: Arc::clone(&keys),
             budget: Budget::of(part),
             deadline,

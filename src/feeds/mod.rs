@@ -18,7 +18,9 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate_core::gate::{Feed, FeedContent, FeedReading, FeedState, WhenStale};
+use promotion_gate_core::gate::{
+    Feed, FeedContent, FeedReading, FeedState, Freeze, FreezeSource, WhenStale,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -43,6 +45,18 @@ const TICK: Duration = Duration::from_secs(10);
 
 /// A feed: the name of its freeze, and the environments that an endpoint is asked for.
 pub type NamedFeed = (String, Feed, Vec<String>);
+
+/// The feeds of some freezes. An endpoint is asked for each environment that its freeze names.
+pub fn feeds_of(freezes: &[Freeze]) -> Vec<NamedFeed> {
+    let named = |freeze: &Freeze| match &freeze.source {
+        FreezeSource::Windows(_) => None,
+        FreezeSource::Feed(feed) => {
+            let environments = freeze.environments.iter().map(ToString::to_string);
+            Some((freeze.name.clone(), feed.clone(), environments.collect()))
+        }
+    };
+    freezes.iter().filter_map(named).collect()
+}
 
 /// Reads every feed once, side by side, within a time. `at` is the instant that an endpoint is asked about, or now. These answers do
 /// not age.

@@ -106,6 +106,7 @@ pub async fn serve(
             Arc::clone(&metrics),
             options.poll,
         )),
+        tokio::spawn(sources.feeds().keep_current(Arc::clone(&metrics))),
         tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),

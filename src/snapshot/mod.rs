@@ -1,4 +1,4 @@
-//! The sources of the snapshot: its parts (policies with people directories, configuration with trust roots), each with its last valid state and its
+//! The sources of the snapshot: its parts (policies with people directories and change freezes, configuration with trust roots), each with its last valid state and its
 //! problems. Files are polled. A new and valid state is taken over; an invalid one is reported, and the last valid state stays
 //! in force.
 //!
@@ -8,7 +8,7 @@ mod part;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +18,13 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Collected, Enforcement, Policy, Snapshot, Unavailability, Ungoverned, Unreadable,
+    Collected, Enforcement, Policy, Schedule, Snapshot, Unavailability, Ungoverned, Unreadable,
 };
 
-use crate::api::{FeedStates, Held, PolicyFiles, PolicySet};
+use crate::api::{self, Held, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
+use crate::feeds::{Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use part::Part;
@@ -44,6 +45,7 @@ pub struct Sources {
     current: ArcSwap<Snapshot>,
     /// Locked while the files are read.
     parts: Mutex<Parts>,
+    feeds: Arc<Feeds>,
     readiness: ArcSwap<Readiness>,
 }
 
@@ -68,6 +70,10 @@ struct Parts {
     policy_files: Held,
     /// Policies in force that name trust roots which the configuration in force does not have.
     missing_roots: Vec<String>,
+    /// The revision of the feeds that the schedule in force was made from.
+    feeds: u64,
+    /// Which environments were frozen at the last poll.
+    frozen: BTreeMap<String, bool>,
 }
 
 impl Parts {
@@ -99,6 +105,7 @@ impl Sources {
     ) -> Arc<Sources> {
         let sources = Arc::new(Sources {
             current: ArcSwap::from_pointee(files.config.snapshot()),
+            feeds: Arc::new(Feeds::new(&files.config.client_options())),
             policies: files.policies,
             config: ArcSwap::from_pointee(files.config),
             collector,
@@ -112,6 +119,11 @@ impl Sources {
     /// The snapshot for a review. It does not change during the review.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// The feeds of change freezes, which have to be kept current.
+    pub fn feeds(&self) -> Arc<Feeds> {
+        Arc::clone(&self.feeds)
     }
 
     /// The result of the last poll.
@@ -134,7 +146,9 @@ impl Sources {
         if configuration_changed || policies_changed {
             self.take_over(&mut parts, configured, policies, metrics, now);
         }
-        // 4. Report the problems to `/readyz` and the metrics.
+        // 4. The schedule of freezes, if a feed says something new, or if what was computed ends soon.
+        self.refresh_schedule(&mut parts, metrics, now);
+        // 5. Report the problems to `/readyz` and the metrics.
         let readiness = parts.readiness();
         metrics
             .policies_broken
@@ -220,6 +234,47 @@ impl Sources {
         (valid.then_some(set), true)
     }
 
+    /// Makes the schedule of freezes again where feeds or the time have changed it, and shows which environments are frozen.
+    fn refresh_schedule(&self, parts: &mut Parts, metrics: &Metrics, now: Timestamp) {
+        let current = self.current.load_full();
+        let Collected::Known(schedule) = &current.world.freezes else {
+            return;
+        };
+        let revision = self.feeds.revision();
+        let schedule = match revision != parts.feeds || schedule.is_outdated(now) {
+            false => Arc::clone(schedule),
+            true => {
+                let freezes = schedule.freezes().map(|(freeze, _)| freeze.clone());
+                let made = api::schedule(freezes.collect(), &self.feeds.states(), now);
+                let made = Arc::new(made);
+                let mut snapshot = Snapshot::clone(&current);
+                snapshot.world.freezes = Collected::Known(Arc::clone(&made));
+                self.current.store(Arc::new(snapshot));
+                parts.feeds = revision;
+                made
+            }
+        };
+        let frozen = frozen_environments(&current.policies, &schedule, now);
+        for (environment, is_frozen) in &frozen {
+            metrics.show_frozen(environment, Some(*is_frozen));
+            let before = parts.frozen.get(environment);
+            if before.is_some_and(|before| before != is_frozen) || (before.is_none() && *is_frozen)
+            {
+                tracing::info!(
+                    environment,
+                    frozen = is_frozen,
+                    "a change freeze begins or ends"
+                );
+            }
+        }
+        let gone = parts
+            .frozen
+            .keys()
+            .filter(|name| !frozen.contains_key(*name));
+        gone.for_each(|name| metrics.show_frozen(name, None));
+        parts.frozen = frozen;
+    }
+
     /// Takes over new states as one snapshot.
     fn take_over(
         &self,
@@ -235,6 +290,7 @@ impl Sources {
                 tracing::warn!(warning, "a problem in the configuration");
             }
             self.collector.replace_registry(Arc::new(client));
+            self.feeds.replace_options(&config.client_options());
             self.config.store(Arc::new(config));
         }
         let config = self.config.load();
@@ -255,7 +311,9 @@ impl Sources {
                     reloaded = Some((set.revision.clone(), set.policies.len(), people));
                 }
                 parts.policy_files = set.files.clone();
-                set.snapshot(config.snapshot(), &FeedStates::new(), now)
+                self.feeds.replace(feeds_of(&set.freezes));
+                parts.feeds = self.feeds.revision();
+                set.snapshot(config.snapshot(), &self.feeds.states(), now)
             }
             None if parts.policies.last_valid.is_none() => unreadable(&parts.policies, &config),
             None => under_last_valid(&current, &config),
@@ -280,6 +338,21 @@ impl Sources {
     }
 }
 
+/// Whether each environment is frozen in which a policy asks for that.
+fn frozen_environments(
+    policies: &[Policy],
+    schedule: &Schedule,
+    now: Timestamp,
+) -> BTreeMap<String, bool> {
+    let environments = policies.iter().filter_map(Policy::frozen_environment);
+    environments
+        .map(|name| {
+            let is_frozen = !schedule.frozen_at(name, now).is_empty();
+            (name.to_owned(), is_frozen)
+        })
+        .collect()
+}
+
 /// The snapshot while no policies were ever valid: everything that they might govern is denied.
 fn unreadable(policies: &Part, config: &Config) -> Snapshot {
     let unreadable = policies.problems.iter().take(8).map(|why| Unreadable {
@@ -291,6 +364,9 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
         ..config.snapshot()
     };
     let why = policies.problems.first().cloned().unwrap_or_default();
+    snapshot.world.freezes = Collected::Unavailable(Unavailability(format!(
+        "the policies and change freezes could not be read: {why}"
+    )));
     snapshot.world.people = Collected::Unavailable(Unavailability(format!(
         "the policies and people directories could not be read: {why}"
     )));

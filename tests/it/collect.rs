@@ -473,6 +473,7 @@ fn needs(image: &Image, can_hurt: bool) -> BTreeMap<Subject, ImageNeeds> {
         anchors: [(anchor.id(), anchor)].into(),
         platforms: false,
         can_hurt,
+        heard: None,
     };
     [(subject, wanted)].into()
 }
@@ -490,7 +491,7 @@ async fn gather(
     images.next().unwrap()
 }
 
-/// A gate that asks for the approval of one member of `security-team`, to which alice and bob belong.
+/// A gate that asks for the approval of one member of `security-team`, to which alice and bob belong; dave is in no group.
 fn approving(registry: &Arc<Counting>) -> Gate {
     approving_with(registry, &[])
 }
@@ -504,7 +505,7 @@ fn approving_with(registry: &Arc<Counting>, keys: &[String]) -> Gate {
             identities: vec![serde_json::from_value(identity).unwrap()],
             validity: Validity::default(),
         };
-        let by_email = ["alice", "bob"].map(|name| {
+        let by_email = ["alice", "bob", "dave"].map(|name| {
             let email = format!("{name}@example.com");
             let certificate = json!({"certificate": {"issuer": ISSUER, "email": email}});
             (name.to_owned(), certificate)
@@ -514,7 +515,8 @@ fn approving_with(registry: &Arc<Counting>, keys: &[String]) -> Gate {
             .enumerate()
             .map(|(number, pem)| (format!("key-{number}"), json!({"key": {"pem": pem}})));
         let people: Vec<_> = by_email.into_iter().chain(by_key).map(person).collect();
-        let members = people.iter().map(|person| Member {
+        let members = people.iter().filter(|person| person.name != "dave");
+        let members = members.map(|person| Member {
             person: person.name.clone(),
             validity: Validity::default(),
         });
@@ -725,13 +727,13 @@ async fn a_rejection_follows_its_digest_to_another_repository() {
 async fn flooding_does_not_push_a_rejection_out() {
     let registry = Arc::new(Counting::default());
     let approval = |image: &Image| word(image, ALICE, "approved");
-    let flood = |image: &Image| {
+    let flood = |image: &Image, by: &str| {
         let junk = |number: u64| {
             Layer {
             media_type: BUNDLE.to_owned(),
             bytes: FACTS.attestation(
                 &image.digest,
-                "eve@example.com",
+                by,
                 ("approval", json!({"environment": "production", "decision": "rejected", "reason": number.to_string()})),
                 None,
             ),
@@ -753,7 +755,7 @@ async fn flooding_does_not_push_a_rejection_out() {
     let rejected = vec![approval(&image), word(&image, BOB, "rejected")];
     registry.attach(&image, Via::Referrers, rejected);
     assert_eq!(said(&image).await, "rejected");
-    flood(&image);
+    flood(&image, "dave@example.com");
     assert_eq!(said(&image).await, "rejected");
     only(&registry, &image, vec![approval(&image)]);
     assert_eq!(said(&image).await, "rejected");
@@ -761,7 +763,7 @@ async fn flooding_does_not_push_a_rejection_out() {
     let image = Image::new("b.example");
     registry.attach(&image, Via::Referrers, vec![approval(&image)]);
     assert_eq!(said(&image).await, "approved");
-    flood(&image);
+    flood(&image, "dave@example.com");
     assert_eq!(said(&image).await, "evidence-partial");
     let review = gate.review(&[image.reference()]).await;
     let detail = &review.verdict.policies()[0].findings()[0].detail;
@@ -774,6 +776,16 @@ async fn flooding_does_not_push_a_rejection_out() {
     assert_eq!(said(&image).await, "evidence-partial");
     registry.fail(Via::ALL);
     assert_eq!(said(&image).await, "evidence-partial");
+    registry.fail([]);
+    // Nobody listens to a stranger, whose flood hides nothing and blocks nothing.
+    let image = Image::new("c.example");
+    registry.attach(&image, Via::Referrers, vec![approval(&image)]);
+    flood(&image, "eve@example.com");
+    assert_eq!(said(&image).await, "approved");
+    registry.attach(&image, Via::Referrers, vec![word(&image, BOB, "rejected")]);
+    assert_eq!(said(&image).await, "rejected");
+    only(&registry, &image, vec![approval(&image)]);
+    assert_eq!(said(&image).await, "rejected");
 }
 
 #[tokio::test(start_paused = true)]

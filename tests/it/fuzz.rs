@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 12] = [
     ("bundle", targets::bundle),
     ("attestation", targets::attestation),
     ("simple_signing", targets::simple_signing),
@@ -20,13 +20,21 @@ const TARGETS: [Target; 10] = [
     ("image_reference", targets::image_reference),
     ("approval", targets::approval),
     ("change", targets::change),
+    ("calendar", targets::calendar),
+    ("recurrence", targets::recurrence),
     ("freeze_answer", targets::freeze_answer),
     ("document", targets::document),
     ("policy", targets::policy),
 ];
 
 /// Targets that were not fuzzed yet.
-const NOT_GROWN: [&str; 3] = ["approval", "change", "freeze_answer"];
+const NOT_GROWN: [&str; 5] = [
+    "approval",
+    "change",
+    "calendar",
+    "recurrence",
+    "freeze_answer",
+];
 
 #[test]
 fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {

@@ -13,6 +13,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::key::KeyFingerprint;
+use super::pipeline::Pipeline;
 use super::unaccepted::{self, UnacceptedReason};
 
 /// The signer of a verified signature or statement.
@@ -38,7 +39,10 @@ impl Signer {
             Signer::Certificate(certificate) => {
                 let claims = certificate.claims.values().chain(&certificate.issuer);
                 let claims = claims.map(|text| text.len() + size_of::<(Claim, String)>());
-                size_of_val(&**certificate) + certificate.identity.len() + claims.sum::<usize>()
+                size_of_val(&**certificate)
+                    + certificate.identity.len()
+                    + claims.sum::<usize>()
+                    + certificate.pipeline.bytes()
             }
             Signer::Key(_) => 0,
         }
@@ -64,6 +68,7 @@ pub struct CertificateIdentity {
     issuer: Option<String>,
     claims: BTreeMap<Claim, String>,
     key: KeyFingerprint,
+    pipeline: Pipeline,
 }
 
 macro_rules! claims {
@@ -144,6 +149,11 @@ impl CertificateIdentity {
         &self.claims
     }
 
+    /// The pipeline that the certificate was issued to.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
     /// The fingerprint of the certificate's key.
     pub fn key(&self) -> &KeyFingerprint {
         &self.key
@@ -212,13 +222,14 @@ impl CertificateIdentity {
                 return Err(malformed("has claims that contradict each other"));
             }
         }
-        let claims = texts
+        let claims: BTreeMap<_, _> = texts
             .into_iter()
             .filter_map(|(number, text)| Some((Claim::numbered(number)?, text)))
             .collect();
         let spki = certificate.tbs_certificate.subject_public_key_info.to_der();
         let spki = spki.map_err(|_| malformed("has a key that cannot be read"))?;
         Ok(CertificateIdentity {
+            pipeline: Pipeline::named_by(&identity, &claims),
             identity,
             issuer,
             claims,

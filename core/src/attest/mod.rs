@@ -7,6 +7,7 @@
 //! * [`Anchor`]: a key (`key`) or a `trust_root`, under which the checks are made
 //! * [`KeyRing`]: many keys, among which the one that signed is found in one pass
 //! * `chain`, `content`: certificates and signed content, before they are verified
+//! * `identity`, `pipeline`: who signed, and which pipeline that is
 //! * `statement`, `predicate`: the content of a verified envelope
 //! * [`VerifiedSignature`], [`VerifiedStatement`]: the results, which only this module can make
 //!
@@ -24,6 +25,7 @@ mod key;
 mod key_ring;
 mod log;
 mod material;
+mod pipeline;
 pub mod predicate;
 #[cfg(test)]
 mod samples;
@@ -49,6 +51,8 @@ pub use identity::{CertificateIdentity, Claim, Signer};
 pub use key::{KeyError, KeyFingerprint, PublicKey};
 pub use key_ring::KeyRing;
 pub use material::Material;
+pub use pipeline::Pipeline;
+pub(crate) use pipeline::workflow;
 pub use trust_root::{TrustRoot, TrustRootError};
 pub use unaccepted::UnacceptedReason;
 pub use verified::{

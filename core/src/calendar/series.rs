@@ -1,5 +1,7 @@
 //! An event with its repetitions, as it is written, and the spans of time that it occupies.
 
+use std::collections::HashSet;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Span as Difference, Timestamp};
 
@@ -48,13 +50,13 @@ pub enum Length {
         month: i8,
         /// From 1. A day that the year does not have is the last one of its month.
         day: i8,
-        /// Local.
-        time: Time,
+        /// Minutes of that day, up to its end.
+        minutes: i64,
     },
 }
 
 /// Which instances do not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exclusion {
     /// The instance that starts at this instant.
     Instant(Timestamp),
@@ -108,9 +110,12 @@ impl Series {
         budget.spend(self.dates.len() as u64)?;
         let dates = self.dates.iter();
         starts.extend(dates.map(|(start, length)| (*start, length.unwrap_or(self.length))));
+        budget.spend(self.except.len() as u64)?;
+        let except = self.except.iter().copied().collect();
+        let counts = |start| earliest <= start && start <= latest && self.counts(start, &except);
         let mut spans: Vec<Span> = starts
             .into_iter()
-            .filter(|(start, _)| earliest <= *start && *start <= latest && self.counts(*start))
+            .filter(|(start, _)| counts(*start))
             .map(|(start, length)| self.span(start.saturating_add(self.shift), length))
             .filter(|span| span.overlaps(&range))
             .collect();
@@ -120,12 +125,10 @@ impl Series {
     }
 
     /// Whether no exclusion and no bound removes the instance.
-    fn counts(&self, start: DateTime) -> bool {
+    fn counts(&self, start: DateTime, except: &HashSet<Exclusion>) -> bool {
         let at = self.zone.first(start);
-        let excluded = self.except.iter().any(|exclusion| match exclusion {
-            Exclusion::Instant(instant) => *instant == at,
-            Exclusion::Date(date) => *date == start.date(),
-        });
+        let excluded = except.contains(&Exclusion::Instant(at))
+            || except.contains(&Exclusion::Date(start.date()));
         let after_from = self.from.is_none_or(|from| from <= at);
         let before_end = self.before.is_none_or(|before| at < before);
         !excluded && after_from && before_end
@@ -143,11 +146,16 @@ impl Series {
         };
         let end = match length {
             Length::Civil(length) => civil(length),
-            Length::ToDayOfYear { month, day, time } => {
+            Length::ToDayOfYear {
+                month,
+                day,
+                minutes,
+            } => {
                 let of_year = |year| {
                     let first = Date::new(year, month, 1).ok()?;
                     let date = first.with().day(day.min(first.days_in_month())).build();
-                    Some(date.ok()?.to_datetime(time))
+                    let midnight = date.ok()?.to_datetime(Time::midnight());
+                    Some(midnight.saturating_add(SignedDuration::from_mins(minutes)))
                 };
                 let ends = [local.year(), local.year().saturating_add(1)].into_iter();
                 let end = ends.filter_map(of_year).find(|end| *end > local);

@@ -199,7 +199,7 @@ fn mailbox(text: &str) -> String {
     };
     match domain.trim_end_matches('.') {
         "gmail.com" | "googlemail.com" => format!("{}@gmail.com", user.replace('.', "")),
-        domain => format!("{user}@{domain}"),
+        domain => [user, "@", domain].concat(),
     }
 }
 

@@ -33,7 +33,7 @@ pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
-pub use needs::ImageNeeds;
+pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
     Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,

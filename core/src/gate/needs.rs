@@ -2,14 +2,17 @@
 //! exactly that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::evidence::Subject;
+use super::evidence::{Collected, Subject};
 use super::image::ImageReference;
+use super::people::{Lookup, People};
 use super::policy::{Enforcement, Policy};
 use super::promotion::Promotion;
 use super::rules::Effect;
+use super::signer::{AcceptedSigner, TrustRoots};
 use super::snapshot::{Certainty, Governing};
-use crate::attest::{Anchor, AnchorId};
+use crate::attest::{Anchor, AnchorId, VerifiedStatement, predicate};
 
 /// The evidence that all governing policies together need for one image.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,31 @@ pub struct ImageNeeds {
     pub platforms: bool,
     /// Whether more evidence could turn a pass into a denial. A listing from the cache is then not fresh enough.
     pub can_hurt: bool,
+    /// Whose statements can; `None` if that is not known, so that everyone's may.
+    pub heard: Option<Arc<HeardSigners>>,
+}
+
+/// The signers whose statements the policies of a review listen to, as far as they and the people directory say. What others sign
+/// changes nothing, however much of it is attached.
+#[derive(Clone, Debug)]
+pub struct HeardSigners {
+    /// The signers that the requirements name, of provenance and change records.
+    signers: Vec<AcceptedSigner>,
+    trust_roots: TrustRoots,
+    /// The people, who can approve and reject; `None` if they are not known.
+    people: Option<Arc<People>>,
+}
+
+impl HeardSigners {
+    /// Whether a statement could count for a requirement.
+    pub fn hear(&self, statement: &VerifiedStatement) -> bool {
+        if predicate::is_approval(statement.predicate_type()) {
+            let people = self.people.as_ref();
+            return people.is_none_or(|it| it.signer(statement.signer()) != Lookup::Unknown);
+        }
+        let mut signers = self.signers.iter();
+        signers.any(|signer| signer.signed(statement, &self.trust_roots).is_ok())
+    }
 }
 
 impl Governing<'_> {
@@ -45,6 +73,15 @@ impl Governing<'_> {
                 Some((policy, evidence, named.requirement.needs(self.world)))
             })
             .collect();
+        let signers = asking.iter().flat_map(|(.., own)| &own.signers);
+        let heard = Arc::new(HeardSigners {
+            signers: signers.cloned().collect(),
+            trust_roots: self.world.trust_roots.clone(),
+            people: match &self.world.people {
+                Collected::Known(people) => Some(Arc::clone(people)),
+                Collected::Partial(_, _) | Collected::Unavailable(_) => None,
+            },
+        });
         let mut needs: BTreeMap<Subject, ImageNeeds> = BTreeMap::new();
         for (image, pin) in promotion.images() {
             let image = &image.reference;
@@ -59,6 +96,7 @@ impl Governing<'_> {
                 continue;
             }
             let of_image = needs.entry(subject).or_default();
+            of_image.heard = Some(Arc::clone(&heard));
             for (policy, evidence, own) in asking {
                 let anchors = own.anchors.iter();
                 let anchors = anchors.map(|(id, anchor)| (id.clone(), anchor.clone()));

@@ -168,6 +168,13 @@ impl Policy {
         }
     }
 
+    /// The environment, if the policy requires that it is not frozen.
+    pub fn frozen_environment(&self) -> Option<&str> {
+        let mut requirements = self.requirements.iter();
+        let asks = requirements.any(|named| matches!(named.requirement, Requirement::NoFreeze(_)));
+        self.environment.as_deref().filter(|_| asks)
+    }
+
     /// Whether at least one requirement uses evidence.
     pub fn requires_evidence(&self) -> bool {
         self.requirements

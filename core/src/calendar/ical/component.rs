@@ -16,7 +16,14 @@ pub(super) struct Component<'a> {
     pub children: Vec<Component<'a>>,
     /// The first line that is not a content line. It can be the one that says when an event takes place.
     unreadable: Option<CalendarProblem>,
+    /// Whether such a line can be a part of a property that says what an event is about.
+    pub is_unclear: bool,
+    /// The property before the line that is being read.
+    last: String,
 }
+
+/// The properties that say what an event is about.
+const ABOUT: [&str; 2] = ["SUMMARY", "CATEGORIES"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -101,13 +108,22 @@ impl<'a> Reader<'a> {
         let Some((_, open)) = self.open.last_mut() else {
             return self.begin_calendar(number, text);
         };
+        let begins_with = |name: &str| {
+            let beginning = text.get(..name.len());
+            beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(name))
+        };
+        let is_about = ABOUT
+            .iter()
+            .any(|name| begins_with(name) || open.last == *name);
         let line = match Line::parse(number, text) {
             Ok(line) => line,
             Err(problem) => {
+                open.is_unclear |= is_about;
                 open.unreadable.get_or_insert(problem);
                 return Ok(());
             }
         };
+        open.last.clone_from(&line.name);
         let name = || shown(line.value.trim()).to_ascii_uppercase();
         match line.name.as_str() {
             "BEGIN" => self.begin(number, name()),
@@ -151,6 +167,11 @@ impl<'a> Reader<'a> {
                 );
                 return Err(CalendarProblem::new(number, message));
             }
+            (Some(Kind::Calendar), "VFREEBUSY") => {
+                let message =
+                    "the calendar holds busy times in place of events; publish it with its events";
+                return Err(CalendarProblem::new(number, message));
+            }
             (Some(Kind::Calendar), "VTIMEZONE") => Kind::TimeZone,
             (Some(Kind::TimeZone), "STANDARD" | "DAYLIGHT") => Kind::Observance,
             _ => Kind::Other,
@@ -180,6 +201,8 @@ impl<'a> Reader<'a> {
             properties: Vec::new(),
             children: Vec::new(),
             unreadable: None,
+            is_unclear: false,
+            last: String::new(),
         };
         self.open.push((name, component));
     }

@@ -14,11 +14,13 @@ use super::{CalendarProblem, limit, shown};
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub heading: Heading,
+    /// Whether the heading can be another one.
+    pub is_unclear: bool,
     pub content: Result<Content, CalendarProblem>,
 }
 
 /// What an event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Heading {
     pub uid: String,
     pub summary: String,
@@ -66,10 +68,9 @@ pub(super) struct Times {
 impl Event {
     pub fn read(component: &Component<'_>, zones: &mut Zones<'_>, floating: &Zone) -> Event {
         let text = |name: &str| component.first(name).map(Line::text).unwrap_or_default();
-        let is_status = |status: &str| {
-            let mut all = component.all("STATUS");
-            all.any(|line| line.value.trim().eq_ignore_ascii_case(status))
-        };
+        let status = component.only("STATUS").ok().flatten();
+        let is_status =
+            |is: &str| status.is_some_and(|line| line.value.trim().eq_ignore_ascii_case(is));
         let categories = component.all("CATEGORIES").flat_map(Line::texts);
         let heading = Heading {
             uid: text("UID"),
@@ -77,6 +78,20 @@ impl Event {
             categories: categories.filter(|category| !category.is_empty()).collect(),
             is_tentative: is_status("TENTATIVE"),
         };
+        let texts = [&heading.uid, &heading.summary]
+            .into_iter()
+            .chain(&heading.categories);
+        if texts.map(|text| text.len() + 1).sum::<usize>() > limit::HEADING {
+            let most = limit::HEADING;
+            let why = format!(
+                "UID, SUMMARY and CATEGORIES of an event are longer than {most} bytes; shorten them"
+            );
+            return Event {
+                heading: Heading::default(),
+                is_unclear: true,
+                content: Err(CalendarProblem::new(component.line, why)),
+            };
+        }
         let reader = EventReader {
             component,
             zones,
@@ -92,7 +107,11 @@ impl Event {
                 ..problem
             }
         });
-        Event { heading, content }
+        Event {
+            heading,
+            is_unclear: component.is_unclear || component.only("SUMMARY").is_err(),
+            content,
+        }
     }
 }
 

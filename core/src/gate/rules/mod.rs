@@ -134,6 +134,8 @@ pub struct EvidenceUse {
 pub struct Needs {
     /// The anchors to verify under.
     pub anchors: BTreeMap<AnchorId, Anchor>,
+    /// The signers whose provenance and other statements the rule listens to. Approvals are everyone's in the people directory.
+    pub signers: Vec<AcceptedSigner>,
     /// Trust roots that the rule names and the configuration does not have.
     pub missing_roots: BTreeSet<String>,
 }
@@ -166,6 +168,7 @@ impl Needs {
     /// The needs of two rules together.
     fn and(mut self, other: Needs) -> Needs {
         self.anchors.extend(other.anchors);
+        self.signers.extend(other.signers);
         self.missing_roots.extend(other.missing_roots);
         self
     }
@@ -173,6 +176,7 @@ impl Needs {
     fn under<'a>(signers: impl Iterator<Item = &'a AcceptedSigner>, roots: &TrustRoots) -> Needs {
         let mut needs = Needs::default();
         for signer in signers {
+            needs.signers.push(signer.clone());
             let anchors = signer.anchors(roots).into_iter();
             needs
                 .anchors

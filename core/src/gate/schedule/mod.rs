@@ -101,10 +101,12 @@ impl Schedule {
         };
         let mut budget = Budget::days(BUDGET);
         let entries = freezes.into_iter();
-        let entries =
-            entries.map(|(freeze, state)| Entry::new(freeze, state, covered, &mut budget));
+        let mut entries: Vec<_> = entries
+            .map(|(freeze, state)| Entry::new(freeze, state, covered, &mut budget))
+            .collect();
+        entries.sort_by(|one, other| one.freeze.name.cmp(&other.freeze.name));
         Schedule {
-            entries: entries.collect(),
+            entries,
             covered: Some(covered),
         }
     }

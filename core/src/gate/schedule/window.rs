@@ -270,26 +270,16 @@ impl Yearly {
         let time = time.unwrap_or(ClockTime::MIDNIGHT);
         let start = date(1972, month, day).to_datetime(Time::midnight());
         let start = start.saturating_add(time.minutes().minutes());
-        // In a leap year, so that 29 February is there.
-        let end = date(1972, self.until.month, self.until.day).to_datetime(Time::midnight());
         let until = self.until.time.unwrap_or(ClockTime::END);
-        let is_last_of_february = (self.until.month, self.until.day) == (2, 29);
-        let end = match is_last_of_february && until == ClockTime::END {
-            true => date(1972, 3, 1).to_datetime(Time::midnight()),
-            false => end.saturating_add(until.minutes().minutes()),
-        };
-        if (start.month(), start.day(), start.time()) == (end.month(), end.day(), end.time())
-            && self.until.time.is_some()
-        {
-            return Err(fault(
-                &["yearly", "until"],
-                "the freeze ends when it begins",
-            ));
+        let is_same_day = (month, day) == (self.until.month, self.until.day);
+        if is_same_day && time == until {
+            let why = "the freeze ends when it begins";
+            return Err(fault(&["yearly", "until"], why));
         }
         let length = Length::ToDayOfYear {
-            month: end.month(),
-            day: end.day(),
-            time: end.time(),
+            month: self.until.month,
+            day: self.until.day,
+            minutes: until.minutes(),
         };
         by_rule(zone, start, length, "FREQ=YEARLY")
     }

@@ -27,7 +27,7 @@ impl SourceRepository {
         let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
         let git_ref = git_ref.filter(|git_ref| !git_ref.is_empty());
         Some((
-            SourceRepository(format!("{scheme}://{host}/{path}")),
+            SourceRepository([&scheme, "://", &host, "/", path].concat()),
             git_ref.map(str::to_owned),
         ))
     }

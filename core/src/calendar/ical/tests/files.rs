@@ -227,3 +227,61 @@ fn too_many_parameters_are_refused() {
         assert!(refused(&file).contains("more than 32 parameters"));
     }
 }
+
+#[test]
+fn busy_times_in_place_of_events_are_refused() {
+    let busy = "BEGIN:VFREEBUSY\nFREEBUSY:20250601T100000Z/PT1H\nEND:VFREEBUSY";
+    assert!(refused(&calendar(busy)).contains("busy times in place of events"));
+}
+
+#[test]
+fn an_event_whose_summary_cannot_be_read_counts_as_what_everybody_looks_for() {
+    for lines in [
+        "SUMMARY;LANGUAGE=de Freeze",
+        "SUMMARY:Meeting\nabout the freeze",
+        "SUMMARY:Meeting\n\nabout\nthe freeze",
+        "CATEGORIES:Meeting,\nFreeze",
+        "summary Freeze",
+        "SUMMARY:Meeting\nSUMMARY:Freeze",
+    ] {
+        let file = event(&format!("DTSTART:20250601T100000Z\n{lines}"));
+        let calendar = read_calendar(file.as_bytes(), &Zone::utc()).unwrap();
+        assert!(
+            calendar
+                .events(|event| event.summary.contains("freeze"))
+                .is_err(),
+            "{lines}"
+        );
+    }
+    let other = event("SUMMARY:Meeting\nDESCRIPTION:about\nthe freeze\nDTSTART:20250601T100000Z");
+    let calendar = read_calendar(other.as_bytes(), &Zone::utc()).unwrap();
+    assert!(
+        calendar
+            .events(|event| event.summary.contains("freeze"))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn an_event_with_an_endless_summary_is_refused() {
+    for name in ["SUMMARY", "CATEGORIES", "UID"] {
+        let file = event(&format!("DTSTART:20250601\n{name}:{}", "a,".repeat(10_000)));
+        let file = file.replacen("UID:1\n", "", usize::from(name == "UID"));
+        let calendar = read_calendar(file.as_bytes(), &Zone::utc()).unwrap();
+        assert!(
+            calendar
+                .events(|_| false)
+                .unwrap_err()
+                .message
+                .contains("longer than 4096 bytes")
+        );
+    }
+}
+
+#[test]
+fn a_status_that_is_not_clear_is_not_tentative() {
+    let file = event("DTSTART:20250601\nSTATUS:TENTATIVE\nSTATUS:CONFIRMED");
+    let calendar = read_calendar(file.as_bytes(), &Zone::utc()).unwrap();
+    assert!(calendar.events(|event| !event.is_tentative).is_err());
+}

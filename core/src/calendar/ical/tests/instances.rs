@@ -207,3 +207,22 @@ fn rules_that_many_changes_repeat_are_bounded_in_all() {
     assert!(file.len() < limit::BYTES);
     assert!(refused(&file).contains("more than 200000 rules and dates"));
 }
+
+#[test]
+fn an_instance_that_does_not_say_what_it_is_about_is_about_the_same_as_its_event() {
+    let file = daily(&[
+        "RECURRENCE-ID:20250602T100000Z\nDTSTART:20250602T160000Z",
+        "RECURRENCE-ID:20250603T100000Z\nDTSTART:never",
+    ]);
+    let file = file.replace("SUMMARY:Freeze", "SUMMARY:Freeze\nCATEGORIES:A,B");
+    let calendar = read_calendar(file.as_bytes(), &Zone::utc()).unwrap();
+    let is_freeze =
+        |event: &CalendarEvent| event.summary == "Freeze" && event.categories == ["A", "B"];
+    assert!(calendar.events(is_freeze).is_err());
+    assert!(
+        calendar
+            .events(|event| !is_freeze(event))
+            .unwrap()
+            .is_empty()
+    );
+}

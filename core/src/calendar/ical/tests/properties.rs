@@ -115,6 +115,26 @@ proptest! {
         }
         exercise(&bytes);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Nor does the order of the components.
+    #[test]
+    fn components_in_any_order_say_the_same(order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle()) {
+        let (head, rest) = FULL.split_once("BEGIN:VTIMEZONE").unwrap();
+        let blocks: Vec<&str> = rest.split("\nBEGIN:VEVENT").collect();
+        let last = blocks[5].trim_end().strip_suffix("END:VCALENDAR").unwrap();
+        let block = |at: usize| match at {
+            0 => format!("BEGIN:VTIMEZONE{}", blocks[0]),
+            5 => format!("BEGIN:VEVENT{}", last.trim_end()),
+            _ => format!("BEGIN:VEVENT{}", blocks[at]),
+        };
+        let blocks: Vec<String> = order.into_iter().map(block).collect();
+        let shuffled = format!("{head}{}\nEND:VCALENDAR\n", blocks.join("\n"));
+        prop_assert_eq!(instances(&shuffled), instances(FULL));
+    }
 
     /// Line ends and folds say nothing.
     #[test]

@@ -187,3 +187,15 @@ fn many_vtimezones_are_expanded_within_a_bound() {
     }
     assert!(refused(&calendar(&lines)).contains("the time zones of the file need too much work"));
 }
+
+#[test]
+fn too_many_names_of_zones_are_refused() {
+    let event = |number: usize| {
+        format!("BEGIN:VEVENT\nDTSTART;TZID=/{number}/Europe/Berlin:20250101T000000\nEND:VEVENT\n")
+    };
+    let events: String = (0..1_100).map(event).collect();
+    assert!(refused(&calendar(&events)).contains("names more than 1000 time zones"));
+    // Nor does a name take long.
+    let long = monthly("", &format!("\"{}\"", "a/".repeat(400_000)));
+    assert!(refused(&long).contains("is not known"));
+}

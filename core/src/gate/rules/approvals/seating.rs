@@ -55,8 +55,9 @@ impl Seating<'_> {
 impl Approvals {
     /// Fills as many seats as possible.
     pub(super) fn take_seats<'a>(&'a self, approvals: &[&Approval<'a>]) -> Seating<'a> {
-        let names: BTreeSet<_> = approvals.iter().map(|approval| approval.person).collect();
-        let names: Vec<&str> = names.into_iter().collect();
+        let mut names: Vec<_> = approvals.iter().map(|approval| approval.person).collect();
+        names.sort_unstable();
+        names.dedup();
         let seats = self.from.iter().map(|from| Seats {
             count: from.seats(),
             open_to: BTreeSet::new(),

@@ -1,9 +1,9 @@
 //! Agreement of a provenance statement with the certificate of its signer, and with itself.
 
-use super::identity::{is_delegator, is_isolated, own_ref, repository_without_server, workflow};
+use super::identity::{is_delegator, is_isolated, own_ref};
 use super::{BUILDER_IS_NOT_THE_SIGNER, CONTRADICTS_CERTIFICATE, CONTRADICTS_ITSELF, Refusal};
 use crate::attest::predicate::{SlsaProvenance, SourceRepository};
-use crate::attest::{CertificateIdentity, Claim, Signer};
+use crate::attest::{CertificateIdentity, Claim, Signer, workflow};
 
 /// The statement agrees with the certificate of its signer, if there is one, and with itself.
 pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Result<(), Refusal> {
@@ -60,9 +60,9 @@ fn first_contradiction(
     let sources = provenance.sources.iter().find_map(|source| {
         let repository = &source.repository;
         let same =
-            |claimed: Option<SourceRepository>| claimed.is_some_and(|it| it.is_same(repository));
-        let address = |claimed: &str| same(SourceRepository::parse(claimed).map(|(it, _)| it));
-        let name = |claimed: &str| same(repository_without_server(certificate, claimed));
+            |claimed: Option<&SourceRepository>| claimed.is_some_and(|it| it.is_same(repository));
+        let address = |_: &str| same(certificate.pipeline().source());
+        let name = |_: &str| same(certificate.pipeline().source_by_name());
         let shown = repository.as_str();
         differs(Claim::SourceRepositoryUri, source.field, shown, &address)
             .or_else(|| differs(Claim::GithubWorkflowRepository, source.field, shown, &name))

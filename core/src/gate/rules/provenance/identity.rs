@@ -1,7 +1,7 @@
 //! Which workflow or pipeline a certificate names, and what that says about a builder.
 
 use crate::attest::predicate::{SlsaProvenance, SourceRepository};
-use crate::attest::{CertificateIdentity, Claim, Signer};
+use crate::attest::{CertificateIdentity, Claim, Signer, workflow};
 
 /// Whether the builder is isolated from its callers: its signer is a key, an account without a source, or a workflow of another
 /// repository than the source's. If a workflow's certificate does not claim a source, the workflow must be of another
@@ -10,10 +10,10 @@ pub(in super::super) fn is_isolated(provenance: &SlsaProvenance, by: &Signer) ->
     let Signer::Certificate(certificate) = by else {
         return true;
     };
-    let own: Vec<_> = workflows(certificate).collect();
-    let is_own = |source: &SourceRepository| own.iter().any(|(own, _)| own.is_same(source));
-    match claimed_repository(certificate) {
-        Some(source) => !own.is_empty() && !is_own(&source),
+    let own = certificate.pipeline().workflows();
+    let is_own = |source: &SourceRepository| own.iter().any(|own| own.is_same(source));
+    match certificate.pipeline().source() {
+        Some(source) => !own.is_empty() && !is_own(source),
         None if claims_source(certificate) => false,
         None if own.is_empty() => true,
         None => {
@@ -31,8 +31,8 @@ pub(in super::super) fn why_not_isolated(
     let Signer::Certificate(certificate) = by else {
         return None;
     };
-    let own: Vec<_> = workflows(certificate).collect();
-    if own.iter().any(|(own, _)| own.is_same(repository)) {
+    let own = certificate.pipeline().workflows();
+    if own.iter().any(|own| own.is_same(repository)) {
         return Some(format!(
             "its signer is a workflow of the repository `{repository}` itself, whose authors can write anything"
         ));
@@ -68,56 +68,10 @@ pub(super) fn own_ref(by: &Signer) -> Option<&str> {
     let Signer::Certificate(certificate) = by else {
         return None;
     };
-    match claimed_repository(certificate) {
+    match certificate.pipeline().source() {
         Some(_) => claimed_ref(by),
         None => claimed_ref(by).or_else(|| workflow(certificate.identity())?.1),
     }
-}
-
-/// The repository of the pipeline that the certificate was issued to. The deprecated claim `githubWorkflowRepository` does not
-/// name the server, which is taken from the workflow.
-pub(super) fn claimed_repository(certificate: &CertificateIdentity) -> Option<SourceRepository> {
-    let claims = certificate.claims();
-    match claims.get(&Claim::SourceRepositoryUri) {
-        Some(uri) => Some(SourceRepository::parse(uri)?.0),
-        None => {
-            repository_without_server(certificate, claims.get(&Claim::GithubWorkflowRepository)?)
-        }
-    }
-}
-
-pub(super) fn repository_without_server(
-    certificate: &CertificateIdentity,
-    name: &str,
-) -> Option<SourceRepository> {
-    match workflows(certificate).next() {
-        Some((workflow, _)) => workflow.beside(name),
-        None => Some(SourceRepository::parse(&format!("https://github.com/{name}"))?.0),
-    }
-}
-
-/// The workflow or pipeline that a URI names: its repository, and its reference if that is certain. GitHub writes
-/// `https://HOST/OWNER/NAME/.github/workflows/FILE@REF`, GitLab `https://HOST/PATH//FILE@REF` (Fulcio, "OIDC usage").
-pub(super) fn workflow(uri: &str) -> Option<(SourceRepository, Option<&str>)> {
-    let (path, git_ref) = uri.split_once('@')?;
-    let github = path.to_ascii_lowercase().find("/.github/workflows/");
-    let gitlab = || {
-        let (scheme, rest) = path.split_once("://")?;
-        Some(scheme.len() + "://".len() + rest.find("//")?)
-    };
-    let repository = path.get(..github.or_else(gitlab)?)?;
-    // A file or a reference may contain an `@` too. The start of the reference is then unknown.
-    let git_ref = (!git_ref.contains('@')).then_some(git_ref);
-    Some((SourceRepository::parse(repository)?.0, git_ref))
-}
-
-/// The workflows that a certificate names as its holder, in its identity and in the claim `buildSignerUri`.
-fn workflows(
-    certificate: &CertificateIdentity,
-) -> impl Iterator<Item = (SourceRepository, Option<&str>)> {
-    let signer = certificate.claims().get(&Claim::BuildSignerUri);
-    let named = [Some(certificate.identity()), signer.map(String::as_str)];
-    named.into_iter().flatten().filter_map(workflow)
 }
 
 /// Whether a certificate was issued to a delegator workflow of slsa-github-generator. A delegator runs builders of other

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use agreement::check_agreement;
-use identity::{claimed_ref, claimed_repository, own_ref};
+use identity::{claimed_ref, own_ref};
 pub(super) use identity::{is_isolated, why_not_isolated};
 
 use super::check::{
@@ -366,13 +366,13 @@ impl Provenance {
         provenance: &predicate::SlsaProvenance,
         by: &Signer,
     ) -> Result<String, Refusal> {
-        let mut named: Vec<(String, SourceRepository)> = provenance
+        let mut named: Vec<(String, &SourceRepository)> = provenance
             .sources
             .iter()
-            .map(|source| (format!("`{}`", source.field), source.repository.clone()))
+            .map(|source| (format!("`{}`", source.field), &source.repository))
             .collect();
         if let Signer::Certificate(certificate) = by
-            && let Some(repository) = claimed_repository(certificate)
+            && let Some(repository) = certificate.pipeline().source()
         {
             named.push(("the certificate".to_owned(), repository));
         }
