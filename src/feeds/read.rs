@@ -248,26 +248,14 @@ async fn calendar(
                 limit: CALENDAR_BYTES,
             };
             let answer = web.get(&question).await;
-            match (
-                answer.map_err(|failure| Problem::of(&failure, now.at))?,
-                known,
-            ) {
-                (None, Some(known)) => {
-                    return Ok(Reading {
-                        read: now,
-                        ..known.clone()
-                    });
-                }
-                (None, None) => {
-                    return Err(Problem::unreadable("the answer holds no calendar"));
-                }
-                (Some(content), _) => {
-                    let Content {
-                        body, validators, ..
-                    } = content;
-                    (body, validators, host(&url), Some(url))
-                }
-            }
+            let Some(content) = answer.map_err(|failure| Problem::of(&failure, now.at))? else {
+                let unchanged = known.map(|known| Reading {
+                    read: now,
+                    ..known.clone()
+                });
+                return unchanged.ok_or_else(|| Problem::unreadable("the answer is empty"));
+            };
+            (content.body, content.validators, host(&url), Some(url))
         }
     };
     let digest = Digest::sha256(&bytes);
@@ -605,7 +593,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_while_a_feed_is_read_is_a_problem() {
-        #[expect(clippy::panic, reason = "that is what is tested")]
         let panics = in_background(|| -> u8 { panic!("a test") });
         assert_eq!(panics.await, Err(PANIC.to_owned()));
     }
