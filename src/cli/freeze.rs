@@ -1,5 +1,7 @@
 //! `freeze`: whether changes may pass now, when that changes, and what is planned.
 
+mod import;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,7 +42,8 @@ Examples:
   promotion-gate freeze now --at 2026-12-24T18:00:00Z policies/
   promotion-gate freeze next policies/
   promotion-gate freeze list --days 90 policies/
-  promotion-gate freeze month --month 2026-12 policies/")]
+  promotion-gate freeze month --month 2026-12 policies/
+  promotion-gate freeze import holidays.ics --time-zone Europe/Berlin --environment production")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -66,6 +69,7 @@ enum Command {
         #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=3660))]
         days: u16,
     },
+    Import(import::Args),
     /// Show the days of a month on which an environment is frozen
     Month {
         #[command(flatten)]
@@ -117,6 +121,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Now { given } => now(&Asked::of(&given).await?),
         Command::Next { given } => next(&Asked::of(&given).await?),
         Command::List { given, days } => list(&Asked::of(&given).await?, days),
+        Command::Import(args) => import::run(&args),
         Command::Month { given, month } => {
             let asked = Asked::of(&given).await?;
             let month =

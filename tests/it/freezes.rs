@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use promotion_gate::api::{self, FeedStates, PolicySet};
-use promotion_gate_core::calendar::Span;
+use promotion_gate_core::calendar::{Budget, Span, Zone, merge, read_calendar};
 use promotion_gate_core::gate::Schedule;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -568,4 +568,73 @@ fn the_zone_of_the_host_does_not_matter() {
         answers.iter().all(|answer| *answer == answers[0]),
         "{answers:?}"
     );
+}
+
+#[test]
+fn an_imported_calendar_freezes_what_the_calendar_freezes() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/calendars");
+    let range = Span {
+        start: at("2025-01-01T00:00:00Z"),
+        end: at("2027-01-01T00:00:00Z"),
+    };
+    let clipped = |spans: Vec<Span>| {
+        let clip = |span: Span| Span {
+            start: span.start.max(range.start),
+            end: span.end.min(range.end),
+        };
+        merge(spans.into_iter().map(clip).collect())
+    };
+    let folder = TempDir::new().unwrap();
+    let (mut compared, mut rules) = (0, 0);
+    for entry in fs::read_dir(fixtures).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "ics") {
+            continue;
+        }
+        let described = fs::read_to_string(path.with_extension("json")).unwrap();
+        let described: Value = serde_json::from_str(&described).unwrap();
+        let zone = described["zone"].as_str().unwrap();
+        let args = [
+            "freeze",
+            "import",
+            path.to_str().unwrap(),
+            "--time-zone",
+            zone,
+            "--environment",
+            "production",
+            "--at",
+            "2025-01-01T00:00:00Z",
+            "--days",
+            "730",
+        ];
+        let calendar =
+            read_calendar(&fs::read(&path).unwrap(), &Zone::named(zone).unwrap()).unwrap();
+        let events = calendar.events(|_| true).unwrap();
+        let series = events.iter().flat_map(|event| &event.series);
+        let expected =
+            series.flat_map(|series| series.spans(range, &mut Budget::days(1_000_000)).unwrap());
+        let expected = clipped(expected.collect());
+        let ran = run(folder.path(), &args, "");
+        if expected.is_empty() && ran.code == 1 {
+            assert!(
+                ran.stderr.contains("no event of the calendar is a freeze"),
+                "{}",
+                ran.stderr
+            );
+            continue;
+        }
+        assert_eq!(ran.code, 0, "{}: {}", path.display(), ran.stderr);
+        let set = load(&[
+            ("imported.yaml", ran.stdout.clone()),
+            ("policy.yaml", policy("p", "production", "shop")),
+        ]);
+        assert_eq!(set.problems, [], "{}: {}", path.display(), ran.stdout);
+        let schedule = api::schedule(set.freezes, &FeedStates::new(), range.start);
+        let found = schedule.occurrences(Some("production"), range);
+        let found = clipped(found.into_iter().map(|(_, found)| found.span).collect());
+        assert_eq!(found, expected, "{}: {}", path.display(), ran.stdout);
+        compared += 1;
+        rules += usize::from(ran.stdout.contains("recurrence:"));
+    }
+    assert!(compared >= 30 && rules >= 15, "{compared}, {rules}");
 }

@@ -15,7 +15,14 @@ pub use super::parts::RecurrenceError;
 /// A recurrence rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrence {
+    written: Box<str>,
     parts: Parts,
+}
+
+impl std::fmt::Display for Recurrence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.written)
+    }
 }
 
 impl std::str::FromStr for Recurrence {
@@ -23,8 +30,10 @@ impl std::str::FromStr for Recurrence {
 
     /// Parses the value of an `RRULE`, such as `FREQ=MONTHLY;BYDAY=-1FR`.
     fn from_str(text: &str) -> Result<Recurrence, RecurrenceError> {
-        let parts = text.parse()?;
-        Ok(Recurrence { parts })
+        Ok(Recurrence {
+            parts: text.parse()?,
+            written: text.trim().into(),
+        })
     }
 }
 

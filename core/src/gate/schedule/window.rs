@@ -71,8 +71,11 @@ pub struct Recurring {
     pub start: LocalMoment,
     /// The rule, such as `FREQ=MONTHLY;BYDAY=-1FR`.
     pub rule: Recurrence,
-    /// How long each one lasts; a day when absent and `start` is a day.
+    /// How long each one lasts. Without `duration` and `end`, where `start` is a day: a day.
     pub duration: Option<WindowLength>,
+    /// The end of the one that begins at `start`, in place of `duration`: the others end at the same time by the clock. A day
+    /// belongs to it as a whole.
+    pub end: Option<LocalMoment>,
     /// Further starts (`RDATE`).
     #[serde(default)]
     #[schemars(length(max = 1000))]
@@ -288,7 +291,18 @@ impl Yearly {
 impl Recurring {
     fn series(&self, zone: Zone) -> Result<Series, Fault> {
         let at = |key: &str, why: &str| fault(&["recurrence", key], why);
+        let start = self.start.local(&zone);
         let length = match (self.duration, self.start) {
+            _ if let Some(end) = self.end => {
+                if self.duration.is_some() {
+                    return Err(at("end", "`duration` is given too; leave one of them out"));
+                }
+                let length = end.local_end(&zone).duration_since(start);
+                if length <= SignedDuration::ZERO {
+                    return Err(at("end", "the freeze ends before it begins, or at once"));
+                }
+                Length::Civil(length)
+            }
             (Some(duration), _) => duration.length(),
             (None, LocalMoment::Day(_)) => Length::Duration {
                 days: 1,
@@ -297,7 +311,7 @@ impl Recurring {
             (None, _) => {
                 return Err(fault(
                     &["recurrence"],
-                    "`duration` is missing: how long each freeze lasts, such as `8h`",
+                    "`duration` is missing: how long each freeze lasts, such as `8h`; or give the first `end`",
                 ));
             }
         };
@@ -320,7 +334,6 @@ impl Recurring {
             LocalMoment::Day(_) => self.rule.clone().of_days(),
             LocalMoment::Local(_) | LocalMoment::Instant(_) => self.rule.clone(),
         };
-        let start = self.start.local(&zone);
         Ok(Series {
             includes_start: false,
             length,
