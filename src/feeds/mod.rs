@@ -202,9 +202,8 @@ impl Feeds {
         }
         if is_changed || kept.feeds.len() != names {
             kept.revision += 1;
+            self.changed.notify_one();
         }
-        drop(kept);
-        self.changed.notify_one();
     }
 
     /// The state of each feed, by the name of its freeze.
@@ -251,9 +250,10 @@ impl Feeds {
         }
     }
 
-    /// Asks the feeds that are due at a moment, and waits for their answers.
+    /// Asks the feeds that are due at a moment, and waits for their answers. Where that is given up, the rest stays due.
     pub async fn ask_due(&self, now: Moment, metrics: &Metrics) {
-        let attempts = futures::stream::iter(self.due(now, usize::MAX));
+        let next = || self.due(now, 1).pop();
+        let attempts = futures::stream::iter(std::iter::from_fn(next));
         let made = attempts.map(|attempt| self.make(attempt, move || now, metrics));
         made.buffer_unordered(SIDE_BY_SIDE).collect::<()>().await;
     }
@@ -295,6 +295,11 @@ impl Feeds {
             now,
             wait,
         } = attempt;
+        let _asked = Asked {
+            feeds: self,
+            name: &name,
+            entry,
+        };
         let next = after(now.at, wait + ALLOWANCE);
         let read = read(&web, &feed, &environments, known, now, Some(next));
         let (known, problem) = read.await;
@@ -314,7 +319,6 @@ impl Feeds {
         let Some(feed) = feeds.get_mut(&name).filter(|feed| feed.entry == entry) else {
             return;
         };
-        feed.is_asked = false;
         feed.known = known;
         match problem {
             None => {
@@ -362,6 +366,23 @@ impl Feeds {
 
     fn kept(&self) -> MutexGuard<'_, AllKept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt that is under way. However it ends, the feed can be asked again.
+struct Asked<'a> {
+    feeds: &'a Feeds,
+    name: &'a str,
+    entry: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.feeds.kept();
+        let feed = kept.feeds.get_mut(self.name);
+        if let Some(feed) = feed.filter(|feed| feed.entry == self.entry) {
+            feed.is_asked = false;
+        }
     }
 }
 

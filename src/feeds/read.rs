@@ -25,7 +25,7 @@ use url::Url;
 
 use super::pace::maximum_age;
 use crate::files::read_regular_file;
-use crate::oci::web::{Question, Validators, Web, WebAnswer, WebFailure};
+use crate::oci::web::{Content, Question, Validators, Web, WebFailure};
 use crate::text::line;
 
 /// The most bytes of a calendar.
@@ -248,26 +248,14 @@ async fn calendar(
                 limit: CALENDAR_BYTES,
             };
             let answer = web.get(&question).await;
-            match (
-                answer.map_err(|failure| Problem::of(&failure, now.at))?,
-                known,
-            ) {
-                (WebAnswer::Unchanged, Some(known)) => {
-                    return Ok(Reading {
-                        read: now,
-                        ..known.clone()
-                    });
-                }
-                (WebAnswer::Unchanged, None) => {
-                    return Err(Problem::unreadable("the answer holds no calendar"));
-                }
-                (
-                    WebAnswer::Content {
-                        body, validators, ..
-                    },
-                    _,
-                ) => (body, validators, host(&url), Some(url)),
-            }
+            let Some(content) = answer.map_err(|failure| Problem::of(&failure, now.at))? else {
+                let unchanged = known.map(|known| Reading {
+                    read: now,
+                    ..known.clone()
+                });
+                return unchanged.ok_or_else(|| Problem::unreadable("the answer is empty"));
+            };
+            (content.body, content.validators, host(&url), Some(url))
         }
     };
     let digest = Digest::sha256(&bytes);
@@ -359,7 +347,7 @@ async fn periods(
         };
         let answer = web.get(&question).await;
         let answer = answer.map_err(|failure| Problem::of(&failure, now.at))?;
-        let WebAnswer::Content { body, next, .. } = answer else {
+        let Some(Content { body, next, .. }) = answer else {
             return Err(unreadable("the answer is empty".to_owned()));
         };
         let text = unambiguous(&body, Fields::default());
@@ -419,7 +407,7 @@ impl Endpoint<'_> {
             .buffered(SIDE_BY_SIDE);
         let mut problem = None;
         while let Some((environment, answers)) = asked.next().await {
-            match answers.map(|answers| <[EndpointAnswer; 2]>::try_from(answers)) {
+            match answers.map(<[EndpointAnswer; 2]>::try_from) {
                 Ok(Ok([answer, following])) => {
                     let before = known.remove(&environment);
                     let answers = Answers::after(before, answer, Some(following), now);
@@ -466,7 +454,7 @@ impl Endpoint<'_> {
             let (host, why) = (host(&url), without_secrets(why, secrets));
             Problem::unreadable(&format!("{host}: the answer {why}"))
         };
-        let WebAnswer::Content { body, .. } = answer else {
+        let Some(Content { body, .. }) = answer else {
             return Err(unreadable("is empty"));
         };
         let answer = EndpointAnswer::read(&body, at).map_err(|why| unreadable(&why))?;
@@ -605,7 +593,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_while_a_feed_is_read_is_a_problem() {
-        #[expect(clippy::panic, reason = "that is what is tested")]
         let panics = in_background(|| -> u8 { panic!("a test") });
         assert_eq!(panics.await, Err(PANIC.to_owned()));
     }

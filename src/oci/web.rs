@@ -43,16 +43,12 @@ pub(crate) struct Validators {
     conditions: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// An answer with success.
-pub(crate) enum WebAnswer {
-    /// The content with the given validators is still the present one.
-    Unchanged,
-    Content {
-        body: bytes::Bytes,
-        validators: Option<Validators>,
-        /// The next page of a list.
-        next: Option<Url>,
-    },
+/// What a document holds.
+pub(crate) struct Content {
+    pub(crate) body: bytes::Bytes,
+    pub(crate) validators: Option<Validators>,
+    /// The next page of a list.
+    pub(crate) next: Option<Url>,
 }
 
 /// Why there is no answer.
@@ -81,9 +77,9 @@ impl Web {
         Ok(Web { transport })
     }
 
-    /// Reads a document. Redirects are followed to where the guard lets a request go, never to HTTP without TLS, and never with
+    /// Reads a document; `None` if the content with the given validators is still the present one. Redirects are followed to where the guard lets a request go, never to HTTP without TLS, and never with
     /// the token to another origin.
-    pub(crate) async fn get(&self, question: &Question<'_>) -> Result<WebAnswer, WebFailure> {
+    pub(crate) async fn get(&self, question: &Question<'_>) -> Result<Option<Content>, WebFailure> {
         let total = self.transport.timeouts.total;
         let answer = timeout(total, self.follow(question)).await;
         let late = |_| failure(question.url, "there was no answer in time");
@@ -92,14 +88,14 @@ impl Web {
         match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if !question.conditions(&answer.at).is_empty() => {
-                return Ok(WebAnswer::Unchanged);
+                return Ok(None);
             }
             status => {
                 let hint = hint(status, question.authorization.is_some());
                 let retry = answer.header(RETRY_AFTER.as_str()).and_then(retry_after);
                 return Err(WebFailure {
                     retry,
-                    is_refusal: status.is_client_error() && retry.is_none(),
+                    is_refusal: status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS,
                     ..said(&format!("answered {status}{hint}"))
                 });
             }
@@ -120,11 +116,11 @@ impl Web {
         {
             return Err(said("names a next page on another host"));
         }
-        Ok(WebAnswer::Content {
+        Ok(Some(Content {
             validators: validators(&answer),
             next,
             body: answer.body,
-        })
+        }))
     }
 
     async fn follow(&self, question: &Question<'_>) -> Result<HttpAnswer, WebFailure> {

@@ -896,6 +896,32 @@ async fn a_feed_that_did_not_change_keeps_its_answer_when_files_change() {
 }
 
 #[tokio::test]
+async fn a_feed_whose_attempt_was_given_up_is_asked_again() {
+    let (answer, server) = Answer::serve(json("").coming(Manner::Silent)).await;
+    let watch = Watch::new(endpoint(&server.url()));
+    let many = (0..20).map(|index| {
+        let environments = vec!["production".to_owned()];
+        (
+            format!("feed-{index}"),
+            endpoint(&server.url()),
+            environments,
+        )
+    });
+    watch.feeds.replace(many);
+    let short = Duration::from_millis(200);
+    let ask = watch.feeds.ask_due(moment(0), &watch.metrics);
+    assert!(tokio::time::timeout(short, ask).await.is_err());
+    answer.set(json(OPEN));
+    watch.feeds.ask_due(moment(1), &watch.metrics).await;
+    let states = watch.feeds.states();
+    assert_eq!(states.len(), 20);
+    assert!(
+        states.values().all(|state| state.reading.is_some()),
+        "{states:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_new_environment_is_asked_for_at_once_and_the_others_keep_their_answers() {
     let server = Server::start(|_| json(FROZEN)).await;
     let feed = endpoint(&server.url());
