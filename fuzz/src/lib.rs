@@ -250,7 +250,9 @@ pub fn calendar(bytes: &[u8]) {
     let Ok(calendar) = read_calendar(bytes, &zone) else {
         return;
     };
-    assert!(calendar.events(|_| false).expect("none").is_empty());
+    if let Ok(events) = calendar.events(|_| false) {
+        assert!(events.is_empty());
+    }
     let events: Vec<CalendarEvent> = calendar.events(|_| true).unwrap_or_default();
     for series in events.iter().flat_map(|event| &event.series) {
         expand(series);

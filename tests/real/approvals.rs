@@ -185,10 +185,7 @@ fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
     let serving = gate.serve(&[]);
     let mut plane = ControlPlane::start();
     plane.create_namespace("shop");
-    let registration = serving.registration(&serving.ca_bundle);
-    plane
-        .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration)
-        .ok();
+    plane.register(&serving);
     let apply = |image: &Tagged| {
         let deployment = deployment("web", &image.by_digest());
         plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment)

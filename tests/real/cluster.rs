@@ -41,13 +41,7 @@ fn the_api_server_applies_what_complies_and_shows_denials() {
     let serving = gate.serve(&[]);
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
-    plane
-        .kubectl_as(
-            User::Admin,
-            ["apply", "-f", "-"],
-            &serving.registration(&serving.ca_bundle),
-        )
-        .ok();
+    plane.register(&serving);
 
     let apply = |name: &str, image: &str| {
         plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &deployment(name, image))

@@ -268,10 +268,7 @@ fn the_api_server_hears_the_same_about_provenance() {
     let serving = gate.serve(&[]);
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
-    let registration = serving.registration(&serving.ca_bundle);
-    plane
-        .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration)
-        .ok();
+    plane.register(&serving);
     let apply = |image: &Tagged| {
         let object = deployment("web", &image.by_digest());
         plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &object)

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::gate::Certificate;
+use super::gate::{Certificate, Serving};
 use super::program::{Address, Program, Ran, command, run};
 
 pub struct ControlPlane {
@@ -124,6 +124,13 @@ impl ControlPlane {
         let log = fs::read_to_string(self.folder.path().join("audit.log")).unwrap_or_default();
         let of_user = |line: &&str| line.contains(&format!("\"username\":\"{user}\""));
         log.lines().filter(of_user).map(str::to_owned).collect()
+    }
+
+    /// Lets the API server ask a webhook, under its own certificate authority.
+    pub fn register(&self, serving: &Serving) {
+        let registration = serving.registration(&serving.ca_bundle);
+        self.kubectl_as(User::Admin, ["apply", "-f", "-"], &registration)
+            .ok();
     }
 
     /// Makes a namespace that Pods can be created in (for which a controller would make the

@@ -59,6 +59,20 @@ fn log_by(key: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>, body: &[u8]) -> (TrustRoo
     (root, proof)
 }
 
+/// An entry that a log contains, with nothing else to show it.
+fn proven(kind: EntryKind, proof: Value) -> LogEntry {
+    LogEntry {
+        kind,
+        log: Vec::new(),
+        index: 0,
+        integrated: None,
+        set: None,
+        proof: Some(serde_json::from_value(proof).unwrap()),
+        set_suffices: false,
+        body: b"body".to_vec(),
+    }
+}
+
 #[test]
 fn an_inclusion_proof_of_version_1_agrees_with_its_checkpoint() {
     let (root, proof) = log_of(b"body");
@@ -76,14 +90,10 @@ fn an_inclusion_proof_of_version_1_agrees_with_its_checkpoint() {
         let mut proof = proof.clone();
         proof[field] = value;
         let entry = |body: &[u8], index| LogEntry {
-            kind,
-            log: Vec::new(),
             index,
             integrated: Some(Timestamp::UNIX_EPOCH),
-            set: None,
-            proof: Some(serde_json::from_value(proof.clone()).unwrap()),
-            set_suffices: false,
             body: body.to_vec(),
+            ..proven(kind, proof.clone())
         };
         let seen = entry(b"body", 0).verify(&root.instances[0].log_keys, &[]);
         assert_eq!(seen.is_ok(), holds, "{kind:?} {field}");
@@ -103,16 +113,7 @@ fn an_inclusion_proof_of_version_1_agrees_with_its_checkpoint() {
 #[test]
 fn a_checkpoint_by_an_expired_log_key_is_rejected() {
     let (mut root, proof) = log_of(b"body");
-    let entry = LogEntry {
-        kind: EntryKind::HashedRekordV2,
-        log: Vec::new(),
-        index: 0,
-        integrated: None,
-        set: None,
-        proof: Some(serde_json::from_value(proof).unwrap()),
-        set_suffices: false,
-        body: b"body".to_vec(),
-    };
+    let entry = proven(EntryKind::HashedRekordV2, proof);
     let year = |year: i16| -> Timestamp { format!("{year}-01-01T00:00:00Z").parse().unwrap() };
     let retired = Some(TimeRange::new(year(2022), Some(year(2024))));
     let current = Some(TimeRange::new(year(2022), None));
@@ -168,16 +169,7 @@ fn a_log_key_on_p521_or_in_pkcs1_verifies_its_own_entries() {
         let envelope = proof["checkpoint"]["envelope"].as_str().unwrap();
         forged["checkpoint"]["envelope"] = json!(envelope.replace("log.example\n", "log.other\n"));
         for (proof, holds) in [(proof, true), (forged, false)] {
-            let entry = LogEntry {
-                kind: EntryKind::Dsse,
-                log: Vec::new(),
-                index: 0,
-                integrated: None,
-                set: None,
-                proof: Some(serde_json::from_value(proof).unwrap()),
-                set_suffices: false,
-                body: b"body".to_vec(),
-            };
+            let entry = proven(EntryKind::Dsse, proof);
             assert_eq!(entry.verify(keys, &[]).is_ok(), holds);
         }
     }
@@ -201,16 +193,7 @@ fn a_checkpoint_with_too_many_signatures_is_rejected() {
         let mut proof = proof.clone();
         let others = line(hint).repeat(lines);
         proof["checkpoint"]["envelope"] = json!(format!("{text}\n\n{others}{own}"));
-        let entry = LogEntry {
-            kind: EntryKind::Dsse,
-            log: Vec::new(),
-            index: 0,
-            integrated: None,
-            set: None,
-            proof: Some(serde_json::from_value(proof).unwrap()),
-            set_suffices: false,
-            body: b"body".to_vec(),
-        };
+        let entry = proven(EntryKind::Dsse, proof);
         let seen = entry.verify(&root.instances[0].log_keys, &[]);
         assert_eq!(seen.err().map(|why| why.reason), refused, "{lines}");
     }

@@ -14,7 +14,7 @@ pub(super) struct Component<'a> {
     /// The properties that the reader uses, in the order of the file.
     properties: Vec<Line<'a>>,
     pub children: Vec<Component<'a>>,
-    /// The first line that is not a content line. It can be the one that says when an event takes place.
+    /// The first line that is not a content line, and can be a part of a property that the reader uses.
     unreadable: Option<CalendarProblem>,
     /// Whether such a line can be a part of a property that says what an event is about.
     pub is_unclear: bool,
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     TimeZone,
     /// `STANDARD` or `DAYLIGHT`.
     Observance,
+    /// `VFREEBUSY`.
+    BusyTimes,
     Other,
 }
 
@@ -65,7 +67,7 @@ impl Kind {
             ],
             Kind::TimeZone => &["TZID"],
             Kind::Observance => &["DTSTART", "TZOFFSETFROM", "TZOFFSETTO", "RRULE", "RDATE"],
-            Kind::Other => &[],
+            Kind::BusyTimes | Kind::Other => &[],
         }
     }
 }
@@ -108,18 +110,22 @@ impl<'a> Reader<'a> {
         let Some((_, open)) = self.open.last_mut() else {
             return self.begin_calendar(number, text);
         };
-        let begins_with = |name: &str| {
+        let begins_with = |name: &&str| {
             let beginning = text.get(..name.len());
             beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(name))
         };
-        let is_about = ABOUT
-            .iter()
-            .any(|name| begins_with(name) || open.last == *name);
+        let last = open.last.as_str();
+        let is_of = |names: &[&str]| names.iter().any(begins_with) || names.contains(&last);
+        let is_about = is_of(&ABOUT);
+        // A line break in a description that is not folded is common, and harms nobody.
+        let matters = is_of(open.kind.used()) || matches!(last, "" | "BEGIN");
         let line = match Line::parse(number, text) {
             Ok(line) => line,
             Err(problem) => {
                 open.is_unclear |= is_about;
-                open.unreadable.get_or_insert(problem);
+                if matters {
+                    open.unreadable.get_or_insert(problem);
+                }
                 return Ok(());
             }
         };
@@ -145,13 +151,21 @@ impl<'a> Reader<'a> {
             self.open("VCALENDAR".to_owned(), Kind::Calendar, number);
             return Ok(());
         }
-        let beginning = shown(&text);
-        let message = match self.calendars.is_empty() {
-            true => format!(
-                "`{beginning}` does not begin a calendar, `BEGIN:VCALENDAR` does; check where the file comes from"
-            ),
-            false => format!(
-                "after `END:VCALENDAR` stands `{beginning}`, and only another calendar can; export the file again"
+        // What is not a calendar can be a secret, and is not shown.
+        let message = match (
+            self.calendars.is_empty(),
+            text.trim_start().starts_with('<'),
+        ) {
+            (true, true) => {
+                "the file is a web page; check the address that it comes from".to_owned()
+            }
+            (true, false) => {
+                "the file does not begin with `BEGIN:VCALENDAR`; check where it comes from"
+                    .to_owned()
+            }
+            (false, _) => format!(
+                "after `END:VCALENDAR` stands `{}`, and only another calendar can; export the file again",
+                shown(&text)
             ),
         };
         Err(CalendarProblem::new(number, message))
@@ -167,11 +181,7 @@ impl<'a> Reader<'a> {
                 );
                 return Err(CalendarProblem::new(number, message));
             }
-            (Some(Kind::Calendar), "VFREEBUSY") => {
-                let message =
-                    "the calendar holds busy times in place of events; publish it with its events";
-                return Err(CalendarProblem::new(number, message));
-            }
+            (Some(Kind::Calendar), "VFREEBUSY") => Kind::BusyTimes,
             (Some(Kind::Calendar), "VTIMEZONE") => Kind::TimeZone,
             (Some(Kind::TimeZone), "STANDARD" | "DAYLIGHT") => Kind::Observance,
             _ => Kind::Other,
@@ -258,6 +268,12 @@ impl<'a> Component<'a> {
     /// The calendar is not readable, or of another format.
     pub fn is_supported(&self) -> Result<(), CalendarProblem> {
         self.is_readable()?;
+        let mut children = self.children.iter();
+        let busy = children.clone().find(|child| child.kind == Kind::BusyTimes);
+        if let (Some(busy), false) = (busy, children.any(|child| child.kind == Kind::Event)) {
+            let why = "the calendar has busy times in place of events; publish it with its events";
+            return Err(CalendarProblem::new(busy.line, why));
+        }
         for (name, known) in [("VERSION", "2.0"), ("CALSCALE", "GREGORIAN")] {
             let is_known = |value: &str| value.trim().eq_ignore_ascii_case(known);
             if let Some(other) = self.all(name).find(|line| !is_known(&line.value)) {

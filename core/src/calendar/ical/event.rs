@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::{Exclusion, Length, Recurrence, Series, Zone};
 use super::component::Component;
 use super::line::Line;
-use super::value::{Moment, length_between, parse_duration, whole_day};
+use super::value::{Moment, NO_LENGTH, length_between, parse_duration, whole_day};
 use super::zones::Zones;
 use super::{CalendarProblem, limit, shown};
 
@@ -62,7 +62,7 @@ pub(super) struct Times {
     pub length: Length,
     rules: Vec<Recurrence>,
     dates: Vec<(DateTime, Option<Length>)>,
-    except: Vec<Exclusion>,
+    pub except: Vec<Exclusion>,
 }
 
 impl Event {
@@ -181,7 +181,8 @@ impl EventReader<'_, '_, '_> {
         let length = self.length(&start)?;
         // `EXRULE`, which RFC 5545 has abolished, could only remove instances, and is ignored.
         let mut rules = Vec::new();
-        for line in self.component.all("RRULE") {
+        let given = self.component.all("RRULE");
+        for line in given.filter(|line| !line.value.trim().is_empty()) {
             let rule = until_at_its_latest(&line.value, &start, self.floating);
             rules.push(rule.parse().map_err(|why| line.problem(format!("{why}")))?);
             if rules.len() > limit::RULES {
@@ -219,30 +220,27 @@ impl EventReader<'_, '_, '_> {
         })
     }
 
+    /// The length. An event with both an end and a duration is as long as the longer one.
     fn length(&mut self, start: &Moment) -> Result<Length, CalendarProblem> {
-        let is_date = matches!(start, Moment::Date(_));
-        match (
-            self.component.only("DTEND")?,
-            self.component.only("DURATION")?,
-        ) {
-            (Some(_), Some(line)) => {
-                Err(line.problem("the event also has DTEND; remove one of them"))
-            }
-            (Some(line), None) => {
-                let end = self.moment(line)?;
-                let length = length_between(start, &end, self.floating);
-                length.map_err(|why| line.problem(why))
-            }
-            (None, Some(line)) => match parse_duration(&line.value) {
-                Ok(Length::Duration {
-                    days: 0,
-                    seconds: 0,
-                }) if is_date => Ok(whole_day()),
-                length => length.map_err(|why| line.problem(why)),
-            },
-            (None, None) if is_date => Ok(whole_day()),
-            (None, None) => Ok(Length::Civil(SignedDuration::ZERO)),
+        let mut lengths = Vec::new();
+        if let Some(line) = self.component.only("DTEND")? {
+            let end = self.moment(line)?;
+            let length = length_between(start, &end, self.floating);
+            lengths.push(length.map_err(|why| line.problem(why))?);
         }
+        if let Some(line) = self.component.only("DURATION")? {
+            let length = parse_duration(&line.value);
+            lengths.push(length.map_err(|why| line.problem(why))?);
+        }
+        Ok(
+            match (
+                lengths.into_iter().max_by_key(|length| length.at_most()),
+                start,
+            ) {
+                (None | Some(NO_LENGTH), Moment::Date(_)) => whole_day(),
+                (length, _) => length.unwrap_or(NO_LENGTH),
+            },
+        )
     }
 
     /// The instances that an `RDATE` adds.
@@ -304,6 +302,15 @@ impl EventReader<'_, '_, '_> {
 }
 
 impl Times {
+    /// Only the first instance.
+    pub fn once(&self, floating: &Zone) -> Series {
+        let (zone, start) = (self.start.zone(floating).clone(), self.start.written());
+        Series {
+            length: self.length,
+            ..Series::once(zone, start, start)
+        }
+    }
+
     /// The series of these times, before anything is known of single instances that are described elsewhere.
     pub fn series(&self, floating: &Zone) -> Series {
         Series {

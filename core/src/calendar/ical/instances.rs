@@ -1,6 +1,6 @@
 //! The `VEVENT`s with one `UID`: which description of an event counts, and which instances are described on their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::civil::Time;
 use jiff::{SignedDuration, Timestamp};
@@ -108,6 +108,9 @@ impl Group {
         let mut instances: Vec<_> = self.instances.into_iter().flat_map(newest).collect();
         // An event that is cancelled takes its older instances with it.
         instances.retain(|instance| Some(instance.content.version.sequence) >= cancelled);
+        if let [event] = whole.as_slice() {
+            remove_left_out(&mut instances, &event.content, floating);
+        }
         let mut unreadable = self.unreadable;
         if let Some(event) = whole.first() {
             // Not all makers repeat what an event is about for each of its instances.
@@ -137,11 +140,17 @@ impl Group {
             // Which of them an instance belongs to is not clear, so none loses it.
             several => all.extend(several.iter().filter_map(|event| event.alone(floating))),
         }
-        all.extend(
-            instances
-                .iter()
-                .filter_map(|instance| instance.alone(floating)),
-        );
+        // Some makers repeat the rules of an event for each of its instances.
+        let is_known = !whole.is_empty();
+        all.extend(instances.into_iter().filter_map(|instance| {
+            let Instance { and_future, .. } = instance.content.instance.as_ref()?;
+            let times = instance.content.times.as_ref()?;
+            let series = match is_known && !and_future {
+                true => times.once(floating),
+                false => times.series(floating),
+            };
+            Some((instance.heading, series))
+        }));
         let mut events: Vec<Entry> = Vec::new();
         let mut known: HashMap<Heading, usize> = HashMap::new();
         for (heading, series) in all {
@@ -166,6 +175,24 @@ impl Group {
         events.append(&mut unreadable);
         events
     }
+}
+
+/// Removes the instances that a newer description of the event leaves out.
+fn remove_left_out(instances: &mut Vec<Described>, event: &Content, floating: &Zone) {
+    let Some(times) = &event.times else {
+        return;
+    };
+    let left_out: HashSet<&Exclusion> = times.except.iter().collect();
+    instances.retain(|described| {
+        let instance = described.content.instance.as_ref();
+        let of_instance = instance.map(|instance| {
+            let Instance { moment, .. } = instance;
+            exclusions(moment, &times.start, floating)
+        });
+        let mut of_instance = of_instance.into_iter().flatten();
+        described.content.version.sequence >= event.version.sequence
+            || !of_instance.any(|exclusion| left_out.contains(&exclusion))
+    });
 }
 
 fn entry(heading: Heading, series: Result<Series, CalendarProblem>) -> Entry {

@@ -126,6 +126,10 @@ impl<'a> Line<'a> {
         let mut seen = 0;
         while let Some(after) = rest.strip_prefix(';') {
             let (parameter, after) = split_while(after, is_name);
+            if parameter.is_empty() && after.starts_with([';', ':']) {
+                rest = after;
+                continue;
+            }
             let used = USED
                 .iter()
                 .find(|used| used.eq_ignore_ascii_case(parameter));

@@ -45,7 +45,7 @@ mod limit {
     pub const HEADING: usize = 4_096;
     /// `VTIMEZONE`s with their parts.
     pub const ZONES: usize = 2_000;
-    /// Different `TZID`s in one calendar.
+    /// Different `TZID`s, counted for each calendar.
     pub const ZONE_NAMES: usize = 1_000;
     /// Changes of the offset in one `VTIMEZONE`.
     pub const TRANSITIONS: usize = 2_000;

@@ -1,5 +1,7 @@
 //! The values of properties (RFC 5545 §3.3): dates, times, durations, periods and offsets.
 
+use std::cmp::Ordering;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
@@ -30,10 +32,7 @@ impl Moment {
             None => (text, false),
         };
         let Some((date, time)) = text.split_once(['T', 't']) else {
-            return match is_utc {
-                false => Ok(Moment::Date(parse_date(text).ok_or_else(wrong)?)),
-                true => Err(wrong()),
-            };
+            return parse_date(text).map(Moment::Date).ok_or_else(wrong);
         };
         let date = parse_date(date).ok_or_else(wrong)?;
         let time = parse_time(time).ok_or_else(wrong)?;
@@ -127,9 +126,10 @@ pub(super) fn length_between(
     floating: &Zone,
 ) -> Result<Length, String> {
     let wrong = || Err("the end is before the start; correct the event".to_owned());
-    let civil = |from: DateTime, to: DateTime| match to < from {
-        true => wrong(),
-        false => Ok(Length::Civil(to.duration_since(from))),
+    let civil = |from: DateTime, to: DateTime| match to.cmp(&from) {
+        Ordering::Less => wrong(),
+        Ordering::Equal => Ok(NO_LENGTH),
+        Ordering::Greater => Ok(Length::Civil(to.duration_since(from))),
     };
     match (start, end) {
         // Some makers write the last day in place of the day after it.
@@ -153,6 +153,12 @@ pub(super) fn length_between(
         }
     }
 }
+
+/// The length of a moment. As a difference of local times it would be an hour where a local time occurs twice.
+pub(super) const NO_LENGTH: Length = Length::Duration {
+    days: 0,
+    seconds: 0,
+};
 
 /// The length of an all-day event that does not give one.
 pub(super) fn whole_day() -> Length {

@@ -11,6 +11,8 @@ pub(super) struct Zones<'c> {
     /// The `VTIMEZONE`s of the calendar that is being read, by `TZID`.
     defined: HashMap<String, Vec<&'c Component<'c>>>,
     known: HashMap<String, Result<Zone, String>>,
+    /// How many names were worked out in all calendars of the file.
+    resolved: usize,
     budget: Budget,
 }
 
@@ -22,6 +24,7 @@ impl<'c> Zones<'c> {
         Zones {
             defined: HashMap::new(),
             known: HashMap::new(),
+            resolved: 0,
             budget: Budget::days(limit::ZONE_DAYS),
         }
     }
@@ -48,10 +51,11 @@ impl<'c> Zones<'c> {
         if let Some(known) = self.known.get(tzid) {
             return known.clone();
         }
-        if self.known.len() >= limit::ZONE_NAMES {
+        self.resolved += 1;
+        if self.resolved > limit::ZONE_NAMES {
             let most = limit::ZONE_NAMES;
             return Err(format!(
-                "the calendar names more than {most} time zones; use fewer names"
+                "the file names more than {most} time zones; use fewer names"
             ));
         }
         let zone = self.resolve(tzid);

@@ -21,10 +21,18 @@ fn a_calendar_without_events_is_a_calendar() {
 fn an_html_page_is_refused() {
     assert_eq!(
         refused("<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
-        "line 1: `<!DOCTYPE html>` does not begin a calendar, `BEGIN:VCALENDAR` does; check where the file comes from"
+        "line 1: the file is a web page; check the address that it comes from"
     );
     let behind = format!("{}<html>", calendar(""));
     assert!(refused(&behind).contains("after `END:VCALENDAR` stands `<html>`"));
+}
+
+#[test]
+fn a_file_that_is_a_secret_is_not_shown() {
+    assert_eq!(
+        refused("hunter2\n"),
+        "line 1: the file does not begin with `BEGIN:VCALENDAR`; check where it comes from"
+    );
 }
 
 #[test]
@@ -147,7 +155,7 @@ fn a_line_that_is_none_makes_its_event_unreadable_and_no_other() {
             "`Join the meeting` is not a content line: there is no `:` before a value",
         ),
         ("DTSTART;TZID:20250101", "a parameter has no `=`"),
-        ("X-A;B=\"c:d", "a quote is not closed"),
+        ("DTEND;B=\"c:d", "a quote is not closed"),
         (": value", "it does not begin with a name"),
         (
             "DTEND;TZID=Europe/Berlin;TZID=Europe/Paris:20250101",
@@ -168,6 +176,23 @@ fn a_line_that_is_none_makes_its_event_unreadable_and_no_other() {
             "{problem}"
         );
         assert!(problem.message.contains(why), "{problem}");
+    }
+}
+
+#[test]
+fn a_description_with_a_line_break_in_it_harms_nobody() {
+    let file = event(
+        "DESCRIPTION:Dear all,\n\nplease\n<b>read</b>\nATTENDEE;CN=A\n=B\nSUMMARY:Freeze\nDTSTART;;VALUE=DATE-TIME:20250601T100000Z",
+    );
+    assert_eq!(instances(&file), ["2025-06-01 10:00 10:00"]);
+    // But what can be a part of a date or rule does.
+    for lines in [
+        "DTSTART:20250601T100000Z\nRDATE:20250602T100000Z,\n20250603T100000Z",
+        "DTSTART:20250601T100000Z\nDESCRIPTION:all\nRDATE 20250602T100000Z",
+        "plain text\nDTSTART:20250601T100000Z",
+        "DTSTART:20250601T100000Z\nBEGIN:VALARM\nEND:VALARM\nplain text",
+    ] {
+        assert!(read(&event(lines)).is_err(), "{lines}");
     }
 }
 
@@ -232,6 +257,8 @@ fn too_many_parameters_are_refused() {
 fn busy_times_in_place_of_events_are_refused() {
     let busy = "BEGIN:VFREEBUSY\nFREEBUSY:20250601T100000Z/PT1H\nEND:VFREEBUSY";
     assert!(refused(&calendar(busy)).contains("busy times in place of events"));
+    let beside = format!("{busy}\nBEGIN:VEVENT\nDTSTART:20250601T100000Z\nEND:VEVENT");
+    assert!(read(&calendar(&beside)).is_ok());
 }
 
 #[test]

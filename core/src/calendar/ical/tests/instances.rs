@@ -226,3 +226,27 @@ fn an_instance_that_does_not_say_what_it_is_about_is_about_the_same_as_its_event
             .is_empty()
     );
 }
+
+#[test]
+fn an_instance_that_repeats_the_rules_of_its_event_is_one_instance() {
+    let file = daily(&[
+        "RECURRENCE-ID:20250602T100000Z\nDTSTART:20250602T160000Z\nRRULE:FREQ=DAILY;COUNT=4\nRDATE:20250702T100000Z",
+    ]);
+    assert_eq!(instances(&file).len(), 4);
+    // Without the event it is not clear what its rules say.
+    let alone =
+        event("RECURRENCE-ID:20250602T100000Z\nDTSTART:20250602T160000Z\nRRULE:FREQ=DAILY;COUNT=4");
+    assert_eq!(instances(&alone).len(), 4);
+}
+
+#[test]
+fn an_instance_that_a_newer_event_leaves_out_does_not_take_place() {
+    let file = |sequence: u8| {
+        let instance = format!(
+            "RECURRENCE-ID:20250602T100000Z\nDTSTART:20250602T160000Z\nSUMMARY:Freeze\nSEQUENCE:{sequence}"
+        );
+        daily(&[&instance]).replacen("SEQUENCE:1", "SEQUENCE:1\nEXDATE:20250602T100000Z", 1)
+    };
+    assert_eq!(instances(&file(0)).len(), 3);
+    assert_eq!(instances(&file(1)).len(), 4);
+}
