@@ -1288,7 +1288,10 @@ async fn a_gate_that_starts_has_asked_its_feeds_before_it_answers() {
     assert!(allowed, "{message}");
     gate.close().await;
     for (reply, words) in [
-        (json(FROZEN), "is frozen by `year-end` (Change schedule: Year end)"),
+        (
+            json(FROZEN),
+            "is frozen by `year-end` (Change schedule: Year end)",
+        ),
         (Reply::status(500), "answered 500 Internal Server Error"),
     ] {
         let server = Server::start(move |_| reply.clone()).await;
