@@ -230,8 +230,19 @@ fn window(from: Timestamp, until: Timestamp) -> Value {
 fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     let bed = Bed::shared();
     // 1. Nothing is frozen: people deploy, and the controllers make ReplicaSets and Pods.
-    for (name, replicas) in [("web", 3), ("rolling", 3), ("staged", 0), ("paused", 0)] {
+    for (name, replicas) in [("web", 3), ("rolling", 3), ("staged", 0)] {
         bed.apply(&deployment("shop", name, replicas, "1")).ok();
+    }
+    let mut paused = deployment("shop", "paused", 1, "1");
+    paused["spec"]["paused"] = json!(true);
+    bed.apply(&paused).ok();
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let name = kind.to_lowercase();
+        bed.apply(&json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": pod_template(&name, "1")},
+        }))
+        .ok();
     }
     bed.apply(&job("retrying", false)).ok();
     bed.apply(&job("suspended", true)).ok();
@@ -271,6 +282,7 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     let web = "deployment/web";
     refused(bed.apply(&deployment("shop", "new", 1, "1")));
     refused(bed.developer(["set", "image", web, &format!("main={}", image("2"))]));
+    refused(bed.developer(["set", "image", "pod/one", &format!("one={}", image("2"))]));
     let bare = format!("--image={}", image("1"));
     refused(bed.developer(["run", "bare", &bare]));
     bed.developer(["create", "configmap", "settings", "--from-literal=a=b"])
@@ -299,6 +311,16 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
         let pods = bed.pods("web");
         (pods.len() == 3 && pods.is_disjoint(&after)).then_some(())
     });
+    // so is a Pod with a name of its own, and a node that joins gets its Pods,
+    bed.developer(["delete", "pod/statefulset-0"]).ok();
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}});
+    let create = ["create", "-f", "-"];
+    bed.plane
+        .kubectl_as(User::Admin, create, &node.to_string())
+        .ok();
+    for app in ["statefulset", "daemonset"] {
+        bed.counted(app, 1);
+    }
     // a Job tries again,
     let failed = json!({"phase": "Failed", "containerStatuses": [{
         "name": "main", "image": image("1"), "imageID": "", "ready": false, "restartCount": 0,
@@ -352,8 +374,10 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
         "-p",
         r#"{"spec": {"suspend": false}}"#,
     ]));
-    assert_eq!(bed.pods("staged"), BTreeSet::new());
-    assert_eq!(bed.pods("suspended"), BTreeSet::new());
+    refused(bed.developer(["rollout", "resume", "deployment/paused"]));
+    for app in ["staged", "suspended", "paused"] {
+        assert_eq!(bed.pods(app), BTreeSet::new(), "{app}");
+    }
     bed.developer(["scale", "deployment/staged", "--replicas=1"])
         .ok();
     bed.counted("staged", 1);
