@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate::admission::{Understood, understand};
 use promotion_gate::api;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
@@ -118,11 +118,13 @@ impl Bench {
         );
         assert!(set.problems.is_empty(), "{:?}", set.problems);
         let people = set.people.map(Collected::Known);
+        let schedule = api::schedule(set.freezes, &api::FeedStates::new(), Timestamp::now());
         Snapshot {
             policies: set.policies,
             world: World {
                 trust_roots: roots,
                 people: people.unwrap_or_else(|| World::default().people),
+                freezes: Collected::Known(Arc::new(schedule)),
                 ..World::default()
             },
             ..Snapshot::default()
@@ -265,6 +267,38 @@ fn warm_review_with_approvals(criterion: &mut Criterion) {
     with.measure(criterion, &runtime, &format!("{name}, 5 approvals each"));
 }
 
+/// A signature and provenance for each of three images, with and without `noFreeze` over ten freezes that begin later.
+fn warm_review_with_freezes(criterion: &mut Criterion) {
+    let bench = Bench::new();
+    let runtime = runtime();
+    let evidence = |digest: &Digest| {
+        let signature = serde_json::from_str(&bench.bundle(digest)).unwrap();
+        vec![signature, bench.provenance(digest)]
+    };
+    let now = Timestamp::now();
+    let freeze = |n: i64| {
+        let start = now + SignedDuration::from_hours(24 * (n + 2));
+        let window = json!({"from": start, "until": start + SignedDuration::from_hours(8)});
+        let document = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "ChangeFreeze",
+            "metadata": {"name": format!("freeze-{n}")},
+            "spec": {"environments": ["production"], "reason": "later", "windows": [window]},
+        });
+        format!("---\n{document}\n")
+    };
+    let freezes: String = (0..10).map(freeze).collect();
+    let documents = format!("{ENVIRONMENT}  - noFreeze: {{warnBefore: 24h}}\n{freezes}");
+    let without = runtime.block_on(Deployed::new(&bench, ENVIRONMENT, evidence));
+    let with = runtime.block_on(Deployed::new(&bench, &documents, evidence));
+    let name = "warm review, 3 images, signature and provenance";
+    without.measure(criterion, &runtime, &format!("{name}, without noFreeze"));
+    with.measure(
+        criterion,
+        &runtime,
+        &format!("{name}, noFreeze over 10 freezes"),
+    );
+}
+
 /// The judgement of an image with fifty approvals, by a rule with twenty seats.
 fn many_seats(criterion: &mut Criterion) {
     let bench = Bench::new();
@@ -370,6 +404,7 @@ criterion_group!(
     benches,
     warm_review,
     warm_review_with_approvals,
+    warm_review_with_freezes,
     many_seats,
     bundle_verification
 );

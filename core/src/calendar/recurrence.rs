@@ -66,10 +66,7 @@ impl Recurrence {
         let mut left = self.parts.count.unwrap_or(u32::MAX);
         let mut found = Vec::new();
         let mut period = rule.period_of(from.date());
-        loop {
-            let Some((first, days)) = rule.period(period) else {
-                break;
-            };
+        while let Some((first, days)) = rule.period(period) {
             if first > latest.date() {
                 break;
             }

@@ -23,7 +23,7 @@ pub struct Finding {
     /// What the deployer can do next; a command if there is one.
     pub hint: Option<String>,
     /// What the deployer should know although the requirement is met.
-    pub warning: Option<String>,
+    pub warning: Option<Box<str>>,
     /// The index of the requirement in the policy, from 0; `None` for the engine's own findings.
     pub requirement_index: Option<usize>,
 }
@@ -103,7 +103,7 @@ pub struct Judgement {
     /// What the deployer can do next.
     pub hint: Option<String>,
     /// What the deployer should know although the requirement is met; under 120 characters.
-    pub warning: Option<String>,
+    pub warning: Option<Box<str>>,
 }
 
 /// The length of a detail, in characters.
@@ -151,7 +151,7 @@ impl Judgement {
     /// The same judgement with a warning.
     pub fn warning(self, warning: String) -> Judgement {
         Judgement {
-            warning: Some(warning),
+            warning: Some(warning.into()),
             ..self
         }
     }

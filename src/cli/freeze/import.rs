@@ -144,13 +144,20 @@ impl Windows<'_> {
             }
             let spans = series.spans(self.ahead, &mut Budget::days(BUDGET));
             let spans = spans.map_err(|error| anyhow!("the event `{summary}`: {error}"))?;
-            if !series.rules.is_empty() {
+            if !series.rules.is_empty() && spans.iter().any(|span| span.start < span.end) {
                 let end = self.ahead.end.strftime("%Y-%m-%d");
                 self.notes.push(format!(
                     "the event `{summary}` repeats in a way that cannot be written as one rule: its times are written to {end}"
                 ));
             }
-            for span in spans {
+            let lasting: Vec<_> = spans.iter().filter(|span| span.start < span.end).collect();
+            if lasting.len() < spans.len() {
+                self.notes.push(format!(
+                    "the event `{summary}` begins and ends at once: it freezes nothing"
+                ));
+            }
+            for span in lasting {
+                let span = *span;
                 let zone = if is_known { &series.zone } else { self.zone };
                 let (from, until) = (with_offset(zone, span.start), with_offset(zone, span.end));
                 let window = match whole_days(zone, span) {
@@ -225,6 +232,11 @@ fn recurrence(series: &Series) -> Option<String> {
     let is_day = |local: DateTime| local.time() == Time::midnight();
     let local = |local: DateTime| format!("\"{}\"", local.strftime("%Y-%m-%dT%H:%M:%S"));
     let length = match series.length {
+        Length::Civil(length) if length <= SignedDuration::ZERO => return None,
+        Length::Duration {
+            days: 0,
+            seconds: 0,
+        } => return None,
         Length::Civil(length) => format!("end: {}", local(series.start.checked_add(length).ok()?)),
         Length::Duration { days, seconds: 0 } => format!("duration: {days}d"),
         Length::Duration { days, seconds } => format!("duration: P{days}DT{seconds}S"),

@@ -235,7 +235,7 @@ impl FindingReport {
             reason: finding.reason,
             detail: finding.detail.clone(),
             hint: finding.hint.clone(),
-            warning: finding.warning.clone(),
+            warning: finding.warning.as_deref().map(str::to_owned),
         }
     }
 }

@@ -77,7 +77,7 @@ fn is_plain(part: &str) -> bool {
         is_step(&lower.replace("%2e", "."))
             || ["%2f", "%5c", "%00"].iter().any(|it| lower.contains(it))
     };
-    !part.contains(odd) && !is_step(part) && !(part.contains('%') && hides(part))
+    !(part.contains(odd) || is_step(part) || part.contains('%') && hides(part))
 }
 
 impl fmt::Display for SourceRepository {
