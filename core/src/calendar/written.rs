@@ -184,10 +184,13 @@ impl FromStr for YearTime {
 
 /// A day, and the time behind it.
 fn split(text: &str) -> (&str, Option<&str>) {
-    match text.trim().split_once([' ', 'T']) {
-        // `Tuesday` and `Thursday` hold no time behind their `T`.
-        Some((day, time)) if !day.is_empty() && time.contains(':') => (day, Some(time.trim())),
-        _ => (text.trim(), None),
+    let text = text.trim();
+    let at_digit = |day: &&str| day.ends_with(|c: char| c.is_ascii_digit());
+    // `Tuesday` and `Thursday` hold no time behind their `T`.
+    let joined = || text.split_once('T').filter(|(day, _)| at_digit(day));
+    match text.split_once(' ').or_else(joined) {
+        Some((day, time)) => (day, Some(time.trim())),
+        None => (text, None),
     }
 }
 
@@ -374,6 +377,8 @@ mod tests {
             ("Friday", Weekday::Friday, None),
             ("fri 16:00", Weekday::Friday, Some(960)),
             ("Thursday", Weekday::Thursday, None),
+            ("Tuesday 16:00", Weekday::Tuesday, Some(960)),
+            ("Thursday 08:00", Weekday::Thursday, Some(480)),
             ("TU 24:00", Weekday::Tuesday, Some(1440)),
         ] {
             let parsed: WeekTime = text.parse().unwrap();
