@@ -184,13 +184,9 @@ impl FromStr for YearTime {
 
 /// A day, and the time behind it.
 fn split(text: &str) -> (&str, Option<&str>) {
-    let text = text.trim();
-    let at_digit = |day: &&str| day.ends_with(|c: char| c.is_ascii_digit());
-    // `Tuesday` and `Thursday` hold no time behind their `T`.
-    let joined = || text.split_once('T').filter(|(day, _)| at_digit(day));
-    match text.split_once(' ').or_else(joined) {
+    match text.trim().split_once(' ') {
         Some((day, time)) => (day, Some(time.trim())),
-        None => (text, None),
+        None => (text.trim(), None),
     }
 }
 
@@ -377,8 +373,6 @@ mod tests {
             ("Friday", Weekday::Friday, None),
             ("fri 16:00", Weekday::Friday, Some(960)),
             ("Thursday", Weekday::Thursday, None),
-            ("Tuesday 16:00", Weekday::Tuesday, Some(960)),
-            ("Thursday 08:00", Weekday::Thursday, Some(480)),
             ("TU 24:00", Weekday::Tuesday, Some(1440)),
         ] {
             let parsed: WeekTime = text.parse().unwrap();
