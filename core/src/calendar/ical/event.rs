@@ -1,7 +1,7 @@
 //! One `VEVENT`: what it is about, which event or instance of an event it is, and its times.
 
-use jiff::civil::{DateTime, Time};
 use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
 
 use super::super::{Exclusion, Length, Recurrence, Series, Zone};
 use super::component::Component;
