@@ -66,7 +66,7 @@ impl Entry {
                 entry.spans = Some(spans);
                 found.retain(|found| found.what.is_some());
                 if found.len() <= MAXIMUM_NAMED {
-                    found.sort_by(|one, other| one.span.cmp(&other.span));
+                    found.sort_by_key(|found| found.span);
                     entry.named = found;
                 }
             }
