@@ -263,6 +263,7 @@ fn every_mistake_in_a_freeze_is_named_with_its_place() {
         (windows("{daily: {from: 22:00, until: 22:00}}"), "spec.windows[0].daily.until: the freeze ends when it begins"),
         (windows("{daily: {from: 24:00, until: 06:00}}"), "spec.windows[0].daily.from: a freeze begins at `23:59` at the latest"),
         (windows("{weekly: {from: Friday 16:00, until: Friday 16:00}}"), "spec.windows[0].weekly.until: the freeze ends when it begins"),
+        (windows("{weekly: {from: 'Sunday 24:00', until: 'Monday 00:00'}}"), "spec.windows[0].weekly.until: the freeze ends when it begins"),
         (windows("{yearly: {from: 02-28 24:00, until: 03-01}}"), "spec.windows[0].yearly.from: a freeze begins at `23:59` at the latest"),
         (windows("{yearly: {from: 02-29, until: 03-01}}"), "spec.windows[0].yearly.from: 29 February is not in every year"),
         (windows("{yearly: {from: 24-12, until: 26-12}}"), "spec.windows[0].yearly.from: `24-12` is not a day of a year"),

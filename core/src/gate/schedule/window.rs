@@ -248,15 +248,15 @@ impl Weekly {
         };
         let from = minutes(self.from.day, self.from.time.unwrap_or(ClockTime::MIDNIGHT));
         let until = minutes(self.until.day, self.until.time.unwrap_or(ClockTime::END));
+        let week = 7 * MINUTES_OF_DAY;
+        // `Sunday 24:00` is `Monday 00:00`.
+        if from == until || from == until + week {
+            let why = "the freeze ends when it begins";
+            return Err(fault(&["weekly", "until"], why));
+        }
         let length = match until - from {
-            0 => {
-                return Err(fault(
-                    &["weekly", "until"],
-                    "the freeze ends when it begins",
-                ));
-            }
             length @ 1.. => length,
-            length => length + 7 * MINUTES_OF_DAY,
+            length => length + week,
         };
         let start = long_ago().saturating_add(from.minutes());
         by_rule(zone, start, by_clock(length), "FREQ=WEEKLY")
