@@ -10,6 +10,7 @@
 
 mod approvals;
 mod cluster;
+mod freezes;
 mod manifests;
 mod platforms;
 mod programs;

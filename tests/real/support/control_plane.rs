@@ -72,7 +72,7 @@ impl ControlPlane {
             _programs: vec![etcd, api_server],
         };
         // Without the controller that fills them in, the roles that come with a cluster are empty.
-        let resources = "--resource=pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,jobs.batch,cronjobs.batch";
+        let resources = "--resource=configmaps,pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,statefulsets.apps,daemonsets.apps,jobs.batch,cronjobs.batch";
         plane
             .kubectl(["create", "clusterrole", "develop", "--verb=*", resources])
             .ok();

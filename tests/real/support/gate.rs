@@ -11,21 +11,30 @@ use super::sigstore::LocalSigstore;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_promotion-gate");
 
-/// A folder with a configuration that knows the local Sigstore as `local`, and policies.
+/// A folder with a configuration and policies.
 pub struct Gate {
     folder: TempDir,
 }
 
 impl Gate {
+    /// With a configuration that knows the local Sigstore as `local`.
     pub fn new(sigstore: &LocalSigstore) -> Gate {
+        let roots = serde_json::json!([{"name": "local", "file": "local.json"}]);
+        let gate = Gate::configured(&serde_json::json!({"trustRoots": roots}));
+        fs::copy(sigstore.trusted_root(), gate.path("local.json")).unwrap();
+        gate
+    }
+
+    /// A folder with a configuration of these fields, which knows no Sigstore, and without policies.
+    pub fn configured(fields: &serde_json::Value) -> Gate {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("policies")).unwrap();
-        fs::copy(sigstore.trusted_root(), folder.path().join("local.json")).unwrap();
-        let configuration = serde_json::json!({
+        let mut configuration = serde_json::json!({
             "apiVersion": "promotion-gate.dev/v1alpha1",
             "kind": "GateConfiguration",
-            "trustRoots": [{"name": "local", "file": "local.json"}],
         });
+        let fields = fields.as_object().unwrap().clone();
+        configuration.as_object_mut().unwrap().extend(fields);
         fs::write(folder.path().join("gate.yaml"), configuration.to_string()).unwrap();
         Gate { folder }
     }

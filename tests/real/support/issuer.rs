@@ -1,10 +1,5 @@
 //! An OpenID Connect issuer in the test's own process, which says whatever a test wants it to.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -14,36 +9,29 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::http_server::HttpServer;
 use super::program::Address;
 
 pub struct Issuer {
     address: Address,
     key: RsaKeyPair,
-    stopped: Arc<AtomicBool>,
+    _server: HttpServer,
 }
 
 impl Issuer {
     pub fn start() -> Issuer {
         let address = Address::free();
         let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let listener = TcpListener::bind(address.to_string()).unwrap();
         let (discovery, keys) = (discovery(&address.url()), keys(&key));
-        let until = Arc::clone(&stopped);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if until.load(Ordering::Relaxed) {
-                    return;
-                }
-                stream
-                    .and_then(|stream| answer(stream, &discovery, &keys))
-                    .ok();
-            }
+        let server = HttpServer::start(address, move |path| match path {
+            "/.well-known/openid-configuration" => Some(discovery.clone()),
+            "/keys" => Some(keys.clone()),
+            _ => None,
         });
         Issuer {
             address,
             key,
-            stopped,
+            _server: server,
         }
     }
 
@@ -81,14 +69,6 @@ impl Issuer {
     }
 }
 
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        // Wakes the thread that waits for connections.
-        TcpStream::connect(self.address.to_string()).ok();
-    }
-}
-
 const KEY_ID: &str = "test";
 
 fn discovery(url: &str) -> Value {
@@ -114,25 +94,4 @@ fn keys(key: &RsaKeyPair) -> Value {
 
 fn encode(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
-}
-
-fn answer(mut stream: TcpStream, discovery: &Value, keys: &Value) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let request = lines.next().transpose()?.unwrap_or_default();
-    while lines
-        .next()
-        .transpose()?
-        .is_some_and(|line| !line.is_empty())
-    {}
-    let (status, body) = match request.split(' ').nth(1) {
-        Some("/.well-known/openid-configuration") => ("200 OK", discovery.to_string()),
-        Some("/keys") => ("200 OK", keys.to_string()),
-        _ => ("404 Not Found", String::new()),
-    };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len(),
-    )
 }

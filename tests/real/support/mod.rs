@@ -3,6 +3,7 @@
 mod control_plane;
 mod cosign;
 mod gate;
+mod http_server;
 mod issuer;
 mod program;
 mod provenance;
@@ -12,8 +13,10 @@ mod sigstore;
 
 pub use control_plane::{ControlPlane, User};
 pub use cosign::{Cosign, Key};
-pub use gate::{Certificate, Gate, deployment};
-pub use program::{command, run, until};
+pub use gate::{Certificate, Gate, Serving, deployment};
+pub use http_server::HttpServer;
+pub use program::{Address, Ran, command, run, until};
 pub use provenance::{BUILDER, SOURCE, provenance_of_generator};
 pub use registry::{Registry, Tagged};
+pub use shared::Shared;
 pub use sigstore::LocalSigstore;
