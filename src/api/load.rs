@@ -247,6 +247,15 @@ fn odd_freezes(freezes: &[Freeze], places: &[Problem], policies: &[Policy]) -> V
                 "the freeze `{name}` has no effect: no policy of its environments requires `noFreeze`"
             ));
         }
+        for written in freeze.environments.iter().map(ToString::to_string) {
+            let is_near =
+                |name: &&&str| name.to_lowercase() == written.to_lowercase() && !freeze.is_of(name);
+            if let Some(near) = frozen.iter().find(is_near) {
+                warn(format!(
+                    "the freeze `{name}` is not about the environment `{near}` of the policies: it names `{written}`"
+                ));
+            }
+        }
         if let FreezeSource::Feed(feed) = &freeze.source
             && feed.when_stale == WhenStale::Open
         {
