@@ -60,6 +60,8 @@ pub struct Options {
 
 /// Open connections for probes and metrics at most.
 const PROBE_CONNECTIONS: usize = 256;
+/// How long the start waits for the first answers of feeds.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 /// How often files are looked at.
 pub const POLL: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,7 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
     let sources = Sources::load(files, Arc::clone(&collector), &metrics);
+    sources.ask_feeds(&metrics, FIRST_ANSWERS).await;
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
     let listening = Listening {

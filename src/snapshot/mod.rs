@@ -20,11 +20,12 @@ use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Collected, Enforcement, Policy, Schedule, Snapshot, Unavailability, Ungoverned, Unreadable,
 };
+use tokio::time::timeout;
 
 use crate::api::{self, Held, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
-use crate::feeds::{Feeds, feeds_of};
+use crate::feeds::{Feeds, Moment, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use part::Part;
@@ -124,6 +125,17 @@ impl Sources {
     /// The feeds of change freezes, which have to be kept current.
     pub fn feeds(&self) -> Arc<Feeds> {
         Arc::clone(&self.feeds)
+    }
+
+    /// Asks the feeds for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
+    pub async fn ask_feeds(&self, metrics: &Metrics, within: Duration) {
+        let start = Moment {
+            at: Timestamp::now(),
+            uptime: Duration::ZERO,
+        };
+        let _ = timeout(within, self.feeds.ask_due(start, metrics)).await;
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh_schedule(&mut parts, metrics, Timestamp::now());
     }
 
     /// The result of the last poll.

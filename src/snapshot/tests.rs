@@ -1,5 +1,6 @@
 use super::*;
 use crate::collect::{CacheSizes, CollectLimits};
+use crate::feeds::Moment;
 
 const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
 const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";
@@ -346,4 +347,131 @@ fn people_that_were_never_valid_are_unknown_and_not_absent() {
         "{why}"
     );
     assert!(!watched.sources.readiness().ready);
+}
+
+const FROZEN: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {environment: production, requirements: [{noFreeze: {}}]}}";
+const FREEZE: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: ChangeFreeze, metadata: {name: always}, spec: {environments: [production], reason: r, windows: [{from: '2020-01-01T00:00:00Z', until: '2200-01-01T00:00:00Z'}]}}";
+const CALENDAR: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: ChangeFreeze, metadata: {name: calendar}, spec: {environments: [production], reason: r, timeZone: UTC, calendar: {file: freezes.ics}}}";
+const NO_EVENTS: &str =
+    "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//example//EN\r\nEND:VCALENDAR\r\n";
+
+impl Watched {
+    /// The freezes that last now, or why they are not known.
+    fn frozen(&self) -> Result<Vec<String>, String> {
+        match &self.sources.snapshot().world.freezes {
+            Collected::Known(schedule) => {
+                let frozen = schedule.frozen_at("production", Timestamp::now());
+                Ok(frozen.iter().map(ToString::to_string).collect())
+            }
+            unknown => Err(unknown.unavailabilities()[0].to_string()),
+        }
+    }
+
+    fn metric(&self) -> String {
+        let text = self.metrics.text();
+        let mut lines = text
+            .lines()
+            .filter(|line| line.starts_with("promotion_gate_frozen{"));
+        lines.next().unwrap_or_default().to_owned()
+    }
+
+    /// The names of the freezes after a change of a file.
+    fn frozen_after(&self, file: &str, text: &str) -> Vec<String> {
+        self.write(file, text);
+        self.poll();
+        self.poll();
+        let frozen = self.frozen().unwrap();
+        let name = |text: &String| text.split('`').nth(1).unwrap().to_owned();
+        frozen.iter().map(name).collect()
+    }
+}
+
+#[test]
+fn a_freeze_is_taken_over_and_kept_while_its_file_is_broken() {
+    let watched = Watched::below(FROZEN, "");
+    assert_eq!(watched.frozen(), Ok(Vec::new()));
+    assert_eq!(
+        watched.metric(),
+        "promotion_gate_frozen{environment=\"production\"} 0"
+    );
+    assert_eq!(watched.frozen_after("freeze.yaml", FREEZE), ["always"]);
+    assert_eq!(
+        watched.metric(),
+        "promotion_gate_frozen{environment=\"production\"} 1"
+    );
+    for broken in [
+        "",
+        &FREEZE.replace("until", "untill"),
+        &FREEZE.replace("2200", "2010"),
+    ] {
+        assert_eq!(
+            watched.frozen_after("freeze.yaml", broken),
+            ["always"],
+            "{broken}"
+        );
+        assert!(watched.problems().contains("freeze.yaml"), "{broken}");
+    }
+    let over = FREEZE.replace("2200", "2021");
+    assert_eq!(watched.frozen_after("freeze.yaml", &over), [""; 0]);
+    assert_eq!(watched.frozen_after("freeze.yaml", FREEZE), ["always"]);
+    std::fs::remove_file(watched.folder.path().join("freeze.yaml")).unwrap();
+    watched.poll();
+    watched.poll();
+    assert_eq!(watched.frozen(), Ok(Vec::new()));
+    let without = FROZEN.replace("noFreeze", "digestPinned");
+    assert_eq!(watched.frozen_after("policy.yaml", &without), [""; 0]);
+    assert_eq!(watched.metric(), "");
+}
+
+#[test]
+fn freezes_that_were_never_valid_are_unknown_and_not_absent() {
+    let broken = format!("{FROZEN}\n---\n{}", FREEZE.replace("until", "untill"));
+    let watched = Watched::new(&broken);
+    let why = watched.frozen().unwrap_err();
+    assert!(
+        why.contains("could not be read") && why.contains("`untill`"),
+        "{why}"
+    );
+}
+
+#[test]
+fn freezes_stay_as_they_were_while_policies_are_broken_under_a_new_configuration() {
+    let watched = Watched::below(FROZEN, "");
+    assert_eq!(watched.frozen_after("freeze.yaml", FREEZE), ["always"]);
+    watched.write("policy.yaml", "strict");
+    let configuration = CONFIGURATION.replace("trustRoots", "cluster: prod, trustRoots");
+    assert_eq!(
+        watched.frozen_after("gate.yaml", &configuration),
+        ["always"]
+    );
+}
+
+#[tokio::test]
+async fn what_a_feed_says_reaches_reviews() {
+    let watched = Watched::below(FROZEN, "");
+    let ask = async |seconds| {
+        let moment = Moment {
+            at: Timestamp::now(),
+            uptime: Duration::from_secs(seconds),
+        };
+        watched
+            .sources
+            .feeds()
+            .ask_due(moment, &watched.metrics)
+            .await;
+        watched.poll();
+        watched.frozen().unwrap()
+    };
+    assert_eq!(watched.frozen_after("freeze.yaml", CALENDAR), ["calendar"]);
+    let frozen = ask(0).await;
+    assert!(
+        frozen[0].contains("its feed was never read: ") && frozen[0].contains("freezes.ics"),
+        "{frozen:?}"
+    );
+    watched.write("freezes.ics", NO_EVENTS);
+    assert_eq!(ask(3600).await, [""; 0]);
+    let event = "BEGIN:VEVENT\r\nUID:1\r\nDTSTAMP:20200101T000000Z\r\nSUMMARY:Stocktaking\r\nDTSTART:20200101T000000Z\r\nDTEND:22000101T000000Z\r\nEND:VEVENT\r\nEND:VCALENDAR";
+    watched.write("freezes.ics", NO_EVENTS.replace("END:VCALENDAR", event));
+    let frozen = ask(7200).await;
+    assert!(frozen[0].contains("(r: Stocktaking)"), "{frozen:?}");
 }

@@ -20,6 +20,7 @@ use promotion_gate_core::gate::{
 use tempfile::TempDir;
 
 use crate::oci::options;
+use crate::serve::Gate;
 use crate::server::{Manner, Reply, Seen, Server};
 
 const START: &str = "2026-12-24T12:00:00Z";
@@ -1260,6 +1261,45 @@ async fn the_loop_notices_a_new_calendar_within_seconds() {
     fs::write(&file, ics(&[("Two", 20, 31)])).unwrap();
     assert!(wait_for("Two").await < Duration::from_secs(15));
     running.abort();
+}
+
+/// A policy and a freeze that asks an endpoint.
+fn policy(url: &str) -> String {
+    format!(
+        "apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {{name: production}}
+spec: {{environment: production, requirements: [{{noFreeze: {{}}}}]}}
+---
+apiVersion: promotion-gate.dev/v1alpha1
+kind: ChangeFreeze
+metadata: {{name: year-end}}
+spec: {{environments: [production], reason: Change schedule, endpoint: {{url: \"{url}/check\"}}}}
+"
+    )
+}
+
+#[tokio::test]
+async fn a_gate_that_starts_has_asked_its_feeds_before_it_answers() {
+    let server = Server::start(|_| json(OPEN)).await;
+    let gate = Gate::start(&policy(&server.url())).await;
+    assert_eq!(server.seen().len(), 2);
+    let (allowed, message) = gate.says("nginx").await;
+    assert!(allowed, "{message}");
+    gate.close().await;
+    for (reply, words) in [
+        (
+            json(FROZEN),
+            "is frozen by `year-end` (Change schedule: Year end)",
+        ),
+        (Reply::status(500), "answered 500 Internal Server Error"),
+    ] {
+        let server = Server::start(move |_| reply.clone()).await;
+        let gate = Gate::start(&policy(&server.url())).await;
+        let (allowed, message) = gate.says("nginx").await;
+        assert!(!allowed && message.contains(words), "{message}");
+        gate.close().await;
+    }
 }
 
 /// What was logged.

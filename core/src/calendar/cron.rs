@@ -29,10 +29,13 @@ pub struct Cron {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// Whether a day has to fit one of the two fields of days and not both: neither begins with `*`.
+    /// Whether a day has to fit one of the two fields of days and not both: both name days. GitLab counts `*/2` as days that are
+    /// named, unlike `cron`.
     either_day: bool,
 }
 
+/// Every day of a month.
+const EVERY_DAY: u64 = 0xffff_fffe;
 const MONTHS: [&str; 12] = [
     "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
 ];
@@ -48,13 +51,14 @@ impl FromStr for Cron {
                 "`{text:.80}` is not a cron expression of five fields, such as `0 23 * * 5`"
             ));
         };
+        let of_month = field("day of the month", days, 1..=31, &[])?;
         let parsed = Cron {
             minutes: field("minute", minutes, 0..=59, &[])?,
             hours: field("hour", hours, 0..=23, &[])?,
-            days: field("day of the month", days, 1..=31, &[])?,
+            days: of_month,
             months: field("month", months, 1..=12, &MONTHS)?,
             weekdays: field("day of the week", weekdays, 0..=7, &WEEKDAYS)?,
-            either_day: !days.starts_with('*') && !weekdays.starts_with('*'),
+            either_day: of_month != EVERY_DAY && weekdays != "*",
         };
         // Sunday is 0 and 7.
         let sunday = (parsed.weekdays | parsed.weekdays >> 7) & 1;
@@ -280,6 +284,27 @@ mod tests {
             ),
             ["2026-11-30T08:00:00Z 2026-11-30T18:00:00Z"]
         );
+    }
+
+    #[test]
+    fn a_day_fits_one_of_two_fields_that_both_name_days_as_in_gitlab() {
+        let wednesday = Date::constant(2026, 12, 2);
+        let (thursday, friday) = (Date::constant(2026, 12, 3), Date::constant(2026, 12, 4));
+        let monday = Date::constant(2026, 12, 7);
+        for (days, allowed) in [
+            ("1 * 5", [false, false, true, false]),
+            ("* * 5", [false, false, true, false]),
+            ("1-31 * 5", [false, false, true, false]),
+            ("*/1 * 5", [false, false, true, false]),
+            ("3 * *", [false, true, false, false]),
+            // Odd days, or Fridays.
+            ("*/2 * 5", [false, true, true, true]),
+            ("3 * */1", [true, true, true, true]),
+        ] {
+            let cron: Cron = format!("0 0 {days}").parse().unwrap();
+            let found = [wednesday, thursday, friday, monday].map(|day| cron.allows(day));
+            assert_eq!(found, allowed, "{days}");
+        }
     }
 
     #[test]

@@ -184,10 +184,9 @@ impl FromStr for YearTime {
 
 /// A day, and the time behind it.
 fn split(text: &str) -> (&str, Option<&str>) {
-    match text.trim().split_once([' ', 'T']) {
-        // `Tuesday` and `Thursday` hold no time behind their `T`.
-        Some((day, time)) if !day.is_empty() && time.contains(':') => (day, Some(time.trim())),
-        _ => (text.trim(), None),
+    match text.trim().split_once(' ') {
+        Some((day, time)) => (day, Some(time.trim())),
+        None => (text.trim(), None),
     }
 }
 

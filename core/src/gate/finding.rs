@@ -130,11 +130,14 @@ impl Judgement {
         Judgement::new(Outcome::Skip, reason, detail.to_owned())
     }
 
-    fn new(outcome: Outcome, reason: Reason, detail: String) -> Judgement {
+    fn new(outcome: Outcome, reason: Reason, mut detail: String) -> Judgement {
+        if let Some((end, _)) = detail.char_indices().nth(MAXIMUM_DETAIL) {
+            detail.truncate(end);
+        }
         Judgement {
             outcome,
             reason,
-            detail: detail.chars().take(MAXIMUM_DETAIL).collect(),
+            detail,
             hint: None,
             warning: None,
         }

@@ -1,7 +1,7 @@
 //! One `VEVENT`: what it is about, which event or instance of an event it is, and its times.
 
+use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
-use jiff::{SignedDuration, Timestamp};
 
 use super::super::{Exclusion, Length, Recurrence, Series, Zone};
 use super::component::Component;
@@ -160,7 +160,7 @@ impl EventReader<'_, '_, '_> {
         };
         let latest = |name| {
             let written = self.component.all(name).filter_map(|line| {
-                let moment = Moment::parse(&line.value, false, None).ok()?;
+                let moment = Moment::parse(&line.value, false).ok()?;
                 Some(moment.instant(self.floating))
             });
             written.max().unwrap_or(Timestamp::MIN)
@@ -232,15 +232,12 @@ impl EventReader<'_, '_, '_> {
             let length = parse_duration(&line.value);
             lengths.push(length.map_err(|why| line.problem(why))?);
         }
-        Ok(
-            match (
-                lengths.into_iter().max_by_key(|length| length.at_most()),
-                start,
-            ) {
-                (None | Some(NO_LENGTH), Moment::Date(_)) => whole_day(),
-                (length, _) => length.unwrap_or(NO_LENGTH),
-            },
-        )
+        let longest = lengths.into_iter().max_by_key(|length| length.at_most());
+        let longest = longest.unwrap_or(NO_LENGTH);
+        Ok(match start {
+            Moment::Date(_) if longest == NO_LENGTH => whole_day(),
+            _ => longest,
+        })
     }
 
     /// The instances that an `RDATE` adds.
@@ -290,7 +287,7 @@ impl EventReader<'_, '_, '_> {
         let is_date = line
             .parameter("VALUE")
             .is_some_and(|value| value.eq_ignore_ascii_case("DATE"));
-        let moment = Moment::parse(text, is_date, None).map_err(|why| line.problem(why))?;
+        let moment = Moment::parse(text, is_date).map_err(|why| line.problem(why))?;
         match (moment, line.parameter("TZID")) {
             (Moment::Local(local), Some(tzid)) => {
                 let zone = self.zones.named(tzid).map_err(|why| line.problem(why))?;
@@ -314,16 +311,10 @@ impl Times {
     /// The series of these times, before anything is known of single instances that are described elsewhere.
     pub fn series(&self, floating: &Zone) -> Series {
         Series {
-            zone: self.start.zone(floating).clone(),
-            start: self.start.written(),
-            includes_start: true,
-            length: self.length,
             rules: self.rules.clone(),
             dates: self.dates.clone(),
             except: self.except.clone(),
-            from: None,
-            before: None,
-            shift: SignedDuration::ZERO,
+            ..self.once(floating)
         }
     }
 }
@@ -354,7 +345,7 @@ fn until_at_its_latest(rule: &str, start: &Moment, floating: &Zone) -> String {
         let until = part.split_once('=').filter(|(name, value)| {
             name.trim().eq_ignore_ascii_case("UNTIL") && value.trim_end().ends_with(['Z', 'z'])
         });
-        let until = until.and_then(|(_, value)| Moment::parse(value, false, None).ok());
+        let until = until.and_then(|(_, value)| Moment::parse(value, false).ok());
         let latest = until.map(|until| until.written().max(until.local_in(floating)));
         match (start, latest) {
             (Moment::Date(_), Some(latest)) => format!("UNTIL={}", latest.strftime("%Y%m%d")),

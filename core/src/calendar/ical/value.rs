@@ -18,8 +18,8 @@ pub(super) enum Moment {
 }
 
 impl Moment {
-    /// Parses a `DATE` or `DATE-TIME`. `is_date`: the file says that it is a date.
-    pub fn parse(text: &str, is_date: bool, zone: Option<&Zone>) -> Result<Moment, String> {
+    /// Parses a `DATE` or `DATE-TIME`, without regard to a `TZID`. `is_date`: the file says that it is a date.
+    pub fn parse(text: &str, is_date: bool) -> Result<Moment, String> {
         let text = text.trim();
         let wrong = || {
             let text = shown(text);
@@ -36,11 +36,11 @@ impl Moment {
         };
         let date = parse_date(date).ok_or_else(wrong)?;
         let time = parse_time(time).ok_or_else(wrong)?;
-        Ok(match (is_date && time == Time::midnight(), zone) {
-            (true, _) => Moment::Date(date),
-            (false, _) if is_utc => Moment::Zoned(date.to_datetime(time), Zone::utc()),
-            (false, Some(zone)) => Moment::Zoned(date.to_datetime(time), zone.clone()),
-            (false, None) => Moment::Local(date.to_datetime(time)),
+        let local = date.to_datetime(time);
+        Ok(match is_utc {
+            _ if is_date && time == Time::midnight() => Moment::Date(date),
+            true => Moment::Zoned(local, Zone::utc()),
+            false => Moment::Local(local),
         })
     }
 

@@ -76,7 +76,7 @@ fn starts(
 ) -> Result<Vec<DateTime>, CalendarProblem> {
     observance.is_readable()?;
     let moment = |line: &Line<'_>, text: &str| {
-        let moment = Moment::parse(text, false, None).map_err(|why| line.problem(why))?;
+        let moment = Moment::parse(text, false).map_err(|why| line.problem(why))?;
         Ok(moment.written())
     };
     let start = required(observance, "DTSTART")?;

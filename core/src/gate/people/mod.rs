@@ -12,6 +12,7 @@ mod tests;
 mod validity;
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter;
 use std::sync::Arc;
 
 pub use identity::{Account, Identity, PersonalIdentity, SourcePlatform};
@@ -86,7 +87,13 @@ impl People {
     /// Whose an identity is.
     pub fn person_of(&self, identity: &Identity) -> Lookup<'_> {
         let mut similar = Lookup::Unknown;
-        for name in identity.names() {
+        // Most certificates name an address in its canonical form: it is looked up as it is written first.
+        let written = match identity {
+            Identity::Certificate { name, .. } => Some(Name::Certificate(name.clone())),
+            _ => None,
+        };
+        let canonical = iter::once_with(|| identity.names()).flatten();
+        for name in written.into_iter().chain(canonical) {
             let Some(holder) = self.holders.get(&name) else {
                 continue;
             };
@@ -182,16 +189,19 @@ impl People {
         })
     }
 
-    /// The periods in which a person is in a group.
-    pub fn membership(&self, group: &str, person: &Person) -> &[Validity] {
-        let members = self.groups.get(group);
-        let periods = members.and_then(|members| members.get(&self.index(&person.name)?));
-        periods.map_or(&[], Vec::as_slice)
+    /// For each group, the periods in which a person is in it.
+    pub fn periods_of<'p>(&'p self, person: &Person) -> impl Fn(&str) -> &'p [Validity] + use<'p> {
+        let at = self.index(&person.name);
+        move |group| {
+            let members = self.groups.get(group);
+            let periods = members.and_then(|members| members.get(&at?));
+            periods.map_or(&[], Vec::as_slice)
+        }
     }
 
     /// Whether a person counts and is in a group at a time.
     pub fn is_member(&self, group: &str, person: &Person, at: jiff::Timestamp) -> bool {
-        let mut periods = self.membership(group, person).iter();
+        let mut periods = self.periods_of(person)(group).iter();
         person.is_active_at(at) && periods.any(|period| period.holds_at(at))
     }
 }

@@ -188,12 +188,12 @@ pub(super) fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> Stri
 /// Joins names with commas: at most `most` of them, then the number of the others.
 pub(super) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
     let names: Vec<_> = names.into_iter().collect();
-    let shown: Vec<_> = names.iter().take(most).map(String::as_str).collect();
-    let more = names.len() - shown.len();
-    if more > 0 {
-        return format!("{} and {more} more", shown.join(", "));
+    match names.split_at_checked(most) {
+        Some((shown, more)) if !more.is_empty() => {
+            format!("{} and {} more", shown.join(", "), more.len())
+        }
+        _ => names.join(", "),
     }
-    shown.join(", ")
 }
 
 impl Requirement {

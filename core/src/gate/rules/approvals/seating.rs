@@ -10,11 +10,11 @@ use super::super::check::listed;
 use super::votes::Approval;
 use super::{Approvals, Approvers};
 use crate::attest::PublicKey;
-use crate::gate::people::{People, Person};
+use crate::gate::people::{People, Person, Validity};
 use crate::gate::seats::{Seats, fill};
 
 /// Who fills the seats of each entry of `from`.
-pub(super) struct Seating<'a>(Vec<(&'a Approvers, BTreeSet<&'a str>)>);
+pub(super) struct Seating<'a>(Vec<(&'a Approvers, Vec<&'a str>)>);
 
 impl Seating<'_> {
     pub(super) fn missing(&self) -> usize {
@@ -44,8 +44,8 @@ impl Seating<'_> {
     pub(super) fn seated(&self) -> String {
         let seated = self.0.iter().flat_map(|(from, filled)| {
             filled.iter().map(|name| match &from.group {
-                Some(group) => format!("`{name}` ({group})"),
-                None => format!("`{name}`"),
+                Some(group) => ["`", name, "` (", group, ")"].concat(),
+                None => ["`", name, "`"].concat(),
             })
         });
         listed(seated, 6)
@@ -82,14 +82,14 @@ impl Approvals {
 }
 
 impl Approvers {
-    /// When a person may fill a seat.
+    /// When a person with these memberships may fill a seat.
     pub(super) fn open_to<'p>(
         &self,
         person: &'p Person,
-        people: &'p People,
-    ) -> impl Fn(Timestamp) -> bool + use<'p> {
+        periods_in: &impl Fn(&str) -> &'p [Validity],
+    ) -> impl Fn(Timestamp) -> bool {
         let periods = match &self.group {
-            Some(group) => people.membership(group, person),
+            Some(group) => periods_in(group),
             None if self.person.as_ref() == Some(&person.name) => slice::from_ref(&person.validity),
             None => &[],
         };

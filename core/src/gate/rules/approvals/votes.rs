@@ -352,9 +352,10 @@ impl<'a> Vote<'a> {
             ),
         };
         let signed = self.times.into_iter().flat_map(|it| [it.0, it.1]);
-        let mut when = signed.chain([check.promotion.at]);
-        let is_entitled =
-            when.any(|at| (rule.from.iter()).any(|from| from.open_to(self.person, people)(at)));
+        let when: Vec<_> = signed.chain([check.promotion.at]).collect();
+        let periods_in = people.periods_of(self.person);
+        let mut open = (rule.from.iter()).map(|from| from.open_to(self.person, &periods_in));
+        let is_entitled = open.any(|is_open_at| when.iter().any(|at| is_open_at(*at)));
         is_entitled.then_some(blocks)
     }
 
@@ -383,7 +384,7 @@ impl<'a> Vote<'a> {
         }
     }
 
-    /// The approval; with an excuse, if it counts only in a cluster whose name is not known.
+    /// The approval; with an excuse, if it would count in a cluster whose name is not known.
     ///
     /// # Errors
     /// Why it does not count.
@@ -480,8 +481,9 @@ fn seats_of(
         let why = "the directory does not list the person as active, both at the time of the approval and now";
         return Err(Excuse::new(Step::Person, why));
     }
+    let periods_in = people.periods_of(person);
     let entries = rule.from.iter().enumerate();
-    let open = entries.filter(|(_, from)| when.into_iter().all(from.open_to(person, people)));
+    let open = entries.filter(|(_, from)| when.into_iter().all(from.open_to(person, &periods_in)));
     let seats: Vec<_> = open.map(|(at, _)| at).collect();
     if seats.is_empty() {
         let why = "the policy does not ask this person, or the person was not in the group at the time of the approval";
