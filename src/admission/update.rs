@@ -1,7 +1,7 @@
 //! An update → its effect on what runs (product design, "Kinds of change"), derived from the table of kinds alone.
 
 use promotion_gate_core::gate::ChangeEffect;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::images::templates;
 use super::kinds::{
@@ -81,17 +81,20 @@ fn template_fields(template: &Value, kind: &WorkloadKind) -> Value {
             remove(container, HARMLESS_CONTAINER_FIELDS);
         }
     }
-    let mut annotations = Value::Null;
-    // Injectors read the annotations of a Pod at its creation only; later changes have no effect.
-    if !kind.is_pod() {
-        let written = template.pointer("/metadata/annotations");
-        annotations = written.cloned().unwrap_or_default();
-        remove(&mut annotations, HARMLESS_ANNOTATIONS);
-        if annotations.as_object().is_some_and(Map::is_empty) {
-            annotations = Value::Null;
+    // Injectors read annotations and labels of a Pod at its creation only; later changes have no effect.
+    let metadata = match kind.is_pod() {
+        true => Value::Null,
+        false => template.get("metadata").cloned().unwrap_or_default(),
+    };
+    let written = |field: &str| {
+        let mut written = metadata.get(field).cloned().unwrap_or_default();
+        remove(&mut written, HARMLESS_ANNOTATIONS);
+        match written.as_object() {
+            Some(none) if none.is_empty() => Value::Null,
+            _ => written,
         }
-    }
-    Value::Array(vec![spec, annotations])
+    };
+    Value::Array(vec![spec, written("annotations"), written("labels")])
 }
 
 fn remove(value: &mut Value, fields: &[&str]) {

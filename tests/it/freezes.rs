@@ -428,6 +428,23 @@ deny of 2 objects: 1 allowed, 1 denied, 0 undecided
 }
 
 #[test]
+fn a_freeze_whose_feed_cannot_be_read_is_not_said_to_last() {
+    let folder = folder();
+    let calendar = "environments: [staging], reason: Change calendar, owner: itsm, timeZone: UTC, calendar: {file: ./missing.ics}";
+    let file = folder.path().join("policies/calendar.yaml");
+    fs::write(file, freeze("calendar", calendar)).unwrap();
+    let ran = check(&folder, "2026-12-01T12:00:00Z");
+    assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
+    for said in [
+        "policy `staging` could not decide",
+        "`staging` may be frozen: `calendar` (Change calendar): its feed was never read: ",
+        "→ wait until the feed is read again, or ask `itsm`; what runs is kept running",
+    ] {
+        assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
+    }
+}
+
+#[test]
 fn a_deployer_is_warned_of_a_freeze_that_is_near() {
     let folder = folder();
     let ran = check(&folder, "2026-12-18T14:59:59Z");

@@ -229,6 +229,7 @@ fn window(from: Timestamp, until: Timestamp) -> Value {
 #[test]
 fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     let bed = Bed::shared();
+    let one = format!("--image={}", image("1"));
     // 1. Nothing is frozen: people deploy, and the controllers make ReplicaSets and Pods.
     for (name, replicas) in [("web", 3), ("rolling", 3), ("staged", 0)] {
         bed.apply(&deployment("shop", name, replicas, "1")).ok();
@@ -246,9 +247,10 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     }
     bed.apply(&job("retrying", false)).ok();
     bed.apply(&job("suspended", true)).ok();
+    let schedule = ["create", "cronjob", "yearly", "--schedule=0 0 1 1 *", &one];
+    bed.developer(schedule).ok();
     for namespace in ["shop", "guarded"] {
-        let image = format!("--image={}", image("1"));
-        let run = ["run", "one", &image, "-n", namespace];
+        let run = ["run", "one", &one, "-n", namespace];
         bed.plane.kubectl_as(User::Alice, run, "").ok();
     }
     for name in ["web", "rolling"] {
@@ -281,10 +283,12 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     };
     let web = "deployment/web";
     refused(bed.apply(&deployment("shop", "new", 1, "1")));
+    let label = r#"{"spec": {"template": {"metadata": {"labels": {"inject": "yes"}}}}}"#;
+    refused(bed.developer(["patch", web, "-p", label]));
     refused(bed.developer(["set", "image", web, &format!("main={}", image("2"))]));
     refused(bed.developer(["set", "image", "pod/one", &format!("one={}", image("2"))]));
-    let bare = format!("--image={}", image("1"));
-    refused(bed.developer(["run", "bare", &bare]));
+    refused(bed.developer(["run", "bare", &one]));
+    refused(bed.developer(["create", "job", "manual", "--from=cronjob/yearly"]));
     bed.developer(["create", "configmap", "settings", "--from-literal=a=b"])
         .ok();
 
@@ -343,6 +347,8 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
         .ok();
     bed.counted("web", 5);
     // people restart and scale what runs,
+    bed.developer(["set", "resources", web, "--limits=cpu=1"])
+        .ok();
     bed.developer(["rollout", "restart", web]).ok();
     bed.complete("web");
     bed.developer(["patch", web, "-p", r#"{"spec": {"replicas": 2}}"#])
@@ -350,7 +356,7 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     bed.counted("web", 2);
     // and debug it, unless the policy says otherwise,
     let debug = |namespace| {
-        let debug = ["debug", "one", &bare, "-n", namespace, "--attach=false"];
+        let debug = ["debug", "one", &one, "-n", namespace, "--attach=false"];
         bed.plane.kubectl_as(User::Alice, debug, "")
     };
     debug("shop").ok();
@@ -363,6 +369,9 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
         versions.split(' ').all(|version| version == image("2")),
         "{versions}"
     );
+
+    let undo = ["rollout", "undo", "deployment/rolling", "-n", "shop"];
+    refused(bed.plane.kubectl(undo));
 
     // 4. What was staged is not started. The subresource `scale` does not say what it starts.
     let start = r#"{"spec": {"replicas": 3}}"#;
@@ -455,7 +464,8 @@ fn feeds_freeze_and_what_they_do_not_say_any_more_is_unknown() {
 
     let denial = bed.denied("strict", "[freeze-unknown]");
     assert!(denial.contains("could not decide"), "{denial}");
-    assert!(denial.contains("its feed was last read at"), "{denial}");
+    let said = "`strict` may be frozen: `itsm` (Reason of itsm): its feed was last read at";
+    assert!(denial.contains(said), "{denial}");
     bed.allowed("lax");
     let denial = bed.denied("planned", "(Reason of calendar: Inventory)");
     assert!(denial.contains(&in_utc(end)), "{denial}");

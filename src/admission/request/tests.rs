@@ -65,6 +65,12 @@ fn an_update_is_ours_only_if_it_changes_what_will_run() {
     assert!(ours(
         &|o| o.pointer_mut(template).unwrap()["metadata"]["annotations"] = json!({"inject": "yes"})
     ));
+    assert!(ours(
+        &|o| o.pointer_mut(template).unwrap()["metadata"]["labels"] = json!({"inject": "yes"})
+    ));
+    assert!(!ours(
+        &|o| o.pointer_mut(template).unwrap()["metadata"]["labels"] = json!({})
+    ));
     assert!(!ours(
         &|o| o.pointer_mut(template).unwrap()["spec"]["tolerations"] = json!([{}])
     ));

@@ -165,7 +165,14 @@ fn denial(
     frozen: &[Frozen<'_>],
 ) -> Judgement {
     let each: Vec<_> = frozen.iter().map(Frozen::to_string).collect();
-    let mut detail = format!("`{environment}` is frozen by {}", each.join("; and by "));
+    let are_all_stale = frozen
+        .iter()
+        .all(|frozen| matches!(frozen.cause, Cause::Stale { .. }));
+    let (says, joined) = match are_all_stale {
+        true => ("may be frozen:", "; "),
+        false => ("is frozen by", "; and by "),
+    };
+    let mut detail = format!("`{environment}` {says} {}", each.join(joined));
     let open_from = schedule.open_from(environment, at);
     let first = frozen.iter().map(|frozen| frozen.freeze).next();
     if let (Until::At(end), Some(freeze)) = (open_from, first) {
@@ -182,18 +189,19 @@ fn denial(
             detail.push_str(&format!("; the next freeze, `{name}`, begins {start}"));
         }
     }
-    let are_all_stale = frozen
-        .iter()
-        .all(|frozen| matches!(frozen.cause, Cause::Stale { .. }));
     let judgement = match are_all_stale {
         true => Judgement::undecided(FREEZE_UNKNOWN, detail),
         false => Judgement::fail(FROZEN, detail),
     };
-    judgement.hint(next_step(frozen))
+    judgement.hint(next_step(frozen, are_all_stale))
 }
 
 /// What the deployer can do, and what the freezes let through.
-fn next_step(frozen: &[Frozen<'_>]) -> String {
+fn next_step(frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
+    let wait = match are_all_stale {
+        true => "wait until the feed is read again",
+        false => "wait until the freeze ends",
+    };
     let mut owners: Vec<_> = frozen
         .iter()
         .filter_map(|frozen| frozen.freeze.owner.as_deref())
@@ -221,5 +229,5 @@ fn next_step(frozen: &[Frozen<'_>]) -> String {
         }
         (false, false) => "",
     };
-    format!("wait until the freeze ends{ask}; what runs is kept running{also}")
+    format!("{wait}{ask}; what runs is kept running{also}")
 }
