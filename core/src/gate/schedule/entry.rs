@@ -37,6 +37,8 @@ pub(super) struct Entry {
 
 /// The most spans that are kept with the names of their events.
 const MAXIMUM_NAMED: usize = 50_000;
+/// The most characters of a summary that an answer shows.
+const MAXIMUM_SUMMARY: usize = 100;
 /// The most events that an answer names.
 const MAXIMUM_SHOWN: usize = 5;
 
@@ -365,8 +367,20 @@ fn events(freeze: &Freeze, state: Option<&FeedState>) -> Vec<(Arc<str>, Vec<Seri
     };
     let freezes = events.iter().filter(|event| filter.matches(event));
     freezes
-        .map(|event| (event.summary.as_str().into(), event.series.clone()))
+        .map(|event| (shown(&event.summary), event.series.clone()))
         .collect()
+}
+
+/// A summary as answers show it: one line of bounded length.
+fn shown(summary: &str) -> Arc<str> {
+    let characters = summary.chars().take(MAXIMUM_SUMMARY);
+    let shown: String = characters
+        .map(|character| match character.is_control() {
+            true => ' ',
+            false => character,
+        })
+        .collect();
+    shown.trim().into()
 }
 
 fn union(found: &[Occurrence]) -> Vec<Span> {

@@ -604,6 +604,33 @@ fn an_answer_names_some_of_many_events() {
 }
 
 #[test]
+fn a_summary_is_shown_on_one_line() {
+    let start = date(2026, 12, 1).at(0, 0, 0, 0);
+    let series = Series::once(Zone::utc(), start, start.saturating_add(48.hours()));
+    let (freeze, _) = calendar(0, &series);
+    let event = CalendarEvent {
+        uid: "1".to_owned(),
+        summary: format!("Freeze\nopen\u{1b}[2J from now on {}", "x".repeat(4_000)),
+        categories: Vec::new(),
+        is_tentative: false,
+        series: vec![series],
+    };
+    let state = FeedState {
+        reading: Some(FeedReading {
+            content: FeedContent::Events(vec![event]).into(),
+            read_at: None,
+        }),
+        problem: None,
+    };
+    let now = at("2026-12-01T12:00:00Z");
+    let schedule = Schedule::new([(freeze, Some(state))], now);
+    let shown = schedule.frozen_at("test", now)[0].to_string();
+    assert!(shown.contains("Freeze open [2J from now on xxx"), "{shown}");
+    assert!(!shown.contains(char::is_control), "{shown}");
+    assert!(shown.len() < 250, "{shown}");
+}
+
+#[test]
 fn a_calendar_that_needs_too_much_work_makes_no_other_freeze_unknown() {
     let friday = date(2026, 1, 2).at(16, 0, 0, 0);
     let weekend = (freeze("weekend", vec![weekly("UTC", friday, 64)]), None);
