@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Written;
-use super::load::{Resource, read_resource};
+use super::resource::{Resource, read_resource};
 
 /// The most windows of a freeze.
 const MAXIMUM_WINDOWS: usize = 500;

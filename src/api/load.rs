@@ -7,15 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step, check, decode_value};
+use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step};
 use promotion_gate_core::gate::{
     Collected, FeedState, Freeze, FreezeSource, People, Policy, Requirement, Schedule, Snapshot,
     TrustRoots, WhenStale,
 };
-use schemars::{JsonSchema, Schema, schema_for};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use schemars::{Schema, schema_for};
 use sha2::{Digest, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
@@ -24,6 +21,7 @@ use super::kinds::Kind;
 use super::mistakes::used_here;
 use super::people::{Directories, people_schema};
 use super::policy::{unknown_requirement, warnings};
+use super::resource::{Resource, read_resource};
 use super::{PromotionPolicySpec, policy};
 
 /// A file's name, and its content.
@@ -248,6 +246,15 @@ fn odd_freezes(freezes: &[Freeze], places: &[Problem], policies: &[Policy]) -> V
             warn(format!(
                 "the freeze `{name}` has no effect: no policy of its environments requires `noFreeze`"
             ));
+        }
+        for written in freeze.environments.iter().map(ToString::to_string) {
+            let is_near =
+                |name: &&&str| name.to_lowercase() == written.to_lowercase() && !freeze.is_of(name);
+            if let Some(near) = frozen.iter().find(is_near) {
+                warn(format!(
+                    "the freeze `{name}` is not about the environment `{near}` of the policies: it names `{written}`"
+                ));
+            }
         }
         if let FreezeSource::Feed(feed) = &freeze.source
             && feed.when_stale == WhenStale::Open
@@ -480,26 +487,6 @@ fn revision<'a>(sources: impl IntoIterator<Item = &'a SourceFile>) -> String {
     format!("sha256:{}", hex::encode(hash.finalize()))
 }
 
-/// A whole document.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "`apiVersion` and `kind` are checked before, and stand here for the schema"
-)]
-pub(super) struct Resource<S> {
-    api_version: String,
-    kind: String,
-    metadata: Metadata,
-    spec: S,
-}
-
-/// Kubernetes' metadata. No decision depends on any field of it other than `name`.
-#[derive(Deserialize, JsonSchema)]
-struct Metadata {
-    name: String,
-}
-
 fn read_policy(
     document: &Document,
     schema: &Schema,
@@ -516,63 +503,6 @@ fn read_policy(
     let warnings =
         warnings.map(|Fault { path, message }| document.problem(below.join(&path), message));
     Ok((policy, warnings.collect()))
-}
-
-/// Reads one of our resources: its name, and what its `spec` converts into.
-///
-/// # Errors
-/// All problems that the schema finds, put into other words by `explain`, and all faults that the conversion finds elsewhere.
-pub(super) fn read_resource<S: DeserializeOwned, T>(
-    document: &Document,
-    schema: &Schema,
-    explain: impl Fn(Problem) -> Problem,
-    convert: impl FnOnce(&str, &S) -> Result<T, Vec<Fault>>,
-) -> Result<(String, T), Vec<Problem>> {
-    let mut problems: Vec<_> = check(document, schema).into_iter().map(explain).collect();
-    let mut sound = document.value.clone();
-    for problem in &problems {
-        remove(&mut sound, &problem.path);
-    }
-    match decode_value::<Resource<S>>(&sound) {
-        Ok(Resource {
-            metadata: Metadata { name },
-            spec,
-            ..
-        }) => {
-            let mut faults = Vec::new();
-            if let Some(message) = refuse_name(&name) {
-                faults.push(Fault {
-                    path: Path::default().key("metadata").key("name"),
-                    message,
-                });
-            }
-            let below = Path::default().key("spec");
-            match convert(&name, &spec) {
-                Ok(read) if faults.is_empty() && problems.is_empty() => return Ok((name, read)),
-                Ok(_) => {}
-                Err(more) => faults.extend(more.into_iter().map(|Fault { path, message }| Fault {
-                    path: below.join(&path),
-                    message,
-                })),
-            }
-            let new = |fault: &Fault| {
-                !problems
-                    .iter()
-                    .any(|problem| related(&problem.path, &fault.path))
-            };
-            let more: Vec<_> = faults.into_iter().filter(new).collect();
-            problems.extend(
-                more.into_iter()
-                    .map(|Fault { path, message }| document.problem(path, message)),
-            );
-        }
-        // If the schema does not allow the document, that is reported already, and this error is a consequence of it.
-        Err(Fault { path, message }) if problems.is_empty() => {
-            problems.push(document.problem(path, message))
-        }
-        Err(_) => {}
-    }
-    Err(problems)
 }
 
 /// Replaces the message about a field or requirement that belongs to a later version or to another tool.
@@ -617,40 +547,4 @@ fn explain(problem: Problem) -> Problem {
         }
         _ => problem,
     }
-}
-
-/// A DNS subdomain name, as Kubernetes asks for.
-fn refuse_name(name: &str) -> Option<String> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let good = !name.is_empty()
-        && name.len() <= 253
-        && name.chars().all(fits)
-        && name.starts_with(ends)
-        && name.ends_with(ends);
-    let message =
-        || format!("`{name:.80}` is not a name: expected lower-case letters, digits, `-` and `.`");
-    (!good).then(message)
-}
-
-/// Removes a part that has a problem, so that the rest can be checked.
-fn remove(value: &mut Value, path: &Path) {
-    let Some((Step::Key(key), outside)) = path.steps().split_last() else {
-        return;
-    };
-    let container = outside.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get_mut(key),
-        Step::Index(index) => value.get_mut(index),
-    });
-    if let Some(Value::Object(entries)) = container {
-        entries.remove(key);
-    }
-}
-
-/// Whether one path is a prefix of the other.
-fn related(one: &Path, other: &Path) -> bool {
-    one.steps()
-        .iter()
-        .zip(other.steps())
-        .all(|(one, other)| one == other)
 }

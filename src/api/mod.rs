@@ -16,6 +16,7 @@ mod load;
 mod mistakes;
 mod people;
 mod policy;
+mod resource;
 mod written;
 
 pub use definitions::definitions;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Written;
-use super::load::{Resource, read_resource};
+use super::resource::{Resource, read_resource};
 
 /// The most faults that are reported of one directory.
 const MAXIMUM_FAULTS: usize = 200;

@@ -12,6 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use promotion_gate_core::calendar::{Span, Zone};
+use promotion_gate_core::documents::nearest;
 use promotion_gate_core::gate::{Cause, Freeze, Frozen, Schedule, Until};
 use serde_json::{Value, json};
 
@@ -156,12 +157,50 @@ impl Asked {
         let at = given.at.unwrap_or_else(Timestamp::now);
         let within = Duration::from_secs(given.timeout);
         let feeds = world::feeds(&set.freezes, &environments, &config, given.at, within).await;
-        Ok(Asked {
+        if !set.skipped.is_empty() {
+            print_error!("note: {}", set.skipped);
+        }
+        let asked = Asked {
             schedule: api::schedule(set.freezes, &feeds, at),
             environments,
             at,
             output: given.output,
-        })
+        };
+        asked.warn();
+        Ok(asked)
+    }
+
+    /// Says what makes an environment look more open than it may be.
+    fn warn(&self) {
+        let freezes = self.schedule.freezes().map(|(freeze, _)| freeze);
+        let freezes: Vec<_> = freezes.collect();
+        let named = freezes.iter().flat_map(|freeze| &freeze.environments);
+        let named: BTreeSet<_> = named.map(ToString::to_string).collect();
+        for environment in &self.environments {
+            let is_known = freezes.iter().any(|freeze| freeze.is_of(environment));
+            let near = nearest(environment, named.iter().map(String::as_str));
+            if let (false, Some(near)) = (is_known, near) {
+                print_error!(
+                    "warning: no freeze is about the environment `{environment}`; did you mean `{near}`?"
+                );
+            }
+            for (Freeze { name, .. }, why) in self.schedule.ignored_at(environment, self.at) {
+                print_error!(
+                    "warning: the freeze `{name}` does not count for `{environment}`, because its `whenStale` is `Open`: {why}"
+                );
+            }
+        }
+    }
+
+    /// The freezes of which nobody knows whether they last.
+    fn show_unknown(&self) {
+        for environment in &self.environments {
+            for frozen in self.schedule.frozen_at(environment, self.at) {
+                if matches!(frozen.cause, Cause::Stale { .. }) {
+                    print_line!("{YELLOW}unknown{YELLOW:#} {environment}: {frozen}");
+                }
+            }
+        }
     }
 }
 
@@ -382,7 +421,7 @@ fn list(asked: &Asked, days: u16) -> anyhow::Result<ExitCode> {
     };
     let mut all = Vec::new();
     for environment in &asked.environments {
-        all.extend(asked.schedule.occurrences(Some(environment), range));
+        all.extend(asked.schedule.occurrences(Some(environment), range)?);
     }
     all.sort_by_key(|(freeze, found)| (found.span, freeze.name.clone(), found.what.clone()));
     all.dedup_by(|(one, a), (other, b)| one.name == other.name && a == b);
@@ -421,13 +460,7 @@ fn list(asked: &Asked, days: u16) -> anyhow::Result<ExitCode> {
                     what.unwrap_or(&freeze.reason)
                 );
             }
-            for environment in &asked.environments {
-                for frozen in asked.schedule.frozen_at(environment, asked.at) {
-                    if matches!(frozen.cause, Cause::Stale { .. }) {
-                        print_line!("{YELLOW}unknown{YELLOW:#} {environment}: {frozen}");
-                    }
-                }
-            }
+            asked.show_unknown();
             if all.is_empty() {
                 print_line!("no freeze is planned in the next {days} days");
             }
@@ -455,7 +488,7 @@ fn show_month(asked: &Asked, month: Date) -> anyhow::Result<ExitCode> {
         ));
         let mut day = month;
         while day.month() == month.month() {
-            let mark = mark(&asked.schedule, environment, day, &zone);
+            let mark = mark(&asked.schedule, environment, day, &zone)?;
             line.push_str(&format!("  {:>2}{mark}", day.day()));
             if day.weekday() == Weekday::Sunday || day == month.last_of_month() {
                 print_line!("{}", line.trim_end());
@@ -465,6 +498,7 @@ fn show_month(asked: &Asked, month: Date) -> anyhow::Result<ExitCode> {
         }
         print_line!("  * frozen, + frozen for a part of the day\n");
     }
+    asked.show_unknown();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -478,21 +512,21 @@ fn zone_of(schedule: &Schedule, environment: &str) -> anyhow::Result<Zone> {
     Ok(zone.unwrap_or_else(Zone::utc))
 }
 
-fn mark(schedule: &Schedule, environment: &str, day: Date, zone: &Zone) -> char {
+fn mark(schedule: &Schedule, environment: &str, day: Date, zone: &Zone) -> anyhow::Result<char> {
     let midnight = |day: Date| zone.first(day.to_datetime(jiff::civil::Time::midnight()));
     let range = Span {
         start: midnight(day),
         end: midnight(day.saturating_add(1.day())),
     };
-    let found = schedule.occurrences(Some(environment), range);
+    let found = schedule.occurrences(Some(environment), range)?;
     let spans = found.iter().map(|(_, found)| found.span).collect();
     let merged = promotion_gate_core::calendar::merge(spans);
     let is_whole = merged
         .iter()
         .any(|span| span.start <= range.start && range.end <= span.end);
-    match (merged.is_empty(), is_whole) {
+    Ok(match (merged.is_empty(), is_whole) {
         (true, _) => ' ',
         (false, true) => '*',
         (false, false) => '+',
-    }
+    })
 }

@@ -449,8 +449,9 @@ impl Endpoint<'_> {
         };
         let answer = self.web.get(&question).await;
         let answer = answer.map_err(|failure| Problem::of(&failure, now))?;
+        let token = || token_of(self.token.as_ref());
         let unreadable = |why: &str| {
-            let secrets = query_of(&self.url).chain(token_of(self.token.as_ref()));
+            let secrets = query_of(&self.url).chain(token());
             let (host, why) = (host(&url), without_secrets(why, secrets));
             Problem::unreadable(&format!("{host}: the answer {why}"))
         };
@@ -459,7 +460,9 @@ impl Endpoint<'_> {
         };
         let answer = EndpointAnswer::read(&body, at).map_err(|why| unreadable(&why))?;
         Ok(EndpointAnswer {
-            reason: answer.reason.as_deref().map(line),
+            reason: answer
+                .reason
+                .map(|reason| line(&without_secrets(&reason, token()))),
             ..answer
         })
     }

@@ -7,8 +7,8 @@ use promotion_gate_core::gate::Digest;
 use serde::Deserialize;
 use url::Url;
 
+use super::address::shown;
 use super::error::excerpt;
-use super::transport::shown;
 use super::{ErrorKind, Manifest, Reference, RegistryError};
 
 /// The header with the digest of the content.

@@ -12,9 +12,10 @@ use http_auth::parser::ChallengeParser;
 use serde_json::Value;
 use url::Url;
 
+use super::address::{is_loopback, shown};
 use super::answer::HttpAnswer;
 use super::credentials::{Credentials, Secret};
-use super::transport::{Call, Transport, is_loopback, shown};
+use super::transport::{Call, Transport};
 use super::{ErrorKind, RegistryError, Repository};
 
 /// The most tokens that are kept.

@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use tokio::time::timeout;
 use url::Url;
 
+use super::address::{authority, shown};
 use super::answer::{
     CONTENT_DIGEST, HttpAnswer, mismatch, next_page, not_from_a_registry, read_manifest, redirected,
 };
@@ -20,7 +21,7 @@ use super::auth::{self, Challenge, Reply, Tokens};
 use super::credentials::{Credentials, Secret};
 use super::error::excerpt;
 use super::manifest::Listed;
-use super::transport::{Call, Transport, authority, shown};
+use super::transport::{Call, Transport};
 use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
     Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,

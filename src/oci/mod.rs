@@ -6,6 +6,7 @@
 //! * [`Memory`] — images that do not need to exist, for tests of policies
 //! * [`metered`] — the number of requests that something costs
 
+mod address;
 mod answer;
 mod auth;
 mod client;

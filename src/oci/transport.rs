@@ -8,8 +8,9 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Certificate, RequestBuilder, Response};
 use tokio::time::{sleep, timeout};
-use url::{Host, Url};
+use url::Url;
 
+use super::address::{authority, is_loopback, shown};
 use super::answer::HttpAnswer;
 use super::connections::{Kept, Pools};
 use super::credentials::{canonical, matches};
@@ -28,8 +29,6 @@ const SHORT_WHILE: Duration = Duration::from_secs(2);
 const FAILURE_BYTES: u64 = 4096;
 /// How long an answer waits for room.
 const ROOM: Duration = Duration::from_secs(2);
-/// The most characters of a URL in a message.
-const SHOWN: usize = 256;
 
 pub(super) struct Transport {
     pub(super) limits: Limits,
@@ -522,35 +521,6 @@ fn chain(error: &reqwest::Error) -> String {
         (true, false) => "the exchange failed".to_owned(),
         (false, true) => format!("cannot connect: {}", causes.join(": ")),
         (false, false) => causes.join(": "),
-    }
-}
-
-/// A URL without the parts that may be secret.
-pub(super) fn shown(url: &Url) -> String {
-    let text = format!("{}://{}{}", url.scheme(), authority(url), url.path());
-    text.chars().take(SHOWN).collect()
-}
-
-/// The host, and the port if it is not the default of the scheme.
-pub(super) fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => {
-            address.is_loopback()
-                || address
-                    .to_ipv4_mapped()
-                    .is_some_and(|address| address.is_loopback())
-        }
-        None => false,
     }
 }
 

@@ -8,11 +8,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
+use super::address::authority;
 use super::answer::{HttpAnswer, next_page};
 use super::client::origin;
 use super::error::excerpt;
 use super::site::{RateLimit, retry_after};
-use super::transport::{Call, Transport, authority};
+use super::transport::{Call, Transport};
 use super::{ClientOptions, ErrorKind, RegistryError};
 
 /// How many times longer than for a registry is waited: nobody waits for these answers.

@@ -210,6 +210,26 @@ async fn an_endpoint_is_asked_about_now_and_about_its_next_attempt_with_the_toke
 }
 
 #[tokio::test]
+async fn a_reason_that_repeats_the_token_does_not_show_it() {
+    let server = Server::start(|seen| {
+        let token = &seen.headers["authorization"];
+        json(&format!(
+            r#"{{"freeze_active": true, "reason": "Year end, asked with {token}"}}"#
+        ))
+    })
+    .await;
+    let folder = TempDir::new().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "s3cret").unwrap();
+    let feed = with_token(endpoint(&server.url()), token.display().to_string());
+    let state = Watch::new(feed.clone()).ask(0).await;
+    let schedule = schedule(feed, state);
+    let frozen = schedule.frozen_at("production", moment(0).at);
+    let shown = frozen[0].to_string();
+    assert!(shown.contains("Year end, asked with Bearer …"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_freeze_that_begins_between_two_attempts_counts_before_it_begins_and_never_too_late() {
     let begins = moment(58).at;
     let server = Server::start(move |seen| match asked_about(seen) >= begins {

@@ -72,7 +72,7 @@ fn spans(window: &str, from: &str, until: &str) -> Vec<String> {
         end: at(until),
     };
     let schedule = schedule(&spec, from);
-    let found = schedule.occurrences(Some("production"), range);
+    let found = schedule.occurrences(Some("production"), range).unwrap();
     found
         .iter()
         .map(|(_, found)| format!("{} {}", found.span.start, found.span.end))
@@ -263,6 +263,8 @@ fn every_mistake_in_a_freeze_is_named_with_its_place() {
         (windows("{daily: {from: 22:00, until: 22:00}}"), "spec.windows[0].daily.until: the freeze ends when it begins"),
         (windows("{daily: {from: 24:00, until: 06:00}}"), "spec.windows[0].daily.from: a freeze begins at `23:59` at the latest"),
         (windows("{weekly: {from: Friday 16:00, until: Friday 16:00}}"), "spec.windows[0].weekly.until: the freeze ends when it begins"),
+        (windows("{weekly: {from: 'Sunday 24:00', until: 'Monday 00:00'}}"), "spec.windows[0].weekly.until: the freeze ends when it begins"),
+        (windows("{yearly: {from: 02-28 24:00, until: 03-01}}"), "spec.windows[0].yearly.from: a freeze begins at `23:59` at the latest"),
         (windows("{yearly: {from: 02-29, until: 03-01}}"), "spec.windows[0].yearly.from: 29 February is not in every year"),
         (windows("{yearly: {from: 24-12, until: 26-12}}"), "spec.windows[0].yearly.from: `24-12` is not a day of a year"),
         (windows("{recurrence: {start: 2026-01-01T00:00, rule: FREQ=HOURLY, duration: 5m}}"), "spec.windows[0].recurrence.rule: `FREQ=HOURLY` repeats more often than daily"),
@@ -310,6 +312,24 @@ fn a_freeze_that_no_policy_asks_for_is_reported() {
     let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
     assert!(
         warnings[0].contains("the freeze `year-end` has no effect"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn an_environment_that_differs_from_that_of_a_policy_by_case_is_reported() {
+    let spec = YEAR_END.replace("[production]", "[staging, Production]");
+    let set = load(&[
+        ("a.yaml", freeze("year-end", &spec)),
+        ("production.yaml", policy("p", "production", "shop")),
+        ("staging.yaml", policy("s", "staging", "stage")),
+    ]);
+    let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains(
+            "the freeze `year-end` is not about the environment `production` of the policies: it names `Production`"
+        ),
         "{warnings:?}"
     );
 }
@@ -483,6 +503,68 @@ frozen production
 }
 
 #[test]
+fn what_makes_an_environment_look_more_open_than_it_may_be_is_said() {
+    let folder = folder();
+    let write = |when_stale: &str| {
+        let spec = format!(
+            "environments: [production], reason: Change calendar, timeZone: UTC, calendar: {{file: missing.ics, whenStale: {when_stale}}}"
+        );
+        fs::write(
+            folder.path().join("policies/itsm.yaml"),
+            freeze("itsm", &spec),
+        )
+        .unwrap();
+    };
+    let at = ["--at", "2026-12-01T10:00:00Z", "--environment"];
+    let ask =
+        |args: &[&str], environment: &str| asked(&folder, &[args, &at, &[environment]].concat());
+    write("Open");
+    let open = ask(&["now"], "production");
+    let why = "warning: the freeze `itsm` does not count for `production`, because its `whenStale` is `Open`: its feed was never read";
+    assert_eq!(open.code, 0);
+    assert!(open.stderr.contains(why), "{}", open.stderr);
+    let checked = check(&folder, "2026-12-01T10:00:00Z");
+    let warning = "warning the change freeze `itsm` does not count (`whenStale: Open`): its feed was never read";
+    assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.contains(warning), "{}", checked.stdout);
+    write("Frozen");
+    for shows in [&["list"][..], &["month", "--month", "2026-12"]] {
+        let shown = ask(shows, "production");
+        let unknown = "unknown production: `itsm` (Change calendar): its feed was never read";
+        assert!(shown.stdout.contains(unknown), "{}", shown.stdout);
+    }
+    let other = ask(&["now"], "Production");
+    let near =
+        "warning: no freeze is about the environment `Production`; did you mean `production`?";
+    assert_eq!(other.code, 0);
+    assert!(other.stderr.contains(near), "{}", other.stderr);
+    let known = ask(&["now"], "staging");
+    assert_eq!((known.code, known.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_list_that_would_not_be_complete_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let hours: Vec<_> = (0..24).map(|hour| hour.to_string()).collect();
+    let rule = format!("FREQ=DAILY;BYHOUR={}", hours.join(","));
+    let window =
+        format!("{{recurrence: {{start: 2026-01-01T00:00, rule: '{rule}', duration: 10m}}}}");
+    let windows = vec![window; 20].join(", ");
+    let spec =
+        format!("environments: [production], reason: r, timeZone: UTC, windows: [{windows}]");
+    fs::write(folder.path().join("freeze.yaml"), freeze("busy", &spec)).unwrap();
+    let list = |days: &str| {
+        let at = "2026-12-01T10:00:00Z";
+        let args = ["freeze", "list", "--at", at, "--days", days, "freeze.yaml"];
+        run(folder.path(), &args, "")
+    };
+    assert_eq!(list("2").code, 0);
+    let long = list("3660");
+    assert_eq!(long.code, 1, "{}", long.stdout);
+    assert!(long.stderr.contains("too much work"), "{}", long.stderr);
+}
+
+#[test]
 fn freeze_next_and_list_and_month_show_what_comes() {
     let folder = folder();
     let next = asked(
@@ -647,7 +729,7 @@ fn an_imported_calendar_freezes_what_the_calendar_freezes() {
         ]);
         assert_eq!(set.problems, [], "{}: {}", path.display(), ran.stdout);
         let schedule = api::schedule(set.freezes, &FeedStates::new(), range.start);
-        let found = schedule.occurrences(Some("production"), range);
+        let found = schedule.occurrences(Some("production"), range).unwrap();
         let found = clipped(found.into_iter().map(|(_, found)| found.span).collect());
         assert_eq!(found, expected, "{}: {}", path.display(), ran.stdout);
         compared += 1;

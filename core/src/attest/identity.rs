@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::Utf8StringRef;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -12,6 +10,7 @@ use x509_cert::der::{Decode as _, Encode as _, oid::AssociatedOid as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::claim::Claim;
 use super::key::KeyFingerprint;
 use super::pipeline::Pipeline;
 use super::unaccepted::{self, UnacceptedReason};
@@ -69,62 +68,6 @@ pub struct CertificateIdentity {
     claims: BTreeMap<Claim, String>,
     key: KeyFingerprint,
     pipeline: Pipeline,
-}
-
-macro_rules! claims {
-    ($($(#[$attribute:meta])* $name:ident = $number:literal, $text:literal;)+) => {
-        /// A claim of a Fulcio certificate, by its OID below `1.3.6.1.4.1.57264.1` (Fulcio, `docs/oid-info.md`).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum Claim {
-            $(
-                #[doc = concat!("OID `.", stringify!($number), "`")]
-                $(#[$attribute])*
-                #[serde(rename = $text)]
-                $name,
-            )+
-        }
-
-        impl Claim {
-            fn numbered(number: u32) -> Option<Claim> {
-                match number {
-                    $($number => Some(Claim::$name),)+
-                    _ => None,
-                }
-            }
-        }
-
-        impl fmt::Display for Claim {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Claim::$name => $text,)+
-                })
-            }
-        }
-    };
-}
-
-claims! {
-    BuildSignerUri = 9, "buildSignerUri";
-    BuildSignerDigest = 10, "buildSignerDigest";
-    RunnerEnvironment = 11, "runnerEnvironment";
-    #[serde(alias = "sourceRepository")] SourceRepositoryUri = 12, "sourceRepositoryUri";
-    SourceRepositoryDigest = 13, "sourceRepositoryDigest";
-    SourceRepositoryRef = 14, "sourceRepositoryRef";
-    SourceRepositoryIdentifier = 15, "sourceRepositoryIdentifier";
-    SourceRepositoryOwnerUri = 16, "sourceRepositoryOwnerUri";
-    SourceRepositoryOwnerIdentifier = 17, "sourceRepositoryOwnerIdentifier";
-    BuildConfigUri = 18, "buildConfigUri";
-    BuildConfigDigest = 19, "buildConfigDigest";
-    BuildTrigger = 20, "buildTrigger";
-    RunInvocationUri = 21, "runInvocationUri";
-    SourceRepositoryVisibility = 22, "sourceRepositoryVisibility";
-    DeploymentEnvironment = 23, "deploymentEnvironment";
-    TokenSubject = 24, "tokenSubject";
-    GithubWorkflowTrigger = 2, "githubWorkflowTrigger";
-    GithubWorkflowSha = 3, "githubWorkflowSha";
-    GithubWorkflowName = 4, "githubWorkflowName";
-    GithubWorkflowRepository = 5, "githubWorkflowRepository";
-    GithubWorkflowRef = 6, "githubWorkflowRef";
 }
 
 const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");

@@ -18,6 +18,7 @@ mod anchor;
 mod bundle;
 mod certificate;
 mod chain;
+mod claim;
 mod content;
 mod cosign_legacy;
 mod identity;
@@ -46,8 +47,9 @@ use predicate::Predicate;
 use signed::Signed;
 
 pub use anchor::{Anchor, AnchorId};
+pub use claim::Claim;
 pub use content::Artifact;
-pub use identity::{CertificateIdentity, Claim, Signer};
+pub use identity::{CertificateIdentity, Signer};
 pub use key::{KeyError, KeyFingerprint, PublicKey};
 pub use key_ring::KeyRing;
 pub use material::Material;

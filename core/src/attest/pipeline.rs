@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::identity::Claim;
+use super::claim::Claim;
 use super::predicate::SourceRepository;
 
 /// The repositories that a certificate names; none in the certificate of a person.

@@ -148,6 +148,19 @@ impl FromStr for Parts {
 }
 
 impl Parts {
+    /// The entries of all lists that a day is compared with.
+    pub(super) fn entries(&self) -> u64 {
+        let lists = [
+            self.months.len(),
+            self.month_days.len(),
+            self.year_days.len(),
+            self.week_numbers.len(),
+            self.weekdays.len(),
+            self.easter.len(),
+        ];
+        lists.iter().sum::<usize>() as u64
+    }
+
     /// The times of day, in order; what the rule does not name comes from the start of the series.
     pub(super) fn times_of_day(&self, start: Time) -> Vec<Time> {
         let or = |list: &[i8], own: i8| match list.is_empty() {

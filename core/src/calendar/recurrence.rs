@@ -38,11 +38,12 @@ impl std::str::FromStr for Recurrence {
 }
 
 impl Recurrence {
-    /// The same rule for a series of whole days: an `UNTIL` that is an instant counts as its day.
-    pub fn of_days(mut self) -> Recurrence {
+    /// The same rule for a series of whole days of a zone: an `UNTIL` that is an instant counts as its day. Whether its day in the
+    /// zone or in UTC is meant is not clear, so the later one counts.
+    pub fn of_days(mut self, zone: &Zone) -> Recurrence {
         if let Some(Until::Instant(instant)) = self.parts.until {
-            let day = Zone::utc().local(instant).date();
-            self.parts.until = Some(Until::Day(day));
+            let day = |zone: &Zone| zone.local(instant).date();
+            self.parts.until = Some(Until::Day(day(zone).max(day(&Zone::utc()))));
         }
         self
     }
@@ -70,9 +71,9 @@ impl Recurrence {
             if first > latest.date() {
                 break;
             }
-            budget.spend(1 + days as u64)?;
+            budget.spend((1 + u64::from(days)) * rule.cost)?;
             let times = rule.times_in(first, days);
-            budget.spend(times.len() as u64)?;
+            budget.spend(INSTANCE_COST * times.len() as u64)?;
             for time in times {
                 if time < start {
                     continue;
@@ -106,6 +107,11 @@ fn is_past(until: Until, time: DateTime, zone: &Zone) -> bool {
     }
 }
 
+/// The work of one instance, in days that a rule is compared with.
+const INSTANCE_COST: u64 = 4;
+/// The entries of lists that are compared with a day in the time that the rest of the rule takes.
+const ENTRIES_AT_ONCE: u64 = 8;
+
 /// A rule with what it takes from the start of its series.
 struct Rule<'r> {
     parts: &'r Parts,
@@ -116,6 +122,8 @@ struct Rule<'r> {
     month: Option<i8>,
     day: Option<i8>,
     weekday: Option<Weekday>,
+    /// The work of one day.
+    cost: u64,
 }
 
 impl<'r> Rule<'r> {
@@ -142,6 +150,7 @@ impl<'r> Rule<'r> {
             month,
             day,
             weekday,
+            cost: 1 + parts.entries() / ENTRIES_AT_ONCE,
         }
     }
 
@@ -245,9 +254,10 @@ impl<'r> Rule<'r> {
             && self.weekday.iter().all(|weekday| *weekday == day.weekday())
             && any_or_none(&parts.year_days, year_day_is)
             && (parts.week_numbers.is_empty() || self.is_in_week(day))
-            && any_or_none(&parts.easter, |offset| {
-                let easter = easter(day.year());
-                easter.is_some_and(|easter| i32::from(*offset) == (day - easter).get_days())
+            && (parts.easter.is_empty() || {
+                let after = easter(day.year()).map(|easter| (day - easter).get_days());
+                let mut offsets = parts.easter.iter();
+                offsets.any(|offset| Some(i32::from(*offset)) == after)
             })
     }
 
@@ -381,6 +391,48 @@ mod tests {
         ] {
             let found = starts(&format!("FREQ=DAILY;UNTIL={until}"), start, 30);
             assert_eq!(found.last().unwrap(), last, "{until}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_series_of_days_is_the_later_day_of_both_readings() {
+        for (zone, until, last) in [
+            // Midnight in Berlin of the last day.
+            ("Europe/Berlin", "20261231T230000Z", "2027-01-01"),
+            ("Europe/Berlin", "20261231T120000Z", "2026-12-31"),
+            ("America/New_York", "20270101T000000Z", "2027-01-01"),
+            ("Pacific/Auckland", "20261231T110000Z", "2027-01-01"),
+        ] {
+            let rule: Recurrence = format!("FREQ=DAILY;UNTIL={until}").parse().unwrap();
+            let zone = Zone::named(zone).unwrap();
+            let start = date(2026, 12, 20).at(0, 0, 0, 0);
+            let latest = start.checked_add(30.days()).unwrap();
+            let rule = rule.of_days(&zone);
+            let found = rule.starts(start, &zone, start, latest, &mut Budget::days(1000));
+            let found = found.unwrap();
+            assert_eq!(found.last().unwrap().date().to_string(), last, "{until}");
+        }
+    }
+
+    #[test]
+    fn a_rule_with_long_lists_costs_more() {
+        let list = |numbers: std::ops::RangeInclusive<i32>| {
+            let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
+            numbers.join(",")
+        };
+        let start = date(2026, 1, 1).at(0, 0, 0, 0);
+        let latest = date(2036, 1, 1).at(0, 0, 0, 0);
+        for rule in [
+            format!("FREQ=DAILY;BYEASTER={};BYMONTHDAY=31", list(0..=366)),
+            format!("FREQ=YEARLY;BYYEARDAY={};BYMONTHDAY=31", list(1..=366)),
+        ] {
+            let rule: Recurrence = rule.parse().unwrap();
+            let with = |budget| {
+                let mut budget = Budget::days(budget);
+                rule.starts(start, &Zone::utc(), start, latest, &mut budget)
+            };
+            assert_eq!(with(50_000), Err(Exhausted));
+            assert!(with(1_000_000).is_ok());
         }
     }
 

@@ -128,20 +128,31 @@ impl NoFreeze {
         let near = self
             .warn_before
             .and_then(|within| schedule.next_start(environment, at, within.duration()));
-        match near {
-            None => Judgement::pass(
-                NOT_FROZEN,
-                format!("no change freeze of `{environment}` lasts"),
-            ),
+        let ignored = schedule.ignored_at(environment, at);
+        let ignored: Vec<_> = ignored
+            .iter()
+            .map(|(Freeze { name, .. }, why)| {
+                format!("the change freeze `{name}` does not count (`whenStale: Open`): {why}")
+            })
+            .collect();
+        let and_ignored = ignored.iter().map(|why| format!("; {why}"));
+        let and_ignored = and_ignored.collect::<String>();
+        let open = format!("no change freeze of `{environment}` lasts");
+        let mut warnings = ignored;
+        let judgement = match near {
+            None => Judgement::pass(NOT_FROZEN, format!("{open}{and_ignored}")),
             Some(near) => {
                 let Freeze { name, .. } = near.freeze;
                 let start = near.freeze.show(near.start);
-                let detail =
-                    format!("no change freeze of `{environment}` lasts; `{name}` begins {start}");
+                let detail = format!("{open}; `{name}` begins {start}{and_ignored}");
                 let start = near.freeze.show_short(near.start);
-                let warning = format!("`{environment}` is frozen from {start} (`{name}`)");
-                Judgement::pass(FREEZE_NEAR, detail).warning(warning)
+                warnings.push(format!("`{environment}` is frozen from {start} (`{name}`)"));
+                Judgement::pass(FREEZE_NEAR, detail)
             }
+        };
+        match warnings.is_empty() {
+            true => judgement,
+            false => judgement.warning(warnings.join("; ")),
         }
     }
 }
@@ -169,8 +180,10 @@ fn denial(
         if !is_said {
             detail.push_str(&format!("; changes may pass from {}", freeze.show(end)));
         }
-        let year = jiff::SignedDuration::from_hours(24 * 366);
-        if let Some(next) = schedule.next_start(environment, end, year) {
+        // A year from now is computed already; a year from a far end is not.
+        let year = at.saturating_add(jiff::SignedDuration::from_hours(24 * 366));
+        let within = year.unwrap_or(at).duration_since(end);
+        if let Some(next) = schedule.next_start(environment, end, within) {
             let Freeze { name, .. } = next.freeze;
             let start = next.freeze.show(next.start);
             detail.push_str(&format!("; the next freeze, `{name}`, begins {start}"));

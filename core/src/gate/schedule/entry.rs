@@ -27,67 +27,109 @@ pub(super) struct Entry {
     covered: Span,
     /// The union of the spans that overlap `covered`; `None` where the environments differ, or they could not be computed.
     spans: Option<Vec<Span>>,
+    /// When the last of `spans` ends, if that is after `covered`.
+    last_end: Option<Until>,
+    /// The spans of a calendar's events that overlap `covered`, in order of their starts; empty if there are too many.
+    named: Vec<Occurrence>,
     /// Why the times are not known, if that is so.
     unknown: Option<String>,
 }
 
+/// The most spans that are kept with the names of their events.
+const MAXIMUM_NAMED: usize = 50_000;
+/// The most events that an answer names.
+const MAXIMUM_SHOWN: usize = 5;
+
 impl Entry {
-    pub(super) fn new(
-        freeze: Freeze,
-        state: Option<FeedState>,
-        covered: Span,
-        budget: &mut Budget,
-    ) -> Entry {
+    pub(super) fn new(freeze: Freeze, state: Option<FeedState>, covered: Span) -> Entry {
         let mut entry = Entry {
             events: events(&freeze, state.as_ref()),
             freeze,
             state,
             covered,
             spans: None,
+            last_end: None,
+            named: Vec::new(),
             unknown: None,
         };
         if entry.is_of_endpoint() {
             return entry;
         }
-        match entry.occurrences(None, covered, budget) {
-            Ok(found) => entry.spans = Some(union(&found)),
+        match entry.occurrences(None, covered, &mut Budget::days(BUDGET)) {
+            Ok(mut found) => {
+                let spans = union(&found);
+                let last = spans.last().filter(|last| last.end >= covered.end);
+                entry.last_end = last.map(|last| {
+                    let inside = last.start.max(covered.start);
+                    entry.end_after("", inside, last.end)
+                });
+                entry.spans = Some(spans);
+                found.retain(|found| found.what.is_some());
+                if found.len() <= MAXIMUM_NAMED {
+                    found.sort_by_key(|found| found.span);
+                    entry.named = found;
+                }
+            }
             Err(exhausted) => entry.unknown = Some(exhausted.to_string()),
         }
         entry
     }
 
-    /// Whether the freeze lasts at an instant, as far as is known at the instant `now`.
-    pub(super) fn frozen_at(
+    /// Whether the freeze lasts at an instant.
+    pub(super) fn frozen_at(&self, environment: &str, at: Timestamp) -> Option<Frozen<'_>> {
+        let (unknown, until) = self.lasts(environment, at, at)?;
+        let cause = match unknown {
+            Some(why) => Cause::Stale { why },
+            None => Cause::Window {
+                what: self.what_at(environment, at),
+            },
+        };
+        Some(Frozen {
+            freeze: &self.freeze,
+            cause,
+            until,
+        })
+    }
+
+    /// Until when the freeze lasts, if it does at an instant, as far as is known at the instant `now`; and why it is not known whether
+    /// it does, if that is so.
+    pub(super) fn lasts(
         &self,
         environment: &str,
         at: Timestamp,
         now: Timestamp,
-    ) -> Option<Frozen<'_>> {
-        let frozen = |cause, until| {
-            Some(Frozen {
-                freeze: &self.freeze,
-                cause,
-                until,
-            })
-        };
+    ) -> Option<(Option<String>, Until)> {
         match self.staleness(environment, now) {
             Some((_, WhenStale::Open)) => return None,
-            Some((why, WhenStale::Frozen)) => return frozen(Cause::Stale { why }, Until::Unknown),
+            Some((why, WhenStale::Frozen)) => return Some((Some(why), Until::Unknown)),
             None => {}
         }
+        let at = self.since_asked(environment, at);
         let span = match self.span_at(environment, at) {
             Ok(span) => span?,
-            Err(exhausted) => {
-                let why = exhausted.to_string();
-                return frozen(Cause::Stale { why }, Until::Unknown);
-            }
+            Err(exhausted) => return Some((Some(exhausted.to_string()), Until::Unknown)),
         };
         let until = match span.end {
             end if end == Timestamp::MAX && self.is_of_endpoint() => Until::Unknown,
             end => self.end_of(environment, at, end),
         };
-        let what = self.what_at(environment, at);
-        frozen(Cause::Window { what }, until)
+        Some((None, until))
+    }
+
+    /// Why the freeze does not count although nobody knows whether it lasts.
+    pub(super) fn why_ignored(&self, environment: &str, now: Timestamp) -> Option<String> {
+        let (why, when_stale) = self.staleness(environment, now)?;
+        (when_stale == WhenStale::Open).then_some(why)
+    }
+
+    /// The instant, but not one before the first that an endpoint was asked about: the clock was set back since, and what was said
+    /// first holds for it too.
+    fn since_asked(&self, environment: &str, at: Timestamp) -> Timestamp {
+        let Some(FeedContent::Answers(answers)) = self.content() else {
+            return at;
+        };
+        let first = answers.get(environment).and_then(|answers| answers.first());
+        first.map_or(at, |first| first.at.max(at))
     }
 
     /// The first start after an instant of a span that does not continue an earlier one, and not later than `last`.
@@ -232,9 +274,15 @@ impl Entry {
     /// The end of the span that holds `at`, of which `end` is known.
     fn end_of(&self, environment: &str, at: Timestamp, end: Timestamp) -> Until {
         // A span that ends among the computed ones is complete.
-        if self.spans_at(at).is_some() && end < self.covered.end {
-            return Until::At(end);
+        match self.spans_at(at) {
+            Some(_) if end < self.covered.end => Until::At(end),
+            Some(_) => self.last_end.unwrap_or(Until::After(end)),
+            None => self.end_after(environment, at, end),
         }
+    }
+
+    /// The same, computed.
+    fn end_after(&self, environment: &str, at: Timestamp, end: Timestamp) -> Until {
         for days in [COVERED_DAYS, 3 * COVERED_DAYS, FURTHEST_END_DAYS] {
             let range = Span {
                 start: at,
@@ -254,23 +302,38 @@ impl Entry {
 
     /// The events, or the reasons of the endpoint, that hold at an instant.
     fn what_at(&self, environment: &str, at: Timestamp) -> Option<String> {
-        if matches!(self.freeze.source, FreezeSource::Windows(_)) {
-            return None;
-        }
-        let end = at
-            .saturating_add(SignedDuration::from_nanos(1))
-            .unwrap_or(at);
-        let range = Span { start: at, end };
-        let found = self.occurrences(Some(environment), range, &mut Budget::days(BUDGET));
-        let mut names: Vec<_> = found
-            .ok()?
-            .into_iter()
-            .filter_map(|found| found.what)
-            .collect();
+        let at = self.since_asked(environment, at);
+        let mut names: Vec<_> = match (self.content()?, self.spans_at(at)) {
+            (FeedContent::Periods(_), _) => return None,
+            (FeedContent::Events(_), Some(_)) => {
+                let begun = self.named.partition_point(|found| found.span.start <= at);
+                let begun = self.named.iter().take(begun);
+                let lasting = begun.filter(|found| found.span.contains(at));
+                lasting.filter_map(|found| found.what.clone()).collect()
+            }
+            (FeedContent::Answers(_), _) | (FeedContent::Events(_), None) => {
+                let end = at
+                    .saturating_add(SignedDuration::from_nanos(1))
+                    .unwrap_or(at);
+                let range = Span { start: at, end };
+                let found = self.occurrences(Some(environment), range, &mut Budget::days(BUDGET));
+                found
+                    .ok()?
+                    .into_iter()
+                    .filter_map(|found| found.what)
+                    .collect()
+            }
+        };
         names.sort_unstable();
         names.dedup();
         names.retain(|name| !name.trim().is_empty());
-        (!names.is_empty()).then(|| names.join(", "))
+        let more = names.len().saturating_sub(MAXIMUM_SHOWN);
+        names.truncate(MAXIMUM_SHOWN);
+        let shown = (!names.is_empty()).then(|| names.join(", "))?;
+        Some(match more {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        })
     }
 
     /// The computed spans, if they hold the answer about an instant.

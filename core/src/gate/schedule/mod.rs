@@ -13,7 +13,7 @@ mod window;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::calendar::{Budget, Span, Zone};
+use crate::calendar::{Budget, Exhausted, Span, Zone};
 use entry::Entry;
 
 pub use entry::Occurrence;
@@ -33,8 +33,13 @@ const STEPS: [i64; 4] = [COVERED_DAYS, 4_000, 40_000, FURTHEST_START_DAYS];
 const FURTHEST_END_DAYS: i64 = 3_700;
 /// The most freezes that follow each other without a break and are looked through for the end.
 const MAXIMUM_CHAIN: usize = 2_000;
-/// The work of making a schedule, and of one question: days that rules are compared with.
-const BUDGET: u64 = 20_000_000;
+/// The same where the spans are not computed yet.
+const MAXIMUM_CHAIN_BEYOND: usize = 20;
+/// How much longer than a year, in days, the computed spans reach: a review looks a year ahead.
+const SPARE_DAYS: i64 = 10;
+/// The work of computing the spans of one freeze, in days that rules are compared with. Each freeze has its own, so that a
+/// calendar that takes too much makes no other freeze unknown.
+const BUDGET: u64 = 4_000_000;
 
 /// All change freezes together.
 #[derive(Clone, Debug, Default)]
@@ -99,10 +104,9 @@ impl Schedule {
             start: days_from(around, -1),
             end: days_from(around, COVERED_DAYS),
         };
-        let mut budget = Budget::days(BUDGET);
         let entries = freezes.into_iter();
         let mut entries: Vec<_> = entries
-            .map(|(freeze, state)| Entry::new(freeze, state, covered, &mut budget))
+            .map(|(freeze, state)| Entry::new(freeze, state, covered))
             .collect();
         entries.sort_by(|one, other| one.freeze.name.cmp(&other.freeze.name));
         Schedule {
@@ -114,7 +118,9 @@ impl Schedule {
     /// Whether the computed spans end too soon after `now`, so that the schedule should be made again.
     pub fn is_outdated(&self, now: Timestamp) -> bool {
         let covered = self.covered.as_ref();
-        covered.is_some_and(|covered| now < covered.start || days_from(now, 30) > covered.end)
+        covered.is_some_and(|covered| {
+            now < covered.start || days_from(now, 366 + SPARE_DAYS) > covered.end
+        })
     }
 
     /// The freezes, with the state of each feed.
@@ -126,31 +132,38 @@ impl Schedule {
 
     /// The freezes of an environment at an instant. None: changes may pass.
     pub fn frozen_at<'s>(&'s self, environment: &str, at: Timestamp) -> Vec<Frozen<'s>> {
-        self.expected_at(environment, at, at)
+        let entries = self.of(environment);
+        let frozen = entries.filter_map(|entry| entry.frozen_at(environment, at));
+        frozen.collect()
     }
 
-    /// The freezes of an environment at an instant, as far as is known at the instant `now`: the age of feeds is that of now.
-    fn expected_at<'s>(
-        &'s self,
-        environment: &str,
-        at: Timestamp,
-        now: Timestamp,
-    ) -> Vec<Frozen<'s>> {
-        let frozen = self
-            .of(environment)
-            .filter_map(|entry| entry.frozen_at(environment, at, now));
-        frozen.collect()
+    /// The freezes of an environment that do not count at an instant because nobody knows whether they last and their `whenStale`
+    /// is `Open`, each with why it is not known.
+    pub fn ignored_at(&self, environment: &str, at: Timestamp) -> Vec<(&Freeze, String)> {
+        let ignored = self.of(environment).filter_map(|entry| {
+            let why = entry.why_ignored(environment, at)?;
+            Some((&entry.freeze, why))
+        });
+        ignored.collect()
     }
 
     /// The end of the freezes of an environment that last at an instant, one after another: from then on, none does.
     pub fn open_from(&self, environment: &str, at: Timestamp) -> Until {
-        let mut reached = at;
+        let (mut reached, mut beyond) = (at, 0);
         for _ in 0..MAXIMUM_CHAIN {
+            let is_computed = self
+                .covered
+                .is_some_and(|covered| covered.contains(reached));
+            beyond += usize::from(!is_computed);
+            if beyond > MAXIMUM_CHAIN_BEYOND {
+                break;
+            }
             let mut latest = None;
-            for frozen in self.expected_at(environment, reached, at) {
-                match frozen.until {
-                    Until::At(end) => latest = latest.max(Some(end)),
-                    other => return other,
+            for entry in self.of(environment) {
+                match entry.lasts(environment, reached, at) {
+                    None => {}
+                    Some((_, Until::At(end))) => latest = latest.max(Some(end)),
+                    Some((_, other)) => return other,
                 }
             }
             match latest {
@@ -196,24 +209,22 @@ impl Schedule {
     }
 
     /// Every span of the freezes of an environment (of all of them for `None`) that overlaps `range`, in order of their starts.
+    ///
+    /// # Errors
+    /// A freeze needs too much work.
     pub fn occurrences(
         &self,
         environment: Option<&str>,
         range: Span,
-    ) -> Vec<(&Freeze, Occurrence)> {
+    ) -> Result<Vec<(&Freeze, Occurrence)>, Exhausted> {
         let is_asked = |entry: &&Entry| environment.is_none_or(|name| entry.freeze.is_of(name));
-        let mut budget = Budget::days(BUDGET);
         let mut all = Vec::new();
         for entry in self.entries.iter().filter(is_asked) {
-            let own = entry.occurrences(environment, range, &mut budget);
-            all.extend(
-                own.unwrap_or_default()
-                    .into_iter()
-                    .map(|own| (&entry.freeze, own)),
-            );
+            let own = entry.occurrences(environment, range, &mut Budget::days(BUDGET))?;
+            all.extend(own.into_iter().map(|own| (&entry.freeze, own)));
         }
         all.sort_by(|(one, a), (other, b)| (a.span, &one.name).cmp(&(b.span, &other.name)));
-        all
+        Ok(all)
     }
 
     fn of<'s, 'e>(&'s self, environment: &'e str) -> impl Iterator<Item = &'s Entry> + use<'s, 'e> {

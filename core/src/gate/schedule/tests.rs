@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use proptest::prelude::*;
 
 use super::*;
-use crate::calendar::{Length, Series, merge};
+use crate::calendar::{CalendarEvent, Length, Series, merge};
 use crate::gate::Glob;
 
 const ZONES: [&str; 9] = [
@@ -499,4 +499,156 @@ fn an_endpoint_that_was_not_asked_for_an_environment_is_stale_for_it() {
             .len(),
         0
     );
+}
+
+#[test]
+fn an_endpoint_that_says_frozen_holds_after_the_clock_was_set_back() {
+    let state = answers(&[
+        ("2026-12-01T12:00:00Z", true, None),
+        ("2026-12-01T12:01:00Z", true, None),
+    ]);
+    let schedule = Schedule::new(
+        [(endpoint(WhenStale::Frozen), Some(state))],
+        at("2026-12-01T12:00:00Z"),
+    );
+    let frozen = schedule.frozen_at("production", at("2026-12-01T11:00:30Z"));
+    let what = Some("year end".to_owned());
+    assert_eq!(frozen[0].cause, Cause::Window { what });
+    assert_eq!(frozen[0].until, Until::Unknown);
+}
+
+#[test]
+fn a_stale_feed_that_counts_as_open_is_named() {
+    let open = answers(&[("2026-12-01T12:00:00Z", false, None)]);
+    let schedule = |when_stale| {
+        Schedule::new(
+            [(endpoint(when_stale), Some(open.clone()))],
+            at("2026-12-01T12:00:00Z"),
+        )
+    };
+    let ignored = |schedule: &Schedule, time: &str| {
+        let ignored = schedule.ignored_at("production", at(time));
+        let each = ignored.into_iter();
+        each.map(|(freeze, why)| format!("{}: {why}", freeze.name))
+            .collect::<Vec<_>>()
+    };
+    let chosen = schedule(WhenStale::Open);
+    assert_eq!(
+        ignored(&chosen, "2026-12-01T12:15:01Z"),
+        ["itsm: its feed was last read at 2026-12-01T12:00:00Z: 503"]
+    );
+    assert!(ignored(&chosen, "2026-12-01T12:15:00Z").is_empty());
+    let frozen = schedule(WhenStale::Frozen);
+    assert!(ignored(&frozen, "2026-12-01T12:15:01Z").is_empty());
+}
+
+fn calendar_freeze() -> Freeze {
+    let kind = FeedKind::Calendar {
+        place: FeedPlace::File("calendar.ics".to_owned()),
+        zone: Zone::utc(),
+        events: EventFilter::default(),
+    };
+    Freeze {
+        name: "calendar".to_owned(),
+        environments: vec![Glob::parse("test").unwrap()],
+        ..feed(kind, WhenStale::Frozen)
+    }
+}
+
+/// A freeze by a calendar with so many events that take place at the same times.
+fn calendar(events: usize, series: &Series) -> (Freeze, Option<FeedState>) {
+    let event = |number: usize| CalendarEvent {
+        uid: number.to_string(),
+        summary: format!("event {number:05}"),
+        categories: Vec::new(),
+        is_tentative: false,
+        series: vec![series.clone()],
+    };
+    let events = (0..events).map(event).collect();
+    let state = FeedState {
+        reading: Some(FeedReading {
+            content: FeedContent::Events(events).into(),
+            read_at: None,
+        }),
+        problem: None,
+    };
+    (calendar_freeze(), Some(state))
+}
+
+/// A calendar whose events need more work than is allowed.
+fn too_much() -> (Freeze, Option<FeedState>) {
+    let start = date(1700, 1, 1).at(0, 0, 0, 0);
+    let rule = "FREQ=DAILY;COUNT=100000;BYMONTH=2;BYMONTHDAY=30";
+    let series = Series {
+        rules: vec![rule.parse().unwrap()],
+        ..Series::once(Zone::utc(), start, start.saturating_add(1.hours()))
+    };
+    calendar(200, &series)
+}
+
+#[test]
+fn an_answer_names_some_of_many_events() {
+    let start = date(2026, 12, 1).at(0, 0, 0, 0);
+    let series = Series::once(Zone::utc(), start, start.saturating_add(48.hours()));
+    let named = |events: usize, about: &str| {
+        let schedule = Schedule::new([calendar(events, &series)], at("2026-12-01T12:00:00Z"));
+        let frozen = schedule.frozen_at("test", at(about));
+        match &frozen[0].cause {
+            Cause::Window { what: Some(what) } => what.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(named(2, "2026-12-01T12:00:00Z"), "event 00000, event 00001");
+    let some = "event 00000, event 00001, event 00002, event 00003, event 00004 and 95 more";
+    assert_eq!(named(100, "2026-12-01T12:00:00Z"), some);
+}
+
+#[test]
+fn a_calendar_that_needs_too_much_work_makes_no_other_freeze_unknown() {
+    let friday = date(2026, 1, 2).at(16, 0, 0, 0);
+    let weekend = (freeze("weekend", vec![weekly("UTC", friday, 64)]), None);
+    let now = at("2026-12-01T12:00:00Z");
+    for freezes in [[too_much(), weekend.clone()], [weekend.clone(), too_much()]] {
+        let schedule = Schedule::new(freezes, now);
+        assert!(schedule.frozen_at("production", now).is_empty());
+        let frozen = schedule.frozen_at("test", now);
+        let Cause::Stale { why } = &frozen[0].cause else {
+            panic!("{frozen:?}")
+        };
+        assert!(why.contains("too much work"), "{why}");
+    }
+}
+
+#[test]
+fn two_freezes_that_alternate_for_ever_end_nowhere_that_is_known() {
+    let daily = |hour: i8| {
+        let start = date(2026, 1, 1).at(hour, 0, 0, 0);
+        Series {
+            rules: vec!["FREQ=DAILY".parse().unwrap()],
+            ..Series::once(Zone::utc(), start, start.saturating_add(12.hours()))
+        }
+    };
+    let now = at("2026-12-01T12:00:00Z");
+    let schedule = Schedule::new(
+        [
+            (freeze("day", vec![daily(6)]), None),
+            (freeze("night", vec![daily(18)]), None),
+        ],
+        now,
+    );
+    let until = schedule.open_from("production", now);
+    let Until::After(until) = until else {
+        panic!("{until:?}")
+    };
+    assert!(until > at("2027-12-01T00:00:00Z"), "{until}");
+}
+
+#[test]
+fn a_year_ahead_is_always_computed() {
+    let now = at("2026-12-01T12:00:00Z");
+    let schedule = Schedule::new([], now);
+    assert!(!schedule.is_outdated(now));
+    assert!(!schedule.is_outdated(days_from(now, 7)));
+    assert!(schedule.is_outdated(days_from(now, 35)));
+    assert!(schedule.is_outdated(days_from(now, -2)));
 }

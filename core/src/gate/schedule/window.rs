@@ -248,15 +248,15 @@ impl Weekly {
         };
         let from = minutes(self.from.day, self.from.time.unwrap_or(ClockTime::MIDNIGHT));
         let until = minutes(self.until.day, self.until.time.unwrap_or(ClockTime::END));
+        let week = 7 * MINUTES_OF_DAY;
+        // `Sunday 24:00` is `Monday 00:00`.
+        if from == until || from == until + week {
+            let why = "the freeze ends when it begins";
+            return Err(fault(&["weekly", "until"], why));
+        }
         let length = match until - from {
-            0 => {
-                return Err(fault(
-                    &["weekly", "until"],
-                    "the freeze ends when it begins",
-                ));
-            }
             length @ 1.. => length,
-            length => length + 7 * MINUTES_OF_DAY,
+            length => length + week,
         };
         let start = long_ago().saturating_add(from.minutes());
         by_rule(zone, start, by_clock(length), "FREQ=WEEKLY")
@@ -271,6 +271,10 @@ impl Yearly {
             return Err(fault(&["yearly", "from"], why));
         }
         let time = time.unwrap_or(ClockTime::MIDNIGHT);
+        if time == ClockTime::END {
+            let why = "a freeze begins at `23:59` at the latest; write `00:00` of the next day";
+            return Err(fault(&["yearly", "from"], why));
+        }
         let start = date(1972, month, day).to_datetime(Time::midnight());
         let start = start.saturating_add(time.minutes().minutes());
         let until = self.until.time.unwrap_or(ClockTime::END);
@@ -331,7 +335,7 @@ impl Recurring {
             _ => moment.local(&zone),
         });
         let rule = match self.start {
-            LocalMoment::Day(_) => self.rule.clone().of_days(),
+            LocalMoment::Day(_) => self.rule.clone().of_days(&zone),
             LocalMoment::Local(_) | LocalMoment::Instant(_) => self.rule.clone(),
         };
         Ok(Series {

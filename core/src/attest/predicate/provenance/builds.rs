@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::written::{StatementFields, Version, environment, environment_text, text};
 use super::{BuildActor, BuildType, SlsaProvenance};
-use crate::attest::identity::Claim;
+use crate::attest::claim::Claim;
 
 impl SlsaProvenance {
     /// slsa-github-generator, v0.2. The environment has the variables of the job, in lower case.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use self::build_type::unknown_parameters;
 use self::written::{StatementFields, environment_text};
-use crate::attest::identity::Claim;
+use crate::attest::claim::Claim;
 use crate::attest::unaccepted::UnacceptedReason;
 use crate::attest::weight::bytes_of;
 
