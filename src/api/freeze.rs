@@ -4,7 +4,7 @@ use std::path::Path as FilePath;
 
 use jiff::SignedDuration;
 use kube::CustomResource;
-use promotion_gate_core::calendar::{Series, Zone};
+use promotion_gate_core::calendar::{Exhausted, Series, Zone};
 use promotion_gate_core::documents::{Document, Fault, Path, Problem};
 use promotion_gate_core::gate::{
     Age, EventFilter, Feed, FeedKind, FeedPlace, Freeze, FreezeSource, FreezeWindow, Glob, MayPass,
@@ -234,7 +234,7 @@ pub fn freeze(
     };
     let may_pass = spec.may_pass.as_ref();
     match (faults.found.is_empty(), source) {
-        (true, Some(source)) => Ok(Freeze {
+        (true, Some(source)) => computable(Freeze {
             name: name.to_owned(),
             environments,
             reason: spec.reason.trim().to_owned(),
@@ -247,6 +247,18 @@ pub fn freeze(
         }),
         _ => Err(faults.found),
     }
+}
+
+/// The freeze, unless its rules need too much work.
+fn computable(freeze: Freeze) -> Result<Freeze, Vec<Fault>> {
+    let refused = |error: Exhausted| {
+        vec![Fault {
+            path: key("windows"),
+            message: error.to_string(),
+        }]
+    };
+    freeze.check_work().map_err(refused)?;
+    Ok(freeze)
 }
 
 fn key(name: &str) -> Path {

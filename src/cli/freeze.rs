@@ -174,6 +174,9 @@ impl Asked {
     fn warn(&self) {
         let freezes = self.schedule.freezes().map(|(freeze, _)| freeze);
         let freezes: Vec<_> = freezes.collect();
+        if freezes.is_empty() {
+            print_error!("warning: there is no `ChangeFreeze` in the files, so nothing is frozen");
+        }
         let named = freezes.iter().flat_map(|freeze| &freeze.environments);
         let named: BTreeSet<_> = named.map(ToString::to_string).collect();
         for environment in &self.environments {

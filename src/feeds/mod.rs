@@ -33,7 +33,7 @@ use read::{Answers, Known, PANIC, Problem, ProblemKind};
 pub use read::Moment;
 
 /// Feeds that are asked at the same time.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 16;
 /// The longest attempt.
 const ATTEMPT: Duration = Duration::from_secs(60);
 /// How much later than its next attempt an endpoint is asked about, since that attempt takes time too.

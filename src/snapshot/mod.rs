@@ -156,7 +156,12 @@ impl Sources {
         // 3. One swap for all changes of one poll, so that no review sees new policies under an old configuration, or the
         // reverse.
         if configuration_changed || policies_changed {
-            self.take_over(&mut parts, configured, policies, metrics, now);
+            let take_over = || self.take_over(&mut parts, configured, policies, metrics, now);
+            if catch_unwind(AssertUnwindSafe(take_over)).is_err() {
+                let why = "what was read could not be taken over: a panic";
+                tracing::error!(why);
+                parts.policies.problems.push(why.to_owned());
+            }
         }
         // 4. The schedule of freezes, if a feed says something new, or if what was computed ends soon.
         self.refresh_schedule(&mut parts, metrics, now);
@@ -257,12 +262,18 @@ impl Sources {
             false => Arc::clone(schedule),
             true => {
                 let freezes = schedule.freezes().map(|(freeze, _)| freeze.clone());
-                let made = api::schedule(freezes.collect(), &self.feeds.states(), now);
+                let (freezes, states) = (freezes.collect(), self.feeds.states());
+                let make = AssertUnwindSafe(|| api::schedule(freezes, &states, now));
+                // What was computed before goes on, and is tried again when a feed says something new.
+                parts.feeds = revision;
+                let Ok(made) = catch_unwind(make) else {
+                    tracing::error!("the change freezes cannot be computed: a panic");
+                    return;
+                };
                 let made = Arc::new(made);
                 let mut snapshot = Snapshot::clone(&current);
                 snapshot.world.freezes = Collected::Known(Arc::clone(&made));
                 self.current.store(Arc::new(snapshot));
-                parts.feeds = revision;
                 made
             }
         };

@@ -286,6 +286,22 @@ fn every_mistake_in_a_freeze_is_named_with_its_place() {
 }
 
 #[test]
+fn rules_that_need_too_much_work_are_refused_when_they_are_read() {
+    let window =
+        "{recurrence: {start: 2026-01-01T00:00, rule: FREQ=DAILY;COUNT=100000, duration: 1h}}";
+    let windows = |count| {
+        let windows = vec![window; count].join(", ");
+        format!("environments: [production], reason: r, timeZone: UTC, windows: [{windows}]")
+    };
+    assert_eq!(problems(&windows(5)), [""; 0]);
+    let refused = problems(&windows(200));
+    assert!(
+        refused[0].contains("spec.windows: the recurrences need too much work"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn two_freezes_of_one_name_are_refused() {
     let set = load(&[
         ("a.yaml", freeze("year-end", YEAR_END)),

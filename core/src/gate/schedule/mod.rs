@@ -234,6 +234,24 @@ impl Schedule {
 }
 
 impl Freeze {
+    /// Whether the times of the document can still be computed in a hundred years.
+    ///
+    /// # Errors
+    /// The rules need too much work: those with `COUNT` are followed from their start.
+    pub fn check_work(&self) -> Result<(), Exhausted> {
+        let FreezeSource::Windows(windows) = &self.source else {
+            return Ok(());
+        };
+        let start = Zone::utc().first(jiff::civil::date(2126, 1, 1).at(0, 0, 0, 0));
+        let range = Span {
+            start,
+            end: days_from(start, COVERED_DAYS),
+        };
+        let mut budget = Budget::days(BUDGET);
+        let mut windows = windows.iter();
+        windows.try_for_each(|series| series.spans(range, &mut budget).map(drop))
+    }
+
     /// The zone in which its times are written, for showing them.
     pub fn zone(&self) -> Option<&Zone> {
         match &self.source {

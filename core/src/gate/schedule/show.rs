@@ -56,7 +56,7 @@ impl fmt::Display for Frozen<'_> {
         match &self.cause {
             Cause::Window { what: None } => write!(f, "`{name}` ({reason}) {until}"),
             Cause::Window { what: Some(what) } => write!(f, "`{name}` ({reason}: {what}) {until}"),
-            Cause::Stale { why } => write!(f, "`{name}` ({reason}): {why}"),
+            Cause::Stale { why } => write!(f, "`{name}` ({reason}): {why}; until when is unknown"),
         }
     }
 }
