@@ -23,7 +23,7 @@ fn freezes(count: usize, since: u16) -> Vec<Freeze> {
     let freeze = |(n, rule): (usize, &str)| {
         let (hour, length) = (n % 24, 1 + n % 60);
         let text = format!(
-            "environments: [production]\nreason: r\ntimeZone: Europe/Berlin\nwindows: [{{recurrence: {{start: {since}-01-02T{hour:02}:00, rule: {rule}, duration: {length}h}}}}]\n"
+            "environments: [production]\nreason: r\ntimeZone: Europe/Berlin\nwindows: [{{recurrence: {{start: {since}-01-02T{hour:02}:00, rule: '{rule}', duration: {length}h}}}}]\n"
         );
         let (mut documents, problems) =
             promotion_gate_core::documents::read("freeze", text.as_bytes());
