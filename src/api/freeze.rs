@@ -18,6 +18,8 @@ use url::Url;
 use super::Written;
 use super::resource::{Resource, read_resource};
 
+/// The shortest `maximumAge`: a feed is asked every 10 seconds at most.
+const SHORTEST_AGE: SignedDuration = SignedDuration::from_secs(12);
 /// The most windows of a freeze.
 const MAXIMUM_WINDOWS: usize = 500;
 
@@ -340,6 +342,10 @@ impl Faults {
         when_stale: Option<WrittenWhenStale>,
     ) -> Option<FreezeSource> {
         let age = self.parsed(maximum_age, || here.key("maximumAge"));
+        if age.is_some_and(|age| age.duration() < SHORTEST_AGE) {
+            let why = "a feed is asked every 10 seconds at most: expected `12s` or more";
+            self.add(here.key("maximumAge"), why);
+        }
         Some(FreezeSource::Feed(Feed {
             kind: kind?,
             maximum_age: age.map_or(default, Age::duration),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use promotion_gate_core::calendar::{Span, Zone};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::check::instant;
 use super::out::write_json;
+use super::render::Output;
 use super::render::human::{GREEN, RED, YELLOW};
 use super::world;
 use crate::api::{self, PolicyFiles};
@@ -102,14 +103,6 @@ struct Given {
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people
-    Human,
-    /// JSON for programs
-    Json,
 }
 
 fn month_of(text: &str) -> Result<Date, String> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use jiff::Timestamp;
 use promotion_gate_core::attest::PublicKey;
 use promotion_gate_core::documents::{Problem, nearest};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::check::instant;
 use super::out::write_json;
+use super::render::Output;
 use super::world;
 use crate::api::PolicyFiles;
 use crate::files::read_file;
@@ -90,14 +91,6 @@ struct Given {
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people
-    Human,
-    /// JSON for programs
-    Json,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {

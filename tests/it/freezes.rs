@@ -272,6 +272,7 @@ fn every_mistake_in_a_freeze_is_named_with_its_place() {
         (windows("{recurrence: {start: 2026-01-01T00:00, rule: FREQ=DAILY, duration: 4000d}}"), "spec.windows[0].recurrence.duration: `4000d` is not a length"),
         (windows("{form: 2026-12-01, until: 2026-12-02}"), "did you mean `from`?"),
         ("environments: ['prod-*'], reason: r, endpoint: {url: 'https://itsm.example/check'}".to_owned(), "spec.environments[0]: an endpoint is asked for each environment by name"),
+        ("environments: [production], reason: r, endpoint: {url: 'https://itsm.example/check', maximumAge: 5s}".to_owned(), "spec.endpoint.maximumAge: a feed is asked every 10 seconds at most"),
         ("environments: [production], reason: r, endpoint: {url: 'itsm.example/check'}".to_owned(), "spec.endpoint.url: expected an address such as"),
         ("environments: [production], reason: r, endpoint: {url: 'https://user:secret@itsm.example/check'}".to_owned(), "spec.endpoint.url: expected an address such as"),
         ("environments: [production], reason: r, calendar: {url: 'https://calendar.example/a.ics'}".to_owned(), "spec: `timeZone` is missing"),

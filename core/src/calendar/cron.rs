@@ -103,8 +103,7 @@ fn field(
             _ if span == "*" => (*range.start(), *range.end()),
             Some((from, to)) => {
                 let both = value(from).zip(value(to));
-                both.filter(|(from, to)| from <= to)
-                    .ok_or_else(|| wrong(part))?
+                both.ok_or_else(|| wrong(part))?
             }
             None => {
                 let from = value(span).ok_or_else(|| wrong(part))?;
@@ -117,11 +116,14 @@ fn field(
                 (from, to)
             }
         };
-        let mut number = from;
-        while number <= to {
-            set |= 1 << number;
-            number += step;
-        }
+        // A range can lead over the end, as in `fri-mon`.
+        let numbers: Vec<u32> = match from <= to {
+            true => (from..=to).collect(),
+            false => (from..=*range.end()).chain(*range.start()..=to).collect(),
+        };
+        let step = usize::try_from(step).unwrap_or(usize::MAX);
+        let stepped = numbers.into_iter().step_by(step);
+        set = stepped.fold(set, |set, number| set | 1 << number);
     }
     Ok(set)
 }
@@ -334,12 +336,36 @@ mod tests {
     }
 
     #[test]
+    fn a_range_can_lead_over_the_end_and_a_step_can_be_of_any_size() {
+        assert_eq!(
+            "0 0 * * fri-mon".parse::<Cron>(),
+            "0 0 * * 5,6,7,0,1".parse()
+        );
+        assert_eq!(
+            "0 22-2 * * *".parse::<Cron>(),
+            "0 22,23,0,1,2 * * *".parse()
+        );
+        assert_eq!(
+            "1-5/4294967295 * * * *".parse::<Cron>(),
+            "1 * * * *".parse()
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_cron_expression_or_refused(text in "([0-9*,/a-z-]{1,12} ?){1,6}") {
+            let _ = text.parse::<Cron>();
+        }
+    }
+
+    #[test]
     fn a_mistake_in_a_cron_expression_is_named() {
         for (text, part) in [
             ("0 23 * *", "five fields"),
             ("60 23 * * 5", "`60` is not a minute"),
             ("0 23 * * fry", "`fry` is not a day of the week"),
-            ("0 5-3 * * *", "`5-3` is not a hour"),
+            ("0 5-30 * * *", "`5-30` is not a hour"),
+            ("0 5- * * *", "`5-` is not a hour"),
             ("*/0 * * * *", "`*/0` is not a minute"),
             ("0 23 L * *", "`L` is not a day of the month"),
         ] {
