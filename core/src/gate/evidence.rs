@@ -10,7 +10,6 @@ use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
 use super::image::{Digest, Repository};
 use super::platform::Index;
-use super::rules::Effect;
 
 /// The result of asking for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +78,15 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.repository, self.digest)
     }
+}
+
+/// How evidence that was not read could change the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// More evidence can only turn a denial into a pass, so a pass on a partial reading stands.
+    OnlyHelps,
+    /// More evidence can turn a pass into a denial, so the outcome on a partial reading is undecided.
+    CanHurt,
 }
 
 /// Everything collected for one review.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
-use super::evidence::{Collected, Evidence, Subject, Unavailability};
+use super::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::rules::{Effect, ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
+use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use crate::reason::{Reason, reasons};

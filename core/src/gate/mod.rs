@@ -26,7 +26,7 @@ mod world;
 
 pub use age::Age;
 pub use evidence::{
-    Collected, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
+    Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,
 };
 pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
@@ -48,7 +48,7 @@ pub use promotion::{
     Actor, Change, ChangeEffect, ChangeKind, ImageUse, Operation, Pin, Promotion, Role,
     UnreadableField, Workload,
 };
-pub use rules::{Class, Effect, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
+pub use rules::{Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::evidence::{Collected, Subject};
+use super::evidence::{Collected, Effect, Subject};
 use super::image::ImageReference;
 use super::people::{Lookup, People};
 use super::policy::{Enforcement, Policy};
 use super::promotion::Promotion;
-use super::rules::Effect;
 use super::signer::{AcceptedSigner, TrustRoots};
 use super::snapshot::{Certainty, Governing};
 use crate::attest::{Anchor, AnchorId, VerifiedStatement, predicate};

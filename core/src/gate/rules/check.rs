@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Effect, Needs, Requirement};
+use super::{Needs, Requirement};
 use crate::attest::Origin;
-use crate::gate::evidence::{Collected, Form, ImageEvidence, Subject};
+use crate::gate::evidence::{Collected, Effect, Form, ImageEvidence, Subject};
 use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
 use crate::gate::policy::Policy;

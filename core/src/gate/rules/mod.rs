@@ -19,6 +19,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::evidence::Effect;
 use super::finding::Judgement;
 use super::image::ImageReference;
 use super::people::People;
@@ -188,15 +189,6 @@ impl Needs {
         }
         needs
     }
-}
-
-/// How evidence that was not read could change the outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// More evidence can only turn a denial into a pass, so a pass on a partial reading stands.
-    OnlyHelps,
-    /// More evidence can turn a pass into a denial, so the outcome on a partial reading is undecided.
-    CanHurt,
 }
 
 /// Makes, from one table, the enum of requirements, the policy entry (exactly one of the table's keys, plus an optional
