@@ -12,6 +12,7 @@ use promotion_gate_core::attest::{
 };
 use promotion_gate_core::gate::{Digest, ImageEvidence};
 
+use super::keys::{ENTRY, FactKey, SignerKey, weight};
 use super::listing::{Listing, ListingKey};
 use super::seen::{Seen, SeenStatements};
 use crate::oci::{AttachedManifest, Manifest, Repository};
@@ -124,26 +125,6 @@ impl Reading {
     }
 }
 
-/// A piece of evidence as it was fetched, and the subject that it must be about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PieceKey {
-    pub(super) blob: Digest,
-    pub(super) media_type: String,
-    /// Of the layer's annotations: in old formats, they are part of the material.
-    pub(super) annotations: Digest,
-    pub(super) subject: Digest,
-}
-
-/// What a fact was verified from, and under which anchor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FactKey {
-    pub(super) piece: PieceKey,
-    pub(super) anchor: AnchorId,
-}
-
-/// A piece, and the ring of keys among which its signer was looked for.
-pub(super) type SignerKey = (PieceKey, Digest);
-
 /// All caches that reviews share.
 pub(super) struct Caches {
     /// By repository too, so that a repository with evidence alone never answers for an image.
@@ -191,12 +172,6 @@ impl Caches {
             seen: SeenStatements::new(sizes.seen_bytes),
         }
     }
-}
-
-/// The overhead of an entry, in bytes.
-pub(super) const ENTRY: usize = 512;
-pub(super) fn weight(bytes: usize) -> u32 {
-    u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
 }
 
 /// A verified fact does not expire: it carries its times, and rules compare them with the time of the review. Evidence that was

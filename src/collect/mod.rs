@@ -14,6 +14,7 @@
 mod attached;
 mod budget;
 mod cache;
+mod keys;
 mod layers;
 mod listing;
 mod platforms;

@@ -17,7 +17,8 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Unavailabilities};
-use super::cache::{Fact, FactKey};
+use super::cache::Fact;
+use super::keys::FactKey;
 use super::layers::{Layers, Unknown, layers_of};
 use super::listing::Listing;
 use super::registry::{Unread, late};

@@ -11,7 +11,8 @@ use promotion_gate_core::gate::{Digest, Unavailability};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::CollectLimits;
-use super::cache::{CacheSizes, Caches, Fact, FactKey, SignerKey};
+use super::cache::{CacheSizes, Caches, Fact};
+use super::keys::{FactKey, SignerKey};
 use super::listing::{Freshness, Listing, ListingKey, PlaceAnswer};
 use super::single_flight::{SharedWork, SingleFlight};
 use crate::oci::work::Work;

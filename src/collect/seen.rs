@@ -12,8 +12,7 @@ use promotion_gate_core::gate::{
     Collected, Digest, EvidenceSource, HeardSigners, ImageEvidence, Subject, Unavailability,
 };
 
-use super::cache::{ENTRY, FactKey, weight};
-use super::verify::Anchors;
+use super::keys::{Anchors, ENTRY, FactKey, weight};
 
 /// The most statements of one image that are remembered, and the most bytes of them. What does not fit makes the image's
 /// evidence incomplete: it never takes the place of another statement.

@@ -1,6 +1,6 @@
 //! One piece of evidence → facts, verified under each anchor, once for all reviews that wait for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,12 +14,10 @@ use promotion_gate_core::gate::{Digest, HeardSigners, ImageNeeds, Subject};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Amounts, Budget};
-use super::cache::{Fact, FactKey, PieceKey, SignerKey};
+use super::cache::Fact;
+use super::keys::{Anchors, FactKey, PieceKey, SignerKey};
 use super::registry::{CachedRegistry, Unread, late};
 use crate::oci::Descriptor;
-
-/// What evidence is verified under.
-pub(super) type Anchors = BTreeMap<AnchorId, Anchor>;
 
 /// The budget counts so many keys that are tried as one verification. A certificate's verification, with its chain and log
 /// entry, takes as long as some ten of them.
