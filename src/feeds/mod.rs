@@ -30,7 +30,7 @@ use crate::oci::ClientOptions;
 use crate::oci::web::Web;
 use read::{Answers, Known, PANIC, Problem, ProblemKind};
 
-pub use read::Moment;
+pub use read::ClockReading;
 
 /// Feeds that are asked at the same time.
 const SIDE_BY_SIDE: usize = 16;
@@ -68,7 +68,7 @@ pub async fn read_once(
 ) -> BTreeMap<String, FeedState> {
     let web = web(options);
     let until = Instant::now() + within;
-    let now = Moment {
+    let now = ClockReading {
         at: at.unwrap_or_else(Timestamp::now),
         uptime: Duration::ZERO,
     };
@@ -123,7 +123,7 @@ struct Kept {
     /// Attempts that failed, since the last that did not.
     failures: u32,
     /// Since when the feed is asked.
-    since: Option<Moment>,
+    since: Option<ClockReading>,
     /// The uptime at which it is asked again.
     due: Duration,
     is_asked: bool,
@@ -146,7 +146,7 @@ struct Attempt {
     feed: Feed,
     environments: Vec<String>,
     known: Known,
-    now: Moment,
+    now: ClockReading,
     /// The wait until the next one, if this one succeeds.
     wait: Duration,
 }
@@ -224,7 +224,7 @@ impl Feeds {
     /// Asks the feeds when they are due, for ever.
     pub async fn keep_current(self: Arc<Self>, metrics: Arc<Metrics>) {
         let start = Instant::now();
-        let clock = move || Moment {
+        let clock = move || ClockReading {
             at: Timestamp::now(),
             uptime: start.elapsed(),
         };
@@ -251,7 +251,7 @@ impl Feeds {
     }
 
     /// Asks the feeds that are due at a moment, and waits for their answers. Where that is given up, the rest stays due.
-    pub async fn ask_due(&self, now: Moment, metrics: &Metrics) {
+    pub async fn ask_due(&self, now: ClockReading, metrics: &Metrics) {
         let next = || self.due(now, 1).pop();
         let attempts = futures::stream::iter(std::iter::from_fn(next));
         let made = attempts.map(|attempt| self.make(attempt, move || now, metrics));
@@ -259,7 +259,7 @@ impl Feeds {
     }
 
     /// The attempts to make at a moment: at most so many, those that are due for the longest time first.
-    fn due(&self, now: Moment, most: usize) -> Vec<Attempt> {
+    fn due(&self, now: ClockReading, most: usize) -> Vec<Attempt> {
         let mut kept = self.kept();
         let feeds = kept.feeds.iter_mut();
         let mut due: Vec<_> = feeds
@@ -284,7 +284,7 @@ impl Feeds {
     }
 
     /// Makes an attempt, and keeps what it learned.
-    async fn make(&self, attempt: Attempt, clock: impl Fn() -> Moment, metrics: &Metrics) {
+    async fn make(&self, attempt: Attempt, clock: impl Fn() -> ClockReading, metrics: &Metrics) {
         let web = self.web.load_full();
         let Attempt {
             name,
@@ -351,7 +351,7 @@ impl Feeds {
     fn show_ages(
         &self,
         metrics: &Metrics,
-        now: Moment,
+        now: ClockReading,
         shown: &BTreeSet<String>,
     ) -> BTreeSet<String> {
         let kept = self.kept();
@@ -407,7 +407,7 @@ impl Kept {
     }
 
     /// Shows others the present state, if it differs from what they see. Says whether it does.
-    fn publish(&mut self, now: Moment) -> bool {
+    fn publish(&mut self, now: ClockReading) -> bool {
         let reading = self.reading(now);
         let is_same = self.state.problem == self.problem
             && match (&reading, &self.state.reading) {
@@ -430,7 +430,7 @@ impl Kept {
         !is_same
     }
 
-    fn reading(&self, now: Moment) -> Option<FeedReading> {
+    fn reading(&self, now: ClockReading) -> Option<FeedReading> {
         if let Some(reading) = &self.known.reading {
             return Some(FeedReading {
                 content: Arc::clone(&reading.content),
@@ -459,7 +459,7 @@ impl Kept {
     }
 
     /// How long ago the feed was read, or since when it was not.
-    fn age(&self, now: Moment) -> Duration {
+    fn age(&self, now: ClockReading) -> Duration {
         let of_answers = self.known.answers.values().map(|answers| answers.read);
         let read = self.known.reading.iter().map(|reading| reading.read);
         let ages = of_answers.chain(read).map(|read| read.age(now));
@@ -468,7 +468,7 @@ impl Kept {
     }
 
     /// Logs what changed.
-    fn log(&mut self, freeze: &str, now: Moment) {
+    fn log(&mut self, freeze: &str, now: ClockReading) {
         let is_stale =
             self.state.reading.is_none() || self.age(now) > pace::maximum_age(&self.feed);
         let logged = Logged {
@@ -513,7 +513,7 @@ async fn read(
     feed: &Feed,
     environments: &[String],
     known: Known,
-    now: Moment,
+    now: ClockReading,
     next: Option<Timestamp>,
 ) -> (Known, Option<Problem>) {
     let failed = |why: &str| Some(Problem::new(ProblemKind::Unavailable, why));

@@ -47,23 +47,23 @@ const PROBLEM: usize = 400;
 
 /// A point in time, by the clock and by a time that nobody sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct ClockReading {
     /// The time of day.
     pub at: Timestamp,
     /// How long the process has been watching.
     pub uptime: Duration,
 }
 
-impl Moment {
+impl ClockReading {
     /// The time of day of this moment, by the clock of the moment `now`. Where the clock was set meanwhile, the earlier time counts.
-    pub(super) fn by_the_clock_of(self, now: Moment) -> Timestamp {
+    pub(super) fn by_the_clock_of(self, now: ClockReading) -> Timestamp {
         let passed = now.uptime.saturating_sub(self.uptime);
         let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
         let then = now.at.saturating_sub(passed).unwrap_or(Timestamp::MIN);
         then.min(self.at)
     }
 
-    pub(super) fn age(self, now: Moment) -> Duration {
+    pub(super) fn age(self, now: ClockReading) -> Duration {
         now.at
             .duration_since(self.by_the_clock_of(now))
             .unsigned_abs()
@@ -83,9 +83,9 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Reading {
     pub(super) content: Arc<FeedContent>,
-    pub(super) read: Moment,
+    pub(super) read: ClockReading,
     /// When it was read in full.
-    full: Moment,
+    full: ClockReading,
     digest: Digest,
     validators: Option<Validators>,
 }
@@ -93,7 +93,7 @@ pub(super) struct Reading {
 /// What an endpoint says about one environment.
 #[derive(Clone, PartialEq)]
 pub(super) struct Answers {
-    pub(super) read: Moment,
+    pub(super) read: ClockReading,
     /// The answer before, so that an instant between two answers is covered.
     before: Option<EndpointAnswer>,
     now: EndpointAnswer,
@@ -162,7 +162,7 @@ pub(super) async fn read(
     feed: &Feed,
     environments: &[String],
     known: Known,
-    now: Moment,
+    now: ClockReading,
     next: Option<Timestamp>,
 ) -> (Known, Option<Problem>) {
     let Known {
@@ -221,7 +221,7 @@ async fn calendar(
     zone: &Zone,
     filter: &EventFilter,
     known: Option<&Reading>,
-    now: Moment,
+    now: ClockReading,
 ) -> Result<Reading, Problem> {
     let (bytes, validators, place, url) = match place {
         FeedPlace::File(path) => {
@@ -314,7 +314,7 @@ async fn periods(
     project: &str,
     token_file: Option<&str>,
     known: Option<&Reading>,
-    now: Moment,
+    now: ClockReading,
 ) -> Result<Reading, Problem> {
     let token = authorization(token_file).await?;
     let mut url = address(project, "the URL of the project")?;
@@ -389,7 +389,7 @@ impl Endpoint<'_> {
         &self,
         environments: &[String],
         mut known: BTreeMap<String, Answers>,
-        now: Moment,
+        now: ClockReading,
         next: Option<Timestamp>,
     ) -> (BTreeMap<String, Answers>, Option<Problem>) {
         known.retain(|environment, _| environments.contains(environment));
@@ -473,7 +473,7 @@ impl Answers {
         earlier: Option<Answers>,
         now: EndpointAnswer,
         next: Option<EndpointAnswer>,
-        read: Moment,
+        read: ClockReading,
     ) -> Answers {
         let before = earlier.map(|earlier| earlier.now);
         let before = before.filter(|before| before.at < now.at);
@@ -611,8 +611,8 @@ mod tests {
         assert_eq!(shown, "no `/…/…/…?…` for …, …, …");
     }
 
-    fn moment(at: &str, uptime: u64) -> Moment {
-        Moment {
+    fn moment(at: &str, uptime: u64) -> ClockReading {
+        ClockReading {
             at: at.parse().unwrap(),
             uptime: Duration::from_secs(uptime),
         }

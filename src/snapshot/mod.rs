@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::api::{self, Held, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
-use crate::feeds::{Feeds, Moment, feeds_of};
+use crate::feeds::{ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use part::Part;
@@ -129,7 +129,7 @@ impl Sources {
 
     /// Asks the feeds for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
     pub async fn ask_feeds(&self, metrics: &Metrics, within: Duration) {
-        let start = Moment {
+        let start = ClockReading {
             at: Timestamp::now(),
             uptime: Duration::ZERO,
         };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::collect::{CacheSizes, CollectLimits};
-use crate::feeds::Moment;
+use crate::feeds::ClockReading;
 
 const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
 const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";
@@ -450,7 +450,7 @@ fn freezes_stay_as_they_were_while_policies_are_broken_under_a_new_configuration
 async fn what_a_feed_says_reaches_reviews() {
     let watched = Watched::below(FROZEN, "");
     let ask = async |seconds| {
-        let moment = Moment {
+        let moment = ClockReading {
             at: Timestamp::now(),
             uptime: Duration::from_secs(seconds),
         };

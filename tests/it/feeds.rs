@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate::feeds::{Feeds, Moment, NamedFeed, read_once};
+use promotion_gate::feeds::{ClockReading, Feeds, NamedFeed, read_once};
 use promotion_gate::metrics::Metrics;
 use promotion_gate::oci::{ClientOptions, RegistryOptions};
 use promotion_gate::sandbox::TlsIdentity;
@@ -90,9 +90,9 @@ fn named(feed: Feed) -> NamedFeed {
 }
 
 /// A time after the start, in seconds.
-fn moment(seconds: u64) -> Moment {
+fn moment(seconds: u64) -> ClockReading {
     let start: Timestamp = START.parse().unwrap();
-    Moment {
+    ClockReading {
         at: start + Duration::from_secs(seconds),
         uptime: Duration::from_secs(seconds),
     }
@@ -444,7 +444,7 @@ async fn a_clock_that_is_set_back_during_an_outage_makes_no_answer_younger() {
     let watch = Watch::new(endpoint(&server.url()));
     watch.ask(0).await;
     answer.set(Reply::status(500));
-    let an_hour_back = Moment {
+    let an_hour_back = ClockReading {
         at: moment(600).at - Duration::from_secs(3600),
         uptime: Duration::from_secs(600),
     };

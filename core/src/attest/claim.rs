@@ -1,4 +1,4 @@
-//! The claims of a certificate: what the certificate authority vouches for.
+//! The claims of a certificate: what the certificate authority confirms about the signer.
 
 use std::fmt;
 

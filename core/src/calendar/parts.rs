@@ -31,7 +31,7 @@ pub(super) struct Parts {
     pub(super) week_numbers: Vec<i8>,
     pub(super) weekdays: Vec<(Option<i8>, Weekday)>,
     pub(super) positions: Vec<i16>,
-    /// Days after Easter Sunday (`BYEASTER`, which is no part of RFC 5545, but widely understood).
+    /// Days after Easter Sunday: `BYEASTER`, an extension of RFC 5545 that several libraries support.
     pub(super) easter: Vec<i16>,
     hours: Vec<i8>,
     minutes: Vec<i8>,

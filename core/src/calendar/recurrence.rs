@@ -261,7 +261,7 @@ impl<'r> Rule<'r> {
             })
     }
 
-    /// Whether a day is the nth of its weekday: of the month, or of the year in a yearly rule that names no month.
+    /// Whether a day is the nth of its weekday. It is counted within the month, or within the year if a yearly rule has no `BYMONTH`.
     fn is_nth_weekday(&self, nth: i8, day: Date) -> bool {
         let of_year = self.parts.frequency == Frequency::Yearly && self.parts.months.is_empty();
         let (number, of) = match (self.parts.frequency, of_year) {

@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let last = open.last.as_str();
         let is_of = |names: &[&str]| names.iter().any(begins_with) || names.contains(&last);
         let is_about = is_of(&ABOUT);
-        // A line break in a description that is not folded is common, and harms nobody.
+        // Many programs write line breaks in descriptions without folding. A description decides nothing, so they are accepted.
         let matters = is_of(open.kind.used()) || matches!(last, "" | "BEGIN");
         let line = match Line::parse(number, text) {
             Ok(line) => line,

@@ -11,7 +11,7 @@ use crate::calendar::{Budget, Exhausted, Series, Span, merge};
 /// One span of a freeze.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occurrence {
-    /// When. The end is `Timestamp::MAX` where nobody says it.
+    /// When. The end is `Timestamp::MAX` if it is not known.
     pub span: Span,
     /// The event of the calendar, or the reason that an endpoint gives.
     pub what: Option<Arc<str>>,
@@ -118,7 +118,7 @@ impl Entry {
         Some((None, until))
     }
 
-    /// Why the freeze does not count although nobody knows whether it lasts.
+    /// Why the freeze does not count although its feed is stale: `whenStale` is `Open`.
     pub(super) fn why_ignored(&self, environment: &str, now: Timestamp) -> Option<String> {
         let (why, when_stale) = self.staleness(environment, now)?;
         (when_stale == WhenStale::Open).then_some(why)

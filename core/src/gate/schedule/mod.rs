@@ -81,7 +81,7 @@ pub enum Until {
     At(Timestamp),
     /// After this instant: the end is further away than is looked.
     After(Timestamp),
-    /// Nobody says when.
+    /// The end is not known.
     Unknown,
 }
 
