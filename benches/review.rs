@@ -23,7 +23,7 @@ use promotion_gate::sandbox::{
 use promotion_gate_core::attest::{Anchor, Material, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
     Change, Collected, Decision, Digest, Evidence, EvidenceSource, ImageEvidence, ImageReference,
-    Pin, Promotion, Snapshot, World, judge,
+    Pin, Promotion, Snapshot, Unavailability, World, judge,
 };
 use serde_json::{Value, json};
 use sigstore_trust_root::TrustedRoot;
@@ -337,7 +337,12 @@ fn many_seats(criterion: &mut Criterion) {
         let pin = Pin::Written(image.clone());
         let subject = pin.subject(&reference).unwrap();
         let later = Timestamp::now() + Duration::from_secs(60);
-        let promotion = Promotion::new(change(&body.to_string()), vec![pin], later);
+        let promotion = Promotion::new(
+            change(&body.to_string()),
+            vec![pin],
+            Collected::Unavailable(Unavailability("no record".to_owned())),
+            later,
+        );
         let evidence = Evidence {
             images: [(subject, Collected::Known(Arc::new(evidence.clone())))].into(),
             ..Evidence::default()

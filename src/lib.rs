@@ -9,6 +9,7 @@
 //! * [`connect`] — platforms: who wrote, pushed and merged a change
 //! * [`feeds`] — calendars and other systems that say when changes are frozen, in the background
 //! * [`api`] — the custom resources
+//! * [`cluster`] — the connection to the API server
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`serve`] — the webhook
@@ -19,6 +20,7 @@
 pub mod admission;
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod collect;
 pub mod config;
 pub mod connect;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, Decision, Evidence, Promotion, Snapshot, Verdict, judge};
+use promotion_gate_core::gate::{
+    Change, Collected, Decision, Evidence, Promotion, Snapshot, Unavailability, Verdict, judge,
+};
 use tokio::time::Instant;
 
 use crate::collect::{Collector, Freshness};
@@ -55,8 +57,11 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
     let governing = snapshot.governing(&change);
     // 2. Pin: a tag becomes the digest that it names now, so that everything below is about one image.
     let pins = collector.pin(&change, &governing, inputs.deadline).await;
+    let records = Collected::Unavailable(Unavailability(
+        "release records are not read yet".to_owned(),
+    ));
     // 3. Classify: what kind of change it is decides which requirements apply.
-    let promotion = Promotion::new(change, pins, now);
+    let promotion = Promotion::new(change, pins, records, now);
     // 4. Ask and gather: exactly what the requirements need, at first from memory.
     let needs = governing.needs(&promotion);
     let mut allowance = collector.allowance(inputs.deadline);

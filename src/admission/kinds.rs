@@ -8,10 +8,14 @@ use serde_json::Value;
 pub(super) struct WorkloadKind {
     groups: &'static [&'static str],
     name: &'static str,
+    /// The name of the resource in paths and in the rules of webhook configurations.
+    plural: &'static str,
     /// Paths of pod specifications; `*` stands for every item of a list.
     pub(super) pod_specs: &'static [&'static [&'static str]],
     /// Fields outside of pod templates that decide what runs, as JSON pointers.
     pub(super) runtime_fields: &'static [&'static str],
+    /// Those of them that are a part of the template, as JSON pointers.
+    pub(super) template_fields: &'static [&'static str],
     /// Changes that start a staged workload.
     pub(super) activations: &'static [Activation],
     pub(super) is_namespaced: bool,
@@ -49,54 +53,64 @@ const REPLICAS: Activation = FromZero("/spec/replicas");
 /// A namespaced kind in which only pod specifications decide what runs.
 const fn kind(
     groups: &'static [&'static str],
-    name: &'static str,
+    (name, plural): (&'static str, &'static str),
     pod_specs: &'static [&'static [&'static str]],
 ) -> WorkloadKind {
     WorkloadKind {
         groups,
         name,
+        plural,
         pod_specs,
         runtime_fields: &[],
+        template_fields: &[],
         activations: &[],
         is_namespaced: true,
     }
 }
 
 const TABLE: &[WorkloadKind] = &[
-    kind(CORE, "Pod", &[&["spec"]]),
-    kind(CORE, "PodTemplate", &[&["template", "spec"]]),
+    kind(CORE, ("Pod", "pods"), &[&["spec"]]),
+    kind(
+        CORE,
+        ("PodTemplate", "podtemplates"),
+        &[&["template", "spec"]],
+    ),
     WorkloadKind {
         activations: &[REPLICAS],
-        ..kind(CORE, "ReplicationController", TEMPLATE)
+        ..kind(
+            CORE,
+            ("ReplicationController", "replicationcontrollers"),
+            TEMPLATE,
+        )
     },
     WorkloadKind {
         activations: &[REPLICAS],
-        ..kind(APPS, "ReplicaSet", TEMPLATE)
+        ..kind(APPS, ("ReplicaSet", "replicasets"), TEMPLATE)
     },
     WorkloadKind {
         activations: &[REPLICAS, Cleared("/spec/paused")],
-        ..kind(APPS, "Deployment", TEMPLATE)
+        ..kind(APPS, ("Deployment", "deployments"), TEMPLATE)
     },
     WorkloadKind {
         activations: &[
             REPLICAS,
             Lowered("/spec/updateStrategy/rollingUpdate/partition"),
         ],
-        ..kind(APPS, "StatefulSet", TEMPLATE)
+        ..kind(APPS, ("StatefulSet", "statefulsets"), TEMPLATE)
     },
     WorkloadKind {
         activations: &[MoreNodes],
-        ..kind(APPS, "DaemonSet", TEMPLATE)
+        ..kind(APPS, ("DaemonSet", "daemonsets"), TEMPLATE)
     },
     // The StatefulSet controller makes Pods from an earlier revision, not only from the StatefulSet.
     kind(
         APPS,
-        "ControllerRevision",
+        ("ControllerRevision", "controllerrevisions"),
         &[&["data", "spec", "template", "spec"]],
     ),
     WorkloadKind {
         activations: &[Cleared("/spec/suspend"), FromZero("/spec/parallelism")],
-        ..kind(BATCH, "Job", TEMPLATE)
+        ..kind(BATCH, ("Job", "jobs"), TEMPLATE)
     },
     WorkloadKind {
         activations: &[
@@ -106,33 +120,41 @@ const TABLE: &[WorkloadKind] = &[
         ],
         ..kind(
             BATCH,
-            "CronJob",
+            ("CronJob", "cronjobs"),
             &[&["spec", "jobTemplate", "spec", "template", "spec"]],
         )
     },
     WorkloadKind {
         runtime_fields: &["/spec/strategy", "/spec/workloadRef"],
         activations: &[REPLICAS, Cleared("/spec/paused")],
-        ..kind(ARGO, "Rollout", TEMPLATE)
+        ..kind(ARGO, ("Rollout", "rollouts"), TEMPLATE)
     },
     WorkloadKind {
         runtime_fields: ANALYSIS,
-        ..kind(ARGO, "AnalysisTemplate", METRICS)
+        template_fields: ANALYSIS,
+        ..kind(ARGO, ("AnalysisTemplate", "analysistemplates"), METRICS)
     },
     WorkloadKind {
         runtime_fields: ANALYSIS,
+        template_fields: ANALYSIS,
         is_namespaced: false,
-        ..kind(ARGO, "ClusterAnalysisTemplate", METRICS)
+        ..kind(
+            ARGO,
+            ("ClusterAnalysisTemplate", "clusteranalysistemplates"),
+            METRICS,
+        )
     },
     WorkloadKind {
         runtime_fields: ANALYSIS,
-        ..kind(ARGO, "AnalysisRun", METRICS)
+        template_fields: ANALYSIS,
+        ..kind(ARGO, ("AnalysisRun", "analysisruns"), METRICS)
     },
     WorkloadKind {
         runtime_fields: &["/spec/analyses"],
+        template_fields: &["/spec/analyses"],
         ..kind(
             ARGO,
-            "Experiment",
+            ("Experiment", "experiments"),
             &[&["spec", "templates", "*", "template", "spec"]],
         )
     },
@@ -182,6 +204,17 @@ pub(super) const HARMLESS_CONTAINER_FIELDS: &[&str] = &["resizePolicy", "resourc
 /// Annotations of a template that no injector reads.
 pub(super) const HARMLESS_ANNOTATIONS: &[&str] = &["kubectl.kubernetes.io/restartedAt"];
 
+/// Labels that controllers add to the templates of the objects that they create.
+pub(super) const CONTROLLER_LABELS: &[&str] = &[
+    "pod-template-hash",
+    "rollouts-pod-template-hash",
+    "controller-revision-hash",
+    "controller-uid",
+    "job-name",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+];
+
 impl WorkloadKind {
     pub(super) fn is_pod(&self) -> bool {
         self.name == "Pod"
@@ -193,6 +226,11 @@ pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
     TABLE
         .iter()
         .find(|kind| kind.name == name && kind.groups.contains(&group))
+}
+
+/// The name of a kind's resource, such as `deployments`; `None` for a kind without images.
+pub fn plural(group: &str, name: &str) -> Option<&'static str> {
+    row(group, name).map(|kind| kind.plural)
 }
 
 /// API group and kind; `None` if one of them is absent or empty, as for `kubectl`.

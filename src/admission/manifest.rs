@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::images::{Images, NO_OBJECT, images};
 use super::kinds::{group_and_kind, row};
-use super::request::{NotOurs, Understood, change, name_of};
+use super::request::{NotOurs, Understood, change, changed_object, name_of};
 
 /// The objects of the input, for references between them.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ pub fn understand_manifest(
             workload,
             actor,
             false,
-            found,
+            (changed_object(object), found),
         );
         Understood::Change(Box::new(change))
     };

@@ -2,7 +2,8 @@
 //! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
 use promotion_gate_core::gate::{
-    Actor, Change, ChangeEffect, ImageUse, Operation, Role, UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ChangedObject, ImageUse, Operation, Owner, Role, UnreadableField,
+    Workload,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::images::{Images, images};
 use super::kinds::{EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, group_and_kind, row};
 use super::object;
-use super::update::effect_of;
+use super::update::{effect_of, is_staged, template_digest};
 
 /// The version of `AdmissionReview` that is understood.
 pub const VERSION: &str = "admission.k8s.io/v1";
@@ -265,6 +266,7 @@ impl WireRequest {
 
     fn change(self, operation: Operation, effect: ChangeEffect, images: Images) -> Understood {
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let object = changed_object(&self.object);
         let workload = Workload {
             name: some(self.name).unwrap_or_else(|| name_of(&self.object)),
             group: self.kind.group,
@@ -282,7 +284,7 @@ impl WireRequest {
             workload,
             Some(actor),
             self.dry_run == Some(true),
-            images,
+            (object, images),
         )))
     }
 }
@@ -293,7 +295,7 @@ pub(super) fn change(
     workload: Workload,
     actor: Option<Actor>,
     dry_run: bool,
-    found: Images,
+    (object, found): (ChangedObject, Images),
 ) -> Change {
     let mut unreadable = found.unreadable;
     let mut images = Vec::new();
@@ -324,9 +326,40 @@ pub(super) fn change(
         workload,
         actor,
         dry_run,
+        object,
         images,
         unreadable,
     }
+}
+
+/// What an object says besides its images.
+pub(super) fn changed_object(object: &Value) -> ChangedObject {
+    let said = group_and_kind(object);
+    let kind = said.and_then(|(group, name)| row(&group, &name));
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+    ChangedObject {
+        uid: uid.map(str::to_owned),
+        template: kind.map(|kind| template_digest(object, kind)),
+        is_staged: kind.is_some_and(|kind| is_staged(object, kind)),
+        owner: owner_of(object),
+    }
+}
+
+/// The owner that is named as the controller.
+fn owner_of(object: &Value) -> Option<Owner> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let controls = |owner: &&Value| owner.get("controller").and_then(Value::as_bool) == Some(true);
+    let owner = owners.iter().find(controls)?;
+    let text = |field: &str| owner.get(field)?.as_str().map(str::to_owned);
+    let api_version = text("apiVersion")?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    Some(Owner {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: text("kind")?,
+        name: text("name")?,
+        uid: text("uid")?,
+    })
 }
 
 pub(super) fn name_of(object: &Value) -> String {

@@ -1,12 +1,12 @@
 //! An update → its effect on what runs (product design, "Kinds of change"), derived from the table of kinds alone.
 
-use promotion_gate_core::gate::ChangeEffect;
-use serde_json::Value;
+use promotion_gate_core::gate::{ChangeEffect, Digest};
+use serde_json::{Map, Value};
 
 use super::images::templates;
 use super::kinds::{
-    Activation, CONTAINERS, HARMLESS_ANNOTATIONS, HARMLESS_CONTAINER_FIELDS, HARMLESS_POD_FIELDS,
-    WorkloadKind,
+    Activation, CONTAINERS, CONTROLLER_LABELS, HARMLESS_ANNOTATIONS, HARMLESS_CONTAINER_FIELDS,
+    HARMLESS_POD_FIELDS, WorkloadKind,
 };
 
 /// The effect of an update; `None` if it does not change what runs.
@@ -18,6 +18,38 @@ pub(super) fn effect_of(new: &Value, old: &Value, kind: &WorkloadKind) -> Option
     let starts = activations.any(|activation| activation.is_in(new, old, kind))
         || templates_of(new, old, kind).any(|(new, old)| removes_gate(new, old));
     starts.then_some(ChangeEffect::Starts)
+}
+
+/// The digest of what an object runs: of the pod templates, and of the fields beside them for kinds that run something else too.
+pub(super) fn template_digest(object: &Value, kind: &WorkloadKind) -> Digest {
+    let templates = templates(object, kind).into_iter();
+    let templates =
+        templates.map(|template| without_controller_labels(template_fields(template, kind)));
+    let mut fields: Vec<_> = templates.collect();
+    let others = kind.template_fields.iter();
+    fields.extend(others.map(|pointer| object.pointer(pointer).cloned().unwrap_or_default()));
+    Digest::sha256(Value::Array(fields).to_string().as_bytes())
+}
+
+/// Without the labels that controllers add to the templates of what they create, so that a Deployment and its ReplicaSets have one
+/// digest.
+fn without_controller_labels(mut fields: Value) -> Value {
+    if let Some(labels) = fields.get_mut(2) {
+        remove(labels, CONTROLLER_LABELS);
+        if labels.as_object().is_some_and(Map::is_empty) {
+            *labels = Value::Null;
+        }
+    }
+    fields
+}
+
+/// Whether nothing of an object runs: a change that lets it run would be an activation.
+pub(super) fn is_staged(object: &Value, kind: &WorkloadKind) -> bool {
+    kind.activations.iter().any(|activation| match activation {
+        Activation::FromZero(field) => object.pointer(field).and_then(Value::as_i64) == Some(0),
+        Activation::Cleared(field) => object.pointer(field).and_then(Value::as_bool) == Some(true),
+        Activation::Lowered(_) | Activation::Changed(_) | Activation::MoreNodes => false,
+    })
 }
 
 /// The pod templates after and before an update.

@@ -74,6 +74,9 @@ pub struct PromotionPolicySpec {
     /// image while the registry does not answer; `1h` when absent. Without such a list they are undecided, which denies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staleness: Option<Written<Age>>,
+    /// How long after it was replaced a version of a workload can be rolled back to on the record of its admission; `14d` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_window: Option<Written<Age>>,
     /// The requirements; all of them must be met.
     #[schemars(length(min = 1))]
     pub requirements: Vec<Written<RequirementEntry>>,
@@ -138,14 +141,15 @@ pub fn policy(
     {
         faults.push(fault(field("environment"), "the text is empty"));
     }
-    let staleness = match spec.staleness.as_ref().map(Written::parse) {
-        None => Age::HOUR,
-        Some(Ok(staleness)) => staleness,
-        Some(Err(Fault { path, message })) => {
-            faults.push(fault(field("staleness").join(&path), &message));
-            Age::HOUR
-        }
+    let mut age = |name: &str, written: &Option<Written<Age>>, absent: Age| {
+        let read = written.as_ref().map_or(Ok(absent), Written::parse);
+        read.unwrap_or_else(|Fault { path, message }| {
+            faults.push(fault(field(name).join(&path), &message));
+            absent
+        })
     };
+    let staleness = age("staleness", &spec.staleness, Age::HOUR);
+    let rollback_window = age("rollbackWindow", &spec.rollback_window, Age::FORTNIGHT);
     let before = faults.len();
     let requirements = requirements(&spec.requirements, roots, &mut faults);
     if faults.len() == before && spec.tags.is_none() {
@@ -176,6 +180,7 @@ pub fn policy(
         platforms,
         allow_unsigned_index,
         staleness,
+        rollback_window,
         requirements,
         uncovered: spec.uncovered.unwrap_or_default(),
     };

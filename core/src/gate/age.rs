@@ -19,6 +19,8 @@ const MAXIMUM: i64 = 3660 * 86_400;
 impl Age {
     /// One hour.
     pub const HOUR: Age = Age(SignedDuration::from_hours(1));
+    /// Two weeks.
+    pub const FORTNIGHT: Age = Age(SignedDuration::from_hours(14 * 24));
 
     /// The length.
     pub fn duration(self) -> SignedDuration {

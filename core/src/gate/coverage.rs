@@ -3,7 +3,7 @@
 
 use super::finding::{Finding, Judgement, Outcome, Target};
 use super::policy::{Policy, Uncovered};
-use super::promotion::ChangeKind;
+use super::promotion::{ChangeKind, Promotion};
 use super::snapshot::Certainty;
 use crate::reason::reasons;
 
@@ -32,17 +32,13 @@ pub(super) struct PolicyFindings<'a> {
 /// promotion's order; `all` are the findings of every governing policy, including `own`.
 pub(super) fn uncovered(
     own: &PolicyFindings<'_>,
-    kind: ChangeKind,
+    promotion: &Promotion,
     targets: &[Target],
     all: &[PolicyFindings<'_>],
 ) -> Vec<Finding> {
-    let judges_evidence = match kind {
-        ChangeKind::Deploy | ChangeKind::Activation | ChangeKind::Upkeep { recorded: false } => {
-            true
-        }
-        ChangeKind::Upkeep { recorded: true } | ChangeKind::Governance => false,
-    };
     let policy = own.policy;
+    let judges_evidence =
+        promotion.kind != ChangeKind::Governance && !promotion.rests_on_record(policy);
     if !judges_evidence || !policy.requires_evidence() || policy.uncovered == Uncovered::Allow {
         return Vec::new();
     }

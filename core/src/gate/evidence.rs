@@ -31,6 +31,14 @@ impl<T> Collected<T> {
         }
     }
 
+    /// The answer, if it is complete.
+    pub fn complete(&self) -> Option<&T> {
+        match self {
+            Collected::Known(value) => Some(value),
+            Collected::Partial(..) | Collected::Unavailable(_) => None,
+        }
+    }
+
     /// Why the answer is incomplete; empty for a complete answer.
     pub fn unavailabilities(&self) -> &[Unavailability] {
         match self {

@@ -7,7 +7,7 @@ use super::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
-use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
+use super::promotion::{ImageUse, Pin, Promotion};
 use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
@@ -29,7 +29,7 @@ reasons! {
     NOT_FOR_THIS_CHANGE = "not-for-this-change",
         "The requirement does not apply to this kind of change.", "";
     RECORDED = "recorded",
-        "A controller starts an image that was admitted here before. The record of that admission is enough, even if the requirements have changed.", "";
+        "An image starts that was admitted here before: by a controller, or by a person who starts again what ran here and complied. The record of that admission is enough, even if the requirements have changed.", "";
     IMAGE_NOT_MATCHED = "image-not-matched",
         "The policy's evidence requirements do not apply to this image (`match.images`).", "";
     NOT_ABOUT_IMAGES = "not-about-images", "The policy has no requirement about images.", "";
@@ -48,6 +48,9 @@ pub fn engine_reasons() -> Vec<Reason> {
 
 /// What to do where the labels of a namespace are not known.
 const GIVE_LABELS: &str = "set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration";
+
+/// The detail of a skip on the record.
+const ON_RECORD: &str = "the record shows that this image was admitted here before";
 
 /// Image names that templates contain and that an injector replaces with its proxy's image (Istio: `auto`).
 const PLACEHOLDERS: &[&str] = &["auto", "placeholder", "injected", "to-be-injected"];
@@ -83,7 +86,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     let targets: Vec<_> = images.iter().map(|image| image.target.clone()).collect();
     let uncovered: Vec<_> = by_policy
         .iter()
-        .map(|own| uncovered(own, promotion.kind, &targets, &by_policy))
+        .map(|own| uncovered(own, promotion, &targets, &by_policy))
         .collect();
     let mut verdicts = Vec::new();
     for (own, uncovered) in by_policy.into_iter().zip(uncovered) {
@@ -159,7 +162,7 @@ fn findings_for_workload(
         let Scope::Workload(rule) = named.requirement.scope() else {
             return None;
         };
-        let judgement = match skip_for(&named.requirement, promotion.kind) {
+        let judgement = match skip_for(&named.requirement, promotion, policy) {
             Some(skipped) => skipped,
             None => rule.check(&check),
         };
@@ -211,14 +214,21 @@ fn finding_of(
 }
 
 /// The skip of a requirement that does not apply to this kind of change.
-fn skip_for(requirement: &Requirement, kind: ChangeKind) -> Option<Judgement> {
+fn skip_for(
+    requirement: &Requirement,
+    promotion: &Promotion,
+    policy: &Policy,
+) -> Option<Judgement> {
+    if promotion.rests_on_record(policy) {
+        return Some(Judgement::skip(RECORDED, ON_RECORD));
+    }
     let skipped = || {
         Judgement::skip(
             NOT_FOR_THIS_CHANGE,
             "the requirement does not apply to this kind of change",
         )
     };
-    (!requirement.applies_to(kind)).then(skipped)
+    (!requirement.applies_to(promotion.kind)).then(skipped)
 }
 
 /// One image with the input of its judgement, which is the same for all policies.
@@ -261,11 +271,8 @@ impl<'a> ImageUnderReview<'a> {
 
     /// The findings of a policy's image rules.
     fn findings_for(&self, policy: &Policy, entries: &[PolicyEntry<'_>]) -> Vec<Finding> {
-        if self.promotion.kind == (ChangeKind::Upkeep { recorded: true }) {
-            let judgement = Judgement::skip(
-                RECORDED,
-                "the record shows that this image was admitted here before",
-            );
+        if self.promotion.rests_on_record(policy) {
+            let judgement = Judgement::skip(RECORDED, ON_RECORD);
             return vec![Finding::of_engine("record", self.target.clone(), judgement)];
         }
         let matched = policy.matches_image(&self.image.reference);
@@ -290,7 +297,7 @@ impl<'a> ImageUnderReview<'a> {
     fn evaluate(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule, matched: bool) -> Judgement {
         let requirement = &entry.named.requirement;
         // 1. The requirement must apply to this kind of change and to this image.
-        if let Some(skipped) = skip_for(requirement, self.promotion.kind) {
+        if let Some(skipped) = skip_for(requirement, self.promotion, entry.policy) {
             return skipped;
         }
         let Some(on_evidence) = requirement.evidence() else {

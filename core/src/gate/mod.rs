@@ -15,6 +15,7 @@ mod platform;
 mod platforms;
 mod policy;
 mod promotion;
+mod record;
 mod rules;
 mod schedule;
 mod seats;
@@ -45,9 +46,10 @@ pub use policy::{
     NamespaceMatch, Policy, Tags, Uncovered,
 };
 pub use promotion::{
-    Actor, Change, ChangeEffect, ChangeKind, ImageUse, Operation, Pin, Promotion, Role,
-    UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ChangeKind, ChangedObject, ImageUse, Operation, Owner, Pin,
+    Promotion, Role, UnreadableField, Workload,
 };
+pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

@@ -59,7 +59,9 @@ impl Governing<'_> {
     /// The evidence that is needed for each image of a promotion, each subject once: under the anchors of every requirement that
     /// applies to the kind of change, in every policy that matches the image. An image with a refused name needs no evidence.
     pub fn needs(&self, promotion: &Promotion) -> BTreeMap<Subject, ImageNeeds> {
-        let asking: Vec<_> = (self.policies.iter())
+        let judging = self.policies.iter();
+        let judging = judging.filter(|(policy, _)| !promotion.rests_on_record(policy));
+        let asking: Vec<_> = judging
             .flat_map(|(policy, _)| {
                 policy
                     .requirements

@@ -33,6 +33,8 @@ pub struct Policy {
     /// How old the last complete listing of an image may be while its registry does not answer, where evidence that was not seen
     /// could turn a pass.
     pub staleness: Age,
+    /// How long after it was replaced a template counts as a rollback.
+    pub rollback_window: Age,
     /// The requirements; at least one.
     pub requirements: Vec<NamedRequirement>,
     /// The decision for an image that no evidence requirement of a governing policy covers.

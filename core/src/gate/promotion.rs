@@ -5,6 +5,8 @@ use jiff::Timestamp;
 
 use super::evidence::{Collected, Subject};
 use super::image::{Digest, ImageReference};
+use super::policy::Policy;
+use super::record::Records;
 
 /// A request that the gate judges, as the API server or the CLI passed it on. Nothing is fetched yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +23,41 @@ pub struct Change {
     pub actor: Option<Actor>,
     /// Whether the request is a dry run (`dryRun`), which does not change the cluster.
     pub dry_run: bool,
+    /// The object after the change, besides its images.
+    pub object: ChangedObject,
     /// Every image that the object runs or mounts, in document order.
     pub images: Vec<ImageUse>,
     /// The fields of the object that could not be read. They deny the object under every policy that governs it.
     pub unreadable: Vec<UnreadableField>,
+}
+
+/// An object after a change, besides its images.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangedObject {
+    /// `metadata.uid`.
+    pub uid: Option<String>,
+    /// The digest of everything that decides what runs: equal templates run the same, and labels that controllers add do not count.
+    pub template: Option<Digest>,
+    /// Whether nothing of the object runs after the change: no replicas, paused, suspended.
+    pub is_staged: bool,
+    /// The owner that `metadata.ownerReferences` names as the controller. Every requester can write it, so that it never decides the
+    /// kind of a change; it says which object to read.
+    pub owner: Option<Owner>,
+}
+
+/// An owner reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// API version, such as `v1`.
+    pub version: String,
+    /// Kind, such as `ReplicaSet`.
+    pub kind: String,
+    /// Name, in the namespace of the object.
+    pub name: String,
+    /// `metadata.uid` of the owner.
+    pub uid: String,
 }
 
 /// A field of an object that could not be read.
@@ -47,6 +80,8 @@ pub struct Promotion {
     pub at: Timestamp,
     /// The digest of each image of the change, in the same order.
     pub pins: Vec<Pin>,
+    /// What release records say, where there are any.
+    pub records: Collected<Records>,
 }
 
 /// The result of pinning one image.
@@ -61,14 +96,42 @@ pub enum Pin {
 }
 
 impl Promotion {
-    /// Classifies a change. `pins` holds the digest of each image in the order of `change.images`; `at` is the time of the review.
-    pub fn new(change: Change, pins: Vec<Pin>, at: Timestamp) -> Promotion {
+    /// Classifies a change. `pins` holds the digest of each image in the order of `change.images`; `records` is what release records
+    /// say, and unavailable where there are none (in the CLI, and in a webhook without a cluster); `at` is the time of the review.
+    pub fn new(
+        change: Change,
+        pins: Vec<Pin>,
+        records: Collected<Records>,
+        at: Timestamp,
+    ) -> Promotion {
         Promotion {
-            kind: ChangeKind::classify(&change),
+            kind: ChangeKind::classify(&change, &records),
             change,
             at,
             pins,
+            records,
         }
+    }
+
+    /// Whether a policy does not judge the change, because a record shows what it would judge: of upkeep, that the images were
+    /// admitted here; of an activation, that this template ran here and complied with the policy.
+    pub fn rests_on_record(&self, policy: &Policy) -> bool {
+        match self.kind {
+            ChangeKind::Upkeep { recorded } => recorded,
+            ChangeKind::Activation => {
+                let records = self.records.complete();
+                records.is_some_and(|records| records.ran(&self.change, policy))
+            }
+            ChangeKind::Deploy | ChangeKind::Governance => false,
+        }
+    }
+
+    /// Whether the change is a rollback for a policy: its workload goes back to a template that ran here before the present one,
+    /// complied with the policy, and was replaced within its `rollbackWindow`.
+    pub fn is_rollback(&self, policy: &Policy) -> bool {
+        let records = self.records.complete();
+        self.kind == ChangeKind::Deploy
+            && records.is_some_and(|records| records.roll_back(&self.change, policy, self.at))
     }
 
     /// Each image of the change with its pin.
@@ -130,6 +193,14 @@ pub struct Workload {
     pub name: String,
 }
 
+impl Workload {
+    /// Whether both are the same object, in whatever version.
+    pub fn is_same_object(&self, other: &Workload) -> bool {
+        (&self.group, &self.kind, &self.namespace, &self.name)
+            == (&other.group, &other.kind, &other.namespace, &other.name)
+    }
+}
+
 /// An authenticated requester (Kubernetes `UserInfo`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
@@ -181,15 +252,22 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// The kind of a change, without a record of what was admitted before. Only the authenticated requester can make a change
-    /// upkeep; owner references and labels do not count, because every requester can write them.
-    fn classify(change: &Change) -> ChangeKind {
+    /// The kind of a change. Only the authenticated requester and the record can make a change upkeep; owner references and labels
+    /// do not count, because every requester can write them.
+    fn classify(change: &Change, records: &Collected<Records>) -> ChangeKind {
         let creates = change.operation == Operation::Create;
         let starts = change.effect == ChangeEffect::Starts;
         let actor = change.actor.as_ref();
-        if (creates || starts) && actor.is_some_and(|actor| actor.is_trusted_for(&change.workload))
-        {
-            return ChangeKind::Upkeep { recorded: false };
+        let is_trusted = actor.is_some_and(|actor| actor.is_trusted_for(&change.workload));
+        if (creates || starts) && is_trusted {
+            match records.complete() {
+                Some(records) if records.serve_upkeep() => {
+                    return ChangeKind::Upkeep { recorded: true };
+                }
+                // A trusted controller that brings an image which was never admitted here.
+                Some(records) if records.has_baseline => {}
+                _ => return ChangeKind::Upkeep { recorded: false },
+            }
         }
         match change.effect {
             ChangeEffect::Runs => ChangeKind::Deploy,
@@ -231,6 +309,7 @@ impl Actor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::evidence::Unavailability;
     use super::*;
 
     fn kind(user: &str, object: (&str, &str), how: (Operation, ChangeEffect)) -> ChangeKind {
@@ -250,10 +329,12 @@ mod tests {
                 groups: Vec::new(),
             }),
             dry_run: false,
+            object: ChangedObject::default(),
             images: Vec::new(),
             unreadable: Vec::new(),
         };
-        ChangeKind::classify(&change)
+        let no_record = Collected::Unavailable(Unavailability("no record".to_owned()));
+        ChangeKind::classify(&change, &no_record)
     }
 
     const UPKEEP: ChangeKind = ChangeKind::Upkeep { recorded: false };

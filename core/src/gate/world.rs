@@ -1,10 +1,13 @@
 //! What a review knows besides the images and their evidence. One review sees one state of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::evidence::{Collected, Unavailability};
-use super::people::People;
+use super::image::Digest;
+use super::people::{Identity, People};
 use super::schedule::Schedule;
 use super::signer::TrustRoots;
 
@@ -24,6 +27,78 @@ pub struct World {
     pub cluster: Collected<String>,
     /// The UID of the cluster's namespace `kube-system`, which approvals can be limited to.
     pub cluster_uid: Collected<String>,
+    /// Who may change what the gate decides by.
+    pub governors: Governors,
+    /// Controllers that are trusted besides the built-in ones.
+    pub trusted_controllers: Vec<TrustedController>,
+    /// Namespaces in which the cluster's own infrastructure runs.
+    pub infrastructure_namespaces: BTreeSet<String>,
+    /// Digests that must not run any more.
+    pub revocations: BTreeMap<Digest, Revocation>,
+    /// Rejections that are kept in the cluster, by digest.
+    pub rejections: BTreeMap<Digest, Vec<KeptRejection>>,
+    /// The authors that evidence named which was seen before, by digest.
+    pub authors: BTreeMap<Digest, KeptAuthors>,
+}
+
+/// The Kubernetes users and groups that may change what the gate decides by. Nobody is refused while there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Governors {
+    /// User names.
+    pub users: BTreeSet<String>,
+    /// Group names.
+    pub groups: BTreeSet<String>,
+}
+
+/// A controller that is trusted to make objects of parents which are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedController {
+    /// What it makes, and which of its parents are judged.
+    pub preset: ControllerPreset,
+    /// Its user name, such as `system:serviceaccount:argo-rollouts:argo-rollouts`.
+    pub username: String,
+}
+
+/// A known controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ControllerPreset {
+    /// Argo Rollouts: ReplicaSets, AnalysisRuns, Experiments and Jobs of Rollouts.
+    ArgoRollouts,
+    /// KEDA: Jobs of ScaledJobs, and the number of replicas.
+    Keda,
+}
+
+/// A digest that must not run any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// The name of the resource.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A rejection that is kept in the cluster, so that deleting it in a registry lifts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRejection {
+    /// The name of the resource.
+    pub name: String,
+    /// The environment that it is about.
+    pub environment: String,
+    /// The name of the person in the people directory.
+    pub person: String,
+    /// When it was given: the latest verified time of the statement, or the creation of the resource.
+    pub at: Timestamp,
+    /// What the person wrote.
+    pub reason: Option<String>,
+}
+
+/// The authors of a digest, kept in the cluster, so that deleting their evidence in a registry hides nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptAuthors {
+    /// Every identity that a statement named.
+    pub identities: Vec<Identity>,
+    /// The digests of these statements.
+    pub statements: BTreeSet<Digest>,
 }
 
 impl Default for World {
@@ -42,6 +117,12 @@ impl Default for World {
             cluster_uid: Collected::Unavailable(missing(
                 "the cluster's UID is not known; set `clusterUid` in the configuration",
             )),
+            governors: Governors::default(),
+            trusted_controllers: Vec::new(),
+            infrastructure_namespaces: BTreeSet::new(),
+            revocations: BTreeMap::new(),
+            rejections: BTreeMap::new(),
+            authors: BTreeMap::new(),
         }
     }
 }

@@ -12,9 +12,9 @@ use promotion_gate::sandbox::{
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    self, Age, Change, ChangeEffect, ChangeKind, Digest, Evidence, EvidenceSource, ImageEvidence,
-    ImageUse, Operation, Pin, Policy, Promotion, Role, Snapshot, TrustRoots, UnacceptedEvidence,
-    Verdict, Workload, World,
+    self, Age, Change, ChangeEffect, ChangeKind, ChangedObject, Collected, Digest, Evidence,
+    EvidenceSource, ImageEvidence, ImageUse, Operation, Pin, Policy, Promotion, Role, Snapshot,
+    TrustRoots, UnacceptedEvidence, Unavailability, Verdict, Workload, World,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -452,12 +452,14 @@ pub fn promotion(images: &[String]) -> Promotion {
             },
             actor: None,
             dry_run: false,
+            object: ChangedObject::default(),
             images,
             unreadable: Vec::new(),
         },
         kind: ChangeKind::Deploy,
         at: Timestamp::now(),
         pins,
+        records: Collected::Unavailable(Unavailability("no record".to_owned())),
     }
 }
 

@@ -396,9 +396,10 @@ mod tests {
     use super::check::readable;
     use crate::gate::finding::Outcome;
     use crate::gate::{
-        Age, Change, ChangeEffect, Collected, Digest, Enforcement, Evidence, ImageEvidence,
-        ImageUse, Index, NamedRequirement, NamespaceMatch, Operation, Pin, PlatformManifest,
-        Promotion, Role, Snapshot, Subject, Unavailability, Uncovered, Workload, judge,
+        Age, Change, ChangeEffect, ChangedObject, Collected, Digest, Enforcement, Evidence,
+        ImageEvidence, ImageUse, Index, NamedRequirement, NamespaceMatch, Operation, Pin,
+        PlatformManifest, Promotion, Role, Snapshot, Subject, Unavailability, Uncovered, Workload,
+        judge,
     };
     use crate::reason::reasons;
 
@@ -496,6 +497,7 @@ mod tests {
             platforms: None,
             allow_unsigned_index: true,
             staleness: Age::HOUR,
+            rollback_window: Age::FORTNIGHT,
             requirements: vec![NamedRequirement {
                 name: None,
                 requirement: entry.try_into().unwrap(),
@@ -523,12 +525,18 @@ mod tests {
             },
             actor: None,
             dry_run: false,
+            object: ChangedObject::default(),
             images: images.iter().map(image).collect(),
             unreadable: Vec::new(),
         };
         let pins = change.images.iter();
         let pins = pins.map(|image| Pin::Written(image.reference.digest().unwrap().clone()));
-        let mut promotion = Promotion::new(change.clone(), pins.collect(), Timestamp::UNIX_EPOCH);
+        let mut promotion = Promotion::new(
+            change.clone(),
+            pins.collect(),
+            Collected::Unavailable(Unavailability("no record".to_owned())),
+            Timestamp::UNIX_EPOCH,
+        );
         promotion.kind = kind;
         promotion
     }
@@ -671,9 +679,9 @@ mod tests {
 
     #[test]
     fn change_control_is_not_judged_for_upkeep() {
-        for recorded in [true, false] {
+        for (recorded, reason) in [(true, "recorded"), (false, "not-for-this-change")] {
             let findings = judged(ChangeKind::Upkeep { recorded }, "web");
-            assert_eq!(findings, [(Outcome::Skip, "not-for-this-change")]);
+            assert_eq!(findings, [(Outcome::Skip, reason)]);
         }
         let activation = judged(ChangeKind::Activation, "web");
         assert_eq!(activation, [(Outcome::Fail, "closed")]);
