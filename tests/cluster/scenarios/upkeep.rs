@@ -80,6 +80,10 @@ impl Workloads<'_> {
         retries["spec"]["template"]["metadata"]["labels"]["fate"] = json!("fails");
         let mut many = shop.job("many", &image("many"));
         many["spec"]["completions"] = json!(1000);
+        many["spec"]["parallelism"] = json!(2);
+        // A Pod that is deleted delays its own index only.
+        many["spec"]["completionMode"] = json!("Indexed");
+        many["spec"]["backoffLimitPerIndex"] = json!(10);
         many["spec"]["template"]["metadata"]["annotations"] = json!({"takes": "2s"});
         for object in [
             shop.deployment("web", &web, 4),
