@@ -49,7 +49,7 @@ pub type NamedFeed = (String, Feed, Vec<String>);
 /// The feeds of some freezes. An endpoint is asked for each environment that its freeze names.
 pub fn feeds_of(freezes: &[Freeze]) -> Vec<NamedFeed> {
     let named = |freeze: &Freeze| match &freeze.source {
-        FreezeSource::Windows(_) => None,
+        FreezeSource::Windows(_) | FreezeSource::Unreadable(_) => None,
         FreezeSource::Feed(feed) => {
             let environments = freeze.environments.iter().map(ToString::to_string);
             Some((freeze.name.clone(), feed.clone(), environments.collect()))

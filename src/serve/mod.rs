@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::metrics::Metrics;
-use crate::snapshot::{SnapshotFiles, Sources, keep_current};
+use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
 
 use certificate::Certificate;
 use slots::{ConnectionSlots, Room, WarningInterval};
@@ -91,7 +91,17 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
-    let sources = Sources::load(files, Arc::clone(&collector), &metrics);
+    let watches = options
+        .cluster
+        .clone()
+        .map(|cluster| Arc::new(Watches::new(cluster)));
+    let watching = watches
+        .clone()
+        .map(|watches| tokio::spawn(watches.keep_current()));
+    if let Some(watches) = &watches {
+        watches.first_read(FIRST_ANSWERS).await;
+    }
+    let sources = Sources::load(files, watches, Arc::clone(&collector), &metrics);
     sources.ask_feeds(&metrics, FIRST_ANSWERS).await;
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
@@ -156,7 +166,7 @@ pub async fn serve(
     {
         tracing::warn!("some requests were not answered within the time to drain");
     }
-    for task in background {
+    for task in background.into_iter().chain(watching) {
         task.abort();
     }
     Ok(())

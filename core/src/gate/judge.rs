@@ -105,7 +105,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         ));
     }
     // 4. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate.
-    for policy in governing.unreadable {
+    for policy in &governing.unreadable {
         let why = &policy.why;
         let judgement = Judgement::undecided(
             POLICY_UNREADABLE,

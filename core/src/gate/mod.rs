@@ -8,6 +8,7 @@ mod finding;
 mod glob;
 mod image;
 mod judge;
+mod namespaces;
 mod needs;
 mod pattern;
 mod people;
@@ -34,6 +35,7 @@ pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
+pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{

@@ -57,6 +57,10 @@ impl Entry {
         if entry.is_of_endpoint() {
             return entry;
         }
+        if let FreezeSource::Unreadable(why) = &entry.freeze.source {
+            entry.unknown = Some(format!("it cannot be read: {why}"));
+            return entry;
+        }
         match entry.occurrences(None, covered, &mut Budget::days(BUDGET)) {
             Ok(mut found) => {
                 let spans = union(&found);

@@ -50,6 +50,8 @@ pub enum FreezeSource {
     Windows(Vec<Series>),
     /// Another system.
     Feed(Feed),
+    /// Not known, because the document cannot be read for this reason: the freeze counts as lasting.
+    Unreadable(String),
 }
 
 /// A system that is asked for freezes in the background.

@@ -260,6 +260,7 @@ impl Freeze {
                 FeedKind::Calendar { zone, .. } => Some(zone),
                 FeedKind::Endpoint { .. } | FeedKind::Gitlab { .. } => None,
             },
+            FreezeSource::Unreadable(_) => None,
         }
     }
 }
