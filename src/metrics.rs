@@ -86,6 +86,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
+    /// Whether this replica holds the Lease.
+    pub holds_lease: Gauge,
     watch_age: Family<KindLabels, Gauge>,
     resources_refused: Family<KindLabels, Gauge>,
     frozen: Family<EnvironmentLabels, Gauge>,
@@ -113,6 +115,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             bodies_unread: Counter::default(),
+            holds_lease: Gauge::default(),
             watch_age: Family::default(),
             resources_refused: Family::default(),
             frozen: Family::default(),
@@ -199,6 +202,11 @@ impl Metrics {
             "bodies_unread",
             "Bodies that broke off, were too large or too slow, or found no room",
             self.bodies_unread.clone(),
+        );
+        r.register(
+            "holds_lease",
+            "1 while this replica holds the Lease: it writes statuses and reads the feeds of freezes that are resources",
+            self.holds_lease.clone(),
         );
         r.register(
             "watch_age_seconds",

@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
+use crate::duties::Duties;
 use crate::metrics::Metrics;
 use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
 
@@ -110,6 +111,10 @@ pub async fn serve(
         probe_address: probes.local_addr()?,
     };
     let (stopping, stopped) = signal::channel(false);
+    let duties = options.cluster.clone().map(|cluster| {
+        let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
+        Duties::start(cluster, sources, metrics)
+    });
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
@@ -123,7 +128,10 @@ pub async fn serve(
             Arc::clone(&metrics),
             options.poll,
         )),
-        tokio::spawn(sources.feeds().keep_current(Arc::clone(&metrics))),
+        tokio::spawn({
+            let feeds = sources.feeds().keep_current(Arc::clone(&metrics));
+            async { match feeds.await {} }
+        }),
         tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),
@@ -157,6 +165,9 @@ pub async fn serve(
     tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where the probes have ended.
     let _ = stopping.send(true);
+    if let Some(duties) = duties {
+        duties.stop().await;
+    }
     let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
     tracing::info!("no new connections, requests under way are answered");
     drop(incoming.listener);

@@ -3,6 +3,9 @@
 //! All current versions are read together. Where that has problems, the change that made it invalid is refused: its last valid
 //! version goes on, and without one it is unreadable. A change that is refused blocks no other one.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,7 +26,7 @@ enum Unit {
 
 /// Which version of a unit counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Version {
+pub enum Version {
     /// The current one.
     #[default]
     Current,
@@ -66,26 +69,41 @@ pub(super) struct Settlement {
 type Versions = BTreeMap<Unit, Version>;
 
 impl Documents {
-    /// Replaces the resources. One that was created anew has nothing to do with the earlier one of its name.
-    pub(super) fn replace_resources(&mut self, now: impl IntoIterator<Item = Arc<Resource>>) {
+    /// Replaces the resources. One that was created anew has nothing to do with the earlier one of its name. Says whether a document
+    /// has changed.
+    pub(super) fn replace_resources(&mut self, now: &[Arc<Resource>]) -> bool {
         let mut before = std::mem::take(&mut self.resources);
-        let kept = now.into_iter().map(|resource| {
+        let mut is_changed = false;
+        for resource in now {
             let name = resource.name.clone();
             let earlier = before.remove(&name);
             let earlier = earlier.filter(|earlier| earlier.resource.uid == resource.uid);
-            let kept = Kept {
-                current: resource.document(),
-                in_force: match earlier {
-                    Some(earlier) => earlier.in_force,
-                    None => resource.last_valid(),
+            let kept = match earlier {
+                Some(same) if same.resource.generation == resource.generation => Kept {
+                    resource: Arc::clone(resource),
+                    ..same
                 },
-                resource,
+                earlier => {
+                    is_changed = true;
+                    Kept {
+                        current: resource.document(),
+                        in_force: match earlier {
+                            Some(earlier) => earlier.in_force,
+                            None => resource.last_valid(),
+                        },
+                        resource: Arc::clone(resource),
+                    }
+                }
             };
-            (name, kept)
-        });
-        self.resources = kept.collect();
+            self.resources.insert(name, kept);
+        }
+        is_changed || !before.is_empty()
     }
 
+    /// The resources.
+    pub(super) fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values().map(|kept| &kept.resource)
+    }
 
     /// A resource.
     pub(super) fn resource(&self, name: &ResourceName) -> Option<&Resource> {

@@ -4,7 +4,7 @@
 //! Files are polled; a cluster is watched. A new and valid state is taken over; an invalid one is reported, and the last valid state
 //! stays in force. All changes are taken over as one snapshot.
 //!
-//! * `part` — a part that is read from files
+//! * `parts` — all of them; `part` — one that is read from files
 //! * `documents` — which version of each document counts
 //! * `resource` — a resource of the cluster as a document
 //! * `watches` — what is watched in the cluster
@@ -12,6 +12,7 @@
 
 mod documents;
 mod part;
+mod parts;
 mod report;
 mod resource;
 #[cfg(test)]
@@ -29,22 +30,27 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Collected, Snapshot, Ungoverned};
+use promotion_gate_core::gate::{Collected, Freeze, Snapshot};
+use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::api::{self, PolicyFiles, PolicySet};
+use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
+use crate::duties::feed;
 use crate::feeds::{ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
-use documents::{Documents, Settlement, Version};
-use part::Part;
+use documents::Settlement;
+use parts::{Parts, Under};
 use report::{frozen_environments, missing_roots};
-use watches::Seen;
+use resource::freezes_by_source;
 
+pub use documents::Version;
 pub use resource::{Resource, ResourceName};
 pub use watches::Watches;
+pub(crate) use watches::api_resource;
 
 /// The files that the snapshot is made from.
 pub struct SnapshotFiles {
@@ -62,9 +68,26 @@ pub struct Sources {
     current: ArcSwap<Snapshot>,
     /// Locked while the sources are read.
     parts: Mutex<Parts>,
+    /// The feeds of freezes in files, which each process reads for itself.
     feeds: Arc<Feeds>,
+    /// The feeds of freezes that are resources, which one replica reads for all.
+    cluster_feeds: Arc<Feeds>,
     watches: Option<Arc<Watches>>,
+    judged: watch::Sender<Arc<Vec<Judged>>>,
     readiness: ArcSwap<Readiness>,
+}
+
+/// A resource, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The resource as it was seen last.
+    pub resource: Arc<Resource>,
+    /// Which version of it counts.
+    pub version: Version,
+    /// Why its current version does not.
+    pub why: Vec<String>,
+    /// The freeze that it describes, if it is one that counts.
+    pub freeze: Option<Freeze>,
 }
 
 /// Whether reviews can be answered, and the problems of the parts.
@@ -76,60 +99,6 @@ pub struct Readiness {
     pub problems: Vec<String>,
     /// The parts whose last valid state is in force instead, and since when.
     pub kept: Vec<String>,
-}
-
-#[derive(Default)]
-struct Parts {
-    configuration: Part,
-    /// What the configuration in force says, and the revision of the one that says all of it.
-    configured: Snapshot,
-    configured_by: String,
-    files: Part,
-    documents: Documents,
-    seen: Seen,
-    /// Problems of resources.
-    refused: Vec<String>,
-    /// What the documents were last settled under.
-    settled_under: Option<Under>,
-    /// Policies in force that name trust roots which the configuration in force does not have.
-    missing_roots: Vec<String>,
-    /// The revision of the feeds that the schedule in force was made from.
-    feeds: u64,
-    /// Which environments were frozen at the last poll.
-    frozen: BTreeMap<String, bool>,
-}
-
-/// What decides, besides the documents themselves, which version of them counts.
-#[derive(PartialEq, Eq)]
-struct Under {
-    configuration: String,
-    is_configuration_valid: bool,
-    are_files_stable: bool,
-    resources: u64,
-}
-
-impl Parts {
-    fn readiness(&self, has_cluster: bool) -> Readiness {
-        let parts = [
-            ("configuration", &self.configuration),
-            ("policies", &self.files),
-        ];
-        let problems = parts.iter().flat_map(|(_, part)| &part.problems);
-        let kept = parts.iter().filter(|(_, part)| !part.problems.is_empty());
-        let kept = kept.filter_map(|(name, part)| {
-            let since = part.last_valid.as_ref()?.since;
-            Some(format!("{name} since {since:.0}"))
-        });
-        let problems = problems
-            .chain(&self.missing_roots)
-            .chain(&self.refused)
-            .chain(&self.seen.problems);
-        Readiness {
-            ready: self.files.last_valid.is_some() && (self.seen.is_complete || !has_cluster),
-            kept: kept.collect(),
-            problems: problems.cloned().collect(),
-        }
-    }
 }
 
 impl Sources {
@@ -148,6 +117,8 @@ impl Sources {
         let sources = Arc::new(Sources {
             current: ArcSwap::from_pointee(files.config.snapshot()),
             feeds: Arc::new(Feeds::new(&files.config.client_options())),
+            cluster_feeds: Arc::new(Feeds::new(&files.config.client_options())),
+            judged: watch::Sender::new(Arc::default()),
             paths: files.policies,
             config: ArcSwap::from_pointee(files.config),
             collector,
@@ -191,6 +162,16 @@ impl Sources {
     /// The feeds of change freezes, which have to be kept current.
     pub fn feeds(&self) -> Arc<Feeds> {
         Arc::clone(&self.feeds)
+    }
+
+    /// The feeds of change freezes that are resources: one replica has to keep them current.
+    pub fn cluster_feeds(&self) -> Arc<Feeds> {
+        Arc::clone(&self.cluster_feeds)
+    }
+
+    /// What came of each resource.
+    pub fn judged(&self) -> watch::Receiver<Arc<Vec<Judged>>> {
+        self.judged.subscribe()
     }
 
     /// Asks the feeds for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
@@ -287,8 +268,12 @@ impl Sources {
         let seen = watches.seen();
         let is_same = seen.namespaces_revision == parts.seen.namespaces_revision;
         if seen.resources_revision != parts.seen.resources_revision {
-            let resources = seen.resources.iter().cloned();
-            parts.documents.replace_resources(resources);
+            let is_changed = parts.documents.replace_resources(&seen.resources);
+            parts.changes += u64::from(is_changed);
+            parts.note_feeds();
+            if !is_changed {
+                self.judged.send_replace(Arc::new(parts.judged()));
+            }
         }
         parts.seen = seen;
         !is_same
@@ -328,7 +313,7 @@ impl Sources {
             configuration: config.revision(),
             is_configuration_valid: parts.configuration.problems.is_empty(),
             are_files_stable: !parts.files.is_unstable(),
-            resources: parts.seen.resources_revision,
+            resources: parts.changes,
         };
         if parts.settled_under.as_ref() == Some(&under) {
             if namespaces_changed {
@@ -380,7 +365,9 @@ impl Sources {
             tracing::warn!(warning, "a problem in the configuration");
         }
         self.collector.replace_registry(Arc::new(client));
-        self.feeds.replace_options(&config.client_options());
+        for feeds in [&self.feeds, &self.cluster_feeds] {
+            feeds.replace_options(&config.client_options());
+        }
         self.config.store(Arc::new(config));
     }
 
@@ -397,10 +384,13 @@ impl Sources {
             unreadable::freeze(resource, *version, why)
         });
         set.freezes.extend(freezes);
-        self.feeds.replace(feeds_of(&set.freezes));
+        let (of_cluster, of_files) = freezes_by_source(&set);
+        self.feeds.replace(feeds_of(&of_files));
+        self.cluster_feeds.replace(feeds_of(&of_cluster));
+        parts.freezes = of_cluster;
         parts.feeds = self.feeds.revision();
         let configured = parts.configured.clone();
-        let mut snapshot = set.snapshot(configured, &self.feeds.states(), now);
+        let mut snapshot = set.snapshot(configured, &self.feed_states(parts), now);
         parts.show_cluster(&mut snapshot);
         for (name, (version, why)) in &refused {
             if let Some(resource) = parts.documents.resource(name) {
@@ -419,6 +409,20 @@ impl Sources {
             );
         }
         parts.missing_roots = missing_roots;
+        parts.refused = refused;
+        self.judged.send_replace(Arc::new(parts.judged()));
+    }
+
+    /// What is known of each feed: what this process read, and what the statuses of freezes say that are resources.
+    fn feed_states(&self, parts: &Parts) -> FeedStates {
+        let mut states = self.feeds.states();
+        let of_cluster = parts.freezes.iter().map(|freeze| freeze.name.clone());
+        states.extend(of_cluster.map(|name| {
+            let feed = parts.feeds_of_cluster.get(&name);
+            let state = feed::state(feed.unwrap_or(&Value::Null));
+            (name, state)
+        }));
+        states
     }
 
     /// Takes over the namespaces alone.
@@ -438,11 +442,12 @@ impl Sources {
             return;
         };
         let revision = self.feeds.revision();
-        let schedule = match revision != parts.feeds || schedule.is_outdated(now) {
+        let is_new = revision != parts.feeds || std::mem::take(&mut parts.has_new_feeds);
+        let schedule = match is_new || schedule.is_outdated(now) {
             false => Arc::clone(schedule),
             true => {
                 let freezes = schedule.freezes().map(|(freeze, _)| freeze.clone());
-                let (freezes, states) = (freezes.collect(), self.feeds.states());
+                let (freezes, states) = (freezes.collect(), self.feed_states(parts));
                 let make = AssertUnwindSafe(|| api::schedule(freezes, &states, now));
                 // What was computed before goes on, and is tried again when a feed says something new.
                 parts.feeds = revision;
@@ -476,50 +481,6 @@ impl Sources {
             .filter(|name| !frozen.contains_key(*name));
         gone.for_each(|name| metrics.show_frozen(name, None));
         parts.frozen = frozen;
-    }
-}
-
-impl Parts {
-    /// Takes over what a configuration says: all of it where the files count under it. Otherwise policies go on that were valid under
-    /// an earlier one: trust roots are as configured now, and the rest applies only where it is stricter. Labels decide which
-    /// policies govern, and under another name of the cluster other approvals would count.
-    fn configure(&mut self, config: &Config, files_count: bool) {
-        if files_count && !self.files.is_unstable() {
-            self.configured = config.snapshot();
-            self.configured_by = config.revision();
-            return;
-        }
-        self.configured.world.trust_roots = config.world.trust_roots.clone();
-        if config.snapshot().ungoverned == Ungoverned::Deny {
-            self.configured.ungoverned = Ungoverned::Deny;
-        }
-    }
-
-    /// What the watches know: it counts instead of what the configuration says.
-    fn show_cluster(&self, snapshot: &mut Snapshot) {
-        if let Some(labels) = self.seen.labels() {
-            snapshot.world.namespaces = labels;
-        }
-        if let Some(uid) = self.seen.cluster_uid() {
-            snapshot.world.cluster_uid = Collected::Known(uid.to_owned());
-        }
-    }
-
-    /// Notes and logs why documents do not count.
-    fn report(&mut self, settled: &Settlement, metrics: &Metrics) {
-        let problems = &settled.problems;
-        if !problems.is_empty() && *problems != self.files.problems {
-            let kept = settled.files == Version::LastValid;
-            let problems = problems.join("; ");
-            tracing::error!(problems, kept, "the policies on disk are broken");
-        }
-        self.files.problems.clone_from(problems);
-        let refused = report::refused(&settled.refused);
-        for problem in refused.iter().filter(|new| !self.refused.contains(new)) {
-            tracing::error!(problem, "a resource is not valid");
-        }
-        report::count(&settled.refused, metrics);
-        self.refused = refused;
     }
 }
 

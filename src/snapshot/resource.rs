@@ -1,11 +1,14 @@
 //! A resource of the cluster as a document, for the same parse as files.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use promotion_gate_core::documents::Problem;
+use promotion_gate_core::gate::Freeze;
 use serde_json::{Value, json};
 
-use crate::api::{API_VERSION, Kind, SourceFile};
+use crate::api::{API_VERSION, Kind, PolicySet, SourceFile};
 
 /// How the names of documents from the cluster end.
 const FROM_CLUSTER: &str = " (cluster)";
@@ -43,6 +46,8 @@ pub struct Resource {
     pub name: ResourceName,
     /// Tells it from an earlier one of the same name.
     pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub version: String,
     /// Grows with each change of `spec`.
     pub generation: i64,
     /// `spec`.
@@ -53,12 +58,27 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// A resource without content.
+    #[cfg(test)]
+    pub(super) fn new(name: ResourceName, uid: String) -> Resource {
+        Resource {
+            name,
+            uid,
+            version: String::new(),
+            generation: 0,
+            spec: Value::Null,
+            status: Value::Null,
+            created: None,
+        }
+    }
+
     /// A resource as it was read.
     pub fn of(kind: Kind, mut object: DynamicObject) -> Resource {
         let mut take = |field: &str| object.data.get_mut(field).map(Value::take);
         let (spec, status) = (take("spec"), take("status"));
         Resource {
             uid: object.uid().unwrap_or_default(),
+            version: object.resource_version().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             spec: spec.unwrap_or_default(),
             status: status.unwrap_or_default(),
@@ -104,6 +124,18 @@ impl Resource {
         });
         (self.name.document(), document.to_string().into_bytes())
     }
+}
+
+/// The freezes of a set that are resources, and those in files.
+pub(super) fn freezes_by_source(set: &PolicySet) -> (Vec<Freeze>, Vec<Freeze>) {
+    let held = set.files.iter();
+    let resources = held.filter(|(document, _)| ResourceName::of(document).is_some());
+    let resources: BTreeSet<_> = resources.flat_map(|(_, held)| held).collect();
+    let freezes = set.freezes.iter().cloned();
+    freezes.partition(|freeze| {
+        let held = (Kind::ChangeFreeze, freeze.name.clone());
+        resources.contains(&held)
+    })
 }
 
 /// A problem as a sentence. Lines and columns of a document from the cluster mean nothing, and are left out.

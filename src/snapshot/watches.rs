@@ -52,9 +52,9 @@ impl Watches {
     /// Nothing is watched until [`Watches::keep_current`].
     pub fn new(cluster: Cluster) -> Watches {
         let changed = Arc::new(Notify::new());
-        let kinds = watched_kinds().into_iter().map(|(kind, resource)| {
+        let kinds = Kind::ALL.into_iter().filter_map(|kind| {
             let watched = Watched::new(MAXIMUM_RESOURCES, Arc::clone(&changed));
-            (kind, resource, watched)
+            Some((kind, api_resource(kind)?, watched))
         });
         Watches {
             cluster,
@@ -172,18 +172,14 @@ impl Seen {
     }
 }
 
-fn watched_kinds() -> Vec<(Kind, ApiResource)> {
-    vec![
-        (
-            Kind::PromotionPolicy,
-            ApiResource::erase::<PromotionPolicy>(&()),
-        ),
-        (
-            Kind::PeopleDirectory,
-            ApiResource::erase::<PeopleDirectory>(&()),
-        ),
-        (Kind::ChangeFreeze, ApiResource::erase::<ChangeFreeze>(&())),
-    ]
+/// How the API server names a kind; `None` for kinds that are not resources.
+pub(crate) fn api_resource(kind: Kind) -> Option<ApiResource> {
+    match kind {
+        Kind::PromotionPolicy => Some(ApiResource::erase::<PromotionPolicy>(&())),
+        Kind::PeopleDirectory => Some(ApiResource::erase::<PeopleDirectory>(&())),
+        Kind::ChangeFreeze => Some(ApiResource::erase::<ChangeFreeze>(&())),
+        Kind::GateConfiguration | Kind::PolicyTest => None,
+    }
 }
 
 fn problem<T>(kind: &str, view: &View<T>) -> Option<String> {

@@ -12,6 +12,9 @@ use super::program::{Address, Program, Ran, command, run};
 pub struct ControlPlane {
     https: Address,
     folder: TempDir,
+    etcd_url: String,
+    args: Vec<String>,
+    api_server: Option<Program>,
     _programs: Vec<Program>,
 }
 
@@ -64,13 +67,15 @@ impl ControlPlane {
     fn start_in(folder: TempDir, args: &[String]) -> ControlPlane {
         let https = Address::free();
         let (etcd, etcd_url) = start_etcd(&folder);
-        let api_server = start_api_server(&folder, https, &etcd_url, args)
-            .until(|| kubectl(https, &folder, User::Admin, &["get", "--raw=/readyz"], "").is_ok());
-        let plane = ControlPlane {
+        let mut plane = ControlPlane {
             https,
             folder,
-            _programs: vec![etcd, api_server],
+            etcd_url,
+            args: args.to_vec(),
+            api_server: None,
+            _programs: vec![etcd],
         };
+        plane.start_api_server();
         // Without the controller that fills them in, the roles that come with a cluster are empty.
         let resources = "--resource=configmaps,pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,statefulsets.apps,daemonsets.apps,jobs.batch,cronjobs.batch";
         plane
@@ -87,8 +92,31 @@ impl ControlPlane {
         plane
     }
 
-    /// Starts the controllers that make ReplicaSets of Deployments and Pods of ReplicaSets, each with its own service account.
-    pub fn start_controllers(&mut self) {
+    /// Starts the API server on its port, and waits until it is ready.
+    pub fn start_api_server(&mut self) {
+        let (https, folder) = (self.https, &self.folder);
+        let api_server = start_api_server(folder, https, &self.etcd_url, &self.args);
+        let is_ready =
+            || kubectl(https, folder, User::Admin, &["get", "--raw=/readyz"], "").is_ok();
+        self.api_server = Some(api_server.until(is_ready));
+    }
+
+    /// Kills the API server.
+    pub fn kill_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    /// A kubeconfig file of a user.
+    pub fn kubeconfig(&self, user: User) -> String {
+        let file = self
+            .folder
+            .path()
+            .join(format!("{}.kubeconfig", user.token()));
+        fs::write(&file, self.kubeconfig_of(user.token())).unwrap();
+        file.display().to_string()
+    }
+
+    fn kubeconfig_of(&self, token: &str) -> String {
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -96,12 +124,17 @@ impl ControlPlane {
                 "server": format!("https://{}", self.https),
                 "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
             }}],
-            "users": [{"name": "u", "user": {"token": CONTROLLERS}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "c",
         });
+        kubeconfig.to_string()
+    }
+
+    /// Starts the controllers that make ReplicaSets of Deployments and Pods of ReplicaSets, each with its own service account.
+    pub fn start_controllers(&mut self) {
         let file = self.folder.path().join("controllers.kubeconfig");
-        fs::write(file, kubeconfig.to_string()).unwrap();
+        fs::write(file, self.kubeconfig_of(CONTROLLERS)).unwrap();
         let port = Address::free();
         let args = [
             "--kubeconfig=controllers.kubeconfig",
