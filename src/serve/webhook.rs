@@ -13,13 +13,13 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::Change;
+use promotion_gate_core::gate::{Change, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, Understood};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
@@ -36,7 +36,6 @@ pub struct Webhook {
     sources: Arc<Sources>,
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
-    #[expect(dead_code, reason = "no review reads the cluster yet")]
     cluster: Option<Cluster>,
     metrics: Arc<Metrics>,
     audit_only: bool,
@@ -91,7 +90,9 @@ impl Webhook {
             Ok(read) => read,
             Err(why) => return self.unread(why, body, &beginning).await,
         };
-        let understood = AssertUnwindSafe(|| admission::understand(&bytes));
+        let snapshot = self.sources.snapshot();
+        let trusted = &snapshot.world.trusted_controllers;
+        let understood = AssertUnwindSafe(|| admission::understand(&bytes, trusted));
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
@@ -102,7 +103,7 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request));
         let uid = request.uid.clone();
-        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
+        let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(Some(uid)),
@@ -137,19 +138,34 @@ impl Webhook {
     async fn answer(
         &self,
         request: admission::Request,
+        snapshot: Arc<Snapshot>,
         began: Instant,
         deadline: Instant,
     ) -> Response {
-        let answer = match request.understood {
-            Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
-            Understood::Change(change) => self.judged(*change, began, deadline).await,
+        let change = match request.understood {
+            Understood::NotOurs(why) => {
+                let answer = AdmissionResponse::not_judged(why.id());
+                return json(&answer.to(admission::VERSION, &request.uid));
+            }
+            Understood::Change(change) => *change,
+            Understood::Refers(referring) => {
+                let cluster = self.cluster.as_ref();
+                complete(*referring, cluster, &snapshot.world, deadline).await
+            }
         };
+        let answer = self.judged(change, snapshot, began, deadline).await;
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
+    async fn judged(
+        &self,
+        change: Change,
+        snapshot: Arc<Snapshot>,
+        began: Instant,
+        deadline: Instant,
+    ) -> AdmissionResponse {
         let inputs = ReviewInputs {
-            snapshot: self.sources.snapshot(),
+            snapshot,
             collector: Arc::clone(&self.collector),
             deadline,
             audit_only: self.audit_only,
@@ -202,8 +218,10 @@ impl UnreadBody {
 
 /// How many bytes are kept of a request while it is reviewed, roughly.
 fn kept_of(request: &admission::Request) -> usize {
-    let Understood::Change(change) = &request.understood else {
-        return 0;
+    let change = match &request.understood {
+        Understood::Change(change) => change,
+        Understood::Refers(referring) => referring.change(),
+        Understood::NotOurs(_) => return 0,
     };
     let images = change.images.iter().map(|image| {
         let name = image.reference.name().len();
