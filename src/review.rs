@@ -61,7 +61,8 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
         "release records are not read yet".to_owned(),
     ));
     // 3. Classify: what kind of change it is decides which requirements apply.
-    let promotion = Promotion::new(change, pins, records, now);
+    let trusted = &snapshot.world.trusted_controllers;
+    let promotion = Promotion::new(change, pins, records, trusted, now);
     // 4. Ask and gather: exactly what the requirements need, at first from memory.
     let needs = governing.needs(&promotion);
     let mut allowance = collector.allowance(inputs.deadline);

@@ -1,6 +1,7 @@
 //! The decision: from a requested change to one verdict with its findings.
 
 mod age;
+mod controllers;
 mod coverage;
 mod distinct;
 mod evidence;
@@ -28,6 +29,7 @@ mod verdict;
 mod world;
 
 pub use age::Age;
+pub use controllers::GroupKind;
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,

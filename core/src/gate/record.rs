@@ -89,12 +89,17 @@ impl Records {
 
     /// Whether every image ran in this workload with this template, and complied with the policy.
     pub(super) fn ran(&self, change: &Change, policy: &Policy) -> bool {
-        let ran = |entry: &&Arc<RecordEntry>| entry.ran_in(change) && entry.has_complied(policy);
-        !self.images.is_empty()
-            && self
-                .images
-                .iter()
-                .all(|image| image.entries.iter().find(ran).is_some())
+        self.each_image_has(|entry| entry.ran_in(change) && entry.has_complied(policy))
+    }
+
+    /// Whether every image ran in this workload with this template, however it was admitted.
+    pub(super) fn has_run(&self, change: &Change) -> bool {
+        self.each_image_has(|entry| entry.ran_in(change))
+    }
+
+    fn each_image_has(&self, an: impl Fn(&RecordEntry) -> bool) -> bool {
+        let has = |image: &ImageRecords| image.entries.iter().any(|entry| an(entry));
+        !self.images.is_empty() && self.images.iter().all(has)
     }
 
     /// Whether the change goes back to a template of this workload that ran before the present one, complied with the policy, and

@@ -535,6 +535,7 @@ mod tests {
             change.clone(),
             pins.collect(),
             Collected::Unavailable(Unavailability("no record".to_owned())),
+            &[],
             Timestamp::UNIX_EPOCH,
         );
         promotion.kind = kind;
