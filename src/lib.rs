@@ -14,6 +14,7 @@
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`serve`] — the webhook
+//! * [`report`] — Events on the objects that requests are about
 //! * [`metrics`], [`decision_log`] — numbers, and one line per decision
 //! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
 //! * [`cli`] — the commands
@@ -31,6 +32,7 @@ mod files;
 pub mod governance;
 pub mod metrics;
 pub mod oci;
+pub mod report;
 pub mod review;
 pub mod sandbox;
 pub mod serve;

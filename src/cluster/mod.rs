@@ -1,5 +1,7 @@
 //! The cluster that the gate guards: the connection to its API server, and reads of single objects.
 
+mod listing;
+
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission;
+
+pub use listing::ServedKind;
 
 /// How long one request to the API server may take where no deadline says less.
 const PATIENCE: Duration = Duration::from_secs(30);
