@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch as signal;
 use tokio::time::timeout;
 
+use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::metrics::Metrics;
 use crate::snapshot::{SnapshotFiles, Sources, keep_current};
@@ -48,6 +49,8 @@ pub struct Options {
     pub key: PathBuf,
     /// Which clients may connect; all where that is not said.
     pub clients: Option<Clients>,
+    /// The cluster that is guarded; `None` where files alone count.
+    pub cluster: Option<Cluster>,
     /// Admit everything, and record what would have been said.
     pub audit_only: bool,
     /// Open connections at most; a quarter of them is for those on which no AdmissionReview came so far.
@@ -100,6 +103,7 @@ pub async fn serve(
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
+        options.cluster,
         Arc::clone(&metrics),
         options.audit_only,
     ));

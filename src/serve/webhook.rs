@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, Understood};
+use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
@@ -34,6 +35,9 @@ const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Webhook {
     sources: Arc<Sources>,
     collector: Arc<Collector>,
+    /// Where objects are read that a request names and does not hold.
+    #[expect(dead_code, reason = "no review reads the cluster yet")]
+    cluster: Option<Cluster>,
     metrics: Arc<Metrics>,
     audit_only: bool,
     bodies: Bodies,
@@ -43,12 +47,14 @@ impl Webhook {
     pub(super) fn new(
         sources: Arc<Sources>,
         collector: Arc<Collector>,
+        cluster: Option<Cluster>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
         Webhook {
             sources,
             collector,
+            cluster,
             metrics,
             audit_only,
             bodies: Bodies::new(),
