@@ -12,6 +12,7 @@
 //! * [`cluster`] — the connection to the API server
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
+//! * [`record`] — release records: what was admitted before, which upkeep rests on
 //! * [`serve`] — the webhook
 //! * [`metrics`], [`decision_log`] — numbers, and one line per decision
 //! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
@@ -29,6 +30,7 @@ pub mod feeds;
 mod files;
 pub mod metrics;
 pub mod oci;
+pub mod record;
 pub mod review;
 pub mod sandbox;
 pub mod serve;

@@ -233,6 +233,36 @@ pub fn plural(group: &str, name: &str) -> Option<&'static str> {
     row(group, name).map(|kind| kind.plural)
 }
 
+/// A kind with its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindOfTable {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// The version in which its objects are listed.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// The name of the resource.
+    pub plural: &'static str,
+}
+
+/// Every kind that is judged, in the API group that serves it now.
+pub fn kinds() -> impl Iterator<Item = KindOfTable> {
+    TABLE.iter().filter_map(|row| {
+        let group = *row.groups.first()?;
+        let version = match group {
+            "argoproj.io" | "keda.sh" => "v1alpha1",
+            _ => "v1",
+        };
+        Some(KindOfTable {
+            group,
+            version,
+            kind: row.name,
+            plural: row.plural,
+        })
+    })
+}
+
 /// API group and kind; `None` if one of them is absent or empty, as for `kubectl`.
 pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
     let said = |field: &str| {

@@ -16,6 +16,7 @@ mod load;
 mod mistakes;
 mod people;
 mod policy;
+mod record;
 mod resource;
 mod written;
 
@@ -29,6 +30,10 @@ pub use load::{
 };
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory, people_schema};
 pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
+pub use record::{
+    EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
+    WrittenSource, WrittenWorkload,
+};
 pub use written::Written;
 
 /// The API group of all of our resources.

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::metrics::Metrics;
+use crate::record::ReleaseRecords;
 use crate::snapshot::{SnapshotFiles, Sources, keep_current};
 
 use certificate::Certificate;
@@ -100,14 +101,28 @@ pub async fn serve(
         probe_address: probes.local_addr()?,
     };
     let (stopping, stopped) = signal::channel(false);
+    let (records, mut background) = match options.cluster.clone() {
+        Some(cluster) => {
+            let (records, mut tasks) = ReleaseRecords::start(cluster, Arc::clone(&metrics));
+            // Every replica has the duties until they are given to one.
+            let (_, has_duties) = signal::channel(true);
+            let snapshots = Arc::clone(&sources);
+            let duties = Arc::clone(&records);
+            let duties = duties.duties(has_duties, move || snapshots.snapshot());
+            tasks.push(tokio::spawn(duties));
+            (Some(records), tasks)
+        }
+        None => (None, Vec::new()),
+    };
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
         options.cluster,
+        records.clone(),
         Arc::clone(&metrics),
         options.audit_only,
     ));
-    let background = [
+    background.extend([
         tokio::spawn(keep_current(
             Arc::clone(&sources),
             Arc::clone(&metrics),
@@ -123,10 +138,11 @@ pub async fn serve(
             probes,
             slots("probes", 0, PROBE_CONNECTIONS, &metrics),
             sources,
+            records,
             Arc::clone(&metrics),
             stopped,
         )),
-    ];
+    ]);
     started(listening);
     let unproven = (options.connections / 4).max(1);
     let proven = options.connections.saturating_sub(unproven).max(1);

@@ -22,6 +22,7 @@ use crate::admission::{self, AdmissionResponse, Malformed, Understood};
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::oci::metered;
+use crate::record::ReleaseRecords;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, metrics::Metrics};
@@ -40,6 +41,7 @@ pub struct Webhook {
     cluster: Option<Cluster>,
     metrics: Arc<Metrics>,
     audit_only: bool,
+    records: Option<Arc<ReleaseRecords>>,
     bodies: Bodies,
 }
 
@@ -48,6 +50,7 @@ impl Webhook {
         sources: Arc<Sources>,
         collector: Arc<Collector>,
         cluster: Option<Cluster>,
+        records: Option<Arc<ReleaseRecords>>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
@@ -57,6 +60,7 @@ impl Webhook {
             cluster,
             metrics,
             audit_only,
+            records,
             bodies: Bodies::new(),
         }
     }
@@ -151,11 +155,20 @@ impl Webhook {
         let inputs = ReviewInputs {
             snapshot: self.sources.snapshot(),
             collector: Arc::clone(&self.collector),
+            records: self.records.clone(),
             deadline,
             audit_only: self.audit_only,
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
-        let answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        let mut answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        if let (Some(records), true) = (&self.records, answer.allowed) {
+            let recorded = records.record(&review, &inputs.snapshot, self.audit_only, deadline);
+            if let Err(why) = recorded.await {
+                answer = AdmissionResponse::failed(format!(
+                    "{why}; upkeep rests on the record, so nothing is admitted without it where a policy enforces: try again [record-not-written]"
+                ));
+            }
+        }
         let (admitted, took) = (answer.allowed, began.elapsed());
         self.metrics
             .count(&review.verdict, admitted, took, requests);

@@ -89,19 +89,7 @@ impl ControlPlane {
 
     /// Starts the controllers that make ReplicaSets of Deployments and Pods of ReplicaSets, each with its own service account.
     pub fn start_controllers(&mut self) {
-        let kubeconfig = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {
-                "server": format!("https://{}", self.https),
-                "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
-            }}],
-            "users": [{"name": "u", "user": {"token": CONTROLLERS}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "c",
-        });
-        let file = self.folder.path().join("controllers.kubeconfig");
-        fs::write(file, kubeconfig.to_string()).unwrap();
+        self.kubeconfig("controllers", CONTROLLERS, "default");
         let port = Address::free();
         let args = [
             "--kubeconfig=controllers.kubeconfig",
@@ -117,6 +105,29 @@ impl ControlPlane {
         ];
         let controllers = Program::start("kube-controller-manager", &self.folder, args);
         self._programs.push(controllers);
+    }
+
+    /// Writes a kubeconfig with this token and namespace, and returns its path.
+    fn kubeconfig(&self, name: &str, token: &str, namespace: &str) -> String {
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {
+                "server": format!("https://{}", self.https),
+                "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
+            }}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": namespace}}],
+            "current-context": "c",
+        });
+        let file = self.folder.path().join(format!("{name}.kubeconfig"));
+        fs::write(&file, kubeconfig.to_string()).unwrap();
+        file.display().to_string()
+    }
+
+    /// The kubeconfig of a gate in the namespace `promotion-gate`.
+    pub fn kubeconfig_of_gate(&self) -> String {
+        self.kubeconfig("gate", GATE, "promotion-gate")
     }
 
     /// The lines of the API server's audit log about this user.
@@ -180,7 +191,10 @@ impl User {
 const TOKENS: &str = r#"admin,admin,admin,"system:masters"
 alice,alice@example.com,alice,"developers"
 controllers,system:kube-controller-manager,controllers,"system:masters"
+gate,system:serviceaccount:promotion-gate:promotion-gate,gate,"system:masters"
 "#;
+/// The token of the gate.
+const GATE: &str = "gate";
 /// The token of the controller manager.
 const CONTROLLERS: &str = "controllers";
 
