@@ -140,7 +140,7 @@ pub async fn serve(
             sources,
             records,
             Arc::clone(&metrics),
-            stopped,
+            stopped.clone(),
         )),
     ]);
     started(listening);
@@ -153,6 +153,7 @@ pub async fn serve(
         routes: webhook.routes(),
         metrics,
         slots,
+        stopped,
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
     };
@@ -185,6 +186,7 @@ struct Listener {
     routes: Router,
     metrics: Arc<Metrics>,
     slots: Arc<ConnectionSlots>,
+    stopped: signal::Receiver<bool>,
     graceful: GracefulShutdown,
     refusals: Arc<WarningInterval>,
 }
@@ -197,10 +199,11 @@ impl Listener {
             let (routes, watcher) = (self.routes.clone(), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             let refusals = Arc::clone(&self.refusals);
+            let stopped = self.stopped.clone();
             tokio::spawn(async move {
                 let (peer, verifies_clients) = (slot.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                let served = connection::serve(stream, slot, tls, routes, watcher).await;
+                let served = connection::serve(stream, slot, tls, routes, (stopped, watcher)).await;
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();
