@@ -402,17 +402,17 @@ impl PolicyFiles {
         revision
     }
 
-    /// Parses the change freezes in the files.
-    pub fn load_freezes(&self) -> FreezeSet {
-        let mut set = load_freezes(&self.sources);
+    /// Parses the change freezes in the files, and in documents from elsewhere.
+    pub fn load_freezes(&self, others: &[SourceFile]) -> FreezeSet {
+        let mut set = load_freezes(&[&self.sources, others].concat());
         set.problems.splice(0..0, self.problems.iter().cloned());
         set.skipped.hidden = self.skipped.hidden;
         set
     }
 
-    /// Parses the people directories in the files.
-    pub fn load_people(&self) -> PeopleSet {
-        let mut set = load_people(&self.sources);
+    /// Parses the people directories in the files, and in documents from elsewhere.
+    pub fn load_people(&self, others: &[SourceFile]) -> PeopleSet {
+        let mut set = load_people(&[&self.sources, others].concat());
         set.problems.splice(0..0, self.problems.iter().cloned());
         set.skipped.hidden = self.skipped.hidden;
         set

@@ -115,6 +115,19 @@ impl Documents {
         &self.held
     }
 
+    /// The versions of resources that count.
+    pub(super) fn counting(&self, settled: &Settlement) -> Vec<SourceFile> {
+        let counting =
+            self.resources
+                .iter()
+                .filter_map(|(name, kept)| match settled.refused.get(name) {
+                    None => Some(kept.current.clone()),
+                    Some((Version::LastValid, _)) => kept.in_force.clone(),
+                    Some(_) => None,
+                });
+        counting.collect()
+    }
+
     /// Decides which version of each document counts under these trust roots. `refuse_files` are reasons why the files on disk do not
     /// count, besides their own problems.
     pub(super) fn settle(

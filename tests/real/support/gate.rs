@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -194,10 +195,17 @@ impl Serving {
     /// Waits until `/readyz` or `/metrics` says this, and gives the whole text.
     #[track_caller]
     pub fn says(&self, path: &str, text: &str) -> String {
-        until(&format!("{path} says {text}"), || {
-            let (_, body) = self.probes.http("GET", path, "", b"")?;
-            body.contains(text).then_some(body)
-        })
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            let answer = self.probes.http("GET", path, "", b"");
+            last = answer.map(|(_, body)| body).unwrap_or_default();
+            if last.contains(text) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
     pub fn log(&self) -> String {
