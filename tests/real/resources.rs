@@ -20,7 +20,7 @@ impl Cluster {
         let plane = ControlPlane::start();
         plane.create_namespace("shop");
         let gate = Gate::configured(&json!({}));
-        let serving = gate.serve_cluster(&plane.kubeconfig(User::Admin), &[]);
+        let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &[]);
         let said = serving.says("/readyz", "kubectl apply -f deploy/crds");
         assert!(said.starts_with("not ready"), "{said}");
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
@@ -131,7 +131,7 @@ fn files_and_resources_count_together_and_a_name_in_both_is_an_error() {
     let policy = json!({"apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy",
         "metadata": {"name": "filed"}, "spec": pinned("filed")});
     gate.policy(&policy.to_string());
-    let kubeconfig = plane.kubeconfig(User::Admin);
+    let kubeconfig = plane.admin_kubeconfig();
     let serving = gate.serve_cluster(&kubeconfig, &["--policy", "policies"]);
     serving.says("/readyz", "ready\n");
     plane.register(&serving);
@@ -197,12 +197,12 @@ fn a_deployment_right_after_its_namespace_is_governed_by_the_labels() {
 
 #[test]
 fn while_the_api_server_is_gone_what_was_read_counts_and_its_age_is_said() {
-    let mut cluster = Cluster::start();
+    let cluster = Cluster::start();
     cluster
         .apply("PromotionPolicy", "strict", pinned("first"))
         .ok();
     cluster.until_refused("policy `strict`");
-    cluster.plane.kill_api_server();
+    cluster.plane.kill("kube-apiserver");
     let said = cluster
         .serving
         .says("/readyz", "the watch of `PromotionPolicy` was lost");
