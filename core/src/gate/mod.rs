@@ -6,6 +6,7 @@ mod distinct;
 mod evidence;
 mod finding;
 mod glob;
+mod governors;
 mod image;
 mod judge;
 mod needs;
@@ -32,6 +33,7 @@ pub use evidence::{
 };
 pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
+pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
 pub use needs::{HeardSigners, ImageNeeds};
