@@ -94,7 +94,7 @@ struct NotAsked {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
     let live = args.from_cluster.read(&Kind::ALL).await?;
-    let documents = world::documents(&args.policies, live.as_ref(), &config.world.trust_roots)?;
+    let documents = world::documents(&args.policies, live.as_ref(), &config)?;
     let input = Input::read(&args.given.inputs)?;
     let at = args.at.unwrap_or_else(Timestamp::now);
     let asking = documents.set().policies.iter();

@@ -143,7 +143,7 @@ impl Asked {
         let config = Config::load(given.config.as_deref())?;
         let live = given.from_cluster.read(&[Kind::ChangeFreeze]).await?;
         let resources = live.map(|live| live.resources).unwrap_or_default();
-        let of_cluster = Once::of(&[], &resources, &config.world.trust_roots);
+        let of_cluster = Once::of(&[], &resources, &config);
         for refused in of_cluster.refused() {
             print_error!("warning: {refused}");
         }

@@ -10,9 +10,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use promotion_gate_core::attest::PublicKey;
 use promotion_gate_core::documents::{Problem, nearest};
-use promotion_gate_core::gate::{
-    Identity, Lookup, People, Person, SourcePlatform, TrustRoots, Validity,
-};
+use promotion_gate_core::gate::{Identity, Lookup, People, Person, SourcePlatform, Validity};
 use serde_json::{Value, json};
 
 use super::check::instant;
@@ -21,6 +19,7 @@ use super::out::write_json;
 use super::render::Output;
 use super::world;
 use crate::api::{Kind, PolicyFiles};
+use crate::config::Config;
 use crate::files::read_file;
 use crate::snapshot::Once;
 
@@ -263,7 +262,7 @@ fn list(
 async fn read(given: &Given) -> anyhow::Result<Read> {
     let live = given.from_cluster.read(&[Kind::PeopleDirectory]).await?;
     let resources = live.map(|live| live.resources).unwrap_or_default();
-    let of_cluster = Once::of(&[], &resources, &TrustRoots::new());
+    let of_cluster = Once::of(&[], &resources, &Config::load(None)?);
     for refused in of_cluster.refused() {
         print_error!("warning: {refused}");
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
+use promotion_gate_core::gate::{Freeze, ImageReference};
 use serde_json::{Value, json};
 
 use super::cluster::Live;
@@ -43,10 +43,10 @@ pub(super) struct Given {
 pub(super) fn documents(
     paths: &[PathBuf],
     live: Option<&Live>,
-    roots: &TrustRoots,
+    config: &Config,
 ) -> anyhow::Result<Once> {
     let resources = live.map(|live| live.resources.as_slice());
-    let once = Once::of(paths, resources.unwrap_or_default(), roots);
+    let once = Once::of(paths, resources.unwrap_or_default(), config);
     if !once.problems().is_empty() {
         let problems = once.problems().iter();
         let problems: Vec<_> = problems.map(|problem| format!("  {problem}")).collect();

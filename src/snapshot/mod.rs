@@ -286,7 +286,7 @@ impl Sources {
     fn settle(&self, parts: &Parts, config: &Config) -> Settlement {
         let kept = parts.files.last_valid.is_some();
         let is_configuration_broken = !parts.configuration.problems.is_empty();
-        parts.documents.settle(&config.world.trust_roots, |set| {
+        parts.documents.settle(config, |set| {
             let mut problems = Vec::new();
             if set.policies.is_empty() && self.watches.is_none() {
                 problems.push("there are no policies in the files named by `--policy`".to_owned());
@@ -355,7 +355,7 @@ impl Sources {
             tracing::info!(revision, policies, people, "policies are in force");
             metrics.policy_reloads.inc();
         }
-        parts.documents.accept(&settled, &config.world.trust_roots);
+        parts.documents.accept(&settled, &config);
         self.store(parts, settled, now);
         if reconfigured {
             tracing::info!("the new configuration is in force");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Freeze, Snapshot, TrustRoots};
+use promotion_gate_core::gate::{Freeze, Snapshot};
 
 use super::documents::{Documents, Settlement, Version};
 use super::parts::feeds_in_statuses;
@@ -14,6 +14,7 @@ use super::watches::api_resource;
 use super::{report, states_of, unreadable};
 use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile};
 use crate::cluster::Cluster;
+use crate::config::Config;
 
 /// Documents of files and of a cluster.
 pub struct Once {
@@ -48,11 +49,11 @@ impl Once {
     }
 
     /// Decides what counts of some files and resources.
-    pub fn of(paths: &[PathBuf], resources: &[Arc<Resource>], roots: &TrustRoots) -> Once {
+    pub fn of(paths: &[PathBuf], resources: &[Arc<Resource>], config: &Config) -> Once {
         let mut documents = Documents::default();
         documents.files = Arc::new(PolicyFiles::read(paths));
         documents.replace_resources(resources);
-        let settled = documents.settle(roots, |_| Vec::new());
+        let settled = documents.settle(config, |_| Vec::new());
         Once { documents, settled }
     }
 

@@ -38,9 +38,10 @@ impl Cluster {
     fn settle(&mut self) -> Settlement {
         let resources: Vec<_> = self.resources.values().cloned().map(Arc::new).collect();
         self.documents.replace_resources(&resources);
-        let settled = self.documents.settle(&TrustRoots::new(), |_| Vec::new());
+        let config = Config::load(None).unwrap();
+        let settled = self.documents.settle(&config, |_| Vec::new());
         assert_eq!(settled.set.problems, []);
-        self.documents.accept(&settled, &TrustRoots::new());
+        self.documents.accept(&settled, &config);
         settled
     }
 
