@@ -9,6 +9,7 @@ mod glob;
 mod governance;
 mod image;
 mod judge;
+mod namespaces;
 mod needs;
 mod pattern;
 mod people;
@@ -39,6 +40,7 @@ pub use governance::{
 };
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
+pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
