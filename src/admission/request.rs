@@ -2,13 +2,14 @@
 //! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
 use promotion_gate_core::gate::{
-    Actor, Change, ChangeEffect, ChangedObject, ControllerPreset, ImageUse, Operation, Owner, Role,
-    TrustedController, UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ChangedObject, ControllerPreset, GovernanceChange, GovernedKind,
+    ImageUse, Operation, Owner, Role, TrustedController, UnreadableField, Workload,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::governance::{self, Asked, governed_kind};
 use super::images::{Images, images};
 use super::kinds::{
     EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, SCALE, STATUS, WorkloadKind, group_and_kind, row,
@@ -42,6 +43,8 @@ pub enum Understood {
     Change(Box<Change>),
     /// A change that is judged with another object, which has to be read.
     Refers(Box<Referring>),
+    /// A change of what the gate decides by.
+    Governance(Box<GovernanceChange>),
     /// The request is not judged.
     NotOurs(NotOurs),
 }
@@ -63,6 +66,10 @@ pub enum NotOurs {
     TrustedController,
     /// A kubelet shows a Pod that it runs from a file of its node, whatever is answered.
     MirrorPod,
+    /// The update does not change what the gate decides by.
+    NothingThatDecides,
+    /// A release record, which only the gate writes.
+    Record,
 }
 
 impl NotOurs {
@@ -76,6 +83,8 @@ impl NotOurs {
             NotOurs::NothingThatRuns => "nothing-that-runs",
             NotOurs::TrustedController => "trusted-controller",
             NotOurs::MirrorPod => "mirror-pod",
+            NotOurs::NothingThatDecides => "nothing-that-decides",
+            NotOurs::Record => "record",
         }
     }
 }
@@ -146,6 +155,15 @@ struct WireUser {
     groups: Option<Vec<String>>,
 }
 
+impl From<WireUser> for Actor {
+    fn from(user: WireUser) -> Actor {
+        Actor {
+            username: user.username,
+            groups: user.groups.unwrap_or_default(),
+        }
+    }
+}
+
 /// The `uid` of a request, even if the rest of it cannot be understood.
 pub fn uid(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -211,6 +229,10 @@ pub fn understand(body: &[u8], trusted: &[TrustedController]) -> Result<Request,
 
 impl WireRequest {
     fn understand(self, trusted: &[TrustedController]) -> Understood {
+        // 0. What the gate decides by is governed, its deletion too.
+        if let Some(kind) = governed_kind(&self.kind.group, &self.kind.kind) {
+            return self.governance(kind);
+        }
         // 1. Operations. An unknown one is denied where a policy governs, so that a new operation does not bypass the gate.
         let operation = match self.operation.as_str() {
             "CREATE" => Operation::Create,
@@ -334,6 +356,20 @@ impl WireRequest {
         // The object of the request is the Scale.
         change.object = ChangedObject::default();
         Understood::referring(change, Some(Ok(Referred::Scaled(scaled))))
+    }
+
+    fn governance(self, kind: GovernedKind) -> Understood {
+        let asked = Asked {
+            group: &self.kind.group,
+            kind: &self.kind.kind,
+            operation: &self.operation,
+            subresource: self.sub_resource.as_deref().unwrap_or_default(),
+            name: self.name.as_deref().unwrap_or_default(),
+        };
+        let actor = self.user_info.into();
+        let objects = [self.old_object, self.object];
+        let dry_run = self.dry_run == Some(true);
+        governance::understand((self.uid, kind), &asked, actor, dry_run, objects)
     }
 
     /// `kubectl debug`: the added containers are new code in an existing Pod.

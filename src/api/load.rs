@@ -487,7 +487,7 @@ fn revision<'a>(sources: impl IntoIterator<Item = &'a SourceFile>) -> String {
     format!("sha256:{}", hex::encode(hash.finalize()))
 }
 
-fn read_policy(
+pub(super) fn read_policy(
     document: &Document,
     schema: &Schema,
     roots: &TrustRoots,

@@ -6,8 +6,10 @@
 //! * [`load`], [`load_paths`]: the bytes of files → policies, people and freezes, or all their problems, each with its place
 //! * [`schema`], [`people_schema`], [`freeze_schema`]: the schemas that files are checked against, for editors
 //! * [`policy`], [`directory`], [`freeze`](fn@freeze): one wire type → one policy, directory, freeze; resources from a cluster take the same way
+//! * [`problems_of`]: what is wrong with one resource, as the API server asks about it
 //! * [`definitions`]: the custom resource definitions
 
+mod admit;
 mod definitions;
 mod files;
 mod freeze;
@@ -19,6 +21,7 @@ mod policy;
 mod resource;
 mod written;
 
+pub use admit::problems_of;
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
 pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, freeze_schema};

@@ -162,7 +162,7 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
             match admission::understand_manifest(object.value, namespace, actor, &manifests) {
                 Understood::Change(change) => *change,
                 Understood::Refers(referring) => referring.complete_without_cluster(&[]),
-                Understood::NotOurs(_) => {
+                Understood::Governance(_) | Understood::NotOurs(_) => {
                     match object.unknown() {
                         Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
                         None => not_asked.without_images += 1,

@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, Snapshot};
+use promotion_gate_core::gate::{Change, GovernanceChange, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
@@ -24,7 +24,7 @@ use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
-use crate::{decision_log, metrics::Metrics};
+use crate::{decision_log, governance, metrics::Metrics};
 
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,8 +100,9 @@ impl Webhook {
         };
         // What is waited for while the review is under way is not the body.
         let _under_review = slot.review();
+        let received = bytes.len();
         drop(bytes);
-        place.shrink(kept_of(&request));
+        place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
         let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
@@ -147,6 +148,10 @@ impl Webhook {
                 let answer = AdmissionResponse::not_judged(why.id());
                 return json(&answer.to(admission::VERSION, &request.uid));
             }
+            Understood::Governance(change) => {
+                let answer = self.governed(&change, &snapshot);
+                return json(&answer.to(admission::VERSION, &request.uid));
+            }
             Understood::Change(change) => *change,
             Understood::Refers(referring) => {
                 let cluster = self.cluster.as_ref();
@@ -155,6 +160,16 @@ impl Webhook {
         };
         let answer = self.judged(change, snapshot, began, deadline).await;
         json(&answer.to(admission::VERSION, &request.uid))
+    }
+
+    fn governed(&self, change: &GovernanceChange, snapshot: &Snapshot) -> AdmissionResponse {
+        let verdict = governance::govern(change, snapshot, None, Timestamp::now());
+        let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
+        let (admitted, revision) = (answer.allowed, &snapshot.revision);
+        self.metrics
+            .count_governance(&verdict, admitted, change.dry_run);
+        governance::log(&verdict, change, revision, admitted, self.audit_only);
+        answer
     }
 
     async fn judged(
@@ -217,10 +232,12 @@ impl UnreadBody {
 }
 
 /// How many bytes are kept of a request while it is reviewed, roughly.
-fn kept_of(request: &admission::Request) -> usize {
+fn kept_of(request: &admission::Request, received: usize) -> usize {
     let change = match &request.understood {
         Understood::Change(change) => change,
         Understood::Refers(referring) => referring.change(),
+        // The objects before and after are kept.
+        Understood::Governance(_) => return received,
         Understood::NotOurs(_) => return 0,
     };
     let images = change.images.iter().map(|image| {

@@ -141,7 +141,7 @@ fn effect(
     let body = String::from_utf8(body).unwrap();
     match understood(body.replace("\"group\":\"apps\"", &group).as_bytes()) {
         Understood::Change(change) => Some(change.effect),
-        Understood::NotOurs(_) => None,
+        Understood::Governance(_) | Understood::NotOurs(_) => None,
         Understood::Refers(_) => panic!("nothing is referred to"),
     }
 }

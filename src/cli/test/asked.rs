@@ -145,7 +145,7 @@ impl SuiteReader<'_> {
                 {
                     Understood::Change(change) => Some(*change),
                     Understood::Refers(referring) => Some(referring.complete_without_cluster(&[])),
-                    Understood::NotOurs(_) => None,
+                    Understood::Governance(_) | Understood::NotOurs(_) => None,
                 }
             })
             .collect();
