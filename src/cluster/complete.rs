@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use promotion_gate_core::gate::{Change, World};
+use promotion_gate_core::gate::{Change, TrustedController};
 use tokio::time::Instant;
 
 use super::{Cluster, ObjectName};
@@ -12,11 +12,11 @@ use crate::admission::Referring;
 pub async fn complete(
     mut referring: Referring,
     cluster: Option<&Cluster>,
-    world: &World,
+    trusted: &[TrustedController],
     deadline: Instant,
 ) -> Change {
     let Some(cluster) = cluster else {
-        return referring.complete_without_cluster(&world.trusted_controllers);
+        return referring.complete_without_cluster(trusted);
     };
     loop {
         let object = ObjectName::from(referring.object());

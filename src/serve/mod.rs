@@ -27,8 +27,9 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
+use crate::duties::Duties;
 use crate::metrics::Metrics;
-use crate::snapshot::{SnapshotFiles, Sources, keep_current};
+use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
 
 use certificate::Certificate;
 use slots::{ConnectionSlots, Room, WarningInterval};
@@ -91,7 +92,17 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
-    let sources = Sources::load(files, Arc::clone(&collector), &metrics);
+    let watches = options
+        .cluster
+        .clone()
+        .map(|cluster| Arc::new(Watches::new(cluster)));
+    let watching = watches
+        .clone()
+        .map(|watches| tokio::spawn(watches.keep_current()));
+    if let Some(watches) = &watches {
+        watches.first_read(FIRST_ANSWERS).await;
+    }
+    let sources = Sources::load(files, watches, Arc::clone(&collector), &metrics);
     sources.ask_feeds(&metrics, FIRST_ANSWERS).await;
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
@@ -100,6 +111,10 @@ pub async fn serve(
         probe_address: probes.local_addr()?,
     };
     let (stopping, stopped) = signal::channel(false);
+    let duties = options.cluster.clone().map(|cluster| {
+        let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
+        Duties::start(cluster, sources, metrics)
+    });
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
@@ -113,7 +128,10 @@ pub async fn serve(
             Arc::clone(&metrics),
             options.poll,
         )),
-        tokio::spawn(sources.feeds().keep_current(Arc::clone(&metrics))),
+        tokio::spawn({
+            let feeds = sources.feeds().keep_current(Arc::clone(&metrics));
+            async { match feeds.await {} }
+        }),
         tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),
@@ -124,7 +142,7 @@ pub async fn serve(
             slots("probes", 0, PROBE_CONNECTIONS, &metrics),
             sources,
             Arc::clone(&metrics),
-            stopped,
+            stopped.clone(),
         )),
     ];
     started(listening);
@@ -137,6 +155,7 @@ pub async fn serve(
         routes: webhook.routes(),
         metrics,
         slots,
+        stopped,
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
     };
@@ -147,6 +166,9 @@ pub async fn serve(
     tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where the probes have ended.
     let _ = stopping.send(true);
+    if let Some(duties) = duties {
+        duties.stop().await;
+    }
     let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
     tracing::info!("no new connections, requests under way are answered");
     drop(incoming.listener);
@@ -156,7 +178,7 @@ pub async fn serve(
     {
         tracing::warn!("some requests were not answered within the time to drain");
     }
-    for task in background {
+    for task in background.into_iter().chain(watching) {
         task.abort();
     }
     Ok(())
@@ -169,6 +191,7 @@ struct Listener {
     routes: Router,
     metrics: Arc<Metrics>,
     slots: Arc<ConnectionSlots>,
+    stopped: signal::Receiver<bool>,
     graceful: GracefulShutdown,
     refusals: Arc<WarningInterval>,
 }
@@ -181,10 +204,11 @@ impl Listener {
             let (routes, watcher) = (self.routes.clone(), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             let refusals = Arc::clone(&self.refusals);
+            let stopped = self.stopped.clone();
             tokio::spawn(async move {
                 let (peer, verifies_clients) = (slot.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                let served = connection::serve(stream, slot, tls, routes, watcher).await;
+                let served = connection::serve(stream, slot, tls, routes, (stopped, watcher)).await;
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();

@@ -10,11 +10,13 @@
 
 mod approvals;
 mod cluster;
+mod conditions;
 mod freezes;
 mod manifests;
 mod platforms;
 mod programs;
 mod provenance;
+mod resources;
 mod shipped;
 mod signing;
 mod support;

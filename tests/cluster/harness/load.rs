@@ -16,12 +16,12 @@ use crate::support::ControlPlane;
 /// How long a client waits for an answer; longer than an API server waits for a webhook.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Creates Pods at a steady rate, as dry runs, by turns one that is admitted and one that is refused.
+/// Creates two Pods by turns at a steady rate, as dry runs.
 pub struct Load {
     client: reqwest::Client,
     url: String,
-    admitted: Value,
-    refused: Value,
+    /// Each Pod, and whether it is admitted.
+    pods: [(Value, bool); 2],
     runtime: Runtime,
 }
 
@@ -44,7 +44,7 @@ enum Answer {
 }
 
 impl Load {
-    pub fn new(shop: &Shop, admitted: &str, refused: &str) -> Load {
+    pub fn new(shop: &Shop, images: [(&str, bool); 2]) -> Load {
         let plane = &shop.cluster.plane;
         let namespace = &shop.name;
         Load {
@@ -53,8 +53,8 @@ impl Load {
                 "https://{}/api/v1/namespaces/{namespace}/pods?dryRun=All",
                 plane.https
             ),
-            admitted: shop.pod("load", &admitted.to_owned()),
-            refused: shop.pod("load", &refused.to_owned()),
+            pods: images
+                .map(|(image, is_admitted)| (shop.pod("load", &image.to_owned()), is_admitted)),
             runtime: Runtime::new().unwrap(),
         }
     }
@@ -73,7 +73,8 @@ impl Load {
     async fn send(&self, per_second: u32, mut stopped: oneshot::Receiver<()>) -> Report {
         let mut ticks = interval(Duration::from_secs(1) / per_second);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let bodies = [&self.admitted, &self.refused].map(|pod| Arc::new(pod.to_string()));
+        let bodies = self.pods.each_ref();
+        let bodies = bodies.map(|(pod, is_admitted)| (Arc::new(pod.to_string()), *is_admitted));
         let began = Instant::now();
         let mut under_way = JoinSet::new();
         let mut report = Report::default();
@@ -82,8 +83,7 @@ impl Load {
                 _ = &mut stopped => break,
                 _ = ticks.tick() => {}
             }
-            let admitted = round % 2 == 0;
-            let body = Arc::clone(&bodies[round % 2]);
+            let (body, admitted) = bodies[round % 2].clone();
             let call = self.client.post(&self.url).body(body.to_string());
             under_way.spawn(async move {
                 let began = Instant::now();

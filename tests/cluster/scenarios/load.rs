@@ -47,14 +47,14 @@ pub fn scenarios() -> Vec<Scenario> {
 fn parts_fail_under_load(cluster: &Cluster) {
     let shop = Shop::open(cluster, "loaded");
     let (signed, unsigned) = (shop.signed("web"), shop.unsigned("bad"));
-    let load = Load::new(&shop, &signed, &unsigned);
+    let load = Load::new(&shop, [(&signed, true), (&unsigned, false)]);
     let second = || sleep(Duration::from_secs(1));
     let some_time = || sleep(Duration::from_secs(15));
 
     // What the same cluster sustains without the gate.
     let ungoverned = Shop::ungoverned(cluster, "unguarded");
     cluster.unregister();
-    let plain = Load::new(&ungoverned, &signed, &signed);
+    let plain = Load::new(&ungoverned, [(&signed, true), (&unsigned, true)]);
     plain.during(PER_SECOND, second);
     let without = plain.during(PER_SECOND, some_time);
     println!("  without the webhook: {without}");
@@ -124,7 +124,7 @@ fn parts_fail_under_load(cluster: &Cluster) {
 fn a_policy_is_edited_under_load(cluster: &Cluster) {
     let shop = Shop::open(cluster, "edited");
     let (signed, unsigned) = (shop.signed("web"), shop.unsigned("bad"));
-    let load = Load::new(&shop, &signed, &unsigned);
+    let load = Load::new(&shop, [(&signed, true), (&unsigned, false)]);
     let strict = || shop.basics();
     let lax = || vec![json!({"digestPinned": {}})];
     load.during(50, || {
