@@ -376,7 +376,7 @@ spec:
 fn change(body: &str) -> Change {
     match understand(body.as_bytes(), &[]).unwrap().understood {
         Understood::Change(change) => Some(*change),
-        Understood::Refers(_) | Understood::Governance(_) | Understood::NotOurs(_) => None,
+        Understood::Governance(_) | Understood::Refers(_) | Understood::NotOurs(_) => None,
     }
     .unwrap()
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::{GovernanceVerdict, Verdict};
+use promotion_gate_core::gate::{ChangeKind, GovernanceVerdict, Verdict};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
@@ -23,6 +23,17 @@ struct GovernanceLabels {
     decision: &'static str,
     reason: &'static str,
     admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    kind: &'static str,
+    admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotJudgedLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +81,9 @@ pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
     findings: Family<FindingLabels, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    not_judged: Family<NotJudgedLabels, Counter>,
+    events: Family<AttemptLabels, Counter>,
     governance: Family<GovernanceLabels, Counter>,
     loosened: Counter,
     duration: Histogram,
@@ -111,6 +125,9 @@ impl Metrics {
             registry: Registry::with_prefix("promotion_gate"),
             decisions: Family::default(),
             findings: Family::default(),
+            changes: Family::default(),
+            not_judged: Family::default(),
+            events: Family::default(),
             governance: Family::default(),
             loosened: Counter::default(),
             duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
@@ -147,6 +164,21 @@ impl Metrics {
             "findings",
             "Findings by rule, outcome and reason",
             self.findings.clone(),
+        );
+        r.register(
+            "changes",
+            "Judged changes by kind and by whether they were admitted",
+            self.changes.clone(),
+        );
+        r.register(
+            "not_judged",
+            "Requests that are not judged, by reason",
+            self.not_judged.clone(),
+        );
+        r.register(
+            "events",
+            "Events on objects, by what became of them",
+            self.events.clone(),
         );
         r.register(
             "governance_decisions",
@@ -330,6 +362,25 @@ impl Metrics {
         if admitted && !dry_run && !verdict.loosened.is_empty() {
             self.loosened.inc();
         }
+    }
+
+    /// Counts a judged change.
+    pub(crate) fn count_change(&self, kind: ChangeKind, is_admitted: bool) {
+        let (kind, admitted) = (kind.id(), if is_admitted { "true" } else { "false" });
+        let labels = ChangeLabels { kind, admitted };
+        self.changes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that is not judged.
+    pub(crate) fn count_not_judged(&self, reason: &'static str) {
+        let labels = NotJudgedLabels { reason };
+        self.not_judged.get_or_create(&labels).inc();
+    }
+
+    /// Counts an Event by what became of it.
+    pub(crate) fn count_event(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.events.get_or_create(&labels).inc();
     }
 
     /// Counts one decision: its verdict, whether the request was admitted, the duration of the review, and its requests to

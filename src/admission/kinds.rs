@@ -301,6 +301,14 @@ pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
         .find(|kind| kind.name == name && kind.groups.contains(&group))
 }
 
+/// API group and kind of everything that runs images or names those that will run.
+pub fn running_kinds() -> Vec<(&'static str, &'static str)> {
+    // Revisions are the history of what a controller runs.
+    let rows = TABLE.iter().filter(|row| row.name != "ControllerRevision");
+    let groups = rows.filter_map(|row| Some((*row.groups.first()?, row.name)));
+    groups.collect()
+}
+
 /// The name of a kind's resource, such as `deployments`; `None` for a kind without images.
 pub fn plural(group: &str, name: &str) -> Option<&'static str> {
     row(group, name).map(|kind| kind.plural)

@@ -41,10 +41,10 @@ pub struct Request {
 pub enum Understood {
     /// A change that is judged.
     Change(Box<Change>),
-    /// A change that is judged with another object, which has to be read.
-    Refers(Box<Referring>),
     /// A change of what the gate decides by.
     Governance(Box<GovernanceChange>),
+    /// A change that is judged with another object, which has to be read.
+    Refers(Box<Referring>),
     /// The request is not judged.
     NotOurs(NotOurs),
 }
@@ -62,14 +62,14 @@ pub enum NotOurs {
     Subresource,
     /// The update does not change what runs.
     NothingThatRuns,
-    /// A trusted controller says what came of an object that was judged, or keeps a copy of it.
-    TrustedController,
-    /// A kubelet shows a Pod that it runs from a file of its node, whatever is answered.
-    MirrorPod,
     /// The update does not change what the gate decides by.
     NothingThatDecides,
     /// A release record, which only the gate writes.
     Record,
+    /// A trusted controller says what came of an object that was judged, or keeps a copy of it.
+    TrustedController,
+    /// A kubelet shows a Pod that it runs from a file of its node, whatever is answered.
+    MirrorPod,
 }
 
 impl NotOurs {
@@ -81,10 +81,10 @@ impl NotOurs {
             NotOurs::KindWithoutImages => "kind-without-images",
             NotOurs::Subresource => "subresource",
             NotOurs::NothingThatRuns => "nothing-that-runs",
-            NotOurs::TrustedController => "trusted-controller",
-            NotOurs::MirrorPod => "mirror-pod",
             NotOurs::NothingThatDecides => "nothing-that-decides",
             NotOurs::Record => "record",
+            NotOurs::TrustedController => "trusted-controller",
+            NotOurs::MirrorPod => "mirror-pod",
         }
     }
 }
@@ -409,7 +409,6 @@ impl WireRequest {
     fn change(self, operation: Operation, effect: ChangeEffect, images: Images) -> Box<Change> {
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
         let object = changed_object(&self.object);
-        let actor = self.actor();
         let workload = Workload {
             name: some(self.name).unwrap_or_else(|| name_of(&self.object)),
             group: self.kind.group,
@@ -417,6 +416,7 @@ impl WireRequest {
             kind: self.kind.kind,
             namespace: some(self.namespace),
         };
+        let actor = self.user_info.into();
         Box::new(change(
             self.uid,
             (operation, effect),

@@ -1,6 +1,7 @@
 //! The cluster that the gate guards: the connection to its API server, and reads of single objects.
 
 mod complete;
+mod listing;
 mod watch;
 
 use std::error::Error;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::admission;
 
 pub use complete::complete;
+pub use listing::ServedKind;
 pub use watch::{KnownNamespace, Lost, View, Watched};
 
 /// How long a connection may be silent: longer than a watch without events, which ends after a minute.

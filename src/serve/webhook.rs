@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange};
+use promotion_gate_core::gate::{Change, GovernanceChange, Promotion};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
@@ -22,6 +22,7 @@ use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, U
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
+use crate::report::Events;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
@@ -37,6 +38,8 @@ pub struct Webhook {
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
     cluster: Option<Cluster>,
+    /// Tells what was answered; only where there is a cluster.
+    events: Option<Events>,
     metrics: Arc<Metrics>,
     audit_only: bool,
     bodies: Bodies,
@@ -50,10 +53,13 @@ impl Webhook {
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let events = cluster.as_ref();
+        let events = events.map(|cluster| Events::start(cluster, Arc::clone(&metrics)));
         Webhook {
             sources,
             collector,
             cluster,
+            events,
             metrics,
             audit_only,
             bodies: Bodies::new(),
@@ -145,6 +151,7 @@ impl Webhook {
     ) -> Response {
         let answer = match request.understood {
             Understood::NotOurs(why) => {
+                self.metrics.count_not_judged(why.id());
                 if why == NotOurs::MirrorPod {
                     let uid = &request.uid;
                     tracing::info!(uid, "a Pod from a file of its node is not judged");
@@ -194,6 +201,11 @@ impl Webhook {
         let (admitted, took) = (answer.allowed, began.elapsed());
         self.metrics
             .count(&review.verdict, admitted, took, requests);
+        let Promotion { change, kind, .. } = &review.promotion;
+        self.metrics.count_change(*kind, admitted);
+        if let Some(events) = &self.events {
+            events.tell(change, *kind, &answer);
+        }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
         answer
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::evidence::{Collected, Subject};
 use super::image::{Digest, ImageReference};
 use super::policy::Policy;
-use super::record::Records;
+use super::record::{ImageRecords, Records};
 use super::world::TrustedController;
 
 /// A request that the gate judges, as the API server or the CLI passed it on. Nothing is fetched yet.
@@ -123,7 +123,7 @@ impl Promotion {
             ChangeKind::Upkeep { recorded } => recorded,
             ChangeKind::Activation => {
                 let records = self.records.complete();
-                records.is_some_and(|records| records.ran(&self.change, policy))
+                records.is_some_and(|records| records.ran(&self.change, &self.pins, policy))
             }
             ChangeKind::Deploy | ChangeKind::Governance => false,
         }
@@ -132,9 +132,21 @@ impl Promotion {
     /// Whether the change is a rollback for a policy: its workload goes back to a template that ran here before the present one,
     /// complied with the policy, and was replaced within its `rollbackWindow`.
     pub fn is_rollback(&self, policy: &Policy) -> bool {
-        let records = self.records.complete();
-        self.kind == ChangeKind::Deploy
-            && records.is_some_and(|records| records.roll_back(&self.change, policy, self.at))
+        self.rolls_back_to(policy).is_some()
+    }
+
+    /// Of a rollback: until when ran what the workload goes back to.
+    pub fn rolls_back_to(&self, policy: &Policy) -> Option<Timestamp> {
+        if self.kind != ChangeKind::Deploy {
+            return None;
+        }
+        let records = self.records.complete()?;
+        records.ran_until(&self.change, &self.pins, policy, self.at)
+    }
+
+    /// What release records say about each image of the change, also where it is not complete; `None` without records.
+    pub(super) fn records_of(&self, image: usize) -> Option<&ImageRecords> {
+        self.records.value()?.images.get(image)
     }
 
     /// Each image of the change with its pin.
@@ -255,6 +267,17 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// `deploy`, `activation`, `upkeep`, `upkeep-without-record` or `governance`.
+    pub fn id(self) -> &'static str {
+        match self {
+            ChangeKind::Deploy => "deploy",
+            ChangeKind::Activation => "activation",
+            ChangeKind::Upkeep { recorded: true } => "upkeep",
+            ChangeKind::Upkeep { recorded: false } => "upkeep-without-record",
+            ChangeKind::Governance => "governance",
+        }
+    }
+
     /// The kind of a change. Only the authenticated requester and the record can make a change upkeep; owner references and labels
     /// do not count, because every requester can write them.
     fn classify(
@@ -359,6 +382,7 @@ mod tests {
     fn recorded(running: bool, has_baseline: bool) -> Collected<Records> {
         let admitted = change("alice", DEPLOYMENT, CREATED);
         let entry = Arc::new(RecordEntry {
+            digest: None,
             workload: admitted.workload,
             uid: None,
             template: Digest::sha256(b"template"),
