@@ -21,6 +21,7 @@ mod schema;
 mod serve;
 mod test;
 mod verify_bundle;
+mod webhook_configuration;
 mod world;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ enum Command {
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
+    WebhookConfiguration(webhook_configuration::Args),
     Completions(completions::Args),
     VerifyBundle(verify_bundle::Args),
 }
@@ -108,6 +110,7 @@ impl Command {
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),
+            Command::WebhookConfiguration(args) => webhook_configuration::run(args),
             Command::Completions(args) => completions::run(args),
             Command::VerifyBundle(args) => verify_bundle::run(args),
         }

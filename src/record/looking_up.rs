@@ -130,9 +130,8 @@ impl ReleaseRecords {
         name: &ObjectName,
         deadline: Instant,
     ) -> Result<Option<Live>, Unavailability> {
-        let read = self.cluster.read(name, deadline).await?;
+        let read = self.cluster.changed_object(name, deadline).await?;
         Ok(read.and_then(|object| {
-            let object = admission::changed_object(&object);
             Some(Live {
                 workload: Workload {
                     group: name.group.clone(),

@@ -10,6 +10,7 @@
 
 mod approvals;
 mod cluster;
+mod conditions;
 mod freezes;
 mod manifests;
 mod platforms;
