@@ -155,8 +155,9 @@ async fn add_namespaces(cluster: &Cluster, snapshot: &mut Snapshot) -> anyhow::R
         let labels = labels.and_then(Value::as_object).into_iter().flatten();
         let labels =
             labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-        let known = world.namespaces.entry(name.to_owned());
-        known.or_insert_with(|| labels.collect());
+        if world.namespaces.get(name).is_none() {
+            world.namespaces.insert(name.to_owned(), labels.collect());
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod platforms;
 mod programs;
 mod provenance;
 mod resources;
+mod scan;
 mod shipped;
 mod signing;
 mod support;

@@ -382,6 +382,7 @@ mod tests {
     fn recorded(running: bool, has_baseline: bool) -> Collected<Records> {
         let admitted = change("alice", DEPLOYMENT, CREATED);
         let entry = Arc::new(RecordEntry {
+            digest: None,
             workload: admitted.workload,
             uid: None,
             template: Digest::sha256(b"template"),
