@@ -161,6 +161,9 @@ fn a_cluster_that_cannot_be_read_is_no_success() {
 fn a_denial_is_an_event_on_the_object_and_a_dry_run_leaves_none() {
     let (gate, plane) = (gate(), ControlPlane::start());
     plane.create_namespace("shop");
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+    plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
+    plane.create_namespace("promotion-gate");
     let kubeconfig = plane.kubeconfig("admin", "admin");
     let serving = gate.serve(&["--kubeconfig", kubeconfig.to_str().unwrap()]);
     plane.register(&serving);
