@@ -170,6 +170,7 @@ impl Deployed {
             inputs: ReviewInputs {
                 snapshot: Arc::new(bench.snapshot(documents)),
                 collector: Arc::new(collector),
+                records: None,
                 deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
                 audit_only: false,
             },

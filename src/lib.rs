@@ -14,6 +14,7 @@
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`duties`] — what one replica does for all: statuses of resources, and feeds
+//! * [`record`] — release records: what was admitted before, which upkeep rests on
 //! * [`serve`] — the webhook
 //! * [`report`] — Events on the objects that requests are about
 //! * [`metrics`], [`decision_log`] — numbers, and one line per decision
@@ -34,6 +35,7 @@ mod files;
 pub mod governance;
 pub mod metrics;
 pub mod oci;
+pub mod record;
 pub mod report;
 pub mod review;
 pub mod sandbox;

@@ -64,6 +64,11 @@ struct FeedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     outcome: &'static str,
 }
@@ -116,6 +121,13 @@ pub struct Metrics {
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
+    /// Release records in memory.
+    pub records: Gauge,
+    record_writes: Family<AttemptLabels, Counter>,
+    record_entries_refused: Family<ReasonLabels, Counter>,
+    /// Objects that run and are in no release record, as last counted.
+    pub unrecorded: Gauge,
+    alarms: Family<ReasonLabels, Counter>,
 }
 
 impl Metrics {
@@ -149,6 +161,11 @@ impl Metrics {
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
+            records: Gauge::default(),
+            record_writes: Family::default(),
+            record_entries_refused: Family::default(),
+            unrecorded: Gauge::default(),
+            alarms: Family::default(),
         };
         metrics.registered()
     }
@@ -286,6 +303,27 @@ impl Metrics {
             "Attempts to read the feeds of freezes, by outcome",
             self.feed_attempts.clone(),
         );
+        r.register("records", "Release records", self.records.clone());
+        r.register(
+            "record_writes",
+            "Entries of release records that were to be written before an answer, by outcome",
+            self.record_writes.clone(),
+        );
+        r.register(
+            "record_entries_refused",
+            "Entries of release records that do not count, by reason",
+            self.record_entries_refused.clone(),
+        );
+        r.register(
+            "unrecorded",
+            "Objects that run and are in no release record",
+            self.unrecorded.clone(),
+        );
+        r.register(
+            "alarms",
+            "What an operator has to look at, by reason; the log has a line for each",
+            self.alarms.clone(),
+        );
         self
     }
 
@@ -332,6 +370,23 @@ impl Metrics {
     pub(crate) fn count_feed_attempt(&self, outcome: &'static str) {
         let labels = AttemptLabels { outcome };
         self.feed_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts an entry of a release record that was to be written before an answer.
+    pub(crate) fn count_record_write(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.record_writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts an entry of a release record that does not count.
+    pub(crate) fn refuse_entry(&self, reason: &'static str) {
+        let labels = ReasonLabels { reason };
+        self.record_entries_refused.get_or_create(&labels).inc();
+    }
+
+    /// Counts something that an operator has to look at.
+    pub(crate) fn alarm(&self, reason: &'static str) {
+        self.alarms.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Shows how long ago the feed of a freeze was read.

@@ -305,13 +305,35 @@ pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
 pub fn running_kinds() -> Vec<(&'static str, &'static str)> {
     // Revisions are the history of what a controller runs.
     let rows = TABLE.iter().filter(|row| row.name != "ControllerRevision");
-    let groups = rows.filter_map(|row| Some((*row.groups.first()?, row.name)));
-    groups.collect()
+    rows.map(|row| (row.group(), row.name)).collect()
 }
 
 /// The name of a kind's resource, such as `deployments`; `None` for a kind without images.
 pub fn plural(group: &str, name: &str) -> Option<&'static str> {
     row(group, name).map(|kind| kind.plural)
+}
+
+/// A kind with its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindOfTable {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// The version in which its objects are listed.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// The name of the resource.
+    pub plural: &'static str,
+}
+
+/// Every kind that is judged, in the API group that serves it now.
+pub fn kinds() -> impl Iterator<Item = KindOfTable> {
+    TABLE.iter().map(|row| KindOfTable {
+        group: row.group(),
+        version: row.version,
+        kind: row.name,
+        plural: row.plural,
+    })
 }
 
 /// API group and kind; `None` if one of them is absent or empty, as for `kubectl`.

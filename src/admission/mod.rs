@@ -19,8 +19,10 @@ mod response;
 mod update;
 
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
-pub use kinds::{plural, running_kinds};
+pub use kinds::{KindOfTable, kinds, plural, running_kinds};
 pub use manifest::{Manifests, understand_manifest};
 pub use referring::Referring;
-pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
+pub use request::{
+    Malformed, NotOurs, Request, Understood, VERSION, changed_object, uid, understand,
+};
 pub use response::{AdmissionResponse, Respond, denial};

@@ -478,7 +478,7 @@ pub(super) fn add(change: &mut Change, found: Images) {
 }
 
 /// What an object says besides its images.
-pub(super) fn changed_object(object: &Value) -> ChangedObject {
+pub fn changed_object(object: &Value) -> ChangedObject {
     let said = group_and_kind(object);
     let kind = said.and_then(|(group, name)| row(&group, &name));
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str);

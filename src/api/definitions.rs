@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ChangeFreeze, ChangeFreezeSpec, PeopleDirectory, PeopleDirectorySpec, PromotionPolicy,
-    PromotionPolicySpec,
+    PromotionPolicySpec, ReleaseRecord, ReleaseRecordSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -36,10 +36,12 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let policies = serde_json::to_value(PromotionPolicy::crd())?;
     let people = serde_json::to_value(PeopleDirectory::crd())?;
     let freezes = serde_json::to_value(ChangeFreeze::crd())?;
+    let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
         with_schema(freezes, &structural_schema::<ChangeFreezeSpec>()),
+        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
     ])
 }
 

@@ -18,6 +18,7 @@ mod load;
 mod mistakes;
 mod people;
 mod policy;
+mod record;
 mod resource;
 mod written;
 
@@ -33,6 +34,10 @@ pub use load::{
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory, people_schema};
 pub use policy::{
     NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
+};
+pub use record::{
+    EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
+    WrittenSource, WrittenWorkload,
 };
 pub use written::Written;
 

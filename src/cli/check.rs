@@ -121,6 +121,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = ReviewInputs {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
+        records: None,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };

@@ -55,6 +55,7 @@ mod tests {
             ("promotionpolicies.yaml", "PromotionPolicy"),
             ("peopledirectories.yaml", "PeopleDirectory"),
             ("changefreezes.yaml", "ChangeFreeze"),
+            ("releaserecords.yaml", "ReleaseRecord"),
         ];
         let mut all = String::new();
         for (file, kind) in kinds {

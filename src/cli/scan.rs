@@ -90,6 +90,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut snapshot = snapshot(&args, &config, policies, at).await;
     add_namespaces(&cluster, &mut snapshot).await?;
     let inputs = ReviewInputs {
+        records: None,
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
         deadline: Instant::now() + Duration::from_secs(args.timeout),

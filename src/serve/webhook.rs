@@ -22,6 +22,7 @@ use crate::admission::{self, AdmissionResponse, Malformed, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
+use crate::record::ReleaseRecords;
 use crate::report::Events;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
@@ -42,6 +43,7 @@ pub struct Webhook {
     events: Option<Events>,
     metrics: Arc<Metrics>,
     audit_only: bool,
+    records: Option<Arc<ReleaseRecords>>,
     bodies: Bodies,
 }
 
@@ -50,6 +52,7 @@ impl Webhook {
         sources: Arc<Sources>,
         collector: Arc<Collector>,
         cluster: Option<Cluster>,
+        records: Option<Arc<ReleaseRecords>>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
@@ -62,6 +65,7 @@ impl Webhook {
             events,
             metrics,
             audit_only,
+            records,
             bodies: Bodies::new(),
         }
     }
@@ -187,11 +191,20 @@ impl Webhook {
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
+            records: self.records.clone(),
             deadline,
             audit_only: self.audit_only,
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
-        let answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        let mut answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        if let (Some(records), true) = (&self.records, answer.allowed) {
+            let recorded = records.record(&review, &inputs.snapshot, self.audit_only, deadline);
+            if let Err(why) = recorded.await {
+                answer = AdmissionResponse::failed(format!(
+                    "{why}; upkeep rests on the record, so nothing is admitted without it where a policy enforces: try again [record-not-written]"
+                ));
+            }
+        }
         let (admitted, took) = (answer.allowed, began.elapsed());
         self.metrics
             .count(&review.verdict, admitted, took, requests);

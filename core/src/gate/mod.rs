@@ -59,7 +59,9 @@ pub use promotion::{
     Promotion, Role, UnreadableField, Workload,
 };
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
-pub use rules::{Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
+pub use rules::{
+    Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+};
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};
