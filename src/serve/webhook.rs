@@ -24,7 +24,7 @@ use crate::collect::Collector;
 use crate::oci::metered;
 use crate::record::ReleaseRecords;
 use crate::report::Events;
-use crate::review::{ReviewInputs, review};
+use crate::review::{RecordSource, ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
 
@@ -197,7 +197,7 @@ impl Webhook {
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
-            records: self.records.clone(),
+            records: self.records.clone().map(RecordSource::Cluster),
             deadline,
             audit_only: self.audit_only,
         };

@@ -18,6 +18,7 @@ mod programs;
 mod provenance;
 mod records;
 mod resources;
+mod scan;
 mod shipped;
 mod signing;
 mod support;
