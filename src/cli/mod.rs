@@ -14,6 +14,7 @@ mod images;
 mod people;
 mod pin;
 mod quickstart;
+mod record;
 mod render;
 mod schema;
 mod serve;
@@ -57,6 +58,7 @@ enum Command {
     Pin(pin::Args),
     People(people::Args),
     Freeze(freeze::Args),
+    Record(record::Args),
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
@@ -100,6 +102,7 @@ impl Command {
             Command::Pin(args) => block_on(pin::run(args)),
             Command::People(args) => people::run(args),
             Command::Freeze(args) => block_on(freeze::run(args)),
+            Command::Record(args) => block_on(record::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),

@@ -172,7 +172,7 @@ impl ReleaseRecords {
     }
 }
 
-fn name_of(object: &DynamicObject) -> Option<RecordName> {
+pub(super) fn name_of(object: &DynamicObject) -> Option<RecordName> {
     Some(RecordName {
         namespace: object.metadata.namespace.clone()?,
         name: object.metadata.name.clone()?,
