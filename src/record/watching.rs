@@ -73,7 +73,8 @@ impl ReleaseRecords {
             }
             Event::Delete(object) => {
                 if let Some(name) = name_of(&object) {
-                    let removed = self.memory_mut().remove(&name);
+                    let version = object.metadata.resource_version.unwrap_or_default();
+                    let removed = self.memory_mut().remove_deleted(&name, &version);
                     if let Some(record) = removed {
                         self.deleted(name, record);
                     }
