@@ -96,22 +96,25 @@ async fn classified(
     now: Timestamp,
 ) -> Promotion {
     let (collector, deadline) = (&inputs.collector, inputs.deadline);
+    let trusted = &governing.world.trusted_controllers;
     let Some(records) = &inputs.records else {
         let pins = collector.pin(&change, governing, deadline).await;
         let unknown = Unavailability("there are no release records here".to_owned());
-        return Promotion::new(change, pins, Collected::Unavailable(unknown), now);
+        return Promotion::new(change, pins, Collected::Unavailable(unknown), trusted, now);
     };
     // 1. Upkeep of what is recorded as it is written asks no registry, not even for the digest of a tag.
-    let (written, recorded) = records.as_written(&change, now, deadline).await;
-    let promotion = Promotion::new(change, written, recorded, now);
+    let (written, recorded) = records.as_written(&change, trusted, now, deadline).await;
+    let promotion = Promotion::new(change, written, recorded, trusted, now);
     if promotion.kind == (ChangeKind::Upkeep { recorded: true }) {
         return promotion;
     }
     // 2. Otherwise a tag becomes the digest that it names now, so that everything below is about one image.
     let change = promotion.change;
     let pins = collector.pin(&change, governing, deadline).await;
-    let recorded = records.look_up(&change, &pins, now, deadline).await;
-    Promotion::new(change, pins, recorded, now)
+    let recorded = records
+        .look_up(&change, &pins, trusted, now, deadline)
+        .await;
+    Promotion::new(change, pins, recorded, trusted, now)
 }
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or

@@ -25,14 +25,16 @@ mod written;
 pub use admit::problems_of;
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
-pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, freeze_schema};
+pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, freeze_schema, readable_environments};
 pub use kinds::Kind;
 pub use load::{
     FeedStates, FreezeSet, Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_paths,
     schedule, schema,
 };
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory, people_schema};
-pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
+pub use policy::{
+    NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
+};
 pub use record::{
     EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
     WrittenSource, WrittenWorkload,

@@ -150,8 +150,9 @@ pub struct WrittenSource {
 }
 
 impl WrittenEntry {
-    /// The entry as the core reads it; `None` if the template is not a digest.
-    pub fn parse(&self) -> Option<RecordEntry> {
+    /// The entry as the core reads it; `None` if the template is not a digest. `digest` is that of the record, if it is one of a
+    /// digest.
+    pub fn parse(&self, digest: Option<&Digest>) -> Option<RecordEntry> {
         let WrittenWorkload {
             group,
             version,
@@ -160,7 +161,9 @@ impl WrittenEntry {
             name,
             uid,
         } = self.workload.clone();
+        let resolved = || self.digest.as_ref()?.parse().ok();
         Some(RecordEntry {
+            digest: digest.cloned().or_else(resolved),
             workload: Workload {
                 group,
                 version,

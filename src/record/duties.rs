@@ -13,7 +13,6 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use promotion_gate_core::gate::{Snapshot, Workload};
 use serde_json::{Map, json};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::ReleaseRecords;
@@ -65,13 +64,13 @@ impl ReleaseRecords {
     /// Does the duties while this replica has them, until the process ends.
     pub async fn duties(
         self: Arc<ReleaseRecords>,
-        has_duties: watch::Receiver<bool>,
+        has_duties: impl Fn() -> bool + Send,
         snapshot: impl Fn() -> Arc<Snapshot> + Send,
     ) {
         let (mut compared, mut adopted) = (None::<Instant>, Vec::new());
         loop {
             sleep(TICK).await;
-            if !*has_duties.borrow() || self.unready().is_some() {
+            if !has_duties() || self.unready().is_some() {
                 self.forget_deleted();
                 continue;
             }

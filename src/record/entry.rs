@@ -244,9 +244,10 @@ pub(super) fn read_record(
     let namespace = object.metadata.namespace.as_deref()?;
     let spec = object.data.get("spec")?;
     let text = |field: &str| spec.get(field).and_then(Value::as_str);
-    let digest = text("digest").and_then(|digest| digest.parse().ok());
+    let digest: Option<Digest> = text("digest").and_then(|digest| digest.parse().ok());
     let reference = || text("reference").map(str::to_owned);
     let subject = digest
+        .clone()
         .map(RecordSubject::Digest)
         .or_else(|| reference().map(RecordSubject::Reference))
         .filter(|subject| subject.name() == name)?;
@@ -263,7 +264,9 @@ pub(super) fn read_record(
         let read = match kept {
             // What was verified in this place is not verified again.
             Some(kept) if *kept.written == *value.to_string() => Ok(kept.clone()),
-            _ if entries.len() < MAXIMUM_READ => read_entry(value, keys, place, namespace),
+            _ if entries.len() < MAXIMUM_READ => {
+                read_entry(value, keys, place, namespace, digest.as_ref())
+            }
             _ => Err("too-many"),
         };
         match read {
@@ -289,12 +292,13 @@ fn read_entry(
     keys: &PublicKeys,
     place: Place<'_>,
     namespace: &str,
+    digest: Option<&Digest>,
 ) -> Result<KeptEntry, &'static str> {
     let fields = value.as_object().ok_or("not-an-entry")?;
     keys.verify(place, fields).map_err(|why| why.id())?;
     let written: WrittenEntry =
         serde_json::from_value(value.clone()).map_err(|_| "not-an-entry")?;
-    let entry = written.parse().ok_or("not-an-entry")?;
+    let entry = written.parse(digest).ok_or("not-an-entry")?;
     let key = entry_key(&entry.workload, entry.uid.as_deref(), &entry.template);
     let is_elsewhere = |of: &String| of != namespace;
     if key != place.key || entry.workload.namespace.as_ref().is_some_and(is_elsewhere) {

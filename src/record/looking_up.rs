@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, ChangeKind, Collected, Digest, Pin, Promotion, RecordEntry, Records, Unavailability,
-    Workload,
+    Change, ChangeKind, Collected, Digest, Pin, Promotion, RecordEntry, Records, TrustedController,
+    Unavailability, Workload,
 };
 use tokio::time::Instant;
 
@@ -35,11 +35,12 @@ impl ReleaseRecords {
     pub async fn as_written(
         &self,
         change: &Change,
+        trusted: &[TrustedController],
         now: Timestamp,
         deadline: Instant,
     ) -> (Vec<Pin>, Collected<Records>) {
         let pins = written_pins(&change.images);
-        let records = self.look_up(change, &pins, now, deadline).await;
+        let records = self.look_up(change, &pins, trusted, now, deadline).await;
         (pins, records)
     }
 
@@ -48,6 +49,7 @@ impl ReleaseRecords {
         &self,
         change: &Change,
         pins: &[Pin],
+        trusted: &[TrustedController],
         now: Timestamp,
         deadline: Instant,
     ) -> Collected<Records> {
@@ -61,7 +63,7 @@ impl ReleaseRecords {
         let gate = self.cluster.namespace();
         let mut found = self.memory().look_up(change, pins, gate);
         let pending = pending(&found, change);
-        if !pending.is_empty() && would_matter(change, pins, &found, now) {
+        if !pending.is_empty() && would_matter(change, pins, &found, trusted, now) {
             // 1. The entries whose object the cluster shows with this template now.
             let seen = match self.seen(change, &pending, deadline).await {
                 Ok(seen) => seen,
@@ -189,10 +191,16 @@ fn pending(found: &LookedUp, change: &Change) -> Vec<Found> {
 }
 
 /// Whether the kind of the change, or what it rests on, depends on entries that are pending.
-fn would_matter(change: &Change, pins: &[Pin], found: &LookedUp, now: Timestamp) -> bool {
+fn would_matter(
+    change: &Change,
+    pins: &[Pin],
+    found: &LookedUp,
+    trusted: &[TrustedController],
+    now: Timestamp,
+) -> bool {
     let kind = |found: LookedUp| {
         let records = Collected::Known(found.records(true));
-        Promotion::new(change.clone(), pins.to_vec(), records, now).kind
+        Promotion::new(change.clone(), pins.to_vec(), records, trusted, now).kind
     };
     let upkeep = ChangeKind::Upkeep { recorded: true };
     match kind(found.assuming_all_seen()) {
@@ -211,6 +219,7 @@ mod tests {
 
     fn entry(uid: Option<&str>, template: &[u8]) -> RecordEntry {
         RecordEntry {
+            digest: None,
             workload: workload("web"),
             uid: uid.map(str::to_owned),
             template: Digest::sha256(template),

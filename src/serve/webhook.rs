@@ -13,16 +13,17 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange};
+use promotion_gate_core::gate::{Change, GovernanceChange, Promotion, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, Understood};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::record::ReleaseRecords;
+use crate::report::Events;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
@@ -37,8 +38,9 @@ pub struct Webhook {
     sources: Arc<Sources>,
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
-    #[expect(dead_code, reason = "no review reads the cluster yet")]
     cluster: Option<Cluster>,
+    /// Tells what was answered; only where there is a cluster.
+    events: Option<Events>,
     metrics: Arc<Metrics>,
     audit_only: bool,
     records: Option<Arc<ReleaseRecords>>,
@@ -54,10 +56,13 @@ impl Webhook {
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let events = cluster.as_ref();
+        let events = events.map(|cluster| Events::start(cluster, Arc::clone(&metrics)));
         Webhook {
             sources,
             collector,
             cluster,
+            events,
             metrics,
             audit_only,
             records,
@@ -95,7 +100,9 @@ impl Webhook {
             Ok(read) => read,
             Err(why) => return self.unread(why, body, &beginning).await,
         };
-        let understood = AssertUnwindSafe(|| admission::understand(&bytes));
+        let snapshot = self.sources.snapshot();
+        let trusted = &snapshot.world.trusted_controllers;
+        let understood = AssertUnwindSafe(|| admission::understand(&bytes, trusted));
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
@@ -107,7 +114,7 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
-        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
+        let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(Some(uid)),
@@ -142,20 +149,32 @@ impl Webhook {
     async fn answer(
         &self,
         request: admission::Request,
+        snapshot: Arc<Snapshot>,
         began: Instant,
         deadline: Instant,
     ) -> Response {
-        let answer = match request.understood {
-            Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
-            Understood::Change(change) => self.judged(*change, began, deadline).await,
-            Understood::Governance(change) => self.governed(&change),
+        let change = match request.understood {
+            Understood::NotOurs(why) => {
+                self.metrics.count_not_judged(why.id());
+                let answer = AdmissionResponse::not_judged(why.id());
+                return json(&answer.to(admission::VERSION, &request.uid));
+            }
+            Understood::Governance(change) => {
+                let answer = self.governed(&change, &snapshot);
+                return json(&answer.to(admission::VERSION, &request.uid));
+            }
+            Understood::Change(change) => *change,
+            Understood::Refers(referring) => {
+                let cluster = self.cluster.as_ref();
+                complete(*referring, cluster, &snapshot.world, deadline).await
+            }
         };
+        let answer = self.judged(change, began, deadline).await;
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
-        let snapshot = self.sources.snapshot();
-        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
+    fn governed(&self, change: &GovernanceChange, snapshot: &Snapshot) -> AdmissionResponse {
+        let verdict = governance::govern(change, snapshot, None, Timestamp::now());
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
@@ -165,8 +184,12 @@ impl Webhook {
     }
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
+        let namespace = change.workload.namespace.as_deref();
+        let snapshot = self
+            .sources
+            .snapshot_with(namespace, deadline, &self.metrics);
         let inputs = ReviewInputs {
-            snapshot: self.sources.snapshot(),
+            snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
             records: self.records.clone(),
             deadline,
@@ -185,6 +208,11 @@ impl Webhook {
         let (admitted, took) = (answer.allowed, began.elapsed());
         self.metrics
             .count(&review.verdict, admitted, took, requests);
+        let Promotion { change, kind, .. } = &review.promotion;
+        self.metrics.count_change(*kind, admitted);
+        if let Some(events) = &self.events {
+            events.tell(change, *kind, &answer);
+        }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
         answer
     }
@@ -230,6 +258,7 @@ impl UnreadBody {
 fn kept_of(request: &admission::Request, received: usize) -> usize {
     let change = match &request.understood {
         Understood::Change(change) => change,
+        Understood::Refers(referring) => referring.change(),
         // The objects before and after are kept.
         Understood::Governance(_) => return received,
         Understood::NotOurs(_) => return 0,

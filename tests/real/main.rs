@@ -16,6 +16,7 @@ mod platforms;
 mod programs;
 mod provenance;
 mod records;
+mod resources;
 mod shipped;
 mod signing;
 mod support;

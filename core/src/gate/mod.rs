@@ -1,6 +1,7 @@
 //! The decision: from a requested change to one verdict with its findings.
 
 mod age;
+mod controllers;
 mod coverage;
 mod distinct;
 mod evidence;
@@ -9,6 +10,7 @@ mod glob;
 mod governance;
 mod image;
 mod judge;
+mod namespaces;
 mod needs;
 mod pattern;
 mod people;
@@ -27,6 +29,7 @@ mod verdict;
 mod world;
 
 pub use age::Age;
+pub use controllers::GroupKind;
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,
@@ -39,6 +42,7 @@ pub use governance::{
 };
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
+pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{

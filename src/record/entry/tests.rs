@@ -67,7 +67,7 @@ fn pinned(enforcement: Enforcement) -> Snapshot {
 
 fn review(change: Change, pins: Vec<Pin>, snapshot: &Snapshot) -> Review {
     let records = Collected::Unavailable(Unavailability::default());
-    let promotion = Promotion::new(change, pins, records, Timestamp::UNIX_EPOCH);
+    let promotion = Promotion::new(change, pins, records, &[], Timestamp::UNIX_EPOCH);
     let evidence = Evidence::default();
     let verdict = judge(
         &promotion,
@@ -180,7 +180,7 @@ fn written(at: i64, state: EntryState) -> WrittenEntry {
 
 fn kept(written: &WrittenEntry) -> KeptEntry {
     KeptEntry {
-        entry: Arc::new(written.parse().unwrap()),
+        entry: Arc::new(written.parse(None).unwrap()),
         digest: None,
         written: serde_json::to_string(written).unwrap().into(),
     }

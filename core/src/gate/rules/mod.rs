@@ -535,6 +535,7 @@ mod tests {
             change.clone(),
             pins.collect(),
             Collected::Unavailable(Unavailability("no record".to_owned())),
+            &[],
             Timestamp::UNIX_EPOCH,
         );
         promotion.kind = kind;
@@ -573,6 +574,7 @@ mod tests {
             unreadable: vec![Unreadable {
                 source: "policies".to_owned(),
                 why: "broken".to_owned(),
+                namespaces: NamespaceMatch::default(),
             }],
             ungoverned: Ungoverned::Deny,
             ..Snapshot::default()

@@ -36,6 +36,7 @@ pub fn proven_source(
             needs: &requirement.needs(governing.world),
             image,
             pin,
+            records: None,
             subject: Some(&subject),
             evidence: Collected::Known(attached),
             last_listed: None,
