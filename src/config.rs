@@ -193,6 +193,12 @@ impl Config {
         })
     }
 
+    /// The folder of the file, from which relative paths start.
+    pub fn folder(&self) -> &Path {
+        let file = self.file.as_deref();
+        file.and_then(Path::parent).unwrap_or(Path::new("."))
+    }
+
     /// Names the bytes of all files of the configuration.
     pub fn revision(&self) -> String {
         let digests = self.files.0.iter().map(|(_, digest)| digest.hex());

@@ -61,5 +61,7 @@ pub use written::Written;
 
 /// The API group of all of our resources.
 pub const GROUP: &str = "promotion-gate.dev";
+/// How the names of documents end that are resources of a cluster.
+pub const FROM_CLUSTER: &str = " (cluster)";
 /// Group and version, as documents write them.
 pub const API_VERSION: &str = "promotion-gate.dev/v1alpha1";

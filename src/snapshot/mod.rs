@@ -41,7 +41,7 @@ use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::duties::feed;
-use crate::feeds::{ClockReading, Feeds, feeds_of};
+use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use documents::Settlement;
@@ -378,6 +378,7 @@ impl Sources {
     fn store(&self, parts: &mut Parts, settled: Settlement, now: Timestamp) {
         let (of_cluster, of_files) = freezes_by_source(&settled.set);
         self.feeds.replace(feeds_of(&of_files));
+        let of_cluster = feeds::below(self.config.load().folder(), &of_cluster);
         self.cluster_feeds.replace(feeds_of(&of_cluster));
         parts.freezes = of_cluster;
         parts.feeds = self.feeds.revision();

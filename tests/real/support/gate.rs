@@ -78,6 +78,13 @@ impl Gate {
         self
     }
 
+    /// Runs a command in the folder.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.folder.path());
+        run(&mut command, input.as_bytes())
+    }
+
     /// What `check` says of a Deployment with this image.
     pub fn check(&self, image: &str) -> Ran {
         let mut command = Command::new(BINARY);
