@@ -27,7 +27,9 @@ impl Cluster {
     /// The same, with a configuration of these fields.
     fn configured(fields: &Value) -> Cluster {
         let plane = ControlPlane::start();
-        plane.create_namespace("shop");
+        for namespace in ["shop", "promotion-gate"] {
+            plane.create_namespace(namespace);
+        }
         let gate = Gate::configured(fields);
         let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &[]);
         let said = serving.says("/readyz", "kubectl apply -f deploy/crds");
@@ -252,9 +254,10 @@ impl Cluster {
 
     /// Stops the gate, and starts another one in its place.
     fn restart(&mut self) {
-        let kubeconfig = self.plane.kubeconfig(User::Admin);
+        let kubeconfig = self.plane.admin_kubeconfig();
+        self.serving.stop();
         self.serving = self.gate.serve_cluster(&kubeconfig, &[]);
-        self.serving.says("/readyz", "ready");
+        self.serving.says("/readyz", "ready,");
         self.plane.register(&self.serving);
     }
 }
@@ -321,7 +324,7 @@ fn of_two_gates_one_holds_the_lease_and_reads_feeds_and_both_decide_by_its_statu
     cluster
         .apply("ChangeFreeze", "change-management", freeze)
         .ok();
-    let kubeconfig = cluster.plane.kubeconfig(User::Admin);
+    let kubeconfig = cluster.plane.admin_kubeconfig();
     let other = cluster.gate.serve_cluster(&kubeconfig, &[]);
     other.says("/readyz", "ready\n");
     cluster.until_field(
@@ -356,7 +359,7 @@ fn of_two_gates_one_holds_the_lease_and_reads_feeds_and_both_decide_by_its_statu
 fn commands_read_the_resources_and_the_labels_of_a_cluster() {
     let cluster = Cluster::start();
     let (gate, plane) = (&cluster.gate, &cluster.plane);
-    let kubeconfig = plane.kubeconfig(User::Admin);
+    let kubeconfig = plane.admin_kubeconfig();
     let selector = json!({"matchLabels": {"tier": "production"}});
     cluster.apply("PromotionPolicy", "tiered", json!({"match": {"namespaces": {"selector": selector}}, "requirements": [{"digestPinned": {}}]})).ok();
     cluster.apply("ChangeFreeze", "always", json!({"environments": ["production"], "reason": "r", "windows": [{"from": "2020-01-01T00:00:00Z", "until": "2200-01-01T00:00:00Z"}]})).ok();
@@ -381,8 +384,8 @@ fn commands_read_the_resources_and_the_labels_of_a_cluster() {
     let who = run(&["people", "who", "alice"], "");
     assert_eq!(who.code, Some(0), "{who}");
     drop(cluster.serving);
-    let (mut plane, gate) = (cluster.plane, cluster.gate);
-    plane.kill_api_server();
+    let (plane, gate) = (cluster.plane, cluster.gate);
+    plane.kill("kube-apiserver");
     let ran = gate.run(
         &["check", "--from-cluster", "--kubeconfig", &kubeconfig, "-"],
         &deployment("web", TAGGED),

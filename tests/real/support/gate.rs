@@ -213,6 +213,12 @@ impl Serving {
         panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }
@@ -242,7 +248,7 @@ impl Serving {
                 "clientConfig": {"url": format!("https://{}/validate", self.https), "caBundle": ca_bundle},
                 "rules": [rule(&[""], &["pods", "pods/ephemeralcontainers", "replicationcontrollers", "podtemplates"]),
                           rule(&["apps"], &["*", "*/scale"]), rule(&["batch"], &["*"])],
-                "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
+                "failurePolicy": "Fail", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
             }],
         })
         .to_string()
