@@ -13,12 +13,12 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange, Promotion};
+use promotion_gate_core::gate::{Change, GovernanceChange, Promotion, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, Understood};
+use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
@@ -100,10 +100,9 @@ impl Webhook {
             Ok(read) => read,
             Err(why) => return self.unread(why, body, &beginning).await,
         };
-        let understood = AssertUnwindSafe(|| {
-            let snapshot = self.sources.snapshot();
-            admission::understand(&bytes, &snapshot.world.trusted_controllers)
-        });
+        let snapshot = self.sources.snapshot();
+        let trusted = &snapshot.world.trusted_controllers;
+        let understood = AssertUnwindSafe(|| admission::understand(&bytes, trusted));
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
@@ -115,7 +114,7 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
-        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
+        let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(Some(uid)),
@@ -150,6 +149,7 @@ impl Webhook {
     async fn answer(
         &self,
         request: admission::Request,
+        snapshot: Arc<Snapshot>,
         began: Instant,
         deadline: Instant,
     ) -> Response {
@@ -162,25 +162,19 @@ impl Webhook {
                 }
                 AdmissionResponse::not_judged(why.id())
             }
-            Understood::Governance(change) => self.governed(&change),
-            Understood::Change(change) => self.judged(*change, began, deadline).await,
+            Understood::Governance(change) => self.governed(&change, &snapshot),
+            Understood::Change(change) => self.judged(*change, snapshot, began, deadline).await,
             Understood::Refers(referring) => {
-                let change = self.completed(*referring, deadline).await;
-                self.judged(change, began, deadline).await
+                let trusted = &snapshot.world.trusted_controllers;
+                let change = complete(*referring, self.cluster.as_ref(), trusted, deadline).await;
+                self.judged(change, snapshot, began, deadline).await
             }
         };
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    async fn completed(&self, referring: Referring, deadline: Instant) -> Change {
-        let snapshot = self.sources.snapshot();
-        let trusted = &snapshot.world.trusted_controllers;
-        complete(referring, self.cluster.as_ref(), trusted, deadline).await
-    }
-
-    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
-        let snapshot = self.sources.snapshot();
-        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
+    fn governed(&self, change: &GovernanceChange, snapshot: &Snapshot) -> AdmissionResponse {
+        let verdict = governance::govern(change, snapshot, None, Timestamp::now());
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
@@ -189,11 +183,16 @@ impl Webhook {
         answer
     }
 
-    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
+    async fn judged(
+        &self,
+        change: Change,
+        snapshot: Arc<Snapshot>,
+        began: Instant,
+        deadline: Instant,
+    ) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
-        let snapshot = self
-            .sources
-            .snapshot_with(namespace, deadline, &self.metrics);
+        let (sources, metrics) = (&self.sources, &self.metrics);
+        let snapshot = sources.knowing(snapshot, namespace, deadline, metrics);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),

@@ -138,14 +138,15 @@ impl Sources {
         self.current.load_full()
     }
 
-    /// The snapshot for a review of a workload in a namespace. If its labels matter and are not known yet, they are read first.
-    pub async fn snapshot_with(
+    /// The snapshot for a review of a workload in a namespace: this one, unless the labels of the namespace matter and are not known
+    /// yet. They are read then.
+    pub async fn knowing(
         &self,
+        snapshot: Arc<Snapshot>,
         namespace: Option<&str>,
         deadline: Instant,
         metrics: &Metrics,
     ) -> Arc<Snapshot> {
-        let snapshot = self.snapshot();
         let (Some(watches), Some(name)) = (&self.watches, namespace) else {
             return snapshot;
         };

@@ -213,6 +213,12 @@ impl Serving {
         panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }
