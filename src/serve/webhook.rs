@@ -36,7 +36,6 @@ pub struct Webhook {
     sources: Arc<Sources>,
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
-    #[expect(dead_code, reason = "no review reads the cluster yet")]
     cluster: Option<Cluster>,
     metrics: Arc<Metrics>,
     audit_only: bool,
@@ -144,14 +143,24 @@ impl Webhook {
         let answer = match request.understood {
             Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
             Understood::Change(change) => self.judged(*change, began, deadline).await,
-            Understood::Governance(change) => self.governed(&change),
+            Understood::Governance(change) => self.governed(&change, deadline).await,
         };
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
+    async fn governed(&self, change: &GovernanceChange, deadline: Instant) -> AdmissionResponse {
+        let gate = match &self.cluster {
+            Some(cluster) if change.is_written_by_the_gate() => {
+                let user = cluster.user(deadline).await;
+                user.inspect_err(
+                    |why| tracing::warn!(%why, "a write of the gate is not recognised"),
+                )
+                .ok()
+            }
+            _ => None,
+        };
         let snapshot = self.sources.snapshot();
-        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
+        let verdict = governance::govern(change, &snapshot, gate, Timestamp::now());
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics

@@ -247,9 +247,9 @@ impl GovernanceChange {
         governors.is_empty().then_some(Right::NoGovernors)
     }
 
-    /// Whether the gate writes this by itself: the evidence that it keeps, and the configuration that holds its public keys where
-    /// there is none.
-    fn is_written_by_the_gate(&self) -> bool {
+    /// Whether the gate may write this itself: the evidence that it keeps, and an empty configuration that holds its public keys
+    /// where there is none.
+    pub fn is_written_by_the_gate(&self) -> bool {
         let [_, after] = self.contents();
         match self.kind {
             GovernedKind::Rejection | GovernedKind::AuthorRecord => {
