@@ -2,6 +2,7 @@
 //! signed once, in the sandbox.
 
 mod authors;
+mod kept;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

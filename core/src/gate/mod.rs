@@ -38,7 +38,7 @@ pub use governance::{
     judge_governance,
 };
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
-pub use judge::{engine_reasons, judge};
+pub use judge::{engine_reasons, evidence_to_keep, judge};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{

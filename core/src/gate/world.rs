@@ -101,6 +101,61 @@ pub struct KeptAuthors {
     pub statements: BTreeSet<Digest>,
 }
 
+/// What the evidence of a review says that has to be kept in the cluster and is not yet, because deleting it in a registry would
+/// turn a denial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EvidenceToKeep {
+    /// Rejections by people who may approve, each with its digest. Their names are empty.
+    pub rejections: Vec<(Digest, KeptRejection)>,
+    /// Authors, with the statements that name them.
+    pub authors: BTreeMap<Digest, KeptAuthors>,
+}
+
+impl EvidenceToKeep {
+    /// Whether nothing has to be kept.
+    pub fn is_empty(&self) -> bool {
+        self.rejections.is_empty() && self.authors.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: EvidenceToKeep) {
+        let rejections = other.rejections.into_iter();
+        for rejection in rejections {
+            if !self.rejections.contains(&rejection) {
+                self.rejections.push(rejection);
+            }
+        }
+        for (digest, authors) in other.authors {
+            let kept = self.authors.entry(digest).or_default();
+            let before = std::mem::take(&mut kept.identities).into_iter();
+            let all: BTreeSet<_> = before.chain(authors.identities).collect();
+            kept.identities = all.into_iter().collect();
+            kept.statements.extend(authors.statements);
+        }
+    }
+}
+
+impl World {
+    /// Whether the cluster keeps a rejection by this person that is as recent.
+    pub(super) fn keeps_rejection(&self, digest: &Digest, rejection: &KeptRejection) -> bool {
+        let kept = self.rejections.get(digest).into_iter().flatten();
+        let same = |kept: &&KeptRejection| {
+            (&kept.environment, &kept.person) == (&rejection.environment, &rejection.person)
+        };
+        kept.filter(same).any(|kept| kept.at >= rejection.at)
+    }
+
+    /// Whether the cluster keeps all of these authors.
+    pub(super) fn keeps_authors(&self, digest: &Digest, authors: &KeptAuthors) -> bool {
+        let kept = self.authors.get(digest);
+        kept.is_some_and(|kept| {
+            let known: BTreeSet<_> = kept.identities.iter().collect();
+            let mut identities = authors.identities.iter();
+            identities.all(|it| known.contains(it))
+                && authors.statements.is_subset(&kept.statements)
+        })
+    }
+}
+
 impl Default for World {
     fn default() -> World {
         let missing = |why: &str| Unavailability(why.to_owned());

@@ -12,6 +12,7 @@ use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{self, ChangeIdentity, ChangeRole, Predicate, SourceRepository};
 use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::{Identity, Lookup, People, SourcePlatform};
+use crate::gate::world::KeptAuthors;
 
 /// The authors of a change, all of whom are known.
 #[derive(Default)]
@@ -29,6 +30,8 @@ struct Found {
     people: BTreeMap<String, (Standing, String)>,
     automation: BTreeSet<String>,
     ranges: BTreeSet<String>,
+    /// Every identity that evidence names, and the statements that do.
+    named: KeptAuthors,
     /// What is not known, one sentence each.
     unknown: BTreeSet<String>,
 }
@@ -51,24 +54,7 @@ impl Authors {
         evidence: &ImageEvidence,
         people: &People,
     ) -> Result<Authors, Judgement> {
-        let mut found = Found::default();
-        for source in &rule.authors_from {
-            match source {
-                AuthorSource {
-                    provenance: Some(source),
-                    ..
-                } => {
-                    found.add_provenance(source, check, evidence, people);
-                }
-                AuthorSource {
-                    change_record: Some(source),
-                    ..
-                } => {
-                    found.add_records(source, check, evidence, people);
-                }
-                _ => {}
-            }
-        }
+        let mut found = Found::of_sources(rule, check, evidence, people);
         match &check.promotion.change.actor {
             Some(actor) if rule.deployer_is_author => {
                 let deployer = Identity::KubernetesUser(actor.username.clone());
@@ -109,6 +95,15 @@ impl Authors {
         )))
     }
 
+    /// Every identity that the sources of the policy name, and the statements that do.
+    pub(super) fn to_keep(
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        evidence: &ImageEvidence,
+    ) -> KeptAuthors {
+        Found::of_sources(rule, check, evidence, &People::default()).named
+    }
+
     /// The commits whose authors are known, as the end of a sentence; empty without a change record. Which commit ran before is
     /// not known here, so that the first commit is told and not checked.
     pub(super) fn covered(&self) -> String {
@@ -133,6 +128,39 @@ impl Authors {
 }
 
 impl Found {
+    fn of_sources(
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        evidence: &ImageEvidence,
+        people: &People,
+    ) -> Found {
+        let mut found = Found::default();
+        for source in &rule.authors_from {
+            match source {
+                AuthorSource {
+                    provenance: Some(source),
+                    ..
+                } => {
+                    found.add_provenance(source, check, evidence, people);
+                }
+                AuthorSource {
+                    change_record: Some(source),
+                    ..
+                } => {
+                    found.add_records(source, check, evidence, people);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Adds an identity that a statement names.
+    fn add_named(&mut self, identity: Identity, did: &str, standing: Standing, people: &People) {
+        self.add(&identity, did, standing, people);
+        self.named.identities.push(identity);
+    }
+
     fn add(&mut self, identity: &Identity, did: &str, standing: Standing, people: &People) {
         match people.person_of(identity) {
             // An identity that may be a person's is held against the person.
@@ -177,6 +205,7 @@ impl Found {
                 true => Standing::Establishes,
                 false => Standing::Adds,
             };
+            self.named.statements.insert(statement.digest());
             self.add_actors(provenance, standing, people);
             // A build whose provenance does not say who started it is not made known by that of another build.
             if isolated && provenance.actors.is_empty() {
@@ -203,7 +232,7 @@ impl Found {
     ) {
         for actor in &provenance.actors {
             match identity_of(actor) {
-                Ok(identity) => self.add(&identity, "started the build", standing, people),
+                Ok(identity) => self.add_named(identity, "started the build", standing, people),
                 Err(why) if standing == Standing::Establishes => {
                     self.unknown.insert(format!(
                         "the provenance names an account that cannot be looked up: {why}"
@@ -228,6 +257,7 @@ impl Found {
         for (statement, provenance) in &proven {
             open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
             // Who started the build is an author too, where the provenance says it.
+            self.named.statements.insert(statement.digest());
             self.add_actors(provenance, Standing::Adds, people);
             if provenance.commits.is_empty() {
                 let by = statement.signer();
@@ -260,6 +290,7 @@ impl Found {
                 _ => continue,
             };
             // 1. The record's authors count in any case: a record that does not fit can only add.
+            self.named.statements.insert(statement.digest());
             let fits = record_fits(source, record, statement, &proven, check);
             let standing = match &fits {
                 Ok(()) => Standing::Establishes,
@@ -320,7 +351,7 @@ impl Found {
             match identities_of(identity) {
                 Ok(identities) => {
                     for identity in identities {
-                        self.add(&identity, &did, standing, people);
+                        self.add_named(identity, &did, standing, people);
                     }
                 }
                 Err(why) if standing == Standing::Establishes => {
