@@ -124,7 +124,7 @@ pub async fn serve(
             slots("probes", 0, PROBE_CONNECTIONS, &metrics),
             sources,
             Arc::clone(&metrics),
-            stopped,
+            stopped.clone(),
         )),
     ];
     started(listening);
@@ -137,6 +137,7 @@ pub async fn serve(
         routes: webhook.routes(),
         metrics,
         slots,
+        stopped,
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
     };
@@ -169,6 +170,7 @@ struct Listener {
     routes: Router,
     metrics: Arc<Metrics>,
     slots: Arc<ConnectionSlots>,
+    stopped: signal::Receiver<bool>,
     graceful: GracefulShutdown,
     refusals: Arc<WarningInterval>,
 }
@@ -181,10 +183,11 @@ impl Listener {
             let (routes, watcher) = (self.routes.clone(), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             let refusals = Arc::clone(&self.refusals);
+            let stopped = self.stopped.clone();
             tokio::spawn(async move {
                 let (peer, verifies_clients) = (slot.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                let served = connection::serve(stream, slot, tls, routes, watcher).await;
+                let served = connection::serve(stream, slot, tls, routes, (stopped, watcher)).await;
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();

@@ -3,6 +3,7 @@
 
 mod authors;
 mod kept;
+mod told;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -1077,6 +1078,25 @@ async fn a_rejection_hidden_among_ten_thousand_referrers_is_undecided() {
     }
     let (outcome, reason) = approving(json!({})).says("approvals", &name).await;
     assert_eq!((&*outcome, &*reason), ("undecided", "evidence-partial"));
+}
+
+#[tokio::test]
+async fn the_keys_of_people_who_may_approve_are_what_their_approvals_are_verified_with() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    attach(&registry, &image, "key", "approved");
+    let name = by_digest(&registry, &image);
+    for (from, reason) in [
+        (json!({"group": "left"}), "approved"),
+        (json!({"person": "kim"}), "approved"),
+        (json!({"group": "right"}), "approvals-missing"),
+        (json!({"person": "dan"}), "approvals-missing"),
+    ] {
+        let approvals =
+            json!({"from": [from], "differentFromAuthor": false, "trustRoots": ["sandbox"]});
+        let gate = approving(json!({"requirements": [{ "approvals": approvals }]}));
+        assert_eq!(gate.says("approvals", &name).await.1, reason, "{from}");
+    }
 }
 
 #[tokio::test]

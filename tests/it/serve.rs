@@ -493,6 +493,25 @@ async fn new_requests_are_answered_during_the_shutdown_delay() {
 }
 
 #[tokio::test]
+async fn clients_are_told_to_leave_their_connections_during_the_shutdown_delay() {
+    let mut gate = Gate::start(SIGNED).await;
+    let client = client(&gate.folder, |builder| builder.http1_only());
+    let url = gate.url("/validate");
+    let ask = async || {
+        let answer = client.post(&url);
+        let answer = answer.body(review("nginx").to_string()).send().await;
+        let answer = answer.unwrap();
+        answer.headers().get("connection").cloned()
+    };
+    assert_eq!(ask().await, None);
+    let stop = gate.stop.take().unwrap();
+    stop.send(Duration::from_secs(2)).unwrap();
+    gate.until("/readyz", "stopping").await;
+    assert_eq!(ask().await.unwrap(), "close");
+    gate.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn connections_that_are_held_do_not_shut_the_webhook() {
     let gate = Gate::with(SIGNED, |options| options.connections = 16).await;
     let mut held: Vec<Box<dyn Any>> = Vec::new();

@@ -15,7 +15,7 @@ fn approved(source: Value, further: Vec<Attached>) -> World {
     world
 }
 
-fn recorded(records: Vec<Attached>) -> World {
+pub(super) fn recorded(records: Vec<Attached>) -> World {
     let tools = by_workflow("https://github.com/example/release-tools/**");
     let further = [started_by("dan")].into_iter().chain(records);
     let source = json!({"changeRecord": {"signedBy": tools}});
@@ -23,12 +23,12 @@ fn recorded(records: Vec<Attached>) -> World {
 }
 
 /// A record of the commit that was built, with these rows.
-fn rows(authors: &Value) -> Attached {
+pub(super) fn rows(authors: &Value) -> Attached {
     changed(json!({ "authors": authors }))
 }
 
 /// The record of a change by `dan`, with other fields.
-fn changed(fields: Value) -> Attached {
+pub(super) fn changed(fields: Value) -> Attached {
     let mut written = json!({
         "repository": {"uri": "https://github.com/example/app"},
         "to": COMMIT, "complete": true,
@@ -140,6 +140,20 @@ fn a_record_of_a_repository_with_a_ref_does_not_count() {
         &of("https://github.com/example/other"),
         "it is about the repository `https://github.com/example/other`",
     );
+}
+
+#[test]
+fn provenance_of_several_isolated_builders_names_the_authors_of_all() {
+    let by = by_workflow("https://github.com/example/builders/**");
+    let id = json!({"glob": "https://github.com/example/builders/**"});
+    let source = json!({"provenance": {"builders": [{"id": id, "signedBy": by}]}});
+    let world = |logins: &[&str]| {
+        let each = logins.iter().map(|login| started_by(login));
+        approved(source.clone(), each.collect())
+    };
+    assert_reason(&world(&["dan", "ben"]), "approved");
+    assert_reason(&world(&["dan", "ada"]), "approvals-missing");
+    assert_unknown(&world(&["dan", "nobody"]), "is not in the people directory");
 }
 
 #[test]
