@@ -4,35 +4,34 @@ use promotion_gate_core::documents::{Document, Problem, read};
 use promotion_gate_core::gate::TrustRoots;
 use serde_json::Value;
 
-use super::freeze::{freeze_schema, read_freeze};
+use super::item::{item, schema_of};
 use super::kinds::Kind;
-use super::load::{read_policy, schema};
-use super::people::{Directories, people_schema};
+use super::trust_root::RootNames;
 
-/// What is wrong with a resource, one sentence each, in the words of the commands.
+/// The trust roots that every configuration has.
+const BUILT_IN: [&str; 2] = ["sigstore", "github"];
+
+/// What is wrong with a resource, one sentence each, in the words of the commands. `roots` are the trust roots that count now, those
+/// of resources too.
 pub fn problems_of(object: &Value, roots: &TrustRoots) -> Vec<String> {
     let (documents, problems) = read("object.json", object.to_string().as_bytes());
-    let found = documents
-        .iter()
-        .flat_map(|document| problems_in(document, roots));
+    let mut names = RootNames::new(&BUILT_IN.map(str::to_owned));
+    roots.keys().for_each(|name| names.declare(name));
+    let found = documents.iter().flat_map(|it| problems_in(it, &names));
     let found = problems.into_iter().chain(found);
     found.map(|problem| without_place(&problem)).collect()
 }
 
-fn problems_in(document: &Document, roots: &TrustRoots) -> Vec<Problem> {
+fn problems_in(document: &Document, roots: &RootNames) -> Vec<Problem> {
     let read = match Kind::of(document) {
-        Ok(Some(Kind::PromotionPolicy)) => read_policy(document, &schema(), roots).map(drop),
-        Ok(Some(Kind::PeopleDirectory)) => {
-            let document = document.clone();
-            Directories::default()
-                .add(document, &people_schema())
-                .map(drop)
-        }
-        Ok(Some(Kind::ChangeFreeze)) => read_freeze(document, &freeze_schema()).map(drop),
-        Ok(_) => Ok(()),
-        Err(problem) => Err(vec![problem]),
+        Ok(Some(kind)) => schema_of(kind).and_then(|schema| item(kind, document, &schema, roots)),
+        Ok(None) => None,
+        Err(problem) => return vec![problem],
     };
-    read.err().unwrap_or_default()
+    match read {
+        Some(read) => read.err().unwrap_or_default(),
+        None => vec![document.problem(Default::default(), "this kind is not a resource")],
+    }
 }
 
 fn without_place(problem: &Problem) -> String {

@@ -5,18 +5,17 @@ use std::path::Path as FilePath;
 use jiff::SignedDuration;
 use kube::CustomResource;
 use promotion_gate_core::calendar::{Exhausted, Series, Zone};
-use promotion_gate_core::documents::{Document, Fault, Path, Problem};
+use promotion_gate_core::documents::{Fault, Path};
 use promotion_gate_core::gate::{
     Age, EventFilter, Feed, FeedKind, FeedPlace, Freeze, FreezeSource, FreezeWindow, Glob, MayPass,
     WhenStale,
 };
-use schemars::{JsonSchema, Schema, schema_for};
-use serde::de::DeserializeOwned;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Written;
-use super::resource::{Resource, read_resource};
+use super::faults::Faults;
 
 /// The shortest `maximumAge`: a feed is asked every 10 seconds at most.
 const SHORTEST_AGE: SignedDuration = SignedDuration::from_secs(12);
@@ -35,10 +34,21 @@ const MAXIMUM_WINDOWS: usize = 500;
     version = "v1alpha1",
     kind = "ChangeFreeze",
     plural = "changefreezes",
+    shortname = "pgf",
     category = "promotion-gate",
     schema = "disabled",
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner"),
+    printcolumn(
+        name = "Frozen",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Frozen")].status"#
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -190,11 +200,6 @@ pub struct WrittenGitlab {
     pub when_stale: Option<WrittenWhenStale>,
 }
 
-/// The schema that change freezes are checked against.
-pub fn freeze_schema() -> Schema {
-    schema_for!(Resource<ChangeFreezeSpec>)
-}
-
 /// The freeze that a resource describes. Paths of files that are relative start at `folder`.
 ///
 /// # Errors
@@ -267,45 +272,7 @@ fn key(name: &str) -> Path {
     Path::default().key(name)
 }
 
-/// Collects every fault, so that one never hides another.
-#[derive(Default)]
-struct Faults {
-    found: Vec<Fault>,
-}
-
 impl Faults {
-    fn add(&mut self, path: Path, message: impl Into<String>) {
-        self.found.push(Fault {
-            path,
-            message: message.into(),
-        });
-    }
-
-    fn kept<T>(&mut self, read: Result<T, Fault>, here: &Path) -> Option<T> {
-        match read {
-            Ok(value) => Some(value),
-            Err(Fault { path, message }) => {
-                self.add(here.join(&path), message);
-                None
-            }
-        }
-    }
-
-    fn parsed<T: DeserializeOwned>(
-        &mut self,
-        written: Option<&Written<T>>,
-        here: impl FnOnce() -> Path,
-    ) -> Option<T> {
-        let read = written?.parse();
-        self.kept(read, &here())
-    }
-
-    fn list<T: DeserializeOwned>(&mut self, written: &[Written<T>], here: &Path) -> Vec<T> {
-        let each = written.iter().enumerate();
-        let each = each.filter_map(|(index, part)| self.parsed(Some(part), || here.index(index)));
-        each.collect()
-    }
-
     fn windows(
         &mut self,
         written: &[Written<FreezeWindow>],
@@ -485,13 +452,4 @@ fn across_segments(glob: &Glob) -> Glob {
 /// A path that starts at a folder if it is relative.
 fn below(folder: &FilePath, file: &str) -> String {
     folder.join(file).display().to_string()
-}
-
-/// Reads one document.
-pub(super) fn read_freeze(document: &Document, schema: &Schema) -> Result<Freeze, Vec<Problem>> {
-    let file = FilePath::new(&*document.file);
-    let folder = file.parent().unwrap_or(FilePath::new(""));
-    let convert = |name: &str, spec: &ChangeFreezeSpec| freeze(name, spec, folder);
-    let (_, freeze) = read_resource(document, schema, |problem| problem, convert)?;
-    Ok(freeze)
 }

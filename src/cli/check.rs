@@ -84,7 +84,7 @@ struct NotAsked {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
-    let policies = world::policies(&args.policies, &config.world.trust_roots)?;
+    let policies = world::policies(&args.policies, &config)?;
     let input = Input::read(&args.given.inputs)?;
     let at = args.at.unwrap_or_else(Timestamp::now);
     let asking = policies.policies.iter();

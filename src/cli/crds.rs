@@ -55,6 +55,11 @@ mod tests {
             ("promotionpolicies.yaml", "PromotionPolicy"),
             ("peopledirectories.yaml", "PeopleDirectory"),
             ("changefreezes.yaml", "ChangeFreeze"),
+            ("gateconfigurations.yaml", "GateConfiguration"),
+            ("trustroots.yaml", "TrustRoot"),
+            ("revocations.yaml", "Revocation"),
+            ("rejections.yaml", "Rejection"),
+            ("authorrecords.yaml", "AuthorRecord"),
         ];
         let mut all = String::new();
         for (file, kind) in kinds {

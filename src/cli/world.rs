@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
+use promotion_gate_core::gate::{Freeze, ImageReference};
 use serde_json::{Value, json};
 
 use crate::admission;
@@ -37,9 +37,10 @@ pub(super) struct Given {
     pub(super) allow_empty: bool,
 }
 
-/// The policies under `paths`; an error shows every problem of every file.
-pub(super) fn policies(paths: &[PathBuf], roots: &TrustRoots) -> anyhow::Result<PolicySet> {
-    let (_, set) = api::load_paths(paths, roots);
+/// The policies under `paths`, and what is beside them; an error shows every problem of every file.
+pub(super) fn policies(paths: &[PathBuf], config: &Config) -> anyhow::Result<PolicySet> {
+    let (_, set) = api::load_paths(paths, &config.world.trust_roots);
+    let set = set.under(&config.settings);
     if !set.problems.is_empty() {
         bail!("the policies cannot be used:\n{}", lines(&set.problems));
     }

@@ -21,6 +21,7 @@ use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, Understood};
 use crate::cluster::Cluster;
 use crate::collect::Collector;
+use crate::kept::Keeper;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
@@ -37,6 +38,8 @@ pub struct Webhook {
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
     cluster: Option<Cluster>,
+    /// Keeps in the cluster what evidence said.
+    keeper: Option<Keeper>,
     metrics: Arc<Metrics>,
     audit_only: bool,
     bodies: Bodies,
@@ -50,9 +53,11 @@ impl Webhook {
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let keeper = cluster.clone();
         Webhook {
             sources,
             collector,
+            keeper: keeper.map(|cluster| Keeper::start(cluster, Arc::clone(&metrics))),
             cluster,
             metrics,
             audit_only,
@@ -182,6 +187,9 @@ impl Webhook {
         self.metrics
             .count(&review.verdict, admitted, took, requests);
         decision_log::log(&review, admitted, self.audit_only, took, requests);
+        if let Some(keeper) = &self.keeper {
+            keeper.look_at(review, &inputs.snapshot);
+        }
         answer
     }
 

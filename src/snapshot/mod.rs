@@ -18,7 +18,8 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Collected, Enforcement, Policy, Schedule, Snapshot, Unavailability, Ungoverned, Unreadable,
+    Collected, Enforcement, Policy, Schedule, Snapshot, TrustRoots, Unavailability, Ungoverned,
+    Unreadable,
 };
 use tokio::time::timeout;
 
@@ -69,6 +70,8 @@ struct Parts {
     policies_read_under: Option<(String, bool)>,
     /// The files of the policies and people in force, each with what is in it.
     policy_files: Held,
+    /// The trust roots in the documents in force.
+    document_roots: TrustRoots,
     /// Policies in force that name trust roots which the configuration in force does not have.
     missing_roots: Vec<String>,
     /// The revision of the feeds that the schedule in force was made from.
@@ -216,7 +219,12 @@ impl Sources {
         if parts.policies.is_unstable() || is_read {
             return (None, false);
         }
-        let load = AssertUnwindSafe(|| files.load(&config.world.trust_roots));
+        let load = || {
+            files
+                .load(&config.world.trust_roots)
+                .under(&config.settings)
+        };
+        let load = AssertUnwindSafe(load);
         let (set, failed) = match catch_unwind(load) {
             Ok(set) => (set, None),
             Err(_) => (
@@ -334,12 +342,13 @@ impl Sources {
                     reloaded = Some((set.revision.clone(), set.policies.len(), people));
                 }
                 parts.policy_files = set.files.clone();
+                parts.document_roots = set.inline_roots();
                 self.feeds.replace(feeds_of(&set.freezes));
                 parts.feeds = self.feeds.revision();
                 set.snapshot(config.snapshot(), &self.feeds.states(), now)
             }
             None if parts.policies.last_valid.is_none() => unreadable(&parts.policies, &config),
-            None => under_last_valid(&current, &config),
+            None => under_last_valid(&current, &config, &parts.document_roots),
         };
         let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
@@ -398,11 +407,13 @@ fn unreadable(policies: &Part, config: &Config) -> Snapshot {
 
 /// The snapshot while no policies are valid under the configuration in force: the last valid policies stay, under its trust
 /// roots. The rest of the configuration applies only where it is stricter.
-fn under_last_valid(current: &Snapshot, config: &Config) -> Snapshot {
+fn under_last_valid(current: &Snapshot, config: &Config, of_documents: &TrustRoots) -> Snapshot {
     let mut snapshot = current.clone();
-    // Trust roots are as configured now. The rest stays as it was: labels decide which policies govern, people belong to the
+    // Trust roots of the configuration are as configured now. The rest stays as it was: labels decide which policies govern, people belong to the
     // policies, and under another name of the cluster other approvals would count.
-    snapshot.world.trust_roots = config.world.trust_roots.clone();
+    let mut trust_roots = of_documents.clone();
+    trust_roots.extend(config.world.trust_roots.clone());
+    snapshot.world.trust_roots = trust_roots;
     if config.snapshot().ungoverned == Ungoverned::Deny {
         snapshot.ungoverned = Ungoverned::Deny;
     }

@@ -7,6 +7,7 @@ mod evidence;
 mod finding;
 mod glob;
 mod governance;
+mod governors;
 mod image;
 mod judge;
 mod needs;
@@ -37,6 +38,7 @@ pub use governance::{
     GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedBy, GovernedKind,
     judge_governance,
 };
+pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, evidence_to_keep, judge};
 pub use needs::{HeardSigners, ImageNeeds};

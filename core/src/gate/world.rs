@@ -101,6 +101,16 @@ pub struct KeptAuthors {
     pub statements: BTreeSet<Digest>,
 }
 
+impl KeptAuthors {
+    /// Adds what another record names: authors are only ever added.
+    pub fn add(&mut self, other: KeptAuthors) {
+        let before = std::mem::take(&mut self.identities).into_iter();
+        let all: BTreeSet<_> = before.chain(other.identities).collect();
+        self.identities = all.into_iter().collect();
+        self.statements.extend(other.statements);
+    }
+}
+
 /// What the evidence of a review says that has to be kept in the cluster and is not yet, because deleting it in a registry would
 /// turn a denial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,11 +135,7 @@ impl EvidenceToKeep {
             }
         }
         for (digest, authors) in other.authors {
-            let kept = self.authors.entry(digest).or_default();
-            let before = std::mem::take(&mut kept.identities).into_iter();
-            let all: BTreeSet<_> = before.chain(authors.identities).collect();
-            kept.identities = all.into_iter().collect();
-            kept.statements.extend(authors.statements);
+            self.authors.entry(digest).or_default().add(authors);
         }
     }
 }
