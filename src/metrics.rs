@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::{GovernanceVerdict, Verdict};
+use promotion_gate_core::gate::{ChangeKind, GovernanceVerdict, Verdict};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
@@ -31,6 +31,17 @@ struct KeptLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    kind: &'static str,
+    admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotJudgedLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FindingLabels {
     rule: &'static str,
     outcome: &'static str,
@@ -43,6 +54,11 @@ struct ShedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EnvironmentLabels {
     environment: String,
 }
@@ -50,6 +66,11 @@ struct EnvironmentLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FeedLabels {
     freeze: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +91,9 @@ pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
     findings: Family<FindingLabels, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    not_judged: Family<NotJudgedLabels, Counter>,
+    events: Family<AttemptLabels, Counter>,
     governance: Family<GovernanceLabels, Counter>,
     loosened: Counter,
     kept: Family<KeptLabels, Counter>,
@@ -96,9 +120,20 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
+    /// Whether this replica holds the Lease.
+    pub holds_lease: Gauge,
+    watch_age: Family<KindLabels, Gauge>,
+    resources_refused: Family<KindLabels, Gauge>,
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
+    /// Release records in memory.
+    pub records: Gauge,
+    record_writes: Family<AttemptLabels, Counter>,
+    record_entries_refused: Family<ReasonLabels, Counter>,
+    /// Objects that run and are in no release record, as last counted.
+    pub unrecorded: Gauge,
+    alarms: Family<ReasonLabels, Counter>,
 }
 
 impl Metrics {
@@ -108,6 +143,9 @@ impl Metrics {
             registry: Registry::with_prefix("promotion_gate"),
             decisions: Family::default(),
             findings: Family::default(),
+            changes: Family::default(),
+            not_judged: Family::default(),
+            events: Family::default(),
             governance: Family::default(),
             loosened: Counter::default(),
             kept: Family::default(),
@@ -124,9 +162,17 @@ impl Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             bodies_unread: Counter::default(),
+            holds_lease: Gauge::default(),
+            watch_age: Family::default(),
+            resources_refused: Family::default(),
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
+            records: Gauge::default(),
+            record_writes: Family::default(),
+            record_entries_refused: Family::default(),
+            unrecorded: Gauge::default(),
+            alarms: Family::default(),
         };
         metrics.registered()
     }
@@ -142,6 +188,21 @@ impl Metrics {
             "findings",
             "Findings by rule, outcome and reason",
             self.findings.clone(),
+        );
+        r.register(
+            "changes",
+            "Judged changes by kind and by whether they were admitted",
+            self.changes.clone(),
+        );
+        r.register(
+            "not_judged",
+            "Requests that are not judged, by reason",
+            self.not_judged.clone(),
+        );
+        r.register(
+            "events",
+            "Events on objects, by what became of them",
+            self.events.clone(),
         );
         r.register(
             "governance_decisions",
@@ -225,6 +286,21 @@ impl Metrics {
             self.bodies_unread.clone(),
         );
         r.register(
+            "holds_lease",
+            "1 while this replica holds the Lease: it writes statuses and reads the feeds of freezes that are resources",
+            self.holds_lease.clone(),
+        );
+        r.register(
+            "watch_age_seconds",
+            "How long ago the watch of a kind was lost; 0 while it is current",
+            self.watch_age.clone(),
+        );
+        r.register(
+            "resources_refused",
+            "Resources of the cluster whose current version is not valid, by kind",
+            self.resources_refused.clone(),
+        );
+        r.register(
             "frozen",
             "Whether an environment is frozen, for those in which a policy requires noFreeze",
             self.frozen.clone(),
@@ -239,6 +315,27 @@ impl Metrics {
             "Attempts to read the feeds of freezes, by outcome",
             self.feed_attempts.clone(),
         );
+        r.register("records", "Release records", self.records.clone());
+        r.register(
+            "record_writes",
+            "Entries of release records that were to be written before an answer, by outcome",
+            self.record_writes.clone(),
+        );
+        r.register(
+            "record_entries_refused",
+            "Entries of release records that do not count, by reason",
+            self.record_entries_refused.clone(),
+        );
+        r.register(
+            "unrecorded",
+            "Objects that run and are in no release record",
+            self.unrecorded.clone(),
+        );
+        r.register(
+            "alarms",
+            "What an operator has to look at, by reason; the log has a line for each",
+            self.alarms.clone(),
+        );
         self
     }
 
@@ -249,6 +346,22 @@ impl Metrics {
             Ok(()) => text,
             Err(_) => String::new(),
         }
+    }
+
+    /// Shows how long ago the watch of a kind was lost.
+    pub(crate) fn show_watch_age(&self, kind: &'static str, age: Duration) {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.watch_age
+            .get_or_create(&KindLabels { kind })
+            .set(seconds);
+    }
+
+    /// Shows how many resources of a kind are not valid.
+    pub(crate) fn show_refused(&self, kind: &'static str, refused: usize) {
+        let refused = i64::try_from(refused).unwrap_or(i64::MAX);
+        self.resources_refused
+            .get_or_create(&KindLabels { kind })
+            .set(refused);
     }
 
     /// Shows whether an environment is frozen; `None` takes out one that no policy asks about any more.
@@ -269,6 +382,23 @@ impl Metrics {
     pub(crate) fn count_feed_attempt(&self, outcome: &'static str) {
         let labels = AttemptLabels { outcome };
         self.feed_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts an entry of a release record that was to be written before an answer.
+    pub(crate) fn count_record_write(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.record_writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts an entry of a release record that does not count.
+    pub(crate) fn refuse_entry(&self, reason: &'static str) {
+        let labels = ReasonLabels { reason };
+        self.record_entries_refused.get_or_create(&labels).inc();
+    }
+
+    /// Counts something that an operator has to look at.
+    pub(crate) fn alarm(&self, reason: &'static str) {
+        self.alarms.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Shows how long ago the feed of a freeze was read.
@@ -304,6 +434,25 @@ impl Metrics {
         if admitted && !dry_run && !verdict.loosened.is_empty() {
             self.loosened.inc();
         }
+    }
+
+    /// Counts a judged change.
+    pub(crate) fn count_change(&self, kind: ChangeKind, is_admitted: bool) {
+        let (kind, admitted) = (kind.id(), if is_admitted { "true" } else { "false" });
+        let labels = ChangeLabels { kind, admitted };
+        self.changes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that is not judged.
+    pub(crate) fn count_not_judged(&self, reason: &'static str) {
+        let labels = NotJudgedLabels { reason };
+        self.not_judged.get_or_create(&labels).inc();
+    }
+
+    /// Counts an Event by what became of it.
+    pub(crate) fn count_event(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.events.get_or_create(&labels).inc();
     }
 
     /// Counts one decision: its verdict, whether the request was admitted, the duration of the review, and its requests to

@@ -18,8 +18,8 @@ use super::status::status;
 use super::{
     AuthorRecordResource, AuthorRecordSpec, CONFIGURATION_NAME, ChangeFreeze, ChangeFreezeSpec,
     GateConfigurationResource, GateConfigurationSpec, PeopleDirectory, PeopleDirectorySpec,
-    PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec, RevocationResource,
-    RevocationSpec, TrustRootResource, TrustRootSpec,
+    PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec, ReleaseRecord,
+    ReleaseRecordSpec, RevocationResource, RevocationSpec, TrustRootResource, TrustRootSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -44,6 +44,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let revocations = serde_json::to_value(RevocationResource::crd())?;
     let rejections = serde_json::to_value(RejectionResource::crd())?;
     let authors = serde_json::to_value(AuthorRecordResource::crd())?;
+    let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
@@ -56,6 +57,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(revocations, &structural_schema::<RevocationSpec>()),
         with_schema(rejections, &structural_schema::<RejectionSpec>()),
         with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
+        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
     ])
 }
 

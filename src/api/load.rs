@@ -492,7 +492,20 @@ impl PolicyFiles {
 
     /// Parses the files.
     pub fn load(&self, roots: &TrustRoots) -> PolicySet {
-        let mut set = load(&self.sources, roots);
+        self.load_with(&[], roots)
+    }
+
+    /// The names of the files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Parses the files together with documents from elsewhere.
+    pub fn load_with(&self, others: &[SourceFile], roots: &TrustRoots) -> PolicySet {
+        let mut set = match others {
+            [] => load(&self.sources, roots),
+            others => load(&[&self.sources, others].concat(), roots),
+        };
         let faulty: BTreeSet<_> = set
             .problems
             .iter()

@@ -23,6 +23,7 @@ mod load;
 mod mistakes;
 mod people;
 mod policy;
+mod record;
 mod resource;
 mod status;
 mod trust_root;
@@ -36,7 +37,7 @@ pub use configuration::{
 };
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
-pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze};
+pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
 pub use item::{Item, item, schema_of};
 pub use kept::{
     AuthorRecordResource, AuthorRecordSpec, RejectionResource, RejectionSpec, RevocationResource,
@@ -49,7 +50,13 @@ pub use load::{
     schedule,
 };
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
-pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
+pub use policy::{
+    NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
+};
+pub use record::{
+    EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
+    WrittenSource, WrittenWorkload,
+};
 pub use status::MAXIMUM_FEED_WINDOWS;
 pub use trust_root::{
     JsonFile, RootNames, TrustRootResource, TrustRootSource, TrustRootSpec, TufRepository,

@@ -98,13 +98,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let namespaces = &mut snapshot.world.namespaces;
     if !args.namespace_labels.is_empty() {
-        let labels = namespaces.entry(args.namespace.clone()).or_default();
+        let mut labels = namespaces.get(&args.namespace).cloned().unwrap_or_default();
         labels.extend(labels_of(&args.namespace_labels)?);
+        namespaces.insert(args.namespace.clone(), labels);
     }
     // The author of a change writes the input, so its Namespace objects only fill gaps: they never replace what the operator
     // says.
     for (name, labels) in input.namespaces() {
-        namespaces.entry(name).or_insert(labels);
+        if namespaces.get(&name).is_none() {
+            namespaces.insert(name, labels);
+        }
     }
     let actor = args.user.clone().map(|username| Actor {
         username,
@@ -118,6 +121,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = ReviewInputs {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
+        records: None,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };
@@ -158,19 +162,23 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
         if !admission::is_object(object.value) {
             continue;
         }
-        match admission::understand_manifest(object.value, namespace, actor, &manifests) {
-            Understood::Change(change) => {
-                asked.push(Asked {
-                    file: object.file.to_owned(),
-                    line: object.line,
-                    change: *change,
-                });
-            }
-            Understood::Governance(_) | Understood::NotOurs(_) => match object.unknown() {
-                Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
-                None => not_asked.without_images += 1,
-            },
-        }
+        let change =
+            match admission::understand_manifest(object.value, namespace, actor, &manifests) {
+                Understood::Change(change) => *change,
+                Understood::Refers(referring) => referring.complete_without_cluster(&[]),
+                Understood::Governance(_) | Understood::NotOurs(_) => {
+                    match object.unknown() {
+                        Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
+                        None => not_asked.without_images += 1,
+                    }
+                    continue;
+                }
+            };
+        asked.push(Asked {
+            file: object.file.to_owned(),
+            line: object.line,
+            change,
+        });
     }
     (asked, not_asked)
 }

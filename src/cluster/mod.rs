@@ -1,5 +1,10 @@
 //! The cluster that the gate guards: the connection to its API server, and reads of single objects.
 
+mod complete;
+mod listing;
+mod watch;
+
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +15,19 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use promotion_gate_core::gate::Unavailability;
+use promotion_gate_core::gate::{Unavailability, Workload};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission;
 
+pub use complete::complete;
+pub use listing::ServedKind;
+pub use watch::{KnownNamespace, Lost, View, Watched};
+
+/// How long a connection may be silent: longer than a watch without events, which ends after a minute.
+const SILENCE: Duration = Duration::from_secs(90);
 /// How long one request to the API server may take where no deadline says less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -52,6 +63,18 @@ pub struct ObjectName {
     pub name: String,
 }
 
+impl From<&Workload> for ObjectName {
+    fn from(workload: &Workload) -> ObjectName {
+        ObjectName {
+            group: workload.group.clone(),
+            version: workload.version.clone(),
+            kind: workload.kind.clone(),
+            namespace: workload.namespace.clone(),
+            name: workload.name.clone(),
+        }
+    }
+}
+
 impl Cluster {
     /// Connects with a kubeconfig file; without one as `kubectl` does, or in a Pod with its service account.
     ///
@@ -84,6 +107,7 @@ impl Cluster {
     /// The certificates or credentials of the configuration cannot be used.
     pub fn with(mut config: Config) -> anyhow::Result<Cluster> {
         config.connect_timeout = Some(Duration::from_secs(5));
+        config.read_timeout = Some(SILENCE);
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).context("the API server cannot be reached")?;
         Ok(Cluster {
@@ -158,5 +182,20 @@ impl Cluster {
         let read = read.map_err(|error| Unavailability(format!("{}: {error}", shown())))?;
         let value = read.map(serde_json::to_value).transpose();
         value.map_err(|error| Unavailability(format!("{}: {error}", shown())))
+    }
+}
+
+/// Why a request failed: what the API server says, or the innermost cause.
+pub(crate) fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    match innermost.to_string() {
+        inner if inner.is_empty() => error.to_string(),
+        inner => inner,
     }
 }

@@ -264,7 +264,8 @@ fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
     let gate = gate(&sigstore, &Key::generate(), json!({}));
     let registry = Registry::distribution();
     let image = build(&Cosign::v3(), &registry, "kept", &sigstore);
-    let rejected = json!({"environment": "production", "decision": "rejected", "reason": "wrong base image"});
+    let rejected =
+        json!({"environment": "production", "decision": "rejected", "reason": "wrong base image"});
     Cosign::v3()
         .attest_keyless(&image, APPROVAL, &rejected, "bob@example.com", &sigstore)
         .ok();
@@ -285,7 +286,9 @@ fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
         items.iter_mut().map(|item| item["spec"].take()).collect()
     };
     let refused_with = |dry: &str| apply(dry).stderr.contains("wrong base image");
-    until("the webhook is asked", || refused_with("--dry-run=server").then_some(()));
+    until("the webhook is asked", || {
+        refused_with("--dry-run=server").then_some(())
+    });
     assert!(kept("rejections").is_empty() && kept("authorrecords").is_empty());
 
     assert!(refused_with("--dry-run=none"));
@@ -295,15 +298,26 @@ fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
     let [rejection] = &rejections[..] else {
         panic!("{rejections:?}")
     };
-    for (field, value) in [("digest", &*image.digest), ("environment", "production"), ("person", "bob"), ("reason", "wrong base image")] {
+    for (field, value) in [
+        ("digest", &*image.digest),
+        ("environment", "production"),
+        ("person", "bob"),
+        ("reason", "wrong base image"),
+    ] {
         assert_eq!(rejection[field], value);
     }
     let records = until("the authors are kept", || {
         Some(kept("authorrecords")).filter(|kept| !kept.is_empty())
     });
-    assert_eq!(records[0]["identities"], json!([{"github": {"login": "alice", "id": 1}}]));
+    assert_eq!(
+        records[0]["identities"],
+        json!([{"github": {"login": "alice", "id": 1}}])
+    );
     assert_eq!(records[0]["statements"].as_array().unwrap().len(), 1);
     // What is kept is not written again.
     assert!(refused_with("--dry-run=none"));
-    assert_eq!((kept("rejections"), kept("authorrecords").len()), (rejections, 1));
+    assert_eq!(
+        (kept("rejections"), kept("authorrecords").len()),
+        (rejections, 1)
+    );
 }

@@ -48,7 +48,11 @@ fn resource(kind: &str, name: &str, spec: Value) -> String {
 }
 
 fn governed_by(user: &str) -> String {
-    resource("GateConfiguration", "promotion-gate", json!({"governors": {"users": [user], "groups": ["governors"]}}))
+    resource(
+        "GateConfiguration",
+        "promotion-gate",
+        json!({"governors": {"users": [user], "groups": ["governors"]}}),
+    )
 }
 
 /// A webhook configuration that asks about nothing which these tests touch.
@@ -69,23 +73,42 @@ fn webhook(name: &str) -> String {
 
 #[test]
 fn only_governors_change_the_webhook_configuration_and_the_definitions() {
-    let users = [EVE, GINA, GATE, "system:serviceaccount:cert-manager:cert-manager-cainjector"];
+    let users = [
+        EVE,
+        GINA,
+        GATE,
+        "system:serviceaccount:cert-manager:cert-manager-cainjector",
+    ];
     let plane = plane(&users);
     for name in ["promotion-gate", "another"] {
-        plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook(name)).ok();
+        plane
+            .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook(name))
+            .ok();
     }
     guard(&plane);
     let mark = |user: &str, name: &str| {
-        let args = ["annotate", "--overwrite", "validatingwebhookconfiguration", name, "changed-by=test"];
+        let args = [
+            "annotate",
+            "--overwrite",
+            "validatingwebhookconfiguration",
+            name,
+            "changed-by=test",
+        ];
         run_as(&plane, user, &args, "")
     };
     // Nobody is refused while there is no configuration, or one that names no governors.
     mark(EVE, "promotion-gate").ok();
     let empty = resource("GateConfiguration", "promotion-gate", json!({}));
-    plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &empty).ok();
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &empty)
+        .ok();
     mark(EVE, "promotion-gate").ok();
-    plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA)).ok();
-    until("the guard knows the governors", || (!mark(EVE, "promotion-gate").is_ok()).then_some(()));
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA))
+        .ok();
+    until("the guard knows the governors", || {
+        (!mark(EVE, "promotion-gate").is_ok()).then_some(())
+    });
 
     let refused = |args: &[&str]| {
         let said = run_as(&plane, EVE, args, "").refused();
@@ -93,21 +116,57 @@ fn only_governors_change_the_webhook_configuration_and_the_definitions() {
     };
     refused(&["delete", "validatingwebhookconfiguration", "promotion-gate"]);
     // The deletion of a collection names no object.
-    refused(&["delete", "--raw", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"]);
+    refused(&[
+        "delete",
+        "--raw",
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    ]);
     // Without its definition a kind is gone, with all of its objects, and no webhook is asked about those.
-    refused(&["delete", "customresourcedefinition", "promotionpolicies.promotion-gate.dev"]);
-    refused(&["delete", "--raw", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]);
+    refused(&[
+        "delete",
+        "customresourcedefinition",
+        "promotionpolicies.promotion-gate.dev",
+    ]);
+    refused(&[
+        "delete",
+        "--raw",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    ]);
     let patch = r#"{"spec": {"preserveUnknownFields": false, "conversion": {"strategy": "None"}, "names": {"shortNames": ["x"]}}}"#;
-    refused(&["patch", "customresourcedefinition", "changefreezes.promotion-gate.dev", "--type=merge", "-p", patch]);
+    refused(&[
+        "patch",
+        "customresourcedefinition",
+        "changefreezes.promotion-gate.dev",
+        "--type=merge",
+        "-p",
+        patch,
+    ]);
     for user in &users[1..] {
         mark(user, "promotion-gate").ok();
     }
-    let in_group = ["annotate", "--overwrite", "validatingwebhookconfiguration", "promotion-gate", "a=b", "--as-group=governors"];
+    let in_group = [
+        "annotate",
+        "--overwrite",
+        "validatingwebhookconfiguration",
+        "promotion-gate",
+        "a=b",
+        "--as-group=governors",
+    ];
     run_as(&plane, EVE, &in_group, "").ok();
     mark(EVE, "another").ok();
 
     // The way out of a lock-out, as deploy/README.md describes it.
-    run_as(&plane, EVE, &["delete", "validatingadmissionpolicybinding", "promotion-gate-configuration"], "").ok();
+    run_as(
+        &plane,
+        EVE,
+        &[
+            "delete",
+            "validatingadmissionpolicybinding",
+            "promotion-gate-configuration",
+        ],
+        "",
+    )
+    .ok();
     until("the webhook configuration can be deleted", || {
         let delete = ["delete", "validatingwebhookconfiguration", "promotion-gate"];
         run_as(&plane, EVE, &delete, "").is_ok().then_some(())
@@ -118,10 +177,18 @@ fn only_governors_change_the_webhook_configuration_and_the_definitions() {
 fn a_missing_definition_locks_nobody_out_of_other_webhooks() {
     let plane = ControlPlane::start();
     guard(&plane);
-    plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook("another")).ok();
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook("another"))
+        .ok();
     let mark = |value: &str| {
         let value = format!("changed-by={value}");
-        plane.kubectl(["annotate", "--overwrite", "validatingwebhookconfiguration", "another", &value])
+        plane.kubectl([
+            "annotate",
+            "--overwrite",
+            "validatingwebhookconfiguration",
+            "another",
+            &value,
+        ])
     };
     // The API server takes policies over within moments; before, nothing would be refused anyway.
     for value in ["1", "2", "3", "4"] {
@@ -132,31 +199,9 @@ fn a_missing_definition_locks_nobody_out_of_other_webhooks() {
     assert_eq!(plane.kubectl(bindings).ok().lines().count(), 2);
 }
 
-/// The definition of release records, as far as this test needs it.
-const RECORDS: &str = r#"{
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "releaserecords.promotion-gate.dev"},
-    "spec": {
-        "group": "promotion-gate.dev", "scope": "Namespaced",
-        "names": {"kind": "ReleaseRecord", "plural": "releaserecords", "singular": "releaserecord"},
-        "versions": [{
-            "name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
-            "schema": {"openAPIV3Schema": {"type": "object", "properties": {
-                "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}
-        }]
-    }
-}"#;
-
 #[test]
 fn only_the_gate_writes_release_records_and_status() {
-    let plane = ControlPlane::start();
-    for (name, user) in [("gina", GINA), ("gate", GATE), ("collector", COLLECTOR)] {
-        let user = format!("--user={user}");
-        plane.kubectl(["create", "clusterrolebinding", name, "--clusterrole=cluster-admin", &user]).ok();
-    }
-    plane.kubectl_as(User::Admin, ["apply", "-f", "-"], RECORDS).ok();
+    let plane = plane(&[GINA, GATE, COLLECTOR]);
     guard(&plane);
     let record = |finalizers: &[&str]| {
         json!({
@@ -167,7 +212,12 @@ fn only_the_gate_writes_release_records_and_status() {
         .to_string()
     };
     let create = |user: &str, dry: &str| {
-        run_as(&plane, user, &["create", "-f", "-", dry], &record(&["promotion-gate.dev/test"]))
+        run_as(
+            &plane,
+            user,
+            &["create", "-f", "-", dry],
+            &record(&["promotion-gate.dev/test"]),
+        )
     };
     until("the guard is there", || {
         let ran = create(GINA, "--dry-run=server");
@@ -176,21 +226,44 @@ fn only_the_gate_writes_release_records_and_status() {
     create(GATE, "--dry-run=none").ok();
 
     let patch = |user: &str, what: &str| {
-        let args = ["patch", "releaserecord", "sha256-1", "--type=merge", "-p", what];
+        let args = [
+            "patch",
+            "releaserecord",
+            "sha256-1",
+            "--type=merge",
+            "-p",
+            what,
+        ];
         run_as(&plane, user, &args, "")
     };
     let status = |user: &str| {
-        let args = ["patch", "releaserecord", "sha256-1", "--subresource=status", "--type=merge", "-p", r#"{"status": {"a": "b"}}"#];
+        let args = [
+            "patch",
+            "releaserecord",
+            "sha256-1",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            r#"{"status": {"a": "b"}}"#,
+        ];
         run_as(&plane, user, &args, "")
     };
-    let (spec, metadata) = (r#"{"spec": {"entries": {"forged": {}}}}"#, r#"{"metadata": {"labels": {"a": "b"}}}"#);
+    let (spec, metadata) = (
+        r#"{"spec": {"entries": {"forged": {}}}}"#,
+        r#"{"metadata": {"labels": {"a": "b"}}}"#,
+    );
     let collection = "/apis/promotion-gate.dev/v1alpha1/namespaces/default/releaserecords";
     // A governor is no exception.
     for refused in [
         patch(GINA, spec),
         patch(GINA, metadata),
         status(GINA),
-        run_as(&plane, GINA, &["delete", "--wait=false", "releaserecord", "sha256-1"], ""),
+        run_as(
+            &plane,
+            GINA,
+            &["delete", "--wait=false", "releaserecord", "sha256-1"],
+            "",
+        ),
         run_as(&plane, GINA, &["delete", "--raw", collection], ""),
         patch(COLLECTOR, spec),
         status(COLLECTOR),
@@ -201,7 +274,13 @@ fn only_the_gate_writes_release_records_and_status() {
     patch(GATE, spec).ok();
     status(GATE).ok();
     // What lost its owner goes away: deleted, and then without its finalizers.
-    run_as(&plane, COLLECTOR, &["delete", "--wait=false", "releaserecord", "sha256-1"], "").ok();
+    run_as(
+        &plane,
+        COLLECTOR,
+        &["delete", "--wait=false", "releaserecord", "sha256-1"],
+        "",
+    )
+    .ok();
     patch(COLLECTOR, r#"{"metadata": {"finalizers": null}}"#).ok();
     let left = ["get", "releaserecords", "-o", "name"];
     assert_eq!(plane.kubectl(left).ok(), "");
@@ -217,12 +296,19 @@ struct Governed {
 impl Governed {
     fn start() -> Governed {
         let plane = plane(&[EVE, GINA]);
-        plane.kubectl(["create", "namespace", "promotion-gate"]).ok();
+        plane
+            .kubectl(["create", "namespace", "promotion-gate"])
+            .ok();
         let rbac = format!("{DEPLOY}/rbac.yaml");
         plane.kubectl(["apply", "-f", &rbac]).ok();
-        plane.kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA)).ok();
+        plane
+            .kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA))
+            .ok();
         let gate = Gate::configured(&json!({}));
-        let kubeconfig = plane.kubeconfig("gate", "gate").display().to_string();
+        let kubeconfig = plane
+            .kubeconfig("gate", "gate-account")
+            .display()
+            .to_string();
         let serving = gate.serve_cluster(&kubeconfig, &[]);
         serving.says("/readyz", "ready\n");
         let mut registration: Value =
@@ -235,9 +321,17 @@ impl Governed {
         plane
             .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration.to_string())
             .ok();
-        let governed = Governed { plane, serving, _gate: gate };
+        let governed = Governed {
+            plane,
+            serving,
+            _gate: gate,
+        };
         until("the webhook is asked", || {
-            let probe = resource("Revocation", "probe", json!({"digest": digest('f'), "reason": "probe"}));
+            let probe = resource(
+                "Revocation",
+                "probe",
+                json!({"digest": digest('f'), "reason": "probe"}),
+            );
             let ran = governed.apply(EVE, &probe, "--dry-run=server");
             ran.stderr.contains("[not-a-governor]").then_some(())
         });
@@ -249,7 +343,12 @@ impl Governed {
     }
 
     fn apply(&self, user: &str, document: &str, dry: &str) -> Ran {
-        run_as(&self.plane, user, &["apply", "--validate=false", "-f", "-", dry], document)
+        run_as(
+            &self.plane,
+            user,
+            &["apply", "--validate=false", "-f", "-", dry],
+            document,
+        )
     }
 }
 
@@ -270,14 +369,33 @@ const KINDS: [(&str, &str); 8] = [
 
 /// One valid resource of each kind that one can be written of without files.
 fn samples() -> Vec<(&'static str, Value)> {
-    let alice = json!({"name": "alice", "identities": [{"kubernetes": {"user": "alice@example.com"}}]});
+    let alice =
+        json!({"name": "alice", "identities": [{"kubernetes": {"user": "alice@example.com"}}]});
     vec![
-        ("PeopleDirectory", json!({"people": [alice], "groups": [{"name": "leads", "members": ["alice"]}]})),
-        ("PromotionPolicy", json!({"requirements": [{"digestPinned": {}}], "match": {"namespaces": {"selector": {"matchLabels": {"tier": "production"}}}}})),
-        ("ChangeFreeze", json!({"environments": ["production"], "reason": "holidays", "windows": [{"from": "2026-12-20T00:00:00Z", "until": "2027-01-02T00:00:00Z"}]})),
-        ("Rejection", json!({"digest": digest('a'), "environment": "production", "person": "alice", "at": "2026-11-01T00:00:00Z"})),
-        ("Revocation", json!({"digest": digest('b'), "reason": "it leaks"})),
-        ("AuthorRecord", json!({"digest": digest('c'), "identities": [{"github": {"login": "ada"}}]})),
+        (
+            "PeopleDirectory",
+            json!({"people": [alice], "groups": [{"name": "leads", "members": ["alice"]}]}),
+        ),
+        (
+            "PromotionPolicy",
+            json!({"requirements": [{"digestPinned": {}}], "match": {"namespaces": {"selector": {"matchLabels": {"tier": "production"}}}}}),
+        ),
+        (
+            "ChangeFreeze",
+            json!({"environments": ["production"], "reason": "holidays", "windows": [{"from": "2026-12-20T00:00:00Z", "until": "2027-01-02T00:00:00Z"}]}),
+        ),
+        (
+            "Rejection",
+            json!({"digest": digest('a'), "environment": "production", "person": "alice", "at": "2026-11-01T00:00:00Z"}),
+        ),
+        (
+            "Revocation",
+            json!({"digest": digest('b'), "reason": "it leaks"}),
+        ),
+        (
+            "AuthorRecord",
+            json!({"digest": digest('c'), "identities": [{"github": {"login": "ada"}}]}),
+        ),
     ]
 }
 
@@ -290,12 +408,23 @@ fn a_governor_edits_each_kind_and_another_administrator_does_not() {
             let said = ran.refused();
             assert!(said.contains("[not-a-governor]"), "{kind}: {said}");
         };
-        let label = |user: &str| governed.run(user, &["label", "--overwrite", kind, "sample", "a=b"]);
+        let label =
+            |user: &str| governed.run(user, &["label", "--overwrite", kind, "sample", "a=b"]);
         let owned = r#"{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": "gone", "uid": "1"}]}}"#;
         refused(governed.apply(EVE, &document, "--dry-run=none"));
         governed.apply(GINA, &document, "--dry-run=none").ok();
         label(EVE).ok();
-        refused(governed.run(EVE, &["patch", kind, "sample", "--type=merge", "-p", r#"{"spec": {"reason": "none", "enforcement": "Audit"}}"#]));
+        refused(governed.run(
+            EVE,
+            &[
+                "patch",
+                kind,
+                "sample",
+                "--type=merge",
+                "-p",
+                r#"{"spec": {"reason": "none", "enforcement": "Audit"}}"#,
+            ],
+        ));
         refused(governed.run(EVE, &["patch", kind, "sample", "--type=merge", "-p", owned]));
         refused(governed.run(EVE, &["delete", kind, "sample"]));
         let plural = KINDS.iter().find(|(known, _)| *known == kind).unwrap().1;
@@ -304,18 +433,32 @@ fn a_governor_edits_each_kind_and_another_administrator_does_not() {
         // Whoever may edit it is told what is wrong with it.
         let typo = resource(kind, "typo", json!({"enforcment": "Audit"}));
         let said = governed.apply(GINA, &typo, "--dry-run=none").refused();
-        assert!(said.contains("[invalid]") && said.contains("unknown field `enforcment`"), "{kind}: {said}");
+        assert!(
+            said.contains("[invalid]") && said.contains("unknown field `enforcment`"),
+            "{kind}: {said}"
+        );
     }
-    let configuration = ["patch", "gateconfiguration", "promotion-gate", "--type=merge", "-p", r#"{"spec": {"governors": null}}"#];
+    let configuration = [
+        "patch",
+        "gateconfiguration",
+        "promotion-gate",
+        "--type=merge",
+        "-p",
+        r#"{"spec": {"governors": null}}"#,
+    ];
     let said = governed.run(EVE, &configuration).refused();
     assert!(said.contains("[not-a-governor]"), "{said}");
     for (kind, _) in samples() {
         governed.run(GINA, &["delete", kind, "sample"]).ok();
     }
     let log = governed.serving.log();
-    let loosened = log.lines().filter(|line| line.contains("became looser") && line.contains("\"ERROR\""));
+    let loosened = log
+        .lines()
+        .filter(|line| line.contains("became looser") && line.contains("\"ERROR\""));
     assert!(loosened.count() >= 4, "{log}");
-    let recorded = log.lines().find(|line| line.contains("\"kind\":\"governance\"") && line.contains("it leaks"));
+    let recorded = log
+        .lines()
+        .find(|line| line.contains("\"kind\":\"governance\"") && line.contains("it leaks"));
     assert!(recorded.is_some(), "before and after are recorded: {log}");
 }
 
@@ -323,23 +466,58 @@ fn a_governor_edits_each_kind_and_another_administrator_does_not() {
 fn a_person_rejects_as_a_kubernetes_user_and_only_a_governor_lifts_it() {
     let governed = Governed::start();
     let alice = "alice@example.com";
-    let bind = ["create", "clusterrolebinding", "alice", "--clusterrole=promotion-gate-reject", "--user=alice@example.com"];
+    let bind = [
+        "create",
+        "clusterrolebinding",
+        "alice",
+        "--clusterrole=promotion-gate-reject",
+        "--user=alice@example.com",
+    ];
     governed.plane.kubectl(bind).ok();
-    let delete = ["create", "clusterrolebinding", "alice-too", "--clusterrole=cluster-admin", "--user=alice@example.com"];
+    let delete = [
+        "create",
+        "clusterrolebinding",
+        "alice-too",
+        "--clusterrole=cluster-admin",
+        "--user=alice@example.com",
+    ];
     governed.plane.kubectl(delete).ok();
     let (_, people) = samples().remove(0);
-    governed.apply(GINA, &resource("PeopleDirectory", "example", people), "--dry-run=none").ok();
+    governed
+        .apply(
+            GINA,
+            &resource("PeopleDirectory", "example", people),
+            "--dry-run=none",
+        )
+        .ok();
     let rejection = |name: &str, person: &str| {
-        resource("Rejection", name, json!({"digest": digest('a'), "environment": "production", "person": person, "reason": "it leaks"}))
+        resource(
+            "Rejection",
+            name,
+            json!({"digest": digest('a'), "environment": "production", "person": person, "reason": "it leaks"}),
+        )
     };
     until("the directory is known", || {
-        governed.apply(alice, &rejection("mine", "alice"), "--dry-run=none").is_ok().then_some(())
+        governed
+            .apply(alice, &rejection("mine", "alice"), "--dry-run=none")
+            .is_ok()
+            .then_some(())
     });
     for refused in [
         governed.apply(alice, &rejection("theirs", "bob"), "--dry-run=none"),
         governed.apply(EVE, &rejection("forged", "alice"), "--dry-run=none"),
         governed.run(alice, &["delete", "rejection", "mine"]),
-        governed.run(alice, &["patch", "rejection", "mine", "--type=merge", "-p", r#"{"spec": {"environment": "nowhere"}}"#]),
+        governed.run(
+            alice,
+            &[
+                "patch",
+                "rejection",
+                "mine",
+                "--type=merge",
+                "-p",
+                r#"{"spec": {"environment": "nowhere"}}"#,
+            ],
+        ),
     ] {
         let said = refused.refused();
         assert!(said.contains("[not-a-governor]"), "{said}");
@@ -352,31 +530,54 @@ fn labels_that_policies_select_by_are_governed_and_a_namespace_goes_away_when_de
     let governed = Governed::start();
     governed.plane.start_controllers();
     let (_, policy) = samples().remove(1);
-    governed.apply(GINA, &resource("PromotionPolicy", "production", policy), "--dry-run=none").ok();
+    governed
+        .apply(
+            GINA,
+            &resource("PromotionPolicy", "production", policy),
+            "--dry-run=none",
+        )
+        .ok();
     governed.run(EVE, &["create", "namespace", "shop"]).ok();
-    let label = |user: &str, label: &str| governed.run(user, &["label", "--overwrite", "namespace", "shop", label]);
+    let label = |user: &str, label: &str| {
+        governed.run(user, &["label", "--overwrite", "namespace", "shop", label])
+    };
     label(GINA, "tier=production").ok();
     let said = until("the policy is in force", || {
         let ran = label(EVE, "tier-");
         (!ran.is_ok()).then_some(ran.stderr)
     });
-    assert!(said.contains("the policy `production` would not govern the namespace any more"), "{said}");
+    assert!(
+        said.contains("the policy `production` would not govern the namespace any more"),
+        "{said}"
+    );
     label(EVE, "team=a").ok();
-    governed.run(EVE, &["annotate", "namespace", "shop", "tier=none"]).ok();
+    governed
+        .run(EVE, &["annotate", "namespace", "shop", "tier=none"])
+        .ok();
     label(GINA, "tier-").ok();
     label(EVE, "tier=production").refused();
     label(GINA, "tier=production").ok();
-    governed.run(EVE, &["delete", "namespace", "shop", "--timeout=60s"]).ok();
+    governed
+        .run(EVE, &["delete", "namespace", "shop", "--timeout=60s"])
+        .ok();
 }
 
 #[test]
 fn the_gate_uses_no_right_that_it_does_not_have() {
     let governed = Governed::start();
     for (kind, spec) in samples() {
-        governed.apply(GINA, &resource(kind, "sample", spec), "--dry-run=none").ok();
+        governed
+            .apply(GINA, &resource(kind, "sample", spec), "--dry-run=none")
+            .ok();
     }
     until("the gate has said what it makes of them", || {
-        let ready = ["get", "revocation", "sample", "-o", "jsonpath={.status.conditions[0].type}"];
+        let ready = [
+            "get",
+            "revocation",
+            "sample",
+            "-o",
+            "jsonpath={.status.conditions[0].type}",
+        ];
         (governed.plane.kubectl(ready).ok() == "Ready").then_some(())
     });
     let requests: Vec<Value> = governed
@@ -391,8 +592,16 @@ fn the_gate_uses_no_right_that_it_does_not_have() {
         let object = &request["objectRef"];
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let verb = request["verb"].as_str().unwrap();
-        used.insert(format!("{verb} {}/{} {}", text("apiGroup"), text("resource"), text("subresource")));
+        used.insert(format!(
+            "{verb} {}/{} {}",
+            text("apiGroup"),
+            text("resource"),
+            text("subresource")
+        ));
         assert_ne!(request["responseStatus"]["code"], 403, "{request}");
     }
-    println!("rights that were used:\n  {}", Vec::from_iter(used).join("\n  "));
+    println!(
+        "rights that were used:\n  {}",
+        Vec::from_iter(used).join("\n  ")
+    );
 }

@@ -11,10 +11,13 @@
 mod approvals;
 mod cluster;
 mod freezes;
+mod governance;
 mod manifests;
 mod platforms;
 mod programs;
 mod provenance;
+mod records;
+mod resources;
 mod shipped;
 mod signing;
 mod support;

@@ -1,6 +1,7 @@
 //! The decision: from a requested change to one verdict with its findings.
 
 mod age;
+mod controllers;
 mod coverage;
 mod distinct;
 mod evidence;
@@ -10,6 +11,7 @@ mod governance;
 mod governors;
 mod image;
 mod judge;
+mod namespaces;
 mod needs;
 mod pattern;
 mod people;
@@ -28,6 +30,7 @@ mod verdict;
 mod world;
 
 pub use age::Age;
+pub use controllers::GroupKind;
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,
@@ -41,6 +44,7 @@ pub use governance::{
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, evidence_to_keep, judge};
+pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
@@ -57,7 +61,9 @@ pub use promotion::{
     Promotion, Role, UnreadableField, Workload,
 };
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
-pub use rules::{Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
+pub use rules::{
+    Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+};
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::evidence::{Collected, Unavailability};
 use super::image::Digest;
+use super::namespaces::Namespaces;
 use super::people::{Identity, People};
 use super::schedule::Schedule;
 use super::signer::TrustRoots;
@@ -18,7 +19,7 @@ pub struct World {
     /// The trust roots by the names that policies use. Evidence under a name that is missing here does not count.
     pub trust_roots: TrustRoots,
     /// The labels of each known namespace, by the namespace's name.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub namespaces: Namespaces,
     /// Who is who, from all people directories together.
     pub people: Collected<Arc<People>>,
     /// When changes have to wait, from all change freezes together.
@@ -167,7 +168,7 @@ impl Default for World {
         let missing = |why: &str| Unavailability(why.to_owned());
         World {
             trust_roots: TrustRoots::new(),
-            namespaces: BTreeMap::new(),
+            namespaces: Namespaces::default(),
             people: Collected::Unavailable(missing(
                 "no people directory is configured; add a `PeopleDirectory` beside the policies",
             )),

@@ -125,9 +125,25 @@ impl ControlPlane {
         ));
     }
 
+    /// Ends a program as a crash does.
+    pub fn kill(&self, program: &str) {
+        let mut programs = self.programs.lock().unwrap();
+        let at = programs
+            .iter()
+            .position(|running| running.name == program)
+            .unwrap();
+        drop(programs.remove(at));
+    }
+
     /// Keeps a program running as long as the API server.
     pub fn keep(&self, program: Program) {
         self.programs.lock().unwrap().push(program);
+    }
+
+    /// A kubeconfig file of the administrator.
+    pub fn admin_kubeconfig(&self) -> String {
+        let file = self.kubeconfig("admin", User::Admin.token());
+        file.display().to_string()
     }
 
     /// A file with the API server's address and the credential of a client.
@@ -140,12 +156,17 @@ impl ControlPlane {
                 "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
             }}],
             "users": [{"name": "u", "user": {"token": token}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "promotion-gate"}}],
             "current-context": "c",
         });
         let file = self.folder.path().join(format!("{name}.kubeconfig"));
         fs::write(&file, kubeconfig.to_string()).unwrap();
         file
+    }
+
+    /// The kubeconfig of a gate in the namespace `promotion-gate`.
+    pub fn kubeconfig_of_gate(&self) -> String {
+        self.kubeconfig("gate", GATE).display().to_string()
     }
 
     /// The lines of the API server's audit log about this user.
@@ -217,7 +238,11 @@ alice,alice@example.com,alice,"developers"
 bob,bob@example.com,bob,"operators"
 grace,grace@example.com,grace,"platform-team"
 controllers,system:kube-controller-manager,controllers,"system:masters"
+gate-account,system:serviceaccount:promotion-gate:promotion-gate,gate-account,"system:serviceaccounts,system:serviceaccounts:promotion-gate"
+gate,system:serviceaccount:promotion-gate:promotion-gate,gate,"system:masters"
 "#;
+/// The token of the gate.
+const GATE: &str = "gate";
 /// The token of the controller manager.
 const CONTROLLERS: &str = "controllers";
 

@@ -107,10 +107,24 @@ impl Gate {
 
     /// Starts the webhook with this certificate on an address of loopback.
     pub fn serve_as(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
+        let flags = [&["--policy", "policies"], flags].concat();
+        let serving = self.start(certificate, address, &flags);
+        until("the gate is ready", || serving.probes.http_get("/readyz"));
+        serving
+    }
+
+    /// Starts the webhook on 127.0.0.1 with the resources of a cluster, and does not wait for it.
+    pub fn serve_cluster(&self, kubeconfig: &str, flags: &[&str]) -> Serving {
+        let flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        self.start(&Certificate::new("127.0.0.1"), "127.0.0.1", &flags)
+    }
+
+    fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
         self.present(certificate);
         let ca_bundle = certificate.pem.clone();
-        let log = fs::File::create(self.path("gate.log")).unwrap();
+        let log_file = self.path(&format!("gate-{}.log", https.port()));
+        let log = fs::File::create(&log_file).unwrap();
         let address = format!("{address}:{}", https.port());
         let child = self
             .serve_command(&address, probes)
@@ -119,13 +133,12 @@ impl Gate {
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();
-        until("the gate is ready", || probes.http_get("/readyz"));
         Serving {
             child,
             https,
             probes,
             ca_bundle,
-            log: self.path("gate.log"),
+            log: log_file,
         }
     }
 
@@ -133,7 +146,7 @@ impl Gate {
     pub fn serve_command(&self, address: &str, probes: Address) -> Command {
         let mut command = Command::new(BINARY);
         command
-            .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
+            .args(["serve", "--config", "gate.yaml"])
             .args(["--tls-cert", "tls.crt", "--tls-key", "tls.key"])
             .args(["--drain", "2", "--address", address])
             .args(["--probe-address", &probes.to_string()])
@@ -176,6 +189,15 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Waits until `/readyz` or `/metrics` says this, and gives the whole text.
+    #[track_caller]
+    pub fn says(&self, path: &str, text: &str) -> String {
+        until(&format!("{path} says {text}"), || {
+            let (_, body) = self.probes.http("GET", path, "", b"")?;
+            body.contains(text).then_some(body)
+        })
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }
@@ -205,7 +227,7 @@ impl Serving {
                 "clientConfig": {"url": format!("https://{}/validate", self.https), "caBundle": ca_bundle},
                 "rules": [rule(&[""], &["pods", "pods/ephemeralcontainers", "replicationcontrollers", "podtemplates"]),
                           rule(&["apps"], &["*", "*/scale"]), rule(&["batch"], &["*"])],
-                "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
+                "failurePolicy": "Fail", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
             }],
         })
         .to_string()
