@@ -22,6 +22,10 @@ fn plane(administrators: &[&str]) -> ControlPlane {
     let apply = ["apply", "--server-side", "-f"];
     let crds = format!("{DEPLOY}/crds");
     plane.kubectl(apply.into_iter().chain([&*crds])).ok();
+    let kinds = KINDS.map(|(_, plural)| plural).join(",");
+    until("the definitions are served", || {
+        plane.kubectl(["get", &kinds]).is_ok().then_some(())
+    });
     for (at, user) in administrators.iter().enumerate() {
         let (name, user) = (format!("administrator-{at}"), format!("--user={user}"));
         let role = "--clusterrole=cluster-admin";
@@ -153,6 +157,10 @@ fn only_governors_change_the_webhook_configuration_and_the_definitions() {
         "--as-group=governors",
     ];
     run_as(&plane, EVE, &in_group, "").ok();
+    // The collection's other objects were deleted before it was refused.
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook("another"))
+        .ok();
     mark(EVE, "another").ok();
 
     // The way out of a lock-out, as deploy/README.md describes it.
@@ -236,20 +244,24 @@ fn only_the_gate_writes_release_records_and_status() {
         ];
         run_as(&plane, user, &args, "")
     };
+    // `status` holds last valid versions, and the public keys of records.
+    let empty = resource("GateConfiguration", "promotion-gate", json!({}));
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &empty)
+        .ok();
     let status = |user: &str| {
-        let args = [
-            "patch",
-            "releaserecord",
-            "sha256-1",
+        let forged =
+            r#"{"status": {"lastValidSpec": {"governors": {"users": ["eve@example.com"]}}}}"#;
+        let of = [
+            "gateconfiguration",
+            "promotion-gate",
             "--subresource=status",
-            "--type=merge",
-            "-p",
-            r#"{"status": {"a": "b"}}"#,
         ];
+        let args = [&["patch"], &of[..], &["--type=merge", "-p", forged]].concat();
         run_as(&plane, user, &args, "")
     };
     let (spec, metadata) = (
-        r#"{"spec": {"entries": {"forged": {}}}}"#,
+        r#"{"spec": {"lastUsed": "2026-11-28T00:00:00Z"}}"#,
         r#"{"metadata": {"labels": {"a": "b"}}}"#,
     );
     let collection = "/apis/promotion-gate.dev/v1alpha1/namespaces/default/releaserecords";
@@ -403,7 +415,7 @@ fn samples() -> Vec<(&'static str, Value)> {
 fn a_governor_edits_each_kind_and_another_administrator_does_not() {
     let governed = Governed::start();
     for (kind, spec) in samples() {
-        let document = resource(kind, "sample", spec);
+        let document = resource(kind, "sample", spec.clone());
         let refused = |ran: Ran| {
             let said = ran.refused();
             assert!(said.contains("[not-a-governor]"), "{kind}: {said}");
@@ -431,7 +443,9 @@ fn a_governor_edits_each_kind_and_another_administrator_does_not() {
         let collection = format!("/apis/promotion-gate.dev/v1alpha1/{plural}");
         refused(governed.run(EVE, &["delete", "--raw", &collection]));
         // Whoever may edit it is told what is wrong with it.
-        let typo = resource(kind, "typo", json!({"enforcment": "Audit"}));
+        let mut mistyped = spec;
+        mistyped["enforcment"] = json!("Audit");
+        let typo = resource(kind, "typo", mistyped);
         let said = governed.apply(GINA, &typo, "--dry-run=none").refused();
         assert!(
             said.contains("[invalid]") && said.contains("unknown field `enforcment`"),
