@@ -4,34 +4,38 @@ use promotion_gate_core::documents::{Document, Problem, read};
 use promotion_gate_core::gate::TrustRoots;
 use serde_json::Value;
 
+use super::FROM_CLUSTER;
 use super::item::{item, schema_of};
 use super::kinds::Kind;
 use super::trust_root::RootNames;
 
-/// The trust roots that every configuration has.
-const BUILT_IN: [&str; 2] = ["sigstore", "github"];
-
-/// What is wrong with a resource, one sentence each, in the words of the commands. `roots` are the trust roots that count now, those
-/// of resources too.
+/// What is wrong with a resource, one sentence each, in the words of the commands.
 pub fn problems_of(object: &Value, roots: &TrustRoots) -> Vec<String> {
-    let (documents, problems) = read("object.json", object.to_string().as_bytes());
-    let mut names = RootNames::new(&BUILT_IN.map(str::to_owned));
-    roots.keys().for_each(|name| names.declare(name));
-    let found = documents.iter().flat_map(|it| problems_in(it, &names));
+    let (documents, problems) = read(
+        &format!("object{FROM_CLUSTER}"),
+        object.to_string().as_bytes(),
+    );
+    let found = documents
+        .iter()
+        .flat_map(|document| problems_in(document, roots));
     let found = problems.into_iter().chain(found);
     found.map(|problem| without_place(&problem)).collect()
 }
 
-fn problems_in(document: &Document, roots: &RootNames) -> Vec<Problem> {
-    let read = match Kind::of(document) {
-        Ok(Some(kind)) => schema_of(kind).and_then(|schema| item(kind, document, &schema, roots)),
-        Ok(None) => None,
+fn problems_in(document: &Document, roots: &TrustRoots) -> Vec<Problem> {
+    let kind = match Kind::of(document) {
+        Ok(Some(kind)) => kind,
+        Ok(None) => return Vec::new(),
         Err(problem) => return vec![problem],
     };
-    match read {
-        Some(read) => read.err().unwrap_or_default(),
-        None => vec![document.problem(Default::default(), "this kind is not a resource")],
-    }
+    // A trust root that is replaced has its own name among those in use.
+    let names = match kind {
+        Kind::TrustRoot => RootNames::default(),
+        _ => RootNames::new(roots.keys()),
+    };
+    let schema = schema_of(kind);
+    let read = schema.and_then(|schema| item(kind, document, &schema, &names));
+    read.and_then(Result::err).unwrap_or_default()
 }
 
 fn without_place(problem: &Problem) -> String {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -75,6 +76,13 @@ impl Gate {
     pub fn policy(&self, text: &str) -> &Gate {
         fs::write(self.path("policies/policy.yaml"), text).unwrap();
         self
+    }
+
+    /// Runs a command in the folder.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.folder.path());
+        run(&mut command, input.as_bytes())
     }
 
     /// What `check` says of a Deployment with this image.
@@ -192,10 +200,17 @@ impl Serving {
     /// Waits until `/readyz` or `/metrics` says this, and gives the whole text.
     #[track_caller]
     pub fn says(&self, path: &str, text: &str) -> String {
-        until(&format!("{path} says {text}"), || {
-            let (_, body) = self.probes.http("GET", path, "", b"")?;
-            body.contains(text).then_some(body)
-        })
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            let answer = self.probes.http("GET", path, "", b"");
+            last = answer.map(|(_, body)| body).unwrap_or_default();
+            if last.contains(text) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
     pub fn log(&self) -> String {
