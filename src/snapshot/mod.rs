@@ -37,7 +37,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
+use crate::api::{self, FeedStates, Kind, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::duties::feed;
@@ -102,6 +102,8 @@ pub struct Readiness {
     pub problems: Vec<String>,
     /// The parts whose last valid state is in force instead, and since when.
     pub kept: Vec<String>,
+    /// Why it is not known who governs, if it is not.
+    pub governors_unknown: Option<String>,
 }
 
 impl Sources {
@@ -192,6 +194,20 @@ impl Sources {
     /// The result of the last poll.
     pub fn readiness(&self) -> Arc<Readiness> {
         self.readiness.load_full()
+    }
+
+    /// What would be wrong if a resource became this object, alone and together with the other documents in force.
+    pub fn problems_with(&self, kind: Kind, name: &str, object: &Value) -> Vec<String> {
+        let name = ResourceName {
+            kind,
+            name: name.to_owned(),
+        };
+        let config = self.config.load_full();
+        let documents = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.documents.clone()
+        };
+        documents.problems_with(&name, object, &config)
     }
 
     /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for

@@ -2,6 +2,7 @@
 //! signed once, in the sandbox.
 
 mod authors;
+mod kept;
 mod told;
 
 use std::collections::BTreeSet;

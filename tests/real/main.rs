@@ -12,6 +12,7 @@ mod approvals;
 mod cluster;
 mod conditions;
 mod freezes;
+mod governance;
 mod manifests;
 mod platforms;
 mod programs;
