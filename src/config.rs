@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use promotion_gate_core::attest::TrustRoot;
-use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Collected, Digest, DnsLabel, Snapshot, Ungoverned, World};
+use promotion_gate_core::documents::{self, Document, Fault, Path as Place, Problem};
+use promotion_gate_core::gate::{Digest, DnsLabel, Snapshot, World};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 
+use crate::api::{
+    GateConfigurationSpec, GateSettings, Written, WrittenController, WrittenGovernors,
+    WrittenUngoverned, settings,
+};
 use crate::files::read_file;
 use crate::oci::{
     ClientOptions, CredentialEntry, DockerConfig, EvidenceRepository, IgnoredCredential,
@@ -29,7 +33,8 @@ pub struct Config {
     registries: Vec<RegistryOptions>,
     credentials: Vec<CredentialEntry>,
     ignored_credentials: Vec<IgnoredCredential>,
-    ungoverned: Ungoverned,
+    /// What the file sets that a `GateConfiguration` among the policies could set instead.
+    pub settings: GateSettings,
     /// Problems that do not prevent its use, for the log.
     pub warnings: Vec<String>,
     /// See [`ClientOptions::loopback`]. It depends on how the process runs, not on the file.
@@ -51,10 +56,16 @@ struct GateConfiguration {
     kind: String,
     /// The name of the cluster, which approvals can be limited to: at most 63 lower-case letters, digits and `-`. Clusters of one
     /// name share approvals.
-    cluster: Option<DnsLabel>,
+    cluster: Option<Written<DnsLabel>>,
     /// The UID of the cluster's namespace `kube-system` (`kubectl get namespace kube-system -o jsonpath={.metadata.uid}`), which
     /// approvals can be limited to where two clusters have one name.
     cluster_uid: Option<String>,
+    /// Who may change what the gate decides by. While nobody is named, nobody is refused.
+    governors: Option<WrittenGovernors>,
+    /// Controllers that are trusted besides those of Kubernetes.
+    trusted_controllers: Option<Vec<WrittenController>>,
+    /// Namespaces in which the cluster's own infrastructure runs, besides `kube-system` and the gate's own.
+    infrastructure_namespaces: Option<Vec<Written<DnsLabel>>>,
     /// Trust roots besides the built-in `sigstore` and `github`.
     #[serde(default)]
     trust_roots: Vec<NamedRoot>,
@@ -67,7 +78,7 @@ struct GateConfiguration {
     /// A Docker `config.json` with credentials.
     docker_config: Option<PathBuf>,
     /// What happens to a workload that no policy governs; `Allow` when absent.
-    ungoverned: Option<WireUngoverned>,
+    ungoverned: Option<WrittenUngoverned>,
     /// Labels of namespaces, for policies that select by label where no cluster can be asked.
     #[serde(default)]
     namespaces: Vec<NamespaceLabels>,
@@ -107,12 +118,6 @@ struct Credential {
     password_file: Option<PathBuf>,
     /// A file with a token for the registry itself, relative to the configuration.
     token_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-enum WireUngoverned {
-    Allow,
-    Deny,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -157,14 +162,16 @@ impl Config {
             registries: Vec::new(),
             credentials: Vec::new(),
             ignored_credentials: Vec::new(),
-            ungoverned: Ungoverned::Allow,
+            settings: GateSettings::default(),
             warnings: Vec::new(),
             loopback: true,
             file: path.map(Path::to_owned),
             files: Files::default(),
         };
         if let Some(path) = path {
-            let written = parse(path, &config.files.read(path)?)?;
+            let (written, settings) = parse(path, &config.files.read(path)?)?;
+            settings.apply_to(&mut config.world);
+            config.settings = settings;
             config.add(written, path)?;
         }
         Ok(config)
@@ -184,6 +191,12 @@ impl Config {
             let config = Config::load(self.file.as_deref())?;
             Ok(Config { loopback, ..config })
         })
+    }
+
+    /// The folder of the file, from which relative paths start.
+    pub fn folder(&self) -> &Path {
+        let file = self.file.as_deref();
+        file.and_then(Path::parent).unwrap_or(Path::new("."))
     }
 
     /// Names the bytes of all files of the configuration.
@@ -245,16 +258,6 @@ impl Config {
                 }));
             self.warnings.extend(docker.warnings);
         }
-        if let Some(cluster) = written.cluster {
-            self.world.cluster = Collected::Known(cluster.into_string());
-        }
-        if let Some(uid) = written.cluster_uid {
-            self.world.cluster_uid = Collected::Known(uid);
-        }
-        self.ungoverned = match written.ungoverned {
-            Some(WireUngoverned::Deny) => Ungoverned::Deny,
-            Some(WireUngoverned::Allow) | None => Ungoverned::Allow,
-        };
         self.world.namespaces.extend(
             written
                 .namespaces
@@ -266,11 +269,12 @@ impl Config {
 
     /// A snapshot of the configuration, without policies.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
+        let mut snapshot = Snapshot {
             world: self.world.clone(),
-            ungoverned: self.ungoverned,
             ..Snapshot::default()
-        }
+        };
+        self.settings.apply(&mut snapshot);
+        snapshot
     }
 
     /// How registries are reached.
@@ -286,6 +290,24 @@ impl Config {
 }
 
 impl GateConfiguration {
+    /// The fields that a resource could set instead.
+    fn settings(&self, document: &Document) -> Result<GateSettings, Vec<Problem>> {
+        let spec = GateConfigurationSpec {
+            governors: self.governors.clone(),
+            trusted_controllers: self.trusted_controllers.clone(),
+            cluster: self.cluster.clone(),
+            cluster_uid: self.cluster_uid.clone(),
+            ungoverned: self.ungoverned,
+            infrastructure_namespaces: self.infrastructure_namespaces.clone(),
+            // Only a resource of the cluster asks for it.
+            adopt: None,
+        };
+        let problem = |Fault { path, message }| document.problem(path, message);
+        let settings = settings(&spec);
+        let settings = settings.map(|it| it.written_in(document.clone(), Place::default()));
+        settings.map_err(|faults| faults.into_iter().map(problem).collect())
+    }
+
     /// Entries whose second repository is the image's own.
     fn own_evidence_repositories(&self, document: &Document) -> Vec<Problem> {
         let entries = self.registries.iter().enumerate();
@@ -339,14 +361,21 @@ impl Credential {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<GateConfiguration> {
+fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<(GateConfiguration, GateSettings)> {
     let name = path.display().to_string();
     let (found, mut problems) = documents::read(&name, bytes);
     let configuration = match found.as_slice() {
+        [only] if only.value.get("spec").is_some() => {
+            let why = "a configuration with `spec` is a resource; give it beside the policies, and put what the process needs (registries, credentials, paths) at the top level of this file";
+            problems.push(only.problem(Place::default().key("spec"), why));
+            None
+        }
         [only] => match documents::decode::<GateConfiguration>(only) {
             Ok(configuration) => {
                 problems.extend(configuration.own_evidence_repositories(only));
-                Some(configuration)
+                let settings = configuration.settings(only);
+                let settings = settings.map_err(|more| problems.extend(more));
+                Some((configuration, settings.unwrap_or_default()))
             }
             Err(more) => {
                 problems.extend(more);
@@ -362,7 +391,7 @@ fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<GateConfiguration> {
             .collect();
         bail!("the configuration cannot be used:\n{}", lines.join("\n"));
     }
-    let configuration =
+    let (configuration, settings) =
         configuration.with_context(|| format!("`{name}` does not hold exactly one document"))?;
     if (
         configuration.api_version.as_str(),
@@ -376,7 +405,7 @@ fn parse(path: &Path, bytes: &[u8]) -> anyhow::Result<GateConfiguration> {
             crate::api::API_VERSION
         );
     }
-    Ok(configuration)
+    Ok((configuration, settings))
 }
 
 impl Files {

@@ -4,14 +4,17 @@ use promotion_gate_core::documents::{Document, Problem, read};
 use promotion_gate_core::gate::TrustRoots;
 use serde_json::Value;
 
-use super::freeze::{freeze_schema, read_freeze};
+use super::FROM_CLUSTER;
+use super::item::{item, schema_of};
 use super::kinds::Kind;
-use super::load::{read_policy, schema};
-use super::people::{Directories, people_schema};
+use super::trust_root::RootNames;
 
 /// What is wrong with a resource, one sentence each, in the words of the commands.
 pub fn problems_of(object: &Value, roots: &TrustRoots) -> Vec<String> {
-    let (documents, problems) = read("object.json", object.to_string().as_bytes());
+    let (documents, problems) = read(
+        &format!("object{FROM_CLUSTER}"),
+        object.to_string().as_bytes(),
+    );
     let found = documents
         .iter()
         .flat_map(|document| problems_in(document, roots));
@@ -20,19 +23,19 @@ pub fn problems_of(object: &Value, roots: &TrustRoots) -> Vec<String> {
 }
 
 fn problems_in(document: &Document, roots: &TrustRoots) -> Vec<Problem> {
-    let read = match Kind::of(document) {
-        Ok(Some(Kind::PromotionPolicy)) => read_policy(document, &schema(), roots).map(drop),
-        Ok(Some(Kind::PeopleDirectory)) => {
-            let document = document.clone();
-            Directories::default()
-                .add(document, &people_schema())
-                .map(drop)
-        }
-        Ok(Some(Kind::ChangeFreeze)) => read_freeze(document, &freeze_schema()).map(drop),
-        Ok(_) => Ok(()),
-        Err(problem) => Err(vec![problem]),
+    let kind = match Kind::of(document) {
+        Ok(Some(kind)) => kind,
+        Ok(None) => return Vec::new(),
+        Err(problem) => return vec![problem],
     };
-    read.err().unwrap_or_default()
+    // A trust root that is replaced has its own name among those in use.
+    let names = match kind {
+        Kind::TrustRoot => RootNames::default(),
+        _ => RootNames::new(roots.keys()),
+    };
+    let schema = schema_of(kind);
+    let read = schema.and_then(|schema| item(kind, document, &schema, &names));
+    read.and_then(Result::err).unwrap_or_default()
 }
 
 fn without_place(problem: &Problem) -> String {

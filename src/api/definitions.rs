@@ -14,9 +14,12 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
+use super::status::status;
 use super::{
-    ChangeFreeze, ChangeFreezeSpec, PeopleDirectory, PeopleDirectorySpec, PromotionPolicy,
-    PromotionPolicySpec, ReleaseRecord, ReleaseRecordSpec,
+    AuthorRecordResource, AuthorRecordSpec, CONFIGURATION_NAME, ChangeFreeze, ChangeFreezeSpec,
+    GateConfigurationResource, GateConfigurationSpec, PeopleDirectory, PeopleDirectorySpec,
+    PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec, ReleaseRecord,
+    ReleaseRecordSpec, RevocationResource, RevocationSpec, TrustRootResource, TrustRootSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -37,11 +40,24 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let people = serde_json::to_value(PeopleDirectory::crd())?;
     let freezes = serde_json::to_value(ChangeFreeze::crd())?;
     let records = serde_json::to_value(ReleaseRecord::crd())?;
+    let configurations = serde_json::to_value(GateConfigurationResource::crd())?;
+    let roots = serde_json::to_value(TrustRootResource::crd())?;
+    let revocations = serde_json::to_value(RevocationResource::crd())?;
+    let rejections = serde_json::to_value(RejectionResource::crd())?;
+    let authors = serde_json::to_value(AuthorRecordResource::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
         with_schema(freezes, &structural_schema::<ChangeFreezeSpec>()),
         with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
+        with_one_name(with_schema(
+            configurations,
+            &structural_schema::<GateConfigurationSpec>(),
+        )),
+        with_schema(roots, &structural_schema::<TrustRootSpec>()),
+        with_schema(revocations, &structural_schema::<RevocationSpec>()),
+        with_schema(rejections, &structural_schema::<RejectionSpec>()),
+        with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
     ])
 }
 
@@ -79,9 +95,26 @@ fn of_policies() -> Result<Value, serde_json::Error> {
     Ok(spec)
 }
 
-/// A definition whose only version has this schema of `spec`.
+/// A definition of a kind of which there is one resource.
+fn with_one_name(mut definition: Value) -> Value {
+    let rule = json!([{
+        "rule": format!("self.metadata.name == '{CONFIGURATION_NAME}'"),
+        "message": format!("the one configuration is named `{CONFIGURATION_NAME}`"),
+    }]);
+    if let Some(schema) = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
+        schema["x-kubernetes-validations"] = rule;
+    }
+    definition
+}
+
+/// A definition whose only version has this schema of `spec`, and a status.
 fn with_schema(mut definition: Value, spec: &Value) -> Value {
-    let schema = json!({
+    let kind = definition
+        .pointer("/spec/names/kind")
+        .and_then(Value::as_str);
+    // Release records have no status: what the gate says of an admission is the record.
+    let status = kind.filter(|kind| *kind != "ReleaseRecord").map(status);
+    let mut schema = json!({
         "description": spec.get("description").cloned().unwrap_or_default(),
         "type": "object",
         "required": ["spec"],
@@ -93,6 +126,10 @@ fn with_schema(mut definition: Value, spec: &Value) -> Value {
         }
     });
     if let Some(version) = definition.pointer_mut("/spec/versions/0") {
+        if let Some(status) = status {
+            version["subresources"] = json!({"status": {}});
+            schema["properties"]["status"] = status;
+        }
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
     definition

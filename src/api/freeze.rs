@@ -1,23 +1,22 @@
 //! `ChangeFreeze` as written, and the one conversion into the freeze that the core decides by.
 
-use std::path::Path as FilePath;
+use std::path::{Component, Path as FilePath};
 
 use jiff::SignedDuration;
 use kube::CustomResource;
 use promotion_gate_core::calendar::{Exhausted, Series, Zone};
-use promotion_gate_core::documents::{Document, Fault, Path, Problem, decode_value};
+use promotion_gate_core::documents::{Fault, Path, decode_value};
 use promotion_gate_core::gate::{
     Age, EventFilter, Feed, FeedKind, FeedPlace, Freeze, FreezeSource, FreezeWindow, Glob, MayPass,
     WhenStale,
 };
-use schemars::{JsonSchema, Schema, schema_for};
-use serde::de::DeserializeOwned;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
 use super::Written;
-use super::resource::{Resource, read_resource};
+use super::faults::Faults;
 
 /// The shortest `maximumAge`: a feed is asked every 10 seconds at most.
 const SHORTEST_AGE: SignedDuration = SignedDuration::from_secs(12);
@@ -36,10 +35,21 @@ const MAXIMUM_WINDOWS: usize = 500;
     version = "v1alpha1",
     kind = "ChangeFreeze",
     plural = "changefreezes",
+    shortname = "pgf",
     category = "promotion-gate",
     schema = "disabled",
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner"),
+    printcolumn(
+        name = "Frozen",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Frozen")].status"#
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -191,11 +201,6 @@ pub struct WrittenGitlab {
     pub when_stale: Option<WrittenWhenStale>,
 }
 
-/// The schema that change freezes are checked against.
-pub fn freeze_schema() -> Schema {
-    schema_for!(Resource<ChangeFreezeSpec>)
-}
-
 /// The freeze that a resource describes. Paths of files that are relative start at `folder`.
 ///
 /// # Errors
@@ -262,6 +267,49 @@ pub fn readable_environments(spec: &Value) -> Vec<Glob> {
     }
 }
 
+/// Faults of the files that a freeze of a cluster names. Whoever may write a freeze must not make the gate read or send a file of
+/// its choice: files are below the folder of the configuration.
+pub(super) fn files_elsewhere(spec: &ChangeFreezeSpec) -> Vec<Fault> {
+    let calendar = spec.calendar.as_ref();
+    let endpoint = spec.endpoint.as_ref();
+    let gitlab = spec.gitlab.as_ref();
+    let named = [
+        (
+            "calendar",
+            "urlFile",
+            calendar.and_then(|calendar| calendar.url_file.as_ref()),
+        ),
+        (
+            "calendar",
+            "file",
+            calendar.and_then(|calendar| calendar.file.as_ref()),
+        ),
+        (
+            "endpoint",
+            "tokenFile",
+            endpoint.and_then(|endpoint| endpoint.token_file.as_ref()),
+        ),
+        (
+            "gitlab",
+            "tokenFile",
+            gitlab.and_then(|gitlab| gitlab.token_file.as_ref()),
+        ),
+    ];
+    let is_elsewhere = |file: &str| {
+        let mut components = FilePath::new(file).components();
+        !components.all(|component| matches!(component, Component::Normal(_)))
+    };
+    let elsewhere = named.into_iter().filter_map(|(source, field, file)| {
+        let path = key(source).key(field);
+        let message = "a freeze in the cluster names files below the folder of the gate's configuration: expected a relative path without `..`";
+        file.filter(|file| is_elsewhere(file)).map(|_| Fault {
+            path,
+            message: message.to_owned(),
+        })
+    });
+    elsewhere.collect()
+}
+
 /// The freeze, unless its rules need too much work.
 fn computable(freeze: Freeze) -> Result<Freeze, Vec<Fault>> {
     let refused = |error: Exhausted| {
@@ -278,45 +326,7 @@ fn key(name: &str) -> Path {
     Path::default().key(name)
 }
 
-/// Collects every fault, so that one never hides another.
-#[derive(Default)]
-struct Faults {
-    found: Vec<Fault>,
-}
-
 impl Faults {
-    fn add(&mut self, path: Path, message: impl Into<String>) {
-        self.found.push(Fault {
-            path,
-            message: message.into(),
-        });
-    }
-
-    fn kept<T>(&mut self, read: Result<T, Fault>, here: &Path) -> Option<T> {
-        match read {
-            Ok(value) => Some(value),
-            Err(Fault { path, message }) => {
-                self.add(here.join(&path), message);
-                None
-            }
-        }
-    }
-
-    fn parsed<T: DeserializeOwned>(
-        &mut self,
-        written: Option<&Written<T>>,
-        here: impl FnOnce() -> Path,
-    ) -> Option<T> {
-        let read = written?.parse();
-        self.kept(read, &here())
-    }
-
-    fn list<T: DeserializeOwned>(&mut self, written: &[Written<T>], here: &Path) -> Vec<T> {
-        let each = written.iter().enumerate();
-        let each = each.filter_map(|(index, part)| self.parsed(Some(part), || here.index(index)));
-        each.collect()
-    }
-
     fn windows(
         &mut self,
         written: &[Written<FreezeWindow>],
@@ -496,13 +506,4 @@ fn across_segments(glob: &Glob) -> Glob {
 /// A path that starts at a folder if it is relative.
 fn below(folder: &FilePath, file: &str) -> String {
     folder.join(file).display().to_string()
-}
-
-/// Reads one document.
-pub(super) fn read_freeze(document: &Document, schema: &Schema) -> Result<Freeze, Vec<Problem>> {
-    let file = FilePath::new(&*document.file);
-    let folder = file.parent().unwrap_or(FilePath::new(""));
-    let convert = |name: &str, spec: &ChangeFreezeSpec| freeze(name, spec, folder);
-    let (_, freeze) = read_resource(document, schema, |problem| problem, convert)?;
-    Ok(freeze)
 }

@@ -20,19 +20,34 @@ pub enum Kind {
     ChangeFreeze,
     /// The configuration of the webhook and the commands.
     GateConfiguration,
+    /// A trust root that policies name.
+    TrustRoot,
+    /// A digest that must not run any more.
+    Revocation,
+    /// A rejection that is kept.
+    Rejection,
+    /// The authors of a digest, which are kept.
+    AuthorRecord,
     /// Cases that policies are tested with.
     PolicyTest,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 9] = [
         Kind::PromotionPolicy,
         Kind::PeopleDirectory,
         Kind::ChangeFreeze,
         Kind::GateConfiguration,
+        Kind::TrustRoot,
+        Kind::Revocation,
+        Kind::Rejection,
+        Kind::AuthorRecord,
         Kind::PolicyTest,
     ];
+
+    /// Kinds whose names are words that other tools use: without our group they are not ours.
+    const COMMON: [Kind; 3] = [Kind::TrustRoot, Kind::Revocation, Kind::Rejection];
 
     /// The kind as documents write it.
     pub fn name(self) -> &'static str {
@@ -41,6 +56,10 @@ impl Kind {
             Kind::PeopleDirectory => "PeopleDirectory",
             Kind::ChangeFreeze => "ChangeFreeze",
             Kind::GateConfiguration => "GateConfiguration",
+            Kind::TrustRoot => "TrustRoot",
+            Kind::Revocation => "Revocation",
+            Kind::Rejection => "Rejection",
+            Kind::AuthorRecord => "AuthorRecord",
             Kind::PolicyTest => "PolicyTest",
         }
     }
@@ -52,6 +71,10 @@ impl Kind {
             Kind::PeopleDirectory => "people directory",
             Kind::ChangeFreeze => "change freeze",
             Kind::GateConfiguration => "configuration",
+            Kind::TrustRoot => "trust root",
+            Kind::Revocation => "revocation",
+            Kind::Rejection => "rejection",
+            Kind::AuthorRecord => "author record",
             Kind::PolicyTest => "test",
         }
     }
@@ -145,9 +168,15 @@ pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
 /// Karmada's `PropagationPolicy`.
 const MISTYPES: usize = 2;
 
+/// The kinds whose names only we use.
+fn distinct() -> impl Iterator<Item = Kind> {
+    let kinds = Kind::ALL.into_iter();
+    kinds.filter(|kind| !Kind::COMMON.contains(kind))
+}
+
 /// Whether a word is one of our kinds, or a mistyped kind of policy or people directory.
 fn is_kind(word: &str) -> bool {
-    let mut kinds = Kind::ALL.into_iter().map(Kind::name);
+    let mut kinds = distinct().map(Kind::name);
     let mut of_snapshot = [
         "PromotionPolicy",
         "PromotionPolicies",
@@ -211,7 +240,8 @@ impl<'a> Header<'a> {
         cut_off
             || nearest(group, [GROUP]).is_some()
             || is_kind(kind)
-            || !grouped && nearest(kind, Kind::ALL.map(Kind::name)).is_some()
+            || !grouped && nearest(kind, distinct().map(Kind::name)).is_some()
+            || !grouped && Kind::COMMON.iter().any(|common| common.name() == kind)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files → policies, people and change freezes. All problems of all files are reported at once, with file, line and column. A set with a problem is
+//! Files → policies and everything else that decides. All problems of all files are reported at once, with file, line and column. A set with a problem is
 //! not used.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,22 +7,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step};
+use promotion_gate_core::documents::{Document, Path, Problem};
 use promotion_gate_core::gate::{
-    Collected, FeedState, Freeze, FreezeSource, People, Policy, Requirement, Schedule, Snapshot,
-    TrustRoots, WhenStale,
+    Collected, Digest, FeedState, Freeze, FreezeSource, KeptAuthors, KeptRejection, People, Policy,
+    Revocation, Schedule, Snapshot, TrustRoots, WhenStale,
 };
-use schemars::{Schema, schema_for};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
-use super::freeze::{freeze_schema, read_freeze};
+use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
-use super::mistakes::used_here;
-use super::people::{Directories, people_schema};
-use super::policy::{unknown_requirement, warnings};
-use super::resource::{Resource, read_resource};
-use super::{PromotionPolicySpec, policy};
+use super::people::Directories;
+use super::{GateSettings, RootNames, TrustRootSource};
 
 /// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
@@ -31,8 +27,6 @@ pub type SourceFile = (String, Vec<u8>);
 const MAXIMUM_FILES: usize = 1000;
 /// The most bytes of these files together.
 const MAXIMUM_TOTAL_BYTES: usize = MAXIMUM_FILE_BYTES;
-/// Fields of later versions: they are refused, but no correction of the spelling is suggested.
-const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
 
 /// The names of the documents in each file that the snapshot is made from.
 pub type Held = BTreeMap<String, BTreeSet<(Kind, String)>>;
@@ -46,6 +40,16 @@ pub struct PolicySet {
     pub people: Option<Arc<People>>,
     /// The change freezes, in the order of the files, without those that have problems.
     pub freezes: Vec<Freeze>,
+    /// The trust roots, by name.
+    pub trust_roots: BTreeMap<String, TrustRootSource>,
+    /// What the `GateConfiguration` among the files sets.
+    pub settings: GateSettings,
+    /// Digests that must not run any more.
+    pub revocations: BTreeMap<Digest, Revocation>,
+    /// Rejections, by digest.
+    pub rejections: BTreeMap<Digest, Vec<KeptRejection>>,
+    /// Authors, by digest.
+    pub authors: BTreeMap<Digest, KeptAuthors>,
     /// All problems of the files.
     pub problems: Vec<Problem>,
     /// Parts of the policies that probably do not mean what their author meant.
@@ -81,18 +85,64 @@ pub struct FreezeSet {
 }
 
 impl PolicySet {
+    /// The set together with the settings of the configuration file: adds the problems that appear only together.
+    #[must_use]
+    pub fn under(mut self, configured: &GateSettings) -> PolicySet {
+        self.problems.extend(self.settings.clashes(configured));
+        for settings in [&self.settings, configured] {
+            let Some(governors) = &settings.governors else {
+                continue;
+            };
+            let here = Path::default().key("governors");
+            let people = self.people.as_deref();
+            let approving = people.map(|people| governors.who_approve(&self.policies, people));
+            for found in approving.into_iter().flatten() {
+                let message = format!(
+                    "the governor `{}` is the person `{}`, who approves {} for the policy `{}`; whoever can change what the gate decides by must not approve: remove one of the two",
+                    found.user, found.person, found.seat, found.policy
+                );
+                let at = settings.place_of(&here.key("users"), &found.user);
+                self.problems.push(settings.problem(&at, message));
+            }
+            if !governors.groups.is_empty() && self.policies.iter().any(Policy::requires_approvals)
+            {
+                let message = "whether members of these groups approve cannot be looked up; make sure that none of them is in a group that `approvals` name";
+                self.warnings
+                    .push(settings.problem(&here.key("groups"), message));
+            }
+        }
+        self
+    }
+
+    /// The trust roots that are in the documents themselves.
+    pub fn inline_roots(&self) -> TrustRoots {
+        let each = self.trust_roots.iter();
+        let each = each.filter_map(|(name, source)| match source {
+            TrustRootSource::Inline(root) => Some((name.clone(), Arc::clone(root))),
+            TrustRootSource::Tuf(_) => None,
+        });
+        each.collect()
+    }
+
     /// The snapshot with these policies, people and freezes, and with the rest of another one. `now` is the present.
     pub fn snapshot(self, rest: Snapshot, feeds: &FeedStates, now: Timestamp) -> Snapshot {
+        let roots = self.inline_roots();
         let mut snapshot = Snapshot {
             policies: self.policies,
             revision: self.revision,
             ..rest
         };
+        self.settings.apply(&mut snapshot);
+        let world = &mut snapshot.world;
+        world.trust_roots.extend(roots);
+        world.revocations = self.revocations;
+        world.rejections = self.rejections;
+        world.authors = self.authors;
         if let Some(people) = self.people {
-            snapshot.world.people = Collected::Known(people);
+            world.people = Collected::Known(people);
         }
         let schedule = schedule(self.freezes, feeds, now);
-        snapshot.world.freezes = Collected::Known(Arc::new(schedule));
+        world.freezes = Collected::Known(Arc::new(schedule));
         snapshot
     }
 
@@ -129,82 +179,116 @@ pub fn schedule(freezes: Vec<Freeze>, feeds: &FeedStates, now: Timestamp) -> Sch
     Schedule::new(freezes.into_iter().map(with_state), now)
 }
 
-/// The schema that policy files are checked against.
-pub fn schema() -> Schema {
-    schema_for!(Resource<PromotionPolicySpec>)
+/// Reads all documents of some files: policies, people, freezes, trust roots, settings, and what is kept about digests.
+/// `roots` are the built-in and configured trust roots.
+pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
+    load_knowing(sources, RootNames::new(roots.keys()))
 }
 
-/// Reads the policies and people of some files.
-pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
-    let (schema, people_schema, freeze_schema) = (schema(), people_schema(), freeze_schema());
-    let mut set = PolicySet::default();
-    let mut directories = Directories::default();
-    let mut named: BTreeMap<(Kind, String), String> = BTreeMap::new();
-    let mut of_policies: BTreeMap<String, Document> = BTreeMap::new();
-    let mut of_freezes: Vec<Problem> = Vec::new();
+/// The same. `names` are the trust roots that policies may name besides those in the documents.
+fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
+    let mut loading = Loading::default();
+    let mut found = Vec::new();
     for (file, bytes) in sources {
-        let (documents, problems) = documents(file, bytes, &mut set.skipped);
-        let mut held = BTreeSet::new();
-        set.problems.extend(problems);
+        let (documents, problems) = documents(file, bytes, &mut loading.set.skipped);
+        loading.set.problems.extend(problems);
+        loading.set.files.entry(file.clone()).or_default();
         for (kind, document) in documents {
-            let at = document.problem(Path::default().key("metadata").key("name"), "");
-            let read = match kind {
-                Kind::PromotionPolicy => match read_policy(&document, &schema, roots) {
-                    Ok((policy, warnings)) => {
-                        set.warnings.extend(warnings);
-                        let name = policy.name.clone();
-                        of_policies.entry(name.clone()).or_insert(document);
-                        set.policies.push(policy);
-                        Ok(name)
-                    }
-                    Err(problems) => Err(problems),
-                },
-                Kind::PeopleDirectory => directories.add(document, &people_schema),
-                Kind::ChangeFreeze => read_freeze(&document, &freeze_schema).map(|freeze| {
-                    let name = freeze.name.clone();
-                    of_freezes.push(at.clone());
-                    set.freezes.push(freeze);
-                    name
-                }),
-                Kind::GateConfiguration | Kind::PolicyTest => continue,
-            };
-            match read {
-                Ok(name) => match named.get(&(kind, name.clone())) {
-                    Some(first) => {
-                        let noun = kind.noun();
-                        let message = format!("another {noun} has the name `{name}` too: {first}");
-                        set.problems.push(Problem { message, ..at });
-                        match kind {
-                            Kind::PromotionPolicy => drop(set.policies.pop()),
-                            Kind::ChangeFreeze => drop((set.freezes.pop(), of_freezes.pop())),
-                            _ => {}
-                        }
-                    }
-                    None => {
-                        held.insert((kind, name.clone()));
-                        named.insert((kind, name), format!("{}:{}", at.file, at.line));
-                    }
-                },
-                Err(problems) => set.problems.extend(problems),
+            if let (Kind::TrustRoot, Some(name)) = (kind, document.text("metadata.name")) {
+                names.declare(name);
             }
+            found.push((kind, document));
         }
-        set.files.entry(file.clone()).or_default().append(&mut held);
     }
-    match directories.merge() {
-        Ok(people) => {
-            let nobody = People::default();
-            let known = people.as_ref().unwrap_or(&nobody);
-            set.warnings
-                .extend(missing_people(&set.policies, &of_policies, known));
-            set.people = people.map(Arc::new);
+    let mut schemas = BTreeMap::new();
+    for (kind, document) in found {
+        let schema = schemas.entry(kind).or_insert_with(|| schema_of(kind));
+        let Some(schema) = schema else {
+            continue;
+        };
+        match item(kind, &document, schema, &names) {
+            Some(Ok((name, read))) => loading.add(kind, name, read, document),
+            Some(Err(problems)) => loading.refuse(kind, problems),
+            None => {}
         }
-        Err(problems) => set.problems.extend(problems),
     }
-    set.warnings
-        .extend(odd_freezes(&set.freezes, &of_freezes, &set.policies));
+    let mut set = loading.finish();
     set.revision = revision_by_part(sources, &set.files);
     in_order(sources, &mut set.problems);
     set
+}
+
+/// A set while its documents are read.
+#[derive(Default)]
+struct Loading {
+    set: PolicySet,
+    directories: Directories,
+    /// The place of each name.
+    named: BTreeMap<(Kind, String), String>,
+    of_policies: BTreeMap<String, Document>,
+    of_freezes: Vec<Problem>,
+}
+
+impl Loading {
+    fn add(&mut self, kind: Kind, name: String, item: Item, document: Document) {
+        let at = document.problem(name_of_resource(), "");
+        if let Some(first) = self.named.get(&(kind, name.clone())) {
+            let noun = kind.noun();
+            let message = format!("another {noun} has the name `{name}` too: {first}");
+            self.refuse(kind, vec![Problem { message, ..at }]);
+            return;
+        }
+        let place = format!("{}:{}", at.file, at.line);
+        self.named.insert((kind, name.clone()), place);
+        let held = self.set.files.entry(at.file.to_string()).or_default();
+        held.insert((kind, name.clone()));
+        let set = &mut self.set;
+        match item {
+            Item::Policy(policy, warnings) => {
+                set.warnings.extend(warnings);
+                set.policies.push(*policy);
+                self.of_policies.insert(name, document);
+            }
+            Item::Directory(directory) => self.directories.add(document, directory),
+            Item::Freeze(freeze) => {
+                set.freezes.push(freeze);
+                self.of_freezes.push(at);
+            }
+            Item::TrustRoot(source) => drop(set.trust_roots.insert(name, source)),
+            Item::Configuration(settings) => set.settings = settings,
+            Item::Revocation(digest, revocation) => {
+                set.revocations.entry(digest).or_insert(revocation);
+            }
+            Item::Rejection(digest, rejection) => {
+                set.rejections.entry(digest).or_default().push(rejection);
+            }
+            Item::Authors(digest, authors) => set.authors.entry(digest).or_default().add(authors),
+        }
+    }
+
+    fn refuse(&mut self, kind: Kind, problems: Vec<Problem>) {
+        if kind == Kind::PeopleDirectory {
+            self.directories.miss_one();
+        }
+        self.set.problems.extend(problems);
+    }
+
+    fn finish(self) -> PolicySet {
+        let mut set = self.set;
+        match self.directories.merge() {
+            Ok(people) => {
+                let nobody = People::default();
+                let known = people.as_ref().unwrap_or(&nobody);
+                set.warnings
+                    .extend(missing_people(&set.policies, &self.of_policies, known));
+                set.people = people.map(Arc::new);
+            }
+            Err(problems) => set.problems.extend(problems),
+        }
+        set.warnings
+            .extend(odd_freezes(&set.freezes, &self.of_freezes, &set.policies));
+        set
+    }
 }
 
 /// Warnings of groups and people that policies name and no directory has, at the requirement that names them.
@@ -269,54 +353,46 @@ fn odd_freezes(freezes: &[Freeze], places: &[Problem], policies: &[Policy]) -> V
 
 /// Reads the change freezes of some files, and nothing else of them.
 fn load_freezes(sources: &[SourceFile]) -> FreezeSet {
-    let schema = freeze_schema();
-    let mut set = FreezeSet::default();
-    let mut names = BTreeSet::new();
-    for (file, bytes) in sources {
-        let (documents, problems) = documents(file, bytes, &mut set.skipped);
-        set.problems.extend(problems);
-        let ours = documents
-            .into_iter()
-            .filter(|(kind, _)| *kind == Kind::ChangeFreeze);
-        for (_, document) in ours {
-            match read_freeze(&document, &schema) {
-                Ok(freeze) if names.insert(freeze.name.clone()) => set.freezes.push(freeze),
-                Ok(freeze) => {
-                    let message =
-                        format!("another change freeze has the name `{}` too", freeze.name);
-                    let place = Path::default().key("metadata").key("name");
-                    set.problems.push(document.problem(place, message));
-                }
-                Err(problems) => set.problems.extend(problems),
-            }
-        }
+    let mut loading = load_kind(sources, Kind::ChangeFreeze);
+    in_order(sources, &mut loading.set.problems);
+    FreezeSet {
+        freezes: loading.set.freezes,
+        problems: loading.set.problems,
+        skipped: loading.set.skipped,
     }
-    in_order(sources, &mut set.problems);
-    set
 }
 
 /// Reads the people of some files, and nothing else of them.
 fn load_people(sources: &[SourceFile]) -> PeopleSet {
-    let schema = people_schema();
-    let mut set = PeopleSet::default();
-    let mut directories = Directories::default();
+    let mut set = load_kind(sources, Kind::PeopleDirectory).finish();
+    in_order(sources, &mut set.problems);
+    PeopleSet {
+        people: set.people,
+        problems: set.problems,
+        skipped: set.skipped,
+    }
+}
+
+/// Reads the documents of one kind.
+fn load_kind(sources: &[SourceFile], only: Kind) -> Loading {
+    let mut loading = Loading::default();
+    let schema = schema_of(only);
     for (file, bytes) in sources {
-        let (documents, problems) = documents(file, bytes, &mut set.skipped);
-        set.problems.extend(problems);
-        let ours = documents
-            .into_iter()
-            .filter(|(kind, _)| *kind == Kind::PeopleDirectory);
-        for (_, document) in ours {
-            let problems = directories.add(document, &schema).err();
-            set.problems.extend(problems.into_iter().flatten());
+        let (documents, problems) = documents(file, bytes, &mut loading.set.skipped);
+        loading.set.problems.extend(problems);
+        let ours = documents.into_iter().filter(|(kind, _)| *kind == only);
+        for (kind, document) in ours {
+            let read = schema
+                .as_ref()
+                .and_then(|schema| item(kind, &document, schema, &RootNames::default()));
+            match read {
+                Some(Ok((name, read))) => loading.add(kind, name, read, document),
+                Some(Err(problems)) => loading.refuse(kind, problems),
+                None => {}
+            }
         }
     }
-    match directories.merge() {
-        Ok(people) => set.people = people.map(Arc::new),
-        Err(problems) => set.problems.extend(problems),
-    }
-    in_order(sources, &mut set.problems);
-    set
+    loading
 }
 
 /// Sorts problems by file, in the order of the files, and by line and column.
@@ -402,17 +478,17 @@ impl PolicyFiles {
         revision
     }
 
-    /// Parses the change freezes in the files.
-    pub fn load_freezes(&self) -> FreezeSet {
-        let mut set = load_freezes(&self.sources);
+    /// Parses the change freezes in the files, and in documents from elsewhere.
+    pub fn load_freezes(&self, others: &[SourceFile]) -> FreezeSet {
+        let mut set = load_freezes(&[&self.sources, others].concat());
         set.problems.splice(0..0, self.problems.iter().cloned());
         set.skipped.hidden = self.skipped.hidden;
         set
     }
 
-    /// Parses the people directories in the files.
-    pub fn load_people(&self) -> PeopleSet {
-        let mut set = load_people(&self.sources);
+    /// Parses the people directories in the files, and in documents from elsewhere.
+    pub fn load_people(&self, others: &[SourceFile]) -> PeopleSet {
+        let mut set = load_people(&[&self.sources, others].concat());
         set.problems.splice(0..0, self.problems.iter().cloned());
         set.skipped.hidden = self.skipped.hidden;
         set
@@ -420,7 +496,7 @@ impl PolicyFiles {
 
     /// Parses the files.
     pub fn load(&self, roots: &TrustRoots) -> PolicySet {
-        self.load_with(&[], roots)
+        self.load_with(&[], RootNames::new(roots.keys()))
     }
 
     /// The names of the files.
@@ -429,10 +505,10 @@ impl PolicyFiles {
     }
 
     /// Parses the files together with documents from elsewhere.
-    pub fn load_with(&self, others: &[SourceFile], roots: &TrustRoots) -> PolicySet {
+    pub fn load_with(&self, others: &[SourceFile], names: RootNames) -> PolicySet {
         let mut set = match others {
-            [] => load(&self.sources, roots),
-            others => load(&[&self.sources, others].concat(), roots),
+            [] => load_knowing(&self.sources, names),
+            others => load_knowing(&[&self.sources, others].concat(), names),
         };
         let faulty: BTreeSet<_> = set
             .problems
@@ -462,23 +538,28 @@ impl PolicyFiles {
 
 /// Names the state of each part. A file with people directories or freezes alone is no part of the policies.
 fn revision_by_part(sources: &[SourceFile], held: &Held) -> String {
-    let holds = |(file, _): &&SourceFile, kind: Kind| {
+    let holds = |(file, _): &&SourceFile, kinds: &[Kind]| {
         let mut held = held.get(file).into_iter().flatten();
-        held.any(|(other, _)| *other == kind)
+        held.any(|(other, _)| kinds.contains(other))
     };
-    let others = [
-        ("people", Kind::PeopleDirectory),
-        ("freezes", Kind::ChangeFreeze),
+    let others: [(&str, &[Kind]); 4] = [
+        ("people", &[Kind::PeopleDirectory]),
+        ("freezes", &[Kind::ChangeFreeze]),
+        ("settings", &[Kind::GateConfiguration, Kind::TrustRoot]),
+        (
+            "kept",
+            &[Kind::Revocation, Kind::Rejection, Kind::AuthorRecord],
+        ),
     ];
     let is_of_policies = |source: &&SourceFile| {
-        let is_of_another = others.iter().any(|(_, kind)| holds(source, *kind));
-        !is_of_another || holds(source, Kind::PromotionPolicy)
+        let is_of_another = others.iter().any(|(_, kinds)| holds(source, kinds));
+        !is_of_another || holds(source, &[Kind::PromotionPolicy])
     };
     let mut parts = revision(sources.iter().filter(is_of_policies));
-    for (name, kind) in others {
+    for (name, kinds) in others {
         let own: Vec<_> = sources
             .iter()
-            .filter(|source| holds(source, kind))
+            .filter(|source| holds(source, kinds))
             .collect();
         if !own.is_empty() {
             parts.push_str(&format!(" {name}:{}", revision(own)));
@@ -498,66 +579,4 @@ fn revision<'a>(sources: impl IntoIterator<Item = &'a SourceFile>) -> String {
         }
     }
     format!("sha256:{}", hex::encode(hash.finalize()))
-}
-
-pub(super) fn read_policy(
-    document: &Document,
-    schema: &Schema,
-    roots: &TrustRoots,
-) -> Result<(Policy, Vec<Problem>), Vec<Problem>> {
-    let convert = |name: &str, spec: &PromotionPolicySpec| {
-        let policy = policy(name, spec, roots)?;
-        let warnings = warnings(spec, &policy);
-        Ok((policy, warnings))
-    };
-    let (_, (policy, warnings)) = read_resource(document, schema, explain, convert)?;
-    let below = Path::default().key("spec");
-    let warnings = warnings.into_iter();
-    let warnings =
-        warnings.map(|Fault { path, message }| document.problem(below.join(&path), message));
-    Ok((policy, warnings.collect()))
-}
-
-/// Replaces the message about a field or requirement that belongs to a later version or to another tool.
-fn explain(problem: Problem) -> Problem {
-    let is_unknown_field = problem.message.starts_with("unknown field");
-    let written = problem.path.to_string();
-    let elsewhere = match problem.path.steps().last() {
-        // Below `spec`, `images` belongs to another tool; at any other place it is an ordinary mistake.
-        Some(Step::Key(name)) if name == "images" && written != "spec.images" => None,
-        Some(Step::Key(name)) if is_unknown_field => used_here(name),
-        _ => None,
-    };
-    if let (Some(here), [.., Step::Key(name)]) = (elsewhere, problem.path.steps()) {
-        let message = format!("unknown field `{name}`; use {here} instead");
-        return Problem {
-            message,
-            suggestion: None,
-            ..problem
-        };
-    }
-    match problem.path.steps() {
-        [
-            Step::Key(spec),
-            Step::Key(list),
-            Step::Index(_),
-            Step::Key(name),
-        ] if is_unknown_field && spec == "spec" && list == "requirements" => {
-            let problem = Problem {
-                message: unknown_requirement(name),
-                suggestion: None,
-                ..problem.clone()
-            };
-            problem.suggesting(name, Requirement::NAMES.iter().copied().chain(["name"]))
-        }
-        [.., Step::Key(name)] if is_unknown_field && LATER_FIELDS.contains(&written.as_str()) => {
-            let message = format!("unknown field `{name}`: this version does not support it yet");
-            Problem {
-                message,
-                suggestion: None,
-                ..problem
-            }
-        }
-        _ => problem,
-    }
 }

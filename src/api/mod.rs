@@ -3,16 +3,21 @@
 //!
 //! * [`Kind`]: which of our kinds a document is, if any
 //! * [`Files`], [`documents`]: paths → the documents below them that are ours; others are counted
-//! * [`load`], [`load_paths`]: the bytes of files → policies, people and freezes, or all their problems, each with its place
-//! * [`schema`], [`people_schema`], [`freeze_schema`]: the schemas that files are checked against, for editors
-//! * [`policy`], [`directory`], [`freeze`](fn@freeze): one wire type → one policy, directory, freeze; resources from a cluster take the same way
+//! * [`load`], [`load_paths`]: the bytes of files → everything in them that decides, or all their problems, each with its place
+//! * [`item`](fn@item), [`schema_of`]: one document → what it describes, and the schema that it is checked against
+//! * [`policy`], [`directory`], [`freeze`](fn@freeze), [`trust_root`](fn@trust_root), [`settings`], [`revocation`],
+//!   [`rejection`], [`author_record`]: one wire type → what the core decides by
 //! * [`problems_of`]: what is wrong with one resource, as the API server asks about it
 //! * [`definitions`]: the custom resource definitions
 
 mod admit;
+mod configuration;
 mod definitions;
+mod faults;
 mod files;
 mod freeze;
+mod item;
+mod kept;
 mod kinds;
 mod load;
 mod mistakes;
@@ -20,18 +25,31 @@ mod people;
 mod policy;
 mod record;
 mod resource;
+mod status;
+mod trust_root;
 mod written;
 
 pub use admit::problems_of;
+pub use configuration::{
+    CONFIGURATION_NAME, GateConfigurationResource, GateConfigurationSpec, GateSettings,
+    ServiceAccount, WrittenAdoption, WrittenController, WrittenGovernors, WrittenPreset,
+    WrittenUngoverned, settings,
+};
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
-pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, freeze_schema, readable_environments};
+pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
+pub use item::{Item, item, schema_of};
+pub use kept::{
+    AuthorRecordResource, AuthorRecordSpec, RejectionResource, RejectionSpec, RevocationResource,
+    RevocationSpec, author_record, author_record_resource, rejection, rejection_resource,
+    revocation,
+};
 pub use kinds::Kind;
 pub use load::{
     FeedStates, FreezeSet, Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_paths,
-    schedule, schema,
+    schedule,
 };
-pub use people::{PeopleDirectory, PeopleDirectorySpec, directory, people_schema};
+pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
 pub use policy::{
     NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
 };
@@ -39,9 +57,16 @@ pub use record::{
     EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
     WrittenSource, WrittenWorkload,
 };
+pub use status::MAXIMUM_FEED_WINDOWS;
+pub use trust_root::{
+    JsonFile, RootNames, TrustRootResource, TrustRootSource, TrustRootSpec, TufRepository,
+    trust_root,
+};
 pub use written::Written;
 
 /// The API group of all of our resources.
 pub const GROUP: &str = "promotion-gate.dev";
+/// How the names of documents end that are resources of a cluster.
+pub const FROM_CLUSTER: &str = " (cluster)";
 /// Group and version, as documents write them.
 pub const API_VERSION: &str = "promotion-gate.dev/v1alpha1";

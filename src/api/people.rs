@@ -6,25 +6,34 @@ use promotion_gate_core::gate::{
     Automation, Contradiction, Directory, DnsLabel, Group, Identity, Member, Moment, People,
     Person, PersonalIdentity, Place, Validity,
 };
-use schemars::{JsonSchema, Schema, schema_for};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Written;
-use super::resource::{Resource, read_resource};
 
 /// The most faults that are reported of one directory.
 const MAXIMUM_FAULTS: usize = 200;
 
 /// Who is who: people with their identities, groups of people, and automation. Several directories count as one.
 #[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each column has a name and a type"
+)]
 #[kube(
     group = "promotion-gate.dev",
     version = "v1alpha1",
     kind = "PeopleDirectory",
     plural = "peopledirectories",
+    shortname = "pgd",
     category = "promotion-gate",
     schema = "disabled",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -106,11 +115,6 @@ pub struct WrittenAutomation {
     /// Every identity of it, as those of people.
     #[schemars(length(min = 1, max = 64))]
     pub identities: Vec<Written<Identity>>,
-}
-
-/// The schema that people directories are checked against.
-pub fn people_schema() -> Schema {
-    schema_for!(Resource<PeopleDirectorySpec>)
 }
 
 /// The directory that a resource describes.
@@ -248,24 +252,14 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    /// Reads a directory, and gives its name.
-    pub(super) fn add(
-        &mut self,
-        document: Document,
-        schema: &Schema,
-    ) -> Result<String, Vec<Problem>> {
-        let convert = |_: &str, spec: &PeopleDirectorySpec| directory(spec);
-        match read_resource(&document, schema, |problem| problem, convert) {
-            Ok((name, directory)) => {
-                self.documents.push(document);
-                self.read.push(directory);
-                Ok(name)
-            }
-            Err(problems) => {
-                self.is_incomplete = true;
-                Err(problems)
-            }
-        }
+    pub(super) fn add(&mut self, document: Document, directory: Directory) {
+        self.documents.push(document);
+        self.read.push(directory);
+    }
+
+    /// Notes that a directory could not be read.
+    pub(super) fn miss_one(&mut self) {
+        self.is_incomplete = true;
     }
 
     /// All of them as one; `None` if there is no directory.

@@ -6,8 +6,7 @@ use kube::CustomResource;
 use promotion_gate_core::documents::{Fault, Path, decode_value};
 use promotion_gate_core::gate::{
     Age, Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
-    NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, TrustRoots,
-    Uncovered, World,
+    NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, Uncovered, World,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use serde_json::Value;
 
 use super::Written;
 use super::mistakes::{Mistakes, used_here};
+use super::trust_root::RootNames;
 
 /// Which evidence images need before they are admitted, where this applies, and what happens after a denial.
 ///
@@ -29,6 +29,7 @@ use super::mistakes::{Mistakes, used_here};
     version = "v1alpha1",
     kind = "PromotionPolicy",
     plural = "promotionpolicies",
+    shortname = "pgp",
     category = "promotion-gate",
     schema = "disabled",
     printcolumn(
@@ -40,6 +41,11 @@ use super::mistakes::{Mistakes, used_here};
         name = "Enforcement",
         type_ = "string",
         json_path = ".spec.enforcement"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
     ),
     printcolumn(
         name = "Age",
@@ -122,7 +128,7 @@ pub struct NamespaceSelection {
 pub fn policy(
     name: &str,
     spec: &PromotionPolicySpec,
-    roots: &TrustRoots,
+    roots: &RootNames,
 ) -> Result<Policy, Vec<Fault>> {
     let mut faults = Vec::new();
     let (namespaces, images, platforms) = match &spec.matches {
@@ -315,7 +321,7 @@ fn parse_all<T: serde::de::DeserializeOwned>(
 
 fn requirements(
     entries: &[Written<RequirementEntry>],
-    roots: &TrustRoots,
+    roots: &RootNames,
     faults: &mut Vec<Fault>,
 ) -> Vec<NamedRequirement> {
     let here = field("requirements");
@@ -380,25 +386,19 @@ fn requirements(
 fn unknown_roots(
     written: &Value,
     requirement: &Requirement,
-    roots: &TrustRoots,
+    roots: &RootNames,
     here: &Path,
     faults: &mut Vec<Fault>,
 ) {
-    let world = World {
-        trust_roots: roots.clone(),
-        ..World::default()
-    };
-    for name in requirement.needs(&world).missing_roots {
+    // Under no root at all, every root that the requirement names is missing.
+    let named = requirement.needs(&World::default()).missing_roots;
+    for name in named.into_iter().filter(|name| !roots.contains(name)) {
         let mut places = Vec::new();
         named_roots(written, &name, here, &mut places);
         if places.is_empty() {
             places.push(here.clone());
         }
-        let known: Vec<_> = roots.keys().map(|known| format!("`{known}`")).collect();
-        let message = format!(
-            "unknown trust root `{name}`; the configuration knows {}",
-            known.join(", ")
-        );
+        let message = format!("unknown trust root `{name}`; {roots}");
         faults.extend(
             places
                 .into_iter()

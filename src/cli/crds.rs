@@ -56,6 +56,11 @@ mod tests {
             ("peopledirectories.yaml", "PeopleDirectory"),
             ("changefreezes.yaml", "ChangeFreeze"),
             ("releaserecords.yaml", "ReleaseRecord"),
+            ("gateconfigurations.yaml", "GateConfiguration"),
+            ("trustroots.yaml", "TrustRoot"),
+            ("revocations.yaml", "Revocation"),
+            ("rejections.yaml", "Rejection"),
+            ("authorrecords.yaml", "AuthorRecord"),
         ];
         let mut all = String::new();
         for (file, kind) in kinds {

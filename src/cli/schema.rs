@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::api;
+use crate::api::{self, Kind};
 use crate::config;
 
-/// Print the JSON schema of policies, people directories, change freezes and configurations, for editors
+/// Print the JSON schemas of our documents, for editors
 ///
 /// A YAML language server completes and checks a file that begins with
 /// `# yaml-language-server: $schema=promotion-gate.schema.json`.
@@ -22,20 +22,11 @@ Examples:
   promotion-gate schema GateConfiguration --output markdown its reference")]
 pub(super) struct Args {
     /// The kind of document; all of them when absent
-    #[arg(value_enum)]
+    #[arg(value_parser = kind_of)]
     kind: Option<Kind>,
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Json)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-enum Kind {
-    PromotionPolicy,
-    PeopleDirectory,
-    ChangeFreeze,
-    GateConfiguration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,47 +37,50 @@ enum Output {
     Markdown,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind::PromotionPolicy,
-    Kind::PeopleDirectory,
-    Kind::ChangeFreeze,
-    Kind::GateConfiguration,
-];
+/// The kinds that have a schema, in the order of the reference. Tests have one of their own.
+fn kinds() -> impl Iterator<Item = Kind> {
+    let kinds = Kind::ALL.into_iter();
+    kinds.filter(|kind| *kind != Kind::PolicyTest)
+}
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::PromotionPolicy => "PromotionPolicy",
-            Kind::PeopleDirectory => "PeopleDirectory",
-            Kind::ChangeFreeze => "ChangeFreeze",
-            Kind::GateConfiguration => "GateConfiguration",
+/// The schemas of a kind, with constants for `apiVersion` and `kind`, each with where such a document stands. A configuration is
+/// a file of the process, or a resource.
+fn schemas(kind: Kind) -> Vec<(&'static str, Value)> {
+    let resource = api::schema_of(kind).map(|schema| ("resource", schema));
+    let file = (kind == Kind::GateConfiguration).then(|| ("file", config::schema()));
+    let each = file.into_iter().chain(resource);
+    each.map(|(place, schema)| (place, with_constants(schema.to_value(), kind)))
+        .collect()
+}
+
+fn with_constants(mut schema: Value, kind: Kind) -> Value {
+    for (field, value) in [("apiVersion", api::API_VERSION), ("kind", kind.name())] {
+        if let Some(place) = schema.pointer_mut(&format!("/properties/{field}")) {
+            *place = json!({"const": value});
         }
     }
+    schema
+}
 
-    /// The schema, with constants for `apiVersion` and `kind`.
-    fn schema(self) -> Value {
-        let schema = match self {
-            Kind::PromotionPolicy => api::schema(),
-            Kind::PeopleDirectory => api::people_schema(),
-            Kind::ChangeFreeze => api::freeze_schema(),
-            Kind::GateConfiguration => config::schema(),
-        };
-        let mut schema = schema.to_value();
-        for (field, value) in [("apiVersion", api::API_VERSION), ("kind", self.name())] {
-            if let Some(place) = schema.pointer_mut(&format!("/properties/{field}")) {
-                *place = json!({"const": value});
-            }
-        }
-        schema
-    }
+fn kind_of(written: &str) -> Result<Kind, String> {
+    let found = kinds().find(|kind| kind.name() == written);
+    found.ok_or_else(|| {
+        let names: Vec<_> = kinds().map(Kind::name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let kinds = args.kind.map_or_else(|| KINDS.to_vec(), |kind| vec![kind]);
+    let kinds = args
+        .kind
+        .map_or_else(|| kinds().collect(), |kind| vec![kind]);
     match args.output {
         Output::Json => {
             let schema = match kinds.as_slice() {
-                [only] => only.schema(),
+                [only] if *only != Kind::GateConfiguration => {
+                    let schemas = schemas(*only).into_iter().next();
+                    schemas.map(|(_, schema)| schema).unwrap_or_default()
+                }
                 several => one_of(several),
             };
             let text = serde_json::to_string_pretty(&schema)
@@ -108,18 +102,36 @@ fn one_of(kinds: &[Kind]) -> Value {
     let mut definitions = serde_json::Map::new();
     let mut cases = Vec::new();
     for kind in kinds {
-        let mut schema = kind.schema();
-        let inner = schema
-            .as_object_mut()
-            .and_then(|schema| schema.remove("$defs"));
-        for (name, definition) in inner.iter().filter_map(Value::as_object).flatten() {
-            definitions.insert(name.clone(), definition.clone());
+        let schemas = schemas(*kind);
+        let is_one = schemas.len() == 1;
+        for (place, mut schema) in schemas {
+            let inner = schema
+                .as_object_mut()
+                .and_then(|schema| schema.remove("$defs"));
+            for (name, definition) in inner.iter().filter_map(Value::as_object).flatten() {
+                definitions.insert(name.clone(), definition.clone());
+            }
+            let (name, is_resource) = match (is_one, place) {
+                (true, _) => (kind.name().to_owned(), json!(true)),
+                (false, "resource") => {
+                    let name = format!("{}.resource", kind.name());
+                    (name, json!({"required": ["spec"]}))
+                }
+                (false, _) => {
+                    let name = format!("{}.file", kind.name());
+                    (name, json!({"not": {"required": ["spec"]}}))
+                }
+            };
+            definitions.insert(name.clone(), schema);
+            cases.push(json!({
+                "if": {
+                    "properties": {"kind": {"const": kind.name()}},
+                    "required": ["kind"],
+                    "allOf": [is_resource],
+                },
+                "then": {"$ref": format!("#/$defs/{name}")},
+            }));
         }
-        definitions.insert(kind.name().to_owned(), schema);
-        cases.push(json!({
-            "if": {"properties": {"kind": {"const": kind.name()}}, "required": ["kind"]},
-            "then": {"$ref": format!("#/$defs/{}", kind.name())},
-        }));
     }
     let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
     json!({
@@ -134,14 +146,21 @@ fn one_of(kinds: &[Kind]) -> Value {
 }
 
 fn markdown(kind: Kind) -> String {
-    let schema = kind.schema();
     let mut text = format!(
-        "# {}\n\nGenerated from the types: `promotion-gate schema {} --output markdown`.\n\n\
-         | Field | Type | What it is |\n|---|---|---|\n",
+        "# {}\n\nGenerated from the types: `promotion-gate schema {} --output markdown`.\n",
         kind.name(),
         kind.name()
     );
-    rows(&schema, &schema, "", &mut Vec::new(), &mut text);
+    let schemas = schemas(kind);
+    let is_one = schemas.len() == 1;
+    for (place, schema) in schemas {
+        text.push('\n');
+        if !is_one {
+            let _ = write!(text, "## As a {place}\n\n");
+        }
+        text.push_str("| Field | Type | What it is |\n|---|---|---|\n");
+        rows(&schema, &schema, "", &mut Vec::new(), &mut text);
+    }
     text
 }
 
@@ -266,7 +285,15 @@ fn type_of(schema: &Value) -> String {
         _ if schema.get("const").is_some() => {
             format!("`{}`", schema["const"].as_str().unwrap_or_default())
         }
+        _ if is_of_two_types(schema) => "object or text".to_owned(),
         _ if schema.get("anyOf").is_some() => "text or `{glob: …}`".to_owned(),
         _ => String::new(),
     }
+}
+
+/// Whether a schema accepts an object of any kind, or a text.
+fn is_of_two_types(schema: &Value) -> bool {
+    let alternatives = schema.get("anyOf").and_then(Value::as_array);
+    let mut alternatives = alternatives.into_iter().flatten();
+    alternatives.any(|one| *one == json!({"type": "object"}) || is_of_two_types(one))
 }

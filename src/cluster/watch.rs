@@ -244,14 +244,5 @@ fn explain(error: &watcher::Error) -> String {
         | watcher::Error::WatchFailed(error) => error,
         other => return other.to_string(),
     };
-    match source {
-        kube::Error::Api(status) if status.is_not_found() => {
-            "the API server does not know the kind; apply the definitions: `kubectl apply -f deploy/crds`".to_owned()
-        }
-        kube::Error::Api(status) if status.is_forbidden() => format!(
-            "the gate may not read it: {}; apply the roles: `kubectl apply -k deploy`",
-            status.message
-        ),
-        error => super::cause(error),
-    }
+    super::explain(source)
 }

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promotion_gate_core::documents::Problem;
-use promotion_gate_core::gate::TrustRoots;
 
 use super::resource::{Resource, ResourceName, shown};
-use crate::api::{Held, Kind, PolicyFiles, PolicySet, SourceFile};
+use crate::api::{GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile};
+use crate::config::Config;
 
 /// Documents that are taken over or refused together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +45,10 @@ pub(super) struct Documents {
     /// What the files in force hold.
     held: Held,
     resources: BTreeMap<ResourceName, Kept>,
-    /// Trust roots that were configured once: a policy that was valid names them, although they are gone.
-    former_roots: TrustRoots,
+    /// The names of trust roots that there were: a policy that was valid names them, although they are gone.
+    former_roots: BTreeSet<String>,
+    /// The settings of the configuration under which the files in force were valid.
+    settings: GateSettings,
 }
 
 struct Kept {
@@ -115,21 +117,30 @@ impl Documents {
         &self.held
     }
 
-    /// Decides which version of each document counts under these trust roots. `refuse_files` are reasons why the files on disk do not
+    /// The versions of resources that count.
+    pub(super) fn counting(&self, settled: &Settlement) -> Vec<SourceFile> {
+        let counting =
+            self.resources
+                .iter()
+                .filter_map(|(name, kept)| match settled.refused.get(name) {
+                    None => Some(kept.current.clone()),
+                    Some((Version::LastValid, _)) => kept.in_force.clone(),
+                    Some(_) => None,
+                });
+        counting.collect()
+    }
+
+    /// Decides which version of each document counts under a configuration. `refuse_files` are reasons why the files on disk do not
     /// count, besides their own problems.
     pub(super) fn settle(
         &self,
-        roots: &TrustRoots,
+        config: &Config,
         refuse_files: impl Fn(&PolicySet) -> Vec<String>,
     ) -> Settlement {
         let mut versions = Versions::new();
         let mut reasons: BTreeMap<Unit, Vec<String>> = BTreeMap::new();
-        let mut known = self.former_roots.clone();
-        known.extend(roots.clone());
         loop {
-            // What was valid once may name a trust root that is gone: nothing is accepted under it.
-            let roots = if versions.is_empty() { roots } else { &known };
-            let set = self.load(&versions, roots);
+            let set = self.load(&versions, config);
             let mut problems: Vec<_> = set
                 .problems
                 .iter()
@@ -175,10 +186,13 @@ impl Documents {
     }
 
     /// Remembers what counts now as the last valid versions.
-    pub(super) fn accept(&mut self, settled: &Settlement, roots: &TrustRoots) {
-        self.former_roots.extend(roots.clone());
+    pub(super) fn accept(&mut self, settled: &Settlement, config: &Config) {
+        let configured = config.world.trust_roots.keys();
+        let roots = configured.chain(settled.set.trust_roots.keys());
+        self.former_roots.extend(roots.cloned());
         if settled.files == Version::Current {
             self.files_in_force = Some(Arc::clone(&self.files));
+            self.settings = config.settings.clone();
             let is_file = |(file, _): &(&String, _)| ResourceName::of(file).is_none();
             let held = settled.set.files.iter().filter(is_file);
             self.held = held
@@ -192,7 +206,14 @@ impl Documents {
         }
     }
 
-    fn load(&self, versions: &Versions, roots: &TrustRoots) -> PolicySet {
+    fn load(&self, versions: &Versions, config: &Config) -> PolicySet {
+        let mut names = RootNames::new(config.world.trust_roots.keys());
+        if !versions.is_empty() {
+            // What was valid once may name a trust root that is gone: nothing is accepted under it.
+            self.former_roots
+                .iter()
+                .for_each(|name| names.declare(name));
+        }
         let none = Arc::default();
         let files = match version_of(versions, &Unit::Files) {
             Version::Current => &self.files,
@@ -206,7 +227,13 @@ impl Documents {
                 Version::Unreadable => None,
             }
         });
-        files.load_with(&Vec::from_iter(resources), roots)
+        let resources = Vec::from_iter(resources);
+        // What the files on disk contradict in the configuration does not count with them.
+        let settings = match version_of(versions, &Unit::Files) {
+            Version::Current => &config.settings,
+            Version::LastValid | Version::Unreadable => &self.settings,
+        };
+        files.load_with(&resources, names).under(settings)
     }
 
     /// The unit that a problem is in.
@@ -332,6 +359,7 @@ impl Unit {
     fn rank(&self) -> u8 {
         match self {
             Unit::Resource(ResourceName { kind, .. }) => match kind {
+                Kind::TrustRoot => 0,
                 Kind::GateConfiguration => 1,
                 Kind::PeopleDirectory => 2,
                 _ => 3,

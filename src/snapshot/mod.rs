@@ -7,10 +7,12 @@
 //! * `parts` — all of them; `part` — one that is read from files
 //! * `documents` — which version of each document counts
 //! * `resource` — a resource of the cluster as a document
+//! * `once` — the same for a command, which reads its sources once
 //! * `watches` — what is watched in the cluster
 //! * `report` — what operators are told
 
 mod documents;
+mod once;
 mod part;
 mod parts;
 mod report;
@@ -39,7 +41,7 @@ use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::duties::feed;
-use crate::feeds::{ClockReading, Feeds, feeds_of};
+use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use documents::Settlement;
@@ -48,6 +50,7 @@ use report::{frozen_environments, missing_roots};
 use resource::freezes_by_source;
 
 pub use documents::Version;
+pub use once::Once;
 pub use resource::{Resource, ResourceName};
 pub use watches::Watches;
 pub(crate) use watches::api_resource;
@@ -283,7 +286,7 @@ impl Sources {
     fn settle(&self, parts: &Parts, config: &Config) -> Settlement {
         let kept = parts.files.last_valid.is_some();
         let is_configuration_broken = !parts.configuration.problems.is_empty();
-        parts.documents.settle(&config.world.trust_roots, |set| {
+        parts.documents.settle(config, |set| {
             let mut problems = Vec::new();
             if set.policies.is_empty() && self.watches.is_none() {
                 problems.push("there are no policies in the files named by `--policy`".to_owned());
@@ -352,7 +355,7 @@ impl Sources {
             tracing::info!(revision, policies, people, "policies are in force");
             metrics.policy_reloads.inc();
         }
-        parts.documents.accept(&settled, &config.world.trust_roots);
+        parts.documents.accept(&settled, &config);
         self.store(parts, settled, now);
         if reconfigured {
             tracing::info!("the new configuration is in force");
@@ -373,33 +376,17 @@ impl Sources {
 
     /// Makes the snapshot of what counts, and swaps it in.
     fn store(&self, parts: &mut Parts, settled: Settlement, now: Timestamp) {
-        let Settlement {
-            mut set,
-            files,
-            problems,
-            refused,
-        } = settled;
-        let freezes = refused.iter().filter_map(|(name, (version, why))| {
-            let resource = parts.documents.resource(name)?;
-            unreadable::freeze(resource, *version, why)
-        });
-        set.freezes.extend(freezes);
-        let (of_cluster, of_files) = freezes_by_source(&set);
+        let (of_cluster, of_files) = freezes_by_source(&settled.set);
         self.feeds.replace(feeds_of(&of_files));
+        let of_cluster = feeds::below(self.config.load().folder(), &of_cluster);
         self.cluster_feeds.replace(feeds_of(&of_cluster));
         parts.freezes = of_cluster;
         parts.feeds = self.feeds.revision();
-        let configured = parts.configured.clone();
-        let mut snapshot = set.snapshot(configured, &self.feed_states(parts), now);
+        parts.refused.clone_from(&settled.refused);
+        let (configured, states) = (parts.configured.clone(), self.feed_states(parts));
+        let mut snapshot =
+            unreadable::snapshot(settled, &parts.documents, configured, &states, now);
         parts.show_cluster(&mut snapshot);
-        for (name, (version, why)) in &refused {
-            if let Some(resource) = parts.documents.resource(name) {
-                unreadable::add(&mut snapshot, resource, *version, why);
-            }
-        }
-        if files == Version::Unreadable {
-            unreadable::add_files(&mut snapshot, &problems);
-        }
         let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
         if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
@@ -409,19 +396,13 @@ impl Sources {
             );
         }
         parts.missing_roots = missing_roots;
-        parts.refused = refused;
         self.judged.send_replace(Arc::new(parts.judged()));
     }
 
     /// What is known of each feed: what this process read, and what the statuses of freezes say that are resources.
     fn feed_states(&self, parts: &Parts) -> FeedStates {
         let mut states = self.feeds.states();
-        let of_cluster = parts.freezes.iter().map(|freeze| freeze.name.clone());
-        states.extend(of_cluster.map(|name| {
-            let feed = parts.feeds_of_cluster.get(&name);
-            let state = feed::state(feed.unwrap_or(&Value::Null));
-            (name, state)
-        }));
+        states.extend(states_of(&parts.freezes, &parts.feeds_of_cluster));
         states
     }
 
@@ -482,6 +463,16 @@ impl Sources {
         gone.for_each(|name| metrics.show_frozen(name, None));
         parts.frozen = frozen;
     }
+}
+
+/// What the statuses of freezes that are resources say of their feeds.
+fn states_of(freezes: &[Freeze], statuses: &BTreeMap<String, Value>) -> FeedStates {
+    let state = |freeze: &Freeze| {
+        let status = statuses.get(&freeze.name);
+        let state = feed::state(status.unwrap_or(&Value::Null));
+        (freeze.name.clone(), state)
+    };
+    freezes.iter().map(state).collect()
 }
 
 /// Keeps the snapshot current: files at an interval, the cluster when something changes there.

@@ -1,13 +1,14 @@
 //! All parts of the snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use promotion_gate_core::gate::{Collected, Freeze, FreezeSource, Snapshot, Ungoverned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::documents::{Documents, Settlement, Version};
 use super::part::Part;
-use super::resource::ResourceName;
+use super::resource::{Resource, ResourceName};
 use super::watches::Seen;
 use super::{Judged, Readiness, report};
 use crate::api::Kind;
@@ -144,14 +145,20 @@ impl Parts {
 
     /// Notes what the statuses of freezes say of their feeds.
     pub(super) fn note_feeds(&mut self) {
-        let freezes = self.documents.resources();
-        let freezes = freezes.filter(|resource| resource.name.kind == Kind::ChangeFreeze);
-        let feeds = freezes.filter_map(|freeze| {
-            let feed = freeze.status.get("feed")?.clone();
-            Some((freeze.name.name.clone(), serde_json::json!({"feed": feed})))
-        });
-        let feeds = feeds.collect();
+        let feeds = feeds_in_statuses(self.documents.resources());
         self.has_new_feeds |= self.feeds_of_cluster != feeds;
         self.feeds_of_cluster = feeds;
     }
+}
+
+/// The feeds in the statuses of freezes, by name.
+pub(super) fn feeds_in_statuses<'a>(
+    resources: impl Iterator<Item = &'a Arc<Resource>>,
+) -> BTreeMap<String, Value> {
+    let freezes = resources.filter(|resource| resource.name.kind == Kind::ChangeFreeze);
+    let feeds = freezes.filter_map(|freeze| {
+        let feed = freeze.status.get("feed")?;
+        Some((freeze.name.name.clone(), json!({"feed": feed})))
+    });
+    feeds.collect()
 }

@@ -1,19 +1,51 @@
 //! What counts while a document cannot be read and was never valid: it denies what it might govern.
 
+use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Collected, Freeze, FreezeSource, MayPass, NamespaceMatch, Snapshot, Unavailability, Unreadable,
 };
 use serde_json::Value;
 
-use super::documents::Version;
+use super::documents::{Documents, Settlement, Version};
 use super::resource::Resource;
-use crate::api::{self, Kind};
+use crate::api::{self, FeedStates, Kind};
 
 /// The most problems that a denial names.
 const MAXIMUM_SHOWN: usize = 8;
 
+/// The snapshot of what counts, with the rest of another one.
+pub(super) fn snapshot(
+    settled: Settlement,
+    documents: &Documents,
+    rest: Snapshot,
+    feeds: &FeedStates,
+    now: Timestamp,
+) -> Snapshot {
+    let Settlement {
+        mut set,
+        files,
+        problems,
+        refused,
+    } = settled;
+    let refused: Vec<_> = refused
+        .iter()
+        .filter_map(|(name, (version, why))| Some((documents.resource(name)?, *version, why)))
+        .collect();
+    let freezes = refused.iter();
+    let freezes = freezes.filter_map(|(resource, version, why)| freeze(resource, *version, why));
+    set.freezes.extend(freezes);
+    let mut snapshot = set.snapshot(rest, feeds, now);
+    for (resource, version, why) in refused {
+        add(&mut snapshot, resource, version, why);
+    }
+    if files == Version::Unreadable {
+        add_files(&mut snapshot, &problems);
+    }
+    snapshot
+}
+
 /// The files cannot be read: they may hold policies for everything.
-pub(super) fn add_files(snapshot: &mut Snapshot, problems: &[String]) {
+fn add_files(snapshot: &mut Snapshot, problems: &[String]) {
     let unreadable = problems.iter().take(MAXIMUM_SHOWN).map(|why| Unreadable {
         source: "policies".to_owned(),
         why: why.clone(),
@@ -30,7 +62,7 @@ pub(super) fn add_files(snapshot: &mut Snapshot, problems: &[String]) {
 }
 
 /// A resource without a valid version. Of the kinds that are not named here, one that cannot be read is missing.
-pub(super) fn add(snapshot: &mut Snapshot, resource: &Resource, version: Version, why: &[String]) {
+fn add(snapshot: &mut Snapshot, resource: &Resource, version: Version, why: &[String]) {
     if version != Version::Unreadable {
         return;
     }

@@ -11,7 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::resource::Resource;
-use crate::api::{ChangeFreeze, Kind, PeopleDirectory, PromotionPolicy};
+use crate::api::{
+    AuthorRecordResource, ChangeFreeze, GateConfigurationResource, Kind, PeopleDirectory,
+    PromotionPolicy, RejectionResource, RevocationResource, TrustRootResource,
+};
 use crate::cluster::{Cluster, KnownNamespace, Lost, View, Watched};
 use crate::metrics::Metrics;
 
@@ -178,7 +181,12 @@ pub(crate) fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::PromotionPolicy => Some(ApiResource::erase::<PromotionPolicy>(&())),
         Kind::PeopleDirectory => Some(ApiResource::erase::<PeopleDirectory>(&())),
         Kind::ChangeFreeze => Some(ApiResource::erase::<ChangeFreeze>(&())),
-        Kind::GateConfiguration | Kind::PolicyTest => None,
+        Kind::GateConfiguration => Some(ApiResource::erase::<GateConfigurationResource>(&())),
+        Kind::TrustRoot => Some(ApiResource::erase::<TrustRootResource>(&())),
+        Kind::Revocation => Some(ApiResource::erase::<RevocationResource>(&())),
+        Kind::Rejection => Some(ApiResource::erase::<RejectionResource>(&())),
+        Kind::AuthorRecord => Some(ApiResource::erase::<AuthorRecordResource>(&())),
+        Kind::PolicyTest => None,
     }
 }
 

@@ -30,6 +30,22 @@ fn the_reference_pages_are_as_the_program_prints_them() {
             &["schema", "ChangeFreeze", "--output", "markdown"],
         ),
         (
+            "docs/trust-root.md",
+            &["schema", "TrustRoot", "--output", "markdown"],
+        ),
+        (
+            "docs/revocation.md",
+            &["schema", "Revocation", "--output", "markdown"],
+        ),
+        (
+            "docs/rejection.md",
+            &["schema", "Rejection", "--output", "markdown"],
+        ),
+        (
+            "docs/author-record.md",
+            &["schema", "AuthorRecord", "--output", "markdown"],
+        ),
+        (
             "docs/gate-configuration.md",
             &["schema", "GateConfiguration", "--output", "markdown"],
         ),

@@ -8,6 +8,7 @@ mod evidence;
 mod finding;
 mod glob;
 mod governance;
+mod governors;
 mod image;
 mod judge;
 mod namespaces;
@@ -40,6 +41,7 @@ pub use governance::{
     GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedBy, GovernedKind,
     judge_governance,
 };
+pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
 pub use namespaces::{Labels, Namespaces};

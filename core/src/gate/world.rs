@@ -102,6 +102,18 @@ pub struct KeptAuthors {
     pub statements: BTreeSet<Digest>,
 }
 
+impl KeptAuthors {
+    /// Adds what another record names: authors are only ever added.
+    pub fn add(&mut self, other: KeptAuthors) {
+        for identity in other.identities {
+            if !self.identities.contains(&identity) {
+                self.identities.push(identity);
+            }
+        }
+        self.statements.extend(other.statements);
+    }
+}
+
 impl Default for World {
     fn default() -> World {
         let missing = |why: &str| Unavailability(why.to_owned());

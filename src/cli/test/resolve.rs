@@ -7,14 +7,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents::{self, Document, Path, Problem};
-use promotion_gate_core::gate::{Collected, Freeze, People};
+use promotion_gate_core::gate::{Collected, Freeze, People, TrustRoots};
 
 use super::format::{PolicyTest, SignerSpec, Spec};
 use super::load::{Case, Suite};
 use super::people;
 use super::signers::{KeyRole, TestSigners, keys_of, trust_root};
-use crate::api::{self, FeedStates, PolicySet, SourceFile};
+use crate::api::{self, FeedStates, PolicySet, SourceFile, TrustRootSource};
 use crate::collect::CollectLimits;
 use crate::config::Config;
 
@@ -68,7 +69,7 @@ impl<'d> SuiteReader<'d> {
             }
         };
         let spec = Path::default().key("spec");
-        let config = self.config(&test.spec, config, &spec)?;
+        let mut config = self.config(&test.spec, config, &spec)?;
         let (sources, set) = self.policies(&test.spec, &config, &spec);
         self.problems.extend(set.problems.iter().cloned());
         if set.policies.is_empty() && self.problems.is_empty() {
@@ -93,12 +94,14 @@ impl<'d> SuiteReader<'d> {
             _ => None,
         };
         self.freezes.clone_from(&set.freezes);
+        let of_documents = stand_ins(&set);
         // Each case has a schedule of its own.
         let no_feeds = FeedStates::new();
         let mut real = set.snapshot(config.snapshot(), &no_feeds, self.now);
         if let Some(cluster) = &test.spec.cluster {
             real.world.cluster = Collected::Known(cluster.clone());
         }
+        config.world.trust_roots.extend(of_documents.clone());
         let keys = self.signers(&test.spec, &config, &sources, &spec.key("signers"));
         let mut names = BTreeSet::new();
         let mut cases = Vec::new();
@@ -115,7 +118,9 @@ impl<'d> SuiteReader<'d> {
             match TestSigners::create(&config, &test.spec.signers, &keys) {
                 Ok(signers) => {
                     let trust_roots = signers.trust_roots();
-                    let mut set = api::load(&signers.policies(&sources), &trust_roots);
+                    let mut configured = trust_roots.clone();
+                    configured.retain(|name, _| !of_documents.contains_key(name));
+                    let mut set = api::load(&signers.policies(&sources), &configured);
                     self.problems.append(&mut set.problems);
                     set.revision.clone_from(&real.revision);
                     let mut snapshot = set.snapshot(real.clone(), &no_feeds, self.now);
@@ -170,6 +175,7 @@ impl<'d> SuiteReader<'d> {
             return Default::default();
         }
         let (sources, set) = api::load_paths(&paths, &config.world.trust_roots);
+        let set = set.under(&config.settings);
         self.warnings.extend(set.warnings.iter().cloned());
         (sources, set)
     }
@@ -265,4 +271,18 @@ fn role(written: &str, keys: &BTreeSet<String>) -> Result<KeyRole, String> {
             listed.join(", ")
         )),
     }
+}
+
+/// The trust roots of a set for tests. No repository is asked in a test: in place of its root stands the public-good one, beside
+/// which the sandbox's signatures are accepted.
+fn stand_ins(set: &PolicySet) -> TrustRoots {
+    let each = set.trust_roots.iter();
+    let each = each.filter_map(|(name, source)| {
+        let root = match source {
+            TrustRootSource::Inline(root) => Arc::clone(root),
+            TrustRootSource::Tuf(_) => Arc::new(TrustRoot::public_good().ok()?),
+        };
+        Some((name.clone(), root))
+    });
+    each.collect()
 }

@@ -2,6 +2,7 @@
 
 mod files;
 mod mistakes;
+mod resources;
 
 use promotion_gate::api;
 use promotion_gate_core::gate::Requirement;

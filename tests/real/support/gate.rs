@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -77,6 +78,13 @@ impl Gate {
         self
     }
 
+    /// Runs a command in the folder.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.folder.path());
+        run(&mut command, input.as_bytes())
+    }
+
     /// What `check` says of a Deployment with this image.
     pub fn check(&self, image: &str) -> Ran {
         let mut command = Command::new(BINARY);
@@ -119,7 +127,7 @@ impl Gate {
         self.start(&Certificate::new("127.0.0.1"), "127.0.0.1", &flags)
     }
 
-    fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
+    pub fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
         self.present(certificate);
         let ca_bundle = certificate.pem.clone();
@@ -192,10 +200,17 @@ impl Serving {
     /// Waits until `/readyz` or `/metrics` says this, and gives the whole text.
     #[track_caller]
     pub fn says(&self, path: &str, text: &str) -> String {
-        until(&format!("{path} says {text}"), || {
-            let (_, body) = self.probes.http("GET", path, "", b"")?;
-            body.contains(text).then_some(body)
-        })
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            let answer = self.probes.http("GET", path, "", b"");
+            last = answer.map(|(_, body)| body).unwrap_or_default();
+            if last.contains(text) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
     pub fn log(&self) -> String {

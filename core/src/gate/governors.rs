@@ -1,0 +1,70 @@
+//! Governors who approve: whoever may change what the gate decides by must not fill a seat as well.
+
+use super::people::{Identity, Lookup, People, Person};
+use super::policy::Policy;
+use super::rules::{Approvals, Requirement};
+use super::world::Governors;
+
+/// A governor who could fill a seat of an approval.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ApprovingGovernor {
+    /// The Kubernetes user, as the governors name it.
+    pub user: String,
+    /// The name in the people directory.
+    pub person: String,
+    /// The policy.
+    pub policy: String,
+    /// The seat: a group, or the person.
+    pub seat: String,
+}
+
+impl Governors {
+    /// The governors who, at any time, could fill a seat of an approval. Groups of Kubernetes cannot be looked up.
+    pub fn who_approve(&self, policies: &[Policy], people: &People) -> Vec<ApprovingGovernor> {
+        let mut found = Vec::new();
+        for user in &self.users {
+            let identity = Identity::KubernetesUser(user.clone());
+            let Lookup::Person(person) = people.person_of(&identity) else {
+                continue;
+            };
+            for policy in policies {
+                let seats = approvals(policy).filter_map(|rule| seat(rule, person, people));
+                found.extend(seats.map(|seat| ApprovingGovernor {
+                    user: user.clone(),
+                    person: person.name.clone(),
+                    policy: policy.name.clone(),
+                    seat,
+                }));
+            }
+        }
+        found
+    }
+}
+
+impl Policy {
+    /// Whether the policy requires approvals.
+    pub fn requires_approvals(&self) -> bool {
+        approvals(self).next().is_some()
+    }
+}
+
+fn approvals(policy: &Policy) -> impl Iterator<Item = &Approvals> {
+    let requirements = policy.requirements.iter();
+    requirements.filter_map(|named| match &named.requirement {
+        Requirement::Approvals(rule) => Some(rule),
+        _ => None,
+    })
+}
+
+/// The first seat that a person could fill.
+fn seat(rule: &Approvals, person: &Person, people: &People) -> Option<String> {
+    rule.from.iter().find_map(|from| {
+        if from.person.as_deref() == Some(&*person.name) {
+            return Some("as the person".to_owned());
+        }
+        let group = from.group.as_deref()?;
+        let mut groups = people.memberships(person);
+        let is_member = groups.any(|(name, _)| name == group);
+        is_member.then(|| format!("in the group `{group}`"))
+    })
+}

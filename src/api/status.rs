@@ -1,0 +1,183 @@
+//! The schema of each resource's `status`, which the gate writes.
+
+use serde_json::{Value, json};
+
+use super::Kind;
+
+/// The most windows of a feed in a status.
+pub const MAXIMUM_FEED_WINDOWS: usize = 500;
+
+/// The schema of the status of a kind.
+pub(super) fn status(kind: &str) -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "properties": {
+            "observedGeneration": {
+                "type": "integer",
+                "format": "int64",
+                "minimum": 0,
+                "description": "The generation of the resource that the rest of the status is about.",
+            },
+            "conditions": conditions(),
+            "lastValidSpec": {
+                "type": "object",
+                "description": "The last `spec` that was valid. It goes on in force while the present one is not.",
+                "x-kubernetes-preserve-unknown-fields": true,
+            },
+        },
+    });
+    let own = [
+        (Kind::ChangeFreeze, vec![("feed", feed())]),
+        (Kind::TrustRoot, trust_root()),
+        (
+            Kind::GateConfiguration,
+            vec![
+                ("recordKeys", record_keys()),
+                ("recordBaseline", record_baseline()),
+                ("governors", governors()),
+            ],
+        ),
+    ];
+    let own = own.into_iter().find(|(own, _)| own.name() == kind);
+    let own = own.into_iter().flat_map(|(_, fields)| fields);
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.extend(own.map(|(name, field)| (name.to_owned(), field)));
+    }
+    schema
+}
+
+/// `metav1.Condition`s.
+fn conditions() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 16,
+        "description": "The state of the resource; `Ready` says whether the present `spec` is in force, and why not.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {"type": "string", "maxLength": 316},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+                "lastTransitionTime": {"type": "string", "format": "date-time"},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 1024},
+                "message": {"type": "string", "maxLength": 32768},
+            },
+        },
+    })
+}
+
+fn time(description: &str) -> Value {
+    json!({"type": "string", "format": "date-time", "description": description})
+}
+
+fn feed() -> Value {
+    json!({
+        "type": "object",
+        "description": "What the feed said, as one replica reads it; every replica decides by it.",
+        "properties": {
+            "windows": {
+                "type": "array",
+                "maxItems": MAXIMUM_FEED_WINDOWS,
+                "description": "The times of the next 90 days in which the environments are frozen.",
+                "items": {
+                    "type": "object",
+                    "required": ["from", "until"],
+                    "properties": {
+                        "from": time("The first instant."),
+                        "until": time("The first instant after it."),
+                        "reason": {"type": "string", "maxLength": 500, "description": "Why."},
+                        "environment": {"type": "string", "maxLength": 253, "description": "The environment, if the feed is asked for each."},
+                    },
+                },
+            },
+            "environments": {
+                "type": "array",
+                "maxItems": 100,
+                "description": "The environments that an endpoint was asked for.",
+                "items": {"type": "string", "maxLength": 253},
+            },
+            "fetchedAt": time("When the feed was read last."),
+            "error": {"type": "string", "maxLength": 1024, "description": "Why it could not be read since."},
+        },
+    })
+}
+
+fn trust_root() -> Vec<(&'static str, Value)> {
+    let version = || json!({"type": "integer", "format": "int64", "minimum": 0});
+    vec![
+        (
+            "lastValidRoot",
+            json!({
+                "type": "string",
+                "maxLength": 1_048_576,
+                "description": "The last `trusted_root.json` that the repository gave and that was valid.",
+            }),
+        ),
+        ("fetchedAt", time("When the repository was read last.")),
+        (
+            "error",
+            json!({"type": "string", "maxLength": 1024, "description": "Why it could not be read since."}),
+        ),
+        (
+            "repository",
+            json!({
+                "type": "object",
+                "description": "The state of the repository, below which it never goes back.",
+                "properties": {
+                    "root": {"type": "string", "maxLength": 1_048_576, "description": "The last `root.json`."},
+                    "timestamp": version(),
+                    "snapshot": version(),
+                    "targets": version(),
+                },
+            }),
+        ),
+    ]
+}
+
+fn record_keys() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 100,
+        "description": "The public keys under which release records count.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["id"],
+        "items": {
+            "type": "object",
+            "required": ["id", "publicKey"],
+            "properties": {
+                "id": {"type": "string", "maxLength": 128, "description": "The name of the key, which entries name."},
+                "publicKey": {"type": "string", "maxLength": 4096, "description": "The key: PEM, `PUBLIC KEY`."},
+                "since": time("When it was made."),
+            },
+            "x-kubernetes-preserve-unknown-fields": true,
+        },
+    })
+}
+
+fn record_baseline() -> Value {
+    json!({
+        "type": "object",
+        "description": "When what ran before the gate came was recorded.",
+        "properties": {
+            "at": time("When it was recorded."),
+            "entries": {"type": "integer", "format": "int64", "minimum": 0},
+        },
+    })
+}
+
+fn governors() -> Value {
+    json!({
+        "type": "object",
+        "description": "What could be checked about the governors.",
+        "properties": {
+            "notes": {
+                "type": "array",
+                "maxItems": 100,
+                "items": {"type": "string", "maxLength": 1024},
+            },
+        },
+    })
+}
