@@ -94,6 +94,9 @@ struct Connection {
     /// A kubeconfig file for the cluster; as `kubectl` finds it when absent
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig; the present one when absent
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
     /// The namespace of the gate, which holds the records of cluster-scoped objects
     #[arg(long, value_name = "NAME", default_value = "promotion-gate")]
     gate_namespace: String,
@@ -138,7 +141,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl Connection {
     async fn connect(&self) -> anyhow::Result<Cluster> {
-        let cluster = Cluster::connect(self.kubeconfig.as_deref()).await;
+        let context = self.context.as_deref();
+        let cluster = Cluster::connect_in(self.kubeconfig.as_deref(), context).await;
         cluster.context("the cluster cannot be reached; name its kubeconfig with `--kubeconfig`")
     }
 }
