@@ -191,8 +191,7 @@ impl Webhook {
         deadline: Instant,
     ) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
-        let (sources, metrics) = (&self.sources, &self.metrics);
-        let snapshot = sources.knowing(snapshot, namespace, deadline, metrics);
+        let snapshot = self.sources.knowing(snapshot, namespace, deadline);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
