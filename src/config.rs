@@ -299,6 +299,8 @@ impl GateConfiguration {
             cluster_uid: self.cluster_uid.clone(),
             ungoverned: self.ungoverned,
             infrastructure_namespaces: self.infrastructure_namespaces.clone(),
+            // Only a resource of the cluster asks for it.
+            adopt: None,
         };
         let problem = |Fault { path, message }| document.problem(path, message);
         let settings = settings(&spec);

@@ -39,16 +39,17 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let policies = serde_json::to_value(PromotionPolicy::crd())?;
     let people = serde_json::to_value(PeopleDirectory::crd())?;
     let freezes = serde_json::to_value(ChangeFreeze::crd())?;
+    let records = serde_json::to_value(ReleaseRecord::crd())?;
     let configurations = serde_json::to_value(GateConfigurationResource::crd())?;
     let roots = serde_json::to_value(TrustRootResource::crd())?;
     let revocations = serde_json::to_value(RevocationResource::crd())?;
     let rejections = serde_json::to_value(RejectionResource::crd())?;
     let authors = serde_json::to_value(AuthorRecordResource::crd())?;
-    let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
         with_schema(freezes, &structural_schema::<ChangeFreezeSpec>()),
+        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
         with_one_name(with_schema(
             configurations,
             &structural_schema::<GateConfigurationSpec>(),
@@ -57,7 +58,6 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(revocations, &structural_schema::<RevocationSpec>()),
         with_schema(rejections, &structural_schema::<RejectionSpec>()),
         with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
-        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
     ])
 }
 
@@ -109,9 +109,12 @@ fn with_one_name(mut definition: Value) -> Value {
 
 /// A definition whose only version has this schema of `spec`, and a status.
 fn with_schema(mut definition: Value, spec: &Value) -> Value {
-    let kind = definition.pointer("/spec/names/kind");
-    let status = status(kind.and_then(Value::as_str).unwrap_or_default());
-    let schema = json!({
+    let kind = definition
+        .pointer("/spec/names/kind")
+        .and_then(Value::as_str);
+    // Release records have no status: what the gate says of an admission is the record.
+    let status = kind.filter(|kind| *kind != "ReleaseRecord").map(status);
+    let mut schema = json!({
         "description": spec.get("description").cloned().unwrap_or_default(),
         "type": "object",
         "required": ["spec"],
@@ -120,11 +123,13 @@ fn with_schema(mut definition: Value, spec: &Value) -> Value {
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": status,
         }
     });
     if let Some(version) = definition.pointer_mut("/spec/versions/0") {
-        version["subresources"] = json!({"status": {}});
+        if let Some(status) = status {
+            version["subresources"] = json!({"status": {}});
+            schema["properties"]["status"] = status;
+        }
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
     definition

@@ -32,8 +32,8 @@ mod written;
 pub use admit::problems_of;
 pub use configuration::{
     CONFIGURATION_NAME, GateConfigurationResource, GateConfigurationSpec, GateSettings,
-    ServiceAccount, WrittenController, WrittenGovernors, WrittenPreset, WrittenUngoverned,
-    settings,
+    ServiceAccount, WrittenAdoption, WrittenController, WrittenGovernors, WrittenPreset,
+    WrittenUngoverned, settings,
 };
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};

@@ -31,7 +31,11 @@ pub(super) fn status(kind: &str) -> Value {
         (Kind::TrustRoot, trust_root()),
         (
             Kind::GateConfiguration,
-            vec![("recordKeys", record_keys()), ("governors", governors())],
+            vec![
+                ("recordKeys", record_keys()),
+                ("recordBaseline", record_baseline()),
+                ("governors", governors()),
+            ],
         ),
     ];
     let own = own.into_iter().find(|(own, _)| own.name() == kind);
@@ -149,6 +153,17 @@ fn record_keys() -> Value {
                 "since": time("When it was made."),
             },
             "x-kubernetes-preserve-unknown-fields": true,
+        },
+    })
+}
+
+fn record_baseline() -> Value {
+    json!({
+        "type": "object",
+        "description": "When what ran before the gate came was recorded.",
+        "properties": {
+            "at": time("When it was recorded."),
+            "entries": {"type": "integer", "format": "int64", "minimum": 0},
         },
     })
 }

@@ -13,18 +13,18 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange, Promotion, Snapshot};
+use promotion_gate_core::gate::{Change, GovernanceChange, Promotion};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, AdmissionResponse, Malformed, Understood};
+use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::record::ReleaseRecords;
 use crate::report::Events;
-use crate::review::{ReviewInputs, review};
+use crate::review::{RecordSource, ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
 
@@ -100,9 +100,10 @@ impl Webhook {
             Ok(read) => read,
             Err(why) => return self.unread(why, body, &beginning).await,
         };
-        let snapshot = self.sources.snapshot();
-        let trusted = &snapshot.world.trusted_controllers;
-        let understood = AssertUnwindSafe(|| admission::understand(&bytes, trusted));
+        let understood = AssertUnwindSafe(|| {
+            let snapshot = self.sources.snapshot();
+            admission::understand(&bytes, &snapshot.world.trusted_controllers)
+        });
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
@@ -114,7 +115,7 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
-        let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
+        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(Some(uid)),
@@ -149,32 +150,37 @@ impl Webhook {
     async fn answer(
         &self,
         request: admission::Request,
-        snapshot: Arc<Snapshot>,
         began: Instant,
         deadline: Instant,
     ) -> Response {
-        let change = match request.understood {
+        let answer = match request.understood {
             Understood::NotOurs(why) => {
                 self.metrics.count_not_judged(why.id());
-                let answer = AdmissionResponse::not_judged(why.id());
-                return json(&answer.to(admission::VERSION, &request.uid));
+                if why == NotOurs::MirrorPod {
+                    let uid = &request.uid;
+                    tracing::info!(uid, "a Pod from a file of its node is not judged");
+                }
+                AdmissionResponse::not_judged(why.id())
             }
-            Understood::Governance(change) => {
-                let answer = self.governed(&change, &snapshot);
-                return json(&answer.to(admission::VERSION, &request.uid));
-            }
-            Understood::Change(change) => *change,
+            Understood::Governance(change) => self.governed(&change),
+            Understood::Change(change) => self.judged(*change, began, deadline).await,
             Understood::Refers(referring) => {
-                let cluster = self.cluster.as_ref();
-                complete(*referring, cluster, &snapshot.world, deadline).await
+                let change = self.completed(*referring, deadline).await;
+                self.judged(change, began, deadline).await
             }
         };
-        let answer = self.judged(change, snapshot, began, deadline).await;
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    fn governed(&self, change: &GovernanceChange, snapshot: &Snapshot) -> AdmissionResponse {
-        let verdict = governance::govern(change, snapshot, None, Timestamp::now());
+    async fn completed(&self, referring: Referring, deadline: Instant) -> Change {
+        let snapshot = self.sources.snapshot();
+        let trusted = &snapshot.world.trusted_controllers;
+        complete(referring, self.cluster.as_ref(), trusted, deadline).await
+    }
+
+    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
+        let snapshot = self.sources.snapshot();
+        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
@@ -183,19 +189,14 @@ impl Webhook {
         answer
     }
 
-    async fn judged(
-        &self,
-        change: Change,
-        snapshot: Arc<Snapshot>,
-        began: Instant,
-        deadline: Instant,
-    ) -> AdmissionResponse {
+    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
+        let snapshot = self.sources.snapshot();
         let snapshot = self.sources.knowing(snapshot, namespace, deadline);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
-            records: self.records.clone(),
+            records: self.records.clone().map(RecordSource::Cluster),
             deadline,
             audit_only: self.audit_only,
         };

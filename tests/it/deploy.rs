@@ -52,52 +52,65 @@ fn strings(value: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Every kind that carries images, with its resource.
+const KINDS: [(&str, &str, &str, &str); 16] = [
+    ("", "v1", "Pod", "pods"),
+    ("", "v1", "PodTemplate", "podtemplates"),
+    ("", "v1", "ReplicationController", "replicationcontrollers"),
+    ("apps", "v1", "ReplicaSet", "replicasets"),
+    ("apps", "v1", "Deployment", "deployments"),
+    ("apps", "v1", "StatefulSet", "statefulsets"),
+    ("apps", "v1", "DaemonSet", "daemonsets"),
+    ("apps", "v1", "ControllerRevision", "controllerrevisions"),
+    ("batch", "v1", "Job", "jobs"),
+    ("batch", "v1", "CronJob", "cronjobs"),
+    ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
+    (
+        "argoproj.io",
+        "v1alpha1",
+        "AnalysisTemplate",
+        "analysistemplates",
+    ),
+    (
+        "argoproj.io",
+        "v1alpha1",
+        "ClusterAnalysisTemplate",
+        "clusteranalysistemplates",
+    ),
+    ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
+    ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
+    ("keda.sh", "v1alpha1", "ScaledJob", "scaledjobs"),
+];
+
+/// The operations about which an entry asks of a resource.
+fn operations<'a>(webhook: &'a Value, group: &str, version: &str, resource: &str) -> Vec<&'a str> {
+    let rules = webhook["rules"].as_array().unwrap().iter();
+    let asked = rules.filter(|rule| {
+        strings(&rule["apiGroups"]) == [group]
+            && strings(&rule["apiVersions"]) == [version]
+            && strings(&rule["resources"]).contains(&resource)
+    });
+    asked
+        .flat_map(|rule| strings(&rule["operations"]))
+        .collect()
+}
+
 #[test]
 fn the_webhook_is_registered_for_every_kind_that_carries_images() {
-    let kinds = [
-        ("", "v1", "Pod", "pods"),
-        ("", "v1", "PodTemplate", "podtemplates"),
-        ("", "v1", "ReplicationController", "replicationcontrollers"),
-        ("apps", "v1", "ReplicaSet", "replicasets"),
-        ("apps", "v1", "Deployment", "deployments"),
-        ("apps", "v1", "StatefulSet", "statefulsets"),
-        ("apps", "v1", "DaemonSet", "daemonsets"),
-        ("apps", "v1", "ControllerRevision", "controllerrevisions"),
-        ("batch", "v1", "Job", "jobs"),
-        ("batch", "v1", "CronJob", "cronjobs"),
-        ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
-        (
-            "argoproj.io",
-            "v1alpha1",
-            "AnalysisTemplate",
-            "analysistemplates",
-        ),
-        (
-            "argoproj.io",
-            "v1alpha1",
-            "ClusterAnalysisTemplate",
-            "clusteranalysistemplates",
-        ),
-        ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
-        ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
-    ];
     let configuration = &of_kind("ValidatingWebhookConfiguration")[0];
-    for webhook in configuration["webhooks"].as_array().unwrap() {
-        let rules = webhook["rules"].as_array().unwrap();
-        let asked = |group: &str, resource: &str| {
-            rules.iter().any(|rule| {
-                strings(&rule["apiGroups"]).contains(&group)
-                    && strings(&rule["resources"]).contains(&resource)
-                    && strings(&rule["operations"]) == ["CREATE", "UPDATE"]
-                    && rule["apiVersions"] == json!(["*"])
-            })
-        };
-        for (group, version, kind, resource) in kinds {
-            assert!(asked(group, resource), "{resource}");
-            let api_version = if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    for webhook in webhooks {
+        let is_fallback = webhook["failurePolicy"] == "Ignore";
+        for (group, version, kind, resource) in KINDS {
+            let asked = operations(webhook, group, version, resource);
+            // Objects without a namespace are asked about once.
+            match is_fallback && kind == "ClusterAnalysisTemplate" {
+                true => assert_eq!(asked, [""; 0], "{resource}"),
+                false => assert_eq!(asked, ["CREATE", "UPDATE"], "{resource}"),
+            }
+            let api_version = match group {
+                "" => version.to_owned(),
+                group => format!("{group}/{version}"),
             };
             let object =
                 json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}});
@@ -105,18 +118,60 @@ fn the_webhook_is_registered_for_every_kind_that_carries_images() {
             let understood = understand_manifest(&object, "shop", None, &manifests);
             assert!(matches!(understood, Understood::Change(_)), "{kind}");
         }
-        assert!(asked("", "pods/ephemeralcontainers"));
-        assert_eq!(webhook["sideEffects"], "None");
+        for (group, version, resource) in [
+            ("", "v1", "pods/ephemeralcontainers"),
+            ("", "v1", "replicationcontrollers/scale"),
+            ("", "v1", "namespaces"),
+            ("apps", "v1", "deployments/scale"),
+            ("apps", "v1", "statefulsets/scale"),
+            ("apps", "v1", "replicasets/scale"),
+            ("argoproj.io", "v1alpha1", "rollouts/scale"),
+            ("argoproj.io", "v1alpha1", "rollouts/status"),
+        ] {
+            let asked = operations(webhook, group, version, resource);
+            assert_eq!(asked, ["UPDATE"], "{resource}");
+        }
+        let own = operations(
+            webhook,
+            "promotion-gate.dev",
+            "v1alpha1",
+            "promotionpolicies",
+        );
+        match is_fallback {
+            true => assert_eq!(own, [""; 0]),
+            false => assert_eq!(own, ["CREATE", "UPDATE", "DELETE"]),
+        }
+        let rules = webhook["rules"].to_string();
+        for never in [
+            "*",
+            "releaserecords",
+            "promotionpolicies/status",
+            "deployments/status",
+        ] {
+            assert!(!rules.contains(never), "{never}: {rules}");
+        }
+        assert_eq!(webhook["matchPolicy"], "Equivalent");
+        assert_eq!(webhook["sideEffects"], "NoneOnDryRun");
         assert_eq!(strings(&webhook["admissionReviewVersions"]), ["v1"]);
         assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 30);
     }
-    let policies: Vec<_> = configuration["webhooks"]
-        .as_array()
-        .unwrap()
+    let policies: Vec<_> = webhooks
         .iter()
         .map(|webhook| &webhook["failurePolicy"])
         .collect();
     assert_eq!(policies, ["Fail", "Ignore"]);
+}
+
+/// A controller is trusted because the objects are judged for which it makes others.
+#[test]
+fn a_controller_is_trusted_only_while_its_parents_are_judged() {
+    use promotion_gate_core::gate::ControllerPreset::{ArgoRollouts, Keda};
+    for preset in [ArgoRollouts, Keda] {
+        for (group, kind) in preset.parents() {
+            let mut judged = KINDS.iter().map(|(group, _, kind, _)| (*group, *kind));
+            assert!(judged.any(|it| it == (*group, *kind)), "{preset:?}: {kind}");
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod approvals;
 mod cluster;
+mod conditions;
 mod freezes;
 mod manifests;
 mod platforms;
@@ -17,6 +18,7 @@ mod programs;
 mod provenance;
 mod records;
 mod resources;
+mod scan;
 mod shipped;
 mod signing;
 mod support;

@@ -7,6 +7,8 @@
 
 mod authors;
 mod seating;
+#[cfg(test)]
+mod tests;
 mod votes;
 
 use std::collections::BTreeSet;
