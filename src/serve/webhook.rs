@@ -212,16 +212,10 @@ impl Webhook {
         answer
     }
 
-    async fn judged(
-        &self,
-        change: Change,
-        snapshot: Arc<Snapshot>,
-        began: Instant,
-        deadline: Instant,
-    ) -> AdmissionResponse {
+    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
-        let (sources, metrics) = (&self.sources, &self.metrics);
-        let snapshot = sources.knowing(snapshot, namespace, deadline, metrics);
+        let snapshot = self.sources.snapshot();
+        let snapshot = self.sources.knowing(snapshot, namespace, deadline);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),

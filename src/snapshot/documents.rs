@@ -13,7 +13,9 @@ use promotion_gate_core::documents::Problem;
 use serde_json::Value;
 
 use super::resource::{Resource, ResourceName, shown};
-use crate::api::{GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile};
+use crate::api::{
+    GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile, UNKNOWN_ROOT,
+};
 use crate::config::Config;
 
 /// Documents that are taken over or refused together.
@@ -238,7 +240,11 @@ impl Documents {
 
     fn load(&self, versions: &Versions, config: &Config) -> PolicySet {
         let mut names = RootNames::new(config.world.trust_roots.keys());
-        if !versions.is_empty() {
+        let names_roots = |unit: &Unit| match unit {
+            Unit::Files => true,
+            Unit::Resource(name) => name.kind == Kind::PromotionPolicy,
+        };
+        if versions.keys().any(names_roots) {
             // What was valid once may name a trust root that is gone: nothing is accepted under it.
             self.former_roots
                 .iter()
@@ -286,7 +292,17 @@ impl Documents {
         if !changed.is_empty() {
             return first_of_all(changed);
         }
-        // 2. Documents that were valid before contradict a change.
+        // 2. A trust root that a policy names is gone: no change of another document is at fault.
+        let is_gone = |(_, problem): &&(Unit, Problem)| problem.message.starts_with(UNKNOWN_ROOT);
+        let rootless: BTreeSet<_> = problems
+            .iter()
+            .filter(is_gone)
+            .map(|(unit, _)| unit.clone())
+            .collect();
+        if !rootless.is_empty() {
+            return rootless;
+        }
+        // 3. Documents that were valid before contradict a change.
         let all: Vec<_> = std::iter::once(Unit::Files)
             .chain(self.resources.keys().cloned().map(Unit::Resource))
             .collect();
@@ -312,7 +328,7 @@ impl Documents {
         if !joint.is_empty() {
             return joint;
         }
-        // 3. Something that they rest on is gone.
+        // 4. Something else that they rest on is gone.
         first_of_all(named.iter().collect())
     }
 
@@ -404,6 +420,6 @@ impl Unit {
 
     /// Whether it can make documents of others invalid.
     fn is_joint(&self) -> bool {
-        self.rank() < 3 || *self == Unit::Files
+        matches!(self.rank(), 1 | 2) || *self == Unit::Files
     }
 }

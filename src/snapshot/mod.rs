@@ -140,14 +140,13 @@ impl Sources {
         self.current.load_full()
     }
 
-    /// The snapshot for a review of a workload in a namespace: this one, unless the labels of the namespace matter and are not known
-    /// yet. They are read then.
+    /// The snapshot for a review of a workload in a namespace: this one, and the labels of the namespace if they matter and are not
+    /// known yet. They are read then.
     pub async fn knowing(
         &self,
         snapshot: Arc<Snapshot>,
         namespace: Option<&str>,
         deadline: Instant,
-        metrics: &Metrics,
     ) -> Arc<Snapshot> {
         let (Some(watches), Some(name)) = (&self.watches, namespace) else {
             return snapshot;
@@ -160,9 +159,15 @@ impl Sources {
         {
             return snapshot;
         }
-        watches.learn_namespace(name, deadline).await;
-        self.take_over_namespaces(metrics);
-        self.snapshot()
+        match watches.learn_namespace(name, deadline).await {
+            None => snapshot,
+            Some(known) => {
+                let mut snapshot = Snapshot::clone(&snapshot);
+                let namespaces = &mut snapshot.world.namespaces;
+                namespaces.insert(name.to_owned(), known.labels);
+                Arc::new(snapshot)
+            }
+        }
     }
 
     /// The feeds of change freezes, which have to be kept current.
@@ -334,11 +339,12 @@ impl Sources {
             is_configuration_valid: parts.configuration.problems.is_empty(),
             are_files_stable: !parts.files.is_unstable(),
             resources: parts.changes,
+            is_cluster_read: parts.seen.is_complete,
         };
         if parts.settled_under.as_ref() == Some(&under) {
             if namespaces_changed {
                 let mut snapshot = Snapshot::clone(&self.current.load());
-                parts.show_cluster(&mut snapshot);
+                parts.show_namespaces(&mut snapshot);
                 self.current.store(Arc::new(snapshot));
             }
             return;
@@ -403,7 +409,7 @@ impl Sources {
         let (configured, states) = (parts.configured.clone(), self.feed_states(parts));
         let mut snapshot =
             unreadable::snapshot(settled, &parts.documents, configured, &states, now);
-        parts.show_cluster(&mut snapshot);
+        parts.show_cluster(&mut snapshot, self.watches.is_some());
         let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
         if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
@@ -421,16 +427,6 @@ impl Sources {
         let mut states = self.feeds.states();
         states.extend(states_of(&parts.freezes, &parts.feeds_of_cluster));
         states
-    }
-
-    /// Takes over the namespaces alone.
-    fn take_over_namespaces(&self, metrics: &Metrics) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.poll_cluster(&mut parts, metrics) {
-            let mut snapshot = Snapshot::clone(&self.current.load());
-            parts.show_cluster(&mut snapshot);
-            self.current.store(Arc::new(snapshot));
-        }
     }
 
     /// Makes the schedule of freezes again where feeds or the time have changed it, and shows which environments are frozen.
