@@ -130,6 +130,7 @@ async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: 
         }
     }
     metrics.count_kept("failed");
+    metrics.alarm("evidence-not-kept");
     false
 }
 

@@ -433,6 +433,7 @@ impl Metrics {
         self.governance.get_or_create(&labels).inc();
         if admitted && !dry_run && !verdict.loosened.is_empty() {
             self.loosened.inc();
+            self.alarm("loosened");
         }
     }
 
