@@ -212,9 +212,14 @@ impl Webhook {
         answer
     }
 
-    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
+    async fn judged(
+        &self,
+        change: Change,
+        snapshot: Arc<Snapshot>,
+        began: Instant,
+        deadline: Instant,
+    ) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
-        let snapshot = self.sources.snapshot();
         let snapshot = self.sources.knowing(snapshot, namespace, deadline);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,

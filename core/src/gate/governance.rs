@@ -408,8 +408,8 @@ fn loosened_policy(before: &Value, after: &Value) -> Vec<String> {
                 let old = requirements(before);
                 let gone = old.iter().filter(|old| !kept.contains(old));
                 loosened.extend(gone.map(|requirement| {
-                    let rule = requirement.as_object().into_iter().flat_map(Map::keys);
-                    let rule = rule.filter(|key| *key != "name").next();
+                    let mut rule = requirement.as_object().into_iter().flat_map(Map::keys);
+                    let rule = rule.find(|key| *key != "name");
                     let rule = rule.map_or("?", String::as_str);
                     format!("a requirement `{rule:.60}` is changed or removed")
                 }));
