@@ -34,6 +34,10 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each column has a name and a type"
+)]
 pub struct ReleaseRecordSpec {
     /// The digest that manifests name.
     #[serde(skip_serializing_if = "Option::is_none")]

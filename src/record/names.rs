@@ -89,7 +89,7 @@ mod tests {
         let by_digest = format!("sha256-{}", digest.hex());
         let pinned = format!("app:v1@{digest}");
         let written = Pin::Written(digest.clone());
-        assert_eq!(names(&pinned, &written), [by_digest.clone()]);
+        assert_eq!(names(&pinned, &written), std::slice::from_ref(&by_digest));
         let resolved = Pin::Resolved(Collected::Known(digest));
         let by_tag = names("app:v1", &resolved);
         assert!(by_tag[0].starts_with("ref-") && by_tag[0].len() == 44);

@@ -165,11 +165,12 @@ impl ReleaseRecords {
     ) -> Result<DynamicObject, Attempt> {
         // A namespace of this name may have been made again.
         let signed = self.signed(name, key, entry, true).await?;
-        let mut spec = json!({"lastUsed": Timestamp::now(), "entries": {key: signed}});
-        match subject {
-            RecordSubject::Digest(digest) => spec["digest"] = json!(digest.to_string()),
-            RecordSubject::Reference(reference) => spec["reference"] = json!(reference),
-        }
+        let (field, image) = match subject {
+            RecordSubject::Digest(digest) => ("digest", digest.to_string()),
+            RecordSubject::Reference(reference) => ("reference", reference.clone()),
+        };
+        let entries = json!({key: signed});
+        let spec = json!({field: image, "lastUsed": Timestamp::now(), "entries": entries});
         let object = json!({
             "apiVersion": API_VERSION,
             "kind": "ReleaseRecord",
