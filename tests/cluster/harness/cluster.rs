@@ -2,28 +2,26 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::Person;
 use super::balancer::balance;
 use super::replicas::Replicas;
-use crate::support::{ControlPlane, Gate, Ran};
+use super::shop::{review, template};
+use crate::support::{ControlPlane, Gate, LocalSigstore, Ran, until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const GATE: &str = "promotion-gate";
 const NODES: usize = 3;
-/// Without a policy the gate does not start.
-const NOTHING: &str = "\
-apiVersion: promotion-gate.dev/v1alpha1
-kind: PromotionPolicy
-metadata: {name: nothing}
-spec: {match: {namespaces: {names: [nothing]}}, requirements: [{digestPinned: {}}]}
-";
+/// A namespace in which a Deployment `old` ran before the gate came.
+pub const BEFORE: &str = "before";
 
 pub struct Cluster {
     pub plane: ControlPlane,
     pub gates: Replicas,
+    pub sigstore: Arc<LocalSigstore>,
 }
 
 impl Cluster {
@@ -32,7 +30,9 @@ impl Cluster {
         plane.start_controllers();
         plane.complete(NODES);
         plane.start_rollouts();
+        run_before_the_gate(&plane);
         plane.create_namespace_with(GATE, &json!({}));
+        install(&plane);
         let service = service_address();
         for mut object in shipped("deploy/deployment.yaml") {
             match object["kind"].as_str().unwrap() {
@@ -44,18 +44,39 @@ impl Cluster {
             apply(&plane, &object);
         }
         let kubeconfig = plane.kubeconfig_of(GATE, GATE);
-        let gate = Gate::configured(&json!({}));
-        gate.write("policies/nothing.yaml", NOTHING);
+        let sigstore = LocalSigstore::shared();
+        let gate = Gate::new(&sigstore);
         let gates = Replicas::new(gate, kubeconfig, plane.folder.path());
         gates.start_all();
         balance(format!("{service}:443").parse().unwrap(), gates.targets());
-        let cluster = Cluster { plane, gates };
+        let cluster = Cluster {
+            plane,
+            gates,
+            sigstore,
+        };
         cluster.register();
+        // What ran before is recorded once the replica with the duties was asked. Until then, nothing is known to be new.
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "namespace": BEFORE},
+            "spec": {"containers": [{"name": "main", "image": "probe:1"}]},
+        });
+        until("what ran before is recorded", || {
+            let mut probe = review(Person::Alice.name(), &pod);
+            probe["request"]["dryRun"] = json!(true);
+            for replica in cluster.gates.numbers() {
+                cluster.gates.ask(replica, &probe);
+            }
+            let configuration = cluster.get(["gateconfiguration", GATE]);
+            configuration.pointer("/status/recordBaseline").map(|_| ())
+        });
         cluster
     }
 
     /// Lets the API server ask the gate, as `deploy/webhook.yaml` says.
     pub fn register(&self) {
+        for object in shipped("deploy/guards.yaml") {
+            apply(&self.plane, &object);
+        }
         for mut object in shipped("deploy/webhook.yaml") {
             for webhook in object["webhooks"].as_array_mut().unwrap() {
                 webhook["clientConfig"]["caBundle"] = json!(encoded(&self.gates.certificate.pem));
@@ -64,10 +85,16 @@ impl Cluster {
         }
     }
 
-    /// The way out of a lock-out (README): the API server does not ask any more.
+    /// The way out of a lock-out (README), which every administrator can go: first the binding of the policy that guards the
+    /// webhook configuration, then the configuration.
     pub fn unregister(&self) {
+        let guard = "validatingadmissionpolicybinding/promotion-gate-configuration";
+        self.kubectl(Person::Bob, ["delete", guard]).ok();
         let webhook = "validatingwebhookconfiguration/promotion-gate";
-        self.kubectl(Person::Admin, ["delete", webhook]).ok();
+        until("the webhook configuration can be deleted", || {
+            let deleted = self.kubectl(Person::Bob, ["delete", webhook]);
+            deleted.is_ok().then_some(())
+        });
     }
 
     /// Runs kubectl.
@@ -103,6 +130,45 @@ impl Cluster {
     }
 }
 
+/// What ran before the gate came: its images are in no registry.
+fn run_before_the_gate(plane: &ControlPlane) {
+    plane.create_namespace_with(BEFORE, &json!({}));
+    let image = format!("127.0.0.1:1/before@sha256:{}", "b".repeat(64));
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "old", "namespace": BEFORE},
+        "spec": {"selector": {"matchLabels": {"app": "old"}}, "template": template("old", &image)},
+    });
+    apply(plane, &deployment);
+}
+
+/// What `deploy/` ships beside the Deployment: definitions and rights; and a configuration that names a governor.
+fn install(plane: &ControlPlane) {
+    let folder = format!("{ROOT}/deploy/crds");
+    let definitions = ["apply", "--server-side", "-f", &folder];
+    plane.kubectl(definitions).ok();
+    let wait = ["wait", "--for=condition=Established", "crd", "--all"];
+    plane.kubectl(wait).ok();
+    for object in shipped("deploy/rbac.yaml") {
+        apply(plane, &object);
+    }
+    let account = json!({"namespace": "argo-rollouts", "name": "argo-rollouts"});
+    let keda = json!({"namespace": "keda", "name": "keda-operator"});
+    let configuration = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "GateConfiguration",
+        "metadata": {"name": GATE},
+        "spec": {
+            "cluster": "test",
+            "governors": {"users": [Person::Grace.name()]},
+            "trustedControllers": [
+                {"preset": "ArgoRollouts", "serviceAccount": account},
+                {"preset": "Keda", "serviceAccount": keda},
+            ],
+        },
+    });
+    apply(plane, &configuration);
+}
+
 /// An address of a Service that no other test run on this machine uses.
 fn service_address() -> String {
     let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -128,4 +194,13 @@ fn shipped(file: &str) -> Vec<Value> {
 fn encoded(pem: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(pem)
+}
+
+/// A failure outside of a scenario, such as one of the start, leaves logs too.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("  logs: {}", self.keep_logs(0).display());
+        }
+    }
 }

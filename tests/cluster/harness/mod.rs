@@ -8,8 +8,8 @@ mod replicas;
 mod runner;
 mod shop;
 
-pub use cluster::Cluster;
+pub use cluster::{BEFORE, Cluster};
 pub use load::Load;
 pub use plane::Person;
 pub use runner::{Scenario, run};
-pub use shop::Shop;
+pub use shop::{Image, Shop};

@@ -97,8 +97,7 @@ impl Replicas {
             running,
         } = &self.replicas[replica];
         let mut command = self.gate.serve_command(&https.to_string(), *probes);
-        command.args(["--policy", "policies"]);
-        command.env("KUBECONFIG", &self.kubeconfig);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
         let log = self.log_file(replica);
         let gate = Program::start_logging_to(log, &format!("gate-{replica}"), &mut command);
         let ready = || probes.http_get("/readyz").is_some();
@@ -134,6 +133,14 @@ impl Replicas {
 
     pub fn kill_all(&self) {
         self.numbers().for_each(|replica| self.kill(replica));
+    }
+
+    /// One after the other is replaced, and all of them forget what they had in memory.
+    pub fn restart_all(&self) {
+        for replica in self.numbers() {
+            self.stop(replica);
+            self.start(replica);
+        }
     }
 
     /// The answer of a replica to an AdmissionReview, sent by somebody who is not the API server.

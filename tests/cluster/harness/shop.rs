@@ -80,8 +80,7 @@ impl<'a> Shop<'a> {
             "spec": spec,
         });
         let before = self.revisions();
-        let file = format!("policies/{}.yaml", self.name);
-        self.cluster.gates.gate.write(&file, &policy.to_string());
+        self.apply(Person::Grace, &policy).ok();
         until("every replica judges by the new policy", || {
             let now = self.revisions();
             let changed = |(now, before): (&String, &String)| now != before && !now.is_empty();
@@ -100,19 +99,14 @@ impl<'a> Shop<'a> {
                 "windows": [{"from": "2020-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}],
             },
         });
-        let gates = &self.cluster.gates;
-        gates.gate.write(&self.freeze_file(), &freeze.to_string());
+        self.apply(Person::Grace, &freeze).ok();
         self.is_frozen(true);
     }
 
     pub fn lift_freeze(&self) {
-        let file = self.cluster.gates.gate.path(&self.freeze_file());
-        std::fs::remove_file(file).unwrap();
+        self.kubectl(Person::Grace, ["delete", "changefreeze", &self.name])
+            .ok();
         self.is_frozen(false);
-    }
-
-    fn freeze_file(&self) -> String {
-        format!("policies/freeze-{}.yaml", self.name)
     }
 
     fn is_frozen(&self, expected: bool) {
@@ -164,9 +158,29 @@ impl<'a> Shop<'a> {
     }
 
     pub fn signed(&self, name: &str) -> Image {
+        self.push_signed(name).by_digest()
+    }
+
+    pub fn push_signed(&self, name: &str) -> Tagged {
         let image = self.push(name);
         Cosign::v2().sign_with_key(&image, &self.key, &[]).ok();
-        image.by_digest()
+        image
+    }
+
+    /// Approves an image with the key of the namespace, until then.
+    pub fn approve(&self, image: &Tagged, environment: &str, until: jiff::Timestamp) {
+        let approval = json!({
+            "environment": environment, "decision": "approved", "validUntil": until.to_string(),
+        });
+        let kind = "https://promotion-gate.dev/approval/v1";
+        let sigstore = &self.cluster.sigstore;
+        Cosign::v2()
+            .attest_with_key_and_time(image, kind, &approval, &self.key, sigstore)
+            .ok();
+    }
+
+    pub fn public_key(&self) -> String {
+        self.key.public_pem()
     }
 
     pub fn push(&self, name: &str) -> Tagged {
@@ -253,6 +267,35 @@ impl<'a> Shop<'a> {
                 (ready.len() == pods).then_some(ready)
             },
         )
+    }
+
+    /// The entries of an image's record here.
+    pub fn record(&self, image: &Image) -> Vec<Value> {
+        let (_, hex) = image.split_once("@sha256:").unwrap();
+        let name = format!("sha256-{hex}");
+        let get = ["get", "releaserecord", &name, "-o", "json"];
+        let found = self.kubectl(Person::Admin, get);
+        if !found.is_ok() {
+            return Vec::new();
+        }
+        let record: Value = serde_json::from_str(&found.stdout).unwrap();
+        let entries = record["spec"]["entries"].as_object().unwrap();
+        entries.values().cloned().collect()
+    }
+
+    /// All Pods of an app are deleted, and others take their place.
+    pub fn replaces_pods(&self, app: &str, pods: usize, why: &str) {
+        let before = self.runs(app, pods);
+        let label = format!("-l=app={app}");
+        let delete = ["delete", "pods", &label, "--wait=false", "--grace-period=0"];
+        self.kubectl(Person::Admin, delete).ok();
+        until(
+            &format!("{app} in {} has other Pods, {why}", self.name),
+            || {
+                let now = self.pods(app);
+                (now.len() == pods && now.is_disjoint(&before)).then_some(())
+            },
+        );
     }
 
     /// The decisions of all replicas about this namespace, dry runs left out.

@@ -7,11 +7,18 @@ use crate::harness::{Cluster, Person, Scenario, Shop};
 use crate::support::{command, run, until};
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![scenario(
-        11,
-        "server-side apply, `kubectl edit`, `set image` and `rollout undo` are judged",
-        every_way_to_change_is_judged,
-    )]
+    vec![
+        scenario(
+            11,
+            "server-side apply, `kubectl edit`, `set image` and `rollout undo` are judged",
+            every_way_to_change_is_judged,
+        ),
+        scenario(
+            11,
+            "scaling from zero, unpausing and a staged ReplicaSet wait for the end of a freeze, and what ran before does not",
+            what_was_staged_waits,
+        ),
+    ]
 }
 
 fn every_way_to_change_is_judged(cluster: &Cluster) {
@@ -57,5 +64,51 @@ fn every_way_to_change_is_judged(cluster: &Cluster) {
             |pod: &serde_json::Value| pod["spec"]["containers"][0]["image"] == json!(one);
         (pods.len() == 1 && pods.iter().all(is_first)).then_some(())
     });
+    shop.upkeep_was_never_denied();
+}
+
+fn what_was_staged_waits(cluster: &Cluster) {
+    let fields = json!({"environment": "staging"});
+    let shop = Shop::open_with(cluster, "staging", &[json!({"noFreeze": {}})], &fields);
+    let (one, two) = (shop.signed("one"), shop.signed("two"));
+    for name in ["ran", "paused"] {
+        shop.apply(Person::Alice, &shop.deployment(name, &one, 1))
+            .ok();
+        shop.runs(name, 1);
+    }
+    shop.apply(Person::Alice, &shop.deployment("staged", &one, 0))
+        .ok();
+    let mut staged_set = shop.workload("ReplicaSet", "staged-set", &one);
+    staged_set["spec"]["replicas"] = json!(0);
+    shop.apply(Person::Alice, &staged_set).ok();
+    let mut paused = shop.deployment("paused", &two, 1);
+    paused["spec"]["paused"] = json!(true);
+    shop.apply(Person::Alice, &paused).ok();
+    let scale = |workload: &str, replicas: u32| {
+        let replicas = format!("--replicas={replicas}");
+        shop.kubectl(Person::Alice, ["scale", workload, &replicas])
+    };
+    let resume = || shop.kubectl(Person::Alice, ["rollout", "resume", "deployment/paused"]);
+    shop.freeze("staging");
+    for refusal in [
+        scale("deployment/staged", 1),
+        scale("replicaset/staged-set", 1),
+        resume(),
+    ] {
+        let refusal = refusal.refused();
+        assert!(refusal.contains("[frozen]"), "{refusal}");
+    }
+    // In the night somebody stops what ran, and starts it again.
+    scale("deployment/ran", 0).ok();
+    scale("deployment/ran", 2).ok();
+    shop.runs("ran", 2);
+    let restart = ["rollout", "restart", "deployment/ran"];
+    shop.kubectl(Person::Alice, restart).ok();
+    shop.lift_freeze();
+    scale("deployment/staged", 1).ok();
+    scale("replicaset/staged-set", 1).ok();
+    resume().ok();
+    shop.runs("staged", 1);
+    shop.runs("staged-set", 1);
     shop.upkeep_was_never_denied();
 }

@@ -96,6 +96,25 @@ fn a_forged_review_buys_nothing(cluster: &Cluster) {
     }
     let refusal = shop.apply(Person::Alice, &deployment).refused();
     assert!(refusal.contains("[unsigned]"), "{refusal}");
+
+    // A forged Deploy of what complies is recorded, and never seen in the cluster: nothing rests on it.
+    let signed = shop.signed("web");
+    let forged = shop.deployment("forged", &signed, 1);
+    for replica in gates.numbers() {
+        let answer = gates.ask(replica, &shop.review(Person::Alice.name(), &forged));
+        assert_eq!(answer["response"]["allowed"], true, "{answer}");
+    }
+    assert!(!shop.record(&signed).is_empty());
+    let frozen = json!({"environment": "forged-reviews"});
+    shop.govern(&[json!({"noFreeze": {}})], &frozen);
+    shop.freeze("forged-reviews");
+    let pod = shop.pod("forged", &signed);
+    for replica in gates.numbers() {
+        let controller = "system:serviceaccount:kube-system:replicaset-controller";
+        let answer = gates.ask(replica, &shop.review(controller, &pod));
+        assert_eq!(answer["response"]["allowed"], false, "{answer}");
+    }
+    shop.lift_freeze();
 }
 
 fn a_debug_container_is_judged(cluster: &Cluster) {

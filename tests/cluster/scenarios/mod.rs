@@ -2,8 +2,10 @@
 
 mod changes;
 mod forgery;
+mod governance;
 mod load;
 mod outage;
+mod records;
 mod rollouts;
 mod upkeep;
 
@@ -15,6 +17,8 @@ pub fn all() -> Vec<Scenario> {
         forgery::scenarios(),
         rollouts::scenarios(),
         outage::scenarios(),
+        governance::scenarios(),
+        records::scenarios(),
         load::scenarios(),
         changes::scenarios(),
     ];

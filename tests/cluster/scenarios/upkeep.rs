@@ -1,5 +1,8 @@
 //! What controllers do goes on, whatever happens to the gate and to what it reads.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::scenario;
@@ -9,7 +12,7 @@ use crate::support::until;
 pub fn scenarios() -> Vec<Scenario> {
     let upkeep = scenario(
         2,
-        "upkeep is never denied in a freeze: Pods deleted, a node drained, all nodes replaced, Jobs and CronJobs run",
+        "upkeep is never denied: Pods deleted, a node drained, all nodes replaced, Jobs, CronJobs, StatefulSets and DaemonSets go on, in a freeze, with a mistyped identity, an expired approval, no registry, and replicas that have just started",
         upkeep_is_never_denied,
     );
     vec![
@@ -69,8 +72,7 @@ struct Workloads<'a> {
 }
 
 impl Workloads<'_> {
-    fn deploy<'a>(shop: &'a Shop<'a>) -> Workloads<'a> {
-        let image = |name: &str| shop.signed(name);
+    fn deploy<'a>(shop: &'a Shop<'a>, image: &dyn Fn(&str) -> String) -> Workloads<'a> {
         let web = image("web");
         let mut set = shop.workload("StatefulSet", "db", &image("db"));
         set["spec"]["replicas"] = json!(2);
@@ -193,18 +195,52 @@ impl Workloads<'_> {
 }
 
 fn upkeep_is_never_denied(cluster: &Cluster) {
-    let fields = json!({"environment": "production"});
-    let shop = Shop::open_with(cluster, "lives", &[json!({"noFreeze": {}})], &fields);
-    let other = shop.signed("other");
-    let mut workloads = Workloads::deploy(&shop);
+    let shop = Shop::ungoverned(cluster, "lives");
+    let environment = json!({"environment": "lives"});
+    let approver = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory",
+        "metadata": {"name": "lives"},
+        "spec": {"people": [
+            {"name": "approver", "identities": [{"key": {"pem": shop.public_key()}}]},
+        ]},
+    });
+    shop.apply(Person::Grace, &approver).ok();
+    let approvals = json!({"approvals": {
+        "from": [{"person": "approver"}], "differentFromAuthor": false,
+        "trustRoots": ["local"], "transparency": "Timestamp",
+    }});
+    let requirements = [json!({"noFreeze": {}}), approvals];
+    shop.govern(&requirements, &environment);
+    let approved_until = Timestamp::now() + Duration::from_secs(90);
+    let image = |name: &str| {
+        let image = shop.push_signed(name);
+        shop.approve(&image, "lives", approved_until);
+        image.by_digest()
+    };
+    let other = image("other");
+    let mut workloads = Workloads::deploy(&shop, &image);
 
-    shop.freeze("production");
+    shop.freeze("lives");
     workloads.go_on("in a freeze");
     workloads.replace_nodes();
+    let mut mistyped = shop.basics();
+    mistyped[2]["signature"]["anyOf"] = json!([{"keyless": {
+        "issuer": "https://issuer.example", "identity": "mistyped@example.com",
+    }}]);
+    mistyped.extend(requirements);
+    shop.govern_by(mistyped, &environment);
+    workloads.go_on("after an identity was mistyped");
+    shop.registry.lock().unwrap().stop();
+    workloads.go_on("while the registry is down");
+    until("the approvals have expired", || {
+        (Timestamp::now() > approved_until).then_some(())
+    });
+    cluster.gates.restart_all();
+    workloads.go_on("after the gate has restarted with cold caches and the approvals have expired");
     workloads.tick();
-    let refusal = shop
-        .apply(Person::Alice, &shop.deployment("other", &other, 1))
-        .refused();
+    let deploy = || shop.apply(Person::Alice, &shop.deployment("other", &other, 1));
+    let refusal = deploy().refused();
     assert!(refusal.contains("[frozen]"), "{refusal}");
     shop.lift_freeze();
+    deploy().refused();
 }

@@ -1,0 +1,165 @@
+//! Who may change what the gate decides by.
+
+use serde_json::{Value, json};
+
+use super::scenario;
+use crate::harness::{Cluster, Person, Scenario, Shop};
+use crate::support::until;
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario(
+            9,
+            "a governor and an administrator who is none edit each of our kinds: only the governor may",
+            only_governors_govern,
+        ),
+        scenario(
+            9,
+            "a namespace is relabelled so that other policies match: only by a governor",
+            a_namespace_is_relabelled,
+        ),
+        scenario(
+            9,
+            "a namespace with records is deleted, and vanishes",
+            a_namespace_vanishes,
+        ),
+    ]
+}
+
+/// One object of each kind, and a change of it.
+fn objects() -> Vec<(Value, &'static str, Value)> {
+    let object = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": "governed"}, "spec": spec,
+        })
+    };
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let nowhere = json!({"namespaces": {"names": ["nowhere"]}});
+    let policy = json!({"match": nowhere, "requirements": [{"digestPinned": {}}]});
+    let person =
+        json!({"name": "eve", "identities": [{"kubernetes": {"user": "eve@example.com"}}]});
+    let window = json!({"from": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"});
+    let freeze = json!({"environments": ["nowhere"], "reason": "x", "windows": [window]});
+    let rejection =
+        json!({"digest": digest, "environment": "nowhere", "person": "eve", "reason": "x"});
+    vec![
+        (
+            object("PromotionPolicy", policy),
+            "/spec/enforcement",
+            json!("Audit"),
+        ),
+        (
+            object("PeopleDirectory", json!({"people": [person]})),
+            "/spec/people/0/displayName",
+            json!("Eve"),
+        ),
+        (object("ChangeFreeze", freeze), "/spec/reason", json!("y")),
+        (object("Rejection", rejection), "/spec/reason", json!("y")),
+        (
+            object("Revocation", json!({"digest": digest, "reason": "x"})),
+            "/spec/reason",
+            json!("y"),
+        ),
+    ]
+}
+
+fn only_governors_govern(cluster: &Cluster) {
+    let (bob, grace) = (Person::Bob, Person::Grace);
+    let refused = |refusal: String| {
+        assert!(refusal.contains("governor"), "{refusal}");
+        assert!(refusal.contains("bob@example.com"), "{refusal}");
+    };
+    for (object, field, value) in objects() {
+        refused(cluster.apply(bob, &object).refused());
+        cluster.apply(grace, &object).ok();
+        let kind = object["kind"].as_str().unwrap();
+        let patch = json!([{"op": "add", "path": field, "value": value}]).to_string();
+        let edit =
+            |by| cluster.kubectl(by, ["patch", kind, "governed", "--type=json", "-p", &patch]);
+        refused(edit(bob).refused());
+        let label = ["label", kind, "governed", "team=shop"];
+        cluster.kubectl(bob, label).ok();
+        edit(grace).ok();
+        let delete = |by| cluster.kubectl(by, ["delete", kind, "governed"]);
+        refused(delete(bob).refused());
+        delete(grace).ok();
+    }
+    // Who decides is governed too, and so is the webhook's own configuration.
+    let governors = json!({"spec": {"governors": {"users": [bob.name()]}}}).to_string();
+    let configure = |by, patch: &str| {
+        let patch = [
+            "patch",
+            "gateconfiguration",
+            "promotion-gate",
+            "--type=merge",
+            "-p",
+            patch,
+        ];
+        cluster.kubectl(by, patch)
+    };
+    refused(configure(bob, &governors).refused());
+    let delete = ["delete", "gateconfiguration", "promotion-gate"];
+    refused(cluster.kubectl(bob, delete).refused());
+    let webhook = ["delete", "validatingwebhookconfiguration", "promotion-gate"];
+    refused(cluster.kubectl(bob, webhook).refused());
+    let mistyped = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy",
+        "metadata": {"name": "mistyped"},
+        "spec": {"enforcment": "Audit", "requirements": [{"digestPinned": {}}]},
+    });
+    let create = ["create", "--validate=false", "-f", "-"];
+    let refusal = cluster
+        .plane
+        .kubectl_by(grace.token(), create, &mistyped.to_string())
+        .refused();
+    assert!(refusal.contains("enforcement"), "{refusal}");
+}
+
+fn a_namespace_is_relabelled(cluster: &Cluster) {
+    let shop = Shop::ungoverned(cluster, "relabelled");
+    let policy = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy",
+        "metadata": {"name": "by-label"},
+        "spec": {
+            "match": {"namespaces": {"selector": {"matchLabels": {"tier": "guarded"}}}},
+            "requirements": shop.basics(),
+        },
+    });
+    cluster.apply(Person::Grace, &policy).ok();
+    let unsigned = shop.unsigned("bad");
+    let deploy = |name: &str| shop.apply(Person::Alice, &shop.deployment(name, &unsigned, 1));
+    deploy("before").ok();
+    let label = |by, label: &str| {
+        cluster.kubectl(by, ["label", "--overwrite", "namespace", &shop.name, label])
+    };
+    let refusal = label(Person::Bob, "tier=guarded").refused();
+    assert!(refusal.contains("by-label"), "{refusal}");
+    label(Person::Bob, "team=shop").ok();
+    label(Person::Grace, "tier=guarded").ok();
+    until("every replica knows the label", || {
+        let review = shop.review(Person::Alice.name(), &shop.pod("probe", &unsigned));
+        let gates = &cluster.gates;
+        let denies = |replica| gates.ask(replica, &review)["response"]["allowed"] == false;
+        gates.numbers().all(denies).then_some(())
+    });
+    deploy("after").refused();
+    label(Person::Bob, "tier-").refused();
+    label(Person::Bob, "tier=other").refused();
+    // What runs there goes on.
+    shop.replaces_pods("before", 1, "under another policy");
+    shop.upkeep_was_never_denied();
+    label(Person::Grace, "tier-").ok();
+    let policy = ["delete", "promotionpolicy", "by-label"];
+    cluster.kubectl(Person::Grace, policy).ok();
+}
+
+fn a_namespace_vanishes(cluster: &Cluster) {
+    let shop = Shop::open(cluster, "vanishing");
+    let image = shop.signed("web");
+    shop.apply(Person::Alice, &shop.deployment("web", &image, 2))
+        .ok();
+    shop.runs("web", 2);
+    let delete = ["delete", "namespace", &shop.name, "--timeout=60s"];
+    cluster.kubectl(Person::Bob, delete).ok();
+}
