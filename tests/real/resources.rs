@@ -381,7 +381,7 @@ fn commands_read_the_resources_and_the_labels_of_a_cluster() {
     let who = run(&["people", "who", "alice"], "");
     assert_eq!(who.code, Some(0), "{who}");
     drop(cluster.serving);
-    let (mut plane, gate) = (cluster.plane, cluster.gate);
+    let (plane, gate) = (cluster.plane, cluster.gate);
     plane.kill("kube-apiserver");
     let ran = gate.run(
         &["check", "--from-cluster", "--kubeconfig", &kubeconfig, "-"],
