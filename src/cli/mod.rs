@@ -15,6 +15,7 @@ mod images;
 mod people;
 mod pin;
 mod quickstart;
+mod record;
 mod render;
 mod scan;
 mod schema;
@@ -62,6 +63,7 @@ enum Command {
     Pin(pin::Args),
     People(people::Args),
     Freeze(freeze::Args),
+    Record(record::Args),
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
@@ -107,6 +109,7 @@ impl Command {
             Command::Pin(args) => block_on(pin::run(args)),
             Command::People(args) => block_on(people::run(args)),
             Command::Freeze(args) => block_on(freeze::run(args)),
+            Command::Record(args) => block_on(record::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),

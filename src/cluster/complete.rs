@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use promotion_gate_core::gate::{Change, ChangedObject, TrustedController, Unavailability};
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Cluster, ObjectName};
+use super::{Cluster, ObjectName, PATIENCE};
 use crate::admission::{self, Referring};
 
 /// Reads the objects that a change refers to.
@@ -47,5 +48,26 @@ impl Cluster {
             changed.template = read.and_then(|read| admission::changed_object(&read).template);
         }
         Ok(Some(changed))
+    }
+
+    /// The workload that a Rollout refers to; `namespace` is that of an object that names none. `None` if it cannot be read: a review
+    /// says so.
+    pub async fn referred(&self, object: &Value, namespace: Option<&str>) -> Option<Value> {
+        let reference = object
+            .pointer("/spec/workloadRef")
+            .filter(|it| it.is_object())?;
+        let text = |value: &Value, field: &str| value.pointer(field)?.as_str().map(str::to_owned);
+        let version = text(reference, "/apiVersion")?;
+        let (group, version) = version.split_once('/').unwrap_or(("", &version));
+        let own = text(object, "/metadata/namespace");
+        let name = ObjectName {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: text(reference, "/kind")?,
+            namespace: own.or_else(|| namespace.map(str::to_owned)),
+            name: text(reference, "/name")?,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        self.read(&name, deadline).await.ok().flatten()
     }
 }

@@ -13,18 +13,21 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange, Promotion};
+use promotion_gate_core::gate::{
+    Change, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
+};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, Understood};
+use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
+use crate::kept::Keeper;
 use crate::oci::metered;
 use crate::record::ReleaseRecords;
 use crate::report::Events;
-use crate::review::{ReviewInputs, review};
+use crate::review::{RecordSource, ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
 
@@ -39,6 +42,8 @@ pub struct Webhook {
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
     cluster: Option<Cluster>,
+    /// Keeps in the cluster what evidence said.
+    keeper: Option<Keeper>,
     /// Tells what was answered; only where there is a cluster.
     events: Option<Events>,
     metrics: Arc<Metrics>,
@@ -56,11 +61,13 @@ impl Webhook {
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let keeper = cluster.clone();
         let events = cluster.as_ref();
         let events = events.map(|cluster| Events::start(cluster, Arc::clone(&metrics)));
         Webhook {
             sources,
             collector,
+            keeper: keeper.map(|cluster| Keeper::start(cluster, Arc::clone(&metrics))),
             cluster,
             events,
             metrics,
@@ -100,10 +107,9 @@ impl Webhook {
             Ok(read) => read,
             Err(why) => return self.unread(why, body, &beginning).await,
         };
-        let understood = AssertUnwindSafe(|| {
-            let snapshot = self.sources.snapshot();
-            admission::understand(&bytes, &snapshot.world.trusted_controllers)
-        });
+        let snapshot = self.sources.snapshot();
+        let trusted = &snapshot.world.trusted_controllers;
+        let understood = AssertUnwindSafe(|| admission::understand(&bytes, trusted));
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
@@ -115,7 +121,7 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
-        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
+        let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(Some(uid)),
@@ -150,6 +156,7 @@ impl Webhook {
     async fn answer(
         &self,
         request: admission::Request,
+        snapshot: Arc<Snapshot>,
         began: Instant,
         deadline: Instant,
     ) -> Response {
@@ -162,25 +169,41 @@ impl Webhook {
                 }
                 AdmissionResponse::not_judged(why.id())
             }
-            Understood::Governance(change) => self.governed(&change),
-            Understood::Change(change) => self.judged(*change, began, deadline).await,
+            Understood::Governance(change) => self.governed(&change, &snapshot, deadline).await,
+            Understood::Change(change) => self.judged(*change, snapshot, began, deadline).await,
             Understood::Refers(referring) => {
-                let change = self.completed(*referring, deadline).await;
-                self.judged(change, began, deadline).await
+                let trusted = &snapshot.world.trusted_controllers;
+                let change = complete(*referring, self.cluster.as_ref(), trusted, deadline).await;
+                self.judged(change, snapshot, began, deadline).await
             }
         };
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    async fn completed(&self, referring: Referring, deadline: Instant) -> Change {
-        let snapshot = self.sources.snapshot();
-        let trusted = &snapshot.world.trusted_controllers;
-        complete(referring, self.cluster.as_ref(), trusted, deadline).await
-    }
-
-    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
-        let snapshot = self.sources.snapshot();
-        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
+    async fn governed(
+        &self,
+        change: &GovernanceChange,
+        snapshot: &Snapshot,
+        deadline: Instant,
+    ) -> AdmissionResponse {
+        let gate = match &self.cluster {
+            Some(cluster) if change.is_written_by_the_gate() => {
+                let user = cluster.user(deadline).await;
+                user.inspect_err(
+                    |why| tracing::warn!(%why, "a write of the gate is not recognised"),
+                )
+                .ok()
+            }
+            _ => None,
+        };
+        let by = GovernedBy {
+            snapshot,
+            governors_unknown: self.sources.readiness().governors_unknown.clone(),
+            gate,
+            problems: governance::problems(change, &self.sources).await,
+            now: Timestamp::now(),
+        };
+        let verdict = judge_governance(change, by);
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
@@ -191,13 +214,12 @@ impl Webhook {
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
-        let snapshot = self
-            .sources
-            .snapshot_with(namespace, deadline, &self.metrics);
+        let snapshot = self.sources.snapshot();
+        let snapshot = self.sources.knowing(snapshot, namespace, deadline);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
-            records: self.records.clone(),
+            records: self.records.clone().map(RecordSource::Cluster),
             deadline,
             audit_only: self.audit_only,
         };
@@ -220,6 +242,9 @@ impl Webhook {
             events.tell(change, *kind, &answer);
         }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
+        if let Some(keeper) = &self.keeper {
+            keeper.look_at(review, &inputs.snapshot);
+        }
         answer
     }
 

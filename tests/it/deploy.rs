@@ -172,27 +172,24 @@ fn a_controller_is_trusted_only_while_its_parents_are_judged() {
     }
 }
 
+/// What the gate decides by in the deployment.
+fn resources() -> api::PolicySet {
+    let file = "deploy/resources.yaml";
+    let bytes = fs::read(root().join(file)).unwrap();
+    let set = api::load(&[(file.to_owned(), bytes)], &FACTS.trust_roots());
+    assert!(set.problems.is_empty(), "{:?}", set.problems);
+    assert!(!set.policies.is_empty());
+    set
+}
+
 #[test]
-fn configuration_and_policies_of_the_deployment_are_valid() {
+fn the_configuration_of_the_deployment_is_valid() {
     let folder = tempfile::TempDir::new().unwrap();
-    let mut policies = 0;
-    for map in of_kind("ConfigMap") {
-        for (name, text) in map["data"].as_object().unwrap() {
-            let text = text.as_str().unwrap();
-            fs::write(folder.path().join(name), text).unwrap();
-            if name == "gate.yaml" {
-                Config::load(Some(&folder.path().join(name))).unwrap();
-            } else {
-                let set = api::load(
-                    &[(name.clone(), text.as_bytes().to_vec())],
-                    &FACTS.trust_roots(),
-                );
-                assert!(set.problems.is_empty(), "{:?}", set.problems);
-                policies += set.policies.len();
-            }
-        }
-    }
-    assert!(policies > 0);
+    let map = &of_kind("ConfigMap")[0];
+    let file = folder.path().join("gate.yaml");
+    fs::write(&file, map["data"]["gate.yaml"].as_str().unwrap()).unwrap();
+    Config::load(Some(&file)).unwrap();
+    resources();
 }
 
 #[test]
@@ -221,12 +218,7 @@ fn every_example_policy_can_be_used_and_is_listed() {
 fn no_shipped_policy_locks_out_the_cluster_or_the_gate() {
     let (_, set) = api::load_paths(&[root().join("policies")], &FACTS.trust_roots());
     let mut policies = set.policies;
-    for map in of_kind("ConfigMap") {
-        for (name, text) in map["data"].as_object().unwrap() {
-            let source = (name.clone(), text.as_str().unwrap().as_bytes().to_vec());
-            policies.extend(api::load(&[source], &FACTS.trust_roots()).policies);
-        }
-    }
+    policies.extend(resources().policies);
     assert!(policies.len() > 10);
     for policy in policies {
         // Labels of namespaces that nobody listed are not known, and the policy would apply there.
@@ -246,6 +238,56 @@ fn no_shipped_policy_locks_out_the_cluster_or_the_gate() {
                 policy.name
             );
         }
+    }
+}
+
+#[test]
+fn everything_that_is_installed_is_in_the_kustomization() {
+    let listed = fs::read_to_string(root().join("deploy/kustomization.yaml")).unwrap();
+    let listed: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("- "))
+        .collect();
+    let definitions = fs::read_dir(root().join("deploy/crds")).unwrap();
+    let definitions = definitions.map(|entry| {
+        let name = entry.unwrap().file_name();
+        format!("crds/{}", name.to_str().unwrap())
+    });
+    let others = [
+        "namespace.yaml",
+        "rbac.yaml",
+        "configuration.yaml",
+        "deployment.yaml",
+        "guards.yaml",
+    ];
+    let mut expected: Vec<_> = definitions.chain(others.map(str::to_owned)).collect();
+    expected.sort();
+    let mut found = listed.clone();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_guards_name_the_gates_service_account() {
+    let subject = &of_kind("ClusterRoleBinding")[0]["subjects"][0];
+    let text = |field: &str| subject[field].as_str().unwrap();
+    let user = format!(
+        "system:serviceaccount:{}:{}",
+        text("namespace"),
+        text("name")
+    );
+    let account = &of_kind("ServiceAccount")[0]["metadata"];
+    assert_eq!(
+        (account["namespace"].as_str(), account["name"].as_str()),
+        (Some(text("namespace")), Some(text("name")))
+    );
+    let pod = &of_kind("Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], text("name"));
+    for guard in of_kind("ValidatingAdmissionPolicy") {
+        assert!(
+            guard.to_string().contains(&format!("\\\"{user}\\\"")),
+            "{guard}"
+        );
     }
 }
 

@@ -127,7 +127,7 @@ impl Gate {
         self.start(&Certificate::new("127.0.0.1"), "127.0.0.1", &flags)
     }
 
-    fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
+    pub fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
         self.present(certificate);
         let ca_bundle = certificate.pem.clone();
@@ -211,6 +211,12 @@ impl Serving {
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("{path} never says {text}:\n{last}\n{}", self.log());
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     pub fn log(&self) -> String {
