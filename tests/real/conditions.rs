@@ -35,7 +35,8 @@ fn what_is_not_ours_passes_while_no_gate_answers_and_everything_else_waits() {
     apply(&deployment("web", 2)).ok();
     apply(&deployment("staged", 0)).ok();
     kubectl(&["run", "one", "--image=registry.example/app:1"]).ok();
-    let serving = Gate::configured(&json!({})).serve(&[]);
+    let gate = Gate::configured(&json!({}));
+    let serving = gate.requirements(json!([{"digestPinned": {}}])).serve(&[]);
     plane.register(&serving);
     drop(serving);
     let (web, staged) = ("deployment/web", "deployment/staged");
@@ -126,6 +127,7 @@ fn what_a_request_refers_to_is_read_and_judged() {
         let apply = ["apply", "-f", "-"];
         plane.kubectl_as(User::Admin, apply, &object.to_string())
     };
+    plane.create_namespace("promotion-gate");
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
     plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
     apply(&rollouts()).ok();
