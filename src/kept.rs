@@ -119,7 +119,7 @@ async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: 
             Some(pause) => sleep(*pause).await,
             None => {
                 let kind = &kind.kind;
-                let digest = resource["spec"]["digest"].as_str();
+                let digest = resource.pointer("/spec/digest").and_then(Value::as_str);
                 tracing::error!(
                     kind,
                     digest,
@@ -138,16 +138,17 @@ async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: 
 /// tried.
 async fn write(cluster: &Cluster, kind: &ApiResource, resource: &Value) -> Result<String, String> {
     let api: Api<DynamicObject> = Api::all_with(cluster.client(), kind);
-    let base = resource["metadata"]["name"].as_str().unwrap_or_default();
+    let mut object: DynamicObject =
+        serde_json::from_value(resource.clone()).map_err(|error| error.to_string())?;
+    let base = object.metadata.name.clone().unwrap_or_default();
+    let nothing = Value::Null;
+    let spec = resource.get("spec").unwrap_or(&nothing);
     for attempt in 0..NAMES {
         let name = match attempt {
-            0 => base.to_owned(),
+            0 => base.clone(),
             more => format!("{base}-{more}"),
         };
-        let mut resource = resource.clone();
-        resource["metadata"]["name"] = json!(name);
-        let object: DynamicObject =
-            serde_json::from_value(resource.clone()).map_err(|error| error.to_string())?;
+        object.metadata.name = Some(name.clone());
         let how = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
@@ -158,7 +159,7 @@ async fn write(cluster: &Cluster, kind: &ApiResource, resource: &Value) -> Resul
             Err(error) => return Err(error.to_string()),
         }
         let existing = api.get(&name).await.map_err(|error| error.to_string())?;
-        match compared(&existing.data["spec"], &resource["spec"]) {
+        match compared(existing.data.get("spec").unwrap_or(&nothing), spec) {
             Known::Same => return Ok(name),
             Known::Older => {
                 let how = PatchParams {
@@ -167,7 +168,7 @@ async fn write(cluster: &Cluster, kind: &ApiResource, resource: &Value) -> Resul
                 };
                 let patch = Patch::Merge(json!({
                     "metadata": {"resourceVersion": existing.metadata.resource_version},
-                    "spec": resource["spec"],
+                    "spec": spec,
                 }));
                 let patched = api.patch(&name, &how, &patch).await;
                 return patched.map(|_| name).map_err(|error| error.to_string());

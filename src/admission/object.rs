@@ -26,7 +26,7 @@ impl Part {
         match self {
             Part::Object => true,
             Part::Metadata => key != "managedFields",
-            Part::Status => ROLLOUT_STEERING.iter().any(|it| is_steering(it)),
+            Part::Status => ROLLOUT_STEERING.iter().any(is_steering),
         }
     }
 }

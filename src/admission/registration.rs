@@ -63,11 +63,16 @@ impl Registration {
             })
             .cloned()
             .collect();
-        let mut metadata = json!({"name": "promotion-gate"});
-        if let (Endpoint::Service { namespace, name }, None) = (&self.endpoint, &self.ca_bundle) {
-            let certificate = format!("{namespace}/{name}-tls");
-            metadata["annotations"] = json!({"cert-manager.io/inject-ca-from": certificate});
-        }
+        let metadata = match (&self.endpoint, &self.ca_bundle) {
+            (Endpoint::Service { namespace, name }, None) => {
+                let certificate = format!("{namespace}/{name}-tls");
+                json!({
+                    "name": "promotion-gate",
+                    "annotations": {"cert-manager.io/inject-ca-from": certificate},
+                })
+            }
+            _ => json!({"name": "promotion-gate"}),
+        };
         Ok(json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration",
@@ -93,8 +98,8 @@ impl Registration {
             }}),
             Endpoint::Url(url) => json!({"url": url}),
         };
-        if let Some(bundle) = &self.ca_bundle {
-            client["caBundle"] = json!(bundle);
+        if let (Some(bundle), Value::Object(fields)) = (&self.ca_bundle, &mut client) {
+            fields.insert("caBundle".to_owned(), json!(bundle));
         }
         // The API server sets this label, and nobody can change it.
         let by_name = json!({

@@ -126,9 +126,11 @@ fn with_schema(mut definition: Value, spec: &Value) -> Value {
         }
     });
     if let Some(version) = definition.pointer_mut("/spec/versions/0") {
-        if let Some(status) = status {
+        if let (Some(status), Some(Value::Object(properties))) =
+            (status, schema.pointer_mut("/properties"))
+        {
+            properties.insert("status".to_owned(), status);
             version["subresources"] = json!({"status": {}});
-            schema["properties"]["status"] = status;
         }
         version["schema"] = json!({"openAPIV3Schema": schema});
     }

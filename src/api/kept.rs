@@ -326,8 +326,9 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
     let cut: Option<String> = reason
         .as_ref()
         .map(|reason| reason.chars().take(2000).collect());
-    if let Some(reason) = cut.filter(|reason| !reason.is_empty()) {
-        spec["reason"] = json!(reason);
+    let cut = cut.filter(|reason| !reason.is_empty());
+    if let (Some(reason), Value::Object(fields)) = (cut, &mut spec) {
+        fields.insert("reason".to_owned(), json!(reason));
     }
     resource("Rejection", &name, spec)
 }

@@ -17,10 +17,6 @@ const MAXIMUM_FAULTS: usize = 200;
 
 /// Who is who: people with their identities, groups of people, and automation. Several directories count as one.
 #[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[expect(
-    clippy::duplicated_attributes,
-    reason = "each column has a name and a type"
-)]
 #[kube(
     group = "promotion-gate.dev",
     version = "v1alpha1",
