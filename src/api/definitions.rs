@@ -39,17 +39,16 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let policies = serde_json::to_value(PromotionPolicy::crd())?;
     let people = serde_json::to_value(PeopleDirectory::crd())?;
     let freezes = serde_json::to_value(ChangeFreeze::crd())?;
-    let records = serde_json::to_value(ReleaseRecord::crd())?;
     let configurations = serde_json::to_value(GateConfigurationResource::crd())?;
     let roots = serde_json::to_value(TrustRootResource::crd())?;
     let revocations = serde_json::to_value(RevocationResource::crd())?;
     let rejections = serde_json::to_value(RejectionResource::crd())?;
     let authors = serde_json::to_value(AuthorRecordResource::crd())?;
+    let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
         with_schema(freezes, &structural_schema::<ChangeFreezeSpec>()),
-        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
         with_one_name(with_schema(
             configurations,
             &structural_schema::<GateConfigurationSpec>(),
@@ -58,6 +57,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(revocations, &structural_schema::<RevocationSpec>()),
         with_schema(rejections, &structural_schema::<RejectionSpec>()),
         with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
+        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
     ])
 }
 

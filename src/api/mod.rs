@@ -51,7 +51,8 @@ pub use load::{
 };
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
 pub use policy::{
-    NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
+    NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, UNKNOWN_ROOT, policy,
+    readable_match,
 };
 pub use record::{
     EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,

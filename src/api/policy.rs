@@ -381,6 +381,9 @@ fn requirements(
     requirements
 }
 
+/// How the message about such a trust root begins.
+pub const UNKNOWN_ROOT: &str = "unknown trust root";
+
 /// Problems of trust roots that policies name and the configuration does not have, at each place that names one. A policy keeps
 /// the names only.
 fn unknown_roots(
@@ -398,7 +401,7 @@ fn unknown_roots(
         if places.is_empty() {
             places.push(here.clone());
         }
-        let message = format!("unknown trust root `{name}`; {roots}");
+        let message = format!("{UNKNOWN_ROOT} `{name}`; {roots}");
         faults.extend(
             places
                 .into_iter()

@@ -55,12 +55,12 @@ mod tests {
             ("promotionpolicies.yaml", "PromotionPolicy"),
             ("peopledirectories.yaml", "PeopleDirectory"),
             ("changefreezes.yaml", "ChangeFreeze"),
-            ("releaserecords.yaml", "ReleaseRecord"),
             ("gateconfigurations.yaml", "GateConfiguration"),
             ("trustroots.yaml", "TrustRoot"),
             ("revocations.yaml", "Revocation"),
             ("rejections.yaml", "Rejection"),
             ("authorrecords.yaml", "AuthorRecord"),
+            ("releaserecords.yaml", "ReleaseRecord"),
         ];
         let mut all = String::new();
         for (file, kind) in kinds {

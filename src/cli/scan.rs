@@ -20,7 +20,7 @@ use super::render::json::CheckDecision;
 use super::world;
 use crate::admission;
 use crate::api::Kind;
-use crate::cluster::{Cluster, ObjectName};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
 use crate::snapshot::Once;
@@ -195,7 +195,7 @@ async fn take(cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result<Inve
             continue;
         };
         let listing = cluster.each(&served, namespace, async |object| {
-            let referred = referred(cluster, &object).await;
+            let referred = cluster.referred(&object, None).await;
             inventory.add(&object, referred.as_ref());
             Ok(())
         });
@@ -203,25 +203,6 @@ async fn take(cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result<Inve
     }
     progress.finish_and_clear();
     Ok(inventory)
-}
-
-/// The workload that a Rollout refers to. A review says so if it cannot be read.
-async fn referred(cluster: &Cluster, object: &Value) -> Option<Value> {
-    let reference = object
-        .pointer("/spec/workloadRef")
-        .filter(|it| it.is_object())?;
-    let text = |value: &Value, field: &str| value.pointer(field)?.as_str().map(str::to_owned);
-    let version = text(reference, "/apiVersion")?;
-    let (group, version) = version.split_once('/').unwrap_or(("", &version));
-    let name = ObjectName {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: text(reference, "/kind")?,
-        namespace: text(object, "/metadata/namespace"),
-        name: text(reference, "/name")?,
-    };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    cluster.read(&name, deadline).await.ok().flatten()
 }
 
 async fn review_all(

@@ -21,9 +21,10 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::api::Kind;
 use crate::cluster::{Cluster, cause};
 use crate::metrics::Metrics;
-use crate::snapshot::{Judged, ResourceName, Sources, api_resource};
+use crate::snapshot::{Judged, ResourceName, Sources, Version, api_resource};
 
 pub use lease::Lease;
 
@@ -104,6 +105,10 @@ async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
         tried.retain(|name, _| judged.iter().any(|one| one.resource.name == *name));
         for one in judged.iter() {
             let name = &one.resource.name;
+            // There may be very many of them, and the gate writes them itself.
+            if name.kind == Kind::AuthorRecord && one.version == Version::Current {
+                continue;
+            }
             if let Some((version, failed)) = tried.get(name) {
                 let is_recent = failed.is_none_or(|at| at.elapsed() < AFTER_FAILURE);
                 if *version == one.resource.version && is_recent {

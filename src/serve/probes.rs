@@ -59,13 +59,13 @@ fn routes(
 ) -> Router {
     let readyz = move || {
         let unready = records.as_ref().and_then(|records| records.unready());
-        let (status, text) = match (*stopping.borrow(), unready) {
-            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-            (false, Some(why)) => {
-                let text = format!("not ready: release records: {why}\n");
-                (StatusCode::SERVICE_UNAVAILABLE, text)
-            }
-            (false, None) => readiness(&sources.readiness()),
+        let mut parts = Readiness::clone(&sources.readiness());
+        parts.ready &= unready.is_none();
+        let records = unready.map(|why| format!("release records: {why}"));
+        parts.problems.extend(records);
+        let (status, text) = match *stopping.borrow() {
+            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+            false => readiness(&parts),
         };
         let answer: Response = (status, text).into_response();
         std::future::ready(answer)

@@ -10,9 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promotion_gate_core::documents::Problem;
+use serde_json::Value;
 
 use super::resource::{Resource, ResourceName, shown};
-use crate::api::{GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile};
+use crate::api::{
+    GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile, UNKNOWN_ROOT,
+};
 use crate::config::Config;
 
 /// Documents that are taken over or refused together.
@@ -37,7 +40,7 @@ pub enum Version {
 }
 
 /// All documents, with those that were valid last.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Documents {
     /// The files as they are on disk.
     pub(super) files: Arc<PolicyFiles>,
@@ -51,6 +54,7 @@ pub(super) struct Documents {
     settings: GateSettings,
 }
 
+#[derive(Clone)]
 struct Kept {
     resource: Arc<Resource>,
     current: SourceFile,
@@ -206,9 +210,41 @@ impl Documents {
         }
     }
 
+    /// What would be wrong if a resource became this document: the problems that the documents in force do not have without it.
+    pub(super) fn problems_with(
+        &self,
+        name: &ResourceName,
+        next: &Value,
+        config: &Config,
+    ) -> Vec<String> {
+        let none = Arc::default();
+        let files = self.files_in_force.as_ref().unwrap_or(&none);
+        let others = self.resources.iter();
+        let others = others.filter(|(other, _)| *other != name);
+        let mut others: Vec<_> = others
+            .filter_map(|(_, kept)| kept.in_force.clone())
+            .collect();
+        let problems = |others: &[SourceFile]| -> BTreeSet<String> {
+            let names = RootNames::new(config.world.trust_roots.keys());
+            let set = files.load_with(others, names).under(&config.settings);
+            set.problems.iter().map(shown).collect()
+        };
+        let before = problems(&others);
+        others.push((name.document(), next.to_string().into_bytes()));
+        let after = problems(&others);
+        let own = format!("{}: ", name.document());
+        let new = after.difference(&before);
+        new.map(|problem| problem.strip_prefix(&own).unwrap_or(problem).to_owned())
+            .collect()
+    }
+
     fn load(&self, versions: &Versions, config: &Config) -> PolicySet {
         let mut names = RootNames::new(config.world.trust_roots.keys());
-        if !versions.is_empty() {
+        let names_roots = |unit: &Unit| match unit {
+            Unit::Files => true,
+            Unit::Resource(name) => name.kind == Kind::PromotionPolicy,
+        };
+        if versions.keys().any(names_roots) {
             // What was valid once may name a trust root that is gone: nothing is accepted under it.
             self.former_roots
                 .iter()
@@ -256,7 +292,17 @@ impl Documents {
         if !changed.is_empty() {
             return first_of_all(changed);
         }
-        // 2. Documents that were valid before contradict a change.
+        // 2. A trust root that a policy names is gone: no change of another document is at fault.
+        let is_gone = |(_, problem): &&(Unit, Problem)| problem.message.starts_with(UNKNOWN_ROOT);
+        let rootless: BTreeSet<_> = problems
+            .iter()
+            .filter(is_gone)
+            .map(|(unit, _)| unit.clone())
+            .collect();
+        if !rootless.is_empty() {
+            return rootless;
+        }
+        // 3. Documents that were valid before contradict a change.
         let all: Vec<_> = std::iter::once(Unit::Files)
             .chain(self.resources.keys().cloned().map(Unit::Resource))
             .collect();
@@ -282,7 +328,7 @@ impl Documents {
         if !joint.is_empty() {
             return joint;
         }
-        // 3. Something that they rest on is gone.
+        // 4. Something else that they rest on is gone.
         first_of_all(named.iter().collect())
     }
 
@@ -313,7 +359,11 @@ impl Documents {
     fn is_mentioned(&self, unit: &Unit, message: &str) -> bool {
         match unit {
             Unit::Files => self.files.names().any(|name| message.contains(name)),
-            Unit::Resource(name) => message.contains(&name.document()),
+            Unit::Resource(name) => {
+                let policy = format!("the policy `{}`", name.name);
+                message.contains(&name.document())
+                    || name.kind == Kind::PromotionPolicy && message.contains(&policy)
+            }
         }
     }
 
@@ -370,6 +420,6 @@ impl Unit {
 
     /// Whether it can make documents of others invalid.
     fn is_joint(&self) -> bool {
-        self.rank() < 3 || *self == Unit::Files
+        matches!(self.rank(), 1 | 2) || *self == Unit::Files
     }
 }

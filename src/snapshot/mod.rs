@@ -37,7 +37,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
+use crate::api::{self, FeedStates, Kind, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::duties::feed;
@@ -102,6 +102,8 @@ pub struct Readiness {
     pub problems: Vec<String>,
     /// The parts whose last valid state is in force instead, and since when.
     pub kept: Vec<String>,
+    /// Why it is not known who governs, if it is not.
+    pub governors_unknown: Option<String>,
 }
 
 impl Sources {
@@ -138,14 +140,14 @@ impl Sources {
         self.current.load_full()
     }
 
-    /// The snapshot for a review of a workload in a namespace. If its labels matter and are not known yet, they are read first.
-    pub async fn snapshot_with(
+    /// The snapshot for a review of a workload in a namespace: this one, and the labels of the namespace if they matter and are not
+    /// known yet. They are read then.
+    pub async fn knowing(
         &self,
+        snapshot: Arc<Snapshot>,
         namespace: Option<&str>,
         deadline: Instant,
-        metrics: &Metrics,
     ) -> Arc<Snapshot> {
-        let snapshot = self.snapshot();
         let (Some(watches), Some(name)) = (&self.watches, namespace) else {
             return snapshot;
         };
@@ -157,9 +159,15 @@ impl Sources {
         {
             return snapshot;
         }
-        watches.learn_namespace(name, deadline).await;
-        self.take_over_namespaces(metrics);
-        self.snapshot()
+        match watches.learn_namespace(name, deadline).await {
+            None => snapshot,
+            Some(known) => {
+                let mut snapshot = Snapshot::clone(&snapshot);
+                let namespaces = &mut snapshot.world.namespaces;
+                namespaces.insert(name.to_owned(), known.labels);
+                Arc::new(snapshot)
+            }
+        }
     }
 
     /// The feeds of change freezes, which have to be kept current.
@@ -191,6 +199,20 @@ impl Sources {
     /// The result of the last poll.
     pub fn readiness(&self) -> Arc<Readiness> {
         self.readiness.load_full()
+    }
+
+    /// What would be wrong if a resource became this object, alone and together with the other documents in force.
+    pub fn problems_with(&self, kind: Kind, name: &str, object: &Value) -> Vec<String> {
+        let name = ResourceName {
+            kind,
+            name: name.to_owned(),
+        };
+        let config = self.config.load_full();
+        let documents = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.documents.clone()
+        };
+        documents.problems_with(&name, object, &config)
     }
 
     /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for
@@ -317,11 +339,12 @@ impl Sources {
             is_configuration_valid: parts.configuration.problems.is_empty(),
             are_files_stable: !parts.files.is_unstable(),
             resources: parts.changes,
+            is_cluster_read: parts.seen.is_complete,
         };
         if parts.settled_under.as_ref() == Some(&under) {
             if namespaces_changed {
                 let mut snapshot = Snapshot::clone(&self.current.load());
-                parts.show_cluster(&mut snapshot);
+                parts.show_namespaces(&mut snapshot);
                 self.current.store(Arc::new(snapshot));
             }
             return;
@@ -386,7 +409,7 @@ impl Sources {
         let (configured, states) = (parts.configured.clone(), self.feed_states(parts));
         let mut snapshot =
             unreadable::snapshot(settled, &parts.documents, configured, &states, now);
-        parts.show_cluster(&mut snapshot);
+        parts.show_cluster(&mut snapshot, self.watches.is_some());
         let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
         if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
@@ -404,16 +427,6 @@ impl Sources {
         let mut states = self.feeds.states();
         states.extend(states_of(&parts.freezes, &parts.feeds_of_cluster));
         states
-    }
-
-    /// Takes over the namespaces alone.
-    fn take_over_namespaces(&self, metrics: &Metrics) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.poll_cluster(&mut parts, metrics) {
-            let mut snapshot = Snapshot::clone(&self.current.load());
-            parts.show_cluster(&mut snapshot);
-            self.current.store(Arc::new(snapshot));
-        }
     }
 
     /// Makes the schedule of freezes again where feeds or the time have changed it, and shows which environments are frozen.

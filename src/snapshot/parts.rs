@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use promotion_gate_core::gate::{Collected, Freeze, FreezeSource, Snapshot, Ungoverned};
+use promotion_gate_core::gate::{
+    Collected, Freeze, FreezeSource, NamespaceMatch, Snapshot, Ungoverned, Unreadable,
+};
 use serde_json::{Value, json};
 
 use super::documents::{Documents, Settlement, Version};
@@ -53,6 +55,7 @@ pub(super) struct Under {
     pub(super) is_configuration_valid: bool,
     pub(super) are_files_stable: bool,
     pub(super) resources: u64,
+    pub(super) is_cluster_read: bool,
 }
 
 impl Parts {
@@ -75,7 +78,23 @@ impl Parts {
             ready: self.files.last_valid.is_some() && (self.seen.is_complete || !has_cluster),
             kept: kept.collect(),
             problems: problems.cloned().collect(),
+            governors_unknown: self.governors_unknown(has_cluster),
         }
+    }
+
+    /// Why it is not known who governs: then not everybody does.
+    fn governors_unknown(&self, has_cluster: bool) -> Option<String> {
+        if has_cluster && !self.seen.is_complete {
+            return Some("the resources of the cluster are not read yet".to_owned());
+        }
+        let mut refused = self.refused.iter();
+        let (name, (_, why)) = refused.find(|(name, (version, _))| {
+            name.kind == Kind::GateConfiguration && *version == Version::Unreadable
+        })?;
+        let (name, why) = (&name.name, why.join("; "));
+        Some(format!(
+            "the GateConfiguration `{name}` cannot be read: {why}"
+        ))
     }
 
     /// Takes over what a configuration says: all of it where the files count under it. Otherwise policies go on that were valid under
@@ -93,8 +112,23 @@ impl Parts {
         }
     }
 
-    /// What the watches know: it counts instead of what the configuration says.
-    pub(super) fn show_cluster(&self, snapshot: &mut Snapshot) {
+    /// What the watches know: it counts instead of what the configuration says. Until everything was read once, it may govern
+    /// anything.
+    pub(super) fn show_cluster(&self, snapshot: &mut Snapshot, has_cluster: bool) {
+        if has_cluster && !self.seen.is_complete {
+            let why = self.seen.problems.first().cloned();
+            snapshot.unreadable.push(Unreadable {
+                source: "(cluster)".to_owned(),
+                why: why
+                    .unwrap_or_else(|| "the resources of the cluster are not read yet".to_owned()),
+                namespaces: NamespaceMatch::default(),
+            });
+        }
+        self.show_namespaces(snapshot);
+    }
+
+    /// The namespaces, and the UID of the cluster.
+    pub(super) fn show_namespaces(&self, snapshot: &mut Snapshot) {
         if let Some(labels) = self.seen.labels() {
             snapshot.world.namespaces = labels;
         }

@@ -478,3 +478,30 @@ async fn what_a_feed_says_reaches_reviews() {
     let frozen = ask(7200).await;
     assert!(frozen[0].contains("(r: Stocktaking)"), "{frozen:?}");
 }
+
+#[tokio::test]
+async fn until_the_resources_of_a_cluster_are_read_everything_is_denied() {
+    let watched = Watched::new(STRICT);
+    let url = "https://127.0.0.1:1".parse().unwrap();
+    let cluster = crate::cluster::Cluster::with(kube::Config::new(url)).unwrap();
+    let config = Config::load(None).unwrap();
+    let files = SnapshotFiles {
+        policies: Vec::new(),
+        config,
+    };
+    let collector = Arc::clone(&watched.sources.collector);
+    let watches = Arc::new(Watches::new(cluster));
+    let sources = Sources::load(files, Some(watches), collector, &watched.metrics);
+    assert!(!sources.readiness().ready);
+    for _ in 0..2 {
+        sources.poll(&watched.metrics, Timestamp::now());
+        let [unread] = &sources.snapshot().unreadable[..] else {
+            panic!("{:?}", sources.snapshot().unreadable);
+        };
+        assert!(
+            unread.why.contains("is not read from the cluster yet"),
+            "{}",
+            unread.why
+        );
+    }
+}

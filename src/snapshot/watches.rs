@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::api::ApiResource;
 use promotion_gate_core::gate::Namespaces;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::resource::Resource;
@@ -15,13 +15,15 @@ use crate::api::{
     AuthorRecordResource, ChangeFreeze, GateConfigurationResource, Kind, PeopleDirectory,
     PromotionPolicy, RejectionResource, RevocationResource, TrustRootResource,
 };
-use crate::cluster::{Cluster, KnownNamespace, Lost, View, Watched};
+use crate::cluster::{Cluster, KnownNamespace, Lost, View, Watched, cause};
 use crate::metrics::Metrics;
 
 /// The most resources of one kind.
 const MAXIMUM_RESOURCES: usize = 20_000;
 /// The most namespaces.
 const MAXIMUM_NAMESPACES: usize = 50_000;
+/// The most namespaces that are read at a time while requests wait.
+const MAXIMUM_READS: usize = 16;
 /// The longest wait for a namespace that is read while a request waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The namespace whose UID is that of the cluster.
@@ -33,6 +35,8 @@ pub struct Watches {
     kinds: Vec<(Kind, ApiResource, Watched<Arc<Resource>>)>,
     namespaces: Watched<KnownNamespace>,
     changed: Arc<Notify>,
+    /// Room for namespaces that are read while requests wait.
+    reads: Semaphore,
 }
 
 /// What the watches have read.
@@ -64,6 +68,7 @@ impl Watches {
             kinds: kinds.collect(),
             namespaces: Watched::new(MAXIMUM_NAMESPACES, Arc::clone(&changed)),
             changed,
+            reads: Semaphore::new(MAXIMUM_READS),
         }
     }
 
@@ -99,28 +104,31 @@ impl Watches {
     }
 
     /// Reads a namespace that the watch does not know yet: its first workload may come before the watch says so.
-    pub async fn learn_namespace(&self, name: &str, deadline: Instant) {
-        if self.namespaces.view().objects.contains_key(name) {
-            return;
+    pub async fn learn_namespace(&self, name: &str, deadline: Instant) -> Option<KnownNamespace> {
+        if let Some(known) = self.namespaces.view().objects.get(name) {
+            return Some(known.clone());
         }
         let within = deadline.saturating_duration_since(Instant::now());
-        let read = self.cluster.namespace_named(name);
-        match timeout(within.min(PATIENCE), read).await {
-            Ok(Ok(Some(known))) => self.namespaces.learn(name.to_owned(), known),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => {
-                let error = crate::cluster::cause(&error);
-                tracing::warn!(
-                    namespace = name,
-                    error,
-                    "the labels of a namespace cannot be read"
-                );
+        let read = async {
+            let _place = self.reads.acquire().await;
+            self.cluster.namespace_named(name).await
+        };
+        let problem = match timeout(within.min(PATIENCE), read).await {
+            Ok(Ok(known)) => {
+                if let Some(known) = known.clone() {
+                    self.namespaces.learn(name.to_owned(), known);
+                }
+                return known;
             }
-            Err(_) => tracing::warn!(
-                namespace = name,
-                "the labels of a namespace were not read in time"
-            ),
-        }
+            Ok(Err(error)) => cause(&error),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(
+            namespace = name,
+            problem,
+            "the labels of a namespace cannot be read"
+        );
+        None
     }
 
     /// What was read.

@@ -10,7 +10,9 @@
 
 mod approvals;
 mod cluster;
+mod conditions;
 mod freezes;
+mod governance;
 mod manifests;
 mod platforms;
 mod programs;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ControlPlane, Cosign, Gate, LocalSigstore, Ran, Registry, Serving, Tagged, User, deployment,
-    until,
+    Certificate, ControlPlane, Cosign, Gate, LocalSigstore, Ran, Registry, Serving, Tagged, User,
+    deployment, until,
 };
 
 const DEVELOPER: &str = "dev@example.com";
@@ -368,4 +368,71 @@ fn records_survive_deletion_and_the_loss_of_the_key_and_go_with_their_namespace(
     until("the namespace goes, with its records", || {
         (!bed.plane.kubectl(["get", "namespace", "shop"]).is_ok()).then_some(())
     });
+}
+
+#[test]
+fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_adopts_what_runs() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let serving = bed.serve();
+    bed.has_baseline();
+    bed.apply("web", &image).ok();
+    drop(serving);
+
+    // 1. Whoever wants the gate to forget takes the key and the public keys away.
+    let delete = [
+        "delete",
+        "secret",
+        "promotion-gate-record-key",
+        "-n",
+        "promotion-gate",
+    ];
+    bed.plane.kubectl(delete).ok();
+    let patch = [
+        "patch",
+        "gateconfiguration",
+        "promotion-gate",
+        "--subresource=status",
+        "--type=merge",
+        "--patch={\"status\":{\"recordKeys\":null}}",
+    ];
+    bed.plane.kubectl(patch).ok();
+    let kubeconfig = bed.plane.kubeconfig_of_gate();
+    let flags = ["--policy", "policies", "--kubeconfig", &kubeconfig];
+    let certificate = Certificate::new("127.0.0.1");
+    let serving = bed.gate.start(&certificate, "127.0.0.1", &flags);
+    until("the gate says what is lost", || {
+        let log = serving.log();
+        log.contains("record adopt --all-namespaces").then_some(())
+    });
+    assert_eq!(serving.probes.http_get("/readyz"), None, "it is not ready");
+    let secret = [
+        "get",
+        "secret",
+        "promotion-gate-record-key",
+        "-n",
+        "promotion-gate",
+    ];
+    bed.plane.kubectl(secret).refused();
+
+    // 2. A governor adopts what runs: a new key is made, and what runs is recorded as baseline.
+    let record = |arguments: &[&str]| {
+        let connection = ["--kubeconfig", kubeconfig.as_str()];
+        let arguments = [&["record"], arguments, &connection].concat();
+        bed.gate.run(&arguments, "")
+    };
+    assert_eq!(record(&["verify"]).code, Some(2), "no entry counts");
+    record(&["adopt", "--all-namespaces"]).ok();
+    until("the gate is ready", || serving.probes.http_get("/readyz"));
+    until("everything that runs is recorded", || {
+        record(&["list", "--unrecorded"]).is_ok().then_some(())
+    });
+    let listed = record(&["list", "--namespace", "shop"]).ok();
+    assert!(
+        listed.contains("Deployment/web") && listed.contains("Baseline"),
+        "{listed}"
+    );
+    let shown = record(&["show", &image.by_digest()]).ok();
+    assert!(shown.contains("Deployment/web by Baseline"), "{shown}");
+    record(&["verify"]).ok();
 }

@@ -27,7 +27,9 @@ impl Cluster {
     /// The same, with a configuration of these fields.
     fn configured(fields: &Value) -> Cluster {
         let plane = ControlPlane::start();
-        plane.create_namespace("shop");
+        for namespace in ["shop", "promotion-gate"] {
+            plane.create_namespace(namespace);
+        }
         let gate = Gate::configured(fields);
         let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &[]);
         let said = serving.says("/readyz", "kubectl apply -f deploy/crds");
@@ -253,8 +255,9 @@ impl Cluster {
     /// Stops the gate, and starts another one in its place.
     fn restart(&mut self) {
         let kubeconfig = self.plane.admin_kubeconfig();
+        self.serving.stop();
         self.serving = self.gate.serve_cluster(&kubeconfig, &[]);
-        self.serving.says("/readyz", "ready");
+        self.serving.says("/readyz", "ready,");
         self.plane.register(&self.serving);
     }
 }
@@ -381,7 +384,7 @@ fn commands_read_the_resources_and_the_labels_of_a_cluster() {
     let who = run(&["people", "who", "alice"], "");
     assert_eq!(who.code, Some(0), "{who}");
     drop(cluster.serving);
-    let (mut plane, gate) = (cluster.plane, cluster.gate);
+    let (plane, gate) = (cluster.plane, cluster.gate);
     plane.kill("kube-apiserver");
     let ran = gate.run(
         &["check", "--from-cluster", "--kubeconfig", &kubeconfig, "-"],

@@ -276,3 +276,24 @@ fn a_freeze_of_the_cluster_cannot_make_the_gate_send_a_file_of_its_choice() {
         assert_eq!(found, version, "{file}: {:?}", refused(&settled));
     }
 }
+
+#[test]
+fn a_trust_root_that_is_gone_is_the_fault_of_no_other_change() {
+    let rooted = json!({"requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [{"keyless": {
+        "issuer": "https://issuer.example", "identity": "a@example.com", "trustRoots": ["ours"]}}]}}]});
+    let root = crate::sandbox::Sigstore::create().unwrap();
+    let root = json!({"inline": root.trusted_root()});
+    let mut cluster = Cluster::default();
+    cluster.set(Kind::TrustRoot, "ours", root.clone());
+    let settled = cluster.apply(POLICY, "rooted", rooted);
+    assert_eq!(refused(&settled), []);
+    cluster.set(Kind::TrustRoot, "theirs", root);
+    cluster.set(PEOPLE, "all", person("alice", "alice"));
+    let settled = cluster.delete(Kind::TrustRoot, "ours");
+    let [(of, version, why)] = &refused(&settled)[..] else {
+        panic!("{:?}", refused(&settled));
+    };
+    assert_eq!((*of, *version), ("rooted", Version::LastValid));
+    assert!(why.contains("unknown trust root `ours`"), "{why}");
+    assert_eq!(policies(&settled), [("rooted", 2)]);
+}

@@ -127,7 +127,7 @@ impl Gate {
         self.start(&Certificate::new("127.0.0.1"), "127.0.0.1", &flags)
     }
 
-    fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
+    pub fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
         self.present(certificate);
         let ca_bundle = certificate.pem.clone();
@@ -213,6 +213,12 @@ impl Serving {
         panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }
@@ -228,24 +234,12 @@ impl Serving {
 
     /// The configuration by which an API server asks this webhook.
     pub fn registration(&self, ca_bundle: &str) -> String {
-        let ca_bundle = encode(ca_bundle);
-        let rule = |groups: &[&str], resources: &[&str]| {
-            serde_json::json!({"apiGroups": groups, "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
-                "resources": resources, "scope": "*"})
-        };
-        serde_json::json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": "promotion-gate"},
-            "webhooks": [{
-                "name": "validate.promotion-gate.dev",
-                "clientConfig": {"url": format!("https://{}/validate", self.https), "caBundle": ca_bundle},
-                "rules": [rule(&[""], &["pods", "pods/ephemeralcontainers", "replicationcontrollers", "podtemplates"]),
-                          rule(&["apps"], &["*", "*/scale"]), rule(&["batch"], &["*"])],
-                "failurePolicy": "Fail", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
-            }],
-        })
-        .to_string()
+        let authority = self.log.with_file_name("authority.crt");
+        fs::write(&authority, ca_bundle).unwrap();
+        let url = format!("--url=https://{}/validate", self.https);
+        let mut command = Command::new(BINARY);
+        command.args(["webhook-configuration", &url, "--ca-bundle"]);
+        run(command.arg(authority), b"").ok()
     }
 }
 
