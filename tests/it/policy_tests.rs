@@ -446,8 +446,7 @@ fn a_case_says_what_the_cluster_remembers() {
     let upkeep = "as: \"system:serviceaccount:kube-system:replicaset-controller\"";
     let back = "record: [{ago: 2d}, {ago: 1d, anotherTemplate: true}]";
     let cases = format!(
-        "\
-  - {{name: a rollback in a freeze, {back}, expect: {{decision: allow, reasons: [approvals/approved-before, noFreeze/rollback-passes]}}}}
+        "  - {{name: a rollback in a freeze, {back}, expect: {{decision: allow, reasons: [approvals/approved-before, noFreeze/rollback-passes]}}}}
   - {{name: without records, expect: {{decision: deny, reasons: [approvals/approvals-missing, noFreeze/frozen]}}}}
   - {{name: never admitted, record: [], expect: {{decision: deny, reasons: [noFreeze/frozen]}}}}
   - {{name: what ran by waiver, record: [{{ago: 2d, by: Waiver}}, {{ago: 1d, anotherTemplate: true}}], expect: {{decision: deny}}}}
