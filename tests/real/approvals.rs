@@ -271,6 +271,7 @@ fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
         .ok();
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
+    plane.create_namespace("promotion-gate");
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
     plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
     let serving = gate.serve(&["--kubeconfig", &plane.admin_kubeconfig()]);

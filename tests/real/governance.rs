@@ -324,7 +324,7 @@ impl Governed {
         let serving = gate.serve_cluster(&kubeconfig, &[]);
         serving.says("/readyz", "ready\n");
         let mut registration: Value =
-            serde_json::from_str(&serving.registration(&serving.ca_bundle)).unwrap();
+            serde_saphyr::from_str(&serving.registration(&serving.ca_bundle)).unwrap();
         registration["webhooks"][0]["rules"] = json!([
             {"apiGroups": ["promotion-gate.dev"], "apiVersions": ["v1alpha1"], "operations": ["CREATE", "UPDATE", "DELETE"],
              "resources": KINDS.map(|(_, plural)| plural)},

@@ -422,7 +422,12 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
         bed.gate.run(&arguments, "")
     };
     assert_eq!(record(&["verify"]).code, Some(2), "no entry counts");
-    record(&["adopt", "--all-namespaces"]).ok();
+    // While no replica is ready, the API server cannot be told without the way out of a lock-out.
+    let webhook = ["delete", "validatingwebhookconfiguration", "promotion-gate"];
+    bed.plane.kubectl(webhook).ok();
+    until("the gate is not asked", || {
+        record(&["adopt", "--all-namespaces"]).is_ok().then_some(())
+    });
     until("the gate is ready", || serving.probes.http_get("/readyz"));
     until("everything that runs is recorded", || {
         record(&["list", "--unrecorded"]).is_ok().then_some(())

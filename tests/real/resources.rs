@@ -117,7 +117,7 @@ fn an_applied_policy_is_in_force_at_once_and_a_mistyped_one_keeps_the_last_valid
         .says("/metrics", "resources_refused{kind=\"PromotionPolicy\"} 1");
 
     // One that was never valid denies what it might govern, and nothing else.
-    let elsewhere = json!({"match": {"namespaces": {"names": ["elsewhere"]}}, "requirments": []});
+    let elsewhere = mistyped(json!({"namespaces": {"names": ["elsewhere"]}}));
     cluster.slip_in("PromotionPolicy", "never", elsewhere);
     cluster.serving.says(
         "/readyz",
@@ -127,7 +127,7 @@ fn an_applied_policy_is_in_force_at_once_and_a_mistyped_one_keeps_the_last_valid
     until("nothing governs it", || {
         cluster.deploy("web").is_ok().then_some(())
     });
-    cluster.slip_in("PromotionPolicy", "never", json!({"requirments": []}));
+    cluster.slip_in("PromotionPolicy", "never", mistyped(json!({})));
     cluster.until_refused("[policy-unreadable]");
 
     for name in ["never", "strict"] {
@@ -140,6 +140,11 @@ fn an_applied_policy_is_in_force_at_once_and_a_mistyped_one_keeps_the_last_valid
         cluster.deploy("web").is_ok().then_some(())
     });
     cluster.serving.says("/readyz", "ready\n");
+}
+
+/// A policy that the API server stores and that this version cannot read.
+fn mistyped(matches: Value) -> Value {
+    json!({"match": matches, "requirements": [{"digestPinned": {}}], "enforcment": "Audit"})
 }
 
 #[test]
@@ -158,9 +163,7 @@ fn files_and_resources_count_together_and_a_name_in_both_is_an_error() {
         .ok();
     cluster.until_refused("`applied`");
     cluster.until_refused("`filed`");
-    cluster
-        .apply("PromotionPolicy", "filed", pinned("other"))
-        .ok();
+    cluster.slip_in("PromotionPolicy", "filed", pinned("other"));
     let said = serving.says("/readyz", "another policy has the name `filed` too");
     assert!(said.contains("policies/policy.yaml:1"), "{said}");
     assert!(said.contains("PromotionPolicy/filed (cluster)"), "{said}");
