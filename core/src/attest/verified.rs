@@ -202,7 +202,7 @@ impl VerifiedStatement {
         &self.predicate
     }
 
-    /// The digest of the statement, which names it whoever signed it.
+    /// The digest of the statement. Two signers of one statement give the same digest.
     pub fn digest(&self) -> Digest {
         Digest::of_sha256(self.payload)
     }

@@ -1,7 +1,8 @@
 //! Who may change what the gate decides by: its own resources, and the labels of namespaces that policies select by.
 //!
-//! Governors may. Beside them: the gate writes the kinds that it keeps evidence in, a person rejects a digest in their own name,
-//! and the cluster's controllers delete what has lost its owner. Nobody is refused while no governor is configured.
+//! Governors may change all of it. Three more requesters may change a part: the gate writes the resources in which it keeps evidence,
+//! a person rejects a digest in their own name, and the garbage-collection and namespace controllers delete resources. While no
+//! governor is configured, no requester is refused.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +123,7 @@ enum Right {
     NoGovernors,
 }
 
-/// The user names of the controllers that delete what has lost its owner or its namespace.
+/// The user names of the garbage-collection and namespace controllers, which delete resources.
 const DELETING_CONTROLLERS: &[&str] = &[
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
@@ -143,7 +144,7 @@ pub fn judge_governance(change: &GovernanceChange, by: GovernedBy<'_>) -> Govern
     if let Some(why) = &change.unreadable {
         return denied("not-understood", vec![why.clone()], None);
     }
-    // 2. Who may: otherwise whoever may edit our resources could let anything in.
+    // 2. The requester needs a right: RBAC alone would let every editor of these resources admit any image.
     let governors = &by.snapshot.world.governors;
     if let (Some(Right::NoGovernors), Some(why)) = (change.right(&by), &by.governors_unknown) {
         let hint = "repair the configuration; the way out of a lock-out is in deploy/README.md";
@@ -506,7 +507,7 @@ impl GovernedKind {
 }
 
 impl Governors {
-    /// Whether nobody is named.
+    /// Whether no user and no group is configured.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
     }

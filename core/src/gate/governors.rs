@@ -1,4 +1,4 @@
-//! Governors who approve: whoever may change what the gate decides by must not fill a seat as well.
+//! Governors who are also approvers. A governor can change the policies, so a governor must not fill a seat of an approval.
 
 use super::people::{Identity, Lookup, People, Person};
 use super::policy::Policy;

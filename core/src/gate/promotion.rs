@@ -295,7 +295,7 @@ impl ChangeKind {
             if (creates || starts) && is_controller {
                 Some(|records, _| records.serve_upkeep())
             } else if starts && is_autoscaler {
-                // A ScaledObject that somebody creates must not start what was staged.
+                // Every user may create a ScaledObject, so KEDA starts only templates that ran here before.
                 Some(Records::has_run)
             } else {
                 None

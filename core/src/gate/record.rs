@@ -343,7 +343,10 @@ mod tests {
         let over = back([entry(V1, 300), entry(V2, 15)]);
         assert_eq!(over, None, "the window is over");
         let present = back([entry(V1, 1), entry(V2, 2)]);
-        assert_eq!(present, None, "the present template is no rollback");
+        assert_eq!(
+            present, None,
+            "a change to the present template is not a rollback"
+        );
         let moved = RecordEntry {
             digest: Some(image(V2)),
             ..entry(V1, 300)

@@ -78,7 +78,7 @@ impl Calendar {
     /// summary, categories and status. What `counts` is asked about may not have its series yet.
     ///
     /// # Errors
-    /// An event counts and cannot be read, or it is not clear whether it counts. An event that does not count is no error.
+    /// An event that the filter selects, or may select, cannot be read. Events that the filter leaves out give no error.
     pub fn events(
         &self,
         counts: impl Fn(&CalendarEvent) -> bool,

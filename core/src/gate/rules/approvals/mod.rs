@@ -398,7 +398,7 @@ impl ImageRule for Approvals {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
         let evidence = readable(check);
         let rollback = check.promotion.rolls_back_to(check.policy);
-        // 1. The directory: without it, nobody is known to be somebody else than the author. A rollback asks for nobody's approval.
+        // 1. The directory: without it, the gate cannot tell approvers from authors. A rollback needs no approvals.
         let people = match (people_of(check.world), rollback) {
             (Ok(people), Some(_)) => Ok(people),
             (Ok(people), None) => self.all_in(people),

@@ -9,7 +9,7 @@ use crate::gate::record::RecordedSource;
 use crate::gate::snapshot::Governing;
 
 /// The source of an image, as provenance says that a requirement of a governing policy accepts: the platform's identifier of the
-/// repository, or its address, and the commit. `None` if no policy asks for provenance, or the image's own names no commit.
+/// repository, or its address, and the commit. `None` if no policy asks for provenance, or if the provenance of the image does not name a commit.
 pub fn proven_source(
     promotion: &Promotion,
     evidence: &Evidence,
