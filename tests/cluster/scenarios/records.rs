@@ -17,7 +17,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         scenario(
             12,
-            "two replicas write one record at once, 40 times: no entry is lost",
+            "two replicas write one record at once, 200 times: no entry is lost",
             two_replicas_write_one_record,
         ),
         scenario(
@@ -67,7 +67,7 @@ fn two_replicas_write_one_record(cluster: &Cluster) {
         let answer = gates.ask(replica, &shop.review(Person::Alice.name(), &deployment));
         assert_eq!(answer["response"]["allowed"], true, "{answer}");
     };
-    for round in 0..40 {
+    for round in 0..200 {
         let names = [format!("one-{round}"), format!("other-{round}")];
         thread::scope(|scope| {
             for (replica, name) in names.iter().enumerate() {
@@ -82,6 +82,9 @@ fn two_replicas_write_one_record(cluster: &Cluster) {
             assert!(is_there, "round {round}: {name} is not in {entries:#?}");
         }
     }
+    until("the record is within its bound", || {
+        (shop.record(&image).len() <= 100).then_some(())
+    });
 }
 
 fn a_shared_sidecar(cluster: &Cluster) {
@@ -122,6 +125,12 @@ fn a_shared_sidecar(cluster: &Cluster) {
     };
     let before = all_run(&[]);
     assert_eq!(shop.record(&sidecar).len(), 50);
+    let judged = shop.decisions().into_iter().filter(|line| {
+        let user = line["user"].as_str().unwrap();
+        user.starts_with("system:") && line["change"] != "upkeep"
+    });
+    let judged: Vec<_> = judged.collect();
+    assert!(judged.is_empty(), "upkeep is no Deploy: {judged:#?}");
     shop.registry.lock().unwrap().stop();
     let delete = [
         "delete",
