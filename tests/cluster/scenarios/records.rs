@@ -30,6 +30,11 @@ pub fn scenarios() -> Vec<Scenario> {
             "v2 is admitted while v1's ReplicaSet still makes Pods",
             two_versions_at_once,
         ),
+        scenario(
+            12,
+            "what was rolled out a moment ago is rolled back in a freeze, and rolled forward again",
+            a_rollback_in_a_freeze,
+        ),
         Scenario { alone: true, ..key },
         scenario(
             13,
@@ -167,6 +172,34 @@ fn two_versions_at_once(cluster: &Cluster) {
     let old = pods.filter(|pod| pod["spec"]["containers"][0]["image"] == json!(one));
     assert!(old.count() >= 3);
     shop.upkeep_was_never_denied();
+}
+
+fn a_rollback_in_a_freeze(cluster: &Cluster) {
+    let fields = json!({"environment": "undone"});
+    let shop = Shop::open_with(cluster, "undone", &[json!({"noFreeze": {}})], &fields);
+    let [one, two, three] = ["one", "two", "three"].map(|name| shop.signed(name));
+    let deploy = |name: &str, image: &Image| {
+        shop.apply(Person::Alice, &shop.deployment(name, image, 1))
+            .ok();
+        until("the admission was seen in the cluster", || {
+            let entries = shop.record(image);
+            let own = entries
+                .iter()
+                .find(|entry| entry["workload"]["name"] == json!(name))?;
+            (own["state"] == "Observed").then_some(())
+        });
+    };
+    // Another workload runs what is rolled out, so that no upkeep of the second one has to look at its record.
+    for (name, image) in [("other", &one), ("web", &one), ("web", &two)] {
+        deploy(name, image);
+    }
+    shop.freeze_with("undone", &json!({"rollback": true}));
+    let undo = ["rollout", "undo", "deployment/web"];
+    shop.kubectl(Person::Alice, undo).ok();
+    shop.kubectl(Person::Alice, undo).ok();
+    let new = shop.deployment("web", &three, 1);
+    let refusal = shop.apply(Person::Alice, &new).refused();
+    assert!(refusal.contains("[frozen]"), "{refusal}");
 }
 
 fn a_record_and_the_key_are_lost(cluster: &Cluster) {
