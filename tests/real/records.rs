@@ -443,3 +443,50 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
     assert!(shown.contains("Deployment/web by Baseline"), "{shown}");
     record(&["verify"]).ok();
 }
+
+#[test]
+fn a_gate_that_starts_behind_its_own_webhook_makes_the_configuration_once_it_is_asked() {
+    let bed = Bed::start();
+    let serving = bed.serve();
+    bed.has_baseline();
+    // 1. No replica runs, the webhook is registered, and there is no GateConfiguration.
+    let webhook = ["validatingwebhookconfiguration", "promotion-gate"];
+    let get = ["get", webhook[0], webhook[1], "-o", "json"];
+    let mut registered: Value = serde_json::from_str(&bed.plane.kubectl(get).ok()).unwrap();
+    for field in ["resourceVersion", "uid"] {
+        registered["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove(field);
+    }
+    drop(serving);
+    bed.plane.kubectl(["delete", webhook[0], webhook[1]]).ok();
+    let configuration = ["gateconfiguration", "promotion-gate"];
+    until("the configuration is gone", || {
+        let delete = ["delete", configuration[0], configuration[1]];
+        bed.plane.kubectl(delete).is_ok().then_some(())
+    });
+    let create = ["create", "-f", "-"];
+    let registered = registered.to_string();
+    bed.plane.kubectl_as(User::Admin, create, &registered).ok();
+    until("the API server asks nobody", || {
+        let label = ["label", "namespace", "shop", "a=b", "--dry-run=server"];
+        (!bed.plane.kubectl(label).is_ok()).then_some(())
+    });
+
+    // 2. The gate becomes ready, so that it can be asked.
+    let serving = bed.start_gate();
+    let ready = until("requests are answered", || {
+        serving.probes.http_get("/readyz")
+    });
+    assert!(ready.contains("GateConfiguration"), "{ready}");
+    bed.plane.register(&serving);
+    until("the configuration is made", || {
+        let get = ["get", configuration[0], configuration[1]];
+        bed.plane.kubectl(get).is_ok().then_some(())
+    });
+    until("nothing is wrong any more", || {
+        let ready = serving.probes.http_get("/readyz")?;
+        (!ready.contains("release records")).then_some(())
+    });
+}
