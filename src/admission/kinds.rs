@@ -235,6 +235,8 @@ pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
 pub(super) const SCALE: &str = "scale";
 /// The subresource that says what came of an object. Of some kinds, people steer by it.
 pub(super) const STATUS: &str = "status";
+/// Subresources of a namespace that an API server stores with the labels of the request.
+pub(super) const NAMESPACE_SUBRESOURCES: &[&str] = &[STATUS, "finalize"];
 /// The subresource that adds containers to a Pod.
 pub(super) const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
 

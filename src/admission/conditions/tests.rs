@@ -286,7 +286,12 @@ fn governed(
     };
     let old = prop::collection::vec(written(), 0..4);
     let changed = prop::collection::vec(written(), 0..3);
-    let updates = (old, changed).prop_map(move |(old, changed)| {
+    let subresources = match kind {
+        "Namespace" => vec!["", "status", "finalize"],
+        _ => vec![""],
+    };
+    let subresource = prop::sample::select(subresources);
+    let updates = (old, changed, subresource).prop_map(move |(old, changed, subresource)| {
         let api_version = format!("{group}/{version}");
         let api_version = api_version.trim_start_matches('/');
         let mut before =
@@ -299,7 +304,7 @@ fn governed(
             version,
             kind,
             resource: "",
-            subresource: "",
+            subresource,
             user: "alice",
             old: before,
             new: after,
