@@ -24,7 +24,7 @@ mod update;
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
 pub use kinds::{KindOfTable, kinds, plural, running_kinds};
 pub use manifest::{Manifests, understand_manifest};
-pub use referring::{Referring, referred};
+pub use referring::{Referring, follow, referred};
 pub use registration::{Endpoint, Registration};
 pub use request::{
     Malformed, NotOurs, Request, Understood, VERSION, changed_object, uid, understand,

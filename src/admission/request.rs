@@ -283,7 +283,12 @@ impl WireRequest {
         let images = images(&self.object).unwrap_or_default();
         let namespace = self.namespace.clone().unwrap_or_default();
         let referred = Referred::of(&self.object, kind, namespace);
-        Understood::referring(self.change(operation, effect, images), referred)
+        let mut change = self.change(operation, effect, images);
+        // Of a template that ran in part, a record says that it ran: whoever steers never rests on a record.
+        if subresource == STATUS {
+            change.object.template = None;
+        }
+        Understood::referring(change, referred)
     }
 
     fn of_another_kind(&self) -> Option<String> {
@@ -351,11 +356,12 @@ impl WireRequest {
             namespace: self.namespace.clone().filter(|it| !it.is_empty()),
             name: self.name.clone().unwrap_or_default(),
         };
+        let replicas = replicas(&self.object).unwrap_or(1);
         let mut change = self.change(operation, ChangeEffect::Starts, Images::default());
         change.workload = scaled.clone();
         // The object of the request is the Scale.
         change.object = ChangedObject::default();
-        Understood::referring(change, Some(Ok(Referred::Scaled(scaled))))
+        Understood::referring(change, Some(Ok(Referred::Scaled(scaled, replicas))))
     }
 
     fn governance(self, kind: GovernedKind) -> Understood {
