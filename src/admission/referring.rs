@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::images::{Images, images};
 use super::kinds::{WorkloadKind, group_and_kind, row};
+use super::names::{is_label, is_subdomain};
 use super::request::{Understood, add, changed_object};
 use super::update::is_gated;
 
@@ -49,9 +50,15 @@ impl Referred {
         };
         let version = reference.get("apiVersion").and_then(Value::as_str);
         let version = version.unwrap_or_default().rsplit('/').next();
+        let version = version.unwrap_or_default();
+        if !is_label(version) || !is_subdomain(name) {
+            return Some(Err(format!(
+                "no object has the version {version:.80?} and the name {name:.80?}"
+            )));
+        }
         Some(Ok(Referred::Template(Workload {
             group,
-            version: version.unwrap_or_default().to_owned(),
+            version: version.to_owned(),
             kind,
             namespace: Some(namespace),
             name: name.to_owned(),
