@@ -321,6 +321,11 @@ impl WorkloadKind {
         self.name == "Pod"
     }
 
+    /// Whether its objects keep earlier templates of other objects.
+    pub(super) fn is_revision(&self) -> bool {
+        self.name == "ControllerRevision"
+    }
+
     /// The API group.
     pub(super) fn group(&self) -> &'static str {
         self.groups.first().copied().unwrap_or_default()
@@ -350,7 +355,7 @@ pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
 /// API group and kind of everything that runs images or names those that will run.
 pub fn running_kinds() -> Vec<(&'static str, &'static str)> {
     // Revisions are the history of what a controller runs.
-    let rows = TABLE.iter().filter(|row| row.name != "ControllerRevision");
+    let rows = TABLE.iter().filter(|row| !row.is_revision());
     rows.map(|row| (row.group(), row.name)).collect()
 }
 

@@ -22,6 +22,7 @@ mod referring;
 mod registration;
 mod request;
 mod response;
+mod revision;
 mod update;
 
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
