@@ -34,6 +34,7 @@ pub(super) fn status(kind: &str) -> Value {
             vec![
                 ("recordKeys", record_keys()),
                 ("recordBaseline", record_baseline()),
+                ("adopted", adopted()),
                 ("governors", governors()),
             ],
         ),
@@ -166,6 +167,15 @@ fn record_baseline() -> Value {
             "at": time("When it was recorded."),
             "entries": {"type": "integer", "format": "int64", "minimum": 0},
         },
+    })
+}
+
+fn adopted() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 100,
+        "description": "The items of `spec.adopt` that were adopted, each by its digest.",
+        "items": {"type": "string", "maxLength": 128},
     })
 }
 

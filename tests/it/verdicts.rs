@@ -292,7 +292,7 @@ fn a_tag_whose_record_holds_a_revoked_digest_is_refused() {
     let records = Records {
         images: vec![ImageRecords {
             entries: vec![Arc::new(entry)],
-            environments: BTreeSet::new(),
+            ..ImageRecords::default()
         }],
         ..Records::default()
     };
