@@ -375,7 +375,7 @@ spec:
 fn change(body: &str) -> Change {
     match understand(body.as_bytes()).unwrap().understood {
         Understood::Change(change) => Some(*change),
-        Understood::NotOurs(_) => None,
+        Understood::Governance(_) | Understood::NotOurs(_) => None,
     }
     .unwrap()
 }

@@ -3,6 +3,7 @@
 //! The pure engine is `promotion_gate_core`; this crate is the shell that fetches, serves and prints.
 //!
 //! * [`review`] — the story of one decision, which everything else serves
+//! * [`governance`] — who may change what the gate decides by
 //! * [`admission`] — the Kubernetes protocol, as a pure codec
 //! * [`collect`] — evidence, exactly as far as a review needs it
 //! * [`oci`] — registries
@@ -27,6 +28,7 @@ pub mod connect;
 pub mod decision_log;
 pub mod feeds;
 mod files;
+pub mod governance;
 pub mod metrics;
 pub mod oci;
 pub mod review;

@@ -10,11 +10,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::Verdict;
+use promotion_gate_core::gate::{GovernanceVerdict, Verdict};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     decision: &'static str,
+    admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GovernanceLabels {
+    decision: &'static str,
+    reason: &'static str,
     admitted: &'static str,
 }
 
@@ -58,6 +65,8 @@ pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
     findings: Family<FindingLabels, Counter>,
+    governance: Family<GovernanceLabels, Counter>,
+    loosened: Counter,
     duration: Histogram,
     registry_requests: Counter,
     /// Requests that could not be understood, or whose review failed.
@@ -93,6 +102,8 @@ impl Metrics {
             registry: Registry::with_prefix("promotion_gate"),
             decisions: Family::default(),
             findings: Family::default(),
+            governance: Family::default(),
+            loosened: Counter::default(),
             duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             registry_requests: Counter::default(),
             failures: Counter::default(),
@@ -124,6 +135,16 @@ impl Metrics {
             "findings",
             "Findings by rule, outcome and reason",
             self.findings.clone(),
+        );
+        r.register(
+            "governance_decisions",
+            "Decisions about changes of what the gate decides by, by verdict, reason and whether they were admitted",
+            self.governance.clone(),
+        );
+        r.register(
+            "loosened",
+            "Changes by which what the gate decides by became looser, or may have",
+            self.loosened.clone(),
         );
         r.register(
             "review_duration_seconds",
@@ -253,6 +274,19 @@ impl Metrics {
             freeze: freeze.to_owned(),
         };
         self.feed_age.remove(&labels);
+    }
+
+    /// Counts one decision about a change of what the gate decides by.
+    pub fn count_governance(&self, verdict: &GovernanceVerdict, admitted: bool, dry_run: bool) {
+        let labels = GovernanceLabels {
+            decision: verdict.decision.id(),
+            reason: verdict.reason,
+            admitted: if admitted { "true" } else { "false" },
+        };
+        self.governance.get_or_create(&labels).inc();
+        if admitted && !dry_run && !verdict.loosened.is_empty() {
+            self.loosened.inc();
+        }
     }
 
     /// Counts one decision: its verdict, whether the request was admitted, the duration of the review, and its requests to

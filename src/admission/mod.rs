@@ -5,7 +5,9 @@
 //! * `update` — an update → its effect on what runs
 //! * `request`, `manifest` — a request or a manifest → a change
 //! * `response` — a verdict → the answer
+//! * `governance` — changes of what the gate decides by, and the answers to them
 
+mod governance;
 mod images;
 mod kinds;
 mod manifest;

@@ -2,13 +2,14 @@
 //! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
 use promotion_gate_core::gate::{
-    Actor, Change, ChangeEffect, ChangedObject, ImageUse, Operation, Owner, Role, UnreadableField,
-    Workload,
+    Actor, Change, ChangeEffect, ChangedObject, GovernanceChange, GovernedKind, ImageUse,
+    Operation, Owner, Role, UnreadableField, Workload,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::governance::{self, Asked, governed_kind};
 use super::images::{Images, images};
 use super::kinds::{EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, group_and_kind, row};
 use super::object;
@@ -36,6 +37,8 @@ pub struct Request {
 pub enum Understood {
     /// A change that is judged.
     Change(Box<Change>),
+    /// A change of what the gate decides by.
+    Governance(Box<GovernanceChange>),
     /// The request is not judged.
     NotOurs(NotOurs),
 }
@@ -53,6 +56,10 @@ pub enum NotOurs {
     Subresource,
     /// The update does not change what runs.
     NothingThatRuns,
+    /// The update does not change what the gate decides by.
+    NothingThatDecides,
+    /// A release record, which only the gate writes.
+    Record,
 }
 
 impl NotOurs {
@@ -64,6 +71,8 @@ impl NotOurs {
             NotOurs::KindWithoutImages => "kind-without-images",
             NotOurs::Subresource => "subresource",
             NotOurs::NothingThatRuns => "nothing-that-runs",
+            NotOurs::NothingThatDecides => "nothing-that-decides",
+            NotOurs::Record => "record",
         }
     }
 }
@@ -123,6 +132,15 @@ struct WireUser {
     username: String,
     #[serde(default)]
     groups: Option<Vec<String>>,
+}
+
+impl From<WireUser> for Actor {
+    fn from(user: WireUser) -> Actor {
+        Actor {
+            username: user.username,
+            groups: user.groups.unwrap_or_default(),
+        }
+    }
 }
 
 /// The `uid` of a request, even if the rest of it cannot be understood.
@@ -190,6 +208,10 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
 
 impl WireRequest {
     fn understand(self) -> Understood {
+        // 0. What the gate decides by is governed, its deletion too.
+        if let Some(kind) = governed_kind(&self.kind.group, &self.kind.kind) {
+            return self.governance(kind);
+        }
         // 1. Operations. An unknown one is denied where a policy governs, so that a new operation does not bypass the gate.
         let operation = match self.operation.as_str() {
             "CREATE" => Operation::Create,
@@ -234,6 +256,20 @@ impl WireRequest {
         self.change(operation, effect, images)
     }
 
+    fn governance(self, kind: GovernedKind) -> Understood {
+        let asked = Asked {
+            group: &self.kind.group,
+            kind: &self.kind.kind,
+            operation: &self.operation,
+            subresource: self.sub_resource.as_deref().unwrap_or_default(),
+            name: self.name.as_deref().unwrap_or_default(),
+        };
+        let actor = self.user_info.into();
+        let objects = [self.old_object, self.object];
+        let dry_run = self.dry_run == Some(true);
+        governance::understand((self.uid, kind), &asked, actor, dry_run, objects)
+    }
+
     /// `kubectl debug`: the added containers are new code in an existing Pod.
     fn ephemeral_containers(self, operation: Operation) -> Understood {
         let known = images(&self.old_object).unwrap_or_default().fields;
@@ -274,10 +310,7 @@ impl WireRequest {
             kind: self.kind.kind,
             namespace: some(self.namespace),
         };
-        let actor = Actor {
-            username: self.user_info.username,
-            groups: self.user_info.groups.unwrap_or_default(),
-        };
+        let actor = self.user_info.into();
         Understood::Change(Box::new(change(
             self.uid,
             (operation, effect),

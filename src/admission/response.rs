@@ -11,11 +11,11 @@ use serde::Serialize;
 use crate::text::line;
 
 /// The most lines of a message: one screen.
-const MAXIMUM_LINES: usize = 24;
+pub(super) const MAXIMUM_LINES: usize = 24;
 /// The most characters of a line.
-const MAXIMUM_LINE: usize = 600;
+pub(super) const MAXIMUM_LINE: usize = 600;
 /// The most characters of a warning: Kubernetes cuts longer ones.
-const MAXIMUM_WARNING: usize = 119;
+pub(super) const MAXIMUM_WARNING: usize = 119;
 /// The most warnings.
 const MAXIMUM_WARNINGS: usize = 8;
 
@@ -337,7 +337,7 @@ fn warnings(policy: &PolicyVerdict) -> Vec<String> {
 }
 
 /// The text on one line and at most `length` long, so that it cannot forge a line of its own.
-fn cut(text: &str, length: usize) -> String {
+pub(super) fn cut(text: &str, length: usize) -> String {
     let text = line(text);
     if text.chars().count() <= length {
         return text;

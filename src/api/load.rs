@@ -135,6 +135,7 @@ impl PolicySet {
         self.settings.apply(&mut snapshot);
         let world = &mut snapshot.world;
         world.trust_roots.extend(roots);
+        world.declared_roots = self.trust_roots.into_keys().collect();
         world.revocations = self.revocations;
         world.rejections = self.rejections;
         world.authors = self.authors;

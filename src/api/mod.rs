@@ -7,8 +7,10 @@
 //! * [`item`](fn@item), [`schema_of`]: one document → what it describes, and the schema that it is checked against
 //! * [`policy`], [`directory`], [`freeze`](fn@freeze), [`trust_root`](fn@trust_root), [`settings`], [`revocation`],
 //!   [`rejection`], [`author_record`]: one wire type → what the core decides by
+//! * [`problems_of`]: what is wrong with one resource, as the API server asks about it
 //! * [`definitions`]: the custom resource definitions
 
+mod admit;
 mod configuration;
 mod definitions;
 mod faults;
@@ -26,6 +28,7 @@ mod status;
 mod trust_root;
 mod written;
 
+pub use admit::problems_of;
 pub use configuration::{
     CONFIGURATION_NAME, GateConfigurationResource, GateConfigurationSpec, GateSettings,
     ServiceAccount, WrittenController, WrittenGovernors, WrittenPreset, WrittenUngoverned,

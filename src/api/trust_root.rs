@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use kube::CustomResource;
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents::{Fault, Path};
-use promotion_gate_core::gate::Age;
+use promotion_gate_core::gate::{Age, World};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -148,6 +148,16 @@ impl RootNames {
         RootNames {
             configured: configured.into_iter().cloned().collect(),
             declared: BTreeSet::new(),
+        }
+    }
+
+    /// The names of a snapshot's roots.
+    pub fn of(world: &World) -> RootNames {
+        let declared = &world.declared_roots;
+        let configured = world.trust_roots.keys();
+        RootNames {
+            declared: declared.clone(),
+            ..RootNames::new(configured.filter(|name| !declared.contains(*name)))
         }
     }
 

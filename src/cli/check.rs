@@ -166,7 +166,7 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
                     change: *change,
                 });
             }
-            Understood::NotOurs(_) => match object.unknown() {
+            Understood::Governance(_) | Understood::NotOurs(_) => match object.unknown() {
                 Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
                 None => not_asked.without_images += 1,
             },

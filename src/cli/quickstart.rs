@@ -112,6 +112,7 @@ impl Environment {
             certificate: folder.path().join("tls.crt"),
             key: folder.path().join("tls.key"),
             clients: None,
+            cluster: None,
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),

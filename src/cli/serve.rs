@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::world;
+use crate::cluster::Cluster;
 use crate::config::{Config, in_a_pod};
 use crate::decision_log::{LogFormat, start_logging};
 use crate::serve::{Clients, Options, POLL, serve};
@@ -21,11 +22,18 @@ use crate::snapshot::SnapshotFiles;
 #[command(after_help = "\
 Examples:
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key
-  promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key --audit-only --log-format text")]
+  promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key --audit-only --log-format text
+  promotion-gate serve --kubeconfig gate.kubeconfig --tls-cert tls.crt --tls-key tls.key")]
 pub(super) struct Args {
-    /// Policies: files or folders; may be given several times
-    #[arg(long = "policy", value_name = "PATH", required = true)]
+    /// Policies: files or folders; may be given several times. Optional where there is a cluster, whose resources count besides
+    #[arg(long = "policy", value_name = "PATH")]
     policies: Vec<PathBuf>,
+    /// A kubeconfig file for the cluster, outside of a Pod; in a Pod, its service account is used
+    #[arg(long, value_name = "FILE", conflicts_with = "without_cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// Ask no API server, also in a Pod: what counts is in the files of `--policy` and `--config`
+    #[arg(long, requires = "policies")]
+    without_cluster: bool,
     /// The configuration: trust roots, registries, credentials, namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -75,6 +83,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::warn!(warning, "a problem in the configuration");
     }
     raise_open_files(args.connections, &config);
+    let cluster = cluster(&args).await?;
     let collector = world::collector(&config)?;
     let files = SnapshotFiles {
         policies: args.policies,
@@ -89,6 +98,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             authorities,
             names: args.client_names,
         }),
+        cluster,
         audit_only: args.audit_only,
         connections: args.connections,
         drain: Duration::from_secs(args.drain),
@@ -100,6 +110,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = stop_signal(Duration::from_secs(args.shutdown_delay))?;
     serve(options, files, collector, started, stop).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The cluster whose resources count: the one that is named, or the one that the process runs in.
+async fn cluster(args: &Args) -> anyhow::Result<Option<Cluster>> {
+    match &args.kubeconfig {
+        Some(file) => Cluster::connect(Some(file)).await.map(Some),
+        None if in_a_pod() && !args.without_cluster => Cluster::of_the_pod()
+            .context("mount the token of the service account, or give `--without-cluster`")
+            .map(Some),
+        None if args.policies.is_empty() => bail!(
+            "there is nothing to decide by: give `--policy PATH`, or the cluster with `--kubeconfig FILE`"
+        ),
+        None => Ok(None),
+    }
 }
 
 /// Whether images may name registries on loopback. In a cluster, deployers choose the images, and loopback reaches whatever

@@ -1,5 +1,6 @@
 //! The cluster that the gate guards: the connection to its API server, and reads of single objects.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Cluster {
     client: Client,
     namespace: String,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Cluster");
+        shown.field("namespace", &self.namespace);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// An object of a kind that can be read by its name.
@@ -53,6 +62,15 @@ impl Cluster {
             None => Config::infer().await?,
         };
         Cluster::with(config)
+    }
+
+    /// Connects with the service account of the Pod that the process runs in.
+    ///
+    /// # Errors
+    /// There is no token or no address of an API server. Whether the API server answers is not known yet.
+    pub fn of_the_pod() -> anyhow::Result<Cluster> {
+        let config = Config::incluster();
+        Cluster::with(config.context("the service account of the Pod cannot be used")?)
     }
 
     /// Connects as a configuration says.

@@ -58,7 +58,7 @@ pub(super) async fn serve(
     slot: ConnectionSlot,
     tls: Tls,
     routes: Router,
-    watcher: Watcher,
+    ends: (watch::Receiver<bool>, Watcher),
 ) -> io::Result<()> {
     let activity = Arc::new(Activity::new(slot));
     let Tls {
@@ -71,7 +71,7 @@ pub(super) async fn serve(
         if verifies_clients {
             activity.slot.prove();
         }
-        converse(stream, Arc::clone(&activity), routes, watcher).await;
+        converse(stream, Arc::clone(&activity), routes, ends).await;
         Ok(())
     };
     tokio::select! {
@@ -85,7 +85,7 @@ async fn converse(
     tls: TlsStream<TcpStream>,
     activity: Arc<Activity>,
     routes: Router,
-    watcher: Watcher,
+    (stopped, watcher): (watch::Receiver<bool>, Watcher),
 ) {
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
     let service = service_fn({
@@ -93,10 +93,13 @@ async fn converse(
         move |mut request: Request<Incoming>| {
             let (mut routes, under_way) = (routes.clone(), Activity::begin(&activity));
             let slot = Arc::clone(&activity.slot);
+            let stopped = stopped.clone();
             request.extensions_mut().insert(slot);
             async move {
                 let Ok(mut answer) = routes.call(request).await;
-                if under_way.0.is_replaced() && !is_http2 {
+                // A client that is told uses another connection; a request on one that is closed meanwhile is lost.
+                let is_last = under_way.0.is_replaced() || *stopped.borrow();
+                if is_last && !is_http2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }

@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch as signal;
 use tokio::time::timeout;
 
+use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::metrics::Metrics;
 use crate::snapshot::{SnapshotFiles, Sources, keep_current};
@@ -48,6 +49,8 @@ pub struct Options {
     pub key: PathBuf,
     /// Which clients may connect; all where that is not said.
     pub clients: Option<Clients>,
+    /// The cluster that is guarded; `None` where files alone count.
+    pub cluster: Option<Cluster>,
     /// Admit everything, and record what would have been said.
     pub audit_only: bool,
     /// Open connections at most; a quarter of them is for those on which no AdmissionReview came so far.
@@ -100,6 +103,7 @@ pub async fn serve(
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
+        options.cluster,
         Arc::clone(&metrics),
         options.audit_only,
     ));
@@ -120,7 +124,7 @@ pub async fn serve(
             slots("probes", 0, PROBE_CONNECTIONS, &metrics),
             sources,
             Arc::clone(&metrics),
-            stopped,
+            stopped.clone(),
         )),
     ];
     started(listening);
@@ -133,6 +137,7 @@ pub async fn serve(
         routes: webhook.routes(),
         metrics,
         slots,
+        stopped,
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
     };
@@ -165,6 +170,7 @@ struct Listener {
     routes: Router,
     metrics: Arc<Metrics>,
     slots: Arc<ConnectionSlots>,
+    stopped: signal::Receiver<bool>,
     graceful: GracefulShutdown,
     refusals: Arc<WarningInterval>,
 }
@@ -177,10 +183,11 @@ impl Listener {
             let (routes, watcher) = (self.routes.clone(), self.graceful.watcher());
             let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
             let refusals = Arc::clone(&self.refusals);
+            let stopped = self.stopped.clone();
             tokio::spawn(async move {
                 let (peer, verifies_clients) = (slot.peer(), tls.verifies_clients);
                 metrics.connections.inc();
-                let served = connection::serve(stream, slot, tls, routes, watcher).await;
+                let served = connection::serve(stream, slot, tls, routes, (stopped, watcher)).await;
                 metrics.connections.dec();
                 if let Err(error) = served {
                     metrics.handshakes_failed.inc();

@@ -13,17 +13,18 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::Change;
+use promotion_gate_core::gate::{Change, GovernanceChange};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, Understood};
+use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::oci::metered;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
-use crate::{decision_log, metrics::Metrics};
+use crate::{decision_log, governance, metrics::Metrics};
 
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +35,9 @@ const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Webhook {
     sources: Arc<Sources>,
     collector: Arc<Collector>,
+    /// Where objects are read that a request names and does not hold.
+    #[expect(dead_code, reason = "no review reads the cluster yet")]
+    cluster: Option<Cluster>,
     metrics: Arc<Metrics>,
     audit_only: bool,
     bodies: Bodies,
@@ -43,12 +47,14 @@ impl Webhook {
     pub(super) fn new(
         sources: Arc<Sources>,
         collector: Arc<Collector>,
+        cluster: Option<Cluster>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
         Webhook {
             sources,
             collector,
+            cluster,
             metrics,
             audit_only,
             bodies: Bodies::new(),
@@ -93,8 +99,9 @@ impl Webhook {
         };
         // What is waited for while the review is under way is not the body.
         let _under_review = slot.review();
+        let received = bytes.len();
         drop(bytes);
-        place.shrink(kept_of(&request));
+        place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
         let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
         match work.await {
@@ -137,8 +144,20 @@ impl Webhook {
         let answer = match request.understood {
             Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
             Understood::Change(change) => self.judged(*change, began, deadline).await,
+            Understood::Governance(change) => self.governed(&change),
         };
         json(&answer.to(admission::VERSION, &request.uid))
+    }
+
+    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
+        let snapshot = self.sources.snapshot();
+        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
+        let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
+        let (admitted, revision) = (answer.allowed, &snapshot.revision);
+        self.metrics
+            .count_governance(&verdict, admitted, change.dry_run);
+        governance::log(&verdict, change, revision, admitted, self.audit_only);
+        answer
     }
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
@@ -195,9 +214,12 @@ impl UnreadBody {
 }
 
 /// How many bytes are kept of a request while it is reviewed, roughly.
-fn kept_of(request: &admission::Request) -> usize {
-    let Understood::Change(change) = &request.understood else {
-        return 0;
+fn kept_of(request: &admission::Request, received: usize) -> usize {
+    let change = match &request.understood {
+        Understood::Change(change) => change,
+        // The objects before and after are kept.
+        Understood::Governance(_) => return received,
+        Understood::NotOurs(_) => return 0,
     };
     let images = change.images.iter().map(|image| {
         let name = image.reference.name().len();

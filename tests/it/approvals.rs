@@ -1,6 +1,9 @@
 //! Properties of the rule `approvals`, over random statements of people; and what it reads from a registry. The statements are
 //! signed once, in the sandbox.
 
+mod authors;
+mod told;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -182,14 +185,14 @@ fn approvals(of: &[(&str, i64)]) -> Vec<usize> {
 }
 
 fn directory(people: &[(&str, Vec<&str>)]) -> Arc<People> {
-    directory_of(people, Validity::default(), Validity::default())
+    directory_of(people, Validity::default(), &[Validity::default()])
 }
 
-/// A directory in which every person, and every membership, has the same period.
+/// A directory in which every person has the same period, and every membership the same periods.
 fn directory_of(
     people: &[(&str, Vec<&str>)],
     of_people: Validity,
-    of_members: Validity,
+    of_members: &[Validity],
 ) -> Arc<People> {
     let person = |name: &str| {
         let email = |domain: &str| json!({"certificate": {"issuer": ISSUER, "email": format!("{name}@{domain}")}});
@@ -216,9 +219,11 @@ fn directory_of(
         Group {
             name: (*group).to_owned(),
             members: members
-                .map(|(name, _)| Member {
-                    person: (*name).to_owned(),
-                    validity: of_members,
+                .flat_map(|(name, _)| {
+                    of_members.iter().map(|validity| Member {
+                        person: (*name).to_owned(),
+                        validity: *validity,
+                    })
                 })
                 .collect(),
         }
@@ -685,7 +690,7 @@ fn a_rejection_blocks_if_the_person_could_approve_when_it_was_signed_or_can_now(
         for (period, reason) in periods {
             let mut world = World::new(json!({ "from": [from] }), Vec::new());
             world.further = vec![word("ada@example.com", "rejected", 150, json!({}))];
-            world.people = directory_of(&usual_groups(), period, always);
+            world.people = directory_of(&usual_groups(), period, &[always]);
             assert_eq!(world.finding().reason, reason, "{from} {period:?}");
             // A later one that does not block any more does not lift it.
             world
@@ -801,7 +806,7 @@ fn an_approver_is_active_and_in_the_group_at_the_time_of_the_approval_and_of_the
         for (person, member) in [(period, always), (always, period)] {
             let rule = json!({"from": [{"group": "left"}]});
             let mut world = World::new(rule, approvals(&[("ada", 100)]));
-            world.people = directory_of(&usual_groups(), person, member);
+            world.people = directory_of(&usual_groups(), person, &[member]);
             let while_active = match counts {
                 true => "approved",
                 false => "approvals-missing",
@@ -833,10 +838,29 @@ fn of_several_times_the_earliest_limits_the_age_and_the_latest_begins_the_waitin
     world.people = directory_of(
         &usual_groups(),
         Validity::default(),
-        between(ago(100), ago(-60)),
+        &[between(ago(100), ago(-60))],
     );
     world.rule["from"] = json!([{"group": "left"}]);
     timeline(&world, &[(ago(30), "approvals-missing")]);
+}
+
+#[test]
+fn an_approver_is_in_the_group_at_the_latest_time_of_the_approval_too() {
+    let mut world = World::new(json!({"from": [{"group": "left"}]}), Vec::new());
+    world.further = vec![Attached {
+        also_stamped: Some(ago(40)),
+        ..word("key", "approved", 200, json!({}))
+    }];
+    for (until, from, reason) in [
+        (150, 100, "approved"),
+        (40, 30, "approvals-missing"),
+        (100, 39, "approvals-missing"),
+        (100, 40, "approved"),
+    ] {
+        let periods = [between(ago(300), ago(until)), between(ago(from), ago(-60))];
+        world.people = directory_of(&usual_groups(), Validity::default(), &periods);
+        assert_eq!(world.finding().reason, reason, "{until} {from}");
+    }
 }
 
 #[test]
@@ -1053,6 +1077,25 @@ async fn a_rejection_hidden_among_ten_thousand_referrers_is_undecided() {
     }
     let (outcome, reason) = approving(json!({})).says("approvals", &name).await;
     assert_eq!((&*outcome, &*reason), ("undecided", "evidence-partial"));
+}
+
+#[tokio::test]
+async fn the_keys_of_people_who_may_approve_are_what_their_approvals_are_verified_with() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    attach(&registry, &image, "key", "approved");
+    let name = by_digest(&registry, &image);
+    for (from, reason) in [
+        (json!({"group": "left"}), "approved"),
+        (json!({"person": "kim"}), "approved"),
+        (json!({"group": "right"}), "approvals-missing"),
+        (json!({"person": "dan"}), "approvals-missing"),
+    ] {
+        let approvals =
+            json!({"from": [from], "differentFromAuthor": false, "trustRoots": ["sandbox"]});
+        let gate = approving(json!({"requirements": [{ "approvals": approvals }]}));
+        assert_eq!(gate.says("approvals", &name).await.1, reason, "{from}");
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ impl Gate {
             certificate: folder.path().join("tls.crt"),
             key: folder.path().join("tls.key"),
             clients: None,
+            cluster: None,
             audit_only: false,
             connections: 100,
             drain: Duration::from_secs(5),
@@ -489,6 +490,25 @@ async fn new_requests_are_answered_during_the_shutdown_delay() {
     let late = gate.client.post(gate.url("/validate")).body("{}");
     gate.task.await.unwrap().unwrap();
     late.send().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn clients_are_told_to_leave_their_connections_during_the_shutdown_delay() {
+    let mut gate = Gate::start(SIGNED).await;
+    let client = client(&gate.folder, |builder| builder.http1_only());
+    let url = gate.url("/validate");
+    let ask = async || {
+        let answer = client.post(&url);
+        let answer = answer.body(review("nginx").to_string()).send().await;
+        let answer = answer.unwrap();
+        answer.headers().get("connection").cloned()
+    };
+    assert_eq!(ask().await, None);
+    let stop = gate.stop.take().unwrap();
+    stop.send(Duration::from_secs(2)).unwrap();
+    gate.until("/readyz", "stopping").await;
+    assert_eq!(ask().await.unwrap(), "close");
+    gate.task.await.unwrap().unwrap();
 }
 
 #[tokio::test]

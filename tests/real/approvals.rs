@@ -183,7 +183,7 @@ fn the_controllers_carry_out_what_people_approved_and_a_bare_pod_is_denied() {
     let image = build(&cosign, &registry, "rollout", &sigstore);
     let waiting = build(&cosign, &registry, "waiting", &sigstore);
     let serving = gate.serve(&[]);
-    let mut plane = ControlPlane::start();
+    let plane = ControlPlane::start();
     plane.create_namespace("shop");
     plane.register(&serving);
     let apply = |image: &Tagged| {

@@ -40,7 +40,7 @@ impl Bed {
         let endpoint = Address::free();
         let host = json!({"host": endpoint.to_string(), "plainHttp": true});
         let gate = Gate::configured(&json!({"registries": [host]}));
-        let mut plane = ControlPlane::start();
+        let plane = ControlPlane::start();
         for (namespace, environment, no_freeze) in policies() {
             plane.create_namespace(namespace);
             let policy = json!({

@@ -7,7 +7,7 @@ use super::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
-use super::promotion::{ImageUse, Pin, Promotion};
+use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
 use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
@@ -104,8 +104,11 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
             findings,
         ));
     }
-    // 4. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate.
-    for policy in governing.unreadable {
+    // 4. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate. Upkeep on the
+    //    record goes on, here and in step 5: what was admitted must not stop because a document changed.
+    let is_recorded_upkeep = promotion.kind == ChangeKind::Upkeep { recorded: true };
+    let unreadable = governing.unreadable.iter();
+    for policy in unreadable.filter(|_| !is_recorded_upkeep) {
         let why = &policy.why;
         let judgement = Judgement::undecided(
             POLICY_UNREADABLE,
@@ -116,7 +119,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     }
     // 5. If no policy governs the object, the configuration decides. If policies only might govern it, that is not known: labels
     // that are unknown must not allow what known ones would deny.
-    if governing.ungoverned == Ungoverned::Deny {
+    if governing.ungoverned == Ungoverned::Deny && !is_recorded_upkeep {
         let judgement = if governing.is_empty() {
             let detail =
                 "no policy governs this workload, and the configuration denies such workloads";

@@ -6,6 +6,7 @@ mod distinct;
 mod evidence;
 mod finding;
 mod glob;
+mod governance;
 mod governors;
 mod image;
 mod judge;
@@ -33,6 +34,10 @@ pub use evidence::{
 };
 pub use finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 pub use glob::{Glob, GlobError};
+pub use governance::{
+    GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedBy, GovernedKind,
+    judge_governance,
+};
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};

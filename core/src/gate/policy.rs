@@ -186,7 +186,11 @@ impl Policy {
 }
 
 impl NamespaceMatch {
-    fn covers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Match {
+    pub(super) fn covers(
+        &self,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Match {
         if self.names.is_empty() && self.selector.is_none() {
             return Match::Matches;
         }

@@ -134,3 +134,162 @@ impl RecordEntry {
         self.by == AdmittedBy::Policy && self.complied.contains(&policy.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::age::Age;
+    use super::super::policy::{Enforcement, NamespaceMatch, Uncovered};
+    use super::super::promotion::{ChangeEffect, ChangedObject, Operation};
+    use super::*;
+
+    const V1: &[u8] = b"v1";
+    const V2: &[u8] = b"v2";
+
+    fn workload() -> Workload {
+        Workload {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "web".to_owned(),
+        }
+    }
+
+    fn entry(template: &[u8], days_ago: i64) -> RecordEntry {
+        RecordEntry {
+            workload: workload(),
+            uid: Some("1".to_owned()),
+            template: Digest::sha256(template),
+            observed: true,
+            running: true,
+            complied: ["p".to_owned()].into(),
+            by: AdmittedBy::Policy,
+            environments: BTreeSet::new(),
+            source: None,
+            at: now() - jiff::SignedDuration::from_hours(24 * days_ago),
+        }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(24 * 365)
+    }
+
+    fn change(template: &[u8]) -> Change {
+        Change {
+            id: "1".to_owned(),
+            operation: Operation::Update,
+            effect: ChangeEffect::Runs,
+            workload: workload(),
+            actor: None,
+            dry_run: false,
+            object: ChangedObject {
+                uid: Some("1".to_owned()),
+                template: Some(Digest::sha256(template)),
+                ..ChangedObject::default()
+            },
+            images: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            name: "p".to_owned(),
+            environment: None,
+            enforcement: Enforcement::Enforce,
+            namespaces: NamespaceMatch::default(),
+            images: None,
+            platforms: None,
+            allow_unsigned_index: false,
+            staleness: Age::HOUR,
+            rollback_window: Age::FORTNIGHT,
+            requirements: Vec::new(),
+            uncovered: Uncovered::Deny,
+        }
+    }
+
+    /// The records of one image with these entries, the first of which is of the image itself.
+    fn records(entries: impl IntoIterator<Item = RecordEntry>) -> Records {
+        let workload: Vec<_> = entries.into_iter().map(Arc::new).collect();
+        let of_image = ImageRecords {
+            entries: workload.iter().take(1).cloned().collect(),
+            environments: BTreeSet::new(),
+        };
+        Records {
+            images: vec![of_image],
+            workload,
+            has_baseline: true,
+        }
+    }
+
+    #[test]
+    fn what_ran_here_and_complied_may_start_again() {
+        let (policy, change) = (policy(), change(V1));
+        assert!(records([entry(V1, 1)]).ran(&change, &policy));
+        let differing = [
+            RecordEntry {
+                observed: false,
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                running: false,
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                complied: BTreeSet::new(),
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                by: AdmittedBy::Waiver,
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                by: AdmittedBy::Audit,
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                by: AdmittedBy::Baseline,
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                uid: Some("2".to_owned()),
+                ..entry(V1, 1)
+            },
+            RecordEntry {
+                workload: Workload {
+                    name: "other".to_owned(),
+                    ..workload()
+                },
+                ..entry(V1, 1)
+            },
+            entry(V2, 1),
+        ];
+        for differing in differing {
+            assert!(
+                !records([differing.clone()]).ran(&change, &policy),
+                "{differing:?}"
+            );
+        }
+        assert!(!Records::default().ran(&change, &policy));
+    }
+
+    #[test]
+    fn a_rollback_goes_back_to_what_was_replaced_within_the_window() {
+        let policy = policy();
+        let back =
+            |entries: [RecordEntry; 2]| records(entries).roll_back(&change(V1), &policy, now());
+        assert!(back([entry(V1, 300), entry(V2, 13)]));
+        assert!(!back([entry(V1, 300), entry(V2, 15)]), "the window is over");
+        assert!(
+            !back([entry(V1, 1), entry(V2, 2)]),
+            "the present template is no rollback"
+        );
+        let audited = RecordEntry {
+            by: AdmittedBy::Audit,
+            ..entry(V1, 3)
+        };
+        assert!(!back([audited, entry(V2, 2)]));
+        assert!(!records([entry(V1, 3)]).roll_back(&change(V1), &policy, now()));
+        assert!(!records([entry(V1, 3), entry(V2, 2)]).roll_back(&change(b"v3"), &policy, now()));
+    }
+}

@@ -93,7 +93,7 @@ fn a_revision_from_which_a_controller_makes_pods_is_judged() {
     let images = |data: Value| match understood(&review("CREATE", "", revision(data), Value::Null))
     {
         Understood::Change(change) => (change.images.len(), change.unreadable.len()),
-        Understood::NotOurs(why) => panic!("{why:?}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(images(template.clone()), (1, 0));
     // The revision of another controller can hold anything.
@@ -139,7 +139,7 @@ fn effect(
     let body = String::from_utf8(body).unwrap();
     match understood(body.replace("\"group\":\"apps\"", &group).as_bytes()) {
         Understood::Change(change) => Some(change.effect),
-        Understood::NotOurs(_) => None,
+        Understood::Governance(_) | Understood::NotOurs(_) => None,
     }
 }
 

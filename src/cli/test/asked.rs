@@ -144,7 +144,7 @@ impl SuiteReader<'_> {
                 match admission::understand_manifest(object, namespace, actor.as_ref(), &manifests)
                 {
                     Understood::Change(change) => Some(*change),
-                    Understood::NotOurs(_) => None,
+                    Understood::Governance(_) | Understood::NotOurs(_) => None,
                 }
             })
             .collect();

@@ -52,7 +52,7 @@ fn wanted(case: &Value, body: &[u8]) -> Said {
 
 fn said(body: &[u8]) -> Said {
     match understand(body).ok()?.understood {
-        Understood::NotOurs(_) => Some(Vec::new()),
+        Understood::Governance(_) | Understood::NotOurs(_) => Some(Vec::new()),
         Understood::Change(change) => {
             let images = change.images.iter();
             let mut images: Vec<_> = images

@@ -2,6 +2,8 @@
 //! and every request passes admission.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,9 +12,11 @@ use super::gate::{Certificate, Serving};
 use super::program::{Address, Program, Ran, command, run};
 
 pub struct ControlPlane {
-    https: Address,
-    folder: TempDir,
-    _programs: Vec<Program>,
+    pub https: Address,
+    pub folder: TempDir,
+    /// Arguments of the API server: it can be started again on its port.
+    arguments: Vec<String>,
+    pub programs: Mutex<Vec<Program>>,
 }
 
 /// Who asks.
@@ -61,16 +65,17 @@ impl ControlPlane {
         ControlPlane::start_in(folder, &[args])
     }
 
-    fn start_in(folder: TempDir, args: &[String]) -> ControlPlane {
+    /// Starts an API server with more arguments.
+    fn start_in(folder: TempDir, more: &[String]) -> ControlPlane {
         let https = Address::free();
         let (etcd, etcd_url) = start_etcd(&folder);
-        let api_server = start_api_server(&folder, https, &etcd_url, args)
-            .until(|| kubectl(https, &folder, User::Admin, &["get", "--raw=/readyz"], "").is_ok());
         let plane = ControlPlane {
             https,
+            arguments: api_server_arguments(&folder, https, &etcd_url, more),
             folder,
-            _programs: vec![etcd, api_server],
+            programs: Mutex::new(vec![etcd]),
         };
+        plane.start_api_server();
         // Without the controller that fills them in, the roles that come with a cluster are empty.
         let resources = "--resource=configmaps,pods,pods/ephemeralcontainers,replicationcontrollers,deployments.apps,deployments.apps/scale,statefulsets.apps,daemonsets.apps,jobs.batch,cronjobs.batch";
         plane
@@ -87,8 +92,46 @@ impl ControlPlane {
         plane
     }
 
+    pub fn start_api_server(&self) {
+        let api_server = Program::start("kube-apiserver", &self.folder, &self.arguments);
+        let ready = || self.kubectl(["get", "--raw=/readyz"]).is_ok();
+        self.keep(api_server.until(ready));
+    }
+
     /// Starts the controllers that make ReplicaSets of Deployments and Pods of ReplicaSets, each with its own service account.
-    pub fn start_controllers(&mut self) {
+    pub fn start_controllers(&self) {
+        let file = self.kubeconfig("controllers", CONTROLLERS);
+        let port = Address::free();
+        let args = [
+            &*format!("--kubeconfig={}", file.display()),
+            &format!("--authentication-kubeconfig={}", file.display()),
+            &format!("--authorization-kubeconfig={}", file.display()),
+            "--authentication-skip-lookup=true",
+            "--use-service-account-credentials=true",
+            "--service-account-private-key-file=service-accounts.pem",
+            "--root-ca-file=certs/apiserver.crt",
+            "--leader-elect=false",
+            // The nodes, where there are any, belong to nobody who reports their health.
+            "--node-monitor-grace-period=1h",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+            "--bind-address=127.0.0.1",
+            &format!("--secure-port={}", port.port()),
+        ];
+        self.keep(Program::start(
+            "kube-controller-manager",
+            &self.folder,
+            args,
+        ));
+    }
+
+    /// Keeps a program running as long as the API server.
+    pub fn keep(&self, program: Program) {
+        self.programs.lock().unwrap().push(program);
+    }
+
+    /// A file with the API server's address and the credential of a client.
+    pub fn kubeconfig(&self, name: &str, token: &str) -> PathBuf {
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -96,27 +139,13 @@ impl ControlPlane {
                 "server": format!("https://{}", self.https),
                 "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
             }}],
-            "users": [{"name": "u", "user": {"token": CONTROLLERS}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "c",
         });
-        let file = self.folder.path().join("controllers.kubeconfig");
-        fs::write(file, kubeconfig.to_string()).unwrap();
-        let port = Address::free();
-        let args = [
-            "--kubeconfig=controllers.kubeconfig",
-            "--authentication-kubeconfig=controllers.kubeconfig",
-            "--authorization-kubeconfig=controllers.kubeconfig",
-            "--authentication-skip-lookup=true",
-            "--use-service-account-credentials=true",
-            "--service-account-private-key-file=service-accounts.pem",
-            "--root-ca-file=certs/apiserver.crt",
-            "--leader-elect=false",
-            "--bind-address=127.0.0.1",
-            &format!("--secure-port={}", port.port()),
-        ];
-        let controllers = Program::start("kube-controller-manager", &self.folder, args);
-        self._programs.push(controllers);
+        let file = self.folder.path().join(format!("{name}.kubeconfig"));
+        fs::write(&file, kubeconfig.to_string()).unwrap();
+        file
     }
 
     /// The lines of the API server's audit log about this user.
@@ -153,18 +182,24 @@ impl ControlPlane {
         args: impl IntoIterator<Item = &'a str>,
         input: &str,
     ) -> Ran {
-        kubectl(self.https, &self.folder, user, &Vec::from_iter(args), input)
+        self.kubectl_by(user.token(), args, input)
     }
-}
 
-fn kubectl(https: Address, folder: &TempDir, user: User, args: &[&str], input: &str) -> Ran {
-    let mut kubectl = command("kubectl", folder.path());
-    kubectl
-        .arg(format!("--server=https://{https}"))
-        .arg("--certificate-authority=certs/apiserver.crt")
-        .arg(format!("--token={}", user.token()))
-        .args(args);
-    run(&mut kubectl, input.as_bytes())
+    /// Runs kubectl as the client with this token.
+    pub fn kubectl_by<'a>(
+        &self,
+        token: &str,
+        args: impl IntoIterator<Item = &'a str>,
+        input: &str,
+    ) -> Ran {
+        let mut kubectl = command("kubectl", self.folder.path());
+        kubectl
+            .arg(format!("--server=https://{}", self.https))
+            .arg("--certificate-authority=certs/apiserver.crt")
+            .arg(format!("--token={token}"))
+            .args(args);
+        run(&mut kubectl, input.as_bytes())
+    }
 }
 
 impl User {
@@ -179,6 +214,8 @@ impl User {
 /// Token, name, unique id, groups.
 const TOKENS: &str = r#"admin,admin,admin,"system:masters"
 alice,alice@example.com,alice,"developers"
+bob,bob@example.com,bob,"operators"
+grace,grace@example.com,grace,"platform-team"
 controllers,system:kube-controller-manager,controllers,"system:masters"
 "#;
 /// The token of the controller manager.
@@ -206,7 +243,12 @@ fn start_etcd(folder: &TempDir) -> (Program, String) {
     (etcd, client.url())
 }
 
-fn start_api_server(folder: &TempDir, https: Address, etcd: &str, more: &[String]) -> Program {
+fn api_server_arguments(
+    folder: &TempDir,
+    https: Address,
+    etcd: &str,
+    more: &[String],
+) -> Vec<String> {
     let service_accounts = rcgen::KeyPair::generate().unwrap();
     let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
     write("service-accounts.pem", &service_accounts.serialize_pem());
@@ -230,6 +272,6 @@ fn start_api_server(folder: &TempDir, https: Address, etcd: &str, more: &[String
         "--audit-policy-file=audit-policy.json",
         "--audit-log-path=audit.log",
     ];
-    let args = args.into_iter().chain(more.iter().map(String::as_str));
-    Program::start("kube-apiserver", folder, args)
+    let args = args.into_iter().map(str::to_owned);
+    args.chain(more.iter().cloned()).collect()
 }

@@ -39,7 +39,7 @@ impl Gate {
         Gate { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -111,24 +111,10 @@ impl Gate {
         self.present(certificate);
         let ca_bundle = certificate.pem.clone();
         let log = fs::File::create(self.path("gate.log")).unwrap();
-        let child = Command::new(BINARY)
-            .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
-            .args([
-                "--tls-cert",
-                "tls.crt",
-                "--tls-key",
-                "tls.key",
-                "--drain",
-                "2",
-            ])
-            .args([
-                "--address",
-                &format!("{address}:{}", https.port()),
-                "--probe-address",
-                &probes.to_string(),
-            ])
+        let address = format!("{address}:{}", https.port());
+        let child = self
+            .serve_command(&address, probes)
             .args(flags)
-            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stderr(Stdio::from(log))
             .spawn()
@@ -141,6 +127,18 @@ impl Gate {
             ca_bundle,
             log: self.path("gate.log"),
         }
+    }
+
+    /// The command `serve`, with what lies in this folder.
+    pub fn serve_command(&self, address: &str, probes: Address) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
+            .args(["--tls-cert", "tls.crt", "--tls-key", "tls.key"])
+            .args(["--drain", "2", "--address", address])
+            .args(["--probe-address", &probes.to_string()])
+            .current_dir(self.folder.path());
+        command
     }
 
     /// Replaces certificate and key.

@@ -5,7 +5,7 @@ mod cosign;
 mod gate;
 mod http_server;
 mod issuer;
-mod program;
+pub mod program;
 mod provenance;
 mod registry;
 mod shared;

@@ -18,31 +18,38 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running program with a folder of its own, which also holds its log. Killed when dropped.
 pub struct Program {
-    name: &'static str,
-    child: Child,
+    pub name: String,
+    pub child: Child,
     log: PathBuf,
 }
 
 impl Program {
     /// Starts a program with `folder` as its home; its output goes to a log there.
     pub fn start<S: AsRef<str>>(
-        name: &'static str,
+        name: &str,
         folder: &TempDir,
         args: impl IntoIterator<Item = S>,
     ) -> Program {
+        let mut command = command(name, folder.path());
+        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         let log = folder.path().join(format!("{name}.log"));
+        Program::start_logging_to(log, name, &mut command)
+    }
+
+    /// Starts a program whose output is added to a log.
+    pub fn start_logging_to(log: PathBuf, name: &str, command: &mut Command) -> Program {
         let output = File::options()
             .create(true)
             .append(true)
             .open(&log)
             .unwrap();
-        let child = command(name, folder.path())
-            .args(args.into_iter().map(|arg| arg.as_ref().to_owned()))
+        let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .spawn()
             .unwrap_or_else(|error| panic!("`{name}` does not start: {error}"));
+        let name = name.to_owned();
         Program { name, child, log }
     }
 

@@ -396,10 +396,10 @@ mod tests {
     use super::check::readable;
     use crate::gate::finding::Outcome;
     use crate::gate::{
-        Age, Change, ChangeEffect, ChangedObject, Collected, Digest, Enforcement, Evidence,
-        ImageEvidence, ImageUse, Index, NamedRequirement, NamespaceMatch, Operation, Pin,
-        PlatformManifest, Promotion, Role, Snapshot, Subject, Unavailability, Uncovered, Workload,
-        judge,
+        Age, Change, ChangeEffect, ChangedObject, Collected, Decision, Digest, Enforcement,
+        Evidence, ImageEvidence, ImageUse, Index, NamedRequirement, NamespaceMatch, Operation, Pin,
+        PlatformManifest, Promotion, Role, Snapshot, Subject, Unavailability, Uncovered,
+        Ungoverned, Unreadable, Workload, judge,
     };
     use crate::reason::reasons;
 
@@ -565,6 +565,30 @@ mod tests {
             &promotion,
             &Evidence::default(),
         )
+    }
+
+    #[test]
+    fn upkeep_on_the_record_passes_while_a_policy_cannot_be_read_and_the_ungoverned_are_denied() {
+        let snapshot = Snapshot {
+            unreadable: vec![Unreadable {
+                source: "policies".to_owned(),
+                why: "broken".to_owned(),
+            }],
+            ungoverned: Ungoverned::Deny,
+            ..Snapshot::default()
+        };
+        let kinds = [
+            (ChangeKind::Upkeep { recorded: true }, Decision::Allow),
+            (ChangeKind::Upkeep { recorded: false }, Decision::Deny),
+            (ChangeKind::Activation, Decision::Deny),
+            (ChangeKind::Deploy, Decision::Deny),
+        ];
+        for (kind, decision) in kinds {
+            let promotion = promotion(kind, "web", &[INDEX]);
+            let governing = snapshot.governing(&promotion.change);
+            let verdict = judge(&promotion, &Evidence::default(), &governing);
+            assert_eq!(verdict.decision(), decision, "{kind:?}");
+        }
     }
 
     const INDEX: &str = "registry.example/app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

@@ -1,0 +1,106 @@
+//! A change of what the gate decides by: parsed as files are, judged, and logged with what it was before and after.
+
+use jiff::Timestamp;
+use promotion_gate_core::gate::{
+    Digest, GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedBy, GovernedKind,
+    Snapshot, judge_governance,
+};
+use serde_json::Value;
+
+use crate::api::{self, RootNames};
+
+/// The most bytes of an object that a log line holds. A longer one is named by its digest.
+const MAXIMUM_LOGGED: usize = 64 << 10;
+
+/// Decides about a change of what the gate decides by. `gate` is the user name of the gate itself, if it is known.
+pub fn govern(
+    change: &GovernanceChange,
+    snapshot: &Snapshot,
+    gate: Option<&str>,
+    now: Timestamp,
+) -> GovernanceVerdict {
+    let is_parsed = change.kind != GovernedKind::Namespace
+        && change.operation != GovernanceOperation::Delete
+        && change.unreadable.is_none();
+    let problems = match is_parsed {
+        true => api::problems_of(&change.after, &RootNames::of(&snapshot.world)),
+        false => Vec::new(),
+    };
+    judge_governance(
+        change,
+        GovernedBy {
+            snapshot,
+            gate,
+            problems,
+            now,
+        },
+    )
+}
+
+/// Logs one decision about what the gate decides by, and raises an alarm where it becomes looser.
+pub fn log(
+    verdict: &GovernanceVerdict,
+    change: &GovernanceChange,
+    revision: &str,
+    admitted: bool,
+    audit_only: bool,
+) {
+    let [before, after] = change.contents().map(|content| logged(&content));
+    let user = change.actor.username.as_str();
+    let (id, object, name) = (&change.id, change.kind.name(), &change.name);
+    tracing::info!(
+        id,
+        kind = "governance",
+        object,
+        name,
+        operation = ?change.operation,
+        user,
+        user_groups = change.actor.groups.join(","),
+        before,
+        after,
+        revision,
+        reason = verdict.reason,
+        details = verdict.details.join("; "),
+        loosened = verdict.loosened.join("; "),
+        decision = verdict.decision.id(),
+        admitted,
+        audit_only,
+        dry_run = change.dry_run,
+        "decision"
+    );
+    if !admitted || change.dry_run {
+        return;
+    }
+    if verdict.reason == "no-governors" {
+        tracing::warn!(
+            id,
+            object,
+            name,
+            user,
+            "what the gate decides by was changed while no governors are configured; set `governors` in the GateConfiguration"
+        );
+    }
+    if !verdict.loosened.is_empty() {
+        let loosened = verdict.loosened.join("; ");
+        tracing::error!(
+            id,
+            object,
+            name,
+            user,
+            loosened,
+            "what the gate decides by became looser, or may have"
+        );
+    }
+}
+
+/// What an object says, as a log line holds it.
+fn logged(content: &Value) -> String {
+    let text = match content {
+        Value::Null => return String::new(),
+        content => content.to_string(),
+    };
+    match text.len() > MAXIMUM_LOGGED {
+        true => format!("{} ({} bytes)", Digest::sha256(text.as_bytes()), text.len()),
+        false => text,
+    }
+}

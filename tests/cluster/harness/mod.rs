@@ -1,0 +1,15 @@
+//! The cluster, and how scenarios are run in it.
+
+mod balancer;
+mod cluster;
+mod load;
+mod plane;
+mod replicas;
+mod runner;
+mod shop;
+
+pub use cluster::Cluster;
+pub use load::Load;
+pub use plane::Person;
+pub use runner::{Scenario, run};
+pub use shop::Shop;

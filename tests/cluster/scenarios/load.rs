@@ -1,0 +1,201 @@
+//! What holds under load.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::scenario;
+use crate::harness::{Cluster, Load, Person, Scenario, Shop};
+use crate::support::until;
+
+/// The rate that is wanted; less where the machine does not sustain it.
+const PER_SECOND: u32 = 200;
+const PODS: usize = 5000;
+const IMAGES: usize = 50;
+/// MiB that a replica may use.
+const MEMORY: u64 = 256;
+
+pub fn scenarios() -> Vec<Scenario> {
+    let all = [
+        scenario(
+            7,
+            "a replica restarts, the API server restarts, etcd stalls, under load: no wrong answer, and nothing is lost that the API server did not lose",
+            parts_fail_under_load,
+        ),
+        scenario(
+            8,
+            "a policy is edited under load: every decision names one revision, and is its decision",
+            a_policy_is_edited_under_load,
+        ),
+        scenario(
+            10,
+            "5,000 Pods of 50 images come up, and a replica stays within 256 MiB",
+            many_pods,
+        ),
+    ];
+    let all = all.map(|scenario| Scenario {
+        alone: true,
+        long: scenario.number != 8,
+        ..scenario
+    });
+    all.into()
+}
+
+fn parts_fail_under_load(cluster: &Cluster) {
+    let shop = Shop::open(cluster, "loaded");
+    let (signed, unsigned) = (shop.signed("web"), shop.unsigned("bad"));
+    let load = Load::new(&shop, [(&signed, true), (&unsigned, false)]);
+    let second = || sleep(Duration::from_secs(1));
+    let some_time = || sleep(Duration::from_secs(15));
+
+    // What the same cluster sustains without the gate.
+    let ungoverned = Shop::ungoverned(cluster, "unguarded");
+    cluster.unregister();
+    let plain = Load::new(&ungoverned, [(&signed, true), (&unsigned, true)]);
+    plain.during(PER_SECOND, second);
+    let without = plain.during(PER_SECOND, some_time);
+    println!("  without the webhook: {without}");
+    cluster.register();
+    until("the gate is asked", || {
+        let probe = shop.pod("probe", &unsigned).to_string();
+        let create = ["create", "--dry-run=server", "-f", "-"];
+        let probe = cluster.plane.kubectl_by("alice", create, &probe);
+        (!probe.is_ok()).then_some(())
+    });
+    let rate = PER_SECOND.min(without.per_second());
+    load.during(rate, second);
+    let with = load.during(rate, some_time);
+    println!("  with the webhook: {with}");
+    with.has_no_wrong_answer();
+    with.lost_nothing();
+
+    let report = load.during(rate, || {
+        for replica in cluster.gates.numbers() {
+            second();
+            cluster.gates.stop(replica);
+            cluster.gates.start(replica);
+        }
+    });
+    println!("  every replica stopped and started: {report}");
+    report.has_no_wrong_answer();
+    report.lost_nothing();
+
+    let report = load.during(rate, || {
+        second();
+        cluster.gates.kill(0);
+        second();
+        cluster.gates.start(0);
+        second();
+    });
+    println!("  a replica killed and started: {report}");
+    report.has_no_wrong_answer();
+    let under_way = report
+        .failed
+        .iter()
+        .all(|why| why.contains("failed calling webhook"));
+    assert!(under_way, "{:#?}", report.failed);
+
+    let report = load.during(rate, || {
+        second();
+        cluster.plane.restart_api_server();
+        some_time();
+    });
+    println!("  the API server killed and started: {report}");
+    report.has_no_wrong_answer();
+
+    let report = load.during(rate, || {
+        second();
+        cluster.plane.signal("etcd", Signal::STOP);
+        sleep(Duration::from_secs(20));
+        cluster.plane.signal("etcd", Signal::CONT);
+        some_time();
+    });
+    println!("  etcd stalled for 20 s: {report}");
+    report.has_no_wrong_answer();
+    let after = load.during(rate, some_time);
+    println!("  afterwards: {after}");
+    after.has_no_wrong_answer();
+    after.lost_nothing();
+}
+
+fn a_policy_is_edited_under_load(cluster: &Cluster) {
+    let shop = Shop::open(cluster, "edited");
+    let (signed, unsigned) = (shop.signed("web"), shop.unsigned("bad"));
+    let load = Load::new(&shop, [(&signed, true), (&unsigned, false)]);
+    let strict = || shop.basics();
+    let lax = || vec![json!({"digestPinned": {}})];
+    load.during(50, || {
+        for _ in 0..4 {
+            shop.govern_by(lax(), &json!({}));
+            shop.govern_by(strict(), &json!({}));
+        }
+    });
+    // By its revision, each decision about the unsigned image is either a denial or an admission.
+    let digest = unsigned.split_once('@').unwrap().1;
+    let lines = cluster.gates.log_lines("\"edited\"").into_iter();
+    let lines = lines.filter(|line| line["images"].to_string().contains(digest));
+    let mut revisions = BTreeSet::new();
+    let mut decisions = 0;
+    for line in lines {
+        let revision = line["revision"].as_str().unwrap().to_owned();
+        revisions.insert((revision, line["decision"].to_string()));
+        decisions += 1;
+    }
+    assert!(decisions > 100, "{decisions}");
+    assert_eq!(revisions.len(), 2, "{revisions:#?}");
+}
+
+fn many_pods(cluster: &Cluster) {
+    let shop = Shop::open(cluster, "many");
+    let began = Instant::now();
+    let images: Vec<_> = (0..IMAGES)
+        .map(|image| shop.signed(&format!("image-{image}")))
+        .collect();
+    println!("  {IMAGES} images are signed ({:.0?})", began.elapsed());
+    let began = Instant::now();
+    for (number, image) in images.iter().enumerate() {
+        let replicas = u32::try_from(PODS / IMAGES).unwrap();
+        let name = format!("app-{number}");
+        shop.apply(Person::Alice, &shop.deployment(&name, image, replicas))
+            .ok();
+    }
+    let running = || {
+        let running = "--field-selector=status.phase=Running";
+        let names = ["get", "pods", running, "-o", "name"];
+        shop.kubectl(Person::Admin, names).ok().lines().count()
+    };
+    let deadline = Instant::now() + Duration::from_secs(900);
+    while running() < PODS {
+        assert!(Instant::now() < deadline, "{} of {PODS} run", running());
+        sleep(Duration::from_secs(2));
+    }
+    println!("  {PODS} Pods run ({:.0?})", began.elapsed());
+    shop.upkeep_was_never_denied();
+    let decisions = shop.decisions();
+    let number = |line: &serde_json::Value, field: &str| line[field].as_u64().unwrap();
+    let requests: u64 = decisions
+        .iter()
+        .map(|line| number(line, "registry_requests"))
+        .sum();
+    let mut took: Vec<_> = decisions
+        .iter()
+        .map(|line| number(line, "milliseconds"))
+        .collect();
+    took.sort_unstable();
+    println!(
+        "  {} decisions, {requests} registry requests, p50 {} ms, p99 {} ms",
+        took.len(),
+        took[took.len() / 2],
+        took[took.len() * 99 / 100]
+    );
+    for replica in cluster.gates.numbers() {
+        let memory = cluster.gates.memory(replica);
+        println!("  replica {replica}: {memory} MiB");
+        assert!(memory <= MEMORY, "replica {replica}: {memory} MiB");
+    }
+    let delete = ["delete", "deployment", "--all", "--wait=false"];
+    shop.kubectl(Person::Admin, delete).ok();
+}

@@ -1,0 +1,34 @@
+//! The scenarios, in the order of their numbers.
+
+mod changes;
+mod forgery;
+mod load;
+mod outage;
+mod rollouts;
+mod upkeep;
+
+use crate::harness::{Cluster, Scenario};
+
+pub fn all() -> Vec<Scenario> {
+    let all = [
+        upkeep::scenarios(),
+        forgery::scenarios(),
+        rollouts::scenarios(),
+        outage::scenarios(),
+        load::scenarios(),
+        changes::scenarios(),
+    ];
+    let mut all: Vec<_> = all.into_iter().flatten().collect();
+    all.sort_by_key(|scenario| scenario.number);
+    all
+}
+
+fn scenario(number: u8, holds: &'static str, run: fn(&Cluster)) -> Scenario {
+    Scenario {
+        number,
+        holds,
+        run,
+        alone: false,
+        long: false,
+    }
+}
