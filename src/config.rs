@@ -132,6 +132,15 @@ pub fn in_a_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
+/// The name of the Pod, as its host name; a word for it where it is not known.
+pub fn host_name() -> String {
+    let name = std::env::var("HOSTNAME").unwrap_or_default();
+    match name.is_empty() {
+        true => "promotion-gate".to_owned(),
+        false => name,
+    }
+}
+
 /// The schema that configuration files are checked against.
 pub fn schema() -> Schema {
     schema_for!(GateConfiguration)

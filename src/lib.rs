@@ -13,6 +13,7 @@
 //! * [`cluster`] — the connection to the API server
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
+//! * [`duties`] — what one replica does for all: statuses of resources, and feeds
 //! * [`serve`] — the webhook
 //! * [`metrics`], [`decision_log`] — numbers, and one line per decision
 //! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
@@ -26,6 +27,7 @@ pub mod collect;
 pub mod config;
 pub mod connect;
 pub mod decision_log;
+pub mod duties;
 pub mod feeds;
 mod files;
 pub mod governance;

@@ -38,6 +38,11 @@ struct ShedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EnvironmentLabels {
     environment: String,
 }
@@ -90,6 +95,10 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
+    /// Whether this replica holds the Lease.
+    pub holds_lease: Gauge,
+    watch_age: Family<KindLabels, Gauge>,
+    resources_refused: Family<KindLabels, Gauge>,
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
@@ -117,6 +126,9 @@ impl Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             bodies_unread: Counter::default(),
+            holds_lease: Gauge::default(),
+            watch_age: Family::default(),
+            resources_refused: Family::default(),
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
@@ -213,6 +225,21 @@ impl Metrics {
             self.bodies_unread.clone(),
         );
         r.register(
+            "holds_lease",
+            "1 while this replica holds the Lease: it writes statuses and reads the feeds of freezes that are resources",
+            self.holds_lease.clone(),
+        );
+        r.register(
+            "watch_age_seconds",
+            "How long ago the watch of a kind was lost; 0 while it is current",
+            self.watch_age.clone(),
+        );
+        r.register(
+            "resources_refused",
+            "Resources of the cluster whose current version is not valid, by kind",
+            self.resources_refused.clone(),
+        );
+        r.register(
             "frozen",
             "Whether an environment is frozen, for those in which a policy requires noFreeze",
             self.frozen.clone(),
@@ -237,6 +264,22 @@ impl Metrics {
             Ok(()) => text,
             Err(_) => String::new(),
         }
+    }
+
+    /// Shows how long ago the watch of a kind was lost.
+    pub(crate) fn show_watch_age(&self, kind: &'static str, age: Duration) {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.watch_age
+            .get_or_create(&KindLabels { kind })
+            .set(seconds);
+    }
+
+    /// Shows how many resources of a kind are not valid.
+    pub(crate) fn show_refused(&self, kind: &'static str, refused: usize) {
+        let refused = i64::try_from(refused).unwrap_or(i64::MAX);
+        self.resources_refused
+            .get_or_create(&KindLabels { kind })
+            .set(refused);
     }
 
     /// Shows whether an environment is frozen; `None` takes out one that no policy asks about any more.

@@ -5,13 +5,14 @@ use std::path::Path as FilePath;
 use jiff::SignedDuration;
 use kube::CustomResource;
 use promotion_gate_core::calendar::{Exhausted, Series, Zone};
-use promotion_gate_core::documents::{Fault, Path};
+use promotion_gate_core::documents::{Fault, Path, decode_value};
 use promotion_gate_core::gate::{
     Age, EventFilter, Feed, FeedKind, FeedPlace, Freeze, FreezeSource, FreezeWindow, Glob, MayPass,
     WhenStale,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 
 use super::Written;
@@ -253,6 +254,16 @@ pub fn freeze(
             source,
         }),
         _ => Err(faults.found),
+    }
+}
+
+/// The environments of a freeze whose `spec` cannot be read as a whole; all of them if they cannot be read either.
+pub fn readable_environments(spec: &Value) -> Vec<Glob> {
+    let written = spec.get("environments").cloned().unwrap_or_default();
+    let read = decode_value::<Vec<Glob>>(&written).unwrap_or_default();
+    match read.as_slice() {
+        [] => Glob::parse("**").into_iter().collect(),
+        some => some.iter().map(across_segments).collect(),
     }
 }
 

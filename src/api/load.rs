@@ -183,8 +183,12 @@ pub fn schedule(freezes: Vec<Freeze>, feeds: &FeedStates, now: Timestamp) -> Sch
 /// Reads all documents of some files: policies, people, freezes, trust roots, settings, and what is kept about digests.
 /// `roots` are the built-in and configured trust roots.
 pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
+    load_knowing(sources, RootNames::new(roots.keys()))
+}
+
+/// The same. `names` are the trust roots that policies may name besides those in the documents.
+fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
     let mut loading = Loading::default();
-    let mut names = RootNames::new(roots.keys());
     let mut found = Vec::new();
     for (file, bytes) in sources {
         let (documents, problems) = documents(file, bytes, &mut loading.set.skipped);
@@ -475,17 +479,17 @@ impl PolicyFiles {
         revision
     }
 
-    /// Parses the change freezes in the files.
-    pub fn load_freezes(&self) -> FreezeSet {
-        let mut set = load_freezes(&self.sources);
+    /// Parses the change freezes in the files, and in documents from elsewhere.
+    pub fn load_freezes(&self, others: &[SourceFile]) -> FreezeSet {
+        let mut set = load_freezes(&[&self.sources, others].concat());
         set.problems.splice(0..0, self.problems.iter().cloned());
         set.skipped.hidden = self.skipped.hidden;
         set
     }
 
-    /// Parses the people directories in the files.
-    pub fn load_people(&self) -> PeopleSet {
-        let mut set = load_people(&self.sources);
+    /// Parses the people directories in the files, and in documents from elsewhere.
+    pub fn load_people(&self, others: &[SourceFile]) -> PeopleSet {
+        let mut set = load_people(&[&self.sources, others].concat());
         set.problems.splice(0..0, self.problems.iter().cloned());
         set.skipped.hidden = self.skipped.hidden;
         set
@@ -493,7 +497,20 @@ impl PolicyFiles {
 
     /// Parses the files.
     pub fn load(&self, roots: &TrustRoots) -> PolicySet {
-        let mut set = load(&self.sources, roots);
+        self.load_with(&[], RootNames::new(roots.keys()))
+    }
+
+    /// The names of the files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Parses the files together with documents from elsewhere.
+    pub fn load_with(&self, others: &[SourceFile], names: RootNames) -> PolicySet {
+        let mut set = match others {
+            [] => load_knowing(&self.sources, names),
+            others => load_knowing(&[&self.sources, others].concat(), names),
+        };
         let faulty: BTreeSet<_> = set
             .problems
             .iter()

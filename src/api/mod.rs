@@ -36,7 +36,7 @@ pub use configuration::{
 };
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
-pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze};
+pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
 pub use item::{Item, item, schema_of};
 pub use kept::{
     AuthorRecordResource, AuthorRecordSpec, RejectionResource, RejectionSpec, RevocationResource,
@@ -49,7 +49,9 @@ pub use load::{
     schedule,
 };
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
-pub use policy::{NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy};
+pub use policy::{
+    NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
+};
 pub use status::MAXIMUM_FEED_WINDOWS;
 pub use trust_root::{
     JsonFile, RootNames, TrustRootResource, TrustRootSource, TrustRootSpec, TufRepository,

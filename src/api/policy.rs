@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kube::CustomResource;
-use promotion_gate_core::documents::{Fault, Path};
+use promotion_gate_core::documents::{Fault, Path, decode_value};
 use promotion_gate_core::gate::{
     Age, Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
     NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, Uncovered, World,
@@ -229,6 +229,16 @@ pub(super) fn unknown_requirement(name: &str) -> String {
         "requirement `{name}` is not known to this version; known are {}",
         known.join(", ")
     )
+}
+
+/// The namespaces of a policy whose `spec` cannot be read as a whole; all of them if its `match` cannot be read either.
+pub fn readable_match(spec: &Value) -> NamespaceMatch {
+    let matches = spec.get("match").cloned().unwrap_or_default();
+    let mut faults = Vec::new();
+    let read = decode_value::<PolicyMatch>(&matches);
+    let read = read.map(|matches| namespaces(&matches, &mut faults));
+    let readable = read.ok().filter(|_| faults.is_empty());
+    readable.unwrap_or_default()
 }
 
 fn namespaces(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> NamespaceMatch {

@@ -10,10 +10,12 @@ use jiff::Timestamp;
 use promotion_gate_core::gate::{Actor, Change, Collected, DnsLabel, Snapshot};
 use tokio::time::Instant;
 
+use super::cluster::FromCluster;
 use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownReport, VERSION};
 use super::render::{Output, human};
 use super::world::{self, Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
+use crate::api::Kind;
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
 
@@ -31,13 +33,20 @@ Examples:
   promotion-gate check --policy policies/ deployment.yaml
   helm template . | promotion-gate check --policy policies/ --namespace payments -
   kustomize build overlays/prod | promotion-gate check --policy policies/ --output json -
-  promotion-gate check --policy policies/ --namespace payments --namespace-labels tier=production rendered/")]
+  promotion-gate check --policy policies/ --namespace payments --namespace-labels tier=production rendered/
+  promotion-gate check --from-cluster --context production rendered/    with the resources of a cluster")]
 pub(super) struct Args {
     #[command(flatten)]
     given: Given,
     /// Policies: files or folders; may be given several times
-    #[arg(long = "policy", value_name = "PATH", required = true)]
+    #[arg(
+        long = "policy",
+        value_name = "PATH",
+        required_unless_present = "from_cluster"
+    )]
     policies: Vec<PathBuf>,
+    #[command(flatten)]
+    from_cluster: FromCluster,
     /// The configuration: trust roots, registries, credentials, namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -84,36 +93,47 @@ struct NotAsked {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
-    let policies = world::policies(&args.policies, &config)?;
+    let live = args.from_cluster.read(&Kind::ALL).await?;
+    let documents = world::documents(&args.policies, live.as_ref(), &config)?;
     let input = Input::read(&args.given.inputs)?;
     let at = args.at.unwrap_or_else(Timestamp::now);
-    let asking = policies.policies.iter();
+    let asking = documents.set().policies.iter();
     let environments = asking.filter_map(|policy| policy.frozen_environment().map(str::to_owned));
     let environments = environments.collect();
     let within = Duration::from_secs(args.timeout);
-    let feeds = world::feeds(&policies.freezes, &environments, &config, args.at, within).await;
-    let mut snapshot = policies.snapshot(config.snapshot(), &feeds, at);
+    let (mut feeds, freezes) = documents.feeds();
+    feeds.extend(world::feeds(&freezes, &environments, &config, args.at, within).await);
+    let mut snapshot = documents.snapshot(config.snapshot(), &feeds, at);
     if let Some(cluster) = args.cluster {
         snapshot.world.cluster = Collected::Known(cluster.into_string());
     }
     let namespaces = &mut snapshot.world.namespaces;
     if !args.namespace_labels.is_empty() {
-        let labels = namespaces.entry(args.namespace.clone()).or_default();
+        let mut labels = namespaces.get(&args.namespace).cloned().unwrap_or_default();
         labels.extend(labels_of(&args.namespace_labels)?);
-    }
-    // The author of a change writes the input, so its Namespace objects only fill gaps: they never replace what the operator
-    // says.
-    for (name, labels) in input.namespaces() {
-        namespaces.entry(name).or_insert(labels);
+        namespaces.insert(args.namespace.clone(), labels);
     }
     let actor = args.user.clone().map(|username| Actor {
         username,
         groups: args.groups.clone(),
     });
+    let (asked, not_asked) = changes(&input, &args.namespace, actor.as_ref());
+    if let Some(live) = &live {
+        let named = asked.iter();
+        let named = named.filter_map(|asked| asked.change.workload.namespace.as_deref());
+        live.complete(&mut snapshot, named).await?;
+    }
+    let namespaces = &mut snapshot.world.namespaces;
+    // The author of a change writes the input, so its Namespace objects only fill gaps: they never replace what the operator
+    // says.
+    for (name, labels) in input.namespaces() {
+        if namespaces.get(&name).is_none() {
+            namespaces.insert(name, labels);
+        }
+    }
     if input.objects().is_empty() && input.problems().is_empty() && !args.given.allow_empty {
         bail!("{NO_OBJECTS}");
     }
-    let (asked, not_asked) = changes(&input, &args.namespace, actor.as_ref());
     input.remarks();
     let inputs = ReviewInputs {
         snapshot: snapshot.into(),

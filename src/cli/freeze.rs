@@ -17,12 +17,14 @@ use promotion_gate_core::gate::{Cause, Freeze, Frozen, Schedule, Until};
 use serde_json::{Value, json};
 
 use super::check::instant;
+use super::cluster::FromCluster;
 use super::out::write_json;
 use super::render::Output;
 use super::render::human::{GREEN, RED, YELLOW};
 use super::world;
-use crate::api::{self, PolicyFiles};
+use crate::api::{self, Kind, PolicyFiles};
 use crate::config::Config;
+use crate::snapshot::Once;
 
 /// The version of the JSON output.
 const VERSION: &str = "promotion-gate.dev/freezes/v1alpha1";
@@ -44,6 +46,7 @@ Examples:
   promotion-gate freeze now --at 2026-12-24T18:00:00Z policies/
   promotion-gate freeze next policies/
   promotion-gate freeze list --days 90 policies/
+  promotion-gate freeze now --from-cluster --environment production
   promotion-gate freeze month --month 2026-12 policies/
   promotion-gate freeze import holidays.ics --time-zone Europe/Berlin --environment production")]
 pub(super) struct Args {
@@ -86,8 +89,10 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Given {
     /// Change freezes: files or folders, which may hold policies too
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "from_cluster", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    from_cluster: FromCluster,
     /// The environment; may be given several times; every environment that a freeze names when absent
     #[arg(long = "environment", value_name = "NAME")]
     environments: Vec<String>,
@@ -136,20 +141,31 @@ struct Asked {
 impl Asked {
     async fn of(given: &Given) -> anyhow::Result<Asked> {
         let config = Config::load(given.config.as_deref())?;
-        let set = PolicyFiles::read(&given.paths).load_freezes();
+        let live = given.from_cluster.read(&[Kind::ChangeFreeze]).await?;
+        let resources = live.map(|live| live.resources).unwrap_or_default();
+        let of_cluster = Once::of(&[], &resources, &config);
+        for refused in of_cluster.refused() {
+            print_error!("warning: {refused}");
+        }
+        let files = PolicyFiles::read(&given.paths);
+        let mut set = files.load_freezes(&of_cluster.counting());
         if !set.problems.is_empty() {
             bail!(
                 "the change freezes cannot be used:\n{}",
                 world::lines(&set.problems)
             );
         }
+        set.freezes.extend(of_cluster.unreadable_freezes());
         let environments = match given.environments.is_empty() {
             false => given.environments.iter().cloned().collect(),
             true => named(&set.freezes)?,
         };
         let at = given.at.unwrap_or_else(Timestamp::now);
         let within = Duration::from_secs(given.timeout);
-        let feeds = world::feeds(&set.freezes, &environments, &config, given.at, within).await;
+        let (mut feeds, _) = of_cluster.feeds();
+        let is_of_files = |freeze: &&Freeze| !feeds.contains_key(&freeze.name);
+        let of_files: Vec<_> = set.freezes.iter().filter(is_of_files).cloned().collect();
+        feeds.extend(world::feeds(&of_files, &environments, &config, given.at, within).await);
         if !set.skipped.is_empty() {
             print_error!("note: {}", set.skipped);
         }
@@ -168,7 +184,7 @@ impl Asked {
         let freezes = self.schedule.freezes().map(|(freeze, _)| freeze);
         let freezes: Vec<_> = freezes.collect();
         if freezes.is_empty() {
-            print_error!("warning: there is no `ChangeFreeze` in the files, so nothing is frozen");
+            print_error!("warning: there is no `ChangeFreeze`, so nothing is frozen");
         }
         let named = freezes.iter().flat_map(|freeze| &freeze.environments);
         let named: BTreeSet<_> = named.map(ToString::to_string).collect();
@@ -209,7 +225,7 @@ fn named(freezes: &[Freeze]) -> anyhow::Result<BTreeSet<String>> {
         .collect();
     match (freezes.is_empty(), names.is_empty()) {
         (true, _) => {
-            bail!("there is no `ChangeFreeze` in the files; `--environment` asks nevertheless")
+            bail!("there is no `ChangeFreeze`; `--environment` asks nevertheless")
         }
         (false, true) => {
             bail!("the freezes name environments by patterns alone; name one with `--environment`")

@@ -5,6 +5,7 @@ mod out;
 
 mod attest;
 mod check;
+mod cluster;
 mod completions;
 mod crds;
 mod evidence;
@@ -98,7 +99,7 @@ impl Command {
             Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),
-            Command::People(args) => people::run(args),
+            Command::People(args) => block_on(people::run(args)),
             Command::Freeze(args) => block_on(freeze::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),

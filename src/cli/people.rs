@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -13,11 +14,14 @@ use promotion_gate_core::gate::{Identity, Lookup, People, Person, SourcePlatform
 use serde_json::{Value, json};
 
 use super::check::instant;
+use super::cluster::FromCluster;
 use super::out::write_json;
 use super::render::Output;
 use super::world;
-use crate::api::PolicyFiles;
+use crate::api::{Kind, PolicyFiles};
+use crate::config::Config;
 use crate::files::read_file;
+use crate::snapshot::Once;
 
 /// The version of the JSON output.
 const VERSION: &str = "promotion-gate.dev/people/v1alpha1";
@@ -36,7 +40,8 @@ Examples:
   promotion-gate people check policies/
   promotion-gate people who alice@example.com policies/
   promotion-gate people who github:alice policies/
-  promotion-gate people list --group security-team policies/")]
+  promotion-gate people list --group security-team policies/
+  promotion-gate people check --from-cluster")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -86,33 +91,46 @@ An identity is written as:
 #[derive(Debug, clap::Args)]
 struct Given {
     /// People directories: files or folders, which may hold policies too
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "from_cluster", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    from_cluster: FromCluster,
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let given = match &args.command {
+        Command::Check { given } | Command::Who { given, .. } | Command::List { given, .. } => {
+            given
+        }
+    };
+    let (read, output) = (read(given).await?, given.output);
     match args.command {
-        Command::Check { given } => check(&given),
+        Command::Check { .. } => check(output, read),
         Command::Who {
             identity,
-            given,
             issuer,
             at,
+            ..
         } => who(
-            &given,
+            &*read.map_err(refused)?,
+            output,
             &identity,
             issuer.as_deref(),
             at.unwrap_or_else(Timestamp::now),
         ),
-        Command::List { given, group, at } => list(&given, group.as_deref(), at),
+        Command::List { group, at, .. } => {
+            list(&*read.map_err(refused)?, output, group.as_deref(), at)
+        }
     }
 }
 
-fn check(given: &Given) -> anyhow::Result<ExitCode> {
-    let read = read(&given.paths);
+/// The people of all directories, or everything that is wrong with these.
+type Read = Result<Arc<People>, Vec<Problem>>;
+
+fn check(output: Output, read: Read) -> anyhow::Result<ExitCode> {
     let people = read.as_ref().ok();
     let counts = [
         ("people", people.map_or(0, |people| people.people().len())),
@@ -122,7 +140,7 @@ fn check(given: &Given) -> anyhow::Result<ExitCode> {
             people.map_or(0, |people| people.automation().len()),
         ),
     ];
-    match (given.output, read) {
+    match (output, read) {
         (Output::Human, read) => {
             read.map_err(refused)?;
             let counts = counts.map(|(what, count)| format!("{what}: {count}"));
@@ -146,27 +164,27 @@ fn check(given: &Given) -> anyhow::Result<ExitCode> {
 }
 
 fn who(
-    given: &Given,
+    people: &People,
+    output: Output,
     written: &str,
     issuer: Option<&str>,
     at: Timestamp,
 ) -> anyhow::Result<ExitCode> {
-    let people = read(&given.paths).map_err(refused)?;
-    let found = find(&people, written, issuer)?;
+    let found = find(people, written, issuer)?;
     let suggestion = match found {
-        Found::Nobody => near(&people, written),
+        Found::Nobody => near(people, written),
         _ => None,
     };
-    if given.output == Output::Json {
+    if output == Output::Json {
         write_json(&match &found {
             Found::Person(person) => {
-                json!({"version": VERSION, "found": "person", "person": described(&people, person, at)})
+                json!({"version": VERSION, "found": "person", "person": described(people, person, at)})
             }
             Found::Automation(name) => {
                 json!({"version": VERSION, "found": "automation", "automation": name})
             }
             Found::Similar(person) => {
-                json!({"version": VERSION, "found": "similar", "person": described(&people, person, at)})
+                json!({"version": VERSION, "found": "similar", "person": described(people, person, at)})
             }
             Found::Nobody => {
                 json!({"version": VERSION, "found": null, "suggestion": suggestion})
@@ -174,7 +192,7 @@ fn who(
         })?;
     } else {
         match &found {
-            Found::Person(person) => show(&people, person, at),
+            Found::Person(person) => show(people, person, at),
             Found::Automation(name) => {
                 print_line!("{name}: automation, which approves nothing");
             }
@@ -198,8 +216,12 @@ fn who(
     })
 }
 
-fn list(given: &Given, group: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
-    let people = read(&given.paths).map_err(refused)?;
+fn list(
+    people: &People,
+    output: Output,
+    group: Option<&str>,
+    at: Option<Timestamp>,
+) -> anyhow::Result<ExitCode> {
     if let Some(group) = group.filter(|group| !people.group_exists(group)) {
         match nearest(group, people.groups()) {
             Some(near) => bail!("there is no group `{group}`, did you mean `{near}`?"),
@@ -214,7 +236,7 @@ fn list(given: &Given, group: Option<&str>, at: Option<Timestamp>) -> anyhow::Re
     };
     let listed = people.people().iter().filter(is_listed);
     let now = at.unwrap_or_else(Timestamp::now);
-    match given.output {
+    match output {
         Output::Human => listed.for_each(|person| {
             let groups = people.memberships(person);
             let groups: Vec<_> = groups
@@ -228,7 +250,7 @@ fn list(given: &Given, group: Option<&str>, at: Option<Timestamp>) -> anyhow::Re
         }),
         Output::Json => {
             let listed: Vec<_> = listed
-                .map(|person| described(&people, person, now))
+                .map(|person| described(people, person, now))
                 .collect();
             let automation: Vec<_> = people.automation().iter().map(|one| &one.name).collect();
             write_json(&json!({"version": VERSION, "people": listed, "automation": automation}))?;
@@ -237,18 +259,27 @@ fn list(given: &Given, group: Option<&str>, at: Option<Timestamp>) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-/// The people of all directories, or everything that is wrong with these.
-fn read(paths: &[PathBuf]) -> Result<std::sync::Arc<People>, Vec<Problem>> {
-    let set = PolicyFiles::read(paths).load_people();
+async fn read(given: &Given) -> anyhow::Result<Read> {
+    let live = given.from_cluster.read(&[Kind::PeopleDirectory]).await?;
+    let resources = live.map(|live| live.resources).unwrap_or_default();
+    let of_cluster = Once::of(&[], &resources, &Config::load(None)?);
+    for refused in of_cluster.refused() {
+        print_error!("warning: {refused}");
+    }
+    let files = PolicyFiles::read(&given.paths);
+    let set = files.load_people(&of_cluster.counting());
     let missing = || {
-        let first = paths.first().map(|path| path.display().to_string());
+        let first = given.paths.first().map(|path| path.display().to_string());
         let why = "there is no `PeopleDirectory` in it";
-        vec![Problem::with_file(&first.unwrap_or_default(), why)]
+        vec![Problem::with_file(
+            &first.unwrap_or_else(|| "the cluster".to_owned()),
+            why,
+        )]
     };
-    match set.problems.is_empty() {
+    Ok(match set.problems.is_empty() {
         true => set.people.ok_or_else(missing),
         false => Err(set.problems),
-    }
+    })
 }
 
 fn refused(problems: Vec<Problem>) -> anyhow::Error {

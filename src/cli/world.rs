@@ -11,6 +11,7 @@ use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
 use promotion_gate_core::gate::{Freeze, ImageReference};
 use serde_json::{Value, json};
 
+use super::cluster::Live;
 use crate::admission;
 use crate::api::{self, FeedStates, PolicySet};
 use crate::collect::{CacheSizes, CollectLimits, Collector};
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::feeds::{feeds_of, read_once};
 use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
+use crate::snapshot::Once;
 use crate::text;
 
 /// The most levels of nested `List` objects.
@@ -37,25 +39,34 @@ pub(super) struct Given {
     pub(super) allow_empty: bool,
 }
 
-/// The policies under `paths`, and what is beside them; an error shows every problem of every file.
-pub(super) fn policies(paths: &[PathBuf], config: &Config) -> anyhow::Result<PolicySet> {
-    let (_, set) = api::load_paths(paths, &config.world.trust_roots);
-    let set = set.under(&config.settings);
-    if !set.problems.is_empty() {
-        bail!("the policies cannot be used:\n{}", lines(&set.problems));
+/// The documents under `paths` and of a cluster; an error shows every problem of every file.
+pub(super) fn documents(
+    paths: &[PathBuf],
+    live: Option<&Live>,
+    config: &Config,
+) -> anyhow::Result<Once> {
+    let resources = live.map(|live| live.resources.as_slice());
+    let once = Once::of(paths, resources.unwrap_or_default(), config);
+    if !once.problems().is_empty() {
+        let problems = once.problems().iter();
+        let problems: Vec<_> = problems.map(|problem| format!("  {problem}")).collect();
+        bail!("the policies cannot be used:\n{}", problems.join("\n"));
     }
-    if set.policies.is_empty() {
-        let paths: Vec<_> = paths
-            .iter()
-            .map(|path| format!("`{}`", path.display()))
-            .collect();
+    let refused = once.refused();
+    if once.set().policies.is_empty() && refused.is_empty() {
+        let paths = paths.iter().map(|path| format!("`{}`", path.display()));
+        let cluster = live.map(|_| "the cluster".to_owned());
+        let places: Vec<_> = paths.chain(cluster).collect();
         bail!(
             "there is no policy in {}: nothing would be judged",
-            paths.join(", ")
+            places.join(", ")
         );
     }
-    remarks(&set);
-    Ok(set)
+    for refused in refused {
+        print_error!("warning: {refused}");
+    }
+    remarks(once.set());
+    Ok(once)
 }
 
 /// Prints warnings about policies that can be used, on standard error.

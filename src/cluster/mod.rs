@@ -1,19 +1,28 @@
 //! The cluster that the gate guards: the connection to its API server, and reads of single objects.
 
+mod watch;
+
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use promotion_gate_core::gate::Unavailability;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission;
 
+pub use watch::{KnownNamespace, Lost, View, Watched};
+
+/// The most objects of a kind that a command reads.
+const MAXIMUM_LISTED: usize = 20_000;
+/// How long a connection may be silent: longer than a watch without events, which ends after a minute.
+const SILENCE: Duration = Duration::from_secs(90);
 /// How long one request to the API server may take where no deadline says less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,13 +62,29 @@ impl Cluster {
     /// # Errors
     /// The configuration cannot be read. Whether the API server answers is not known yet.
     pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Cluster> {
-        let config = match kubeconfig {
-            Some(path) => {
+        Cluster::connect_in(kubeconfig, None).await
+    }
+
+    /// The same, in a context of the kubeconfig; without one in its present context.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn connect_in(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+    ) -> anyhow::Result<Cluster> {
+        let options = KubeConfigOptions {
+            context: context.map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let config = match (kubeconfig, context) {
+            (Some(path), _) => {
                 let read = Kubeconfig::read_from(path);
                 let read = read.with_context(|| format!("`{}` cannot be used", path.display()))?;
-                Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
+                Config::from_custom_kubeconfig(read, &options).await?
             }
-            None => Config::infer().await?,
+            (None, Some(_)) => Config::from_kubeconfig(&options).await?,
+            (None, None) => Config::infer().await?,
         };
         Cluster::with(config)
     }
@@ -79,6 +104,7 @@ impl Cluster {
     /// The certificates or credentials of the configuration cannot be used.
     pub fn with(mut config: Config) -> anyhow::Result<Cluster> {
         config.connect_timeout = Some(Duration::from_secs(5));
+        config.read_timeout = Some(SILENCE);
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).context("the API server cannot be reached")?;
         Ok(Cluster { client, namespace })
@@ -92,6 +118,29 @@ impl Cluster {
     /// The namespace of the process: that of its Pod, or of the context in the kubeconfig.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Reads all objects of a kind.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub(crate) async fn list(&self, resource: &ApiResource) -> Result<Vec<DynamicObject>, String> {
+        let api: Api<DynamicObject> = Api::all_with(self.client(), resource);
+        let mut parameters = ListParams::default().limit(500);
+        let mut objects = Vec::new();
+        loop {
+            let page = timeout(PATIENCE, api.list(&parameters)).await;
+            let page = page.map_err(|_| "no answer in time".to_owned())?;
+            let page = page.map_err(|error| explain(&error))?;
+            objects.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) if objects.len() < MAXIMUM_LISTED => {
+                    parameters.continue_token = Some(token)
+                }
+                Some(_) => return Err(format!("there are more than {MAXIMUM_LISTED}")),
+                None => return Ok(objects),
+            }
+        }
     }
 
     /// Reads an object of a kind that carries images. `None` if it does not exist.
@@ -129,5 +178,34 @@ impl Cluster {
         let read = read.map_err(|error| Unavailability(format!("{}: {error}", shown())))?;
         let value = read.map(serde_json::to_value).transpose();
         value.map_err(|error| Unavailability(format!("{}: {error}", shown())))
+    }
+}
+
+/// Why a request failed: what the API server says, or the innermost cause.
+pub(crate) fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    match innermost.to_string() {
+        inner if inner.is_empty() => error.to_string(),
+        inner => inner,
+    }
+}
+
+/// Why a request for one of our kinds failed, with the remedy where it is known.
+fn explain(error: &kube::Error) -> String {
+    match error {
+        // Without the definition, the answer is no `Status`.
+        kube::Error::Api(status) if status.code == 404 => {
+            "the API server does not know the kind; apply the definitions: `kubectl apply -f deploy/crds`".to_owned()
+        }
+        kube::Error::Api(status) if status.code == 403 => {
+            format!("reading it is not allowed: {}; apply the roles in `deploy`", status.message)
+        }
+        error => cause(error),
     }
 }

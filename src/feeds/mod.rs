@@ -10,6 +10,7 @@ mod pace;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::gate::{
     Feed, FeedContent, FeedReading, FeedState, Freeze, FreezeSource, WhenStale,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -49,7 +50,7 @@ pub type NamedFeed = (String, Feed, Vec<String>);
 /// The feeds of some freezes. An endpoint is asked for each environment that its freeze names.
 pub fn feeds_of(freezes: &[Freeze]) -> Vec<NamedFeed> {
     let named = |freeze: &Freeze| match &freeze.source {
-        FreezeSource::Windows(_) => None,
+        FreezeSource::Windows(_) | FreezeSource::Unreadable(_) => None,
         FreezeSource::Feed(feed) => {
             let environments = freeze.environments.iter().map(ToString::to_string);
             Some((freeze.name.clone(), feed.clone(), environments.collect()))
@@ -103,6 +104,8 @@ pub struct Feeds {
     web: ArcSwap<Result<Web, String>>,
     kept: Mutex<AllKept>,
     changed: Notify,
+    /// The revision.
+    shown: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -158,6 +161,7 @@ impl Feeds {
             web: ArcSwap::from_pointee(web(options)),
             kept: Mutex::default(),
             changed: Notify::new(),
+            shown: watch::Sender::new(0),
         }
     }
 
@@ -221,8 +225,13 @@ impl Feeds {
         self.kept().revision
     }
 
+    /// Says when a state or the set of feeds changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shown.subscribe()
+    }
+
     /// Asks the feeds when they are due, for ever.
-    pub async fn keep_current(self: Arc<Self>, metrics: Arc<Metrics>) {
+    pub async fn keep_current(self: Arc<Self>, metrics: Arc<Metrics>) -> Infallible {
         let start = Instant::now();
         let clock = move || ClockReading {
             at: Timestamp::now(),
@@ -238,6 +247,7 @@ impl Feeds {
                 under_way.spawn(async move { feeds.make(attempt, clock, &metrics).await });
             }
             shown = self.show_ages(&metrics, now, &shown);
+            self.shown.send_replace(self.revision());
             let next = match under_way.len() < SIDE_BY_SIDE {
                 true => self.next_due().saturating_sub(now.uptime).min(TICK),
                 false => TICK,

@@ -27,8 +27,9 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
+use crate::duties::Duties;
 use crate::metrics::Metrics;
-use crate::snapshot::{SnapshotFiles, Sources, keep_current};
+use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
 
 use certificate::Certificate;
 use slots::{ConnectionSlots, Room, WarningInterval};
@@ -91,7 +92,17 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
-    let sources = Sources::load(files, Arc::clone(&collector), &metrics);
+    let watches = options
+        .cluster
+        .clone()
+        .map(|cluster| Arc::new(Watches::new(cluster)));
+    let watching = watches
+        .clone()
+        .map(|watches| tokio::spawn(watches.keep_current()));
+    if let Some(watches) = &watches {
+        watches.first_read(FIRST_ANSWERS).await;
+    }
+    let sources = Sources::load(files, watches, Arc::clone(&collector), &metrics);
     sources.ask_feeds(&metrics, FIRST_ANSWERS).await;
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
@@ -100,6 +111,10 @@ pub async fn serve(
         probe_address: probes.local_addr()?,
     };
     let (stopping, stopped) = signal::channel(false);
+    let duties = options.cluster.clone().map(|cluster| {
+        let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
+        Duties::start(cluster, sources, metrics)
+    });
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
@@ -113,7 +128,10 @@ pub async fn serve(
             Arc::clone(&metrics),
             options.poll,
         )),
-        tokio::spawn(sources.feeds().keep_current(Arc::clone(&metrics))),
+        tokio::spawn({
+            let feeds = sources.feeds().keep_current(Arc::clone(&metrics));
+            async { match feeds.await {} }
+        }),
         tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),
@@ -148,6 +166,9 @@ pub async fn serve(
     tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where the probes have ended.
     let _ = stopping.send(true);
+    if let Some(duties) = duties {
+        duties.stop().await;
+    }
     let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
     tracing::info!("no new connections, requests under way are answered");
     drop(incoming.listener);
@@ -157,7 +178,7 @@ pub async fn serve(
     {
         tracing::warn!("some requests were not answered within the time to drain");
     }
-    for task in background {
+    for task in background.into_iter().chain(watching) {
         task.abort();
     }
     Ok(())

@@ -88,7 +88,7 @@ fn readiness(readiness: &Readiness) -> (StatusCode, String) {
         }
         (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: no usable policies\n{problems}\n"),
+            format!("not ready: what decides is not known yet\n{problems}\n"),
         ),
     }
 }

@@ -161,8 +161,12 @@ impl Webhook {
     }
 
     async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
+        let namespace = change.workload.namespace.as_deref();
+        let snapshot = self
+            .sources
+            .snapshot_with(namespace, deadline, &self.metrics);
         let inputs = ReviewInputs {
-            snapshot: self.sources.snapshot(),
+            snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
             deadline,
             audit_only: self.audit_only,

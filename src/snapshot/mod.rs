@@ -1,14 +1,29 @@
-//! The sources of the snapshot: its parts (policies with people directories and change freezes, configuration with trust roots), each with its last valid state and its
-//! problems. Files are polled. A new and valid state is taken over; an invalid one is reported, and the last valid state stays
-//! in force.
+//! The sources of the snapshot: its parts, each with its last valid state and its problems. Parts are the configuration with its trust
+//! roots, the documents (files, and resources of a cluster), the cluster's namespaces, and the feeds of freezes.
 //!
-//! * `part` — one part, as its source shows it
+//! Files are polled; a cluster is watched. A new and valid state is taken over; an invalid one is reported, and the last valid state
+//! stays in force. All changes are taken over as one snapshot.
+//!
+//! * `parts` — all of them; `part` — one that is read from files
+//! * `documents` — which version of each document counts
+//! * `resource` — a resource of the cluster as a document
+//! * `once` — the same for a command, which reads its sources once
+//! * `watches` — what is watched in the cluster
+//! * `report` — what operators are told
 
+mod documents;
+mod once;
 mod part;
+mod parts;
+mod report;
+mod resource;
 #[cfg(test)]
 mod tests;
+mod unreadable;
+mod watches;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,19 +32,28 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{
-    Collected, Enforcement, Policy, Schedule, Snapshot, TrustRoots, Unavailability, Ungoverned,
-    Unreadable,
-};
-use tokio::time::timeout;
+use promotion_gate_core::gate::{Collected, Freeze, Snapshot};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
-use crate::api::{self, Held, PolicyFiles, PolicySet};
+use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
+use crate::duties::feed;
 use crate::feeds::{ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
-use part::Part;
+use documents::Settlement;
+use parts::{Parts, Under};
+use report::{frozen_environments, missing_roots};
+use resource::freezes_by_source;
+
+pub use documents::Version;
+pub use once::Once;
+pub use resource::{Resource, ResourceName};
+pub use watches::Watches;
+pub(crate) use watches::api_resource;
 
 /// The files that the snapshot is made from.
 pub struct SnapshotFiles {
@@ -41,20 +65,38 @@ pub struct SnapshotFiles {
 
 /// The parts of the snapshot, and the snapshot that they make.
 pub struct Sources {
-    policies: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
     config: ArcSwap<Config>,
     collector: Arc<Collector>,
     current: ArcSwap<Snapshot>,
-    /// Locked while the files are read.
+    /// Locked while the sources are read.
     parts: Mutex<Parts>,
+    /// The feeds of freezes in files, which each process reads for itself.
     feeds: Arc<Feeds>,
+    /// The feeds of freezes that are resources, which one replica reads for all.
+    cluster_feeds: Arc<Feeds>,
+    watches: Option<Arc<Watches>>,
+    judged: watch::Sender<Arc<Vec<Judged>>>,
     readiness: ArcSwap<Readiness>,
+}
+
+/// A resource, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The resource as it was seen last.
+    pub resource: Arc<Resource>,
+    /// Which version of it counts.
+    pub version: Version,
+    /// Why its current version does not.
+    pub why: Vec<String>,
+    /// The freeze that it describes, if it is one that counts.
+    pub freeze: Option<Freeze>,
 }
 
 /// Whether reviews can be answered, and the problems of the parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// Whether every part was valid at least once.
+    /// Whether every part was read, and valid, at least once.
     pub ready: bool,
     /// Problems of the current states of the sources, one sentence each.
     pub problems: Vec<String>,
@@ -62,58 +104,29 @@ pub struct Readiness {
     pub kept: Vec<String>,
 }
 
-#[derive(Default)]
-struct Parts {
-    configuration: Part,
-    policies: Part,
-    /// The configuration under which the policies on disk were last read, and whether it was valid itself.
-    policies_read_under: Option<(String, bool)>,
-    /// The files of the policies and people in force, each with what is in it.
-    policy_files: Held,
-    /// The trust roots in the documents in force.
-    document_roots: TrustRoots,
-    /// Policies in force that name trust roots which the configuration in force does not have.
-    missing_roots: Vec<String>,
-    /// The revision of the feeds that the schedule in force was made from.
-    feeds: u64,
-    /// Which environments were frozen at the last poll.
-    frozen: BTreeMap<String, bool>,
-}
-
-impl Parts {
-    fn readiness(&self) -> Readiness {
-        let parts = [
-            ("configuration", &self.configuration),
-            ("policies", &self.policies),
-        ];
-        let problems = parts.iter().flat_map(|(_, part)| &part.problems);
-        let kept = parts.iter().filter(|(_, part)| !part.problems.is_empty());
-        let kept = kept.filter_map(|(name, part)| {
-            let since = part.last_valid.as_ref()?.since;
-            Some(format!("{name} since {since:.0}"))
-        });
-        Readiness {
-            ready: self.policies.last_valid.is_some(),
-            kept: kept.collect(),
-            problems: problems.chain(&self.missing_roots).cloned().collect(),
-        }
-    }
-}
-
 impl Sources {
     /// Reads the files for the first time. [`Sources::readiness`] reports invalid ones.
     pub fn load(
         files: SnapshotFiles,
+        watches: Option<Arc<Watches>>,
         collector: Arc<Collector>,
         metrics: &Metrics,
     ) -> Arc<Sources> {
+        let parts = Parts {
+            configured: files.config.snapshot(),
+            configured_by: files.config.revision(),
+            ..Parts::default()
+        };
         let sources = Arc::new(Sources {
             current: ArcSwap::from_pointee(files.config.snapshot()),
             feeds: Arc::new(Feeds::new(&files.config.client_options())),
-            policies: files.policies,
+            cluster_feeds: Arc::new(Feeds::new(&files.config.client_options())),
+            judged: watch::Sender::new(Arc::default()),
+            paths: files.policies,
             config: ArcSwap::from_pointee(files.config),
             collector,
-            parts: Mutex::default(),
+            parts: Mutex::new(parts),
+            watches,
             readiness: ArcSwap::default(),
         });
         sources.poll(metrics, Timestamp::now());
@@ -125,9 +138,43 @@ impl Sources {
         self.current.load_full()
     }
 
+    /// The snapshot for a review of a workload in a namespace. If its labels matter and are not known yet, they are read first.
+    pub async fn snapshot_with(
+        &self,
+        namespace: Option<&str>,
+        deadline: Instant,
+        metrics: &Metrics,
+    ) -> Arc<Snapshot> {
+        let snapshot = self.snapshot();
+        let (Some(watches), Some(name)) = (&self.watches, namespace) else {
+            return snapshot;
+        };
+        let of_policies = snapshot.policies.iter().map(|policy| &policy.namespaces);
+        let of_others = snapshot.unreadable.iter().map(|other| &other.namespaces);
+        let mut matches = of_policies.chain(of_others);
+        if snapshot.world.namespaces.get(name).is_some()
+            || !matches.any(|matched| matched.selector.is_some())
+        {
+            return snapshot;
+        }
+        watches.learn_namespace(name, deadline).await;
+        self.take_over_namespaces(metrics);
+        self.snapshot()
+    }
+
     /// The feeds of change freezes, which have to be kept current.
     pub fn feeds(&self) -> Arc<Feeds> {
         Arc::clone(&self.feeds)
+    }
+
+    /// The feeds of change freezes that are resources: one replica has to keep them current.
+    pub fn cluster_feeds(&self) -> Arc<Feeds> {
+        Arc::clone(&self.cluster_feeds)
+    }
+
+    /// What came of each resource.
+    pub fn judged(&self) -> watch::Receiver<Arc<Vec<Judged>>> {
+        self.judged.subscribe()
     }
 
     /// Asks the feeds for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
@@ -146,38 +193,35 @@ impl Sources {
         self.readiness.load_full()
     }
 
-    /// Reads the files, and takes over a state that is new, valid, and the same at two polls. Policies and configuration do not
-    /// wait for each other to be repaired, except where that could allow something by accident.
-    fn poll(&self, metrics: &Metrics, now: Timestamp) {
+    /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for
+    /// each other to be repaired, except where that could allow something by accident.
+    pub(crate) fn poll(&self, metrics: &Metrics, now: Timestamp) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         // 1. The configuration comes first, since its trust roots decide whether policies are valid.
-        let (configured, configuration_changed) = self.poll_configuration(&mut parts);
-        let in_force = self.config.load_full();
-        let config = configured.as_ref().map_or(&*in_force, |(config, _)| config);
-        // 2. The policies, under the configuration that will be in force.
-        let (policies, policies_changed) = self.poll_policies(&mut parts, config);
+        let configured = self.poll_configuration(&mut parts);
+        // 2. The files as they are on disk, and the resources as the cluster has them.
+        self.poll_files(&mut parts);
+        let namespaces_changed = self.poll_cluster(&mut parts, metrics);
         // 3. One swap for all changes of one poll, so that no review sees new policies under an old configuration, or the
         // reverse.
-        if configuration_changed || policies_changed {
-            let take_over = || self.take_over(&mut parts, configured, policies, metrics, now);
-            if catch_unwind(AssertUnwindSafe(take_over)).is_err() {
-                let why = "what was read could not be taken over: a panic";
-                tracing::error!(why);
-                parts.policies.problems.push(why.to_owned());
-            }
+        let take_over = || self.take_over(&mut parts, configured, namespaces_changed, metrics, now);
+        if catch_unwind(AssertUnwindSafe(take_over)).is_err() {
+            let why = "what was read could not be taken over: a panic";
+            tracing::error!(why);
+            parts.files.problems.push(why.to_owned());
         }
         // 4. The schedule of freezes, if a feed says something new, or if what was computed ends soon.
         self.refresh_schedule(&mut parts, metrics, now);
         // 5. Report the problems to `/readyz` and the metrics.
-        let readiness = parts.readiness();
+        let readiness = parts.readiness(self.watches.is_some());
         metrics
             .policies_broken
             .set(i64::from(!readiness.problems.is_empty()));
         self.readiness.store(Arc::new(readiness));
     }
 
-    /// The configuration to take over, if any; and whether the state on disk has changed, valid or not.
-    fn poll_configuration(&self, parts: &mut Parts) -> (Option<(Config, Client)>, bool) {
+    /// The configuration to take over, if any.
+    fn poll_configuration(&self, parts: &mut Parts) -> Option<(Config, Client)> {
         let part = &mut parts.configuration;
         let in_force = self.config.load();
         let changed = in_force.reload().map(|config| {
@@ -192,7 +236,7 @@ impl Sources {
             Some(Err(error)) => format!("{error:#}"),
         };
         if !part.is_new_and_stable(now) {
-            return (None, false);
+            return None;
         }
         let (configured, problems) = match changed {
             None => (None, Vec::new()),
@@ -204,59 +248,171 @@ impl Sources {
             }
         };
         part.problems = problems;
-        (configured, true)
+        configured
     }
 
-    /// The policies to take over under this configuration, if any; and whether the state on disk has changed, valid or not.
-    fn poll_policies(&self, parts: &mut Parts, config: &Config) -> (Option<PolicySet>, bool) {
-        // A panic is reported as a problem: the last valid policies stay in force, and the configuration does not wait.
-        let read = AssertUnwindSafe(|| PolicyFiles::read(&self.policies));
+    /// Reads the files, and notes them where they are new and stable.
+    fn poll_files(&self, parts: &mut Parts) {
+        // A panic is reported as a problem: the last valid files stay in force, and the configuration does not wait.
+        let read = AssertUnwindSafe(|| PolicyFiles::read(&self.paths));
         let files = catch_unwind(read).unwrap_or_default();
-        let changed = parts.policies.is_new_and_stable(files.revision());
-        let under = (config.revision(), parts.configuration.problems.is_empty());
-        let is_read = !changed && parts.policies_read_under.as_ref() == Some(&under);
-        // The file may still be being written, so it waits for the next poll, even if the configuration has changed.
-        if parts.policies.is_unstable() || is_read {
-            return (None, false);
+        if parts.files.is_new_and_stable(files.revision()) {
+            parts.documents.files = Arc::new(files);
+            parts.settled_under = None;
         }
-        let load = || {
-            files
-                .load(&config.world.trust_roots)
-                .under(&config.settings)
+    }
+
+    /// Notes what the cluster has now. Says whether namespaces have changed.
+    fn poll_cluster(&self, parts: &mut Parts, metrics: &Metrics) -> bool {
+        let Some(watches) = &self.watches else {
+            return false;
         };
-        let load = AssertUnwindSafe(load);
-        let (set, failed) = match catch_unwind(load) {
-            Ok(set) => (set, None),
-            Err(_) => (
-                PolicySet::default(),
-                Some("they could not be read: a panic".to_owned()),
-            ),
+        watches.show_ages(metrics);
+        let seen = watches.seen();
+        let is_same = seen.namespaces_revision == parts.seen.namespaces_revision;
+        if seen.resources_revision != parts.seen.resources_revision {
+            let is_changed = parts.documents.replace_resources(&seen.resources);
+            parts.changes += u64::from(is_changed);
+            parts.note_feeds();
+            if !is_changed {
+                self.judged.send_replace(Arc::new(parts.judged()));
+            }
+        }
+        parts.seen = seen;
+        !is_same
+    }
+
+    /// Decides which version of each document counts under a configuration.
+    fn settle(&self, parts: &Parts, config: &Config) -> Settlement {
+        let kept = parts.files.last_valid.is_some();
+        let is_configuration_broken = !parts.configuration.problems.is_empty();
+        parts.documents.settle(config, |set| {
+            let mut problems = Vec::new();
+            if set.policies.is_empty() && self.watches.is_none() {
+                problems.push("there are no policies in the files named by `--policy`".to_owned());
+            }
+            let mut policies = set.policies.iter();
+            let by_label = policies.any(|policy| policy.namespaces.selector.is_some());
+            if by_label && is_configuration_broken && kept && self.watches.is_none() {
+                let why = "policies that select namespaces by label wait for the configuration to be repaired";
+                problems.push(why.to_owned());
+            }
+            problems
+        })
+    }
+
+    /// Takes over new states as one snapshot.
+    fn take_over(
+        &self,
+        parts: &mut Parts,
+        configured: Option<(Config, Client)>,
+        namespaces_changed: bool,
+        metrics: &Metrics,
+        now: Timestamp,
+    ) {
+        let in_force = self.config.load_full();
+        let config = configured.as_ref().map_or(&*in_force, |(config, _)| config);
+        let under = Under {
+            configuration: config.revision(),
+            is_configuration_valid: parts.configuration.problems.is_empty(),
+            are_files_stable: !parts.files.is_unstable(),
+            resources: parts.changes,
         };
-        let mut problems: Vec<_> = failed.into_iter().collect();
-        problems.extend(set.problems.iter().map(ToString::to_string));
-        problems.extend(
-            set.lost(&parts.policy_files)
-                .iter()
-                .map(ToString::to_string),
-        );
-        if problems.is_empty() && set.policies.is_empty() {
-            problems.push("there are no policies in the files named by `--policy`".to_owned());
+        if parts.settled_under.as_ref() == Some(&under) {
+            if namespaces_changed {
+                let mut snapshot = Snapshot::clone(&self.current.load());
+                parts.show_cluster(&mut snapshot);
+                self.current.store(Arc::new(snapshot));
+            }
+            return;
         }
-        parts.policies_read_under = Some(under);
-        let mut policies = set.policies.iter();
-        let by_label = policies.any(|policy| policy.namespaces.selector.is_some());
-        let kept = parts.policies.last_valid.is_some();
-        if by_label && !parts.configuration.problems.is_empty() && kept {
-            let why = "policies that select namespaces by label wait for the configuration to be repaired";
-            problems.push(why.to_owned());
+        let settle = AssertUnwindSafe(|| self.settle(parts, config));
+        let settled = catch_unwind(settle).unwrap_or_else(|_| Settlement {
+            set: PolicySet::default(),
+            files: Version::Unreadable,
+            problems: vec!["the documents could not be read: a panic".to_owned()],
+            refused: BTreeMap::new(),
+        });
+        parts.settled_under = Some(under);
+        let reconfigured = configured.is_some();
+        if let Some((config, client)) = configured {
+            self.reconfigure(config, client);
         }
-        if !problems.is_empty() && problems != parts.policies.problems {
-            let problems = problems.join("; ");
-            tracing::error!(problems, kept, "the policies on disk are broken");
+        let config = self.config.load_full();
+        parts.configure(&config, settled.files == Version::Current);
+        if parts.configuration.problems.is_empty() {
+            parts.configuration.accept(config.revision(), now);
         }
-        let valid = problems.is_empty();
-        parts.policies.problems = problems;
-        (valid.then_some(set), true)
+        parts.report(&settled, metrics);
+        let is_usable = settled.files != Version::Unreadable;
+        let revision = format!("{} {}", settled.set.revision, parts.configured_by);
+        let is_new = is_usable && parts.files.accept(revision, now);
+        if is_new {
+            report::announce(parts.documents.held(), &settled.set, self.watches.is_some());
+            let people = settled.set.people.as_ref();
+            let people = people.map_or(0, |people| people.people().len());
+            let (revision, policies) = (&settled.set.revision, settled.set.policies.len());
+            tracing::info!(revision, policies, people, "policies are in force");
+            metrics.policy_reloads.inc();
+        }
+        parts.documents.accept(&settled, &config);
+        self.store(parts, settled, now);
+        if reconfigured {
+            tracing::info!("the new configuration is in force");
+            metrics.configuration_reloads.inc();
+        }
+    }
+
+    fn reconfigure(&self, config: Config, client: Client) {
+        for warning in &config.warnings {
+            tracing::warn!(warning, "a problem in the configuration");
+        }
+        self.collector.replace_registry(Arc::new(client));
+        for feeds in [&self.feeds, &self.cluster_feeds] {
+            feeds.replace_options(&config.client_options());
+        }
+        self.config.store(Arc::new(config));
+    }
+
+    /// Makes the snapshot of what counts, and swaps it in.
+    fn store(&self, parts: &mut Parts, settled: Settlement, now: Timestamp) {
+        let (of_cluster, of_files) = freezes_by_source(&settled.set);
+        self.feeds.replace(feeds_of(&of_files));
+        self.cluster_feeds.replace(feeds_of(&of_cluster));
+        parts.freezes = of_cluster;
+        parts.feeds = self.feeds.revision();
+        parts.refused.clone_from(&settled.refused);
+        let (configured, states) = (parts.configured.clone(), self.feed_states(parts));
+        let mut snapshot =
+            unreadable::snapshot(settled, &parts.documents, configured, &states, now);
+        parts.show_cluster(&mut snapshot);
+        let missing_roots = missing_roots(&snapshot);
+        self.current.store(Arc::new(snapshot));
+        if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
+            tracing::error!(
+                policies = missing_roots.join("; "),
+                "trust roots that policies in force name are not configured"
+            );
+        }
+        parts.missing_roots = missing_roots;
+        self.judged.send_replace(Arc::new(parts.judged()));
+    }
+
+    /// What is known of each feed: what this process read, and what the statuses of freezes say that are resources.
+    fn feed_states(&self, parts: &Parts) -> FeedStates {
+        let mut states = self.feeds.states();
+        states.extend(states_of(&parts.freezes, &parts.feeds_of_cluster));
+        states
+    }
+
+    /// Takes over the namespaces alone.
+    fn take_over_namespaces(&self, metrics: &Metrics) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.poll_cluster(&mut parts, metrics) {
+            let mut snapshot = Snapshot::clone(&self.current.load());
+            parts.show_cluster(&mut snapshot);
+            self.current.store(Arc::new(snapshot));
+        }
     }
 
     /// Makes the schedule of freezes again where feeds or the time have changed it, and shows which environments are frozen.
@@ -266,11 +422,12 @@ impl Sources {
             return;
         };
         let revision = self.feeds.revision();
-        let schedule = match revision != parts.feeds || schedule.is_outdated(now) {
+        let is_new = revision != parts.feeds || std::mem::take(&mut parts.has_new_feeds);
+        let schedule = match is_new || schedule.is_outdated(now) {
             false => Arc::clone(schedule),
             true => {
                 let freezes = schedule.freezes().map(|(freeze, _)| freeze.clone());
-                let (freezes, states) = (freezes.collect(), self.feeds.states());
+                let (freezes, states) = (freezes.collect(), self.feed_states(parts));
                 let make = AssertUnwindSafe(|| api::schedule(freezes, &states, now));
                 // What was computed before goes on, and is tried again when a feed says something new.
                 parts.feeds = revision;
@@ -305,191 +462,29 @@ impl Sources {
         gone.for_each(|name| metrics.show_frozen(name, None));
         parts.frozen = frozen;
     }
-
-    /// Takes over new states as one snapshot.
-    fn take_over(
-        &self,
-        parts: &mut Parts,
-        configured: Option<(Config, Client)>,
-        policies: Option<PolicySet>,
-        metrics: &Metrics,
-        now: Timestamp,
-    ) {
-        let reconfigured = configured.is_some();
-        if let Some((config, client)) = configured {
-            for warning in &config.warnings {
-                tracing::warn!(warning, "a problem in the configuration");
-            }
-            self.collector.replace_registry(Arc::new(client));
-            self.feeds.replace_options(&config.client_options());
-            self.config.store(Arc::new(config));
-        }
-        let config = self.config.load();
-        if parts.configuration.problems.is_empty() {
-            parts.configuration.accept(config.revision(), now);
-        }
-        let current = self.current.load_full();
-        let mut reloaded = None;
-        let snapshot = match policies {
-            Some(set) => {
-                let revision = format!("{} {}", set.revision, config.revision());
-                if parts.policies.accept(revision, now) {
-                    announce(&parts.policy_files, &set);
-                    let people = set
-                        .people
-                        .as_ref()
-                        .map_or(0, |people| people.people().len());
-                    reloaded = Some((set.revision.clone(), set.policies.len(), people));
-                }
-                parts.policy_files = set.files.clone();
-                parts.document_roots = set.inline_roots();
-                self.feeds.replace(feeds_of(&set.freezes));
-                parts.feeds = self.feeds.revision();
-                set.snapshot(config.snapshot(), &self.feeds.states(), now)
-            }
-            None if parts.policies.last_valid.is_none() => unreadable(&parts.policies, &config),
-            None => under_last_valid(&current, &config, &parts.document_roots),
-        };
-        let missing_roots = missing_roots(&snapshot);
-        self.current.store(Arc::new(snapshot));
-        if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
-            tracing::error!(
-                policies = missing_roots.join("; "),
-                "trust roots that policies in force name are not configured"
-            );
-        }
-        parts.missing_roots = missing_roots;
-        if reconfigured {
-            tracing::info!("the new configuration is in force");
-            metrics.configuration_reloads.inc();
-        }
-        if let Some((revision, policies, people)) = reloaded {
-            tracing::info!(revision, policies, people, "policies are in force");
-            metrics.policy_reloads.inc();
-        }
-    }
 }
 
-/// Whether each environment is frozen in which a policy asks for that.
-fn frozen_environments(
-    policies: &[Policy],
-    schedule: &Schedule,
-    now: Timestamp,
-) -> BTreeMap<String, bool> {
-    let environments = policies.iter().filter_map(Policy::frozen_environment);
-    environments
-        .map(|name| {
-            let is_frozen = !schedule.frozen_at(name, now).is_empty();
-            (name.to_owned(), is_frozen)
-        })
-        .collect()
-}
-
-/// The snapshot while no policies were ever valid: everything that they might govern is denied.
-fn unreadable(policies: &Part, config: &Config) -> Snapshot {
-    let unreadable = policies.problems.iter().take(8).map(|why| Unreadable {
-        source: "policies".to_owned(),
-        why: why.clone(),
-    });
-    let mut snapshot = Snapshot {
-        unreadable: unreadable.collect(),
-        ..config.snapshot()
+/// What the statuses of freezes that are resources say of their feeds.
+fn states_of(freezes: &[Freeze], statuses: &BTreeMap<String, Value>) -> FeedStates {
+    let state = |freeze: &Freeze| {
+        let status = statuses.get(&freeze.name);
+        let state = feed::state(status.unwrap_or(&Value::Null));
+        (freeze.name.clone(), state)
     };
-    let why = policies.problems.first().cloned().unwrap_or_default();
-    snapshot.world.freezes = Collected::Unavailable(Unavailability(format!(
-        "the policies and change freezes could not be read: {why}"
-    )));
-    snapshot.world.people = Collected::Unavailable(Unavailability(format!(
-        "the policies and people directories could not be read: {why}"
-    )));
-    snapshot
+    freezes.iter().map(state).collect()
 }
 
-/// The snapshot while no policies are valid under the configuration in force: the last valid policies stay, under its trust
-/// roots. The rest of the configuration applies only where it is stricter.
-fn under_last_valid(current: &Snapshot, config: &Config, of_documents: &TrustRoots) -> Snapshot {
-    let mut snapshot = current.clone();
-    // Trust roots of the configuration are as configured now. The rest stays as it was: labels decide which policies govern, people belong to the
-    // policies, and under another name of the cluster other approvals would count.
-    let mut trust_roots = of_documents.clone();
-    trust_roots.extend(config.world.trust_roots.clone());
-    snapshot.world.trust_roots = trust_roots;
-    if config.snapshot().ungoverned == Ungoverned::Deny {
-        snapshot.ungoverned = Ungoverned::Deny;
-    }
-    snapshot
-}
-
-/// Logs what operators should know about policies that come into force.
-fn announce(before: &Held, set: &PolicySet) {
-    for warning in gone(before, set)
-        .into_iter()
-        .chain(lock_outs(&set.policies))
-    {
-        tracing::warn!("{warning}");
-    }
-    for warning in &set.warnings {
-        tracing::warn!(%warning, "a policy probably does not mean what is written");
-    }
-    if !set.skipped.is_empty() {
-        tracing::info!("{}", set.skipped);
-    }
-}
-
-/// Policies of a snapshot that name trust roots which it does not have, one line each.
-fn missing_roots(snapshot: &Snapshot) -> Vec<String> {
-    let each = snapshot.policies.iter().flat_map(|policy| {
-        let requirements = policy.requirements.iter();
-        let needs = requirements.map(|named| named.requirement.needs(&snapshot.world));
-        let missing: BTreeSet<_> = needs.flat_map(|needs| needs.missing_roots).collect();
-        missing.into_iter().map(|root| {
-            let name = &policy.name;
-            format!("the policy `{name}` in force names the trust root `{root}`, which is not configured: no signature is accepted under it")
-        })
-    });
-    each.collect()
-}
-
-/// Enforcing policies that also govern the cluster's own workloads, one line each.
-fn lock_outs(policies: &[Policy]) -> Vec<String> {
-    let enforcing = policies
-        .iter()
-        .filter(|policy| policy.enforcement == Enforcement::Enforce);
-    let warning = |policy: &Policy| {
-        let name = &policy.name;
-        let namespaces = &policy.namespaces;
-        if namespaces.names.is_empty() && namespaces.selector.is_none() {
-            return Some(format!(
-                "the policy `{name}` governs every namespace, `kube-system` and the gate's own among them, and denies what the cluster itself runs where it does not comply; name the namespaces with `match.namespaces`"
-            ));
-        }
-        namespaces.selector.as_ref().map(|_| format!("the policy `{name}` selects namespaces by label, and labels are known from the configuration alone: in a namespace that it does not list, what the policy would deny is denied too; list the namespaces under `namespaces`, or select by name"))
-    };
-    enforcing.filter_map(warning).collect()
-}
-
-/// Policies and people directories that no file holds any more, one line for each file that held them.
-fn gone(before: &Held, set: &PolicySet) -> Vec<String> {
-    let held_now: BTreeSet<_> = set.files.values().flatten().collect();
-    let lines = before.iter().filter_map(|(file, held)| {
-        let gone = held.iter().filter(|document| !held_now.contains(document));
-        let gone: Vec<_> = gone.map(|(_, name)| format!("`{name}`")).collect();
-        let rest = match set.files.get(file) {
-            Some(left) => format!("it holds {} of {} documents now", left.len(), held.len()),
-            None => "the file does not exist any more".to_owned(),
-        };
-        (!gone.is_empty()).then(|| {
-            let gone = gone.join(", ");
-            format!("`{file}` held documents that are gone: {gone}; {rest}")
-        })
-    });
-    lines.collect()
-}
-
-/// Polls the files at an interval.
+/// Keeps the snapshot current: files at an interval, the cluster when something changes there.
 pub async fn keep_current(sources: Arc<Sources>, metrics: Arc<Metrics>, every: Duration) {
     loop {
-        tokio::time::sleep(every).await;
+        let changed = async {
+            match &sources.watches {
+                Some(watches) => watches.changed().await,
+                None => pending().await,
+            }
+        };
+        // Whether it waited to the end is of no importance.
+        let _ = timeout(every, changed).await;
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
         // If reading panics, the last valid state stays in force.
         let poll = move || sources.poll(&metrics, Timestamp::now());

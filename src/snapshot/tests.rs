@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use super::report::gone;
 use super::*;
 use crate::collect::{CacheSizes, CollectLimits};
 use crate::feeds::ClockReading;
@@ -41,7 +44,7 @@ impl Watched {
             config,
         };
         Watched {
-            sources: Sources::load(files, collector, &metrics),
+            sources: Sources::load(files, None, collector, &metrics),
             folder,
             metrics,
         }

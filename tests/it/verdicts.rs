@@ -155,6 +155,7 @@ fn only_what_nothing_governs_is_denied_as_ungoverned() {
     let unreadable = Unreadable {
         source: "broken.yaml".to_owned(),
         why: "cut".to_owned(),
+        namespaces: Default::default(),
     };
     for (policies, unreadable, decision, said) in [
         (vec![met.clone()], vec![], Decision::Allow, &["case"][..]),

@@ -10,6 +10,7 @@ mod governance;
 mod governors;
 mod image;
 mod judge;
+mod namespaces;
 mod needs;
 mod pattern;
 mod people;
@@ -41,6 +42,7 @@ pub use governance::{
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use judge::{engine_reasons, judge};
+pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{

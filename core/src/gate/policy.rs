@@ -156,10 +156,7 @@ impl Policy {
     ///
     /// Every policy governs a cluster-scoped object.
     pub fn governs(&self, change: &Change, labels: Option<&BTreeMap<String, String>>) -> Match {
-        match &change.workload.namespace {
-            Some(namespace) => self.namespaces.covers(namespace, labels),
-            None => Match::Matches,
-        }
+        self.namespaces.governs(change, labels)
     }
 
     /// Whether the evidence requirements apply to this image.
@@ -186,6 +183,18 @@ impl Policy {
 }
 
 impl NamespaceMatch {
+    /// Whether a policy with this match governs `change`.
+    pub(super) fn governs(
+        &self,
+        change: &Change,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Match {
+        match &change.workload.namespace {
+            Some(namespace) => self.covers(namespace, labels),
+            None => Match::Matches,
+        }
+    }
+
     pub(super) fn covers(
         &self,
         namespace: &str,

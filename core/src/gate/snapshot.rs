@@ -1,6 +1,6 @@
 //! The policies and the state of the cluster as one immutable value, so that one review sees one state.
 
-use super::policy::{Match, Policy};
+use super::policy::{Match, NamespaceMatch, Policy};
 use super::promotion::Change;
 use super::world::World;
 
@@ -26,6 +26,8 @@ pub struct Unreadable {
     pub source: String,
     /// Why it could not be read.
     pub why: String,
+    /// The namespaces that it may govern.
+    pub namespaces: NamespaceMatch,
 }
 
 /// The decision for a workload that no policy governs.
@@ -44,7 +46,7 @@ pub struct Governing<'a> {
     /// The policies, each with whether its match is certain.
     pub policies: Vec<(&'a Policy, Certainty)>,
     /// Policies that could not be read, and that may govern the change.
-    pub unreadable: &'a [Unreadable],
+    pub unreadable: Vec<&'a Unreadable>,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
     /// The decision if no policy governs the change.
@@ -79,9 +81,13 @@ impl Snapshot {
                 Match::DoesNotMatch => None,
             })
             .collect();
+        let may_govern = |unreadable: &&Unreadable| {
+            let matched = unreadable.namespaces.governs(change, labels);
+            matched != Match::DoesNotMatch
+        };
         Governing {
             policies,
-            unreadable: &self.unreadable,
+            unreadable: self.unreadable.iter().filter(may_govern).collect(),
             world: &self.world,
             ungoverned: self.ungoverned,
             revision: &self.revision,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::evidence::{Collected, Unavailability};
 use super::image::Digest;
+use super::namespaces::Namespaces;
 use super::people::{Identity, People};
 use super::schedule::Schedule;
 use super::signer::TrustRoots;
@@ -20,7 +21,7 @@ pub struct World {
     /// The names of those among them that resources declare. A root in a repository that was never read is missing above.
     pub declared_roots: BTreeSet<String>,
     /// The labels of each known namespace, by the namespace's name.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub namespaces: Namespaces,
     /// Who is who, from all people directories together.
     pub people: Collected<Arc<People>>,
     /// When changes have to wait, from all change freezes together.
@@ -121,7 +122,7 @@ impl Default for World {
         World {
             trust_roots: TrustRoots::new(),
             declared_roots: BTreeSet::new(),
-            namespaces: BTreeMap::new(),
+            namespaces: Namespaces::default(),
             people: Collected::Unavailable(missing(
                 "no people directory is configured; add a `PeopleDirectory` beside the policies",
             )),

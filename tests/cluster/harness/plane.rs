@@ -152,16 +152,6 @@ impl ControlPlane {
         self.kubeconfig(account, &token)
     }
 
-    /// Ends a program as a crash does.
-    pub fn kill(&self, program: &str) {
-        let mut programs = self.programs.lock().unwrap();
-        let at = programs
-            .iter()
-            .position(|running| running.name == program)
-            .unwrap();
-        drop(programs.remove(at));
-    }
-
     /// The API server ends without a word, and is started again on its port.
     pub fn restart_api_server(&self) {
         self.kill("kube-apiserver");

@@ -83,6 +83,7 @@ impl Replicas {
             running,
         } = &self.replicas[replica];
         let mut command = self.gate.serve_command(&https.to_string(), *probes);
+        command.args(["--policy", "policies"]);
         command.env("KUBECONFIG", &self.kubeconfig);
         let log = self.log_file(replica);
         let gate = Program::start_logging_to(log, &format!("gate-{replica}"), &mut command);

@@ -111,7 +111,7 @@ fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
             world.but(|world| world.evidence.indexes.values_mut().for_each(withhold)),
             world.but(|world| world.evidence.indexes.values_mut().for_each(cut)),
             world.but(|world| world.evidence = Evidence::default()),
-            world.but(|world| world.snapshot.world.namespaces.clear()),
+            world.but(|world| world.snapshot.world.namespaces = Default::default()),
             world.but(|world| world.snapshot.world.trust_roots.clear()),
             world.but(|world| withhold(&mut world.snapshot.world.people)),
             world.but(|world| withhold(&mut world.snapshot.world.freezes)),
@@ -136,6 +136,7 @@ fn a_policy_that_becomes_unreadable_denies_what_it_might_govern() {
             world.snapshot.unreadable.push(Unreadable {
                 source: policy.name,
                 why: "cut".to_owned(),
+                namespaces: Default::default(),
             });
         });
         prop_assert_eq!(broken.decision(), Decision::Deny);

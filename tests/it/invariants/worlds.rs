@@ -556,6 +556,7 @@ pub fn world() -> impl Strategy<Value = World> {
                     .map(|source| Unreadable {
                         source: source.to_owned(),
                         why: "cut".to_owned(),
+                        namespaces: Default::default(),
                     })
                     .collect();
                 World {

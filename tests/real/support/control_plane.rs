@@ -125,9 +125,25 @@ impl ControlPlane {
         ));
     }
 
+    /// Ends a program as a crash does.
+    pub fn kill(&self, program: &str) {
+        let mut programs = self.programs.lock().unwrap();
+        let at = programs
+            .iter()
+            .position(|running| running.name == program)
+            .unwrap();
+        drop(programs.remove(at));
+    }
+
     /// Keeps a program running as long as the API server.
     pub fn keep(&self, program: Program) {
         self.programs.lock().unwrap().push(program);
+    }
+
+    /// A kubeconfig file of the administrator.
+    pub fn admin_kubeconfig(&self) -> String {
+        let file = self.kubeconfig("admin", User::Admin.token());
+        file.display().to_string()
     }
 
     /// A file with the API server's address and the credential of a client.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -107,10 +108,24 @@ impl Gate {
 
     /// Starts the webhook with this certificate on an address of loopback.
     pub fn serve_as(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
+        let flags = [&["--policy", "policies"], flags].concat();
+        let serving = self.start(certificate, address, &flags);
+        until("the gate is ready", || serving.probes.http_get("/readyz"));
+        serving
+    }
+
+    /// Starts the webhook on 127.0.0.1 with the resources of a cluster, and does not wait for it.
+    pub fn serve_cluster(&self, kubeconfig: &str, flags: &[&str]) -> Serving {
+        let flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        self.start(&Certificate::new("127.0.0.1"), "127.0.0.1", &flags)
+    }
+
+    fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
         self.present(certificate);
         let ca_bundle = certificate.pem.clone();
-        let log = fs::File::create(self.path("gate.log")).unwrap();
+        let log_file = self.path(&format!("gate-{}.log", https.port()));
+        let log = fs::File::create(&log_file).unwrap();
         let address = format!("{address}:{}", https.port());
         let child = self
             .serve_command(&address, probes)
@@ -119,13 +134,12 @@ impl Gate {
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();
-        until("the gate is ready", || probes.http_get("/readyz"));
         Serving {
             child,
             https,
             probes,
             ca_bundle,
-            log: self.path("gate.log"),
+            log: log_file,
         }
     }
 
@@ -133,7 +147,7 @@ impl Gate {
     pub fn serve_command(&self, address: &str, probes: Address) -> Command {
         let mut command = Command::new(BINARY);
         command
-            .args(["serve", "--policy", "policies", "--config", "gate.yaml"])
+            .args(["serve", "--config", "gate.yaml"])
             .args(["--tls-cert", "tls.crt", "--tls-key", "tls.key"])
             .args(["--drain", "2", "--address", address])
             .args(["--probe-address", &probes.to_string()])
@@ -176,6 +190,22 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Waits until `/readyz` or `/metrics` says this, and gives the whole text.
+    #[track_caller]
+    pub fn says(&self, path: &str, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            let answer = self.probes.http("GET", path, "", b"");
+            last = answer.map(|(_, body)| body).unwrap_or_default();
+            if last.contains(text) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{path} never says {text}:\n{last}\n{}", self.log());
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }

@@ -573,6 +573,7 @@ mod tests {
             unreadable: vec![Unreadable {
                 source: "policies".to_owned(),
                 why: "broken".to_owned(),
+                namespaces: NamespaceMatch::default(),
             }],
             ungoverned: Ungoverned::Deny,
             ..Snapshot::default()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::freeze::{FeedContent, FeedState, Freeze, FreezeSource, WhenStale};
+use super::freeze::{FeedContent, FeedState, FeedTimes, Freeze, FreezeSource, WhenStale};
 use super::{BUDGET, COVERED_DAYS, Cause, FURTHEST_END_DAYS, Frozen, STEPS, Until, days_from};
 use crate::calendar::{Budget, Exhausted, Series, Span, merge};
 
@@ -57,6 +57,10 @@ impl Entry {
         if entry.is_of_endpoint() {
             return entry;
         }
+        if let FreezeSource::Unreadable(why) = &entry.freeze.source {
+            entry.unknown = Some(format!("it cannot be read: {why}"));
+            return entry;
+        }
         match entry.occurrences(None, covered, &mut Budget::days(BUDGET)) {
             Ok(mut found) => {
                 let spans = union(&found);
@@ -101,7 +105,8 @@ impl Entry {
         at: Timestamp,
         now: Timestamp,
     ) -> Option<(Option<String>, Until)> {
-        match self.staleness(environment, now) {
+        let stale = self.staleness(environment, now);
+        match stale.or_else(|| self.not_computed(at)) {
             Some((_, WhenStale::Open)) => return None,
             Some((why, WhenStale::Frozen)) => return Some((Some(why), Until::Unknown)),
             None => {}
@@ -218,9 +223,29 @@ impl Entry {
                     }
                 }
             }
+            Some(FeedContent::Times(FeedTimes { times, .. })) => {
+                let own = times.iter().filter(|time| {
+                    let pair = environment.zip(time.environment.as_deref());
+                    pair.is_none_or(|(asked, own)| asked == own)
+                });
+                for time in own.filter(|time| time.span.overlaps(&range)) {
+                    add(vec![time.span], time.what.as_ref());
+                }
+            }
             Some(FeedContent::Events(_)) | None => {}
         }
         Ok(found)
+    }
+
+    /// Why it is not known whether the freeze lasts at an instant: another process has not computed that far.
+    fn not_computed(&self, at: Timestamp) -> Option<(String, WhenStale)> {
+        let (FreezeSource::Feed(feed), Some(FeedContent::Times(times))) =
+            (&self.freeze.source, self.content())
+        else {
+            return None;
+        };
+        let why = format!("its times are computed until {:.0} only", times.until);
+        (at >= times.until).then_some((why, feed.when_stale))
     }
 
     /// Why the feed's last answer does not count, and what that means.
@@ -243,9 +268,15 @@ impl Entry {
         if let Some(why) = &self.unknown {
             return Some(why.clone());
         }
-        if let FeedContent::Answers(answers) = &*reading.content
-            && !answers.contains_key(environment)
-        {
+        let has_answer = match &*reading.content {
+            FeedContent::Answers(answers) => answers.contains_key(environment),
+            FeedContent::Times(times) => {
+                let environments = times.environments.as_ref();
+                environments.is_none_or(|asked| asked.contains(environment))
+            }
+            FeedContent::Events(_) | FeedContent::Periods(_) => true,
+        };
+        if !has_answer {
             return Some(format!(
                 "its feed did not answer for `{environment}`{because}"
             ));
@@ -307,13 +338,14 @@ impl Entry {
         let at = self.since_asked(environment, at);
         let mut names: Vec<_> = match (self.content()?, self.spans_at(at)) {
             (FeedContent::Periods(_), _) => return None,
-            (FeedContent::Events(_), Some(_)) => {
+            (FeedContent::Events(_) | FeedContent::Times(_), Some(_)) => {
                 let begun = self.named.partition_point(|found| found.span.start <= at);
                 let begun = self.named.iter().take(begun);
                 let lasting = begun.filter(|found| found.span.contains(at));
                 lasting.filter_map(|found| found.what.clone()).collect()
             }
-            (FeedContent::Answers(_), _) | (FeedContent::Events(_), None) => {
+            (FeedContent::Answers(_), _)
+            | (FeedContent::Events(_) | FeedContent::Times(_), None) => {
                 let end = at
                     .saturating_add(SignedDuration::from_nanos(1))
                     .unwrap_or(at);
@@ -349,7 +381,11 @@ impl Entry {
     }
 
     fn is_of_endpoint(&self) -> bool {
-        matches!(self.content(), Some(FeedContent::Answers(_)))
+        match self.content() {
+            Some(FeedContent::Answers(_)) => true,
+            Some(FeedContent::Times(times)) => times.environments.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Change freezes as the operator writes them, and what is read from their feeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::calendar::{CalendarEvent, CronPeriod, Series, Zone};
+use crate::calendar::{CalendarEvent, CronPeriod, Series, Span, Zone};
 use crate::gate::glob::Glob;
 
 /// A change freeze: when changes of some environments must wait.
@@ -50,6 +50,8 @@ pub enum FreezeSource {
     Windows(Vec<Series>),
     /// Another system.
     Feed(Feed),
+    /// Not known, because the document cannot be read for this reason: the freeze counts as lasting.
+    Unreadable(String),
 }
 
 /// A system that is asked for freezes in the background.
@@ -168,6 +170,30 @@ pub enum FeedContent {
     Answers(BTreeMap<String, Vec<EndpointAnswer>>),
     /// The freeze periods of a GitLab project.
     Periods(Vec<CronPeriod>),
+    /// Times that another process has computed from any of these.
+    Times(FeedTimes),
+}
+
+/// The times that a feed says, as far as they were computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedTimes {
+    /// The times.
+    pub times: Vec<FeedTime>,
+    /// The environments that an endpoint was asked for; `None` for a feed that says the same for all of them.
+    pub environments: Option<BTreeSet<String>>,
+    /// What is later was not computed.
+    pub until: Timestamp,
+}
+
+/// A time at which a feed says that changes are frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedTime {
+    /// When. The end is `Timestamp::MAX` if it is not known.
+    pub span: Span,
+    /// The event of the calendar, or the reason that an endpoint gives.
+    pub what: Option<Arc<str>>,
+    /// The environment, if the feed was asked for each.
+    pub environment: Option<String>,
 }
 
 /// The answer of an endpoint about one instant.

@@ -19,7 +19,7 @@ use entry::Entry;
 pub use entry::Occurrence;
 pub use freeze::{
     EndpointAnswer, EventFilter, Feed, FeedContent, FeedKind, FeedPlace, FeedReading, FeedState,
-    Freeze, FreezeSource, MayPass, WhenStale,
+    FeedTime, FeedTimes, Freeze, FreezeSource, MayPass, WhenStale,
 };
 pub use window::{Daily, FreezeWindow, Recurring, Weekly, Yearly};
 
@@ -260,6 +260,7 @@ impl Freeze {
                 FeedKind::Calendar { zone, .. } => Some(zone),
                 FeedKind::Endpoint { .. } | FeedKind::Gitlab { .. } => None,
             },
+            FreezeSource::Unreadable(_) => None,
         }
     }
 }

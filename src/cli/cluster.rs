@@ -1,0 +1,92 @@
+//! The arguments by which commands read the documents of a cluster, and what they read there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use promotion_gate_core::gate::Snapshot;
+use tokio::time::timeout;
+
+use crate::api::Kind;
+use crate::cluster::Cluster;
+use crate::snapshot::{Once, Resource};
+
+/// How long the labels of a namespace may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The namespace whose UID is that of the cluster.
+const OF_THE_CLUSTER: &str = "kube-system";
+
+// Whether the documents of a cluster count, and which cluster.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct FromCluster {
+    /// Read the resources of a cluster as the webhook does, besides the files that are given
+    #[arg(long)]
+    pub(super) from_cluster: bool,
+    /// A kubeconfig file for the cluster; as `kubectl` finds it when absent
+    #[arg(long, value_name = "FILE", requires = "from_cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig; the present one when absent
+    #[arg(long, value_name = "NAME", requires = "from_cluster")]
+    context: Option<String>,
+}
+
+/// What a cluster holds.
+pub(super) struct Live {
+    pub(super) cluster: Cluster,
+    pub(super) resources: Vec<Arc<Resource>>,
+}
+
+impl FromCluster {
+    /// Reads the resources of these kinds; `None` if no cluster is asked for.
+    pub(super) async fn read(&self, kinds: &[Kind]) -> anyhow::Result<Option<Live>> {
+        if !self.from_cluster {
+            return Ok(None);
+        }
+        let context = self.context.as_deref();
+        let cluster = Cluster::connect_in(self.kubeconfig.as_deref(), context).await;
+        let remedy = "the cluster cannot be reached: name its kubeconfig with `--kubeconfig`";
+        let cluster = cluster.context(remedy)?;
+        let resources = Once::resources(&cluster, kinds).await;
+        let resources = resources.map_err(anyhow::Error::msg)?;
+        Ok(Some(Live { cluster, resources }))
+    }
+}
+
+impl Live {
+    /// Adds the labels of namespaces that are not known otherwise, and the UID of the cluster.
+    pub(super) async fn complete<'a>(
+        &self,
+        snapshot: &mut Snapshot,
+        namespaces: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<()> {
+        use promotion_gate_core::gate::Collected;
+        if let Collected::Unavailable(_) = snapshot.world.cluster_uid
+            && let Some(known) = self.namespace(OF_THE_CLUSTER).await?
+        {
+            snapshot.world.cluster_uid = Collected::Known(known.uid);
+        }
+        for name in namespaces {
+            if snapshot.world.namespaces.get(name).is_none()
+                && let Some(known) = self.namespace(name).await?
+            {
+                let namespaces = &mut snapshot.world.namespaces;
+                namespaces.insert(name.to_owned(), known.labels);
+            }
+        }
+        Ok(())
+    }
+
+    async fn namespace(
+        &self,
+        name: &str,
+    ) -> anyhow::Result<Option<crate::cluster::KnownNamespace>> {
+        let Ok(read) = timeout(PATIENCE, self.cluster.namespace_named(name)).await else {
+            bail!("the namespace `{name}` cannot be read from the cluster: no answer in time");
+        };
+        read.map_err(|error| {
+            let why = crate::cluster::cause(&error);
+            anyhow::anyhow!("the namespace `{name}` cannot be read from the cluster: {why}")
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! Watches: what the cluster holds of some kinds, kept in memory and current.
+//!
+//! A watch that is lost keeps what it read last, and says since when. It is read anew as a whole when the API server answers again.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, ResourceExt as _};
+use promotion_gate_core::gate::Labels;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::Cluster;
+
+/// How long one request of a watch lasts, in seconds. A connection that died without a word is noticed a little later.
+const WATCH_SECONDS: u32 = 60;
+/// The first wait after a failure, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+type NamespaceMetadata = PartialObjectMeta<Namespace>;
+
+/// What is known of one kind.
+#[derive(Clone, Debug)]
+pub struct View<T> {
+    /// The objects by name, as they were read last.
+    pub objects: Arc<BTreeMap<String, T>>,
+    /// Grows with each change.
+    pub revision: u64,
+    /// Whether they were read as a whole at least once.
+    pub is_read: bool,
+    /// Why they are not current, if that is so.
+    pub lost: Option<Lost>,
+}
+
+/// Why what was read is not current.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// Since when.
+    pub since: Instant,
+    /// Why.
+    pub why: String,
+}
+
+/// A kind that is watched.
+#[derive(Debug)]
+pub struct Watched<T> {
+    view: Mutex<View<T>>,
+    /// The most objects.
+    most: usize,
+    changed: Arc<Notify>,
+}
+
+/// What is known of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownNamespace {
+    /// Tells it from an earlier one of the same name.
+    pub uid: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+impl<T: Clone + PartialEq> Watched<T> {
+    /// Nothing is read yet.
+    pub fn new(most: usize, changed: Arc<Notify>) -> Watched<T> {
+        let view = View {
+            objects: Arc::default(),
+            revision: 0,
+            is_read: false,
+            lost: None,
+        };
+        Watched {
+            view: Mutex::new(view),
+            most,
+            changed,
+        }
+    }
+
+    /// What is known now.
+    pub fn view(&self) -> View<T> {
+        self.lock().clone()
+    }
+
+    /// Adds an object that was read before the watch knew it.
+    pub fn learn(&self, name: String, object: T) {
+        let mut view = self.lock();
+        if !view.objects.contains_key(&name) && view.objects.len() < self.most {
+            Arc::make_mut(&mut view.objects).insert(name, object);
+            view.revision += 1;
+            drop(view);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Follows a stream of events for ever; `start` begins it anew.
+    async fn follow<K, S>(&self, start: impl Fn() -> S, keep: impl Fn(K) -> (String, T))
+    where
+        S: Stream<Item = watcher::Result<Event<K>>>,
+        K: Debug,
+    {
+        let mut wait = WAITS.0;
+        loop {
+            let mut events = pin!(start());
+            let mut listed = BTreeMap::new();
+            let failed = loop {
+                match events.next().await {
+                    Some(Ok(Event::Init)) => listed = BTreeMap::new(),
+                    Some(Ok(Event::InitApply(object))) => {
+                        if listed.len() <= self.most {
+                            listed.extend([keep(object)]);
+                        }
+                    }
+                    Some(Ok(Event::InitDone)) => {
+                        wait = WAITS.0;
+                        match listed.len() > self.most {
+                            true => break self.too_many(),
+                            false => self.replace(std::mem::take(&mut listed)),
+                        }
+                    }
+                    Some(Ok(Event::Apply(object))) => {
+                        let (name, object) = keep(object);
+                        if !self.change(name, Some(object)) {
+                            break self.too_many();
+                        }
+                    }
+                    Some(Ok(Event::Delete(object))) => {
+                        self.change(keep(object).0, None);
+                    }
+                    Some(Err(error)) => break explain(&error),
+                    None => break "the watch ended".to_owned(),
+                }
+            };
+            self.lose(failed);
+            sleep(wait).await;
+            wait = (wait * 2).min(WAITS.1);
+        }
+    }
+
+    fn too_many(&self) -> String {
+        format!("there are more than {}, which is the most", self.most)
+    }
+
+    fn replace(&self, listed: BTreeMap<String, T>) {
+        let mut view = self.lock();
+        if *view.objects != listed || !view.is_read {
+            view.objects = Arc::new(listed);
+            view.revision += 1;
+        }
+        (view.is_read, view.lost) = (true, None);
+        drop(view);
+        self.changed.notify_one();
+    }
+
+    /// Takes over one change. Says whether there is room for it.
+    fn change(&self, name: String, object: Option<T>) -> bool {
+        let mut view = self.lock();
+        let is_same = view.objects.get(&name) == object.as_ref();
+        let is_full = view.objects.len() >= self.most && !view.objects.contains_key(&name);
+        if is_same || is_full {
+            return is_same;
+        }
+        let objects = Arc::make_mut(&mut view.objects);
+        match object {
+            Some(object) => objects.insert(name, object),
+            None => objects.remove(&name),
+        };
+        view.revision += 1;
+        drop(view);
+        self.changed.notify_one();
+        true
+    }
+
+    fn lose(&self, why: String) {
+        let mut view = self.lock();
+        let since = view
+            .lost
+            .as_ref()
+            .map_or_else(Instant::now, |lost| lost.since);
+        view.lost = Some(Lost { since, why });
+        drop(view);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, View<T>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    /// Watches the objects of a kind for ever.
+    pub(crate) async fn watch<T: Clone + PartialEq>(
+        &self,
+        resource: &ApiResource,
+        watched: &Watched<T>,
+        keep: impl Fn(DynamicObject) -> T,
+    ) {
+        let api: Api<DynamicObject> = Api::all_with(self.client(), resource);
+        let start = || watcher(api.clone(), configuration());
+        let keep = |object: DynamicObject| (object.name_any(), keep(object));
+        watched.follow(start, keep).await;
+    }
+
+    /// Watches the namespaces for ever, without their content.
+    pub(crate) async fn watch_namespaces(&self, watched: &Watched<KnownNamespace>) {
+        let api: Api<NamespaceMetadata> = Api::all(self.client());
+        let start = || watcher(api.clone(), configuration());
+        let keep = |namespace: NamespaceMetadata| (namespace.name_any(), known(namespace));
+        watched.follow(start, keep).await;
+    }
+
+    /// Reads one namespace. `None` if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn namespace_named(&self, name: &str) -> kube::Result<Option<KnownNamespace>> {
+        let api: Api<NamespaceMetadata> = Api::all(self.client());
+        Ok(api.get_opt(name).await?.map(known))
+    }
+}
+
+fn known(mut namespace: NamespaceMetadata) -> KnownNamespace {
+    KnownNamespace {
+        uid: namespace.uid().unwrap_or_default(),
+        labels: std::mem::take(namespace.labels_mut()),
+    }
+}
+
+fn configuration() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Why a watch failed, with the remedy where it is known.
+fn explain(error: &watcher::Error) -> String {
+    let source = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error,
+        other => return other.to_string(),
+    };
+    super::explain(source)
+}

@@ -1,0 +1,257 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::Kind;
+
+/// The documents of a cluster that changes, as one process sees them.
+#[derive(Default)]
+struct Cluster {
+    documents: Documents,
+    resources: BTreeMap<ResourceName, Resource>,
+    uids: u32,
+}
+
+fn name(kind: Kind, name: &str) -> ResourceName {
+    let name = name.to_owned();
+    ResourceName { kind, name }
+}
+
+impl Cluster {
+    fn apply(&mut self, kind: Kind, of: &str, spec: Value) -> Settlement {
+        self.set(kind, of, spec);
+        self.settle()
+    }
+
+    fn set(&mut self, kind: Kind, of: &str, spec: Value) {
+        self.uids += 1;
+        let new = Resource::new(name(kind, of), self.uids.to_string());
+        let resource = self.resources.entry(name(kind, of)).or_insert(new);
+        resource.generation += 1;
+        resource.spec = spec;
+    }
+
+    fn delete(&mut self, kind: Kind, of: &str) -> Settlement {
+        self.resources.remove(&name(kind, of));
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Settlement {
+        let resources: Vec<_> = self.resources.values().cloned().map(Arc::new).collect();
+        self.documents.replace_resources(&resources);
+        let config = Config::load(None).unwrap();
+        let settled = self.documents.settle(&config, |_| Vec::new());
+        assert_eq!(settled.set.problems, []);
+        self.documents.accept(&settled, &config);
+        settled
+    }
+
+    /// Another process that sees the same cluster, with what statuses say.
+    fn restarted(&self) -> Cluster {
+        Cluster {
+            documents: Documents::default(),
+            resources: self.resources.clone(),
+            uids: self.uids,
+        }
+    }
+
+    fn files(&mut self, folder: &tempfile::TempDir) -> Settlement {
+        let read = PolicyFiles::read(&[folder.path().to_owned()]);
+        self.documents.files = Arc::new(read);
+        self.settle()
+    }
+}
+
+/// The policies that count, each with its number of requirements.
+fn policies(settled: &Settlement) -> Vec<(&str, usize)> {
+    let policies = settled.set.policies.iter();
+    policies
+        .map(|policy| (policy.name.as_str(), policy.requirements.len()))
+        .collect()
+}
+
+/// What does not count, and why.
+fn refused(settled: &Settlement) -> Vec<(&str, Version, String)> {
+    let refused = settled.refused.iter();
+    refused
+        .map(|(name, (version, why))| (name.name.as_str(), *version, why.join("; ")))
+        .collect()
+}
+
+fn policy(requirements: usize) -> Value {
+    let entries: Vec<_> = (0..requirements)
+        .map(|index| json!({"name": index.to_string(), "digestPinned": {}}))
+        .collect();
+    json!({"requirements": entries})
+}
+
+fn typo() -> Value {
+    json!({"enforcment": "Audit", "requirements": [{"digestPinned": {}}]})
+}
+
+fn person(name: &str, user: &str) -> Value {
+    json!({"people": [{"name": name, "identities": [{"kubernetes": {"user": user}}]}]})
+}
+
+const POLICY: Kind = Kind::PromotionPolicy;
+const PEOPLE: Kind = Kind::PeopleDirectory;
+
+#[test]
+fn a_mistyped_resource_keeps_its_last_valid_version_and_blocks_no_other_one() {
+    let mut cluster = Cluster::default();
+    let settled = cluster.apply(POLICY, "a", policy(1));
+    assert_eq!(
+        (policies(&settled), refused(&settled).len()),
+        (vec![("a", 1)], 0)
+    );
+
+    let settled = cluster.apply(POLICY, "a", typo());
+    assert_eq!(policies(&settled), [("a", 1)]);
+    let [(of, version, why)] = &refused(&settled)[..] else {
+        panic!("{:?}", refused(&settled));
+    };
+    assert_eq!((*of, *version), ("a", Version::LastValid));
+    assert_eq!(
+        why,
+        "PromotionPolicy/a (cluster): spec.enforcment: unknown field `enforcment`, did you mean `enforcement`?"
+    );
+
+    let settled = cluster.apply(POLICY, "b", policy(2));
+    assert_eq!(policies(&settled), [("a", 1), ("b", 2)]);
+    let settled = cluster.apply(POLICY, "a", policy(3));
+    assert_eq!(
+        (policies(&settled), refused(&settled).len()),
+        (vec![("a", 3), ("b", 2)], 0)
+    );
+    let settled = cluster.delete(POLICY, "b");
+    assert_eq!(policies(&settled), [("a", 3)]);
+}
+
+#[test]
+fn a_resource_that_was_never_valid_is_unreadable() {
+    let mut cluster = Cluster::default();
+    cluster.set(POLICY, "good", policy(1));
+    let settled = cluster.apply(POLICY, "bad", typo());
+    assert_eq!(policies(&settled), [("good", 1)]);
+    assert_eq!(refused(&settled)[0].1, Version::Unreadable);
+}
+
+#[test]
+fn after_a_restart_the_last_valid_version_is_that_of_the_status() {
+    let mut cluster = Cluster::default();
+    cluster.apply(POLICY, "a", policy(2));
+    cluster.apply(POLICY, "a", typo());
+    let settled = cluster.restarted().settle();
+    assert_eq!(
+        refused(&settled)[0].1,
+        Version::Unreadable,
+        "no status was written"
+    );
+
+    let status = |last: Value| {
+        json!({"observedGeneration": 2, "lastValidSpec": last,
+        "conditions": [{"type": "Ready", "status": "False"}]})
+    };
+    for (last, version, expected) in [
+        (policy(2), Version::LastValid, vec![("a", 2)]),
+        (typo(), Version::Unreadable, vec![]),
+        (json!("forged"), Version::Unreadable, vec![]),
+    ] {
+        for resource in cluster.resources.values_mut() {
+            resource.status = status(last.clone());
+        }
+        let settled = cluster.restarted().settle();
+        assert_eq!(
+            (policies(&settled), refused(&settled)[0].1),
+            (expected, version),
+            "{last}"
+        );
+    }
+}
+
+#[test]
+fn a_resource_that_was_created_anew_has_no_earlier_version() {
+    let mut cluster = Cluster::default();
+    cluster.apply(POLICY, "a", policy(1));
+    cluster.resources.clear();
+    let settled = cluster.apply(POLICY, "a", typo());
+    assert_eq!(refused(&settled)[0].1, Version::Unreadable);
+}
+
+#[test]
+fn of_directories_that_contradict_each_other_the_change_is_refused() {
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let mut cluster = Cluster::default();
+        cluster.apply(PEOPLE, first, person("alice", "alice"));
+        let settled = cluster.apply(PEOPLE, second, person("bob", "alice"));
+        let names: Vec<_> = refused(&settled).iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, [second]);
+        let people = settled.set.people.unwrap();
+        assert_eq!(people.people()[0].name, "alice");
+
+        let settled = cluster.apply(PEOPLE, second, person("bob", "bob"));
+        assert_eq!(refused(&settled), []);
+        let settled = cluster.apply(PEOPLE, first, person("alice", "bob"));
+        let [(of, version, why)] = &refused(&settled)[..] else {
+            panic!("{:?}", refused(&settled));
+        };
+        assert_eq!((*of, *version), (first, Version::LastValid));
+        assert!(why.contains("PeopleDirectory/"), "{why}");
+        assert!(!why.contains("(cluster):1"), "no lines: {why}");
+    }
+}
+
+#[test]
+fn a_name_in_a_file_and_in_the_cluster_is_a_problem_of_the_one_that_came_later() {
+    const A: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: a}, spec: {requirements: [{digestPinned: {}}]}}";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("other.yaml"),
+        A.replace("name: a", "name: other"),
+    )
+    .unwrap();
+    let mut cluster = Cluster::default();
+    cluster.files(&folder);
+    cluster.apply(POLICY, "a", policy(2));
+    std::fs::write(folder.path().join("a.yaml"), A).unwrap();
+    let settled = cluster.files(&folder);
+    assert_eq!(settled.files, Version::LastValid);
+    assert_eq!(policies(&settled), [("other", 1), ("a", 2)]);
+    let why = settled.problems.join("; ");
+    assert!(
+        why.contains("PromotionPolicy/a (cluster)") && why.contains("a.yaml"),
+        "{why}"
+    );
+
+    let mut cluster = Cluster::default();
+    cluster.files(&folder);
+    let settled = cluster.apply(POLICY, "a", policy(2));
+    assert_eq!(settled.files, Version::Current);
+    let [(_, version, why)] = &refused(&settled)[..] else {
+        panic!("{:?}", refused(&settled));
+    };
+    assert_eq!(*version, Version::Unreadable);
+    assert!(
+        why.contains("another policy has the name `a` too") && why.contains("a.yaml:1"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_thousand_policies_of_which_some_are_mistyped_are_settled_in_a_few_rounds() {
+    let mut cluster = Cluster::default();
+    for index in 0..1000 {
+        let spec = if index % 10 == 0 { typo() } else { policy(1) };
+        cluster.set(POLICY, &format!("p{index}"), spec);
+    }
+    let began = std::time::Instant::now();
+    let settled = cluster.settle();
+    assert_eq!(
+        (settled.set.policies.len(), settled.refused.len()),
+        (900, 100)
+    );
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+}

@@ -1,0 +1,104 @@
+//! The documents of a command: read once, with the same decision about which version counts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use promotion_gate_core::gate::{Freeze, Snapshot};
+
+use super::documents::{Documents, Settlement, Version};
+use super::parts::feeds_in_statuses;
+use super::resource::{Resource, freezes_by_source};
+use super::watches::api_resource;
+use super::{report, states_of, unreadable};
+use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile};
+use crate::cluster::Cluster;
+use crate::config::Config;
+
+/// Documents of files and of a cluster.
+pub struct Once {
+    documents: Documents,
+    settled: Settlement,
+}
+
+impl Once {
+    /// Reads the resources of some kinds.
+    ///
+    /// # Errors
+    /// The first kind that cannot be read, and why.
+    pub async fn resources(
+        cluster: &Cluster,
+        kinds: &[Kind],
+    ) -> Result<Vec<Arc<Resource>>, String> {
+        let mut resources = Vec::new();
+        for kind in kinds {
+            let Some(definition) = api_resource(*kind) else {
+                continue;
+            };
+            let read = cluster.list(&definition).await;
+            let read = read.map_err(|why| {
+                format!("`{}` cannot be read from the cluster: {why}", kind.name())
+            })?;
+            let read = read
+                .into_iter()
+                .map(|object| Arc::new(Resource::of(*kind, object)));
+            resources.extend(read);
+        }
+        Ok(resources)
+    }
+
+    /// Decides what counts of some files and resources.
+    pub fn of(paths: &[PathBuf], resources: &[Arc<Resource>], config: &Config) -> Once {
+        let mut documents = Documents::default();
+        documents.files = Arc::new(PolicyFiles::read(paths));
+        documents.replace_resources(resources);
+        let settled = documents.settle(config, |_| Vec::new());
+        Once { documents, settled }
+    }
+
+    /// What counts, without resources that cannot be read.
+    pub fn set(&self) -> &PolicySet {
+        &self.settled.set
+    }
+
+    /// Why the files do not count; empty if they do.
+    pub fn problems(&self) -> &[String] {
+        match self.settled.files {
+            Version::Current => &[],
+            Version::LastValid | Version::Unreadable => &self.settled.problems,
+        }
+    }
+
+    /// The resources whose current version does not count, one sentence each.
+    pub fn refused(&self) -> Vec<String> {
+        report::refused(&self.settled.refused)
+    }
+
+    /// The documents of the resources that count.
+    pub fn counting(&self) -> Vec<SourceFile> {
+        self.documents.counting(&self.settled)
+    }
+
+    /// The freezes that stand for those that cannot be read.
+    pub fn unreadable_freezes(&self) -> Vec<Freeze> {
+        let refused = self.settled.refused.iter();
+        let freezes = refused.filter_map(|(name, (version, why))| {
+            let resource = self.documents.resource(name)?;
+            unreadable::freeze(resource, *version, why)
+        });
+        freezes.collect()
+    }
+
+    /// What the statuses of freezes that are resources say of their feeds, and the freezes of files.
+    pub fn feeds(&self) -> (FeedStates, Vec<Freeze>) {
+        let (of_cluster, of_files) = freezes_by_source(&self.settled.set);
+        let statuses: BTreeMap<_, _> = feeds_in_statuses(self.documents.resources());
+        (states_of(&of_cluster, &statuses), of_files)
+    }
+
+    /// The snapshot of what counts, with the rest of another one.
+    pub fn snapshot(self, rest: Snapshot, feeds: &FeedStates, now: Timestamp) -> Snapshot {
+        unreadable::snapshot(self.settled, &self.documents, rest, feeds, now)
+    }
+}
