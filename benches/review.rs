@@ -170,6 +170,7 @@ impl Deployed {
             inputs: ReviewInputs {
                 snapshot: Arc::new(bench.snapshot(documents)),
                 collector: Arc::new(collector),
+                records: None,
                 deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
                 audit_only: false,
             },
@@ -341,6 +342,7 @@ fn many_seats(criterion: &mut Criterion) {
             change(&body.to_string()),
             vec![pin],
             Collected::Unavailable(Unavailability("no record".to_owned())),
+            &[],
             later,
         );
         let evidence = Evidence {
@@ -373,9 +375,9 @@ spec:
 ";
 
 fn change(body: &str) -> Change {
-    match understand(body.as_bytes()).unwrap().understood {
+    match understand(body.as_bytes(), &[]).unwrap().understood {
         Understood::Change(change) => Some(*change),
-        Understood::Governance(_) | Understood::NotOurs(_) => None,
+        Understood::Governance(_) | Understood::Refers(_) | Understood::NotOurs(_) => None,
     }
     .unwrap()
 }

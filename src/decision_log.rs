@@ -41,6 +41,7 @@ pub fn log(review: &Review, admitted: bool, audit_only: bool, took: Duration, re
         namespace = change.workload.namespace.as_deref().unwrap_or_default(),
         name = change.workload.name,
         operation = ?change.operation,
+        change = review.promotion.kind.id(),
         user = actor.map(|actor| actor.username.as_str()).unwrap_or_default(),
         user_groups = groups.join(","),
         images = images(&review.promotion),

@@ -14,7 +14,9 @@
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`duties`] — what one replica does for all: statuses of resources, and feeds
+//! * [`record`] — release records: what was admitted before, which upkeep rests on
 //! * [`serve`] — the webhook
+//! * [`report`] — Events on the objects that requests are about
 //! * [`metrics`], [`decision_log`] — numbers, and one line per decision
 //! * [`sandbox`] — a throwaway Sigstore, a registry and images, for `quickstart` and the tests
 //! * [`cli`] — the commands
@@ -33,6 +35,8 @@ mod files;
 pub mod governance;
 pub mod metrics;
 pub mod oci;
+pub mod record;
+pub mod report;
 pub mod review;
 pub mod sandbox;
 pub mod serve;

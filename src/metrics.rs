@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use promotion_gate_core::gate::{GovernanceVerdict, Verdict};
+use promotion_gate_core::gate::{ChangeKind, GovernanceVerdict, Verdict};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
@@ -23,6 +23,17 @@ struct GovernanceLabels {
     decision: &'static str,
     reason: &'static str,
     admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    kind: &'static str,
+    admitted: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotJudgedLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +64,11 @@ struct FeedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     outcome: &'static str,
 }
@@ -70,6 +86,9 @@ pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
     findings: Family<FindingLabels, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    not_judged: Family<NotJudgedLabels, Counter>,
+    events: Family<AttemptLabels, Counter>,
     governance: Family<GovernanceLabels, Counter>,
     loosened: Counter,
     duration: Histogram,
@@ -102,6 +121,13 @@ pub struct Metrics {
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
+    /// Release records in memory.
+    pub records: Gauge,
+    record_writes: Family<AttemptLabels, Counter>,
+    record_entries_refused: Family<ReasonLabels, Counter>,
+    /// Objects that run and are in no release record, as last counted.
+    pub unrecorded: Gauge,
+    alarms: Family<ReasonLabels, Counter>,
 }
 
 impl Metrics {
@@ -111,6 +137,9 @@ impl Metrics {
             registry: Registry::with_prefix("promotion_gate"),
             decisions: Family::default(),
             findings: Family::default(),
+            changes: Family::default(),
+            not_judged: Family::default(),
+            events: Family::default(),
             governance: Family::default(),
             loosened: Counter::default(),
             duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
@@ -132,6 +161,11 @@ impl Metrics {
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
+            records: Gauge::default(),
+            record_writes: Family::default(),
+            record_entries_refused: Family::default(),
+            unrecorded: Gauge::default(),
+            alarms: Family::default(),
         };
         metrics.registered()
     }
@@ -147,6 +181,21 @@ impl Metrics {
             "findings",
             "Findings by rule, outcome and reason",
             self.findings.clone(),
+        );
+        r.register(
+            "changes",
+            "Judged changes by kind and by whether they were admitted",
+            self.changes.clone(),
+        );
+        r.register(
+            "not_judged",
+            "Requests that are not judged, by reason",
+            self.not_judged.clone(),
+        );
+        r.register(
+            "events",
+            "Events on objects, by what became of them",
+            self.events.clone(),
         );
         r.register(
             "governance_decisions",
@@ -254,6 +303,27 @@ impl Metrics {
             "Attempts to read the feeds of freezes, by outcome",
             self.feed_attempts.clone(),
         );
+        r.register("records", "Release records", self.records.clone());
+        r.register(
+            "record_writes",
+            "Entries of release records that were to be written before an answer, by outcome",
+            self.record_writes.clone(),
+        );
+        r.register(
+            "record_entries_refused",
+            "Entries of release records that do not count, by reason",
+            self.record_entries_refused.clone(),
+        );
+        r.register(
+            "unrecorded",
+            "Objects that run and are in no release record",
+            self.unrecorded.clone(),
+        );
+        r.register(
+            "alarms",
+            "What an operator has to look at, by reason; the log has a line for each",
+            self.alarms.clone(),
+        );
         self
     }
 
@@ -302,6 +372,23 @@ impl Metrics {
         self.feed_attempts.get_or_create(&labels).inc();
     }
 
+    /// Counts an entry of a release record that was to be written before an answer.
+    pub(crate) fn count_record_write(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.record_writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts an entry of a release record that does not count.
+    pub(crate) fn refuse_entry(&self, reason: &'static str) {
+        let labels = ReasonLabels { reason };
+        self.record_entries_refused.get_or_create(&labels).inc();
+    }
+
+    /// Counts something that an operator has to look at.
+    pub(crate) fn alarm(&self, reason: &'static str) {
+        self.alarms.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
     /// Shows how long ago the feed of a freeze was read.
     pub(crate) fn show_feed_age(&self, freeze: &str, age: Duration) {
         let labels = FeedLabels {
@@ -330,6 +417,25 @@ impl Metrics {
         if admitted && !dry_run && !verdict.loosened.is_empty() {
             self.loosened.inc();
         }
+    }
+
+    /// Counts a judged change.
+    pub(crate) fn count_change(&self, kind: ChangeKind, is_admitted: bool) {
+        let (kind, admitted) = (kind.id(), if is_admitted { "true" } else { "false" });
+        let labels = ChangeLabels { kind, admitted };
+        self.changes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that is not judged.
+    pub(crate) fn count_not_judged(&self, reason: &'static str) {
+        let labels = NotJudgedLabels { reason };
+        self.not_judged.get_or_create(&labels).inc();
+    }
+
+    /// Counts an Event by what became of it.
+    pub(crate) fn count_event(&self, outcome: &'static str) {
+        let labels = AttemptLabels { outcome };
+        self.events.get_or_create(&labels).inc();
     }
 
     /// Counts one decision: its verdict, whether the request was admitted, the duration of the review, and its requests to

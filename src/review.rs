@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, Collected, Decision, Evidence, Promotion, Snapshot, Unavailability, Verdict, judge,
+    Change, ChangeKind, Collected, Decision, Evidence, Governing, Promotion, Snapshot,
+    Unavailability, Verdict, judge,
 };
 use tokio::time::Instant;
 
 use crate::collect::{Collector, Freshness};
 use crate::oci::Meter;
+use crate::record::ReleaseRecords;
 
 /// What a review may look at.
 #[derive(Clone)]
@@ -20,6 +22,8 @@ pub struct ReviewInputs {
     pub snapshot: Arc<Snapshot>,
     /// Fetches and remembers evidence.
     pub collector: Arc<Collector>,
+    /// What was admitted before, where that is recorded: in a webhook with a cluster.
+    pub records: Option<Arc<ReleaseRecords>>,
     /// When the answer must be there; what is still unknown then is said.
     pub deadline: Instant,
     /// Whether denials are only recorded (`--audit-only`), whatever the policies' enforcement.
@@ -55,20 +59,15 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
     let began = Instant::now();
     // 1. Govern: which policies match, by what was asked alone. Nothing that is fetched changes the answer.
     let governing = snapshot.governing(&change);
-    // 2. Pin: a tag becomes the digest that it names now, so that everything below is about one image.
-    let pins = collector.pin(&change, &governing, inputs.deadline).await;
-    let records = Collected::Unavailable(Unavailability(
-        "release records are not read yet".to_owned(),
-    ));
-    // 3. Classify: what kind of change it is decides which requirements apply.
-    let promotion = Promotion::new(change, pins, records, now);
-    // 4. Ask and gather: exactly what the requirements need, at first from memory.
+    // 2. Remember, pin and classify: what was admitted before, and which digests it runs now, decide what kind of change it is.
+    let promotion = classified(change, &governing, inputs, now).await;
+    // 3. Ask and gather: exactly what the requirements need, at first from memory.
     let needs = governing.needs(&promotion);
     let mut allowance = collector.allowance(inputs.deadline);
     let gathered = collector
         .gather(&needs, Freshness::FromCache, &mut allowance)
         .await;
-    // 5. Judge.
+    // 4. Judge.
     let verdict = judge(&promotion, &gathered.evidence, &governing);
     let Some(since) = revalidate_since(&verdict, inputs, began) else {
         return Review {
@@ -77,7 +76,7 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
             verdict,
         };
     };
-    // 6. Revalidate: a denial never rests on an older listing from memory, since the image may have been signed meanwhile.
+    // 5. Revalidate: a denial never rests on an older listing from memory, since the image may have been signed meanwhile.
     let evidence = collector
         .revalidate(&promotion, &needs, gathered, since, &mut allowance)
         .await;
@@ -87,6 +86,35 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
         evidence,
         verdict,
     }
+}
+
+/// The change with its digests, what the record says, and its kind, which decides the requirements that apply.
+async fn classified(
+    change: Change,
+    governing: &Governing<'_>,
+    inputs: &ReviewInputs,
+    now: Timestamp,
+) -> Promotion {
+    let (collector, deadline) = (&inputs.collector, inputs.deadline);
+    let trusted = &governing.world.trusted_controllers;
+    let Some(records) = &inputs.records else {
+        let pins = collector.pin(&change, governing, deadline).await;
+        let unknown = Unavailability("there are no release records here".to_owned());
+        return Promotion::new(change, pins, Collected::Unavailable(unknown), trusted, now);
+    };
+    // 1. Upkeep of what is recorded as it is written asks no registry, not even for the digest of a tag.
+    let (written, recorded) = records.as_written(&change, trusted, now, deadline).await;
+    let promotion = Promotion::new(change, written, recorded, trusted, now);
+    if promotion.kind == (ChangeKind::Upkeep { recorded: true }) {
+        return promotion;
+    }
+    // 2. Otherwise a tag becomes the digest that it names now, so that everything below is about one image.
+    let change = promotion.change;
+    let pins = collector.pin(&change, governing, deadline).await;
+    let recorded = records
+        .look_up(&change, &pins, trusted, now, deadline)
+        .await;
+    Promotion::new(change, pins, recorded, trusted, now)
 }
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or

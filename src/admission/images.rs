@@ -232,6 +232,20 @@ fn pod_spec(spec: &Value, path: &str, images: &mut Images) {
 }
 
 impl Images {
+    /// Adds the images of an object that is named at `field`.
+    pub(super) fn follow(&mut self, field: &str, object: &Value) {
+        let referred = images(object).unwrap_or_default();
+        let through = |path: &str| format!("{field} → {path}");
+        for mut found in referred.fields {
+            found.path = through(&found.path);
+            self.fields.push(found);
+        }
+        for mut unreadable in referred.unreadable {
+            unreadable.field = through(&unreadable.field);
+            self.unreadable.push(unreadable);
+        }
+    }
+
     fn add(&mut self, image: &Value, path: &str, role: Role) {
         match image.as_str() {
             // A template may leave the image empty; the Pod that is created from it is judged.

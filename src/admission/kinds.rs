@@ -6,10 +6,13 @@ use serde_json::Value;
 
 /// A row of the table.
 pub(super) struct WorkloadKind {
+    /// The API groups that have it or had it, the present one first.
     groups: &'static [&'static str],
-    name: &'static str,
+    /// The API version that is asked for.
+    pub(super) version: &'static str,
+    pub(super) name: &'static str,
     /// The name of the resource in paths and in the rules of webhook configurations.
-    plural: &'static str,
+    pub(super) plural: &'static str,
     /// Paths of pod specifications; `*` stands for every item of a list.
     pub(super) pod_specs: &'static [&'static [&'static str]],
     /// Fields outside of pod templates that decide what runs, as JSON pointers.
@@ -18,6 +21,12 @@ pub(super) struct WorkloadKind {
     pub(super) template_fields: &'static [&'static str],
     /// Changes that start a staged workload.
     pub(super) activations: &'static [Activation],
+    /// Where an object names another one whose template it runs, as a JSON pointer.
+    pub(super) workload_ref: Option<&'static str>,
+    /// Fields of `status` by which people let run what was staged, as JSON pointers.
+    pub(super) steering: &'static [&'static str],
+    /// The built-in controllers for whose objects of this kind nothing is judged, since they are copies of judged ones.
+    pub(super) copied_by: &'static [&'static str],
     pub(super) is_namespaced: bool,
 }
 
@@ -32,43 +41,60 @@ pub(super) enum Activation {
     Lowered(&'static str),
     /// A value changes.
     Changed(&'static str),
-    /// The Pods of a DaemonSet may run on nodes on which they did not run before.
-    MoreNodes,
+    /// A text was one of these and is not any more.
+    Left(&'static str, &'static [&'static str]),
 }
 
-use Activation::{Changed, Cleared, FromZero, Lowered, MoreNodes};
+use Activation::{Changed, Cleared, FromZero, Left, Lowered};
 
-const APPS: &[&str] = &["apps", "extensions"];
-const BATCH: &[&str] = &["batch"];
-const CORE: &[&str] = &[""];
-const ARGO: &[&str] = &["argoproj.io"];
+/// API groups and a version.
+type Api = (&'static [&'static str], &'static str);
+const APPS: Api = (&["apps", "extensions"], "v1");
+const BATCH: Api = (&["batch"], "v1");
+const CORE: Api = (&[""], "v1");
+const ARGO: Api = (&["argoproj.io"], "v1alpha1");
+const KEDA: Api = (&["keda.sh"], "v1alpha1");
 const TEMPLATE: &[&[&str]] = &[&["spec", "template", "spec"]];
 const METRICS: &[&[&str]] = &[&[
     "spec", "metrics", "*", "provider", "job", "spec", "template", "spec",
 ]];
 /// Arguments are inserted into the commands of jobs, and a measurement can be something else than a job.
 const ANALYSIS: &[&str] = &["/spec/metrics", "/spec/args"];
-const REPLICAS: Activation = FromZero("/spec/replicas");
+const REPLICAS_FIELD: &str = "/spec/replicas";
+const REPLICAS: Activation = FromZero(REPLICAS_FIELD);
+/// What Go reads as a flag that is set (`strconv.ParseBool`).
+const GO_TRUE: &[&str] = &["1", "t", "T", "TRUE", "true", "True"];
+/// `promote`, `promote --full` and `resume` of the Argo Rollouts plugin write these fields.
+pub(super) const ROLLOUT_STEERING: &[&str] = &[
+    "/status/promoteFull",
+    "/status/currentStepIndex",
+    "/status/pauseConditions",
+    "/status/controllerPause",
+];
 
 /// A namespaced kind in which only pod specifications decide what runs.
 const fn kind(
-    groups: &'static [&'static str],
+    (groups, version): Api,
     (name, plural): (&'static str, &'static str),
     pod_specs: &'static [&'static [&'static str]],
 ) -> WorkloadKind {
     WorkloadKind {
         groups,
+        version,
         name,
         plural,
         pod_specs,
         runtime_fields: &[],
         template_fields: &[],
         activations: &[],
+        workload_ref: None,
+        steering: &[],
+        copied_by: &[],
         is_namespaced: true,
     }
 }
 
-const TABLE: &[WorkloadKind] = &[
+pub(super) const TABLE: &[WorkloadKind] = &[
     kind(CORE, ("Pod", "pods"), &[&["spec"]]),
     kind(
         CORE,
@@ -99,15 +125,23 @@ const TABLE: &[WorkloadKind] = &[
         ..kind(APPS, ("StatefulSet", "statefulsets"), TEMPLATE)
     },
     WorkloadKind {
-        activations: &[MoreNodes],
+        activations: &[
+            Changed("/spec/template/spec/nodeSelector"),
+            Changed("/spec/template/spec/affinity"),
+            Changed("/spec/template/spec/tolerations"),
+            Changed("/spec/template/spec/nodeName"),
+        ],
         ..kind(APPS, ("DaemonSet", "daemonsets"), TEMPLATE)
     },
     // The StatefulSet controller makes Pods from an earlier revision, not only from the StatefulSet.
-    kind(
-        APPS,
-        ("ControllerRevision", "controllerrevisions"),
-        &[&["data", "spec", "template", "spec"]],
-    ),
+    WorkloadKind {
+        copied_by: &["statefulset-controller", "daemon-set-controller"],
+        ..kind(
+            APPS,
+            ("ControllerRevision", "controllerrevisions"),
+            &[&["data", "spec", "template", "spec"]],
+        )
+    },
     WorkloadKind {
         activations: &[Cleared("/spec/suspend"), FromZero("/spec/parallelism")],
         ..kind(BATCH, ("Job", "jobs"), TEMPLATE)
@@ -117,6 +151,8 @@ const TABLE: &[WorkloadKind] = &[
             Cleared("/spec/suspend"),
             Changed("/spec/schedule"),
             Changed("/spec/timeZone"),
+            Cleared("/spec/jobTemplate/spec/suspend"),
+            FromZero("/spec/jobTemplate/spec/parallelism"),
         ],
         ..kind(
             BATCH,
@@ -127,6 +163,8 @@ const TABLE: &[WorkloadKind] = &[
     WorkloadKind {
         runtime_fields: &["/spec/strategy", "/spec/workloadRef"],
         activations: &[REPLICAS, Cleared("/spec/paused")],
+        workload_ref: Some("/spec/workloadRef"),
+        steering: ROLLOUT_STEERING,
         ..kind(ARGO, ("Rollout", "rollouts"), TEMPLATE)
     },
     WorkloadKind {
@@ -158,6 +196,20 @@ const TABLE: &[WorkloadKind] = &[
             &[&["spec", "templates", "*", "template", "spec"]],
         )
     },
+    WorkloadKind {
+        activations: &[
+            FromZero("/spec/maxReplicaCount"),
+            FromZero("/spec/jobTargetRef/parallelism"),
+            Cleared("/spec/jobTargetRef/suspend"),
+            Changed("/spec/triggers"),
+            Left("/metadata/annotations/autoscaling.keda.sh~1paused", GO_TRUE),
+        ],
+        ..kind(
+            KEDA,
+            ("ScaledJob", "scaledjobs"),
+            &[&["spec", "jobTargetRef", "template", "spec"]],
+        )
+    },
 ];
 
 /// The lists of containers in a pod specification.
@@ -169,9 +221,8 @@ pub(super) const CONTAINERS: &[(&str, Role)] = &[
 
 /// Subresources that do not change what runs, of any kind.
 pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
-    "status",
+    STATUS,
     "finalizers",
-    "scale",
     "binding",
     "eviction",
     "resize",
@@ -180,6 +231,10 @@ pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
     "approval",
     "finalize",
 ];
+/// The subresource that says how many replicas run, without saying of what.
+pub(super) const SCALE: &str = "scale";
+/// The subresource that says what came of an object. Of some kinds, people steer by it.
+pub(super) const STATUS: &str = "status";
 /// The subresource that adds containers to a Pod.
 pub(super) const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
 
@@ -219,6 +274,24 @@ impl WorkloadKind {
     pub(super) fn is_pod(&self) -> bool {
         self.name == "Pod"
     }
+
+    /// The API group.
+    pub(super) fn group(&self) -> &'static str {
+        self.groups.first().copied().unwrap_or_default()
+    }
+
+    /// Whether it has the subresource `scale`.
+    pub(super) fn scales(&self) -> bool {
+        let is_replicas =
+            |it: &Activation| matches!(it, FromZero(field) if *field == REPLICAS_FIELD);
+        self.activations.iter().any(is_replicas)
+    }
+}
+
+/// The row of a resource that has the subresource `scale`.
+pub(super) fn row_of_scaled(group: &str, plural: &str) -> Option<&'static WorkloadKind> {
+    let mut rows = TABLE.iter().filter(|kind| kind.scales());
+    rows.find(|kind| kind.plural == plural && kind.groups.contains(&group))
 }
 
 /// The row of a kind; `None` for a kind without images.
@@ -228,9 +301,39 @@ pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
         .find(|kind| kind.name == name && kind.groups.contains(&group))
 }
 
+/// API group and kind of everything that runs images or names those that will run.
+pub fn running_kinds() -> Vec<(&'static str, &'static str)> {
+    // Revisions are the history of what a controller runs.
+    let rows = TABLE.iter().filter(|row| row.name != "ControllerRevision");
+    rows.map(|row| (row.group(), row.name)).collect()
+}
+
 /// The name of a kind's resource, such as `deployments`; `None` for a kind without images.
 pub fn plural(group: &str, name: &str) -> Option<&'static str> {
     row(group, name).map(|kind| kind.plural)
+}
+
+/// A kind with its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindOfTable {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// The version in which its objects are listed.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// The name of the resource.
+    pub plural: &'static str,
+}
+
+/// Every kind that is judged, in the API group that serves it now.
+pub fn kinds() -> impl Iterator<Item = KindOfTable> {
+    TABLE.iter().map(|row| KindOfTable {
+        group: row.group(),
+        version: row.version,
+        kind: row.name,
+        plural: row.plural,
+    })
 }
 
 /// API group and kind; `None` if one of them is absent or empty, as for `kubectl`.

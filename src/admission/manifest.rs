@@ -52,16 +52,7 @@ impl<'a> Manifests<'a> {
                 why,
             });
         };
-        let referred = images(referred).unwrap_or_default();
-        let through = |path: &str| format!("spec.workloadRef → {path}");
-        for mut field in referred.fields {
-            field.path = through(&field.path);
-            found.fields.push(field);
-        }
-        for mut unreadable in referred.unreadable {
-            unreadable.field = through(&unreadable.field);
-            found.unreadable.push(unreadable);
-        }
+        found.follow("spec.workloadRef", referred);
     }
 }
 
@@ -115,10 +106,11 @@ pub fn understand_manifest(
     let Some(mut found) = images(object) else {
         return Understood::NotOurs(NotOurs::KindWithoutImages);
     };
-    let is_namespaced = row(&group, &kind).is_none_or(|kind| kind.is_namespaced);
+    let row = row(&group, &kind);
+    let is_namespaced = row.is_none_or(|kind| kind.is_namespaced);
     let here = namespace_of(object, namespace);
-    let reference = object.pointer("/spec/workloadRef");
-    if let (true, Some(reference)) = (kind == "Rollout", reference.filter(|r| !r.is_null())) {
+    let reference = row.and_then(|kind| object.pointer(kind.workload_ref?));
+    if let Some(reference) = reference.filter(|reference| !reference.is_null()) {
         manifests.follow(reference, &here, &mut found);
     }
     let version = object

@@ -4,6 +4,7 @@
 //! * `images` — an object → its images
 //! * `update` — an update → its effect on what runs
 //! * `request`, `manifest` — a request or a manifest → a change
+//! * `referring` — a change and the object that it refers to → the whole change
 //! * `response` — a verdict → the answer
 //! * `governance` — changes of what the gate decides by, and the answers to them
 
@@ -12,12 +13,16 @@ mod images;
 mod kinds;
 mod manifest;
 mod object;
+mod referring;
 mod request;
 mod response;
 mod update;
 
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
-pub use kinds::plural;
+pub use kinds::{KindOfTable, kinds, plural, running_kinds};
 pub use manifest::{Manifests, understand_manifest};
-pub use request::{Malformed, NotOurs, Request, Understood, VERSION, uid, understand};
+pub use referring::Referring;
+pub use request::{
+    Malformed, NotOurs, Request, Understood, VERSION, changed_object, uid, understand,
+};
 pub use response::{AdmissionResponse, Respond, denial};

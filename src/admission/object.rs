@@ -1,21 +1,37 @@
-//! The object of a request without `metadata.managedFields` and `status`: no rule reads them, and they are often the largest
-//! parts.
+//! The object of a request without the parts that no rule reads, and which are often the largest: `metadata.managedFields`, and
+//! `status` but for the few fields by which people steer.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// An object without `status` and `metadata.managedFields`.
+use super::kinds::ROLLOUT_STEERING;
+
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    Without("status", Some(&Without("managedFields", None))).deserialize(deserializer)
+    Part::Object.deserialize(deserializer)
 }
 
-/// Reads a map without one key; the second field says how to read its `metadata`.
-#[derive(Clone, Copy)]
-struct Without<'a>(&'static str, Option<&'a Without<'a>>);
+/// A part of an object that is not kept whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Object,
+    Metadata,
+    Status,
+}
 
-impl<'de> DeserializeSeed<'de> for Without<'_> {
+impl Part {
+    fn keeps(self, key: &str) -> bool {
+        let is_steering = |pointer: &&str| pointer.strip_prefix("/status/") == Some(key);
+        match self {
+            Part::Object => true,
+            Part::Metadata => key != "managedFields",
+            Part::Status => ROLLOUT_STEERING.iter().any(|it| is_steering(it)),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Part {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -23,7 +39,7 @@ impl<'de> DeserializeSeed<'de> for Without<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Without<'_> {
+impl<'de> Visitor<'de> for Part {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,15 +49,17 @@ impl<'de> Visitor<'de> for Without<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let value = match self {
-                Without(ignored, _) if key == ignored => {
-                    entries.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                Without(_, Some(metadata)) if key == "metadata" => {
-                    entries.next_value_seed(*metadata)?
-                }
-                Without(..) => entries.next_value()?,
+            if !self.keeps(&key) {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = match (self, key.as_str()) {
+                (Part::Object, "metadata") => entries.next_value_seed(Part::Metadata)?,
+                (Part::Object, "status") => match entries.next_value_seed(Part::Status)? {
+                    Value::Object(status) if !status.is_empty() => Value::Object(status),
+                    _ => continue,
+                },
+                _ => entries.next_value()?,
             };
             object.insert(key, value);
         }
@@ -50,6 +68,9 @@ impl<'de> Visitor<'de> for Without<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
+        if self == Part::Status {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+        }
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
@@ -105,6 +126,20 @@ mod tests {
             .unwrap()
             .remove("managedFields");
         assert_eq!(read(&object.to_string()).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_the_status_only_what_steers_is_kept() {
+        let rollout = json!({"kind": "Rollout", "status": {
+            "promoteFull": true, "abort": true, "conditions": [{"type": "Paused"}], "pauseConditions": null,
+        }});
+        let kept =
+            json!({"kind": "Rollout", "status": {"promoteFull": true, "pauseConditions": null}});
+        assert_eq!(read(&rollout.to_string()).unwrap(), kept);
+        for status in ["null", "7", "\"a\"", "[1]", "{}", "{\"phase\":1}"] {
+            let written = format!("{{\"kind\":\"Rollout\",\"status\":{status}}}");
+            assert_eq!(read(&written).unwrap(), json!({"kind": "Rollout"}));
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
 use promotion_gate_core::gate::{
-    Actor, Change, ChangeEffect, ChangedObject, GovernanceChange, GovernedKind, ImageUse,
-    Operation, Owner, Role, UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ChangedObject, ControllerPreset, GovernanceChange, GovernedKind,
+    ImageUse, Operation, Owner, Role, TrustedController, UnreadableField, Workload,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,9 +11,13 @@ use serde_json::Value;
 
 use super::governance::{self, Asked, governed_kind};
 use super::images::{Images, images};
-use super::kinds::{EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, group_and_kind, row};
+use super::kinds::{
+    EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, SCALE, STATUS, WorkloadKind, group_and_kind, row,
+    row_of_scaled,
+};
 use super::object;
-use super::update::{effect_of, is_staged, template_digest};
+use super::referring::{Referred, Referring};
+use super::update::{effect_of, is_staged, steers, template_digest};
 
 /// The version of `AdmissionReview` that is understood.
 pub const VERSION: &str = "admission.k8s.io/v1";
@@ -39,6 +43,8 @@ pub enum Understood {
     Change(Box<Change>),
     /// A change of what the gate decides by.
     Governance(Box<GovernanceChange>),
+    /// A change that is judged with another object, which has to be read.
+    Refers(Box<Referring>),
     /// The request is not judged.
     NotOurs(NotOurs),
 }
@@ -52,7 +58,7 @@ pub enum NotOurs {
     Connection,
     /// The kind does not carry images.
     KindWithoutImages,
-    /// The subresource does not carry images: status, finalizers, scale, binding, eviction, resources.
+    /// The subresource does not carry images: status, finalizers, binding, eviction, resources.
     Subresource,
     /// The update does not change what runs.
     NothingThatRuns,
@@ -60,6 +66,10 @@ pub enum NotOurs {
     NothingThatDecides,
     /// A release record, which only the gate writes.
     Record,
+    /// A trusted controller says what came of an object that was judged, or keeps a copy of it.
+    TrustedController,
+    /// A kubelet shows a Pod that it runs from a file of its node, whatever is answered.
+    MirrorPod,
 }
 
 impl NotOurs {
@@ -73,6 +83,8 @@ impl NotOurs {
             NotOurs::NothingThatRuns => "nothing-that-runs",
             NotOurs::NothingThatDecides => "nothing-that-decides",
             NotOurs::Record => "record",
+            NotOurs::TrustedController => "trusted-controller",
+            NotOurs::MirrorPod => "mirror-pod",
         }
     }
 }
@@ -104,6 +116,8 @@ struct WireRequest {
     uid: String,
     kind: WireKind,
     #[serde(default)]
+    resource: WireResource,
+    #[serde(default)]
     sub_resource: Option<String>,
     #[serde(default)]
     name: Option<String>,
@@ -124,6 +138,13 @@ struct WireKind {
     group: String,
     version: String,
     kind: String,
+}
+
+#[derive(Default, Deserialize)]
+struct WireResource {
+    group: String,
+    version: String,
+    resource: String,
 }
 
 #[derive(Deserialize)]
@@ -157,11 +178,11 @@ pub fn uid(body: &[u8]) -> Option<String> {
     (!uid.is_empty() && uid.len() <= 128).then_some(uid)
 }
 
-/// Understands the body of a request.
+/// Understands the body of a request. `trusted` are the controllers that are trusted besides the built-in ones.
 ///
 /// # Errors
 /// What is wrong with a body that is no `AdmissionReview` v1.
-pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
+pub fn understand(body: &[u8], trusted: &[TrustedController]) -> Result<Request, Malformed> {
     let refused = |why: String| Malformed {
         uid: uid(body),
         why,
@@ -202,12 +223,12 @@ pub fn understand(body: &[u8]) -> Result<Request, Malformed> {
     let uid = request.uid.clone();
     Ok(Request {
         uid,
-        understood: request.understand(),
+        understood: request.understand(trusted),
     })
 }
 
 impl WireRequest {
-    fn understand(self) -> Understood {
+    fn understand(self, trusted: &[TrustedController]) -> Understood {
         // 0. What the gate decides by is governed, its deletion too.
         if let Some(kind) = governed_kind(&self.kind.group, &self.kind.kind) {
             return self.governance(kind);
@@ -227,6 +248,8 @@ impl WireRequest {
         let subresource = self.sub_resource.clone().unwrap_or_default();
         let (group, name) = (self.kind.group.as_str(), self.kind.kind.as_str());
         let kind = match (subresource.as_str(), row(group, name)) {
+            (SCALE, _) => return self.scale(operation),
+            (STATUS, Some(kind)) if !kind.steering.is_empty() => kind,
             (subresource, _) if HARMLESS_SUBRESOURCES.contains(&subresource) => {
                 return Understood::NotOurs(NotOurs::Subresource);
             }
@@ -239,21 +262,100 @@ impl WireRequest {
             }
         };
         // 3. The object must be of the requested kind: otherwise its images would be looked for at the wrong fields.
-        let said = group_and_kind(&self.object);
-        if said.is_none_or(|said| (said.0.as_str(), said.1.as_str()) != (group, name)) {
-            let why = format!("the object is not a `{name}`, which the request names as its kind");
+        if let Some(why) = self.of_another_kind() {
             return self.unreadable(operation, why);
         }
-        // 4. An update that does not change what runs passes; every other change is judged with all its images.
+        // 4. Some requesters say what is so already: a kubelet, and a controller about objects that were judged.
+        if let Some(why) = self.is_said_by_its_keeper(operation, kind, trusted) {
+            return Understood::NotOurs(why);
+        }
+        // 5. An update that does not change what runs passes; every other change is judged with all its images.
         let effect = match operation {
             Operation::Create => Some(ChangeEffect::Runs),
+            Operation::Update if subresource == STATUS => {
+                steers(&self.object, &self.old_object, kind).then_some(ChangeEffect::Starts)
+            }
             Operation::Update => effect_of(&self.object, &self.old_object, kind),
         };
         let Some(effect) = effect else {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
         };
         let images = images(&self.object).unwrap_or_default();
-        self.change(operation, effect, images)
+        let namespace = self.namespace.clone().unwrap_or_default();
+        let referred = Referred::of(&self.object, kind, namespace);
+        Understood::referring(self.change(operation, effect, images), referred)
+    }
+
+    fn of_another_kind(&self) -> Option<String> {
+        let WireKind { group, kind, .. } = &self.kind;
+        let said = group_and_kind(&self.object);
+        let is_same = said.is_some_and(|said| (&said.0, &said.1) == (group, kind));
+        (!is_same)
+            .then(|| format!("the object is not a `{kind}`, which the request names as its kind"))
+    }
+
+    /// The requester is decided by the API server, never by the object.
+    fn is_said_by_its_keeper(
+        &self,
+        operation: Operation,
+        kind: &WorkloadKind,
+        trusted: &[TrustedController],
+    ) -> Option<NotOurs> {
+        let actor = self.actor();
+        let is_node = actor.username.starts_with("system:node:")
+            && actor.groups.iter().any(|group| group == "system:nodes");
+        let mirror = self
+            .object
+            .pointer("/metadata/annotations/kubernetes.io~1config.mirror");
+        let is_status = self.sub_resource.as_deref() == Some(STATUS);
+        if operation == Operation::Create && kind.is_pod() && is_node && mirror.is_some() {
+            return Some(NotOurs::MirrorPod);
+        }
+        let is_controller = actor.is_built_in(kind.copied_by) && !kind.copied_by.is_empty()
+            || is_status && actor.is_preset(ControllerPreset::ArgoRollouts, trusted);
+        is_controller.then_some(NotOurs::TrustedController)
+    }
+
+    /// `kubectl scale`: what starts stands in the scaled object.
+    fn scale(self, operation: Operation) -> Understood {
+        let WireResource {
+            group,
+            version,
+            resource,
+        } = &self.resource;
+        let kind = row_of_scaled(group, resource);
+        if kind.is_none() && !resource.is_empty() {
+            return Understood::NotOurs(NotOurs::KindWithoutImages);
+        }
+        if let Some(why) = self.of_another_kind() {
+            return self.unreadable(operation, why);
+        }
+        let Some(kind) = kind else {
+            let why = "the request does not name the resource that is scaled".to_owned();
+            return self.unreadable(operation, why);
+        };
+        // A Scale is written without a number that is 0.
+        let replicas = |scale: &Value| {
+            let number = scale.pointer("/spec/replicas").map(Value::as_i64);
+            number.unwrap_or(Some(0))
+        };
+        let starts_more = replicas(&self.object).is_none_or(|number| number > 0);
+        let ran = replicas(&self.old_object).is_some_and(|number| number > 0);
+        if ran || !starts_more {
+            return Understood::NotOurs(NotOurs::NothingThatRuns);
+        }
+        let scaled = Workload {
+            group: group.clone(),
+            version: version.clone(),
+            kind: kind.name.to_owned(),
+            namespace: self.namespace.clone().filter(|it| !it.is_empty()),
+            name: self.name.clone().unwrap_or_default(),
+        };
+        let mut change = self.change(operation, ChangeEffect::Starts, Images::default());
+        change.workload = scaled.clone();
+        // The object of the request is the Scale.
+        change.object = ChangedObject::default();
+        Understood::referring(change, Some(Ok(Referred::Scaled(scaled))))
     }
 
     fn governance(self, kind: GovernedKind) -> Understood {
@@ -282,7 +384,7 @@ impl WireRequest {
         if found.fields.is_empty() && found.unreadable.is_empty() {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
         }
-        self.change(operation, ChangeEffect::Runs, found)
+        Understood::Change(self.change(operation, ChangeEffect::Runs, found))
     }
 
     fn unreadable(self, operation: Operation, why: String) -> Understood {
@@ -290,17 +392,21 @@ impl WireRequest {
             field: String::new(),
             why,
         }];
-        self.change(
-            operation,
-            ChangeEffect::Runs,
-            Images {
-                fields: Vec::new(),
-                unreadable,
-            },
-        )
+        let images = Images {
+            fields: Vec::new(),
+            unreadable,
+        };
+        Understood::Change(self.change(operation, ChangeEffect::Runs, images))
     }
 
-    fn change(self, operation: Operation, effect: ChangeEffect, images: Images) -> Understood {
+    fn actor(&self) -> Actor {
+        Actor {
+            username: self.user_info.username.clone(),
+            groups: self.user_info.groups.clone().unwrap_or_default(),
+        }
+    }
+
+    fn change(self, operation: Operation, effect: ChangeEffect, images: Images) -> Box<Change> {
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
         let object = changed_object(&self.object);
         let workload = Workload {
@@ -311,14 +417,14 @@ impl WireRequest {
             namespace: some(self.namespace),
         };
         let actor = self.user_info.into();
-        Understood::Change(Box::new(change(
+        Box::new(change(
             self.uid,
             (operation, effect),
             workload,
             Some(actor),
             self.dry_run == Some(true),
             (object, images),
-        )))
+        ))
     }
 }
 
@@ -330,29 +436,7 @@ pub(super) fn change(
     dry_run: bool,
     (object, found): (ChangedObject, Images),
 ) -> Change {
-    let mut unreadable = found.unreadable;
-    let mut images = Vec::new();
-    if found.fields.len() > MAXIMUM_IMAGES {
-        let why = format!("the object names more than {MAXIMUM_IMAGES} images");
-        unreadable.push(UnreadableField {
-            field: String::new(),
-            why,
-        });
-    }
-    for field in found.fields.into_iter().take(MAXIMUM_IMAGES) {
-        match field.written.parse() {
-            Ok(reference) => images.push(ImageUse {
-                field: field.path,
-                role: field.role,
-                reference,
-            }),
-            Err(error) => unreadable.push(UnreadableField {
-                field: field.path,
-                why: error.to_string(),
-            }),
-        }
-    }
-    Change {
+    let mut change = Change {
         id,
         operation,
         effect,
@@ -360,13 +444,41 @@ pub(super) fn change(
         actor,
         dry_run,
         object,
-        images,
-        unreadable,
+        images: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    add(&mut change, found);
+    change
+}
+
+/// Adds images to those of a change.
+pub(super) fn add(change: &mut Change, found: Images) {
+    change.unreadable.extend(found.unreadable);
+    let room = MAXIMUM_IMAGES.saturating_sub(change.images.len());
+    if found.fields.len() > room {
+        let why = format!("the object names more than {MAXIMUM_IMAGES} images");
+        change.unreadable.push(UnreadableField {
+            field: String::new(),
+            why,
+        });
+    }
+    for field in found.fields.into_iter().take(room) {
+        match field.written.parse() {
+            Ok(reference) => change.images.push(ImageUse {
+                field: field.path,
+                role: field.role,
+                reference,
+            }),
+            Err(error) => change.unreadable.push(UnreadableField {
+                field: field.path,
+                why: error.to_string(),
+            }),
+        }
     }
 }
 
 /// What an object says besides its images.
-pub(super) fn changed_object(object: &Value) -> ChangedObject {
+pub fn changed_object(object: &Value) -> ChangedObject {
     let said = group_and_kind(object);
     let kind = said.and_then(|(group, name)| row(&group, &name));
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str);

@@ -15,12 +15,13 @@ pub(super) fn effect_of(new: &Value, old: &Value, kind: &WorkloadKind) -> Option
         return Some(ChangeEffect::Runs);
     }
     let mut activations = kind.activations.iter();
-    let starts = activations.any(|activation| activation.is_in(new, old, kind))
+    let starts = activations.any(|activation| activation.is_in(new, old))
         || templates_of(new, old, kind).any(|(new, old)| removes_gate(new, old));
     starts.then_some(ChangeEffect::Starts)
 }
 
 /// The digest of what an object runs: of the pod templates, and of the fields beside them for kinds that run something else too.
+/// The order of keys does not count, since objects are written sorted.
 pub(super) fn template_digest(object: &Value, kind: &WorkloadKind) -> Digest {
     let templates = templates(object, kind).into_iter();
     let templates =
@@ -43,13 +44,30 @@ fn without_controller_labels(mut fields: Value) -> Value {
     fields
 }
 
-/// Whether nothing of an object runs: a change that lets it run would be an activation.
+/// Whether an object keeps its template, or a part of its Pods, from running: a change that lets it run would be an activation.
 pub(super) fn is_staged(object: &Value, kind: &WorkloadKind) -> bool {
     kind.activations.iter().any(|activation| match activation {
-        Activation::FromZero(field) => object.pointer(field).and_then(Value::as_i64) == Some(0),
-        Activation::Cleared(field) => object.pointer(field).and_then(Value::as_bool) == Some(true),
-        Activation::Lowered(_) | Activation::Changed(_) | Activation::MoreNodes => false,
+        Activation::FromZero(field) => number(object, field, 1) == 0,
+        Activation::Cleared(field) => flag(object, field),
+        Activation::Lowered(field) => number(object, field, 0) > 0,
+        Activation::Left(field, texts) => is_one_of(object, field, texts),
+        Activation::Changed(_) => false,
     })
+}
+
+fn number(object: &Value, pointer: &str, absent: i64) -> i64 {
+    let number = object.pointer(pointer).and_then(Value::as_i64);
+    number.unwrap_or(absent)
+}
+
+fn flag(object: &Value, pointer: &str) -> bool {
+    let flag = object.pointer(pointer).and_then(Value::as_bool);
+    flag.unwrap_or(false)
+}
+
+fn is_one_of(object: &Value, pointer: &str, texts: &[&str]) -> bool {
+    let text = object.pointer(pointer).and_then(Value::as_str);
+    text.is_some_and(|text| texts.contains(&text))
 }
 
 /// The pod templates after and before an update.
@@ -61,33 +79,18 @@ fn templates_of<'a>(
     templates(new, kind).into_iter().zip(templates(old, kind))
 }
 
+/// Whether an update of the status lets run what was staged.
+pub(super) fn steers(new: &Value, old: &Value, kind: &WorkloadKind) -> bool {
+    let value = |object: &Value, pointer| object.pointer(pointer).cloned().unwrap_or_default();
+    let mut fields = kind.steering.iter();
+    fields.any(|pointer| value(new, pointer) != value(old, pointer))
+}
+
 /// Whether a Pod that waited for a scheduling gate does not wait for it any more.
 fn removes_gate(new: &Value, old: &Value) -> bool {
     let gates = |template: &Value| items(template, "/spec/schedulingGates");
     let left = gates(new);
     gates(old).iter().any(|gate| !left.contains(gate))
-}
-
-/// Whether the Pods of a template may run on nodes that did not fit before. Node selectors and affinity only restrict, and
-/// tolerations only add, so that what is added to the former and removed from the latter does not count.
-fn fits_more_nodes(new: &Value, old: &Value) -> bool {
-    let value = |template: &Value, pointer: &str| {
-        let value = template.pointer(pointer);
-        value.filter(|value| !value.is_null()).cloned()
-    };
-    let lifts =
-        |pointer: &str| value(old, pointer).is_some_and(|old| value(new, pointer) != Some(old));
-    let selector = |template: &Value| value(template, "/spec/nodeSelector").unwrap_or_default();
-    let (kept, required) = (selector(new), selector(old));
-    let mut required = required.as_object().into_iter().flatten();
-    let tolerated = items(old, "/spec/tolerations");
-    let tolerates = items(new, "/spec/tolerations");
-    required.any(|(label, value)| kept.get(label) != Some(value))
-        || lifts("/spec/affinity")
-        || lifts("/spec/nodeName")
-        || tolerates
-            .iter()
-            .any(|toleration| !tolerated.contains(toleration))
 }
 
 fn items(template: &Value, pointer: &str) -> Vec<Value> {
@@ -136,23 +139,15 @@ fn remove(value: &mut Value, fields: &[&str]) {
 }
 
 impl Activation {
-    fn is_in(&self, new: &Value, old: &Value, kind: &WorkloadKind) -> bool {
-        let number = |object: &Value, pointer: &str, absent: i64| {
-            let number = object.pointer(pointer).and_then(Value::as_i64);
-            number.unwrap_or(absent)
-        };
-        let flag = |object: &Value, pointer: &str| {
-            let flag = object.pointer(pointer).and_then(Value::as_bool);
-            flag.unwrap_or(false)
-        };
+    fn is_in(&self, new: &Value, old: &Value) -> bool {
         match self {
             Activation::FromZero(field) => number(old, field, 1) == 0 && number(new, field, 1) > 0,
             Activation::Cleared(field) => flag(old, field) && !flag(new, field),
             Activation::Lowered(field) => number(new, field, 0) < number(old, field, 0),
-            Activation::Changed(field) => new.pointer(field) != old.pointer(field),
-            Activation::MoreNodes => {
-                templates_of(new, old, kind).any(|(new, old)| fits_more_nodes(new, old))
+            Activation::Left(field, texts) => {
+                is_one_of(old, field, texts) && !is_one_of(new, field, texts)
             }
+            Activation::Changed(field) => new.pointer(field) != old.pointer(field),
         }
     }
 }

@@ -18,8 +18,8 @@ use super::status::status;
 use super::{
     AuthorRecordResource, AuthorRecordSpec, CONFIGURATION_NAME, ChangeFreeze, ChangeFreezeSpec,
     GateConfigurationResource, GateConfigurationSpec, PeopleDirectory, PeopleDirectorySpec,
-    PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec, RevocationResource,
-    RevocationSpec, TrustRootResource, TrustRootSpec,
+    PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec, ReleaseRecord,
+    ReleaseRecordSpec, RevocationResource, RevocationSpec, TrustRootResource, TrustRootSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -44,6 +44,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let revocations = serde_json::to_value(RevocationResource::crd())?;
     let rejections = serde_json::to_value(RejectionResource::crd())?;
     let authors = serde_json::to_value(AuthorRecordResource::crd())?;
+    let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
@@ -56,6 +57,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(revocations, &structural_schema::<RevocationSpec>()),
         with_schema(rejections, &structural_schema::<RejectionSpec>()),
         with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
+        with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
     ])
 }
 
@@ -105,11 +107,11 @@ fn with_one_name(mut definition: Value) -> Value {
     definition
 }
 
-/// A definition whose only version has this schema of `spec`, and a status.
+/// A definition whose only version has this schema of `spec`, and a status if its kind has one.
 fn with_schema(mut definition: Value, spec: &Value) -> Value {
     let kind = definition.pointer("/spec/names/kind");
     let status = status(kind.and_then(Value::as_str).unwrap_or_default());
-    let schema = json!({
+    let mut schema = json!({
         "description": spec.get("description").cloned().unwrap_or_default(),
         "type": "object",
         "required": ["spec"],
@@ -118,11 +120,16 @@ fn with_schema(mut definition: Value, spec: &Value) -> Value {
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": status,
         }
     });
+    let has_status = status.is_some();
+    if let Some(status) = status {
+        schema["properties"]["status"] = status;
+    }
     if let Some(version) = definition.pointer_mut("/spec/versions/0") {
-        version["subresources"] = json!({"status": {}});
+        if has_status {
+            version["subresources"] = json!({"status": {}});
+        }
         version["schema"] = json!({"openAPIV3Schema": schema});
     }
     definition

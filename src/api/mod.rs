@@ -23,6 +23,7 @@ mod load;
 mod mistakes;
 mod people;
 mod policy;
+mod record;
 mod resource;
 mod status;
 mod trust_root;
@@ -51,6 +52,10 @@ pub use load::{
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
 pub use policy::{
     NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, policy, readable_match,
+};
+pub use record::{
+    EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
+    WrittenSource, WrittenWorkload,
 };
 pub use status::MAXIMUM_FEED_WINDOWS;
 pub use trust_root::{

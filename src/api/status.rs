@@ -7,8 +7,9 @@ use super::Kind;
 /// The most windows of a feed in a status.
 pub const MAXIMUM_FEED_WINDOWS: usize = 500;
 
-/// The schema of the status of a kind.
-pub(super) fn status(kind: &str) -> Value {
+/// The schema of the status of a kind; `None` for a kind that is no document.
+pub(super) fn status(kind: &str) -> Option<Value> {
+    Kind::ALL.iter().find(|known| known.name() == kind)?;
     let mut schema = json!({
         "type": "object",
         "properties": {
@@ -39,7 +40,7 @@ pub(super) fn status(kind: &str) -> Value {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.extend(own.map(|(name, field)| (name.to_owned(), field)));
     }
-    schema
+    Some(schema)
 }
 
 /// `metav1.Condition`s.

@@ -138,6 +138,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = ReviewInputs {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
+        records: None,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };
@@ -178,19 +179,23 @@ fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>
         if !admission::is_object(object.value) {
             continue;
         }
-        match admission::understand_manifest(object.value, namespace, actor, &manifests) {
-            Understood::Change(change) => {
-                asked.push(Asked {
-                    file: object.file.to_owned(),
-                    line: object.line,
-                    change: *change,
-                });
-            }
-            Understood::Governance(_) | Understood::NotOurs(_) => match object.unknown() {
-                Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
-                None => not_asked.without_images += 1,
-            },
-        }
+        let change =
+            match admission::understand_manifest(object.value, namespace, actor, &manifests) {
+                Understood::Change(change) => *change,
+                Understood::Refers(referring) => referring.complete_without_cluster(&[]),
+                Understood::Governance(_) | Understood::NotOurs(_) => {
+                    match object.unknown() {
+                        Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
+                        None => not_asked.without_images += 1,
+                    }
+                    continue;
+                }
+            };
+        asked.push(Asked {
+            file: object.file.to_owned(),
+            line: object.line,
+            change,
+        });
     }
     (asked, not_asked)
 }

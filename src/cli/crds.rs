@@ -60,6 +60,7 @@ mod tests {
             ("revocations.yaml", "Revocation"),
             ("rejections.yaml", "Rejection"),
             ("authorrecords.yaml", "AuthorRecord"),
+            ("releaserecords.yaml", "ReleaseRecord"),
         ];
         let mut all = String::new();
         for (file, kind) in kinds {

@@ -16,6 +16,7 @@ mod people;
 mod pin;
 mod quickstart;
 mod render;
+mod scan;
 mod schema;
 mod serve;
 mod test;
@@ -35,6 +36,7 @@ Examples:
   promotion-gate quickstart                            run the gate on this machine alone
   promotion-gate check --policy policies/ rendered/    check manifests against policies
   helm template . | promotion-gate check --policy policies/ -
+  promotion-gate scan --policy policies/               judge what already runs in a cluster
   promotion-gate test policies/                        test policies with cases
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
@@ -51,6 +53,7 @@ enum Command {
     Quickstart(quickstart::Args),
     Serve(serve::Args),
     Check(check::Args),
+    Scan(scan::Args),
     Test(test::Args),
     Evidence(evidence::Args),
     Attest(attest::Args),
@@ -94,6 +97,7 @@ impl Command {
             Command::Quickstart(args) => block_on(quickstart::run(args)),
             Command::Serve(args) => block_on(serve::run(args)),
             Command::Check(args) => block_on(check::run(args)),
+            Command::Scan(args) => block_on(scan::run(args)),
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Attest(args) => block_on(attest::run(args)),

@@ -1,5 +1,7 @@
 //! The cluster that the gate guards: the connection to its API server, and reads of single objects.
 
+mod complete;
+mod listing;
 mod watch;
 
 use std::error::Error;
@@ -11,12 +13,14 @@ use anyhow::Context as _;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use promotion_gate_core::gate::Unavailability;
+use promotion_gate_core::gate::{Unavailability, Workload};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission;
 
+pub use complete::complete;
+pub use listing::ServedKind;
 pub use watch::{KnownNamespace, Lost, View, Watched};
 
 /// The most objects of a kind that a command reads.
@@ -54,6 +58,18 @@ pub struct ObjectName {
     pub namespace: Option<String>,
     /// `metadata.name`.
     pub name: String,
+}
+
+impl From<&Workload> for ObjectName {
+    fn from(workload: &Workload) -> ObjectName {
+        ObjectName {
+            group: workload.group.clone(),
+            version: workload.version.clone(),
+            kind: workload.kind.clone(),
+            namespace: workload.namespace.clone(),
+            name: workload.name.clone(),
+        }
+    }
 }
 
 impl Cluster {

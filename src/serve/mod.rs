@@ -29,6 +29,7 @@ use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::duties::Duties;
 use crate::metrics::Metrics;
+use crate::record::ReleaseRecords;
 use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
 
 use certificate::Certificate;
@@ -115,14 +116,26 @@ pub async fn serve(
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
         Duties::start(cluster, sources, metrics)
     });
+    let (records, mut background) = match (options.cluster.clone(), &duties) {
+        (Some(cluster), Some(duties)) => {
+            let (records, mut tasks) = ReleaseRecords::start(cluster, Arc::clone(&metrics));
+            let (snapshots, lease) = (Arc::clone(&sources), duties.lease());
+            let compare = Arc::clone(&records);
+            let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());
+            tasks.push(tokio::spawn(compare));
+            (Some(records), tasks)
+        }
+        _ => (None, Vec::new()),
+    };
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
         options.cluster,
+        records.clone(),
         Arc::clone(&metrics),
         options.audit_only,
     ));
-    let background = [
+    background.extend([
         tokio::spawn(keep_current(
             Arc::clone(&sources),
             Arc::clone(&metrics),
@@ -141,10 +154,11 @@ pub async fn serve(
             probes,
             slots("probes", 0, PROBE_CONNECTIONS, &metrics),
             sources,
+            records,
             Arc::clone(&metrics),
             stopped.clone(),
         )),
-    ];
+    ]);
     started(listening);
     let unproven = (options.connections / 4).max(1);
     let proven = options.connections.saturating_sub(unproven).max(1);

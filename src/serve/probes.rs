@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::slots::ConnectionSlots;
 use crate::metrics::Metrics;
+use crate::record::ReleaseRecords;
 use crate::snapshot::{Readiness, Sources};
 
 /// How much of a request is buffered, in bytes.
@@ -27,10 +28,11 @@ pub(super) async fn serve(
     listener: TcpListener,
     slots: Arc<ConnectionSlots>,
     sources: Arc<Sources>,
+    records: Option<Arc<ReleaseRecords>>,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) {
-    let routes = routes(sources, metrics, stopping);
+    let routes = routes(sources, records, metrics, stopping);
     loop {
         let (stream, slot) = slots.accept(&listener).await;
         let service = TowerToHyperService::new(routes.clone());
@@ -49,11 +51,21 @@ pub(super) async fn serve(
     }
 }
 
-fn routes(sources: Arc<Sources>, metrics: Arc<Metrics>, stopping: watch::Receiver<bool>) -> Router {
+fn routes(
+    sources: Arc<Sources>,
+    records: Option<Arc<ReleaseRecords>>,
+    metrics: Arc<Metrics>,
+    stopping: watch::Receiver<bool>,
+) -> Router {
     let readyz = move || {
-        let (status, text) = match *stopping.borrow() {
-            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-            false => readiness(&sources.readiness()),
+        let unready = records.as_ref().and_then(|records| records.unready());
+        let (status, text) = match (*stopping.borrow(), unready) {
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+            (false, Some(why)) => {
+                let text = format!("not ready: release records: {why}\n");
+                (StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+            (false, None) => readiness(&sources.readiness()),
         };
         let answer: Response = (status, text).into_response();
         std::future::ready(answer)

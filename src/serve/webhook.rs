@@ -13,15 +13,17 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange};
+use promotion_gate_core::gate::{Change, GovernanceChange, Promotion, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, Understood};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::oci::metered;
+use crate::record::ReleaseRecords;
+use crate::report::Events;
 use crate::review::{ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
@@ -36,10 +38,12 @@ pub struct Webhook {
     sources: Arc<Sources>,
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
-    #[expect(dead_code, reason = "no review reads the cluster yet")]
     cluster: Option<Cluster>,
+    /// Tells what was answered; only where there is a cluster.
+    events: Option<Events>,
     metrics: Arc<Metrics>,
     audit_only: bool,
+    records: Option<Arc<ReleaseRecords>>,
     bodies: Bodies,
 }
 
@@ -48,15 +52,20 @@ impl Webhook {
         sources: Arc<Sources>,
         collector: Arc<Collector>,
         cluster: Option<Cluster>,
+        records: Option<Arc<ReleaseRecords>>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let events = cluster.as_ref();
+        let events = events.map(|cluster| Events::start(cluster, Arc::clone(&metrics)));
         Webhook {
             sources,
             collector,
             cluster,
+            events,
             metrics,
             audit_only,
+            records,
             bodies: Bodies::new(),
         }
     }
@@ -91,7 +100,9 @@ impl Webhook {
             Ok(read) => read,
             Err(why) => return self.unread(why, body, &beginning).await,
         };
-        let understood = AssertUnwindSafe(|| admission::understand(&bytes));
+        let snapshot = self.sources.snapshot();
+        let trusted = &snapshot.world.trusted_controllers;
+        let understood = AssertUnwindSafe(|| admission::understand(&bytes, trusted));
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
@@ -103,7 +114,7 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
-        let work = AssertUnwindSafe(self.answer(request, began, deadline)).catch_unwind();
+        let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
             Err(_) => self.panicked(Some(uid)),
@@ -138,20 +149,32 @@ impl Webhook {
     async fn answer(
         &self,
         request: admission::Request,
+        snapshot: Arc<Snapshot>,
         began: Instant,
         deadline: Instant,
     ) -> Response {
-        let answer = match request.understood {
-            Understood::NotOurs(why) => AdmissionResponse::not_judged(why.id()),
-            Understood::Change(change) => self.judged(*change, began, deadline).await,
-            Understood::Governance(change) => self.governed(&change),
+        let change = match request.understood {
+            Understood::NotOurs(why) => {
+                self.metrics.count_not_judged(why.id());
+                let answer = AdmissionResponse::not_judged(why.id());
+                return json(&answer.to(admission::VERSION, &request.uid));
+            }
+            Understood::Governance(change) => {
+                let answer = self.governed(&change, &snapshot);
+                return json(&answer.to(admission::VERSION, &request.uid));
+            }
+            Understood::Change(change) => *change,
+            Understood::Refers(referring) => {
+                let cluster = self.cluster.as_ref();
+                complete(*referring, cluster, &snapshot.world, deadline).await
+            }
         };
+        let answer = self.judged(change, began, deadline).await;
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    fn governed(&self, change: &GovernanceChange) -> AdmissionResponse {
-        let snapshot = self.sources.snapshot();
-        let verdict = governance::govern(change, &snapshot, None, Timestamp::now());
+    fn governed(&self, change: &GovernanceChange, snapshot: &Snapshot) -> AdmissionResponse {
+        let verdict = governance::govern(change, snapshot, None, Timestamp::now());
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
@@ -168,14 +191,28 @@ impl Webhook {
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
+            records: self.records.clone(),
             deadline,
             audit_only: self.audit_only,
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
-        let answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        let mut answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        if let (Some(records), true) = (&self.records, answer.allowed) {
+            let recorded = records.record(&review, &inputs.snapshot, self.audit_only, deadline);
+            if let Err(why) = recorded.await {
+                answer = AdmissionResponse::failed(format!(
+                    "{why}; upkeep rests on the record, so nothing is admitted without it where a policy enforces: try again [record-not-written]"
+                ));
+            }
+        }
         let (admitted, took) = (answer.allowed, began.elapsed());
         self.metrics
             .count(&review.verdict, admitted, took, requests);
+        let Promotion { change, kind, .. } = &review.promotion;
+        self.metrics.count_change(*kind, admitted);
+        if let Some(events) = &self.events {
+            events.tell(change, *kind, &answer);
+        }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
         answer
     }
@@ -221,6 +258,7 @@ impl UnreadBody {
 fn kept_of(request: &admission::Request, received: usize) -> usize {
     let change = match &request.understood {
         Understood::Change(change) => change,
+        Understood::Refers(referring) => referring.change(),
         // The objects before and after are kept.
         Understood::Governance(_) => return received,
         Understood::NotOurs(_) => return 0,

@@ -1,7 +1,7 @@
 //! What each rule says, case by case: `tests/cases/<rule>/{allow,deny,unavailable}-*.yaml`. A case runs the rule it stands
 //! under alone, and names the outcome and the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{
-    Actor, Automation, ChangeKind, Collected, Directory, Evidence, Group, ImageEvidence, Member,
-    Operation, People, Person, Pin, Requirement, Role, Unavailability, Validity,
+    Actor, AdmittedBy, Age, Automation, ChangeKind, Collected, Digest, Directory, Evidence, Group,
+    ImageEvidence, ImageRecords, KeptAuthors, KeptRejection, Member, Operation, People, Person,
+    PersonalIdentity, Pin, Promotion, RecordEntry, RecordedSource, Records, Requirement, Role,
+    Unavailability, Validity,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,8 +61,53 @@ struct Case {
     attached: Vec<Attached>,
     #[serde(default)]
     registry: Registry,
+    /// What release records say of the workload; none is no records at all.
+    #[serde(default)]
+    record: Option<Vec<TestEntry>>,
+    /// Rejections of the digest that the cluster keeps.
+    #[serde(default)]
+    rejections: Vec<TestRejection>,
+    /// The authors of the digest that the cluster keeps, as a directory lists identities.
+    #[serde(default)]
+    authors: Vec<Value>,
     outcome: String,
     reason: String,
+}
+
+/// An admission of the image to the workload, which complied and was seen running.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TestEntry {
+    ago: Age,
+    #[serde(default)]
+    another_template: bool,
+    #[serde(default)]
+    another_digest: bool,
+    #[serde(default)]
+    another_workload: bool,
+    #[serde(default)]
+    is_pending: bool,
+    #[serde(default)]
+    is_staged: bool,
+    #[serde(default)]
+    by_waiver: bool,
+    /// The policies that it complied with; the case's when absent.
+    #[serde(default)]
+    complied: Option<BTreeSet<String>>,
+    #[serde(default)]
+    environment: Option<String>,
+    /// The repository and the commit of the source.
+    #[serde(default)]
+    source: Option<(String, String)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestRejection {
+    by: String,
+    #[serde(default)]
+    environment: Option<String>,
+    ago: Age,
 }
 
 #[derive(Default, Deserialize)]
@@ -234,7 +281,38 @@ fn run(rule: &str, case: &Case) -> (String, String) {
         promotion.kind = ChangeKind::Upkeep { recorded: false };
     }
     promotion.at = case.at.unwrap_or(promotion.at);
+    if let Some(entries) = &case.record {
+        promotion.change.object.template = Some(Digest::sha256(b"template"));
+        promotion.records = Collected::Known(records(entries, &promotion));
+    }
     let mut snapshot = snapshot(vec![policy]);
+    let digest = || {
+        let (_, pin) = promotion.images().next().unwrap();
+        pin.digest().unwrap().clone()
+    };
+    if !case.rejections.is_empty() {
+        let kept = case.rejections.iter().map(|kept| KeptRejection {
+            name: format!("by-{}", kept.by),
+            environment: kept.environment.clone().unwrap_or("production".to_owned()),
+            person: kept.by.clone(),
+            at: promotion.at - kept.ago.duration(),
+            reason: None,
+        });
+        let kept = (digest(), kept.collect());
+        snapshot.world.rejections = BTreeMap::from([kept]);
+    }
+    if !case.authors.is_empty() {
+        let identity = |it: &Value| serde_json::from_value::<PersonalIdentity>(it.clone()).unwrap();
+        let identities = case
+            .authors
+            .iter()
+            .map(|it| identity(it).identity().clone());
+        let kept = KeptAuthors {
+            identities: identities.collect(),
+            statements: BTreeSet::new(),
+        };
+        snapshot.world.authors = BTreeMap::from([(digest(), kept)]);
+    }
     if let Some(freezes) = &case.freezes {
         let read = |(index, spec): (usize, &ChangeFreezeSpec)| {
             freeze(&format!("freeze-{}", index + 1), spec, Path::new("")).unwrap()
@@ -257,4 +335,63 @@ fn run(rule: &str, case: &Case) -> (String, String) {
         .find(|finding| finding.rule == rule)
         .unwrap();
     (finding.outcome.id().to_owned(), finding.reason.to_owned())
+}
+
+fn records(entries: &[TestEntry], promotion: &Promotion) -> Records {
+    let (image, pin) = promotion.images().next().unwrap();
+    let entry = |given: &TestEntry| {
+        let mut workload = promotion.change.workload.clone();
+        if given.another_workload {
+            workload.name = "another".to_owned();
+        }
+        let template = promotion.change.object.template.clone();
+        let digest = pin.digest().cloned();
+        let another = Digest::sha256(b"another");
+        let source = given.source.clone();
+        let environment = given.environment.as_deref().unwrap_or("production");
+        Arc::new(RecordEntry {
+            digest: match given.another_digest {
+                true => Some(another.clone()),
+                false => digest,
+            },
+            workload,
+            uid: None,
+            template: match given.another_template {
+                true => another,
+                false => template.unwrap(),
+            },
+            observed: !given.is_pending,
+            running: !given.is_staged,
+            complied: match &given.complied {
+                Some(complied) => complied.clone(),
+                None => BTreeSet::from(["case".to_owned()]),
+            },
+            by: match given.by_waiver {
+                true => AdmittedBy::Waiver,
+                false => AdmittedBy::Policy,
+            },
+            environments: BTreeSet::from([environment.to_owned()]),
+            source: source.map(|(repository, commit)| RecordedSource { repository, commit }),
+            at: promotion.at - given.ago.duration(),
+        })
+    };
+    let all: Vec<_> = entries.iter().map(entry).collect();
+    // The records of the image are found by its digest, or by its reference where that has none.
+    let by_tag = image.reference.digest().is_none();
+    let of_image = all
+        .iter()
+        .filter(|it| by_tag || it.digest.as_ref() == pin.digest());
+    let of_digest = all.iter().filter(|it| it.digest.as_ref() == pin.digest());
+    let complied = of_digest.filter(|it| it.by == AdmittedBy::Policy && !it.complied.is_empty());
+    let of_workload = all
+        .iter()
+        .filter(|it| it.workload == promotion.change.workload);
+    Records {
+        images: vec![ImageRecords {
+            entries: of_image.cloned().collect(),
+            environments: complied.flat_map(|it| it.environments.clone()).collect(),
+        }],
+        workload: of_workload.cloned().collect(),
+        has_baseline: true,
+    }
 }

@@ -1,14 +1,15 @@
 //! What the engine says case by case, beside its invariants: of which change, about which images it asks, and in which words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::UNSIGNED_STATEMENT;
 use promotion_gate_core::gate::{
-    self, ChangeKind, Collected, Decision, Evidence, EvidenceSource, Finding, ImageEvidence, Pin,
-    Policy, Promotion, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned, Unreadable,
+    self, AdmittedBy, ChangeKind, Collected, Decision, Digest, Enforcement, Evidence,
+    EvidenceSource, Finding, ImageEvidence, ImageRecords, Pin, Policy, Promotion, RecordEntry,
+    Records, Revocation, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned, Unreadable,
 };
 use serde_json::{Value, json};
 
@@ -208,6 +209,119 @@ fn unknown_labels_allow_nothing_that_is_denied_as_ungoverned() {
     assert_eq!(ungoverned(Some("x")), (Decision::Allow, false));
     assert_eq!(ungoverned(Some("y")), (Decision::Deny, false));
     assert_eq!(ungoverned(None), (Decision::Deny, true));
+}
+
+/// The revocation of a digest.
+fn revoked(digest: Digest) -> BTreeMap<Digest, Revocation> {
+    let revocation = Revocation {
+        name: "leaked-key".to_owned(),
+        reason: "it contains a private key".to_owned(),
+    };
+    BTreeMap::from([(digest, revocation)])
+}
+
+#[test]
+fn a_revoked_digest_is_refused_for_every_kind_of_change_and_under_any_policies() {
+    let met = policy(json!([{"allowedImages": {"patterns": ["**"]}}]));
+    let lenient = Policy {
+        enforcement: Enforcement::Audit,
+        ..met.clone()
+    };
+    let kinds = [
+        ChangeKind::Deploy,
+        ChangeKind::Activation,
+        ChangeKind::Upkeep { recorded: true },
+        ChangeKind::Upkeep { recorded: false },
+    ];
+    for policies in [vec![], vec![met], vec![lenient]] {
+        for kind in kinds {
+            let mut promotion = promotion(&[image()]);
+            promotion.kind = kind;
+            let mut snapshot = snapshot(policies.clone());
+            let allowed = judge(&promotion, &Evidence::default(), &snapshot);
+            assert_eq!(allowed.decision(), Decision::Allow);
+            let digest = promotion.pins[0].digest().unwrap().clone();
+            snapshot.world.revocations = revoked(digest);
+            let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+            assert_eq!(verdict.decision(), Decision::Deny, "{kind:?}");
+            let denial = verdict.denials().next().unwrap();
+            assert_eq!(denial.policy(), "(revocations)");
+            assert_eq!(denial.findings()[0].reason, "revoked");
+        }
+    }
+}
+
+#[test]
+fn a_denial_of_a_revoked_digest_names_the_resource_its_reason_and_who_may_lift_it() {
+    let promotion = promotion(&[image()]);
+    let digest = promotion.pins[0].digest().unwrap().clone();
+    let mut snapshot = snapshot(Vec::new());
+    snapshot.world.revocations = revoked(digest.clone());
+    snapshot.world.governors.users = BTreeSet::from(["grace".to_owned()]);
+    snapshot.world.governors.groups = BTreeSet::from(["platform".to_owned()]);
+    let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+    let finding = &verdict.policies()[0].findings()[0];
+    assert_eq!(
+        finding.detail,
+        format!("`{digest}` is revoked (`Revocation` `leaked-key`): it contains a private key")
+    );
+    assert_eq!(
+        finding.hint.as_deref(),
+        Some(
+            "deploy another digest, named by the manifest; a governor (`grace` and 1 more) can lift it with `kubectl delete revocation leaked-key`"
+        )
+    );
+}
+
+#[test]
+fn a_tag_whose_record_holds_a_revoked_digest_is_refused() {
+    let old = Digest::sha256(b"old");
+    let entry = RecordEntry {
+        digest: Some(old.clone()),
+        workload: promotion(&[]).change.workload,
+        uid: None,
+        template: Digest::sha256(b"template"),
+        observed: false,
+        running: true,
+        complied: BTreeSet::new(),
+        by: AdmittedBy::Ungoverned,
+        environments: BTreeSet::new(),
+        source: None,
+        at: Timestamp::now(),
+    };
+    let records = Records {
+        images: vec![ImageRecords {
+            entries: vec![Arc::new(entry)],
+            environments: BTreeSet::new(),
+        }],
+        ..Records::default()
+    };
+    let mut snapshot = snapshot(Vec::new());
+    snapshot.world.revocations = revoked(old.clone());
+    let down = || Unavailability("some records were not read".to_owned());
+    for (written, records, decision) in [
+        (
+            "registry.example/app:v1",
+            Collected::Known(records.clone()),
+            Decision::Deny,
+        ),
+        (
+            "registry.example/app:v1",
+            Collected::Partial(records.clone(), vec![down()]),
+            Decision::Deny,
+        ),
+        (
+            "registry.example/app:v1",
+            Collected::Unavailable(down()),
+            Decision::Allow,
+        ),
+        (&image(), Collected::Known(records), Decision::Allow),
+    ] {
+        let mut promotion = promotion(&[written.to_owned()]);
+        promotion.records = records;
+        let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+        assert_eq!(verdict.decision(), decision, "{written}");
+    }
 }
 
 #[test]

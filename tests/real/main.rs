@@ -15,6 +15,7 @@ mod manifests;
 mod platforms;
 mod programs;
 mod provenance;
+mod records;
 mod resources;
 mod shipped;
 mod signing;

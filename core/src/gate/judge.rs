@@ -1,5 +1,6 @@
 //! [`judge`]: from a promotion, the evidence and the policies to a verdict. It is a pure function and cannot fail.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
@@ -8,9 +9,11 @@ use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
+use super::record::ImageRecords;
 use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
+use super::world::{Governors, World};
 use crate::reason::{Reason, reasons};
 
 reasons! {
@@ -36,6 +39,9 @@ reasons! {
     NOT_ASKED = "not-asked",
         "The image is refused by its name, so the gate does not ask its registry.",
         "See the finding of `allowedImages` for the same image.";
+    REVOKED = "revoked",
+        "The digest is revoked: a `Revocation` says that it must not run any more. No change passes it, also none that keeps running what runs.",
+        "Deploy another digest. A governor can delete the `Revocation` that the detail names.";
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
         "The policy selects namespaces by label, and the labels of this namespace are not known.",
         "Set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration.";
@@ -63,7 +69,11 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
     let images: Vec<_> = promotion
         .images()
-        .map(|(image, pin)| ImageUnderReview::new(promotion, evidence, governing, image, pin))
+        .enumerate()
+        .map(|(at, (image, pin))| ImageUnderReview {
+            records: promotion.records_of(at),
+            ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
+        })
         .collect();
     let by_policy: Vec<_> = governing
         .policies
@@ -134,6 +144,12 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         };
         verdicts
             .extend(judgement.map(|judgement| denied_for("(ungoverned)".to_owned(), judgement)));
+    }
+    // 6. A revoked digest is refused whatever the kind of change, the policies and their enforcement are.
+    let revoked: Vec<_> = images.iter().flat_map(ImageUnderReview::revoked).collect();
+    if !revoked.is_empty() {
+        let name = "(revocations)".to_owned();
+        verdicts.push(PolicyVerdict::of(name, Enforcement::Enforce, revoked));
     }
     Verdict::of(verdicts, governing.revision.to_owned())
 }
@@ -241,6 +257,8 @@ struct ImageUnderReview<'a> {
     governing: &'a Governing<'a>,
     image: &'a ImageUse,
     pin: &'a Pin,
+    /// What release records say about the image, where there are any.
+    records: Option<&'a ImageRecords>,
     target: Target,
     /// The subject of the image's evidence, if its digest is known.
     subject: Option<Subject>,
@@ -262,6 +280,7 @@ impl<'a> ImageUnderReview<'a> {
             governing,
             image,
             pin,
+            records: None,
             target: Target::Image(Arc::new(ImageTarget {
                 field: image.field.clone(),
                 written: image.reference.as_written().to_owned(),
@@ -366,6 +385,7 @@ impl<'a> ImageUnderReview<'a> {
             needs: &entry.needs,
             image: self.image,
             pin: self.pin,
+            records: self.records,
             subject,
             evidence,
             last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
@@ -386,6 +406,46 @@ impl<'a> ImageUnderReview<'a> {
         }
     }
 
+    /// A denial for each revoked digest: those that the image names or has now, and, of a reference without a digest, those with
+    /// which it was admitted before, because a node may still have them.
+    fn revoked(&self) -> Vec<Finding> {
+        let World {
+            revocations,
+            governors,
+            ..
+        } = self.governing.world;
+        let reference = &self.image.reference;
+        let named: BTreeSet<_> = reference
+            .digest()
+            .into_iter()
+            .chain(self.pin.digest())
+            .collect();
+        let named = named
+            .into_iter()
+            .filter_map(|digest| Some((digest, revocations.get(digest)?)));
+        let mut revoked: Vec<_> = named.map(|it| (it, "")).collect();
+        if let (None, Some(records)) = (reference.digest(), self.records) {
+            let recorded = records.revoked(revocations).into_iter();
+            let recorded = recorded.filter(|(digest, _)| Some(*digest) != self.pin.digest());
+            revoked.extend(
+                recorded.map(|it| (it, ", with which this reference was admitted here before")),
+            );
+        }
+        let each = revoked.into_iter().map(|((digest, by), before)| {
+            let detail = format!(
+                "`{digest}`{before} is revoked (`Revocation` `{}`): {}",
+                by.name, by.reason
+            );
+            let judgement = Judgement::fail(REVOKED, detail).hint(format!(
+                "deploy another digest, named by the manifest; {} can lift it with `kubectl delete revocation {}`",
+                lifters(governors),
+                by.name
+            ));
+            Finding::of_engine("revocation", self.target.clone(), judgement)
+        });
+        each.collect()
+    }
+
     /// Replaces the hint of a rule if the image is a placeholder, because the rule's hint is only useful for a real image.
     fn explain_placeholder(&self, judgement: Judgement) -> Judgement {
         let written = self.image.reference.as_written();
@@ -395,6 +455,20 @@ impl<'a> ImageUnderReview<'a> {
         judgement.hint(format!(
             "`{written}` is a placeholder that an injector (such as Istio's) replaces in the Pod, not an image: write the image with its digest, or remove the workload's namespace from the policy"
         ))
+    }
+}
+
+/// Who may lift a revocation.
+fn lifters(governors: &Governors) -> String {
+    let users = governors.users.iter().map(|user| format!("`{user}`"));
+    let groups = governors.groups.iter();
+    let all: Vec<_> = users
+        .chain(groups.map(|group| format!("group `{group}`")))
+        .collect();
+    match all.as_slice() {
+        [] => "everybody who may delete it".to_owned(),
+        [first] => format!("a governor ({first})"),
+        [first, others @ ..] => format!("a governor ({first} and {} more)", others.len()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The decision: from a requested change to one verdict with its findings.
 
 mod age;
+mod controllers;
 mod coverage;
 mod distinct;
 mod evidence;
@@ -29,6 +30,7 @@ mod verdict;
 mod world;
 
 pub use age::Age;
+pub use controllers::GroupKind;
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,
@@ -59,7 +61,9 @@ pub use promotion::{
     Promotion, Role, UnreadableField, Workload,
 };
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
-pub use rules::{Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual};
+pub use rules::{
+    Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+};
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};
 pub use snapshot::{Certainty, Governing, Snapshot, Ungoverned, Unreadable};

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use super::evidence::{Collected, Subject};
 use super::image::{Digest, ImageReference};
 use super::policy::Policy;
-use super::record::Records;
+use super::record::{ImageRecords, Records};
+use super::world::TrustedController;
 
 /// A request that the gate judges, as the API server or the CLI passed it on. Nothing is fetched yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,15 +98,17 @@ pub enum Pin {
 
 impl Promotion {
     /// Classifies a change. `pins` holds the digest of each image in the order of `change.images`; `records` is what release records
-    /// say, and unavailable where there are none (in the CLI, and in a webhook without a cluster); `at` is the time of the review.
+    /// say, and unavailable where there are none (in the CLI, and in a webhook without a cluster); `trusted` are the controllers
+    /// that are trusted besides the built-in ones; `at` is the time of the review.
     pub fn new(
         change: Change,
         pins: Vec<Pin>,
         records: Collected<Records>,
+        trusted: &[TrustedController],
         at: Timestamp,
     ) -> Promotion {
         Promotion {
-            kind: ChangeKind::classify(&change, &records),
+            kind: ChangeKind::classify(&change, &records, trusted),
             change,
             at,
             pins,
@@ -120,7 +123,7 @@ impl Promotion {
             ChangeKind::Upkeep { recorded } => recorded,
             ChangeKind::Activation => {
                 let records = self.records.complete();
-                records.is_some_and(|records| records.ran(&self.change, policy))
+                records.is_some_and(|records| records.ran(&self.change, &self.pins, policy))
             }
             ChangeKind::Deploy | ChangeKind::Governance => false,
         }
@@ -129,9 +132,21 @@ impl Promotion {
     /// Whether the change is a rollback for a policy: its workload goes back to a template that ran here before the present one,
     /// complied with the policy, and was replaced within its `rollbackWindow`.
     pub fn is_rollback(&self, policy: &Policy) -> bool {
-        let records = self.records.complete();
-        self.kind == ChangeKind::Deploy
-            && records.is_some_and(|records| records.roll_back(&self.change, policy, self.at))
+        self.rolls_back_to(policy).is_some()
+    }
+
+    /// Of a rollback: until when ran what the workload goes back to.
+    pub fn rolls_back_to(&self, policy: &Policy) -> Option<Timestamp> {
+        if self.kind != ChangeKind::Deploy {
+            return None;
+        }
+        let records = self.records.complete()?;
+        records.ran_until(&self.change, &self.pins, policy, self.at)
+    }
+
+    /// What release records say about each image of the change, also where it is not complete; `None` without records.
+    pub(super) fn records_of(&self, image: usize) -> Option<&ImageRecords> {
+        self.records.value()?.images.get(image)
     }
 
     /// Each image of the change with its pin.
@@ -252,19 +267,45 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// `deploy`, `activation`, `upkeep`, `upkeep-without-record` or `governance`.
+    pub fn id(self) -> &'static str {
+        match self {
+            ChangeKind::Deploy => "deploy",
+            ChangeKind::Activation => "activation",
+            ChangeKind::Upkeep { recorded: true } => "upkeep",
+            ChangeKind::Upkeep { recorded: false } => "upkeep-without-record",
+            ChangeKind::Governance => "governance",
+        }
+    }
+
     /// The kind of a change. Only the authenticated requester and the record can make a change upkeep; owner references and labels
     /// do not count, because every requester can write them.
-    fn classify(change: &Change, records: &Collected<Records>) -> ChangeKind {
+    fn classify(
+        change: &Change,
+        records: &Collected<Records>,
+        trusted: &[TrustedController],
+    ) -> ChangeKind {
         let creates = change.operation == Operation::Create;
         let starts = change.effect == ChangeEffect::Starts;
         let actor = change.actor.as_ref();
-        let is_trusted = actor.is_some_and(|actor| actor.is_trusted_for(&change.workload));
-        if (creates || starts) && is_trusted {
+        let is_controller =
+            actor.is_some_and(|actor| actor.is_trusted_for(&change.workload, trusted));
+        let is_autoscaler = actor.is_some_and(|actor| actor.is_autoscaler(trusted));
+        let is_served: Option<fn(&Records, &Change) -> bool> =
+            if (creates || starts) && is_controller {
+                Some(|records, _| records.serve_upkeep())
+            } else if starts && is_autoscaler {
+                // A ScaledObject that somebody creates must not start what was staged.
+                Some(Records::has_run)
+            } else {
+                None
+            };
+        if let Some(is_served) = is_served {
             match records.complete() {
-                Some(records) if records.serve_upkeep() => {
+                Some(records) if is_served(records, change) => {
                     return ChangeKind::Upkeep { recorded: true };
                 }
-                // A trusted controller that brings an image which was never admitted here.
+                // A trusted controller that brings an image which was never admitted here, or never ran.
                 Some(records) if records.has_baseline => {}
                 _ => return ChangeKind::Upkeep { recorded: false },
             }
@@ -276,51 +317,33 @@ impl ChangeKind {
     }
 }
 
-/// The user name of the controllers if `kube-controller-manager` runs without `--use-service-account-credentials`.
-const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
-
-/// The built-in controllers with the API group and kind of the objects that each creates for an object that was judged before
-/// (service accounts of `kube-system`; Kubernetes, `pkg/controlplane/controller` and `bootstrappolicy/controller_policy.go`).
-const TRUSTED_CONTROLLERS: &[(&str, &str, &str)] = &[
-    ("deployment-controller", "apps", "ReplicaSet"),
-    ("replicaset-controller", "", "Pod"),
-    ("statefulset-controller", "", "Pod"),
-    ("statefulset-controller", "apps", "ControllerRevision"),
-    ("daemon-set-controller", "", "Pod"),
-    ("daemon-set-controller", "apps", "ControllerRevision"),
-    ("job-controller", "", "Pod"),
-    ("replication-controller", "", "Pod"),
-    ("cronjob-controller", "batch", "Job"),
-];
-
-impl Actor {
-    /// Whether the requester is a built-in controller, and the object is of a kind that it creates.
-    fn is_trusted_for(&self, workload: &Workload) -> bool {
-        let account = self
-            .username
-            .strip_prefix("system:serviceaccount:kube-system:");
-        let is_manager = self.username == CONTROLLER_MANAGER;
-        TRUSTED_CONTROLLERS.iter().any(|(controller, group, kind)| {
-            (is_manager || account == Some(controller))
-                && (workload.group.as_str(), workload.kind.as_str()) == (*group, *kind)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
     use super::super::evidence::Unavailability;
+    use super::super::record::{AdmittedBy, ImageRecords, RecordEntry};
+    use super::super::world::ControllerPreset;
     use super::*;
 
-    fn kind(user: &str, object: (&str, &str), how: (Operation, ChangeEffect)) -> ChangeKind {
-        let change = Change {
+    const AUTOSCALER: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+    const REPLICA_SETS: &str = "system:serviceaccount:kube-system:replicaset-controller";
+    const KEDA: &str = "system:serviceaccount:keda:keda-operator";
+    const CREATED: (Operation, ChangeEffect) = (Operation::Create, ChangeEffect::Runs);
+    const STARTED: (Operation, ChangeEffect) = (Operation::Update, ChangeEffect::Starts);
+    const UNRECORDED: ChangeKind = ChangeKind::Upkeep { recorded: false };
+    const RECORDED: ChangeKind = ChangeKind::Upkeep { recorded: true };
+
+    fn change(user: &str, (group, kind): (&str, &str), how: (Operation, ChangeEffect)) -> Change {
+        Change {
             id: "1".to_owned(),
             operation: how.0,
             effect: how.1,
             workload: Workload {
-                group: object.0.to_owned(),
+                group: group.to_owned(),
                 version: "v1".to_owned(),
-                kind: object.1.to_owned(),
+                kind: kind.to_owned(),
                 namespace: Some("shop".to_owned()),
                 name: "web".to_owned(),
             },
@@ -329,57 +352,110 @@ mod tests {
                 groups: Vec::new(),
             }),
             dry_run: false,
-            object: ChangedObject::default(),
+            object: ChangedObject {
+                template: Some(Digest::sha256(b"template")),
+                ..ChangedObject::default()
+            },
             images: Vec::new(),
             unreadable: Vec::new(),
-        };
-        let no_record = Collected::Unavailable(Unavailability("no record".to_owned()));
-        ChangeKind::classify(&change, &no_record)
-    }
-
-    const UPKEEP: ChangeKind = ChangeKind::Upkeep { recorded: false };
-    const CREATED: (Operation, ChangeEffect) = (Operation::Create, ChangeEffect::Runs);
-    const POD: (&str, &str) = ("", "Pod");
-    const REPLICA_SET: (&str, &str) = ("apps", "ReplicaSet");
-
-    #[test]
-    fn a_built_in_controller_is_trusted_for_the_kind_it_creates() {
-        let account = |name: &str| format!("system:serviceaccount:kube-system:{name}");
-        for (controller, group, of) in TRUSTED_CONTROLLERS {
-            assert_eq!(kind(&account(controller), (group, of), CREATED), UPKEEP);
-            assert_eq!(kind(CONTROLLER_MANAGER, (group, of), CREATED), UPKEEP);
         }
-        let scaled = (Operation::Update, ChangeEffect::Starts);
-        assert_eq!(
-            kind(&account("deployment-controller"), REPLICA_SET, scaled),
-            UPKEEP
-        );
     }
 
+    fn kind(
+        user: &str,
+        object: (&str, &str),
+        how: (Operation, ChangeEffect),
+        records: &Collected<Records>,
+    ) -> ChangeKind {
+        let keda = TrustedController {
+            preset: ControllerPreset::Keda,
+            username: KEDA.to_owned(),
+        };
+        ChangeKind::classify(&change(user, object, how), records, &[keda])
+    }
+
+    fn no_records() -> Collected<Records> {
+        Collected::Unavailable(Unavailability("no record".to_owned()))
+    }
+
+    /// One image, admitted for the Deployment `web`.
+    fn recorded(running: bool, has_baseline: bool) -> Collected<Records> {
+        let admitted = change("alice", DEPLOYMENT, CREATED);
+        let entry = Arc::new(RecordEntry {
+            digest: None,
+            workload: admitted.workload,
+            uid: None,
+            template: Digest::sha256(b"template"),
+            observed: true,
+            running,
+            complied: BTreeSet::new(),
+            by: AdmittedBy::Audit,
+            environments: BTreeSet::new(),
+            source: None,
+            at: Timestamp::UNIX_EPOCH,
+        });
+        Collected::Known(Records {
+            images: vec![ImageRecords {
+                entries: vec![Arc::clone(&entry)],
+                ..ImageRecords::default()
+            }],
+            workload: vec![entry],
+            has_baseline,
+        })
+    }
+
+    fn of_another_image() -> Collected<Records> {
+        Collected::Known(Records {
+            images: vec![ImageRecords::default()],
+            workload: Vec::new(),
+            has_baseline: true,
+        })
+    }
+
+    const POD: (&str, &str) = ("", "Pod");
+    const DEPLOYMENT: (&str, &str) = ("apps", "Deployment");
+
     #[test]
-    fn every_other_pair_of_requester_and_kind_is_a_deploy() {
-        let account = |name: &str| format!("system:serviceaccount:kube-system:{name}");
-        for (user, object) in [
-            (account("deployment-controller"), POD),
-            (account("replicaset-controller"), REPLICA_SET),
-            (account("job-controller"), ("batch", "Job")),
-            (account("replicaset-controller"), ("example.com", "Pod")),
-            (
-                "system:serviceaccount:shop:replicaset-controller".to_owned(),
-                POD,
-            ),
-            ("replicaset-controller".to_owned(), POD),
-            ("system:node:replicaset-controller".to_owned(), POD),
-            (CONTROLLER_MANAGER.to_owned(), ("apps", "Deployment")),
-            ("alice@example.com".to_owned(), POD),
+    fn a_trusted_controller_keeps_up_what_was_admitted_here() {
+        for (records, expected) in [
+            (recorded(true, true), RECORDED),
+            (recorded(false, true), RECORDED),
+            (of_another_image(), ChangeKind::Deploy),
+            (no_records(), UNRECORDED),
         ] {
-            assert_eq!(kind(&user, object, CREATED), ChangeKind::Deploy, "{user}");
+            assert_eq!(kind(REPLICA_SETS, POD, CREATED, &records), expected);
+            let person = kind("alice", POD, CREATED, &records);
+            assert_eq!(person, ChangeKind::Deploy);
         }
     }
 
     #[test]
     fn a_template_that_a_controller_changes_is_a_deploy() {
         let changed = (Operation::Update, ChangeEffect::Runs);
-        assert_eq!(kind(CONTROLLER_MANAGER, POD, changed), ChangeKind::Deploy);
+        for records in [recorded(true, true), no_records()] {
+            let kind = kind(REPLICA_SETS, POD, changed, &records);
+            assert_eq!(kind, ChangeKind::Deploy);
+        }
+    }
+
+    #[test]
+    fn an_autoscaler_starts_from_zero_only_what_ran_before() {
+        for user in [AUTOSCALER, KEDA] {
+            for (records, expected) in [
+                (recorded(true, true), RECORDED),
+                (recorded(false, true), ChangeKind::Activation),
+                (of_another_image(), ChangeKind::Activation),
+                // What ran before the gate came is not recorded yet.
+                (recorded(false, false), UNRECORDED),
+                (no_records(), UNRECORDED),
+            ] {
+                assert_eq!(kind(user, DEPLOYMENT, STARTED, &records), expected);
+                let person = kind("alice", DEPLOYMENT, STARTED, &records);
+                assert_eq!(person, ChangeKind::Activation);
+            }
+            let changed = (Operation::Update, ChangeEffect::Runs);
+            let changed = kind(user, DEPLOYMENT, changed, &recorded(true, true));
+            assert_eq!(changed, ChangeKind::Deploy);
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! What was admitted before, as release records say it: the entries that a review looks at, and what follows from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::image::Digest;
 use super::policy::Policy;
-use super::promotion::{Change, Workload};
+use super::promotion::{Change, Pin, Workload};
+use super::world::Revocation;
 
 /// An admission of one image, for one workload and one template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordEntry {
+    /// The digest that was admitted; `None` for a reference without a digest that no policy resolved.
+    pub digest: Option<Digest>,
     /// The object whose request was the Deploy.
     pub workload: Workload,
     /// The `metadata.uid` of that object, once it is known.
@@ -88,31 +91,69 @@ impl Records {
     }
 
     /// Whether every image ran in this workload with this template, and complied with the policy.
-    pub(super) fn ran(&self, change: &Change, policy: &Policy) -> bool {
-        let ran = |entry: &&Arc<RecordEntry>| entry.ran_in(change) && entry.has_complied(policy);
-        !self.images.is_empty()
-            && self
-                .images
-                .iter()
-                .all(|image| image.entries.iter().find(ran).is_some())
+    pub(super) fn ran(&self, change: &Change, pins: &[Pin], policy: &Policy) -> bool {
+        let ran = |(image, pin): (&ImageRecords, &Pin)| {
+            let mut entries = image.entries.iter();
+            entries
+                .any(|entry| entry.ran_in(change) && entry.is_of(pin) && entry.has_complied(policy))
+        };
+        !pins.is_empty() && self.images.len() == pins.len() && self.images.iter().zip(pins).all(ran)
     }
 
-    /// Whether the change goes back to a template of this workload that ran before the present one, complied with the policy, and
-    /// was replaced within the policy's rollback window.
-    pub(super) fn roll_back(&self, change: &Change, policy: &Policy, now: Timestamp) -> bool {
-        let Some(template) = &change.object.template else {
-            return false;
-        };
+    /// Whether every image ran in this workload with this template, however it was admitted.
+    pub(super) fn has_run(&self, change: &Change) -> bool {
+        let ran = |image: &ImageRecords| image.entries.iter().any(|entry| entry.ran_in(change));
+        !self.images.is_empty() && self.images.iter().all(ran)
+    }
+
+    /// When the template of the change was replaced, if the change goes back to a template of this workload that ran before the
+    /// present one, complied with the policy, and was replaced within the policy's rollback window.
+    pub(super) fn ran_until(
+        &self,
+        change: &Change,
+        pins: &[Pin],
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let template = change.object.template.as_ref()?;
         let before = self.workload.iter().filter(|it| it.template == *template);
-        let Some(last) = before.map(|entry| entry.at).max() else {
-            return false;
-        };
+        let last = before.map(|entry| entry.at).max()?;
         let later = self.workload.iter().filter(|entry| entry.at > last);
-        let Some(replaced) = later.map(|entry| entry.at).min() else {
-            return false;
-        };
+        let replaced = later.map(|entry| entry.at).min()?;
         let is_recent = now.duration_since(replaced) <= policy.rollback_window.duration();
-        is_recent && self.ran(change, policy)
+        (is_recent && self.ran(change, pins, policy)).then_some(replaced)
+    }
+
+    /// The commits of the source after which a change of the workload begins: that of the last admission that complied with the
+    /// policy and was seen in the cluster, and those of admissions after it that were not seen yet.
+    pub(super) fn commits_before(
+        &self,
+        policy: &Policy,
+        is_source: impl Fn(&RecordedSource) -> bool,
+    ) -> BTreeSet<&str> {
+        let complied = self.workload.iter().filter(|it| it.has_complied(policy));
+        let complied = complied.filter_map(|entry| {
+            let source = entry.source.as_ref().filter(|source| is_source(source))?;
+            Some((entry, source.commit.as_str()))
+        });
+        let complied: Vec<_> = complied.collect();
+        let seen = complied.iter().filter(|(entry, _)| entry.observed);
+        let last = seen.map(|(entry, _)| entry.at).max();
+        let since = complied.iter().filter(|(entry, _)| Some(entry.at) >= last);
+        since.map(|(_, commit)| *commit).collect()
+    }
+}
+
+impl ImageRecords {
+    /// The digests that were admitted and are revoked, each with its revocation.
+    pub(super) fn revoked<'r>(
+        &self,
+        revocations: &'r BTreeMap<Digest, Revocation>,
+    ) -> BTreeMap<&'r Digest, &'r Revocation> {
+        let digests = self.entries.iter().filter_map(|it| it.digest.as_ref());
+        digests
+            .filter_map(|digest| revocations.get_key_value(digest))
+            .collect()
     }
 }
 
@@ -128,6 +169,12 @@ impl RecordEntry {
             && is_same_object
             && self.workload.is_same_object(&change.workload)
             && change.object.template.as_ref() == Some(&self.template)
+    }
+
+    /// Whether the entry is about the digest that the image has now. A tag that names another digest by now did not run.
+    fn is_of(&self, pin: &Pin) -> bool {
+        pin.digest()
+            .is_none_or(|digest| self.digest.as_ref() == Some(digest))
     }
 
     fn has_complied(&self, policy: &Policy) -> bool {
@@ -155,8 +202,18 @@ mod tests {
         }
     }
 
+    /// The digest of the image of a template.
+    fn image(template: &[u8]) -> Digest {
+        Digest::sha256(&[template, b" image"].concat())
+    }
+
+    fn pins(template: &[u8]) -> Vec<Pin> {
+        vec![Pin::Written(image(template))]
+    }
+
     fn entry(template: &[u8], days_ago: i64) -> RecordEntry {
         RecordEntry {
+            digest: Some(image(template)),
             workload: workload(),
             uid: Some("1".to_owned()),
             template: Digest::sha256(template),
@@ -225,7 +282,7 @@ mod tests {
     #[test]
     fn what_ran_here_and_complied_may_start_again() {
         let (policy, change) = (policy(), change(V1));
-        assert!(records([entry(V1, 1)]).ran(&change, &policy));
+        assert!(records([entry(V1, 1)]).ran(&change, &pins(V1), &policy));
         let differing = [
             RecordEntry {
                 observed: false,
@@ -266,30 +323,45 @@ mod tests {
         ];
         for differing in differing {
             assert!(
-                !records([differing.clone()]).ran(&change, &policy),
+                !records([differing.clone()]).ran(&change, &pins(V1), &policy),
                 "{differing:?}"
             );
         }
-        assert!(!Records::default().ran(&change, &policy));
+        assert!(!Records::default().ran(&change, &pins(V1), &policy));
     }
 
     #[test]
     fn a_rollback_goes_back_to_what_was_replaced_within_the_window() {
         let policy = policy();
-        let back =
-            |entries: [RecordEntry; 2]| records(entries).roll_back(&change(V1), &policy, now());
-        assert!(back([entry(V1, 300), entry(V2, 13)]));
-        assert!(!back([entry(V1, 300), entry(V2, 15)]), "the window is over");
-        assert!(
-            !back([entry(V1, 1), entry(V2, 2)]),
-            "the present template is no rollback"
+        let back = |entries: [RecordEntry; 2]| {
+            records(entries).ran_until(&change(V1), &pins(V1), &policy, now())
+        };
+        assert_eq!(
+            back([entry(V1, 300), entry(V2, 13)]),
+            Some(entry(V2, 13).at)
         );
+        let over = back([entry(V1, 300), entry(V2, 15)]);
+        assert_eq!(over, None, "the window is over");
+        let present = back([entry(V1, 1), entry(V2, 2)]);
+        assert_eq!(present, None, "the present template is no rollback");
+        let moved = RecordEntry {
+            digest: Some(image(V2)),
+            ..entry(V1, 300)
+        };
+        let moved = back([moved, entry(V2, 13)]);
+        assert_eq!(moved, None, "the tag names another digest by now");
         let audited = RecordEntry {
             by: AdmittedBy::Audit,
             ..entry(V1, 3)
         };
-        assert!(!back([audited, entry(V2, 2)]));
-        assert!(!records([entry(V1, 3)]).roll_back(&change(V1), &policy, now()));
-        assert!(!records([entry(V1, 3), entry(V2, 2)]).roll_back(&change(b"v3"), &policy, now()));
+        assert_eq!(back([audited, entry(V2, 2)]), None);
+        let alone = records([entry(V1, 3)]);
+        assert_eq!(
+            alone.ran_until(&change(V1), &pins(V1), &policy, now()),
+            None
+        );
+        let never = records([entry(V1, 3), entry(V2, 2)]);
+        let never = never.ran_until(&change(b"v3"), &pins(b"v3"), &policy, now());
+        assert_eq!(never, None);
     }
 }

@@ -33,7 +33,7 @@ fn understood(
     objects: [Value; 2],
 ) -> Understood {
     let body = review(kind, operation, subresource, objects);
-    understand(&body).unwrap().understood
+    understand(&body, &[]).unwrap().understood
 }
 
 fn governed(kind: (&str, &str), operation: &str, objects: [Value; 2]) -> GovernanceChange {

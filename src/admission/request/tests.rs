@@ -1,3 +1,5 @@
+mod kinds_of_change;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -25,7 +27,7 @@ fn deployment(image: &str) -> Value {
 }
 
 fn understood(body: &[u8]) -> Understood {
-    understand(body).unwrap().understood
+    understand(body, &[]).unwrap().understood
 }
 
 #[test]
@@ -140,6 +142,7 @@ fn effect(
     match understood(body.replace("\"group\":\"apps\"", &group).as_bytes()) {
         Understood::Change(change) => Some(change.effect),
         Understood::Governance(_) | Understood::NotOurs(_) => None,
+        Understood::Refers(_) => panic!("nothing is referred to"),
     }
 }
 
@@ -179,6 +182,28 @@ fn letting_run_what_was_staged_is_a_change_that_starts_it() {
         ),
         ("Rollout", "argoproj.io", "replicas", json!(0), json!(1)),
         ("Rollout", "argoproj.io", "paused", json!(true), Value::Null),
+        ("ReplicationController", "", "replicas", json!(0), json!(1)),
+        (
+            "ScaledJob",
+            "keda.sh",
+            "maxReplicaCount",
+            json!(0),
+            Value::Null,
+        ),
+        (
+            "ScaledJob",
+            "keda.sh",
+            "jobTargetRef",
+            json!({"suspend": true}),
+            json!({}),
+        ),
+        (
+            "ScaledJob",
+            "keda.sh",
+            "jobTargetRef",
+            json!({"parallelism": 0}),
+            json!({"parallelism": 2}),
+        ),
     ] {
         let there = effect(kind, group, field, staged.clone(), running.clone());
         assert_eq!(there, starts, "{kind} {field}");
@@ -196,6 +221,11 @@ fn another_schedule_of_a_cron_job_starts_it() {
     for (field, before, after) in [
         ("schedule", json!("0 0 31 2 *"), json!("* * * * *")),
         ("timeZone", Value::Null, json!("Etc/UTC")),
+        (
+            "jobTemplate",
+            json!({"spec": {"suspend": true}}),
+            json!({"spec": {}}),
+        ),
     ] {
         let changed = effect("CronJob", "batch", field, before, after.clone());
         assert_eq!(changed, starts, "{field}");
@@ -213,7 +243,7 @@ fn another_schedule_of_a_cron_job_starts_it() {
 }
 
 #[test]
-fn a_daemon_set_that_selects_more_nodes_starts_there() {
+fn a_daemon_set_that_selects_other_nodes_starts_there() {
     let effect = |field: &str, before: &Value, after: &Value| {
         let field = format!("template.{field}");
         effect("DaemonSet", "apps", &field, before.clone(), after.clone())
@@ -223,35 +253,25 @@ fn a_daemon_set_that_selects_more_nodes_starts_there() {
             {"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]},
         ]}}})
     };
-    let none = Value::Null;
-    let (one, both) = (json!({"disk": "ssd"}), json!({"disk": "ssd", "zone": "a"}));
-    let everything = json!([{"operator": "Exists"}]);
-    for (field, fewer, more) in [
-        ("nodeSelector", &one, &none),
-        ("nodeSelector", &both, &one),
-        ("affinity", &zone("a"), &none),
-        ("tolerations", &none, &everything),
-        ("nodeName", &json!("node-1"), &none),
-    ] {
-        assert_eq!(
-            effect(field, fewer, more),
-            Some(ChangeEffect::Starts),
-            "{field}"
-        );
-        assert_eq!(effect(field, more, fewer), None, "{field}");
-    }
     for (field, some, others) in [
-        ("nodeSelector", &one, &json!({"disk": "hdd"})),
-        ("affinity", &zone("a"), &zone("b")),
-        ("nodeName", &json!("node-1"), &json!("node-2")),
+        ("nodeSelector", json!({"disk": "ssd"}), Value::Null),
+        (
+            "nodeSelector",
+            json!({"disk": "ssd"}),
+            json!({"disk": "hdd"}),
+        ),
+        ("affinity", zone("a"), Value::Null),
+        ("affinity", zone("a"), zone("b")),
+        ("tolerations", json!([{"operator": "Exists"}]), Value::Null),
+        ("nodeName", json!("node-1"), json!("node-2")),
     ] {
-        assert_eq!(
-            effect(field, some, others),
-            Some(ChangeEffect::Starts),
-            "{field}"
-        );
-        assert_eq!(effect(field, some, some), None, "{field}");
+        let starts = Some(ChangeEffect::Starts);
+        assert_eq!(effect(field, &some, &others), starts, "{field}");
+        assert_eq!(effect(field, &others, &some), starts, "{field}");
+        assert_eq!(effect(field, &some, &some), None, "{field}");
     }
+    let priority = effect("priorityClassName", &json!("a"), &json!("b"));
+    assert_eq!(priority, None);
 }
 
 #[test]
@@ -273,10 +293,15 @@ fn only_a_closed_list_is_not_ours() {
         Understood::NotOurs(NotOurs::Connection)
     );
     assert_eq!(
-        not_ours("UPDATE", "scale"),
+        not_ours("UPDATE", "status"),
         Understood::NotOurs(NotOurs::Subresource)
     );
-    for (operation, subresource) in [("UPDATE", "unheard-of"), ("REPLACE", "")] {
+    for (operation, subresource) in [
+        ("UPDATE", "unheard-of"),
+        ("REPLACE", ""),
+        // Without the resource that is scaled.
+        ("UPDATE", "scale"),
+    ] {
         let Understood::Change(change) = not_ours(operation, subresource) else {
             panic!("allowed without work")
         };
@@ -317,7 +342,7 @@ fn an_object_of_another_kind_than_requested_is_unreadable() {
 #[test]
 fn v1beta1_is_refused_with_a_remedy_and_its_uid() {
     let body = r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u"}}"#;
-    let error = understand(body.as_bytes()).unwrap_err();
+    let error = understand(body.as_bytes(), &[]).unwrap_err();
     assert_eq!(error.uid.as_deref(), Some("u"));
     assert!(error.why.contains("admissionReviewVersions"), "{error}");
     assert_eq!(error.version, "admission.k8s.io/v1beta1");
@@ -343,8 +368,8 @@ fn arguments_of_an_analysis_decide_what_runs() {
 proptest! {
     #[test]
     fn understanding_never_panics(text in "\\PC{0,200}", operation in "CREATE|UPDATE|[A-Z]{0,6}") {
-        let _ = understand(text.as_bytes());
-        let _ = understand(&review(&operation, &text, json!({"kind": "Pod", "apiVersion": "v1", "spec": text}), json!(text)));
+        let _ = understand(text.as_bytes(), &[]);
+        let _ = understand(&review(&operation, &text, json!({"kind": "Pod", "apiVersion": "v1", "spec": text}), json!(text)), &[]);
     }
 }
 
@@ -363,9 +388,9 @@ fn the_status_may_be_of_any_depth_and_what_is_looked_at_may_not() {
         .unwrap();
         review.replace("{\"kind\":\"Deployment\"}", &object)
     };
-    let status = understand(body("status").as_bytes()).unwrap();
+    let status = understand(body("status").as_bytes(), &[]).unwrap();
     assert!(matches!(status.understood, Understood::Change(_)));
-    let refused = understand(body("extra").as_bytes()).unwrap_err();
+    let refused = understand(body("extra").as_bytes(), &[]).unwrap_err();
     assert_eq!(refused.uid.as_deref(), Some("u-1"));
     assert!(refused.why.contains("not an AdmissionReview"), "{refused}");
 }
@@ -375,13 +400,13 @@ fn a_malformed_request_is_answered_with_its_version_and_uid() {
     let body = |version: &str| {
         json!({"apiVersion": version, "kind": "AdmissionReview", "request": {"uid": "u-1", "kind": 7}}).to_string()
     };
-    let refused = understand(body(VERSION).as_bytes()).unwrap_err();
+    let refused = understand(body(VERSION).as_bytes(), &[]).unwrap_err();
     assert_eq!(
         (refused.uid.as_deref(), refused.version),
         (Some("u-1"), VERSION)
     );
     assert!(refused.why.contains("not an AdmissionReview"), "{refused}");
-    let refused = understand(body(OLD_VERSION).as_bytes()).unwrap_err();
+    let refused = understand(body(OLD_VERSION).as_bytes(), &[]).unwrap_err();
     assert_eq!(
         (refused.uid.as_deref(), refused.version),
         (Some("u-1"), OLD_VERSION)

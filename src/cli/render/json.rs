@@ -155,7 +155,7 @@ pub(crate) struct ImageReport {
 }
 
 impl ImageReport {
-    fn of(image: &ImageUse, pin: &Pin) -> ImageReport {
+    pub(crate) fn of(image: &ImageUse, pin: &Pin) -> ImageReport {
         ImageReport {
             field: image.field.clone(),
             role: match image.role {

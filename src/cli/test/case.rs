@@ -50,6 +50,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
             suite.limits,
             CacheSizes::default(),
         )),
+        records: None,
         deadline: Instant::now() + TIMEOUT,
         audit_only: false,
     };

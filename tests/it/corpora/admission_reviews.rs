@@ -21,7 +21,7 @@ fn admission_reviews_are_understood_or_refused() {
 
         let current = case["version"] == "admission.k8s.io/v1";
         if !current {
-            let refused = understand(&body).unwrap_err();
+            let refused = understand(&body, &[]).unwrap_err();
             assert!(refused.why.contains("v1beta1"), "{file}: {refused}");
         }
         // What is in an old review must be understood in a new one too.
@@ -51,8 +51,9 @@ fn wanted(case: &Value, body: &[u8]) -> Said {
 }
 
 fn said(body: &[u8]) -> Said {
-    match understand(body).ok()?.understood {
+    match understand(body, &[]).ok()?.understood {
         Understood::Governance(_) | Understood::NotOurs(_) => Some(Vec::new()),
+        Understood::Refers(_) => None,
         Understood::Change(change) => {
             let images = change.images.iter();
             let mut images: Vec<_> = images
@@ -74,9 +75,9 @@ fn upgraded(body: &[u8]) -> Vec<u8> {
 fn cut_and_damaged(body: &[u8]) {
     let end = body.trim_ascii_end().len();
     for at in (0..end).step_by(61) {
-        assert!(understand(&body[..at]).is_err(), "cut at {at}");
+        assert!(understand(&body[..at], &[]).is_err(), "cut at {at}");
         let mut damaged = body.to_vec();
         damaged[at] ^= 0x15;
-        let _ = understand(&damaged);
+        let _ = understand(&damaged, &[]);
     }
 }

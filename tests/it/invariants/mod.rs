@@ -11,13 +11,13 @@ use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::attest::{UnacceptedReason, VerifiedStatement};
 use promotion_gate_core::gate::{
     self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
-    Requirement, Target, UnacceptedEvidence, Ungoverned, Unreadable,
+    Person, Requirement, Target, UnacceptedEvidence, Ungoverned, Unreadable,
 };
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::facts::{FACTS, judge, promotion, signed_by, snapshot};
-use worlds::{UNREADABLE, World, cut, digest, withhold, world};
+use worlds::{PEOPLE, UNREADABLE, World, cut, digest, rejection, revocation, withhold, world};
 
 fn run(cases: u32, property: impl Fn(World) -> Result<(), TestCaseError>) {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
@@ -91,6 +91,10 @@ fn every_rule_passes_and_denies_often_in_these_worlds() {
         "evidence-unavailable",
         "image-unavailable",
         "not-asked",
+        "approved-before",
+        "rollback-passes",
+        "rejected",
+        "revoked",
     ] {
         assert!(
             reasons.contains_key(expected),
@@ -103,6 +107,17 @@ fn every_rule_passes_and_denies_often_in_these_worlds() {
 fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
     holds(|world, decision| {
         if decision == Decision::Allow {
+            return Ok(());
+        }
+        let records = world.but(|world| cut(&mut world.promotion.records));
+        prop_assert_eq!(records.decision(), Decision::Deny);
+        // A rollback passes approvals on the record, so that a rejection counts there only while it is known.
+        let judged = match world.is_rollback() {
+            true => world.but(|world| withhold(&mut world.promotion.records)),
+            false => world.clone(),
+        };
+        let world = &judged;
+        if world.decision() == Decision::Allow {
             return Ok(());
         }
         let mut ignorant = vec![
@@ -182,6 +197,40 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
 }
 
 #[test]
+fn what_the_cluster_keeps_never_turns_a_denial_into_an_allow() {
+    holds(|world, decision| {
+        for pin in &world.promotion.pins {
+            let Some(digest) = pin.digest() else {
+                continue;
+            };
+            let revoked = world.but(|world| {
+                let revocations = &mut world.snapshot.world.revocations;
+                revocations.insert(digest.clone(), revocation());
+            });
+            prop_assert_eq!(revoked.decision(), Decision::Deny);
+            let rejected = world.but(|world| {
+                let rejections = &mut world.snapshot.world.rejections;
+                rejections
+                    .entry(digest.clone())
+                    .or_default()
+                    .push(rejection());
+            });
+            let identities = PEOPLE.people().iter().flat_map(Person::identities);
+            let authored = world.but(|world| {
+                let authors = &mut world.snapshot.world.authors;
+                authors.entry(digest.clone()).or_default().identities =
+                    identities.cloned().collect();
+            });
+            if decision == Decision::Deny {
+                prop_assert_eq!(rejected.decision(), Decision::Deny);
+                prop_assert_eq!(authored.decision(), Decision::Deny);
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn unusable_evidence_never_changes_a_decision() {
     holds(|world, decision| {
         let more = world.but(|world| {
@@ -211,7 +260,7 @@ fn unusable_evidence_never_changes_a_decision() {
 type Reorder = fn(&mut World, Order);
 
 /// Each list of a world. Verdict and response do not depend on its order, to the word.
-const LISTS: [(&str, Reorder); 7] = [
+const LISTS: [(&str, Reorder); 8] = [
     ("policies", |world, order| {
         order.put(&mut world.snapshot.policies);
         order.put(&mut world.snapshot.unreadable);
@@ -219,6 +268,14 @@ const LISTS: [(&str, Reorder); 7] = [
     ("images", |world, order| {
         order.put(&mut world.promotion.change.images);
         order.put(&mut world.promotion.pins);
+        if let Collected::Known(records) = &mut world.promotion.records {
+            order.put(&mut records.images);
+        }
+    }),
+    ("records", |world, order| {
+        if let Collected::Known(records) = &mut world.promotion.records {
+            order.put(&mut records.workload);
+        }
     }),
     ("platforms", |world, order| {
         for index in world.evidence.indexes.values_mut() {
@@ -302,6 +359,7 @@ fn only_policies_that_enforce_deny() {
         prop_assert_eq!(decision == Decision::Deny, denied);
         let lenient = world.but(|world| {
             world.snapshot.unreadable.clear();
+            world.snapshot.world.revocations.clear();
             world.snapshot.ungoverned = Ungoverned::Allow;
             for policy in &mut world.snapshot.policies {
                 policy.enforcement = Enforcement::Audit;
@@ -316,8 +374,8 @@ fn only_policies_that_enforce_deny() {
 fn every_image_has_a_finding_under_every_policy() {
     holds(|world, _| {
         for policy in world.judge().policies() {
-            let readable =
-                policy.policy() != "(ungoverned)" && !UNREADABLE.contains(&policy.policy());
+            let is_document = !policy.policy().starts_with('(');
+            let readable = is_document && !UNREADABLE.contains(&policy.policy());
             for image in world.promotion.change.images.iter().filter(|_| readable) {
                 let judged = policy.findings().iter().any(|finding| {
                     matches!(&finding.target, Target::Image(target) if target.field == image.field)

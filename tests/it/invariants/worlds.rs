@@ -1,16 +1,17 @@
 //! Random policies, images and evidence. The facts are signed in the sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate::admission::AdmissionResponse;
 use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
 use promotion_gate_core::gate::{
-    Collected, Decision, Digest, Directory, Evidence, Freeze, Group, ImageEvidence, Index, Member,
-    People, Person, Pin, Platform, PlatformManifest, Promotion, Repository, Requirement, Schedule,
-    Snapshot, Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict,
+    AdmittedBy, Collected, Decision, Digest, Directory, Evidence, Freeze, Group, ImageEvidence,
+    ImageRecords, Index, KeptRejection, Member, People, Person, Pin, Platform, PlatformManifest,
+    Promotion, RecordEntry, Records, Repository, Requirement, Revocation, Schedule, Snapshot,
+    Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -161,6 +162,12 @@ impl World {
         self.judge().decision()
     }
 
+    /// Whether a policy takes the change for a rollback.
+    pub fn is_rollback(&self) -> bool {
+        let mut policies = self.snapshot.policies.iter();
+        policies.any(|policy| self.promotion.is_rollback(policy))
+    }
+
     pub fn but(&self, change: impl FnOnce(&mut World)) -> World {
         let mut world = self.clone();
         change(&mut world);
@@ -283,7 +290,7 @@ fn approvals() -> impl Strategy<Value = Value> {
     })
 }
 
-static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| Arc::new(people()));
+pub static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| Arc::new(people()));
 
 /// The people of every world. `olivia` starts builds.
 fn people() -> People {
@@ -500,6 +507,92 @@ fn labels() -> impl Strategy<Value = Option<BTreeMap<String, String>>> {
     select(vec![tier("production"), tier("test"), None])
 }
 
+/// What release records say of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum History {
+    None,
+    Unrecorded,
+    Runs,
+    RanBefore,
+    RanBeforeByWaiver,
+}
+
+fn history() -> impl Strategy<Value = History> {
+    prop_oneof![
+        4 => Just(History::None),
+        1 => Just(History::Unrecorded),
+        2 => Just(History::Runs),
+        4 => Just(History::RanBefore),
+        1 => Just(History::RanBeforeByWaiver),
+    ]
+}
+
+/// The records of the images of a promotion.
+fn records(history: History, promotion: &Promotion) -> Records {
+    let entry = |digest: Option<&Digest>, template: &[u8], days: i64| {
+        Arc::new(RecordEntry {
+            digest: digest.cloned(),
+            workload: promotion.change.workload.clone(),
+            uid: None,
+            template: Digest::sha256(template),
+            observed: true,
+            running: true,
+            complied: (0..3).map(|index| format!("policy-{index}")).collect(),
+            by: match history {
+                History::RanBeforeByWaiver => AdmittedBy::Waiver,
+                _ => AdmittedBy::Policy,
+            },
+            environments: BTreeSet::from(["production".to_owned()]),
+            source: None,
+            at: promotion.at - SignedDuration::from_hours(24 * days),
+        })
+    };
+    let each = promotion.pins.iter().map(|pin| match history {
+        History::None | History::Unrecorded => ImageRecords::default(),
+        _ => ImageRecords {
+            entries: vec![entry(pin.digest(), TEMPLATE, 3)],
+            environments: match history {
+                History::RanBeforeByWaiver => BTreeSet::new(),
+                _ => BTreeSet::from(["production".to_owned()]),
+            },
+        },
+    });
+    let images: Vec<_> = each.collect();
+    let own = images.iter().flat_map(|image| &image.entries).cloned();
+    let other = matches!(history, History::RanBefore | History::RanBeforeByWaiver);
+    let other = other.then(|| entry(Some(&digest("v2")), b"v2", 1));
+    Records {
+        workload: own.chain(other).collect(),
+        images,
+        has_baseline: true,
+    }
+}
+
+const TEMPLATE: &[u8] = b"template";
+
+pub fn revocation() -> Revocation {
+    Revocation {
+        name: "revoked".to_owned(),
+        reason: "it leaks".to_owned(),
+    }
+}
+
+/// A rejection by somebody who may approve, later than every approval.
+pub fn rejection() -> KeptRejection {
+    KeptRejection {
+        name: "by-ben".to_owned(),
+        environment: "production".to_owned(),
+        person: "ben".to_owned(),
+        at: Timestamp::now(),
+        reason: None,
+    }
+}
+
+/// Now and then, one of the images.
+fn one_of_images() -> impl Strategy<Value = Option<&'static str>> {
+    prop::option::weighted(0.1, select(IMAGES.to_vec()))
+}
+
 pub fn world() -> impl Strategy<Value = World> {
     let images = IMAGES.map(pin);
     let count = subsequence(vec![0_usize, 1, 2], 1..=2);
@@ -521,7 +614,12 @@ pub fn world() -> impl Strategy<Value = World> {
         ungoverned,
         evidence,
         indexes,
-        collected(freezes()),
+        (
+            collected(freezes()),
+            history(),
+            one_of_images(),
+            one_of_images(),
+        ),
     )
         .prop_map(
             move |(
@@ -533,12 +631,16 @@ pub fn world() -> impl Strategy<Value = World> {
                 ungoverned,
                 evidence,
                 indexes,
-                freezes,
+                (freezes, history, revoked, rejected),
             )| {
                 let (written, pins): (Vec<_>, Vec<_>) =
                     chosen.iter().map(|index| images[*index].clone()).unzip();
                 let mut promotion = promotion(&written);
                 promotion.pins = pins;
+                promotion.change.object.template = Some(Digest::sha256(TEMPLATE));
+                if history != History::None {
+                    promotion.records = Collected::Known(records(history, &promotion));
+                }
                 let policies = specs
                     .iter()
                     .enumerate()
@@ -548,6 +650,10 @@ pub fn world() -> impl Strategy<Value = World> {
                 snapshot.world.people = Collected::Known(PEOPLE.clone());
                 snapshot.world.freezes = freezes;
                 snapshot.ungoverned = ungoverned;
+                let revoked = revoked.map(|name| (digest(name), revocation()));
+                snapshot.world.revocations = revoked.into_iter().collect();
+                let rejected = rejected.map(|name| (digest(name), vec![rejection()]));
+                snapshot.world.rejections = rejected.into_iter().collect();
                 if let Some(labels) = labels {
                     snapshot.world.namespaces.insert("shop".to_owned(), labels);
                 }

@@ -61,6 +61,7 @@ impl Gate {
         let inputs = ReviewInputs {
             snapshot: Arc::clone(&self.snapshot),
             collector: Arc::clone(&self.collector),
+            records: None,
             deadline: Instant::now() + self.patience,
             audit_only: self.audit_only,
         };

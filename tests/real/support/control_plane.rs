@@ -156,12 +156,17 @@ impl ControlPlane {
                 "certificate-authority": self.folder.path().join("certs/apiserver.crt"),
             }}],
             "users": [{"name": "u", "user": {"token": token}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "promotion-gate"}}],
             "current-context": "c",
         });
         let file = self.folder.path().join(format!("{name}.kubeconfig"));
         fs::write(&file, kubeconfig.to_string()).unwrap();
         file
+    }
+
+    /// The kubeconfig of a gate in the namespace `promotion-gate`.
+    pub fn kubeconfig_of_gate(&self) -> String {
+        self.kubeconfig("gate", GATE).display().to_string()
     }
 
     /// The lines of the API server's audit log about this user.
@@ -233,7 +238,10 @@ alice,alice@example.com,alice,"developers"
 bob,bob@example.com,bob,"operators"
 grace,grace@example.com,grace,"platform-team"
 controllers,system:kube-controller-manager,controllers,"system:masters"
+gate,system:serviceaccount:promotion-gate:promotion-gate,gate,"system:masters"
 "#;
+/// The token of the gate.
+const GATE: &str = "gate";
 /// The token of the controller manager.
 const CONTROLLERS: &str = "controllers";
 

@@ -235,7 +235,7 @@ impl Serving {
                 "clientConfig": {"url": format!("https://{}/validate", self.https), "caBundle": ca_bundle},
                 "rules": [rule(&[""], &["pods", "pods/ephemeralcontainers", "replicationcontrollers", "podtemplates"]),
                           rule(&["apps"], &["*", "*/scale"]), rule(&["batch"], &["*"])],
-                "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
+                "failurePolicy": "Fail", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
             }],
         })
         .to_string()

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Needs, Requirement};
+use super::{Class, Needs, Requirement};
 use crate::attest::Origin;
 use crate::gate::evidence::{Collected, Effect, Form, ImageEvidence, Subject};
 use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
+use crate::gate::record::ImageRecords;
 use crate::gate::world::World;
 use crate::reason::reasons;
 
@@ -54,6 +55,8 @@ pub struct ImageCheck<'a> {
     pub image: &'a ImageUse,
     /// The image's digest, or why it is not known.
     pub pin: &'a Pin,
+    /// What release records say about the image, where there are any.
+    pub records: Option<&'a ImageRecords>,
     /// The subject of the evidence: the image, or one of its platforms. `None` if the digest is not known.
     pub subject: Option<&'a Subject>,
     /// The evidence that is attached to the subject.
@@ -82,6 +85,14 @@ impl ImageCheck<'_> {
             Some(subject) => subject.to_string(),
             None => self.image.reference.to_string(),
         }
+    }
+
+    /// Whether the digest was admitted to the policy's environment before, in any namespace, and complied: what takes time was
+    /// judged then.
+    pub(super) fn was_admitted(&self) -> bool {
+        let environment = self.policy.environment.as_ref();
+        let records = environment.zip(self.records);
+        records.is_some_and(|(environment, records)| records.environments.contains(environment))
     }
 
     /// The hint that names the command which shows all evidence.
@@ -161,6 +172,18 @@ pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judge
     }
 }
 
+/// A rollback, as findings name it.
+pub(super) fn rollback_to(until: jiff::Timestamp) -> String {
+    format!("rollback to what ran until {}", minute(until))
+}
+
+/// A time, as messages show it: minutes, rounded up.
+pub(super) fn minute(time: jiff::Timestamp) -> String {
+    let up = time.saturating_add(jiff::SignedDuration::from_secs(59));
+    let up = up.unwrap_or(time);
+    up.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// Refuses a verified time that is later than the review, plus [`CLOCK_SKEW`].
 ///
 /// # Errors
@@ -200,7 +223,8 @@ impl Requirement {
     /// Makes a judgement undecided if it rests on incomplete knowledge:
     /// 1. a denial, if a trust root that the policy names is missing: the evidence may be valid under that root;
     /// 2. a pass of a rule with [`Effect::CanHurt`], if some evidence was not read: that evidence could refute the pass. While a
-    ///    registry does not answer, its last complete listing counts up to the policy's staleness.
+    ///    registry does not answer, its last complete listing counts up to the policy's staleness. What a rollback passes on the
+    ///    record does not rest on evidence.
     pub(in crate::gate) fn unless_unknown(
         &self,
         judgement: Judgement,
@@ -212,7 +236,9 @@ impl Requirement {
         if judgement.outcome.denies() {
             return unless_root_missing(judgement, check);
         }
-        if evidence.effect == Effect::OnlyHelps {
+        let is_on_record = self.rule().class() == Class::ChangeControl
+            && check.promotion.is_rollback(check.policy);
+        if evidence.effect == Effect::OnlyHelps || is_on_record {
             return judgement;
         }
         // What is signed under a trust root that is gone could turn a pass as well as what was not read.
@@ -267,4 +293,20 @@ fn root_missing(name: &str, detail: String) -> Judgement {
     Judgement::undecided(TRUST_ROOT_MISSING, detail).hint(format!(
         "add `{name}` to `trustRoots` of the configuration, or name another trust root in the policy"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_minutes_and_never_before_it_has_come() {
+        for (time, shown) in [
+            ("2026-11-28T14:31:59Z", "2026-11-28 14:32 UTC"),
+            ("2026-11-28T14:32:00Z", "2026-11-28 14:32 UTC"),
+            ("2026-11-28T14:32:01Z", "2026-11-28 14:33 UTC"),
+        ] {
+            assert_eq!(minute(time.parse().unwrap()), shown);
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub use approvals::Approvals;
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
-pub use provenance::Provenance;
+pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
 
 pub(super) use check::EVIDENCE_UNAVAILABLE;
@@ -535,6 +535,7 @@ mod tests {
             change.clone(),
             pins.collect(),
             Collected::Unavailable(Unavailability("no record".to_owned())),
+            &[],
             Timestamp::UNIX_EPOCH,
         );
         promotion.kind = kind;

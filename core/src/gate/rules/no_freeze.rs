@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::check::rollback_to;
 use super::{Class, Entry, EvidenceUse, Judgement, Rule, Scope, WorkloadCheck, WorkloadRule};
 use crate::gate::age::Age;
 use crate::gate::evidence::Collected;
@@ -19,6 +20,10 @@ use crate::reason::{Reason, reasons};
 /// zero). It never stops controllers that keep running what runs: Pods are replaced, Jobs retry, autoscalers scale. Containers that
 /// `kubectl debug` adds are exempt unless `ephemeralContainers: Judge` says otherwise. `warnBefore: 24h` warns the deployer of a
 /// freeze that begins within that time.
+///
+/// A rollback passes if every freeze that lasts lets it (`mayPass.rollback`). A change is a rollback if its workload goes back to a
+/// template that ran here before, complied with this policy, and was replaced within the policy's `rollbackWindow`; release
+/// records show that.
 ///
 /// **Why**: freezes that stand in one delivery tool are walked around with `kubectl apply`. Here one document holds for every way
 /// of deploying, and says why and until when.
@@ -57,6 +62,8 @@ reasons! {
     NOT_FROZEN = "not-frozen", "No change freeze lasts.", "";
     FREEZE_NEAR = "freeze-near", "No change freeze lasts, and one begins soon.", "";
     DEBUGGING = "debugging-is-exempt", "Only ephemeral containers are added, which freezes do not stop.", "";
+    ROLLBACK_PASSES = "rollback-passes",
+        "A change freeze lasts, and the change is a rollback, which every such freeze lets pass (`mayPass`).", "";
     FROZEN = "frozen", "A change freeze lasts.",
         "Wait until it ends, or ask its owner. The detail names each freeze, why it lasts, and until when.";
     FREEZE_UNKNOWN = "freeze-unknown",
@@ -107,7 +114,10 @@ impl WorkloadRule for NoFreeze {
         let frozen = schedule.frozen_at(environment, promotion.at);
         match frozen.as_slice() {
             [] => self.open(schedule, environment, promotion.at),
-            frozen => denial(schedule, environment, promotion.at, frozen),
+            frozen => match promotion.rolls_back_to(check.policy) {
+                Some(until) => rollback(schedule, environment, promotion, frozen, until),
+                None => denial(schedule, environment, promotion, frozen),
+            },
         }
     }
 }
@@ -157,22 +167,60 @@ impl NoFreeze {
     }
 }
 
-/// Which freezes last, why, until when, and what may pass.
-fn denial(
+/// A rollback passes if every freeze that lasts lets it.
+fn rollback(
     schedule: &Schedule,
     environment: &str,
-    at: Timestamp,
+    promotion: &Promotion,
     frozen: &[Frozen<'_>],
+    until: Timestamp,
 ) -> Judgement {
+    let refusing = frozen.iter().filter(|it| !it.freeze.may_pass.rollback);
+    let refusing: Vec<_> = refusing.map(|it| format!("`{}`", it.freeze.name)).collect();
+    let says = rollback_to(until);
+    if refusing.is_empty() {
+        let detail = format!(
+            "{says}, which may pass; {}",
+            lasting(environment, frozen, are_all_stale(frozen))
+        );
+        return Judgement::pass(ROLLBACK_PASSES, detail);
+    }
+    let denied = denial(schedule, environment, promotion, frozen);
+    Judgement {
+        detail: format!(
+            "{}; {says}, and no rollback passes {}",
+            denied.detail,
+            refusing.join(", ")
+        ),
+        ..denied
+    }
+}
+
+fn are_all_stale(frozen: &[Frozen<'_>]) -> bool {
+    let is_stale = |frozen: &Frozen<'_>| matches!(frozen.cause, Cause::Stale { .. });
+    frozen.iter().all(is_stale)
+}
+
+/// Which freezes last, as a sentence.
+fn lasting(environment: &str, frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
     let each: Vec<_> = frozen.iter().map(Frozen::to_string).collect();
-    let are_all_stale = frozen
-        .iter()
-        .all(|frozen| matches!(frozen.cause, Cause::Stale { .. }));
     let (says, joined) = match are_all_stale {
         true => ("may be frozen:", "; "),
         false => ("is frozen by", "; and by "),
     };
-    let mut detail = format!("`{environment}` {says} {}", each.join(joined));
+    format!("`{environment}` {says} {}", each.join(joined))
+}
+
+/// Which freezes last, why, until when, and what may pass.
+fn denial(
+    schedule: &Schedule,
+    environment: &str,
+    promotion: &Promotion,
+    frozen: &[Frozen<'_>],
+) -> Judgement {
+    let at = promotion.at;
+    let are_all_stale = are_all_stale(frozen);
+    let mut detail = lasting(environment, frozen, are_all_stale);
     let open_from = schedule.open_from(environment, at);
     let first = frozen.iter().map(|frozen| frozen.freeze).next();
     if let (Until::At(end), Some(freeze)) = (open_from, first) {
@@ -193,11 +241,11 @@ fn denial(
         true => Judgement::undecided(FREEZE_UNKNOWN, detail),
         false => Judgement::fail(FROZEN, detail),
     };
-    judgement.hint(next_step(frozen, are_all_stale))
+    judgement.hint(next_step(promotion, frozen, are_all_stale))
 }
 
 /// What the deployer can do, and what the freezes let through.
-fn next_step(frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
+fn next_step(promotion: &Promotion, frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
     let wait = match are_all_stale {
         true => "wait until the feed is read again",
         false => "wait until the freeze ends",
@@ -214,20 +262,19 @@ fn next_step(frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
         false => format!(", or ask {}", owners.join(" and ")),
     };
     let all = |may: fn(&Freeze) -> bool| frozen.iter().all(|frozen| may(frozen.freeze));
-    let also = match (
-        all(|freeze| freeze.may_pass.rollback),
-        all(|freeze| freeze.may_pass.emergency),
-    ) {
-        (true, true) => {
-            "; rollbacks and emergency changes are permitted too, but this version does not recognise them yet"
-        }
+    let has_records = promotion.records.value().is_some();
+    let rollbacks = match (all(|freeze| freeze.may_pass.rollback), has_records) {
+        (true, true) => "; a rollback to what ran before may pass",
         (true, false) => {
-            "; rollbacks are permitted too, but this version does not recognise them yet"
+            "; a rollback may pass where there are release records (there are none here)"
         }
-        (false, true) => {
+        (false, _) => "",
+    };
+    let emergencies = match all(|freeze| freeze.may_pass.emergency) {
+        true => {
             "; emergency changes are permitted too, but this version does not recognise them yet"
         }
-        (false, false) => "",
+        false => "",
     };
-    format!("{wait}{ask}; what runs is kept running{also}")
+    format!("{wait}{ask}; what runs is kept running{rollbacks}{emergencies}")
 }

@@ -8,10 +8,13 @@ use super::{
     AUTHOR_UNKNOWN, Approvals, AuthorSource, AuthorsOfProvenance, AuthorsOfRecord, ImageCheck,
     Judgement, RecordField, Requirement,
 };
-use crate::attest::VerifiedStatement;
-use crate::attest::predicate::{self, ChangeIdentity, ChangeRole, Predicate, SourceRepository};
+use crate::attest::predicate::{
+    self, ChangeIdentity, ChangeRole, CommitId, Predicate, SourceRepository,
+};
+use crate::attest::{Claim, Signer, VerifiedStatement};
 use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::{Identity, Lookup, People, SourcePlatform};
+use crate::gate::record::RecordedSource;
 
 /// The authors of a change, all of whom are known.
 #[derive(Default)]
@@ -92,6 +95,13 @@ impl Authors {
                 ));
             }
         }
+        // What the cluster keeps only adds authors: it never makes up for a source that does not speak.
+        let digest = check.subject.map(|subject| &subject.digest);
+        let kept = digest.and_then(|digest| check.world.authors.get(digest));
+        for identity in kept.into_iter().flat_map(|kept| &kept.identities) {
+            let did = "is named by evidence that this cluster keeps";
+            found.add(identity, did, Standing::Adds, people);
+        }
         if found.unknown.is_empty() {
             let people = found.people.into_iter();
             return Ok(Authors {
@@ -109,8 +119,8 @@ impl Authors {
         )))
     }
 
-    /// The commits whose authors are known, as the end of a sentence; empty without a change record. Which commit ran before is
-    /// not known here, so that the first commit is told and not checked.
+    /// The commits whose authors are known, as the end of a sentence; empty without a change record. Without release records,
+    /// which commit ran before is not known, so that the first commit is told and not checked.
     pub(super) fn covered(&self) -> String {
         match self.ranges.is_empty() {
             true => String::new(),
@@ -449,7 +459,27 @@ fn record_fits(
     if !sources.any(|source| source.repository.is_same(&repository)) {
         return Err(format!("it is about the repository `{repository}`"));
     }
-    // 3. The fields that the policy requires.
+    // 3. Nothing was left out between what this workload was admitted with before and the first commit.
+    let is_source = |source: &RecordedSource| {
+        let named = [Some(repository.as_str()), record.repository.id.as_deref()];
+        named.contains(&Some(source.repository.as_str()))
+            || SourceRepository::parse(&source.repository)
+                .is_some_and(|(before, _)| before.is_same(&repository))
+            || proven.iter().any(|(statement, provenance)| {
+                repository_ids(statement, provenance).any(|id| *id == source.repository)
+            })
+    };
+    let records = check.promotion.records.value();
+    let before = records.map(|records| records.commits_before(check.policy, is_source));
+    let before = before.unwrap_or_default();
+    if !before.is_empty() && !before.iter().any(|commit| is_covered(record, commit)) {
+        let before = listed(before.iter().map(|commit| format!("`{commit}`")), 2);
+        return Err(format!(
+            "it covers {}, and this workload was admitted with {before} before, so that authors between them are missing",
+            range(record)
+        ));
+    }
+    // 4. The fields that the policy requires.
     let is_missing = |field: &&RecordField| match field {
         RecordField::Reason => record.reason.is_none(),
         RecordField::SecurityImpact => record.security_impact.is_none(),
@@ -461,6 +491,33 @@ fn record_fits(
         Some(field) => Err(format!("it lacks `{}`", field.as_str())),
         None => Ok(()),
     }
+}
+
+/// Whether a record names the authors of everything after a commit.
+fn is_covered(record: &predicate::ChangeRecord, commit: &str) -> bool {
+    let is_it = |sha: &CommitId| sha.as_str().eq_ignore_ascii_case(commit);
+    match &record.from {
+        None => true,
+        Some(from) => {
+            is_it(from)
+                || is_it(&record.to)
+                || record.commits.iter().any(|listed| is_it(&listed.sha))
+        }
+    }
+}
+
+/// The identifier that the platform gives to the repository of a build, from the certificate and from the payload.
+fn repository_ids<'e>(
+    statement: &'e VerifiedStatement,
+    provenance: &'e predicate::SlsaProvenance,
+) -> impl Iterator<Item = &'e String> {
+    const ID: Claim = Claim::SourceRepositoryIdentifier;
+    let claimed = match statement.signer() {
+        Signer::Certificate(certificate) => certificate.claims().get(&ID),
+        Signer::Key(_) => None,
+    };
+    let said = provenance.said.iter().filter(|said| said.claim == ID);
+    claimed.into_iter().chain(said.map(|said| &said.value))
 }
 
 /// The account that provenance of GitHub Actions names.

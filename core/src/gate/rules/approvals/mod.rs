@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{listed, readable, unless_partial};
+use super::check::{listed, minute, readable, rollback_to, unless_partial};
 use super::provenance::Builder;
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Requirement, Rule,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::attest::predicate;
 use crate::gate::age::Age;
-use crate::gate::evidence::Collected;
+use crate::gate::evidence::{Collected, ImageEvidence};
 use crate::gate::glob::Glob;
 use crate::gate::people::People;
 use crate::gate::policy::Policy;
@@ -46,9 +46,14 @@ use votes::{Approval, Votes};
 ///
 /// `minimumAge` is a waiting time: it begins when the last seat was filled, and again with every rejection.
 ///
+/// Where the gate keeps release records, `minimumAge` and `maximumAge` are asked of the first admission of a digest to the
+/// environment alone. A rollback (to a template that ran in this workload, complied with this policy, and was replaced within
+/// `rollbackWindow`) needs no approval again, also while the registry does not answer; rejections still count.
+///
 /// **Rejections**: a signed `rejected` by a person who may approve blocks the digest, until the same person approves later. The
 /// later approval must be signed with a certificate: everyone who has a signature by a key can add a new timestamp to it. A
-/// statement by such a person that cannot be read leaves the rule undecided.
+/// statement by such a person that cannot be read leaves the rule undecided. A rejection that is kept in the cluster (a
+/// `Rejection`) blocks in the same way, also after it was deleted from the registry, until a governor deletes it.
 ///
 /// **Authors**: `authorsFrom` lists who may say who wrote the change, and every entry must say it. Their union counts, and no
 /// author fills a seat. Every author must be a person or automation of the directory; otherwise the rule is undecided.
@@ -56,7 +61,9 @@ use votes::{Approval, Votes};
 ///   `actions/attest-build-provenance` does not.
 /// - `changeRecord` is a signed `https://promotion-gate.dev/change/v1` statement of the authors of all commits of the release,
 ///   as `promotion-gate attest change` makes it. Its `to` must be the commit of the provenance, its signer must not be a
-///   workflow of the source's repository.
+///   workflow of the source's repository. Where the gate keeps release records, the last commit of the repository that was
+///   admitted to this workload and complied must be its `from` or one of its commits.
+/// - The identities of an `AuthorRecord` that is kept in the cluster are authors too, whatever the sources say.
 ///
 /// Approvals bind the digest that the manifest names, never a platform of it. They prove nothing about where an image comes
 /// from: require `signature` or `provenance` too.
@@ -204,6 +211,8 @@ pub struct ChangeReference {
 reasons! {
     OF_THIS_RULE:
     APPROVED = "approved", "The people that the policy asks for have approved the digest.", "";
+    APPROVED_BEFORE = "approved-before",
+        "The change is a rollback: what it goes back to ran here, and its approvals counted then.", "";
     APPROVALS_MISSING = "approvals-missing",
         "Not enough people whose approval counts have approved the digest.",
         "Ask the people that the detail names to approve: `cosign attest --type https://promotion-gate.dev/approval/v1 --predicate FILE IMAGE@DIGEST`. The detail says which approvals do not count and why.";
@@ -384,21 +393,35 @@ impl AuthorSource {
 
 impl ImageRule for Approvals {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
-        let evidence = match readable(check) {
-            Ok(evidence) => evidence,
-            Err(undecided) => return undecided,
+        let evidence = readable(check);
+        let rollback = check.promotion.rolls_back_to(check.policy);
+        // 1. The directory: without it, nobody is known to be somebody else than the author. A rollback asks for nobody's approval.
+        let people = match (people_of(check.world), rollback) {
+            (Ok(people), Some(_)) => Ok(people),
+            (Ok(people), None) => self.all_in(people),
+            (Err(undecided), _) => Err(undecided),
         };
-        // 1. The directory: without it, nobody is known to be somebody else than the author.
-        let people = match self.people(check.world) {
+        let people = match people {
             Ok(people) => people,
-            Err(undecided) => return undecided,
+            Err(undecided) => return evidence.err().unwrap_or(undecided),
         };
-        // 2. What people signed about this digest. A rejection blocks whatever else there is.
-        let votes = Votes::read(self, check, evidence, people);
+        // 2. What people said about this digest, there and in the cluster. A rejection blocks whatever else there is.
+        let nothing = ImageEvidence::default();
+        let read = evidence.as_ref().copied().unwrap_or(&nothing);
+        let votes = Votes::read(self, check, read, people);
         if let Some(blocked) = votes.blocked() {
             return blocked;
         }
-        // 3. The authors, none of whom fills a seat.
+        // 3. What ran here and complied was approved, and is not asked again by a rollback, also while the registry is silent.
+        if let (Some(until), Some(_)) = (rollback, check.subject) {
+            let detail = format!("{}, which was approved", rollback_to(until));
+            return Judgement::pass(APPROVED_BEFORE, detail);
+        }
+        let evidence = match evidence {
+            Ok(evidence) => evidence,
+            Err(undecided) => return undecided,
+        };
+        // 4. The authors, none of whom fills a seat.
         let authors = match self.different_from_author {
             true => Authors::find(self, check, evidence, people),
             false => Ok(Authors::default()),
@@ -409,18 +432,18 @@ impl ImageRule for Approvals {
         };
         let approvals = votes.approvals.iter().filter(|it| !is_author(it));
         let approvals: Vec<_> = approvals.collect();
-        // 4. The seats. A missing approval is the clearer answer, also where the authors are not known.
+        // 5. The seats. A missing approval is the clearer answer, also where the authors are not known.
         let seating = self.take_seats(&approvals);
         if seating.missing() > 0 {
             let missing = self.explain_missing(&votes, &seating, authors.as_ref().ok(), check);
             return unless_partial(missing, check);
         }
-        // 5. As long as one author is unknown, every seat could be filled by an author.
+        // 6. As long as one author is unknown, every seat could be filled by an author.
         let approved = match authors {
             Ok(authors) => seating.seated() + &authors.covered(),
             Err(undecided) => return undecided,
         };
-        // 6. The waiting time.
+        // 7. The waiting time.
         self.wait(&approvals, &votes, &approved, check)
     }
 }
@@ -451,25 +474,11 @@ impl Approvals {
         )
     }
 
-    /// The directory, with every group and person that the policy names.
-    fn people<'w>(&self, world: &'w World) -> Result<&'w People, Judgement> {
-        let undecided = |detail: String| {
-            Judgement::undecided(PEOPLE_UNKNOWN, detail)
-                .hint("add it to a `PeopleDirectory` in the policy folder; `promotion-gate people check PATH` shows problems")
-        };
-        let people = match &world.people {
-            Collected::Known(people) => people,
-            Collected::Partial(_, _) | Collected::Unavailable(_) => {
-                let why = world.people.unavailabilities().first();
-                let why = why.map(ToString::to_string).unwrap_or_default();
-                return Err(undecided(format!(
-                    "the people directory is not known: {why}"
-                )));
-            }
-        };
+    /// The directory, if it has every group and person that the policy names.
+    fn all_in<'w>(&self, people: &'w People) -> Result<&'w People, Judgement> {
         let unknown = self.from.iter().find_map(|from| from.unknown(people));
         match unknown {
-            Some(what) => Err(undecided(format!(
+            Some(what) => Err(people_unknown(format!(
                 "the people directory does not name the {what}"
             ))),
             None => Ok(people),
@@ -487,7 +496,7 @@ impl Approvals {
         check: &ImageCheck<'_>,
     ) -> Judgement {
         let pass = || Judgement::pass(APPROVED, format!("approved by {approved}"));
-        let Some(minimum) = self.minimum_age else {
+        let Some(minimum) = self.minimum_age.filter(|_| !check.was_admitted()) else {
             return pass();
         };
         let times: BTreeSet<Timestamp> = approvals.iter().map(|it| it.latest).collect();
@@ -550,6 +559,25 @@ impl Approvals {
     }
 }
 
+/// The directory.
+fn people_of(world: &World) -> Result<&People, Judgement> {
+    match &world.people {
+        Collected::Known(people) => Ok(people),
+        Collected::Partial(_, _) | Collected::Unavailable(_) => {
+            let why = world.people.unavailabilities().first();
+            let why = why.map(ToString::to_string).unwrap_or_default();
+            Err(people_unknown(format!(
+                "the people directory is not known: {why}"
+            )))
+        }
+    }
+}
+
+fn people_unknown(detail: String) -> Judgement {
+    Judgement::undecided(PEOPLE_UNKNOWN, detail)
+        .hint("add it to a `PeopleDirectory` in the policy folder; `promotion-gate people check PATH` shows problems")
+}
+
 impl ChangeReference {
     /// Checks the change that an approval names.
     fn names(&self, said: &predicate::Approval) -> Result<(), String> {
@@ -597,28 +625,5 @@ impl ScopeName {
     fn parse(name: &str) -> Option<ScopeName> {
         let mut all = ScopeName::ALL.into_iter();
         all.find(|scope| scope.as_str() == name)
-    }
-}
-
-/// A time, as messages show it: minutes, rounded up.
-fn minute(time: Timestamp) -> String {
-    let up = time.saturating_add(jiff::SignedDuration::from_secs(59));
-    let up = up.unwrap_or(time);
-    up.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_shown_in_minutes_and_never_before_it_has_come() {
-        for (time, shown) in [
-            ("2026-11-28T14:31:59Z", "2026-11-28 14:32 UTC"),
-            ("2026-11-28T14:32:00Z", "2026-11-28 14:32 UTC"),
-            ("2026-11-28T14:32:01Z", "2026-11-28 14:33 UTC"),
-        ] {
-            assert_eq!(minute(time.parse().unwrap()), shown);
-        }
     }
 }

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::super::check::{ignored, in_time, listed};
+use super::super::check::{ignored, in_time, listed, minute};
 use super::{
     APPROVAL_UNREADABLE, Age, Approvals, Authors, ImageCheck, Judgement, REJECTED, SCOPE_UNKNOWN,
-    ScopeName, minute,
+    ScopeName,
 };
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
 use crate::gate::evidence::{Collected, ImageEvidence};
 use crate::gate::people::{Lookup, People, Person};
 use crate::gate::signer::RequiredTransparency;
+use crate::gate::world::KeptRejection;
 
 /// The statements about one digest that people signed under an accepted trust root.
 #[derive(Default)]
@@ -29,6 +30,8 @@ pub(super) struct Votes<'a> {
     pub(super) last_rejection: Option<Timestamp>,
     /// Rejections, and statements that could be one, that were not lifted, each as a sentence.
     blocking: BTreeSet<(Block, String)>,
+    /// The names of the `Rejection` resources among them.
+    kept: BTreeSet<&'a str>,
 }
 
 /// An approval that counts.
@@ -102,7 +105,7 @@ const NOT_ACCEPTED: &str =
 impl<'a> Votes<'a> {
     pub(super) fn read(
         rule: &'a Approvals,
-        check: &ImageCheck<'_>,
+        check: &ImageCheck<'a>,
         evidence: &'a ImageEvidence,
         people: &'a People,
     ) -> Votes<'a> {
@@ -131,7 +134,22 @@ impl<'a> Votes<'a> {
                 votes.blocking.insert(blocks);
             }
         }
-        // 3. Approvals.
+        // 3. Rejections that are kept in the cluster: deleting them in the registry lifts nothing.
+        for (kept, person) in kept_rejections(check, people) {
+            if !is_entitled(person, [kept.at, check.promotion.at], rule, people) {
+                continue;
+            }
+            votes.last_rejection = votes.last_rejection.max(Some(kept.at));
+            if lifted
+                .get(&*person.name)
+                .is_none_or(|before| *before <= kept.at)
+            {
+                let sentence = rejection(person, Some(kept.at), kept.reason.as_deref());
+                votes.blocking.insert((Block::Rejected, sentence));
+                votes.kept.insert(&kept.name);
+            }
+        }
+        // 4. Approvals.
         for vote in &all {
             let Some(said) = vote.approval() else {
                 continue;
@@ -205,14 +223,26 @@ impl<'a> Votes<'a> {
         let same = self.blocking.iter().filter(|(other, _)| other == block);
         let detail = listed(same.map(|(_, sentence)| sentence.clone()), 3);
         Some(match block {
-            Block::Rejected => Judgement::fail(REJECTED, detail).hint(
-                "talk to that person; the digest stays blocked until the person approves it later, signed with a certificate; or deploy another digest",
-            ),
+            Block::Rejected => Judgement::fail(REJECTED, detail).hint(self.next_step()),
             Block::Unreadable => Judgement::undecided(APPROVAL_UNREADABLE, detail)
                 .hint("let that person approve or reject the digest again, or update the gate"),
             Block::UnknownScope => Judgement::undecided(SCOPE_UNKNOWN, detail)
                 .hint("set `cluster` in the configuration, or `check --cluster NAME`"),
         })
+    }
+
+    fn next_step(&self) -> String {
+        let kept = self.kept.iter().map(|name| format!("`{name}`"));
+        let or_deleted = match self.kept.is_empty() {
+            true => String::new(),
+            false => format!(
+                ", or a governor deletes the `Rejection` {}",
+                listed(kept, 3)
+            ),
+        };
+        format!(
+            "talk to that person; the digest stays blocked until the person approves it later, signed with a certificate{or_deleted}; or deploy another digest"
+        )
     }
 
     /// Who does not count and why, one sentence for each signer.
@@ -352,11 +382,8 @@ impl<'a> Vote<'a> {
             ),
         };
         let signed = self.times.into_iter().flat_map(|it| [it.0, it.1]);
-        let when: Vec<_> = signed.chain([check.promotion.at]).collect();
-        let periods_in = people.periods_of(self.person);
-        let mut open = (rule.from.iter()).map(|from| from.open_to(self.person, &periods_in));
-        let is_entitled = open.any(|is_open_at| when.iter().any(|at| is_open_at(*at)));
-        is_entitled.then_some(blocks)
+        let when = signed.chain([check.promotion.at]);
+        is_entitled(self.person, when, rule, people).then_some(blocks)
     }
 
     fn rejects(
@@ -367,16 +394,8 @@ impl<'a> Vote<'a> {
         if said.decision != ApprovalDecision::Rejected || !is_for_this_environment(said, check) {
             return None;
         }
-        let at = match self.times {
-            Some((_, latest)) => format!(" on {}", minute(latest)),
-            None => " at a time that is not verified, so that no approval lifts it".to_owned(),
-        };
-        let reason = said.reason.as_deref().map(|reason| format!(": {reason}"));
-        let sentence = format!(
-            "`{}` rejected this digest{at}{}",
-            self.person.name,
-            reason.unwrap_or_default()
-        );
+        let latest = self.times.map(|(_, latest)| latest);
+        let sentence = rejection(self.person, latest, said.reason.as_deref());
         match scoped(said, check) {
             Scoped::Elsewhere(_) => None,
             Scoped::Here | Scoped::NotKnown(_) => Some((Block::Rejected, sentence)),
@@ -402,7 +421,8 @@ impl<'a> Vote<'a> {
             .map_err(|why| Excuse::new(Step::Record, why))?;
         // 2. What was approved, and how long that holds.
         let unknown = covers(said, rule, check)?;
-        holds(said, rule, earliest, now)?;
+        let maximum_age = rule.maximum_age.filter(|_| !check.was_admitted());
+        holds(said, maximum_age, earliest, now)?;
         // 3. The person, when the approval was signed and now.
         let seats = seats_of(self.person, [earliest, latest, now], rule, people)?;
         let counted = Approval {
@@ -412,6 +432,51 @@ impl<'a> Vote<'a> {
         };
         Ok((counted, unknown))
     }
+}
+
+/// The rejections of the digest for the policy's environment that are kept in the cluster, by people of the directory.
+fn kept_rejections<'a>(
+    check: &ImageCheck<'a>,
+    people: &'a People,
+) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
+    let digest = check.subject.map(|subject| &subject.digest);
+    let kept = digest.and_then(|digest| check.world.rejections.get(digest));
+    let environment = check.policy.environment.as_ref();
+    let here = kept
+        .into_iter()
+        .flatten()
+        .filter(move |kept| Some(&kept.environment) == environment);
+    here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
+}
+
+/// Whether a person may fill a seat at one of these times.
+fn is_entitled(
+    person: &Person,
+    when: impl IntoIterator<Item = Timestamp>,
+    rule: &Approvals,
+    people: &People,
+) -> bool {
+    let when: Vec<_> = when.into_iter().collect();
+    let periods_in = people.periods_of(person);
+    let mut open = rule
+        .from
+        .iter()
+        .map(|from| from.open_to(person, &periods_in));
+    open.any(|is_open_at| when.iter().any(|at| is_open_at(*at)))
+}
+
+/// A rejection as a sentence.
+fn rejection(person: &Person, at: Option<Timestamp>, reason: Option<&str>) -> String {
+    let at = match at {
+        Some(at) => format!(" on {}", minute(at)),
+        None => " at a time that is not verified, so that no approval lifts it".to_owned(),
+    };
+    let reason = reason.map(|reason| format!(": {reason}"));
+    format!(
+        "`{}` rejected this digest{at}{}",
+        person.name,
+        reason.unwrap_or_default()
+    )
 }
 
 /// What was approved: an approval for another environment, cluster or change must not be replayed here. Returns an excuse, if
@@ -452,7 +517,7 @@ fn covers(
 /// How long an approval holds.
 fn holds(
     said: &predicate::Approval,
-    rule: &Approvals,
+    maximum_age: Option<Age>,
     earliest: Timestamp,
     now: Timestamp,
 ) -> Result<(), Excuse> {
@@ -461,7 +526,7 @@ fn holds(
         return Err(Excuse::new(Step::Age, why));
     }
     let end = |age: Age| earliest.saturating_add(age.duration());
-    match rule.maximum_age {
+    match maximum_age {
         Some(age) if end(age).is_ok_and(|end| end < now) => {
             let why = format!("the approval is of {}, older than {age}", minute(earliest));
             Err(Excuse::new(Step::Age, why))

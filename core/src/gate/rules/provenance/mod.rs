@@ -2,6 +2,7 @@
 
 mod agreement;
 mod identity;
+mod recorded;
 mod start;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use agreement::check_agreement;
 use identity::{claimed_ref, own_ref};
 pub(super) use identity::{is_isolated, why_not_isolated};
+pub use recorded::proven_source;
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,

@@ -1,0 +1,168 @@
+//! A change of which a part stands in another object: a scaled object, or the one whose template a Rollout runs. What is read of it
+//! completes the change.
+
+use std::ops::ControlFlow;
+
+use promotion_gate_core::gate::{
+    Change, ChangedObject, TrustedController, Unavailability, UnreadableField, Workload,
+};
+use serde_json::Value;
+
+use super::images::{Images, images};
+use super::kinds::{WorkloadKind, group_and_kind, row};
+use super::request::{Understood, add, changed_object};
+
+const WORKLOAD_REF: &str = "spec.workloadRef";
+
+/// A change that refers to another object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referring {
+    change: Box<Change>,
+    referred: Referred,
+}
+
+/// The object that a change refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Referred {
+    /// The object that is scaled.
+    Scaled(Workload),
+    /// The object whose template is run.
+    Template(Workload),
+}
+
+impl Referred {
+    /// The object whose template `object` runs, or why that cannot be read.
+    pub(super) fn of(
+        object: &Value,
+        kind: &WorkloadKind,
+        namespace: String,
+    ) -> Option<Result<Referred, String>> {
+        let reference = object.pointer(kind.workload_ref?)?;
+        if reference.is_null() {
+            return None;
+        }
+        let name = reference.get("name").and_then(Value::as_str);
+        let (Some((group, kind)), Some(name)) = (group_and_kind(reference), name) else {
+            let why = "expected `apiVersion`, `kind` and `name` of the object to run";
+            return Some(Err(why.to_owned()));
+        };
+        let version = reference.get("apiVersion").and_then(Value::as_str);
+        let version = version.unwrap_or_default().rsplit('/').next();
+        Some(Ok(Referred::Template(Workload {
+            group,
+            version: version.unwrap_or_default().to_owned(),
+            kind,
+            namespace: Some(namespace),
+            name: name.to_owned(),
+        })))
+    }
+}
+
+impl Understood {
+    /// A change with the object that it refers to.
+    pub(super) fn referring(
+        mut change: Box<Change>,
+        referred: Option<Result<Referred, String>>,
+    ) -> Understood {
+        match referred {
+            None => Understood::Change(change),
+            Some(Err(why)) => {
+                change.unreadable.push(unreadable(WORKLOAD_REF, why));
+                Understood::Change(change)
+            }
+            Some(Ok(referred)) => Understood::Refers(Box::new(Referring { change, referred })),
+        }
+    }
+}
+
+impl Referring {
+    /// What is known of the change without the other object.
+    pub fn change(&self) -> &Change {
+        &self.change
+    }
+
+    /// The object to read.
+    pub fn object(&self) -> &Workload {
+        match &self.referred {
+            Referred::Scaled(object) | Referred::Template(object) => object,
+        }
+    }
+
+    /// Completes the change, or says what else has to be read: a scaled object may refer to another one in turn.
+    pub fn complete(
+        self,
+        read: Result<Option<Value>, Unavailability>,
+    ) -> ControlFlow<Change, Referring> {
+        let Referring {
+            mut change,
+            referred,
+        } = self;
+        match (referred, read) {
+            (Referred::Scaled(_), Err(why)) => change.unreadable.push(unreadable("", why.0)),
+            (Referred::Template(_), Err(why)) => {
+                change.unreadable.push(unreadable(WORKLOAD_REF, why.0));
+            }
+            (Referred::Scaled(Workload { kind, name, .. }), Ok(None)) => {
+                let why = format!("the {kind} `{name}` does not exist");
+                change.unreadable.push(unreadable("", why));
+            }
+            (Referred::Scaled(scaled), Ok(Some(object))) => {
+                change.object = ChangedObject {
+                    is_staged: false,
+                    ..changed_object(&object)
+                };
+                add(&mut change, images(&object).unwrap_or_default());
+                let kind = row(&scaled.group, &scaled.kind);
+                let namespace = scaled.namespace.unwrap_or_default();
+                let next = kind.and_then(|kind| Referred::of(&object, kind, namespace));
+                match next {
+                    Some(Ok(referred)) => {
+                        return ControlFlow::Continue(Referring { change, referred });
+                    }
+                    Some(Err(why)) => change.unreadable.push(unreadable(WORKLOAD_REF, why)),
+                    None => {}
+                }
+            }
+            // What does not exist runs nothing. It is judged when it is created.
+            (Referred::Template(_), Ok(None)) => {}
+            (Referred::Template(_), Ok(Some(object))) => {
+                change.object.template = changed_object(&object).template;
+                let mut found = Images::default();
+                found.follow(WORKLOAD_REF, &object);
+                add(&mut change, found);
+            }
+        }
+        ControlFlow::Break(*change)
+    }
+
+    /// Completes the change where no cluster can be asked. An autoscaler goes on, since only what was admitted can be scaled; of
+    /// everybody else the change is denied where a policy governs it.
+    pub fn complete_without_cluster(mut self, trusted: &[TrustedController]) -> Change {
+        let actor = self.change.actor.as_ref();
+        let is_autoscaler = actor.is_some_and(|actor| actor.is_autoscaler(trusted));
+        let (field, remedy) = match self.referred {
+            Referred::Scaled(_) if is_autoscaler => return *self.change,
+            Referred::Scaled(_) => (
+                "",
+                "change `spec.replicas` of the object itself instead of its subresource `scale`",
+            ),
+            Referred::Template(_) => (
+                WORKLOAD_REF,
+                "write the template into the object instead of `workloadRef`",
+            ),
+        };
+        let Workload { kind, name, .. } = self.object();
+        let why = format!(
+            "the {kind} `{name}` cannot be read without a connection to the cluster: start `serve` with `--kubeconfig`, or {remedy}"
+        );
+        self.change.unreadable.push(unreadable(field, why));
+        *self.change
+    }
+}
+
+fn unreadable(field: &str, why: String) -> UnreadableField {
+    UnreadableField {
+        field: field.to_owned(),
+        why,
+    }
+}

@@ -1,0 +1,390 @@
+//! Requests that refer to other objects, and requesters that say what is so already.
+
+use std::ops::ControlFlow;
+
+use promotion_gate_core::gate::Unavailability;
+
+use super::*;
+
+const ALICE: (&str, &[&str]) = ("alice", &["dev"]);
+const NODE: (&str, &[&str]) = ("system:node:node-1", &["system:nodes"]);
+const AUTOSCALER: (&str, &[&str]) = (
+    "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
+    &[],
+);
+const STATEFUL_SETS: (&str, &[&str]) = (
+    "system:serviceaccount:kube-system:statefulset-controller",
+    &[],
+);
+const ARGO: (&str, &[&str]) = ("system:serviceaccount:argo-rollouts:argo-rollouts", &[]);
+const DEPLOYMENTS: (&str, &str, &str) = ("apps", "v1", "deployments");
+const ROLLOUTS: (&str, &str, &str) = ("argoproj.io", "v1alpha1", "rollouts");
+
+fn asked(
+    (user, groups): (&str, &[&str]),
+    (operation, subresource): (&str, &str),
+    (group, version, resource): (&str, &str, &str),
+    object: &Value,
+    old: &Value,
+) -> Understood {
+    let (of, kind) = group_and_kind(object).unwrap();
+    let body = json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": {
+        "uid": "u-1", "kind": {"group": of, "version": "v1", "kind": kind},
+        "resource": {"group": group, "version": version, "resource": resource},
+        "subResource": subresource, "name": "web", "namespace": "shop", "operation": operation,
+        "userInfo": {"username": user, "groups": groups}, "object": object, "oldObject": old,
+    }});
+    let argo = TrustedController {
+        preset: ControllerPreset::ArgoRollouts,
+        username: ARGO.0.to_owned(),
+    };
+    let understood = understand(body.to_string().as_bytes(), &[argo]);
+    understood.unwrap().understood
+}
+
+fn scale(replicas: i64) -> Value {
+    // As an API server writes it.
+    let spec = match replicas {
+        0 => json!({}),
+        some => json!({"replicas": some}),
+    };
+    json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": spec})
+}
+
+fn scaled(
+    by: (&str, &[&str]),
+    resource: (&str, &str, &str),
+    before: i64,
+    after: i64,
+) -> Understood {
+    asked(
+        by,
+        ("UPDATE", "scale"),
+        resource,
+        &scale(after),
+        &scale(before),
+    )
+}
+
+fn referring(understood: Understood) -> Referring {
+    match understood {
+        Understood::Refers(referring) => *referring,
+        other => panic!("nothing is read: {other:?}"),
+    }
+}
+
+fn completed(referring: Referring, read: Result<Option<Value>, Unavailability>) -> Change {
+    match referring.complete(read) {
+        ControlFlow::Break(change) => change,
+        ControlFlow::Continue(more) => panic!("more is read: {more:?}"),
+    }
+}
+
+fn written(change: &Change) -> Vec<(&str, &str)> {
+    let images = change.images.iter();
+    images
+        .map(|image| (image.field.as_str(), image.reference.as_written()))
+        .collect()
+}
+
+fn rollout(spec: Value, status: Value) -> Value {
+    json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web"},
+        "spec": spec, "status": status})
+}
+
+fn by_reference() -> Value {
+    json!({"replicas": 2, "workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "app"}})
+}
+
+#[test]
+fn scaling_from_zero_starts_what_the_scaled_object_runs() {
+    for (resource, kind) in [
+        (DEPLOYMENTS, "Deployment"),
+        (("apps", "v1", "statefulsets"), "StatefulSet"),
+        (("apps", "v1", "replicasets"), "ReplicaSet"),
+        (
+            ("", "v1", "replicationcontrollers"),
+            "ReplicationController",
+        ),
+        (ROLLOUTS, "Rollout"),
+    ] {
+        let referring = referring(scaled(ALICE, resource, 0, 3));
+        let object = referring.object().clone();
+        let (group, version, _) = resource;
+        assert_eq!(
+            (object.group.as_str(), object.version.as_str()),
+            (group, version)
+        );
+        assert_eq!((object.kind.as_str(), object.name.as_str()), (kind, "web"));
+        assert_eq!(object.namespace.as_deref(), Some("shop"));
+        let mut live = deployment("nginx");
+        live["kind"] = json!(kind);
+        live["apiVersion"] = json!(format!("{group}/{version}").trim_start_matches('/'));
+        live["metadata"]["uid"] = json!("live");
+        live["spec"]["replicas"] = json!(0);
+        let change = completed(referring, Ok(Some(live.clone())));
+        assert_eq!(change.effect, ChangeEffect::Starts);
+        assert_eq!(change.workload, object);
+        assert_eq!(
+            written(&change),
+            [("spec.template.spec.containers[0].image", "nginx")]
+        );
+        assert_eq!(change.object.uid.as_deref(), Some("live"));
+        assert_eq!(change.object.template, changed_object(&live).template);
+        assert!(!change.object.is_staged);
+    }
+}
+
+#[test]
+fn scaling_what_runs_and_scaling_to_zero_are_not_ours() {
+    for (before, after) in [(1, 5), (5, 1), (3, 3), (3, 0), (0, 0)] {
+        let not_ours = scaled(ALICE, DEPLOYMENTS, before, after);
+        assert_eq!(not_ours, Understood::NotOurs(NotOurs::NothingThatRuns));
+    }
+    let unknown = scaled(ALICE, ("example.com", "v1", "machines"), 0, 1);
+    assert_eq!(unknown, Understood::NotOurs(NotOurs::KindWithoutImages));
+}
+
+#[test]
+fn scaling_from_zero_is_unreadable_where_the_scaled_object_is_not_known() {
+    let asked = || referring(scaled(ALICE, DEPLOYMENTS, 0, 3));
+    let gone = completed(asked(), Ok(None));
+    let unread = completed(asked(), Err(Unavailability("no answer in time".to_owned())));
+    let alone = asked().complete_without_cluster(&[]);
+    for (change, why) in [
+        (gone, "the Deployment `web` does not exist"),
+        (unread, "no answer in time"),
+        (alone, "change `spec.replicas` of the object itself"),
+    ] {
+        let [unreadable] = change.unreadable.as_slice() else {
+            panic!("{change:?}")
+        };
+        assert!(unreadable.why.contains(why), "{unreadable:?}");
+    }
+}
+
+#[test]
+fn an_autoscaler_goes_on_where_no_cluster_can_be_asked() {
+    let asked = referring(scaled(AUTOSCALER, DEPLOYMENTS, 0, 3));
+    let change = asked.complete_without_cluster(&[]);
+    assert!(change.unreadable.is_empty(), "{change:?}");
+    assert_eq!(change.effect, ChangeEffect::Starts);
+}
+
+#[test]
+fn a_rollout_is_judged_with_the_template_that_it_refers_to() {
+    let created = rollout(by_reference(), Value::Null);
+    let asked = || {
+        referring(asked(
+            ALICE,
+            ("CREATE", ""),
+            ROLLOUTS,
+            &created,
+            &Value::Null,
+        ))
+    };
+    assert_eq!(asked().object().kind, "Deployment");
+    let live = deployment("nginx");
+    let change = completed(asked(), Ok(Some(live.clone())));
+    let through = "spec.workloadRef → spec.template.spec.containers[0].image";
+    assert_eq!(written(&change), [(through, "nginx")]);
+    assert_eq!(change.workload.kind, "Rollout");
+    assert_eq!(change.object.template, changed_object(&live).template);
+    // It is judged when it is created.
+    let absent = completed(asked(), Ok(None));
+    assert!(absent.images.is_empty() && absent.unreadable.is_empty());
+    let unread = completed(asked(), Err(Unavailability("no answer".to_owned())));
+    let alone = asked().complete_without_cluster(&[]);
+    for change in [unread, alone] {
+        assert_eq!(change.unreadable[0].field, "spec.workloadRef");
+    }
+}
+
+#[test]
+fn a_reference_without_a_name_is_unreadable() {
+    for reference in [
+        json!({}),
+        json!("app"),
+        json!({"kind": "Deployment", "name": "app"}),
+    ] {
+        let created = rollout(json!({"workloadRef": reference}), Value::Null);
+        let asked = asked(ALICE, ("CREATE", ""), ROLLOUTS, &created, &Value::Null);
+        let Understood::Change(change) = asked else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(change.unreadable[0].field, "spec.workloadRef");
+    }
+}
+
+#[test]
+fn a_scaled_rollout_starts_the_template_that_it_refers_to() {
+    let asked = referring(scaled(ALICE, ROLLOUTS, 0, 3));
+    let live = rollout(by_reference(), Value::Null);
+    let ControlFlow::Continue(next) = asked.complete(Ok(Some(live))) else {
+        panic!("the template was not asked for")
+    };
+    assert_eq!(next.object().name, "app");
+    let change = completed(next, Ok(Some(deployment("nginx"))));
+    assert_eq!(change.images.len(), 1);
+    assert_eq!(change.workload.kind, "Rollout");
+}
+
+#[test]
+fn promoting_a_rollout_by_its_status_starts_what_was_staged() {
+    let template = || deployment("nginx")["spec"].clone();
+    let steered = |by, before: Value, after: Value| {
+        let (new, old) = (rollout(template(), after), rollout(template(), before));
+        asked(by, ("UPDATE", "status"), ROLLOUTS, &new, &old)
+    };
+    let paused =
+        || json!({"pauseConditions": [{"reason": "CanaryPauseStep"}], "currentStepIndex": 1});
+    for (before, after) in [
+        (json!({}), json!({"promoteFull": true})),
+        (
+            paused(),
+            json!({"pauseConditions": null, "currentStepIndex": 1}),
+        ),
+        (
+            paused(),
+            json!({"pauseConditions": paused()["pauseConditions"], "currentStepIndex": 2}),
+        ),
+        (
+            json!({"controllerPause": true}),
+            json!({"controllerPause": false}),
+        ),
+    ] {
+        let Understood::Change(change) = steered(ALICE, before.clone(), after.clone()) else {
+            panic!("{after} is let through")
+        };
+        assert_eq!(change.effect, ChangeEffect::Starts);
+        assert_eq!(change.images.len(), 1);
+        let own = steered(ARGO, before, after);
+        assert_eq!(own, Understood::NotOurs(NotOurs::TrustedController));
+    }
+    for (before, after) in [
+        (json!({}), json!({"abort": true})),
+        (json!({"phase": "Paused"}), json!({"phase": "Healthy"})),
+        (json!({"pauseConditions": null}), json!({})),
+    ] {
+        let harmless = steered(ALICE, before, after);
+        assert_eq!(harmless, Understood::NotOurs(NotOurs::NothingThatRuns));
+    }
+}
+
+#[test]
+fn promoting_a_rollout_starts_the_template_that_it_refers_to() {
+    let new = rollout(by_reference(), json!({"promoteFull": true}));
+    let old = rollout(by_reference(), json!({}));
+    let asked = referring(asked(ALICE, ("UPDATE", "status"), ROLLOUTS, &new, &old));
+    assert_eq!(asked.change().effect, ChangeEffect::Starts);
+    assert_eq!(
+        completed(asked, Ok(Some(deployment("nginx")))).images.len(),
+        1
+    );
+}
+
+#[test]
+fn a_revision_is_judged_unless_its_controller_keeps_it() {
+    let template = json!({"spec": {"template": {"spec": {"containers": [{"image": "nginx"}]}}}});
+    let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "web-1"}, "data": template});
+    let revisions = ("apps", "v1", "controllerrevisions");
+    let created = |by| asked(by, ("CREATE", ""), revisions, &revision, &Value::Null);
+    let kept = created(STATEFUL_SETS);
+    assert_eq!(kept, Understood::NotOurs(NotOurs::TrustedController));
+    for other in [ALICE, AUTOSCALER, ARGO] {
+        assert!(matches!(created(other), Understood::Change(_)), "{other:?}");
+    }
+}
+
+#[test]
+fn a_mirror_pod_of_a_kubelet_is_not_ours_and_everybody_else_is_judged() {
+    let pod = |annotations: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "annotations": annotations},
+            "spec": {"containers": [{"image": "nginx"}]}})
+    };
+    let mirror = pod(json!({"kubernetes.io/config.mirror": "0123"}));
+    let pods = ("", "v1", "pods");
+    let created = |by, pod: &Value| asked(by, ("CREATE", ""), pods, pod, &Value::Null);
+    assert_eq!(
+        created(NODE, &mirror),
+        Understood::NotOurs(NotOurs::MirrorPod)
+    );
+    for (by, pod) in [
+        (ALICE, &mirror),
+        (("system:node:node-1", &["dev"][..]), &mirror),
+        (("alice", &["system:nodes"][..]), &mirror),
+        (NODE, &pod(json!({}))),
+    ] {
+        assert!(matches!(created(by, pod), Understood::Change(_)), "{by:?}");
+    }
+    let changed = asked(NODE, ("UPDATE", ""), pods, &mirror, &Value::Null);
+    assert!(matches!(changed, Understood::Change(_)));
+}
+
+#[test]
+fn an_old_replica_set_that_is_scaled_up_is_started() {
+    let old = |replicas: u8| {
+        let mut object = deployment("nginx:old");
+        object["kind"] = json!("ReplicaSet");
+        object["spec"]["replicas"] = json!(replicas);
+        object
+    };
+    let sets = ("apps", "v1", "replicasets");
+    let asked = asked(ALICE, ("UPDATE", ""), sets, &old(2), &old(0));
+    let Understood::Change(change) = asked else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(change.effect, ChangeEffect::Starts);
+}
+
+/// Seen in peers: what cannot be judged any more could not be deleted either, and its namespace stayed for ever.
+#[test]
+fn finalizers_and_deletions_of_objects_whose_image_now_fails_are_not_ours() {
+    let pod = |finalizers: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web", "finalizers": finalizers, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"containers": [{"image": "NOT an image"}]}})
+    };
+    let pods = ("", "v1", "pods");
+    let (kept, gone) = (pod(json!(["example.com/a"])), pod(json!([])));
+    let lifted = asked(ALICE, ("UPDATE", ""), pods, &gone, &kept);
+    assert_eq!(lifted, Understood::NotOurs(NotOurs::NothingThatRuns));
+    let deleted = asked(ALICE, ("DELETE", ""), pods, &gone, &kept);
+    assert_eq!(deleted, Understood::NotOurs(NotOurs::Deletion));
+}
+
+#[test]
+fn whoever_unpauses_a_scaled_job_starts_it() {
+    let paused = |by: Option<&str>| {
+        let mut job = json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "metadata": {"annotations": {}},
+            "spec": {"jobTargetRef": deployment("nginx")["spec"]}});
+        if let Some(by) = by {
+            job["metadata"]["annotations"]["autoscaling.keda.sh/paused"] = json!(by);
+        }
+        job
+    };
+    let jobs = ("keda.sh", "v1alpha1", "scaledjobs");
+    for by in ["true", "1"] {
+        let unpaused = asked(
+            ALICE,
+            ("UPDATE", ""),
+            jobs,
+            &paused(None),
+            &paused(Some(by)),
+        );
+        assert!(
+            matches!(&unpaused, Understood::Change(change) if change.images.len() == 1),
+            "{unpaused:?}"
+        );
+        assert!(changed_object(&paused(Some(by))).is_staged);
+        let pauses = asked(
+            ALICE,
+            ("UPDATE", ""),
+            jobs,
+            &paused(Some(by)),
+            &paused(None),
+        );
+        assert_eq!(pauses, Understood::NotOurs(NotOurs::NothingThatRuns));
+    }
+    assert!(!changed_object(&paused(None)).is_staged);
+}

@@ -1,0 +1,222 @@
+//! `ReleaseRecord` as it stands in the cluster. The gate alone writes it, and reads each entry by itself (`crate::record`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use kube::CustomResource;
+use promotion_gate_core::gate::{AdmittedBy, Digest, RecordEntry, RecordedSource, Workload};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What was admitted of one image in one namespace: of the digest `digest`, or of the reference `reference`, which has no digest.
+/// promotion-gate writes records, and lets controllers go on with what is recorded.
+#[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "promotion-gate.dev",
+    version = "v1alpha1",
+    kind = "ReleaseRecord",
+    plural = "releaserecords",
+    shortname = "relrec",
+    category = "promotion-gate",
+    namespaced,
+    schema = "disabled",
+    printcolumn(name = "Reference", type_ = "string", json_path = ".spec.reference"),
+    printcolumn(
+        name = "LastUsed",
+        type_ = "date",
+        json_path = ".spec.lastUsed",
+        description = "When the record last let something pass, to the day"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRecordSpec {
+    /// The digest that manifests name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The reference, in its normal form, of an image that manifests name without a digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// When the record last let something pass. It is written at most once a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_used: Option<Timestamp>,
+    /// The admissions, by a hash of the workload and its template.
+    #[serde(default)]
+    pub entries: BTreeMap<String, WrittenEntry>,
+}
+
+/// One admission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WrittenEntry {
+    /// The object whose request was admitted.
+    pub workload: WrittenWorkload,
+    /// The digest of its template: of everything that decides what runs.
+    pub template: String,
+    /// `Pending` until the object was seen in the cluster with this template.
+    pub state: EntryState,
+    /// Whether the template was admitted to run, or staged: without replicas, paused or suspended.
+    pub runs: EntryRuns,
+    /// Why it was admitted.
+    pub by: WrittenBy,
+    /// The policies that allowed it, none of them by a waiver.
+    #[serde(default)]
+    pub complied: BTreeSet<String>,
+    /// The environments of these policies.
+    #[serde(default)]
+    pub environments: BTreeSet<String>,
+    /// The source that verified provenance names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<WrittenSource>,
+    /// The digest to which a policy resolved the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// When it was admitted.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// The id of the decision, as in the log and in the API server's audit log.
+    pub decision: String,
+    /// The revision of the policies that were applied.
+    pub revision: String,
+}
+
+/// The object whose request was admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenWorkload {
+    /// API group; empty for the core group.
+    #[serde(default)]
+    pub group: String,
+    /// API version, such as `v1`.
+    pub version: String,
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Namespace; absent for a cluster-scoped object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// `metadata.uid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// Whether the object was seen in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EntryState {
+    /// Not yet.
+    Pending,
+    /// With this template.
+    Observed,
+}
+
+/// Whether the template was admitted to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EntryRuns {
+    /// Without replicas, paused or suspended.
+    Staged,
+    /// To run.
+    Running,
+}
+
+/// Why an image was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WrittenBy {
+    /// Policies allowed it.
+    Policy,
+    /// An emergency change waived a requirement.
+    Waiver,
+    /// A policy denied it, and did not enforce.
+    Audit,
+    /// No policy governed it.
+    Ungoverned,
+    /// It ran before the gate recorded anything.
+    Baseline,
+    /// An injector added it to a Pod.
+    Injected,
+}
+
+/// The source of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenSource {
+    /// The identifier of the repository that the platform gives, or the repository's URI.
+    pub repository: String,
+    /// The commit.
+    pub commit: String,
+}
+
+impl WrittenEntry {
+    /// The entry as the core reads it; `None` if the template is not a digest. `digest` is that of the record, if it is one of a
+    /// digest.
+    pub fn parse(&self, digest: Option<&Digest>) -> Option<RecordEntry> {
+        let WrittenWorkload {
+            group,
+            version,
+            kind,
+            namespace,
+            name,
+            uid,
+        } = self.workload.clone();
+        let resolved = || self.digest.as_ref()?.parse().ok();
+        Some(RecordEntry {
+            digest: digest.cloned().or_else(resolved),
+            workload: Workload {
+                group,
+                version,
+                kind,
+                namespace,
+                name,
+            },
+            uid,
+            template: self.template.parse::<Digest>().ok()?,
+            observed: self.state == EntryState::Observed,
+            running: self.runs == EntryRuns::Running,
+            complied: self.complied.clone(),
+            by: self.by.into(),
+            environments: self.environments.clone(),
+            source: self.source.clone().map(|source| RecordedSource {
+                repository: source.repository,
+                commit: source.commit,
+            }),
+            at: self.at,
+        })
+    }
+}
+
+impl WrittenWorkload {
+    /// The workload of a request, with its UID.
+    pub fn new(workload: &Workload, uid: Option<&String>) -> WrittenWorkload {
+        let Workload {
+            group,
+            version,
+            kind,
+            namespace,
+            name,
+        } = workload.clone();
+        WrittenWorkload {
+            group,
+            version,
+            kind,
+            namespace,
+            name,
+            uid: uid.cloned(),
+        }
+    }
+}
+
+impl From<WrittenBy> for AdmittedBy {
+    fn from(by: WrittenBy) -> AdmittedBy {
+        match by {
+            WrittenBy::Policy => AdmittedBy::Policy,
+            WrittenBy::Waiver => AdmittedBy::Waiver,
+            WrittenBy::Audit => AdmittedBy::Audit,
+            WrittenBy::Ungoverned => AdmittedBy::Ungoverned,
+            WrittenBy::Baseline => AdmittedBy::Baseline,
+            WrittenBy::Injected => AdmittedBy::Injected,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What is written later: entries of requests that were admitted without, marks that an object was seen, notes of use, and records
+//! that became too long. Each is tried until it stands, or until it does not matter any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use promotion_gate_core::gate::{RecordEntry, Workload};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::ReleaseRecords;
+use super::entry::{KeptEntry, NewEntry, to_drop};
+use super::memory::RecordName;
+use super::writing::replacing;
+use crate::api::{EntryState, WrittenEntry};
+use crate::cluster::ObjectName;
+
+/// How many writes are under way at once.
+const AT_ONCE: usize = 16;
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// The pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After how many attempts something is given up that later requests bring about again.
+const PATIENCE: u32 = 8;
+
+/// Something to write.
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    /// An entry of a request that was admitted without it.
+    Write(Box<NewEntry>),
+    /// The object of an entry was seen.
+    Mark(RecordName, String),
+    /// A record let something pass at this time.
+    Use(RecordName, Timestamp),
+    /// A record holds too many entries.
+    Trim(RecordName),
+}
+
+impl ReleaseRecords {
+    /// Writes something in the background. Where too much waits already, that is an alarm.
+    pub(super) fn later(&self, job: Job) {
+        if let Err(error) = self.jobs.try_send(job) {
+            self.metrics.alarm("record-writes-waiting");
+            tracing::error!(%error, "too many writes of release records wait; one is given up");
+        }
+    }
+
+    /// Does what was asked for, several at once.
+    pub(super) async fn work(self: Arc<ReleaseRecords>, jobs: mpsc::Receiver<Job>) {
+        let jobs =
+            futures::stream::unfold(
+                jobs,
+                |mut jobs| async move { Some((jobs.recv().await?, jobs)) },
+            );
+        jobs.for_each_concurrent(AT_ONCE, |job| self.until_it_stands(job))
+            .await;
+    }
+
+    async fn until_it_stands(&self, job: Job) {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1_u32.. {
+            let done = match &job {
+                Job::Write(new) => {
+                    let deadline = Instant::now() + ATTEMPT;
+                    self.put(new, deadline, deadline).await
+                }
+                Job::Mark(record, key) => self.write_mark(record, key).await,
+                Job::Use(record, at) => self.write_use(record, *at).await,
+                Job::Trim(record) => self.trim(record).await,
+            };
+            let Err(why) = done else {
+                if matches!(job, Job::Write(_)) {
+                    tracing::info!(attempt, "a record that was missing is written");
+                }
+                return;
+            };
+            let is_needed = matches!(job, Job::Write(_));
+            if is_needed {
+                self.metrics.alarm("record-not-written");
+            }
+            tracing::warn!(
+                attempt,
+                why,
+                "a release record cannot be written in the background"
+            );
+            if !is_needed && attempt >= PATIENCE {
+                return;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn write_mark(&self, name: &RecordName, key: &str) -> Result<(), String> {
+        let Some((version, Some(kept))) = self.state(name, Some(key)) else {
+            return Ok(());
+        };
+        let Some(written) = kept.parsed().filter(|it| it.state == EntryState::Pending) else {
+            return Ok(());
+        };
+        let entry = WrittenEntry {
+            state: EntryState::Observed,
+            ..written
+        };
+        let signed = self.signed(name, key, &entry, false).await;
+        let signed = signed.map_err(|_| "the entry cannot be signed".to_owned())?;
+        let replaced = replacing(signed, Some(&kept));
+        let spec = json!({"entries": {key: replaced}});
+        self.merge_unchanged(name, &version, spec).await
+    }
+
+    async fn write_use(&self, name: &RecordName, at: Timestamp) -> Result<(), String> {
+        let Some((version, _)) = self.state(name, None) else {
+            return Ok(());
+        };
+        self.merge_unchanged(name, &version, json!({"lastUsed": at}))
+            .await
+    }
+
+    /// The version of a record as known, and one of its entries.
+    fn state(&self, name: &RecordName, key: Option<&str>) -> Option<(String, Option<KeptEntry>)> {
+        let memory = self.memory();
+        let record = memory.get(name)?;
+        let entry = key.and_then(|key| record.entries.get(key).cloned());
+        Some((record.resource_version.clone(), entry))
+    }
+
+    async fn trim(&self, name: &RecordName) -> Result<(), String> {
+        let (version, entries) = {
+            let memory = self.memory();
+            let Some(record) = memory.get(name) else {
+                return Ok(());
+            };
+            (record.resource_version.clone(), record.entries.clone())
+        };
+        let gone = self.gone(&entries).await?;
+        let is_gone = |entry: &RecordEntry| {
+            gone.iter().any(|(workload, uid)| {
+                workload.is_same_object(&entry.workload) && entry.uid == *uid
+            })
+        };
+        let dropped = to_drop(&entries, is_gone, Timestamp::now());
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let nothing: BTreeMap<_, _> = dropped.into_iter().map(|key| (key, Value::Null)).collect();
+        self.merge_unchanged(name, &version, json!({"entries": nothing}))
+            .await
+    }
+
+    /// The objects of entries that do not exist any more.
+    async fn gone(
+        &self,
+        entries: &BTreeMap<String, KeptEntry>,
+    ) -> Result<Vec<(Workload, Option<String>)>, String> {
+        let mut gone = Vec::new();
+        for kept in entries.values() {
+            let (workload, uid) = (&kept.entry.workload, &kept.entry.uid);
+            let name = ObjectName {
+                group: workload.group.clone(),
+                version: workload.version.clone(),
+                kind: workload.kind.clone(),
+                namespace: workload.namespace.clone(),
+                name: workload.name.clone(),
+            };
+            let read = self.cluster.read(&name, Instant::now() + ATTEMPT).await;
+            let read = read.map_err(|why| why.to_string())?;
+            let live = read
+                .as_ref()
+                .and_then(|object| object.pointer("/metadata/uid"));
+            let is_there = live
+                .and_then(Value::as_str)
+                .is_some_and(|live| uid.as_ref().is_none_or(|uid| uid == live));
+            if !is_there {
+                gone.push((workload.clone(), uid.clone()));
+            }
+        }
+        Ok(gone)
+    }
+}

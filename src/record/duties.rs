@@ -1,0 +1,472 @@
+//! What one replica does for all: it compares what runs with what is recorded, restores records that somebody deleted, adopts what
+//! ran before, and collects what nothing needs any more.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Error;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use promotion_gate_core::gate::{Snapshot, Workload};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::ReleaseRecords;
+use super::background::Job;
+use super::entry::{KeptRecord, NewEntry};
+use super::identity::{CONFIGURATION, configurations, said};
+use super::live::{LiveObject, live_objects, matches_namespace, shown, unrecorded};
+use super::memory::{Memory, RecordName};
+use super::names::{RecordSubject, entry_key};
+use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
+
+/// How often something urgent is looked for: deleted records, and what governors ask.
+const TICK: Duration = Duration::from_secs(1);
+/// How often what runs is compared with what is recorded.
+const COMPARE: Duration = Duration::from_secs(600);
+/// How long a replica that has no duties remembers a deleted record, for the case that it takes over.
+const REMEMBER: Duration = Duration::from_secs(120);
+/// The most deleted records that are remembered.
+const MAXIMUM_DELETED: usize = 1000;
+/// How many entries are written at once.
+const AT_ONCE: usize = 16;
+/// How long one write may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long an unused record is kept at least, in seconds.
+const KEPT: i64 = 30 * DAY;
+const DAY: i64 = 24 * 3600;
+
+/// A record that is gone from the cluster.
+pub(super) struct Deleted {
+    name: RecordName,
+    record: KeptRecord,
+    at: Instant,
+}
+
+/// A record that nothing needs: its name, UID and version.
+type Unused = (RecordName, String, String);
+
+/// What a comparison is made for.
+struct Comparison {
+    /// Whether everything that runs is adopted, once for the cluster.
+    first: bool,
+    infrastructure: Vec<String>,
+    /// How long an unused record is kept, in seconds.
+    kept: i64,
+    now: Timestamp,
+}
+
+impl ReleaseRecords {
+    /// Does the duties while this replica has them, until the process ends.
+    pub async fn duties(
+        self: Arc<ReleaseRecords>,
+        has_duties: impl Fn() -> bool + Send,
+        snapshot: impl Fn() -> Arc<Snapshot> + Send,
+    ) {
+        let (mut compared, mut adopted) = (None::<Instant>, Vec::new());
+        loop {
+            sleep(TICK).await;
+            if !has_duties() || self.unready().is_some() {
+                self.forget_deleted();
+                continue;
+            }
+            self.restore_deleted().await;
+            let state = self.gate.load_full();
+            // The first baseline comes after the webhook has answered, so that nothing slips in between.
+            let first = state.baseline.is_none() && self.asked.load(Ordering::Relaxed);
+            let is_due = compared.is_none_or(|at| at.elapsed() >= COMPARE);
+            if !first && !is_due && state.adoptions == adopted {
+                continue;
+            }
+            let comparison = self.comparison(&snapshot(), first);
+            match self.compare(&comparison).await {
+                Ok(()) => {
+                    compared = Some(Instant::now());
+                    adopted.clone_from(&state.adoptions);
+                }
+                Err(why) => {
+                    tracing::warn!(
+                        why,
+                        "what runs cannot be compared with the release records; it is tried again"
+                    );
+                    sleep(TICK * 10).await;
+                }
+            }
+        }
+    }
+
+    fn comparison(&self, snapshot: &Snapshot, first: bool) -> Comparison {
+        let infrastructure = snapshot.world.infrastructure_namespaces.iter();
+        let own = ["kube-system", self.cluster.namespace()].map(str::to_owned);
+        let windows = snapshot.policies.iter();
+        let windows = windows.map(|policy| policy.rollback_window.duration().as_secs());
+        Comparison {
+            first,
+            infrastructure: infrastructure.cloned().chain(own).collect(),
+            kept: windows.max().unwrap_or(KEPT).max(KEPT),
+            now: Timestamp::now(),
+        }
+    }
+
+    async fn compare(&self, comparison: &Comparison) -> Result<(), String> {
+        let objects = live_objects(&self.cluster).await?;
+        let gate = self.cluster.namespace();
+        // 1. Entries whose object runs with their template were observed.
+        let seen = self.memory().pending_of(&objects, gate);
+        for (name, key) in seen {
+            if self.memory_mut().mark(&name, &key) {
+                self.later(Job::Mark(name, key));
+            }
+        }
+        // 2. What runs without a record is adopted where nobody decides about it, and counted elsewhere.
+        let missing: Vec<_> = {
+            let memory = self.memory();
+            let missing = unrecorded(&objects, &memory, gate);
+            let owned = missing.into_iter();
+            owned
+                .map(|(_, (subject, object))| (subject.clone(), object.clone()))
+                .collect()
+        };
+        let adoptions = &self.gate.load_full().adoptions;
+        let is_adopted = |object: &LiveObject| {
+            let namespace = object.workload.namespace.as_deref();
+            let is_asked = adoptions.iter().any(|adoption| {
+                matches_namespace(&adoption.namespaces, namespace)
+                    && object
+                        .created
+                        .is_some_and(|at| at <= adoption.created_before)
+            });
+            comparison.first
+                || is_asked
+                || matches_namespace(&comparison.infrastructure, namespace.or(Some(gate)))
+        };
+        let (adopted, left): (Vec<_>, Vec<_>) = missing
+            .into_iter()
+            .partition(|(_, object)| is_adopted(object));
+        self.adopt(&adopted, comparison).await?;
+        self.report_unrecorded(&left);
+        // 3. What live objects name is in use; what nothing names is collected in time.
+        self.collect(&objects, comparison).await;
+        Ok(())
+    }
+
+    /// Records what runs as baseline, and that the first baseline was taken.
+    async fn adopt(
+        &self,
+        adopted: &[(RecordSubject, LiveObject)],
+        comparison: &Comparison,
+    ) -> Result<(), String> {
+        for some in adopted.chunks(AT_ONCE) {
+            let entries: Vec<_> = some
+                .iter()
+                .map(|(subject, object)| baseline(subject, object, comparison.now))
+                .collect();
+            let deadline = Instant::now() + ATTEMPT;
+            let puts = entries
+                .iter()
+                .map(|entry| self.put(entry, deadline, deadline));
+            for result in join_all(puts).await {
+                result.or_else(|why| match why.contains("being deleted") {
+                    true => Ok(()),
+                    false => Err(why),
+                })?;
+            }
+        }
+        if !adopted.is_empty() {
+            let entries = adopted.len();
+            tracing::info!(
+                entries,
+                first = comparison.first,
+                "what runs was recorded as baseline"
+            );
+        }
+        if !comparison.first {
+            return Ok(());
+        }
+        let taken = json!({"recordBaseline": {"at": comparison.now, "entries": adopted.len()}});
+        let patch = Patch::Merge(json!({"status": taken}));
+        let api = configurations(self.cluster.client());
+        let patched = api
+            .patch_status(CONFIGURATION, &PatchParams::default(), &patch)
+            .await;
+        let patched = patched.map_err(said)?;
+        self.take_in_state(&patched);
+        match self.gate.load().baseline {
+            Some(_) => Ok(()),
+            None => Err("the API server drops `status.recordBaseline` of GateConfigurations; run `kubectl apply --server-side -f deploy/crds`".to_owned()),
+        }
+    }
+
+    fn report_unrecorded(&self, left: &[(RecordSubject, LiveObject)]) {
+        let objects: HashSet<_> = left.iter().map(|(_, object)| &object.uid).collect();
+        let count = i64::try_from(objects.len()).unwrap_or(i64::MAX);
+        let is_news = self.metrics.unrecorded.set(count) != count;
+        if let (Some((_, first)), true) = (left.first(), is_news) {
+            let example = shown(&first.workload);
+            tracing::warn!(
+                count,
+                example,
+                "objects run that no release record knows, so that their upkeep is judged: see `promotion-gate record list --unrecorded`"
+            );
+        }
+    }
+
+    async fn collect(&self, objects: &[LiveObject], comparison: &Comparison) {
+        let gate = self.cluster.namespace();
+        let mut named = HashSet::new();
+        for object in objects {
+            let subjects = object.subjects.iter();
+            named.extend(subjects.map(|subject| object.record_of(subject, gate)));
+        }
+        let (used, unused) =
+            self.memory()
+                .to_note_and_collect(&named, comparison.now, comparison.kept);
+        for name in used {
+            self.memory_mut().use_at(&name, comparison.now);
+            self.later(Job::Use(name, comparison.now));
+        }
+        for (name, uid, resource_version) in unused {
+            let unchanged = Preconditions {
+                uid: Some(uid),
+                resource_version: Some(resource_version),
+            };
+            self.collected().insert(name.clone());
+            let delete = DeleteParams::default().preconditions(unchanged);
+            match self.api(&name.namespace).delete(&name.name, &delete).await {
+                Ok(_) => {
+                    tracing::info!(
+                        namespace = name.namespace,
+                        record = name.name,
+                        "an unused release record is deleted"
+                    );
+                }
+                Err(error) => {
+                    self.collected().remove(&name);
+                    let error = said(error);
+                    tracing::warn!(error, "an unused release record cannot be deleted");
+                }
+            }
+        }
+    }
+
+    /// A record is gone from the cluster: unless this replica collected it, it is remembered for whoever has the duties.
+    pub(super) fn deleted(&self, name: RecordName, record: KeptRecord) {
+        if self.collected().remove(&name) {
+            return;
+        }
+        let mut deleted = self.deleted_records();
+        if deleted.len() < MAXIMUM_DELETED {
+            deleted.push(Deleted {
+                name,
+                record,
+                at: Instant::now(),
+            });
+        }
+    }
+
+    fn forget_deleted(&self) {
+        self.deleted_records()
+            .retain(|deleted| deleted.at.elapsed() < REMEMBER);
+    }
+
+    /// Writes records again that somebody deleted. Their entries are as they were, so that their signatures hold.
+    async fn restore_deleted(&self) {
+        let deleted = std::mem::take(&mut *self.deleted_records());
+        for Deleted { name, record, at } in deleted {
+            match self.restore(&name, &record).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.metrics.alarm("record-deleted");
+                    tracing::error!(
+                        namespace = name.namespace,
+                        record = name.name,
+                        "somebody deleted a release record; it is written again"
+                    );
+                }
+                Err(why) => {
+                    tracing::error!(
+                        namespace = name.namespace,
+                        record = name.name,
+                        why,
+                        "a deleted release record cannot be written again yet"
+                    );
+                    self.deleted_records().push(Deleted { name, record, at });
+                }
+            }
+        }
+    }
+
+    /// Writes a record again, unless its namespace goes too.
+    async fn restore(&self, name: &RecordName, record: &KeptRecord) -> Result<bool, String> {
+        let known = self.uids().get(&name.namespace).cloned();
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client());
+        let namespace = namespaces
+            .get_metadata_opt(&name.namespace)
+            .await
+            .map_err(said)?;
+        let Some(namespace) = namespace.map(|it| it.metadata) else {
+            return Ok(false);
+        };
+        if namespace.deletion_timestamp.is_some() || namespace.uid != known {
+            return Ok(false);
+        }
+        let entries = record.entries.iter();
+        let entries: BTreeMap<_, _> = entries.map(|(key, kept)| (key, kept.fields())).collect();
+        if entries.is_empty() {
+            return Ok(false);
+        }
+        let mut spec = Map::new();
+        spec.insert("entries".to_owned(), json!(entries));
+        spec.insert("lastUsed".to_owned(), json!(record.last_used));
+        match &record.subject {
+            RecordSubject::Digest(digest) => {
+                spec.insert("digest".to_owned(), json!(digest.to_string()))
+            }
+            RecordSubject::Reference(text) => spec.insert("reference".to_owned(), json!(text)),
+        };
+        spec.retain(|_, value| !value.is_null());
+        let object = json!({
+            "apiVersion": API_VERSION,
+            "kind": "ReleaseRecord",
+            "metadata": {"name": name.name, "namespace": name.namespace},
+            "spec": spec,
+        });
+        let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
+        match self
+            .api(&name.namespace)
+            .create(&PostParams::default(), &object)
+            .await
+        {
+            Ok(object) => {
+                self.take_in(&object, true).await;
+                Ok(true)
+            }
+            // Somebody deployed it again meanwhile: what the old record held besides is joined.
+            Err(Error::Api(status)) if status.code == 409 => {
+                let entries: Value = json!(entries);
+                let patch = Patch::Merge(json!({"spec": {"entries": entries}}));
+                let api = self.api(&name.namespace);
+                let patched = api.patch(&name.name, &PatchParams::default(), &patch).await;
+                self.take_in(&patched.map_err(said)?, true).await;
+                Ok(true)
+            }
+            Err(error) => Err(said(error)),
+        }
+    }
+}
+
+/// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone.
+fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> NewEntry {
+    let LiveObject {
+        workload,
+        uid,
+        template,
+        ..
+    } = object;
+    NewEntry {
+        subject: subject.clone(),
+        namespace: workload.namespace.clone(),
+        key: entry_key(workload, Some(uid), template),
+        entry: WrittenEntry {
+            workload: WrittenWorkload::new(workload, Some(uid)),
+            template: template.to_string(),
+            state: EntryState::Observed,
+            runs: match object.is_staged {
+                true => EntryRuns::Staged,
+                false => EntryRuns::Running,
+            },
+            by: WrittenBy::Baseline,
+            complied: Default::default(),
+            environments: Default::default(),
+            source: None,
+            digest: None,
+            at: now,
+            decision: "baseline".to_owned(),
+            revision: String::new(),
+        },
+    }
+}
+
+impl Memory {
+    /// Whether a record has an entry that serves its namespace.
+    pub(super) fn serves(&self, name: &RecordName, gate: &str) -> bool {
+        let has = |name: &RecordName, serves: fn(&Workload) -> bool| {
+            let record = self.get(name);
+            let mut entries = record
+                .into_iter()
+                .flat_map(|record| record.entries.values());
+            entries.any(|kept| serves(&kept.entry.workload))
+        };
+        let in_gate = RecordName {
+            namespace: gate.to_owned(),
+            name: name.name.clone(),
+        };
+        has(name, |_| true) || has(&in_gate, |workload| workload.namespace.is_none())
+    }
+
+    /// The pending entries of live objects with their templates.
+    fn pending_of(&self, objects: &[LiveObject], gate: &str) -> Vec<(RecordName, String)> {
+        let mut pending = Vec::new();
+        for object in objects {
+            let key = entry_key(&object.workload, Some(&object.uid), &object.template);
+            for subject in &object.subjects {
+                let name = object.record_of(subject, gate);
+                let kept = self.get(&name).and_then(|record| record.entries.get(&key));
+                if kept.is_some_and(|kept| !kept.entry.observed) {
+                    pending.push((name, key.clone()));
+                }
+            }
+        }
+        pending
+    }
+
+    /// Records in use whose last use is noted more than a day ago; and those that nothing names and that were not used for `kept`
+    /// seconds, with UID and version.
+    fn to_note_and_collect(
+        &self,
+        named: &HashSet<RecordName>,
+        now: Timestamp,
+        kept: i64,
+    ) -> (Vec<RecordName>, Vec<Unused>) {
+        let resolved = self.resolved_by(named);
+        let (mut used, mut unused) = (Vec::new(), Vec::new());
+        for (name, record) in self.iter() {
+            let admitted = record.entries.values().map(|kept| kept.entry.at).max();
+            let last = record.last_used.max(admitted);
+            let age = last.map_or(i64::MAX, |last| now.as_second() - last.as_second());
+            let is_named = named.contains(name.as_ref()) || resolved.contains(name.as_ref());
+            if is_named && age > DAY {
+                used.push(RecordName::clone(name));
+            } else if !is_named && age > kept {
+                let record = (record.uid.clone(), record.resource_version.clone());
+                unused.push((RecordName::clone(name), record.0, record.1));
+            }
+        }
+        (used, unused)
+    }
+
+    /// The records of the digests to which references that live objects name were resolved.
+    fn resolved_by(&self, named: &HashSet<RecordName>) -> HashSet<RecordName> {
+        let mut resolved = HashSet::new();
+        for name in named {
+            let record = self.get(name);
+            for kept in record
+                .into_iter()
+                .flat_map(|record| record.entries.values())
+            {
+                if let Some(digest) = &kept.digest {
+                    let of_digest = RecordName {
+                        namespace: name.namespace.clone(),
+                        name: RecordSubject::Digest(digest.clone()).name(),
+                    };
+                    resolved.insert(of_digest);
+                }
+            }
+        }
+        resolved
+    }
+}

@@ -1,0 +1,308 @@
+//! From a review to the entries that record it, and from a stored record to the entries that count. Both are pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use promotion_gate_core::gate::{
+    ChangeKind, Decision, Digest, Outcome, Promotion, RecordEntry, Snapshot, Verdict, proven_source,
+};
+use serde_json::{Map, Value};
+
+use super::key::{Place, PublicKeys};
+use super::names::{RecordSubject, entry_key};
+use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenSource, WrittenWorkload};
+use crate::review::Review;
+
+/// The most entries of one record.
+pub(super) const MAXIMUM_ENTRIES: usize = 100;
+/// The most entries that are read of one record.
+const MAXIMUM_READ: usize = 1000;
+/// How long an entry waits for its object to be seen before it is among the first to go, in seconds.
+const PENDING: i64 = 300;
+
+/// An admission that is to be recorded, in one record.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NewEntry {
+    pub(super) subject: RecordSubject,
+    /// The namespace of the record; `None` for that of the gate.
+    pub(super) namespace: Option<String>,
+    pub(super) key: String,
+    pub(super) entry: WrittenEntry,
+}
+
+/// A record as it is kept in memory.
+#[derive(Clone, Debug)]
+pub(super) struct KeptRecord {
+    pub(super) subject: RecordSubject,
+    /// `metadata.uid` of the record.
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) last_used: Option<Timestamp>,
+    pub(super) entries: BTreeMap<String, KeptEntry>,
+}
+
+/// An entry that counts.
+#[derive(Clone, Debug)]
+pub(super) struct KeptEntry {
+    pub(super) entry: Arc<RecordEntry>,
+    /// The digest to which a policy resolved the reference.
+    pub(super) digest: Option<Digest>,
+    /// The entry as it stands in the record, as JSON.
+    pub(super) written: Arc<str>,
+}
+
+impl KeptEntry {
+    /// The fields of the entry as it stands in the record.
+    pub(super) fn fields(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.written).unwrap_or_default()
+    }
+
+    /// The entry as it stands in the record.
+    pub(super) fn parsed(&self) -> Option<WrittenEntry> {
+        serde_json::from_str(&self.written).ok()
+    }
+}
+
+/// What is to be recorded of an admitted change: one entry for each record of each image. Empty for what is not recorded: upkeep,
+/// dry runs, and what starts on the record alone.
+pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
+    let Review {
+        promotion,
+        evidence,
+        verdict,
+    } = review;
+    let change = &promotion.change;
+    let Some(template) = change.object.template.as_ref() else {
+        return Vec::new();
+    };
+    if change.dry_run || !is_recorded(promotion, verdict, snapshot) {
+        return Vec::new();
+    }
+    let governing = snapshot.governing(change);
+    let complied = complied(verdict);
+    let policies = snapshot.policies.iter();
+    let environments = policies.filter(|policy| complied.contains(&policy.name));
+    let environments: BTreeSet<_> = environments
+        .filter_map(|it| it.environment.clone())
+        .collect();
+    let uid = change.object.uid.as_ref();
+    let key = entry_key(&change.workload, uid.map(String::as_str), template);
+    let entry = WrittenEntry {
+        workload: WrittenWorkload::new(&change.workload, uid),
+        template: template.to_string(),
+        state: EntryState::Pending,
+        runs: match change.object.is_staged {
+            true => EntryRuns::Staged,
+            false => EntryRuns::Running,
+        },
+        by: admitted_by(verdict, &complied),
+        complied,
+        environments,
+        source: None,
+        digest: None,
+        at: promotion.at,
+        decision: change.id.clone(),
+        revision: verdict.revision().to_owned(),
+    };
+    let mut entries: Vec<NewEntry> = Vec::new();
+    for (index, (image, pin)) in promotion.images().enumerate() {
+        let source = proven_source(promotion, evidence, &governing, index);
+        let source = source.map(|source| WrittenSource {
+            repository: source.repository,
+            commit: source.commit,
+        });
+        for subject in RecordSubject::of_image(image, pin) {
+            if entries.iter().any(|entry| entry.subject == subject) {
+                continue;
+            }
+            let digest = match &subject {
+                RecordSubject::Digest(_) => None,
+                RecordSubject::Reference(_) => pin.digest().map(Digest::to_string),
+            };
+            entries.push(NewEntry {
+                subject,
+                namespace: change.workload.namespace.clone(),
+                key: key.clone(),
+                entry: WrittenEntry {
+                    source: source.clone(),
+                    digest,
+                    ..entry.clone()
+                },
+            });
+        }
+    }
+    entries
+}
+
+fn is_recorded(promotion: &Promotion, verdict: &Verdict, snapshot: &Snapshot) -> bool {
+    match promotion.kind {
+        ChangeKind::Deploy => true,
+        ChangeKind::Activation => {
+            let judges = |name: &str| {
+                let policy = snapshot.policies.iter().find(|policy| policy.name == name);
+                policy.is_none_or(|policy| !promotion.rests_on_record(policy))
+            };
+            let mut policies = verdict.policies().iter();
+            policies.len() == 0 || policies.any(|policy| judges(policy.policy()))
+        }
+        ChangeKind::Upkeep { .. } | ChangeKind::Governance => false,
+    }
+}
+
+/// The policies that allowed the change, none of them by a waiver.
+fn complied(verdict: &Verdict) -> BTreeSet<String> {
+    let policies = verdict.policies().iter();
+    let allowed = policies.filter(|it| it.decision() == Decision::Allow && !is_waived(it));
+    allowed.map(|it| it.policy().to_owned()).collect()
+}
+
+fn is_waived(policy: &promotion_gate_core::gate::PolicyVerdict) -> bool {
+    let mut findings = policy.findings().iter();
+    findings.any(|finding| finding.outcome == Outcome::Waived)
+}
+
+fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
+    let policies = verdict.policies();
+    let by_waiver = |it: &promotion_gate_core::gate::PolicyVerdict| {
+        it.decision() == Decision::Allow && is_waived(it)
+    };
+    if policies.iter().any(by_waiver) {
+        WrittenBy::Waiver
+    } else if !complied.is_empty() {
+        WrittenBy::Policy
+    } else if policies.is_empty() {
+        WrittenBy::Ungoverned
+    } else {
+        WrittenBy::Audit
+    }
+}
+
+/// Whether a record holds everything that a new entry says; if not, the entry to write. What was seen stays seen, and what ran
+/// once with this template did run.
+pub(super) fn unless_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> Option<WrittenEntry> {
+    let Some(before) = known.and_then(KeptEntry::parsed) else {
+        return Some(new.clone());
+    };
+    let mut entry = new.clone();
+    if before.state == EntryState::Observed {
+        entry.state = EntryState::Observed;
+    }
+    if before.runs == EntryRuns::Running {
+        entry.runs = EntryRuns::Running;
+    }
+    let same_decision = WrittenEntry {
+        at: before.at,
+        decision: before.decision.clone(),
+        revision: before.revision.clone(),
+        ..entry.clone()
+    };
+    (same_decision != before).then_some(entry)
+}
+
+/// The keys of entries to drop from a record that holds too many: first those of objects that are gone, then those that were not
+/// seen within five minutes, then the oldest.
+pub(super) fn to_drop(
+    entries: &BTreeMap<String, KeptEntry>,
+    is_gone: impl Fn(&RecordEntry) -> bool,
+    now: Timestamp,
+) -> Vec<String> {
+    let excess = entries.len().saturating_sub(MAXIMUM_ENTRIES);
+    if excess == 0 {
+        return Vec::new();
+    }
+    let rank = |entry: &RecordEntry| {
+        let waits = now.as_second().saturating_sub(entry.at.as_second()) > PENDING;
+        match (is_gone(entry), entry.observed) {
+            (true, _) => 0,
+            (false, false) if waits => 1,
+            _ => 2,
+        }
+    };
+    let mut order: Vec<_> = entries
+        .iter()
+        .map(|(key, kept)| (rank(&kept.entry), kept.entry.at, key))
+        .collect();
+    order.sort();
+    let first = order.into_iter().take(excess);
+    first.map(|(_, _, key)| key.clone()).collect()
+}
+
+/// The entries of a stored record that count, and why others do not. `None` if the record as a whole is not one of ours.
+pub(super) fn read_record(
+    object: &DynamicObject,
+    keys: &PublicKeys,
+    cluster: &str,
+    namespace_uid: &str,
+    known: Option<&KeptRecord>,
+) -> Option<(KeptRecord, Vec<(String, &'static str)>)> {
+    let name = object.metadata.name.as_deref()?;
+    let namespace = object.metadata.namespace.as_deref()?;
+    let spec = object.data.get("spec")?;
+    let text = |field: &str| spec.get(field).and_then(Value::as_str);
+    let digest: Option<Digest> = text("digest").and_then(|digest| digest.parse().ok());
+    let reference = || text("reference").map(str::to_owned);
+    let subject = digest
+        .clone()
+        .map(RecordSubject::Digest)
+        .or_else(|| reference().map(RecordSubject::Reference))
+        .filter(|subject| subject.name() == name)?;
+    let (mut entries, mut refused) = (BTreeMap::new(), Vec::new());
+    let stored = spec.get("entries").and_then(Value::as_object);
+    for (key, value) in stored.into_iter().flatten() {
+        let place = Place {
+            cluster,
+            namespace: namespace_uid,
+            record: name,
+            key,
+        };
+        let kept = known.and_then(|known| known.entries.get(key));
+        let read = match kept {
+            // What was verified in this place is not verified again.
+            Some(kept) if *kept.written == *value.to_string() => Ok(kept.clone()),
+            _ if entries.len() < MAXIMUM_READ => {
+                read_entry(value, keys, place, namespace, digest.as_ref())
+            }
+            _ => Err("too-many"),
+        };
+        match read {
+            Ok(entry) => {
+                entries.insert(key.clone(), entry);
+            }
+            Err(why) => refused.push((key.clone(), why)),
+        }
+    }
+    let record = KeptRecord {
+        subject,
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+        last_used: text("lastUsed").and_then(|time| time.parse().ok()),
+        entries,
+    };
+    Some((record, refused))
+}
+
+fn read_entry(
+    value: &Value,
+    keys: &PublicKeys,
+    place: Place<'_>,
+    namespace: &str,
+    digest: Option<&Digest>,
+) -> Result<KeptEntry, &'static str> {
+    let fields = value.as_object().ok_or("not-an-entry")?;
+    keys.verify(place, fields).map_err(|why| why.id())?;
+    let written: WrittenEntry =
+        serde_json::from_value(value.clone()).map_err(|_| "not-an-entry")?;
+    let entry = written.parse(digest).ok_or("not-an-entry")?;
+    let key = entry_key(&entry.workload, entry.uid.as_deref(), &entry.template);
+    let is_elsewhere = |of: &String| of != namespace;
+    if key != place.key || entry.workload.namespace.as_ref().is_some_and(is_elsewhere) {
+        return Err("another-place");
+    }
+    Ok(KeptEntry {
+        entry: Arc::new(entry),
+        digest: written.digest.and_then(|digest| digest.parse().ok()),
+        written: value.to_string().into(),
+    })
+}

@@ -1,0 +1,321 @@
+//! Who signs: the cluster's UID, the signing key in a Secret of the gate's namespace, and all public keys in the status of the
+//! configuration resource. Every replica may make the Secret; the API server lets one of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Error, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::ReleaseRecords;
+use super::key::{PublicKeys, SigningKey};
+use crate::api::{API_VERSION, GROUP};
+
+/// The Secret with the signing key.
+const SECRET: &str = "promotion-gate-record-key";
+/// The field of the Secret with the key: PKCS #8, DER.
+const SECRET_FIELD: &str = "ed25519.pkcs8";
+/// The name of the configuration resource.
+pub(super) const CONFIGURATION: &str = "promotion-gate";
+/// How often the Secret and the status are read, until records can be signed and a baseline was taken, and after that.
+const AT_FIRST: Duration = Duration::from_secs(2);
+const LATER: Duration = Duration::from_secs(30);
+/// How long an adoption of everything lets a new key be made, in seconds.
+const CONSENT: i64 = 3600;
+
+/// What entries are signed with and checked by.
+pub(super) struct Identity {
+    /// The UID of the namespace `kube-system`.
+    pub(super) cluster: String,
+    pub(super) key: SigningKey,
+    pub(super) public: PublicKeys,
+}
+
+/// What the configuration resource says about records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct GateState {
+    /// When what ran before the gate came was recorded.
+    pub(super) baseline: Option<Timestamp>,
+    /// What governors asked to adopt.
+    pub(super) adoptions: Vec<Adoption>,
+}
+
+/// What a governor asked to adopt as baseline: what was created before a time in these namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Adoption {
+    /// Names; `*` for every namespace.
+    pub(super) namespaces: Vec<String>,
+    pub(super) created_before: Timestamp,
+}
+
+impl GateState {
+    fn of(configuration: &DynamicObject) -> GateState {
+        let data = &configuration.data;
+        let time = |value: &Value| value.as_str()?.parse().ok();
+        let baseline = data.pointer("/status/recordBaseline/at").and_then(time);
+        let adoptions = data.pointer("/spec/adopt").and_then(Value::as_array);
+        let adoption = |value: &Value| {
+            let namespaces = value.get("namespaces")?.as_array()?.iter();
+            Some(Adoption {
+                namespaces: namespaces
+                    .filter_map(|name| name.as_str().map(str::to_owned))
+                    .collect(),
+                created_before: value.get("createdBefore").and_then(time)?,
+            })
+        };
+        GateState {
+            baseline,
+            adoptions: adoptions
+                .into_iter()
+                .flatten()
+                .filter_map(adoption)
+                .collect(),
+        }
+    }
+
+    /// Whether a governor has just adopted whatever runs, so that records under lost keys are not missed.
+    fn gives_up_old_records(&self, now: Timestamp) -> bool {
+        self.adoptions.iter().any(|adoption| {
+            let age = now.as_second() - adoption.created_before.as_second();
+            adoption.namespaces.iter().any(|name| name == "*") && (0..CONSENT).contains(&age)
+        })
+    }
+}
+
+pub(super) fn configurations(client: kube::Client) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(GROUP, "v1alpha1", "GateConfiguration");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "gateconfigurations");
+    Api::all_with(client, &resource)
+}
+
+impl ReleaseRecords {
+    /// Keeps the key, the public keys and the state of the configuration current.
+    pub(super) async fn keep_identity(self: Arc<ReleaseRecords>) {
+        loop {
+            match self.read_identity().await {
+                Ok(()) => self.problem.store(None),
+                Err(why) => {
+                    let why = format!("the key of release records is not known: {why}");
+                    let known = self.problem.load_full();
+                    if known.is_none_or(|known| *known != why) {
+                        tracing::error!(why, "release records cannot be signed or verified");
+                    }
+                    self.problem.store(Some(Arc::new(why)));
+                }
+            }
+            let is_settled = self.identity.load().is_some() && self.gate.load().baseline.is_some();
+            sleep(if is_settled { LATER } else { AT_FIRST }).await;
+        }
+    }
+
+    async fn read_identity(&self) -> Result<(), String> {
+        let client = self.cluster.client();
+        let known = self.identity.load_full();
+        let cluster = match &known {
+            Some(known) => known.cluster.clone(),
+            None => {
+                let namespaces: Api<Namespace> = Api::all(client.clone());
+                let read = namespaces.get_metadata("kube-system").await.map_err(said)?;
+                read.metadata.uid.unwrap_or_default()
+            }
+        };
+        let configuration = configuration(&configurations(client.clone())).await?;
+        let state = GateState::of(&configuration);
+        let listed = listed_keys(&configuration);
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), self.cluster.namespace());
+        let in_secret = secrets.get_opt(SECRET).await.map_err(said)?;
+        let key = match in_secret {
+            Some(secret) => key_of(&secret)?,
+            None => {
+                let had_keys = !listed.0.is_empty() || known.is_some();
+                if !had_keys && self.records_exist().await? {
+                    if !state.gives_up_old_records(Timestamp::now()) {
+                        return Err(format!(
+                            "the Secret `{SECRET}` is lost, and with it the public keys in the status of the GateConfiguration `{CONFIGURATION}`, so that no record can be verified; restore one of them, or let a governor adopt whatever runs now: `promotion-gate record adopt --all-namespaces`"
+                        ));
+                    }
+                    self.metrics.alarm("record-keys-given-up");
+                    tracing::error!(
+                        "the keys of all release records are lost, and a governor adopted whatever runs: a new key is made"
+                    );
+                } else if had_keys {
+                    self.metrics.alarm("record-key-lost");
+                    tracing::error!(
+                        secret = SECRET,
+                        "the key of release records is lost: a new one is made, and what the old one signed goes on counting"
+                    );
+                }
+                make_key(&secrets).await?
+            }
+        };
+        let mut public = listed.clone();
+        if let Some(known) = &known {
+            public.0.extend(known.public.0.clone());
+        }
+        public.0.extend(key.public().0);
+        if public != listed {
+            list_keys(&configurations(client), &public).await?;
+        }
+        let is_new = known.is_none_or(|known| known.public != public);
+        self.gate.store(Arc::new(state));
+        let identity = Identity {
+            cluster,
+            key,
+            public,
+        };
+        self.identity.store(Some(Arc::new(identity)));
+        if is_new {
+            self.keys_changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes over what a new state of the configuration resource says.
+    pub(super) fn take_in_state(&self, configuration: &DynamicObject) {
+        self.gate.store(Arc::new(GateState::of(configuration)));
+    }
+
+    async fn records_exist(&self) -> Result<bool, String> {
+        let one = ListParams::default().limit(1);
+        let listed = self.everywhere().list_metadata(&one).await;
+        let listed = listed.map_err(|error| with_remedy("ReleaseRecord", error))?;
+        Ok(!listed.items.is_empty())
+    }
+}
+
+/// The configuration resource, which is made where there is none.
+async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, String> {
+    let found = api.get_opt(CONFIGURATION).await;
+    if let Some(found) = found.map_err(said)? {
+        return Ok(found);
+    }
+    let empty = json!({
+        "apiVersion": API_VERSION,
+        "kind": "GateConfiguration",
+        "metadata": {"name": CONFIGURATION},
+        "spec": {},
+    });
+    let empty = serde_json::from_value(empty).map_err(|error| error.to_string())?;
+    match api.create(&PostParams::default(), &empty).await {
+        Err(Error::Api(status)) if status.code == 409 => api.get(CONFIGURATION).await.map_err(said),
+        made => made.map_err(|error| with_remedy("GateConfiguration", error)),
+    }
+}
+
+fn listed_keys(configuration: &DynamicObject) -> PublicKeys {
+    let listed = configuration.data.pointer("/status/recordKeys");
+    listed.map(PublicKeys::of_status).unwrap_or_default()
+}
+
+/// Adds keys to those that the status lists. None is ever taken out here.
+async fn list_keys(api: &Api<DynamicObject>, public: &PublicKeys) -> Result<(), String> {
+    for _ in 0..8 {
+        let configuration = api.get(CONFIGURATION).await.map_err(said)?;
+        let mut all = listed_keys(&configuration);
+        all.0.extend(public.0.clone());
+        let patch = json!({
+            "metadata": {"resourceVersion": configuration.resource_version()},
+            "status": {"recordKeys": all.to_status()},
+        });
+        let patched = api
+            .patch_status(CONFIGURATION, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        match patched {
+            Ok(patched) if listed_keys(&patched) == all => return Ok(()),
+            Ok(_) => {
+                return Err(
+                    "the API server drops `status.recordKeys` of GateConfigurations; apply the definitions of this version: `kubectl apply --server-side -f deploy/crds`".to_owned(),
+                );
+            }
+            Err(Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(said(error)),
+        }
+    }
+    Err("the status of the GateConfiguration changes too often".to_owned())
+}
+
+async fn make_key(secrets: &Api<Secret>) -> Result<SigningKey, String> {
+    let made = SigningKey::generate().and_then(|key| Some((key.to_pkcs8()?, key)));
+    let (bytes, key) = made.ok_or("this machine has no randomness")?;
+    let mut secret = Secret {
+        type_: Some("Opaque".to_owned()),
+        data: Some([(SECRET_FIELD.to_owned(), ByteString(bytes))].into()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(SECRET.to_owned());
+    match secrets.create(&PostParams::default(), &secret).await {
+        Ok(_) => Ok(key),
+        // Another replica was faster.
+        Err(Error::Api(status)) if status.code == 409 => {
+            key_of(&secrets.get(SECRET).await.map_err(said)?)
+        }
+        Err(error) => Err(said(error)),
+    }
+}
+
+fn key_of(secret: &Secret) -> Result<SigningKey, String> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(SECRET_FIELD));
+    let key = bytes.and_then(|bytes| SigningKey::from_pkcs8(&bytes.0));
+    key.ok_or_else(|| {
+        format!("the Secret `{SECRET}` holds no Ed25519 key in `{SECRET_FIELD}` (PKCS #8); restore it, or delete it so that a new key is made")
+    })
+}
+
+pub(super) fn said(error: Error) -> String {
+    match error {
+        Error::Api(status) => status.message,
+        other => other.to_string(),
+    }
+}
+
+fn with_remedy(kind: &str, error: Error) -> String {
+    match &error {
+        Error::Api(status) if status.code == 404 => format!(
+            "the cluster does not know the kind {kind}; run `kubectl apply --server-side -f deploy/crds`"
+        ),
+        _ => said(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(spec: Value, status: Value) -> GateState {
+        let object = json!({
+            "apiVersion": API_VERSION, "kind": "GateConfiguration",
+            "metadata": {"name": CONFIGURATION}, "spec": spec, "status": status,
+        });
+        GateState::of(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn lost_keys_are_given_up_only_by_a_recent_adoption_of_everything() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let adopted = |namespaces: Value| {
+            let adopt =
+                json!([{"namespaces": namespaces, "createdBefore": "2026-11-28T12:00:00Z"}]);
+            state(json!({"adopt": adopt}), Value::Null)
+        };
+        let everything = adopted(json!(["*"]));
+        assert!(everything.gives_up_old_records(at("2026-11-28T12:30:00Z")));
+        assert!(!everything.gives_up_old_records(at("2026-11-28T13:30:00Z")));
+        assert!(!everything.gives_up_old_records(at("2026-11-28T11:30:00Z")));
+        assert!(!adopted(json!(["shop"])).gives_up_old_records(at("2026-11-28T12:30:00Z")));
+        assert!(!GateState::default().gives_up_old_records(at("2026-11-28T12:30:00Z")));
+    }
+
+    #[test]
+    fn the_baseline_stands_in_the_status() {
+        let taken = json!({"recordBaseline": {"at": "2026-11-28T12:00:00Z"}});
+        assert!(state(json!({}), taken).baseline.is_some());
+        assert!(state(json!({}), json!({})).baseline.is_none());
+        assert!(state(json!({}), Value::Null).baseline.is_none());
+    }
+}

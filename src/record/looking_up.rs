@@ -1,0 +1,316 @@
+//! What the records say about a change. Entries that nobody saw in the cluster count only after a live read of the object, so that a
+//! forged AdmissionReview buys nothing.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use promotion_gate_core::gate::{
+    Change, ChangeKind, Collected, Digest, Pin, Promotion, RecordEntry, Records, TrustedController,
+    Unavailability, Workload,
+};
+use tokio::time::Instant;
+
+use super::ReleaseRecords;
+use super::background::Job;
+use super::memory::{Found, LookedUp};
+use super::names::written_pins;
+use crate::admission;
+use crate::cluster::ObjectName;
+
+/// The most objects that are read for one change.
+const MAXIMUM_READS: usize = 8;
+/// How long a record goes without a note that it was used, in seconds.
+const DAY: i64 = 24 * 3600;
+
+/// An object as it is in the cluster now.
+struct Live {
+    workload: Workload,
+    uid: String,
+    template: Digest,
+}
+
+impl ReleaseRecords {
+    /// What the records say about a change, by the digests and references that it names itself.
+    pub async fn as_written(
+        &self,
+        change: &Change,
+        trusted: &[TrustedController],
+        now: Timestamp,
+        deadline: Instant,
+    ) -> (Vec<Pin>, Collected<Records>) {
+        let pins = written_pins(&change.images);
+        let records = self.look_up(change, &pins, trusted, now, deadline).await;
+        (pins, records)
+    }
+
+    /// What the records say about a change with these pins.
+    pub async fn look_up(
+        &self,
+        change: &Change,
+        pins: &[Pin],
+        trusted: &[TrustedController],
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Collected<Records> {
+        self.asked.store(true, Ordering::Relaxed);
+        if let Some(why) = self.unready() {
+            return Collected::Unavailable(Unavailability(format!(
+                "release records are not known: {why}"
+            )));
+        }
+        let has_baseline = self.gate.load().baseline.is_some();
+        let gate = self.cluster.namespace();
+        let mut found = self.memory().look_up(change, pins, gate);
+        let pending = pending(&found, change);
+        if !pending.is_empty() && would_matter(change, pins, &found, trusted, now) {
+            // 1. The entries whose object the cluster shows with this template now.
+            let seen = match self.seen(change, &pending, deadline).await {
+                Ok(seen) => seen,
+                Err(why) => return Collected::Unavailable(why),
+            };
+            // 2. They count at once, here and for every later request; the record says it soon.
+            for of in &seen {
+                if self.memory_mut().mark(&of.record, &of.key) {
+                    self.later(Job::Mark(of.record.as_ref().clone(), of.key.clone()));
+                }
+            }
+            if !seen.is_empty() {
+                found = self.memory().look_up(change, pins, gate);
+            }
+        }
+        self.note_use(&found, change, now);
+        Collected::Known(found.records(has_baseline))
+    }
+
+    /// The pending entries whose object, or the owner that the request names, has their template in the cluster.
+    async fn seen(
+        &self,
+        change: &Change,
+        pending: &[Found],
+        deadline: Instant,
+    ) -> Result<Vec<Found>, Unavailability> {
+        let namespace = change.workload.namespace.clone();
+        let owner = change.object.owner.as_ref();
+        let owner = owner.filter(|owner| admission::plural(&owner.group, &owner.kind).is_some());
+        let mut live = Vec::new();
+        if let Some(owner) = owner {
+            let name = ObjectName {
+                group: owner.group.clone(),
+                version: owner.version.clone(),
+                kind: owner.kind.clone(),
+                namespace,
+                name: owner.name.clone(),
+            };
+            let read = self.live(&name, deadline).await?;
+            live.extend(read.filter(|read| read.uid == owner.uid));
+        }
+        let is_shown = |of: &&Found, live: &[Live]| {
+            live.iter()
+                .any(|live| live.shows(&of.entry, owner.is_some_and(|owner| owner.uid == live.uid)))
+        };
+        let missing = pending.iter().filter(|of| !is_shown(of, &live));
+        let roots: BTreeSet<_> = missing.map(|of| of.entry.workload.clone()).collect();
+        for root in roots.into_iter().take(MAXIMUM_READS) {
+            let name = ObjectName {
+                group: root.group,
+                version: root.version,
+                kind: root.kind,
+                namespace: root.namespace,
+                name: root.name,
+            };
+            live.extend(self.live(&name, deadline).await?);
+        }
+        let seen = pending.iter().filter(|of| is_shown(of, &live));
+        Ok(seen.cloned().collect())
+    }
+
+    async fn live(
+        &self,
+        name: &ObjectName,
+        deadline: Instant,
+    ) -> Result<Option<Live>, Unavailability> {
+        let read = self.cluster.read(name, deadline).await?;
+        Ok(read.and_then(|object| {
+            let object = admission::changed_object(&object);
+            Some(Live {
+                workload: Workload {
+                    group: name.group.clone(),
+                    version: name.version.clone(),
+                    kind: name.kind.clone(),
+                    namespace: name.namespace.clone(),
+                    name: name.name.clone(),
+                },
+                uid: object.uid?,
+                template: object.template?,
+            })
+        }))
+    }
+
+    /// Notes in the background that records are used, at most once a day.
+    fn note_use(&self, found: &LookedUp, change: &Change, now: Timestamp) {
+        if change.dry_run {
+            return;
+        }
+        let entries = found.images.iter().flat_map(|(found, _)| found);
+        let names: BTreeSet<_> = entries.map(|found| &found.record).collect();
+        for name in names {
+            let last_used = self.memory().get(name).map(|record| record.last_used);
+            let is_old = |used: Timestamp| now.as_second() - used.as_second() > DAY;
+            if last_used.is_some_and(|used| used.is_none_or(is_old)) {
+                self.memory_mut().use_at(name, now);
+                self.later(Job::Use(name.as_ref().clone(), now));
+            }
+        }
+    }
+}
+
+impl Live {
+    /// Whether the object is that of an entry, or an owner that runs for it, with the template of the entry.
+    fn shows(&self, entry: &RecordEntry, is_owner: bool) -> bool {
+        let is_root = self.workload.is_same_object(&entry.workload)
+            && entry.uid.as_ref().is_none_or(|uid| *uid == self.uid);
+        (is_owner || is_root) && self.template == entry.template
+    }
+}
+
+/// The entries that would serve the change if their objects had been seen, as far as no other entry serves already.
+fn pending(found: &LookedUp, change: &Change) -> Vec<Found> {
+    let mut pending = Vec::new();
+    for (entries, _) in &found.images {
+        let is_served = entries.iter().any(|found| found.entry.observed);
+        let is_own = |entry: &RecordEntry| {
+            entry.workload.is_same_object(&change.workload)
+                && change.object.template.as_ref() == Some(&entry.template)
+        };
+        let waiting = entries.iter().filter(|found| !found.entry.observed);
+        let waiting = waiting.filter(|found| !is_served || is_own(&found.entry));
+        pending.extend(waiting.cloned());
+    }
+    pending
+}
+
+/// Whether the kind of the change, or what it rests on, depends on entries that are pending.
+fn would_matter(
+    change: &Change,
+    pins: &[Pin],
+    found: &LookedUp,
+    trusted: &[TrustedController],
+    now: Timestamp,
+) -> bool {
+    let kind = |found: LookedUp| {
+        let records = Collected::Known(found.records(true));
+        Promotion::new(change.clone(), pins.to_vec(), records, trusted, now).kind
+    };
+    let upkeep = ChangeKind::Upkeep { recorded: true };
+    match kind(found.assuming_all_seen()) {
+        ChangeKind::Activation => true,
+        assumed => assumed == upkeep && kind(found.clone()) != upkeep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use promotion_gate_core::gate::AdmittedBy;
+
+    use super::*;
+
+    fn entry(uid: Option<&str>, template: &[u8]) -> RecordEntry {
+        RecordEntry {
+            digest: None,
+            workload: workload("web"),
+            uid: uid.map(str::to_owned),
+            template: Digest::sha256(template),
+            observed: false,
+            running: true,
+            complied: BTreeSet::new(),
+            by: AdmittedBy::Policy,
+            environments: BTreeSet::new(),
+            source: None,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn workload(name: &str) -> Workload {
+        Workload {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: name.to_owned(),
+        }
+    }
+
+    fn live(name: &str, uid: &str, template: &[u8]) -> Live {
+        Live {
+            workload: workload(name),
+            uid: uid.to_owned(),
+            template: Digest::sha256(template),
+        }
+    }
+
+    #[test]
+    fn an_entry_is_seen_by_its_object_or_the_owner_with_its_template_alone() {
+        let pending = entry(Some("1"), b"v1");
+        assert!(live("web", "1", b"v1").shows(&pending, false));
+        assert!(live("web", "1", b"v1").shows(&entry(None, b"v1"), false));
+        assert!(live("web-5d4f", "7", b"v1").shows(&pending, true));
+        assert!(!live("web", "1", b"v2").shows(&pending, false));
+        assert!(
+            !live("web", "2", b"v1").shows(&pending, false),
+            "made again"
+        );
+        assert!(!live("other", "1", b"v1").shows(&pending, false));
+        assert!(!live("web-5d4f", "7", b"v2").shows(&pending, true));
+    }
+
+    #[test]
+    fn only_entries_that_could_serve_are_read_live() {
+        let found = |entry: RecordEntry| Found {
+            record: Arc::new(super::super::memory::RecordName {
+                namespace: "shop".to_owned(),
+                name: "sha256-a".to_owned(),
+            }),
+            key: "1".to_owned(),
+            entry: Arc::new(entry),
+        };
+        let seen = RecordEntry {
+            observed: true,
+            ..entry(Some("9"), b"other")
+        };
+        let change = |template: &[u8]| {
+            let request = serde_json::json!({});
+            let _ = request;
+            let mut change = promotion_gate_core::gate::Change {
+                id: "1".to_owned(),
+                operation: promotion_gate_core::gate::Operation::Update,
+                effect: promotion_gate_core::gate::ChangeEffect::Starts,
+                workload: workload("web"),
+                actor: None,
+                dry_run: false,
+                object: promotion_gate_core::gate::ChangedObject::default(),
+                images: Vec::new(),
+                unreadable: Vec::new(),
+            };
+            change.object.template = Some(Digest::sha256(template));
+            change
+        };
+        let pending_of = |entries: Vec<RecordEntry>, change: &Change| {
+            let entries = entries.into_iter().map(found).collect();
+            let looked_up = LookedUp {
+                images: vec![(entries, BTreeSet::new())],
+                workload: Vec::new(),
+            };
+            pending(&looked_up, change).len()
+        };
+        let own = entry(Some("1"), b"v1");
+        assert_eq!(pending_of(vec![own.clone()], &change(b"v2")), 1);
+        assert_eq!(
+            pending_of(vec![own.clone(), seen.clone()], &change(b"v2")),
+            0
+        );
+        assert_eq!(pending_of(vec![own, seen], &change(b"v1")), 1);
+    }
+}

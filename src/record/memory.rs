@@ -1,0 +1,278 @@
+//! All release records of the cluster in memory, and the look-up of what they say about one change.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use promotion_gate_core::gate::{
+    AdmittedBy, Change, ImageRecords, Pin, RecordEntry, Records, Workload,
+};
+
+use super::entry::{KeptEntry, KeptRecord};
+use super::names::RecordSubject;
+
+/// The name of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RecordName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// Records by name, with the indexes that look-ups need.
+#[derive(Default)]
+pub(super) struct Memory {
+    records: HashMap<Arc<RecordName>, KeptRecord>,
+    /// The records that hold entries of an object.
+    by_workload: HashMap<ObjectKey, HashSet<Arc<RecordName>>>,
+    /// The environments in which a digest complied, with the number of entries that say so; by the name of the record.
+    environments: HashMap<String, BTreeMap<String, usize>>,
+    /// While all records are listed: those that were seen or written meanwhile.
+    seen: Option<HashSet<RecordName>>,
+}
+
+/// Group, kind, namespace and name.
+type ObjectKey = (String, String, Option<String>, String);
+
+/// An entry that was looked up.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) record: Arc<RecordName>,
+    pub(super) key: String,
+    pub(super) entry: Arc<RecordEntry>,
+}
+
+/// What the records say about a change.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LookedUp {
+    /// For each image, its entries and the environments of its digest.
+    pub(super) images: Vec<(Vec<Found>, BTreeSet<String>)>,
+    pub(super) workload: Vec<Arc<RecordEntry>>,
+}
+
+impl LookedUp {
+    /// The records as rules read them.
+    pub(super) fn records(self, has_baseline: bool) -> Records {
+        let images = self.images.into_iter();
+        Records {
+            images: images
+                .map(|(found, environments)| ImageRecords {
+                    entries: found.into_iter().map(|found| found.entry).collect(),
+                    environments,
+                })
+                .collect(),
+            workload: self.workload,
+            has_baseline,
+        }
+    }
+
+    /// The same, as if every object had been seen.
+    pub(super) fn assuming_all_seen(&self) -> LookedUp {
+        let mut assumed = self.clone();
+        for found in assumed.images.iter_mut().flat_map(|(found, _)| found) {
+            let seen = RecordEntry {
+                observed: true,
+                ..RecordEntry::clone(&found.entry)
+            };
+            found.entry = Arc::new(seen);
+        }
+        assumed
+    }
+}
+
+impl Memory {
+    pub(super) fn get(&self, name: &RecordName) -> Option<&KeptRecord> {
+        self.records.get(name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<RecordName>, &KeptRecord)> {
+        self.records.iter()
+    }
+
+    /// All records will be listed now.
+    pub(super) fn begin_listing(&mut self) {
+        self.seen = Some(HashSet::new());
+    }
+
+    /// All records were listed: forgets those that were not.
+    pub(super) fn end_listing(&mut self) -> Vec<(RecordName, KeptRecord)> {
+        let seen = self.seen.take().unwrap_or_default();
+        let names = self.records.keys();
+        let gone: Vec<_> = names
+            .filter(|name| !seen.contains(name.as_ref()))
+            .cloned()
+            .collect();
+        let removed = gone.iter().filter_map(|name| {
+            let record = self.remove(name)?;
+            Some((RecordName::clone(name), record))
+        });
+        removed.collect()
+    }
+
+    /// Takes over a state of a record, unless a newer one is known.
+    pub(super) fn apply(&mut self, name: RecordName, record: KeptRecord) {
+        if let Some(seen) = &mut self.seen {
+            seen.insert(name.clone());
+        }
+        let known = self.records.get(&name);
+        if known.is_some_and(|known| is_newer(&known.resource_version, &record.resource_version)) {
+            return;
+        }
+        self.remove(&name);
+        let name = Arc::new(name);
+        for kept in record.entries.values() {
+            let workload = object_key(&kept.entry.workload);
+            let records = self.by_workload.entry(workload).or_default();
+            records.insert(Arc::clone(&name));
+            for environment in environments(&kept.entry) {
+                let of_digest = self.environments.entry(name.name.clone()).or_default();
+                *of_digest.entry(environment.clone()).or_default() += 1;
+            }
+        }
+        self.records.insert(name, record);
+    }
+
+    /// Forgets a record.
+    pub(super) fn remove(&mut self, name: &RecordName) -> Option<KeptRecord> {
+        let record = self.records.remove(name)?;
+        for kept in record.entries.values() {
+            let workload = object_key(&kept.entry.workload);
+            if let Some(records) = self.by_workload.get_mut(&workload) {
+                records.remove(name);
+                if records.is_empty() {
+                    self.by_workload.remove(&workload);
+                }
+            }
+            let Some(of_digest) = self.environments.get_mut(&name.name) else {
+                continue;
+            };
+            for environment in environments(&kept.entry) {
+                if let Some(count) = of_digest.get_mut(environment) {
+                    *count = count.saturating_sub(1);
+                }
+            }
+            of_digest.retain(|_, count| *count > 0);
+            if of_digest.is_empty() {
+                self.environments.remove(&name.name);
+            }
+        }
+        Some(record)
+    }
+
+    /// Marks an entry as seen, until the record says so itself. Returns whether that is new.
+    pub(super) fn mark(&mut self, name: &RecordName, key: &str) -> bool {
+        let record = self.records.get_mut(name);
+        let Some(kept) = record.and_then(|record| record.entries.get_mut(key)) else {
+            return false;
+        };
+        if kept.entry.observed {
+            return false;
+        }
+        kept.entry = Arc::new(RecordEntry {
+            observed: true,
+            ..RecordEntry::clone(&kept.entry)
+        });
+        true
+    }
+
+    /// Notes that a record was used.
+    pub(super) fn use_at(&mut self, name: &RecordName, at: jiff::Timestamp) {
+        if let Some(record) = self.records.get_mut(name) {
+            record.last_used = Some(at);
+        }
+    }
+
+    /// What the records say about a change with these pins. Records in the gate's own namespace serve every namespace with what they
+    /// hold of cluster-scoped objects.
+    pub(super) fn look_up(&self, change: &Change, pins: &[Pin], gate: &str) -> LookedUp {
+        let namespace = change.workload.namespace.as_deref().unwrap_or(gate);
+        let of_image = |(image, pin)| {
+            let subjects = RecordSubject::of_image(image, pin);
+            let mut found = Vec::new();
+            let mut environments = BTreeSet::new();
+            for subject in subjects {
+                let name = subject.name();
+                let is_reference = matches!(subject, RecordSubject::Reference(_));
+                let names_another = |kept: &KeptEntry| {
+                    let (known, resolved) = (kept.digest.as_ref(), pin.digest());
+                    is_reference && known.zip(resolved).is_some_and(|(known, now)| known != now)
+                };
+                if let Some(of_digest) = self.environments.get(&name).filter(|_| !is_reference) {
+                    environments.extend(of_digest.keys().cloned());
+                }
+                let is_cluster_scoped = |kept: &KeptEntry| kept.entry.workload.namespace.is_none();
+                let own = self.found(namespace, &name, |kept| !names_another(kept));
+                found.extend(own);
+                if namespace != gate {
+                    found.extend(self.found(gate, &name, |kept| {
+                        is_cluster_scoped(kept) && !names_another(kept)
+                    }));
+                }
+            }
+            (found, environments)
+        };
+        LookedUp {
+            images: change.images.iter().zip(pins).map(of_image).collect(),
+            workload: self.entries_of(&change.workload),
+        }
+    }
+
+    fn found(
+        &self,
+        namespace: &str,
+        name: &str,
+        serves: impl Fn(&KeptEntry) -> bool,
+    ) -> Vec<Found> {
+        let name = RecordName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let Some((name, record)) = self.records.get_key_value(&name) else {
+            return Vec::new();
+        };
+        let entries = record.entries.iter().filter(|(_, kept)| serves(kept));
+        let found = entries.map(|(key, kept)| Found {
+            record: Arc::clone(name),
+            key: key.clone(),
+            entry: Arc::clone(&kept.entry),
+        });
+        found.collect()
+    }
+
+    /// Every entry of an object, of all its images.
+    fn entries_of(&self, workload: &Workload) -> Vec<Arc<RecordEntry>> {
+        let records = self.by_workload.get(&object_key(workload));
+        let records = records.into_iter().flatten();
+        let records = records.filter_map(|name| self.records.get(name));
+        let entries = records.flat_map(|record| record.entries.values());
+        let own = entries.filter(|kept| kept.entry.workload.is_same_object(workload));
+        own.map(|kept| Arc::clone(&kept.entry)).collect()
+    }
+}
+
+/// The environments in which an entry complied.
+fn environments(entry: &RecordEntry) -> impl Iterator<Item = &String> {
+    let complied = entry.by == AdmittedBy::Policy && !entry.complied.is_empty();
+    entry.environments.iter().filter(move |_| complied)
+}
+
+fn object_key(workload: &Workload) -> ObjectKey {
+    let Workload {
+        group,
+        version: _,
+        kind,
+        namespace,
+        name,
+    } = workload;
+    (group.clone(), kind.clone(), namespace.clone(), name.clone())
+}
+
+/// Whether one resource version is newer than another. They are numbers that grow; any others are not compared.
+fn is_newer(one: &str, other: &str) -> bool {
+    match (one.parse::<u128>(), other.parse::<u128>()) {
+        (Ok(one), Ok(other)) => one > other,
+        _ => false,
+    }
+}

@@ -1,0 +1,155 @@
+//! Release records: what was admitted, where, and why. Upkeep and what starts again rest on them, whatever became of registries and
+//! policies since.
+//!
+//! * `names`: which record an image belongs to, and the keys of its entries
+//! * `entry`: a review → the entries that record it; a stored record → the entries that count
+//! * `key`: signatures of entries
+//! * `memory`: all records in memory, and what they say about a change
+//! * `identity`: the signing key in its Secret, and the public keys in the status of the configuration
+//! * `watching`: the records of the cluster → memory
+//! * `looking_up`: what the records say about a change; pending entries are confirmed by live reads
+//! * `writing`: entries → the cluster, before the request is answered
+//! * `background`: what is written later, until it stands
+//! * `live`: what runs
+//! * `duties`: what one replica does for all: baseline, restoring, collecting
+
+mod background;
+mod duties;
+mod entry;
+mod identity;
+mod key;
+mod live;
+mod looking_up;
+mod memory;
+mod names;
+mod watching;
+mod writing;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use kube::api::{Api, ApiResource, DynamicObject};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::api::ReleaseRecord;
+use crate::cluster::Cluster;
+use crate::metrics::Metrics;
+
+use background::Job;
+use duties::Deleted;
+use identity::{GateState, Identity};
+use memory::{Memory, RecordName};
+
+/// The most writes that wait in the background.
+const MAXIMUM_JOBS: usize = 1000;
+
+/// The release records of a cluster.
+pub struct ReleaseRecords {
+    cluster: Cluster,
+    metrics: Arc<Metrics>,
+    memory: RwLock<Memory>,
+    /// What entries are signed with and checked by, once it is known.
+    identity: ArcSwapOption<Identity>,
+    /// What the configuration resource says about records.
+    gate: ArcSwap<GateState>,
+    /// Notified when other public keys are known, so that all records are read again.
+    keys_changed: Notify,
+    /// The UIDs of namespaces, as last read.
+    namespace_uids: Mutex<HashMap<String, String>>,
+    /// Whether all records were listed at least once.
+    listed: AtomicBool,
+    /// Why records are not known or cannot be signed at present.
+    problem: ArcSwapOption<String>,
+    /// Whether a request was looked up: the webhook answers.
+    asked: AtomicBool,
+    /// Records that are gone, for the replica with the duties to restore.
+    deleted: Mutex<Vec<Deleted>>,
+    /// Records that this replica deletes because nothing needs them.
+    collected: Mutex<HashSet<RecordName>>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl ReleaseRecords {
+    /// The records of a cluster, and the tasks that keep them current.
+    pub fn start(
+        cluster: Cluster,
+        metrics: Arc<Metrics>,
+    ) -> (Arc<ReleaseRecords>, Vec<JoinHandle<()>>) {
+        let (jobs, waiting) = mpsc::channel(MAXIMUM_JOBS);
+        let records = Arc::new(ReleaseRecords {
+            cluster,
+            metrics,
+            memory: RwLock::default(),
+            identity: ArcSwapOption::empty(),
+            gate: ArcSwap::default(),
+            keys_changed: Notify::new(),
+            namespace_uids: Mutex::default(),
+            listed: AtomicBool::new(false),
+            problem: ArcSwapOption::empty(),
+            asked: AtomicBool::new(false),
+            deleted: Mutex::default(),
+            collected: Mutex::default(),
+            jobs,
+        });
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&records).keep_identity()),
+            tokio::spawn(Arc::clone(&records).watch()),
+            tokio::spawn(Arc::clone(&records).work(waiting)),
+        ];
+        (records, tasks)
+    }
+
+    /// Why requests cannot be answered yet; `None` once all records were listed and the public keys are known.
+    pub fn unready(&self) -> Option<String> {
+        if self.listed.load(Ordering::Relaxed) && self.identity.load().is_some() {
+            return None;
+        }
+        let problem = self.problem.load_full();
+        let waiting = || "they are being read for the first time".to_owned();
+        Some(problem.map_or_else(waiting, |why| String::clone(&why)))
+    }
+
+    /// What is wrong at present, although requests are answered.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.load_full().map(|why| String::clone(&why))
+    }
+
+    /// All namespaces.
+    fn everywhere(&self) -> Api<DynamicObject> {
+        Api::all_with(self.cluster.client(), &resource())
+    }
+
+    /// The records of a namespace.
+    fn api(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.cluster.client(), namespace, &resource())
+    }
+
+    fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory_mut(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deleted_records(&self) -> MutexGuard<'_, Vec<Deleted>> {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn collected(&self) -> MutexGuard<'_, HashSet<RecordName>> {
+        let collected = self.collected.lock();
+        collected.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uids(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        let uids = self.namespace_uids.lock();
+        uids.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn resource() -> ApiResource {
+    ApiResource::erase::<ReleaseRecord>(&())
+}

@@ -1,0 +1,294 @@
+//! Entries → the cluster: a record is made, or one key of its map is patched, so that replicas that write at once lose nothing.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::Error;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use promotion_gate_core::gate::{Enforcement, Snapshot, Unavailability};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::ReleaseRecords;
+use super::background::Job;
+use super::entry::{KeptEntry, MAXIMUM_ENTRIES, NewEntry, entries, unless_known};
+use super::identity::said;
+use super::key::Place;
+use super::memory::RecordName;
+use super::names::RecordSubject;
+use crate::api::{API_VERSION, WrittenEntry};
+use crate::review::Review;
+
+/// How many records are written at once for one request.
+const AT_ONCE: usize = 16;
+/// The time before the deadline in which no new attempt begins.
+const RESERVE: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts, which doubles from a sixteenth of it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+
+/// Why an attempt did not succeed.
+pub(super) enum Attempt {
+    /// There is such a record by now.
+    Exists,
+    /// There is no such record any more.
+    Missing,
+    /// It may succeed later.
+    Again(String),
+    /// It will not succeed.
+    Refused(String),
+}
+
+impl ReleaseRecords {
+    /// Records an admitted review before it is answered. What cannot be written in time is tried again in the background, unless
+    /// a policy enforces: then the request has to be denied.
+    ///
+    /// # Errors
+    /// Why the admission of a request that a policy enforces on could not be recorded.
+    pub async fn record(
+        &self,
+        review: &Review,
+        snapshot: &Snapshot,
+        audit_only: bool,
+        deadline: Instant,
+    ) -> Result<(), Unavailability> {
+        let entries = entries(review, snapshot);
+        let last_attempt = deadline.checked_sub(RESERVE).unwrap_or(deadline);
+        let mut failed = Vec::new();
+        for some in entries.chunks(AT_ONCE) {
+            let puts = some
+                .iter()
+                .map(|entry| self.put(entry, last_attempt, deadline));
+            let results = join_all(puts).await;
+            let errors = some.iter().zip(results);
+            failed.extend(errors.filter_map(|(entry, result)| Some((entry, result.err()?))));
+        }
+        let Some((_, why)) = failed.first() else {
+            return Ok(());
+        };
+        let mut policies = review.verdict.policies().iter();
+        let enforces = policies.any(|policy| policy.enforcement() == Enforcement::Enforce);
+        let why = format!("the admission cannot be recorded: {why}");
+        if enforces && !audit_only {
+            self.metrics.count_record_write("denied");
+            return Err(Unavailability(why));
+        }
+        self.metrics.alarm("record-not-written");
+        let id = &review.promotion.change.id;
+        tracing::error!(
+            id,
+            why,
+            "a request is admitted without its record, which is tried again"
+        );
+        for (entry, _) in failed {
+            self.later(Job::Write(Box::new(entry.clone())));
+        }
+        Ok(())
+    }
+
+    /// Writes one entry, unless the record says the same already.
+    pub(super) async fn put(
+        &self,
+        new: &NewEntry,
+        last_attempt: Instant,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let gate = || self.cluster.namespace().to_owned();
+        let name = RecordName {
+            namespace: new.namespace.clone().unwrap_or_else(gate),
+            name: new.subject.name(),
+        };
+        let mut exists = None;
+        let mut pause = LONGEST_PAUSE / 16;
+        loop {
+            let (is_known, known) = {
+                let memory = self.memory();
+                let record = memory.get(&name);
+                let entry = record.and_then(|record| record.entries.get(&new.key));
+                (record.is_some(), entry.cloned())
+            };
+            let Some(entry) = unless_known(known.as_ref(), &new.entry) else {
+                self.metrics.count_record_write("known");
+                return Ok(());
+            };
+            let attempt = async {
+                match exists.unwrap_or(is_known) {
+                    true => self.patch(&name, &new.key, &entry, known.as_ref()).await,
+                    false => self.create(&name, &new.subject, &new.key, &entry).await,
+                }
+            };
+            let late = || Attempt::Again("the API server did not answer in time".to_owned());
+            let result = timeout_at(deadline, attempt).await;
+            match result.unwrap_or_else(|_| Err(late())) {
+                Ok(object) => {
+                    self.metrics.count_record_write("written");
+                    self.take_in(&object, true).await;
+                    self.trim_if_full(&name);
+                    return Ok(());
+                }
+                Err(Attempt::Exists) => exists = Some(true),
+                Err(Attempt::Missing) => exists = Some(false),
+                Err(Attempt::Refused(why)) => return Err(why),
+                Err(Attempt::Again(why)) => {
+                    let next = Instant::now() + pause.mul_f64(0.5 + random() / 2.0);
+                    if next > last_attempt {
+                        return Err(why);
+                    }
+                    sleep_until(next).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            }
+            if Instant::now() > last_attempt {
+                return Err("the record was made and deleted meanwhile".to_owned());
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        name: &RecordName,
+        subject: &RecordSubject,
+        key: &str,
+        entry: &WrittenEntry,
+    ) -> Result<DynamicObject, Attempt> {
+        // A namespace of this name may have been made again.
+        let signed = self.signed(name, key, entry, true).await?;
+        let mut spec = json!({"lastUsed": Timestamp::now(), "entries": {key: signed}});
+        match subject {
+            RecordSubject::Digest(digest) => spec["digest"] = json!(digest.to_string()),
+            RecordSubject::Reference(reference) => spec["reference"] = json!(reference),
+        }
+        let object = json!({
+            "apiVersion": API_VERSION,
+            "kind": "ReleaseRecord",
+            "metadata": {"name": name.name, "namespace": name.namespace},
+            "spec": spec,
+        });
+        let object = serde_json::from_value(object);
+        let object = object.map_err(|error| Attempt::Refused(error.to_string()))?;
+        let api = self.api(&name.namespace);
+        api.create(&PostParams::default(), &object)
+            .await
+            .map_err(attempt_of)
+    }
+
+    async fn patch(
+        &self,
+        name: &RecordName,
+        key: &str,
+        entry: &WrittenEntry,
+        known: Option<&KeptEntry>,
+    ) -> Result<DynamicObject, Attempt> {
+        let signed = self.signed(name, key, entry, false).await?;
+        let replaced = replacing(signed, known);
+        let patch = json!({"spec": {"lastUsed": Timestamp::now(), "entries": {key: replaced}}});
+        self.merge(name, patch).await
+    }
+
+    /// Applies one merge patch to a record.
+    async fn merge(&self, name: &RecordName, patch: Value) -> Result<DynamicObject, Attempt> {
+        let (api, patch) = (self.api(&name.namespace), Patch::Merge(patch));
+        let patched = api.patch(&name.name, &PatchParams::default(), &patch).await;
+        patched.map_err(attempt_of)
+    }
+
+    /// The same for what is written in the background and must not overwrite what is newer: the patch names the version that it is
+    /// made for.
+    pub(super) async fn merge_unchanged(
+        &self,
+        name: &RecordName,
+        resource_version: &str,
+        spec: Value,
+    ) -> Result<(), String> {
+        let patch = json!({"metadata": {"resourceVersion": resource_version}, "spec": spec});
+        match self.merge(name, patch).await {
+            Ok(object) => {
+                self.take_in(&object, true).await;
+                Ok(())
+            }
+            Err(Attempt::Missing) => Ok(()),
+            Err(Attempt::Exists) => Err("the record has changed meanwhile".to_owned()),
+            Err(Attempt::Again(why) | Attempt::Refused(why)) => Err(why),
+        }
+    }
+
+    /// The fields of an entry, signed for its place.
+    pub(super) async fn signed(
+        &self,
+        name: &RecordName,
+        key: &str,
+        entry: &WrittenEntry,
+        live: bool,
+    ) -> Result<Map<String, Value>, Attempt> {
+        let namespace = self.namespace_uid(&name.namespace, live).await;
+        let namespace = namespace.map_err(Attempt::Again)?;
+        let identity = self.identity.load_full();
+        let not_yet = || Attempt::Again("the key of release records is not known yet".to_owned());
+        let identity = identity.ok_or_else(not_yet)?;
+        let mut fields = match serde_json::to_value(entry) {
+            Ok(Value::Object(fields)) => fields,
+            _ => {
+                return Err(Attempt::Refused(
+                    "the entry cannot be written as JSON".to_owned(),
+                ));
+            }
+        };
+        let place = Place {
+            cluster: &identity.cluster,
+            namespace: &namespace,
+            record: &name.name,
+            key,
+        };
+        identity.key.sign(place, &mut fields);
+        Ok(fields)
+    }
+
+    fn trim_if_full(&self, name: &RecordName) {
+        let memory = self.memory();
+        let record = memory.get(name);
+        if record.is_some_and(|record| record.entries.len() > MAXIMUM_ENTRIES) {
+            self.later(Job::Trim(name.clone()));
+        }
+    }
+}
+
+/// A patch of one entry that leaves nothing of what it replaces.
+pub(super) fn replacing(
+    signed: Map<String, Value>,
+    known: Option<&KeptEntry>,
+) -> Map<String, Value> {
+    let optional = ["source", "digest"].map(str::to_owned);
+    let before = known.map(KeptEntry::fields).unwrap_or_default();
+    let fields = optional
+        .into_iter()
+        .chain(before.into_iter().map(|(field, _)| field));
+    let mut replaced: Map<_, _> = fields.map(|field| (field, Value::Null)).collect();
+    replaced.extend(signed);
+    replaced
+}
+
+fn attempt_of(error: Error) -> Attempt {
+    let Error::Api(status) = &error else {
+        return Attempt::Again(format!("the API server cannot be reached: {error}"));
+    };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    let is_terminating = causes.any(|cause| cause.reason == "NamespaceTerminating");
+    match (status.code, status.reason.as_str()) {
+        (409, "AlreadyExists") => Attempt::Exists,
+        (404, _) => Attempt::Missing,
+        (403, _) if is_terminating => Attempt::Refused("the namespace is being deleted".to_owned()),
+        (400 | 401 | 403 | 405 | 413 | 422, _) => Attempt::Refused(said(error)),
+        _ => Attempt::Again(said(error)),
+    }
+}
+
+/// From 0 to 1; 0 if the machine has no randomness.
+fn random() -> f64 {
+    let mut byte = [0];
+    match rand::fill(&mut byte) {
+        Ok(()) => f64::from(byte[0]) / 255.0,
+        Err(_) => 0.0,
+    }
+}

@@ -1,0 +1,371 @@
+//! Release records at a real API server with the real controllers: what is admitted is recorded before the answer, and upkeep rests
+//! on that, whatever becomes of the registry and of the gate.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    ControlPlane, Cosign, Gate, LocalSigstore, Ran, Registry, Serving, Tagged, User, deployment,
+    until,
+};
+
+const DEVELOPER: &str = "dev@example.com";
+const REPLICA_SETS: &str = "--as=system:serviceaccount:kube-system:replicaset-controller";
+
+/// A cluster whose namespace `shop` is governed by a policy that requires signatures.
+struct Bed {
+    plane: ControlPlane,
+    gate: Gate,
+    registry: Registry,
+    sigstore: std::sync::Arc<LocalSigstore>,
+}
+
+impl Bed {
+    fn start() -> Bed {
+        let sigstore = LocalSigstore::shared();
+        let plane = ControlPlane::start();
+        for namespace in ["shop", "promotion-gate"] {
+            plane.create_namespace(namespace);
+        }
+        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+        plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
+        let bed = Bed {
+            plane,
+            gate: Gate::new(&sigstore),
+            registry: Registry::distribution(),
+            sigstore,
+        };
+        bed.govern(&bed.gate, "Enforce");
+        bed
+    }
+
+    fn govern(&self, gate: &Gate, enforcement: &str) {
+        let signer = json!([{"keyless": {"issuer": self.sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
+        let requirements = json!([{"digestPinned": {}}, {"signature": {"anyOf": signer}}]);
+        let more = json!({
+            "environment": "production",
+            "enforcement": enforcement,
+            "match": {"namespaces": {"names": ["shop"]}},
+        });
+        gate.spec(requirements, more);
+    }
+
+    fn signed(&self, tag: &str) -> Tagged {
+        let image = self.registry.push("app", tag, tag);
+        let signed = Cosign::v3().sign_keyless(&image, DEVELOPER, &self.sigstore);
+        signed.ok();
+        image
+    }
+
+    /// Starts a gate, and lets the API server ask it alone.
+    fn serve(&self) -> Serving {
+        let serving = self.start_gate();
+        self.plane.register(&serving);
+        self.is_asked(&serving);
+        serving
+    }
+
+    fn start_gate(&self) -> Serving {
+        self.gate
+            .serve(&["--kubeconfig", &self.plane.kubeconfig_of_gate()])
+    }
+
+    fn is_asked(&self, serving: &Serving) {
+        until("the webhook is asked", || {
+            let probe = deployment("probe", "registry.example/probe@sha256:0");
+            let dry = ["create", "--dry-run=server", "-f", "-"];
+            self.plane.kubectl_as(User::Alice, dry, &probe);
+            serving.log().contains("probe").then_some(())
+        });
+    }
+
+    fn apply(&self, name: &str, image: &Tagged) -> Ran {
+        let apply = ["apply", "-f", "-"];
+        self.plane
+            .kubectl_as(User::Alice, apply, &deployment(name, &image.by_digest()))
+    }
+
+    fn record(&self, image: &Tagged) -> Option<Value> {
+        let name = image.digest.replace(':', "-");
+        let get = ["get", "releaserecord", &name, "-n", "shop", "-o", "json"];
+        let got = self.plane.kubectl(get);
+        got.is_ok()
+            .then(|| serde_json::from_str(&got.stdout).unwrap())
+    }
+
+    fn entries(&self, image: &Tagged) -> Vec<Value> {
+        let record = self.record(image).unwrap_or_default();
+        let entries = record.pointer("/spec/entries").and_then(Value::as_object);
+        entries
+            .into_iter()
+            .flatten()
+            .map(|(_, it)| it.clone())
+            .collect()
+    }
+
+    fn pods(&self, app: &str) -> usize {
+        let label = format!("app={app}");
+        let get = ["get", "pods", "-n", "shop", "-l", &label, "-o", "name"];
+        self.plane.kubectl(get).ok().lines().count()
+    }
+
+    fn scale(&self, name: &str, replicas: usize) {
+        let replicas = format!("--replicas={replicas}");
+        let scale = ["scale", "deployment", name, &replicas, "-n", "shop"];
+        self.plane.kubectl_as(User::Alice, scale, "").ok();
+    }
+
+    fn has_pods(&self, app: &str, number: usize) {
+        until(&format!("{app} has {number} Pods"), || {
+            (self.pods(app) == number).then_some(())
+        });
+    }
+
+    /// Creates a Pod as the controller of ReplicaSets, of a ReplicaSet that does not exist.
+    fn pod_of_controller(&self, name: &str, image: &str) -> Ran {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-0", "controller": true,
+            "uid": "6e2f1d0a-0000-4000-8000-000000000000"}]);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "shop", "ownerReferences": owner},
+            "spec": {"containers": [{"name": "main", "image": image}]},
+        });
+        let create = ["create", REPLICA_SETS, "-f", "-"];
+        self.plane.kubectl_as(User::Admin, create, &pod.to_string())
+    }
+
+    fn has_baseline(&self) {
+        until("what ran before is recorded", || {
+            let get = [
+                "get",
+                "gateconfiguration",
+                "promotion-gate",
+                "-o",
+                "jsonpath={.status.recordBaseline.at}",
+            ];
+            let got = self.plane.kubectl(get);
+            (got.is_ok() && !got.stdout.is_empty()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn upkeep_rests_on_what_was_recorded_before_the_answer_while_the_registry_is_down() {
+    let mut bed = Bed::start();
+    let image = bed.signed("v1");
+    let serving = bed.serve();
+
+    bed.has_baseline();
+
+    // 1. As soon as the request is answered, the record stands.
+    bed.apply("web", &image).ok();
+    let entries = bed.entries(&image);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let entry = &entries[0];
+    assert_eq!(entry["by"], "Policy");
+    assert_eq!(entry["complied"], json!(["signed"]));
+    assert_eq!(entry["environments"], json!(["production"]));
+    assert_eq!(entry["state"], "Pending");
+    assert_eq!(entry["runs"], "Running");
+    assert_eq!(entry["workload"]["kind"], "Deployment");
+    assert!(entry["workload"]["uid"].is_string() && entry["signature"].is_string());
+
+    // 2. The controllers' objects are upkeep, which asks no registry; and the Deployment was seen.
+    bed.registry.stop();
+    bed.plane.start_controllers();
+    bed.has_pods("web", 1);
+    until("the entry is observed", || {
+        (bed.entries(&image)[0]["state"] == "Observed").then_some(())
+    });
+    bed.scale("web", 3);
+    bed.has_pods("web", 3);
+    let kubectl = [
+        "delete",
+        "pods",
+        "-n",
+        "shop",
+        "-l",
+        "app=web",
+        "--wait=false",
+    ];
+    bed.plane.kubectl(kubectl).ok();
+    bed.has_pods("web", 3);
+    assert!(!serving.log().contains(
+        "\"decision\":\"deny\",\"admitted\":false,\"audit_only\":false,\"dry_run\":false"
+    ));
+
+    // 3. A gate that starts anew knows it from the records alone.
+    drop(serving);
+    let serving = bed.serve();
+    bed.scale("web", 4);
+    bed.has_pods("web", 4);
+
+    // 4. Scaled to zero, what ran here and complied starts again.
+    bed.scale("web", 0);
+    bed.has_pods("web", 0);
+    bed.scale("web", 2);
+    bed.has_pods("web", 2);
+    drop(serving);
+}
+
+#[test]
+fn a_controllers_pod_with_an_image_that_was_never_recorded_is_judged_as_a_deploy() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let evil = bed.registry.push("app", "evil", "evil");
+    // What ran before the gate came is recorded once, and its upkeep goes on.
+    let before = bed.registry.push("app", "before", "before");
+    bed.apply("old", &before).ok();
+    let _serving = bed.serve();
+    bed.has_baseline();
+    assert_eq!(bed.entries(&before)[0]["by"], "Baseline");
+    bed.pod_of_controller("of-old", &before.by_digest()).ok();
+
+    let refusal = bed.pod_of_controller("evil", &evil.by_digest()).refused();
+    assert!(refusal.contains("[unsigned]"), "{refusal}");
+    // The same image complies: it is judged, admitted and recorded.
+    bed.pod_of_controller("good", &image.by_digest()).ok();
+    assert_eq!(bed.entries(&image)[0]["workload"]["kind"], "Pod");
+}
+
+#[test]
+fn a_forged_admission_review_buys_nothing() {
+    let bed = Bed::start();
+    let evil = bed.registry.push("app", "evil", "evil");
+    bed.govern(&bed.gate, "Audit");
+    let serving = bed.serve();
+    bed.has_baseline();
+    // 1. Somebody in the cluster tells the gate of a Deployment that does not exist. It is admitted and recorded.
+    let forged = forged_review(&evil.by_digest());
+    let answer = post(&format!("https://{}/validate", serving.https), forged);
+    assert!(answer.contains("\"allowed\":true"), "{answer}");
+    assert_eq!(bed.entries(&evil)[0]["state"], "Pending");
+    // 2. Nothing in the cluster shows it, so that the record does not serve a controller's Pod, nor a person's.
+    bed.govern(&bed.gate, "Enforce");
+    until("the policy enforces", || {
+        let dry = ["create", "--dry-run=server", "-f", "-"];
+        let other = deployment("other", &evil.by_digest());
+        let tried = bed.plane.kubectl_as(User::Alice, dry, &other);
+        (!tried.is_ok()).then_some(())
+    });
+    let refusal = bed.pod_of_controller("evil", &evil.by_digest()).refused();
+    assert!(refusal.contains("[unsigned]"), "{refusal}");
+    assert_eq!(bed.entries(&evil)[0]["state"], "Pending");
+}
+
+fn post(url: &str, body: String) -> String {
+    let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true);
+    let client = client.build().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = async { client.post(url).body(body).send().await?.text().await };
+    runtime.block_on(answer).unwrap()
+}
+
+fn forged_review(image: &str) -> String {
+    let mut object: Value = serde_json::from_str(&deployment("evil", image)).unwrap();
+    object["metadata"]["uid"] = json!("6e2f1d0a-0000-4000-8000-000000000000");
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": "CREATE", "namespace": "shop", "name": "evil",
+            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "userInfo": {"username": "alice@example.com"}, "object": object, "oldObject": null, "dryRun": false,
+        },
+    })
+    .to_string()
+}
+
+#[test]
+fn gates_that_write_one_record_at_once_lose_no_entry() {
+    const DEPLOYMENTS: usize = 40;
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let one = bed.serve();
+    // A second gate is asked about every request too, by a registration of its own.
+    let second = Gate::new(&bed.sigstore);
+    bed.govern(&second, "Enforce");
+    let other = second.serve(&["--kubeconfig", &bed.plane.kubeconfig_of_gate()]);
+    let registration = other.registration(&other.ca_bundle);
+    let registration = registration.replace(
+        "\"name\":\"promotion-gate\"",
+        "\"name\":\"promotion-gate-2\"",
+    );
+    bed.plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration)
+        .ok();
+    bed.is_asked(&other);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= DEPLOYMENTS {
+                        break;
+                    }
+                    bed.apply(&format!("web-{number}"), &image).ok();
+                }
+            });
+        }
+    });
+    assert_eq!(bed.entries(&image).len(), DEPLOYMENTS);
+    drop(one);
+}
+
+#[test]
+fn records_survive_deletion_and_the_loss_of_the_key_and_go_with_their_namespace() {
+    let mut bed = Bed::start();
+    let image = bed.signed("v1");
+    let other = bed.signed("v2");
+    let serving = bed.serve();
+    let dry = ["apply", "--dry-run=server", "-f", "-"];
+    let object = deployment("dry", &other.by_digest());
+    bed.plane.kubectl_as(User::Alice, dry, &object).ok();
+    assert_eq!(bed.record(&other), None, "a dry run leaves no record");
+
+    bed.apply("web", &image).ok();
+    let before = bed.entries(&image);
+    let name = image.digest.replace(':', "-");
+    let delete = ["delete", "releaserecord", &name, "-n", "shop"];
+    bed.plane.kubectl(delete).ok();
+    until("the record comes back", || {
+        (bed.entries(&image) == before).then_some(())
+    });
+    assert!(serving.log().contains("somebody deleted a release record"));
+
+    // A new key is made, and what the old one signed goes on counting.
+    let delete = [
+        "delete",
+        "secret",
+        "promotion-gate-record-key",
+        "-n",
+        "promotion-gate",
+    ];
+    bed.plane.kubectl(delete).ok();
+    let keys = || {
+        let get = [
+            "get",
+            "gateconfiguration",
+            "promotion-gate",
+            "-o",
+            "jsonpath={.status.recordKeys[*].id}",
+        ];
+        bed.plane.kubectl(get).ok().split_whitespace().count()
+    };
+    drop(serving);
+    let serving = bed.serve();
+    assert_eq!(keys(), 2);
+    assert!(serving.log().contains("the key of release records is lost"));
+    bed.has_baseline();
+    bed.registry.stop();
+    bed.plane.start_controllers();
+    bed.has_pods("web", 1);
+
+    let delete = ["delete", "namespace", "shop", "--wait=false"];
+    bed.plane.kubectl(delete).ok();
+    until("the namespace goes, with its records", || {
+        (!bed.plane.kubectl(["get", "namespace", "shop"]).is_ok()).then_some(())
+    });
+}
