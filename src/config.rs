@@ -193,6 +193,12 @@ impl Config {
         })
     }
 
+    /// The folder of the file, from which relative paths start.
+    pub fn folder(&self) -> &Path {
+        let file = self.file.as_deref();
+        file.and_then(Path::parent).unwrap_or(Path::new("."))
+    }
+
     /// Names the bytes of all files of the configuration.
     pub fn revision(&self) -> String {
         let digests = self.files.0.iter().map(|(_, digest)| digest.hex());
@@ -293,6 +299,8 @@ impl GateConfiguration {
             cluster_uid: self.cluster_uid.clone(),
             ungoverned: self.ungoverned,
             infrastructure_namespaces: self.infrastructure_namespaces.clone(),
+            // Only a resource of the cluster asks for it.
+            adopt: None,
         };
         let problem = |Fault { path, message }| document.problem(path, message);
         let settings = settings(&spec);

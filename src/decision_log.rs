@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use promotion_gate_core::gate::{Finding, Promotion, Target, Verdict};
+use tracing_subscriber::EnvFilter;
 
 use crate::review::Review;
 
@@ -18,7 +19,10 @@ pub enum LogFormat {
 
 /// Starts logging on standard error.
 pub fn start_logging(format: LogFormat) {
+    // The client of the API server logs each failure by itself; what matters of them is among the problems.
+    let filter = EnvFilter::new("info,kube_client=off,kube_runtime=off");
     let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);
     // This fails only if logging was started already.

@@ -1,40 +1,40 @@
-//! A change of what the gate decides by: parsed as files are, judged, and logged with what it was before and after.
+//! A change of what the gate decides by: parsed as files are, and logged with what it was before and after.
 
-use jiff::Timestamp;
+use std::sync::Arc;
+
 use promotion_gate_core::gate::{
-    Digest, GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedBy, GovernedKind,
-    Snapshot, judge_governance,
+    Digest, GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedKind,
 };
 use serde_json::Value;
 
-use crate::api::{self, RootNames};
+use crate::api::{self, Kind, RootNames};
+use crate::snapshot::Sources;
 
 /// The most bytes of an object that a log line holds. A longer one is named by its digest.
 const MAXIMUM_LOGGED: usize = 64 << 10;
 
-/// Decides about a change of what the gate decides by. `gate` is the user name of the gate itself, if it is known.
-pub fn govern(
-    change: &GovernanceChange,
-    snapshot: &Snapshot,
-    gate: Option<&str>,
-    now: Timestamp,
-) -> GovernanceVerdict {
+/// What makes an object invalid: alone, in the words of the commands, and together with the other documents in force.
+pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<String> {
     let is_parsed = change.kind != GovernedKind::Namespace
         && change.operation != GovernanceOperation::Delete
         && change.unreadable.is_none();
-    let problems = match is_parsed {
-        true => api::problems_of(&change.after, &RootNames::of(&snapshot.world)),
-        false => Vec::new(),
+    if !is_parsed {
+        return Vec::new();
+    }
+    let (object, name) = (change.after.clone(), change.name.clone());
+    let mut kinds = Kind::ALL.into_iter();
+    let kind = kinds.find(|kind| kind.name() == change.kind.name());
+    let sources = Arc::clone(sources);
+    let parse = move || {
+        let roots = RootNames::of(&sources.snapshot().world);
+        let alone = api::problems_of(&object, &roots);
+        match kind {
+            Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
+            _ => alone,
+        }
     };
-    judge_governance(
-        change,
-        GovernedBy {
-            snapshot,
-            gate,
-            problems,
-            now,
-        },
-    )
+    let parsed = tokio::task::spawn_blocking(parse).await;
+    parsed.unwrap_or_else(|_| vec!["the object could not be read: a panic".to_owned()])
 }
 
 /// Logs one decision about what the gate decides by, and raises an alarm where it becomes looser.

@@ -11,6 +11,7 @@
 //! * [`feeds`] — calendars and other systems that say when changes are frozen, in the background
 //! * [`api`] — the custom resources
 //! * [`cluster`] — the connection to the API server
+//! * [`kept`] — rejections and authors that were seen, kept in the cluster
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`duties`] — what one replica does for all: statuses of resources, and feeds
@@ -33,6 +34,7 @@ pub mod duties;
 pub mod feeds;
 mod files;
 pub mod governance;
+pub mod kept;
 pub mod metrics;
 pub mod oci;
 pub mod record;

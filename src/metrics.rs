@@ -26,6 +26,11 @@ struct GovernanceLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeptLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChangeLabels {
     kind: &'static str,
     admitted: &'static str,
@@ -91,6 +96,7 @@ pub struct Metrics {
     events: Family<AttemptLabels, Counter>,
     governance: Family<GovernanceLabels, Counter>,
     loosened: Counter,
+    kept: Family<KeptLabels, Counter>,
     duration: Histogram,
     registry_requests: Counter,
     /// Requests that could not be understood, or whose review failed.
@@ -142,6 +148,7 @@ impl Metrics {
             events: Family::default(),
             governance: Family::default(),
             loosened: Counter::default(),
+            kept: Family::default(),
             duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             registry_requests: Counter::default(),
             failures: Counter::default(),
@@ -206,6 +213,11 @@ impl Metrics {
             "loosened",
             "Changes by which what the gate decides by became looser, or may have",
             self.loosened.clone(),
+        );
+        r.register(
+            "kept_evidence",
+            "Rejections and authors that were seen, by whether they are kept in the cluster",
+            self.kept.clone(),
         );
         r.register(
             "review_duration_seconds",
@@ -404,6 +416,11 @@ impl Metrics {
             freeze: freeze.to_owned(),
         };
         self.feed_age.remove(&labels);
+    }
+
+    /// Counts a rejection or authors that were seen: whether they are kept in the cluster.
+    pub(crate) fn count_kept(&self, outcome: &'static str) {
+        self.kept.get_or_create(&KeptLabels { outcome }).inc();
     }
 
     /// Counts one decision about a change of what the gate decides by.

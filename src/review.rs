@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, ChangeKind, Collected, Decision, Evidence, Governing, Promotion, Snapshot,
-    Unavailability, Verdict, judge,
+    Change, ChangeKind, Collected, Decision, Evidence, Governing, Pin, Promotion, Records,
+    Snapshot, Unavailability, Verdict, judge,
 };
 use tokio::time::Instant;
 
@@ -23,12 +23,24 @@ pub struct ReviewInputs {
     /// Fetches and remembers evidence.
     pub collector: Arc<Collector>,
     /// What was admitted before, where that is recorded: in a webhook with a cluster.
-    pub records: Option<Arc<ReleaseRecords>>,
+    pub records: Option<RecordSource>,
     /// When the answer must be there; what is still unknown then is said.
     pub deadline: Instant,
     /// Whether denials are only recorded (`--audit-only`), whatever the policies' enforcement.
     pub audit_only: bool,
 }
+
+/// Where a review learns what was admitted before.
+#[derive(Clone)]
+pub enum RecordSource {
+    /// The records of the cluster.
+    Cluster(Arc<ReleaseRecords>),
+    /// What a test says of a change and its digests.
+    Given(Arc<GivenRecords>),
+}
+
+/// A change and its digests → what release records say.
+pub type GivenRecords = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
 
 /// What came of a review: everything that an answer, a log line or a report is made from.
 #[derive(Clone, Debug)]
@@ -101,6 +113,14 @@ async fn classified(
         let pins = collector.pin(&change, governing, deadline).await;
         let unknown = Unavailability("there are no release records here".to_owned());
         return Promotion::new(change, pins, Collected::Unavailable(unknown), trusted, now);
+    };
+    let records = match records {
+        RecordSource::Cluster(records) => records,
+        RecordSource::Given(given) => {
+            let pins = collector.pin(&change, governing, deadline).await;
+            let records = Collected::Known(given(&change, &pins));
+            return Promotion::new(change, pins, records, trusted, now);
+        }
     };
     // 1. Upkeep of what is recorded as it is written asks no registry, not even for the digest of a tag.
     let (written, recorded) = records.as_written(&change, trusted, now, deadline).await;

@@ -14,7 +14,7 @@ use crate::api::GROUP;
 
 /// Kinds of our group that only the gate writes. A `ValidatingAdmissionPolicy` guards them (`deploy/`), so that the webhook need not
 /// answer for its own writes.
-const WRITTEN_BY_THE_GATE: &[&str] = &["ReleaseRecord"];
+pub(super) const WRITTEN_BY_THE_GATE: &[&str] = &["ReleaseRecord"];
 
 /// What a request says, as far as governance looks at it.
 pub(super) struct Asked<'a> {

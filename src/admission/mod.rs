@@ -6,14 +6,17 @@
 //! * `request`, `manifest` — a request or a manifest → a change
 //! * `referring` — a change and the object that it refers to → the whole change
 //! * `response` — a verdict → the answer
+//! * `registration`, `conditions` — what an API server asks about
 //! * `governance` — changes of what the gate decides by, and the answers to them
 
+mod conditions;
 mod governance;
 mod images;
 mod kinds;
 mod manifest;
 mod object;
 mod referring;
+mod registration;
 mod request;
 mod response;
 mod update;
@@ -21,7 +24,8 @@ mod update;
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
 pub use kinds::{KindOfTable, kinds, plural, running_kinds};
 pub use manifest::{Manifests, understand_manifest};
-pub use referring::Referring;
+pub use referring::{Referring, referred};
+pub use registration::{Endpoint, Registration};
 pub use request::{
     Malformed, NotOurs, Request, Understood, VERSION, changed_object, uid, understand,
 };

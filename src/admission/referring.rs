@@ -58,6 +58,18 @@ impl Referred {
     }
 }
 
+/// The object whose template an object runs, if it names one.
+pub fn referred(object: &Value) -> Option<Workload> {
+    let (group, kind) = group_and_kind(object)?;
+    let namespace = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str);
+    let namespace = namespace.unwrap_or_default().to_owned();
+    match Referred::of(object, row(&group, &kind)?, namespace)?.ok()? {
+        Referred::Scaled(object) | Referred::Template(object) => Some(object),
+    }
+}
+
 impl Understood {
     /// A change with the object that it refers to.
     pub(super) fn referring(

@@ -151,3 +151,144 @@ impl Activation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::kinds::{group_and_kind, row};
+    use super::*;
+
+    fn of(api_version: &str, kind: &str, spec: Value) -> Value {
+        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "web"}, "spec": spec})
+    }
+
+    fn deployment(template: &Value) -> Value {
+        of(
+            "apps/v1",
+            "Deployment",
+            json!({"replicas": 2, "template": template}),
+        )
+    }
+
+    fn digest(object: &Value) -> Digest {
+        let (group, kind) = group_and_kind(object).unwrap();
+        template_digest(object, row(&group, &kind).unwrap())
+    }
+
+    /// A template as an API server has it, with what may differ: command, variable, volume, annotation, priority.
+    fn template() -> BoxedStrategy<Value> {
+        let text = || prop::option::of(prop::sample::select(vec!["a", "b"]));
+        let parts = (text(), text(), text(), text(), text());
+        let template = parts.prop_map(|(command, variable, volume, annotation, priority)| {
+            let mut template = json!({
+                "metadata": {"creationTimestamp": null, "labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "main", "image": "nginx", "resources": {}}], "dnsPolicy": "ClusterFirst"},
+            });
+            let spec = &mut template["spec"];
+            if let Some(command) = command {
+                spec["containers"][0]["command"] = json!([command]);
+            }
+            if let Some(variable) = variable {
+                spec["containers"][0]["env"] = json!([{"name": "A", "value": variable}]);
+            }
+            if let Some(volume) = volume {
+                spec["volumes"] = json!([{"name": "a", "configMap": {"name": volume}}]);
+            }
+            if let Some(priority) = priority {
+                spec["priorityClassName"] = json!(priority);
+            }
+            if let Some(annotation) = annotation {
+                template["metadata"]["annotations"] = json!({"inject": annotation});
+            }
+            template
+        });
+        template.boxed()
+    }
+
+    /// The same value, with the keys of each object written from the last to the first.
+    fn reversed(value: &Value) -> String {
+        match value {
+            Value::Object(fields) => {
+                let fields = fields.iter().rev();
+                let fields = fields.map(|(key, value)| format!("{key:?}:{}", reversed(value)));
+                format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+            }
+            Value::Array(items) => {
+                let items = items.iter().map(reversed);
+                format!("[{}]", items.collect::<Vec<_>>().join(","))
+            }
+            other => other.to_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_template_has_one_digest_in_whatever_order_it_is_written(template in template()) {
+            let deployment = deployment(&template);
+            let again: Value = serde_json::from_str(&reversed(&deployment)).unwrap();
+            prop_assert_eq!(digest(&deployment), digest(&again));
+        }
+
+        #[test]
+        fn a_template_has_one_digest_in_every_object_that_runs_it(template in template()) {
+            let expected = digest(&deployment(&template));
+            let mut labelled = template.clone();
+            for label in CONTROLLER_LABELS {
+                labelled["metadata"]["labels"][*label] = json!("0123");
+            }
+            let mut patch = template.clone();
+            patch["$patch"] = json!("replace");
+            let job = json!({"template": template});
+            let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "data": {"spec": {"template": patch}}});
+            for object in [
+                of("apps/v1", "ReplicaSet", json!({"template": labelled})),
+                of("apps/v1", "StatefulSet", job.clone()),
+                revision,
+                of("batch/v1", "CronJob", json!({"schedule": "@daily", "jobTemplate": {"spec": job}})),
+                of("batch/v1", "Job", json!({"backoffLimit": 6, "template": labelled})),
+                of("argoproj.io/v1alpha1", "Rollout", job),
+            ] {
+                prop_assert_eq!(&digest(&object), &expected, "{}", object);
+            }
+        }
+
+        #[test]
+        fn templates_have_one_digest_exactly_if_they_run_the_same(one in template(), other in template()) {
+            let (one, other) = (deployment(&one), deployment(&other));
+            let kind = row("apps", "Deployment").unwrap();
+            let is_same = effect_of(&one, &other, kind).is_none();
+            prop_assert_eq!(digest(&one) == digest(&other), is_same);
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_template_from_running_stages_it() {
+        let staged = |api_version: &str, kind: &str, spec: Value| {
+            let object = of(api_version, kind, spec);
+            let (group, kind) = group_and_kind(&object).unwrap();
+            is_staged(&object, row(&group, &kind).unwrap())
+        };
+        let partition = json!({"updateStrategy": {"rollingUpdate": {"partition": 2}}});
+        for (api_version, kind, spec) in [
+            ("apps/v1", "Deployment", json!({"replicas": 0})),
+            ("apps/v1", "Deployment", json!({"paused": true})),
+            ("apps/v1", "StatefulSet", partition),
+            ("batch/v1", "Job", json!({"suspend": true})),
+            (
+                "batch/v1",
+                "CronJob",
+                json!({"jobTemplate": {"spec": {"suspend": true}}}),
+            ),
+            (
+                "keda.sh/v1alpha1",
+                "ScaledJob",
+                json!({"maxReplicaCount": 0}),
+            ),
+        ] {
+            assert!(staged(api_version, kind, spec.clone()), "{kind} {spec}");
+            assert!(!staged(api_version, kind, json!({})), "{kind}");
+        }
+    }
+}

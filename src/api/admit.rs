@@ -3,13 +3,16 @@
 use promotion_gate_core::documents::{Document, Problem, read};
 use serde_json::Value;
 
-use super::RootNames;
+use super::{FROM_CLUSTER, RootNames};
 use super::item::{item, schema_of};
 use super::kinds::Kind;
 
 /// What is wrong with a resource, one sentence each, in the words of the commands.
 pub fn problems_of(object: &Value, roots: &RootNames) -> Vec<String> {
-    let (documents, problems) = read("object.json", object.to_string().as_bytes());
+    let (documents, problems) = read(
+        &format!("object{FROM_CLUSTER}"),
+        object.to_string().as_bytes(),
+    );
     let found = documents
         .iter()
         .flat_map(|document| problems_in(document, roots));

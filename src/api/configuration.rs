@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use kube::CustomResource;
 use promotion_gate_core::documents::{Document, Fault, Path, Problem};
 use promotion_gate_core::gate::{
@@ -79,6 +80,22 @@ pub struct GateConfigurationSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub infrastructure_namespaces: Option<Vec<Written<DnsLabel>>>,
+    /// What a governor lets be recorded as it runs, without a review (`promotion-gate record adopt`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub adopt: Option<Vec<WrittenAdoption>>,
+}
+
+/// What ran before a time in some namespaces, and is recorded as baseline: it goes on running, and serves nothing else.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenAdoption {
+    /// Names of namespaces; `*` for every namespace.
+    #[schemars(length(min = 1, max = 100))]
+    pub namespaces: Vec<String>,
+    /// Objects that were created before this time.
+    #[schemars(with = "String")]
+    pub created_before: Timestamp,
 }
 
 /// Users and groups of Kubernetes, as the API server authenticates them; compared exactly.

@@ -1,6 +1,6 @@
 //! `ChangeFreeze` as written, and the one conversion into the freeze that the core decides by.
 
-use std::path::Path as FilePath;
+use std::path::{Component, Path as FilePath};
 
 use jiff::SignedDuration;
 use kube::CustomResource;
@@ -265,6 +265,49 @@ pub fn readable_environments(spec: &Value) -> Vec<Glob> {
         [] => Glob::parse("**").into_iter().collect(),
         some => some.iter().map(across_segments).collect(),
     }
+}
+
+/// Faults of the files that a freeze of a cluster names. Whoever may write a freeze must not make the gate read or send a file of
+/// its choice: files are below the folder of the configuration.
+pub(super) fn files_elsewhere(spec: &ChangeFreezeSpec) -> Vec<Fault> {
+    let calendar = spec.calendar.as_ref();
+    let endpoint = spec.endpoint.as_ref();
+    let gitlab = spec.gitlab.as_ref();
+    let named = [
+        (
+            "calendar",
+            "urlFile",
+            calendar.and_then(|calendar| calendar.url_file.as_ref()),
+        ),
+        (
+            "calendar",
+            "file",
+            calendar.and_then(|calendar| calendar.file.as_ref()),
+        ),
+        (
+            "endpoint",
+            "tokenFile",
+            endpoint.and_then(|endpoint| endpoint.token_file.as_ref()),
+        ),
+        (
+            "gitlab",
+            "tokenFile",
+            gitlab.and_then(|gitlab| gitlab.token_file.as_ref()),
+        ),
+    ];
+    let is_elsewhere = |file: &str| {
+        let mut components = FilePath::new(file).components();
+        !components.all(|component| matches!(component, Component::Normal(_)))
+    };
+    let elsewhere = named.into_iter().filter_map(|(source, field, file)| {
+        let path = key(source).key(field);
+        let message = "a freeze in the cluster names files below the folder of the gate's configuration: expected a relative path without `..`";
+        file.filter(|file| is_elsewhere(file)).map(|_| Fault {
+            path,
+            message: message.to_owned(),
+        })
+    });
+    elsewhere.collect()
 }
 
 /// The freeze, unless its rules need too much work.

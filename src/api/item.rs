@@ -9,6 +9,7 @@ use promotion_gate_core::gate::{
 use schemars::{Schema, schema_for};
 
 use super::configuration::{CONFIGURATION_NAME, settings};
+use super::freeze::files_elsewhere;
 use super::kept::created;
 use super::kinds::Kind;
 use super::mistakes::used_here;
@@ -16,9 +17,10 @@ use super::policy::{unknown_requirement, warnings};
 use super::resource::{Resource, read_resource};
 use super::trust_root::refuse_root_name;
 use super::{
-    AuthorRecordSpec, ChangeFreezeSpec, GateConfigurationSpec, GateSettings, PeopleDirectorySpec,
-    PromotionPolicySpec, RejectionSpec, RevocationSpec, RootNames, TrustRootSource, TrustRootSpec,
-    author_record, directory, freeze, policy, rejection, revocation, trust_root,
+    AuthorRecordSpec, ChangeFreezeSpec, FROM_CLUSTER, GateConfigurationSpec, GateSettings,
+    PeopleDirectorySpec, PromotionPolicySpec, RejectionSpec, RevocationSpec, RootNames,
+    TrustRootSource, TrustRootSpec, author_record, directory, freeze, policy, rejection,
+    revocation, trust_root,
 };
 
 /// Fields of later versions: they are refused, but no correction of the spelling is suggested.
@@ -84,9 +86,17 @@ pub fn item(
             read.map(|(name, read)| (name, Item::Directory(read)))
         }
         Kind::ChangeFreeze => {
+            let of_cluster = document.file.ends_with(FROM_CLUSTER);
             let folder = FilePath::new(&*document.file).parent();
+            let folder = folder.filter(|_| !of_cluster);
             let folder = folder.unwrap_or(FilePath::new(""));
-            let convert = |name: &str, spec: &ChangeFreezeSpec| freeze(name, spec, folder);
+            let convert = |name: &str, spec: &ChangeFreezeSpec| {
+                let read = freeze(name, spec, folder)?;
+                match files_elsewhere(spec) {
+                    faults if of_cluster && !faults.is_empty() => Err(faults),
+                    _ => Ok(read),
+                }
+            };
             let read = read_resource(document, schema, same, convert);
             read.map(|(name, read)| (name, Item::Freeze(read)))
         }

@@ -32,8 +32,8 @@ mod written;
 pub use admit::problems_of;
 pub use configuration::{
     CONFIGURATION_NAME, GateConfigurationResource, GateConfigurationSpec, GateSettings,
-    ServiceAccount, WrittenController, WrittenGovernors, WrittenPreset, WrittenUngoverned,
-    settings,
+    ServiceAccount, WrittenAdoption, WrittenController, WrittenGovernors, WrittenPreset,
+    WrittenUngoverned, settings,
 };
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
@@ -66,5 +66,7 @@ pub use written::Written;
 
 /// The API group of all of our resources.
 pub const GROUP: &str = "promotion-gate.dev";
+/// How the names of documents end that are resources of a cluster.
+pub const FROM_CLUSTER: &str = " (cluster)";
 /// Group and version, as documents write them.
 pub const API_VERSION: &str = "promotion-gate.dev/v1alpha1";

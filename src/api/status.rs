@@ -32,7 +32,11 @@ pub(super) fn status(kind: &str) -> Option<Value> {
         (Kind::TrustRoot, trust_root()),
         (
             Kind::GateConfiguration,
-            vec![("recordKeys", record_keys()), ("governors", governors())],
+            vec![
+                ("recordKeys", record_keys()),
+                ("recordBaseline", record_baseline()),
+                ("governors", governors()),
+            ],
         ),
     ];
     let own = own.into_iter().find(|(own, _)| own.name() == kind);
@@ -86,8 +90,15 @@ fn feed() -> Value {
                         "from": time("The first instant."),
                         "until": time("The first instant after it."),
                         "reason": {"type": "string", "maxLength": 500, "description": "Why."},
+                        "environment": {"type": "string", "maxLength": 253, "description": "The environment, if the feed is asked for each."},
                     },
                 },
+            },
+            "environments": {
+                "type": "array",
+                "maxItems": 100,
+                "description": "The environments that an endpoint was asked for.",
+                "items": {"type": "string", "maxLength": 253},
             },
             "fetchedAt": time("When the feed was read last."),
             "error": {"type": "string", "maxLength": 1024, "description": "Why it could not be read since."},
@@ -143,6 +154,17 @@ fn record_keys() -> Value {
                 "since": time("When it was made."),
             },
             "x-kubernetes-preserve-unknown-fields": true,
+        },
+    })
+}
+
+fn record_baseline() -> Value {
+    json!({
+        "type": "object",
+        "description": "When what ran before the gate came was recorded.",
+        "properties": {
+            "at": time("When it was recorded."),
+            "entries": {"type": "integer", "format": "int64", "minimum": 0},
         },
     })
 }

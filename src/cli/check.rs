@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{Actor, Change, Collected, DnsLabel, Snapshot};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::cluster::FromCluster;
@@ -117,7 +118,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         username,
         groups: args.groups.clone(),
     });
-    let (asked, not_asked) = changes(&input, &args.namespace, actor.as_ref());
+    let mut referred = Vec::new();
+    if let Some(live) = &live {
+        for object in input.objects() {
+            let namespace = Some(args.namespace.as_str());
+            referred.extend(live.cluster.referred(object.value, namespace).await);
+        }
+    }
+    let (asked, not_asked) = changes(&input, &referred, &args.namespace, actor.as_ref());
     if let Some(live) = &live {
         let named = asked.iter();
         let named = named.filter_map(|asked| asked.change.workload.namespace.as_deref());
@@ -170,11 +178,18 @@ fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     given.iter().map(pair).collect()
 }
 
-fn changes(input: &Input, namespace: &str, actor: Option<&Actor>) -> (Vec<Asked>, NotAsked) {
+/// The changes that the input asks for. What is `referred` to, and is not part of it, was read from the cluster.
+fn changes(
+    input: &Input,
+    referred: &[Value],
+    namespace: &str,
+    actor: Option<&Actor>,
+) -> (Vec<Asked>, NotAsked) {
     let mut asked = Vec::new();
     let mut not_asked = NotAsked::default();
     let objects = input.objects();
-    let manifests = Manifests::of(objects.iter().map(|object| object.value), namespace);
+    let of_input = objects.iter().map(|object| object.value);
+    let manifests = Manifests::of(referred.iter().chain(of_input), namespace);
     for object in objects {
         if !admission::is_object(object.value) {
             continue;

@@ -1,6 +1,6 @@
 //! The arguments by which commands read the documents of a cluster, and what they read there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,17 +43,28 @@ impl FromCluster {
         if !self.from_cluster {
             return Ok(None);
         }
-        let context = self.context.as_deref();
-        let cluster = Cluster::connect_in(self.kubeconfig.as_deref(), context).await;
-        let remedy = "the cluster cannot be reached: name its kubeconfig with `--kubeconfig`";
-        let cluster = cluster.context(remedy)?;
-        let resources = Once::resources(&cluster, kinds).await;
-        let resources = resources.map_err(anyhow::Error::msg)?;
-        Ok(Some(Live { cluster, resources }))
+        let cluster = connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        Ok(Some(Live::read(cluster, kinds).await?))
     }
 }
 
+/// Connects to a cluster, as `kubectl` finds it where no file is given.
+pub(super) async fn connect(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> anyhow::Result<Cluster> {
+    let cluster = Cluster::connect_in(kubeconfig, context).await;
+    cluster.context("the cluster cannot be reached: name its kubeconfig with `--kubeconfig`")
+}
+
 impl Live {
+    /// Reads the resources of these kinds.
+    pub(super) async fn read(cluster: Cluster, kinds: &[Kind]) -> anyhow::Result<Live> {
+        let resources = Once::resources(&cluster, kinds).await;
+        let resources = resources.map_err(anyhow::Error::msg)?;
+        Ok(Live { cluster, resources })
+    }
+
     /// Adds the labels of namespaces that are not known otherwise, and the UID of the cluster.
     pub(super) async fn complete<'a>(
         &self,

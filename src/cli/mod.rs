@@ -15,12 +15,14 @@ mod images;
 mod people;
 mod pin;
 mod quickstart;
+mod record;
 mod render;
 mod scan;
 mod schema;
 mod serve;
 mod test;
 mod verify_bundle;
+mod webhook_configuration;
 mod world;
 
 use std::process::ExitCode;
@@ -61,9 +63,11 @@ enum Command {
     Pin(pin::Args),
     People(people::Args),
     Freeze(freeze::Args),
+    Record(record::Args),
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(crds::Args),
+    WebhookConfiguration(webhook_configuration::Args),
     Completions(completions::Args),
     VerifyBundle(verify_bundle::Args),
 }
@@ -105,9 +109,11 @@ impl Command {
             Command::Pin(args) => block_on(pin::run(args)),
             Command::People(args) => block_on(people::run(args)),
             Command::Freeze(args) => block_on(freeze::run(args)),
+            Command::Record(args) => block_on(record::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),
             Command::Crds(args) => crds::run(args),
+            Command::WebhookConfiguration(args) => webhook_configuration::run(args),
             Command::Completions(args) => completions::run(args),
             Command::VerifyBundle(args) => verify_bundle::run(args),
         }

@@ -14,14 +14,16 @@ use promotion_gate_core::gate::{Collected, DnsLabel, Snapshot};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::cluster::{Live, connect};
 use super::render::human;
 use super::render::json::CheckDecision;
 use super::world;
 use crate::admission;
-use crate::api::PolicySet;
-use crate::cluster::{Cluster, ObjectName};
+use crate::api::Kind;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
+use crate::snapshot::Once;
 use inventory::{Found, Inventory};
 use report::ScanReport;
 
@@ -49,6 +51,12 @@ pub(super) struct Args {
     /// A kubeconfig file; as `kubectl` finds it when absent
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig; the present one when absent
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Judge by the resources of the cluster as the webhook does, besides the files that are given
+    #[arg(long)]
+    from_cluster: bool,
     /// Scan this namespace alone
     #[arg(long, value_name = "NS")]
     namespace: Option<String>,
@@ -79,15 +87,18 @@ enum Output {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
-    let policies = match args.policies.as_slice() {
-        [] => PolicySet::default(),
-        paths => world::documents(paths, None, &config)?.set().clone(),
+    let cluster = connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let live = match args.from_cluster {
+        true => Some(Live::read(cluster.clone(), &Kind::ALL).await?),
+        false => None,
     };
-    let cluster = Cluster::connect(args.kubeconfig.as_deref()).await;
-    let cluster = cluster.context("give the cluster with `--kubeconfig FILE`")?;
+    let documents = match (args.policies.as_slice(), &live) {
+        ([], None) => None,
+        (paths, live) => Some(world::documents(paths, live.as_ref(), &config)?),
+    };
     let inventory = take(&cluster, args.namespace.as_deref()).await?;
     let at = args.at.unwrap_or_else(Timestamp::now);
-    let mut snapshot = snapshot(&args, &config, policies, at).await;
+    let mut snapshot = snapshot(&args, &config, documents, at).await;
     add_namespaces(&cluster, &mut snapshot).await?;
     let inputs = ReviewInputs {
         records: None,
@@ -114,13 +125,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn snapshot(args: &Args, config: &Config, policies: PolicySet, at: Timestamp) -> Snapshot {
-    let asking = policies.policies.iter();
+async fn snapshot(
+    args: &Args,
+    config: &Config,
+    documents: Option<Once>,
+    at: Timestamp,
+) -> Snapshot {
+    let Some(documents) = documents else {
+        return config.snapshot();
+    };
+    let asking = documents.set().policies.iter();
     let environments = asking.filter_map(|policy| policy.frozen_environment().map(str::to_owned));
     let environments = environments.collect();
     let within = Duration::from_secs(args.timeout.min(60));
-    let feeds = world::feeds(&policies.freezes, &environments, config, args.at, within).await;
-    let mut snapshot = policies.snapshot(config.snapshot(), &feeds, at);
+    let (mut feeds, freezes) = documents.feeds();
+    feeds.extend(world::feeds(&freezes, &environments, config, args.at, within).await);
+    let mut snapshot = documents.snapshot(config.snapshot(), &feeds, at);
     if let Some(cluster) = &args.cluster {
         snapshot.world.cluster = Collected::Known(cluster.clone().into_string());
     }
@@ -175,7 +195,7 @@ async fn take(cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result<Inve
             continue;
         };
         let listing = cluster.each(&served, namespace, async |object| {
-            let referred = referred(cluster, &object).await;
+            let referred = cluster.referred(&object, None).await;
             inventory.add(&object, referred.as_ref());
             Ok(())
         });
@@ -183,25 +203,6 @@ async fn take(cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result<Inve
     }
     progress.finish_and_clear();
     Ok(inventory)
-}
-
-/// The workload that a Rollout refers to. A review says so if it cannot be read.
-async fn referred(cluster: &Cluster, object: &Value) -> Option<Value> {
-    let reference = object
-        .pointer("/spec/workloadRef")
-        .filter(|it| it.is_object())?;
-    let text = |value: &Value, field: &str| value.pointer(field)?.as_str().map(str::to_owned);
-    let version = text(reference, "/apiVersion")?;
-    let (group, version) = version.split_once('/').unwrap_or(("", &version));
-    let name = ObjectName {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: text(reference, "/kind")?,
-        namespace: text(object, "/metadata/namespace"),
-        name: text(reference, "/name")?,
-    };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    cluster.read(&name, deadline).await.ok().flatten()
 }
 
 async fn review_all(

@@ -12,6 +12,7 @@ mod evidence;
 mod format;
 mod freezes;
 mod junit;
+mod kept;
 mod load;
 mod people;
 mod provenance;

@@ -69,6 +69,11 @@ pub(super) fn documents(
     Ok(once)
 }
 
+/// What counts of the documents under `paths`.
+pub(super) fn policies(paths: &[PathBuf], config: &Config) -> anyhow::Result<PolicySet> {
+    Ok(documents(paths, None, config)?.into_set())
+}
+
 /// Prints warnings about policies that can be used, on standard error.
 pub(super) fn remarks(set: &PolicySet) {
     for warning in &set.warnings {

@@ -1,22 +1,23 @@
-//! The live reads that complete a change which refers to other objects.
+//! Live reads of objects that refer to others.
 
 use std::ops::ControlFlow;
 
-use promotion_gate_core::gate::{Change, World};
+use promotion_gate_core::gate::{Change, ChangedObject, TrustedController, Unavailability};
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Cluster, ObjectName};
-use crate::admission::Referring;
+use super::{Cluster, ObjectName, PATIENCE};
+use crate::admission::{self, Referring};
 
 /// Reads the objects that a change refers to.
 pub async fn complete(
     mut referring: Referring,
     cluster: Option<&Cluster>,
-    world: &World,
+    trusted: &[TrustedController],
     deadline: Instant,
 ) -> Change {
     let Some(cluster) = cluster else {
-        return referring.complete_without_cluster(&world.trusted_controllers);
+        return referring.complete_without_cluster(trusted);
     };
     loop {
         let object = ObjectName::from(referring.object());
@@ -25,5 +26,48 @@ pub async fn complete(
             ControlFlow::Break(change) => return change,
             ControlFlow::Continue(next) => next,
         };
+    }
+}
+
+impl Cluster {
+    /// What an object runs now, with the template that it refers to. `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Why it could not be read before the deadline.
+    pub async fn changed_object(
+        &self,
+        name: &ObjectName,
+        deadline: Instant,
+    ) -> Result<Option<ChangedObject>, Unavailability> {
+        let Some(object) = self.read(name, deadline).await? else {
+            return Ok(None);
+        };
+        let mut changed = admission::changed_object(&object);
+        if let Some(referred) = admission::referred(&object) {
+            let read = self.read(&ObjectName::from(&referred), deadline).await?;
+            changed.template = read.and_then(|read| admission::changed_object(&read).template);
+        }
+        Ok(Some(changed))
+    }
+
+    /// The workload that a Rollout refers to; `namespace` is that of an object that names none. `None` if it cannot be read: a review
+    /// says so.
+    pub async fn referred(&self, object: &Value, namespace: Option<&str>) -> Option<Value> {
+        let reference = object
+            .pointer("/spec/workloadRef")
+            .filter(|it| it.is_object())?;
+        let text = |value: &Value, field: &str| value.pointer(field)?.as_str().map(str::to_owned);
+        let version = text(reference, "/apiVersion")?;
+        let (group, version) = version.split_once('/').unwrap_or(("", &version));
+        let own = text(object, "/metadata/namespace");
+        let name = ObjectName {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: text(reference, "/kind")?,
+            namespace: own.or_else(|| namespace.map(str::to_owned)),
+            name: text(reference, "/name")?,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        self.read(&name, deadline).await.ok().flatten()
     }
 }

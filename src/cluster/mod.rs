@@ -7,14 +7,17 @@ mod watch;
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use promotion_gate_core::gate::{Unavailability, Workload};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission;
@@ -35,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Cluster {
     client: Client,
     namespace: String,
+    /// The user as whom the API server authenticates this process, once it was asked.
+    user: Arc<OnceCell<String>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -123,12 +128,36 @@ impl Cluster {
         config.read_timeout = Some(SILENCE);
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).context("the API server cannot be reached")?;
-        Ok(Cluster { client, namespace })
+        Ok(Cluster {
+            client,
+            namespace,
+            user: Arc::default(),
+        })
     }
 
     /// The client, for typed requests.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The user as whom the API server authenticates this process.
+    ///
+    /// # Errors
+    /// Why it could not be learned before the deadline.
+    pub async fn user(&self, deadline: Instant) -> Result<&str, Unavailability> {
+        let ask = async {
+            let api: Api<SelfSubjectReview> = Api::all(self.client());
+            let (how, asked) = (PostParams::default(), SelfSubjectReview::default());
+            let answer = api.create(&how, &asked).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            let user = answer.status.and_then(|status| status.user_info);
+            let name = user.and_then(|user| user.username);
+            name.ok_or_else(|| "the answer names no user".to_owned())
+        };
+        let asked = timeout_at(deadline, self.user.get_or_try_init(|| ask)).await;
+        let why = |why| Unavailability(format!("the gate's own user is not known: {why}"));
+        let asked = asked.map_err(|_| why("no answer in time".to_owned()))?;
+        asked.map(String::as_str).map_err(why)
     }
 
     /// The namespace of the process: that of its Pod, or of the context in the kubeconfig.

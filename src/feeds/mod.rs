@@ -12,6 +12,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use aws_lc_rs::rand;
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::gate::{
-    Feed, FeedContent, FeedReading, FeedState, Freeze, FreezeSource, WhenStale,
+    Feed, FeedContent, FeedKind, FeedPlace, FeedReading, FeedState, Freeze, FreezeSource, WhenStale,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -57,6 +58,26 @@ pub fn feeds_of(freezes: &[Freeze]) -> Vec<NamedFeed> {
         }
     };
     freezes.iter().filter_map(named).collect()
+}
+
+/// The freezes with the files that their feeds name below a folder, where those are relative.
+pub fn below(folder: &Path, freezes: &[Freeze]) -> Vec<Freeze> {
+    let below = |file: &mut String| *file = folder.join(&*file).display().to_string();
+    let moved = freezes.iter().cloned().map(|mut freeze| {
+        if let FreezeSource::Feed(feed) = &mut freeze.source {
+            match &mut feed.kind {
+                FeedKind::Calendar { place, .. } => match place {
+                    FeedPlace::UrlFile(file) | FeedPlace::File(file) => below(file),
+                    FeedPlace::Url(_) => {}
+                },
+                FeedKind::Endpoint { token_file, .. } | FeedKind::Gitlab { token_file, .. } => {
+                    token_file.iter_mut().for_each(below);
+                }
+            }
+        }
+        freeze
+    });
+    moved.collect()
 }
 
 /// Reads every feed once, side by side, within a time. `at` is the instant that an endpoint is asked about, or now. These answers do

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Error;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use promotion_gate_core::gate::{Snapshot, Workload};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tokio::time::{Instant, sleep};
 
 use super::ReleaseRecords;
@@ -170,10 +170,7 @@ impl ReleaseRecords {
                 .iter()
                 .map(|entry| self.put(entry, deadline, deadline));
             for result in join_all(puts).await {
-                result.or_else(|why| match why.contains("being deleted") {
-                    true => Ok(()),
-                    false => Err(why),
-                })?;
+                result?;
             }
         }
         if !adopted.is_empty() {
@@ -302,7 +299,6 @@ impl ReleaseRecords {
 
     /// Writes a record again, unless its namespace goes too.
     async fn restore(&self, name: &RecordName, record: &KeptRecord) -> Result<bool, String> {
-        let known = self.uids().get(&name.namespace).cloned();
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
         let namespace = namespaces
             .get_metadata_opt(&name.namespace)
@@ -311,7 +307,9 @@ impl ReleaseRecords {
         let Some(namespace) = namespace.map(|it| it.metadata) else {
             return Ok(false);
         };
-        if namespace.deletion_timestamp.is_some() || namespace.uid != known {
+        if namespace.deletion_timestamp.is_some()
+            || namespace.uid.as_ref() != Some(&record.namespace_uid)
+        {
             return Ok(false);
         }
         let entries = record.entries.iter();
@@ -347,7 +345,13 @@ impl ReleaseRecords {
             }
             // Somebody deployed it again meanwhile: what the old record held besides is joined.
             Err(Error::Api(status)) if status.code == 409 => {
-                let entries: Value = json!(entries);
+                let known = self.memory().get(name).map(|known| known.entries.clone());
+                let known = known.unwrap_or_default();
+                let mut entries = entries;
+                entries.retain(|key, _| !known.contains_key(*key));
+                if entries.is_empty() {
+                    return Ok(false);
+                }
                 let patch = Patch::Merge(json!({"spec": {"entries": entries}}));
                 let api = self.api(&name.namespace);
                 let patched = api.patch(&name.name, &PatchParams::default(), &patch).await;

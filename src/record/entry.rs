@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use promotion_gate_core::gate::{
-    ChangeKind, Decision, Digest, Outcome, Promotion, RecordEntry, Snapshot, Verdict, proven_source,
+    ChangeKind, Decision, Digest, Outcome, PolicyVerdict, Promotion, RecordEntry, Snapshot,
+    Verdict, proven_source,
 };
 use serde_json::{Map, Value};
 
@@ -17,6 +18,8 @@ use crate::review::Review;
 
 /// The most entries of one record.
 pub(super) const MAXIMUM_ENTRIES: usize = 100;
+/// How many are left of a record that holds more.
+const TRIMMED: usize = 90;
 /// The most entries that are read of one record.
 const MAXIMUM_READ: usize = 1000;
 /// How long an entry waits for its object to be seen before it is among the first to go, in seconds.
@@ -38,6 +41,8 @@ pub(super) struct KeptRecord {
     pub(super) subject: RecordSubject,
     /// `metadata.uid` of the record.
     pub(super) uid: String,
+    /// The UID of its namespace.
+    pub(super) namespace_uid: String,
     pub(super) resource_version: String,
     pub(super) last_used: Option<Timestamp>,
     pub(super) entries: BTreeMap<String, KeptEntry>,
@@ -158,16 +163,14 @@ fn complied(verdict: &Verdict) -> BTreeSet<String> {
     allowed.map(|it| it.policy().to_owned()).collect()
 }
 
-fn is_waived(policy: &promotion_gate_core::gate::PolicyVerdict) -> bool {
+fn is_waived(policy: &PolicyVerdict) -> bool {
     let mut findings = policy.findings().iter();
     findings.any(|finding| finding.outcome == Outcome::Waived)
 }
 
 fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
     let policies = verdict.policies();
-    let by_waiver = |it: &promotion_gate_core::gate::PolicyVerdict| {
-        it.decision() == Decision::Allow && is_waived(it)
-    };
+    let by_waiver = |it: &PolicyVerdict| it.decision() == Decision::Allow && is_waived(it);
     if policies.iter().any(by_waiver) {
         WrittenBy::Waiver
     } else if !complied.is_empty() {
@@ -208,10 +211,10 @@ pub(super) fn to_drop(
     is_gone: impl Fn(&RecordEntry) -> bool,
     now: Timestamp,
 ) -> Vec<String> {
-    let excess = entries.len().saturating_sub(MAXIMUM_ENTRIES);
-    if excess == 0 {
+    if entries.len() <= MAXIMUM_ENTRIES {
         return Vec::new();
     }
+    let excess = entries.len().saturating_sub(TRIMMED);
     let rank = |entry: &RecordEntry| {
         let waits = now.as_second().saturating_sub(entry.at.as_second()) > PENDING;
         match (is_gone(entry), entry.observed) {
@@ -276,6 +279,7 @@ pub(super) fn read_record(
     let record = KeptRecord {
         subject,
         uid: object.metadata.uid.clone().unwrap_or_default(),
+        namespace_uid: namespace_uid.to_owned(),
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         last_used: text("lastUsed").and_then(|time| time.parse().ok()),
         entries,
@@ -306,3 +310,6 @@ fn read_entry(
         written: value.to_string().into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

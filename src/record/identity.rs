@@ -208,7 +208,7 @@ async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, String
     }
 }
 
-fn listed_keys(configuration: &DynamicObject) -> PublicKeys {
+pub(super) fn listed_keys(configuration: &DynamicObject) -> PublicKeys {
     let listed = configuration.data.pointer("/status/recordKeys");
     listed.map(PublicKeys::of_status).unwrap_or_default()
 }

@@ -71,7 +71,7 @@ impl ReleaseRecords {
             };
             // 2. They count at once, here and for every later request; the record says it soon.
             for of in &seen {
-                if self.memory_mut().mark(&of.record, &of.key) {
+                if self.memory_mut().mark(&of.record, &of.key) && !change.dry_run {
                     self.later(Job::Mark(of.record.as_ref().clone(), of.key.clone()));
                 }
             }
@@ -130,9 +130,8 @@ impl ReleaseRecords {
         name: &ObjectName,
         deadline: Instant,
     ) -> Result<Option<Live>, Unavailability> {
-        let read = self.cluster.read(name, deadline).await?;
+        let read = self.cluster.changed_object(name, deadline).await?;
         Ok(read.and_then(|object| {
-            let object = admission::changed_object(&object);
             Some(Live {
                 workload: Workload {
                     group: name.group.clone(),
@@ -213,7 +212,7 @@ fn would_matter(
 mod tests {
     use std::sync::Arc;
 
-    use promotion_gate_core::gate::AdmittedBy;
+    use promotion_gate_core::gate::{AdmittedBy, ChangeEffect, ChangedObject, Operation};
 
     use super::*;
 
@@ -280,22 +279,19 @@ mod tests {
             observed: true,
             ..entry(Some("9"), b"other")
         };
-        let change = |template: &[u8]| {
-            let request = serde_json::json!({});
-            let _ = request;
-            let mut change = promotion_gate_core::gate::Change {
-                id: "1".to_owned(),
-                operation: promotion_gate_core::gate::Operation::Update,
-                effect: promotion_gate_core::gate::ChangeEffect::Starts,
-                workload: workload("web"),
-                actor: None,
-                dry_run: false,
-                object: promotion_gate_core::gate::ChangedObject::default(),
-                images: Vec::new(),
-                unreadable: Vec::new(),
-            };
-            change.object.template = Some(Digest::sha256(template));
-            change
+        let change = |template: &[u8]| Change {
+            id: "1".to_owned(),
+            operation: Operation::Update,
+            effect: ChangeEffect::Starts,
+            workload: workload("web"),
+            actor: None,
+            dry_run: false,
+            object: ChangedObject {
+                template: Some(Digest::sha256(template)),
+                ..ChangedObject::default()
+            },
+            images: Vec::new(),
+            unreadable: Vec::new(),
         };
         let pending_of = |entries: Vec<RecordEntry>, change: &Change| {
             let entries = entries.into_iter().map(found).collect();

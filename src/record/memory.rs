@@ -134,6 +134,19 @@ impl Memory {
         self.records.insert(name, record);
     }
 
+    /// Forgets a record that was deleted at a version, unless a newer one is known.
+    pub(super) fn remove_deleted(
+        &mut self,
+        name: &RecordName,
+        resource_version: &str,
+    ) -> Option<KeptRecord> {
+        let known = self.records.get(name)?;
+        match is_newer(&known.resource_version, resource_version) {
+            true => None,
+            false => self.remove(name),
+        }
+    }
+
     /// Forgets a record.
     pub(super) fn remove(&mut self, name: &RecordName) -> Option<KeptRecord> {
         let record = self.records.remove(name)?;

@@ -11,6 +11,7 @@
 //! * `writing`: entries → the cluster, before the request is answered
 //! * `background`: what is written later, until it stands
 //! * `live`: what runs
+//! * `reading`: records for people, and the request to adopt what runs
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
@@ -22,6 +23,7 @@ mod live;
 mod looking_up;
 mod memory;
 mod names;
+mod reading;
 mod watching;
 mod writing;
 
@@ -42,6 +44,8 @@ use background::Job;
 use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
+
+pub use reading::{ReadRecord, Unrecorded, ask_to_adopt, read_records, read_unrecorded};
 
 /// The most writes that wait in the background.
 const MAXIMUM_JOBS: usize = 1000;

@@ -73,7 +73,8 @@ impl ReleaseRecords {
             }
             Event::Delete(object) => {
                 if let Some(name) = name_of(&object) {
-                    let removed = self.memory_mut().remove(&name);
+                    let version = object.metadata.resource_version.unwrap_or_default();
+                    let removed = self.memory_mut().remove_deleted(&name, &version);
                     if let Some(record) = removed {
                         self.deleted(name, record);
                     }
@@ -172,7 +173,7 @@ impl ReleaseRecords {
     }
 }
 
-fn name_of(object: &DynamicObject) -> Option<RecordName> {
+pub(super) fn name_of(object: &DynamicObject) -> Option<RecordName> {
     Some(RecordName {
         namespace: object.metadata.namespace.clone()?,
         name: object.metadata.name.clone()?,

@@ -34,6 +34,8 @@ pub(super) enum Attempt {
     Exists,
     /// There is no such record any more.
     Missing,
+    /// The namespace is being deleted: nothing is created in it, so that no upkeep needs the record.
+    Unneeded,
     /// It may succeed later.
     Again(String),
     /// It will not succeed.
@@ -128,7 +130,15 @@ impl ReleaseRecords {
                     return Ok(());
                 }
                 Err(Attempt::Exists) => exists = Some(true),
-                Err(Attempt::Missing) => exists = Some(false),
+                Err(Attempt::Missing) => {
+                    // Somebody deleted it. What else it held comes back as the watch will find.
+                    let deleted = self.memory_mut().remove(&name);
+                    if let Some(deleted) = deleted {
+                        self.deleted(name.clone(), deleted);
+                    }
+                    exists = Some(false);
+                }
+                Err(Attempt::Unneeded) => return Ok(()),
                 Err(Attempt::Refused(why)) => return Err(why),
                 Err(Attempt::Again(why)) => {
                     let next = Instant::now() + pause.mul_f64(0.5 + random() / 2.0);
@@ -208,7 +218,7 @@ impl ReleaseRecords {
                 self.take_in(&object, true).await;
                 Ok(())
             }
-            Err(Attempt::Missing) => Ok(()),
+            Err(Attempt::Missing | Attempt::Unneeded) => Ok(()),
             Err(Attempt::Exists) => Err("the record has changed meanwhile".to_owned()),
             Err(Attempt::Again(why) | Attempt::Refused(why)) => Err(why),
         }
@@ -278,7 +288,7 @@ fn attempt_of(error: Error) -> Attempt {
     match (status.code, status.reason.as_str()) {
         (409, "AlreadyExists") => Attempt::Exists,
         (404, _) => Attempt::Missing,
-        (403, _) if is_terminating => Attempt::Refused("the namespace is being deleted".to_owned()),
+        (403, _) if is_terminating => Attempt::Unneeded,
         (400 | 401 | 403 | 405 | 413 | 422, _) => Attempt::Refused(said(error)),
         _ => Attempt::Again(said(error)),
     }

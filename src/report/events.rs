@@ -57,17 +57,6 @@ impl Events {
         }
     }
 
-    /// Tells that the admission of a change could not be recorded.
-    pub fn tell_unrecorded(&self, change: &Change, why: &str) {
-        if let Some(about) = about(change) {
-            self.queue(Notice {
-                about,
-                reason: "PromotionNotRecorded",
-                note: cut(why),
-            });
-        }
-    }
-
     fn queue(&self, notice: Notice) {
         if self.waiting.try_send(notice).is_err() {
             self.metrics.count_event("dropped");

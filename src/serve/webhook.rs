@@ -13,18 +13,21 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Change, GovernanceChange, Promotion, Snapshot};
+use promotion_gate_core::gate::{
+    Change, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
+};
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, AdmissionResponse, Malformed, Understood};
+use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
+use crate::kept::Keeper;
 use crate::oci::metered;
 use crate::record::ReleaseRecords;
 use crate::report::Events;
-use crate::review::{ReviewInputs, review};
+use crate::review::{RecordSource, ReviewInputs, review};
 use crate::snapshot::Sources;
 use crate::{decision_log, governance, metrics::Metrics};
 
@@ -39,6 +42,8 @@ pub struct Webhook {
     collector: Arc<Collector>,
     /// Where objects are read that a request names and does not hold.
     cluster: Option<Cluster>,
+    /// Keeps in the cluster what evidence said.
+    keeper: Option<Keeper>,
     /// Tells what was answered; only where there is a cluster.
     events: Option<Events>,
     metrics: Arc<Metrics>,
@@ -56,11 +61,13 @@ impl Webhook {
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let keeper = cluster.clone();
         let events = cluster.as_ref();
         let events = events.map(|cluster| Events::start(cluster, Arc::clone(&metrics)));
         Webhook {
             sources,
             collector,
+            keeper: keeper.map(|cluster| Keeper::start(cluster, Arc::clone(&metrics))),
             cluster,
             events,
             metrics,
@@ -153,28 +160,50 @@ impl Webhook {
         began: Instant,
         deadline: Instant,
     ) -> Response {
-        let change = match request.understood {
+        let answer = match request.understood {
             Understood::NotOurs(why) => {
                 self.metrics.count_not_judged(why.id());
-                let answer = AdmissionResponse::not_judged(why.id());
-                return json(&answer.to(admission::VERSION, &request.uid));
+                if why == NotOurs::MirrorPod {
+                    let uid = &request.uid;
+                    tracing::info!(uid, "a Pod from a file of its node is not judged");
+                }
+                AdmissionResponse::not_judged(why.id())
             }
-            Understood::Governance(change) => {
-                let answer = self.governed(&change, &snapshot);
-                return json(&answer.to(admission::VERSION, &request.uid));
-            }
-            Understood::Change(change) => *change,
+            Understood::Governance(change) => self.governed(&change, &snapshot, deadline).await,
+            Understood::Change(change) => self.judged(*change, snapshot, began, deadline).await,
             Understood::Refers(referring) => {
-                let cluster = self.cluster.as_ref();
-                complete(*referring, cluster, &snapshot.world, deadline).await
+                let trusted = &snapshot.world.trusted_controllers;
+                let change = complete(*referring, self.cluster.as_ref(), trusted, deadline).await;
+                self.judged(change, snapshot, began, deadline).await
             }
         };
-        let answer = self.judged(change, began, deadline).await;
         json(&answer.to(admission::VERSION, &request.uid))
     }
 
-    fn governed(&self, change: &GovernanceChange, snapshot: &Snapshot) -> AdmissionResponse {
-        let verdict = governance::govern(change, snapshot, None, Timestamp::now());
+    async fn governed(
+        &self,
+        change: &GovernanceChange,
+        snapshot: &Snapshot,
+        deadline: Instant,
+    ) -> AdmissionResponse {
+        let gate = match &self.cluster {
+            Some(cluster) if change.is_written_by_the_gate() => {
+                let user = cluster.user(deadline).await;
+                user.inspect_err(
+                    |why| tracing::warn!(%why, "a write of the gate is not recognised"),
+                )
+                .ok()
+            }
+            _ => None,
+        };
+        let by = GovernedBy {
+            snapshot,
+            governors_unknown: self.sources.readiness().governors_unknown.clone(),
+            gate,
+            problems: governance::problems(change, &self.sources).await,
+            now: Timestamp::now(),
+        };
+        let verdict = judge_governance(change, by);
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
@@ -183,15 +212,20 @@ impl Webhook {
         answer
     }
 
-    async fn judged(&self, change: Change, began: Instant, deadline: Instant) -> AdmissionResponse {
+    async fn judged(
+        &self,
+        change: Change,
+        snapshot: Arc<Snapshot>,
+        began: Instant,
+        deadline: Instant,
+    ) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
-        let snapshot = self
-            .sources
-            .snapshot_with(namespace, deadline, &self.metrics);
+        let (sources, metrics) = (&self.sources, &self.metrics);
+        let snapshot = sources.knowing(snapshot, namespace, deadline, metrics);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
-            records: self.records.clone(),
+            records: self.records.clone().map(RecordSource::Cluster),
             deadline,
             audit_only: self.audit_only,
         };
@@ -214,6 +248,9 @@ impl Webhook {
             events.tell(change, *kind, &answer);
         }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
+        if let Some(keeper) = &self.keeper {
+            keeper.look_at(review, &inputs.snapshot);
+        }
         answer
     }
 

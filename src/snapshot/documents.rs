@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promotion_gate_core::documents::Problem;
+use serde_json::Value;
 
 use super::resource::{Resource, ResourceName, shown};
 use crate::api::{GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile};
@@ -37,7 +38,7 @@ pub enum Version {
 }
 
 /// All documents, with those that were valid last.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Documents {
     /// The files as they are on disk.
     pub(super) files: Arc<PolicyFiles>,
@@ -51,6 +52,7 @@ pub(super) struct Documents {
     settings: GateSettings,
 }
 
+#[derive(Clone)]
 struct Kept {
     resource: Arc<Resource>,
     current: SourceFile,
@@ -206,6 +208,34 @@ impl Documents {
         }
     }
 
+    /// What would be wrong if a resource became this document: the problems that the documents in force do not have without it.
+    pub(super) fn problems_with(
+        &self,
+        name: &ResourceName,
+        next: &Value,
+        config: &Config,
+    ) -> Vec<String> {
+        let none = Arc::default();
+        let files = self.files_in_force.as_ref().unwrap_or(&none);
+        let others = self.resources.iter();
+        let others = others.filter(|(other, _)| *other != name);
+        let mut others: Vec<_> = others
+            .filter_map(|(_, kept)| kept.in_force.clone())
+            .collect();
+        let problems = |others: &[SourceFile]| -> BTreeSet<String> {
+            let names = RootNames::new(config.world.trust_roots.keys());
+            let set = files.load_with(others, names).under(&config.settings);
+            set.problems.iter().map(shown).collect()
+        };
+        let before = problems(&others);
+        others.push((name.document(), next.to_string().into_bytes()));
+        let after = problems(&others);
+        let own = format!("{}: ", name.document());
+        let new = after.difference(&before);
+        new.map(|problem| problem.strip_prefix(&own).unwrap_or(problem).to_owned())
+            .collect()
+    }
+
     fn load(&self, versions: &Versions, config: &Config) -> PolicySet {
         let mut names = RootNames::new(config.world.trust_roots.keys());
         if !versions.is_empty() {
@@ -313,7 +343,11 @@ impl Documents {
     fn is_mentioned(&self, unit: &Unit, message: &str) -> bool {
         match unit {
             Unit::Files => self.files.names().any(|name| message.contains(name)),
-            Unit::Resource(name) => message.contains(&name.document()),
+            Unit::Resource(name) => {
+                let policy = format!("the policy `{}`", name.name);
+                message.contains(&name.document())
+                    || name.kind == Kind::PromotionPolicy && message.contains(&policy)
+            }
         }
     }
 

@@ -37,11 +37,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::api::{self, FeedStates, PolicyFiles, PolicySet};
+use crate::api::{self, FeedStates, Kind, PolicyFiles, PolicySet};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::duties::feed;
-use crate::feeds::{ClockReading, Feeds, feeds_of};
+use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use documents::Settlement;
@@ -102,6 +102,8 @@ pub struct Readiness {
     pub problems: Vec<String>,
     /// The parts whose last valid state is in force instead, and since when.
     pub kept: Vec<String>,
+    /// Why it is not known who governs, if it is not.
+    pub governors_unknown: Option<String>,
 }
 
 impl Sources {
@@ -138,14 +140,15 @@ impl Sources {
         self.current.load_full()
     }
 
-    /// The snapshot for a review of a workload in a namespace. If its labels matter and are not known yet, they are read first.
-    pub async fn snapshot_with(
+    /// The snapshot for a review of a workload in a namespace: this one, unless the labels of the namespace matter and are not known
+    /// yet. They are read then.
+    pub async fn knowing(
         &self,
+        snapshot: Arc<Snapshot>,
         namespace: Option<&str>,
         deadline: Instant,
         metrics: &Metrics,
     ) -> Arc<Snapshot> {
-        let snapshot = self.snapshot();
         let (Some(watches), Some(name)) = (&self.watches, namespace) else {
             return snapshot;
         };
@@ -191,6 +194,20 @@ impl Sources {
     /// The result of the last poll.
     pub fn readiness(&self) -> Arc<Readiness> {
         self.readiness.load_full()
+    }
+
+    /// What would be wrong if a resource became this object, alone and together with the other documents in force.
+    pub fn problems_with(&self, kind: Kind, name: &str, object: &Value) -> Vec<String> {
+        let name = ResourceName {
+            kind,
+            name: name.to_owned(),
+        };
+        let config = self.config.load_full();
+        let documents = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.documents.clone()
+        };
+        documents.problems_with(&name, object, &config)
     }
 
     /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for
@@ -378,6 +395,7 @@ impl Sources {
     fn store(&self, parts: &mut Parts, settled: Settlement, now: Timestamp) {
         let (of_cluster, of_files) = freezes_by_source(&settled.set);
         self.feeds.replace(feeds_of(&of_files));
+        let of_cluster = feeds::below(self.config.load().folder(), &of_cluster);
         self.cluster_feeds.replace(feeds_of(&of_cluster));
         parts.freezes = of_cluster;
         parts.feeds = self.feeds.revision();

@@ -62,6 +62,11 @@ impl Once {
         &self.settled.set
     }
 
+    /// The same, alone.
+    pub fn into_set(self) -> PolicySet {
+        self.settled.set
+    }
+
     /// Why the files do not count; empty if they do.
     pub fn problems(&self) -> &[String] {
         match self.settled.files {

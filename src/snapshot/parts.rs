@@ -75,7 +75,23 @@ impl Parts {
             ready: self.files.last_valid.is_some() && (self.seen.is_complete || !has_cluster),
             kept: kept.collect(),
             problems: problems.cloned().collect(),
+            governors_unknown: self.governors_unknown(has_cluster),
         }
+    }
+
+    /// Why it is not known who governs: then not everybody does.
+    fn governors_unknown(&self, has_cluster: bool) -> Option<String> {
+        if has_cluster && !self.seen.is_complete {
+            return Some("the resources of the cluster are not read yet".to_owned());
+        }
+        let mut refused = self.refused.iter();
+        let (name, (_, why)) = refused.find(|(name, (version, _))| {
+            name.kind == Kind::GateConfiguration && *version == Version::Unreadable
+        })?;
+        let (name, why) = (&name.name, why.join("; "));
+        Some(format!(
+            "the GateConfiguration `{name}` cannot be read: {why}"
+        ))
     }
 
     /// Takes over what a configuration says: all of it where the files count under it. Otherwise policies go on that were valid under

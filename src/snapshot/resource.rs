@@ -8,10 +8,7 @@ use promotion_gate_core::documents::Problem;
 use promotion_gate_core::gate::Freeze;
 use serde_json::{Value, json};
 
-use crate::api::{API_VERSION, Kind, PolicySet, SourceFile};
-
-/// How the names of documents from the cluster end.
-const FROM_CLUSTER: &str = " (cluster)";
+use crate::api::{API_VERSION, FROM_CLUSTER, Kind, PolicySet, SourceFile};
 
 /// The kind and the name of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,6 +2,7 @@
 //! signed once, in the sandbox.
 
 mod authors;
+mod kept;
 mod told;
 
 use std::collections::BTreeSet;
@@ -701,6 +702,14 @@ fn a_rejection_blocks_if_the_person_could_approve_when_it_was_signed_or_can_now(
     }
 }
 
+#[test]
+fn a_rejection_by_a_person_who_may_fill_one_of_several_seats_blocks() {
+    let from = json!([{"group": "left"}, {"group": "right"}, {"person": "dan"}]);
+    let mut world = World::new(json!({ "from": from }), Vec::new());
+    world.further = vec![word("ada@example.com", "rejected", 150, json!({}))];
+    assert_eq!(world.finding().reason, "rejected");
+}
+
 const AN_INSTANT: SignedDuration = SignedDuration::from_nanos(1);
 
 /// Checks that each reason begins exactly at its time, and the one before it ends there.
@@ -903,6 +912,53 @@ fn a_rejection_is_lifted_only_by_an_approval_here_by_certificate_and_after_its_l
 }
 
 #[test]
+fn of_several_approvals_by_who_rejected_the_last_one_lifts_the_rejection() {
+    let by_ada = |decision: &str, minutes| word("ada@example.com", decision, minutes, json!({}));
+    let all = [("approved", 200), ("rejected", 100), ("approved", 50)]
+        .map(|(decision, minutes)| by_ada(decision, minutes));
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    for further in [all.to_vec(), reversed] {
+        let mut world = World::new(json!({"from": [{"person": "ada"}]}), Vec::new());
+        world.further = further;
+        assert_eq!(world.finding().reason, "approved");
+    }
+}
+
+#[test]
+fn an_approval_under_any_of_the_accepted_trust_roots_counts() {
+    for roots in [
+        json!(["sandbox", "sigstore"]),
+        json!(["sigstore", "sandbox"]),
+    ] {
+        let rule = json!({"from": [{"group": "left"}]});
+        let mut world = World::new(rule, approvals(&[("ada", 100)]));
+        world.rule["trustRoots"] = roots;
+        assert_eq!(world.finding().reason, "approved");
+    }
+}
+
+#[test]
+fn an_approval_for_a_cluster_that_may_be_this_one_is_undecided_also_where_the_author_is_unknown() {
+    let limited = || {
+        word(
+            "ada@example.com",
+            "approved",
+            90,
+            json!({"scopes": {"cluster": "prod"}}),
+        )
+    };
+    let mut world = World::new(json!({"from": [{"group": "left"}]}), Vec::new());
+    world.further = vec![limited()];
+    assert_eq!(world.finding().reason, "scope-unknown");
+    world.rule["differentFromAuthor"] = json!(true);
+    let tools = by_workflow("https://github.com/example/release-tools/**");
+    world.rule["authorsFrom"] = json!([{"changeRecord": {"signedBy": tools}}]);
+    assert_eq!(world.finding().reason, "scope-unknown");
+    world.further = vec![limited(), started_by("dan"), record(COMMIT, &["ada"])];
+    assert_eq!(world.finding().reason, "approvals-missing");
+}
+
+#[test]
 fn the_waiting_time_begins_when_some_assignment_first_fills_all_seats() {
     let minutes = |text: &str| text.trim_end_matches('m').parse().unwrap();
     let signed = those(|what| matches!(what, What::Approval(_, _)));
@@ -1096,6 +1152,31 @@ async fn the_keys_of_people_who_may_approve_are_what_their_approvals_are_verifie
         let gate = approving(json!({"requirements": [{ "approvals": approvals }]}));
         assert_eq!(gate.says("approvals", &name).await.1, reason, "{from}");
     }
+}
+
+#[tokio::test]
+async fn the_signer_of_change_records_is_what_they_are_verified_with() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    attach(&registry, &image, "ada@example.com", "approved");
+    for attached in [
+        started_by("dan"),
+        Attached {
+            by: "key".to_owned(),
+            ..record(COMMIT, &["dan"])
+        },
+    ] {
+        let bundle = FACTS.attached(&image, &attached);
+        attach_bundle(&registry, "app", &image, &bundle).unwrap();
+    }
+    let by_key = json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}});
+    let mut world = World::new(json!({"from": [{"person": "ada"}]}), Vec::new());
+    world.rule["authorsFrom"] = json!([{"changeRecord": {"signedBy": by_key}}]);
+    world.rule["differentFromAuthor"] = json!(true);
+    let people = Arc::unwrap_or_clone(Arc::clone(&world.people));
+    let gate = Gate::new(world.policy()).knowing(people);
+    let name = by_digest(&registry, &image);
+    assert_eq!(gate.says("approvals", &name).await.1, "approved");
 }
 
 #[tokio::test]

@@ -409,6 +409,7 @@ fn every_command_has_examples_and_wrong_usage_exits_with_1() {
         "evidence",
         "images",
         "people",
+        "record",
         "crds",
         "verify-bundle",
     ] {

@@ -52,52 +52,65 @@ fn strings(value: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Every kind that carries images, with its resource.
+const KINDS: [(&str, &str, &str, &str); 16] = [
+    ("", "v1", "Pod", "pods"),
+    ("", "v1", "PodTemplate", "podtemplates"),
+    ("", "v1", "ReplicationController", "replicationcontrollers"),
+    ("apps", "v1", "ReplicaSet", "replicasets"),
+    ("apps", "v1", "Deployment", "deployments"),
+    ("apps", "v1", "StatefulSet", "statefulsets"),
+    ("apps", "v1", "DaemonSet", "daemonsets"),
+    ("apps", "v1", "ControllerRevision", "controllerrevisions"),
+    ("batch", "v1", "Job", "jobs"),
+    ("batch", "v1", "CronJob", "cronjobs"),
+    ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
+    (
+        "argoproj.io",
+        "v1alpha1",
+        "AnalysisTemplate",
+        "analysistemplates",
+    ),
+    (
+        "argoproj.io",
+        "v1alpha1",
+        "ClusterAnalysisTemplate",
+        "clusteranalysistemplates",
+    ),
+    ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
+    ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
+    ("keda.sh", "v1alpha1", "ScaledJob", "scaledjobs"),
+];
+
+/// The operations about which an entry asks of a resource.
+fn operations<'a>(webhook: &'a Value, group: &str, version: &str, resource: &str) -> Vec<&'a str> {
+    let rules = webhook["rules"].as_array().unwrap().iter();
+    let asked = rules.filter(|rule| {
+        strings(&rule["apiGroups"]) == [group]
+            && strings(&rule["apiVersions"]) == [version]
+            && strings(&rule["resources"]).contains(&resource)
+    });
+    asked
+        .flat_map(|rule| strings(&rule["operations"]))
+        .collect()
+}
+
 #[test]
 fn the_webhook_is_registered_for_every_kind_that_carries_images() {
-    let kinds = [
-        ("", "v1", "Pod", "pods"),
-        ("", "v1", "PodTemplate", "podtemplates"),
-        ("", "v1", "ReplicationController", "replicationcontrollers"),
-        ("apps", "v1", "ReplicaSet", "replicasets"),
-        ("apps", "v1", "Deployment", "deployments"),
-        ("apps", "v1", "StatefulSet", "statefulsets"),
-        ("apps", "v1", "DaemonSet", "daemonsets"),
-        ("apps", "v1", "ControllerRevision", "controllerrevisions"),
-        ("batch", "v1", "Job", "jobs"),
-        ("batch", "v1", "CronJob", "cronjobs"),
-        ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
-        (
-            "argoproj.io",
-            "v1alpha1",
-            "AnalysisTemplate",
-            "analysistemplates",
-        ),
-        (
-            "argoproj.io",
-            "v1alpha1",
-            "ClusterAnalysisTemplate",
-            "clusteranalysistemplates",
-        ),
-        ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
-        ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
-    ];
     let configuration = &of_kind("ValidatingWebhookConfiguration")[0];
-    for webhook in configuration["webhooks"].as_array().unwrap() {
-        let rules = webhook["rules"].as_array().unwrap();
-        let asked = |group: &str, resource: &str| {
-            rules.iter().any(|rule| {
-                strings(&rule["apiGroups"]).contains(&group)
-                    && strings(&rule["resources"]).contains(&resource)
-                    && strings(&rule["operations"]) == ["CREATE", "UPDATE"]
-                    && rule["apiVersions"] == json!(["*"])
-            })
-        };
-        for (group, version, kind, resource) in kinds {
-            assert!(asked(group, resource), "{resource}");
-            let api_version = if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    for webhook in webhooks {
+        let is_fallback = webhook["failurePolicy"] == "Ignore";
+        for (group, version, kind, resource) in KINDS {
+            let asked = operations(webhook, group, version, resource);
+            // Objects without a namespace are asked about once.
+            match is_fallback && kind == "ClusterAnalysisTemplate" {
+                true => assert_eq!(asked, [""; 0], "{resource}"),
+                false => assert_eq!(asked, ["CREATE", "UPDATE"], "{resource}"),
+            }
+            let api_version = match group {
+                "" => version.to_owned(),
+                group => format!("{group}/{version}"),
             };
             let object =
                 json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}});
@@ -105,41 +118,78 @@ fn the_webhook_is_registered_for_every_kind_that_carries_images() {
             let understood = understand_manifest(&object, "shop", None, &manifests);
             assert!(matches!(understood, Understood::Change(_)), "{kind}");
         }
-        assert!(asked("", "pods/ephemeralcontainers"));
-        assert_eq!(webhook["sideEffects"], "None");
+        for (group, version, resource) in [
+            ("", "v1", "pods/ephemeralcontainers"),
+            ("", "v1", "replicationcontrollers/scale"),
+            ("", "v1", "namespaces"),
+            ("apps", "v1", "deployments/scale"),
+            ("apps", "v1", "statefulsets/scale"),
+            ("apps", "v1", "replicasets/scale"),
+            ("argoproj.io", "v1alpha1", "rollouts/scale"),
+            ("argoproj.io", "v1alpha1", "rollouts/status"),
+        ] {
+            let asked = operations(webhook, group, version, resource);
+            assert_eq!(asked, ["UPDATE"], "{resource}");
+        }
+        for definition in of_kind("CustomResourceDefinition") {
+            let resource = definition["spec"]["names"]["plural"].as_str().unwrap();
+            let asked = operations(webhook, "promotion-gate.dev", "v1alpha1", resource);
+            match is_fallback || resource == "releaserecords" {
+                true => assert_eq!(asked, [""; 0], "{resource}"),
+                false => assert_eq!(asked, ["CREATE", "UPDATE", "DELETE"], "{resource}"),
+            }
+        }
+        let rules = webhook["rules"].to_string();
+        for never in [
+            "*",
+            "releaserecords",
+            "promotionpolicies/status",
+            "deployments/status",
+        ] {
+            assert!(!rules.contains(never), "{never}: {rules}");
+        }
+        assert_eq!(webhook["matchPolicy"], "Equivalent");
+        assert_eq!(webhook["sideEffects"], "NoneOnDryRun");
         assert_eq!(strings(&webhook["admissionReviewVersions"]), ["v1"]);
         assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 30);
     }
-    let policies: Vec<_> = configuration["webhooks"]
-        .as_array()
-        .unwrap()
+    let policies: Vec<_> = webhooks
         .iter()
         .map(|webhook| &webhook["failurePolicy"])
         .collect();
     assert_eq!(policies, ["Fail", "Ignore"]);
 }
 
+/// A controller is trusted because the objects are judged for which it makes others.
 #[test]
-fn configuration_and_policies_of_the_deployment_are_valid() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let mut policies = 0;
-    for map in of_kind("ConfigMap") {
-        for (name, text) in map["data"].as_object().unwrap() {
-            let text = text.as_str().unwrap();
-            fs::write(folder.path().join(name), text).unwrap();
-            if name == "gate.yaml" {
-                Config::load(Some(&folder.path().join(name))).unwrap();
-            } else {
-                let set = api::load(
-                    &[(name.clone(), text.as_bytes().to_vec())],
-                    &FACTS.trust_roots(),
-                );
-                assert!(set.problems.is_empty(), "{:?}", set.problems);
-                policies += set.policies.len();
-            }
+fn a_controller_is_trusted_only_while_its_parents_are_judged() {
+    use promotion_gate_core::gate::ControllerPreset::{ArgoRollouts, Keda};
+    for preset in [ArgoRollouts, Keda] {
+        for (group, kind) in preset.parents() {
+            let mut judged = KINDS.iter().map(|(group, _, kind, _)| (*group, *kind));
+            assert!(judged.any(|it| it == (*group, *kind)), "{preset:?}: {kind}");
         }
     }
-    assert!(policies > 0);
+}
+
+/// What the gate decides by in the deployment.
+fn resources() -> api::PolicySet {
+    let file = "deploy/resources.yaml";
+    let bytes = fs::read(root().join(file)).unwrap();
+    let set = api::load(&[(file.to_owned(), bytes)], &FACTS.trust_roots());
+    assert!(set.problems.is_empty(), "{:?}", set.problems);
+    assert!(!set.policies.is_empty());
+    set
+}
+
+#[test]
+fn the_configuration_of_the_deployment_is_valid() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let map = &of_kind("ConfigMap")[0];
+    let file = folder.path().join("gate.yaml");
+    fs::write(&file, map["data"]["gate.yaml"].as_str().unwrap()).unwrap();
+    Config::load(Some(&file)).unwrap();
+    resources();
 }
 
 #[test]
@@ -168,12 +218,7 @@ fn every_example_policy_can_be_used_and_is_listed() {
 fn no_shipped_policy_locks_out_the_cluster_or_the_gate() {
     let (_, set) = api::load_paths(&[root().join("policies")], &FACTS.trust_roots());
     let mut policies = set.policies;
-    for map in of_kind("ConfigMap") {
-        for (name, text) in map["data"].as_object().unwrap() {
-            let source = (name.clone(), text.as_str().unwrap().as_bytes().to_vec());
-            policies.extend(api::load(&[source], &FACTS.trust_roots()).policies);
-        }
-    }
+    policies.extend(resources().policies);
     assert!(policies.len() > 10);
     for policy in policies {
         // Labels of namespaces that nobody listed are not known, and the policy would apply there.
@@ -193,6 +238,56 @@ fn no_shipped_policy_locks_out_the_cluster_or_the_gate() {
                 policy.name
             );
         }
+    }
+}
+
+#[test]
+fn everything_that_is_installed_is_in_the_kustomization() {
+    let listed = fs::read_to_string(root().join("deploy/kustomization.yaml")).unwrap();
+    let listed: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("- "))
+        .collect();
+    let definitions = fs::read_dir(root().join("deploy/crds")).unwrap();
+    let definitions = definitions.map(|entry| {
+        let name = entry.unwrap().file_name();
+        format!("crds/{}", name.to_str().unwrap())
+    });
+    let others = [
+        "namespace.yaml",
+        "rbac.yaml",
+        "configuration.yaml",
+        "deployment.yaml",
+        "guards.yaml",
+    ];
+    let mut expected: Vec<_> = definitions.chain(others.map(str::to_owned)).collect();
+    expected.sort();
+    let mut found = listed.clone();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_guards_name_the_gates_service_account() {
+    let subject = &of_kind("ClusterRoleBinding")[0]["subjects"][0];
+    let text = |field: &str| subject[field].as_str().unwrap();
+    let user = format!(
+        "system:serviceaccount:{}:{}",
+        text("namespace"),
+        text("name")
+    );
+    let account = &of_kind("ServiceAccount")[0]["metadata"];
+    assert_eq!(
+        (account["namespace"].as_str(), account["name"].as_str()),
+        (Some(text("namespace")), Some(text("name")))
+    );
+    let pod = &of_kind("Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], text("name"));
+    for guard in of_kind("ValidatingAdmissionPolicy") {
+        assert!(
+            guard.to_string().contains(&format!("\\\"{user}\\\"")),
+            "{guard}"
+        );
     }
 }
 

@@ -25,6 +25,7 @@
 //! * `feeds` — calendars, endpoints and GitLab projects that say when changes are frozen, and hostile ones
 //! * `layout` — OCI image layouts in place of registries
 //! * `serve` — the webhook, over HTTPS
+//! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence` — these commands in detail
 //! * `people` — people directories, and the command `people`
@@ -67,6 +68,7 @@ mod evidence_repository;
 mod feeds;
 mod freezes;
 mod fuzz;
+mod governance;
 mod invariants;
 mod layout;
 mod messages;

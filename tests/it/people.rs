@@ -506,8 +506,8 @@ fn list_shows_people_and_the_members_of_a_group_at_a_time() {
     let (_, text) = asks(&["list", ".", "--output", "json"]);
     let listed: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
-        listed["people"][1]["groups"][0]["periods"][0]["from"],
-        "2026-01-01T00:00:00Z"
+        listed["people"][1]["groups"][0]["periods"][0],
+        json!({"from": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"})
     );
     assert_eq!(listed["automation"], json!(["dependabot"]));
 }

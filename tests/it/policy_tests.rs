@@ -411,3 +411,80 @@ fn the_example_of_the_documentation_runs() {
         ran.stderr
     );
 }
+
+const PEOPLE: &str = "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PeopleDirectory
+metadata: {name: people}
+spec:
+  people:
+  - {name: alice, identities: [{certificate: {issuer: \"https://issuer.example\", email: alice@example.com}}]}
+  groups:
+  - {name: leads, members: [alice]}
+---
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: approved}
+spec:
+  environment: production
+  requirements:
+  - digestPinned: {}
+  - approvals: {from: [{group: leads}], differentFromAuthor: false, maximumAge: 1d}
+  - noFreeze: {}
+  uncovered: Allow
+---
+apiVersion: promotion-gate.dev/v1alpha1
+kind: ChangeFreeze
+metadata: {name: always}
+spec: {environments: [production], reason: Year end, windows: [{from: \"2000-01-01T00:00:00Z\", until: \"2200-01-01T00:00:00Z\"}]}
+";
+
+#[test]
+fn a_case_says_what_the_cluster_remembers() {
+    let folder = folder("");
+    fs::write(folder.path().join("policy.yaml"), PEOPLE).unwrap();
+    let upkeep = "as: \"system:serviceaccount:kube-system:replicaset-controller\"";
+    let back = "record: [{ago: 2d}, {ago: 1d, anotherTemplate: true}]";
+    let cases = format!(
+        "\
+  - {{name: a rollback in a freeze, {back}, expect: {{decision: allow, reasons: [approvals/approved-before, noFreeze/rollback-passes]}}}}
+  - {{name: without records, expect: {{decision: deny, reasons: [approvals/approvals-missing, noFreeze/frozen]}}}}
+  - {{name: never admitted, record: [], expect: {{decision: deny, reasons: [noFreeze/frozen]}}}}
+  - {{name: what ran by waiver, record: [{{ago: 2d, by: Waiver}}, {{ago: 1d, anotherTemplate: true}}], expect: {{decision: deny}}}}
+  - {{name: another digest then, record: [{{ago: 2d, digest: \"sha256:{other}\"}}, {{ago: 1d, anotherTemplate: true}}], expect: {{decision: deny}}}}
+  - {{name: a kept rejection, {back}, rejections: [{{by: alice, ago: 1h, reason: no}}], expect: {{decision: deny, reasons: [approvals/rejected]}}}}
+  - {{name: a revoked digest, {back}, revocations: [{{reason: stolen}}], expect: {{decision: deny, reasons: [revocation/revoked]}}}}
+  - {{name: an old approval of what runs, record: [{{ago: 2d}}], freezes: [], evidence: [{{approval: {{by: alice, ago: 3d}}}}], expect: {{decision: allow}}}}
+  - {{name: an old approval, record: [], freezes: [], evidence: [{{approval: {{by: alice, ago: 3d}}}}], expect: {{decision: deny}}}}
+  - {{name: upkeep, {upkeep}, record: [{{ago: 2d, by: Audit}}], expect: {{decision: allow}}}}
+  - {{name: upkeep of a revoked digest, {upkeep}, record: [{{ago: 2d}}], revocations: [{{reason: stolen}}], expect: {{decision: deny}}}}
+  - {{name: a controller with another image, {upkeep}, record: [], expect: {{decision: deny, reasons: [noFreeze/frozen]}}}}
+",
+        other = "2".repeat(64)
+    );
+    fs::write(
+        folder.path().join("test.yaml"),
+        format!(
+            "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PolicyTest
+metadata: {{name: kept}}
+spec:
+  policies: [policy.yaml]
+  image: ghcr.io/example/app@{DIGEST}
+  cases:
+{cases}"
+        ),
+    )
+    .unwrap();
+    let ran = run(folder.path(), &["test", "test.yaml"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let cases = cases.replace("by: alice, ago: 1h", "by: alic, ago: 1h");
+    let text = fs::read_to_string(folder.path().join("test.yaml")).unwrap();
+    let text = text.split("  cases:\n").next().unwrap().to_owned() + "  cases:\n" + &cases;
+    fs::write(folder.path().join("test.yaml"), text).unwrap();
+    let ran = run(folder.path(), &["test", "test.yaml"], "");
+    let said = "the people directories do not name `alic`";
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}

@@ -133,7 +133,7 @@ impl Gate {
     }
 
     /// The response to an AdmissionReview `uid-1`.
-    async fn response(&self, body: impl Into<reqwest::Body>) -> Value {
+    pub async fn response(&self, body: impl Into<reqwest::Body>) -> Value {
         let (status, text) = self.post(body).await;
         assert_eq!(status, 200, "{text}");
         let mut answer: Value = serde_json::from_str(&text).unwrap();

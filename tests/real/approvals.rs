@@ -257,3 +257,67 @@ fn approvals_in_an_evidence_repository_count() {
         }
     }
 }
+
+#[test]
+fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
+    let sigstore = LocalSigstore::shared();
+    let gate = gate(&sigstore, &Key::generate(), json!({}));
+    let registry = Registry::distribution();
+    let image = build(&Cosign::v3(), &registry, "kept", &sigstore);
+    let rejected =
+        json!({"environment": "production", "decision": "rejected", "reason": "wrong base image"});
+    Cosign::v3()
+        .attest_keyless(&image, APPROVAL, &rejected, "bob@example.com", &sigstore)
+        .ok();
+    let plane = ControlPlane::start();
+    plane.create_namespace("shop");
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+    plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
+    let serving = gate.serve(&["--kubeconfig", &plane.admin_kubeconfig()]);
+    plane.register(&serving);
+    let apply = |dry: &str| {
+        let args = ["apply", "-f", "-", dry];
+        plane.kubectl_as(User::Alice, args, &deployment("web", &image.by_digest()))
+    };
+    let kept = |kind: &str| -> Vec<Value> {
+        let list = plane.kubectl(["get", kind, "-o", "json"]).ok();
+        let mut list: Value = serde_json::from_str(&list).unwrap();
+        let items = list["items"].as_array_mut().unwrap();
+        items.iter_mut().map(|item| item["spec"].take()).collect()
+    };
+    let refused_with = |dry: &str| apply(dry).stderr.contains("wrong base image");
+    until("the webhook is asked", || {
+        refused_with("--dry-run=server").then_some(())
+    });
+    assert!(kept("rejections").is_empty() && kept("authorrecords").is_empty());
+
+    assert!(refused_with("--dry-run=none"));
+    let rejections = until("the rejection is kept", || {
+        Some(kept("rejections")).filter(|kept| !kept.is_empty())
+    });
+    let [rejection] = &rejections[..] else {
+        panic!("{rejections:?}")
+    };
+    for (field, value) in [
+        ("digest", &*image.digest),
+        ("environment", "production"),
+        ("person", "bob"),
+        ("reason", "wrong base image"),
+    ] {
+        assert_eq!(rejection[field], value);
+    }
+    let records = until("the authors are kept", || {
+        Some(kept("authorrecords")).filter(|kept| !kept.is_empty())
+    });
+    assert_eq!(
+        records[0]["identities"],
+        json!([{"github": {"login": "alice", "id": 1}}])
+    );
+    assert_eq!(records[0]["statements"].as_array().unwrap().len(), 1);
+    // What is kept is not written again.
+    assert!(refused_with("--dry-run=none"));
+    assert_eq!(
+        (kept("rejections"), kept("authorrecords").len()),
+        (rejections, 1)
+    );
+}

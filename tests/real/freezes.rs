@@ -56,7 +56,10 @@ impl Bed {
             let file = format!("policies/{namespace}.yaml");
             gate.write(&file, &policy.to_string());
         }
-        let serving = gate.serve(&[]);
+        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+        plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
+        let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &["--policy", "policies"]);
+        serving.says("/readyz", "ready\n");
         plane.register(&serving);
         plane.start_controllers();
         let bed = Bed {
@@ -373,7 +376,7 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
     let undo = ["rollout", "undo", "deployment/rolling", "-n", "shop"];
     refused(bed.plane.kubectl(undo));
 
-    // 4. What was staged is not started. The subresource `scale` does not say what it starts.
+    // 4. What was staged is not started, by whatever path. Scaling from zero starts what the scaled object runs.
     let start = r#"{"spec": {"replicas": 3}}"#;
     refused(bed.developer(["patch", "deployment/staged", "-p", start]));
     refused(bed.apply(&deployment("shop", "staged", 3, "1")));
@@ -384,12 +387,12 @@ fn people_wait_during_a_freeze_and_what_runs_goes_on() {
         r#"{"spec": {"suspend": false}}"#,
     ]));
     refused(bed.developer(["rollout", "resume", "deployment/paused"]));
+    refused(bed.developer(["scale", "deployment/staged", "--replicas=1"]));
     for app in ["staged", "suspended", "paused"] {
         assert_eq!(bed.pods(app), BTreeSet::new(), "{app}");
     }
-    bed.developer(["scale", "deployment/staged", "--replicas=1"])
-        .ok();
-    bed.counted("staged", 1);
+    bed.developer(["scale", web, "--replicas=3"]).ok();
+    bed.counted("web", 3);
     bed.developer(["delete", web]).ok();
 }
 

@@ -10,13 +10,16 @@
 
 mod approvals;
 mod cluster;
+mod conditions;
 mod freezes;
+mod governance;
 mod manifests;
 mod platforms;
 mod programs;
 mod provenance;
 mod records;
 mod resources;
+mod scan;
 mod shipped;
 mod signing;
 mod support;

@@ -1,10 +1,14 @@
 //! Policies, people and freezes as resources of a real API server, without files.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, Gate, Ran, Serving, User, deployment, until};
+use crate::support::{
+    Address, ControlPlane, Gate, HttpServer, Ran, Serving, User, deployment, until,
+};
 
 const TAGGED: &str = "registry.example/app:v1";
 
@@ -17,9 +21,16 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Cluster {
+        Cluster::configured(&json!({}))
+    }
+
+    /// The same, with a configuration of these fields.
+    fn configured(fields: &Value) -> Cluster {
         let plane = ControlPlane::start();
-        plane.create_namespace("shop");
-        let gate = Gate::configured(&json!({}));
+        for namespace in ["shop", "promotion-gate"] {
+            plane.create_namespace(namespace);
+        }
+        let gate = Gate::configured(fields);
         let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &[]);
         let said = serving.says("/readyz", "kubectl apply -f deploy/crds");
         assert!(said.starts_with("not ready"), "{said}");
@@ -224,4 +235,164 @@ fn while_the_api_server_is_gone_what_was_read_counts_and_its_age_is_said() {
     cluster
         .serving
         .says("/metrics", "watch_age_seconds{kind=\"PromotionPolicy\"} 0");
+}
+
+impl Cluster {
+    /// A field of a resource.
+    fn field(&self, kind: &str, name: &str, path: &str) -> String {
+        let path = format!("jsonpath={{{path}}}");
+        let get = ["get", kind, name, "-o", &path];
+        self.plane.kubectl(get).ok()
+    }
+
+    #[track_caller]
+    fn until_field(&self, kind: &str, name: &str, path: &str, expected: &str) {
+        until(&format!("{path} of {name} is {expected}"), || {
+            (self.field(kind, name, path) == expected).then_some(())
+        });
+    }
+
+    /// Stops the gate, and starts another one in its place.
+    fn restart(&mut self) {
+        let kubeconfig = self.plane.admin_kubeconfig();
+        self.serving.stop();
+        self.serving = self.gate.serve_cluster(&kubeconfig, &[]);
+        self.serving.says("/readyz", "ready,");
+        self.plane.register(&self.serving);
+    }
+}
+
+const READY: &str = ".status.conditions[?(@.type==\"Ready\")].status";
+const MESSAGE: &str = ".status.conditions[?(@.type==\"Ready\")].message";
+
+#[test]
+fn a_status_says_what_counts_and_the_last_valid_version_survives_a_restart() {
+    let mut cluster = Cluster::start();
+    let kind = "promotionpolicy";
+    cluster
+        .apply("PromotionPolicy", "strict", pinned("first"))
+        .ok();
+    cluster.until_field(kind, "strict", READY, "True");
+    cluster.until_field(kind, "strict", ".status.observedGeneration", "1");
+    let mut typo = pinned("second");
+    typo["enforcment"] = json!("Audit");
+    cluster.apply("PromotionPolicy", "strict", typo).ok();
+    cluster.until_field(kind, "strict", READY, "False");
+    let message = cluster.field(kind, "strict", MESSAGE);
+    assert!(
+        message.contains("unknown field `enforcment`, did you mean `enforcement`?"),
+        "{message}"
+    );
+    let name = ".status.lastValidSpec.requirements[0].name";
+    cluster.until_field(kind, "strict", name, "first");
+
+    cluster.restart();
+    cluster.until_refused("policy `strict`");
+    let said = cluster.serving.says("/readyz", "enforcment");
+    assert!(said.contains("its last valid version counts"), "{said}");
+
+    // Nothing is written while nothing changes.
+    let version = || cluster.field(kind, "strict", ".metadata.resourceVersion");
+    cluster
+        .serving
+        .says("/metrics", "promotion_gate_holds_lease 1");
+    let before = version();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(version(), before);
+
+    let fixed = pinned("third");
+    cluster.apply("PromotionPolicy", "strict", fixed).ok();
+    cluster.until_field(kind, "strict", READY, "True");
+    cluster.until_field(kind, "strict", name, "third");
+}
+
+#[test]
+fn of_two_gates_one_holds_the_lease_and_reads_feeds_and_both_decide_by_its_status() {
+    let endpoint = Address::free();
+    let host = json!({"host": endpoint.to_string(), "plainHttp": true});
+    let mut cluster = Cluster::configured(&json!({"registries": [host]}));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let _server = HttpServer::start(endpoint, move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Some(json!({"freeze_active": true, "reason": "Year end"}))
+    });
+    let feed = format!("{}/freeze", endpoint.url());
+    let frozen = json!({"environment": "production", "match": {"namespaces": {"names": ["shop"]}}, "requirements": [{"noFreeze": {}}]});
+    cluster.apply("PromotionPolicy", "frozen", frozen).ok();
+    let freeze = json!({"environments": ["production"], "reason": "r", "endpoint": {"url": feed}});
+    cluster
+        .apply("ChangeFreeze", "change-management", freeze)
+        .ok();
+    let kubeconfig = cluster.plane.admin_kubeconfig();
+    let other = cluster.gate.serve_cluster(&kubeconfig, &[]);
+    other.says("/readyz", "ready\n");
+    cluster.until_field(
+        "changefreeze",
+        "change-management",
+        ".status.feed.windows[0].reason",
+        "Year end",
+    );
+    cluster.until_refused("Year end");
+    cluster.plane.register(&other);
+    cluster.until_refused("Year end");
+    let holds = |serving: &Serving| {
+        let metrics = serving.probes.http_get("/metrics").unwrap();
+        metrics.contains("promotion_gate_holds_lease 1")
+    };
+    assert!(holds(&cluster.serving) != holds(&other), "one of them");
+    assert!(asked.load(Ordering::Relaxed) <= 4, "one of them asks");
+
+    // The other one goes on when the holder ends.
+    drop(match holds(&cluster.serving) {
+        true => std::mem::replace(&mut cluster.serving, other),
+        false => other,
+    });
+    cluster
+        .serving
+        .says("/metrics", "promotion_gate_holds_lease 1");
+    cluster.plane.register(&cluster.serving);
+    cluster.until_refused("Year end");
+}
+
+#[test]
+fn commands_read_the_resources_and_the_labels_of_a_cluster() {
+    let cluster = Cluster::start();
+    let (gate, plane) = (&cluster.gate, &cluster.plane);
+    let kubeconfig = plane.admin_kubeconfig();
+    let selector = json!({"matchLabels": {"tier": "production"}});
+    cluster.apply("PromotionPolicy", "tiered", json!({"match": {"namespaces": {"selector": selector}}, "requirements": [{"digestPinned": {}}]})).ok();
+    cluster.apply("ChangeFreeze", "always", json!({"environments": ["production"], "reason": "r", "windows": [{"from": "2020-01-01T00:00:00Z", "until": "2200-01-01T00:00:00Z"}]})).ok();
+    cluster.apply("PeopleDirectory", "all", json!({"people": [{"name": "alice", "identities": [{"kubernetes": {"user": "alice"}}]}]})).ok();
+    let run = |arguments: &[&str], input: &str| {
+        let cluster = ["--from-cluster", "--kubeconfig", &kubeconfig];
+        gate.run(&[arguments, &cluster].concat(), input)
+    };
+    let check = || {
+        run(
+            &["check", "--namespace", "shop", "-"],
+            &deployment("web", TAGGED),
+        )
+    };
+    check().allowed();
+    plane
+        .kubectl(["label", "namespace", "shop", "tier=production"])
+        .ok();
+    check().denied("not-pinned");
+    let now = run(&["freeze", "now", "--environment", "production"], "");
+    assert_eq!(now.code, Some(2), "{now}");
+    let who = run(&["people", "who", "alice"], "");
+    assert_eq!(who.code, Some(0), "{who}");
+    drop(cluster.serving);
+    let (plane, gate) = (cluster.plane, cluster.gate);
+    plane.kill("kube-apiserver");
+    let ran = gate.run(
+        &["check", "--from-cluster", "--kubeconfig", &kubeconfig, "-"],
+        &deployment("web", TAGGED),
+    );
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(
+        ran.stderr.contains("cannot be read from the cluster"),
+        "{ran}"
+    );
 }

@@ -199,6 +199,7 @@ fn statement_or_signature(
     Ok(Verified::Statement(VerifiedStatement {
         predicate: Predicate::read(&statement.predicate_type, statement.predicate.as_deref())?,
         predicate_type: statement.predicate_type,
+        payload: statement.payload,
         by: checked.into_origin(subject, anchor),
     }))
 }

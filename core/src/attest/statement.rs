@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use super::unaccepted::{self, UnacceptedReason, strict};
 use crate::gate::Digest;
@@ -42,6 +43,9 @@ pub(super) struct Statement {
     pub(super) predicate_type: String,
     #[serde(default)]
     pub(super) predicate: Option<Box<RawValue>>,
+    /// The SHA-256 digest of the payload.
+    #[serde(skip)]
+    pub(super) payload: [u8; 32],
 }
 
 #[derive(Deserialize)]
@@ -58,7 +62,7 @@ impl Statement {
     /// Why the payload is not a supported statement.
     pub(super) fn parse(payload: &[u8]) -> Result<Statement, UnacceptedReason> {
         let text = strict(payload, "the statement", FIELDS)?;
-        let statement: Statement = serde_json::from_str(text).map_err(|error| {
+        let mut statement: Statement = serde_json::from_str(text).map_err(|error| {
             let detail = format!("the payload is not an in-toto statement: {error}");
             UnacceptedReason::new(unaccepted::MALFORMED, detail)
         })?;
@@ -73,6 +77,7 @@ impl Statement {
             let detail = format!("the statement has more than {MAXIMUM_SUBJECTS} subjects");
             return Err(UnacceptedReason::new(unaccepted::TOO_LARGE, detail));
         }
+        statement.payload = Sha256::digest(payload).into();
         Ok(statement)
     }
 

@@ -66,6 +66,7 @@ pub struct VerifiedStatement {
     pub(super) by: Origin,
     pub(super) predicate_type: String,
     pub(super) predicate: Predicate,
+    pub(super) payload: [u8; 32],
 }
 
 /// The form of a signature.
@@ -201,6 +202,11 @@ impl VerifiedStatement {
         &self.predicate
     }
 
+    /// The digest of the statement, which names it whoever signed it.
+    pub fn digest(&self) -> Digest {
+        Digest::of_sha256(self.payload)
+    }
+
     /// The approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.by.bytes() + self.predicate_type.len() + self.predicate.bytes()
@@ -255,6 +261,7 @@ mod tests {
             by: origin(1),
             predicate_type: "x".repeat(kind),
             predicate: Predicate::Other(RawValue::from_string(written).ok()),
+            payload: [0; 32],
         };
         statement.bytes()
     }

@@ -96,6 +96,8 @@ pub struct GovernanceVerdict {
 pub struct GovernedBy<'a> {
     /// The governors, the people and the policies.
     pub snapshot: &'a Snapshot,
+    /// Why it is not known who governs, if it is not: then not everybody does.
+    pub governors_unknown: Option<String>,
     /// The user name of the gate itself, if it is known.
     pub gate: Option<&'a str>,
     /// What makes the object invalid, one sentence each.
@@ -143,6 +145,11 @@ pub fn judge_governance(change: &GovernanceChange, by: GovernedBy<'_>) -> Govern
     }
     // 2. Who may: otherwise whoever may edit our resources could let anything in.
     let governors = &by.snapshot.world.governors;
+    if let (Some(Right::NoGovernors), Some(why)) = (change.right(&by), &by.governors_unknown) {
+        let hint = "repair the configuration; the way out of a lock-out is in deploy/README.md";
+        let details = vec![format!("it is not known who governs: {why}")];
+        return denied("governors-unknown", details, Some(hint.to_owned()));
+    }
     let Some(right) = change.right(&by) else {
         let details = change.refusals(&by);
         return denied("not-a-governor", details, Some(governors.hint()));
@@ -247,9 +254,9 @@ impl GovernanceChange {
         governors.is_empty().then_some(Right::NoGovernors)
     }
 
-    /// Whether the gate writes this by itself: the evidence that it keeps, and the configuration that holds its public keys where
-    /// there is none.
-    fn is_written_by_the_gate(&self) -> bool {
+    /// Whether the gate may write this itself: the evidence that it keeps, and an empty configuration that holds its public keys
+    /// where there is none.
+    pub fn is_written_by_the_gate(&self) -> bool {
         let [_, after] = self.contents();
         match self.kind {
             GovernedKind::Rejection | GovernedKind::AuthorRecord => {

@@ -13,7 +13,7 @@ use super::record::ImageRecords;
 use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
-use super::world::{Governors, World};
+use super::world::{EvidenceToKeep, Governors, World};
 use crate::reason::{Reason, reasons};
 
 reasons! {
@@ -45,6 +45,39 @@ reasons! {
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
         "The policy selects namespaces by label, and the labels of this namespace are not known.",
         "Set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration.";
+}
+
+/// What the evidence says that has to be kept in the cluster and is not yet, under the policies that govern for certain.
+pub fn evidence_to_keep(
+    promotion: &Promotion,
+    evidence: &Evidence,
+    governing: &Governing<'_>,
+) -> EvidenceToKeep {
+    let images = promotion.images();
+    let images: Vec<_> = images
+        .map(|(image, pin)| ImageUnderReview::new(promotion, evidence, governing, image, pin))
+        .collect();
+    let mut kept = EvidenceToKeep::default();
+    let certain = governing.policies.iter();
+    let certain = certain.filter(|(_, certainty)| *certainty == Certainty::Certain);
+    for (policy, _) in certain {
+        for entry in PolicyEntry::all_of(policy, governing) {
+            let requirement = &entry.named.requirement;
+            let Scope::Image(rule) = requirement.scope() else {
+                continue;
+            };
+            if skip_for(requirement, promotion, policy).is_some() {
+                continue;
+            }
+            let matched = images
+                .iter()
+                .filter(|it| policy.matches_image(&it.image.reference));
+            for image in matched {
+                kept.add(rule.keeps(&image.input(&entry, image.subject.as_ref())));
+            }
+        }
+    }
+    kept
 }
 
 /// Every reason that the engine gives, independently of the rules.
@@ -365,20 +398,19 @@ impl<'a> ImageUnderReview<'a> {
         }
     }
 
-    fn check(
-        &self,
-        entry: &PolicyEntry<'_>,
-        rule: &dyn ImageRule,
-        subject: Option<&Subject>,
-    ) -> Judgement {
-        let requirement = &entry.named.requirement;
-        let effect = requirement.effect();
+    /// The input of a rule about a subject: the image, or one of its platforms.
+    fn input<'c>(
+        &'c self,
+        entry: &'c PolicyEntry<'_>,
+        subject: Option<&'c Subject>,
+    ) -> ImageCheck<'c> {
+        let effect = entry.named.requirement.effect();
         let evidence = match subject {
             Some(subject) => self.evidence.for_effect(subject, effect),
             None => Collected::Unavailable(pin_unavailability(self.pin)),
         };
         let own = self.subject.as_ref();
-        let check = ImageCheck {
+        ImageCheck {
             promotion: self.promotion,
             policy: entry.policy,
             world: self.governing.world,
@@ -390,7 +422,18 @@ impl<'a> ImageUnderReview<'a> {
             evidence,
             last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
-        };
+        }
+    }
+
+    fn check(
+        &self,
+        entry: &PolicyEntry<'_>,
+        rule: &dyn ImageRule,
+        subject: Option<&Subject>,
+    ) -> Judgement {
+        let requirement = &entry.named.requirement;
+        let effect = requirement.effect();
+        let check = self.input(entry, subject);
         let judgement = requirement.unless_unknown(rule.check(&check), &check);
         let earlier = subject.map_or(0, |subject| self.evidence.earlier(subject, effect));
         match earlier {

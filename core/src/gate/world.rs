@@ -107,12 +107,61 @@ pub struct KeptAuthors {
 impl KeptAuthors {
     /// Adds what another record names: authors are only ever added.
     pub fn add(&mut self, other: KeptAuthors) {
-        for identity in other.identities {
-            if !self.identities.contains(&identity) {
-                self.identities.push(identity);
+        let before = std::mem::take(&mut self.identities).into_iter();
+        let all: BTreeSet<_> = before.chain(other.identities).collect();
+        self.identities = all.into_iter().collect();
+        self.statements.extend(other.statements);
+    }
+}
+
+/// What the evidence of a review says that has to be kept in the cluster and is not yet, because deleting it in a registry would
+/// turn a denial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EvidenceToKeep {
+    /// Rejections by people who may approve, each with its digest. Their names are empty.
+    pub rejections: Vec<(Digest, KeptRejection)>,
+    /// Authors, with the statements that name them.
+    pub authors: BTreeMap<Digest, KeptAuthors>,
+}
+
+impl EvidenceToKeep {
+    /// Whether nothing has to be kept.
+    pub fn is_empty(&self) -> bool {
+        self.rejections.is_empty() && self.authors.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: EvidenceToKeep) {
+        let rejections = other.rejections.into_iter();
+        for rejection in rejections {
+            if !self.rejections.contains(&rejection) {
+                self.rejections.push(rejection);
             }
         }
-        self.statements.extend(other.statements);
+        for (digest, authors) in other.authors {
+            self.authors.entry(digest).or_default().add(authors);
+        }
+    }
+}
+
+impl World {
+    /// Whether the cluster keeps a rejection by this person that is as recent.
+    pub(super) fn keeps_rejection(&self, digest: &Digest, rejection: &KeptRejection) -> bool {
+        let kept = self.rejections.get(digest).into_iter().flatten();
+        let same = |kept: &&KeptRejection| {
+            (&kept.environment, &kept.person) == (&rejection.environment, &rejection.person)
+        };
+        kept.filter(same).any(|kept| kept.at >= rejection.at)
+    }
+
+    /// Whether the cluster keeps all of these authors.
+    pub(super) fn keeps_authors(&self, digest: &Digest, authors: &KeptAuthors) -> bool {
+        let kept = self.authors.get(digest);
+        kept.is_some_and(|kept| {
+            let known: BTreeSet<_> = kept.identities.iter().collect();
+            let mut identities = authors.identities.iter();
+            identities.all(|it| known.contains(it))
+                && authors.statements.is_subset(&kept.statements)
+        })
     }
 }
 

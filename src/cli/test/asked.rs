@@ -1,6 +1,7 @@
 //! A case as written → what is requested, when, by which user, with which images.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::Path;
@@ -97,6 +98,7 @@ impl SuiteReader<'_> {
                 self.refuse(here, "expected `rule/reason`, such as `signature/unsigned`");
             }
         }
+        let kept = self.kept(case, &used, at.unwrap_or(self.now), here);
         let changes = changes.filter(|_| self.problems.len() == before)?;
         Some(Case {
             name: case.name.clone(),
@@ -117,6 +119,7 @@ impl SuiteReader<'_> {
                 .collect(),
             evidence,
             freezes: self.freezes(case, here),
+            kept: Arc::new(kept),
             expect: case.expect.clone(),
         })
     }

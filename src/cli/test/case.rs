@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use promotion_gate_core::attest::media_type::BUNDLE;
-use promotion_gate_core::gate::{Collected, Decision, Finding, Outcome, Snapshot};
+use promotion_gate_core::gate::{Change, Collected, Decision, Finding, Outcome, Pin, Snapshot};
 use tokio::time::Instant;
 
 use super::format::ExpectedDecision;
@@ -17,7 +17,7 @@ use super::signers::TestSigners;
 use crate::api;
 use crate::collect::{CacheSizes, Collector};
 use crate::oci::{Layer, Memory, Via};
-use crate::review::{Review, ReviewInputs, review};
+use crate::review::{RecordSource, Review, ReviewInputs, review};
 
 /// Time limit of one case; no network is used.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,6 +43,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
     let CaseFreezes { freezes, feeds } = &case.freezes;
     let schedule = api::schedule(freezes.clone(), feeds, at);
     snapshot.world.freezes = Collected::Known(Arc::new(schedule));
+    case.kept.add_to(&mut snapshot.world);
     let inputs = ReviewInputs {
         snapshot: Arc::new(snapshot),
         collector: Arc::new(Collector::new(
@@ -50,7 +51,12 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
             suite.limits,
             CacheSizes::default(),
         )),
-        records: None,
+        records: case.kept.has_records().then(|| {
+            let kept = Arc::clone(&case.kept);
+            RecordSource::Given(Arc::new(move |change: &Change, pins: &[Pin]| {
+                kept.records(change, pins, at)
+            }))
+        }),
         deadline: Instant::now() + TIMEOUT,
         audit_only: false,
     };

@@ -1,7 +1,7 @@
 //! A test of policies as written. Digests, times and images are texts here; `load` parses them and reports all their problems
 //! at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use promotion_gate_core::attest::Claim;
@@ -107,10 +107,93 @@ pub(super) struct CaseSpec {
     /// What the feeds of change freezes answer, by the name of the freeze. A feed that is not here was never read.
     #[serde(default)]
     pub(super) feeds: BTreeMap<String, FeedAnswer>,
+    /// What release records say of the workload; without it there are no records.
+    pub(super) record: Option<Vec<RecordSpec>>,
+    /// Digests that are revoked.
+    #[serde(default)]
+    pub(super) revocations: Vec<RevocationSpec>,
+    /// Rejections that the cluster keeps.
+    #[serde(default)]
+    pub(super) rejections: Vec<KeptRejectionSpec>,
     /// The evidence that is attached to the images.
     #[serde(default)]
     pub(super) evidence: Vec<EvidenceSpec>,
     pub(super) expect: ExpectSpec,
+}
+
+/// An earlier admission of the workload.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RecordSpec {
+    /// How long before the review, such as `3d`.
+    pub(super) ago: String,
+    /// The image, as the case writes it; every image of the case when absent.
+    pub(super) image: Option<String>,
+    /// The digest that the image had then; its present one when absent.
+    pub(super) digest: Option<String>,
+    /// Whether the workload had another template then.
+    #[serde(default)]
+    pub(super) another_template: bool,
+    /// Whether it did not run yet (no replicas, paused, suspended).
+    #[serde(default)]
+    pub(super) staged: bool,
+    /// Whether it was seen in the cluster; `true` when absent.
+    pub(super) observed: Option<bool>,
+    /// Why it was admitted; `Policy` when absent.
+    pub(super) by: Option<RecordedReason>,
+    /// The policies with which it complied; with `by: Policy` those of the test when absent.
+    pub(super) complied: Option<BTreeSet<String>>,
+    /// The environments; those of the tested policies when absent.
+    pub(super) environments: Option<BTreeSet<String>>,
+    /// The source that its provenance named.
+    pub(super) source: Option<RecordedSourceSpec>,
+}
+
+/// Why an image was admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(super) enum RecordedReason {
+    #[default]
+    Policy,
+    Waiver,
+    Audit,
+    Ungoverned,
+    Baseline,
+}
+
+/// A source.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordedSourceSpec {
+    /// The repository: the platform's identifier, or the address.
+    pub(super) repository: String,
+    /// The commit.
+    pub(super) commit: String,
+}
+
+/// A revocation.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevocationSpec {
+    /// The image whose digest is revoked; every image of the case when absent.
+    pub(super) image: Option<String>,
+    /// Why.
+    pub(super) reason: String,
+}
+
+/// A rejection that the cluster keeps.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptRejectionSpec {
+    /// The person, by name in the tested people directories.
+    pub(super) by: String,
+    /// The image whose digest is rejected; every image of the case when absent.
+    pub(super) image: Option<String>,
+    /// The environment; that of the tested policies when absent.
+    pub(super) environment: Option<String>,
+    /// Why, in the person's words.
+    pub(super) reason: Option<String>,
+    /// How long before the review; at the time of the review when absent.
+    pub(super) ago: Option<String>,
 }
 
 /// What a feed answers.

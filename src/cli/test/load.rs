@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::format::{EvidenceForm, ExpectSpec};
 use super::freezes::CaseFreezes;
+use super::kept::Kept;
 use super::resolve::SuiteReader;
 use super::signers::TestSigners;
 use crate::api::{self, Files, Kind, Skipped};
@@ -53,6 +54,7 @@ pub(super) struct Case {
     pub(super) images: Vec<(Repository, Digest)>,
     pub(super) evidence: Vec<TestAttachment>,
     pub(super) freezes: CaseFreezes,
+    pub(super) kept: Arc<Kept>,
     pub(super) expect: ExpectSpec,
 }
 

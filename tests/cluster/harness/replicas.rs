@@ -3,18 +3,24 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::balancer::Target;
 use crate::support::program::Program;
 use crate::support::{Address, Certificate, Gate};
 
 /// The name by which the API server knows the gate.
 pub const SERVICE: &str = "promotion-gate.promotion-gate.svc";
 const REPLICAS: usize = 3;
+/// How long a Service goes on to lead to a replica that ends.
+const PROPAGATION: Duration = Duration::from_secs(1);
 
 pub struct Replicas {
     pub gate: Gate,
@@ -29,6 +35,7 @@ pub struct Replicas {
 struct Replica {
     https: Address,
     probes: Address,
+    target: Arc<Target>,
     running: Mutex<Option<Program>>,
 }
 
@@ -37,10 +44,16 @@ impl Replicas {
     pub fn new(gate: Gate, kubeconfig: PathBuf, logs: &Path) -> Replicas {
         let certificate = Certificate::new(SERVICE);
         gate.present(&certificate);
-        let replica = |_| Replica {
-            https: Address::free(),
-            probes: Address::free(),
-            running: Mutex::new(None),
+        let replica = |_| {
+            let https = Address::free();
+            let address = https.to_string().parse().unwrap();
+            let ready = AtomicBool::new(false);
+            Replica {
+                https,
+                probes: Address::free(),
+                target: Arc::new(Target { address, ready }),
+                running: Mutex::new(None),
+            }
         };
         // Fails only where somebody else was first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -63,9 +76,9 @@ impl Replicas {
         }
     }
 
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        let address = |replica: &Replica| replica.https.to_string().parse().unwrap();
-        self.replicas.iter().map(address).collect()
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        let target = |replica: &Replica| Arc::clone(&replica.target);
+        self.replicas.iter().map(target).collect()
     }
 
     pub fn numbers(&self) -> std::ops::Range<usize> {
@@ -80,6 +93,7 @@ impl Replicas {
         let Replica {
             https,
             probes,
+            target,
             running,
         } = &self.replicas[replica];
         let mut command = self.gate.serve_command(&https.to_string(), *probes);
@@ -89,6 +103,7 @@ impl Replicas {
         let gate = Program::start_logging_to(log, &format!("gate-{replica}"), &mut command);
         let ready = || probes.http_get("/readyz").is_some();
         *running.lock().unwrap() = Some(gate.until(ready));
+        target.ready.store(true, Ordering::Relaxed);
     }
 
     pub fn start_all(&self) {
@@ -103,11 +118,16 @@ impl Replicas {
         *self.replicas[replica].running.lock().unwrap() = None;
     }
 
-    /// Ends a replica as a cluster ends a Pod: it answers what is under way.
+    /// Ends a replica as a cluster ends a Pod: the Service learns of it a little later.
     pub fn stop(&self, replica: usize) {
-        let mut running = self.replicas[replica].running.lock().unwrap();
+        let Replica {
+            target, running, ..
+        } = &self.replicas[replica];
+        let mut running = running.lock().unwrap();
         let program = running.as_mut().unwrap();
         kill_process(Pid::from_child(&program.child), Signal::TERM).unwrap();
+        sleep(PROPAGATION);
+        target.ready.store(false, Ordering::Relaxed);
         program.child.wait().unwrap();
         *running = None;
     }

@@ -124,6 +124,26 @@ fn a_record_that_does_not_fit_adds_authors_and_establishes_none() {
 }
 
 #[test]
+fn of_a_build_of_two_commits_each_needs_its_record() {
+    let other = "2".repeat(40);
+    let mut build = started_by("dan");
+    build.claims = [(13, None)].into();
+    let source = "git+https://github.com/example/app@refs/heads/main";
+    build.provenance.as_mut().unwrap().but["materials"] =
+        json!([{"uri": source, "digest": {"sha1": other}}]);
+    let world = |records: &[&str]| {
+        let records = records.iter().map(|to| record(to, &["dan"]));
+        let mut world = recorded(records.collect());
+        world.further[0] = build.clone();
+        world
+    };
+    assert_reason(&world(&[COMMIT, &other]), "approved");
+    for one in [COMMIT, &other] {
+        assert_unknown(&world(&[one]), "ends with the commit");
+    }
+}
+
+#[test]
 fn a_record_of_a_repository_with_a_ref_does_not_count() {
     let of = |uri: &str| recorded(vec![changed(json!({"repository": {"uri": uri}}))]);
     assert_reason(&of("https://github.com/example/app"), "approved");

@@ -1,10 +1,11 @@
 //! What the rule tells people: which seats are open, who approved, whose approval does not count and why, and until when to wait.
 
 use jiff::{SignedDuration, Timestamp};
+use promotion_gate_core::gate::Validity;
 use serde_json::{Value, json};
 
 use super::authors::{changed, recorded, rows};
-use super::{World, ago, approvals, record, signed, word};
+use super::{World, ago, approvals, between, directory_of, record, signed, usual_groups, word};
 use crate::facts::Attached;
 
 /// A time as messages show it: the first minute that is not before it.
@@ -51,6 +52,27 @@ fn a_denial_names_the_open_seats_who_approved_and_why_the_others_do_not_count() 
 fn a_denial_without_any_approval_names_the_open_seats_alone() {
     let world = World::new(json!({"from": [{"group": "left"}]}), Vec::new());
     assert_eq!(world.finding().detail, "missing: 1 of group `left`");
+}
+
+#[test]
+fn a_person_who_left_is_told_from_one_who_is_in_another_group() {
+    let told = |people| {
+        let rule = json!({"from": [{"group": "left"}]});
+        let mut world = World::new(rule, approvals(&[("ada", 100)]));
+        world.people = people;
+        let detail = world.finding().detail;
+        let (_, why) = detail.split_once("`ada` does not count: ").unwrap();
+        why.to_owned()
+    };
+    let (always, ended) = (Validity::default(), between(ago(300), ago(50)));
+    assert_eq!(
+        told(directory_of(&usual_groups(), ended, &[always])),
+        "the directory does not list the person as active, both at the time of the approval and now"
+    );
+    assert_eq!(
+        told(directory_of(&usual_groups(), always, &[ended])),
+        "the policy does not ask this person, or the person was not in the group at the time of the approval"
+    );
 }
 
 #[test]
@@ -211,12 +233,55 @@ fn a_record_that_does_not_count_is_told_with_the_commit_that_is_missing() {
     let none = recorded(Vec::new()).finding().detail;
     let expected = format!("ends with the commit `{}`", super::COMMIT);
     assert!(none.ends_with(&expected), "{none}");
-    let lacking = signed(
+    let unreadable = signed(
         super::RELEASE_TOOLS,
         "change",
         json!({"complete": true}),
         210,
     );
-    let detail = recorded(vec![lacking]).finding().detail;
+    let detail = recorded(vec![unreadable]).finding().detail;
     assert!(detail.contains("cannot be read: "), "{detail}");
+    let mut world = recorded(vec![record(super::COMMIT, &["dan"])]);
+    world.rule["authorsFrom"][0]["changeRecord"]["requires"] = json!(["backOutPlan"]);
+    let detail = world.finding().detail;
+    let expected = "records that do not count: it lacks `backOutPlan`";
+    assert!(detail.ends_with(expected), "{detail}");
+}
+
+#[test]
+fn an_approval_names_a_change_as_the_policy_says() {
+    let told = |reference: Value, change: Value| {
+        let rule = json!({"from": [{"group": "left"}], "change": reference});
+        let mut world = World::new(rule, Vec::new());
+        world.further = vec![approved_by("ada", change)];
+        let detail = world.finding().detail;
+        match detail.split_once("`ada` does not count: ") {
+            Some((_, why)) => why.to_owned(),
+            None => detail,
+        }
+    };
+    let ticket = || json!({"change": {"id": "CHG7"}});
+    let address = || json!({"change": {"url": "https://itsm.example/7"}});
+    let counts = "approved by `ada` (left)";
+    let lacks = "the approval does not name the id of a change";
+    let other = "the approval names the change `CHG7`, which the policy's pattern does not match";
+    for (reference, change, says) in [
+        (json!({}), ticket(), counts),
+        (json!({}), address(), lacks),
+        (json!({}), json!({}), lacks),
+        (json!({"pattern": "CHG*"}), ticket(), counts),
+        (json!({"pattern": "INC*"}), ticket(), other),
+        (
+            json!({"required": false, "pattern": "INC*"}),
+            ticket(),
+            other,
+        ),
+        (json!({"required": false}), json!({}), counts),
+    ] {
+        assert_eq!(
+            told(reference.clone(), change.clone()),
+            says,
+            "{reference} {change}"
+        );
+    }
 }

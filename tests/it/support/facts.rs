@@ -223,8 +223,13 @@ impl Facts {
             ago,
             ..Attached::by(by)
         };
-        match self.material(image, &attached) {
-            Material::Bundle(bytes) => bytes,
+        self.attached(image, &attached).to_string().into_bytes()
+    }
+
+    /// The bundle of something attached.
+    pub fn attached(&self, image: &Digest, attached: &Attached) -> Value {
+        match self.material(image, attached) {
+            Material::Bundle(bytes) => serde_json::from_slice(&bytes).unwrap(),
             other => panic!("{other:?}"),
         }
     }

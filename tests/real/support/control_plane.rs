@@ -238,6 +238,7 @@ alice,alice@example.com,alice,"developers"
 bob,bob@example.com,bob,"operators"
 grace,grace@example.com,grace,"platform-team"
 controllers,system:kube-controller-manager,controllers,"system:masters"
+gate-account,system:serviceaccount:promotion-gate:promotion-gate,gate-account,"system:serviceaccounts,system:serviceaccounts:promotion-gate"
 gate,system:serviceaccount:promotion-gate:promotion-gate,gate,"system:masters"
 "#;
 /// The token of the gate.

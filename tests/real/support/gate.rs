@@ -78,6 +78,13 @@ impl Gate {
         self
     }
 
+    /// Runs a command in the folder.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.folder.path());
+        run(&mut command, input.as_bytes())
+    }
+
     /// What `check` says of a Deployment with this image.
     pub fn check(&self, image: &str) -> Ran {
         let mut command = Command::new(BINARY);
@@ -206,6 +213,12 @@ impl Serving {
         panic!("{path} never says {text}:\n{last}\n{}", self.log());
     }
 
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(Path::new(&self.log)).unwrap()
     }
@@ -221,24 +234,12 @@ impl Serving {
 
     /// The configuration by which an API server asks this webhook.
     pub fn registration(&self, ca_bundle: &str) -> String {
-        let ca_bundle = encode(ca_bundle);
-        let rule = |groups: &[&str], resources: &[&str]| {
-            serde_json::json!({"apiGroups": groups, "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
-                "resources": resources, "scope": "*"})
-        };
-        serde_json::json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": "promotion-gate"},
-            "webhooks": [{
-                "name": "validate.promotion-gate.dev",
-                "clientConfig": {"url": format!("https://{}/validate", self.https), "caBundle": ca_bundle},
-                "rules": [rule(&[""], &["pods", "pods/ephemeralcontainers", "replicationcontrollers", "podtemplates"]),
-                          rule(&["apps"], &["*", "*/scale"]), rule(&["batch"], &["*"])],
-                "failurePolicy": "Fail", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
-            }],
-        })
-        .to_string()
+        let authority = self.log.with_file_name("authority.crt");
+        fs::write(&authority, ca_bundle).unwrap();
+        let url = format!("--url=https://{}/validate", self.https);
+        let mut command = Command::new(BINARY);
+        command.args(["webhook-configuration", &url, "--ca-bundle"]);
+        run(command.arg(authority), b"").ok()
     }
 }
 

@@ -71,6 +71,7 @@ fn judged_in(snapshot: &Snapshot, change: &GovernanceChange) -> GovernanceVerdic
         change,
         GovernedBy {
             snapshot,
+            governors_unknown: None,
             gate: Some(GATE),
             problems: Vec::new(),
             now: "2026-06-01T00:00:00Z".parse().unwrap(),
@@ -129,11 +130,36 @@ fn nobody_is_refused_while_no_governors_are_configured_and_everybody_is_warned()
 }
 
 #[test]
+fn while_it_is_not_known_who_governs_nobody_does() {
+    let mut snapshot = snapshot();
+    let judged = |snapshot: &Snapshot, by: &str| {
+        let policy = object("PromotionPolicy", json!({}));
+        let removed = change("PromotionPolicy", policy, Value::Null, actor(by, &[]));
+        let by = GovernedBy {
+            snapshot,
+            governors_unknown: Some("the configuration cannot be read".to_owned()),
+            gate: None,
+            problems: Vec::new(),
+            now: Timestamp::UNIX_EPOCH,
+        };
+        judge_governance(&removed, by).reason
+    };
+    assert_eq!(judged(&snapshot, ADMIN), "governor");
+    snapshot.world.governors = Governors::default();
+    assert_eq!(judged(&snapshot, "bob"), "governors-unknown");
+    assert_eq!(
+        judged(&snapshot, DELETING_CONTROLLERS[0]),
+        "cluster-controller"
+    );
+}
+
+#[test]
 fn what_is_not_valid_is_refused_and_may_be_deleted() {
     let snapshot = snapshot();
     let judged = |before, after| {
         let by = GovernedBy {
             snapshot: &snapshot,
+            governors_unknown: None,
             gate: None,
             problems: vec!["spec.isuer: unknown field".to_owned()],
             now: Timestamp::UNIX_EPOCH,

@@ -26,7 +26,7 @@ use super::people::People;
 use super::policy::Policy;
 use super::promotion::ChangeKind;
 use super::signer::{AcceptedSigner, TrustRoots};
-use super::world::World;
+use super::world::{EvidenceToKeep, World};
 use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
@@ -83,6 +83,11 @@ pub trait Rule {
 pub trait ImageRule {
     /// Judges one image.
     fn check(&self, check: &ImageCheck<'_>) -> Judgement;
+
+    /// What the evidence of one image says that has to be kept in the cluster: what would turn a denial if it were deleted.
+    fn keeps(&self, _: &ImageCheck<'_>) -> EvidenceToKeep {
+        EvidenceToKeep::default()
+    }
 }
 
 /// A rule that judges the object as a whole, once.

@@ -167,4 +167,47 @@ mod tests {
         assert_eq!(text.as_str().len(), NAME - 1);
         assert_eq!(GitText::cut("a\nb").as_str(), "a b");
     }
+
+    #[test]
+    fn text_from_git_is_read_on_one_line_up_to_its_bound() {
+        for (text, fits) in [
+            (String::new(), true),
+            ("x".repeat(NAME), true),
+            ("x".repeat(NAME + 1), false),
+            ("a\nb".to_owned(), false),
+            ("a\u{1b}b".to_owned(), false),
+        ] {
+            assert_eq!(GitText::try_from(text.clone()).is_ok(), fits, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_participant_is_shown_as_the_place_names_it() {
+        for (written, shown) in [
+            (r#"{"github": {"login": "alice", "id": 7}}"#, "github:alice"),
+            (
+                r#"{"github": {"login": "alice", "host": "ghes.example"}}"#,
+                "github:ghes.example/alice",
+            ),
+            (
+                r#"{"gitlab": {"login": "bob", "host": "gitlab.com"}}"#,
+                "gitlab:gitlab.com/bob",
+            ),
+            (
+                r#"{"email": {"address": "carol@example.com"}}"#,
+                "carol@example.com",
+            ),
+            (
+                r#"{"certificate": {"issuer": "https://i.example", "subject": "dave"}}"#,
+                "`dave` (issuer `https://i.example`)",
+            ),
+            (
+                r#"{"git": {"name": "Eve", "email": "eve@example.com"}}"#,
+                "Eve <eve@example.com> (git)",
+            ),
+        ] {
+            let read: ChangeIdentity = serde_json::from_str(written).unwrap();
+            assert_eq!(read.to_string(), shown);
+        }
+    }
 }

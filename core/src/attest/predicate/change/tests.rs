@@ -131,6 +131,23 @@ fn a_field_of_another_form_is_not_read() {
 }
 
 #[test]
+fn a_commit_has_its_full_name() {
+    for (name, fits) in [
+        ("0123456789abcdef".repeat(4), true),
+        ("c".repeat(40), true),
+        ("c".repeat(39), false),
+        ("c".repeat(41), false),
+        ("c".repeat(65), false),
+        ("g".repeat(40), false),
+        ("cg".repeat(20), false),
+        ("C".repeat(64), false),
+        (String::new(), false),
+    ] {
+        assert_eq!(name.parse::<CommitId>().is_ok(), fits, "{name}");
+    }
+}
+
+#[test]
 fn the_longest_range_is_read_and_a_longer_one_is_not() {
     let of = |count: usize| {
         let commits: Vec<_> = (0..count)

@@ -6,6 +6,7 @@ use super::*;
 fn the_comparison_of_each_kind_of_identity_is_exact_and_documented() {
     let issuer = "https://people.example";
     let uri = |uri: &str| json!({"certificate": {"issuer": issuer, "uri": uri}});
+    let username = |name: &str| json!({"certificate": {"issuer": issuer, "username": name}});
     let gitlab = |host: &str, login: &str| json!({"gitlab": {"login": login, "host": host}});
     let kubernetes = |user: &str| json!({"kubernetes": {"user": user}});
     let alice = person(
@@ -13,6 +14,7 @@ fn the_comparison_of_each_kind_of_identity_is_exact_and_documented() {
         &[
             email("Alice@example.com"),
             uri("https://people.example/@alice"),
+            username("Alice!example.com"),
             github("Alice", Some(1)),
             github("spare", None),
             gitlab("gitlab.example.com", "alice"),
@@ -39,6 +41,8 @@ fn the_comparison_of_each_kind_of_identity_is_exact_and_documented() {
         (uri("https://people.example/@alice"), "alice"),
         (uri("https://people.example/@Alice"), "similar to alice"),
         (uri("https://people.example/@bob"), "unknown"),
+        (username("alice!EXAMPLE.com"), "alice"),
+        (username("alice!example.org"), "unknown"),
         (github("alice", None), "alice"),
         (github("ALICE", Some(1)), "alice"),
         (github("renamed", Some(1)), "alice"),
@@ -107,11 +111,24 @@ fn a_certificate_of_a_workload_listed_as_a_person_is_refused() {
         certificate("https://gitlab.com", "https://gitlab.com/alice"),
         certificate(
             "https://gitlab.example.com",
+            "https://gitlab.example.com/alice",
+        ),
+        certificate(
+            "https://gitlab.example.com",
             "https://gitlab.example.com/group/app//.gitlab-ci.yml@refs/heads/main",
         ),
         certificate(
             "https://ci.example",
             "https://git.example/group/app//other.yml@refs/tags/v1",
+        ),
+        certificate("https://ci.example", "https://git.example/group/app/ci.yml"),
+        certificate(
+            "https://ci.example",
+            "https://git.example/group/app/ci.yaml",
+        ),
+        certificate(
+            "https://ci.example",
+            "https://git.example/group/app@refs/tags/v1",
         ),
         certificate(
             "https://agent.buildkite.com",
@@ -172,6 +189,10 @@ fn an_identity_of_a_person_is_not_taken_for_a_workload() {
         json!({"certificate": {"issuer": "https://gitlab.com", "email": "alice@example.com"}}),
         github("robot", None),
         json!({"gitlab": {"login": "project_manager"}}),
+        json!({"gitlab": {"login": "project_12_lead"}}),
+        json!({"gitlab": {"login": "project_12b_bot"}}),
+        json!({"gitlab": {"login": "project__bot"}}),
+        json!({"certificate": {"issuer": GOOGLE, "username": "alice!example.com"}}),
         json!({"kubernetes": {"user": "alice"}}),
     ] {
         PersonalIdentity::try_from(identity(&written)).unwrap();
@@ -210,6 +231,14 @@ fn an_identity_that_no_evidence_can_show_is_refused() {
             json!({"certificate": {"issuer": GOOGLE, "uri": "alice"}}),
             "is not a URI",
         ),
+        (
+            json!({"certificate": {"issuer": GOOGLE, "username": "https://alice.example"}}),
+            "is a URI; write it as `uri`",
+        ),
+        (
+            json!({"certificate": {"issuer": GOOGLE, "username": "alice", "email": "a@b"}}),
+            "exactly one of `email`",
+        ),
         (github("@alice", None), "is not a login"),
         (github("", None), "is not a login"),
         (github("https://github.com/alice", None), "is not a login"),
@@ -235,6 +264,28 @@ fn an_identity_that_no_evidence_can_show_is_refused() {
 }
 
 #[test]
+fn texts_of_identities_are_read_up_to_their_bounds() {
+    let github = |host: String, login: String| json!({"github": {"login": login, "host": host}});
+    let host = || "github.example.com".to_owned();
+    let of = |letters: usize| "a".repeat(letters);
+    for (written, fits) in [
+        (github(host(), of(255)), true),
+        (github(host(), of(256)), false),
+        (github(host(), of(300)), false),
+        (github(of(255), of(1)), true),
+        (github(of(256), of(1)), false),
+        (github(of(300), of(1)), false),
+        (github(String::new(), of(1)), false),
+        (github("..".to_owned(), of(1)), false),
+        (json!({"kubernetes": {"user": of(1024)}}), true),
+        (json!({"kubernetes": {"user": of(1025)}}), false),
+    ] {
+        let read = serde_json::from_value::<Identity>(written.clone());
+        assert_eq!(read.is_ok(), fits, "{written}");
+    }
+}
+
+#[test]
 fn an_identity_of_two_people_is_refused_in_every_spelling() {
     for (one, other) in [
         (email("alice@example.com"), email("alice@example.com")),
@@ -248,6 +299,7 @@ fn an_identity_of_two_people_is_refused_in_every_spelling() {
         (github("alice", None), github("Alice", None)),
         (github("alice", Some(1)), github("alice", Some(2))),
         (github("alice", Some(1)), github("bob", Some(1))),
+        (github("alice", Some(1)), github("alice", Some(1))),
         (github("alice", None), github("alice", Some(1))),
         (
             json!({"gitlab": {"login": "a", "host": "gitlab.com"}}),

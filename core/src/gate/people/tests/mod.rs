@@ -116,6 +116,76 @@ fn a_contradiction_names_both_places() {
 }
 
 #[test]
+fn a_contradiction_about_automation_names_both_places_too() {
+    let robots = |robots: Vec<Automation>| Directory {
+        automation: robots,
+        ..Directory::default()
+    };
+    let [a, b, c] = ["a[bot]", "b[bot]", "c[bot]"].map(|login| github(login, None));
+    let directories = [
+        directory(vec![person("alice", &[email("alice@example.com")])]),
+        robots(vec![
+            bot("first", &[a.clone()]),
+            bot("second", &[b, c.clone()]),
+        ]),
+        robots(vec![bot("third", &[c, a])]),
+    ];
+    let found = People::merge(&directories).unwrap_err();
+    let places = found.iter().map(|it| {
+        let other = it.other.as_ref().unwrap();
+        let [at, other] = [&it.at, other].map(|it| format!("{}:{}", it.directory, it.path));
+        (at, other)
+    });
+    let place = |directory: usize, robot: usize, identity: usize| {
+        format!("{directory}:automation[{robot}].identities[{identity}]")
+    };
+    assert_eq!(
+        places.collect::<Vec<_>>(),
+        [
+            (place(2, 0, 1), place(1, 0, 0)),
+            (place(2, 0, 0), place(1, 1, 1))
+        ]
+    );
+}
+
+#[test]
+fn automation_is_described_in_one_way() {
+    let [a, b] = ["a[bot]", "b[bot]"].map(|login| github(login, None));
+    let robot = |identities: &[Value]| Directory {
+        automation: vec![bot("robot", identities)],
+        ..Directory::default()
+    };
+    let one = robot(&[a.clone(), b.clone()]);
+    let reordered = robot(&[b, a.clone(), a.clone()]);
+    let people = People::merge(&[one.clone(), reordered]).unwrap();
+    assert_eq!(people.automation().len(), 1);
+    // A login says nothing beside the same login with its number.
+    let numbered = github("a[bot]", Some(1));
+    let both = robot(&[a.clone(), github("b[bot]", None), numbered.clone()]);
+    let fewer = robot(&[numbered, github("b[bot]", None)]);
+    assert!(People::merge(&[both, fewer]).is_ok());
+    let refused = refusals(&[one, robot(&[a])]);
+    assert!(
+        refused[0].contains("described in another way"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn the_last_contradiction_that_is_reported_keeps_its_own_suggestion() {
+    let strangers: Vec<_> = (0..200).map(|n| format!("stranger-{n}")).collect();
+    let names = strangers.iter().map(String::as_str).chain(["alcie"]);
+    let members: Vec<_> = names.map(|name| (name, Validity::default())).collect();
+    let found = People::merge(&[Directory {
+        groups: vec![group("leads", &members)],
+        ..directory(vec![person("alice", &[email("a@example.com")])])
+    }]);
+    let found = found.unwrap_err();
+    assert_eq!(found.len(), 200);
+    assert!(found.iter().all(|it| it.suggestion.is_none()));
+}
+
+#[test]
 fn a_person_is_described_in_one_way() {
     let alice = || person("alice", &[email("a@example.com"), github("alice", None)]);
     let reordered = person(
@@ -208,6 +278,49 @@ fn a_group_of_several_directories_has_the_members_of_all() {
         refused[0].contains("only people are members"),
         "{refused:?}"
     );
+}
+
+#[test]
+fn memberships_that_share_an_instant_are_refused_in_every_order() {
+    let alice = directory(vec![person("alice", &[email("a@example.com")])]);
+    for (one, other, overlaps) in [
+        (
+            ("2026-01-01", "2026-03-31"),
+            ("2026-03-31", "2026-05-01"),
+            true,
+        ),
+        (
+            ("2026-01-01", "2026-03-31"),
+            ("2026-04-01", "2026-05-01"),
+            false,
+        ),
+        (
+            ("2026-01-01", "2026-03-31"),
+            ("2026-06-01", "2026-07-01"),
+            false,
+        ),
+        (
+            ("2026-01-01", "2026-12-31"),
+            ("2026-03-01", "2026-04-01"),
+            true,
+        ),
+        (("", "2026-03-31"), ("2026-03-31", ""), true),
+        (("", "2026-03-31"), ("2026-04-01", ""), false),
+        (("", "2026-03-31"), ("", "2026-01-31"), true),
+        (("2026-01-01", ""), ("2026-03-01", ""), true),
+        (("", ""), ("2026-01-01", "2026-02-01"), true),
+    ] {
+        let [one, other] = [one, other].map(|(from, until)| period(from, until));
+        for periods in [[one, other], [other, one]] {
+            let members = periods.map(|period| ("alice", period));
+            let groups = Directory {
+                groups: vec![group("leads", &members)],
+                ..alice.clone()
+            };
+            let refused = refusals(&[groups]);
+            assert_eq!(refused.len(), usize::from(overlaps), "{periods:?}");
+        }
+    }
 }
 
 #[test]

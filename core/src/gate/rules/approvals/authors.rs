@@ -15,6 +15,7 @@ use crate::attest::{Claim, Signer, VerifiedStatement};
 use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::{Identity, Lookup, People, SourcePlatform};
 use crate::gate::record::RecordedSource;
+use crate::gate::world::KeptAuthors;
 
 /// The authors of a change, all of whom are known.
 #[derive(Default)]
@@ -32,6 +33,8 @@ struct Found {
     people: BTreeMap<String, (Standing, String)>,
     automation: BTreeSet<String>,
     ranges: BTreeSet<String>,
+    /// Every identity that evidence names, and the statements that do.
+    named: KeptAuthors,
     /// What is not known, one sentence each.
     unknown: BTreeSet<String>,
 }
@@ -54,24 +57,7 @@ impl Authors {
         evidence: &ImageEvidence,
         people: &People,
     ) -> Result<Authors, Judgement> {
-        let mut found = Found::default();
-        for source in &rule.authors_from {
-            match source {
-                AuthorSource {
-                    provenance: Some(source),
-                    ..
-                } => {
-                    found.add_provenance(source, check, evidence, people);
-                }
-                AuthorSource {
-                    change_record: Some(source),
-                    ..
-                } => {
-                    found.add_records(source, check, evidence, people);
-                }
-                _ => {}
-            }
-        }
+        let mut found = Found::of_sources(rule, check, evidence, people);
         match &check.promotion.change.actor {
             Some(actor) if rule.deployer_is_author => {
                 let deployer = Identity::KubernetesUser(actor.username.clone());
@@ -119,6 +105,15 @@ impl Authors {
         )))
     }
 
+    /// Every identity that the sources of the policy name, and the statements that do.
+    pub(super) fn to_keep(
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        evidence: &ImageEvidence,
+    ) -> KeptAuthors {
+        Found::of_sources(rule, check, evidence, &People::default()).named
+    }
+
     /// The commits whose authors are known, as the end of a sentence; empty without a change record. Without release records,
     /// which commit ran before is not known, so that the first commit is told and not checked.
     pub(super) fn covered(&self) -> String {
@@ -143,6 +138,39 @@ impl Authors {
 }
 
 impl Found {
+    fn of_sources(
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        evidence: &ImageEvidence,
+        people: &People,
+    ) -> Found {
+        let mut found = Found::default();
+        for source in &rule.authors_from {
+            match source {
+                AuthorSource {
+                    provenance: Some(source),
+                    ..
+                } => {
+                    found.add_provenance(source, check, evidence, people);
+                }
+                AuthorSource {
+                    change_record: Some(source),
+                    ..
+                } => {
+                    found.add_records(source, check, evidence, people);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Adds an identity that a statement names.
+    fn add_named(&mut self, identity: Identity, did: &str, standing: Standing, people: &People) {
+        self.add(&identity, did, standing, people);
+        self.named.identities.push(identity);
+    }
+
     fn add(&mut self, identity: &Identity, did: &str, standing: Standing, people: &People) {
         match people.person_of(identity) {
             // An identity that may be a person's is held against the person.
@@ -187,6 +215,7 @@ impl Found {
                 true => Standing::Establishes,
                 false => Standing::Adds,
             };
+            self.named.statements.insert(statement.digest());
             self.add_actors(provenance, standing, people);
             // A build whose provenance does not say who started it is not made known by that of another build.
             if isolated && provenance.actors.is_empty() {
@@ -213,7 +242,7 @@ impl Found {
     ) {
         for actor in &provenance.actors {
             match identity_of(actor) {
-                Ok(identity) => self.add(&identity, "started the build", standing, people),
+                Ok(identity) => self.add_named(identity, "started the build", standing, people),
                 Err(why) if standing == Standing::Establishes => {
                     self.unknown.insert(format!(
                         "the provenance names an account that cannot be looked up: {why}"
@@ -238,6 +267,7 @@ impl Found {
         for (statement, provenance) in &proven {
             open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
             // Who started the build is an author too, where the provenance says it.
+            self.named.statements.insert(statement.digest());
             self.add_actors(provenance, Standing::Adds, people);
             if provenance.commits.is_empty() {
                 let by = statement.signer();
@@ -270,6 +300,7 @@ impl Found {
                 _ => continue,
             };
             // 1. The record's authors count in any case: a record that does not fit can only add.
+            self.named.statements.insert(statement.digest());
             let fits = record_fits(source, record, statement, &proven, check);
             let standing = match &fits {
                 Ok(()) => Standing::Establishes,
@@ -330,7 +361,7 @@ impl Found {
             match identities_of(identity) {
                 Ok(identities) => {
                     for identity in identities {
-                        self.add(&identity, &did, standing, people);
+                        self.add_named(identity, &did, standing, people);
                     }
                 }
                 Err(why) if standing == Standing::Establishes => {

@@ -7,6 +7,8 @@
 
 mod authors;
 mod seating;
+#[cfg(test)]
+mod tests;
 mod votes;
 
 use std::collections::BTreeSet;
@@ -28,6 +30,7 @@ use crate::gate::glob::Glob;
 use crate::gate::people::People;
 use crate::gate::policy::Policy;
 use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparency};
+use crate::gate::world::{EvidenceToKeep, KeptRejection};
 use crate::reason::{Reason, reasons};
 
 use authors::Authors;
@@ -445,6 +448,41 @@ impl ImageRule for Approvals {
         };
         // 7. The waiting time.
         self.wait(&approvals, &votes, &approved, check)
+    }
+
+    fn keeps(&self, check: &ImageCheck<'_>) -> EvidenceToKeep {
+        let mut kept = EvidenceToKeep::default();
+        let (Some(subject), Some(evidence)) = (check.subject, check.evidence.value()) else {
+            return kept;
+        };
+        let digest = &subject.digest;
+        if let Some(people) = check.world.people.value() {
+            let votes = Votes::read(self, check, evidence, people);
+            let new = votes.to_keep.into_iter().filter(|(rejection, is_timed)| {
+                let at = if *is_timed {
+                    rejection.at
+                } else {
+                    Timestamp::MIN
+                };
+                let rejection = KeptRejection {
+                    at,
+                    ..rejection.clone()
+                };
+                !check.world.keeps_rejection(digest, &rejection)
+            });
+            let new = new.map(|(rejection, _)| (digest.clone(), rejection));
+            kept.rejections.extend(new);
+        }
+        if self.different_from_author {
+            let mut authors = Authors::to_keep(self, check, evidence);
+            authors.identities.sort();
+            authors.identities.dedup();
+            let names_somebody = !authors.identities.is_empty();
+            if names_somebody && !check.world.keeps_authors(digest, &authors) {
+                kept.authors.insert(digest.clone(), authors);
+            }
+        }
+        kept
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Votes<'a> {
     excuses: BTreeMap<String, Excuse>,
     /// The time of the last rejection, also of one that was lifted.
     pub(super) last_rejection: Option<Timestamp>,
+    /// Rejections that were not lifted and hold in the whole cluster, each with whether its time is verified.
+    pub(super) to_keep: Vec<(KeptRejection, bool)>,
     /// Rejections, and statements that could be one, that were not lifted, each as a sentence.
     blocking: BTreeSet<(Block, String)>,
     /// The names of the `Rejection` resources among them.
@@ -131,6 +133,9 @@ impl<'a> Votes<'a> {
             votes.last_rejection = votes.last_rejection.max(latest);
             let lifted = lifted.get(&*vote.person.name).copied();
             if latest.is_none() || lifted <= latest {
+                let is_rejection = blocks.0 == Block::Rejected;
+                let kept = vote.to_keep(check).filter(|_| is_rejection);
+                votes.to_keep.extend(kept);
                 votes.blocking.insert(blocks);
             }
         }
@@ -384,6 +389,28 @@ impl<'a> Vote<'a> {
         let signed = self.times.into_iter().flat_map(|it| [it.0, it.1]);
         let when = signed.chain([check.promotion.at]);
         is_entitled(self.person, when, rule, people).then_some(blocks)
+    }
+
+    /// The rejection as the cluster keeps it. One that is limited to a namespace is not kept: as a `Rejection` it would block in
+    /// others too.
+    fn to_keep(&self, check: &ImageCheck<'_>) -> Option<(KeptRejection, bool)> {
+        let Word::Said(said) = &self.word else {
+            return None;
+        };
+        let mut scopes = said.scopes.keys().map(|name| ScopeName::parse(name));
+        let is_of_cluster =
+            |scope| matches!(scope, Some(ScopeName::Cluster | ScopeName::ClusterUid));
+        let latest = self.times.map(|(_, latest)| latest);
+        let kept = KeptRejection {
+            name: String::new(),
+            environment: said.environment.clone(),
+            person: self.person.name.clone(),
+            at: latest.unwrap_or(check.promotion.at),
+            reason: said.reason.clone(),
+        };
+        scopes
+            .all(is_of_cluster)
+            .then_some((kept, latest.is_some()))
     }
 
     fn rejects(

@@ -42,8 +42,7 @@ pub fn proven_source(
             last_listed: None,
             parent_index: None,
         };
-        let source = rule.accepted(attached, &check).find_map(source_of);
-        source
+        rule.accepted(attached, &check).find_map(source_of)
     })
 }
 

@@ -1,0 +1,119 @@
+//! The table of kinds → `matchConditions`, by which an API server does not ask about updates that change nothing that is judged.
+//! A condition never looks at who asks, since that decides about trust; it may let through what the code then calls not ours, and
+//! never the other way round.
+
+use serde_json::{Value, json};
+
+use super::kinds::{Activation, TABLE, WorkloadKind};
+use crate::api::GROUP;
+
+/// The conditions of an entry of the webhook configuration. Each is about the updates of one kind, or of one group.
+pub(super) fn match_conditions() -> Vec<Value> {
+    let kinds = TABLE.iter().map(|kind| {
+        let changes = changes_of(kind);
+        of_updates(
+            kind.plural,
+            &format!("request.kind.kind != '{}'", kind.name),
+            &changes,
+        )
+    });
+    let scaled = format!(
+        "{} == 0 && {} != 0",
+        replicas("oldObject"),
+        replicas("object")
+    );
+    let labels = changes("/metadata/labels");
+    let own = [changes("/spec"), changes("/metadata/ownerReferences")];
+    let others = [
+        of_updates(
+            "scale",
+            "request.kind.kind != 'Scale'",
+            &[format!("({scaled})")],
+        ),
+        of_updates("namespaces", "request.kind.kind != 'Namespace'", &[labels]),
+        of_updates(GROUP, &format!("request.kind.group != '{GROUP}'"), &own),
+    ];
+    kinds.chain(others).collect()
+}
+
+/// A Scale is written without a number that is 0.
+fn replicas(object: &str) -> String {
+    format!("{object}{}.orValue(0)", path("/spec/replicas"))
+}
+
+fn of_updates(name: &str, others: &str, changes: &[String]) -> Value {
+    let changes = changes.join(" || ");
+    json!({
+        "name": format!("updates-of-{name}"),
+        "expression": format!("request.operation != 'UPDATE' || {others} || {changes}"),
+    })
+}
+
+/// The expressions of which one holds where an update of an object is judged.
+fn changes_of(kind: &WorkloadKind) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    let templates = kind.pod_specs.iter().map(|path| {
+        let list = path.iter().position(|step| *step == "*");
+        // The metadata of a template counts too, but for a Pod, which is its own template.
+        let above = if kind.is_pod() {
+            path.len()
+        } else {
+            path.len() - 1
+        };
+        let steps = path.iter().take(list.unwrap_or(above));
+        steps.map(|step| format!("/{step}")).collect()
+    });
+    let others = kind.runtime_fields.iter().chain(kind.steering);
+    let others = others.map(|field| (*field).to_owned());
+    let activations = kind
+        .activations
+        .iter()
+        .filter_map(|activation| match activation {
+            Activation::FromZero(_) => None,
+            Activation::Cleared(field)
+            | Activation::Lowered(field)
+            | Activation::Changed(field)
+            | Activation::Left(field, _) => Some((*field).to_owned()),
+        });
+    for field in templates.chain(others).chain(activations) {
+        let is_part = |whole: &String| field == *whole || field.starts_with(&format!("{whole}/"));
+        if !fields.iter().any(is_part) {
+            fields.push(field);
+        }
+    }
+    let from_zero = kind
+        .activations
+        .iter()
+        .filter_map(|activation| match activation {
+            Activation::FromZero(field) => Some(from_zero(field)),
+            _ => None,
+        });
+    let changed = fields.iter().map(|field| changes(field));
+    changed.chain(from_zero).collect()
+}
+
+fn changes(field: &str) -> String {
+    let path = path(field);
+    format!("object{path} != oldObject{path}")
+}
+
+/// A number that is 1 where it is absent.
+fn from_zero(field: &str) -> String {
+    let path = path(field);
+    format!("(oldObject{path}.orValue(1) == 0 && object{path}.orValue(1) != 0)")
+}
+
+/// A JSON pointer as selections that do not fail where a field is absent.
+fn path(pointer: &str) -> String {
+    let is_name = |step: &str| step.chars().all(|c| c.is_ascii_alphanumeric());
+    let steps = pointer.split('/').skip(1);
+    steps
+        .map(|step| match is_name(step) {
+            true => format!(".?{step}"),
+            false => format!("[?'{}']", step.replace("~1", "/").replace("~0", "~")),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! What the cluster remembers, as a case writes it → release records, revocations and kept rejections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use promotion_gate_core::documents::Path;
+use promotion_gate_core::gate::{
+    AdmittedBy, Age, Change, Digest, ImageRecords, KeptRejection, Pin, RecordEntry, RecordedSource,
+    Records, Revocation, World,
+};
+
+use super::asked::Used;
+use super::format::{CaseSpec, RecordSpec, RecordedReason};
+use super::resolve::SuiteReader;
+
+/// What the cluster remembers in a case.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The entries of the workload; `None` without release records.
+    entries: Option<Vec<GivenEntry>>,
+    revocations: BTreeMap<Digest, Revocation>,
+    rejections: BTreeMap<Digest, Vec<KeptRejection>>,
+}
+
+/// An entry that is completed for the image and the workload of a change.
+struct GivenEntry {
+    image: Option<String>,
+    digest: Option<Digest>,
+    another_template: bool,
+    observed: bool,
+    running: bool,
+    complied: BTreeSet<String>,
+    by: AdmittedBy,
+    environments: BTreeSet<String>,
+    source: Option<RecordedSource>,
+    ago: SignedDuration,
+}
+
+impl SuiteReader<'_> {
+    /// What the cluster remembers in a case that uses these images.
+    pub(super) fn kept(
+        &mut self,
+        case: &CaseSpec,
+        used: &[Used],
+        at: Timestamp,
+        here: &Path,
+    ) -> Kept {
+        let mut kept = Kept::default();
+        if let Some(record) = &case.record {
+            let entries = record.iter().enumerate();
+            let entries = entries.filter_map(|(index, given)| {
+                let here = here.key("record").index(index);
+                self.meant(given.image.as_deref(), used, &here);
+                self.entry(given, &here)
+            });
+            kept.entries = Some(entries.collect());
+        }
+        for (index, given) in case.revocations.iter().enumerate() {
+            let here = here.key("revocations").index(index);
+            for digest in self.meant(given.image.as_deref(), used, &here) {
+                let revocation = Revocation {
+                    name: format!("revocation-{}", index + 1),
+                    reason: given.reason.clone(),
+                };
+                kept.revocations.insert(digest, revocation);
+            }
+        }
+        for (index, given) in case.rejections.iter().enumerate() {
+            let here = here.key("rejections").index(index);
+            let environment = given.environment.clone().or(self.environment.clone());
+            let Some(environment) = environment else {
+                self.refuse(
+                    here,
+                    "the tested policies do not name one environment; add `environment`",
+                );
+                continue;
+            };
+            let people = self.people.clone();
+            if people.is_none_or(|people| people.person(&given.by).is_none()) {
+                let why = format!("the people directories do not name `{}`", given.by);
+                self.refuse(here.key("by"), why);
+            }
+            let ago = given.ago.as_ref();
+            let ago = ago.and_then(|ago| self.parse::<Age>(here.key("ago"), ago));
+            let before = ago.map(|ago| at.saturating_sub(ago.duration()).unwrap_or(at));
+            for digest in self.meant(given.image.as_deref(), used, &here) {
+                let rejection = KeptRejection {
+                    name: format!("rejection-{}", index + 1),
+                    environment: environment.clone(),
+                    person: given.by.clone(),
+                    at: before.unwrap_or(at),
+                    reason: given.reason.clone(),
+                };
+                kept.rejections.entry(digest).or_default().push(rejection);
+            }
+        }
+        kept
+    }
+
+    /// The digests of the images that a name means; of every image without one.
+    fn meant(&mut self, name: Option<&str>, used: &[Used], here: &Path) -> Vec<Digest> {
+        let meant = used.iter();
+        let meant = meant.filter(|used| name.is_none_or(|name| used.is_called(name)));
+        let meant: Vec<_> = meant.collect();
+        if let (Some(name), true) = (name, meant.is_empty()) {
+            let why = format!("the case has no image `{name}`");
+            let known = used.iter().map(|used| used.reference.as_written());
+            let problem = self.document.problem(here.key("image"), why);
+            self.problems.push(problem.suggesting(name, known));
+        }
+        let digests = meant.into_iter().filter_map(|used| used.digest.clone());
+        digests.collect()
+    }
+
+    fn entry(&mut self, given: &RecordSpec, here: &Path) -> Option<GivenEntry> {
+        let ago = self.parse::<Age>(here.key("ago"), &given.ago)?;
+        let digest = match &given.digest {
+            Some(digest) => Some(self.parse::<Digest>(here.key("digest"), digest)?),
+            None => None,
+        };
+        let by = given.by.unwrap_or_default();
+        let complied = match (&given.complied, by) {
+            (Some(complied), _) => complied.clone(),
+            (None, RecordedReason::Policy) => self.policy_names.clone(),
+            (None, _) => BTreeSet::new(),
+        };
+        let environments = match (&given.environments, complied.is_empty()) {
+            (Some(environments), _) => environments.clone(),
+            (None, false) => self.environments.clone(),
+            (None, true) => BTreeSet::new(),
+        };
+        Some(GivenEntry {
+            image: given.image.clone(),
+            digest,
+            another_template: given.another_template,
+            observed: given.observed.unwrap_or(true),
+            running: !given.staged,
+            complied,
+            by: by.into(),
+            environments,
+            source: given.source.as_ref().map(|source| RecordedSource {
+                repository: source.repository.clone(),
+                commit: source.commit.clone(),
+            }),
+            ago: ago.duration(),
+        })
+    }
+}
+
+impl Kept {
+    /// Whether the case has release records.
+    pub(super) fn has_records(&self) -> bool {
+        self.entries.is_some()
+    }
+
+    /// Adds revocations and rejections to what a review knows.
+    pub(super) fn add_to(&self, world: &mut World) {
+        world.revocations.extend(self.revocations.clone());
+        for (digest, kept) in &self.rejections {
+            let known = world.rejections.entry(digest.clone()).or_default();
+            known.extend(kept.iter().cloned());
+        }
+    }
+
+    /// What release records say about a change.
+    pub(super) fn records(&self, change: &Change, pins: &[Pin], at: Timestamp) -> Records {
+        let mut records = Records {
+            has_baseline: true,
+            ..Records::default()
+        };
+        for (image, pin) in change.images.iter().zip(pins) {
+            let used = Used {
+                reference: image.reference.clone(),
+                repository: image.reference.repository().clone(),
+                digest: pin.digest().cloned(),
+            };
+            let given = self.entries.iter().flatten();
+            let given =
+                given.filter(|it| it.image.as_ref().is_none_or(|name| used.is_called(name)));
+            let mut own = ImageRecords::default();
+            for given in given {
+                let entry = Arc::new(given.entry(change, pin, at));
+                let is_of_digest = entry.digest.is_some() && entry.digest.as_ref() == pin.digest();
+                if is_of_digest && entry.by == AdmittedBy::Policy && !entry.complied.is_empty() {
+                    own.environments.extend(entry.environments.iter().cloned());
+                }
+                if is_of_digest || image.reference.digest().is_none() {
+                    own.entries.push(Arc::clone(&entry));
+                }
+                records.workload.push(entry);
+            }
+            records.images.push(own);
+        }
+        records
+    }
+}
+
+impl GivenEntry {
+    fn entry(&self, change: &Change, pin: &Pin, at: Timestamp) -> RecordEntry {
+        let template = change.object.template.clone();
+        let template = template.unwrap_or_else(|| Digest::sha256(b"template"));
+        RecordEntry {
+            digest: self.digest.clone().or_else(|| pin.digest().cloned()),
+            workload: change.workload.clone(),
+            uid: None,
+            template: match self.another_template {
+                true => Digest::sha256(b"another template"),
+                false => template,
+            },
+            observed: self.observed,
+            running: self.running,
+            complied: self.complied.clone(),
+            by: self.by,
+            environments: self.environments.clone(),
+            source: self.source.clone(),
+            at: at.saturating_sub(self.ago).unwrap_or(at),
+        }
+    }
+}
+
+impl From<RecordedReason> for AdmittedBy {
+    fn from(reason: RecordedReason) -> AdmittedBy {
+        match reason {
+            RecordedReason::Policy => AdmittedBy::Policy,
+            RecordedReason::Waiver => AdmittedBy::Waiver,
+            RecordedReason::Audit => AdmittedBy::Audit,
+            RecordedReason::Ungoverned => AdmittedBy::Ungoverned,
+            RecordedReason::Baseline => AdmittedBy::Baseline,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `webhook-configuration`: prints what an API server needs to ask the gate.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::admission::{Endpoint, Registration};
+
+/// Print the webhook configuration, by which an API server asks the gate
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate webhook-configuration | kubectl apply -f -
+  promotion-gate webhook-configuration --infrastructure-namespace cilium --infrastructure-namespace cert-manager
+  promotion-gate webhook-configuration --url https://gate.example:8443/validate --ca-bundle ca.crt")]
+pub(super) struct Args {
+    /// The Service of the gate; its namespace is the gate's own
+    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "promotion-gate/promotion-gate", value_parser = service)]
+    service: Service,
+    /// The address of a gate without a Service, with the path `/validate`
+    #[arg(long, value_name = "URL", conflicts_with = "service")]
+    url: Option<String>,
+    /// The authority of the gate's certificate, PEM; without it, cert-manager writes the authority of the certificate NAME-tls
+    #[arg(long, value_name = "FILE")]
+    ca_bundle: Option<PathBuf>,
+    /// A namespace that nodes or the gate need in order to start: no answer lets in there, as in kube-system and the gate's own
+    #[arg(long, value_name = "NAMESPACE")]
+    infrastructure_namespace: Vec<String>,
+}
+
+const HEADER: &str = "\
+# Made by `promotion-gate webhook-configuration`. Apply it last, when the gate is ready: from then on it is asked.
+";
+
+/// Namespace and name.
+#[derive(Clone, Debug)]
+struct Service(String, String);
+
+fn service(text: &str) -> Result<Service, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(Service(namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err(
+            "expected a namespace and a name, such as `promotion-gate/promotion-gate`".to_owned(),
+        ),
+    }
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    write_output!("{}", yaml(args)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn yaml(args: Args) -> anyhow::Result<String> {
+    let Service(namespace, name) = args.service;
+    let mut infrastructure: BTreeSet<_> = args.infrastructure_namespace.into_iter().collect();
+    infrastructure.extend(["kube-system".to_owned(), namespace.clone()]);
+    let bundle = args.ca_bundle.map(|file| {
+        let read = std::fs::read(&file);
+        read.with_context(|| format!("`{}` cannot be read", file.display()))
+    });
+    let registration = Registration {
+        endpoint: match args.url {
+            Some(url) => Endpoint::Url(url),
+            None => Endpoint::Service { namespace, name },
+        },
+        ca_bundle: bundle.transpose()?.map(|bundle| STANDARD.encode(bundle)),
+        infrastructure,
+    };
+    let configuration = serde_saphyr::to_string(&registration.configuration()?)?;
+    Ok(format!("{HEADER}{configuration}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn printed(args: &[&str]) -> String {
+        let line = ["webhook-configuration"].iter().chain(args);
+        yaml(Line::try_parse_from(line).unwrap().args).unwrap()
+    }
+
+    #[test]
+    fn the_configuration_in_deploy_equals_what_the_binary_prints() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/webhook.yaml");
+        let deployed = std::fs::read_to_string(file).unwrap();
+        let told = "run `promotion-gate webhook-configuration > deploy/webhook.yaml`";
+        assert_eq!(deployed, printed(&[]), "{told}");
+    }
+
+    #[test]
+    fn address_authority_and_namespaces_are_the_operator_s() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "certificate").unwrap();
+        let printed = printed(&[
+            "--url=https://gate.example/validate",
+            &format!("--ca-bundle={}", file.path().display()),
+            "--infrastructure-namespace=cilium",
+        ]);
+        for said in [
+            "url: https://gate.example/validate",
+            "caBundle: Y2VydGlmaWNhdGU=",
+            "- cilium",
+        ] {
+            assert_eq!(printed.matches(said).count(), 2, "{said}: {printed}");
+        }
+        assert!(!printed.contains("inject-ca-from"), "{printed}");
+        assert!(Line::try_parse_from(["webhook-configuration", "--service=gate"]).is_err());
+    }
+}

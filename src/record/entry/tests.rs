@@ -1,0 +1,341 @@
+use promotion_gate_core::gate::{
+    Actor, Change, ChangeEffect, ChangedObject, Collected, Enforcement, Evidence, ImageUse,
+    Operation, Pin, Role, Snapshot, Unavailability, Workload, judge,
+};
+
+use super::super::key::SigningKey;
+use super::super::memory::{Memory, RecordName};
+use super::super::writing::replacing;
+use super::*;
+use crate::api;
+
+const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+fn workload(name: &str) -> Workload {
+    Workload {
+        group: "apps".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+fn change(images: &[&str]) -> Change {
+    let image = |written: &&str| ImageUse {
+        field: "spec".to_owned(),
+        role: Role::Container,
+        reference: written.parse().unwrap(),
+    };
+    Change {
+        id: "1".to_owned(),
+        operation: Operation::Create,
+        effect: ChangeEffect::Runs,
+        workload: workload("web"),
+        actor: Some(Actor::default()),
+        dry_run: false,
+        object: ChangedObject {
+            uid: Some("7".to_owned()),
+            template: Some(Digest::sha256(b"v1")),
+            ..ChangedObject::default()
+        },
+        images: images.iter().map(image).collect(),
+        unreadable: Vec::new(),
+    }
+}
+
+/// A snapshot with one policy that requires digests.
+fn pinned(enforcement: Enforcement) -> Snapshot {
+    let policy = serde_json::json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1",
+        "kind": "PromotionPolicy",
+        "metadata": {"name": "pinned"},
+        "spec": {
+            "environment": "production",
+            "enforcement": format!("{enforcement:?}"),
+            "requirements": [{"digestPinned": {}}],
+        },
+    });
+    let file = ("policy.yaml".to_owned(), policy.to_string().into_bytes());
+    let set = api::load(&[file], &Default::default());
+    assert!(set.problems.is_empty(), "{:?}", set.problems);
+    Snapshot {
+        policies: set.policies,
+        ..Snapshot::default()
+    }
+}
+
+fn review(change: Change, pins: Vec<Pin>, snapshot: &Snapshot) -> Review {
+    let records = Collected::Unavailable(Unavailability::default());
+    let promotion = Promotion::new(change, pins, records, &[], Timestamp::UNIX_EPOCH);
+    let evidence = Evidence::default();
+    let verdict = judge(
+        &promotion,
+        &evidence,
+        &snapshot.governing(&promotion.change),
+    );
+    Review {
+        promotion,
+        evidence,
+        verdict,
+    }
+}
+
+fn by_digest() -> (String, Pin) {
+    let image = format!("registry.example/app@{DIGEST}");
+    (image, Pin::Written(DIGEST.parse().unwrap()))
+}
+
+#[test]
+fn an_admitted_deploy_is_recorded_with_why_it_was_admitted() {
+    let (image, pin) = by_digest();
+    let recorded = |change: Change, pin: Pin, snapshot: &Snapshot| {
+        let review = review(change, vec![pin], snapshot);
+        entries(&review, snapshot)
+    };
+    let enforced = recorded(
+        change(&[&image]),
+        pin.clone(),
+        &pinned(Enforcement::Enforce),
+    );
+    let [only] = enforced.as_slice() else {
+        panic!("{enforced:?}");
+    };
+    assert_eq!(only.subject.name(), DIGEST.replace(':', "-"));
+    assert_eq!(only.namespace.as_deref(), Some("shop"));
+    let entry = &only.entry;
+    assert_eq!(entry.by, WrittenBy::Policy);
+    assert_eq!(entry.complied, ["pinned".to_owned()].into());
+    assert_eq!(entry.environments, ["production".to_owned()].into());
+    assert_eq!(entry.state, EntryState::Pending);
+    assert_eq!(entry.runs, EntryRuns::Running);
+
+    let ungoverned = recorded(change(&[&image]), pin.clone(), &Snapshot::default());
+    assert_eq!(ungoverned[0].entry.by, WrittenBy::Ungoverned);
+    assert!(ungoverned[0].entry.complied.is_empty());
+
+    let audited = recorded(
+        change(&["registry.example/app:v1"]),
+        Pin::NotNeeded,
+        &pinned(Enforcement::Audit),
+    );
+    assert_eq!(audited.len(), 1);
+    assert!(audited[0].subject.name().starts_with("ref-"));
+    assert_eq!(audited[0].entry.by, WrittenBy::Audit);
+    assert!(audited[0].entry.environments.is_empty());
+
+    let mut staged = change(&[&image]);
+    staged.object.is_staged = true;
+    let staged = recorded(staged, pin.clone(), &Snapshot::default());
+    assert_eq!(staged[0].entry.runs, EntryRuns::Staged);
+    let mut dry = change(&[&image]);
+    dry.dry_run = true;
+    assert!(recorded(dry, pin, &Snapshot::default()).is_empty());
+}
+
+#[test]
+fn a_resolved_tag_is_recorded_by_reference_and_by_digest() {
+    let resolved = Pin::Resolved(Collected::Known(DIGEST.parse().unwrap()));
+    let change = change(&["registry.example/app:v1", "registry.example/app:v1"]);
+    let pins = vec![resolved.clone(), resolved];
+    let snapshot = Snapshot::default();
+    let entries = entries(&review(change, pins, &snapshot), &snapshot);
+    assert_eq!(entries.len(), 2, "the same image twice is recorded once");
+    assert_eq!(entries[0].entry.digest.as_deref(), Some(DIGEST));
+    assert_eq!(entries[1].entry.digest, None);
+    assert_eq!(entries[0].key, entries[1].key);
+}
+
+#[test]
+fn upkeep_is_not_recorded() {
+    let (image, pin) = by_digest();
+    let mut of_controller = change(&[&image]);
+    of_controller.workload.group = String::new();
+    of_controller.workload.kind = "Pod".to_owned();
+    of_controller.actor = Some(Actor {
+        username: "system:serviceaccount:kube-system:replicaset-controller".to_owned(),
+        groups: Vec::new(),
+    });
+    let snapshot = Snapshot::default();
+    let review = review(of_controller, vec![pin], &snapshot);
+    assert!(entries(&review, &snapshot).is_empty());
+}
+
+fn written(at: i64, state: EntryState) -> WrittenEntry {
+    WrittenEntry {
+        workload: WrittenWorkload::new(&workload("web"), Some(&"7".to_owned())),
+        template: Digest::sha256(b"v1").to_string(),
+        state,
+        runs: EntryRuns::Running,
+        by: WrittenBy::Policy,
+        complied: ["pinned".to_owned()].into(),
+        environments: BTreeSet::new(),
+        source: None,
+        digest: None,
+        at: Timestamp::from_second(at).unwrap(),
+        decision: at.to_string(),
+        revision: "r".to_owned(),
+    }
+}
+
+fn kept(written: &WrittenEntry) -> KeptEntry {
+    KeptEntry {
+        entry: Arc::new(written.parse(None).unwrap()),
+        digest: None,
+        written: serde_json::to_string(written).unwrap().into(),
+    }
+}
+
+#[test]
+fn an_entry_that_says_nothing_new_is_not_written() {
+    let observed = kept(&written(1, EntryState::Observed));
+    let again = written(2, EntryState::Pending);
+    assert_eq!(unless_known(Some(&observed), &again), None);
+    let staged = WrittenEntry {
+        runs: EntryRuns::Staged,
+        ..again.clone()
+    };
+    assert_eq!(unless_known(Some(&observed), &staged), None);
+    assert_eq!(unless_known(None, &again), Some(again.clone()));
+    let audited = WrittenEntry {
+        by: WrittenBy::Audit,
+        complied: BTreeSet::new(),
+        ..again
+    };
+    let entry = unless_known(Some(&observed), &audited).unwrap();
+    assert_eq!(
+        entry.state,
+        EntryState::Observed,
+        "what was seen stays seen"
+    );
+    assert_eq!(entry.by, WrittenBy::Audit);
+}
+
+#[test]
+fn entries_of_vanished_objects_go_first_then_pending_ones_then_the_oldest() {
+    let entry = |at: i64, state, name: &str| {
+        let mut written = written(at, state);
+        written.workload.name = name.to_owned();
+        kept(&written)
+    };
+    let now = Timestamp::from_second(10_000).unwrap();
+    let mut entries: BTreeMap<_, _> = (0..98)
+        .map(|number| {
+            let of = entry(2000 + number, EntryState::Observed, "web");
+            (format!("observed-{number:02}"), of)
+        })
+        .collect();
+    entries.insert("fresh".to_owned(), entry(9900, EntryState::Pending, "web"));
+    let waiting = entry(9000, EntryState::Pending, "web");
+    entries.insert("waiting".to_owned(), waiting);
+    let is_gone = |entry: &RecordEntry| entry.workload.name == "gone";
+    assert!(to_drop(&entries, is_gone, now).is_empty(), "100 may stay");
+    let gone = entry(9999, EntryState::Observed, "gone");
+    entries.insert("gone".to_owned(), gone);
+    let dropped = to_drop(&entries, is_gone, now);
+    assert_eq!(dropped.len(), 11);
+    assert_eq!(
+        dropped[..4],
+        ["gone", "waiting", "observed-00", "observed-01"]
+    );
+    assert!(!dropped.contains(&"fresh".to_owned()));
+}
+
+/// A record of the namespace with UID `n` in the cluster `c`, with one entry.
+fn stored(key: &SigningKey, namespace: &str) -> DynamicObject {
+    let name = DIGEST.replace(':', "-");
+    let written = written(1, EntryState::Observed);
+    let id = entry_key(&workload("web"), Some("7"), &Digest::sha256(b"v1"));
+    let Value::Object(mut fields) = serde_json::to_value(&written).unwrap() else {
+        panic!("an entry is an object");
+    };
+    let place = Place {
+        cluster: "c",
+        namespace: "n",
+        record: &name,
+        key: &id,
+    };
+    key.sign(place, &mut fields);
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": name, "namespace": namespace, "uid": "9", "resourceVersion": "5"},
+        "spec": {"digest": DIGEST, "entries": {id: fields}},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_entry_that_is_copied_to_another_namespace_cluster_or_digest_does_not_count() {
+    let key = SigningKey::generate().unwrap();
+    let keys = key.public();
+    let counting = |object: &DynamicObject, cluster: &str, namespace: &str| {
+        let read = read_record(object, &keys, cluster, namespace, None);
+        read.map(|(record, refused)| (record.entries.len(), refused.len()))
+    };
+    let object = stored(&key, "shop");
+    assert_eq!(counting(&object, "c", "n"), Some((1, 0)));
+    assert_eq!(counting(&object, "other", "n"), Some((0, 1)));
+    assert_eq!(counting(&object, "c", "other"), Some((0, 1)));
+    // Under the UID of its namespace, but another name: the entry itself names the namespace.
+    assert_eq!(counting(&stored(&key, "else"), "c", "n"), Some((0, 1)));
+    let mut renamed = object.clone();
+    let other = Digest::sha256(b"other");
+    renamed.data["spec"]["digest"] = other.to_string().into();
+    assert_eq!(counting(&renamed, "c", "n"), None, "the name is another");
+    renamed.metadata.name = Some(other.to_string().replace(':', "-"));
+    assert_eq!(counting(&renamed, "c", "n"), Some((0, 1)));
+    let stranger = SigningKey::generate().unwrap();
+    assert_eq!(counting(&stored(&stranger, "shop"), "c", "n"), Some((0, 1)));
+}
+
+#[test]
+fn memory_keeps_the_newest_state_of_a_record_and_finds_it_again() {
+    let key = SigningKey::generate().unwrap();
+    let object = stored(&key, "shop");
+    let read = |object: &DynamicObject| {
+        let (record, _) = read_record(object, &key.public(), "c", "n", None).unwrap();
+        record
+    };
+    let name = RecordName {
+        namespace: "shop".to_owned(),
+        name: DIGEST.replace(':', "-"),
+    };
+    let mut memory = Memory::default();
+    memory.apply(name.clone(), read(&object));
+    let mut older = object.clone();
+    older.metadata.resource_version = Some("4".to_owned());
+    older.data["spec"]["entries"] = serde_json::json!({});
+    memory.apply(name.clone(), read(&older));
+
+    let (image, pin) = by_digest();
+    let of = |namespace: &str| {
+        let mut change = change(&[&image]);
+        change.workload.namespace = Some(namespace.to_owned());
+        let found = memory.look_up(&change, std::slice::from_ref(&pin), "promotion-gate");
+        (found.images[0].0.len(), found.workload.len())
+    };
+    assert_eq!(of("shop"), (1, 1));
+    assert_eq!(of("other"), (0, 0), "a record serves its namespace alone");
+    assert!(memory.remove_deleted(&name, "4").is_none());
+    assert!(memory.remove_deleted(&name, "6").is_some());
+    assert_eq!(memory.len(), 0);
+}
+
+#[test]
+fn a_patch_of_an_entry_leaves_nothing_of_what_it_replaces() {
+    let mut before = written(1, EntryState::Observed);
+    before.source = Some(WrittenSource {
+        repository: "https://example.com/app".to_owned(),
+        commit: "a".to_owned(),
+    });
+    let mut kept = kept(&before);
+    let mut fields = kept.fields();
+    fields.insert("later".to_owned(), Value::Bool(true));
+    kept.written = Value::Object(fields).to_string().into();
+    let Value::Object(new) = serde_json::to_value(written(2, EntryState::Observed)).unwrap() else {
+        panic!("an entry is an object");
+    };
+    let patch = replacing(new, Some(&kept));
+    assert_eq!(patch["source"], Value::Null);
+    assert_eq!(patch["later"], Value::Null);
+    assert_eq!(patch["decision"], "2");
+}

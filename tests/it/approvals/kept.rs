@@ -1,0 +1,186 @@
+//! What evidence says that the cluster has to keep, because deleting it in a registry would turn a denial.
+
+use std::sync::Arc;
+
+use promotion_gate_core::gate::{
+    self, Collected, Evidence, EvidenceToKeep, Identity, ImageEvidence, KeptRejection,
+    SourcePlatform, World as Known, evidence_to_keep,
+};
+use serde_json::{Value, json};
+
+use super::{COMMIT, IMAGE, NOW, World, ago, by_workflow, record, signed, started_by, word};
+use crate::facts::{Attached, FACTS, promotion, snapshot};
+
+/// What has to be kept of these statements, where the cluster knows `known`.
+fn to_keep(rule: Value, further: Vec<Attached>, known: impl Fn(&mut Known)) -> EvidenceToKeep {
+    let is_about_authors = rule.get("authorsFrom").is_some();
+    let mut world = World::new(rule, Vec::new());
+    world.rule["differentFromAuthor"] = json!(is_about_authors);
+    let mut promotion = promotion(&[format!("registry.example/app@{}", *IMAGE)]);
+    promotion.at = *NOW;
+    let (image, pin) = promotion.images().next().unwrap();
+    let subject = pin.subject(&image.reference).unwrap();
+    let mut snapshot = snapshot(vec![world.policy()]);
+    snapshot.world.people = Collected::Known(Arc::clone(&world.people));
+    known(&mut snapshot.world);
+    let mut attached = ImageEvidence::default();
+    for statement in &further {
+        FACTS.add(&mut attached, &IMAGE, statement);
+    }
+    assert!(attached.unaccepted.is_empty(), "{:?}", attached.unaccepted);
+    let evidence = Evidence {
+        images: [(subject, Collected::Known(Arc::new(attached)))].into(),
+        ..Evidence::default()
+    };
+    evidence_to_keep(
+        &promotion,
+        &evidence,
+        &snapshot.governing(&promotion.change),
+    )
+}
+
+fn rejections(further: Vec<Attached>, known: impl Fn(&mut Known)) -> Vec<KeptRejection> {
+    let rule = json!({"from": [{"group": "left"}]});
+    let kept = to_keep(rule, further, known).rejections.into_iter();
+    let about_image = |(digest, rejection)| {
+        assert_eq!(digest, *IMAGE);
+        rejection
+    };
+    kept.map(about_image).collect()
+}
+
+fn rejected(by: &str, minutes: i64, more: Value) -> Attached {
+    word(by, "rejected", minutes, more)
+}
+
+#[test]
+fn a_rejection_by_who_may_approve_is_kept_with_its_time_and_reason() {
+    let reason = json!({"reason": "it leaks"});
+    let kept = rejections(vec![rejected("ada@example.com", 50, reason)], |_| {});
+    let expected = KeptRejection {
+        name: String::new(),
+        environment: "production".to_owned(),
+        person: "ada".to_owned(),
+        at: ago(50),
+        reason: Some("it leaks".to_owned()),
+    };
+    assert_eq!(kept, [expected]);
+}
+
+#[test]
+fn what_does_not_block_here_is_not_kept() {
+    let scoped = |scopes: Value| rejected("ada@example.com", 50, json!({"scopes": scopes}));
+    for further in [
+        vec![rejected("eve@example.com", 50, json!({}))],
+        // May not approve.
+        vec![rejected("dan@example.com", 50, json!({}))],
+        vec![rejected(
+            "ada@example.com",
+            50,
+            json!({"environment": "staging"}),
+        )],
+        vec![word("ada@example.com", "approved", 50, json!({}))],
+        vec![scoped(json!({"cluster": "another"}))],
+        // Lifted.
+        vec![
+            rejected("ada@example.com", 50, json!({})),
+            word("ada@example.com", "approved", 20, json!({})),
+        ],
+        // It would block other namespaces too.
+        vec![scoped(json!({"namespace": "shop"}))],
+    ] {
+        assert_eq!(rejections(further, |_| {}), []);
+    }
+}
+
+#[test]
+fn a_rejection_is_kept_again_only_if_it_is_given_again() {
+    let given = |minutes| vec![rejected("ada@example.com", minutes, json!({}))];
+    let known = |world: &mut Known| {
+        let kept = rejections(given(50), |_| {});
+        world.rejections.insert(IMAGE.clone(), kept);
+    };
+    assert_eq!(rejections(given(50), known), []);
+    assert_eq!(rejections(given(60), known), []);
+    assert_eq!(rejections(given(20), known).len(), 1);
+    let by_another = vec![rejected("ben@example.com", 50, json!({}))];
+    assert_eq!(rejections(by_another, known).len(), 1);
+}
+
+fn from_records() -> Value {
+    let tools = by_workflow("https://github.com/example/release-tools/**");
+    json!({"from": [{"group": "left"}], "authorsFrom": [{"changeRecord": {"signedBy": tools}}]})
+}
+
+fn github(login: &str) -> Identity {
+    Identity::account(SourcePlatform::GitHub, None, login, None).unwrap()
+}
+
+#[test]
+fn authors_are_kept_with_the_statements_that_name_them() {
+    let further = || vec![started_by("dan"), record(COMMIT, &["ada", "nobody"])];
+    let kept = to_keep(from_records(), further(), |_| {}).authors;
+    let authors = &kept[&*IMAGE];
+    assert_eq!(
+        authors.identities,
+        [github("ada"), github("dan"), github("nobody")]
+    );
+    assert_eq!(authors.statements.len(), 2);
+
+    let known = |world: &mut Known| {
+        world.authors.insert(IMAGE.clone(), authors.clone());
+    };
+    assert!(to_keep(from_records(), further(), known).is_empty());
+    let one_more = [further(), vec![record(COMMIT, &["cleo"])]].concat();
+    let kept = to_keep(from_records(), one_more, known).authors;
+    assert!(kept[&*IMAGE].identities.contains(&github("cleo")));
+}
+
+#[test]
+fn whoever_deploys_or_signs_anything_else_is_not_kept_as_an_author() {
+    let mut rule = from_records();
+    rule["deployerIsAuthor"] = json!(true);
+    let by_stranger = signed(
+        "https://github.com/example/app/.github/workflows/ci.yml@refs/heads/main",
+        "change",
+        json!({
+            "repository": {"uri": "https://github.com/example/app"}, "to": COMMIT, "complete": true,
+            "commits": [{"sha": COMMIT, "authors": []}],
+            "authors": [{"identity": {"github": {"login": "ada"}}, "role": "opened"}],
+        }),
+        50,
+    );
+    let kept = to_keep(rule, vec![by_stranger], |_| {});
+    assert_eq!(kept, EvidenceToKeep::default());
+}
+
+#[test]
+fn upkeep_keeps_nothing_anew() {
+    let kept = |kind| {
+        let mut promotion = promotion(&[format!("registry.example/app@{}", *IMAGE)]);
+        promotion.kind = kind;
+        promotion.at = *NOW;
+        let (image, pin) = promotion.images().next().unwrap();
+        let subject = pin.subject(&image.reference).unwrap();
+        let world = World::new(json!({"from": [{"group": "left"}]}), Vec::new());
+        let mut snapshot = snapshot(vec![world.policy()]);
+        snapshot.world.people = Collected::Known(Arc::clone(&world.people));
+        let mut attached = ImageEvidence::default();
+        FACTS.add(
+            &mut attached,
+            &IMAGE,
+            &rejected("ada@example.com", 50, json!({})),
+        );
+        let evidence = Evidence {
+            images: [(subject, Collected::Known(Arc::new(attached)))].into(),
+            ..Evidence::default()
+        };
+        evidence_to_keep(
+            &promotion,
+            &evidence,
+            &snapshot.governing(&promotion.change),
+        )
+    };
+    assert!(!kept(gate::ChangeKind::Deploy).is_empty());
+    assert!(kept(gate::ChangeKind::Upkeep { recorded: false }).is_empty());
+}

@@ -1,0 +1,621 @@
+//! Who may change what the gate decides by, as a real API server asks: the webhook for the gate's resources, and the shipped
+//! admission policies for what the webhook is not asked about.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::{ControlPlane, Gate, Ran, Serving, User, until};
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+const GATE: &str = "system:serviceaccount:promotion-gate:promotion-gate";
+const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
+/// Administrators of the cluster, of whom `gina` is a governor and `eve` is not.
+const GINA: &str = "gina@example.com";
+const EVE: &str = "eve@example.com";
+const GUARDED: &str = "only governors may change the webhook configuration";
+const OF_THE_GATE: &str = "only promotion-gate writes release records";
+
+/// A control plane with the definitions of the gate's resources, and these users as administrators.
+fn plane(administrators: &[&str]) -> ControlPlane {
+    let plane = ControlPlane::start();
+    let apply = ["apply", "--server-side", "-f"];
+    let crds = format!("{DEPLOY}/crds");
+    plane.kubectl(apply.into_iter().chain([&*crds])).ok();
+    let kinds = KINDS.map(|(_, plural)| plural).join(",");
+    until("the definitions are served", || {
+        plane.kubectl(["get", &kinds]).is_ok().then_some(())
+    });
+    for (at, user) in administrators.iter().enumerate() {
+        let (name, user) = (format!("administrator-{at}"), format!("--user={user}"));
+        let role = "--clusterrole=cluster-admin";
+        plane
+            .kubectl(["create", "clusterrolebinding", &name, role, &user])
+            .ok();
+    }
+    plane
+}
+
+fn guard(plane: &ControlPlane) {
+    let guards = format!("{DEPLOY}/guards.yaml");
+    plane.kubectl(["apply", "-f", &guards]).ok();
+}
+
+fn run_as(plane: &ControlPlane, user: &str, args: &[&str], input: &str) -> Ran {
+    let user = format!("--as={user}");
+    let args = args.iter().copied().chain([&*user]);
+    plane.kubectl_as(User::Admin, args, input)
+}
+
+fn resource(kind: &str, name: &str, spec: Value) -> String {
+    json!({"apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string()
+}
+
+fn governed_by(user: &str) -> String {
+    resource(
+        "GateConfiguration",
+        "promotion-gate",
+        json!({"governors": {"users": [user], "groups": ["governors"]}}),
+    )
+}
+
+/// A webhook configuration that asks about nothing which these tests touch.
+fn webhook(name: &str) -> String {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [{
+            "name": "validate.promotion-gate.dev",
+            "clientConfig": {"url": "https://127.0.0.1:1/validate"},
+            "rules": [{"apiGroups": ["argoproj.io"], "apiVersions": ["v1alpha1"], "operations": ["CREATE"], "resources": ["rollouts"]}],
+            "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        }],
+    })
+    .to_string()
+}
+
+#[test]
+fn only_governors_change_the_webhook_configuration_and_the_definitions() {
+    let users = [
+        EVE,
+        GINA,
+        GATE,
+        "system:serviceaccount:cert-manager:cert-manager-cainjector",
+    ];
+    let plane = plane(&users);
+    for name in ["promotion-gate", "another"] {
+        plane
+            .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook(name))
+            .ok();
+    }
+    guard(&plane);
+    let mark = |user: &str, name: &str| {
+        let args = [
+            "annotate",
+            "--overwrite",
+            "validatingwebhookconfiguration",
+            name,
+            "changed-by=test",
+        ];
+        run_as(&plane, user, &args, "")
+    };
+    // Nobody is refused while there is no configuration, or one that names no governors.
+    mark(EVE, "promotion-gate").ok();
+    let empty = resource("GateConfiguration", "promotion-gate", json!({}));
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &empty)
+        .ok();
+    mark(EVE, "promotion-gate").ok();
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA))
+        .ok();
+    until("the guard knows the governors", || {
+        (!mark(EVE, "promotion-gate").is_ok()).then_some(())
+    });
+
+    let refused = |args: &[&str]| {
+        let said = run_as(&plane, EVE, args, "").refused();
+        assert!(said.contains(GUARDED), "{said}");
+    };
+    refused(&["delete", "validatingwebhookconfiguration", "promotion-gate"]);
+    // The deletion of a collection names no object.
+    refused(&[
+        "delete",
+        "--raw",
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    ]);
+    // Without its definition a kind is gone, with all of its objects, and no webhook is asked about those.
+    refused(&[
+        "delete",
+        "customresourcedefinition",
+        "promotionpolicies.promotion-gate.dev",
+    ]);
+    refused(&[
+        "delete",
+        "--raw",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    ]);
+    let patch = r#"{"spec": {"preserveUnknownFields": false, "conversion": {"strategy": "None"}, "names": {"shortNames": ["x"]}}}"#;
+    refused(&[
+        "patch",
+        "customresourcedefinition",
+        "changefreezes.promotion-gate.dev",
+        "--type=merge",
+        "-p",
+        patch,
+    ]);
+    for user in &users[1..] {
+        mark(user, "promotion-gate").ok();
+    }
+    let in_group = [
+        "annotate",
+        "--overwrite",
+        "validatingwebhookconfiguration",
+        "promotion-gate",
+        "a=b",
+        "--as-group=governors",
+    ];
+    run_as(&plane, EVE, &in_group, "").ok();
+    // The collection's other objects were deleted before it was refused.
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook("another"))
+        .ok();
+    mark(EVE, "another").ok();
+
+    // The way out of a lock-out, as deploy/README.md describes it.
+    run_as(
+        &plane,
+        EVE,
+        &[
+            "delete",
+            "validatingadmissionpolicybinding",
+            "promotion-gate-configuration",
+        ],
+        "",
+    )
+    .ok();
+    until("the webhook configuration can be deleted", || {
+        let delete = ["delete", "validatingwebhookconfiguration", "promotion-gate"];
+        run_as(&plane, EVE, &delete, "").is_ok().then_some(())
+    });
+}
+
+#[test]
+fn a_missing_definition_locks_nobody_out_of_other_webhooks() {
+    let plane = ControlPlane::start();
+    guard(&plane);
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook("another"))
+        .ok();
+    let mark = |value: &str| {
+        let value = format!("changed-by={value}");
+        plane.kubectl([
+            "annotate",
+            "--overwrite",
+            "validatingwebhookconfiguration",
+            "another",
+            &value,
+        ])
+    };
+    // The API server takes policies over within moments; before, nothing would be refused anyway.
+    for value in ["1", "2", "3", "4"] {
+        mark(value).ok();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    let bindings = ["get", "validatingadmissionpolicybinding", "-o", "name"];
+    assert_eq!(plane.kubectl(bindings).ok().lines().count(), 2);
+}
+
+#[test]
+fn only_the_gate_writes_release_records_and_status() {
+    let plane = plane(&[GINA, GATE, COLLECTOR]);
+    guard(&plane);
+    let record = |finalizers: &[&str]| {
+        json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "ReleaseRecord",
+            "metadata": {"name": "sha256-1", "namespace": "default", "finalizers": finalizers},
+            "spec": {"entries": {}},
+        })
+        .to_string()
+    };
+    let create = |user: &str, dry: &str| {
+        run_as(
+            &plane,
+            user,
+            &["create", "-f", "-", dry],
+            &record(&["promotion-gate.dev/test"]),
+        )
+    };
+    until("the guard is there", || {
+        let ran = create(GINA, "--dry-run=server");
+        ran.stderr.contains(OF_THE_GATE).then_some(())
+    });
+    create(GATE, "--dry-run=none").ok();
+
+    let patch = |user: &str, what: &str| {
+        let args = [
+            "patch",
+            "releaserecord",
+            "sha256-1",
+            "--type=merge",
+            "-p",
+            what,
+        ];
+        run_as(&plane, user, &args, "")
+    };
+    // `status` holds last valid versions, and the public keys of records.
+    let empty = resource("GateConfiguration", "promotion-gate", json!({}));
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &empty)
+        .ok();
+    let status = |user: &str| {
+        let forged =
+            r#"{"status": {"lastValidSpec": {"governors": {"users": ["eve@example.com"]}}}}"#;
+        let of = [
+            "gateconfiguration",
+            "promotion-gate",
+            "--subresource=status",
+        ];
+        let args = [&["patch"], &of[..], &["--type=merge", "-p", forged]].concat();
+        run_as(&plane, user, &args, "")
+    };
+    let (spec, metadata) = (
+        r#"{"spec": {"lastUsed": "2026-11-28T00:00:00Z"}}"#,
+        r#"{"metadata": {"labels": {"a": "b"}}}"#,
+    );
+    let collection = "/apis/promotion-gate.dev/v1alpha1/namespaces/default/releaserecords";
+    // A governor is no exception.
+    for refused in [
+        patch(GINA, spec),
+        patch(GINA, metadata),
+        status(GINA),
+        run_as(
+            &plane,
+            GINA,
+            &["delete", "--wait=false", "releaserecord", "sha256-1"],
+            "",
+        ),
+        run_as(&plane, GINA, &["delete", "--raw", collection], ""),
+        patch(COLLECTOR, spec),
+        status(COLLECTOR),
+    ] {
+        let said = refused.refused();
+        assert!(said.contains(OF_THE_GATE), "{said}");
+    }
+    patch(GATE, spec).ok();
+    status(GATE).ok();
+    // What lost its owner goes away: deleted, and then without its finalizers.
+    run_as(
+        &plane,
+        COLLECTOR,
+        &["delete", "--wait=false", "releaserecord", "sha256-1"],
+        "",
+    )
+    .ok();
+    patch(COLLECTOR, r#"{"metadata": {"finalizers": null}}"#).ok();
+    let left = ["get", "releaserecords", "-o", "name"];
+    assert_eq!(plane.kubectl(left).ok(), "");
+}
+
+/// A gate with the shipped rights, and an API server that asks it about the gate's resources and namespaces.
+struct Governed {
+    plane: ControlPlane,
+    serving: Serving,
+    _gate: Gate,
+}
+
+impl Governed {
+    fn start() -> Governed {
+        let plane = plane(&[EVE, GINA]);
+        plane
+            .kubectl(["create", "namespace", "promotion-gate"])
+            .ok();
+        let rbac = format!("{DEPLOY}/rbac.yaml");
+        plane.kubectl(["apply", "-f", &rbac]).ok();
+        plane
+            .kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA))
+            .ok();
+        let gate = Gate::configured(&json!({}));
+        let kubeconfig = plane
+            .kubeconfig("gate", "gate-account")
+            .display()
+            .to_string();
+        let serving = gate.serve_cluster(&kubeconfig, &[]);
+        serving.says("/readyz", "ready\n");
+        let mut registration: Value =
+            serde_json::from_str(&serving.registration(&serving.ca_bundle)).unwrap();
+        registration["webhooks"][0]["rules"] = json!([
+            {"apiGroups": ["promotion-gate.dev"], "apiVersions": ["v1alpha1"], "operations": ["CREATE", "UPDATE", "DELETE"],
+             "resources": KINDS.map(|(_, plural)| plural)},
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["namespaces"]},
+        ]);
+        plane
+            .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration.to_string())
+            .ok();
+        let governed = Governed {
+            plane,
+            serving,
+            _gate: gate,
+        };
+        until("the webhook is asked", || {
+            let probe = resource(
+                "Revocation",
+                "probe",
+                json!({"digest": digest('f'), "reason": "probe"}),
+            );
+            let ran = governed.apply(EVE, &probe, "--dry-run=server");
+            ran.stderr.contains("[not-a-governor]").then_some(())
+        });
+        governed
+    }
+
+    fn run(&self, user: &str, args: &[&str]) -> Ran {
+        run_as(&self.plane, user, args, "")
+    }
+
+    fn apply(&self, user: &str, document: &str, dry: &str) -> Ran {
+        run_as(
+            &self.plane,
+            user,
+            &["apply", "--validate=false", "-f", "-", dry],
+            document,
+        )
+    }
+}
+
+fn digest(hex: char) -> String {
+    format!("sha256:{}", hex.to_string().repeat(64))
+}
+
+const KINDS: [(&str, &str); 8] = [
+    ("PromotionPolicy", "promotionpolicies"),
+    ("PeopleDirectory", "peopledirectories"),
+    ("ChangeFreeze", "changefreezes"),
+    ("TrustRoot", "trustroots"),
+    ("Rejection", "rejections"),
+    ("Revocation", "revocations"),
+    ("AuthorRecord", "authorrecords"),
+    ("GateConfiguration", "gateconfigurations"),
+];
+
+/// One valid resource of each kind that one can be written of without files.
+fn samples() -> Vec<(&'static str, Value)> {
+    let alice =
+        json!({"name": "alice", "identities": [{"kubernetes": {"user": "alice@example.com"}}]});
+    vec![
+        (
+            "PeopleDirectory",
+            json!({"people": [alice], "groups": [{"name": "leads", "members": ["alice"]}]}),
+        ),
+        (
+            "PromotionPolicy",
+            json!({"requirements": [{"digestPinned": {}}], "match": {"namespaces": {"selector": {"matchLabels": {"tier": "production"}}}}}),
+        ),
+        (
+            "ChangeFreeze",
+            json!({"environments": ["production"], "reason": "holidays", "windows": [{"from": "2026-12-20T00:00:00Z", "until": "2027-01-02T00:00:00Z"}]}),
+        ),
+        (
+            "Rejection",
+            json!({"digest": digest('a'), "environment": "production", "person": "alice", "at": "2026-11-01T00:00:00Z"}),
+        ),
+        (
+            "Revocation",
+            json!({"digest": digest('b'), "reason": "it leaks"}),
+        ),
+        (
+            "AuthorRecord",
+            json!({"digest": digest('c'), "identities": [{"github": {"login": "ada"}}]}),
+        ),
+    ]
+}
+
+#[test]
+fn a_governor_edits_each_kind_and_another_administrator_does_not() {
+    let governed = Governed::start();
+    for (kind, spec) in samples() {
+        let document = resource(kind, "sample", spec.clone());
+        let refused = |ran: Ran| {
+            let said = ran.refused();
+            assert!(said.contains("[not-a-governor]"), "{kind}: {said}");
+        };
+        let label =
+            |user: &str| governed.run(user, &["label", "--overwrite", kind, "sample", "a=b"]);
+        let owned = r#"{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": "gone", "uid": "1"}]}}"#;
+        refused(governed.apply(EVE, &document, "--dry-run=none"));
+        governed.apply(GINA, &document, "--dry-run=none").ok();
+        label(EVE).ok();
+        refused(governed.run(
+            EVE,
+            &[
+                "patch",
+                kind,
+                "sample",
+                "--type=merge",
+                "-p",
+                r#"{"spec": {"reason": "none", "enforcement": "Audit"}}"#,
+            ],
+        ));
+        refused(governed.run(EVE, &["patch", kind, "sample", "--type=merge", "-p", owned]));
+        refused(governed.run(EVE, &["delete", kind, "sample"]));
+        let plural = KINDS.iter().find(|(known, _)| *known == kind).unwrap().1;
+        let collection = format!("/apis/promotion-gate.dev/v1alpha1/{plural}");
+        refused(governed.run(EVE, &["delete", "--raw", &collection]));
+        // Whoever may edit it is told what is wrong with it.
+        let mut mistyped = spec;
+        mistyped["enforcment"] = json!("Audit");
+        let typo = resource(kind, "typo", mistyped);
+        let said = governed.apply(GINA, &typo, "--dry-run=none").refused();
+        assert!(
+            said.contains("[invalid]") && said.contains("unknown field `enforcment`"),
+            "{kind}: {said}"
+        );
+    }
+    let configuration = [
+        "patch",
+        "gateconfiguration",
+        "promotion-gate",
+        "--type=merge",
+        "-p",
+        r#"{"spec": {"governors": null}}"#,
+    ];
+    let said = governed.run(EVE, &configuration).refused();
+    assert!(said.contains("[not-a-governor]"), "{said}");
+    for (kind, _) in samples() {
+        governed.run(GINA, &["delete", kind, "sample"]).ok();
+    }
+    let log = governed.serving.log();
+    let loosened = log
+        .lines()
+        .filter(|line| line.contains("became looser") && line.contains("\"ERROR\""));
+    assert!(loosened.count() >= 4, "{log}");
+    let recorded = log
+        .lines()
+        .find(|line| line.contains("\"kind\":\"governance\"") && line.contains("it leaks"));
+    assert!(recorded.is_some(), "before and after are recorded: {log}");
+}
+
+#[test]
+fn a_person_rejects_as_a_kubernetes_user_and_only_a_governor_lifts_it() {
+    let governed = Governed::start();
+    let alice = "alice@example.com";
+    let bind = [
+        "create",
+        "clusterrolebinding",
+        "alice",
+        "--clusterrole=promotion-gate-reject",
+        "--user=alice@example.com",
+    ];
+    governed.plane.kubectl(bind).ok();
+    let delete = [
+        "create",
+        "clusterrolebinding",
+        "alice-too",
+        "--clusterrole=cluster-admin",
+        "--user=alice@example.com",
+    ];
+    governed.plane.kubectl(delete).ok();
+    let (_, people) = samples().remove(0);
+    governed
+        .apply(
+            GINA,
+            &resource("PeopleDirectory", "example", people),
+            "--dry-run=none",
+        )
+        .ok();
+    let rejection = |name: &str, person: &str| {
+        resource(
+            "Rejection",
+            name,
+            json!({"digest": digest('a'), "environment": "production", "person": person, "reason": "it leaks"}),
+        )
+    };
+    until("the directory is known", || {
+        governed
+            .apply(alice, &rejection("mine", "alice"), "--dry-run=none")
+            .is_ok()
+            .then_some(())
+    });
+    for refused in [
+        governed.apply(alice, &rejection("theirs", "bob"), "--dry-run=none"),
+        governed.apply(EVE, &rejection("forged", "alice"), "--dry-run=none"),
+        governed.run(alice, &["delete", "rejection", "mine"]),
+        governed.run(
+            alice,
+            &[
+                "patch",
+                "rejection",
+                "mine",
+                "--type=merge",
+                "-p",
+                r#"{"spec": {"environment": "nowhere"}}"#,
+            ],
+        ),
+    ] {
+        let said = refused.refused();
+        assert!(said.contains("[not-a-governor]"), "{said}");
+    }
+    governed.run(GINA, &["delete", "rejection", "mine"]).ok();
+}
+
+#[test]
+fn labels_that_policies_select_by_are_governed_and_a_namespace_goes_away_when_deleted() {
+    let governed = Governed::start();
+    governed.plane.start_controllers();
+    let (_, policy) = samples().remove(1);
+    governed
+        .apply(
+            GINA,
+            &resource("PromotionPolicy", "production", policy),
+            "--dry-run=none",
+        )
+        .ok();
+    governed.run(EVE, &["create", "namespace", "shop"]).ok();
+    let label = |user: &str, label: &str| {
+        governed.run(user, &["label", "--overwrite", "namespace", "shop", label])
+    };
+    label(GINA, "tier=production").ok();
+    let said = until("the policy is in force", || {
+        let ran = label(EVE, "tier-");
+        (!ran.is_ok()).then_some(ran.stderr)
+    });
+    assert!(
+        said.contains("the policy `production` would not govern the namespace any more"),
+        "{said}"
+    );
+    label(EVE, "team=a").ok();
+    governed
+        .run(EVE, &["annotate", "namespace", "shop", "tier=none"])
+        .ok();
+    label(GINA, "tier-").ok();
+    label(EVE, "tier=production").refused();
+    label(GINA, "tier=production").ok();
+    governed
+        .run(EVE, &["delete", "namespace", "shop", "--timeout=60s"])
+        .ok();
+}
+
+#[test]
+fn the_gate_uses_no_right_that_it_does_not_have() {
+    let governed = Governed::start();
+    for (kind, spec) in samples() {
+        governed
+            .apply(GINA, &resource(kind, "sample", spec), "--dry-run=none")
+            .ok();
+    }
+    until("the gate has said what it makes of them", || {
+        let ready = [
+            "get",
+            "revocation",
+            "sample",
+            "-o",
+            "jsonpath={.status.conditions[0].type}",
+        ];
+        (governed.plane.kubectl(ready).ok() == "Ready").then_some(())
+    });
+    let requests: Vec<Value> = governed
+        .plane
+        .requests_of(GATE)
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(!requests.is_empty());
+    let mut used = BTreeSet::new();
+    for request in &requests {
+        let object = &request["objectRef"];
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let verb = request["verb"].as_str().unwrap();
+        used.insert(format!(
+            "{verb} {}/{} {}",
+            text("apiGroup"),
+            text("resource"),
+            text("subresource")
+        ));
+        assert_ne!(request["responseStatus"]["code"], 403, "{request}");
+    }
+    println!(
+        "rights that were used:\n  {}",
+        Vec::from_iter(used).join("\n  ")
+    );
+}
