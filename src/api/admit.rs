@@ -3,9 +3,9 @@
 use promotion_gate_core::documents::{Document, Problem, read};
 use serde_json::Value;
 
-use super::{FROM_CLUSTER, RootNames};
 use super::item::{item, schema_of};
 use super::kinds::Kind;
+use super::{FROM_CLUSTER, RootNames};
 
 /// What is wrong with a resource, one sentence each, in the words of the commands.
 pub fn problems_of(object: &Value, roots: &RootNames) -> Vec<String> {

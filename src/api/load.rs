@@ -18,7 +18,7 @@ use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomizati
 use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
 use super::people::Directories;
-use super::{GateSettings, RootNames, TrustRootSource};
+use super::{GateSettings, RootNames, TrustRootSource, TufRepository};
 
 /// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
@@ -120,6 +120,16 @@ impl PolicySet {
         let each = each.filter_map(|(name, source)| match source {
             TrustRootSource::Inline(root) => Some((name.clone(), Arc::clone(root))),
             TrustRootSource::Tuf(_) => None,
+        });
+        each.collect()
+    }
+
+    /// The repositories that hold the other trust roots.
+    pub fn tuf_repositories(&self) -> BTreeMap<String, TufRepository> {
+        let each = self.trust_roots.iter();
+        let each = each.filter_map(|(name, source)| match source {
+            TrustRootSource::Inline(_) => None,
+            TrustRootSource::Tuf(repository) => Some((name.clone(), repository.clone())),
         });
         each.collect()
     }

@@ -107,7 +107,6 @@ fn feed() -> Value {
 }
 
 fn trust_root() -> Vec<(&'static str, Value)> {
-    let version = || json!({"type": "integer", "format": "int64", "minimum": 0});
     vec![
         (
             "lastValidRoot",
@@ -123,16 +122,12 @@ fn trust_root() -> Vec<(&'static str, Value)> {
             json!({"type": "string", "maxLength": 1024, "description": "Why it could not be read since."}),
         ),
         (
-            "repository",
+            "metadata",
             json!({
                 "type": "object",
-                "description": "The state of the repository, below which it never goes back.",
-                "properties": {
-                    "root": {"type": "string", "maxLength": 1_048_576, "description": "The last `root.json`."},
-                    "timestamp": version(),
-                    "snapshot": version(),
-                    "targets": version(),
-                },
+                "maxProperties": 200,
+                "description": "The metadata of the repository as read last, by file: it never goes back behind it.",
+                "additionalProperties": {"type": "string", "maxLength": 524_288},
             }),
         ),
     ]

@@ -12,6 +12,7 @@ use promotion_gate_core::gate::{Age, World};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sigstore_tuf::TrustedMetadataSet;
 use url::Url;
 
 use super::Written;
@@ -133,6 +134,14 @@ pub struct TufRepository {
     pub refresh: SignedDuration,
 }
 
+impl TufRepository {
+    /// Whether both hold one trust root, which is trusted for one reason.
+    pub(crate) fn is_same_source(&self, other: &TufRepository) -> bool {
+        (&self.url, &self.initial_root, &self.target)
+            == (&other.url, &other.initial_root, &other.target)
+    }
+}
+
 /// The names of trust roots that policies may use.
 #[derive(Clone, Debug, Default)]
 pub struct RootNames {
@@ -224,6 +233,11 @@ fn repository(tuf: &WrittenTuf, faults: &mut Faults) -> Option<TufRepository> {
             "expected the address of a folder, such as `https://tuf-repo-cdn.sigstore.dev`, without a user name",
         );
     }
+    let initial_root = tuf.initial_root.bytes();
+    if let Err(error) = TrustedMetadataSet::from_root(&initial_root) {
+        let why = format!("it is not a `root.json` that its own keys sign: {error}");
+        faults.add(here.key("initialRoot"), why);
+    }
     let refresh = faults.parsed(tuf.refresh.as_ref(), || here.key("refresh"));
     if refresh.is_some_and(|age| age.duration() < SHORTEST_REFRESH) {
         let why = "a repository is asked once a minute at most: expected `1m` or more";
@@ -238,7 +252,7 @@ fn repository(tuf: &WrittenTuf, faults: &mut Faults) -> Option<TufRepository> {
     }
     Some(TufRepository {
         url: url?,
-        initial_root: tuf.initial_root.bytes().into(),
+        initial_root: initial_root.into(),
         target: target.to_owned(),
         refresh: refresh.map_or(DEFAULT_REFRESH, Age::duration),
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Freeze, ImageReference};
+use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
 use serde_json::{Value, json};
 
 use super::cluster::Live;
@@ -21,6 +21,7 @@ use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
 use crate::snapshot::Once;
 use crate::text;
+use crate::tuf::read_once as read_roots;
 
 /// The most levels of nested `List` objects.
 const MAXIMUM_LISTS: usize = 8;
@@ -69,11 +70,6 @@ pub(super) fn documents(
     Ok(once)
 }
 
-/// What counts of the documents under `paths`.
-pub(super) fn policies(paths: &[PathBuf], config: &Config) -> anyhow::Result<PolicySet> {
-    Ok(documents(paths, None, config)?.into_set())
-}
-
 /// Prints warnings about policies that can be used, on standard error.
 pub(super) fn remarks(set: &PolicySet) {
     for warning in &set.warnings {
@@ -105,6 +101,19 @@ pub(super) async fn feeds(
         true => FeedStates::new(),
         false => read_once(&named, &config.client_options(), at, within).await,
     }
+}
+
+/// The trust roots of repositories; each repository is asked once.
+pub(super) async fn tuf_roots(set: &PolicySet, config: &Config, within: Duration) -> TrustRoots {
+    let repositories = set.tuf_repositories();
+    if repositories.is_empty() {
+        return TrustRoots::new();
+    }
+    let (roots, unread) = read_roots(repositories, &config.client_options(), within).await;
+    for (name, why) in unread {
+        print_error!("warning: the trust root `{name}` cannot be read: {why}");
+    }
+    roots
 }
 
 /// A collector that reads the configured registries.

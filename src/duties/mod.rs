@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::api::Kind;
 use crate::cluster::{Cluster, cause};
 use crate::metrics::Metrics;
 use crate::snapshot::{Judged, ResourceName, Sources, api_resource};
@@ -113,7 +114,8 @@ async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
             let feed = one.freeze.as_ref().zip(states.get(&name.name));
             let feed =
                 feed.and_then(|(freeze, state)| feed::written(freeze, state, &one.resource.status));
-            let status = status::status(one, feed, Timestamp::now());
+            let root = (name.kind == Kind::TrustRoot).then(|| sources.tuf().status(&name.name));
+            let status = status::status(one, feed, root, Timestamp::now());
             if status == one.resource.status {
                 continue;
             }

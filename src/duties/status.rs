@@ -10,8 +10,16 @@ const MAXIMUM_MESSAGE: usize = 8_000;
 /// The condition that says whether the present `spec` counts.
 const READY: &str = "Ready";
 
+/// What the status of a trust root says of its repository.
+const OF_A_ROOT: [&str; 4] = ["error", "fetchedAt", "lastValidRoot", "metadata"];
+
 /// The status that a resource should have. Fields and conditions that are not about this stay as they are.
-pub(crate) fn status(judged: &Judged, feed: Option<Value>, now: Timestamp) -> Value {
+pub(crate) fn status(
+    judged: &Judged,
+    feed: Option<Value>,
+    root: Option<Map<String, Value>>,
+    now: Timestamp,
+) -> Value {
     let resource = &judged.resource;
     let mut status = match &resource.status {
         Value::Object(status) => status.clone(),
@@ -33,6 +41,12 @@ pub(crate) fn status(judged: &Judged, feed: Option<Value>, now: Timestamp) -> Va
     status.insert("conditions".to_owned(), Value::Array(conditions));
     if let Some(feed) = feed {
         status.insert("feed".to_owned(), feed);
+    }
+    if let Some(root) = root {
+        for field in OF_A_ROOT {
+            status.remove(field);
+        }
+        status.extend(root);
     }
     Value::Object(status)
 }

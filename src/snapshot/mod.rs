@@ -44,6 +44,7 @@ use crate::duties::feed;
 use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
+use crate::tuf::TufRoots;
 use documents::Settlement;
 use parts::{Parts, Under};
 use report::{frozen_environments, missing_roots};
@@ -75,6 +76,8 @@ pub struct Sources {
     feeds: Arc<Feeds>,
     /// The feeds of freezes that are resources, which one replica reads for all.
     cluster_feeds: Arc<Feeds>,
+    /// The trust roots in TUF repositories.
+    tuf: Arc<TufRoots>,
     watches: Option<Arc<Watches>>,
     judged: watch::Sender<Arc<Vec<Judged>>>,
     readiness: ArcSwap<Readiness>,
@@ -123,6 +126,7 @@ impl Sources {
             current: ArcSwap::from_pointee(files.config.snapshot()),
             feeds: Arc::new(Feeds::new(&files.config.client_options())),
             cluster_feeds: Arc::new(Feeds::new(&files.config.client_options())),
+            tuf: Arc::new(TufRoots::new(&files.config.client_options())),
             judged: watch::Sender::new(Arc::default()),
             paths: files.policies,
             config: ArcSwap::from_pointee(files.config),
@@ -175,19 +179,27 @@ impl Sources {
         Arc::clone(&self.cluster_feeds)
     }
 
+    /// The trust roots in TUF repositories, which have to be kept current.
+    pub fn tuf(&self) -> Arc<TufRoots> {
+        Arc::clone(&self.tuf)
+    }
+
     /// What came of each resource.
     pub fn judged(&self) -> watch::Receiver<Arc<Vec<Judged>>> {
         self.judged.subscribe()
     }
 
-    /// Asks the feeds for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
+    /// Asks the feeds and the repositories of trust roots for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
     pub async fn ask_feeds(&self, metrics: &Metrics, within: Duration) {
         let start = ClockReading {
             at: Timestamp::now(),
             uptime: Duration::ZERO,
         };
-        let _ = timeout(within, self.feeds.ask_due(start, metrics)).await;
+        let ask =
+            async { tokio::join!(self.feeds.ask_due(start, metrics), self.tuf.ask_due(start)) };
+        let _ = timeout(within, ask).await;
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh_roots(&mut parts);
         self.refresh_schedule(&mut parts, metrics, Timestamp::now());
     }
 
@@ -229,8 +241,11 @@ impl Sources {
         }
         // 4. The schedule of freezes, if a feed says something new, or if what was computed ends soon.
         self.refresh_schedule(&mut parts, metrics, now);
-        // 5. Report the problems to `/readyz` and the metrics.
-        let readiness = parts.readiness(self.watches.is_some());
+        // 5. The trust roots of repositories, if one says something new.
+        self.refresh_roots(&mut parts);
+        // 6. Report the problems to `/readyz` and the metrics.
+        let mut readiness = parts.readiness(self.watches.is_some());
+        readiness.kept.extend(self.tuf.kept_since());
         metrics
             .policies_broken
             .set(i64::from(!readiness.problems.is_empty()));
@@ -388,6 +403,7 @@ impl Sources {
         for feeds in [&self.feeds, &self.cluster_feeds] {
             feeds.replace_options(&config.client_options());
         }
+        self.tuf.replace_options(&config.client_options());
         self.config.store(Arc::new(config));
     }
 
@@ -400,10 +416,17 @@ impl Sources {
         parts.freezes = of_cluster;
         parts.feeds = self.feeds.revision();
         parts.refused.clone_from(&settled.refused);
+        self.tuf.replace(settled.set.tuf_repositories());
+        let roots = parts.documents.resources();
+        for root in roots.filter(|resource| resource.name.kind == Kind::TrustRoot) {
+            self.tuf.restore(&root.name.name, &root.status, now);
+        }
         let (configured, states) = (parts.configured.clone(), self.feed_states(parts));
         let mut snapshot =
             unreadable::snapshot(settled, &parts.documents, configured, &states, now);
         parts.show_cluster(&mut snapshot);
+        parts.roots = self.tuf.revision();
+        snapshot.world.trust_roots.extend(self.tuf.roots());
         let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
         if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
@@ -421,6 +444,19 @@ impl Sources {
         let mut states = self.feeds.states();
         states.extend(states_of(&parts.freezes, &parts.feeds_of_cluster));
         states
+    }
+
+    /// Takes over the trust roots of repositories alone. Which policies are valid depends on their names only.
+    fn refresh_roots(&self, parts: &mut Parts) {
+        let revision = self.tuf.revision();
+        if revision == parts.roots {
+            return;
+        }
+        parts.roots = revision;
+        let mut snapshot = Snapshot::clone(&self.current.load());
+        snapshot.world.trust_roots.extend(self.tuf.roots());
+        parts.missing_roots = missing_roots(&snapshot);
+        self.current.store(Arc::new(snapshot));
     }
 
     /// Takes over the namespaces alone.

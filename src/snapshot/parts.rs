@@ -42,6 +42,8 @@ pub(super) struct Parts {
     pub(super) missing_roots: Vec<String>,
     /// The revision of the feeds that the schedule in force was made from.
     pub(super) feeds: u64,
+    /// The revision of the trust roots of repositories that are in force.
+    pub(super) roots: u64,
     /// Which environments were frozen at the last poll.
     pub(super) frozen: BTreeMap<String, bool>,
 }
