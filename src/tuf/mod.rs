@@ -128,8 +128,8 @@ impl TufRoots {
         self.changed.notify_one();
     }
 
-    /// Takes over what a status says that another replica may have written: its copy if that is a later one than is known, and why
-    /// the repository could not be read since.
+    /// Takes over what a status says that another replica may have written: its copy, unless that goes back behind what is known, and
+    /// why the repository could not be read since.
     pub fn follow(&self, name: &str, status: &Value, now: Timestamp) {
         let mut kept = self.kept();
         let Some(root) = kept.get_mut(name) else {
@@ -137,7 +137,12 @@ impl TufRoots {
         };
         if root.note(status) {
             root.state.problem.clone_from(&root.copy.problem);
-            if let Err(why) = root.restore(name, now) {
+            // Clocks differ: another copy counts although this one's says that it is earlier.
+            let is_other = root.copy.files != root.files;
+            let at = root
+                .copied_at(now)
+                .filter(|at| is_other || root.is_later(*at));
+            if let Some(Err(why)) = at.map(|at| root.restore(name, at)) {
                 root.state.problem = Some(why);
             }
             drop(kept);
@@ -151,9 +156,12 @@ impl TufRoots {
         let Some(root) = kept.get_mut(name) else {
             return;
         };
-        if root.note(status) && root.restore(name, now).is_ok() {
-            drop(kept);
-            self.note_change();
+        if root.note(status) {
+            let at = root.copied_at(now).filter(|at| root.is_later(*at));
+            if at.is_some_and(|at| root.restore(name, at).is_ok()) {
+                drop(kept);
+                self.note_change();
+            }
         }
     }
 
@@ -336,13 +344,17 @@ impl Kept {
         is_new
     }
 
-    /// Keeps the copy that was noted, if it is a later one and valid. A clock that is ahead of this one makes it no younger.
-    fn restore(&mut self, name: &str, now: Timestamp) -> Result<(), String> {
-        let said = self.copy.fetched_at.map(|at| at.min(now));
-        let later = |at: &Timestamp| self.state.fetched_at.is_none_or(|known| known < *at);
-        let Some(at) = said.filter(later) else {
-            return Ok(());
-        };
+    /// When the copy that was noted was read. A clock that is ahead of this one makes it no younger.
+    fn copied_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.copy.fetched_at.map(|at| at.min(now))
+    }
+
+    fn is_later(&self, at: Timestamp) -> bool {
+        self.state.fetched_at.is_none_or(|known| known < at)
+    }
+
+    /// Keeps the copy that was noted, if it is valid.
+    fn restore(&mut self, name: &str, at: Timestamp) -> Result<(), String> {
         // It is whole by itself, and goes back behind nothing that is known.
         let store = Store::of(&self.floor);
         let read = self

@@ -50,7 +50,11 @@ pub(super) async fn read(
 
 /// An error with its causes.
 fn said(error: Error) -> String {
-    let mut text = error.to_string();
+    let text = error.to_string();
+    let mut text = text
+        .strip_prefix("transport error: ")
+        .unwrap_or(&text)
+        .to_owned();
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");

@@ -1,5 +1,6 @@
 //! Trust roots in TUF repositories: what is verified, what goes on while a repository is down or lies, and what a status restores.
 
+use std::fs;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,9 +10,12 @@ use promotion_gate::sandbox::Sigstore;
 use promotion_gate::tuf::{TufRoots, TufState, read_once};
 use serde_json::{Value, json};
 
+use crate::cli::{Bench, deployment};
 use crate::facts::FACTS;
 use crate::oci::options;
+use crate::serve::{Gate, SIGNED, images};
 use crate::server::{Manner, Reply, Server};
+use crate::support::until;
 use crate::tuf_site::TufSite;
 
 const START: &str = "2026-12-24T12:00:00Z";
@@ -30,13 +34,8 @@ fn other_root() -> String {
 }
 
 fn repository(url: &str, initial_root: &Value) -> TufRepository {
-    let document = json!({
-        "apiVersion": "promotion-gate.dev/v1alpha1",
-        "kind": "TrustRoot",
-        "metadata": {"name": "ours"},
-        "spec": {"tuf": {"url": url, "initialRoot": initial_root, "refresh": "1h"}},
-    });
-    let source = ("ours.json".to_owned(), document.to_string().into_bytes());
+    let document = document(url, initial_root, "1h");
+    let source = ("ours.json".to_owned(), document.into_bytes());
     let set = api::load(&[source], &FACTS.trust_roots());
     assert!(set.problems.is_empty(), "{:?}", set.problems);
     match &set.trust_roots["ours"] {
@@ -419,11 +418,29 @@ async fn an_earlier_copy_in_a_status_does_not_replace_a_later_one() {
     assert_ne!(id(&known), id(&before));
     let follower = Follower::of(&watch);
     assert_eq!(id(&follower.sees(&watch.status())), id(&known));
-    assert_eq!(id(&follower.sees(&earlier)), id(&known));
-    earlier["fetchedAt"] = json!("2026-12-24T20:00:00Z");
-    let seen = follower.sees(&earlier);
-    assert_eq!((id(&seen), seen.fetched_at), (id(&known), known.fetched_at));
-    assert!(seen.problem.unwrap().contains("rollback detected"));
+    for at in ["2026-12-24T12:00:00Z", "2026-12-24T20:00:00Z"] {
+        earlier["fetchedAt"] = json!(at);
+        let seen = follower.sees(&earlier);
+        assert_eq!((id(&seen), seen.fetched_at), (id(&known), known.fetched_at));
+        assert!(seen.problem.unwrap().contains("rollback detected"));
+    }
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_is_behind_is_followed_all_the_same() {
+    let mut watch = Watch::new().await;
+    let follower = Follower::of(&watch);
+    let first = watch.ask(0).await;
+    let mut ahead = watch.status();
+    ahead["fetchedAt"] = json!("2026-12-24T20:00:00Z");
+    assert_eq!(id(&follower.sees(&ahead)), id(&first));
+    watch.site.publish(&other_root());
+    let second = watch.ask(2 * HOUR).await;
+    let seen = follower.sees(&watch.status());
+    assert_eq!(
+        (id(&seen), seen.fetched_at, seen.problem),
+        (id(&second), second.fetched_at, None)
+    );
 }
 
 #[tokio::test]
@@ -487,4 +504,93 @@ async fn a_command_asks_a_repository_once_and_says_why_it_cannot_be_read() {
     let (roots, unread) = read_once(of(&server), &options(), Duration::from_millis(100)).await;
     assert!(roots.is_empty());
     assert!(unread["ours"].contains("was not read within"), "{unread:?}");
+}
+
+/// A `TrustRoot` in a file.
+fn document(url: &str, initial_root: &Value, refresh: &str) -> String {
+    let document = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1",
+        "kind": "TrustRoot",
+        "metadata": {"name": "ours"},
+        "spec": {"tuf": {"url": url, "initialRoot": initial_root, "refresh": refresh}},
+    });
+    document.to_string()
+}
+
+#[tokio::test]
+async fn the_webhook_is_ready_without_a_repository_and_takes_its_roots_over_as_they_come() {
+    let (_registry, signed, _) = images().await;
+    let mut site = TufSite::new();
+    site.publish(&FACTS.trusted_root());
+    site.answer("*", Reply::status(503));
+    let server = site.serve().await;
+    let policy = SIGNED.replace("[sandbox]", "[ours]");
+    // A repository is asked at once when `refresh` changes.
+    let root = |refresh| document(&server.url(), &site.initial_root(), refresh);
+    let first = format!("{policy}---\n{}", root("1h"));
+    let edits = ["2h", "3h"].map(|refresh| format!("{policy}---\n{}", root(refresh)));
+    let gate = Gate::start(&first).await;
+    assert_eq!(gate.probe("/readyz").await.0, 200);
+    for said in [
+        "the trust root `ours` is not known yet: `127.0.0.1",
+        "the policy `signed` in force names the trust root `ours`, which was not read from its repository yet",
+    ] {
+        gate.until("/readyz", said).await;
+    }
+    let (allowed, message) = gate.says(&signed).await;
+    assert!(
+        !allowed && message.contains("[trust-root-missing]"),
+        "{message}"
+    );
+
+    site.recover();
+    gate.policy(&edits[0]);
+    gate.until("/readyz", "ready\n").await;
+    assert_eq!(gate.says(&signed).await, (true, String::new()));
+    let age = "\npromotion_gate_trust_root_age_seconds{root=\"ours\"} ";
+    gate.until("/metrics", age).await;
+
+    site.publish(&other_root());
+    gate.policy(&edits[1]);
+    until("the next root is in force", async || {
+        !gate.says(&signed).await.0
+    })
+    .await;
+    gate.policy(SIGNED);
+    until("the root is gone", async || {
+        !gate.probe("/metrics").await.1.contains(age)
+    })
+    .await;
+    gate.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_judges_under_a_root_of_a_repository_and_is_undecided_without_it() {
+    let bench = Bench::new().await;
+    let mut site = TufSite::new();
+    site.publish(&FACTS.trusted_root());
+    let server = site.serve().await;
+    let policy = fs::read_to_string(bench.folder.path().join("policy.yaml")).unwrap();
+    let root = document(&server.url(), &site.initial_root(), "1h");
+    let policy = policy.replace("[sandbox]", "[ours]");
+    bench.write("policy.yaml", &format!("{policy}---\n{root}"));
+    let image = deployment("shop", &bench.image(&bench.signed));
+    let labels = ["--namespace-labels", "tier=production"];
+    let check = || bench.check(&labels, &image);
+    let ran = check();
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    site.answer("timestamp.json", Reply::status(404));
+    let ran = check();
+    assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("[trust-root-missing]"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stderr
+            .contains("warning: the trust root `ours` cannot be read: `127.0.0.1"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -299,7 +299,9 @@ fn why_missing(name: &str, check: &ImageCheck<'_>) -> &'static str {
 
 fn root_missing(name: &str, detail: String, check: &ImageCheck<'_>) -> Judgement {
     let hint = match check.world.declared_roots.contains(name) {
-        true => format!("see `status.error` of the `TrustRoot` `{name}`, or the log of the gate"),
+        true => format!(
+            "`status.error` of the `TrustRoot` `{name}`, the log of the gate or a warning of this command says why"
+        ),
         false => format!(
             "add `{name}` to `trustRoots` of the configuration, or name another trust root in the policy"
         ),

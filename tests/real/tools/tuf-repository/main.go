@@ -43,7 +43,7 @@ func main() {
 	}
 
 	version := latest(*site, "targets") + 1
-	expires := time.Now().UTC().Add(*valid)
+	expires := time.Now().UTC().Add(*valid).Truncate(time.Second)
 	online := signers(names[2:], present)
 
 	targets := metadata.Targets(expires)
@@ -70,7 +70,7 @@ func main() {
 }
 
 func rootOf(version int64, present keys) *metadata.Metadata[metadata.RootType] {
-	root := metadata.Root(time.Now().UTC().AddDate(1, 0, 0))
+	root := metadata.Root(time.Now().UTC().AddDate(1, 0, 0).Truncate(time.Second))
 	root.Signed.Version = version
 	root.Signed.ConsistentSnapshot = true
 	for _, name := range names {
