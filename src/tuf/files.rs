@@ -12,6 +12,8 @@ use super::read::shown;
 
 /// The most bytes of all files together: etcd takes objects of 1.5 MiB.
 pub(super) const MAXIMUM_COPY: usize = 512 << 10;
+/// The most files, as the definition of the resource has it.
+const MAXIMUM_FILES: usize = 200;
 /// The fields of a status that this is about.
 pub(crate) const FIELDS: [&str; 4] = ["error", "fetchedAt", "lastValidRoot", "metadata"];
 /// Files that are replaced by later ones.
@@ -60,20 +62,19 @@ impl Store {
             .collect()
     }
 
-    pub(super) fn size(&self) -> usize {
-        size(&self.stored().files)
-    }
-
     fn stored(&self) -> MutexGuard<'_, Stored> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(super) fn size(files: &Files) -> usize {
-    files
-        .iter()
-        .map(|(name, bytes)| name.len() + bytes.len())
-        .sum()
+/// Why a status cannot hold these files.
+pub(super) fn too_large(files: &Files) -> Option<String> {
+    let each = files.iter().map(|(name, bytes)| name.len() + bytes.len());
+    let (count, size) = (files.len(), each.sum::<usize>());
+    let is_too_large = count > MAXIMUM_FILES || size > MAXIMUM_COPY;
+    is_too_large.then(|| format!(
+        "its metadata and the trust root are {count} files of {size} bytes together, and at most {MAXIMUM_FILES} of {MAXIMUM_COPY} are kept; with a later `initialRoot` there are fewer"
+    ))
 }
 
 impl MetadataStore for Store {

@@ -32,7 +32,7 @@ use crate::api::TufRepository;
 use crate::feeds::{ClockReading, after_failures, jittered, random, web};
 use crate::oci::ClientOptions;
 use crate::oci::web::Web;
-use files::{Copy, Files, MAXIMUM_COPY, Store, size};
+use files::{Copy, Files, Store, too_large};
 use read::{CopiedRepository, WebRepository, read, shown};
 
 pub(crate) use files::FIELDS;
@@ -288,7 +288,7 @@ impl TufRoots {
                     tracing::error!(name, problem, since, "a trust root cannot be read");
                 }
                 let floor = store.files(&of.target);
-                if size(&floor) <= MAXIMUM_COPY {
+                if too_large(&floor).is_none() {
                     root.floor = floor;
                 }
                 root.state.problem = Some(problem);

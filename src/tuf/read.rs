@@ -8,13 +8,15 @@ use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Error, Repository, Updater, UpdaterConfig};
 use url::Url;
 
-use super::files::{Files, MAXIMUM_COPY, Store, target_file};
+use super::files::{Files, MAXIMUM_COPY, Store, target_file, too_large};
 use crate::api::TufRepository;
 use crate::oci::web::{Question, Web};
 use crate::text;
 
 /// The most bytes of one `root.json`.
 const MAXIMUM_ROOT_FILE: u64 = 128 << 10;
+/// The most root files that one reading follows.
+const MAXIMUM_ROTATIONS: u32 = 200;
 /// The most characters of a problem.
 const MAXIMUM_PROBLEM: usize = 400;
 
@@ -30,6 +32,7 @@ pub(super) async fn read(
     let most = MAXIMUM_COPY as u64;
     let mut limits = UpdaterConfig::default();
     limits.root_max_length = MAXIMUM_ROOT_FILE;
+    limits.max_root_rotations = MAXIMUM_ROTATIONS;
     limits.snapshot_max_length = most;
     limits.targets_max_length = most;
     limits.target_max_length = most;
@@ -39,13 +42,10 @@ pub(super) async fn read(
     let json = updater.get_target(&repository.target, now).await;
     let root = TrustRoot::parse(name, &json.map_err(said)?);
     let root = root.map_err(|error| shown(&error.to_string()))?;
-    let size = store.size();
-    if size > MAXIMUM_COPY {
-        return Err(format!(
-            "its metadata and the trust root have {size} bytes together, and at most {MAXIMUM_COPY} are kept; with a later `initialRoot` there are fewer"
-        ));
+    match too_large(&store.files(&repository.target)) {
+        None => Ok(root),
+        Some(why) => Err(why),
     }
-    Ok(root)
 }
 
 /// An error with its causes.

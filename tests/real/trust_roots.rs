@@ -6,16 +6,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ControlPlane, Cosign, Gate, LocalSigstore, Registry, Serving, TufRepository, User, until,
+    ControlPlane, Cosign, Gate, LocalSigstore, Registry, Serving, TufRepository, User, deployment,
+    until,
 };
 
 const DEVELOPER: &str = "dev@example.com";
 
-fn resource(spec: &Value) -> String {
+fn resource(kind: &str, name: &str, spec: &Value) -> String {
     let resource = json!({
         "apiVersion": "promotion-gate.dev/v1alpha1",
-        "kind": "TrustRoot",
-        "metadata": {"name": "ours"},
+        "kind": kind,
+        "metadata": {"name": name},
         "spec": spec,
     });
     resource.to_string()
@@ -42,7 +43,10 @@ fn a_repository_is_read_as_cosign_reads_it_while_its_keys_and_its_root_change() 
     ended["certificateAuthorities"][0]["validFor"]["end"] = json!("2021-01-01T00:00:00Z");
     let ended = (gate.write("ended.json", &ended.to_string())).path("ended.json");
     let repository = TufRepository::with(&ours);
-    gate.write("policies/ours.json", &resource(&repository.spec("1h")));
+    gate.write(
+        "policies/ours.json",
+        &resource("TrustRoot", "ours", &repository.spec("1h")),
+    );
     let issuer = sigstore.issuer.url();
     gate.require(
         json!([{"keyless": {"issuer": issuer, "identity": DEVELOPER, "trustRoots": ["ours"]}}]),
@@ -78,9 +82,20 @@ fn one_replica_reads_a_repository_and_all_decide_by_the_status_also_while_it_is_
     plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
     let sigstore = LocalSigstore::shared();
     let mut repository = TufRepository::with(&sigstore.trusted_root());
+    let registry = Registry::with_referrers();
+    let image = registry.push("app", "tuf", "1");
+    Cosign::v3().sign_keyless(&image, DEVELOPER, &sigstore).ok();
+    let signer = json!({"keyless": {"issuer": sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["ours"]}});
+    let requirements = json!([{"digestPinned": {}}, {"signature": {"anyOf": [signer]}}]);
+    let policy = json!({"requirements": requirements});
+    let resources = [
+        resource("TrustRoot", "ours", &repository.spec("1m")),
+        resource("PromotionPolicy", "signed", &policy),
+    ];
     let apply = ["apply", "--server-side", "-f", "-"];
-    let spec = repository.spec("1m");
-    plane.kubectl_as(User::Admin, apply, &resource(&spec)).ok();
+    for resource in resources {
+        plane.kubectl_as(User::Admin, apply, &resource).ok();
+    }
     let gate = Gate::configured(&json!({}));
     let start = || gate.serve_cluster(&plane.admin_kubeconfig(), &[]);
     let shows = |serving: &Serving| {
@@ -114,6 +129,15 @@ fn one_replica_reads_a_repository_and_all_decide_by_the_status_also_while_it_is_
         (!get(".status.error").is_empty()).then_some(())
     });
     assert_eq!(get(".status.lastValidRoot"), published.trim());
+
+    // A command decides by it as well, and says its age.
+    let kubeconfig = plane.admin_kubeconfig();
+    let check = ["check", "--config", "gate.yaml", "--from-cluster"];
+    let check = [&check[..], &["--kubeconfig", &kubeconfig, "-"]].concat();
+    let ran = gate.run(&check, &deployment("web", &image.by_digest()));
+    let warning = "warning: the trust root `ours` is as of ";
+    assert!(ran.stderr.contains(warning), "{ran}");
+    ran.allowed();
 
     // What somebody else writes into the status does not count, and is replaced.
     let forged = r#"{"status":{"lastValidRoot":"{}","fetchedAt":"2999-01-01T00:00:00Z"}}"#;

@@ -47,7 +47,8 @@ impl TufRepository {
 
     /// The `spec` of a `TrustRoot`.
     pub fn spec(&self, refresh: &str) -> Value {
-        let root = fs::read_to_string(self.folder.path().join("site/1.root.json")).unwrap();
+        let root = fs::read(self.folder.path().join("site/1.root.json")).unwrap();
+        let root: Value = serde_json::from_slice(&root).unwrap();
         json!({"tuf": {"url": self.address.url(), "initialRoot": root, "refresh": refresh}})
     }
 
