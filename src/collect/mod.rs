@@ -31,8 +31,8 @@ use std::sync::Arc;
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use promotion_gate_core::gate::{
-    Change, Collected, Evidence, Governing, ImageEvidence, ImageNeeds, ImageReference, ImageUse,
-    Index, Pin, Promotion, Subject, Unavailability,
+    Change, Collected, Evidence, ImageEvidence, ImageNeeds, ImageReference, ImageUse, Index, Pin,
+    Promotion, Subject, Unavailability,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -98,12 +98,12 @@ impl Collector {
     pub async fn pin(
         &self,
         change: &Change,
-        governing: &Governing<'_>,
+        is_needed: impl Fn(&ImageReference) -> bool,
         deadline: Instant,
     ) -> Vec<Pin> {
         let mut wanted: BTreeMap<String, &ImageReference> = BTreeMap::new();
         for image in &change.images {
-            if image.reference.digest().is_none() && governing.pins(&image.reference) {
+            if image.reference.digest().is_none() && is_needed(&image.reference) {
                 wanted.insert(image.reference.to_string(), &image.reference);
             }
         }

@@ -7,6 +7,7 @@
 //! * `memory`: all records in memory, and what they say about a change
 //! * `identity`: the signing key in its Secret, and the public keys in the status of the configuration
 //! * `watching`: the records of the cluster → memory
+//! * `parent`: the object for which a controller creates a Pod
 //! * `looking_up`: what the records say about a change; pending entries are confirmed by live reads
 //! * `writing`: entries → the cluster, before the request is answered
 //! * `background`: what is written later, until it stands
@@ -23,6 +24,7 @@ mod live;
 mod looking_up;
 mod memory;
 mod names;
+mod parent;
 mod reading;
 mod watching;
 mod writing;

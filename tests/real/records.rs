@@ -230,6 +230,68 @@ fn a_controllers_pod_with_an_image_that_was_never_recorded_is_judged_as_a_deploy
 }
 
 #[test]
+fn a_pod_with_a_sidecar_that_an_injector_may_add_is_upkeep_and_the_sidecar_is_recorded() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let sidecar = bed.signed("sidecar");
+    let unsigned = bed.registry.push("mesh", "unsigned", "unsigned");
+    let _serving = bed.serve();
+    bed.has_baseline();
+    bed.apply("web", &image).ok();
+    bed.plane.start_controllers();
+    bed.has_pods("web", 1);
+    let replica_set = {
+        let get = ["get", "rs", "-n", "shop", "-l", "app=web", "-o", "json"];
+        let list: Value = serde_json::from_str(&bed.plane.kubectl(get).ok()).unwrap();
+        list["items"][0].clone()
+    };
+    // From here on, a policy lets nothing in but what an injector adds.
+    let signer = json!([{"keyless": {"issuer": bed.sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
+    let injected = json!([{"patterns": ["127.0.0.1:*/**"], "signature": {"anyOf": signer}}]);
+    bed.gate.spec(
+        json!([{"allowedImages": {"patterns": ["nowhere.example/*"]}}]),
+        json!({"match": {"namespaces": {"names": ["shop"]}}, "injected": injected}),
+    );
+    until("the policy is in force", || {
+        let dry = ["create", "--dry-run=server", "-f", "-"];
+        let other = deployment("other", &image.by_digest());
+        let tried = bed.plane.kubectl_as(User::Alice, dry, &other);
+        (!tried.is_ok()).then_some(())
+    });
+    let create = |name: &str, uid: &Value, user: &str, added: &Tagged| {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+            "name": replica_set["metadata"]["name"], "uid": uid}]);
+        let containers = json!([
+            {"name": "main", "image": image.by_digest()},
+            {"name": "mesh", "image": added.by_digest()},
+        ]);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "shop", "ownerReferences": owner},
+            "spec": {"containers": containers},
+        });
+        let create = ["create", user, "-f", "-"];
+        bed.plane.kubectl_as(User::Admin, create, &pod.to_string())
+    };
+    let uid = &replica_set["metadata"]["uid"];
+    let no_owner = json!("6e2f1d0a-0000-4000-8000-000000000000");
+    // Neither a person, nor an owner that is not there, nor an image that nobody signed.
+    create("person", uid, "--as=alice@example.com", &sidecar).refused();
+    create("orphan", &no_owner, REPLICA_SETS, &sidecar).refused();
+    let refusal = create("unsigned", uid, REPLICA_SETS, &unsigned).refused();
+    assert!(refusal.contains("[unsigned]"), "{refusal}");
+    assert_eq!(bed.record(&sidecar), None);
+
+    create("meshed", uid, REPLICA_SETS, &sidecar).ok();
+    let entry = until("the sidecar is recorded", || bed.entries(&sidecar).pop());
+    assert_eq!(entry["by"], "Injected");
+    assert_eq!(entry["workload"]["kind"], "ReplicaSet");
+    assert_eq!(entry["workload"]["uid"], *uid);
+    assert_eq!(entry["state"], "Observed");
+    assert_eq!(entry["complied"], json!([]));
+}
+
+#[test]
 fn a_forged_admission_review_buys_nothing() {
     let bed = Bed::start();
     let evil = bed.registry.push("app", "evil", "evil");

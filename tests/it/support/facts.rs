@@ -465,6 +465,7 @@ pub fn promotion(images: &[String]) -> Promotion {
         at: Timestamp::now(),
         pins,
         records: Collected::Unavailable(Unavailability("no record".to_owned())),
+        injected: None,
     }
 }
 

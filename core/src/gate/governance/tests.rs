@@ -344,6 +344,7 @@ fn policy(name: &str, label: &str) -> Policy {
         rollback_window: Age::FORTNIGHT,
         requirements: Vec::new(),
         uncovered: Uncovered::Deny,
+        injected: Vec::new(),
     }
 }
 

@@ -508,6 +508,7 @@ mod tests {
                 requirement: entry.try_into().unwrap(),
             }],
             uncovered: Uncovered::Allow,
+            injected: Vec::new(),
         }
     }
 
