@@ -194,6 +194,7 @@ fn compared(existing: &Value, new: &Value) -> Known {
     let about = [
         "digest",
         "environment",
+        "namespace",
         "person",
         "identities",
         "statements",
