@@ -65,8 +65,10 @@ impl ReleaseRecords {
     /// Writes something in the background. Where too much waits already, that is an alarm.
     pub(super) fn later(&self, job: Job) {
         if let Err(error) = self.jobs.try_send(job) {
-            self.metrics.alarm("record-writes-waiting");
-            tracing::error!(%error, "too many writes of release records wait; one is given up");
+            self.metrics.alarms.raise(
+                "record-writes-waiting",
+                &format!("too many writes of release records wait; one is given up: {error}"),
+            );
         }
     }
 
@@ -103,14 +105,17 @@ impl ReleaseRecords {
                 return;
             };
             let is_needed = matches!(job, Job::Write(_));
-            if is_needed {
-                self.metrics.alarm("record-not-written");
+            match is_needed {
+                true => self.metrics.alarms.raise(
+                    "record-not-written",
+                    &format!("a release record cannot be written in the background (attempt {attempt}), and is tried again: {why}"),
+                ),
+                false => tracing::warn!(
+                    attempt,
+                    why,
+                    "a release record cannot be written in the background"
+                ),
             }
-            tracing::warn!(
-                attempt,
-                why,
-                "a release record cannot be written in the background"
-            );
             if !is_needed && attempt >= PATIENCE {
                 return;
             }

@@ -276,11 +276,10 @@ impl ReleaseRecords {
             match self.restore(&name, &record).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.metrics.alarm("record-deleted");
-                    tracing::error!(
-                        namespace = name.namespace,
-                        record = name.name,
-                        "somebody deleted a release record; it is written again"
+                    let RecordName { namespace, name } = &name;
+                    self.metrics.alarms.raise(
+                        "record-deleted",
+                        &format!("somebody deleted a release record; it is written again: `{name}` in `{namespace}`"),
                     );
                 }
                 Err(why) => {

@@ -187,6 +187,7 @@ fn injected_entries(review: &Review, injected: &Injected) -> Vec<NewEntry> {
     let entries = subjects.into_iter().map(|(subject, pin)| NewEntry {
         namespace: change.workload.namespace.clone(),
         key: key.clone(),
+        returns: false,
         entry: WrittenEntry {
             digest: match &subject {
                 RecordSubject::Digest(_) => None,

@@ -13,6 +13,7 @@
 //! * `background`: what is written later, until it stands
 //! * `live`: what runs
 //! * `reading`: records for people, and the request to adopt what runs
+//! * `tags`: recorded tags that were moved
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
@@ -26,6 +27,7 @@ mod memory;
 mod names;
 mod parent;
 mod reading;
+mod tags;
 mod watching;
 mod writing;
 
@@ -46,6 +48,8 @@ use background::{Admitted, Job};
 use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
+
+pub use tags::{CheckedTags, RecordedTags, check_tags};
 
 pub use reading::{ReadRecord, Unrecorded, ask_to_adopt, read_records, read_unrecorded};
 

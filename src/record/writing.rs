@@ -84,12 +84,12 @@ impl ReleaseRecords {
             self.metrics.count_record_write("denied");
             return Err(Unavailability(why));
         }
-        self.metrics.alarm("record-not-written");
         let id = &review.promotion.change.id;
-        tracing::error!(
-            id,
-            why,
-            "a request is admitted without its record, which is tried again"
+        self.metrics.alarms.raise(
+            "record-not-written",
+            &format!(
+                "the request `{id}` is admitted without its record, which is tried again: {why}"
+            ),
         );
         for (entry, _) in failed {
             self.later(Job::Write(Box::new(entry.clone())));

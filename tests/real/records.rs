@@ -135,6 +135,19 @@ impl Bed {
         self.plane.kubectl_as(User::Admin, create, &pod.to_string())
     }
 
+    /// An Event on the gate's Deployment tells an alarm.
+    fn has_alarm(&self, reason: &str) -> String {
+        let field = format!(
+            "--field-selector=involvedObject.kind=Deployment,involvedObject.name=promotion-gate,reason={reason}"
+        );
+        until(&format!("the alarm {reason} is told"), || {
+            let shown = "-o=jsonpath={.items[*].message}";
+            let get = ["get", "events", "-n=promotion-gate", &field, shown];
+            let told = self.plane.kubectl(get).ok();
+            (!told.is_empty()).then_some(told)
+        })
+    }
+
     fn has_baseline(&self) {
         until("what ran before is recorded", || {
             let get = [
@@ -292,6 +305,40 @@ fn a_pod_with_a_sidecar_that_an_injector_may_add_is_upkeep_and_the_sidecar_is_re
 }
 
 #[test]
+fn a_tag_that_was_moved_under_a_running_workload_raises_an_alarm() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let signer = json!([{"keyless": {"issuer": bed.sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
+    bed.gate.spec(
+        json!([{"signature": {"anyOf": signer}}]),
+        json!({"tags": "Resolve", "match": {"namespaces": {"names": ["shop"]}}}),
+    );
+    let serving = bed.serve();
+    let deploy = deployment("web", &image.by_tag());
+    bed.plane
+        .kubectl_as(User::Alice, ["apply", "-f", "-"], &deploy)
+        .ok();
+    drop(serving);
+    let moved = bed.registry.push("app", "v1", "other");
+    assert_ne!(moved.digest, image.digest);
+    // A replica that has the duties looks at once, and then once an hour.
+    let serving = bed.serve();
+    let told = bed.has_alarm("TagMoved");
+    assert!(
+        told.contains(&moved.digest) && told.contains("shop"),
+        "{told}"
+    );
+    assert!(serving.log().contains("\"alarm\":\"tag-moved\""));
+    let metrics = serving.probes.http_get("/metrics").unwrap();
+    for line in [
+        "promotion_gate_alarms_total{reason=\"tag-moved\"} 1",
+        "promotion_gate_tags_moved 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+}
+
+#[test]
 fn a_forged_admission_review_buys_nothing() {
     let bed = Bed::start();
     let evil = bed.registry.push("app", "evil", "evil");
@@ -396,6 +443,7 @@ fn records_survive_deletion_and_the_loss_of_the_key_and_go_with_their_namespace(
         (bed.entries(&image) == before).then_some(())
     });
     assert!(serving.log().contains("somebody deleted a release record"));
+    bed.has_alarm("RecordDeleted");
 
     // A new key is made, and what the old one signed goes on counting.
     let delete = [
