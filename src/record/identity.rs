@@ -246,6 +246,7 @@ async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, Proble
         made => made.map_err(|error| {
             let needs_webhook = matches!(&error, Error::Api(status) if status.code == 500);
             let why = with_remedy("GateConfiguration", error);
+            let why = format!("the GateConfiguration `{CONFIGURATION}` cannot be made: {why}");
             Problem { why, needs_webhook }
         }),
     }

@@ -249,7 +249,7 @@ impl ReleaseRecords {
         let namespace = self.namespace_uid(&name.namespace, live).await;
         let namespace = namespace.map_err(Attempt::Again)?;
         let identity = self.identity.load_full();
-        let not_yet = || Attempt::Again("the key of release records is not known yet".to_owned());
+        let not_yet = || Attempt::Again(self.unknown().unwrap_or_default());
         let identity = identity.ok_or_else(not_yet)?;
         let mut fields = match serde_json::to_value(entry) {
             Ok(Value::Object(fields)) => fields,
