@@ -166,7 +166,7 @@ impl ReleaseRecords {
                 } else if had_keys {
                     self.metrics.alarms.raise(
                         "record-key-lost",
-                        &format!("the key of release records (Secret `{SECRET}`) is lost: a new one is made, and what the old one signed goes on counting"),
+                        &format!("the key of release records is lost (Secret `{SECRET}`): a new one is made, and what the old one signed goes on counting"),
                     );
                 }
                 make_key(&secrets).await?
