@@ -240,7 +240,7 @@ fn the_gate_has_the_rights_that_it_uses(cluster: &Cluster) {
     };
     for right in [
         "get apps/deployments",
-        "get apps/replicasets",
+        "list apps/replicasets",
         "create events.k8s.io/events",
         "create promotion-gate.dev/rejections",
         "create promotion-gate.dev/releaserecords",
