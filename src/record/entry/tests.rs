@@ -401,3 +401,23 @@ fn what_an_injector_added_is_recorded_for_the_owner_of_the_pod() {
     assert_eq!(entries[1].entry.digest, Some(digest.to_string()));
     assert_eq!(recorded(Enforcement::Enforce, true), []);
 }
+
+/// Everybody who may view a namespace reads its records.
+#[test]
+fn a_record_names_no_person() {
+    let (image, pin) = by_digest();
+    let asked = Change {
+        actor: Some(Actor {
+            username: "alice@example.com".to_owned(),
+            groups: vec!["leads".to_owned()],
+        }),
+        ..change(&[&image])
+    };
+    let snapshot = pinned(Enforcement::Enforce);
+    let review = review(asked, vec![pin], &snapshot);
+    let entries = entries(&review, &snapshot);
+    let written = serde_json::to_string(&entries[0].entry).unwrap();
+    for name in ["alice", "leads"] {
+        assert!(!written.contains(name), "{written}");
+    }
+}
