@@ -7,7 +7,7 @@ use promotion_gate_core::gate::{
 };
 use serde_json::Value;
 
-use crate::api::{self, Kind};
+use crate::api::{self, Kind, RootNames};
 use crate::report::Alarms;
 use crate::snapshot::Sources;
 
@@ -28,7 +28,8 @@ pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<
     let kind = kind_of(change);
     let sources = Arc::clone(sources);
     let parse = move || {
-        let alone = api::problems_of(&object, &sources.snapshot().world.trust_roots);
+        let roots = RootNames::of(&sources.snapshot().world);
+        let alone = api::problems_of(&object, &roots);
         match kind {
             Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
             _ => alone,

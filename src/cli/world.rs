@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Freeze, ImageReference};
+use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
 use serde_json::{Value, json};
 
 use super::cluster::Live;
@@ -21,6 +21,7 @@ use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
 use crate::snapshot::Once;
 use crate::text;
+use crate::tuf::read_once as read_roots;
 
 /// The most levels of nested `List` objects.
 const MAXIMUM_LISTS: usize = 8;
@@ -100,6 +101,24 @@ pub(super) async fn feeds(
         true => FeedStates::new(),
         false => read_once(&named, &config.client_options(), at, within).await,
     }
+}
+
+/// The trust roots in repositories: those of resources as their statuses say them, and those of files, whose repositories are asked
+/// once.
+pub(super) async fn repository_roots(once: &Once, config: &Config, within: Duration) -> TrustRoots {
+    let (mut roots, problems, repositories) = once.roots(config, Timestamp::now());
+    for problem in problems {
+        print_error!("warning: {problem}");
+    }
+    if repositories.is_empty() {
+        return roots;
+    }
+    let (read, unread) = read_roots(repositories, &config.client_options(), within).await;
+    for (name, why) in unread {
+        print_error!("warning: the trust root `{name}` cannot be read: {why}");
+    }
+    roots.extend(read);
+    roots
 }
 
 /// A collector that reads the configured registries.

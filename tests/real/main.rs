@@ -24,3 +24,4 @@ mod scan;
 mod shipped;
 mod signing;
 mod support;
+mod trust_roots;
