@@ -12,8 +12,8 @@ use std::sync::{Arc, LazyLock};
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use promotion_gate_core::gate::{
-    Actor, Collected, Decision, Digest, Directory, Evidence, Finding, Group, ImageEvidence, Member,
-    Moment, Outcome, People, Person, Policy, Validity,
+    Actor, Collected, Decision, Digest, Directory, Evidence, Finding, Group, ImageEvidence,
+    KeptRejection, Member, Moment, Outcome, People, Person, Policy, UnreadableKept, Validity,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -249,6 +249,8 @@ struct World {
     attached: Vec<usize>,
     /// Statements of this test alone.
     further: Vec<Attached>,
+    /// What the cluster keeps about the image: rejections, and what cannot be read.
+    kept: (Vec<KeptRejection>, Vec<UnreadableKept>),
 }
 
 impl World {
@@ -261,6 +263,7 @@ impl World {
             people: directory(&usual_groups()),
             attached,
             further: Vec::new(),
+            kept: Default::default(),
         }
     }
 
@@ -286,6 +289,11 @@ impl World {
         let subject = pin.subject(&image.reference).unwrap();
         let mut snapshot = snapshot(vec![self.policy()]);
         snapshot.world.people = Collected::Known(Arc::clone(&self.people));
+        let (rejections, unreadable) = &self.kept;
+        let kept = &mut snapshot.world;
+        kept.rejections.insert(IMAGE.clone(), rejections.clone());
+        kept.unreadable_kept
+            .insert(IMAGE.clone(), unreadable.clone());
         let mut further = ImageEvidence::default();
         for attached in &self.further {
             FACTS.add(&mut further, &IMAGE, attached);

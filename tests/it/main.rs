@@ -5,6 +5,7 @@
 //! * `invariants` — properties of every decision, over random policies, images and evidence
 //! * `verdicts` — what the engine says, case by case: kinds of change, coverage, namespaces, messages
 //! * `rules` — `tests/cases/<rule>`: what each rule says
+//! * `injected` — images that injectors add to Pods
 //! * `platforms` — an index and its platforms: whose evidence counts for what
 //! * `approvals` — properties of the approvals of people, and what they read from a registry
 //! * `distinct_signers` — which signatures count as one signer
@@ -70,6 +71,7 @@ mod feeds;
 mod freezes;
 mod fuzz;
 mod governance;
+mod injected;
 mod invariants;
 mod layout;
 mod messages;

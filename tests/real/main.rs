@@ -11,6 +11,7 @@
 mod approvals;
 mod cluster;
 mod conditions;
+mod definitions;
 mod freezes;
 mod governance;
 mod manifests;

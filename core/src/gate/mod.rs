@@ -10,6 +10,7 @@ mod glob;
 mod governance;
 mod governors;
 mod image;
+mod injected;
 mod judge;
 mod namespaces;
 mod needs;
@@ -43,6 +44,7 @@ pub use governance::{
 };
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
+pub use injected::{Injected, InjectedImages, Parent};
 pub use judge::{engine_reasons, evidence_to_keep, judge};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};

@@ -509,6 +509,7 @@ mod tests {
                 requirement: entry.try_into().unwrap(),
             }],
             uncovered: Uncovered::Allow,
+            injected: Vec::new(),
         }
     }
 

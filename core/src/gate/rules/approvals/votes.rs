@@ -397,19 +397,22 @@ impl<'a> Vote<'a> {
         let Word::Said(said) = &self.word else {
             return None;
         };
-        let mut scopes = said.scopes.keys().map(|name| ScopeName::parse(name));
-        let is_of_cluster =
-            |scope| matches!(scope, Some(ScopeName::Cluster | ScopeName::ClusterUid));
+        let scopes = said.scopes.iter();
+        let mut scopes = scopes.map(|(name, value)| (ScopeName::parse(name), value));
+        let namespace = scopes
+            .clone()
+            .find(|(scope, _)| *scope == Some(ScopeName::Namespace));
         let latest = self.times.map(|(_, latest)| latest);
         let kept = KeptRejection {
             name: String::new(),
             environment: said.environment.clone(),
+            namespace: namespace.map(|(_, namespace)| namespace.clone()),
             person: self.person.name.clone(),
             at: latest.unwrap_or(check.promotion.at),
             reason: said.reason.clone(),
         };
         scopes
-            .all(is_of_cluster)
+            .all(|(scope, _)| scope.is_some())
             .then_some((kept, latest.is_some()))
     }
 
@@ -469,10 +472,11 @@ fn kept_rejections<'a>(
     let digest = check.subject.map(|subject| &subject.digest);
     let kept = digest.and_then(|digest| check.world.rejections.get(digest));
     let environment = check.policy.environment.as_ref();
-    let here = kept
-        .into_iter()
-        .flatten()
-        .filter(move |kept| Some(&kept.environment) == environment);
+    let namespace = check.promotion.change.workload.namespace.as_ref();
+    let here = kept.into_iter().flatten().filter(move |kept| {
+        let is_here = kept.namespace.is_none() || kept.namespace.as_ref() == namespace;
+        is_here && Some(&kept.environment) == environment
+    });
     here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
 }
 
