@@ -23,3 +23,4 @@ mod scan;
 mod shipped;
 mod signing;
 mod support;
+mod waiting;
