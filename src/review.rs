@@ -35,7 +35,7 @@ pub struct ReviewInputs {
 pub enum RecordSource {
     /// The records of the cluster.
     Cluster(Arc<ReleaseRecords>),
-    /// What a test says of a change and its digests.
+    /// What is said of a change and its digests: by a test, or by records that a command read once.
     Given(Arc<GivenRecords>),
 }
 

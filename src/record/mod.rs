@@ -49,9 +49,10 @@ use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
 
+pub use reading::{
+    Admission, ReadRecord, RecordsOnce, Unrecorded, ask_to_adopt, read_records, read_unrecorded,
+};
 pub use tags::{CheckedTags, RecordedTags, check_tags};
-
-pub use reading::{ReadRecord, Unrecorded, ask_to_adopt, read_records, read_unrecorded};
 
 /// The most writes, and the most admissions to confirm, that wait in the background.
 const MAXIMUM_JOBS: usize = 1000;

@@ -29,13 +29,14 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
-//! * `check`, `pin`, `evidence` — these commands in detail
+//! * `check`, `pin`, `evidence`, `wait` — these commands in detail
 //! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
 //!
 //! What is shipped beside the program:
 //! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
+//! * `deployers` — what is shipped for Argo CD, Flux, Helm and pipelines
 //! * `pages` — documentation made from the program (`docs/`)
 //! * `dependencies` — the dependency graph (`deny.toml`)
 //! * `fuzz` — the seeds of the fuzz targets (`fuzz/`)
@@ -64,6 +65,7 @@ mod connect;
 mod corpora;
 mod dependencies;
 mod deploy;
+mod deployers;
 mod distinct_signers;
 mod evidence;
 mod evidence_repository;
@@ -90,5 +92,6 @@ mod support;
 mod tuf;
 mod unaccepted;
 mod verdicts;
+mod wait;
 
 use support::{facts, gate, images, server, tuf_site};

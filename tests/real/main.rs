@@ -25,3 +25,4 @@ mod shipped;
 mod signing;
 mod support;
 mod trust_roots;
+mod waiting;

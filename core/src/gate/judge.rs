@@ -10,7 +10,9 @@ use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
 use super::record::ImageRecords;
-use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
+use super::rules::{
+    ApprovalListing, ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck,
+};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use super::world::{EvidenceToKeep, Governors, World};
@@ -80,6 +82,56 @@ pub fn evidence_to_keep(
         }
     }
     kept
+}
+
+/// What people said about one image, under one requirement of a policy.
+#[derive(Clone, Debug)]
+pub struct ListedApprovals {
+    /// The name of the policy.
+    pub policy: String,
+    /// The policy's environment.
+    pub environment: String,
+    /// The image.
+    pub image: Arc<ImageTarget>,
+    /// The finding of the requirement.
+    pub finding: Finding,
+    /// The statements.
+    pub listing: ApprovalListing,
+}
+
+/// What people said about each image, under each requirement `approvals` of the governing policies.
+pub fn list_approvals(
+    promotion: &Promotion,
+    evidence: &Evidence,
+    governing: &Governing<'_>,
+) -> Vec<ListedApprovals> {
+    let mut listed = Vec::new();
+    for (at, (image, pin)) in promotion.images().enumerate() {
+        let image = ImageUnderReview {
+            records: promotion.records_of(at),
+            ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
+        };
+        for (policy, _) in &governing.policies {
+            for entry in PolicyEntry::all_of(policy, governing) {
+                let Requirement::Approvals(rule) = &entry.named.requirement else {
+                    continue;
+                };
+                let matched = policy.matches_image(&image.image.reference);
+                let judgement = image.evaluate(&entry, rule, matched);
+                let Target::Image(target) = &image.target else {
+                    continue;
+                };
+                listed.push(ListedApprovals {
+                    policy: policy.name.clone(),
+                    environment: policy.environment.clone().unwrap_or_default(),
+                    image: Arc::clone(target),
+                    finding: finding_of(entry.index, entry.named, image.target.clone(), judgement),
+                    listing: rule.listing(&image.input(&entry, image.subject.as_ref())),
+                });
+            }
+        }
+    }
+    listed
 }
 
 /// Every reason that the engine gives, independently of the rules.

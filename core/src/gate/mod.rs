@@ -20,6 +20,7 @@ mod platform;
 mod platforms;
 mod policy;
 mod promotion;
+mod prospect;
 mod record;
 mod rules;
 mod schedule;
@@ -45,7 +46,7 @@ pub use governance::{
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use injected::{Injected, InjectedImages, Parent};
-pub use judge::{engine_reasons, evidence_to_keep, judge};
+pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use pattern::{ImagePattern, PatternError};
@@ -62,9 +63,11 @@ pub use promotion::{
     Actor, Change, ChangeEffect, ChangeKind, ChangedObject, ImageUse, Operation, Owner, Pin,
     Promotion, Role, UnreadableField, Workload,
 };
+pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+    ApprovalEffect, ApprovalListing, Class, EvidenceUse, ListedApproval, ListedWord, Needs,
+    Requirement, RequirementEntry, RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

@@ -4,8 +4,10 @@
 //! * `seating`: who may fill the seats of the policy, and who fills them
 //! * `votes`: what people of the directory signed about the digest, and which approvals count
 //! * `authors`: who wrote or started the change
+//! * `listing`: the same statements, as people read them
 
 mod authors;
+mod listing;
 mod seating;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::gate::world::{EvidenceToKeep, KeptRejection, MayBe, UnreadableKept};
 use crate::reason::{Reason, reasons};
 
 use authors::Authors;
+pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
 use seating::Seating;
 use votes::{Approval, Votes};
 
