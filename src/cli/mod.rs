@@ -3,6 +3,7 @@
 #[macro_use]
 mod out;
 
+mod approve;
 mod attest;
 mod check;
 mod cluster;
@@ -40,6 +41,7 @@ Examples:
   helm template . | promotion-gate check --policy policies/ -
   promotion-gate scan --policy policies/               judge what already runs in a cluster
   promotion-gate test policies/                        test policies with cases
+  promotion-gate approve ghcr.io/example/app:v1 --environment production --policy policies/
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
 
@@ -58,6 +60,7 @@ enum Command {
     Scan(scan::Args),
     Test(test::Args),
     Evidence(evidence::Args),
+    Approve(Box<approve::Args>),
     Attest(attest::Args),
     Images(images::Args),
     Pin(pin::Args),
@@ -104,6 +107,7 @@ impl Command {
             Command::Scan(args) => block_on(scan::run(args)),
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
+            Command::Approve(args) => block_on(approve::run(*args)),
             Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),

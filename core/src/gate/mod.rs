@@ -13,6 +13,7 @@ mod image;
 mod judge;
 mod namespaces;
 mod needs;
+mod outlook;
 mod pattern;
 mod people;
 mod platform;
@@ -46,6 +47,7 @@ pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository,
 pub use judge::{engine_reasons, evidence_to_keep, judge};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
+pub use outlook::{accepted_statements, approval_outlook, approval_roots};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
     Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,
@@ -62,7 +64,8 @@ pub use promotion::{
 };
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+    ApprovalOutlook, Approver, Class, EvidenceUse, Needs, Requirement, RequirementEntry,
+    RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

@@ -31,7 +31,7 @@ use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
-pub use approvals::Approvals;
+pub use approvals::{ApprovalOutlook, Approvals, Approver};
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;

@@ -4,8 +4,10 @@
 //! * `seating`: who may fill the seats of the policy, and who fills them
 //! * `votes`: what people of the directory signed about the digest, and which approvals count
 //! * `authors`: who wrote or started the change
+//! * `outlook`: what an approval that is not given yet would do
 
 mod authors;
+mod outlook;
 mod seating;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::gate::world::{EvidenceToKeep, KeptRejection};
 use crate::reason::{Reason, reasons};
 
 use authors::Authors;
+pub use outlook::{ApprovalOutlook, Approver};
 use seating::Seating;
 use votes::{Approval, Votes};
 
@@ -487,7 +490,7 @@ impl ImageRule for Approvals {
 }
 
 impl Approvals {
-    fn root_names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::gate) fn root_names(&self) -> impl Iterator<Item = &str> {
         let named = self.trust_roots.as_deref();
         let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
         named
