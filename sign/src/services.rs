@@ -282,9 +282,9 @@ mod tests {
         let new = ("https://new.example/".to_owned(), LogVersion::V2);
         let other = ("https://other.example/".to_owned(), LogVersion::V1);
         let read = |selection| read(logs.clone(), selection);
-        assert_eq!(read(json!({"selector": "ANY"})).unwrap(), [new.clone()]);
-        assert_eq!(read(Value::Null).unwrap(), [new.clone()]);
         let all = [new, other];
+        assert_eq!(read(json!({"selector": "ANY"})).unwrap(), all[..1]);
+        assert_eq!(read(Value::Null).unwrap(), all[..1]);
         assert_eq!(read(json!({"selector": "ALL"})).unwrap(), all);
         assert_eq!(read(json!({"selector": "EXACT", "count": 2})).unwrap(), all);
         for selection in [

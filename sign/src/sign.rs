@@ -188,7 +188,7 @@ fn verified(
     (statement, subject): (&[u8], &Digest),
     anchor: &Anchor,
 ) -> Result<VerifiedStatement, SignError> {
-    let verified = verify(&Material::Bundle(bundle.to_vec().into()), subject, anchor);
+    let verified = verify(&Material::Bundle(bundle.to_vec()), subject, anchor);
     match verified {
         Ok(Verified::Statement(verified)) if verified.digest() == Digest::sha256(statement) => {
             Ok(verified)
@@ -222,4 +222,44 @@ fn check_name(verified: &VerifiedStatement, token: &TokenIdentity) -> Result<(),
 fn public(key: &SigningKey) -> Result<PublicKey, SignError> {
     PublicKey::from_pem(&key.public_pem())
         .map_err(|why| SignError::Unusable(format!("the key cannot be used: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::BoxFuture;
+    use serde_json::json;
+
+    use super::*;
+    use crate::client::{ServiceAnswer, ServiceRequest};
+    use crate::services::SigningServices;
+    use crate::token::IdentityToken;
+    use crate::token::tests::token;
+
+    /// Services that must not be asked.
+    struct Silent;
+
+    impl ServiceClient for Silent {
+        fn exchange<'a>(
+            &'a self,
+            request: ServiceRequest<'a>,
+        ) -> BoxFuture<'a, Result<ServiceAnswer, String>> {
+            panic!("{} is asked", request.url)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_expires_after_it_was_shown_signs_nothing() {
+        let shown = Timestamp::from_second(1_800_000_000).unwrap();
+        let services = SigningServices::public_good(shown).unwrap();
+        let claims =
+            json!({"iss": "https://i", "sub": "1", "email": "a@b.example", "exp": 1_800_000_060});
+        let identity = IdentityToken::parse(&token(&claims)).unwrap();
+        let identity = SigningIdentity::Token(Box::new(identity));
+        let plan = SigningPlan::new(&services, &identity, shown).unwrap();
+        let later = Timestamp::from_second(1_800_000_060).unwrap();
+        let root = Arc::new(TrustRoot::public_good().unwrap());
+        let what: (&[u8], &Digest) = (b"{}", &Digest::sha256(b"image"));
+        let signed = plan.sign(&Silent, &identity, what, &root, later).await;
+        assert!(matches!(signed, Err(SignError::Expired(_))));
+    }
 }

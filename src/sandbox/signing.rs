@@ -368,7 +368,7 @@ impl<'s> Signing<'s> {
             SandboxSigner::Key(key) => (key.0.sign(bytes)?, key.public_pem(), None),
         };
         let stamp = match self.stamped {
-            true => Some(self.witnesses.timestamps.stamp(&signature, self.at)?),
+            true => Some(self.witnesses.stamp(&signature, self.at)?),
             false => None,
         };
         Ok(Signed {

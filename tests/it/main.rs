@@ -19,6 +19,7 @@
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
 //! * `evidence_repository` — evidence in a second repository
+//! * `push` — attaching content to images, beside other writers and on hostile registries
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `connect` — the authors of a change, read from platforms; the command `attest`
@@ -27,7 +28,7 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
-//! * `check`, `pin`, `evidence` — these commands in detail
+//! * `check`, `pin`, `evidence`, `approve` — these commands in detail
 //! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
@@ -51,6 +52,7 @@
 
 mod api;
 mod approvals;
+mod approve;
 mod attest;
 mod attestations;
 mod calendars;
@@ -78,6 +80,7 @@ mod people;
 mod pin;
 mod platforms;
 mod policy_tests;
+mod push;
 mod registries;
 mod review;
 mod rules;
@@ -87,4 +90,4 @@ mod support;
 mod unaccepted;
 mod verdicts;
 
-use support::{facts, gate, images, server};
+use support::{facts, gate, images, server, store};

@@ -116,7 +116,7 @@ pub(super) struct Args {
     #[arg(long)]
     anyway: bool,
     #[command(flatten)]
-    signer: signer::Args,
+    signer: signer::SignerArgs,
     /// The configuration: trust roots, registries, credentials
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

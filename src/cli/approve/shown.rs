@@ -1,5 +1,7 @@
 //! What a person sees before the question. Everything that others wrote is shown on one line, without control characters.
 
+use std::collections::BTreeSet;
+
 use promotion_gate_core::attest::VerifiedStatement;
 use promotion_gate_core::attest::predicate::{ChangeRecord, Predicate, SlsaProvenance};
 use promotion_gate_core::gate::{ApprovalOutlook, Enforcement, Finding, Outcome};
@@ -61,12 +63,10 @@ fn rows(name: &str, texts: impl ExactSizeIterator<Item = String>) {
 }
 
 fn provenance(said: &SlsaProvenance, statement: &VerifiedStatement) {
-    for source in &said.sources {
-        row("source", &source.repository.to_string());
-    }
-    for (_, commit) in &said.commits {
-        row("commit", commit);
-    }
+    let sources = said.sources.iter().map(|it| it.repository.to_string());
+    let commits = said.commits.iter().map(|(_, commit)| commit.clone());
+    rows("source", sources.collect::<BTreeSet<_>>().into_iter());
+    rows("commit", commits.collect::<BTreeSet<_>>().into_iter());
     row(
         "builder",
         &format!("{}, signed by {}", said.builder, statement.signer()),
@@ -195,18 +195,16 @@ pub(super) fn plan(plan: &SigningPlan, origin: &str) {
         line(origin)
     );
     for kept in &plan.publications {
-        let address = kept.email.as_ref().filter(|_| kept.is_public);
-        let address = address.map(|address| {
-            format!(
-                "; {RED}everybody can read{RED:#} `{}` there, for good",
-                line(address)
-            )
+        let address = kept.email.as_deref().map(|it| format!(" `{}`", line(it)));
+        let public = kept.is_public.then(|| {
+            let what = address.unwrap_or_default();
+            format!("; {RED}everybody can read{RED:#}{what} there, for good")
         });
         print_line!(
             "  {} keeps {}{}",
             line(&kept.service),
             kept.what,
-            address.unwrap_or_default()
+            public.unwrap_or_default()
         );
     }
     if !plan.has_time {

@@ -31,7 +31,7 @@ const MAXIMUM_FILE: u64 = 1 << 20;
 
 // Who signs, and where.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct SignerArgs {
     /// Sign with a private key: PKCS#8 (PEM), or a key of `cosign generate-key-pair` (password from COSIGN_PASSWORD)
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -66,7 +66,7 @@ enum Source {
 
 impl Signing {
     pub(super) async fn prepare(
-        args: &Args,
+        args: &SignerArgs,
         config: &Config,
         roots: &BTreeSet<String>,
         is_unattended: bool,
@@ -161,7 +161,7 @@ impl Signing {
     }
 }
 
-impl Args {
+impl SignerArgs {
     fn root(&self, config: &Config, named: &BTreeSet<String>) -> anyhow::Result<Arc<TrustRoot>> {
         if let Some(file) = &self.trust_root {
             let name = file.display().to_string();

@@ -84,11 +84,10 @@ impl Approvals {
         }
         let after = self.take_seats(&given.iter().copied().chain([&new]).collect::<Vec<_>>());
         let seat = self.seat(&new, &given, [&before, &after]);
-        let seat = match authors {
-            Err(unknown) if seat.is_ok() => Err(unknown.detail),
-            _ => seat,
-        };
-        outlook(seat, after.open())
+        match (authors, seat) {
+            (Err(unknown), Ok(_)) => outlook(Err(unknown.detail), before.open()),
+            (_, seat) => outlook(seat, after.open()),
+        }
     }
 
     /// Whether the signature will have the trust root, the record and the time that the policy asks for.
