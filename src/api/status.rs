@@ -162,6 +162,7 @@ fn record_baseline() -> Value {
         "type": "object",
         "description": "When what ran before the gate came was recorded.",
         "properties": {
+            "asked": time("When a replica was first asked to admit something; the baseline is taken after that."),
             "at": time("When it was recorded."),
             "entries": {"type": "integer", "format": "int64", "minimum": 0},
         },

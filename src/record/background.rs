@@ -1,5 +1,6 @@
-//! What is written later: entries of requests that were admitted without, marks that an object was seen, notes of use, and records
-//! that became too long. Each is tried until it stands, or until it does not matter any more.
+//! What is done later: entries of requests that were admitted without, marks that an object was seen, notes of use, and records that
+//! became too long. Each is tried until it stands, or until it does not matter any more. What was admitted is looked for in the cluster
+//! a little later, so that its entry counts before anything rests on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use jiff::Timestamp;
 use promotion_gate_core::gate::{RecordEntry, Workload};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ReleaseRecords;
 use super::entry::{KeptEntry, NewEntry, to_drop};
+use super::identity::said;
 use super::memory::RecordName;
 use super::writing::replacing;
 use crate::api::{EntryState, WrittenEntry};
@@ -26,6 +28,11 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// The pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long after its admission an object is looked for, and how often again.
+const STORED: Duration = Duration::from_secs(2);
+const LOOKS: u32 = 4;
+/// How often a record is trimmed at once while others write to it.
+const TRIMS: u32 = 8;
 /// After how many attempts something is given up that later requests bring about again.
 const PATIENCE: u32 = 8;
 
@@ -40,6 +47,18 @@ pub(super) enum Job {
     Use(RecordName, Timestamp),
     /// A record holds too many entries.
     Trim(RecordName),
+}
+
+/// An object whose admission was recorded, and which may stand in the cluster by now.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    workload: Workload,
+    /// The records and the keys of its entries.
+    entries: Vec<(RecordName, String)>,
+    /// When it is looked for.
+    due: Instant,
+    /// How often it was not there.
+    looks: u32,
 }
 
 impl ReleaseRecords {
@@ -74,6 +93,9 @@ impl ReleaseRecords {
                 Job::Use(record, at) => self.write_use(record, *at).await,
                 Job::Trim(record) => self.trim(record).await,
             };
+            if let Job::Trim(record) = &job {
+                self.trimmed().remove(record);
+            }
             let Err(why) = done else {
                 if matches!(job, Job::Write(_)) {
                     tracing::info!(attempt, "a record that was missing is written");
@@ -131,27 +153,98 @@ impl ReleaseRecords {
         Some((record.resource_version.clone(), entry))
     }
 
+    /// Drops entries of a record that holds too many. Others write to it meanwhile, so that each attempt begins with its present state.
     async fn trim(&self, name: &RecordName) -> Result<(), String> {
-        let (version, entries) = {
-            let memory = self.memory();
-            let Some(record) = memory.get(name) else {
-                return Ok(());
-            };
-            (record.resource_version.clone(), record.entries.clone())
-        };
-        let gone = self.gone(&entries).await?;
+        let entries = self.memory().get(name).map(|it| it.entries.clone());
+        let gone = self.gone(&entries.unwrap_or_default()).await?;
         let is_gone = |entry: &RecordEntry| {
             gone.iter().any(|(workload, uid)| {
                 workload.is_same_object(&entry.workload) && entry.uid == *uid
             })
         };
-        let dropped = to_drop(&entries, is_gone, Timestamp::now());
-        if dropped.is_empty() {
-            return Ok(());
+        let mut conflict = String::new();
+        for _ in 0..TRIMS {
+            let read = self.api(&name.namespace).get_opt(&name.name).await;
+            let Some(object) = read.map_err(said)? else {
+                return Ok(());
+            };
+            self.take_in(&object, false).await;
+            let Some((version, entries)) = self.memory().get(name).map(|record| {
+                let version = record.resource_version.clone();
+                (version, to_drop(&record.entries, is_gone, Timestamp::now()))
+            }) else {
+                return Ok(());
+            };
+            if entries.is_empty() {
+                return Ok(());
+            }
+            let nothing: BTreeMap<_, _> =
+                entries.into_iter().map(|key| (key, Value::Null)).collect();
+            let spec = json!({"entries": nothing});
+            match self.merge_unchanged(name, &version, spec).await {
+                Ok(()) => return Ok(()),
+                Err(why) => conflict = why,
+            }
         }
-        let nothing: BTreeMap<_, _> = dropped.into_iter().map(|key| (key, Value::Null)).collect();
-        self.merge_unchanged(name, &version, json!({"entries": nothing}))
-            .await
+        Err(conflict)
+    }
+
+    /// Looks for what was admitted, once the API server has had the time to store it.
+    pub(super) fn confirm_later(&self, workload: &Workload, entries: &[NewEntry]) {
+        if entries.is_empty() {
+            return;
+        }
+        let records = entries
+            .iter()
+            .map(|it| (self.record_of(it), it.key.clone()));
+        self.look_later(Admitted {
+            workload: workload.clone(),
+            entries: records.collect(),
+            due: Instant::now() + STORED,
+            looks: 0,
+        });
+    }
+
+    /// What finds no place here is found by the next comparison of all objects.
+    fn look_later(&self, admitted: Admitted) {
+        if let Err(error) = self.admitted.try_send(admitted) {
+            tracing::debug!(%error, "an admitted object is not looked for");
+        }
+    }
+
+    /// Marks the entries of what was admitted, as soon as it is there.
+    pub(super) async fn confirm(self: Arc<ReleaseRecords>, mut waiting: mpsc::Receiver<Admitted>) {
+        while let Some(admitted) = waiting.recv().await {
+            if self.pending_entries(&admitted).is_empty() {
+                continue;
+            }
+            sleep_until(admitted.due).await;
+            let name = ObjectName::from(&admitted.workload);
+            let live = self.live(&name, Instant::now() + ATTEMPT).await;
+            let live = live.ok().flatten();
+            for (record, key, entry) in self.pending_entries(&admitted) {
+                let is_there = live.as_ref().is_some_and(|live| live.shows(&entry, false));
+                if is_there && self.memory_mut().mark(&record, &key) {
+                    self.later(Job::Mark(record, key));
+                }
+            }
+            if admitted.looks < LOOKS {
+                self.look_later(Admitted {
+                    due: Instant::now() + STORED,
+                    looks: admitted.looks + 1,
+                    ..admitted
+                });
+            }
+        }
+    }
+
+    fn pending_entries(&self, admitted: &Admitted) -> Vec<(RecordName, String, Arc<RecordEntry>)> {
+        let memory = self.memory();
+        let entries = admitted.entries.iter().filter_map(|(record, key)| {
+            let kept = memory.get(record)?.entries.get(key)?;
+            Some((record.clone(), key.clone(), Arc::clone(&kept.entry)))
+        });
+        entries.filter(|(_, _, entry)| !entry.observed).collect()
     }
 
     /// The objects of entries that do not exist any more.
@@ -162,13 +255,7 @@ impl ReleaseRecords {
         let mut gone = Vec::new();
         for kept in entries.values() {
             let (workload, uid) = (&kept.entry.workload, &kept.entry.uid);
-            let name = ObjectName {
-                group: workload.group.clone(),
-                version: workload.version.clone(),
-                kind: workload.kind.clone(),
-                namespace: workload.namespace.clone(),
-                name: workload.name.clone(),
-            };
+            let name = ObjectName::from(workload);
             let read = self.cluster.read(&name, Instant::now() + ATTEMPT).await;
             let read = read.map_err(|why| why.to_string())?;
             let live = read

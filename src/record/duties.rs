@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::ReleaseRecords;
 use super::background::Job;
 use super::entry::{KeptRecord, NewEntry};
-use super::identity::{CONFIGURATION, configurations, said};
+use super::identity::{CONFIGURATION, configurations, dropped, said};
 use super::live::{LiveObject, live_objects, matches_namespace, shown, unrecorded};
 use super::memory::{Memory, RecordName};
 use super::names::{RecordSubject, entry_key};
@@ -70,14 +69,14 @@ impl ReleaseRecords {
         let (mut compared, mut adopted) = (None::<Instant>, Vec::new());
         loop {
             sleep(TICK).await;
-            if !has_duties() || self.unready().is_some() {
+            if !has_duties() || self.unknown().is_some() {
                 self.forget_deleted();
                 continue;
             }
             self.restore_deleted().await;
             let state = self.gate.load_full();
             // The first baseline comes after the webhook has answered, so that nothing slips in between.
-            let first = state.baseline.is_none() && self.asked.load(Ordering::Relaxed);
+            let first = state.baseline.is_none() && state.was_asked;
             let is_due = compared.is_none_or(|at| at.elapsed() >= COMPARE);
             if !first && !is_due && state.adoptions == adopted {
                 continue;
@@ -194,7 +193,7 @@ impl ReleaseRecords {
         self.take_in_state(&patched);
         match self.gate.load().baseline {
             Some(_) => Ok(()),
-            None => Err("the API server drops `status.recordBaseline` of GateConfigurations; run `kubectl apply --server-side -f deploy/crds`".to_owned()),
+            None => Err(dropped("recordBaseline")),
         }
     }
 
@@ -375,6 +374,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
         subject: subject.clone(),
         namespace: workload.namespace.clone(),
         key: entry_key(workload, Some(uid), template),
+        returns: false,
         entry: WrittenEntry {
             workload: WrittenWorkload::new(workload, Some(uid)),
             template: template.to_string(),

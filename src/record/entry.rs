@@ -32,6 +32,8 @@ pub(super) struct NewEntry {
     /// The namespace of the record; `None` for that of the gate.
     pub(super) namespace: Option<String>,
     pub(super) key: String,
+    /// Whether the object goes back to a template that another one had replaced: then its time is new.
+    pub(super) returns: bool,
     pub(super) entry: WrittenEntry,
 }
 
@@ -111,6 +113,8 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
         decision: change.id.clone(),
         revision: verdict.revision().to_owned(),
     };
+    let records = promotion.records.complete();
+    let returns = records.is_some_and(|records| records.have_replaced(change));
     let mut entries: Vec<NewEntry> = Vec::new();
     for (index, (image, pin)) in promotion.images().enumerate() {
         let source = proven_source(promotion, evidence, &governing, index);
@@ -130,6 +134,7 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
                 subject,
                 namespace: change.workload.namespace.clone(),
                 key: key.clone(),
+                returns,
                 entry: WrittenEntry {
                     source: source.clone(),
                     digest,
@@ -184,7 +189,11 @@ fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
 
 /// Whether a record holds everything that a new entry says; if not, the entry to write. What was seen stays seen, and what ran
 /// once with this template did run.
-pub(super) fn unless_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> Option<WrittenEntry> {
+pub(super) fn unless_known(
+    known: Option<&KeptEntry>,
+    new: &WrittenEntry,
+    returns: bool,
+) -> Option<WrittenEntry> {
     let Some(before) = known.and_then(KeptEntry::parsed) else {
         return Some(new.clone());
     };
@@ -201,7 +210,8 @@ pub(super) fn unless_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> Opt
         revision: before.revision.clone(),
         ..entry.clone()
     };
-    (same_decision != before).then_some(entry)
+    let is_later = returns && before.at < entry.at;
+    (is_later || same_decision != before).then_some(entry)
 }
 
 /// The keys of entries to drop from a record that holds too many: first those of objects that are gone, then those that were not
@@ -217,10 +227,12 @@ pub(super) fn to_drop(
     let excess = entries.len().saturating_sub(TRIMMED);
     let rank = |entry: &RecordEntry| {
         let waits = now.as_second().saturating_sub(entry.at.as_second()) > PENDING;
+        // What was just admitted may not be stored yet.
         match (is_gone(entry), entry.observed) {
+            (_, false) if !waits => 2,
             (true, _) => 0,
-            (false, false) if waits => 1,
-            _ => 2,
+            (false, false) => 1,
+            (false, true) => 2,
         }
     };
     let mut order: Vec<_> = entries

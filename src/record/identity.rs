@@ -2,6 +2,7 @@
 //! configuration resource. Every replica may make the Secret; the API server lets one of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,8 +14,8 @@ use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::ReleaseRecords;
 use super::key::{PublicKeys, SigningKey};
+use super::{Problem, ReleaseRecords};
 use crate::api::{API_VERSION, GROUP};
 
 /// The Secret with the signing key.
@@ -42,6 +43,8 @@ pub(super) struct Identity {
 pub(super) struct GateState {
     /// When what ran before the gate came was recorded.
     pub(super) baseline: Option<Timestamp>,
+    /// Whether a replica was asked to admit something: the webhook answers.
+    pub(super) was_asked: bool,
     /// What governors asked to adopt.
     pub(super) adoptions: Vec<Adoption>,
 }
@@ -59,6 +62,7 @@ impl GateState {
         let data = &configuration.data;
         let time = |value: &Value| value.as_str()?.parse().ok();
         let baseline = data.pointer("/status/recordBaseline/at").and_then(time);
+        let was_asked = data.pointer("/status/recordBaseline/asked").is_some();
         let adoptions = data.pointer("/spec/adopt").and_then(Value::as_array);
         let adoption = |value: &Value| {
             let namespaces = value.get("namespaces")?.as_array()?.iter();
@@ -71,6 +75,7 @@ impl GateState {
         };
         GateState {
             baseline,
+            was_asked,
             adoptions: adoptions
                 .into_iter()
                 .flatten()
@@ -94,19 +99,30 @@ pub(super) fn configurations(client: kube::Client) -> Api<DynamicObject> {
     Api::all_with(client, &resource)
 }
 
+impl From<String> for Problem {
+    fn from(why: String) -> Problem {
+        Problem {
+            why,
+            needs_webhook: false,
+        }
+    }
+}
+
 impl ReleaseRecords {
     /// Keeps the key, the public keys and the state of the configuration current.
     pub(super) async fn keep_identity(self: Arc<ReleaseRecords>) {
         loop {
             match self.read_identity().await {
                 Ok(()) => self.problem.store(None),
-                Err(why) => {
-                    let why = format!("the key of release records is not known: {why}");
+                Err(problem) => {
+                    let why = format!("the keys cannot be read or published: {}", problem.why);
+                    let problem = Problem { why, ..problem };
                     let known = self.problem.load_full();
-                    if known.is_none_or(|known| *known != why) {
+                    if known.is_none_or(|known| *known != problem) {
+                        let why = &problem.why;
                         tracing::error!(why, "release records cannot be signed or verified");
                     }
-                    self.problem.store(Some(Arc::new(why)));
+                    self.problem.store(Some(Arc::new(problem)));
                 }
             }
             let is_settled = self.identity.load().is_some() && self.gate.load().baseline.is_some();
@@ -114,7 +130,7 @@ impl ReleaseRecords {
         }
     }
 
-    async fn read_identity(&self) -> Result<(), String> {
+    async fn read_identity(&self) -> Result<(), Problem> {
         let client = self.cluster.client();
         let known = self.identity.load_full();
         let cluster = match &known {
@@ -136,9 +152,12 @@ impl ReleaseRecords {
                 let had_keys = !listed.0.is_empty() || known.is_some();
                 if !had_keys && self.records_exist().await? {
                     if !state.gives_up_old_records(Timestamp::now()) {
-                        return Err(format!(
-                            "the Secret `{SECRET}` is lost, and with it the public keys in the status of the GateConfiguration `{CONFIGURATION}`, so that no record can be verified; restore one of them, or let a governor adopt whatever runs now: `promotion-gate record adopt --all-namespaces`"
-                        ));
+                        return Err(Problem {
+                            why: format!(
+                                "the Secret `{SECRET}` is lost, and with it the public keys in the status of the GateConfiguration `{CONFIGURATION}`, so that no record can be verified; restore one of them, or let a governor adopt whatever runs now: `promotion-gate record adopt --all-namespaces`"
+                            ),
+                            needs_webhook: true,
+                        });
                     }
                     self.metrics.alarm("record-keys-given-up");
                     tracing::error!(
@@ -163,6 +182,7 @@ impl ReleaseRecords {
             list_keys(&configurations(client), &public).await?;
         }
         let is_new = known.is_none_or(|known| known.public != public);
+        let was_asked = state.was_asked;
         self.gate.store(Arc::new(state));
         let identity = Identity {
             cluster,
@@ -173,7 +193,24 @@ impl ReleaseRecords {
         if is_new {
             self.keys_changed.notify_one();
         }
-        Ok(())
+        match self.asked.load(Ordering::Relaxed) && !was_asked {
+            true => Ok(self.note_asked().await?),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells the replica with the duties that the webhook answers.
+    async fn note_asked(&self) -> Result<(), String> {
+        let asked = json!({"status": {"recordBaseline": {"asked": Timestamp::now()}}});
+        let asked = Patch::Merge(asked);
+        let api = configurations(self.cluster.client());
+        let params = PatchParams::default();
+        let patched = api.patch_status(CONFIGURATION, &params, &asked).await;
+        let patched = patched.map_err(said)?;
+        match GateState::of(&patched).was_asked {
+            true => Ok(()),
+            false => Err(dropped("recordBaseline")),
+        }
     }
 
     /// Takes over what a new state of the configuration resource says.
@@ -190,7 +227,7 @@ impl ReleaseRecords {
 }
 
 /// The configuration resource, which is made where there is none.
-async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, String> {
+async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, Problem> {
     let found = api.get_opt(CONFIGURATION).await;
     if let Some(found) = found.map_err(said)? {
         return Ok(found);
@@ -203,8 +240,16 @@ async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, String
     });
     let empty = serde_json::from_value(empty).map_err(|error| error.to_string())?;
     match api.create(&PostParams::default(), &empty).await {
-        Err(Error::Api(status)) if status.code == 409 => api.get(CONFIGURATION).await.map_err(said),
-        made => made.map_err(|error| with_remedy("GateConfiguration", error)),
+        Err(Error::Api(status)) if status.code == 409 => {
+            Ok(api.get(CONFIGURATION).await.map_err(said)?)
+        }
+        // A registered webhook is asked whether it may be made, which some replica has to answer.
+        made => made.map_err(|error| {
+            let needs_webhook = matches!(&error, Error::Api(status) if status.code == 500);
+            let why = with_remedy("GateConfiguration", error);
+            let why = format!("the GateConfiguration `{CONFIGURATION}` cannot be made: {why}");
+            Problem { why, needs_webhook }
+        }),
     }
 }
 
@@ -229,9 +274,7 @@ async fn list_keys(api: &Api<DynamicObject>, public: &PublicKeys) -> Result<(), 
         match patched {
             Ok(patched) if listed_keys(&patched) == all => return Ok(()),
             Ok(_) => {
-                return Err(
-                    "the API server drops `status.recordKeys` of GateConfigurations; apply the definitions of this version: `kubectl apply --server-side -f deploy/crds`".to_owned(),
-                );
+                return Err(dropped("recordKeys"));
             }
             Err(Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(said(error)),
@@ -265,6 +308,13 @@ fn key_of(secret: &Secret) -> Result<SigningKey, String> {
     key.ok_or_else(|| {
         format!("the Secret `{SECRET}` holds no Ed25519 key in `{SECRET_FIELD}` (PKCS #8); restore it, or delete it so that a new key is made")
     })
+}
+
+/// Why a field of the status does not stay.
+pub(super) fn dropped(field: &str) -> String {
+    format!(
+        "the API server drops `status.{field}` of GateConfigurations; apply the definitions of this version: `kubectl apply --server-side -f deploy/crds`"
+    )
 }
 
 pub(super) fn said(error: Error) -> String {
@@ -313,6 +363,9 @@ mod tests {
 
     #[test]
     fn the_baseline_stands_in_the_status() {
+        let asked = json!({"recordBaseline": {"asked": "2026-11-28T12:00:00Z"}});
+        let asked = state(json!({}), asked);
+        assert!(asked.was_asked && asked.baseline.is_none());
         let taken = json!({"recordBaseline": {"at": "2026-11-28T12:00:00Z"}});
         assert!(state(json!({}), taken).baseline.is_some());
         assert!(state(json!({}), json!({})).baseline.is_none());

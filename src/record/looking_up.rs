@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, ChangeKind, Collected, Digest, Pin, Promotion, RecordEntry, Records, TrustedController,
-    Unavailability, Workload,
+    Change, ChangeEffect, ChangeKind, Collected, Digest, Pin, Promotion, RecordEntry, Records,
+    TrustedController, Unavailability, Workload,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ReleaseRecords;
 use super::background::Job;
+use super::identity::said;
 use super::memory::{Found, LookedUp};
-use super::names::written_pins;
+use super::names::{RecordSubject, written_pins};
 use crate::admission;
 use crate::cluster::ObjectName;
 
@@ -24,7 +25,7 @@ const MAXIMUM_READS: usize = 8;
 const DAY: i64 = 24 * 3600;
 
 /// An object as it is in the cluster now.
-struct Live {
+pub(super) struct Live {
     workload: Workload,
     uid: String,
     template: Digest,
@@ -54,33 +55,100 @@ impl ReleaseRecords {
         deadline: Instant,
     ) -> Collected<Records> {
         self.asked.store(true, Ordering::Relaxed);
-        if let Some(why) = self.unready() {
+        if let Some(why) = self.unknown() {
             return Collected::Unavailable(Unavailability(format!(
                 "release records are not known: {why}"
             )));
         }
+        let classifier = Classifier { trusted, pins, now };
+        let found = match self.found(change, &classifier, deadline).await {
+            Ok(found) => found,
+            Err(why) => return Collected::Unavailable(why),
+        };
+        self.note_use(&found, change, now);
         let has_baseline = self.gate.load().baseline.is_some();
+        Collected::Known(found.records(has_baseline))
+    }
+
+    async fn found(
+        &self,
+        change: &Change,
+        classifier: &Classifier<'_>,
+        deadline: Instant,
+    ) -> Result<LookedUp, Unavailability> {
+        // 1. What this replica knows.
+        let found = self.confirmed(change, classifier, deadline).await?;
+        if !classifier.miss(change, &found) {
+            return Ok(found);
+        }
+        // 2. Another replica may have written a record that the watch has not brought yet.
+        if !self
+            .read_missing(change, classifier, &found, deadline)
+            .await?
+        {
+            return Ok(found);
+        }
+        self.confirmed(change, classifier, deadline).await
+    }
+
+    /// What memory holds, after pending entries on which the change depends were compared with the cluster.
+    async fn confirmed(
+        &self,
+        change: &Change,
+        classifier: &Classifier<'_>,
+        deadline: Instant,
+    ) -> Result<LookedUp, Unavailability> {
         let gate = self.cluster.namespace();
-        let mut found = self.memory().look_up(change, pins, gate);
+        let found = self.memory().look_up(change, classifier.pins, gate);
         let pending = pending(&found, change);
-        if !pending.is_empty() && would_matter(change, pins, &found, trusted, now) {
-            // 1. The entries whose object the cluster shows with this template now.
-            let seen = match self.seen(change, &pending, deadline).await {
-                Ok(seen) => seen,
-                Err(why) => return Collected::Unavailable(why),
-            };
-            // 2. They count at once, here and for every later request; the record says it soon.
-            for of in &seen {
-                if self.memory_mut().mark(&of.record, &of.key) && !change.dry_run {
-                    self.later(Job::Mark(of.record.as_ref().clone(), of.key.clone()));
-                }
-            }
-            if !seen.is_empty() {
-                found = self.memory().look_up(change, pins, gate);
+        if pending.is_empty() || !classifier.would_matter(change, &found) {
+            return Ok(found);
+        }
+        // 1. The entries whose object the cluster shows with this template now.
+        let seen = self.seen(change, &pending, deadline).await?;
+        if seen.is_empty() {
+            return Ok(found);
+        }
+        // 2. They count at once, here and for every later request; the record says it soon.
+        for of in &seen {
+            if self.memory_mut().mark(&of.record, &of.key) && !change.dry_run {
+                self.later(Job::Mark(of.record.as_ref().clone(), of.key.clone()));
             }
         }
-        self.note_use(&found, change, now);
-        Collected::Known(found.records(has_baseline))
+        Ok(self.memory().look_up(change, classifier.pins, gate))
+    }
+
+    /// Reads the records of images that nothing serves. Returns whether there is one.
+    async fn read_missing(
+        &self,
+        change: &Change,
+        classifier: &Classifier<'_>,
+        found: &LookedUp,
+        deadline: Instant,
+    ) -> Result<bool, Unavailability> {
+        let gate = self.cluster.namespace();
+        let namespace = change.workload.namespace.as_deref().unwrap_or(gate);
+        let images = change.images.iter().zip(classifier.pins).zip(&found.images);
+        let missing = images.filter(|(_, (entries, _))| !is_served(entries, change));
+        let names: BTreeSet<_> = missing
+            .flat_map(|((image, pin), _)| RecordSubject::of_image(image, pin))
+            .map(|subject| subject.name())
+            .collect();
+        let mut exists = false;
+        for name in names.into_iter().take(MAXIMUM_READS) {
+            let api = self.api(namespace);
+            let read = timeout_at(deadline, api.get_opt(&name)).await;
+            let read = match read {
+                Ok(read) => read.map_err(said),
+                Err(_) => Err("the API server did not answer in time".to_owned()),
+            };
+            let unknown = |why| Unavailability(format!("the ReleaseRecord `{name}`: {why}"));
+            if let Some(object) = read.map_err(unknown)? {
+                self.take_in(&object, false).await;
+                exists = true;
+            }
+        }
+        Ok(exists)
     }
 
     /// The pending entries whose object, or the owner that the request names, has their template in the cluster.
@@ -112,20 +180,14 @@ impl ReleaseRecords {
         let missing = pending.iter().filter(|of| !is_shown(of, &live));
         let roots: BTreeSet<_> = missing.map(|of| of.entry.workload.clone()).collect();
         for root in roots.into_iter().take(MAXIMUM_READS) {
-            let name = ObjectName {
-                group: root.group,
-                version: root.version,
-                kind: root.kind,
-                namespace: root.namespace,
-                name: root.name,
-            };
-            live.extend(self.live(&name, deadline).await?);
+            live.extend(self.live(&ObjectName::from(&root), deadline).await?);
         }
         let seen = pending.iter().filter(|of| is_shown(of, &live));
         Ok(seen.cloned().collect())
     }
 
-    async fn live(
+    /// An object as it is in the cluster now, if there is one.
+    pub(super) async fn live(
         &self,
         name: &ObjectName,
         deadline: Instant,
@@ -166,11 +228,65 @@ impl ReleaseRecords {
 
 impl Live {
     /// Whether the object is that of an entry, or an owner that runs for it, with the template of the entry.
-    fn shows(&self, entry: &RecordEntry, is_owner: bool) -> bool {
+    pub(super) fn shows(&self, entry: &RecordEntry, is_owner: bool) -> bool {
         let is_root = self.workload.is_same_object(&entry.workload)
             && entry.uid.as_ref().is_none_or(|uid| *uid == self.uid);
         (is_owner || is_root) && self.template == entry.template
     }
+}
+
+/// What decides the kind of a change, besides the change and the records.
+struct Classifier<'a> {
+    trusted: &'a [TrustedController],
+    pins: &'a [Pin],
+    now: Timestamp,
+}
+
+impl Classifier<'_> {
+    fn kind(&self, change: &Change, records: Collected<Records>) -> ChangeKind {
+        let pins = self.pins.to_vec();
+        Promotion::new(change.clone(), pins, records, self.trusted, self.now).kind
+    }
+
+    fn kind_by(&self, change: &Change, found: LookedUp) -> ChangeKind {
+        self.kind(change, Collected::Known(found.records(true)))
+    }
+
+    /// Whether the kind of the change, or what it rests on, depends on entries that are pending.
+    fn would_matter(&self, change: &Change, found: &LookedUp) -> bool {
+        match self.kind_by(change, found.assuming_all_seen()) {
+            ChangeKind::Activation => true,
+            assumed => assumed == RECORDED && self.kind_by(change, found.clone()) != RECORDED,
+        }
+    }
+
+    /// Whether an entry that is not known here could make the change upkeep, or let it start.
+    fn miss(&self, change: &Change, found: &LookedUp) -> bool {
+        let unknown = Collected::Unavailable(Unavailability(String::new()));
+        match self.kind(change, unknown) {
+            ChangeKind::Deploy | ChangeKind::Governance => false,
+            ChangeKind::Upkeep { .. } => self.kind_by(change, found.clone()) != RECORDED,
+            ChangeKind::Activation => {
+                let mut images = found.images.iter();
+                images.any(|(entries, _)| !is_served(entries, change))
+            }
+        }
+    }
+}
+
+const RECORDED: ChangeKind = ChangeKind::Upkeep { recorded: true };
+
+/// Whether entries serve what the change starts: for an object that starts, its own admission; else any.
+fn is_served(entries: &[Found], change: &Change) -> bool {
+    let starts = change.effect == ChangeEffect::Starts;
+    let mut seen = entries.iter().filter(|found| found.entry.observed);
+    seen.any(|found| !starts || is_own(&found.entry, change))
+}
+
+/// Whether an entry is about the object and the template of the change.
+fn is_own(entry: &RecordEntry, change: &Change) -> bool {
+    entry.workload.is_same_object(&change.workload)
+        && change.object.template.as_ref() == Some(&entry.template)
 }
 
 /// The entries that would serve the change if their objects had been seen, as far as no other entry serves already.
@@ -178,41 +294,18 @@ fn pending(found: &LookedUp, change: &Change) -> Vec<Found> {
     let mut pending = Vec::new();
     for (entries, _) in &found.images {
         let is_served = entries.iter().any(|found| found.entry.observed);
-        let is_own = |entry: &RecordEntry| {
-            entry.workload.is_same_object(&change.workload)
-                && change.object.template.as_ref() == Some(&entry.template)
-        };
         let waiting = entries.iter().filter(|found| !found.entry.observed);
-        let waiting = waiting.filter(|found| !is_served || is_own(&found.entry));
+        let waiting = waiting.filter(|found| !is_served || is_own(&found.entry, change));
         pending.extend(waiting.cloned());
     }
     pending
-}
-
-/// Whether the kind of the change, or what it rests on, depends on entries that are pending.
-fn would_matter(
-    change: &Change,
-    pins: &[Pin],
-    found: &LookedUp,
-    trusted: &[TrustedController],
-    now: Timestamp,
-) -> bool {
-    let kind = |found: LookedUp| {
-        let records = Collected::Known(found.records(true));
-        Promotion::new(change.clone(), pins.to_vec(), records, trusted, now).kind
-    };
-    let upkeep = ChangeKind::Upkeep { recorded: true };
-    match kind(found.assuming_all_seen()) {
-        ChangeKind::Activation => true,
-        assumed => assumed == upkeep && kind(found.clone()) != upkeep,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use promotion_gate_core::gate::{AdmittedBy, ChangeEffect, ChangedObject, Operation};
+    use promotion_gate_core::gate::{Actor, AdmittedBy, ChangedObject, Operation};
 
     use super::*;
 
@@ -308,5 +401,74 @@ mod tests {
             0
         );
         assert_eq!(pending_of(vec![own, seen], &change(b"v1")), 1);
+    }
+
+    #[test]
+    fn a_record_that_another_replica_wrote_is_read_before_upkeep_is_judged() {
+        let by = |name: &str| Change {
+            id: "1".to_owned(),
+            operation: Operation::Create,
+            effect: ChangeEffect::Runs,
+            workload: Workload {
+                kind: "ReplicaSet".to_owned(),
+                ..workload("web-5d4f")
+            },
+            actor: Some(Actor {
+                username: format!("system:serviceaccount:kube-system:{name}"),
+                groups: Vec::new(),
+            }),
+            dry_run: false,
+            object: ChangedObject {
+                template: Some(Digest::sha256(b"v1")),
+                ..ChangedObject::default()
+            },
+            images: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        let starts = Change {
+            effect: ChangeEffect::Starts,
+            workload: workload("web"),
+            operation: Operation::Update,
+            ..by("somebody")
+        };
+        let classifier = Classifier {
+            trusted: &[],
+            pins: &[],
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let misses = |change: &Change, entry: Option<RecordEntry>| {
+            let found = entry.map(|entry| Found {
+                record: Arc::new(super::super::memory::RecordName {
+                    namespace: "shop".to_owned(),
+                    name: "sha256-a".to_owned(),
+                }),
+                key: "1".to_owned(),
+                entry: Arc::new(entry),
+            });
+            let found = LookedUp {
+                images: vec![(found.into_iter().collect(), BTreeSet::new())],
+                workload: Vec::new(),
+            };
+            classifier.miss(change, &found)
+        };
+        let seen = |template: &[u8]| {
+            Some(RecordEntry {
+                observed: true,
+                ..entry(Some("1"), template)
+            })
+        };
+        assert!(misses(&by("deployment-controller"), None));
+        assert!(misses(
+            &by("deployment-controller"),
+            Some(entry(Some("1"), b"v1"))
+        ));
+        assert!(!misses(&by("deployment-controller"), seen(b"v1")));
+        assert!(!misses(&by("somebody"), None), "a Deploy needs no record");
+        assert!(misses(&starts, None));
+        assert!(
+            misses(&starts, seen(b"v2")),
+            "it started with another template"
+        );
+        assert!(!misses(&starts, seen(b"v1")));
     }
 }

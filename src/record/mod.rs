@@ -40,14 +40,14 @@ use crate::api::ReleaseRecord;
 use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 
-use background::Job;
+use background::{Admitted, Job};
 use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
 
 pub use reading::{ReadRecord, Unrecorded, ask_to_adopt, read_records, read_unrecorded};
 
-/// The most writes that wait in the background.
+/// The most writes, and the most admissions to confirm, that wait in the background.
 const MAXIMUM_JOBS: usize = 1000;
 
 /// The release records of a cluster.
@@ -66,14 +66,25 @@ pub struct ReleaseRecords {
     /// Whether all records were listed at least once.
     listed: AtomicBool,
     /// Why records are not known or cannot be signed at present.
-    problem: ArcSwapOption<String>,
+    problem: ArcSwapOption<Problem>,
     /// Whether a request was looked up: the webhook answers.
     asked: AtomicBool,
     /// Records that are gone, for the replica with the duties to restore.
     deleted: Mutex<Vec<Deleted>>,
     /// Records that this replica deletes because nothing needs them.
     collected: Mutex<HashSet<RecordName>>,
+    /// Records that wait to be trimmed.
+    trimmed: Mutex<HashSet<RecordName>>,
     jobs: mpsc::Sender<Job>,
+    admitted: mpsc::Sender<Admitted>,
+}
+
+/// Why records are not known or cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    why: String,
+    /// Whether requests have to be answered before it can end: the remedy is a request that the webhook admits.
+    needs_webhook: bool,
 }
 
 impl ReleaseRecords {
@@ -83,6 +94,7 @@ impl ReleaseRecords {
         metrics: Arc<Metrics>,
     ) -> (Arc<ReleaseRecords>, Vec<JoinHandle<()>>) {
         let (jobs, waiting) = mpsc::channel(MAXIMUM_JOBS);
+        let (admitted, unconfirmed) = mpsc::channel(MAXIMUM_JOBS);
         let records = Arc::new(ReleaseRecords {
             cluster,
             metrics,
@@ -96,29 +108,37 @@ impl ReleaseRecords {
             asked: AtomicBool::new(false),
             deleted: Mutex::default(),
             collected: Mutex::default(),
+            trimmed: Mutex::default(),
             jobs,
+            admitted,
         });
         let tasks = vec![
             tokio::spawn(Arc::clone(&records).keep_identity()),
             tokio::spawn(Arc::clone(&records).watch()),
             tokio::spawn(Arc::clone(&records).work(waiting)),
+            tokio::spawn(Arc::clone(&records).confirm(unconfirmed)),
         ];
         (records, tasks)
     }
 
-    /// Why requests cannot be answered yet; `None` once all records were listed and the public keys are known.
-    pub fn unready(&self) -> Option<String> {
+    /// Whether requests can be answered, and what is wrong with the records. Where only an admitted request can repair them,
+    /// requests are answered: upkeep by the rules of class `Integrity`, and what has to be recorded is denied.
+    pub fn readiness(&self) -> (bool, Option<String>) {
+        let problem = self.problem.load_full();
+        let needs_webhook = problem.as_ref().is_some_and(|it| it.needs_webhook);
+        let unknown = self.unknown();
+        let is_ready = unknown.is_none() || needs_webhook;
+        (is_ready, unknown.or_else(|| Some(problem?.why.clone())))
+    }
+
+    /// Why it is not known what the records say; `None` once all records were listed and the public keys are known.
+    fn unknown(&self) -> Option<String> {
         if self.listed.load(Ordering::Relaxed) && self.identity.load().is_some() {
             return None;
         }
         let problem = self.problem.load_full();
         let waiting = || "they are being read for the first time".to_owned();
-        Some(problem.map_or_else(waiting, |why| String::clone(&why)))
-    }
-
-    /// What is wrong at present, although requests are answered.
-    pub fn problem(&self) -> Option<String> {
-        self.problem.load_full().map(|why| String::clone(&why))
+        Some(problem.map_or_else(waiting, |problem| problem.why.clone()))
     }
 
     /// All namespaces.
@@ -146,6 +166,10 @@ impl ReleaseRecords {
     fn collected(&self) -> MutexGuard<'_, HashSet<RecordName>> {
         let collected = self.collected.lock();
         collected.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trimmed(&self) -> MutexGuard<'_, HashSet<RecordName>> {
+        self.trimmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn uids(&self) -> MutexGuard<'_, HashMap<String, String>> {

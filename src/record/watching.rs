@@ -12,10 +12,10 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::time::sleep;
 
-use super::ReleaseRecords;
 use super::entry::{KeptRecord, read_record};
 use super::identity::said;
 use super::memory::RecordName;
+use super::{Problem, ReleaseRecords};
 
 /// How long a failed list of namespaces waits.
 const RETRY: Duration = Duration::from_secs(2);
@@ -51,7 +51,9 @@ impl ReleaseRecords {
                             let why = format!(
                                 "they cannot be listed: {error:.300}; if the kind is not known, run `kubectl apply --server-side -f deploy/crds`"
                             );
-                            self.problem.store(Some(Arc::new(why)));
+                            let needs_webhook = false;
+                            let problem = Problem { why, needs_webhook };
+                            self.problem.store(Some(Arc::new(problem)));
                         }
                     }
                     None => break,

@@ -66,6 +66,7 @@ impl ReleaseRecords {
             let errors = some.iter().zip(results);
             failed.extend(errors.filter_map(|(entry, result)| Some((entry, result.err()?))));
         }
+        self.confirm_later(&review.promotion.change.workload, &entries);
         let Some((_, why)) = failed.first() else {
             return Ok(());
         };
@@ -96,11 +97,7 @@ impl ReleaseRecords {
         last_attempt: Instant,
         deadline: Instant,
     ) -> Result<(), String> {
-        let gate = || self.cluster.namespace().to_owned();
-        let name = RecordName {
-            namespace: new.namespace.clone().unwrap_or_else(gate),
-            name: new.subject.name(),
-        };
+        let name = self.record_of(new);
         let mut exists = None;
         let mut pause = LONGEST_PAUSE / 16;
         loop {
@@ -110,7 +107,7 @@ impl ReleaseRecords {
                 let entry = record.and_then(|record| record.entries.get(&new.key));
                 (record.is_some(), entry.cloned())
             };
-            let Some(entry) = unless_known(known.as_ref(), &new.entry) else {
+            let Some(entry) = unless_known(known.as_ref(), &new.entry, new.returns) else {
                 self.metrics.count_record_write("known");
                 return Ok(());
             };
@@ -153,6 +150,15 @@ impl ReleaseRecords {
             if Instant::now() > last_attempt {
                 return Err("the record was made and deleted meanwhile".to_owned());
             }
+        }
+    }
+
+    /// The record of an entry.
+    pub(super) fn record_of(&self, new: &NewEntry) -> RecordName {
+        let gate = || self.cluster.namespace().to_owned();
+        RecordName {
+            namespace: new.namespace.clone().unwrap_or_else(gate),
+            name: new.subject.name(),
         }
     }
 
@@ -236,7 +242,7 @@ impl ReleaseRecords {
         let namespace = self.namespace_uid(&name.namespace, live).await;
         let namespace = namespace.map_err(Attempt::Again)?;
         let identity = self.identity.load_full();
-        let not_yet = || Attempt::Again("the key of release records is not known yet".to_owned());
+        let not_yet = || Attempt::Again(self.unknown().unwrap_or_default());
         let identity = identity.ok_or_else(not_yet)?;
         let mut fields = match serde_json::to_value(entry) {
             Ok(Value::Object(fields)) => fields,
@@ -259,7 +265,8 @@ impl ReleaseRecords {
     fn trim_if_full(&self, name: &RecordName) {
         let memory = self.memory();
         let record = memory.get(name);
-        if record.is_some_and(|record| record.entries.len() > MAXIMUM_ENTRIES) {
+        let is_full = record.is_some_and(|record| record.entries.len() > MAXIMUM_ENTRIES);
+        if is_full && self.trimmed().insert(name.clone()) {
             self.later(Job::Trim(name.clone()));
         }
     }

@@ -58,11 +58,13 @@ fn routes(
     stopping: watch::Receiver<bool>,
 ) -> Router {
     let readyz = move || {
-        let unready = records.as_ref().and_then(|records| records.unready());
         let mut parts = Readiness::clone(&sources.readiness());
-        parts.ready &= unready.is_none();
-        let records = unready.map(|why| format!("release records: {why}"));
-        parts.problems.extend(records);
+        if let Some(records) = &records {
+            let (is_ready, problem) = records.readiness();
+            parts.ready &= is_ready;
+            let problem = problem.map(|why| format!("release records: {why}"));
+            parts.problems.extend(problem);
+        }
         let (status, text) = match *stopping.borrow() {
             true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
             false => readiness(&parts),

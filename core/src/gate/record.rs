@@ -124,6 +124,15 @@ impl Records {
         (is_recent && self.ran(change, pins, policy)).then_some(replaced)
     }
 
+    /// Whether the workload was admitted with the template of the change before, and with another one after that.
+    pub fn have_replaced(&self, change: &Change) -> bool {
+        let is_same =
+            |it: &&Arc<RecordEntry>| Some(&it.template) == change.object.template.as_ref();
+        let (same, others): (Vec<_>, Vec<_>) = self.workload.iter().partition(is_same);
+        let last = same.iter().map(|entry| entry.at).max();
+        last.is_some_and(|last| others.iter().any(|entry| entry.at > last))
+    }
+
     /// The commits of the source after which a change of the workload begins: that of the last admission that complied with the
     /// policy and was seen in the cluster, and those of admissions after it that were not seen yet.
     pub(super) fn commits_before(
@@ -363,6 +372,10 @@ mod tests {
             alone.ran_until(&change(V1), &pins(V1), &policy, now()),
             None
         );
+        let returns = |entries: Vec<RecordEntry>| records(entries).have_replaced(&change(V1));
+        assert!(returns(vec![entry(V1, 3), entry(V2, 2)]));
+        assert!(!returns(vec![entry(V1, 1), entry(V2, 2)]), "it is present");
+        assert!(!returns(vec![entry(V2, 2)]), "it was never here");
         let never = records([entry(V1, 3), entry(V2, 2)]);
         let never = never.ran_until(&change(b"v3"), &pins(b"v3"), &policy, now());
         assert_eq!(never, None);

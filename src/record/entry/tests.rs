@@ -190,25 +190,34 @@ fn kept(written: &WrittenEntry) -> KeptEntry {
 fn an_entry_that_says_nothing_new_is_not_written() {
     let observed = kept(&written(1, EntryState::Observed));
     let again = written(2, EntryState::Pending);
-    assert_eq!(unless_known(Some(&observed), &again), None);
+    assert_eq!(unless_known(Some(&observed), &again, false), None);
     let staged = WrittenEntry {
         runs: EntryRuns::Staged,
         ..again.clone()
     };
-    assert_eq!(unless_known(Some(&observed), &staged), None);
-    assert_eq!(unless_known(None, &again), Some(again.clone()));
+    assert_eq!(unless_known(Some(&observed), &staged, false), None);
+    assert_eq!(unless_known(None, &again, false), Some(again.clone()));
     let audited = WrittenEntry {
         by: WrittenBy::Audit,
         complied: BTreeSet::new(),
         ..again
     };
-    let entry = unless_known(Some(&observed), &audited).unwrap();
+    let entry = unless_known(Some(&observed), &audited, false).unwrap();
     assert_eq!(
         entry.state,
         EntryState::Observed,
         "what was seen stays seen"
     );
     assert_eq!(entry.by, WrittenBy::Audit);
+}
+
+#[test]
+fn a_template_that_comes_back_has_a_new_time() {
+    let observed = kept(&written(1, EntryState::Observed));
+    let again = written(2, EntryState::Pending);
+    let entry = unless_known(Some(&observed), &again, true).unwrap();
+    assert_eq!((entry.at, entry.state), (again.at, EntryState::Observed));
+    assert_eq!(unless_known(Some(&kept(&entry)), &again, true), None);
 }
 
 #[test]
@@ -225,7 +234,7 @@ fn entries_of_vanished_objects_go_first_then_pending_ones_then_the_oldest() {
             (format!("observed-{number:02}"), of)
         })
         .collect();
-    entries.insert("fresh".to_owned(), entry(9900, EntryState::Pending, "web"));
+    entries.insert("fresh".to_owned(), entry(9900, EntryState::Pending, "gone"));
     let waiting = entry(9000, EntryState::Pending, "web");
     entries.insert("waiting".to_owned(), waiting);
     let is_gone = |entry: &RecordEntry| entry.workload.name == "gone";

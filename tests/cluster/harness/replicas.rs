@@ -1,12 +1,13 @@
 //! The replicas of the gate: processes that one address leads to, killed and started again at will.
 
+use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -21,6 +22,25 @@ pub const SERVICE: &str = "promotion-gate.promotion-gate.svc";
 const REPLICAS: usize = 3;
 /// How long a Service goes on to lead to a replica that ends.
 const PROPAGATION: Duration = Duration::from_secs(1);
+/// How many admissions a cost is measured with.
+const ASKED: usize = 2000;
+
+/// What an admission costs a replica.
+pub struct Cost {
+    pub cpu: Duration,
+    p50: Duration,
+    p99: Duration,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cost { cpu, p50, p99 } = self;
+        write!(
+            f,
+            "{cpu:.1?} of CPU, answered within {p50:.1?} (p50), {p99:.1?} (p99)"
+        )
+    }
+}
 
 pub struct Replicas {
     pub gate: Gate,
@@ -141,6 +161,37 @@ impl Replicas {
             self.stop(replica);
             self.start(replica);
         }
+    }
+
+    /// What an admission costs the first replica.
+    pub fn cost(&self, review: impl Fn(usize) -> Value) -> Cost {
+        let before = self.cpu(0);
+        let mut took: Vec<_> = (0..ASKED)
+            .map(|number| {
+                let review = review(number);
+                let began = Instant::now();
+                let answer = self.ask(0, &review);
+                assert_eq!(answer["response"]["allowed"], true, "{answer}");
+                began.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        Cost {
+            cpu: (self.cpu(0) - before) / u32::try_from(ASKED).unwrap(),
+            p50: took[ASKED / 2],
+            p99: took[ASKED * 99 / 100],
+        }
+    }
+
+    /// The CPU time of a replica so far (proc(5), `utime` and `stime`, in hundredths of a second).
+    fn cpu(&self, replica: usize) -> Duration {
+        let running = self.replicas[replica].running.lock().unwrap();
+        let process = running.as_ref().unwrap().child.id();
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// The answer of a replica to an AdmissionReview, sent by somebody who is not the API server.

@@ -90,6 +90,11 @@ impl<'a> Shop<'a> {
 
     /// Freezes an environment, and waits until every replica knows it. Only one freeze of a namespace exists at a time.
     pub fn freeze(&self, environment: &str) {
+        self.freeze_with(environment, &json!({}));
+    }
+
+    /// The same, with what may pass the freeze.
+    pub fn freeze_with(&self, environment: &str, may_pass: &Value) {
         let freeze = json!({
             "apiVersion": "promotion-gate.dev/v1alpha1",
             "kind": "ChangeFreeze",
@@ -97,6 +102,7 @@ impl<'a> Shop<'a> {
             "spec": {
                 "environments": [environment], "reason": "Year-end close",
                 "windows": [{"from": "2020-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}],
+                "mayPass": may_pass,
             },
         });
         self.apply(Person::Grace, &freeze).ok();

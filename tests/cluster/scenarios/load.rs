@@ -13,6 +13,7 @@ use crate::support::until;
 
 /// The rate that is wanted; less where the machine does not sustain it.
 const PER_SECOND: u32 = 200;
+const WORKLOADS: usize = 1000;
 const PODS: usize = 5000;
 const IMAGES: usize = 50;
 /// MiB that a replica may use.
@@ -32,8 +33,13 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario(
             10,
-            "5,000 Pods of 50 images come up, and a replica stays within 256 MiB",
+            "5,000 Pods of 1,000 workloads and 50 images come up, a replica stays within 256 MiB, and after a restart upkeep asks no registry",
             many_pods,
+        ),
+        scenario(
+            10,
+            "a warm upkeep costs no more than a warm Deploy, and what the write of a record costs",
+            costs,
         ),
     ];
     let all = all.map(|scenario| Scenario {
@@ -156,22 +162,36 @@ fn many_pods(cluster: &Cluster) {
         .collect();
     println!("  {IMAGES} images are signed ({:.0?})", began.elapsed());
     let began = Instant::now();
-    for (number, image) in images.iter().enumerate() {
-        let replicas = u32::try_from(PODS / IMAGES).unwrap();
-        let name = format!("app-{number}");
-        shop.apply(Person::Alice, &shop.deployment(&name, image, replicas))
-            .ok();
+    let replicas = u32::try_from(PODS / WORKLOADS).unwrap();
+    let deployments: Vec<_> = (0..WORKLOADS)
+        .map(|number| {
+            let image = &images[number % images.len()];
+            shop.deployment(&format!("app-{number}"), image, replicas)
+        })
+        .collect();
+    for some in deployments.chunks(100) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": some});
+        shop.apply(Person::Alice, &list).ok();
     }
     let running = || {
         let running = "--field-selector=status.phase=Running";
         let names = ["get", "pods", running, "-o", "name"];
-        shop.kubectl(Person::Admin, names).ok().lines().count()
+        let names = shop.kubectl(Person::Admin, names).ok();
+        names.lines().map(str::to_owned).collect::<BTreeSet<_>>()
     };
-    let deadline = Instant::now() + Duration::from_secs(900);
-    while running() < PODS {
-        assert!(Instant::now() < deadline, "{} of {PODS} run", running());
-        sleep(Duration::from_secs(2));
-    }
+    let all_run = |besides: &BTreeSet<String>| {
+        let deadline = Instant::now() + Duration::from_secs(900);
+        loop {
+            let running = running();
+            if running.len() == PODS && running.is_disjoint(besides) {
+                return;
+            }
+            let count = running.len();
+            assert!(Instant::now() < deadline, "{count} of {PODS} run");
+            sleep(Duration::from_secs(2));
+        }
+    };
+    all_run(&BTreeSet::new());
     println!("  {PODS} Pods run ({:.0?})", began.elapsed());
     shop.upkeep_was_never_denied();
     let decisions = shop.decisions();
@@ -196,6 +216,50 @@ fn many_pods(cluster: &Cluster) {
         println!("  replica {replica}: {memory} MiB");
         assert!(memory <= MEMORY, "replica {replica}: {memory} MiB");
     }
+    let began = Instant::now();
+    cluster.gates.restart_all();
+    println!("  all replicas restarted ({:.0?})", began.elapsed());
+    let before = running();
+    let gone: BTreeSet<_> = before.into_iter().take(PODS / 5).collect();
+    let names = gone.iter().map(String::as_str);
+    let delete = ["-n", &shop.name, "delete", "--wait=false"];
+    let delete = delete.into_iter().chain(names);
+    cluster.kubectl(Person::Admin, delete).ok();
+    all_run(&gone);
+    let upkeep = shop.decisions().into_iter().skip(decisions.len());
+    let upkeep = upkeep.filter(|line| line["change"] == "upkeep");
+    let asked: u64 = upkeep.map(|line| number(&line, "registry_requests")).sum();
+    println!(
+        "  {} of them made again after it: {asked} registry requests",
+        gone.len()
+    );
+    assert_eq!(asked, 0);
+    shop.upkeep_was_never_denied();
     let delete = ["delete", "deployment", "--all", "--wait=false"];
     shop.kubectl(Person::Admin, delete).ok();
+}
+
+fn costs(cluster: &Cluster) {
+    let shop = Shop::open(cluster, "costs");
+    let image = shop.signed("web");
+    shop.apply(Person::Alice, &shop.deployment("web", &image, 1))
+        .ok();
+    shop.runs("web", 1);
+    let dry = |mut review: serde_json::Value| {
+        review["request"]["dryRun"] = json!(true);
+        review
+    };
+    let upkeep = "system:serviceaccount:kube-system:replicaset-controller";
+    let upkeep = dry(shop.review(upkeep, &shop.pod("web", &image)));
+    let deploy = dry(shop.review(Person::Alice.name(), &shop.pod("web", &image)));
+    let upkeep = cluster.gates.cost(|_| upkeep.clone());
+    let deploy = cluster.gates.cost(|_| deploy.clone());
+    println!("  a warm upkeep: {upkeep}");
+    println!("  a warm Deploy: {deploy}");
+    let pods = cluster.gates.cost(|number| {
+        let pod = shop.pod(&format!("web-{number}"), &image);
+        shop.review(Person::Alice.name(), &pod)
+    });
+    println!("  a warm Deploy whose record is written: {pods}");
+    assert!(upkeep.cpu <= deploy.cpu.mul_f64(1.1), "{upkeep} {deploy}");
 }

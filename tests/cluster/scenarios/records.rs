@@ -17,7 +17,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         scenario(
             12,
-            "two replicas write one record at once, 40 times: no entry is lost",
+            "two replicas write one record at once, 200 times: no entry is lost",
             two_replicas_write_one_record,
         ),
         scenario(
@@ -29,6 +29,11 @@ pub fn scenarios() -> Vec<Scenario> {
             12,
             "v2 is admitted while v1's ReplicaSet still makes Pods",
             two_versions_at_once,
+        ),
+        scenario(
+            12,
+            "what was rolled out a moment ago is rolled back in a freeze, and rolled forward again",
+            a_rollback_in_a_freeze,
         ),
         Scenario { alone: true, ..key },
         scenario(
@@ -67,7 +72,7 @@ fn two_replicas_write_one_record(cluster: &Cluster) {
         let answer = gates.ask(replica, &shop.review(Person::Alice.name(), &deployment));
         assert_eq!(answer["response"]["allowed"], true, "{answer}");
     };
-    for round in 0..40 {
+    for round in 0..200 {
         let names = [format!("one-{round}"), format!("other-{round}")];
         thread::scope(|scope| {
             for (replica, name) in names.iter().enumerate() {
@@ -82,6 +87,9 @@ fn two_replicas_write_one_record(cluster: &Cluster) {
             assert!(is_there, "round {round}: {name} is not in {entries:#?}");
         }
     }
+    until("the record is within its bound", || {
+        (shop.record(&image).len() <= 100).then_some(())
+    });
 }
 
 fn a_shared_sidecar(cluster: &Cluster) {
@@ -122,6 +130,12 @@ fn a_shared_sidecar(cluster: &Cluster) {
     };
     let before = all_run(&[]);
     assert_eq!(shop.record(&sidecar).len(), 50);
+    let judged = shop.decisions().into_iter().filter(|line| {
+        let user = line["user"].as_str().unwrap();
+        user.starts_with("system:") && line["change"] != "upkeep"
+    });
+    let judged: Vec<_> = judged.collect();
+    assert!(judged.is_empty(), "upkeep is no Deploy: {judged:#?}");
     shop.registry.lock().unwrap().stop();
     let delete = [
         "delete",
@@ -158,6 +172,34 @@ fn two_versions_at_once(cluster: &Cluster) {
     let old = pods.filter(|pod| pod["spec"]["containers"][0]["image"] == json!(one));
     assert!(old.count() >= 3);
     shop.upkeep_was_never_denied();
+}
+
+fn a_rollback_in_a_freeze(cluster: &Cluster) {
+    let fields = json!({"environment": "undone"});
+    let shop = Shop::open_with(cluster, "undone", &[json!({"noFreeze": {}})], &fields);
+    let [one, two, three] = ["one", "two", "three"].map(|name| shop.signed(name));
+    let deploy = |name: &str, image: &Image| {
+        shop.apply(Person::Alice, &shop.deployment(name, image, 1))
+            .ok();
+        until("the admission was seen in the cluster", || {
+            let entries = shop.record(image);
+            let own = entries
+                .iter()
+                .find(|entry| entry["workload"]["name"] == json!(name))?;
+            (own["state"] == "Observed").then_some(())
+        });
+    };
+    // Another workload runs what is rolled out, so that no upkeep of the second one has to look at its record.
+    for (name, image) in [("other", &one), ("web", &one), ("web", &two)] {
+        deploy(name, image);
+    }
+    shop.freeze_with("undone", &json!({"rollback": true}));
+    let undo = ["rollout", "undo", "deployment/web"];
+    shop.kubectl(Person::Alice, undo).ok();
+    shop.kubectl(Person::Alice, undo).ok();
+    let new = shop.deployment("web", &three, 1);
+    let refusal = shop.apply(Person::Alice, &new).refused();
+    assert!(refusal.contains("[frozen]"), "{refusal}");
 }
 
 fn a_record_and_the_key_are_lost(cluster: &Cluster) {
