@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use promotion_gate_core::gate::{
     Actor, Collected, Decision, Digest, Directory, Evidence, Finding, Group, ImageEvidence,
-    KeptRejection, ListedApprovals, Member, Moment, Outcome, People, Person, Policy, UnreadableKept,
-    Validity, list_approvals,
+    KeptRejection, ListedApprovals, Member, Moment, Outcome, People, Person, Policy,
+    UnreadableKept, Validity, list_approvals,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

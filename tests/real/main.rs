@@ -9,6 +9,7 @@
 )]
 
 mod approvals;
+mod approve;
 mod cluster;
 mod conditions;
 mod definitions;

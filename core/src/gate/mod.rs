@@ -14,6 +14,7 @@ mod injected;
 mod judge;
 mod namespaces;
 mod needs;
+mod outlook;
 mod pattern;
 mod people;
 mod platform;
@@ -49,6 +50,7 @@ pub use injected::{Injected, InjectedImages, Parent};
 pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
+pub use outlook::{accepted_statements, approval_outlook, approval_roots};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
     Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,
@@ -66,8 +68,8 @@ pub use promotion::{
 pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    ApprovalEffect, ApprovalListing, Class, EvidenceUse, ListedApproval, ListedWord, Needs,
-    Requirement, RequirementEntry, RuleManual, proven_source,
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Class, EvidenceUse, ListedApproval,
+    ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

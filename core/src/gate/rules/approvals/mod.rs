@@ -5,9 +5,11 @@
 //! * `votes`: what people of the directory signed about the digest, and which approvals count
 //! * `authors`: who wrote or started the change
 //! * `listing`: the same statements, as people read them
+//! * `outlook`: what an approval that is not given yet would do
 
 mod authors;
 mod listing;
+mod outlook;
 mod seating;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use crate::reason::{Reason, reasons};
 
 use authors::Authors;
 pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
+pub use outlook::{ApprovalOutlook, Approver};
 use seating::Seating;
 use votes::{Approval, Votes};
 
@@ -498,7 +501,7 @@ impl ImageRule for Approvals {
 }
 
 impl Approvals {
-    fn root_names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::gate) fn root_names(&self) -> impl Iterator<Item = &str> {
         let named = self.trust_roots.as_deref();
         let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
         named

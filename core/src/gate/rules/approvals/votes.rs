@@ -13,7 +13,7 @@ use super::{
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
 use crate::gate::evidence::{Collected, EvidenceSource, ImageEvidence};
-use crate::gate::people::{Lookup, People, Person};
+use crate::gate::people::{Identity, Lookup, People, Person};
 use crate::gate::signer::RequiredTransparency;
 use crate::gate::world::KeptRejection;
 
@@ -330,7 +330,11 @@ pub(super) fn stands(rejected: Option<Timestamp>, lifted_before: Option<Timestam
 /// # Errors
 /// Why the signer has no word in approvals.
 fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String> {
-    match people.signer(signer) {
+    found(people.signer(signer))
+}
+
+fn found(lookup: Lookup<'_>) -> Result<&Person, String> {
+    match lookup {
         Lookup::Person(person) => Ok(person),
         Lookup::Automation(name) => Err(format!("it is the automation `{name}`, not a person")),
         Lookup::Similar(person) => Err(format!(
@@ -339,6 +343,32 @@ fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String>
         )),
         Lookup::Unknown => Err("the people directory does not list it as a person's".to_owned()),
     }
+}
+
+/// The approval that somebody would have given, if it were signed at the time of the review.
+///
+/// # Errors
+/// Why it would not count.
+pub(super) fn prospect<'a>(
+    rule: &Approvals,
+    check: &ImageCheck<'_>,
+    people: &'a People,
+    approver: &Identity,
+    said: &predicate::Approval,
+) -> Result<Approval<'a>, String> {
+    let now = check.promotion.at;
+    let person = found(people.person_of(approver))?;
+    let why = |excuse: Excuse| excuse.why;
+    if let Some(excuse) = covers(said, rule, check).map_err(why)? {
+        return Err(excuse.why);
+    }
+    holds(said, None, now, now).map_err(why)?;
+    let seats = seats_of(person, [now; 3], rule, people).map_err(why)?;
+    Ok(Approval {
+        person: &person.name,
+        seats,
+        latest: now,
+    })
 }
 
 impl Excuse {
