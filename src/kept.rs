@@ -150,17 +150,15 @@ async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: 
             None => {
                 let kind = &kind.kind;
                 let digest = resource.pointer("/spec/digest").and_then(Value::as_str);
-                tracing::error!(
-                    kind,
-                    digest,
-                    why,
-                    "evidence that was seen could not be kept in the cluster: deleting it in the registry would lift it"
+                let digest = digest.unwrap_or_default();
+                metrics.alarms.raise(
+                    "evidence-not-kept",
+                    &format!("the {kind} of `{digest}` that was seen could not be kept in the cluster, so that deleting it in the registry would lift it: {why}"),
                 );
             }
         }
     }
     metrics.count_kept("failed");
-    metrics.alarm("evidence-not-kept");
     false
 }
 
@@ -252,6 +250,7 @@ fn compared(existing: &Value, new: &Value) -> Known {
     let about = [
         "digest",
         "environment",
+        "namespace",
         "person",
         "identities",
         "statements",

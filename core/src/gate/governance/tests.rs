@@ -345,6 +345,7 @@ fn policy(name: &str, label: &str) -> Policy {
         rollback_window: Age::FORTNIGHT,
         requirements: Vec::new(),
         uncovered: Uncovered::Deny,
+        injected: Vec::new(),
     }
 }
 
