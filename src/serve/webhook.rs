@@ -248,7 +248,7 @@ impl Webhook {
         }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
         if let Some(keeper) = &self.keeper {
-            keeper.look_at(review, &inputs.snapshot);
+            keeper.look_at(&review, &inputs.snapshot);
         }
         answer
     }
