@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, future, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use promotion_gate_core::gate::{ChangeKind, Policy, Snapshot, evidence_to_keep};
 use serde_json::{Value, json};
@@ -18,8 +18,9 @@ use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::review::Review;
 
-/// The most reviews that wait. One that finds no room is not looked at; the next review of its images sees the same.
-const WAITING: usize = 256;
+/// The most resources that wait to be written, and that wait to be tried again. One that finds no room is given up; the next review of
+/// its image sees the same.
+const WAITING: usize = 1000;
 /// The most resources that are remembered as written or being written, until the watch shows them.
 const REMEMBERED: usize = 10_000;
 /// How long one request may take.
@@ -36,66 +37,102 @@ const AT_ONCE: usize = 8;
 /// How the gate is named as the writer.
 const MANAGER: &str = "promotion-gate";
 
-/// Where reviews go whose evidence may have to be kept.
+/// Where evidence goes that has to be kept.
 pub struct Keeper {
-    waiting: mpsc::Sender<(Review, Arc<Snapshot>)>,
+    waiting: mpsc::Sender<ToKeep>,
     metrics: Arc<Metrics>,
+}
+
+/// A resource to write.
+struct ToKeep {
+    kind: ApiResource,
+    resource: Value,
+    /// How often that failed.
+    failed: usize,
+    /// The end of its name where its own is taken.
+    unforeseen: Result<String, String>,
 }
 
 impl Keeper {
     /// Starts to keep evidence, for as long as the keeper is there.
     pub fn start(cluster: Cluster, metrics: Arc<Metrics>) -> Keeper {
-        let (waiting, reviews) = mpsc::channel(WAITING);
+        let (waiting, resources) = mpsc::channel(WAITING);
         let kept = Arc::clone(&metrics);
-        tokio::spawn(async move {
-            let resources = resources(reviews);
-            keep_all(&cluster, resources, &kept).await;
-        });
+        tokio::spawn(async move { keep_all(&cluster, resources, &kept).await });
         Keeper { waiting, metrics }
     }
 
-    /// Looks at a review in the background. A dry run leaves no trace, and upkeep rests on what was seen before.
-    pub fn look_at(&self, review: Review, snapshot: &Arc<Snapshot>) {
+    /// Keeps in the background what a review saw. A dry run leaves no trace, and upkeep rests on what was seen before.
+    pub fn look_at(&self, review: &Review, snapshot: &Snapshot) {
         let is_upkeep = matches!(review.promotion.kind, ChangeKind::Upkeep { .. });
         let mut policies = snapshot.policies.iter();
         if review.promotion.change.dry_run || is_upkeep || !policies.any(Policy::requires_approvals)
         {
             return;
         }
-        if self
-            .waiting
-            .try_send((review, Arc::clone(snapshot)))
-            .is_err()
-        {
-            self.metrics.count_kept("no-room");
+        for (kind, resource) in to_keep(review, snapshot) {
+            if self.waiting.try_send(ToKeep::new(kind, resource)).is_err() {
+                self.metrics.count_kept("no-room");
+            }
         }
     }
 }
 
-/// What the reviews saw that is to be kept.
-fn resources(
-    reviews: mpsc::Receiver<(Review, Arc<Snapshot>)>,
-) -> impl Stream<Item = (ApiResource, Value)> {
-    let reviews = stream::unfold(reviews, |mut reviews| async move {
-        Some((reviews.recv().await?, reviews))
-    });
-    reviews.flat_map(|(review, snapshot)| stream::iter(to_keep(&review, &snapshot)))
+impl ToKeep {
+    fn new(kind: ApiResource, resource: Value) -> ToKeep {
+        ToKeep {
+            kind,
+            resource,
+            failed: 0,
+            unforeseen: random(),
+        }
+    }
 }
 
-async fn keep_all(
-    cluster: &Cluster,
-    resources: impl Stream<Item = (ApiResource, Value)>,
-    metrics: &Metrics,
-) {
+/// Writes what comes. What fails waits in a list of its own, where it holds no place.
+async fn keep_all(cluster: &Cluster, coming: mpsc::Receiver<ToKeep>, metrics: &Metrics) {
     let written: Mutex<HashSet<String>> = Mutex::default();
     let written = &written;
-    let keep_one = |(kind, resource): (ApiResource, Value)| async move {
-        let fingerprint = resource.to_string();
-        if is_first(written, &fingerprint) && !keep(cluster, &kind, &resource, metrics).await {
+    let (again, failed) = mpsc::channel(WAITING);
+    let again = &again;
+    let is_new = |it: &ToKeep| future::ready(is_first(written, &it.resource.to_string()));
+    let coming = arriving(coming).filter(is_new);
+    let failed = arriving(failed).map(|it: ToKeep| async move {
+        let pause = PAUSES.get(it.failed.saturating_sub(1));
+        sleep(pause.copied().unwrap_or_default()).await;
+        it
+    });
+    let failed = failed.buffer_unordered(WAITING);
+    // It ends with the keeper, whatever is still to be tried again.
+    let coming = coming.map(Some).chain(stream::iter([None]));
+    let all = stream::select(coming, failed.map(Some));
+    let all = all
+        .take_while(|it| future::ready(it.is_some()))
+        .filter_map(future::ready);
+    let keep_one = |it: ToKeep| async move {
+        let Some(left) = keep(cluster, it, metrics).await else {
+            return;
+        };
+        let fingerprint = left.resource.to_string();
+        let is_last = left.failed > PAUSES.len();
+        let has_no_room = !is_last && again.try_send(left).is_err();
+        if has_no_room {
+            let why = "too much evidence waits to be kept in the cluster; some is given up, so that deleting it in the registry would lift it";
+            metrics.alarms.raise("evidence-not-kept", why);
+        }
+        if is_last || has_no_room {
             lock(written).remove(&fingerprint);
+            metrics.count_kept("failed");
         }
     };
-    resources.for_each_concurrent(AT_ONCE, keep_one).await;
+    all.for_each_concurrent(AT_ONCE, keep_one).await;
+}
+
+fn arriving<T>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> {
+    stream::unfold(
+        from,
+        |mut from| async move { Some((from.recv().await?, from)) },
+    )
 }
 
 /// What a review saw that the cluster does not keep yet.
@@ -126,40 +163,34 @@ fn lock(written: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
     written.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a resource; again after a pause where that fails. Says whether it stands.
-async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: &Metrics) -> bool {
-    let unforeseen = random();
-    let pauses = PAUSES.iter().map(Some).chain([None]);
-    for pause in pauses {
-        let write = async {
-            let unforeseen = unforeseen.clone()?;
-            write(cluster, kind, resource, &unforeseen).await
-        };
-        let why = match timeout(PATIENCE, write).await {
-            Ok(Ok(name)) => {
-                let kind = &kind.kind;
-                tracing::info!(kind, name, "evidence is kept in the cluster");
-                metrics.count_kept("kept");
-                return true;
-            }
-            Ok(Err(why)) => why,
-            Err(_) => "no answer in time".to_owned(),
-        };
-        match pause {
-            Some(pause) => sleep(*pause).await,
-            None => {
-                let kind = &kind.kind;
-                let digest = resource.pointer("/spec/digest").and_then(Value::as_str);
-                let digest = digest.unwrap_or_default();
-                metrics.alarms.raise(
-                    "evidence-not-kept",
-                    &format!("the {kind} of `{digest}` that was seen could not be kept in the cluster, so that deleting it in the registry would lift it: {why}"),
-                );
-            }
+/// Tries once to write a resource. `None` where it stands.
+async fn keep(cluster: &Cluster, it: ToKeep, metrics: &Metrics) -> Option<ToKeep> {
+    let write = async {
+        let unforeseen = it.unforeseen.clone()?;
+        write(cluster, &it.kind, &it.resource, &unforeseen).await
+    };
+    let kind = &it.kind.kind;
+    let why = match timeout(PATIENCE, write).await {
+        Ok(Ok(name)) => {
+            tracing::info!(kind, name, "evidence is kept in the cluster");
+            metrics.count_kept("kept");
+            return None;
         }
+        Ok(Err(why)) => why,
+        Err(_) => "no answer in time".to_owned(),
+    };
+    if it.failed == PAUSES.len() {
+        let digest = it.resource.pointer("/spec/digest").and_then(Value::as_str);
+        let digest = digest.unwrap_or_default();
+        metrics.alarms.raise(
+            "evidence-not-kept",
+            &format!("the {kind} of `{digest}` that was seen could not be kept in the cluster, so that deleting it in the registry would lift it: {why}"),
+        );
     }
-    metrics.count_kept("failed");
-    false
+    Some(ToKeep {
+        failed: it.failed + 1,
+        ..it
+    })
 }
 
 /// Writes a resource, and gives its name. A person can have made a resource of this name about something else: then it gets a name
@@ -273,6 +304,7 @@ fn compared(existing: &Value, new: &Value) -> Known {
 mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll};
 
     use futures::future::BoxFuture;
@@ -282,14 +314,17 @@ mod tests {
     use kube::Client;
     use kube::client::Body;
     use tokio::sync::Notify;
+    use tokio::time::Instant;
 
     use super::*;
 
-    /// The rejections of an API server, by name. A request about one that is called `stuck` is never answered.
+    /// The rejections of an API server, by name. A request about one that is called `stuck` is never answered, and it can refuse those
+    /// that are called so.
     #[derive(Clone, Default)]
     struct ApiServer {
         stored: Arc<Mutex<BTreeMap<String, Value>>>,
         written: Arc<Notify>,
+        refuses: Arc<AtomicBool>,
     }
 
     impl ApiServer {
@@ -347,7 +382,15 @@ mod tests {
                 if resource["metadata"]["name"] == "stuck" {
                     std::future::pending::<()>().await;
                 }
-                let (code, answer) = server.answer(&parts.method, parts.uri.path(), resource);
+                let name = resource["metadata"]["name"].as_str().unwrap_or_default();
+                let refuses = server.refuses.load(Ordering::Relaxed) && name.starts_with("refused");
+                let (code, answer) = match refuses {
+                    true => (
+                        500,
+                        json!({"status": "Failure", "reason": "InternalError", "code": 500, "message": ""}),
+                    ),
+                    false => server.answer(&parts.method, parts.uri.path(), resource),
+                };
                 let answer = Full::new(Bytes::from(answer.to_string()));
                 Ok(Response::builder().status(code).body(answer).unwrap())
             })
@@ -389,12 +432,74 @@ mod tests {
     async fn attack_a9_a_rejection_that_cannot_be_written_does_not_hold_the_others() {
         let server = ApiServer::default();
         let (cluster, metrics) = (server.cluster(), Metrics::default());
-        let all = ["stuck", "next"].map(|name| (kind(), rejection(name, name)));
+        let (keeper, coming) = to_write(["stuck", "next"].map(str::to_owned));
         tokio::select! {
-            () = keep_all(&cluster, stream::iter(all), &metrics) => panic!("the first one was answered"),
+            () = keep_all(&cluster, coming, &metrics) => panic!("the first one was answered"),
             () = server.written.notified() => {}
         }
         assert!(server.stored.lock().unwrap().contains_key("next"));
+        drop(keeper);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_written_waits_where_it_holds_no_place_and_is_written_later() {
+        let server = ApiServer::default();
+        server.refuses.store(true, Ordering::Relaxed);
+        let (cluster, metrics) = (server.cluster(), Metrics::default());
+        let refused = (0..3 * AT_ONCE).map(|index| format!("refused-{index}"));
+        let (keeper, coming) = to_write(refused.chain(["next".to_owned()]));
+        let began = Instant::now();
+        tokio::select! {
+            () = keep_all(&cluster, coming, &metrics) => panic!("the keeper is still there"),
+            () = async {
+                server.written.notified().await;
+                assert!(server.stored.lock().unwrap().contains_key("next"));
+                assert!(began.elapsed() < PAUSES[0]);
+                server.refuses.store(false, Ordering::Relaxed);
+                while server.stored.lock().unwrap().len() <= 3 * AT_ONCE {
+                    server.written.notified().await;
+                }
+                assert!(began.elapsed() < PAUSES[1]);
+            } => {}
+        }
+        drop(keeper);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_never_be_written_is_given_up_with_an_alarm() {
+        let server = ApiServer::default();
+        server.refuses.store(true, Ordering::Relaxed);
+        let (cluster, metrics) = (server.cluster(), Metrics::default());
+        let (keeper, coming) = to_write(["refused".to_owned()]);
+        let told = async {
+            while !metrics
+                .text()
+                .contains(r#"alarms_total{reason="evidence-not-kept"} 1"#)
+            {
+                sleep(PAUSES[0]).await;
+            }
+        };
+        tokio::select! {
+            () = keep_all(&cluster, coming, &metrics) => panic!("the keeper is still there"),
+            () = told => drop(keeper),
+        }
+        assert!(
+            metrics
+                .text()
+                .contains(r#"kept_evidence_total{outcome="failed"} 1"#)
+        );
+    }
+
+    /// Resources that are to be written, and what keeps more of them coming.
+    fn to_write(
+        names: impl IntoIterator<Item = String>,
+    ) -> (mpsc::Sender<ToKeep>, mpsc::Receiver<ToKeep>) {
+        let (keeper, coming) = mpsc::channel(WAITING);
+        for name in names {
+            let resource = rejection(&name, &name);
+            assert!(keeper.try_send(ToKeep::new(kind(), resource)).is_ok());
+        }
+        (keeper, coming)
     }
 
     #[test]

@@ -35,6 +35,7 @@ struct KeptLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChangeLabels {
     kind: &'static str,
+    by: &'static str,
     admitted: &'static str,
 }
 
@@ -204,7 +205,7 @@ impl Metrics {
         );
         r.register(
             "changes",
-            "Judged changes by kind and by whether they were admitted",
+            "Judged changes by kind, by who asked and by whether they were admitted",
             self.changes.clone(),
         );
         r.register(
@@ -471,10 +472,17 @@ impl Metrics {
         }
     }
 
-    /// Counts a judged change.
-    pub(crate) fn count_change(&self, kind: ChangeKind, is_admitted: bool) {
-        let (kind, admitted) = (kind.id(), if is_admitted { "true" } else { "false" });
-        let labels = ChangeLabels { kind, admitted };
+    /// Counts a judged change. One of a trusted controller that is not admitted is upkeep that fails, whatever its kind is.
+    pub(crate) fn count_change(&self, kind: ChangeKind, by_controller: bool, is_admitted: bool) {
+        let labels = ChangeLabels {
+            kind: kind.id(),
+            by: if by_controller {
+                "trusted-controller"
+            } else {
+                "other"
+            },
+            admitted: if is_admitted { "true" } else { "false" },
+        };
         self.changes.get_or_create(&labels).inc();
     }
 

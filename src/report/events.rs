@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use promotion_gate_core::gate::{Change, ChangeKind};
+use promotion_gate_core::gate::{Change, ChangeKind, Operation};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -78,8 +78,14 @@ impl Events {
     }
 
     /// Tells what was answered to a request, if the deployer or the owner of the workload should know it.
-    pub fn tell(&self, change: &Change, kind: ChangeKind, answer: &AdmissionResponse) {
-        if let Some(notice) = notice(change, kind, answer) {
+    pub fn tell(
+        &self,
+        change: &Change,
+        kind: ChangeKind,
+        by_controller: bool,
+        answer: &AdmissionResponse,
+    ) {
+        if let Some(notice) = notice(change, kind, by_controller, answer) {
             self.queue(notice);
         }
     }
@@ -169,12 +175,17 @@ async fn write_all(
     }
 }
 
-/// What an answer tells: a denial, or warnings; nothing about a dry run.
-fn notice(change: &Change, kind: ChangeKind, answer: &AdmissionResponse) -> Option<Notice> {
+/// What an answer tells: a denial, or warnings; nothing about a dry run. What a trusted controller (`by_controller`) may not make was
+/// upkeep to it, also where no record showed that.
+fn notice(
+    change: &Change,
+    kind: ChangeKind,
+    by_controller: bool,
+    answer: &AdmissionResponse,
+) -> Option<Notice> {
+    let is_upkeep = by_controller || matches!(kind, ChangeKind::Upkeep { .. });
     let (reason, note) = match (answer.allowed, answer.warnings.as_slice()) {
-        (false, _) if matches!(kind, ChangeKind::Upkeep { .. }) => {
-            ("UpkeepDenied", answer.message.clone())
-        }
+        (false, _) if is_upkeep => ("UpkeepDenied", answer.message.clone()),
         (false, _) => ("PromotionDenied", answer.message.clone()),
         (true, []) => return None,
         (true, warnings) => ("PromotionWarning", warnings.join("\n")),
@@ -187,7 +198,8 @@ fn notice(change: &Change, kind: ChangeKind, answer: &AdmissionResponse) -> Opti
     })
 }
 
-/// The object that an Event is about: that of the request; its owner, where a controller creates it and a name is yet to be made.
+/// The object that an Event is about: that of the request; its owner, where a built-in controller creates it. The names of its attempts
+/// differ, and none of them ever exists: Events about them would never be repeated ones.
 fn about(change: &Change) -> Option<ObjectReference> {
     let workload = &change.workload;
     let namespace = workload.namespace.clone();
@@ -208,15 +220,16 @@ fn about(change: &Change) -> Option<ObjectReference> {
     let by_controller = user.is_some_and(|user| {
         user.starts_with(CONTROLLERS) || user == "system:kube-controller-manager"
     });
-    match (&change.object.owner, workload.name.strip_suffix('*')) {
-        (Some(owner), Some(_)) if by_controller => Some(of(
+    let creates = change.operation == Operation::Create;
+    match (&change.object.owner, workload.name.ends_with('*')) {
+        (Some(owner), _) if by_controller && creates => Some(of(
             &owner.group,
             &owner.version,
             &owner.kind,
             &owner.name,
             Some(&owner.uid),
         )),
-        (_, None) if !workload.name.is_empty() => Some(of(
+        (_, false) if !workload.name.is_empty() => Some(of(
             &workload.group,
             &workload.version,
             &workload.kind,
@@ -283,7 +296,7 @@ mod tests {
     }
 
     fn shown(change: &Change, answer: &AdmissionResponse) -> Option<(String, String, String)> {
-        let told = notice(change, ChangeKind::Deploy, answer)?;
+        let told = notice(change, ChangeKind::Deploy, false, answer)?;
         let About::Object(about) = told.about else {
             panic!("{told:?}");
         };
@@ -309,12 +322,36 @@ mod tests {
             ))
         };
         assert_eq!(told("web", "alice"), about("v1 Pod web"));
-        assert_eq!(
-            told("web-1-*", replicaset),
-            about("apps/v1 ReplicaSet web-1")
-        );
+        for name in ["web-1-*", "web-1-x7k2p"] {
+            let owner = about("apps/v1 ReplicaSet web-1");
+            assert_eq!(told(name, replicaset), owner, "{name}");
+        }
+        let update = Change {
+            operation: Operation::Update,
+            ..change("web-1-x7k2p", replicaset)
+        };
+        assert_eq!(shown(&update, &denied), about("v1 Pod web-1-x7k2p"));
         // Everybody can write owner references.
         assert_eq!(told("web-1-*", "alice"), None);
+    }
+
+    #[test]
+    fn a_denied_request_of_a_trusted_controller_is_denied_upkeep_also_without_a_record() {
+        let denied = AdmissionResponse::failed("why".to_owned());
+        let reason = |kind, by_controller| {
+            let told = notice(&change("web", "alice"), kind, by_controller, &denied);
+            told.map(|told| told.reason)
+        };
+        let upkeep = ChangeKind::Upkeep { recorded: false };
+        assert_eq!(
+            reason(ChangeKind::Deploy, true).as_deref(),
+            Some("UpkeepDenied")
+        );
+        assert_eq!(reason(upkeep, false).as_deref(), Some("UpkeepDenied"));
+        assert_eq!(
+            reason(ChangeKind::Deploy, false).as_deref(),
+            Some("PromotionDenied")
+        );
     }
 
     #[test]

@@ -254,13 +254,17 @@ impl Webhook {
         self.metrics
             .count(&review.verdict, admitted, took, requests);
         let Promotion { change, kind, .. } = &review.promotion;
-        self.metrics.count_change(*kind, admitted);
+        let trusted = &inputs.snapshot.world.trusted_controllers;
+        let actor = change.actor.as_ref();
+        let by_controller =
+            actor.is_some_and(|actor| actor.is_trusted_for(&change.workload, trusted));
+        self.metrics.count_change(*kind, by_controller, admitted);
         if let Some(events) = &self.events {
-            events.tell(change, *kind, &answer);
+            events.tell(change, *kind, by_controller, &answer);
         }
         decision_log::log(&review, admitted, self.audit_only, took, requests);
         if let Some(keeper) = &self.keeper {
-            keeper.look_at(review, &inputs.snapshot);
+            keeper.look_at(&review, &inputs.snapshot);
         }
         answer
     }
