@@ -61,6 +61,9 @@ impl Judged {
         let now = Timestamp::now();
         let live = args.from_cluster.read(&Kind::ALL).await?;
         let has_policies = !args.policies.is_empty() || live.is_some();
+        if !has_policies && !args.people.is_empty() {
+            bail!("`--people` has no effect without policies: give `--policy` or `--from-cluster`");
+        }
         let mut snapshot = snapshot(args, config, live.as_ref(), now).await?;
         let is_of_images = args.files.is_empty();
         if has_policies {
