@@ -12,6 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use promotion_gate_core::gate::{ChangeKind, GovernanceVerdict, Verdict};
 
+use crate::report::Alarms;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     decision: &'static str,
@@ -66,6 +68,11 @@ struct EnvironmentLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FeedLabels {
     freeze: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RootLabels {
+    root: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -127,13 +134,17 @@ pub struct Metrics {
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
+    trust_root_age: Family<RootLabels, Gauge>,
     /// Release records in memory.
     pub records: Gauge,
     record_writes: Family<AttemptLabels, Counter>,
     record_entries_refused: Family<ReasonLabels, Counter>,
     /// Objects that run and are in no release record, as last counted.
     pub unrecorded: Gauge,
-    alarms: Family<ReasonLabels, Counter>,
+    /// Tags of running images that name another digest by now, as last counted.
+    pub tags_moved: Gauge,
+    /// What an operator has to look at.
+    pub alarms: Alarms,
 }
 
 impl Metrics {
@@ -168,11 +179,13 @@ impl Metrics {
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
+            trust_root_age: Family::default(),
             records: Gauge::default(),
             record_writes: Family::default(),
             record_entries_refused: Family::default(),
             unrecorded: Gauge::default(),
-            alarms: Family::default(),
+            tags_moved: Gauge::default(),
+            alarms: Alarms::default(),
         };
         metrics.registered()
     }
@@ -287,7 +300,7 @@ impl Metrics {
         );
         r.register(
             "holds_lease",
-            "1 while this replica holds the Lease: it writes statuses and reads the feeds of freezes that are resources",
+            "1 while this replica holds the Lease: it writes statuses, and reads the feeds of freezes and the repositories of trust roots that are resources",
             self.holds_lease.clone(),
         );
         r.register(
@@ -315,6 +328,11 @@ impl Metrics {
             "Attempts to read the feeds of freezes, by outcome",
             self.feed_attempts.clone(),
         );
+        r.register(
+            "trust_root_age_seconds",
+            "How long ago the repository of a trust root was read and verified",
+            self.trust_root_age.clone(),
+        );
         r.register("records", "Release records", self.records.clone());
         r.register(
             "record_writes",
@@ -332,9 +350,14 @@ impl Metrics {
             self.unrecorded.clone(),
         );
         r.register(
+            "tags_moved",
+            "Tags of running images that were moved to a digest which was not admitted, by the last look",
+            self.tags_moved.clone(),
+        );
+        r.register(
             "alarms",
             "What an operator has to look at, by reason; the log has a line for each",
-            self.alarms.clone(),
+            self.alarms.raised(),
         );
         self
     }
@@ -396,11 +419,6 @@ impl Metrics {
         self.record_entries_refused.get_or_create(&labels).inc();
     }
 
-    /// Counts something that an operator has to look at.
-    pub(crate) fn alarm(&self, reason: &'static str) {
-        self.alarms.get_or_create(&ReasonLabels { reason }).inc();
-    }
-
     /// Shows how long ago the feed of a freeze was read.
     pub(crate) fn show_feed_age(&self, freeze: &str, age: Duration) {
         let labels = FeedLabels {
@@ -418,6 +436,23 @@ impl Metrics {
         self.feed_age.remove(&labels);
     }
 
+    /// Shows how long ago the repository of a trust root was read.
+    pub(crate) fn show_trust_root_age(&self, root: &str, age: Duration) {
+        let labels = RootLabels {
+            root: root.to_owned(),
+        };
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.trust_root_age.get_or_create(&labels).set(seconds);
+    }
+
+    /// Takes out the age of a trust root that is gone.
+    pub(crate) fn remove_trust_root(&self, root: &str) {
+        let labels = RootLabels {
+            root: root.to_owned(),
+        };
+        self.trust_root_age.remove(&labels);
+    }
+
     /// Counts a rejection or authors that were seen: whether they are kept in the cluster.
     pub(crate) fn count_kept(&self, outcome: &'static str) {
         self.kept.get_or_create(&KeptLabels { outcome }).inc();
@@ -433,7 +468,6 @@ impl Metrics {
         self.governance.get_or_create(&labels).inc();
         if admitted && !dry_run && !verdict.loosened.is_empty() {
             self.loosened.inc();
-            self.alarm("loosened");
         }
     }
 

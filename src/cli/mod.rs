@@ -3,12 +3,14 @@
 #[macro_use]
 mod out;
 
+mod approvals;
 mod approve;
 mod attest;
 mod check;
 mod cluster;
 mod completions;
 mod crds;
+mod deciding;
 mod evidence;
 mod explain;
 mod freeze;
@@ -23,6 +25,7 @@ mod schema;
 mod serve;
 mod test;
 mod verify_bundle;
+mod wait;
 mod webhook_configuration;
 mod world;
 
@@ -43,6 +46,7 @@ Examples:
   promotion-gate test policies/                        test policies with cases
   promotion-gate approve ghcr.io/example/app:v1 --environment production --policy policies/
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
+  promotion-gate approvals --policy policies/ --environment production ghcr.io/example/app:v1
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
 
 #[derive(Debug, Parser)]
@@ -61,6 +65,8 @@ enum Command {
     Test(test::Args),
     Evidence(evidence::Args),
     Approve(Box<approve::Args>),
+    Approvals(approvals::Args),
+    Wait(wait::Args),
     Attest(attest::Args),
     Images(images::Args),
     Pin(pin::Args),
@@ -108,6 +114,8 @@ impl Command {
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Approve(args) => block_on(approve::run(*args)),
+            Command::Approvals(args) => block_on(approvals::run(args)),
+            Command::Wait(args) => block_on(wait::run(args)),
             Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Freeze, ImageReference};
+use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
 use serde_json::{Value, json};
 
 use super::cluster::Live;
@@ -21,6 +21,7 @@ use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
 use crate::snapshot::Once;
 use crate::text;
+use crate::tuf::read_once as read_roots;
 
 /// The most levels of nested `List` objects.
 const MAXIMUM_LISTS: usize = 8;
@@ -39,8 +40,22 @@ pub(super) struct Given {
     pub(super) allow_empty: bool,
 }
 
-/// The documents under `paths` and of a cluster; an error shows every problem of every file.
+/// The documents under `paths` and of a cluster; an error shows every problem of every file. Prints warnings.
 pub(super) fn documents(
+    paths: &[PathBuf],
+    live: Option<&Live>,
+    config: &Config,
+) -> anyhow::Result<Once> {
+    let once = documents_again(paths, live, config)?;
+    for refused in once.refused() {
+        print_error!("warning: {refused}");
+    }
+    remarks(once.set());
+    Ok(once)
+}
+
+/// The same without warnings, for a command that has printed them.
+pub(super) fn documents_again(
     paths: &[PathBuf],
     live: Option<&Live>,
     config: &Config,
@@ -52,8 +67,7 @@ pub(super) fn documents(
         let problems: Vec<_> = problems.map(|problem| format!("  {problem}")).collect();
         bail!("the policies cannot be used:\n{}", problems.join("\n"));
     }
-    let refused = once.refused();
-    if once.set().policies.is_empty() && refused.is_empty() {
+    if once.set().policies.is_empty() && once.refused().is_empty() {
         let paths = paths.iter().map(|path| format!("`{}`", path.display()));
         let cluster = live.map(|_| "the cluster".to_owned());
         let places: Vec<_> = paths.chain(cluster).collect();
@@ -62,10 +76,6 @@ pub(super) fn documents(
             places.join(", ")
         );
     }
-    for refused in refused {
-        print_error!("warning: {refused}");
-    }
-    remarks(once.set());
     Ok(once)
 }
 
@@ -102,10 +112,33 @@ pub(super) async fn feeds(
     }
 }
 
+/// The trust roots in repositories: those of resources as their statuses say them, and those of files, whose repositories are asked
+/// once.
+pub(super) async fn repository_roots(once: &Once, config: &Config, within: Duration) -> TrustRoots {
+    let (mut roots, problems, repositories) = once.roots(config, Timestamp::now());
+    for problem in problems {
+        print_error!("warning: {problem}");
+    }
+    if repositories.is_empty() {
+        return roots;
+    }
+    let (read, unread) = read_roots(repositories, &config.client_options(), within).await;
+    for (name, why) in unread {
+        print_error!("warning: the trust root `{name}` cannot be read: {why}");
+    }
+    roots.extend(read);
+    roots
+}
+
 /// A collector that reads the configured registries.
 pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
+    Ok(collector_of(registry(config)?))
+}
+
+/// A collector that reads these registries.
+pub(super) fn collector_of(registry: Arc<dyn Registry>) -> Arc<Collector> {
     let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
-    Ok(Arc::new(Collector::new(registry(config)?, limits, sizes)))
+    Arc::new(Collector::new(registry, limits, sizes))
 }
 
 /// The configured registries.

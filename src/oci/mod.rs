@@ -40,7 +40,7 @@ pub use promotion_gate_core::gate::Repository;
 pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
 pub use error::{ErrorKind, RegistryError};
-pub use evidence_repository::EvidenceRepository;
+pub use evidence_repository::{EvidenceRepository, WithEvidence};
 pub use layout::Layout;
 pub use manifest::{Descriptor, DescriptorPlatform, Manifest, ManifestKind, media_type};
 pub use memory::{Layer, Memory};

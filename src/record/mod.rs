@@ -7,11 +7,13 @@
 //! * `memory`: all records in memory, and what they say about a change
 //! * `identity`: the signing key in its Secret, and the public keys in the status of the configuration
 //! * `watching`: the records of the cluster → memory
+//! * `parent`: the object for which a controller creates a Pod
 //! * `looking_up`: what the records say about a change; pending entries are confirmed by live reads
 //! * `writing`: entries → the cluster, before the request is answered
 //! * `background`: what is written later, until it stands
 //! * `live`: what runs
 //! * `reading`: records for people, and the request to adopt what runs
+//! * `tags`: recorded tags that were moved
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
@@ -23,7 +25,9 @@ mod live;
 mod looking_up;
 mod memory;
 mod names;
+mod parent;
 mod reading;
+mod tags;
 mod watching;
 mod writing;
 
@@ -33,19 +37,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kube::api::{Api, ApiResource, DynamicObject};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::api::ReleaseRecord;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Lost};
 use crate::metrics::Metrics;
 
-use background::{Admitted, Job};
+use background::{Admitted, Waiting};
 use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
 
-pub use reading::{ReadRecord, Unrecorded, ask_to_adopt, read_records, read_unrecorded};
+pub use reading::{
+    Admission, ReadRecord, RecordsOnce, Unrecorded, ask_to_adopt, read_records, read_unrecorded,
+};
+pub use tags::{CheckedTags, RecordedTags, check_tags};
 
 /// The most writes, and the most admissions to confirm, that wait in the background.
 const MAXIMUM_JOBS: usize = 1000;
@@ -61,6 +68,10 @@ pub struct ReleaseRecords {
     gate: ArcSwap<GateState>,
     /// Notified when other public keys are known, so that all records are read again.
     keys_changed: Notify,
+    /// Notified when an entry names a key that is not known.
+    unknown_key: Notify,
+    /// Since when the watch is lost, and why.
+    lost: ArcSwapOption<Lost>,
     /// The UIDs of namespaces, as last read.
     namespace_uids: Mutex<HashMap<String, String>>,
     /// Whether all records were listed at least once.
@@ -75,7 +86,9 @@ pub struct ReleaseRecords {
     collected: Mutex<HashSet<RecordName>>,
     /// Records that wait to be trimmed.
     trimmed: Mutex<HashSet<RecordName>>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Waiting>,
+    /// Room for jobs that are tried again after a pause.
+    retries: Arc<Semaphore>,
     admitted: mpsc::Sender<Admitted>,
 }
 
@@ -102,6 +115,8 @@ impl ReleaseRecords {
             identity: ArcSwapOption::empty(),
             gate: ArcSwap::default(),
             keys_changed: Notify::new(),
+            unknown_key: Notify::new(),
+            lost: ArcSwapOption::empty(),
             namespace_uids: Mutex::default(),
             listed: AtomicBool::new(false),
             problem: ArcSwapOption::empty(),
@@ -110,6 +125,7 @@ impl ReleaseRecords {
             collected: Mutex::default(),
             trimmed: Mutex::default(),
             jobs,
+            retries: Arc::new(Semaphore::new(MAXIMUM_JOBS)),
             admitted,
         });
         let tasks = vec![
@@ -128,7 +144,24 @@ impl ReleaseRecords {
         let needs_webhook = problem.as_ref().is_some_and(|it| it.needs_webhook);
         let unknown = self.unknown();
         let is_ready = unknown.is_none() || needs_webhook;
-        (is_ready, unknown.or_else(|| Some(problem?.why.clone())))
+        let lost = || {
+            let lost = self.lost.load_full()?;
+            let seconds = lost.since.elapsed().as_secs();
+            let why = &lost.why;
+            Some(format!(
+                "the watch was lost {seconds} s ago, and what was read before counts: {why}"
+            ))
+        };
+        let problem = unknown.or_else(|| Some(problem?.why.clone()));
+        (is_ready, problem.or_else(lost))
+    }
+
+    /// Shows in the metrics how old what was read is.
+    fn show_age(&self) {
+        let lost = self.lost.load();
+        let age = lost.as_ref().map(|lost| lost.since.elapsed());
+        let age = age.unwrap_or_default();
+        self.metrics.show_watch_age("ReleaseRecord", age);
     }
 
     /// Why it is not known what the records say; `None` once all records were listed and the public keys are known.

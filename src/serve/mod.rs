@@ -123,6 +123,9 @@ pub async fn serve(
             let compare = Arc::clone(&records);
             let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());
             tasks.push(tokio::spawn(compare));
+            let (tags, lease) = (Arc::clone(&records), duties.lease());
+            let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(&collector));
+            tasks.push(tokio::spawn(tags));
             (Some(records), tasks)
         }
         _ => (None, Vec::new()),
@@ -144,6 +147,10 @@ pub async fn serve(
         tokio::spawn({
             let feeds = sources.feeds().keep_current(Arc::clone(&metrics));
             async { match feeds.await {} }
+        }),
+        tokio::spawn({
+            let roots = sources.roots().keep_current();
+            async { match roots.await {} }
         }),
         tokio::spawn(certificate::certificate(
             certificate.clone(),

@@ -330,7 +330,10 @@ async fn what_nobody_could_use_is_refused_before_anything_is_signed() {
     let digest = bench.registry.push("app", "v1", "image");
     let image = bench.registry.image("app", &digest);
     for (args, words) in [
-        (vec!["--repository", "example.com/a:tag"], "without a tag"),
+        (
+            vec!["--repository", "example.com/a:tag"],
+            "neither a tag nor a digest",
+        ),
         (vec!["--change", "CHG1\n"], "the approval cannot be written"),
         (
             vec!["--scope", "a=b", "--scope", "a=c"],

@@ -292,7 +292,7 @@ fn a_tag_whose_record_holds_a_revoked_digest_is_refused() {
     let records = Records {
         images: vec![ImageRecords {
             entries: vec![Arc::new(entry)],
-            environments: BTreeSet::new(),
+            ..ImageRecords::default()
         }],
         ..Records::default()
     };
@@ -524,6 +524,30 @@ fn a_missing_trust_root_is_undecided_and_other_roots_stand() {
             );
         }
     }
+}
+
+#[test]
+fn a_root_that_was_not_read_from_its_repository_yet_is_undecided_and_says_so() {
+    let signer = json!({"keyless": {"issuer": ISSUER, "identity": "release@example.com", "trustRoots": ["sandbox"]}});
+    let requirement = json!({"signature": {"anyOf": [signer]}});
+    let mut snapshot = snapshot(vec![policy(json!([requirement]))]);
+    snapshot.world.trust_roots.remove("sandbox").unwrap();
+    snapshot.world.declared_roots.insert("sandbox".to_owned());
+    let promotion = promotion(&[image()]);
+    let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+    let finding = &verdict.policies()[0].findings()[0];
+    assert_eq!(
+        (finding.reason, finding.outcome.id()),
+        ("trust-root-missing", "undecided")
+    );
+    assert!(
+        finding
+            .detail
+            .contains("was not read from its repository yet"),
+        "{finding:?}"
+    );
+    let hint = finding.hint.as_ref().unwrap();
+    assert!(hint.contains("`status.error`"), "{hint}");
 }
 
 #[test]

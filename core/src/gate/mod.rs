@@ -10,6 +10,7 @@ mod glob;
 mod governance;
 mod governors;
 mod image;
+mod injected;
 mod judge;
 mod namespaces;
 mod needs;
@@ -20,6 +21,7 @@ mod platform;
 mod platforms;
 mod policy;
 mod promotion;
+mod prospect;
 mod record;
 mod rules;
 mod schedule;
@@ -44,7 +46,8 @@ pub use governance::{
 };
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
-pub use judge::{engine_reasons, evidence_to_keep, judge};
+pub use injected::{Injected, InjectedImages, Parent};
+pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
 pub use outlook::{accepted_statements, approval_outlook, approval_roots};
@@ -62,10 +65,11 @@ pub use promotion::{
     Actor, Change, ChangeEffect, ChangeKind, ChangedObject, ImageUse, Operation, Owner, Pin,
     Promotion, Role, UnreadableField, Workload,
 };
+pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    ApprovalOutlook, Approver, Class, EvidenceUse, Needs, Requirement, RequirementEntry,
-    RuleManual, proven_source,
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Class, EvidenceUse, ListedApproval,
+    ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod images;
 pub mod server;
 pub mod store;
+pub mod tuf_site;
 
 /// Waits until a condition holds, and fails after a time that no machine needs.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {

@@ -31,15 +31,21 @@ use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
-pub use approvals::{ApprovalOutlook, Approvals, Approver};
+pub use approvals::{
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, ListedApproval,
+    ListedWord,
+};
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
 
+pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
+pub(super) use approvals::REJECTED;
 pub(super) use check::EVIDENCE_UNAVAILABLE;
 use check::OF_EVIDENCE;
+pub(super) use digest_pinned::NOT_PINNED;
 
 /// The properties that every rule has. A rule never fetches: it names the evidence it needs, the shell fetches that evidence,
 /// and then the rule judges.
@@ -392,6 +398,7 @@ impl Requirement {
 
 #[cfg(test)]
 mod tests {
+    use crate::gate::Records;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -508,6 +515,7 @@ mod tests {
                 requirement: entry.try_into().unwrap(),
             }],
             uncovered: Uncovered::Allow,
+            injected: Vec::new(),
         }
     }
 
@@ -539,7 +547,7 @@ mod tests {
         let mut promotion = Promotion::new(
             change.clone(),
             pins.collect(),
-            Collected::Unavailable(Unavailability("no record".to_owned())),
+            Records::not_kept(),
             &[],
             Timestamp::UNIX_EPOCH,
         );
@@ -587,6 +595,25 @@ mod tests {
         let kinds = [
             (ChangeKind::Upkeep { recorded: true }, Decision::Allow),
             (ChangeKind::Upkeep { recorded: false }, Decision::Deny),
+            (ChangeKind::Activation, Decision::Deny),
+            (ChangeKind::Deploy, Decision::Deny),
+        ];
+        for (kind, decision) in kinds {
+            let promotion = promotion(kind, "web", &[INDEX]);
+            let governing = snapshot.governing(&promotion.change);
+            let verdict = judge(&promotion, &Evidence::default(), &governing);
+            assert_eq!(verdict.decision(), decision, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn upkeep_of_an_ungoverned_namespace_goes_on_without_a_record() {
+        let snapshot = Snapshot {
+            ungoverned: Ungoverned::Deny,
+            ..Snapshot::default()
+        };
+        let kinds = [
+            (ChangeKind::Upkeep { recorded: false }, Decision::Allow),
             (ChangeKind::Activation, Decision::Deny),
             (ChangeKind::Deploy, Decision::Deny),
         ];
