@@ -11,6 +11,8 @@ use promotion_gate_core::gate::Digest;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 use crate::cli::{Ran, deployment, run};
 use crate::server::{Reply, Seen, Server};
@@ -328,7 +330,10 @@ async fn what_nobody_could_use_is_refused_before_anything_is_signed() {
     let digest = bench.registry.push("app", "v1", "image");
     let image = bench.registry.image("app", &digest);
     for (args, words) in [
-        (vec!["--repository", "example.com/a:tag"], "without a tag"),
+        (
+            vec!["--repository", "example.com/a:tag"],
+            "neither a tag nor a digest",
+        ),
         (vec!["--change", "CHG1\n"], "the approval cannot be written"),
         (
             vec!["--scope", "a=b", "--scope", "a=c"],
@@ -523,10 +528,15 @@ async fn services(sigstore: &std::sync::Arc<Sigstore>, name: &'static str) -> Se
 }
 
 fn token(expires: Timestamp) -> String {
-    let claims = json!({"iss": ISSUER, "aud": "sigstore", "sub": "1", "email": "alice@example.com",
-        "email_verified": true, "exp": expires.as_second()});
+    token_of(
+        &json!({"iss": ISSUER, "aud": "sigstore", "sub": "1", "email": "alice@example.com",
+        "email_verified": true, "exp": expires.as_second()}),
+    )
+}
+
+fn token_of(claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.c2ln", part(&json!({"alg": "RS256"})), part(&claims))
+    format!("{}.{}.c2ln", part(&json!({"alg": "RS256"})), part(claims))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -590,4 +600,100 @@ async fn a_person_approves_with_a_certificate_and_an_entry_of_rekor_v1() {
     said(&approved, 0, "`alice` fills a seat");
     assert!(!approved.stdout.contains(&good) && !approved.stderr.contains(&good));
     said(&bench.check(&image), 0, "1 allowed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_signs_in_with_a_browser_and_sees_what_the_approval_would_do() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let nonce = std::sync::Arc::new(Mutex::new(String::new()));
+    let given = std::sync::Arc::clone(&nonce);
+    let provider = Server::start(move |seen| {
+        let issuer = format!("http://{}", seen.headers["host"]);
+        let answer = match seen.path.as_str() {
+            "/.well-known/openid-configuration" => json!({
+                "issuer": issuer,
+                "authorization_endpoint": format!("{issuer}/authorize"),
+                "token_endpoint": format!("{issuer}/token"),
+            }),
+            _ => {
+                assert!(seen.body.contains("code=good") && seen.body.contains("code_verifier="));
+                let expires = Timestamp::now() + SignedDuration::from_mins(1);
+                let claims = json!({"iss": issuer, "aud": "sigstore", "sub": "1", "email": "alice@example.com",
+                    "exp": expires.as_second(), "nonce": *given.lock().unwrap()});
+                json!({"id_token": token_of(&claims)})
+            }
+        };
+        Reply::new(200, "application/json", answer.to_string())
+    })
+    .await;
+    let service = json!([{"url": provider.url(), "majorApiVersion": 1, "validFor": {"start": "2020-01-01T00:00:00Z"}}]);
+    bench.write(
+        "signing.json",
+        &json!({
+            "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
+            "caUrls": service, "oidcUrls": service, "tsaUrls": service,
+        })
+        .to_string(),
+    );
+    let mut approve = tokio::process::Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
+        .args([
+            "approve",
+            &image,
+            "--environment",
+            "production",
+            "--config",
+            "gate.yaml",
+        ])
+        .args([
+            "--policy",
+            "policies",
+            "--signing-config",
+            "signing.json",
+            "--dry-run",
+        ])
+        .current_dir(bench.folder.path())
+        .env_remove("SIGSTORE_ID_TOKEN")
+        .env_remove("ACTIONS_ID_TOKEN_REQUEST_URL")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(approve.stderr.take().unwrap()).lines();
+    let page = loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if let Ok(page) = url::Url::parse(line.trim())
+            && page.path() == "/authorize"
+        {
+            break page;
+        }
+    };
+    let asked = |name: &str| {
+        let mut pairs = page.query_pairs();
+        pairs.find(|(key, _)| key == name).unwrap().1.into_owned()
+    };
+    *nonce.lock().unwrap() = asked("nonce");
+    let redirect = url::Url::parse(&asked("redirect_uri")).unwrap();
+    let mut browser = TcpStream::connect(("127.0.0.1", redirect.port().unwrap()))
+        .await
+        .unwrap();
+    let back = format!(
+        "GET {}?code=good&state={} HTTP/1.1\r\n\r\n",
+        redirect.path(),
+        asked("state")
+    );
+    browser.write_all(back.as_bytes()).await.unwrap();
+    let ended = approve.wait_with_output().await.unwrap();
+    let shown = String::from_utf8(ended.stdout).unwrap();
+    assert!(
+        shown.contains("Signed by `alice@example.com` (issuer `http://127.0.0.1:"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("would not count") && shown.contains("the policy asks for a log entry"),
+        "{shown}"
+    );
+    assert_eq!(ended.status.code(), Some(0));
 }

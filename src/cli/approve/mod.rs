@@ -26,7 +26,10 @@ use promotion_gate_sign::{SignedBundle, SigningPlan, approval_statement};
 
 use super::cluster::FromCluster;
 use crate::config::Config;
-use crate::oci::{Attachment, Client, ErrorKind, Pushed, READ_BACK, RegistryError};
+use crate::oci::{
+    Attachment, Client, ErrorKind, EvidenceRepository, Pushed, READ_BACK, Registry as _,
+    RegistryError,
+};
 use crate::text::line;
 
 use question::{Asked, Judged};
@@ -104,8 +107,10 @@ pub(super) struct Args {
     cluster: Option<DnsLabel>,
     /// The repository that the approval is attached in, as `host/path`; `evidenceRepository` of the configuration or the image's
     /// own when absent
+    ///
+    /// `{repository}` in the path stands for the path of the image's repository.
     #[arg(long, value_name = "REPOSITORY")]
-    repository: Option<String>,
+    repository: Option<EvidenceRepository>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -136,13 +141,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = Arc::new(
         Client::new(config.client_options()).context("the registry client does not start")?,
     );
-    let target = args.repository.as_deref().map(repository).transpose()?;
     let said = args.said(Timestamp::now())?;
     // 1. The images, each by its digest, and what the policies say about them.
     let judged = Judged::read(&args, &config, &client).await?;
     // 2. Who signs, and with what consequences. Nothing is signed yet.
     let roots = judged.approval_roots(&args.environment);
-    let mut signing = Signing::prepare(&args.signer, &config, &roots, args.yes).await?;
+    let roots = (judged.trust_roots(), &roots);
+    let mut signing = Signing::prepare(&args.signer, &config, roots, args.yes).await?;
     let approver = signing.approver();
     // 3. What is approved, before the question.
     let asked = judged.asked();
@@ -193,7 +198,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let subject = &asked.subject;
         let bundle = signing.sign((statement, &subject.digest)).await?;
         let own = &subject.repository;
-        let repository = target.clone().or_else(|| evidence_repository(&client, own));
+        let repository = match &args.repository {
+            Some(repository) => repository.of(own),
+            None => client.evidence_repository(own),
+        };
         let repository = repository.as_ref().unwrap_or(own);
         let pushed = attach(&client, repository, asked, &bundle, &signing.anchor()?).await?;
         print_line!(
@@ -264,19 +272,6 @@ fn scope(written: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected `name=value`, such as `cluster=prod-eu1`".to_owned()),
     }
-}
-
-fn repository(written: &str) -> anyhow::Result<Repository> {
-    let reference = written.parse::<ImageReference>().ok();
-    let reference = reference.filter(|it| it.tag().is_none() && it.digest().is_none());
-    let reference = reference.with_context(|| {
-        format!("`--repository {written}` is not a repository: expected `host/path`, without a tag or a digest")
-    })?;
-    Ok(reference.repository().clone())
-}
-
-fn evidence_repository(client: &Client, images: &Repository) -> Option<Repository> {
-    crate::oci::Registry::evidence_repository(client, images)
 }
 
 /// Asks on the terminal.

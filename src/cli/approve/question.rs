@@ -10,20 +10,19 @@ use promotion_gate_core::attest::VerifiedStatement;
 use promotion_gate_core::attest::predicate::Approval;
 use promotion_gate_core::gate::{
     ApprovalOutlook, Approver, Change, Collected, Enforcement, Finding, ImageReference,
-    NamespaceMatch, Snapshot, Subject, Target, Ungoverned, accepted_statements, approval_outlook,
-    approval_roots,
+    NamespaceMatch, Snapshot, Subject, Target, TrustRoots, Ungoverned, accepted_statements,
+    approval_outlook, approval_roots,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Args;
-use crate::admission::{self, Manifests, Understood};
 use crate::api::Kind;
+use crate::cli::check::changes;
 use crate::cli::cluster::Live;
 use crate::cli::world::{self, Input, NO_OBJECTS};
-use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
-use crate::oci::{Client, Descriptor, Reference, Registry};
+use crate::oci::{Client, Descriptor, Reference, Registry, WithEvidence};
 use crate::review::{Review, ReviewInputs, review};
 
 /// The rules that an approval is not asked to agree with: they wait for people and for time.
@@ -61,6 +60,9 @@ impl Judged {
         let now = Timestamp::now();
         let live = args.from_cluster.read(&Kind::ALL).await?;
         let has_policies = !args.policies.is_empty() || live.is_some();
+        if !has_policies && !args.people.is_empty() {
+            bail!("`--people` has no effect without policies: give `--policy` or `--from-cluster`");
+        }
         let mut snapshot = snapshot(args, config, live.as_ref(), now).await?;
         let is_of_images = args.files.is_empty();
         if has_policies {
@@ -77,11 +79,14 @@ impl Judged {
             live.complete(&mut snapshot, named).await?;
         }
         let registry: Arc<dyn Registry> = Arc::<Client>::clone(client);
-        let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
+        let registry = match &args.repository {
+            Some(repository) => Arc::new(WithEvidence::in_repository(registry, repository.clone())),
+            None => registry,
+        };
         let snapshot = Arc::new(snapshot);
         let inputs = ReviewInputs {
             snapshot: Arc::clone(&snapshot),
-            collector: Arc::new(Collector::new(registry, limits, sizes)),
+            collector: world::collector_of(registry),
             records: None,
             deadline: Instant::now() + Duration::from_secs(args.timeout),
             audit_only: false,
@@ -208,6 +213,10 @@ impl Judged {
         denials.into_iter().collect()
     }
 
+    pub(super) fn trust_roots(&self) -> &TrustRoots {
+        &self.snapshot.world.trust_roots
+    }
+
     pub(super) fn approval_roots(&self, environment: &str) -> BTreeSet<String> {
         let reviews = self.reviews.iter();
         let roots = reviews.flat_map(|review| {
@@ -268,7 +277,10 @@ async fn snapshot(
             let (mut feeds, freezes) = documents.feeds();
             let within = Duration::from_secs(args.timeout);
             feeds.extend(world::feeds(&freezes, &environments, config, None, within).await);
-            documents.snapshot(config.snapshot(), &feeds, now)
+            let roots = world::repository_roots(&documents, config, within).await;
+            let mut snapshot = documents.snapshot(config.snapshot(), &feeds, now);
+            snapshot.world.trust_roots.extend(roots);
+            snapshot
         }
     };
     if let Some(cluster) = &args.cluster {
@@ -330,11 +342,8 @@ async fn of_images(
             "metadata": {"name": "approved", "namespace": args.namespace()},
             "spec": {"containers": [{"name": "approved", "image": pinned}]},
         });
-        changes.extend(understood(
-            &pod,
-            args.namespace(),
-            &Manifests::of([&pod], args.namespace()),
-        ));
+        let pod = Input::of(written, pod.to_string().as_bytes());
+        changes.extend(changes_in(&pod, &[], args));
     }
     Ok(changes)
 }
@@ -368,29 +377,19 @@ async fn of_manifests(args: &Args, live: Option<&Live>) -> anyhow::Result<Vec<Ch
     if input.objects().is_empty() {
         bail!("{NO_OBJECTS}");
     }
-    let namespace = args.namespace();
     let mut referred = Vec::new();
     if let Some(live) = live {
         for object in input.objects() {
-            referred.extend(live.cluster.referred(object.value, Some(namespace)).await);
+            let namespace = Some(args.namespace());
+            referred.extend(live.cluster.referred(object.value, namespace).await);
         }
     }
-    let objects = input.objects();
-    let of_input = objects.iter().map(|object| object.value);
-    let manifests = Manifests::of(referred.iter().chain(of_input), namespace);
-    let objects = objects
-        .iter()
-        .filter(|object| admission::is_object(object.value));
-    let changes = objects.filter_map(|object| understood(object.value, namespace, &manifests));
-    Ok(changes.collect())
+    Ok(changes_in(&input, &referred, args))
 }
 
-fn understood(object: &Value, namespace: &str, manifests: &Manifests<'_>) -> Option<Change> {
-    match admission::understand_manifest(object, namespace, None, manifests) {
-        Understood::Change(change) => Some(*change),
-        Understood::Refers(referring) => Some(referring.complete_without_cluster(&[])),
-        Understood::Governance(_) | Understood::NotOurs(_) => None,
-    }
+fn changes_in(input: &Input, referred: &[Value], args: &Args) -> Vec<Change> {
+    let (asked, _) = changes(input, referred, args.namespace(), None);
+    asked.into_iter().map(|asked| asked.change).collect()
 }
 
 impl Args {

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use http::HeaderValue;
 use jiff::Timestamp;
 use promotion_gate_core::attest::{Anchor, PublicKey, TrustRoot};
-use promotion_gate_core::gate::{Approver, DEFAULT_TRUST_ROOT, Digest, Identity};
+use promotion_gate_core::gate::{Approver, DEFAULT_TRUST_ROOT, Digest, Identity, TrustRoots};
 use promotion_gate_sign::{
     AmbientIdentity, BrowserSignIn, IdentityToken, PlannedSigner, ServiceAnswer, ServiceClient,
     ServiceRequest, SignError, SignedBundle, SigningIdentity, SigningKey, SigningPlan,
@@ -68,7 +68,7 @@ impl Signing {
     pub(super) async fn prepare(
         args: &SignerArgs,
         config: &Config,
-        roots: &BTreeSet<String>,
+        (known, named): (&TrustRoots, &BTreeSet<String>),
         is_unattended: bool,
     ) -> anyhow::Result<Signing> {
         let now = Timestamp::now();
@@ -79,7 +79,7 @@ impl Signing {
             }
             None => SigningServices::public_good(now)?,
         };
-        let root = args.root(config, roots)?;
+        let root = args.root(known, named)?;
         let client = Services::new(config)?;
         let (source, identity) = args.identity(&services, &client, is_unattended).await?;
         let plan = SigningPlan::new(&services, &identity, now)?;
@@ -162,12 +162,11 @@ impl Signing {
 }
 
 impl SignerArgs {
-    fn root(&self, config: &Config, named: &BTreeSet<String>) -> anyhow::Result<Arc<TrustRoot>> {
+    fn root(&self, known: &TrustRoots, named: &BTreeSet<String>) -> anyhow::Result<Arc<TrustRoot>> {
         if let Some(file) = &self.trust_root {
             let name = file.display().to_string();
             return Ok(Arc::new(TrustRoot::parse(&name, &read(file)?)?));
         }
-        let known = &config.world.trust_roots;
         let configured = named.iter().find_map(|name| known.get(name));
         let default = configured.or_else(|| known.get(DEFAULT_TRUST_ROOT));
         let root =
