@@ -23,7 +23,7 @@ use promotion_gate::sandbox::{
 use promotion_gate_core::attest::{Anchor, Material, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
     Change, Collected, Decision, Digest, Evidence, EvidenceSource, ImageEvidence, ImageReference,
-    Pin, Promotion, Snapshot, Unavailability, World, judge,
+    Pin, Promotion, Records, Snapshot, World, judge,
 };
 use serde_json::{Value, json};
 use sigstore_trust_root::TrustedRoot;
@@ -341,7 +341,7 @@ fn many_seats(criterion: &mut Criterion) {
         let promotion = Promotion::new(
             change(&body.to_string()),
             vec![pin],
-            Collected::Unavailable(Unavailability("no record".to_owned())),
+            Records::not_kept(),
             &[],
             later,
         );

@@ -7,7 +7,7 @@ use promotion_gate_core::gate::{
 };
 use serde_json::Value;
 
-use crate::api::{self, Kind};
+use crate::api::{self, Kind, RootNames};
 use crate::snapshot::Sources;
 
 /// The most bytes of an object that a log line holds. A longer one is named by its digest.
@@ -26,7 +26,8 @@ pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<
     let kind = kinds.find(|kind| kind.name() == change.kind.name());
     let sources = Arc::clone(sources);
     let parse = move || {
-        let alone = api::problems_of(&object, &sources.snapshot().world.trust_roots);
+        let roots = RootNames::of(&sources.snapshot().world);
+        let alone = api::problems_of(&object, &roots);
         match kind {
             Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
             _ => alone,

@@ -9,6 +9,7 @@
 //! * [`oci`] — registries
 //! * [`connect`] — platforms: who wrote, pushed and merged a change
 //! * [`feeds`] — calendars and other systems that say when changes are frozen, in the background
+//! * [`tuf`] — trust roots in TUF repositories, in the background
 //! * [`api`] — the custom resources
 //! * [`cluster`] — the connection to the API server
 //! * [`kept`] — rejections and authors that were seen, kept in the cluster
@@ -44,3 +45,4 @@ pub mod sandbox;
 pub mod serve;
 pub mod snapshot;
 mod text;
+pub mod tuf;

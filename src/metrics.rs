@@ -69,6 +69,11 @@ struct FeedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RootLabels {
+    root: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
 }
@@ -127,6 +132,7 @@ pub struct Metrics {
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
+    trust_root_age: Family<RootLabels, Gauge>,
     /// Release records in memory.
     pub records: Gauge,
     record_writes: Family<AttemptLabels, Counter>,
@@ -168,6 +174,7 @@ impl Metrics {
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
+            trust_root_age: Family::default(),
             records: Gauge::default(),
             record_writes: Family::default(),
             record_entries_refused: Family::default(),
@@ -287,7 +294,7 @@ impl Metrics {
         );
         r.register(
             "holds_lease",
-            "1 while this replica holds the Lease: it writes statuses and reads the feeds of freezes that are resources",
+            "1 while this replica holds the Lease: it writes statuses, and reads the feeds of freezes and the repositories of trust roots that are resources",
             self.holds_lease.clone(),
         );
         r.register(
@@ -314,6 +321,11 @@ impl Metrics {
             "feed_attempts",
             "Attempts to read the feeds of freezes, by outcome",
             self.feed_attempts.clone(),
+        );
+        r.register(
+            "trust_root_age_seconds",
+            "How long ago the repository of a trust root was read and verified",
+            self.trust_root_age.clone(),
         );
         r.register("records", "Release records", self.records.clone());
         r.register(
@@ -416,6 +428,23 @@ impl Metrics {
             freeze: freeze.to_owned(),
         };
         self.feed_age.remove(&labels);
+    }
+
+    /// Shows how long ago the repository of a trust root was read.
+    pub(crate) fn show_trust_root_age(&self, root: &str, age: Duration) {
+        let labels = RootLabels {
+            root: root.to_owned(),
+        };
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.trust_root_age.get_or_create(&labels).set(seconds);
+    }
+
+    /// Takes out the age of a trust root that is gone.
+    pub(crate) fn remove_trust_root(&self, root: &str) {
+        let labels = RootLabels {
+            root: root.to_owned(),
+        };
+        self.trust_root_age.remove(&labels);
     }
 
     /// Counts a rejection or authors that were seen: whether they are kept in the cluster.

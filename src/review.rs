@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Change, ChangeKind, Collected, Decision, Evidence, Governing, Pin, Promotion, Records,
-    Snapshot, Unavailability, Verdict, judge,
+    Snapshot, Verdict, judge,
 };
 use tokio::time::Instant;
 
@@ -111,8 +111,7 @@ async fn classified(
     let trusted = &governing.world.trusted_controllers;
     let Some(records) = &inputs.records else {
         let pins = collector.pin(&change, governing, deadline).await;
-        let unknown = Unavailability("there are no release records here".to_owned());
-        return Promotion::new(change, pins, Collected::Unavailable(unknown), trusted, now);
+        return Promotion::new(change, pins, Records::not_kept(), trusted, now);
     };
     let records = match records {
         RecordSource::Cluster(records) => records,

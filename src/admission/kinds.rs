@@ -336,6 +336,11 @@ pub fn kinds() -> impl Iterator<Item = KindOfTable> {
     })
 }
 
+/// The version in which the gate reads a kind; `None` for kinds that are not judged.
+pub fn version(group: &str, kind: &str) -> Option<&'static str> {
+    row(group, kind).map(|row| row.version)
+}
+
 /// API group and kind; `None` if one of them is absent or empty, as for `kubectl`.
 pub(super) fn group_and_kind(object: &Value) -> Option<(String, String)> {
     let said = |field: &str| {

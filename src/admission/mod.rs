@@ -22,7 +22,7 @@ mod response;
 mod update;
 
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
-pub use kinds::{KindOfTable, kinds, plural, running_kinds};
+pub use kinds::{KindOfTable, kinds, plural, running_kinds, version};
 pub use manifest::{Manifests, understand_manifest};
 pub use referring::{Referring, referred};
 pub use registration::{Endpoint, Registration};

@@ -408,7 +408,10 @@ impl WireRequest {
 
     fn change(self, operation: Operation, effect: ChangeEffect, images: Images) -> Box<Change> {
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let object = changed_object(&self.object);
+        let object = ChangedObject {
+            before: changed_object(&self.old_object).template,
+            ..changed_object(&self.object)
+        };
         let workload = Workload {
             name: some(self.name).unwrap_or_else(|| name_of(&self.object)),
             group: self.kind.group,
@@ -485,6 +488,7 @@ pub fn changed_object(object: &Value) -> ChangedObject {
     ChangedObject {
         uid: uid.map(str::to_owned),
         template: kind.map(|kind| template_digest(object, kind)),
+        before: None,
         is_staged: kind.is_some_and(|kind| is_staged(object, kind)),
         owner: owner_of(object),
     }

@@ -1,16 +1,14 @@
 //! One of our resources, as the API server asks about it: the same parse as that of a file, without lines and columns.
 
 use promotion_gate_core::documents::{Document, Problem, read};
-use promotion_gate_core::gate::TrustRoots;
 use serde_json::Value;
 
-use super::FROM_CLUSTER;
 use super::item::{item, schema_of};
 use super::kinds::Kind;
-use super::trust_root::RootNames;
+use super::{FROM_CLUSTER, RootNames};
 
 /// What is wrong with a resource, one sentence each, in the words of the commands.
-pub fn problems_of(object: &Value, roots: &TrustRoots) -> Vec<String> {
+pub fn problems_of(object: &Value, roots: &RootNames) -> Vec<String> {
     let (documents, problems) = read(
         &format!("object{FROM_CLUSTER}"),
         object.to_string().as_bytes(),
@@ -22,19 +20,13 @@ pub fn problems_of(object: &Value, roots: &TrustRoots) -> Vec<String> {
     found.map(|problem| without_place(&problem)).collect()
 }
 
-fn problems_in(document: &Document, roots: &TrustRoots) -> Vec<Problem> {
+fn problems_in(document: &Document, roots: &RootNames) -> Vec<Problem> {
     let kind = match Kind::of(document) {
         Ok(Some(kind)) => kind,
         Ok(None) => return Vec::new(),
         Err(problem) => return vec![problem],
     };
-    // A trust root that is replaced has its own name among those in use.
-    let names = match kind {
-        Kind::TrustRoot => RootNames::default(),
-        _ => RootNames::new(roots.keys()),
-    };
-    let schema = schema_of(kind);
-    let read = schema.and_then(|schema| item(kind, document, &schema, &names));
+    let read = schema_of(kind).and_then(|schema| item(kind, document, &schema, roots));
     read.and_then(Result::err).unwrap_or_default()
 }
 

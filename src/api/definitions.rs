@@ -107,13 +107,10 @@ fn with_one_name(mut definition: Value) -> Value {
     definition
 }
 
-/// A definition whose only version has this schema of `spec`, and a status.
+/// A definition whose only version has this schema of `spec`, and a status if its kind has one.
 fn with_schema(mut definition: Value, spec: &Value) -> Value {
-    let kind = definition
-        .pointer("/spec/names/kind")
-        .and_then(Value::as_str);
-    // Release records have no status: what the gate says of an admission is the record.
-    let status = kind.filter(|kind| *kind != "ReleaseRecord").map(status);
+    let kind = definition.pointer("/spec/names/kind");
+    let status = status(kind.and_then(Value::as_str).unwrap_or_default());
     let mut schema = json!({
         "description": spec.get("description").cloned().unwrap_or_default(),
         "type": "object",

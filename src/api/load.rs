@@ -18,7 +18,7 @@ use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomizati
 use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
 use super::people::Directories;
-use super::{GateSettings, RootNames, TrustRootSource};
+use super::{GateSettings, RootNames, TrustRootSource, TufRepository};
 
 /// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
@@ -124,6 +124,16 @@ impl PolicySet {
         each.collect()
     }
 
+    /// The repositories that hold the other trust roots.
+    pub fn tuf_repositories(&self) -> BTreeMap<String, TufRepository> {
+        let each = self.trust_roots.iter();
+        let each = each.filter_map(|(name, source)| match source {
+            TrustRootSource::Inline(_) => None,
+            TrustRootSource::Tuf(repository) => Some((name.clone(), repository.clone())),
+        });
+        each.collect()
+    }
+
     /// The snapshot with these policies, people and freezes, and with the rest of another one. `now` is the present.
     pub fn snapshot(self, rest: Snapshot, feeds: &FeedStates, now: Timestamp) -> Snapshot {
         let roots = self.inline_roots();
@@ -135,6 +145,7 @@ impl PolicySet {
         self.settings.apply(&mut snapshot);
         let world = &mut snapshot.world;
         world.trust_roots.extend(roots);
+        world.declared_roots = self.trust_roots.into_keys().collect();
         world.revocations = self.revocations;
         world.rejections = self.rejections;
         world.authors = self.authors;

@@ -7,8 +7,9 @@ use super::Kind;
 /// The most windows of a feed in a status.
 pub const MAXIMUM_FEED_WINDOWS: usize = 500;
 
-/// The schema of the status of a kind.
-pub(super) fn status(kind: &str) -> Value {
+/// The schema of the status of a kind; `None` for a kind that is no document.
+pub(super) fn status(kind: &str) -> Option<Value> {
+    Kind::ALL.iter().find(|known| known.name() == kind)?;
     let mut schema = json!({
         "type": "object",
         "properties": {
@@ -34,6 +35,7 @@ pub(super) fn status(kind: &str) -> Value {
             vec![
                 ("recordKeys", record_keys()),
                 ("recordBaseline", record_baseline()),
+                ("adopted", adopted()),
                 ("governors", governors()),
             ],
         ),
@@ -43,7 +45,7 @@ pub(super) fn status(kind: &str) -> Value {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.extend(own.map(|(name, field)| (name.to_owned(), field)));
     }
-    schema
+    Some(schema)
 }
 
 /// `metav1.Condition`s.
@@ -106,14 +108,13 @@ fn feed() -> Value {
 }
 
 fn trust_root() -> Vec<(&'static str, Value)> {
-    let version = || json!({"type": "integer", "format": "int64", "minimum": 0});
     vec![
         (
             "lastValidRoot",
             json!({
                 "type": "string",
-                "maxLength": 1_048_576,
-                "description": "The last `trusted_root.json` that the repository gave and that was valid.",
+                "maxLength": 524_288,
+                "description": "The last `trusted_root.json` that the repository gave and that was valid. Every replica verifies it by `metadata`, and decides by it.",
             }),
         ),
         ("fetchedAt", time("When the repository was read last.")),
@@ -122,16 +123,12 @@ fn trust_root() -> Vec<(&'static str, Value)> {
             json!({"type": "string", "maxLength": 1024, "description": "Why it could not be read since."}),
         ),
         (
-            "repository",
+            "metadata",
             json!({
                 "type": "object",
-                "description": "The state of the repository, below which it never goes back.",
-                "properties": {
-                    "root": {"type": "string", "maxLength": 1_048_576, "description": "The last `root.json`."},
-                    "timestamp": version(),
-                    "snapshot": version(),
-                    "targets": version(),
-                },
+                "maxProperties": 200,
+                "description": "The signed metadata of the repository as read last, by file. Nothing older is accepted.",
+                "additionalProperties": {"type": "string", "maxLength": 524_288},
             }),
         ),
     ]
@@ -166,6 +163,15 @@ fn record_baseline() -> Value {
             "at": time("When it was recorded."),
             "entries": {"type": "integer", "format": "int64", "minimum": 0},
         },
+    })
+}
+
+fn adopted() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 100,
+        "description": "The items of `spec.adopt` that were adopted, each by its digest.",
+        "items": {"type": "string", "maxLength": 128},
     })
 }
 

@@ -8,10 +8,11 @@ use jiff::SignedDuration;
 use kube::CustomResource;
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::documents::{Fault, Path};
-use promotion_gate_core::gate::Age;
+use promotion_gate_core::gate::{Age, World};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sigstore_tuf::TrustedMetadataSet;
 use url::Url;
 
 use super::Written;
@@ -23,6 +24,8 @@ const DEFAULT_TARGET: &str = "trusted_root.json";
 const DEFAULT_REFRESH: SignedDuration = SignedDuration::from_hours(24);
 /// The shortest `refresh`.
 const SHORTEST_REFRESH: SignedDuration = SignedDuration::from_mins(1);
+/// The most bytes of an `initialRoot`: a resource holds it twice, and a copy of the repository besides.
+const MAXIMUM_INITIAL_ROOT: usize = 128 << 10;
 /// The names of the built-in trust roots.
 const BUILT_IN: [&str; 2] = ["sigstore", "github"];
 
@@ -68,7 +71,7 @@ pub struct TrustRootSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenTuf {
-    /// Its HTTPS address, which holds `timestamp.json`, `N.root.json` and the folder `targets`.
+    /// Its HTTPS address, below which are `timestamp.json`, `N.root.json` and the folder `targets`.
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,
     /// A `root.json` that is trusted, as an object or as text. Later ones are trusted if they are signed by those before.
@@ -133,6 +136,14 @@ pub struct TufRepository {
     pub refresh: SignedDuration,
 }
 
+impl TufRepository {
+    /// Whether both hold one trust root, which is trusted for one reason.
+    pub(crate) fn is_same_source(&self, other: &TufRepository) -> bool {
+        (&self.url, &self.initial_root, &self.target)
+            == (&other.url, &other.initial_root, &other.target)
+    }
+}
+
 /// The names of trust roots that policies may use.
 #[derive(Clone, Debug, Default)]
 pub struct RootNames {
@@ -148,6 +159,16 @@ impl RootNames {
         RootNames {
             configured: configured.into_iter().cloned().collect(),
             declared: BTreeSet::new(),
+        }
+    }
+
+    /// The names of a snapshot's roots.
+    pub fn of(world: &World) -> RootNames {
+        let declared = &world.declared_roots;
+        let configured = world.trust_roots.keys();
+        RootNames {
+            declared: declared.clone(),
+            ..RootNames::new(configured.filter(|name| !declared.contains(*name)))
         }
     }
 
@@ -214,6 +235,14 @@ fn repository(tuf: &WrittenTuf, faults: &mut Faults) -> Option<TufRepository> {
             "expected the address of a folder, such as `https://tuf-repo-cdn.sigstore.dev`, without a user name",
         );
     }
+    let initial_root = tuf.initial_root.bytes();
+    if initial_root.len() > MAXIMUM_INITIAL_ROOT {
+        let why = format!("it is larger than {MAXIMUM_INITIAL_ROOT} bytes");
+        faults.add(here.key("initialRoot"), why);
+    } else if let Err(error) = TrustedMetadataSet::from_root(&initial_root) {
+        let why = format!("it is not a `root.json` that its own keys sign: {error}");
+        faults.add(here.key("initialRoot"), why);
+    }
     let refresh = faults.parsed(tuf.refresh.as_ref(), || here.key("refresh"));
     if refresh.is_some_and(|age| age.duration() < SHORTEST_REFRESH) {
         let why = "a repository is asked once a minute at most: expected `1m` or more";
@@ -228,7 +257,7 @@ fn repository(tuf: &WrittenTuf, faults: &mut Faults) -> Option<TufRepository> {
     }
     Some(TufRepository {
         url: url?,
-        initial_root: tuf.initial_root.bytes().into(),
+        initial_root: initial_root.into(),
         target: target.to_owned(),
         refresh: refresh.map_or(DEFAULT_REFRESH, Age::duration),
     })

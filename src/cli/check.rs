@@ -104,7 +104,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let within = Duration::from_secs(args.timeout);
     let (mut feeds, freezes) = documents.feeds();
     feeds.extend(world::feeds(&freezes, &environments, &config, args.at, within).await);
+    let roots = world::repository_roots(&documents, &config, within).await;
     let mut snapshot = documents.snapshot(config.snapshot(), &feeds, at);
+    snapshot.world.trust_roots.extend(roots);
     if let Some(cluster) = args.cluster {
         snapshot.world.cluster = Collected::Known(cluster.into_string());
     }

@@ -140,7 +140,9 @@ async fn snapshot(
     let within = Duration::from_secs(args.timeout.min(60));
     let (mut feeds, freezes) = documents.feeds();
     feeds.extend(world::feeds(&freezes, &environments, config, args.at, within).await);
+    let roots = world::repository_roots(&documents, config, within).await;
     let mut snapshot = documents.snapshot(config.snapshot(), &feeds, at);
+    snapshot.world.trust_roots.extend(roots);
     if let Some(cluster) = &args.cluster {
         snapshot.world.cluster = Collected::Known(cluster.clone().into_string());
     }

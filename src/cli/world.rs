@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::documents::{self, Document, Path as Place, Problem};
-use promotion_gate_core::gate::{Freeze, ImageReference};
+use promotion_gate_core::gate::{Freeze, ImageReference, TrustRoots};
 use serde_json::{Value, json};
 
 use super::cluster::Live;
@@ -21,6 +21,7 @@ use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
 use crate::snapshot::Once;
 use crate::text;
+use crate::tuf::read_once as read_roots;
 
 /// The most levels of nested `List` objects.
 const MAXIMUM_LISTS: usize = 8;
@@ -109,6 +110,34 @@ pub(super) async fn feeds(
         true => FeedStates::new(),
         false => read_once(&named, &config.client_options(), at, within).await,
     }
+}
+
+/// The trust roots in repositories: those of resources as their statuses say them, and those of files, whose repositories are asked
+/// once. Prints warnings.
+pub(super) async fn repository_roots(once: &Once, config: &Config, within: Duration) -> TrustRoots {
+    let (roots, problems) = repository_roots_again(once, config, within).await;
+    for problem in problems {
+        print_error!("warning: {problem}");
+    }
+    roots
+}
+
+/// The same with what there is to warn of, for a command that reads them again and again.
+pub(super) async fn repository_roots_again(
+    once: &Once,
+    config: &Config,
+    within: Duration,
+) -> (TrustRoots, Vec<String>) {
+    let (mut roots, mut problems, repositories) = once.roots(config, Timestamp::now());
+    if repositories.is_empty() {
+        return (roots, problems);
+    }
+    let (read, unread) = read_roots(repositories, &config.client_options(), within).await;
+    let unread = unread.into_iter();
+    problems
+        .extend(unread.map(|(name, why)| format!("the trust root `{name}` cannot be read: {why}")));
+    roots.extend(read);
+    (roots, problems)
 }
 
 /// A collector that reads the configured registries.

@@ -1,5 +1,5 @@
 //! What one replica does for all of them while it holds the Lease: it writes the statuses of resources, and reads the feeds of
-//! freezes that are resources.
+//! freezes and the repositories of trust roots that are resources.
 //!
 //! * `lease` — which replica that is
 //! * `status` — what a status says
@@ -80,13 +80,17 @@ impl Duties {
 
 /// Does the duties until the Lease is lost.
 async fn do_duties(lease: &Lease, cluster: &Cluster, sources: &Sources, metrics: &Arc<Metrics>) {
-    tracing::info!("this replica holds the Lease: it writes statuses and reads feeds");
+    tracing::info!(
+        "this replica holds the Lease: it writes statuses, and reads feeds and trust roots"
+    );
     metrics.holds_lease.set(1);
     let feeds = sources.cluster_feeds().keep_current(Arc::clone(metrics));
+    let roots = sources.cluster_roots().keep_current();
     tokio::select! {
         () = lease.lost() => {}
         never = write_statuses(cluster, sources) => match never {},
         never = feeds => match never {},
+        never = roots => match never {},
     }
     metrics.holds_lease.set(0);
     tracing::info!("this replica does not hold the Lease any more");
@@ -96,11 +100,13 @@ async fn do_duties(lease: &Lease, cluster: &Cluster, sources: &Sources, metrics:
 async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
     let mut changes = sources.judged();
     let mut feeds = sources.cluster_feeds().changes();
+    let mut roots = sources.cluster_roots().changes();
     // The version from which a status was written, and when that failed: what was written is seen a little later.
     let mut tried: BTreeMap<ResourceName, (String, Option<Instant>)> = BTreeMap::new();
     loop {
         let judged = Arc::clone(&changes.borrow_and_update());
         feeds.mark_unchanged();
+        roots.mark_unchanged();
         let states = sources.cluster_feeds().states();
         tried.retain(|name, _| judged.iter().any(|one| one.resource.name == *name));
         for one in judged.iter() {
@@ -118,7 +124,9 @@ async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
             let feed = one.freeze.as_ref().zip(states.get(&name.name));
             let feed =
                 feed.and_then(|(freeze, state)| feed::written(freeze, state, &one.resource.status));
-            let status = status::status(one, feed, Timestamp::now());
+            let is_root = name.kind == Kind::TrustRoot;
+            let root = is_root.then(|| sources.cluster_roots().status(&name.name));
+            let status = status::status(one, feed, root, Timestamp::now());
             if status == one.resource.status {
                 continue;
             }
@@ -139,6 +147,7 @@ async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
         tokio::select! {
             _ = changes.changed() => {}
             _ = feeds.changed() => {}
+            _ = roots.changed() => {}
             () = sleep(TICK) => {}
         }
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::snapshot::{Judged, Version};
+use crate::tuf;
 
 /// The most characters of a message.
 const MAXIMUM_MESSAGE: usize = 8_000;
@@ -11,7 +12,12 @@ const MAXIMUM_MESSAGE: usize = 8_000;
 const READY: &str = "Ready";
 
 /// The status that a resource should have. Fields and conditions that are not about this stay as they are.
-pub(crate) fn status(judged: &Judged, feed: Option<Value>, now: Timestamp) -> Value {
+pub(crate) fn status(
+    judged: &Judged,
+    feed: Option<Value>,
+    root: Option<Map<String, Value>>,
+    now: Timestamp,
+) -> Value {
     let resource = &judged.resource;
     let mut status = match &resource.status {
         Value::Object(status) => status.clone(),
@@ -33,6 +39,12 @@ pub(crate) fn status(judged: &Judged, feed: Option<Value>, now: Timestamp) -> Va
     status.insert("conditions".to_owned(), Value::Array(conditions));
     if let Some(feed) = feed {
         status.insert("feed".to_owned(), feed);
+    }
+    if let Some(root) = root {
+        for field in tuf::FIELDS {
+            status.remove(field);
+        }
+        status.extend(root);
     }
     Value::Object(status)
 }

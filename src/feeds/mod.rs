@@ -32,6 +32,7 @@ use crate::oci::ClientOptions;
 use crate::oci::web::Web;
 use read::{Answers, Known, PANIC, Problem, ProblemKind};
 
+pub(crate) use pace::{after_failures, jittered};
 pub use read::ClockReading;
 
 /// Feeds that are asked at the same time.
@@ -583,7 +584,7 @@ fn says_the_same(one: &Arc<FeedContent>, other: &Arc<FeedContent>) -> bool {
     }
 }
 
-fn web(options: &ClientOptions) -> Result<Web, String> {
+pub(crate) fn web(options: &ClientOptions) -> Result<Web, String> {
     Web::new(options).map_err(|error| error.to_string())
 }
 
@@ -594,7 +595,7 @@ fn after(at: Timestamp, wait: Duration) -> Timestamp {
 }
 
 /// Without randomness the wait is the shortest.
-fn random() -> u16 {
+pub(crate) fn random() -> u16 {
     let mut bytes = [0; 2];
     let _ = rand::fill(&mut bytes);
     u16::from_le_bytes(bytes)

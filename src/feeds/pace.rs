@@ -26,7 +26,7 @@ pub(super) fn interval(feed: &Feed) -> Duration {
 }
 
 /// The wait after so many failures in a row.
-pub(super) fn after_failures(failures: u32, interval: Duration) -> Duration {
+pub(crate) fn after_failures(failures: u32, interval: Duration) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(10));
     doubled.min(interval)
 }
@@ -37,7 +37,7 @@ pub(super) fn granted(asked: Option<Duration>) -> Duration {
 }
 
 /// A wait with up to a tenth more or less, so that many processes do not ask at the same moment.
-pub(super) fn jittered(wait: Duration, random: u16) -> Duration {
+pub(crate) fn jittered(wait: Duration, random: u16) -> Duration {
     let per_mille = 900 + u32::from(random) * 200 / u32::from(u16::MAX);
     wait * per_mille / 1000
 }

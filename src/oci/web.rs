@@ -58,6 +58,8 @@ pub(crate) struct WebFailure {
     /// In words that begin with the host.
     pub(crate) why: String,
     pub(crate) is_refusal: bool,
+    /// Whether there is no such document. Some storages answer 403 then.
+    pub(crate) is_missing: bool,
     /// When to ask again, as the answer says.
     pub(crate) retry: Option<RateLimit>,
 }
@@ -97,6 +99,7 @@ impl Web {
                 return Err(WebFailure {
                     retry,
                     is_refusal: status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS,
+                    is_missing: matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN),
                     ..said(&format!("answered {status}{hint}"))
                 });
             }
@@ -224,6 +227,7 @@ fn failure(url: &Url, why: &str) -> WebFailure {
     WebFailure {
         why: format!("`{}`: {why}", host(url)),
         is_refusal: false,
+        is_missing: false,
         retry: None,
     }
 }

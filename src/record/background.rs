@@ -2,24 +2,23 @@
 //! became too long. Each is tried until it stands, or until it does not matter any more. What was admitted is looked for in the cluster
 //! a little later, so that its entry counts before anything rests on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use promotion_gate_core::gate::{RecordEntry, Workload};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ReleaseRecords;
 use super::entry::{KeptEntry, NewEntry, to_drop};
 use super::identity::said;
 use super::memory::RecordName;
-use super::writing::replacing;
+use super::writing::{Unwritten, replacing};
+use super::{MAXIMUM_JOBS, ReleaseRecords};
 use crate::api::{EntryState, WrittenEntry};
-use crate::cluster::ObjectName;
 
 /// How many writes are under way at once.
 const AT_ONCE: usize = 16;
@@ -61,62 +60,97 @@ pub(super) struct Admitted {
     looks: u32,
 }
 
+/// A job, and how often it was tried.
+pub(super) struct Waiting {
+    job: Job,
+    attempts: u32,
+}
+
 impl ReleaseRecords {
-    /// Writes something in the background. Where too much waits already, that is an alarm.
+    /// Writes something in the background. Where too much waits already, that is an alarm. Notes of use come again, so that they
+    /// leave room for the rest.
     pub(super) fn later(&self, job: Job) {
-        if let Err(error) = self.jobs.try_send(job) {
+        let is_crowded = self.jobs.capacity() < MAXIMUM_JOBS / 2;
+        if is_crowded && matches!(job, Job::Use(..)) {
+            return;
+        }
+        self.wait(Waiting { job, attempts: 0 });
+    }
+
+    fn wait(&self, waiting: Waiting) {
+        if let Err(error) = self.jobs.try_send(waiting) {
             self.metrics.alarm("record-writes-waiting");
             tracing::error!(%error, "too many writes of release records wait; one is given up");
         }
     }
 
     /// Does what was asked for, several at once.
-    pub(super) async fn work(self: Arc<ReleaseRecords>, jobs: mpsc::Receiver<Job>) {
+    pub(super) async fn work(self: Arc<ReleaseRecords>, jobs: mpsc::Receiver<Waiting>) {
         let jobs =
             futures::stream::unfold(
                 jobs,
                 |mut jobs| async move { Some((jobs.recv().await?, jobs)) },
             );
-        jobs.for_each_concurrent(AT_ONCE, |job| self.until_it_stands(job))
+        jobs.for_each_concurrent(AT_ONCE, |waiting| self.attempt(waiting))
             .await;
     }
 
-    async fn until_it_stands(&self, job: Job) {
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1_u32.. {
-            let done = match &job {
-                Job::Write(new) => {
-                    let deadline = Instant::now() + ATTEMPT;
-                    self.put(new, deadline, deadline).await
-                }
-                Job::Mark(record, key) => self.write_mark(record, key).await,
-                Job::Use(record, at) => self.write_use(record, *at).await,
-                Job::Trim(record) => self.trim(record).await,
-            };
-            if let Job::Trim(record) = &job {
-                self.trimmed().remove(record);
+    async fn attempt(self: &Arc<ReleaseRecords>, waiting: Waiting) {
+        let Waiting { job, attempts } = waiting;
+        let done = match &job {
+            Job::Write(new) => {
+                let deadline = Instant::now() + ATTEMPT;
+                self.put(new, deadline, deadline).await
             }
-            let Err(why) = done else {
-                if matches!(job, Job::Write(_)) {
-                    tracing::info!(attempt, "a record that was missing is written");
-                }
-                return;
-            };
-            let is_needed = matches!(job, Job::Write(_));
-            if is_needed {
-                self.metrics.alarm("record-not-written");
-            }
-            tracing::warn!(
-                attempt,
-                why,
-                "a release record cannot be written in the background"
-            );
-            if !is_needed && attempt >= PATIENCE {
-                return;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            Job::Mark(record, key) => self.write_mark(record, key).await.map_err(Unwritten::Yet),
+            Job::Use(record, at) => self.write_use(record, *at).await.map_err(Unwritten::Yet),
+            Job::Trim(record) => self.trim(record).await.map_err(Unwritten::Yet),
+        };
+        let is_write = matches!(job, Job::Write(_));
+        let attempts = attempts + 1;
+        let is_last = match &done {
+            Ok(()) => true,
+            Err(Unwritten::Refused(_)) => attempts >= PATIENCE,
+            Err(Unwritten::Yet(_)) => !is_write && attempts >= PATIENCE,
+        };
+        if let (Job::Trim(record), true) = (&job, is_last) {
+            self.trimmed().remove(record);
         }
+        let Err(why) = done else {
+            if is_write {
+                tracing::info!(attempts, "a record that was missing is written");
+            }
+            return;
+        };
+        if is_write {
+            self.metrics.alarm("record-not-written");
+        }
+        let why = why.to_string();
+        tracing::warn!(
+            attempts,
+            why,
+            is_last,
+            "a release record cannot be written in the background"
+        );
+        if !is_last {
+            self.try_again(Waiting { job, attempts });
+        }
+    }
+
+    /// Puts a job back after a pause, in which it holds no place.
+    fn try_again(self: &Arc<ReleaseRecords>, waiting: Waiting) {
+        let Ok(place) = Arc::clone(&self.retries).try_acquire_owned() else {
+            self.metrics.alarm("record-writes-waiting");
+            tracing::error!("too many writes of release records are tried again; one is given up");
+            return;
+        };
+        let pause = FIRST_PAUSE * 2_u32.saturating_pow(waiting.attempts.min(16));
+        let records = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(pause.min(LONGEST_PAUSE)).await;
+            drop(place);
+            records.wait(waiting);
+        });
     }
 
     async fn write_mark(&self, name: &RecordName, key: &str) -> Result<(), String> {
@@ -137,7 +171,7 @@ impl ReleaseRecords {
         self.merge_unchanged(name, &version, spec).await
     }
 
-    async fn write_use(&self, name: &RecordName, at: Timestamp) -> Result<(), String> {
+    pub(super) async fn write_use(&self, name: &RecordName, at: Timestamp) -> Result<(), String> {
         let Some((version, _)) = self.state(name, None) else {
             return Ok(());
         };
@@ -219,11 +253,11 @@ impl ReleaseRecords {
                 continue;
             }
             sleep_until(admitted.due).await;
-            let name = ObjectName::from(&admitted.workload);
-            let live = self.live(&name, Instant::now() + ATTEMPT).await;
+            let deadline = Instant::now() + ATTEMPT;
+            let live = self.live(&admitted.workload, deadline).await;
             let live = live.ok().flatten();
             for (record, key, entry) in self.pending_entries(&admitted) {
-                let is_there = live.as_ref().is_some_and(|live| live.shows(&entry, false));
+                let is_there = live.as_ref().is_some_and(|live| live.shows(&entry));
                 if is_there && self.memory_mut().mark(&record, &key) {
                     self.later(Job::Mark(record, key));
                 }
@@ -252,22 +286,19 @@ impl ReleaseRecords {
         &self,
         entries: &BTreeMap<String, KeptEntry>,
     ) -> Result<Vec<(Workload, Option<String>)>, String> {
-        let mut gone = Vec::new();
-        for kept in entries.values() {
-            let (workload, uid) = (&kept.entry.workload, &kept.entry.uid);
-            let name = ObjectName::from(workload);
-            let read = self.cluster.read(&name, Instant::now() + ATTEMPT).await;
-            let read = read.map_err(|why| why.to_string())?;
-            let live = read
-                .as_ref()
-                .and_then(|object| object.pointer("/metadata/uid"));
-            let is_there = live
-                .and_then(Value::as_str)
-                .is_some_and(|live| uid.as_ref().is_none_or(|uid| uid == live));
-            if !is_there {
-                gone.push((workload.clone(), uid.clone()));
-            }
-        }
-        Ok(gone)
+        let objects = entries.values().map(|kept| {
+            let RecordEntry { workload, uid, .. } = &*kept.entry;
+            (workload.clone(), uid.clone())
+        });
+        let objects: BTreeSet<_> = objects.collect();
+        let looks = objects.into_iter().map(|(workload, uid)| async {
+            let live = self.live(&workload, Instant::now() + ATTEMPT).await;
+            let live = live.map_err(|why| why.to_string())?;
+            let is_there = live.is_some_and(|live| live.is_it(uid.as_ref()));
+            Ok::<_, String>((!is_there).then_some((workload, uid)))
+        });
+        let looks = futures::stream::iter(looks).buffer_unordered(AT_ONCE);
+        let gone: Vec<_> = looks.try_collect().await?;
+        Ok(gone.into_iter().flatten().collect())
     }
 }

@@ -1,10 +1,11 @@
 //! What one replica does for all: it compares what runs with what is recorded, restores records that somebody deleted, adopts what
 //! ran before, and collects what nothing needs any more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -17,10 +18,10 @@ use tokio::time::{Instant, sleep};
 use super::ReleaseRecords;
 use super::background::Job;
 use super::entry::{KeptRecord, NewEntry};
-use super::identity::{CONFIGURATION, configurations, dropped, said};
+use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
 use super::live::{LiveObject, live_objects, matches_namespace, shown, unrecorded};
 use super::memory::{Memory, RecordName};
-use super::names::{RecordSubject, entry_key};
+use super::names::RecordSubject;
 use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
 
 /// How often something urgent is looked for: deleted records, and what governors ask.
@@ -38,6 +39,10 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long an unused record is kept at least, in seconds.
 const KEPT: i64 = 30 * DAY;
 const DAY: i64 = 24 * 3600;
+/// How long a record waits for the first of its objects to be seen, in seconds.
+const PENDING: i64 = 600;
+/// How long after the first request everything is adopted, in seconds.
+const EVERYWHERE: i64 = 900;
 
 /// A record that is gone from the cluster.
 pub(super) struct Deleted {
@@ -51,8 +56,11 @@ type Unused = (RecordName, String, String);
 
 /// What a comparison is made for.
 struct Comparison {
-    /// Whether everything that runs is adopted, once for the cluster.
+    /// Whether everything that runs is adopted: once for the cluster, and again until every API server asks, and every replica
+    /// records what it admits.
     first: bool,
+    /// What governors asked to adopt.
+    adoptions: Vec<Adoption>,
     infrastructure: Vec<String>,
     /// How long an unused record is kept, in seconds.
     kept: i64,
@@ -69,6 +77,7 @@ impl ReleaseRecords {
         let (mut compared, mut adopted) = (None::<Instant>, Vec::new());
         loop {
             sleep(TICK).await;
+            self.show_age();
             if !has_duties() || self.unknown().is_some() {
                 self.forget_deleted();
                 continue;
@@ -76,16 +85,17 @@ impl ReleaseRecords {
             self.restore_deleted().await;
             let state = self.gate.load_full();
             // The first baseline comes after the webhook has answered, so that nothing slips in between.
-            let first = state.baseline.is_none() && state.was_asked;
+            let first = state.baseline.is_none() && state.asked.is_some();
             let is_due = compared.is_none_or(|at| at.elapsed() >= COMPARE);
-            if !first && !is_due && state.adoptions == adopted {
+            let waiting = state.waiting();
+            if !first && !is_due && waiting == adopted {
                 continue;
             }
-            let comparison = self.comparison(&snapshot(), first);
+            let comparison = self.comparison(&snapshot(), &state);
             match self.compare(&comparison).await {
                 Ok(()) => {
                     compared = Some(Instant::now());
-                    adopted.clone_from(&state.adoptions);
+                    adopted = waiting;
                 }
                 Err(why) => {
                     tracing::warn!(
@@ -98,16 +108,19 @@ impl ReleaseRecords {
         }
     }
 
-    fn comparison(&self, snapshot: &Snapshot, first: bool) -> Comparison {
+    fn comparison(&self, snapshot: &Snapshot, state: &GateState) -> Comparison {
+        let now = Timestamp::now();
+        let since = state.asked.map(|asked| now.duration_since(asked).as_secs());
         let infrastructure = snapshot.world.infrastructure_namespaces.iter();
         let own = ["kube-system", self.cluster.namespace()].map(str::to_owned);
         let windows = snapshot.policies.iter();
         let windows = windows.map(|policy| policy.rollback_window.duration().as_secs());
         Comparison {
-            first,
+            first: since.is_some_and(|since| state.baseline.is_none() || since <= EVERYWHERE),
+            adoptions: state.waiting(),
             infrastructure: infrastructure.cloned().chain(own).collect(),
             kept: windows.max().unwrap_or(KEPT).max(KEPT),
-            now: Timestamp::now(),
+            now,
         }
     }
 
@@ -130,7 +143,7 @@ impl ReleaseRecords {
                 .map(|(_, (subject, object))| (subject.clone(), object.clone()))
                 .collect()
         };
-        let adoptions = &self.gate.load_full().adoptions;
+        let adoptions = &comparison.adoptions;
         let is_adopted = |object: &LiveObject| {
             let namespace = object.workload.namespace.as_deref();
             let is_asked = adoptions.iter().any(|adoption| {
@@ -159,6 +172,7 @@ impl ReleaseRecords {
         adopted: &[(RecordSubject, LiveObject)],
         comparison: &Comparison,
     ) -> Result<(), String> {
+        let mut failed = Vec::new();
         for some in adopted.chunks(AT_ONCE) {
             let entries: Vec<_> = some
                 .iter()
@@ -168,32 +182,57 @@ impl ReleaseRecords {
             let puts = entries
                 .iter()
                 .map(|entry| self.put(entry, deadline, deadline));
-            for result in join_all(puts).await {
-                result?;
-            }
+            let results = some.iter().zip(join_all(puts).await);
+            failed.extend(results.filter_map(|(of, result)| Some((of, result.err()?))));
         }
-        if !adopted.is_empty() {
-            let entries = adopted.len();
+        if let Some(((_, object), why)) = failed.first() {
+            let (count, example, why) = (failed.len(), shown(&object.workload), why.to_string());
+            self.metrics.alarm("record-not-written");
+            tracing::error!(
+                count,
+                example,
+                why,
+                "what runs cannot be recorded as baseline; its upkeep is judged until it can"
+            );
+        }
+        let written = adopted.len() - failed.len();
+        if written > 0 {
+            let entries = written;
             tracing::info!(
                 entries,
                 first = comparison.first,
                 "what runs was recorded as baseline"
             );
         }
-        if !comparison.first {
+        let mut taken = Map::new();
+        if self.gate.load().baseline.is_none() && comparison.first {
+            let baseline = json!({"at": comparison.now, "entries": written});
+            taken.insert("recordBaseline".to_owned(), baseline);
+        }
+        if failed.is_empty() && !comparison.adoptions.is_empty() {
+            // Those that the configuration does not hold any more are forgotten.
+            let state = self.gate.load_full();
+            let done = comparison.adoptions.iter().map(Adoption::id);
+            let done: BTreeSet<_> = done.chain(state.adopted.iter().cloned()).collect();
+            let held = state.adoptions.iter().map(Adoption::id);
+            let held: Vec<_> = held.filter(|id| done.contains(id)).collect();
+            taken.insert("adopted".to_owned(), json!(held));
+        }
+        if taken.is_empty() {
             return Ok(());
         }
-        let taken = json!({"recordBaseline": {"at": comparison.now, "entries": adopted.len()}});
-        let patch = Patch::Merge(json!({"status": taken}));
+        let patch = Patch::Merge(json!({"status": &taken}));
         let api = configurations(self.cluster.client());
         let patched = api
             .patch_status(CONFIGURATION, &PatchParams::default(), &patch)
             .await;
         let patched = patched.map_err(said)?;
         self.take_in_state(&patched);
-        match self.gate.load().baseline {
-            Some(_) => Ok(()),
-            None => Err(dropped("recordBaseline")),
+        let state = self.gate.load();
+        match (state.baseline.is_some(), state.adopted.is_empty()) {
+            (false, _) if taken.contains_key("recordBaseline") => Err(dropped("recordBaseline")),
+            (_, true) if taken.contains_key("adopted") => Err(dropped("adopted")),
+            _ => Ok(()),
         }
     }
 
@@ -221,10 +260,14 @@ impl ReleaseRecords {
         let (used, unused) =
             self.memory()
                 .to_note_and_collect(&named, comparison.now, comparison.kept);
-        for name in used {
+        let uses = futures::stream::iter(used).map(|name| async move {
             self.memory_mut().use_at(&name, comparison.now);
-            self.later(Job::Use(name, comparison.now));
-        }
+            if let Err(why) = self.write_use(&name, comparison.now).await {
+                let record = &name.name;
+                tracing::info!(record, why, "a note of use is written at another time");
+            }
+        });
+        uses.buffer_unordered(AT_ONCE).collect::<()>().await;
         for (name, uid, resource_version) in unused {
             let unchanged = Preconditions {
                 uid: Some(uid),
@@ -370,12 +413,10 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
         template,
         ..
     } = object;
-    NewEntry {
-        subject: subject.clone(),
-        namespace: workload.namespace.clone(),
-        key: entry_key(workload, Some(uid), template),
-        returns: false,
-        entry: WrittenEntry {
+    NewEntry::new(
+        subject.clone(),
+        workload.namespace.clone(),
+        WrittenEntry {
             workload: WrittenWorkload::new(workload, Some(uid)),
             template: template.to_string(),
             state: EntryState::Observed,
@@ -392,18 +433,18 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
             decision: "baseline".to_owned(),
             revision: String::new(),
         },
-    }
+    )
 }
 
 impl Memory {
-    /// Whether a record has an entry that serves its namespace.
+    /// Whether a record has an entry that serves its namespace, of an object that was seen.
     pub(super) fn serves(&self, name: &RecordName, gate: &str) -> bool {
         let has = |name: &RecordName, serves: fn(&Workload) -> bool| {
             let record = self.get(name);
             let mut entries = record
                 .into_iter()
                 .flat_map(|record| record.entries.values());
-            entries.any(|kept| serves(&kept.entry.workload))
+            entries.any(|kept| kept.entry.observed && serves(&kept.entry.workload))
         };
         let in_gate = RecordName {
             namespace: gate.to_owned(),
@@ -416,20 +457,19 @@ impl Memory {
     fn pending_of(&self, objects: &[LiveObject], gate: &str) -> Vec<(RecordName, String)> {
         let mut pending = Vec::new();
         for object in objects {
-            let key = entry_key(&object.workload, Some(&object.uid), &object.template);
             for subject in &object.subjects {
                 let name = object.record_of(subject, gate);
-                let kept = self.get(&name).and_then(|record| record.entries.get(&key));
-                if kept.is_some_and(|kept| !kept.entry.observed) {
-                    pending.push((name, key.clone()));
-                }
+                let record = self.get(&name);
+                let entries = record.into_iter().flat_map(|record| &record.entries);
+                let shown = entries.filter(|(_, kept)| object.shows(&kept.entry));
+                pending.extend(shown.map(|(key, _)| (name.clone(), key.clone())));
             }
         }
         pending
     }
 
     /// Records in use whose last use is noted more than a day ago; and those that nothing names and that were not used for `kept`
-    /// seconds, with UID and version.
+    /// seconds, or whose object was never seen, with UID and version.
     fn to_note_and_collect(
         &self,
         named: &HashSet<RecordName>,
@@ -442,6 +482,9 @@ impl Memory {
             let admitted = record.entries.values().map(|kept| kept.entry.at).max();
             let last = record.last_used.max(admitted);
             let age = last.map_or(i64::MAX, |last| now.as_second() - last.as_second());
+            // What was never seen and nothing names serves nothing.
+            let was_seen = record.entries.values().any(|kept| kept.entry.observed);
+            let kept = if was_seen { kept } else { PENDING };
             let is_named = named.contains(name.as_ref()) || resolved.contains(name.as_ref());
             if is_named && age > DAY {
                 used.push(RecordName::clone(name));

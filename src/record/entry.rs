@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use promotion_gate_core::gate::{
-    ChangeKind, Decision, Digest, Outcome, PolicyVerdict, Promotion, RecordEntry, Snapshot,
+    ChangeKind, Decision, Digest, Outcome, Policy, PolicyVerdict, Promotion, RecordEntry, Snapshot,
     Verdict, proven_source,
 };
 use serde_json::{Map, Value};
@@ -20,6 +20,8 @@ use crate::review::Review;
 pub(super) const MAXIMUM_ENTRIES: usize = 100;
 /// How many are left of a record that holds more.
 const TRIMMED: usize = 90;
+/// How many entries that were not seen yet stay as long as what runs.
+const NEWEST: usize = 10;
 /// The most entries that are read of one record.
 const MAXIMUM_READ: usize = 1000;
 /// How long an entry waits for its object to be seen before it is among the first to go, in seconds.
@@ -32,9 +34,22 @@ pub(super) struct NewEntry {
     /// The namespace of the record; `None` for that of the gate.
     pub(super) namespace: Option<String>,
     pub(super) key: String,
-    /// Whether the object goes back to a template that another one had replaced: then its time is new.
-    pub(super) returns: bool,
     pub(super) entry: WrittenEntry,
+}
+
+impl NewEntry {
+    pub(super) fn new(
+        subject: RecordSubject,
+        namespace: Option<String>,
+        entry: WrittenEntry,
+    ) -> NewEntry {
+        NewEntry {
+            key: entry_key(&entry),
+            subject,
+            namespace,
+            entry,
+        }
+    }
 }
 
 /// A record as it is kept in memory.
@@ -89,13 +104,8 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
     }
     let governing = snapshot.governing(change);
     let complied = complied(verdict);
-    let policies = snapshot.policies.iter();
-    let environments = policies.filter(|policy| complied.contains(&policy.name));
-    let environments: BTreeSet<_> = environments
-        .filter_map(|it| it.environment.clone())
-        .collect();
+    let environments = environments(&complied, &snapshot.policies);
     let uid = change.object.uid.as_ref();
-    let key = entry_key(&change.workload, uid.map(String::as_str), template);
     let entry = WrittenEntry {
         workload: WrittenWorkload::new(&change.workload, uid),
         template: template.to_string(),
@@ -113,8 +123,6 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
         decision: change.id.clone(),
         revision: verdict.revision().to_owned(),
     };
-    let records = promotion.records.complete();
-    let returns = records.is_some_and(|records| records.have_replaced(change));
     let mut entries: Vec<NewEntry> = Vec::new();
     for (index, (image, pin)) in promotion.images().enumerate() {
         let source = proven_source(promotion, evidence, &governing, index);
@@ -130,17 +138,13 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
                 RecordSubject::Digest(_) => None,
                 RecordSubject::Reference(_) => pin.digest().map(Digest::to_string),
             };
-            entries.push(NewEntry {
-                subject,
-                namespace: change.workload.namespace.clone(),
-                key: key.clone(),
-                returns,
-                entry: WrittenEntry {
-                    source: source.clone(),
-                    digest,
-                    ..entry.clone()
-                },
-            });
+            let entry = WrittenEntry {
+                source: source.clone(),
+                digest,
+                ..entry.clone()
+            };
+            let namespace = change.workload.namespace.clone();
+            entries.push(NewEntry::new(subject, namespace, entry));
         }
     }
     entries
@@ -159,6 +163,16 @@ fn is_recorded(promotion: &Promotion, verdict: &Verdict, snapshot: &Snapshot) ->
         }
         ChangeKind::Upkeep { .. } | ChangeKind::Governance => false,
     }
+}
+
+/// The environments of policies that allowed a change and require approvals: what takes time was judged there, and ages are not
+/// asked for again.
+fn environments(complied: &BTreeSet<String>, policies: &[Policy]) -> BTreeSet<String> {
+    let complied = policies.iter().filter(|it| complied.contains(&it.name));
+    let timed = complied.filter(|policy| policy.requires_approvals());
+    timed
+        .filter_map(|policy| policy.environment.clone())
+        .collect()
 }
 
 /// The policies that allowed the change, none of them by a waiver.
@@ -187,35 +201,18 @@ fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
     }
 }
 
-/// Whether a record holds everything that a new entry says; if not, the entry to write. What was seen stays seen, and what ran
-/// once with this template did run.
-pub(super) fn unless_known(
-    known: Option<&KeptEntry>,
-    new: &WrittenEntry,
-    returns: bool,
-) -> Option<WrittenEntry> {
-    let Some(before) = known.and_then(KeptEntry::parsed) else {
-        return Some(new.clone());
-    };
-    let mut entry = new.clone();
-    if before.state == EntryState::Observed {
-        entry.state = EntryState::Observed;
-    }
-    if before.runs == EntryRuns::Running {
-        entry.runs = EntryRuns::Running;
-    }
-    let same_decision = WrittenEntry {
-        at: before.at,
-        decision: before.decision.clone(),
-        revision: before.revision.clone(),
-        ..entry.clone()
-    };
-    let is_later = returns && before.at < entry.at;
-    (is_later || same_decision != before).then_some(entry)
+/// Whether a record says already what a new entry says. What was not seen in the cluster gives way to another Pod of its template,
+/// which may come to be seen.
+pub(super) fn is_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> bool {
+    known.is_some_and(|known| {
+        let RecordEntry { workload, uid, .. } = &*known.entry;
+        known.entry.observed || new.workload == WrittenWorkload::new(workload, uid.as_ref())
+    })
 }
 
 /// The keys of entries to drop from a record that holds too many: first those of objects that are gone, then those that were not
-/// seen within five minutes, then the oldest.
+/// seen within five minutes, then those that were not seen yet but for the newest ten, and the oldest first among each. What runs
+/// goes last.
 pub(super) fn to_drop(
     entries: &BTreeMap<String, KeptEntry>,
     is_gone: impl Fn(&RecordEntry) -> bool,
@@ -225,14 +222,19 @@ pub(super) fn to_drop(
         return Vec::new();
     }
     let excess = entries.len().saturating_sub(TRIMMED);
+    let pending = entries.values().filter(|kept| !kept.entry.observed);
+    let mut newest: Vec<_> = pending.map(|kept| kept.entry.at).collect();
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    let newest = newest.get(NEWEST).copied();
     let rank = |entry: &RecordEntry| {
         let waits = now.as_second().saturating_sub(entry.at.as_second()) > PENDING;
         // What was just admitted may not be stored yet.
         match (is_gone(entry), entry.observed) {
+            (_, false) if !waits && newest.is_none_or(|newest| entry.at > newest) => 3,
             (_, false) if !waits => 2,
             (true, _) => 0,
             (false, false) => 1,
-            (false, true) => 2,
+            (false, true) => 3,
         }
     };
     let mut order: Vec<_> = entries
@@ -311,9 +313,10 @@ fn read_entry(
     let written: WrittenEntry =
         serde_json::from_value(value.clone()).map_err(|_| "not-an-entry")?;
     let entry = written.parse(digest).ok_or("not-an-entry")?;
-    let key = entry_key(&entry.workload, entry.uid.as_deref(), &entry.template);
     let is_elsewhere = |of: &String| of != namespace;
-    if key != place.key || entry.workload.namespace.as_ref().is_some_and(is_elsewhere) {
+    if entry_key(&written) != place.key
+        || entry.workload.namespace.as_ref().is_some_and(is_elsewhere)
+    {
         return Err("another-place");
     }
     Ok(KeptEntry {

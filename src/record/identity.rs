@@ -1,6 +1,7 @@
 //! Who signs: the cluster's UID, the signing key in a Secret of the gate's namespace, and all public keys in the status of the
 //! configuration resource. Every replica may make the Secret; the API server lets one of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Error, ResourceExt as _};
+use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -27,6 +29,8 @@ pub(super) const CONFIGURATION: &str = "promotion-gate";
 /// How often the Secret and the status are read, until records can be signed and a baseline was taken, and after that.
 const AT_FIRST: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
+/// The pause before they are read because an entry names a key that is not known.
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// How long an adoption of everything lets a new key be made, in seconds.
 const CONSENT: i64 = 3600;
 
@@ -43,10 +47,12 @@ pub(super) struct Identity {
 pub(super) struct GateState {
     /// When what ran before the gate came was recorded.
     pub(super) baseline: Option<Timestamp>,
-    /// Whether a replica was asked to admit something: the webhook answers.
-    pub(super) was_asked: bool,
+    /// When a replica was first asked to admit something: from then on, the webhook answers.
+    pub(super) asked: Option<Timestamp>,
     /// What governors asked to adopt.
     pub(super) adoptions: Vec<Adoption>,
+    /// Which of it was adopted.
+    pub(super) adopted: BTreeSet<String>,
 }
 
 /// What a governor asked to adopt as baseline: what was created before a time in these namespaces.
@@ -62,7 +68,9 @@ impl GateState {
         let data = &configuration.data;
         let time = |value: &Value| value.as_str()?.parse().ok();
         let baseline = data.pointer("/status/recordBaseline/at").and_then(time);
-        let was_asked = data.pointer("/status/recordBaseline/asked").is_some();
+        let asked = data.pointer("/status/recordBaseline/asked").and_then(time);
+        let adopted = data.pointer("/status/adopted").and_then(Value::as_array);
+        let adopted = adopted.into_iter().flatten().filter_map(Value::as_str);
         let adoptions = data.pointer("/spec/adopt").and_then(Value::as_array);
         let adoption = |value: &Value| {
             let namespaces = value.get("namespaces")?.as_array()?.iter();
@@ -75,7 +83,8 @@ impl GateState {
         };
         GateState {
             baseline,
-            was_asked,
+            asked,
+            adopted: adopted.map(str::to_owned).collect(),
             adoptions: adoptions
                 .into_iter()
                 .flatten()
@@ -84,12 +93,27 @@ impl GateState {
         }
     }
 
+    /// What governors asked to adopt and was not adopted yet.
+    pub(super) fn waiting(&self) -> Vec<Adoption> {
+        let waiting = self.adoptions.iter();
+        let waiting = waiting.filter(|adoption| !self.adopted.contains(&adoption.id()));
+        waiting.cloned().collect()
+    }
+
     /// Whether a governor has just adopted whatever runs, so that records under lost keys are not missed.
     fn gives_up_old_records(&self, now: Timestamp) -> bool {
         self.adoptions.iter().any(|adoption| {
             let age = now.as_second() - adoption.created_before.as_second();
             adoption.namespaces.iter().any(|name| name == "*") && (0..CONSENT).contains(&age)
         })
+    }
+}
+
+impl Adoption {
+    /// Tells it from others.
+    pub(super) fn id(&self) -> String {
+        let text = json!([self.namespaces, self.created_before]).to_string();
+        Digest::sha256(text.as_bytes()).to_string()
     }
 }
 
@@ -126,7 +150,11 @@ impl ReleaseRecords {
                 }
             }
             let is_settled = self.identity.load().is_some() && self.gate.load().baseline.is_some();
-            sleep(if is_settled { LATER } else { AT_FIRST }).await;
+            let pause = sleep(if is_settled { LATER } else { AT_FIRST });
+            tokio::select! {
+                () = pause => {}
+                () = self.unknown_key.notified() => sleep(AT_ONCE).await,
+            }
         }
     }
 
@@ -182,7 +210,7 @@ impl ReleaseRecords {
             list_keys(&configurations(client), &public).await?;
         }
         let is_new = known.is_none_or(|known| known.public != public);
-        let was_asked = state.was_asked;
+        let was_asked = state.asked.is_some();
         self.gate.store(Arc::new(state));
         let identity = Identity {
             cluster,
@@ -207,9 +235,9 @@ impl ReleaseRecords {
         let params = PatchParams::default();
         let patched = api.patch_status(CONFIGURATION, &params, &asked).await;
         let patched = patched.map_err(said)?;
-        match GateState::of(&patched).was_asked {
-            true => Ok(()),
-            false => Err(dropped("recordBaseline")),
+        match GateState::of(&patched).asked {
+            Some(_) => Ok(()),
+            None => Err(dropped("recordBaseline")),
         }
     }
 
@@ -247,6 +275,7 @@ async fn configuration(api: &Api<DynamicObject>) -> Result<DynamicObject, Proble
         made => made.map_err(|error| {
             let needs_webhook = matches!(&error, Error::Api(status) if status.code == 500);
             let why = with_remedy("GateConfiguration", error);
+            let why = format!("the GateConfiguration `{CONFIGURATION}` cannot be made: {why}");
             Problem { why, needs_webhook }
         }),
     }
@@ -323,7 +352,7 @@ pub(super) fn said(error: Error) -> String {
     }
 }
 
-fn with_remedy(kind: &str, error: Error) -> String {
+pub(super) fn with_remedy(kind: &str, error: Error) -> String {
     match &error {
         Error::Api(status) if status.code == 404 => format!(
             "the cluster does not know the kind {kind}; run `kubectl apply --server-side -f deploy/crds`"
@@ -361,10 +390,22 @@ mod tests {
     }
 
     #[test]
+    fn each_adoption_is_done_once() {
+        let adopt = json!({"adopt": [
+            {"namespaces": ["a"], "createdBefore": "2026-11-28T12:00:00Z"},
+            {"namespaces": ["b"], "createdBefore": "2026-11-28T12:00:00Z"},
+        ]});
+        let asked = state(adopt.clone(), Value::Null).waiting();
+        assert_eq!(asked.len(), 2);
+        let waiting = state(adopt, json!({"adopted": [asked[0].id()]})).waiting();
+        assert_eq!(waiting, asked[1..]);
+    }
+
+    #[test]
     fn the_baseline_stands_in_the_status() {
         let asked = json!({"recordBaseline": {"asked": "2026-11-28T12:00:00Z"}});
         let asked = state(json!({}), asked);
-        assert!(asked.was_asked && asked.baseline.is_none());
+        assert!(asked.asked.is_some() && asked.baseline.is_none());
         let taken = json!({"recordBaseline": {"at": "2026-11-28T12:00:00Z"}});
         assert!(state(json!({}), taken).baseline.is_some());
         assert!(state(json!({}), json!({})).baseline.is_none());

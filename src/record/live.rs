@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kube::Error;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
-use promotion_gate_core::gate::{Digest, ImageReference, Workload};
+use promotion_gate_core::gate::{Digest, ImageReference, RecordEntry, Workload};
 
 use super::identity::said;
 use super::memory::{Memory, RecordName};
@@ -100,6 +100,15 @@ fn live(item: DynamicObject, kind: KindOfTable) -> Option<LiveObject> {
 }
 
 impl LiveObject {
+    /// Whether the object is that of an entry which waits to be seen, and runs its template as the entry says.
+    pub(super) fn shows(&self, entry: &RecordEntry) -> bool {
+        !entry.observed
+            && self.workload.is_same_object(&entry.workload)
+            && entry.uid.as_ref().is_none_or(|uid| *uid == self.uid)
+            && self.template == entry.template
+            && !(entry.running && self.is_staged)
+    }
+
     /// The record of one of its images.
     pub(super) fn record_of(&self, subject: &RecordSubject, gate: &str) -> RecordName {
         let namespace = self.workload.namespace.as_deref().unwrap_or(gate);

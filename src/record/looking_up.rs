@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ReleaseRecords;
 use super::background::Job;
 use super::identity::said;
-use super::memory::{Found, LookedUp};
+use super::memory::{Found, FoundImage, LookedUp};
 use super::names::{RecordSubject, written_pins};
 use crate::admission;
 use crate::cluster::ObjectName;
@@ -29,6 +29,13 @@ pub(super) struct Live {
     workload: Workload,
     uid: String,
     template: Digest,
+    is_staged: bool,
+}
+
+/// The pending entries that the cluster confirms.
+struct Seen {
+    roots: Vec<Found>,
+    by_owner: Vec<Found>,
 }
 
 impl ReleaseRecords {
@@ -105,17 +112,20 @@ impl ReleaseRecords {
             return Ok(found);
         }
         // 1. The entries whose object the cluster shows with this template now.
-        let seen = self.seen(change, &pending, deadline).await?;
-        if seen.is_empty() {
-            return Ok(found);
-        }
-        // 2. They count at once, here and for every later request; the record says it soon.
-        for of in &seen {
+        let seen = self.seen(change, &pending, classifier, deadline).await?;
+        // 2. Those of the objects themselves count at once, here and for every later request; the record says it soon.
+        for of in &seen.roots {
             if self.memory_mut().mark(&of.record, &of.key) && !change.dry_run {
                 self.later(Job::Mark(of.record.as_ref().clone(), of.key.clone()));
             }
         }
-        Ok(self.memory().look_up(change, classifier.pins, gate))
+        // 3. Those that an owner runs for count for this request alone.
+        let found = self.memory().look_up(change, classifier.pins, gate);
+        let is_owned = |of: &Found| {
+            let mut owned = seen.by_owner.iter();
+            owned.any(|owned| (&owned.record, &owned.key) == (&of.record, &of.key))
+        };
+        Ok(found.assuming_seen(is_owned))
     }
 
     /// Reads the records of images that nothing serves. Returns whether there is one.
@@ -129,7 +139,7 @@ impl ReleaseRecords {
         let gate = self.cluster.namespace();
         let namespace = change.workload.namespace.as_deref().unwrap_or(gate);
         let images = change.images.iter().zip(classifier.pins).zip(&found.images);
-        let missing = images.filter(|(_, (entries, _))| !is_served(entries, change));
+        let missing = images.filter(|(_, image)| !is_served(&image.entries, change));
         let names: BTreeSet<_> = missing
             .flat_map(|((image, pin), _)| RecordSubject::of_image(image, pin))
             .map(|subject| subject.name())
@@ -151,59 +161,75 @@ impl ReleaseRecords {
         Ok(exists)
     }
 
-    /// The pending entries whose object, or the owner that the request names, has their template in the cluster.
+    /// The pending entries whose object has their template in the cluster, and those of the owner that a trusted controller names.
     async fn seen(
         &self,
         change: &Change,
         pending: &[Found],
+        classifier: &Classifier<'_>,
         deadline: Instant,
-    ) -> Result<Vec<Found>, Unavailability> {
-        let namespace = change.workload.namespace.clone();
+    ) -> Result<Seen, Unavailability> {
+        // 1. The owner, which the record knows or has made.
         let owner = change.object.owner.as_ref();
-        let owner = owner.filter(|owner| admission::plural(&owner.group, &owner.kind).is_some());
-        let mut live = Vec::new();
+        let owner = owner.filter(|_| classifier.trusts(change));
+        let mut owned = None;
         if let Some(owner) = owner {
-            let name = ObjectName {
+            let name = Workload {
                 group: owner.group.clone(),
-                version: owner.version.clone(),
+                version: String::new(),
                 kind: owner.kind.clone(),
-                namespace,
+                namespace: change.workload.namespace.clone(),
                 name: owner.name.clone(),
             };
             let read = self.live(&name, deadline).await?;
-            live.extend(read.filter(|read| read.uid == owner.uid));
+            owned = read.filter(|read| read.uid == owner.uid);
         }
-        let is_shown = |of: &&Found, live: &[Live]| {
-            live.iter()
-                .any(|live| live.shows(&of.entry, owner.is_some_and(|owner| owner.uid == live.uid)))
-        };
-        let missing = pending.iter().filter(|of| !is_shown(of, &live));
+        let by_owner = pending.iter();
+        let by_owner = by_owner.filter(|of| owned.as_ref().is_some_and(|it| it.runs(&of.entry)));
+        let by_owner: Vec<_> = by_owner.cloned().collect();
+        // 2. Where the owner does not serve them, the objects of the entries themselves.
+        let mut live: Vec<_> = owned.into_iter().collect();
+        let is_shown = |of: &Found, live: &[Live]| live.iter().any(|live| live.shows(&of.entry));
+        let keys: BTreeSet<_> = by_owner.iter().map(|of| (&of.record, &of.key)).collect();
+        let missing = pending
+            .iter()
+            .filter(|of| !keys.contains(&(&of.record, &of.key)) && !is_shown(of, &live));
         let roots: BTreeSet<_> = missing.map(|of| of.entry.workload.clone()).collect();
         for root in roots.into_iter().take(MAXIMUM_READS) {
-            live.extend(self.live(&ObjectName::from(&root), deadline).await?);
+            live.extend(self.live(&root, deadline).await?);
         }
-        let seen = pending.iter().filter(|of| is_shown(of, &live));
-        Ok(seen.cloned().collect())
+        let roots = pending.iter().filter(|of| is_shown(of, &live));
+        Ok(Seen {
+            roots: roots.cloned().collect(),
+            by_owner,
+        })
     }
 
-    /// An object as it is in the cluster now, if there is one.
+    /// An object as it is in the cluster now, if there is one. Its version is that of the table: a record or a request could name one
+    /// that is not served.
     pub(super) async fn live(
         &self,
-        name: &ObjectName,
+        workload: &Workload,
         deadline: Instant,
     ) -> Result<Option<Live>, Unavailability> {
-        let read = self.cluster.changed_object(name, deadline).await?;
+        let Some(version) = admission::version(&workload.group, &workload.kind) else {
+            return Ok(None);
+        };
+        let is_name = |name: &String| is_object_name(name);
+        if !is_name(&workload.name) || !workload.namespace.as_ref().is_none_or(is_name) {
+            return Ok(None);
+        }
+        let name = ObjectName {
+            version: version.to_owned(),
+            ..ObjectName::from(workload)
+        };
+        let read = self.cluster.changed_object(&name, deadline).await?;
         Ok(read.and_then(|object| {
             Some(Live {
-                workload: Workload {
-                    group: name.group.clone(),
-                    version: name.version.clone(),
-                    kind: name.kind.clone(),
-                    namespace: name.namespace.clone(),
-                    name: name.name.clone(),
-                },
+                workload: workload.clone(),
                 uid: object.uid?,
                 template: object.template?,
+                is_staged: object.is_staged,
             })
         }))
     }
@@ -213,7 +239,7 @@ impl ReleaseRecords {
         if change.dry_run {
             return;
         }
-        let entries = found.images.iter().flat_map(|(found, _)| found);
+        let entries = found.images.iter().flat_map(|image| &image.entries);
         let names: BTreeSet<_> = entries.map(|found| &found.record).collect();
         for name in names {
             let last_used = self.memory().get(name).map(|record| record.last_used);
@@ -227,11 +253,20 @@ impl ReleaseRecords {
 }
 
 impl Live {
-    /// Whether the object is that of an entry, or an owner that runs for it, with the template of the entry.
-    pub(super) fn shows(&self, entry: &RecordEntry, is_owner: bool) -> bool {
-        let is_root = self.workload.is_same_object(&entry.workload)
-            && entry.uid.as_ref().is_none_or(|uid| *uid == self.uid);
-        (is_owner || is_root) && self.template == entry.template
+    /// Whether the object is that of an entry, and runs its template or holds it staged, as the entry says.
+    pub(super) fn shows(&self, entry: &RecordEntry) -> bool {
+        self.workload.is_same_object(&entry.workload)
+            && self.is_it(entry.uid.as_ref())
+            && self.runs(entry)
+    }
+
+    /// Whether the object has this UID, if one is known.
+    pub(super) fn is_it(&self, uid: Option<&String>) -> bool {
+        uid.is_none_or(|uid| *uid == self.uid)
+    }
+
+    fn runs(&self, entry: &RecordEntry) -> bool {
+        self.template == entry.template && !(entry.running && self.is_staged)
     }
 }
 
@@ -252,9 +287,15 @@ impl Classifier<'_> {
         self.kind(change, Collected::Known(found.records(true)))
     }
 
+    /// Whether the requester is a controller that is trusted for the object.
+    fn trusts(&self, change: &Change) -> bool {
+        let actor = change.actor.as_ref();
+        actor.is_some_and(|actor| actor.is_trusted_for(&change.workload, self.trusted))
+    }
+
     /// Whether the kind of the change, or what it rests on, depends on entries that are pending.
     fn would_matter(&self, change: &Change, found: &LookedUp) -> bool {
-        match self.kind_by(change, found.assuming_all_seen()) {
+        match self.kind_by(change, found.assuming_seen(|_| true)) {
             ChangeKind::Activation => true,
             assumed => assumed == RECORDED && self.kind_by(change, found.clone()) != RECORDED,
         }
@@ -268,10 +309,16 @@ impl Classifier<'_> {
             ChangeKind::Upkeep { .. } => self.kind_by(change, found.clone()) != RECORDED,
             ChangeKind::Activation => {
                 let mut images = found.images.iter();
-                images.any(|(entries, _)| !is_served(entries, change))
+                images.any(|image| !is_served(&image.entries, change))
             }
         }
     }
+}
+
+/// Whether an API server takes this for the name of an object (RFC 1123 subdomain).
+fn is_object_name(name: &str) -> bool {
+    let is_of_names = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    (1..=253).contains(&name.len()) && name.chars().all(is_of_names)
 }
 
 const RECORDED: ChangeKind = ChangeKind::Upkeep { recorded: true };
@@ -292,7 +339,7 @@ fn is_own(entry: &RecordEntry, change: &Change) -> bool {
 /// The entries that would serve the change if their objects had been seen, as far as no other entry serves already.
 fn pending(found: &LookedUp, change: &Change) -> Vec<Found> {
     let mut pending = Vec::new();
-    for (entries, _) in &found.images {
+    for FoundImage { entries, .. } in &found.images {
         let is_served = entries.iter().any(|found| found.entry.observed);
         let waiting = entries.iter().filter(|found| !found.entry.observed);
         let waiting = waiting.filter(|found| !is_served || is_own(&found.entry, change));
@@ -340,22 +387,41 @@ mod tests {
             workload: workload(name),
             uid: uid.to_owned(),
             template: Digest::sha256(template),
+            is_staged: false,
         }
     }
 
     #[test]
-    fn an_entry_is_seen_by_its_object_or_the_owner_with_its_template_alone() {
+    fn an_entry_is_seen_by_its_object_with_its_template_alone() {
         let pending = entry(Some("1"), b"v1");
-        assert!(live("web", "1", b"v1").shows(&pending, false));
-        assert!(live("web", "1", b"v1").shows(&entry(None, b"v1"), false));
-        assert!(live("web-5d4f", "7", b"v1").shows(&pending, true));
-        assert!(!live("web", "1", b"v2").shows(&pending, false));
-        assert!(
-            !live("web", "2", b"v1").shows(&pending, false),
-            "made again"
-        );
-        assert!(!live("other", "1", b"v1").shows(&pending, false));
-        assert!(!live("web-5d4f", "7", b"v2").shows(&pending, true));
+        assert!(live("web", "1", b"v1").shows(&pending));
+        assert!(live("web", "1", b"v1").shows(&entry(None, b"v1")));
+        assert!(!live("web", "1", b"v2").shows(&pending));
+        assert!(!live("web", "2", b"v1").shows(&pending), "made again");
+        assert!(!live("other", "1", b"v1").shows(&pending));
+    }
+
+    #[test]
+    fn an_entry_that_says_running_is_not_seen_by_an_object_that_is_staged() {
+        let staged = Live {
+            is_staged: true,
+            ..live("web", "1", b"v1")
+        };
+        let running = entry(Some("1"), b"v1");
+        assert!(!staged.shows(&running));
+        let said = RecordEntry {
+            running: false,
+            ..running
+        };
+        assert!(staged.shows(&said));
+    }
+
+    #[test]
+    fn what_cannot_be_the_name_of_an_object_is_not_asked_for() {
+        assert!(is_object_name("web-5d4f.example"));
+        for name in ["", "x y", "a/b", "..%2f", "Web", &"a".repeat(254)] {
+            assert!(!is_object_name(name), "{name}");
+        }
     }
 
     #[test]
@@ -389,7 +455,10 @@ mod tests {
         let pending_of = |entries: Vec<RecordEntry>, change: &Change| {
             let entries = entries.into_iter().map(found).collect();
             let looked_up = LookedUp {
-                images: vec![(entries, BTreeSet::new())],
+                images: vec![FoundImage {
+                    entries,
+                    ..FoundImage::default()
+                }],
                 workload: Vec::new(),
             };
             pending(&looked_up, change).len()
@@ -446,7 +515,10 @@ mod tests {
                 entry: Arc::new(entry),
             });
             let found = LookedUp {
-                images: vec![(found.into_iter().collect(), BTreeSet::new())],
+                images: vec![FoundImage {
+                    entries: found.into_iter().collect(),
+                    ..FoundImage::default()
+                }],
                 workload: Vec::new(),
             };
             classifier.miss(change, &found)

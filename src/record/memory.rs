@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use promotion_gate_core::gate::{
-    AdmittedBy, Change, ImageRecords, Pin, RecordEntry, Records, Workload,
+    AdmittedBy, Change, Digest, ImageRecords, Pin, RecordEntry, Records, Workload,
 };
 
 use super::entry::{KeptEntry, KeptRecord};
@@ -25,6 +25,8 @@ pub(super) struct Memory {
     by_workload: HashMap<ObjectKey, HashSet<Arc<RecordName>>>,
     /// The environments in which a digest complied, with the number of entries that say so; by the name of the record.
     environments: HashMap<String, BTreeMap<String, usize>>,
+    /// How many records a namespace holds.
+    counts: HashMap<String, usize>,
     /// While all records are listed: those that were seen or written meanwhile.
     seen: Option<HashSet<RecordName>>,
 }
@@ -40,11 +42,21 @@ pub(super) struct Found {
     pub(super) entry: Arc<RecordEntry>,
 }
 
+/// What the records say about an image.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FoundImage {
+    pub(super) entries: Vec<Found>,
+    /// The environments in which its digest complied.
+    pub(super) environments: BTreeSet<String>,
+    /// Every digest with which its reference was admitted.
+    pub(super) admitted: BTreeSet<Digest>,
+}
+
 /// What the records say about a change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LookedUp {
-    /// For each image, its entries and the environments of its digest.
-    pub(super) images: Vec<(Vec<Found>, BTreeSet<String>)>,
+    /// For each image.
+    pub(super) images: Vec<FoundImage>,
     pub(super) workload: Vec<Arc<RecordEntry>>,
 }
 
@@ -54,9 +66,10 @@ impl LookedUp {
         let images = self.images.into_iter();
         Records {
             images: images
-                .map(|(found, environments)| ImageRecords {
-                    entries: found.into_iter().map(|found| found.entry).collect(),
-                    environments,
+                .map(|image| ImageRecords {
+                    entries: image.entries.into_iter().map(|it| it.entry).collect(),
+                    environments: image.environments,
+                    admitted: image.admitted,
                 })
                 .collect(),
             workload: self.workload,
@@ -64,10 +77,11 @@ impl LookedUp {
         }
     }
 
-    /// The same, as if every object had been seen.
-    pub(super) fn assuming_all_seen(&self) -> LookedUp {
+    /// The same, as if the objects of these entries had been seen.
+    pub(super) fn assuming_seen(&self, is_seen: impl Fn(&Found) -> bool) -> LookedUp {
         let mut assumed = self.clone();
-        for found in assumed.images.iter_mut().flat_map(|(found, _)| found) {
+        let found = assumed.images.iter_mut().flat_map(|it| &mut it.entries);
+        for found in found.filter(|found| is_seen(found)) {
             let seen = RecordEntry {
                 observed: true,
                 ..RecordEntry::clone(&found.entry)
@@ -121,17 +135,27 @@ impl Memory {
             return;
         }
         self.remove(&name);
+        *self.counts.entry(name.namespace.clone()).or_default() += 1;
         let name = Arc::new(name);
         for kept in record.entries.values() {
             let workload = object_key(&kept.entry.workload);
             let records = self.by_workload.entry(workload).or_default();
             records.insert(Arc::clone(&name));
-            for environment in environments(&kept.entry) {
-                let of_digest = self.environments.entry(name.name.clone()).or_default();
-                *of_digest.entry(environment.clone()).or_default() += 1;
-            }
+            self.add_environments(&name.name, &kept.entry);
         }
         self.records.insert(name, record);
+    }
+
+    fn add_environments(&mut self, name: &str, entry: &RecordEntry) {
+        for environment in environments(entry) {
+            let of_digest = self.environments.entry(name.to_owned()).or_default();
+            *of_digest.entry(environment.clone()).or_default() += 1;
+        }
+    }
+
+    /// How many records a namespace holds.
+    pub(super) fn count(&self, namespace: &str) -> usize {
+        self.counts.get(namespace).copied().unwrap_or_default()
     }
 
     /// Forgets a record that was deleted at a version, unless a newer one is known.
@@ -150,6 +174,12 @@ impl Memory {
     /// Forgets a record.
     pub(super) fn remove(&mut self, name: &RecordName) -> Option<KeptRecord> {
         let record = self.records.remove(name)?;
+        if let Some(count) = self.counts.get_mut(&name.namespace) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&name.namespace);
+            }
+        }
         for kept in record.entries.values() {
             let workload = object_key(&kept.entry.workload);
             if let Some(records) = self.by_workload.get_mut(&workload) {
@@ -183,10 +213,12 @@ impl Memory {
         if kept.entry.observed {
             return false;
         }
-        kept.entry = Arc::new(RecordEntry {
+        let seen = Arc::new(RecordEntry {
             observed: true,
             ..RecordEntry::clone(&kept.entry)
         });
+        kept.entry = Arc::clone(&seen);
+        self.add_environments(&name.name, &seen);
         true
     }
 
@@ -203,8 +235,7 @@ impl Memory {
         let namespace = change.workload.namespace.as_deref().unwrap_or(gate);
         let of_image = |(image, pin)| {
             let subjects = RecordSubject::of_image(image, pin);
-            let mut found = Vec::new();
-            let mut environments = BTreeSet::new();
+            let mut image = FoundImage::default();
             for subject in subjects {
                 let name = subject.name();
                 let is_reference = matches!(subject, RecordSubject::Reference(_));
@@ -213,18 +244,21 @@ impl Memory {
                     is_reference && known.zip(resolved).is_some_and(|(known, now)| known != now)
                 };
                 if let Some(of_digest) = self.environments.get(&name).filter(|_| !is_reference) {
-                    environments.extend(of_digest.keys().cloned());
+                    image.environments.extend(of_digest.keys().cloned());
                 }
                 let is_cluster_scoped = |kept: &KeptEntry| kept.entry.workload.namespace.is_none();
                 let own = self.found(namespace, &name, |kept| !names_another(kept));
-                found.extend(own);
+                image.entries.extend(own);
+                let all = self.found(namespace, &name, |_| is_reference);
+                let admitted = all.iter().filter_map(|it| it.entry.digest.clone());
+                image.admitted.extend(admitted);
                 if namespace != gate {
-                    found.extend(self.found(gate, &name, |kept| {
+                    image.entries.extend(self.found(gate, &name, |kept| {
                         is_cluster_scoped(kept) && !names_another(kept)
                     }));
                 }
             }
-            (found, environments)
+            image
         };
         LookedUp {
             images: change.images.iter().zip(pins).map(of_image).collect(),
@@ -265,9 +299,9 @@ impl Memory {
     }
 }
 
-/// The environments in which an entry complied.
+/// The environments in which an entry complied, once its object was seen.
 fn environments(entry: &RecordEntry) -> impl Iterator<Item = &String> {
-    let complied = entry.by == AdmittedBy::Policy && !entry.complied.is_empty();
+    let complied = entry.by == AdmittedBy::Policy && !entry.complied.is_empty() && entry.observed;
     entry.environments.iter().filter(move |_| complied)
 }
 

@@ -33,14 +33,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kube::api::{Api, ApiResource, DynamicObject};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::api::ReleaseRecord;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Lost};
 use crate::metrics::Metrics;
 
-use background::{Admitted, Job};
+use background::{Admitted, Waiting};
 use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
@@ -63,6 +63,10 @@ pub struct ReleaseRecords {
     gate: ArcSwap<GateState>,
     /// Notified when other public keys are known, so that all records are read again.
     keys_changed: Notify,
+    /// Notified when an entry names a key that is not known.
+    unknown_key: Notify,
+    /// Since when the watch is lost, and why.
+    lost: ArcSwapOption<Lost>,
     /// The UIDs of namespaces, as last read.
     namespace_uids: Mutex<HashMap<String, String>>,
     /// Whether all records were listed at least once.
@@ -77,7 +81,9 @@ pub struct ReleaseRecords {
     collected: Mutex<HashSet<RecordName>>,
     /// Records that wait to be trimmed.
     trimmed: Mutex<HashSet<RecordName>>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Waiting>,
+    /// Room for jobs that are tried again after a pause.
+    retries: Arc<Semaphore>,
     admitted: mpsc::Sender<Admitted>,
 }
 
@@ -104,6 +110,8 @@ impl ReleaseRecords {
             identity: ArcSwapOption::empty(),
             gate: ArcSwap::default(),
             keys_changed: Notify::new(),
+            unknown_key: Notify::new(),
+            lost: ArcSwapOption::empty(),
             namespace_uids: Mutex::default(),
             listed: AtomicBool::new(false),
             problem: ArcSwapOption::empty(),
@@ -112,6 +120,7 @@ impl ReleaseRecords {
             collected: Mutex::default(),
             trimmed: Mutex::default(),
             jobs,
+            retries: Arc::new(Semaphore::new(MAXIMUM_JOBS)),
             admitted,
         });
         let tasks = vec![
@@ -130,7 +139,24 @@ impl ReleaseRecords {
         let needs_webhook = problem.as_ref().is_some_and(|it| it.needs_webhook);
         let unknown = self.unknown();
         let is_ready = unknown.is_none() || needs_webhook;
-        (is_ready, unknown.or_else(|| Some(problem?.why.clone())))
+        let lost = || {
+            let lost = self.lost.load_full()?;
+            let seconds = lost.since.elapsed().as_secs();
+            let why = &lost.why;
+            Some(format!(
+                "the watch was lost {seconds} s ago, and what was read before counts: {why}"
+            ))
+        };
+        let problem = unknown.or_else(|| Some(problem?.why.clone()));
+        (is_ready, problem.or_else(lost))
+    }
+
+    /// Shows in the metrics how old what was read is.
+    fn show_age(&self) {
+        let lost = self.lost.load();
+        let age = lost.as_ref().map(|lost| lost.since.elapsed());
+        let age = age.unwrap_or_default();
+        self.metrics.show_watch_age("ReleaseRecord", age);
     }
 
     /// Why it is not known what the records say; `None` once all records were listed and the public keys are known.

@@ -1,7 +1,9 @@
 //! Names: which record an image belongs to, and under which key an admission stands in it.
 
-use promotion_gate_core::gate::{Digest, ImageReference, ImageUse, Pin, Workload};
+use promotion_gate_core::gate::{Digest, ImageReference, ImageUse, Pin};
 use serde_json::json;
+
+use crate::api::{WrittenEntry, WrittenWorkload};
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,26 +54,49 @@ pub(super) fn written_pins(images: &[ImageUse]) -> Vec<Pin> {
     images.iter().map(pin).collect()
 }
 
-/// The key of an admission: a hash of the object and its template. An object that is made again under its name has another UID,
-/// and another key.
-pub(super) fn entry_key(workload: &Workload, uid: Option<&str>, template: &Digest) -> String {
-    let Workload {
+/// The key of an admission: a hash of the object, its template, and everything that the entry lets pass. A request that claims more
+/// than one that was seen in the cluster has an entry of its own, which waits until it is seen too. An object that is made again
+/// under its name has another UID, and another key. Pods of one template share an entry: no controller makes anything from a Pod.
+pub(super) fn entry_key(entry: &WrittenEntry) -> String {
+    let WrittenWorkload {
         group,
         version: _,
         kind,
         namespace,
         name,
-    } = workload;
-    let parts = json!([group, kind, namespace, name, uid, template.to_string()]);
+        uid,
+    } = &entry.workload;
+    let object = match is_pod(&entry.workload) {
+        true => json!([group, kind, namespace]),
+        false => json!([group, kind, namespace, name, uid]),
+    };
+    let parts = json!([
+        object,
+        entry.template,
+        entry.runs,
+        entry.by,
+        entry.complied,
+        entry.environments,
+        entry.source,
+        entry.digest,
+    ]);
     let hash = Digest::sha256(parts.to_string().as_bytes());
-    hash.hex().chars().take(16).collect()
+    hash.hex().chars().take(32).collect()
+}
+
+pub(super) fn is_pod(workload: &WrittenWorkload) -> bool {
+    workload.group.is_empty() && workload.kind == "Pod"
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::Timestamp;
     use promotion_gate_core::gate::{Collected, Role};
 
     use super::*;
+    use crate::api::{EntryRuns, EntryState, WrittenBy};
 
     fn names(image: &str, pin: &Pin) -> Vec<String> {
         let image = ImageUse {
@@ -102,34 +127,75 @@ mod tests {
         assert_ne!(names("app:v2", &Pin::NotNeeded), by_tag[..1]);
     }
 
-    #[test]
-    fn an_admission_has_a_key_of_its_own_by_object_and_template() {
-        let web = Workload {
-            group: "apps".to_owned(),
-            version: "v1".to_owned(),
-            kind: "Deployment".to_owned(),
-            namespace: Some("shop".to_owned()),
-            name: "web".to_owned(),
-        };
-        let (v1, v2) = (Digest::sha256(b"v1"), Digest::sha256(b"v2"));
-        let key = entry_key(&web, Some("1"), &v1);
-        assert_eq!(key.len(), 16);
-        let other_version = Workload {
-            version: "v1beta1".to_owned(),
-            ..web.clone()
-        };
-        assert_eq!(entry_key(&other_version, Some("1"), &v1), key);
-        let other_name = Workload {
-            name: "api".to_owned(),
-            ..web.clone()
-        };
-        for other in [
-            entry_key(&web, Some("2"), &v1),
-            entry_key(&web, None, &v1),
-            entry_key(&web, Some("1"), &v2),
-            entry_key(&other_name, Some("1"), &v1),
-        ] {
-            assert_ne!(other, key);
+    fn entry(kind: &str, name: &str, uid: Option<&str>) -> WrittenEntry {
+        let group = if kind == "Pod" { "" } else { "apps" };
+        WrittenEntry {
+            workload: WrittenWorkload {
+                group: group.to_owned(),
+                version: "v1".to_owned(),
+                kind: kind.to_owned(),
+                namespace: Some("shop".to_owned()),
+                name: name.to_owned(),
+                uid: uid.map(str::to_owned),
+            },
+            template: Digest::sha256(b"v1").to_string(),
+            state: EntryState::Pending,
+            runs: EntryRuns::Staged,
+            by: WrittenBy::Policy,
+            complied: BTreeSet::new(),
+            environments: BTreeSet::new(),
+            source: None,
+            digest: None,
+            at: Timestamp::UNIX_EPOCH,
+            decision: String::new(),
+            revision: String::new(),
         }
+    }
+
+    #[test]
+    fn an_admission_has_a_key_of_its_own_by_object_template_and_what_it_lets_pass() {
+        let web = entry("Deployment", "web", Some("1"));
+        let key = entry_key(&web);
+        assert_eq!(key.len(), 32);
+        let mut same = web.clone();
+        same.workload.version = "v1beta1".to_owned();
+        same.state = EntryState::Observed;
+        same.at = Timestamp::MAX;
+        same.decision = "2".to_owned();
+        assert_eq!(entry_key(&same), key);
+        let template = Digest::sha256(b"v2").to_string();
+        for other in [
+            entry("Deployment", "web", Some("2")),
+            entry("Deployment", "web", None),
+            entry("Deployment", "api", Some("1")),
+            WrittenEntry {
+                template,
+                ..web.clone()
+            },
+            WrittenEntry {
+                runs: EntryRuns::Running,
+                ..web.clone()
+            },
+            WrittenEntry {
+                by: WrittenBy::Baseline,
+                ..web.clone()
+            },
+            WrittenEntry {
+                complied: ["strict".to_owned()].into(),
+                ..web.clone()
+            },
+            WrittenEntry {
+                environments: ["production".to_owned()].into(),
+                ..web.clone()
+            },
+        ] {
+            assert_ne!(entry_key(&other), key, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn pods_of_one_template_share_an_entry() {
+        let [one, two] = [("a", "1"), ("b", "2")].map(|(name, uid)| entry("Pod", name, Some(uid)));
+        assert_eq!(entry_key(&one), entry_key(&two));
     }
 }

@@ -10,17 +10,22 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::entry::{KeptRecord, read_record};
 use super::identity::said;
+use super::key::Refused;
 use super::memory::RecordName;
-use super::{Problem, ReleaseRecords};
+use super::{Lost, Problem, ReleaseRecords};
 
 /// How long a failed list of namespaces waits.
 const RETRY: Duration = Duration::from_secs(2);
 /// How many namespaces are listed at once.
 const PAGE: u32 = 500;
+/// How many records, of up to 100 entries each, are listed at once.
+const PAGE_OF_RECORDS: u32 = 50;
+/// After how many seconds a watch begins again: sooner than a silent connection is given up.
+const WATCHED: u32 = 60;
 
 impl ReleaseRecords {
     /// Keeps memory as the cluster is. Once other public keys are known, every record is read again.
@@ -32,7 +37,8 @@ impl ReleaseRecords {
                 sleep(RETRY).await;
                 continue;
             }
-            let events = watcher(self.everywhere(), watcher::Config::default());
+            let watched = watcher::Config::default().page_size(PAGE_OF_RECORDS);
+            let events = watcher(self.everywhere(), watched.timeout(WATCHED));
             let mut events = pin!(events.default_backoff());
             loop {
                 let event = tokio::select! {
@@ -40,13 +46,20 @@ impl ReleaseRecords {
                     () = self.keys_changed.notified() => break,
                 };
                 match event {
-                    Some(Ok(event)) => self.take_in_event(event).await,
+                    Some(Ok(event)) => {
+                        self.lost.store(None);
+                        self.take_in_event(event).await;
+                    }
                     Some(Err(error)) => {
                         let error = error.to_string();
                         tracing::warn!(
                             error,
                             "the watch of release records broke; what is known stays"
                         );
+                        if self.lost.load().is_none() {
+                            let (since, why) = (Instant::now(), format!("{error:.300}"));
+                            self.lost.store(Some(Arc::new(Lost { since, why })));
+                        }
                         if !self.listed.load(Ordering::Relaxed) {
                             let why = format!(
                                 "they cannot be listed: {error:.300}; if the kind is not known, run `kubectl apply --server-side -f deploy/crds`"
@@ -115,6 +128,12 @@ impl ReleaseRecords {
         for (_, why) in &refused {
             self.metrics.refuse_entry(why);
         }
+        if refused
+            .iter()
+            .any(|(_, why)| *why == Refused::UnknownKey.id())
+        {
+            self.unknown_key.notify_one();
+        }
         if let Some((key, why)) = refused.first() {
             let (namespace, count) = (&name.namespace, refused.len());
             tracing::error!(
@@ -137,23 +156,30 @@ impl ReleaseRecords {
     ) -> Option<(KeptRecord, Vec<(String, &'static str)>)> {
         let identity = self.identity.load_full()?;
         let uid = self.namespace_uid(&name.namespace, live).await;
-        let uid = uid.unwrap_or_default();
+        let uid = uid.ok().flatten().unwrap_or_default();
         let memory = self.memory();
         let known = memory.get(name);
         read_record(object, &identity.public, &identity.cluster, &uid, known)
     }
 
-    /// The UID of a namespace: as last read, or read now.
-    pub(super) async fn namespace_uid(&self, name: &str, live: bool) -> Result<String, String> {
+    /// The UID of a namespace: as last read, or read now. `None` if there is no such namespace.
+    pub(super) async fn namespace_uid(
+        &self,
+        name: &str,
+        live: bool,
+    ) -> Result<Option<String>, String> {
         let known = self.uids().get(name).cloned();
         if let (Some(known), false) = (known, live) {
-            return Ok(known);
+            return Ok(Some(known));
         }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
-        let read = namespaces.get_metadata(name).await.map_err(said)?;
-        let uid = read.metadata.uid.unwrap_or_default();
+        let read = namespaces.get_metadata_opt(name).await.map_err(said)?;
+        let Some(uid) = read.map(|read| read.metadata.uid.unwrap_or_default()) else {
+            self.uids().remove(name);
+            return Ok(None);
+        };
         self.uids().insert(name.to_owned(), uid.clone());
-        Ok(uid)
+        Ok(Some(uid))
     }
 
     async fn list_namespaces(&self) -> Result<(), String> {

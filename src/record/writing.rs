@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ReleaseRecords;
 use super::background::Job;
-use super::entry::{KeptEntry, MAXIMUM_ENTRIES, NewEntry, entries, unless_known};
-use super::identity::said;
+use super::entry::{KeptEntry, MAXIMUM_ENTRIES, NewEntry, entries, is_known};
+use super::identity::{said, with_remedy};
 use super::key::Place;
 use super::memory::RecordName;
 use super::names::RecordSubject;
@@ -23,6 +23,8 @@ use crate::review::Review;
 
 /// How many records are written at once for one request.
 const AT_ONCE: usize = 16;
+/// The most records of one namespace.
+const MAXIMUM_RECORDS: usize = 5000;
 /// The time before the deadline in which no new attempt begins.
 const RESERVE: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts, which doubles from a sixteenth of it.
@@ -34,11 +36,22 @@ pub(super) enum Attempt {
     Exists,
     /// There is no such record any more.
     Missing,
-    /// The namespace is being deleted: nothing is created in it, so that no upkeep needs the record.
+    /// The namespace is deleted, or is being deleted: nothing is created in it, so that no upkeep needs the record.
     Unneeded,
     /// It may succeed later.
     Again(String),
     /// It will not succeed.
+    Refused(String),
+}
+
+/// Why an entry is not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unwritten {
+    /// It may succeed later.
+    #[error("{0}")]
+    Yet(String),
+    /// The cluster does not want it.
+    #[error("{0}")]
     Refused(String),
 }
 
@@ -96,25 +109,25 @@ impl ReleaseRecords {
         new: &NewEntry,
         last_attempt: Instant,
         deadline: Instant,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unwritten> {
         let name = self.record_of(new);
         let mut exists = None;
         let mut pause = LONGEST_PAUSE / 16;
         loop {
-            let (is_known, known) = {
+            let (record_is_known, known) = {
                 let memory = self.memory();
                 let record = memory.get(&name);
                 let entry = record.and_then(|record| record.entries.get(&new.key));
                 (record.is_some(), entry.cloned())
             };
-            let Some(entry) = unless_known(known.as_ref(), &new.entry, new.returns) else {
+            if is_known(known.as_ref(), &new.entry) {
                 self.metrics.count_record_write("known");
                 return Ok(());
-            };
+            }
             let attempt = async {
-                match exists.unwrap_or(is_known) {
-                    true => self.patch(&name, &new.key, &entry, known.as_ref()).await,
-                    false => self.create(&name, &new.subject, &new.key, &entry).await,
+                match exists.unwrap_or(record_is_known) {
+                    true => self.patch(&name, new, known.as_ref()).await,
+                    false => self.create(&name, new).await,
                 }
             };
             let late = || Attempt::Again("the API server did not answer in time".to_owned());
@@ -126,8 +139,8 @@ impl ReleaseRecords {
                     self.trim_if_full(&name);
                     return Ok(());
                 }
-                Err(Attempt::Exists) => exists = Some(true),
-                Err(Attempt::Missing) => {
+                Err(Attempt::Exists) if exists.is_none() => exists = Some(true),
+                Err(Attempt::Missing) if exists != Some(false) => {
                     // Somebody deleted it. What else it held comes back as the watch will find.
                     let deleted = self.memory_mut().remove(&name);
                     if let Some(deleted) = deleted {
@@ -136,19 +149,22 @@ impl ReleaseRecords {
                     exists = Some(false);
                 }
                 Err(Attempt::Unneeded) => return Ok(()),
-                Err(Attempt::Refused(why)) => return Err(why),
-                Err(Attempt::Again(why)) => {
+                Err(Attempt::Refused(why)) => return Err(Unwritten::Refused(why)),
+                Err(failed) => {
+                    let why = match failed {
+                        Attempt::Again(why) => why,
+                        _ => {
+                            exists = None;
+                            "the record was made and deleted meanwhile".to_owned()
+                        }
+                    };
                     let next = Instant::now() + pause.mul_f64(0.5 + random() / 2.0);
                     if next > last_attempt {
-                        return Err(why);
+                        return Err(Unwritten::Yet(why));
                     }
                     sleep_until(next).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    continue;
                 }
-            }
-            if Instant::now() > last_attempt {
-                return Err("the record was made and deleted meanwhile".to_owned());
             }
         }
     }
@@ -162,13 +178,20 @@ impl ReleaseRecords {
         }
     }
 
-    async fn create(
-        &self,
-        name: &RecordName,
-        subject: &RecordSubject,
-        key: &str,
-        entry: &WrittenEntry,
-    ) -> Result<DynamicObject, Attempt> {
+    async fn create(&self, name: &RecordName, new: &NewEntry) -> Result<DynamicObject, Attempt> {
+        let NewEntry {
+            subject,
+            key,
+            entry,
+            ..
+        } = new;
+        let records = self.memory().count(&name.namespace);
+        if records >= MAXIMUM_RECORDS {
+            return Err(Attempt::Refused(format!(
+                "the namespace `{}` holds {records} release records, and no more than {MAXIMUM_RECORDS} are kept; those that no object needs are deleted in time",
+                name.namespace
+            )));
+        }
         // A namespace of this name may have been made again.
         let signed = self.signed(name, key, entry, true).await?;
         let (field, image) = match subject {
@@ -194,8 +217,7 @@ impl ReleaseRecords {
     async fn patch(
         &self,
         name: &RecordName,
-        key: &str,
-        entry: &WrittenEntry,
+        NewEntry { key, entry, .. }: &NewEntry,
         known: Option<&KeptEntry>,
     ) -> Result<DynamicObject, Attempt> {
         let signed = self.signed(name, key, entry, false).await?;
@@ -241,9 +263,15 @@ impl ReleaseRecords {
     ) -> Result<Map<String, Value>, Attempt> {
         let namespace = self.namespace_uid(&name.namespace, live).await;
         let namespace = namespace.map_err(Attempt::Again)?;
-        let identity = self.identity.load_full();
-        let not_yet = || Attempt::Again("the key of release records is not known yet".to_owned());
-        let identity = identity.ok_or_else(not_yet)?;
+        let namespace = namespace.ok_or(Attempt::Unneeded)?;
+        let Some(identity) = self.identity.load_full() else {
+            let why = self.unknown().unwrap_or_default();
+            return Err(match self.problem.load_full() {
+                // Only another request ends that.
+                Some(problem) if problem.needs_webhook => Attempt::Refused(why),
+                _ => Attempt::Again(why),
+            });
+        };
         let mut fields = match serde_json::to_value(entry) {
             Ok(Value::Object(fields)) => fields,
             _ => {
@@ -293,9 +321,14 @@ fn attempt_of(error: Error) -> Attempt {
     };
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     let is_terminating = causes.any(|cause| cause.reason == "NamespaceTerminating");
+    let missing = status.details.as_ref().map(|details| details.kind.as_str());
     match (status.code, status.reason.as_str()) {
         (409, "AlreadyExists") => Attempt::Exists,
-        (404, _) => Attempt::Missing,
+        (404, _) => match missing {
+            Some("releaserecords") => Attempt::Missing,
+            Some("namespaces") => Attempt::Unneeded,
+            _ => Attempt::Again(with_remedy("ReleaseRecord", error)),
+        },
         (403, _) if is_terminating => Attempt::Unneeded,
         (400 | 401 | 403 | 405 | 413 | 422, _) => Attempt::Refused(said(error)),
         _ => Attempt::Again(said(error)),

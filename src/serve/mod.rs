@@ -145,6 +145,10 @@ pub async fn serve(
             let feeds = sources.feeds().keep_current(Arc::clone(&metrics));
             async { match feeds.await {} }
         }),
+        tokio::spawn({
+            let roots = sources.roots().keep_current();
+            async { match roots.await {} }
+        }),
         tokio::spawn(certificate::certificate(
             certificate.clone(),
             Arc::clone(&metrics),

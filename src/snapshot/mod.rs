@@ -7,6 +7,7 @@
 //! * `parts` — all of them; `part` — one that is read from files
 //! * `documents` — which version of each document counts
 //! * `resource` — a resource of the cluster as a document
+//! * `roots` — the trust roots in TUF repositories
 //! * `once` — the same for a command, which reads its sources once
 //! * `watches` — what is watched in the cluster
 //! * `report` — what operators are told
@@ -17,6 +18,7 @@ mod part;
 mod parts;
 mod report;
 mod resource;
+mod roots;
 #[cfg(test)]
 mod tests;
 mod unreadable;
@@ -44,10 +46,12 @@ use crate::duties::feed;
 use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
+use crate::tuf::TufRoots;
 use documents::Settlement;
 use parts::{Parts, Under};
 use report::{frozen_environments, missing_roots};
 use resource::freezes_by_source;
+use roots::RepositoryRoots;
 
 pub use documents::Version;
 pub use once::Once;
@@ -75,6 +79,7 @@ pub struct Sources {
     feeds: Arc<Feeds>,
     /// The feeds of freezes that are resources, which one replica reads for all.
     cluster_feeds: Arc<Feeds>,
+    roots: RepositoryRoots,
     watches: Option<Arc<Watches>>,
     judged: watch::Sender<Arc<Vec<Judged>>>,
     readiness: ArcSwap<Readiness>,
@@ -123,6 +128,7 @@ impl Sources {
             current: ArcSwap::from_pointee(files.config.snapshot()),
             feeds: Arc::new(Feeds::new(&files.config.client_options())),
             cluster_feeds: Arc::new(Feeds::new(&files.config.client_options())),
+            roots: RepositoryRoots::new(&files.config.client_options()),
             judged: watch::Sender::new(Arc::default()),
             paths: files.policies,
             config: ArcSwap::from_pointee(files.config),
@@ -180,19 +186,33 @@ impl Sources {
         Arc::clone(&self.cluster_feeds)
     }
 
+    /// The trust roots in TUF repositories, which have to be kept current.
+    pub fn roots(&self) -> Arc<TufRoots> {
+        Arc::clone(&self.roots.of_files)
+    }
+
+    /// The trust roots in TUF repositories that are resources: one replica has to keep them current.
+    pub fn cluster_roots(&self) -> Arc<TufRoots> {
+        Arc::clone(&self.roots.of_cluster)
+    }
+
     /// What came of each resource.
     pub fn judged(&self) -> watch::Receiver<Arc<Vec<Judged>>> {
         self.judged.subscribe()
     }
 
-    /// Asks the feeds for the first time, and waits a while for their answers: a freeze whose feed was never read counts as lasting.
+    /// Asks the feeds and the repositories of trust roots in files for the first time, and waits a while for their answers: a freeze
+    /// whose feed was never read counts as lasting, and under a root that was never read nothing is accepted.
     pub async fn ask_feeds(&self, metrics: &Metrics, within: Duration) {
         let start = ClockReading {
             at: Timestamp::now(),
             uptime: Duration::ZERO,
         };
-        let _ = timeout(within, self.feeds.ask_due(start, metrics)).await;
+        let (feeds, roots) = (&self.feeds, &self.roots.of_files);
+        let ask = async { tokio::join!(feeds.ask_due(start, metrics), roots.ask_due(start)) };
+        let _ = timeout(within, ask).await;
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh_roots(&mut parts);
         self.refresh_schedule(&mut parts, metrics, Timestamp::now());
     }
 
@@ -223,7 +243,7 @@ impl Sources {
         let configured = self.poll_configuration(&mut parts);
         // 2. The files as they are on disk, and the resources as the cluster has them.
         self.poll_files(&mut parts);
-        let namespaces_changed = self.poll_cluster(&mut parts, metrics);
+        let namespaces_changed = self.poll_cluster(&mut parts, metrics, now);
         // 3. One swap for all changes of one poll, so that no review sees new policies under an old configuration, or the
         // reverse.
         let take_over = || self.take_over(&mut parts, configured, namespaces_changed, metrics, now);
@@ -234,11 +254,15 @@ impl Sources {
         }
         // 4. The schedule of freezes, if a feed says something new, or if what was computed ends soon.
         self.refresh_schedule(&mut parts, metrics, now);
-        // 5. Report the problems to `/readyz` and the metrics.
-        let readiness = parts.readiness(self.watches.is_some());
+        // 5. The trust roots of repositories, if one says something new.
+        self.refresh_roots(&mut parts);
+        // 6. Report the problems to `/readyz` and the metrics.
+        let mut readiness = parts.readiness(self.watches.is_some());
         metrics
             .policies_broken
             .set(i64::from(!readiness.problems.is_empty()));
+        readiness.problems.extend(self.roots.problems(now));
+        parts.shown_roots = self.roots.show_ages(metrics, now, &parts.shown_roots);
         self.readiness.store(Arc::new(readiness));
     }
 
@@ -285,7 +309,7 @@ impl Sources {
     }
 
     /// Notes what the cluster has now. Says whether namespaces have changed.
-    fn poll_cluster(&self, parts: &mut Parts, metrics: &Metrics) -> bool {
+    fn poll_cluster(&self, parts: &mut Parts, metrics: &Metrics, now: Timestamp) -> bool {
         let Some(watches) = &self.watches else {
             return false;
         };
@@ -296,6 +320,7 @@ impl Sources {
             let is_changed = parts.documents.replace_resources(&seen.resources);
             parts.changes += u64::from(is_changed);
             parts.note_feeds();
+            self.roots.follow(parts.documents.resources(), now);
             if !is_changed {
                 self.judged.send_replace(Arc::new(parts.judged()));
             }
@@ -394,6 +419,7 @@ impl Sources {
         for feeds in [&self.feeds, &self.cluster_feeds] {
             feeds.replace_options(&config.client_options());
         }
+        self.roots.replace_options(&config.client_options());
         self.config.store(Arc::new(config));
     }
 
@@ -406,10 +432,14 @@ impl Sources {
         parts.freezes = of_cluster;
         parts.feeds = self.feeds.revision();
         parts.refused.clone_from(&settled.refused);
+        self.roots.replace(&settled.set);
+        self.roots.follow(parts.documents.resources(), now);
         let (configured, states) = (parts.configured.clone(), self.feed_states(parts));
         let mut snapshot =
             unreadable::snapshot(settled, &parts.documents, configured, &states, now);
         parts.show_cluster(&mut snapshot, self.watches.is_some());
+        parts.roots = self.roots.revision();
+        snapshot.world.trust_roots.extend(self.roots.roots());
         let missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
         if !missing_roots.is_empty() && missing_roots != parts.missing_roots {
@@ -427,6 +457,19 @@ impl Sources {
         let mut states = self.feeds.states();
         states.extend(states_of(&parts.freezes, &parts.feeds_of_cluster));
         states
+    }
+
+    /// Takes over the trust roots of repositories alone. Which policies are valid depends on their names only.
+    fn refresh_roots(&self, parts: &mut Parts) {
+        let revision = self.roots.revision();
+        if revision == parts.roots {
+            return;
+        }
+        parts.roots = revision;
+        let mut snapshot = Snapshot::clone(&self.current.load());
+        snapshot.world.trust_roots.extend(self.roots.roots());
+        parts.missing_roots = missing_roots(&snapshot);
+        self.current.store(Arc::new(snapshot));
     }
 
     /// Makes the schedule of freezes again where feeds or the time have changed it, and shows which environments are frozen.

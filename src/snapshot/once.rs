@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Freeze, Snapshot};
+use promotion_gate_core::gate::{Freeze, Snapshot, TrustRoots};
 
 use super::documents::{Documents, Settlement, Version};
 use super::parts::feeds_in_statuses;
-use super::resource::{Resource, freezes_by_source};
+use super::resource::{Resource, ResourceName, freezes_by_source, roots_by_source};
 use super::watches::api_resource;
 use super::{report, states_of, unreadable};
-use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile};
+use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile, TufRepository};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::tuf::TufRoots;
 
 /// Documents of files and of a cluster.
 pub struct Once {
@@ -95,6 +96,28 @@ impl Once {
         let (of_cluster, of_files) = freezes_by_source(&self.settled.set);
         let statuses: BTreeMap<_, _> = feeds_in_statuses(self.documents.resources());
         (states_of(&of_cluster, &statuses), of_files)
+    }
+
+    /// The trust roots in the statuses of resources, what is wrong with those, and the repositories of files.
+    pub fn roots(
+        &self,
+        config: &Config,
+        now: Timestamp,
+    ) -> (TrustRoots, Vec<String>, BTreeMap<String, TufRepository>) {
+        let (of_cluster, of_files) = roots_by_source(&self.settled.set);
+        let written = TufRoots::new(&config.client_options());
+        let names: Vec<_> = of_cluster.keys().cloned().collect();
+        written.replace(of_cluster);
+        for name in names {
+            let name = ResourceName {
+                kind: Kind::TrustRoot,
+                name,
+            };
+            if let Some(resource) = self.documents.resource(&name) {
+                written.follow(&name.name, &resource.status, now);
+            }
+        }
+        (written.roots(), written.problems(now), of_files)
     }
 
     /// The snapshot of what counts, with the rest of another one.

@@ -1,6 +1,6 @@
 //! All parts of the snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promotion_gate_core::gate::{
@@ -44,6 +44,10 @@ pub(super) struct Parts {
     pub(super) missing_roots: Vec<String>,
     /// The revision of the feeds that the schedule in force was made from.
     pub(super) feeds: u64,
+    /// The revision of the trust roots of repositories that are in force.
+    pub(super) roots: u64,
+    /// The roots whose age the metrics show.
+    pub(super) shown_roots: BTreeSet<String>,
     /// Which environments were frozen at the last poll.
     pub(super) frozen: BTreeMap<String, bool>,
 }

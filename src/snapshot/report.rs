@@ -70,7 +70,11 @@ pub(super) fn missing_roots(snapshot: &Snapshot) -> Vec<String> {
         let missing: BTreeSet<_> = needs.flat_map(|needs| needs.missing_roots).collect();
         missing.into_iter().map(|root| {
             let name = &policy.name;
-            format!("the policy `{name}` in force names the trust root `{root}`, which is not configured: no signature is accepted under it")
+            let why = match snapshot.world.declared_roots.contains(&root) {
+                true => "was not read from its repository yet",
+                false => "is not configured",
+            };
+            format!("the policy `{name}` in force names the trust root `{root}`, which {why}: no signature is accepted under it")
         })
     });
     each.collect()

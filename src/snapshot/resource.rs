@@ -1,6 +1,6 @@
 //! A resource of the cluster as a document, for the same parse as files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -8,7 +8,7 @@ use promotion_gate_core::documents::Problem;
 use promotion_gate_core::gate::Freeze;
 use serde_json::{Value, json};
 
-use crate::api::{API_VERSION, FROM_CLUSTER, Kind, PolicySet, SourceFile};
+use crate::api::{API_VERSION, FROM_CLUSTER, Kind, PolicySet, SourceFile, TufRepository};
 
 /// The kind and the name of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,14 +125,34 @@ impl Resource {
 
 /// The freezes of a set that are resources, and those in files.
 pub(super) fn freezes_by_source(set: &PolicySet) -> (Vec<Freeze>, Vec<Freeze>) {
-    let held = set.files.iter();
-    let resources = held.filter(|(document, _)| ResourceName::of(document).is_some());
-    let resources: BTreeSet<_> = resources.flat_map(|(_, held)| held).collect();
+    let resources = held_by_resources(set);
     let freezes = set.freezes.iter().cloned();
     freezes.partition(|freeze| {
         let held = (Kind::ChangeFreeze, freeze.name.clone());
         resources.contains(&held)
     })
+}
+
+/// The repositories of trust roots of a set that are resources, and of those in files.
+pub(super) fn roots_by_source(
+    set: &PolicySet,
+) -> (
+    BTreeMap<String, TufRepository>,
+    BTreeMap<String, TufRepository>,
+) {
+    let resources = held_by_resources(set);
+    let repositories = set.tuf_repositories().into_iter();
+    repositories.partition(|(name, _)| {
+        let held = (Kind::TrustRoot, name.clone());
+        resources.contains(&held)
+    })
+}
+
+/// The documents of a set that are resources.
+fn held_by_resources(set: &PolicySet) -> BTreeSet<&(Kind, String)> {
+    let held = set.files.iter();
+    let resources = held.filter(|(document, _)| ResourceName::of(document).is_some());
+    resources.flat_map(|(_, held)| held).collect()
 }
 
 /// A problem as a sentence. Lines and columns of a document from the cluster mean nothing, and are left out.

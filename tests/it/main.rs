@@ -23,6 +23,7 @@
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `connect` — the authors of a change, read from platforms; the command `attest`
 //! * `feeds` — calendars, endpoints and GitLab projects that say when changes are frozen, and hostile ones
+//! * `tuf` — trust roots in TUF repositories, and repositories that lie
 //! * `layout` — OCI image layouts in place of registries
 //! * `serve` — the webhook, over HTTPS
 //! * `governance` — who may change what the gate decides by, over HTTPS
@@ -86,8 +87,9 @@ mod rules;
 mod serve;
 mod snapshot;
 mod support;
+mod tuf;
 mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{facts, gate, images, server};
+use support::{facts, gate, images, server, tuf_site};

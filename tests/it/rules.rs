@@ -283,7 +283,10 @@ fn run(rule: &str, case: &Case) -> (String, String) {
     promotion.at = case.at.unwrap_or(promotion.at);
     if let Some(entries) = &case.record {
         promotion.change.object.template = Some(Digest::sha256(b"template"));
-        promotion.records = Collected::Known(records(entries, &promotion));
+        let records = records(entries, &promotion);
+        let present = records.workload.iter().max_by_key(|entry| entry.at);
+        promotion.change.object.before = present.map(|entry| entry.template.clone());
+        promotion.records = Collected::Known(records);
     }
     let mut snapshot = snapshot(vec![policy]);
     let digest = || {
@@ -390,6 +393,7 @@ fn records(entries: &[TestEntry], promotion: &Promotion) -> Records {
         images: vec![ImageRecords {
             entries: of_image.cloned().collect(),
             environments: complied.flat_map(|it| it.environments.clone()).collect(),
+            ..ImageRecords::default()
         }],
         workload: of_workload.cloned().collect(),
         has_baseline: true,

@@ -8,8 +8,9 @@ use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::UNSIGNED_STATEMENT;
 use promotion_gate_core::gate::{
     self, AdmittedBy, ChangeKind, Collected, Decision, Digest, Enforcement, Evidence,
-    EvidenceSource, Finding, ImageEvidence, ImageRecords, Pin, Policy, Promotion, RecordEntry,
-    Records, Revocation, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned, Unreadable,
+    EvidenceSource, Finding, ImageEvidence, ImageRecords, Pin, Policy, Promotion, Prospect,
+    RecordEntry, Records, Revocation, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned,
+    Unreadable,
 };
 use serde_json::{Value, json};
 
@@ -292,7 +293,7 @@ fn a_tag_whose_record_holds_a_revoked_digest_is_refused() {
     let records = Records {
         images: vec![ImageRecords {
             entries: vec![Arc::new(entry)],
-            environments: BTreeSet::new(),
+            ..ImageRecords::default()
         }],
         ..Records::default()
     };
@@ -527,6 +528,30 @@ fn a_missing_trust_root_is_undecided_and_other_roots_stand() {
 }
 
 #[test]
+fn a_root_that_was_not_read_from_its_repository_yet_is_undecided_and_says_so() {
+    let signer = json!({"keyless": {"issuer": ISSUER, "identity": "release@example.com", "trustRoots": ["sandbox"]}});
+    let requirement = json!({"signature": {"anyOf": [signer]}});
+    let mut snapshot = snapshot(vec![policy(json!([requirement]))]);
+    snapshot.world.trust_roots.remove("sandbox").unwrap();
+    snapshot.world.declared_roots.insert("sandbox".to_owned());
+    let promotion = promotion(&[image()]);
+    let verdict = judge(&promotion, &Evidence::default(), &snapshot);
+    let finding = &verdict.policies()[0].findings()[0];
+    assert_eq!(
+        (finding.reason, finding.outcome.id()),
+        ("trust-root-missing", "undecided")
+    );
+    assert!(
+        finding
+            .detail
+            .contains("was not read from its repository yet"),
+        "{finding:?}"
+    );
+    let hint = finding.hint.as_ref().unwrap();
+    assert!(hint.contains("`status.error`"), "{hint}");
+}
+
+#[test]
 fn labels_that_are_known_decide_for_certain() {
     let labels = json!({"namespaces": {"selector": {"matchLabels": {"tier": "x"}}}});
     let spec = json!({"requirements": [{"digestPinned": {}}], "match": labels});
@@ -586,4 +611,82 @@ fn a_policy_that_might_not_govern_covers_for_itself_alone() {
     let labels = BTreeMap::from([("tier".to_owned(), "x".to_owned())]);
     snapshot.world.namespaces.insert("shop".to_owned(), labels);
     assert_eq!(decisions(&snapshot), [Decision::Allow, Decision::Allow]);
+}
+
+#[test]
+fn waiting_helps_against_what_may_still_come_and_against_nothing_else() {
+    let prospect = |requirements: Value, image: &str, of: fn(&mut Snapshot), enforcement| {
+        let mut promotion = promotion(&[image.to_owned()]);
+        if promotion.pins[0].digest().is_none() {
+            promotion.pins = vec![Pin::NotNeeded];
+        }
+        let mut policy = policy(requirements);
+        policy.enforcement = enforcement;
+        let mut snapshot = snapshot(vec![policy]);
+        of(&mut snapshot);
+        let mut evidence = Evidence::default();
+        let (image, pin) = promotion.images().next().unwrap();
+        if let Some(subject) = pin.subject(&image.reference) {
+            let nothing = Collected::Known(Arc::new(ImageEvidence::default()));
+            evidence.images.insert(subject, nothing);
+        }
+        judge(&promotion, &evidence, &snapshot).prospect()
+    };
+    let signature = || json!([{"signature": {"anyOf": [keyless("release")]}}]);
+    let elsewhere = || json!([{"allowedImages": {"patterns": ["ghcr.io/example/**"]}}]);
+    let pinned = || json!([{"digestPinned": {}}]);
+    let (by_digest, enforce) = (&image(), Enforcement::Enforce);
+    let same: fn(&mut Snapshot) = |_| {};
+    assert_eq!(
+        prospect(signature(), by_digest, same, enforce),
+        Prospect::Later
+    );
+    assert_eq!(
+        prospect(elsewhere(), by_digest, same, enforce),
+        Prospect::Never
+    );
+    // A policy that only warns holds nothing up.
+    assert_eq!(
+        prospect(elsewhere(), by_digest, same, Enforcement::Warn),
+        Prospect::Later
+    );
+    let tag = "registry.example/app:v1";
+    assert_eq!(prospect(pinned(), tag, same, enforce), Prospect::Never);
+    assert_eq!(
+        prospect(pinned(), by_digest, same, enforce),
+        Prospect::Later
+    );
+    let revoked: fn(&mut Snapshot) = |snapshot| {
+        let digest = promotion(&[image()]).pins[0].digest().unwrap().clone();
+        let revocation = Revocation {
+            name: "bad".to_owned(),
+            reason: "leaks".to_owned(),
+        };
+        snapshot.world.revocations.insert(digest, revocation);
+    };
+    assert_eq!(
+        prospect(pinned(), by_digest, revoked, enforce),
+        Prospect::Never
+    );
+    let ungoverned: fn(&mut Snapshot) = |snapshot| {
+        snapshot.policies.clear();
+        snapshot.ungoverned = Ungoverned::Deny;
+    };
+    assert_eq!(
+        prospect(pinned(), by_digest, ungoverned, enforce),
+        Prospect::Never
+    );
+    // What cannot be read now may be repaired.
+    let broken: fn(&mut Snapshot) = |snapshot| {
+        snapshot.policies.clear();
+        snapshot.unreadable = vec![Unreadable {
+            source: "policies".to_owned(),
+            why: "broken".to_owned(),
+            namespaces: gate::NamespaceMatch::default(),
+        }];
+    };
+    assert_eq!(
+        prospect(pinned(), by_digest, broken, enforce),
+        Prospect::Later
+    );
 }

@@ -23,4 +23,5 @@ mod scan;
 mod shipped;
 mod signing;
 mod support;
+mod trust_roots;
 mod waiting;

@@ -405,7 +405,15 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
         let log = serving.log();
         log.contains("record adopt --all-namespaces").then_some(())
     });
-    assert_eq!(serving.probes.http_get("/readyz"), None, "it is not ready");
+    let ready = until("requests are answered all the same", || {
+        serving.probes.http_get("/readyz")
+    });
+    assert!(ready.contains("record adopt --all-namespaces"), "{ready}");
+    bed.plane.register(&serving);
+    until("what would have to be recorded is refused", || {
+        let refusal = bed.apply("another", &image).refused();
+        refusal.contains("cannot be recorded").then_some(())
+    });
     let secret = [
         "get",
         "secret",
@@ -422,13 +430,7 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
         bed.gate.run(&arguments, "")
     };
     assert_eq!(record(&["verify"]).code, Some(2), "no entry counts");
-    // While no replica is ready, the API server cannot be told without the way out of a lock-out.
-    let webhook = ["delete", "validatingwebhookconfiguration", "promotion-gate"];
-    bed.plane.kubectl(webhook).ok();
-    until("the gate is not asked", || {
-        record(&["adopt", "--all-namespaces"]).is_ok().then_some(())
-    });
-    until("the gate is ready", || serving.probes.http_get("/readyz"));
+    record(&["adopt", "--all-namespaces"]).ok();
     until("everything that runs is recorded", || {
         record(&["list", "--unrecorded"]).is_ok().then_some(())
     });
@@ -440,4 +442,51 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
     let shown = record(&["show", &image.by_digest()]).ok();
     assert!(shown.contains("Deployment/web by Baseline"), "{shown}");
     record(&["verify"]).ok();
+}
+
+#[test]
+fn a_gate_that_starts_behind_its_own_webhook_makes_the_configuration_once_it_is_asked() {
+    let bed = Bed::start();
+    let serving = bed.serve();
+    bed.has_baseline();
+    // 1. No replica runs, the webhook is registered, and there is no GateConfiguration.
+    let webhook = ["validatingwebhookconfiguration", "promotion-gate"];
+    let get = ["get", webhook[0], webhook[1], "-o", "json"];
+    let mut registered: Value = serde_json::from_str(&bed.plane.kubectl(get).ok()).unwrap();
+    for field in ["resourceVersion", "uid"] {
+        registered["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove(field);
+    }
+    drop(serving);
+    bed.plane.kubectl(["delete", webhook[0], webhook[1]]).ok();
+    let configuration = ["gateconfiguration", "promotion-gate"];
+    until("the configuration is gone", || {
+        let delete = ["delete", configuration[0], configuration[1]];
+        bed.plane.kubectl(delete).is_ok().then_some(())
+    });
+    let create = ["create", "-f", "-"];
+    let registered = registered.to_string();
+    bed.plane.kubectl_as(User::Admin, create, &registered).ok();
+    until("the API server asks nobody", || {
+        let label = ["label", "namespace", "shop", "a=b", "--dry-run=server"];
+        (!bed.plane.kubectl(label).is_ok()).then_some(())
+    });
+
+    // 2. The gate becomes ready, so that it can be asked.
+    let serving = bed.start_gate();
+    let ready = until("requests are answered", || {
+        serving.probes.http_get("/readyz")
+    });
+    assert!(ready.contains("GateConfiguration"), "{ready}");
+    bed.plane.register(&serving);
+    until("the configuration is made", || {
+        let get = ["get", configuration[0], configuration[1]];
+        bed.plane.kubectl(get).is_ok().then_some(())
+    });
+    until("nothing is wrong any more", || {
+        let ready = serving.probes.http_get("/readyz")?;
+        (!ready.contains("release records")).then_some(())
+    });
 }

@@ -78,11 +78,7 @@ impl Actor {
     }
 
     /// Whether the requester is a trusted controller, and the object is of a kind that it creates.
-    pub(super) fn is_trusted_for(
-        &self,
-        workload: &Workload,
-        trusted: &[TrustedController],
-    ) -> bool {
+    pub fn is_trusted_for(&self, workload: &Workload, trusted: &[TrustedController]) -> bool {
         let kind = (workload.group.as_str(), workload.kind.as_str());
         let built_in = |(controller, makes): &(&str, GroupKind)| {
             *makes == kind && self.is_built_in(&[controller])

@@ -212,10 +212,13 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .hint("ask the operator to repair the policy; until then every object that it may govern is denied");
         verdicts.push(denied_for(policy.source.clone(), judgement));
     }
-    // 5. If no policy governs the object, the configuration decides. If policies only might govern it, that is not known: labels
-    // that are unknown must not allow what known ones would deny.
+    // 5. If no policy governs the object, the configuration decides about what people bring; upkeep goes on, since their objects were
+    // judged. If policies only might govern it, that is not known: labels that are unknown must not allow what known ones would deny.
     if governing.ungoverned == Ungoverned::Deny && !is_recorded_upkeep {
-        let judgement = if governing.is_empty() {
+        let is_upkeep = matches!(promotion.kind, ChangeKind::Upkeep { .. });
+        let judgement = if governing.is_empty() && is_upkeep {
+            None
+        } else if governing.is_empty() {
             let detail =
                 "no policy governs this workload, and the configuration denies such workloads";
             let judgement = Judgement::fail(UNGOVERNED, detail.to_owned());

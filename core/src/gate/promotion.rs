@@ -39,6 +39,8 @@ pub struct ChangedObject {
     pub uid: Option<String>,
     /// The digest of everything that decides what runs: equal templates run the same, and labels that controllers add do not count.
     pub template: Option<Digest>,
+    /// The digest of the template that an update replaces.
+    pub before: Option<Digest>,
     /// Whether nothing of the object runs after the change: no replicas, paused, suspended.
     pub is_staged: bool,
     /// The owner that `metadata.ownerReferences` names as the controller. Every requester can write it, so that it never decides the
@@ -295,8 +297,10 @@ impl ChangeKind {
             if (creates || starts) && is_controller {
                 Some(|records, _| records.serve_upkeep())
             } else if starts && is_autoscaler {
-                // Every user may create a ScaledObject, so KEDA starts only templates that ran here before.
-                Some(Records::has_run)
+                // Every user may create a ScaledObject, so an autoscaler starts only templates that ran here before. Where records
+                // are kept and cannot be read, that is not known.
+                let is_known = records.complete().is_some() || !Records::are_kept(records);
+                is_known.then_some(Records::has_run)
             } else {
                 None
             };
@@ -447,7 +451,9 @@ mod tests {
                 (of_another_image(), ChangeKind::Activation),
                 // What ran before the gate came is not recorded yet.
                 (recorded(false, false), UNRECORDED),
-                (no_records(), UNRECORDED),
+                // An attacker may have made the read of what is recorded fail.
+                (no_records(), ChangeKind::Activation),
+                (Records::not_kept(), UNRECORDED),
             ] {
                 assert_eq!(kind(user, DEPLOYMENT, STARTED, &records), expected);
                 let person = kind("alice", DEPLOYMENT, STARTED, &records);

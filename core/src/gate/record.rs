@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::evidence::{Collected, Unavailability};
 use super::image::Digest;
 use super::policy::Policy;
 use super::promotion::{Change, Pin, Workload};
@@ -79,11 +80,26 @@ pub struct Records {
 pub struct ImageRecords {
     /// The entries of its digest or its reference that serve the namespace of the change.
     pub entries: Vec<Arc<RecordEntry>>,
-    /// The environments in which its digest was admitted and complied, in any namespace.
+    /// The environments in which its digest was admitted by a policy that requires approvals, complied and ran, in any namespace.
     pub environments: BTreeSet<String>,
+    /// Every digest with which the reference was admitted in this namespace; a node may still have each of them.
+    pub admitted: BTreeSet<Digest>,
 }
 
+/// Why there are no records where none are kept.
+const NOT_KEPT: &str = "there are no release records here";
+
 impl Records {
+    /// The records where none are kept: in a command without a cluster, and in a webhook on files.
+    pub fn not_kept() -> Collected<Records> {
+        Collected::Unavailable(Unavailability(NOT_KEPT.to_owned()))
+    }
+
+    /// Whether records are kept here, although they may be unavailable at present.
+    pub fn are_kept(records: &Collected<Records>) -> bool {
+        !matches!(records, Collected::Unavailable(why) if why.0 == NOT_KEPT)
+    }
+
     /// Whether every image was admitted in this namespace before, by an admission that was seen in the cluster.
     pub(super) fn serve_upkeep(&self) -> bool {
         let is_served = |image: &ImageRecords| image.entries.iter().any(|entry| entry.observed);
@@ -115,22 +131,21 @@ impl Records {
         policy: &Policy,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let template = change.object.template.as_ref()?;
-        let before = self.workload.iter().filter(|it| it.template == *template);
-        let last = before.map(|entry| entry.at).max()?;
-        let later = self.workload.iter().filter(|entry| entry.at > last);
-        let replaced = later.map(|entry| entry.at).min()?;
+        let (template, present) = (&change.object.template, &change.object.before);
+        let (template, present) = template.as_ref().zip(present.as_ref())?;
+        if template == present {
+            return None;
+        }
+        // A request that was never stored replaced nothing.
+        let stored = self.workload.iter();
+        let stored = stored.filter(|it| it.observed || it.template == *present);
+        let (same, others): (Vec<_>, Vec<_>) = stored.partition(|it| it.template == *template);
+        let last = same.iter().map(|entry| entry.at).max()?;
+        // Where it was admitted last of all, it was replaced by going back, which is later than its own admission.
+        let later = others.iter().map(|entry| entry.at).filter(|at| *at > last);
+        let replaced = later.min().unwrap_or(last);
         let is_recent = now.duration_since(replaced) <= policy.rollback_window.duration();
         (is_recent && self.ran(change, pins, policy)).then_some(replaced)
-    }
-
-    /// Whether the workload was admitted with the template of the change before, and with another one after that.
-    pub fn have_replaced(&self, change: &Change) -> bool {
-        let is_same =
-            |it: &&Arc<RecordEntry>| Some(&it.template) == change.object.template.as_ref();
-        let (same, others): (Vec<_>, Vec<_>) = self.workload.iter().partition(is_same);
-        let last = same.iter().map(|entry| entry.at).max();
-        last.is_some_and(|last| others.iter().any(|entry| entry.at > last))
     }
 
     /// The commits of the source after which a change of the workload begins: that of the last admission that complied with the
@@ -160,6 +175,7 @@ impl ImageRecords {
         revocations: &'r BTreeMap<Digest, Revocation>,
     ) -> BTreeMap<&'r Digest, &'r Revocation> {
         let digests = self.entries.iter().filter_map(|it| it.digest.as_ref());
+        let digests = digests.chain(&self.admitted);
         digests
             .filter_map(|digest| revocations.get_key_value(digest))
             .collect()
@@ -279,7 +295,7 @@ mod tests {
         let workload: Vec<_> = entries.into_iter().map(Arc::new).collect();
         let of_image = ImageRecords {
             entries: workload.iter().take(1).cloned().collect(),
-            environments: BTreeSet::new(),
+            ..ImageRecords::default()
         };
         Records {
             images: vec![of_image],
@@ -342,16 +358,28 @@ mod tests {
     #[test]
     fn a_rollback_goes_back_to_what_was_replaced_within_the_window() {
         let policy = policy();
-        let back = |entries: [RecordEntry; 2]| {
-            records(entries).ran_until(&change(V1), &pins(V1), &policy, now())
+        let to = |template: &[u8], entries: Vec<RecordEntry>| {
+            let mut change = change(template);
+            change.object.before = Some(Digest::sha256(if template == V1 { V2 } else { V1 }));
+            records(entries).ran_until(&change, &pins(template), &policy, now())
         };
+        let back = |entries: [RecordEntry; 2]| to(V1, entries.into());
         assert_eq!(
             back([entry(V1, 300), entry(V2, 13)]),
             Some(entry(V2, 13).at)
         );
         let over = back([entry(V1, 300), entry(V2, 15)]);
         assert_eq!(over, None, "the window is over");
-        let present = back([entry(V1, 1), entry(V2, 2)]);
+        let forward = back([entry(V1, 1), entry(V2, 2)]);
+        assert_eq!(
+            forward,
+            Some(entry(V1, 1).at),
+            "V1, V2, V1, V2, and V1 again"
+        );
+        let mut present = change(V1);
+        present.object.before = Some(Digest::sha256(V1));
+        let entries = [entry(V1, 1), entry(V2, 2)];
+        let present = records(entries).ran_until(&present, &pins(V1), &policy, now());
         assert_eq!(
             present, None,
             "a change to the present template is not a rollback"
@@ -367,17 +395,26 @@ mod tests {
             ..entry(V1, 3)
         };
         assert_eq!(back([audited, entry(V2, 2)]), None);
-        let alone = records([entry(V1, 3)]);
-        assert_eq!(
-            alone.ran_until(&change(V1), &pins(V1), &policy, now()),
-            None
-        );
-        let returns = |entries: Vec<RecordEntry>| records(entries).have_replaced(&change(V1));
-        assert!(returns(vec![entry(V1, 3), entry(V2, 2)]));
-        assert!(!returns(vec![entry(V1, 1), entry(V2, 2)]), "it is present");
-        assert!(!returns(vec![entry(V2, 2)]), "it was never here");
-        let never = records([entry(V1, 3), entry(V2, 2)]);
-        let never = never.ran_until(&change(b"v3"), &pins(b"v3"), &policy, now());
-        assert_eq!(never, None);
+        assert_eq!(to(b"v3", vec![entry(V1, 3), entry(V2, 2)]), None);
+        let unknown = records([entry(V1, 3)]);
+        let unknown = unknown.ran_until(&change(V1), &pins(V1), &policy, now());
+        assert_eq!(unknown, None, "what is replaced is not known");
+    }
+
+    #[test]
+    fn a_request_that_was_never_stored_changes_no_rollback() {
+        let policy = policy();
+        let mut back = change(V1);
+        back.object.before = Some(Digest::sha256(V2));
+        let pending = |template: &[u8], days| RecordEntry {
+            observed: false,
+            ..entry(template, days)
+        };
+        let entries = [entry(V1, 300), entry(V2, 2), pending(b"v3", 100)];
+        let until = records(entries).ran_until(&back, &pins(V1), &policy, now());
+        assert_eq!(until, Some(entry(V2, 2).at), "v3 never replaced V1");
+        let entries = [entry(V1, 300), pending(V2, 0)];
+        let until = records(entries).ran_until(&back, &pins(V1), &policy, now());
+        assert_eq!(until, Some(entry(V2, 0).at), "V2 is present");
     }
 }

@@ -18,6 +18,8 @@ use super::signer::TrustRoots;
 pub struct World {
     /// The trust roots by the names that policies use. Evidence under a name that is missing here does not count.
     pub trust_roots: TrustRoots,
+    /// The names of those among them that resources declare. A root in a repository that was never read is missing above.
+    pub declared_roots: BTreeSet<String>,
     /// The labels of each known namespace, by the namespace's name.
     pub namespaces: Namespaces,
     /// Who is who, from all people directories together.
@@ -168,6 +170,7 @@ impl Default for World {
         let missing = |why: &str| Unavailability(why.to_owned());
         World {
             trust_roots: TrustRoots::new(),
+            declared_roots: BTreeSet::new(),
             namespaces: Namespaces::default(),
             people: Collected::Unavailable(missing(
                 "no people directory is configured; add a `PeopleDirectory` beside the policies",

@@ -62,7 +62,9 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
     };
     let mut reviews = Vec::new();
     for change in &case.changes {
-        reviews.push(review(change.clone(), &inputs, at).await);
+        let mut change = change.clone();
+        change.object.before = case.kept.present(&change);
+        reviews.push(review(change, &inputs, at).await);
     }
     Ok(compare(case, &reviews))
 }

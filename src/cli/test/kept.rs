@@ -163,6 +163,13 @@ impl Kept {
         }
     }
 
+    /// The template that the workload has now: that of its last admission.
+    pub(super) fn present(&self, change: &Change) -> Option<Digest> {
+        let entries = self.entries.iter().flatten();
+        let present = entries.min_by_key(|given| given.ago)?;
+        Some(present.template(change))
+    }
+
     /// What release records say about a change.
     pub(super) fn records(&self, change: &Change, pins: &[Pin], at: Timestamp) -> Records {
         let mut records = Records {
@@ -197,17 +204,20 @@ impl Kept {
 }
 
 impl GivenEntry {
+    fn template(&self, change: &Change) -> Digest {
+        let own = change.object.template.clone();
+        match self.another_template {
+            true => Digest::sha256(b"another template"),
+            false => own.unwrap_or_else(|| Digest::sha256(b"template")),
+        }
+    }
+
     fn entry(&self, change: &Change, pin: &Pin, at: Timestamp) -> RecordEntry {
-        let template = change.object.template.clone();
-        let template = template.unwrap_or_else(|| Digest::sha256(b"template"));
         RecordEntry {
             digest: self.digest.clone().or_else(|| pin.digest().cloned()),
             workload: change.workload.clone(),
             uid: None,
-            template: match self.another_template {
-                true => Digest::sha256(b"another template"),
-                false => template,
-            },
+            template: self.template(change),
             observed: self.observed,
             running: self.running,
             complied: self.complied.clone(),

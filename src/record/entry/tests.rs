@@ -1,3 +1,4 @@
+use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::gate::{
     Actor, Change, ChangeEffect, ChangedObject, Collected, Enforcement, Evidence, ImageUse,
     Operation, Pin, Role, Snapshot, Unavailability, Workload, judge,
@@ -106,7 +107,7 @@ fn an_admitted_deploy_is_recorded_with_why_it_was_admitted() {
     let entry = &only.entry;
     assert_eq!(entry.by, WrittenBy::Policy);
     assert_eq!(entry.complied, ["pinned".to_owned()].into());
-    assert_eq!(entry.environments, ["production".to_owned()].into());
+    assert!(entry.environments.is_empty(), "nothing that takes time");
     assert_eq!(entry.state, EntryState::Pending);
     assert_eq!(entry.runs, EntryRuns::Running);
 
@@ -143,7 +144,33 @@ fn a_resolved_tag_is_recorded_by_reference_and_by_digest() {
     assert_eq!(entries.len(), 2, "the same image twice is recorded once");
     assert_eq!(entries[0].entry.digest.as_deref(), Some(DIGEST));
     assert_eq!(entries[1].entry.digest, None);
-    assert_eq!(entries[0].key, entries[1].key);
+}
+
+#[test]
+fn an_environment_is_that_of_a_policy_that_requires_approvals() {
+    let policy = |name: &str, requirement: serde_json::Value| {
+        let policy = serde_json::json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": name},
+            "spec": {"environment": "production", "requirements": [{"digestPinned": {}}, requirement]},
+        });
+        (format!("{name}.yaml"), policy.to_string().into_bytes())
+    };
+    let approvals = serde_json::json!({"approvals": {
+        "from": [{"person": "alice"}], "differentFromAuthor": false, "trustRoots": ["sigstore"],
+    }});
+    let images = serde_json::json!({"allowedImages": {"patterns": ["**"]}});
+    let files = [policy("approved", approvals), policy("images", images)];
+    let root = TrustRoot::public_good().unwrap();
+    let roots = BTreeMap::from([("sigstore".to_owned(), Arc::new(root))]);
+    let set = api::load(&files, &roots);
+    assert!(set.problems.is_empty(), "{:?}", set.problems);
+    let policies = set.policies;
+    let of = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned());
+        environments(&names.collect(), &policies)
+    };
+    assert_eq!(of(&["approved"]), ["production".to_owned()].into());
+    assert!(of(&["images"]).is_empty());
 }
 
 #[test]
@@ -188,36 +215,33 @@ fn kept(written: &WrittenEntry) -> KeptEntry {
 
 #[test]
 fn an_entry_that_says_nothing_new_is_not_written() {
-    let observed = kept(&written(1, EntryState::Observed));
+    let pending = kept(&written(1, EntryState::Pending));
     let again = written(2, EntryState::Pending);
-    assert_eq!(unless_known(Some(&observed), &again, false), None);
-    let staged = WrittenEntry {
-        runs: EntryRuns::Staged,
-        ..again.clone()
-    };
-    assert_eq!(unless_known(Some(&observed), &staged, false), None);
-    assert_eq!(unless_known(None, &again, false), Some(again.clone()));
-    let audited = WrittenEntry {
-        by: WrittenBy::Audit,
-        complied: BTreeSet::new(),
-        ..again
-    };
-    let entry = unless_known(Some(&observed), &audited, false).unwrap();
-    assert_eq!(
-        entry.state,
-        EntryState::Observed,
-        "what was seen stays seen"
+    assert!(is_known(Some(&pending), &again));
+    assert!(!is_known(None, &again));
+    let mut other = again.clone();
+    other.workload.name = "another-pod".to_owned();
+    assert!(
+        !is_known(Some(&pending), &other),
+        "the first may never come"
     );
-    assert_eq!(entry.by, WrittenBy::Audit);
+    let observed = kept(&written(1, EntryState::Observed));
+    assert!(is_known(Some(&observed), &other));
 }
 
 #[test]
-fn a_template_that_comes_back_has_a_new_time() {
-    let observed = kept(&written(1, EntryState::Observed));
-    let again = written(2, EntryState::Pending);
-    let entry = unless_known(Some(&observed), &again, true).unwrap();
-    assert_eq!((entry.at, entry.state), (again.at, EntryState::Observed));
-    assert_eq!(unless_known(Some(&kept(&entry)), &again, true), None);
+fn a_request_that_was_never_stored_changes_nothing_of_what_was_seen() {
+    let (image, pin) = by_digest();
+    let key = |is_staged: bool, enforcement| {
+        let mut change = change(&[&image]);
+        change.object.is_staged = is_staged;
+        let snapshot = pinned(enforcement);
+        let review = review(change, vec![pin.clone()], &snapshot);
+        entries(&review, &snapshot).remove(0).key
+    };
+    let seen = key(true, Enforcement::Enforce);
+    assert_eq!(key(true, Enforcement::Audit), seen, "it says the same");
+    assert_ne!(key(false, Enforcement::Enforce), seen, "it would run");
 }
 
 #[test]
@@ -250,11 +274,27 @@ fn entries_of_vanished_objects_go_first_then_pending_ones_then_the_oldest() {
     assert!(!dropped.contains(&"fresh".to_owned()));
 }
 
+#[test]
+fn what_runs_stays_in_a_record_that_a_burst_of_requests_fills() {
+    let now = Timestamp::from_second(10_000).unwrap();
+    let mut entries: BTreeMap<_, _> = (0..100)
+        .map(|number| {
+            let of = kept(&written(9900 + number, EntryState::Pending));
+            (format!("pending-{number:02}"), of)
+        })
+        .collect();
+    let runs = kept(&written(1, EntryState::Observed));
+    entries.insert("runs".to_owned(), runs);
+    let dropped = to_drop(&entries, |entry| !entry.observed, now);
+    assert_eq!(dropped.len(), 11);
+    assert!(!dropped.contains(&"runs".to_owned()));
+}
+
 /// A record of the namespace with UID `n` in the cluster `c`, with one entry.
 fn stored(key: &SigningKey, namespace: &str) -> DynamicObject {
     let name = DIGEST.replace(':', "-");
     let written = written(1, EntryState::Observed);
-    let id = entry_key(&workload("web"), Some("7"), &Digest::sha256(b"v1"));
+    let id = entry_key(&written);
     let Value::Object(mut fields) = serde_json::to_value(&written).unwrap() else {
         panic!("an entry is an object");
     };
@@ -320,7 +360,7 @@ fn memory_keeps_the_newest_state_of_a_record_and_finds_it_again() {
         let mut change = change(&[&image]);
         change.workload.namespace = Some(namespace.to_owned());
         let found = memory.look_up(&change, std::slice::from_ref(&pin), "promotion-gate");
-        (found.images[0].0.len(), found.workload.len())
+        (found.images[0].entries.len(), found.workload.len())
     };
     assert_eq!(of("shop"), (1, 1));
     assert_eq!(of("other"), (0, 0), "a record serves its namespace alone");

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::super::cli::run;
 use crate::facts::{FACTS, ISSUER};
+use crate::tuf_site::TufSite;
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -204,6 +205,10 @@ fn a_trust_root_is_written_as_an_object_or_as_text() {
             "spec.tuf.target: expected the name of a target",
         ),
         (
+            json!({"tuf": {"url": "https://tuf.example", "initialRoot": {"signed": {}}}}),
+            "spec.tuf.initialRoot: it is not a `root.json` that its own keys sign",
+        ),
+        (
             json!({"tuf": {"url": "https://tuf.example"}}),
             "missing field `initialRoot`",
         ),
@@ -244,7 +249,8 @@ fn a_trust_root_takes_no_name_that_stands_for_another_one() {
 #[test]
 fn a_policy_may_name_a_trust_root_whose_repository_was_never_read_and_one_that_is_broken_is_reported_once()
  {
-    let tuf = json!({"tuf": {"url": "https://tuf.example/repo/", "initialRoot": {}}});
+    let initial_root = TufSite::new().initial_root();
+    let tuf = json!({"tuf": {"url": "https://tuf.example/repo/", "initialRoot": initial_root}});
     let set = load(&[policy_under("ours"), document("TrustRoot", "ours", &tuf)]);
     assert_eq!(problems(&set), Vec::<String>::new());
     let TrustRootSource::Tuf(repository) = &set.trust_roots["ours"] else {

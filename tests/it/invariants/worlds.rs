@@ -555,6 +555,7 @@ fn records(history: History, promotion: &Promotion) -> Records {
                 History::RanBeforeByWaiver => BTreeSet::new(),
                 _ => BTreeSet::from(["production".to_owned()]),
             },
+            ..ImageRecords::default()
         },
     });
     let images: Vec<_> = each.collect();
@@ -638,6 +639,10 @@ pub fn world() -> impl Strategy<Value = World> {
                 let mut promotion = promotion(&written);
                 promotion.pins = pins;
                 promotion.change.object.template = Some(Digest::sha256(TEMPLATE));
+                promotion.change.object.before = Some(Digest::sha256(match history {
+                    History::RanBefore | History::RanBeforeByWaiver => b"v2",
+                    _ => TEMPLATE,
+                }));
                 if history != History::None {
                     promotion.records = Collected::Known(records(history, &promotion));
                 }

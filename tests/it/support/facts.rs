@@ -12,9 +12,9 @@ use promotion_gate::sandbox::{
 };
 use promotion_gate_core::attest::{Anchor, Material, PublicKey, TrustRoot, Verified, verify};
 use promotion_gate_core::gate::{
-    self, Age, Change, ChangeEffect, ChangeKind, ChangedObject, Collected, Digest, Evidence,
-    EvidenceSource, ImageEvidence, ImageUse, Operation, Pin, Policy, Promotion, Role, Snapshot,
-    TrustRoots, UnacceptedEvidence, Unavailability, Verdict, Workload, World,
+    self, Age, Change, ChangeEffect, ChangeKind, ChangedObject, Digest, Evidence, EvidenceSource,
+    ImageEvidence, ImageUse, Operation, Pin, Policy, Promotion, Records, Role, Snapshot,
+    TrustRoots, UnacceptedEvidence, Verdict, Workload, World,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -464,7 +464,7 @@ pub fn promotion(images: &[String]) -> Promotion {
         kind: ChangeKind::Deploy,
         at: Timestamp::now(),
         pins,
-        records: Collected::Unavailable(Unavailability("no record".to_owned())),
+        records: Records::not_kept(),
     }
 }
 

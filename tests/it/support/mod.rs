@@ -12,6 +12,7 @@ pub mod facts;
 pub mod gate;
 pub mod images;
 pub mod server;
+pub mod tuf_site;
 
 /// Waits until a condition holds, and fails after a time that no machine needs.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {

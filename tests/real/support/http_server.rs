@@ -22,6 +22,15 @@ impl HttpServer {
         address: Address,
         answer: impl Fn(&str) -> Option<Value> + Send + 'static,
     ) -> HttpServer {
+        let bytes = move |path: &str| answer(path).map(|body| body.to_string().into_bytes());
+        HttpServer::start_with_bytes(address, bytes)
+    }
+
+    /// The same with bytes.
+    pub fn start_with_bytes(
+        address: Address,
+        answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static,
+    ) -> HttpServer {
         let stopped = Arc::new(AtomicBool::new(false));
         let listener = TcpListener::bind(address.to_string()).unwrap();
         let until = Arc::clone(&stopped);
@@ -45,7 +54,7 @@ impl Drop for HttpServer {
     }
 }
 
-fn serve(mut stream: TcpStream, answer: impl Fn(&str) -> Option<Value>) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, answer: impl Fn(&str) -> Option<Vec<u8>>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     while lines
@@ -54,13 +63,14 @@ fn serve(mut stream: TcpStream, answer: impl Fn(&str) -> Option<Value>) -> std::
         .is_some_and(|line| !line.is_empty())
     {}
     let (status, body) = match request.split(' ').nth(1).and_then(answer) {
-        Some(body) => ("200 OK", body.to_string()),
-        None => ("404 Not Found", String::new()),
+        Some(body) => ("200 OK", body),
+        None => ("404 Not Found", Vec::new()),
     };
     write!(
         stream,
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
+         Connection: close\r\n\r\n",
         body.len(),
-    )
+    )?;
+    stream.write_all(&body)
 }

@@ -10,6 +10,7 @@ mod provenance;
 mod registry;
 mod shared;
 mod sigstore;
+mod tuf;
 
 pub use control_plane::{ControlPlane, User};
 pub use cosign::{Cosign, Key};
@@ -20,3 +21,4 @@ pub use provenance::{BUILDER, SOURCE, provenance_of_generator};
 pub use registry::{Registry, Tagged};
 pub use shared::Shared;
 pub use sigstore::LocalSigstore;
+pub use tuf::TufRepository;

@@ -102,6 +102,11 @@ impl TrustRoot {
         &self.name
     }
 
+    /// The SHA-256 digest of its file, in hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Whether the trust root lists transparency logs.
     pub fn has_logs(&self) -> bool {
         self.instances.iter().any(|root| root.has_logs())

@@ -35,8 +35,8 @@ reasons! {
         "An accepted signer signed, but the signature lacks the log entry or timestamp that the policy requires.",
         "Sign with a transparency log, or lower `transparency` in the policy.";
     TRUST_ROOT_MISSING = "trust-root-missing",
-        "The policy names a trust root that is not in the configuration, or was removed from it. Evidence under that trust root does not count.",
-        "Add the trust root to `trustRoots` of the configuration, or name another one in the policy. The log and `/readyz` name the policies that need it.";
+        "The policy names a trust root that is not in the configuration, was removed from it, or is in a TUF repository that was never read. Evidence under that trust root does not count.",
+        "Add the trust root to `trustRoots` of the configuration, or name another one in the policy. The log and `/readyz` name the policies that need it, and why a repository could not be read.";
 }
 
 /// The input of an image rule.
@@ -243,12 +243,11 @@ impl Requirement {
         }
         // What is signed under a trust root that is gone could turn a pass as well as what was not read.
         if let Some(name) = check.needs.missing_roots.first() {
-            return root_missing(
-                name,
-                format!(
-                    "the trust root `{name}`, which the policy names, is not configured, and what is signed under it could turn the answer"
-                ),
+            let missing = why_missing(name, check);
+            let detail = format!(
+                "the trust root `{name}`, which the policy names, {missing}, and what is signed under it could turn the answer"
             );
+            return root_missing(name, detail, check);
         }
         let allowed = check.policy.staleness.duration().unsigned_abs();
         let serves = check.last_listed.is_some_and(|age| age <= allowed);
@@ -280,19 +279,34 @@ fn unless_root_missing(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
     };
     let nothing_attached =
         matches!(check.evidence, Collected::Known(evidence) if evidence.is_empty());
-    let missing = format!("the policy names the trust root `{name}`, which is not configured");
+    let missing = why_missing(name, check);
+    let missing = format!("the policy names the trust root `{name}`, which {missing}");
     let detail = match check.needs.anchors.is_empty() {
         true => missing,
         false if nothing_attached || failed.outcome != Outcome::Fail => return failed,
         false => format!("{}; but {missing}", failed.detail),
     };
-    root_missing(name, detail)
+    root_missing(name, detail, check)
 }
 
-fn root_missing(name: &str, detail: String) -> Judgement {
-    Judgement::undecided(TRUST_ROOT_MISSING, detail).hint(format!(
-        "add `{name}` to `trustRoots` of the configuration, or name another trust root in the policy"
-    ))
+/// Why a trust root that the policy names is missing, as the end of a sentence.
+fn why_missing(name: &str, check: &ImageCheck<'_>) -> &'static str {
+    match check.world.declared_roots.contains(name) {
+        true => "was not read from its repository yet",
+        false => "is not configured",
+    }
+}
+
+fn root_missing(name: &str, detail: String, check: &ImageCheck<'_>) -> Judgement {
+    let hint = match check.world.declared_roots.contains(name) {
+        true => format!(
+            "`status.error` of the `TrustRoot` `{name}`, the log of the gate or a warning of this command says why"
+        ),
+        false => format!(
+            "add `{name}` to `trustRoots` of the configuration, or name another trust root in the policy"
+        ),
+    };
+    Judgement::undecided(TRUST_ROOT_MISSING, detail).hint(hint)
 }
 
 #[cfg(test)]

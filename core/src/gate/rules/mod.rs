@@ -395,6 +395,7 @@ impl Requirement {
 
 #[cfg(test)]
 mod tests {
+    use crate::gate::Records;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -542,7 +543,7 @@ mod tests {
         let mut promotion = Promotion::new(
             change.clone(),
             pins.collect(),
-            Collected::Unavailable(Unavailability("no record".to_owned())),
+            Records::not_kept(),
             &[],
             Timestamp::UNIX_EPOCH,
         );
@@ -590,6 +591,25 @@ mod tests {
         let kinds = [
             (ChangeKind::Upkeep { recorded: true }, Decision::Allow),
             (ChangeKind::Upkeep { recorded: false }, Decision::Deny),
+            (ChangeKind::Activation, Decision::Deny),
+            (ChangeKind::Deploy, Decision::Deny),
+        ];
+        for (kind, decision) in kinds {
+            let promotion = promotion(kind, "web", &[INDEX]);
+            let governing = snapshot.governing(&promotion.change);
+            let verdict = judge(&promotion, &Evidence::default(), &governing);
+            assert_eq!(verdict.decision(), decision, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn upkeep_of_an_ungoverned_namespace_goes_on_without_a_record() {
+        let snapshot = Snapshot {
+            ungoverned: Ungoverned::Deny,
+            ..Snapshot::default()
+        };
+        let kinds = [
+            (ChangeKind::Upkeep { recorded: false }, Decision::Allow),
             (ChangeKind::Activation, Decision::Deny),
             (ChangeKind::Deploy, Decision::Deny),
         ];

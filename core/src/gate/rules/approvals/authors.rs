@@ -12,9 +12,9 @@ use crate::attest::predicate::{
     self, ChangeIdentity, ChangeRole, CommitId, Predicate, SourceRepository,
 };
 use crate::attest::{Claim, Signer, VerifiedStatement};
-use crate::gate::evidence::ImageEvidence;
+use crate::gate::evidence::{Collected, ImageEvidence};
 use crate::gate::people::{Identity, Lookup, People, SourcePlatform};
-use crate::gate::record::RecordedSource;
+use crate::gate::record::{RecordedSource, Records};
 use crate::gate::world::KeptAuthors;
 
 /// The authors of a change, all of whom are known.
@@ -500,7 +500,13 @@ fn record_fits(
                 repository_ids(statement, provenance).any(|id| *id == source.repository)
             })
     };
-    let records = check.promotion.records.value();
+    let records = &check.promotion.records;
+    if let (true, Collected::Unavailable(why)) = (Records::are_kept(records), records) {
+        return Err(format!(
+            "with what this workload was admitted before is not known: {why}"
+        ));
+    }
+    let records = records.value();
     let before = records.map(|records| records.commits_before(check.policy, is_source));
     let before = before.unwrap_or_default();
     if !before.is_empty() && !before.iter().any(|commit| is_covered(record, commit)) {
