@@ -8,10 +8,13 @@ use promotion_gate_core::gate::{
 use serde_json::Value;
 
 use crate::api::{self, Kind, RootNames};
+use crate::report::Alarms;
 use crate::snapshot::Sources;
 
 /// The most bytes of an object that a log line holds. A longer one is named by its digest.
 const MAXIMUM_LOGGED: usize = 64 << 10;
+/// The most consequences of a deletion that are told.
+const MAXIMUM_CONSEQUENCES: usize = 5;
 
 /// What makes an object invalid: alone, in the words of the commands, and together with the other documents in force.
 pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<String> {
@@ -22,8 +25,7 @@ pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<
         return Vec::new();
     }
     let (object, name) = (change.after.clone(), change.name.clone());
-    let mut kinds = Kind::ALL.into_iter();
-    let kind = kinds.find(|kind| kind.name() == change.kind.name());
+    let kind = kind_of(change);
     let sources = Arc::clone(sources);
     let parse = move || {
         let roots = RootNames::of(&sources.snapshot().world);
@@ -37,6 +39,25 @@ pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<
     parsed.unwrap_or_else(|_| vec!["the object could not be read: a panic".to_owned()])
 }
 
+/// What other documents lack once an object is deleted, one sentence each, at most so many as a person reads.
+pub async fn consequences(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<String> {
+    let kind = kind_of(change).filter(|_| change.operation == GovernanceOperation::Delete);
+    let Some(kind) = kind else {
+        return Vec::new();
+    };
+    let (name, sources) = (change.name.clone(), Arc::clone(sources));
+    let look = move || sources.lacking_without(kind, &name);
+    let lacking = tokio::task::spawn_blocking(look).await;
+    let lacking = lacking.unwrap_or_default().into_iter();
+    let said = lacking.map(|problem| format!("after this deletion: {problem}"));
+    said.take(MAXIMUM_CONSEQUENCES).collect()
+}
+
+fn kind_of(change: &GovernanceChange) -> Option<Kind> {
+    let mut kinds = Kind::ALL.into_iter();
+    kinds.find(|kind| kind.name() == change.kind.name())
+}
+
 /// Logs one decision about what the gate decides by, and raises an alarm where it becomes looser.
 pub fn log(
     verdict: &GovernanceVerdict,
@@ -44,6 +65,7 @@ pub fn log(
     revision: &str,
     admitted: bool,
     audit_only: bool,
+    alarms: &Alarms,
 ) {
     let [before, after] = change.contents().map(|content| logged(&content));
     let user = change.actor.username.as_str();
@@ -82,13 +104,9 @@ pub fn log(
     }
     if !verdict.loosened.is_empty() {
         let loosened = verdict.loosened.join("; ");
-        tracing::error!(
-            id,
-            object,
-            name,
-            user,
-            loosened,
-            "what the gate decides by became looser, or may have"
+        alarms.raise(
+            "loosened",
+            &format!("what the gate decides by became looser, or may have: `{user}` changed the {object} `{name}` ({loosened}; request `{id}`)"),
         );
     }
 }

@@ -2,9 +2,11 @@
 //! helps nobody. They are written in the background: no answer waits for it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::rand;
+use futures::{Stream, StreamExt as _, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use promotion_gate_core::gate::{ChangeKind, Policy, Snapshot, evidence_to_keep};
 use serde_json::{Value, json};
@@ -18,7 +20,7 @@ use crate::review::Review;
 
 /// The most reviews that wait. One that finds no room is not looked at; the next review of its images sees the same.
 const WAITING: usize = 256;
-/// The most resources that are remembered as written, until the watch shows them.
+/// The most resources that are remembered as written or being written, until the watch shows them.
 const REMEMBERED: usize = 10_000;
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,8 +31,8 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(15),
     Duration::from_secs(40),
 ];
-/// How many names are tried where a resource about something else has the name.
-const NAMES: usize = 4;
+/// How many resources are written at the same time, so that one slow write does not hold the others.
+const AT_ONCE: usize = 8;
 /// How the gate is named as the writer.
 const MANAGER: &str = "promotion-gate";
 
@@ -44,7 +46,11 @@ impl Keeper {
     /// Starts to keep evidence, for as long as the keeper is there.
     pub fn start(cluster: Cluster, metrics: Arc<Metrics>) -> Keeper {
         let (waiting, reviews) = mpsc::channel(WAITING);
-        tokio::spawn(keep_all(cluster, reviews, Arc::clone(&metrics)));
+        let kept = Arc::clone(&metrics);
+        tokio::spawn(async move {
+            let resources = resources(reviews);
+            keep_all(&cluster, resources, &kept).await;
+        });
         Keeper { waiting, metrics }
     }
 
@@ -66,46 +72,70 @@ impl Keeper {
     }
 }
 
+/// What the reviews saw that is to be kept.
+fn resources(
+    reviews: mpsc::Receiver<(Review, Arc<Snapshot>)>,
+) -> impl Stream<Item = (ApiResource, Value)> {
+    let reviews = stream::unfold(reviews, |mut reviews| async move {
+        Some((reviews.recv().await?, reviews))
+    });
+    reviews.flat_map(|(review, snapshot)| stream::iter(to_keep(&review, &snapshot)))
+}
+
 async fn keep_all(
-    cluster: Cluster,
-    mut reviews: mpsc::Receiver<(Review, Arc<Snapshot>)>,
-    metrics: Arc<Metrics>,
+    cluster: &Cluster,
+    resources: impl Stream<Item = (ApiResource, Value)>,
+    metrics: &Metrics,
 ) {
-    let mut written: HashSet<String> = HashSet::new();
-    while let Some((review, snapshot)) = reviews.recv().await {
-        let governing = snapshot.governing(&review.promotion.change);
-        let kept = evidence_to_keep(&review.promotion, &review.evidence, &governing);
-        let rejections = kept.rejections.iter();
-        let rejections = rejections.map(|(digest, it)| {
-            let kind = ApiResource::erase::<RejectionResource>(&());
-            (kind, api::rejection_resource(digest, it))
-        });
-        let authors = kept.authors.iter();
-        let authors = authors.map(|(digest, it)| {
-            let kind = ApiResource::erase::<AuthorRecordResource>(&());
-            (kind, api::author_record_resource(digest, it))
-        });
-        for (kind, resource) in rejections.chain(authors).collect::<Vec<_>>() {
-            let fingerprint = resource.to_string();
-            if written.contains(&fingerprint) {
-                continue;
-            }
-            if keep(&cluster, &kind, &resource, &metrics).await {
-                if written.len() >= REMEMBERED {
-                    written.clear();
-                }
-                written.insert(fingerprint);
-            }
+    let written: Mutex<HashSet<String>> = Mutex::default();
+    let written = &written;
+    let keep_one = |(kind, resource): (ApiResource, Value)| async move {
+        let fingerprint = resource.to_string();
+        if is_first(written, &fingerprint) && !keep(cluster, &kind, &resource, metrics).await {
+            lock(written).remove(&fingerprint);
         }
+    };
+    resources.for_each_concurrent(AT_ONCE, keep_one).await;
+}
+
+/// What a review saw that the cluster does not keep yet.
+fn to_keep(review: &Review, snapshot: &Snapshot) -> Vec<(ApiResource, Value)> {
+    let governing = snapshot.governing(&review.promotion.change);
+    let kept = evidence_to_keep(&review.promotion, &review.evidence, &governing);
+    let rejections = kept.rejections.iter().map(|(digest, it)| {
+        let kind = ApiResource::erase::<RejectionResource>(&());
+        (kind, api::rejection_resource(digest, it))
+    });
+    let authors = kept.authors.iter().map(|(digest, it)| {
+        let kind = ApiResource::erase::<AuthorRecordResource>(&());
+        (kind, api::author_record_resource(digest, it))
+    });
+    rejections.chain(authors).collect()
+}
+
+/// Whether nobody here writes or wrote it before.
+fn is_first(written: &Mutex<HashSet<String>>, fingerprint: &str) -> bool {
+    let mut written = lock(written);
+    if written.len() >= REMEMBERED {
+        written.clear();
     }
+    written.insert(fingerprint.to_owned())
+}
+
+fn lock(written: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
+    written.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes a resource; again after a pause where that fails. Says whether it stands.
 async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: &Metrics) -> bool {
+    let unforeseen = random();
     let pauses = PAUSES.iter().map(Some).chain([None]);
     for pause in pauses {
-        let tried = timeout(PATIENCE, write(cluster, kind, resource)).await;
-        let why = match tried {
+        let write = async {
+            let unforeseen = unforeseen.clone()?;
+            write(cluster, kind, resource, &unforeseen).await
+        };
+        let why = match timeout(PATIENCE, write).await {
             Ok(Ok(name)) => {
                 let kind = &kind.kind;
                 tracing::info!(kind, name, "evidence is kept in the cluster");
@@ -120,34 +150,32 @@ async fn keep(cluster: &Cluster, kind: &ApiResource, resource: &Value, metrics: 
             None => {
                 let kind = &kind.kind;
                 let digest = resource.pointer("/spec/digest").and_then(Value::as_str);
-                tracing::error!(
-                    kind,
-                    digest,
-                    why,
-                    "evidence that was seen could not be kept in the cluster: deleting it in the registry would lift it"
+                let digest = digest.unwrap_or_default();
+                metrics.alarms.raise(
+                    "evidence-not-kept",
+                    &format!("the {kind} of `{digest}` that was seen could not be kept in the cluster, so that deleting it in the registry would lift it: {why}"),
                 );
             }
         }
     }
     metrics.count_kept("failed");
-    metrics.alarm("evidence-not-kept");
     false
 }
 
-/// Writes a resource, and gives its name. A person can have made a resource of this name about something else, so that others are
-/// tried.
-async fn write(cluster: &Cluster, kind: &ApiResource, resource: &Value) -> Result<String, String> {
+/// Writes a resource, and gives its name. A person can have made a resource of this name about something else: then it gets a name
+/// that nobody foresees.
+async fn write(
+    cluster: &Cluster,
+    kind: &ApiResource,
+    resource: &Value,
+    unforeseen: &str,
+) -> Result<String, String> {
     let api: Api<DynamicObject> = Api::all_with(cluster.client(), kind);
     let mut object: DynamicObject =
         serde_json::from_value(resource.clone()).map_err(|error| error.to_string())?;
     let base = object.metadata.name.clone().unwrap_or_default();
-    let nothing = Value::Null;
-    let spec = resource.get("spec").unwrap_or(&nothing);
-    for attempt in 0..NAMES {
-        let name = match attempt {
-            0 => base.clone(),
-            more => format!("{base}-{more}"),
-        };
+    let spec = object.data.get("spec").cloned().unwrap_or_default();
+    for name in [base.clone(), format!("{base}-{unforeseen}")] {
         object.metadata.name = Some(name.clone());
         let how = PostParams {
             field_manager: Some(MANAGER.to_owned()),
@@ -159,26 +187,54 @@ async fn write(cluster: &Cluster, kind: &ApiResource, resource: &Value) -> Resul
             Err(error) => return Err(error.to_string()),
         }
         let existing = api.get(&name).await.map_err(|error| error.to_string())?;
-        match compared(existing.data.get("spec").unwrap_or(&nothing), spec) {
-            Known::Same => return Ok(name),
-            Known::Older => {
-                let how = PatchParams {
-                    field_manager: Some(MANAGER.to_owned()),
-                    ..PatchParams::default()
-                };
-                let patch = Patch::Merge(json!({
-                    "metadata": {"resourceVersion": existing.metadata.resource_version},
-                    "spec": spec,
-                }));
-                let patched = api.patch(&name, &how, &patch).await;
-                return patched.map(|_| name).map_err(|error| error.to_string());
+        if let Some(name) = renew(&api, &existing, &spec).await? {
+            return Ok(name);
+        }
+        // Another replica, or this one before it was started again, may keep it by another name.
+        for existing in cluster.list(kind).await.unwrap_or_default() {
+            if let Some(name) = renew(&api, &existing, &spec).await? {
+                return Ok(name);
             }
-            Known::Other => {}
         }
     }
     Err(format!(
-        "resources about something else have the name `{base}`"
+        "resources about something else have the names `{base}` and `{base}-{unforeseen}`"
     ))
+}
+
+/// Lets a resource that keeps the same say the latest time. `None` for one that is about something else.
+async fn renew(
+    api: &Api<DynamicObject>,
+    existing: &DynamicObject,
+    spec: &Value,
+) -> Result<Option<String>, String> {
+    let name = existing.metadata.name.clone().unwrap_or_default();
+    let nothing = Value::Null;
+    match compared(existing.data.get("spec").unwrap_or(&nothing), spec) {
+        Known::Other => Ok(None),
+        Known::Same => Ok(Some(name)),
+        Known::Older => {
+            let how = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": existing.metadata.resource_version},
+                "spec": spec,
+            }));
+            let patched = api.patch(&name, &how, &patch).await;
+            patched
+                .map(|_| Some(name))
+                .map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// A text that nobody can foresee.
+fn random() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| "the machine has no randomness".to_owned())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What a resource of the same name says.
@@ -194,6 +250,7 @@ fn compared(existing: &Value, new: &Value) -> Known {
     let about = [
         "digest",
         "environment",
+        "namespace",
         "person",
         "identities",
         "statements",
@@ -214,7 +271,131 @@ fn compared(existing: &Value, new: &Value) -> Known {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+
+    use futures::future::BoxFuture;
+    use http::{Method, Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Bytes;
+    use kube::Client;
+    use kube::client::Body;
+    use tokio::sync::Notify;
+
     use super::*;
+
+    /// The rejections of an API server, by name. A request about one that is called `stuck` is never answered.
+    #[derive(Clone, Default)]
+    struct ApiServer {
+        stored: Arc<Mutex<BTreeMap<String, Value>>>,
+        written: Arc<Notify>,
+    }
+
+    impl ApiServer {
+        fn cluster(&self) -> Cluster {
+            Cluster::of(Client::new(self.clone(), "promotion-gate"))
+        }
+
+        fn store(&self, resource: &Value) {
+            let name = resource["metadata"]["name"].as_str().unwrap().to_owned();
+            self.stored.lock().unwrap().insert(name, resource.clone());
+        }
+
+        fn answer(&self, method: &Method, path: &str, resource: Value) -> (u16, Value) {
+            let (_, last) = path.rsplit_once('/').unwrap();
+            let stored = self.stored.lock().unwrap();
+            match (method, stored.get(last)) {
+                (&Method::GET, Some(found)) => (200, found.clone()),
+                (&Method::GET, None) => {
+                    let items: Vec<_> = stored.values().collect();
+                    let kind = "RejectionList";
+                    (
+                        200,
+                        json!({"apiVersion": API, "kind": kind, "metadata": {}, "items": items}),
+                    )
+                }
+                _ if stored.contains_key(resource["metadata"]["name"].as_str().unwrap()) => {
+                    let status = json!({"status": "Failure", "reason": "AlreadyExists", "code": 409, "message": ""});
+                    (409, status)
+                }
+                _ => {
+                    drop(stored);
+                    self.store(&resource);
+                    self.written.notify_one();
+                    (201, resource)
+                }
+            }
+        }
+    }
+
+    impl tower::Service<Request<Body>> for ApiServer {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let server = self.clone();
+            Box::pin(async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let resource: Value = serde_json::from_slice(&body).unwrap_or_default();
+                if resource["metadata"]["name"] == "stuck" {
+                    std::future::pending::<()>().await;
+                }
+                let (code, answer) = server.answer(&parts.method, parts.uri.path(), resource);
+                let answer = Full::new(Bytes::from(answer.to_string()));
+                Ok(Response::builder().status(code).body(answer).unwrap())
+            })
+        }
+    }
+
+    const API: &str = "promotion-gate.dev/v1alpha1";
+
+    fn rejection(name: &str, person: &str) -> Value {
+        json!({
+            "apiVersion": API, "kind": "Rejection", "metadata": {"name": name},
+            "spec": {"digest": "sha256:a", "environment": "production", "person": person, "at": "2026-06-01T00:00:00Z"},
+        })
+    }
+
+    fn kind() -> ApiResource {
+        ApiResource::erase::<RejectionResource>(&())
+    }
+
+    #[tokio::test]
+    async fn attack_a9_whoever_takes_the_names_that_can_be_foreseen_keeps_no_rejection_out() {
+        let server = ApiServer::default();
+        for name in ["mine", "mine-1", "mine-2", "mine-3"] {
+            server.store(&rejection(name, "eve"));
+        }
+        let cluster = server.cluster();
+        let ada = rejection("mine", "ada");
+        let written = write(&cluster, &kind(), &ada, "0a1b").await;
+        assert_eq!(written.as_deref(), Ok("mine-0a1b"));
+        // Another replica finds what is kept by a name that it cannot foresee either.
+        let again = write(&cluster, &kind(), &ada, "2c3d").await;
+        assert_eq!(again.as_deref(), Ok("mine-0a1b"));
+        assert_eq!(server.stored.lock().unwrap().len(), 5);
+        let (one, other) = (random().unwrap(), random().unwrap());
+        assert!(one.len() == 32 && one != other);
+    }
+
+    #[tokio::test]
+    async fn attack_a9_a_rejection_that_cannot_be_written_does_not_hold_the_others() {
+        let server = ApiServer::default();
+        let (cluster, metrics) = (server.cluster(), Metrics::default());
+        let all = ["stuck", "next"].map(|name| (kind(), rejection(name, name)));
+        tokio::select! {
+            () = keep_all(&cluster, stream::iter(all), &metrics) => panic!("the first one was answered"),
+            () = server.written.notified() => {}
+        }
+        assert!(server.stored.lock().unwrap().contains_key("next"));
+    }
 
     #[test]
     fn a_rejection_that_was_given_again_replaces_the_earlier_one_and_nothing_else() {

@@ -63,44 +63,40 @@ fn changes_of(kind: &WorkloadKind) -> Vec<String> {
         let steps = path.iter().take(list.unwrap_or(above));
         steps.map(|step| format!("/{step}")).collect()
     });
-    let others = kind.runtime_fields.iter().chain(kind.steering);
-    let others = others.map(|field| (*field).to_owned());
-    let activations = kind
-        .activations
-        .iter()
-        .filter_map(|activation| match activation {
-            Activation::FromZero(_) => None,
-            Activation::Cleared(field)
-            | Activation::Lowered(field)
-            | Activation::Changed(field)
-            | Activation::Left(field, _) => Some((*field).to_owned()),
-        });
-    for field in templates.chain(others).chain(activations) {
-        let is_part = |whole: &String| field == *whole || field.starts_with(&format!("{whole}/"));
-        if !fields.iter().any(is_part) {
+    let others = kind.runtime_fields.iter().map(|field| (*field).to_owned());
+    let activations = || kind.activations.iter().chain(kind.steering);
+    let changed = activations().filter(|activation| of_transition(activation).is_none());
+    let changed = changed.map(|activation| activation.field().to_owned());
+    let is_part = |field: &str, fields: &[String]| {
+        let is_of = |whole: &String| field == *whole || field.starts_with(&format!("{whole}/"));
+        fields.iter().any(is_of)
+    };
+    for field in templates.chain(others).chain(changed) {
+        if !is_part(&field, &fields) {
             fields.push(field);
         }
     }
-    let from_zero = kind
-        .activations
-        .iter()
-        .filter_map(|activation| match activation {
-            Activation::FromZero(field) => Some(from_zero(field)),
-            _ => None,
-        });
+    let transitions = activations().filter(|activation| !is_part(activation.field(), &fields));
+    let transitions = transitions.filter_map(of_transition);
     let changed = fields.iter().map(|field| changes(field));
-    changed.chain(from_zero).collect()
+    changed.chain(transitions).collect()
+}
+
+/// The expression of an activation that is a certain transition of its field, and not any change of it.
+fn of_transition(activation: &Activation) -> Option<String> {
+    let held = match activation {
+        Activation::FromZero(_) => "orValue(1) == 0",
+        Activation::Cleared(_) => "orValue(false) == true",
+        _ => return None,
+    };
+    let free = held.replace("==", "!=");
+    let path = path(activation.field());
+    Some(format!("(oldObject{path}.{held} && object{path}.{free})"))
 }
 
 fn changes(field: &str) -> String {
     let path = path(field);
     format!("object{path} != oldObject{path}")
-}
-
-/// A number that is 1 where it is absent.
-fn from_zero(field: &str) -> String {
-    let path = path(field);
-    format!("(oldObject{path}.orValue(1) == 0 && object{path}.orValue(1) != 0)")
 }
 
 /// A JSON pointer as selections that do not fail where a field is absent.

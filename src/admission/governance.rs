@@ -7,7 +7,7 @@ use promotion_gate_core::gate::{
 };
 use serde_json::Value;
 
-use super::kinds::{HARMLESS_SUBRESOURCES, group_and_kind};
+use super::kinds::{HARMLESS_SUBRESOURCES, NAMESPACE_SUBRESOURCES, group_and_kind};
 use super::request::{NotOurs, Understood, name_of};
 use super::response::{AdmissionResponse, MAXIMUM_LINE, MAXIMUM_LINES, MAXIMUM_WARNING, cut};
 use crate::api::GROUP;
@@ -44,11 +44,15 @@ pub(super) fn understand(
 ) -> Understood {
     use GovernanceOperation::{Create, Delete, Update};
     let is_namespace = kind == GovernedKind::Namespace;
+    let subresource = match is_namespace && NAMESPACE_SUBRESOURCES.contains(&asked.subresource) {
+        true => "",
+        false => asked.subresource,
+    };
     // 1. What is not governed: status is written by the gate alone, and namespaces come and go freely.
     if WRITTEN_BY_THE_GATE.contains(&kind.name()) {
         return Understood::NotOurs(NotOurs::Record);
     }
-    if HARMLESS_SUBRESOURCES.contains(&asked.subresource) {
+    if HARMLESS_SUBRESOURCES.contains(&subresource) {
         return Understood::NotOurs(NotOurs::Subresource);
     }
     let (operation, mut unreadable) = match asked.operation {
@@ -79,9 +83,8 @@ pub(super) fn understand(
             format!("the object is not a `{kind:.60}`, which the request names as its kind")
         });
     }
-    if !asked.subresource.is_empty() {
-        let other = asked.subresource;
-        unreadable = Some(format!("the subresource `{other:.60}` is not known"));
+    if !subresource.is_empty() {
+        unreadable = Some(format!("the subresource `{subresource:.60}` is not known"));
     }
     let name = match (asked.name, operation) {
         // Of a collection that is deleted, the objects alone have names.

@@ -5,6 +5,7 @@ use promotion_gate_core::gate::{Role, UnreadableField};
 use serde_json::{Map, Value};
 
 use super::kinds::{CONTAINERS, WorkloadKind, group_and_kind, row};
+use super::revision;
 
 /// How the names of fields with containers end, in lower case: in pod specifications, Argo Workflows, Tekton, KubeVirt.
 const CONTAINER_FIELDS: &[&str] = &[
@@ -136,6 +137,14 @@ pub fn images(object: &Value) -> Option<Images> {
     let (group, kind) = group_and_kind(object)?;
     let kind = row(&group, &kind)?;
     let mut images = Images::default();
+    if kind.is_revision()
+        && let Some(why) = revision::fault(object)
+    {
+        images.unreadable.push(UnreadableField {
+            field: "data".to_owned(),
+            why,
+        });
+    }
     for path in kind.pod_specs {
         descend(
             object,

@@ -23,8 +23,8 @@ pub(super) struct WorkloadKind {
     pub(super) activations: &'static [Activation],
     /// Where an object names another one whose template it runs, as a JSON pointer.
     pub(super) workload_ref: Option<&'static str>,
-    /// Fields of `status` by which people let run what was staged, as JSON pointers.
-    pub(super) steering: &'static [&'static str],
+    /// Changes of `status` by which people let run what was staged.
+    pub(super) steering: &'static [Activation],
     /// The built-in controllers for whose objects of this kind nothing is judged, since they are copies of judged ones.
     pub(super) copied_by: &'static [&'static str],
     pub(super) is_namespaced: bool,
@@ -33,7 +33,7 @@ pub(super) struct WorkloadKind {
 /// A change, mostly of one field (a JSON pointer), that starts a staged workload. Of every kind, so does a scheduling gate that is
 /// removed.
 pub(super) enum Activation {
-    /// A number (1 when absent) rises from 0.
+    /// A number (1 when absent) rises from 0; `/*` stands for every item of a list.
     FromZero(&'static str),
     /// A flag was set and is not set any more.
     Cleared(&'static str),
@@ -43,9 +43,11 @@ pub(super) enum Activation {
     Changed(&'static str),
     /// A text was one of these and is not any more.
     Left(&'static str, &'static [&'static str]),
+    /// A text was none of these, and is one of these or absent.
+    Freed(&'static str, &'static [&'static str]),
 }
 
-use Activation::{Changed, Cleared, FromZero, Left, Lowered};
+use Activation::{Changed, Cleared, Freed, FromZero, Left, Lowered};
 
 /// API groups and a version.
 type Api = (&'static [&'static str], &'static str);
@@ -62,14 +64,25 @@ const METRICS: &[&[&str]] = &[&[
 const ANALYSIS: &[&str] = &["/spec/metrics", "/spec/args"];
 const REPLICAS_FIELD: &str = "/spec/replicas";
 const REPLICAS: Activation = FromZero(REPLICAS_FIELD);
-/// What Go reads as a flag that is set (`strconv.ParseBool`).
-const GO_TRUE: &[&str] = &["1", "t", "T", "TRUE", "true", "True"];
-/// `promote`, `promote --full` and `resume` of the Argo Rollouts plugin write these fields.
-pub(super) const ROLLOUT_STEERING: &[&str] = &[
-    "/status/promoteFull",
-    "/status/currentStepIndex",
-    "/status/pauseConditions",
-    "/status/controllerPause",
+/// The controllers of a StatefulSet and a DaemonSet give the present template only to Pods that somebody deletes.
+const ON_DELETE: Activation = Left("/spec/updateStrategy/type", &["OnDelete"]);
+/// What Go reads as a flag that is not set (`strconv.ParseBool`). KEDA pauses for every other text.
+const GO_FALSE: &[&str] = &["0", "f", "F", "FALSE", "false", "False"];
+/// Who makes the Pods of a Job that names nobody.
+const JOB_CONTROLLER: &[&str] = &["kubernetes.io/job-controller"];
+/// `promote`, `promote --full`, `resume` and `retry` of the Argo Rollouts plugin write some of these fields. By the others the
+/// controller decides whether steps and analyses are done: whether the stable template is the present one, and how the analyses of a
+/// canary or a blue-green release ended. To abort is free.
+const ROLLOUT_STEERING: &[Activation] = &[
+    Changed("/status/promoteFull"),
+    Changed("/status/currentStepIndex"),
+    Changed("/status/pauseConditions"),
+    Changed("/status/controllerPause"),
+    Changed("/status/stableRS"),
+    Changed("/status/currentPodHash"),
+    Changed("/status/canary"),
+    Changed("/status/blueGreen"),
+    Cleared("/status/abort"),
 ];
 
 /// A namespaced kind in which only pod specifications decide what runs.
@@ -121,6 +134,7 @@ pub(super) const TABLE: &[WorkloadKind] = &[
         activations: &[
             REPLICAS,
             Lowered("/spec/updateStrategy/rollingUpdate/partition"),
+            ON_DELETE,
         ],
         ..kind(APPS, ("StatefulSet", "statefulsets"), TEMPLATE)
     },
@@ -130,6 +144,7 @@ pub(super) const TABLE: &[WorkloadKind] = &[
             Changed("/spec/template/spec/affinity"),
             Changed("/spec/template/spec/tolerations"),
             Changed("/spec/template/spec/nodeName"),
+            ON_DELETE,
         ],
         ..kind(APPS, ("DaemonSet", "daemonsets"), TEMPLATE)
     },
@@ -153,6 +168,8 @@ pub(super) const TABLE: &[WorkloadKind] = &[
             Changed("/spec/timeZone"),
             Cleared("/spec/jobTemplate/spec/suspend"),
             FromZero("/spec/jobTemplate/spec/parallelism"),
+            FromZero("/spec/jobTemplate/spec/completions"),
+            Freed("/spec/jobTemplate/spec/managedBy", JOB_CONTROLLER),
         ],
         ..kind(
             BATCH,
@@ -190,6 +207,7 @@ pub(super) const TABLE: &[WorkloadKind] = &[
     WorkloadKind {
         runtime_fields: &["/spec/analyses"],
         template_fields: &["/spec/analyses"],
+        activations: &[FromZero("/spec/templates/*/replicas")],
         ..kind(
             ARGO,
             ("Experiment", "experiments"),
@@ -199,10 +217,16 @@ pub(super) const TABLE: &[WorkloadKind] = &[
     WorkloadKind {
         activations: &[
             FromZero("/spec/maxReplicaCount"),
+            Changed("/spec/minReplicaCount"),
             FromZero("/spec/jobTargetRef/parallelism"),
+            FromZero("/spec/jobTargetRef/completions"),
+            Freed("/spec/jobTargetRef/managedBy", JOB_CONTROLLER),
             Cleared("/spec/jobTargetRef/suspend"),
             Changed("/spec/triggers"),
-            Left("/metadata/annotations/autoscaling.keda.sh~1paused", GO_TRUE),
+            Freed(
+                "/metadata/annotations/autoscaling.keda.sh~1paused",
+                GO_FALSE,
+            ),
         ],
         ..kind(
             KEDA,
@@ -235,6 +259,8 @@ pub(super) const HARMLESS_SUBRESOURCES: &[&str] = &[
 pub(super) const SCALE: &str = "scale";
 /// The subresource that says what came of an object. Of some kinds, people steer by it.
 pub(super) const STATUS: &str = "status";
+/// Subresources of a namespace that an API server stores with the labels of the request.
+pub(super) const NAMESPACE_SUBRESOURCES: &[&str] = &[STATUS, "finalize"];
 /// The subresource that adds containers to a Pod.
 pub(super) const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
 
@@ -270,9 +296,34 @@ pub(super) const CONTROLLER_LABELS: &[&str] = &[
     "batch.kubernetes.io/job-name",
 ];
 
+impl Activation {
+    /// The field that it is about.
+    pub(super) fn field(&self) -> &'static str {
+        match self {
+            FromZero(field)
+            | Cleared(field)
+            | Lowered(field)
+            | Changed(field)
+            | Left(field, _)
+            | Freed(field, _) => field,
+        }
+    }
+}
+
+/// Whether a field of `status` steers objects of some kind.
+pub(super) fn steers_some_kind(field: &str) -> bool {
+    let mut steering = TABLE.iter().flat_map(|kind| kind.steering);
+    steering.any(|activation| activation.field().strip_prefix("/status/") == Some(field))
+}
+
 impl WorkloadKind {
     pub(super) fn is_pod(&self) -> bool {
         self.name == "Pod"
+    }
+
+    /// Whether its objects keep earlier templates of other objects.
+    pub(super) fn is_revision(&self) -> bool {
+        self.name == "ControllerRevision"
     }
 
     /// The API group.
@@ -304,7 +355,7 @@ pub(super) fn row(group: &str, name: &str) -> Option<&'static WorkloadKind> {
 /// API group and kind of everything that runs images or names those that will run.
 pub fn running_kinds() -> Vec<(&'static str, &'static str)> {
     // Revisions are the history of what a controller runs.
-    let rows = TABLE.iter().filter(|row| row.name != "ControllerRevision");
+    let rows = TABLE.iter().filter(|row| !row.is_revision());
     rows.map(|row| (row.group(), row.name)).collect()
 }
 

@@ -3,7 +3,9 @@
 //! * `kinds` — one table of the kinds that are judged, and of their fields
 //! * `images` — an object → its images
 //! * `update` — an update → its effect on what runs
+//! * `revision` — what a ControllerRevision could hide
 //! * `request`, `manifest` — a request or a manifest → a change
+//! * `names` — the names by which objects are read
 //! * `referring` — a change and the object that it refers to → the whole change
 //! * `response` — a verdict → the answer
 //! * `registration`, `conditions` — what an API server asks about
@@ -14,17 +16,19 @@ mod governance;
 mod images;
 mod kinds;
 mod manifest;
+mod names;
 mod object;
 mod referring;
 mod registration;
 mod request;
 mod response;
+mod revision;
 mod update;
 
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
 pub use kinds::{KindOfTable, kinds, plural, running_kinds, version};
 pub use manifest::{Manifests, understand_manifest};
-pub use referring::{Referring, referred};
+pub use referring::{Referring, follow, referred};
 pub use registration::{Endpoint, Registration};
 pub use request::{
     Malformed, NotOurs, Request, Understood, VERSION, changed_object, uid, understand,

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::kinds::ROLLOUT_STEERING;
+use super::kinds::steers_some_kind;
 
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     Part::Object.deserialize(deserializer)
@@ -22,11 +22,10 @@ enum Part {
 
 impl Part {
     fn keeps(self, key: &str) -> bool {
-        let is_steering = |pointer: &&str| pointer.strip_prefix("/status/") == Some(key);
         match self {
             Part::Object => true,
             Part::Metadata => key != "managedFields",
-            Part::Status => ROLLOUT_STEERING.iter().any(is_steering),
+            Part::Status => steers_some_kind(key),
         }
     }
 }
@@ -132,9 +131,11 @@ mod tests {
     fn of_the_status_only_what_steers_is_kept() {
         let rollout = json!({"kind": "Rollout", "status": {
             "promoteFull": true, "abort": true, "conditions": [{"type": "Paused"}], "pauseConditions": null,
+            "canary": {"weights": {}}, "phase": "Paused", "selector": "a",
         }});
-        let kept =
-            json!({"kind": "Rollout", "status": {"promoteFull": true, "pauseConditions": null}});
+        let kept = json!({"kind": "Rollout", "status": {
+            "promoteFull": true, "abort": true, "pauseConditions": null, "canary": {"weights": {}},
+        }});
         assert_eq!(read(&rollout.to_string()).unwrap(), kept);
         for status in ["null", "7", "\"a\"", "[1]", "{}", "{\"phase\":1}"] {
             let written = format!("{{\"kind\":\"Rollout\",\"status\":{status}}}");

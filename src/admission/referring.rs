@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::images::{Images, images};
 use super::kinds::{WorkloadKind, group_and_kind, row};
+use super::names::{is_label, is_subdomain};
 use super::request::{Understood, add, changed_object};
+use super::update::is_gated;
 
 const WORKLOAD_REF: &str = "spec.workloadRef";
 
@@ -24,8 +26,8 @@ pub struct Referring {
 /// The object that a change refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Referred {
-    /// The object that is scaled.
-    Scaled(Workload),
+    /// The object that is scaled, and its new number of replicas.
+    Scaled(Workload, i64),
     /// The object whose template is run.
     Template(Workload),
 }
@@ -48,9 +50,15 @@ impl Referred {
         };
         let version = reference.get("apiVersion").and_then(Value::as_str);
         let version = version.unwrap_or_default().rsplit('/').next();
+        let version = version.unwrap_or_default();
+        if !is_label(version) || !is_subdomain(name) {
+            return Some(Err(format!(
+                "no object has the version {version:.80?} and the name {name:.80?}"
+            )));
+        }
         Some(Ok(Referred::Template(Workload {
             group,
-            version: version.unwrap_or_default().to_owned(),
+            version: version.to_owned(),
             kind,
             namespace: Some(namespace),
             name: name.to_owned(),
@@ -66,8 +74,16 @@ pub fn referred(object: &Value) -> Option<Workload> {
         .and_then(Value::as_str);
     let namespace = namespace.unwrap_or_default().to_owned();
     match Referred::of(object, row(&group, &kind)?, namespace)?.ok()? {
-        Referred::Scaled(object) | Referred::Template(object) => Some(object),
+        Referred::Scaled(object, _) | Referred::Template(object) => Some(object),
     }
+}
+
+/// What an object runs that refers to the template of another one.
+pub fn follow(changed: &mut ChangedObject, referred: &Value) {
+    let said = group_and_kind(referred);
+    let kind = said.and_then(|(group, kind)| row(&group, &kind));
+    changed.template = changed_object(referred).template;
+    changed.is_staged |= kind.is_some_and(|kind| is_gated(referred, kind));
 }
 
 impl Understood {
@@ -96,7 +112,7 @@ impl Referring {
     /// The object to read.
     pub fn object(&self) -> &Workload {
         match &self.referred {
-            Referred::Scaled(object) | Referred::Template(object) => object,
+            Referred::Scaled(object, _) | Referred::Template(object) => object,
         }
     }
 
@@ -110,19 +126,21 @@ impl Referring {
             referred,
         } = self;
         match (referred, read) {
-            (Referred::Scaled(_), Err(why)) => change.unreadable.push(unreadable("", why.0)),
+            (Referred::Scaled(..), Err(why)) => change.unreadable.push(unreadable("", why.0)),
             (Referred::Template(_), Err(why)) => {
                 change.unreadable.push(unreadable(WORKLOAD_REF, why.0));
             }
-            (Referred::Scaled(Workload { kind, name, .. }), Ok(None)) => {
+            (Referred::Scaled(Workload { kind, name, .. }, _), Ok(None)) => {
                 let why = format!("the {kind} `{name}` does not exist");
                 change.unreadable.push(unreadable("", why));
             }
-            (Referred::Scaled(scaled), Ok(Some(object))) => {
-                change.object = ChangedObject {
-                    is_staged: false,
-                    ..changed_object(&object)
-                };
+            (Referred::Scaled(scaled, replicas), Ok(Some(mut object))) => {
+                // It may be paused or partitioned still.
+                let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut);
+                if let Some(spec) = spec {
+                    spec.insert("replicas".to_owned(), replicas.into());
+                }
+                change.object = changed_object(&object);
                 add(&mut change, images(&object).unwrap_or_default());
                 let kind = row(&scaled.group, &scaled.kind);
                 let namespace = scaled.namespace.unwrap_or_default();
@@ -138,7 +156,10 @@ impl Referring {
             // What does not exist runs nothing. It is judged when it is created.
             (Referred::Template(_), Ok(None)) => {}
             (Referred::Template(_), Ok(Some(object))) => {
-                change.object.template = changed_object(&object).template;
+                // Who steers names no template, since no record is looked for.
+                if change.object.template.is_some() {
+                    follow(&mut change.object, &object);
+                }
                 let mut found = Images::default();
                 found.follow(WORKLOAD_REF, &object);
                 add(&mut change, found);
@@ -153,8 +174,8 @@ impl Referring {
         let actor = self.change.actor.as_ref();
         let is_autoscaler = actor.is_some_and(|actor| actor.is_autoscaler(trusted));
         let (field, remedy) = match self.referred {
-            Referred::Scaled(_) if is_autoscaler => return *self.change,
-            Referred::Scaled(_) => (
+            Referred::Scaled(..) if is_autoscaler => return *self.change,
+            Referred::Scaled(..) => (
                 "",
                 "change `spec.replicas` of the object itself instead of its subresource `scale`",
             ),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::conditions::match_conditions;
 use super::governance::WRITTEN_BY_THE_GATE;
-use super::kinds::{EPHEMERAL_CONTAINERS, SCALE, STATUS, TABLE};
+use super::kinds::{EPHEMERAL_CONTAINERS, NAMESPACE_SUBRESOURCES, SCALE, STATUS, TABLE};
 use crate::api::definitions;
 
 /// Where the API server reaches the gate.
@@ -162,7 +162,11 @@ fn rules() -> Result<Vec<Rule>, serde_json::Error> {
             }
         }
     }
-    add("", "v1", CLUSTER, &[UPDATE], "namespaces".to_owned());
+    let subresources = NAMESPACE_SUBRESOURCES.iter();
+    let subresources = subresources.map(|subresource| format!("namespaces/{subresource}"));
+    for resource in ["namespaces".to_owned()].into_iter().chain(subresources) {
+        add("", "v1", CLUSTER, &[UPDATE], resource);
+    }
     for definition in definitions()? {
         let text = |pointer: &str| {
             let text = definition.pointer(pointer).and_then(Value::as_str);

@@ -15,6 +15,7 @@ use super::kinds::{
     EPHEMERAL_CONTAINERS, HARMLESS_SUBRESOURCES, SCALE, STATUS, WorkloadKind, group_and_kind, row,
     row_of_scaled,
 };
+use super::names::{is_label, is_subdomain};
 use super::object;
 use super::referring::{Referred, Referring};
 use super::update::{effect_of, is_staged, steers, template_digest};
@@ -220,6 +221,9 @@ pub fn understand(body: &[u8], trusted: &[TrustedController]) -> Result<Request,
     if request.uid.is_empty() {
         return Err(refused("the request has no `uid`".to_owned()));
     }
+    if let Some(why) = request.never_sent() {
+        return Err(refused(why));
+    }
     let uid = request.uid.clone();
     Ok(Request {
         uid,
@@ -228,6 +232,50 @@ pub fn understand(body: &[u8], trusted: &[TrustedController]) -> Result<Request,
 }
 
 impl WireRequest {
+    /// What no API server sends about an object that is judged. Objects are read by these texts.
+    fn never_sent(&self) -> Option<String> {
+        let WireKind {
+            group,
+            version,
+            kind,
+        } = &self.kind;
+        let scaled = &self.resource;
+        let is_scale = self.sub_resource.as_deref() == Some(SCALE);
+        let is_judged = row(group, kind).is_some()
+            || governed_kind(group, kind).is_some()
+            || is_scale && row_of_scaled(&scaled.group, &scaled.resource).is_some();
+        if !is_judged {
+            return None;
+        }
+        let of = |text: &Option<String>| text.clone().unwrap_or_default();
+        let meta = |object: &Value, field: &str| {
+            let text = object.pointer(&format!("/metadata/{field}"));
+            text.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let prefix = match meta(&self.object, "generateName") {
+            prefix if prefix.is_empty() => prefix,
+            prefix => format!("{prefix}0"),
+        };
+        let label: fn(&str) -> bool = is_label;
+        let kind = kind.to_ascii_lowercase();
+        let texts = [
+            ("kind", kind, label),
+            ("version", version.clone(), label),
+            ("version", scaled.version.clone(), label),
+            ("namespace", of(&self.namespace), label),
+            ("name", of(&self.name), is_subdomain),
+            ("name", meta(&self.object, "name"), is_subdomain),
+            ("name", meta(&self.old_object, "name"), is_subdomain),
+            ("generateName", prefix, is_subdomain),
+        ];
+        let mut texts = texts.iter();
+        let wrong = texts.find(|(_, text, is_valid)| !text.is_empty() && !is_valid(text))?;
+        let (field, text, _) = wrong;
+        Some(format!(
+            "the request is not from an API server: {text:.80?} is not a valid {field} in Kubernetes"
+        ))
+    }
+
     fn understand(self, trusted: &[TrustedController]) -> Understood {
         // 0. What the gate decides by is governed, its deletion too.
         if let Some(kind) = governed_kind(&self.kind.group, &self.kind.kind) {
@@ -283,7 +331,12 @@ impl WireRequest {
         let images = images(&self.object).unwrap_or_default();
         let namespace = self.namespace.clone().unwrap_or_default();
         let referred = Referred::of(&self.object, kind, namespace);
-        Understood::referring(self.change(operation, effect, images), referred)
+        let mut change = self.change(operation, effect, images);
+        // Of a template that ran in part, a record says that it ran: whoever steers never rests on a record.
+        if subresource == STATUS {
+            change.object.template = None;
+        }
+        Understood::referring(change, referred)
     }
 
     fn of_another_kind(&self) -> Option<String> {
@@ -351,11 +404,12 @@ impl WireRequest {
             namespace: self.namespace.clone().filter(|it| !it.is_empty()),
             name: self.name.clone().unwrap_or_default(),
         };
+        let replicas = replicas(&self.object).unwrap_or(1);
         let mut change = self.change(operation, ChangeEffect::Starts, Images::default());
         change.workload = scaled.clone();
         // The object of the request is the Scale.
         change.object = ChangedObject::default();
-        Understood::referring(change, Some(Ok(Referred::Scaled(scaled))))
+        Understood::referring(change, Some(Ok(Referred::Scaled(scaled, replicas))))
     }
 
     fn governance(self, kind: GovernedKind) -> Understood {
@@ -494,7 +548,7 @@ pub fn changed_object(object: &Value) -> ChangedObject {
     }
 }
 
-/// The owner that is named as the controller.
+/// The owner that is named as the controller; `None` for names that an object cannot have.
 fn owner_of(object: &Value) -> Option<Owner> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let controls = |owner: &&Value| owner.get("controller").and_then(Value::as_bool) == Some(true);
@@ -502,11 +556,13 @@ fn owner_of(object: &Value) -> Option<Owner> {
     let text = |field: &str| owner.get(field)?.as_str().map(str::to_owned);
     let api_version = text("apiVersion")?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    Some(Owner {
+    let name = text("name")?;
+    let is_valid = is_label(version) && is_subdomain(&name);
+    is_valid.then_some(Owner {
         group: group.to_owned(),
         version: version.to_owned(),
         kind: text("kind")?,
-        name: text("name")?,
+        name,
         uid: text("uid")?,
     })
 }

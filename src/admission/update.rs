@@ -46,18 +46,37 @@ fn without_controller_labels(mut fields: Value) -> Value {
 
 /// Whether an object keeps its template, or a part of its Pods, from running: a change that lets it run would be an activation.
 pub(super) fn is_staged(object: &Value, kind: &WorkloadKind) -> bool {
-    kind.activations.iter().any(|activation| match activation {
-        Activation::FromZero(field) => number(object, field, 1) == 0,
+    let is_held = |activation: &Activation| match activation {
+        Activation::FromZero(field) => numbers(object, field).contains(&0),
         Activation::Cleared(field) => flag(object, field),
         Activation::Lowered(field) => number(object, field, 0) > 0,
         Activation::Left(field, texts) => is_one_of(object, field, texts),
+        Activation::Freed(field, texts) => is_another(object, field, texts),
         Activation::Changed(_) => false,
-    })
+    };
+    is_gated(object, kind) || kind.activations.iter().any(is_held)
+}
+
+/// Whether Pods of the object wait for a scheduling gate.
+pub(super) fn is_gated(object: &Value, kind: &WorkloadKind) -> bool {
+    let templates = templates(object, kind);
+    templates.iter().any(|template| !gates(template).is_empty())
 }
 
 fn number(object: &Value, pointer: &str, absent: i64) -> i64 {
     let number = object.pointer(pointer).and_then(Value::as_i64);
     number.unwrap_or(absent)
+}
+
+/// A number that is 1 where it is absent; of a list, that of each item.
+fn numbers(object: &Value, pointer: &str) -> Vec<i64> {
+    match pointer.split_once("/*") {
+        None => vec![number(object, pointer, 1)],
+        Some((list, below)) => {
+            let items = items(object, list).iter();
+            items.map(|item| number(item, below, 1)).collect()
+        }
+    }
 }
 
 fn flag(object: &Value, pointer: &str) -> bool {
@@ -68,6 +87,11 @@ fn flag(object: &Value, pointer: &str) -> bool {
 fn is_one_of(object: &Value, pointer: &str, texts: &[&str]) -> bool {
     let text = object.pointer(pointer).and_then(Value::as_str);
     text.is_some_and(|text| texts.contains(&text))
+}
+
+fn is_another(object: &Value, pointer: &str, texts: &[&str]) -> bool {
+    let text = object.pointer(pointer).and_then(Value::as_str);
+    text.is_some_and(|text| !texts.contains(&text))
 }
 
 /// The pod templates after and before an update.
@@ -81,21 +105,23 @@ fn templates_of<'a>(
 
 /// Whether an update of the status lets run what was staged.
 pub(super) fn steers(new: &Value, old: &Value, kind: &WorkloadKind) -> bool {
-    let value = |object: &Value, pointer| object.pointer(pointer).cloned().unwrap_or_default();
-    let mut fields = kind.steering.iter();
-    fields.any(|pointer| value(new, pointer) != value(old, pointer))
+    let mut steering = kind.steering.iter();
+    steering.any(|activation| activation.is_in(new, old))
 }
 
 /// Whether a Pod that waited for a scheduling gate does not wait for it any more.
 fn removes_gate(new: &Value, old: &Value) -> bool {
-    let gates = |template: &Value| items(template, "/spec/schedulingGates");
     let left = gates(new);
     gates(old).iter().any(|gate| !left.contains(gate))
 }
 
-fn items(template: &Value, pointer: &str) -> Vec<Value> {
-    let items = template.pointer(pointer).and_then(Value::as_array);
-    items.cloned().unwrap_or_default()
+fn gates(template: &Value) -> &[Value] {
+    items(template, "/spec/schedulingGates")
+}
+
+fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    let items = object.pointer(pointer).and_then(Value::as_array);
+    items.map_or(&[], Vec::as_slice)
 }
 
 /// All fields of an object that decide what runs.
@@ -141,13 +167,22 @@ fn remove(value: &mut Value, fields: &[&str]) {
 impl Activation {
     fn is_in(&self, new: &Value, old: &Value) -> bool {
         match self {
-            Activation::FromZero(field) => number(old, field, 1) == 0 && number(new, field, 1) > 0,
+            Activation::FromZero(field) => {
+                let (old, new) = (numbers(old, field), numbers(new, field));
+                old.iter().zip(&new).any(|(old, new)| *old == 0 && *new > 0)
+            }
             Activation::Cleared(field) => flag(old, field) && !flag(new, field),
             Activation::Lowered(field) => number(new, field, 0) < number(old, field, 0),
             Activation::Left(field, texts) => {
                 is_one_of(old, field, texts) && !is_one_of(new, field, texts)
             }
-            Activation::Changed(field) => new.pointer(field) != old.pointer(field),
+            Activation::Freed(field, texts) => {
+                is_another(old, field, texts) && !is_another(new, field, texts)
+            }
+            Activation::Changed(field) => {
+                let value = |object: &Value| object.pointer(field).cloned().unwrap_or_default();
+                value(new) != value(old)
+            }
         }
     }
 }
@@ -271,10 +306,36 @@ mod tests {
             is_staged(&object, row(&group, &kind).unwrap())
         };
         let partition = json!({"updateStrategy": {"rollingUpdate": {"partition": 2}}});
+        let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
+        let gated = json!({"schedulingGates": [{"name": "a"}]});
+        let by_nobody = json!({"template": {}, "managedBy": "example.com/nobody"});
         for (api_version, kind, spec) in [
             ("apps/v1", "Deployment", json!({"replicas": 0})),
             ("apps/v1", "Deployment", json!({"paused": true})),
             ("apps/v1", "StatefulSet", partition),
+            ("apps/v1", "StatefulSet", on_delete.clone()),
+            ("apps/v1", "DaemonSet", on_delete),
+            ("v1", "Pod", gated.clone()),
+            (
+                "apps/v1",
+                "Deployment",
+                json!({"template": {"spec": gated}}),
+            ),
+            (
+                "argoproj.io/v1alpha1",
+                "Experiment",
+                json!({"templates": [{"replicas": 1}, {"replicas": 0}]}),
+            ),
+            (
+                "batch/v1",
+                "CronJob",
+                json!({"jobTemplate": {"spec": by_nobody}}),
+            ),
+            (
+                "keda.sh/v1alpha1",
+                "ScaledJob",
+                json!({"jobTargetRef": {"completions": 0}}),
+            ),
             ("batch/v1", "Job", json!({"suspend": true})),
             (
                 "batch/v1",

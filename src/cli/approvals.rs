@@ -123,6 +123,8 @@ struct Statement {
     #[schemars(with = "Option<String>")]
     valid_until: Option<Timestamp>,
     scopes: BTreeMap<String, String>,
+    /// What the person was told denies the image, and approved all the same (`approve --anyway`).
+    despite: Vec<String>,
     /// Whether it counts: an approval for a seat, a rejection against the image.
     counts: bool,
     /// The seat that the person fills: a group, or the person's own name.
@@ -323,6 +325,7 @@ impl Statement {
             change: None,
             valid_until: None,
             scopes: BTreeMap::new(),
+            despite: Vec::new(),
             counts,
             seat,
             why,
@@ -340,6 +343,7 @@ impl Statement {
                 change,
                 valid_until,
                 scopes,
+                despite,
             } => Statement {
                 decision: if is_approval { "approved" } else { "rejected" },
                 environment: Some(environment),
@@ -347,6 +351,7 @@ impl Statement {
                 change,
                 valid_until,
                 scopes,
+                despite,
                 ..statement
             },
         }
@@ -383,6 +388,7 @@ impl Statement {
         let scopes = self.scopes.iter();
         more.extend(scopes.map(|(name, value)| format!("{name} {value}")));
         more.extend(self.reason.clone());
+        more.extend(self.despite.iter().map(|why| format!("despite {why}")));
         if !more.is_empty() {
             print_line!("    {}", line(&more.join("; ")));
         }

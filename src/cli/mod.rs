@@ -4,6 +4,7 @@
 mod out;
 
 mod approvals;
+mod approve;
 mod attest;
 mod check;
 mod cluster;
@@ -43,6 +44,7 @@ Examples:
   helm template . | promotion-gate check --policy policies/ -
   promotion-gate scan --policy policies/               judge what already runs in a cluster
   promotion-gate test policies/                        test policies with cases
+  promotion-gate approve ghcr.io/example/app:v1 --environment production --policy policies/
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
   promotion-gate approvals --policy policies/ --environment production ghcr.io/example/app:v1
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
@@ -64,6 +66,7 @@ enum Command {
     Evidence(evidence::Args),
     Approvals(approvals::Args),
     Wait(wait::Args),
+    Approve(Box<approve::Args>),
     Attest(attest::Args),
     Images(images::Args),
     Pin(pin::Args),
@@ -112,6 +115,7 @@ impl Command {
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Approvals(args) => block_on(approvals::run(args)),
             Command::Wait(args) => block_on(wait::run(args)),
+            Command::Approve(args) => block_on(approve::run(*args)),
             Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),

@@ -45,7 +45,10 @@ impl Cluster {
         let mut changed = admission::changed_object(&object);
         if let Some(referred) = admission::referred(&object) {
             let read = self.read(&ObjectName::from(&referred), deadline).await?;
-            changed.template = read.and_then(|read| admission::changed_object(&read).template);
+            match read {
+                Some(read) => admission::follow(&mut changed, &read),
+                None => changed.template = None,
+            }
         }
         Ok(Some(changed))
     }

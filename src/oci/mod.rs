@@ -22,6 +22,7 @@ mod manifest;
 mod memory;
 pub(crate) mod meter;
 mod options;
+mod push;
 pub(crate) mod site;
 mod transport;
 pub(crate) mod web;
@@ -45,6 +46,7 @@ pub use manifest::{Descriptor, DescriptorPlatform, Manifest, ManifestKind, media
 pub use memory::{Layer, Memory};
 pub use meter::{Meter, metered};
 pub use options::{ClientOptions, Limits, RegistryOptions, Timeouts};
+pub use push::{Attachment, Pushed, READ_BACK};
 
 /// A source of images and of what is attached to them.
 pub trait Registry: Send + Sync {

@@ -14,7 +14,7 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
+    Change, Decision, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
 };
 use tokio::time::{Instant, timeout};
 
@@ -203,12 +203,24 @@ impl Webhook {
             problems: governance::problems(change, &self.sources).await,
             now: Timestamp::now(),
         };
-        let verdict = judge_governance(change, by);
+        let mut verdict = judge_governance(change, by);
+        if verdict.decision == Decision::Allow {
+            let consequences = governance::consequences(change, &self.sources).await;
+            verdict.warnings.extend(consequences);
+        }
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
             .count_governance(&verdict, admitted, change.dry_run);
-        governance::log(&verdict, change, revision, admitted, self.audit_only);
+        let alarms = &self.metrics.alarms;
+        governance::log(
+            &verdict,
+            change,
+            revision,
+            admitted,
+            self.audit_only,
+            alarms,
+        );
         answer
     }
 

@@ -47,7 +47,7 @@ use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use crate::tuf::TufRoots;
-use documents::Settlement;
+use documents::{Documents, Settlement};
 use parts::{Parts, Under};
 use report::{frozen_environments, missing_roots};
 use resource::freezes_by_source;
@@ -228,11 +228,22 @@ impl Sources {
             name: name.to_owned(),
         };
         let config = self.config.load_full();
-        let documents = {
-            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            parts.documents.clone()
+        self.documents().problems_with(&name, object, &config)
+    }
+
+    /// What the other documents in force would lack without a resource.
+    pub fn lacking_without(&self, kind: Kind, name: &str) -> Vec<String> {
+        let name = ResourceName {
+            kind,
+            name: name.to_owned(),
         };
-        documents.problems_with(&name, object, &config)
+        let config = self.config.load_full();
+        self.documents().lacking_without(&name, &config)
+    }
+
+    fn documents(&self) -> Documents {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.documents.clone()
     }
 
     /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for

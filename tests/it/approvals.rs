@@ -15,7 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use promotion_gate_core::gate::{
     Actor, Collected, Decision, Digest, Directory, Evidence, Finding, Group, ImageEvidence,
-    ListedApprovals, Member, Moment, Outcome, People, Person, Policy, Validity, list_approvals,
+    KeptRejection, ListedApprovals, Member, Moment, Outcome, People, Person, Policy,
+    UnreadableKept, Validity, list_approvals,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -251,6 +252,8 @@ struct World {
     attached: Vec<usize>,
     /// Statements of this test alone.
     further: Vec<Attached>,
+    /// What the cluster keeps about the image: rejections, and what cannot be read.
+    kept: (Vec<KeptRejection>, Vec<UnreadableKept>),
 }
 
 impl World {
@@ -263,6 +266,7 @@ impl World {
             people: directory(&usual_groups()),
             attached,
             further: Vec::new(),
+            kept: Default::default(),
         }
     }
 
@@ -297,6 +301,11 @@ impl World {
         let subject = pin.subject(&image.reference).unwrap();
         let mut snapshot = snapshot(vec![self.policy()]);
         snapshot.world.people = Collected::Known(Arc::clone(&self.people));
+        let (rejections, unreadable) = &self.kept;
+        let kept = &mut snapshot.world;
+        kept.rejections.insert(IMAGE.clone(), rejections.clone());
+        kept.unreadable_kept
+            .insert(IMAGE.clone(), unreadable.clone());
         let mut further = ImageEvidence::default();
         for attached in &self.further {
             FACTS.add(&mut further, &IMAGE, attached);

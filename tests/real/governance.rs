@@ -325,11 +325,12 @@ impl Governed {
         serving.says("/readyz", "ready\n");
         let mut registration: Value =
             serde_saphyr::from_str(&serving.registration(&serving.ca_bundle)).unwrap();
-        registration["webhooks"][0]["rules"] = json!([
-            {"apiGroups": ["promotion-gate.dev"], "apiVersions": ["v1alpha1"], "operations": ["CREATE", "UPDATE", "DELETE"],
-             "resources": KINDS.map(|(_, plural)| plural)},
-            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["namespaces"]},
-        ]);
+        // What runs is no matter here.
+        let rules = registration["webhooks"][0]["rules"].as_array_mut().unwrap();
+        rules.retain(|rule| {
+            rule["apiGroups"] == json!(["promotion-gate.dev"])
+                || rule["resources"][0] == "namespaces"
+        });
         plane
             .kubectl_as(User::Admin, ["apply", "-f", "-"], &registration.to_string())
             .ok();
@@ -574,6 +575,74 @@ fn labels_that_policies_select_by_are_governed_and_a_namespace_goes_away_when_de
     governed
         .run(EVE, &["delete", "namespace", "shop", "--timeout=60s"])
         .ok();
+}
+
+/// An API server stores the labels of a request to `status` and to `finalize` too.
+#[test]
+fn attack_a1_labels_are_governed_through_the_subresources_of_a_namespace_too() {
+    let governed = Governed::start();
+    let (_, policy) = samples().remove(1);
+    let policy = resource("PromotionPolicy", "production", policy);
+    governed.apply(GINA, &policy, "--dry-run=none").ok();
+    governed.run(EVE, &["create", "namespace", "shop"]).ok();
+    let label = ["label", "namespace", "shop", "tier=production"];
+    governed.run(GINA, &label).ok();
+    until("the policy is in force", || {
+        let ran = governed.run(EVE, &["label", "namespace", "shop", "tier-"]);
+        (!ran.is_ok()).then_some(())
+    });
+    let labels = |tier: Value| json!({"metadata": {"labels": {"tier": tier, "team": "a"}}});
+    let status = |by: &str, tier: Value| {
+        let patch = labels(tier).to_string();
+        let patch = [
+            "patch",
+            "namespace",
+            "shop",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        governed.run(by, &patch)
+    };
+    let finalize = |by: &str, tier: Value| {
+        let mut namespace = labels(tier);
+        namespace["apiVersion"] = json!("v1");
+        namespace["kind"] = json!("Namespace");
+        namespace["metadata"]["name"] = json!("shop");
+        namespace["spec"] = json!({"finalizers": ["kubernetes"]});
+        let replace = [
+            "replace",
+            "--raw",
+            "/api/v1/namespaces/shop/finalize",
+            "-f",
+            "-",
+        ];
+        run_as(&governed.plane, by, &replace, &namespace.to_string())
+    };
+    let production = || json!("production");
+    for refused in [
+        status(EVE, Value::Null),
+        status(EVE, json!("staging")),
+        finalize(EVE, Value::Null),
+        finalize(EVE, json!("staging")),
+    ] {
+        let said = refused.refused();
+        assert!(said.contains("would not govern the namespace"), "{said}");
+    }
+    // What decides nothing passes, and governors go this way too.
+    status(EVE, production()).ok();
+    finalize(EVE, production()).ok();
+    status(GINA, json!("staging")).ok();
+    finalize(GINA, production()).ok();
+    let tier = [
+        "get",
+        "namespace",
+        "shop",
+        "-o",
+        "jsonpath={.metadata.labels.tier}",
+    ];
+    assert_eq!(governed.run(EVE, &tier).ok(), "production");
 }
 
 #[test]

@@ -9,8 +9,10 @@
 )]
 
 mod approvals;
+mod approve;
 mod cluster;
 mod conditions;
+mod definitions;
 mod freezes;
 mod governance;
 mod manifests;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::people::{Identity, Lookup};
-use super::policy::{Match, Policy};
+use super::policy::Match;
 use super::promotion::Actor;
 use super::snapshot::Snapshot;
 use super::verdict::Decision;
@@ -173,7 +173,7 @@ pub fn judge_governance(change: &GovernanceChange, by: GovernedBy<'_>) -> Govern
     let loosened = match right {
         Right::SamePolicies | Right::Gate | Right::OwnRejection => Vec::new(),
         Right::Governor | Right::ClusterController | Right::NoGovernors => {
-            change.loosened(&by.snapshot.policies)
+            change.loosened(by.snapshot)
         }
     };
     GovernanceVerdict {
@@ -235,7 +235,7 @@ impl GovernanceChange {
     fn right(&self, by: &GovernedBy<'_>) -> Option<Right> {
         let governors = &by.snapshot.world.governors;
         let is_namespace = self.kind == GovernedKind::Namespace;
-        if is_namespace && self.changed_policies(&by.snapshot.policies).is_empty() {
+        if is_namespace && self.changed_policies(by.snapshot).is_empty() {
             return Some(Right::SamePolicies);
         }
         if governors.include(&self.actor) {
@@ -295,13 +295,10 @@ impl GovernanceChange {
             "only governors may change what the gate decides by, and `{user}` is not one"
         )];
         if self.kind == GovernedKind::Namespace {
-            let changed = self.changed_policies(&by.snapshot.policies);
-            refusals.extend(changed.iter().map(|(policy, governs)| {
-                let name = &policy.name;
-                match governs {
-                    true => format!("the policy `{name}` would govern the namespace from then on"),
-                    false => format!("the policy `{name}` would not govern the namespace any more"),
-                }
+            let changed = self.changed_policies(by.snapshot);
+            refusals.extend(changed.iter().map(|(policy, governs)| match governs {
+                true => format!("the policy {policy} would govern the namespace from then on"),
+                false => format!("the policy {policy} would not govern the namespace any more"),
             }));
         }
         if self.kind == GovernedKind::Rejection && self.operation == GovernanceOperation::Create {
@@ -318,31 +315,37 @@ impl GovernanceChange {
         refusals
     }
 
-    /// The policies that match the namespace before or after and not both times, each with whether they match after.
-    fn changed_policies<'p>(&self, policies: &'p [Policy]) -> Vec<(&'p Policy, bool)> {
+    /// The policies that match the namespace before or after and not both times, each with whether they match after. One that cannot
+    /// be read counts by the namespaces that it may govern.
+    fn changed_policies(&self, snapshot: &Snapshot) -> Vec<(String, bool)> {
         let [before, after] = self.contents().map(|labels| labels_of(&labels));
-        let each = policies.iter().filter_map(|policy| {
-            let matches =
-                |labels| policy.namespaces.covers(&self.name, Some(labels)) == Match::Matches;
-            let (before, after) = (matches(&before), matches(&after));
-            (before != after).then_some((policy, after))
+        let policies = snapshot.policies.iter();
+        let policies = policies.map(|it| (format!("`{}`", it.name), &it.namespaces));
+        let unreadable = snapshot.unreadable.iter();
+        let unreadable = unreadable.map(|it| {
+            let name = format!("`{}`, which cannot be read,", it.source);
+            (name, &it.namespaces)
         });
-        each.collect()
+        let changed = policies.chain(unreadable).filter_map(|(name, namespaces)| {
+            let matches = |labels| namespaces.covers(&self.name, Some(labels)) == Match::Matches;
+            let (before, after) = (matches(&before), matches(&after));
+            (before != after).then_some((name, after))
+        });
+        changed.collect()
     }
 
     /// What the change makes looser, or may make looser.
-    fn loosened(&self, policies: &[Policy]) -> Vec<String> {
+    fn loosened(&self, snapshot: &Snapshot) -> Vec<String> {
         use GovernanceOperation::{Create, Delete, Update};
         let [before, after] = self.contents();
         let name = &self.name;
         let deleted = || vec![format!("{} `{name}` is deleted", self.kind.name())];
         match (&self.kind, self.operation) {
             (GovernedKind::Namespace, _) => {
-                let changed = self.changed_policies(policies).into_iter();
+                let changed = self.changed_policies(snapshot).into_iter();
                 let gone = changed.filter(|(_, governs)| !governs);
                 let gone = gone.map(|(policy, _)| {
-                    let policy = &policy.name;
-                    format!("the policy `{policy}` does not govern the namespace `{name}` any more")
+                    format!("the policy {policy} does not govern the namespace `{name}` any more")
                 });
                 gone.collect()
             }

@@ -10,9 +10,11 @@ mod glob;
 mod governance;
 mod governors;
 mod image;
+mod injected;
 mod judge;
 mod namespaces;
 mod needs;
+mod outlook;
 mod pattern;
 mod people;
 mod platform;
@@ -44,9 +46,11 @@ pub use governance::{
 };
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
+pub use injected::{Injected, InjectedImages, Parent};
 pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
+pub use outlook::{accepted_statements, approval_outlook, approval_roots};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
     Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,
@@ -64,8 +68,8 @@ pub use promotion::{
 pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    ApprovalEffect, ApprovalListing, Class, EvidenceUse, ListedApproval, ListedWord, Needs,
-    Requirement, RequirementEntry, RuleManual, proven_source,
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Class, EvidenceUse, ListedApproval,
+    ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

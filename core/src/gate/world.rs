@@ -42,6 +42,8 @@ pub struct World {
     pub rejections: BTreeMap<Digest, Vec<KeptRejection>>,
     /// The authors that evidence named which was seen before, by digest.
     pub authors: BTreeMap<Digest, KeptAuthors>,
+    /// Rejections and authors that are kept and cannot be read, by digest.
+    pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
 }
 
 /// The Kubernetes users and groups that may change what the gate decides by. Nobody is refused while there are none.
@@ -87,12 +89,34 @@ pub struct KeptRejection {
     pub name: String,
     /// The environment that it is about.
     pub environment: String,
+    /// The only namespace that it is about; `None` for all.
+    pub namespace: Option<String>,
     /// The name of the person in the people directory.
     pub person: String,
     /// When it was given: the latest verified time of the statement, or the creation of the resource.
     pub at: Timestamp,
     /// What the person wrote.
     pub reason: Option<String>,
+}
+
+/// A resource about a digest that cannot be read: what it says could deny.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableKept {
+    /// Its kind and name.
+    pub resource: String,
+    /// What it may say.
+    pub may_be: MayBe,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+/// What a resource may say that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MayBe {
+    /// That somebody rejects the digest, in this environment, or in any.
+    Rejection(Option<String>),
+    /// Who the authors of the digest are.
+    Authors,
 }
 
 /// The authors of a digest, kept in the cluster, so that deleting their evidence in a registry hides nobody.
@@ -148,7 +172,14 @@ impl World {
     pub(super) fn keeps_rejection(&self, digest: &Digest, rejection: &KeptRejection) -> bool {
         let kept = self.rejections.get(digest).into_iter().flatten();
         let same = |kept: &&KeptRejection| {
-            (&kept.environment, &kept.person) == (&rejection.environment, &rejection.person)
+            let about = |it: &KeptRejection| {
+                (
+                    it.environment.clone(),
+                    it.namespace.clone(),
+                    it.person.clone(),
+                )
+            };
+            about(kept) == about(rejection)
         };
         kept.filter(same).any(|kept| kept.at >= rejection.at)
     }
@@ -188,6 +219,7 @@ impl Default for World {
             revocations: BTreeMap::new(),
             rejections: BTreeMap::new(),
             authors: BTreeMap::new(),
+            unreadable_kept: BTreeMap::new(),
         }
     }
 }

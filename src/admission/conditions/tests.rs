@@ -136,6 +136,9 @@ fn plain() -> Vec<Value> {
         json!(true),
         json!(false),
         json!("true"),
+        json!("false"),
+        json!("OnDelete"),
+        json!("kubernetes.io/job-controller"),
         json!("a"),
         json!({"a": 1}),
         json!([]),
@@ -156,28 +159,28 @@ fn places(kind: &WorkloadKind) -> Vec<(String, Vec<Value>)> {
                 }
             }
             Some(list) => {
-                let items = pod_specs().into_iter().map(|spec| {
+                let items = pod_specs().into_iter().flat_map(|spec| {
                     let below = path[list + 1..].iter().rev();
                     let item = below.fold(spec, |value, step| json!({*step: value}));
-                    json!([item])
+                    [Value::Null, json!(0), json!(1)].map(|replicas| {
+                        let mut item = item.clone();
+                        item["replicas"] = replicas;
+                        json!([item])
+                    })
                 });
                 places.push((format!("/{}", path[..list].join("/")), items.collect()));
             }
         }
     }
-    let activations = kind.activations.iter().map(|activation| match activation {
-        Activation::FromZero(field)
-        | Activation::Cleared(field)
-        | Activation::Lowered(field)
-        | Activation::Changed(field)
-        | Activation::Left(field, _) => *field,
-    });
+    let activations = kind.activations.iter().chain(kind.steering);
+    let activations = activations.map(Activation::field);
+    let activations = activations.filter(|field| !field.contains('*'));
     let others = [
         "/metadata/labels/a",
         "/metadata/resourceVersion",
         "/spec/minReadySeconds",
     ];
-    let fields = kind.runtime_fields.iter().chain(kind.steering).copied();
+    let fields = kind.runtime_fields.iter().copied();
     for field in fields.chain(activations).chain(others) {
         places.push((field.to_owned(), plain()));
     }
@@ -286,7 +289,12 @@ fn governed(
     };
     let old = prop::collection::vec(written(), 0..4);
     let changed = prop::collection::vec(written(), 0..3);
-    let updates = (old, changed).prop_map(move |(old, changed)| {
+    let subresources = match kind {
+        "Namespace" => vec!["", "status", "finalize"],
+        _ => vec![""],
+    };
+    let subresource = prop::sample::select(subresources);
+    let updates = (old, changed, subresource).prop_map(move |(old, changed, subresource)| {
         let api_version = format!("{group}/{version}");
         let api_version = api_version.trim_start_matches('/');
         let mut before =
@@ -299,7 +307,7 @@ fn governed(
             version,
             kind,
             resource: "",
-            subresource: "",
+            subresource,
             user: "alice",
             old: before,
             new: after,
@@ -340,6 +348,36 @@ fn a_condition_skips_only_what_is_not_ours() {
             asked > 20 && skipped > 20,
             "{asked} asked, {skipped} skipped"
         );
+    }
+}
+
+/// Who stops something is never held up, also while no gate answers.
+#[test]
+fn pauses_and_aborts_are_not_asked() {
+    let conditions = Conditions::new();
+    let rollout = |field: &str, value: bool| {
+        let mut rollout = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web"},
+            "spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}, "status": {"phase": "Paused"}});
+        set(&mut rollout, &(field.to_owned(), Some(json!(value))));
+        rollout
+    };
+    for (field, subresource) in [("/spec/paused", ""), ("/status/abort", "status")] {
+        let update = |old: bool, new: bool| Update {
+            group: "argoproj.io",
+            version: "v1alpha1",
+            kind: "Rollout",
+            resource: "rollouts",
+            subresource,
+            user: "alice",
+            old: rollout(field, old),
+            new: rollout(field, new),
+        };
+        let (stops, goes_on) = (update(false, true), update(true, false));
+        assert!(!stops.is_asked(&conditions), "{field}");
+        let not_ours = Understood::NotOurs(NotOurs::NothingThatRuns);
+        assert_eq!(stops.understood(), not_ours, "{field}");
+        assert!(goes_on.is_asked(&conditions), "{field}");
+        assert!(matches!(goes_on.understood(), Understood::Change(_)));
     }
 }
 

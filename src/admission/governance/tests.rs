@@ -114,8 +114,8 @@ fn namespaces_come_and_go_and_their_other_metadata_is_free() {
         ("CREATE", "", [Value::Null, old()]),
         ("DELETE", "", [old(), Value::Null]),
         ("UPDATE", "", [old(), annotated]),
-        ("UPDATE", "finalize", [old(), namespace(json!({}))]),
-        ("UPDATE", "status", [old(), namespace(json!({}))]),
+        ("UPDATE", "finalize", [old(), old()]),
+        ("UPDATE", "status", [old(), old()]),
     ] {
         let understood = understood(NAMESPACE, operation, subresource, objects);
         assert!(
@@ -129,6 +129,33 @@ fn namespaces_come_and_go_and_their_other_metadata_is_free() {
         [json!({"tier": "production"}), json!({})]
     );
     assert_eq!(relabelled.name, "shop");
+}
+
+/// An API server stores the labels of such requests as it stores those of any other.
+#[test]
+fn attack_a1_the_labels_of_a_namespace_are_governed_through_its_subresources_too() {
+    for subresource in ["status", "finalize"] {
+        let objects = [
+            namespace(json!({"tier": "production"})),
+            namespace(json!({})),
+        ];
+        let Understood::Governance(change) = understood(NAMESPACE, "UPDATE", subresource, objects)
+        else {
+            panic!("{subresource}")
+        };
+        assert_eq!(change.unreadable, None);
+        assert_eq!(
+            change.contents(),
+            [json!({"tier": "production"}), json!({})]
+        );
+        assert_eq!(change.name, "shop");
+    }
+    let objects = || [namespace(json!({})), namespace(json!({}))];
+    let other = understood(NAMESPACE, "UPDATE", "other", objects());
+    assert!(
+        matches!(&other, Understood::Governance(change) if change.unreadable.is_some()),
+        "{other:?}"
+    );
 }
 
 #[test]

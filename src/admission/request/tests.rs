@@ -413,3 +413,68 @@ fn a_malformed_request_is_answered_with_its_version_and_uid() {
     );
     assert!(refused.why.contains("admissionReviewVersions"), "{refused}");
 }
+
+/// The gate reads objects by these texts, with its own rights.
+#[test]
+fn attack_a2_names_that_no_api_server_sends_are_refused() {
+    let sent = |field: &str, text: &str| {
+        let body = review("CREATE", "", deployment("nginx"), Value::Null);
+        let mut body: Value = serde_json::from_slice(&body).unwrap();
+        *body["request"].pointer_mut(field).unwrap() = json!(text);
+        understand(body.to_string().as_bytes(), &[])
+    };
+    for (field, text) in [
+        ("/name", "x y"),
+        ("/name", "../secrets/a"),
+        ("/name", "a?watch=true"),
+        ("/object/metadata/name", "A"),
+        ("/namespace", "prod/pods"),
+        ("/namespace", "prod.eu"),
+        ("/kind/version", "v 1"),
+        ("/kind/version", "v1/namespaces"),
+    ] {
+        let refused = sent(field, text).unwrap_err();
+        assert!(refused.why.contains("not from an API server"), "{refused}");
+        assert!(refused.why.contains(text), "{refused}");
+        assert_eq!(refused.uid.as_deref(), Some("u-1"));
+    }
+    for (field, text) in [
+        ("/name", "web-5d4f.example.com"),
+        ("/name", ""),
+        ("/namespace", "prod-1"),
+    ] {
+        assert!(sent(field, text).is_ok(), "{text}");
+    }
+    // The names of what is not judged are no matter: those of roles hold colons and blanks.
+    let role = json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": {
+        "uid": "u-1", "kind": {"group": "rbac.authorization.k8s.io", "version": "v1", "kind": "ClusterRole"},
+        "name": "system: all", "operation": "CREATE", "userInfo": {},
+    }});
+    let role = understood(role.to_string().as_bytes());
+    assert_eq!(role, Understood::NotOurs(NotOurs::KindWithoutImages));
+}
+
+#[test]
+fn attack_a2_an_owner_that_no_object_can_be_is_not_read() {
+    let owned = |api_version: &str, name: &str| {
+        let mut object = deployment("nginx");
+        object["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": api_version, "kind": "ReplicaSet", "name": name, "uid": "1", "controller": true,
+        }]);
+        changed_object(&object).owner
+    };
+    assert!(owned("apps/v1", "web-5d4f").is_some());
+    for (api_version, name) in [
+        ("apps/v1", "x y"),
+        ("apps/v1", ".."),
+        ("apps/v1/namespaces", "a"),
+        ("apps/", "a"),
+    ] {
+        assert_eq!(owned(api_version, name), None, "{api_version} {name}");
+    }
+    for name in ["x y", "a/b"] {
+        let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
+        let rollout = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "spec": {"workloadRef": reference}});
+        assert_eq!(crate::admission::referred(&rollout), None);
+    }
+}

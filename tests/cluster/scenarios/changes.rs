@@ -18,6 +18,11 @@ pub fn scenarios() -> Vec<Scenario> {
             "scaling from zero, unpausing and a staged ReplicaSet wait for the end of a freeze, and what ran before does not",
             what_was_staged_waits,
         ),
+        scenario(
+            11,
+            "scheduling gates, a pause during scaling and `OnDelete` are waited for too (attack A5)",
+            what_was_held_back_otherwise_waits,
+        ),
     ]
 }
 
@@ -110,5 +115,61 @@ fn what_was_staged_waits(cluster: &Cluster) {
     resume().ok();
     shop.runs("staged", 1);
     shop.runs("staged-set", 1);
+    shop.upkeep_was_never_denied();
+}
+
+fn what_was_held_back_otherwise_waits(cluster: &Cluster) {
+    let fields = json!({"environment": "held"});
+    let shop = Shop::open_with(cluster, "held", &[json!({"noFreeze": {}})], &fields);
+    let (one, two) = (shop.signed("one"), shop.signed("two"));
+    let apply = |object: &serde_json::Value| shop.apply(Person::Alice, object).ok();
+    let patch = |workload: &str, patch: serde_json::Value| {
+        let patch = patch.to_string();
+        let patch = ["patch", workload, "--type=merge", "-p", &patch];
+        shop.kubectl(Person::Alice, patch)
+    };
+    // 1. What keeps each of them from running.
+    let mut gated = shop.pod("gated", &one);
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/later"}]);
+    apply(&gated);
+    let mut paused = shop.deployment("paused", &one, 0);
+    paused["spec"]["paused"] = json!(true);
+    apply(&paused);
+    let scale = ["scale", "deployment/paused", "--replicas=1"];
+    shop.kubectl(Person::Alice, scale).ok();
+    let on_delete = |image: &String| {
+        let mut set = shop.workload("StatefulSet", "set", image);
+        set["spec"]["updateStrategy"] = json!({"type": "OnDelete"});
+        apply(&set);
+    };
+    on_delete(&one);
+    shop.runs("set", 1);
+    on_delete(&two);
+    // 2. Each way in which it would run.
+    let start = || {
+        [
+            patch("pod/gated", json!({"spec": {"schedulingGates": null}})),
+            patch("deployment/paused", json!({"spec": {"paused": false}})),
+            patch(
+                "statefulset/set",
+                json!({"spec": {"updateStrategy": {"type": "RollingUpdate"}}}),
+            ),
+        ]
+    };
+    shop.freeze("held");
+    for refusal in start() {
+        let refusal = refusal.refused();
+        assert!(refusal.contains("[frozen]"), "{refusal}");
+    }
+    shop.lift_freeze();
+    for started in start() {
+        started.ok();
+    }
+    shop.runs("gated", 1);
+    shop.runs("paused", 1);
+    until("the second image runs", || {
+        let pod = shop.get(&["pods", "-l", "app=set"]);
+        (pod["items"][0]["spec"]["containers"][0]["image"] == json!(two)).then_some(())
+    });
     shop.upkeep_was_never_denied();
 }

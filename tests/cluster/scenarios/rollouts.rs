@@ -20,6 +20,11 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario(
             4,
+            "a canary of an inline template is not promoted in a freeze, by any field of its status (attacks A3 and A4)",
+            nobody_promotes_in_a_freeze,
+        ),
+        scenario(
+            4,
             "KEDA makes the Jobs of a ScaledJob in a freeze, and scales from zero what ran before",
             keda_goes_on_in_a_freeze,
         ),
@@ -124,6 +129,67 @@ fn a_canary_goes_on_in_a_freeze(cluster: &Cluster) {
     plugin(&shop, Person::Alice, &["abort", "web"]).ok();
     runs(&shop, "web", &[(&one, 2)]);
     shop.lift_freeze();
+    shop.upkeep_was_never_denied();
+}
+
+fn nobody_promotes_in_a_freeze(cluster: &Cluster) {
+    let fields = json!({"environment": "inline"});
+    let shop = Shop::open_with(cluster, "inline", &[json!({"noFreeze": {}})], &fields);
+    let (one, two) = (shop.signed("one"), shop.signed("two"));
+    let rollout = |image: &String| {
+        let mut rollout = shop.workload("Rollout", "web", image);
+        rollout["apiVersion"] = json!("argoproj.io/v1alpha1");
+        rollout["spec"]["replicas"] = json!(2);
+        let steps = json!([{"setWeight": 50}, {"pause": {}}]);
+        rollout["spec"]["strategy"] = json!({"canary": {"steps": steps}});
+        shop.apply(Person::Alice, &rollout)
+    };
+    rollout(&one).ok();
+    runs(&shop, "web", &[(&one, 2)]);
+    rollout(&two).ok();
+    runs(&shop, "web", &[(&one, 1), (&two, 1)]);
+    let status = || shop.get(&["rollout", "web"])["status"].clone();
+    until("the canary waits", || {
+        status()["pauseConditions"].is_array().then_some(())
+    });
+    shop.freeze("inline");
+    let frozen = |ran: Ran| {
+        let refusal = ran.refused();
+        assert!(refusal.contains("[frozen]"), "{refusal}");
+    };
+    let patch = |status: Value| {
+        let patch = json!({"status": status}).to_string();
+        let patch = [
+            "patch",
+            "rollout",
+            "web",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        shop.kubectl(Person::Alice, patch)
+    };
+    frozen(plugin(&shop, Person::Alice, &["promote", "web", "--full"]));
+    frozen(plugin(&shop, Person::Alice, &["promote", "web"]));
+    frozen(patch(json!({"stableRS": status()["currentPodHash"]})));
+    frozen(patch(json!({"stableRS": null})));
+    frozen(patch(json!({"currentPodHash": status()["stableRS"]})));
+    frozen(patch(
+        json!({"canary": {"weights": null, "stablePingPong": "ping"}}),
+    ));
+    frozen(patch(
+        json!({"blueGreen": {"scaleUpPreviewCheckPoint": true}}),
+    ));
+    // Going back is open, and going on from there is not.
+    plugin(&shop, Person::Alice, &["abort", "web"]).ok();
+    runs(&shop, "web", &[(&one, 2)]);
+    frozen(plugin(&shop, Person::Alice, &["retry", "rollout", "web"]));
+    shop.lift_freeze();
+    plugin(&shop, Person::Alice, &["retry", "rollout", "web"]).ok();
+    runs(&shop, "web", &[(&one, 1), (&two, 1)]);
+    plugin(&shop, Person::Alice, &["promote", "web", "--full"]).ok();
+    runs(&shop, "web", &[(&two, 2)]);
     shop.upkeep_was_never_denied();
 }
 

@@ -6,7 +6,8 @@ use super::super::age::Age;
 use super::super::evidence::Collected;
 use super::super::glob::Glob;
 use super::super::people::{Directory, People, Person, Validity};
-use super::super::policy::{Enforcement, LabelSelector, NamespaceMatch, Uncovered};
+use super::super::policy::{Enforcement, LabelSelector, NamespaceMatch, Policy, Uncovered};
+use super::super::snapshot::Unreadable;
 use super::*;
 
 const ADMIN: &str = "admin@example.com";
@@ -344,6 +345,7 @@ fn policy(name: &str, label: &str) -> Policy {
         rollback_window: Age::FORTNIGHT,
         requirements: Vec::new(),
         uncovered: Uncovered::Deny,
+        injected: Vec::new(),
     }
 }
 
@@ -399,6 +401,39 @@ fn the_labels_of_a_namespace_are_governed_where_they_change_which_policies_match
         relabelled("shop", production(), other, "bob").reason,
         "same-policies"
     );
+}
+
+#[test]
+fn attack_a11_no_label_takes_a_namespace_from_a_policy_that_cannot_be_read() {
+    let mut snapshot = snapshot();
+    snapshot.unreadable = vec![Unreadable {
+        source: "production".to_owned(),
+        why: "spec.requirments: unknown field".to_owned(),
+        namespaces: policy("production", "production").namespaces,
+    }];
+    let labelled = |labels: Value| json!({"metadata": {"name": "shop", "labels": labels}});
+    let (production, none) = (labelled(json!({"tier": "production"})), labelled(json!({})));
+    let relabelled = |by: &str| {
+        let change = GovernanceChange {
+            name: "shop".to_owned(),
+            ..change(
+                "Namespace",
+                production.clone(),
+                none.clone(),
+                actor(by, &[]),
+            )
+        };
+        judged_in(&snapshot, &change)
+    };
+    let refused = relabelled("bob");
+    assert_eq!(refused.reason, "not-a-governor");
+    assert_eq!(
+        refused.details[1],
+        "the policy `production`, which cannot be read, would not govern the namespace any more"
+    );
+    let by_governor = relabelled(ADMIN);
+    assert_eq!(by_governor.reason, "governor");
+    assert_eq!(by_governor.loosened.len(), 1);
 }
 
 #[test]

@@ -31,7 +31,10 @@ use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
-pub use approvals::{ApprovalEffect, ApprovalListing, Approvals, ListedApproval, ListedWord};
+pub use approvals::{
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, ListedApproval,
+    ListedWord,
+};
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
@@ -512,6 +515,7 @@ mod tests {
                 requirement: entry.try_into().unwrap(),
             }],
             uncovered: Uncovered::Allow,
+            injected: Vec::new(),
         }
     }
 

@@ -136,6 +136,129 @@ fn scaling_from_zero_starts_what_the_scaled_object_runs() {
 }
 
 #[test]
+fn attack_a5_what_is_scaled_while_it_is_held_back_otherwise_is_staged_still() {
+    let statefulsets = ("apps", "v1", "statefulsets");
+    let partition = json!({"rollingUpdate": {"partition": 2}});
+    for (resource, kind, field, value) in [
+        (DEPLOYMENTS, "Deployment", "paused", json!(true)),
+        (statefulsets, "StatefulSet", "updateStrategy", partition),
+    ] {
+        let mut live = deployment("nginx");
+        live["kind"] = json!(kind);
+        live["spec"]["replicas"] = json!(0);
+        live["spec"][field] = value;
+        let change = completed(referring(scaled(ALICE, resource, 0, 3)), Ok(Some(live)));
+        assert!(change.object.is_staged, "{kind}");
+    }
+    let mut gated = deployment("nginx");
+    gated["spec"]["template"]["spec"]["schedulingGates"] = json!([{"name": "a"}]);
+    let created = rollout(by_reference(), Value::Null);
+    let asked = asked(ALICE, ("CREATE", ""), ROLLOUTS, &created, &Value::Null);
+    let change = completed(referring(asked), Ok(Some(gated)));
+    assert!(
+        change.object.is_staged,
+        "by a gate of the template that it refers to"
+    );
+}
+
+#[test]
+fn attack_a5_what_was_held_back_is_started_by_any_way_that_lets_it_run() {
+    let object = |(group, version, kind): (&str, &str, &str), spec: Value| {
+        let api_version = format!("{group}/{version}");
+        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "web"}, "spec": spec})
+    };
+    let template = || deployment("nginx")["spec"]["template"].clone();
+    let updates = |kind: &str| json!({"template": template(), "updateStrategy": {"type": kind}});
+    let job = |field: &str, value: Value| {
+        let mut job = json!({"template": template()});
+        job[field] = value;
+        json!({"jobTemplate": {"spec": job}})
+    };
+    let experiment = |replicas: Value| json!({"templates": [{"replicas": 1, "template": template()}, {"replicas": replicas, "template": template()}]});
+    let scaled_job =
+        |minimum: u8| json!({"minReplicaCount": minimum, "jobTargetRef": {"template": template()}});
+    let (apps, batch) = (("apps", "v1"), ("batch", "v1"));
+    let (argo, keda) = (("argoproj.io", "v1alpha1"), ("keda.sh", "v1alpha1"));
+    for ((group, version), kind, resource, before, after) in [
+        (
+            apps,
+            "StatefulSet",
+            "statefulsets",
+            updates("OnDelete"),
+            updates("RollingUpdate"),
+        ),
+        (
+            apps,
+            "StatefulSet",
+            "statefulsets",
+            updates("OnDelete"),
+            json!({"template": template()}),
+        ),
+        (
+            apps,
+            "DaemonSet",
+            "daemonsets",
+            updates("OnDelete"),
+            updates("RollingUpdate"),
+        ),
+        (
+            batch,
+            "CronJob",
+            "cronjobs",
+            job("completions", json!(0)),
+            job("completions", json!(1)),
+        ),
+        (
+            batch,
+            "CronJob",
+            "cronjobs",
+            job("managedBy", json!("example.com/nobody")),
+            job("managedBy", Value::Null),
+        ),
+        (
+            argo,
+            "Experiment",
+            "experiments",
+            experiment(json!(0)),
+            experiment(json!(2)),
+        ),
+        (
+            argo,
+            "Experiment",
+            "experiments",
+            experiment(json!(0)),
+            experiment(Value::Null),
+        ),
+        (
+            keda,
+            "ScaledJob",
+            "scaledjobs",
+            scaled_job(0),
+            scaled_job(1),
+        ),
+    ] {
+        let of = |spec: &Value| object((group, version, kind), spec.clone());
+        let updated = |before: &Value, after: &Value| {
+            asked(
+                ALICE,
+                ("UPDATE", ""),
+                (group, version, resource),
+                &of(after),
+                &of(before),
+            )
+        };
+        let Understood::Change(change) = updated(&before, &after) else {
+            panic!("{before} → {after} is let through")
+        };
+        assert_eq!(change.effect, ChangeEffect::Starts, "{after}");
+        if kind != "ScaledJob" {
+            let held = Understood::NotOurs(NotOurs::NothingThatRuns);
+            assert_eq!(updated(&after, &before), held, "{before}");
+        }
+    }
+}
+
+#[test]
 fn scaling_what_runs_and_scaling_to_zero_are_not_ours() {
     for (before, after) in [(1, 5), (5, 1), (3, 3), (3, 0), (0, 0)] {
         let not_ours = scaled(ALICE, DEPLOYMENTS, before, after);
@@ -252,6 +375,23 @@ fn promoting_a_rollout_by_its_status_starts_what_was_staged() {
             json!({"controllerPause": true}),
             json!({"controllerPause": false}),
         ),
+        // Attack A4: by these the controller decides whether there are steps left.
+        (json!({"stableRS": "v1"}), json!({"stableRS": "v2"})),
+        (json!({"stableRS": "v1"}), json!({})),
+        (
+            json!({"currentPodHash": "v2"}),
+            json!({"currentPodHash": "v1"}),
+        ),
+        (
+            json!({"canary": {"currentStepAnalysisRunStatus": {"status": "Running"}}}),
+            json!({"canary": {"currentStepAnalysisRunStatus": {"status": "Successful"}}}),
+        ),
+        (
+            json!({}),
+            json!({"blueGreen": {"scaleUpPreviewCheckPoint": true}}),
+        ),
+        (json!({"abort": true}), json!({"abort": false})),
+        (json!({"abort": true}), json!({})),
     ] {
         let Understood::Change(change) = steered(ALICE, before.clone(), after.clone()) else {
             panic!("{after} is let through")
@@ -263,11 +403,37 @@ fn promoting_a_rollout_by_its_status_starts_what_was_staged() {
     }
     for (before, after) in [
         (json!({}), json!({"abort": true})),
+        (json!({"abort": false}), json!({"abort": true})),
         (json!({"phase": "Paused"}), json!({"phase": "Healthy"})),
         (json!({"pauseConditions": null}), json!({})),
     ] {
         let harmless = steered(ALICE, before, after);
         assert_eq!(harmless, Understood::NotOurs(NotOurs::NothingThatRuns));
+    }
+}
+
+/// The record of an update says that its template runs, also where only a part of the Pods has it.
+#[test]
+fn attack_a3_a_promotion_never_rests_on_a_record() {
+    let promoted = |spec: Value| {
+        let new = rollout(spec.clone(), json!({"promoteFull": true}));
+        asked(
+            ALICE,
+            ("UPDATE", "status"),
+            ROLLOUTS,
+            &new,
+            &rollout(spec, json!({})),
+        )
+    };
+    let inline = promoted(deployment("nginx")["spec"].clone());
+    let Understood::Change(inline) = inline else {
+        panic!("{inline:?}")
+    };
+    let referring = referring(promoted(by_reference()));
+    let by_reference = completed(referring, Ok(Some(deployment("nginx"))));
+    for change in [*inline, by_reference] {
+        assert_eq!(change.object.template, None, "by which a record is found");
+        assert_eq!(change.images.len(), 1);
     }
 }
 
@@ -285,14 +451,17 @@ fn promoting_a_rollout_starts_the_template_that_it_refers_to() {
 
 #[test]
 fn a_revision_is_judged_unless_its_controller_keeps_it() {
-    let template = json!({"spec": {"template": {"spec": {"containers": [{"image": "nginx"}]}}}});
+    let template = json!({"spec": {"template": {"$patch": "replace", "spec": {"containers": [{"image": "nginx"}]}}}});
     let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "web-1"}, "data": template});
     let revisions = ("apps", "v1", "controllerrevisions");
     let created = |by| asked(by, ("CREATE", ""), revisions, &revision, &Value::Null);
     let kept = created(STATEFUL_SETS);
     assert_eq!(kept, Understood::NotOurs(NotOurs::TrustedController));
     for other in [ALICE, AUTOSCALER, ARGO] {
-        assert!(matches!(created(other), Understood::Change(_)), "{other:?}");
+        let Understood::Change(change) = created(other) else {
+            panic!("{other:?}")
+        };
+        assert_eq!((change.images.len(), change.unreadable.len()), (1, 0));
     }
 }
 
@@ -364,7 +533,8 @@ fn whoever_unpauses_a_scaled_job_starts_it() {
         job
     };
     let jobs = ("keda.sh", "v1alpha1", "scaledjobs");
-    for by in ["true", "1"] {
+    // KEDA pauses for what it does not understand (attack A5).
+    for by in ["true", "1", "hold", "yes", ""] {
         let unpaused = asked(
             ALICE,
             ("UPDATE", ""),
@@ -386,5 +556,7 @@ fn whoever_unpauses_a_scaled_job_starts_it() {
         );
         assert_eq!(pauses, Understood::NotOurs(NotOurs::NothingThatRuns));
     }
-    assert!(!changed_object(&paused(None)).is_staged);
+    for by in [None, Some("false"), Some("0")] {
+        assert!(!changed_object(&paused(by)).is_staged);
+    }
 }

@@ -59,6 +59,8 @@ pub enum ListedWord {
         valid_until: Option<Timestamp>,
         /// Where it counts.
         scopes: BTreeMap<String, String>,
+        /// What the person was told denies the image, and approved all the same.
+        despite: Vec<String>,
     },
     /// This version cannot read it.
     Unreadable(String),
@@ -113,6 +115,7 @@ impl Approvals {
                     change: None,
                     valid_until: None,
                     scopes: BTreeMap::new(),
+                    despite: Vec::new(),
                 },
                 effect: rejected(may, is_lifted),
             }
@@ -263,6 +266,7 @@ impl ListedWord {
             reason,
             valid_until,
             scopes,
+            despite,
         } = said.clone();
         ListedWord::Decision {
             is_approval: decision == ApprovalDecision::Approved,
@@ -271,6 +275,7 @@ impl ListedWord {
             change: change.and_then(|change| change.id.or(change.url)),
             valid_until,
             scopes,
+            despite,
         }
     }
 }

@@ -134,7 +134,7 @@ impl Approvers {
         usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX)
     }
 
-    fn asks_for(&self, count: usize) -> String {
+    pub(super) fn asks_for(&self, count: usize) -> String {
         match (&self.group, &self.person) {
             (Some(group), _) => format!("{count} of group `{group}`"),
             (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),

@@ -13,7 +13,7 @@ use super::{
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
 use crate::gate::evidence::{Collected, EvidenceSource, ImageEvidence};
-use crate::gate::people::{Lookup, People, Person};
+use crate::gate::people::{Identity, Lookup, People, Person};
 use crate::gate::signer::RequiredTransparency;
 use crate::gate::world::KeptRejection;
 
@@ -330,7 +330,11 @@ pub(super) fn stands(rejected: Option<Timestamp>, lifted_before: Option<Timestam
 /// # Errors
 /// Why the signer has no word in approvals.
 fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String> {
-    match people.signer(signer) {
+    found(people.signer(signer))
+}
+
+fn found(lookup: Lookup<'_>) -> Result<&Person, String> {
+    match lookup {
         Lookup::Person(person) => Ok(person),
         Lookup::Automation(name) => Err(format!("it is the automation `{name}`, not a person")),
         Lookup::Similar(person) => Err(format!(
@@ -339,6 +343,32 @@ fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String>
         )),
         Lookup::Unknown => Err("the people directory does not list it as a person's".to_owned()),
     }
+}
+
+/// The approval that somebody would have given, if it were signed at the time of the review.
+///
+/// # Errors
+/// Why it would not count.
+pub(super) fn prospect<'a>(
+    rule: &Approvals,
+    check: &ImageCheck<'_>,
+    people: &'a People,
+    approver: &Identity,
+    said: &predicate::Approval,
+) -> Result<Approval<'a>, String> {
+    let now = check.promotion.at;
+    let person = found(people.person_of(approver))?;
+    let why = |excuse: Excuse| excuse.why;
+    if let Some(excuse) = covers(said, rule, check).map_err(why)? {
+        return Err(excuse.why);
+    }
+    holds(said, None, now, now).map_err(why)?;
+    let seats = seats_of(person, [now; 3], rule, people).map_err(why)?;
+    Ok(Approval {
+        person: &person.name,
+        seats,
+        latest: now,
+    })
 }
 
 impl Excuse {
@@ -453,19 +483,22 @@ impl<'a> Vote<'a> {
         let Word::Said(said) = &self.word else {
             return None;
         };
-        let mut scopes = said.scopes.keys().map(|name| ScopeName::parse(name));
-        let is_of_cluster =
-            |scope| matches!(scope, Some(ScopeName::Cluster | ScopeName::ClusterUid));
+        let scopes = said.scopes.iter();
+        let mut scopes = scopes.map(|(name, value)| (ScopeName::parse(name), value));
+        let namespace = scopes
+            .clone()
+            .find(|(scope, _)| *scope == Some(ScopeName::Namespace));
         let latest = self.times.map(|(_, latest)| latest);
         let kept = KeptRejection {
             name: String::new(),
             environment: said.environment.clone(),
+            namespace: namespace.map(|(_, namespace)| namespace.clone()),
             person: self.person.name.clone(),
             at: latest.unwrap_or(check.promotion.at),
             reason: said.reason.clone(),
         };
         scopes
-            .all(is_of_cluster)
+            .all(|(scope, _)| scope.is_some())
             .then_some((kept, latest.is_some()))
     }
 
@@ -525,10 +558,11 @@ pub(super) fn kept_rejections<'a>(
     let digest = check.subject.map(|subject| &subject.digest);
     let kept = digest.and_then(|digest| check.world.rejections.get(digest));
     let environment = check.policy.environment.as_ref();
-    let here = kept
-        .into_iter()
-        .flatten()
-        .filter(move |kept| Some(&kept.environment) == environment);
+    let namespace = check.promotion.change.workload.namespace.as_ref();
+    let here = kept.into_iter().flatten().filter(move |kept| {
+        let is_here = kept.namespace.is_none() || kept.namespace.as_ref() == namespace;
+        is_here && Some(&kept.environment) == environment
+    });
     here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
 }
 
