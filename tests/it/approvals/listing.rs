@@ -6,10 +6,7 @@ use promotion_gate_core::gate::{ApprovalEffect, ListedWord};
 
 use super::*;
 
-fn of_people(
-    listed: &ListedApprovals,
-    is: impl Fn(&ApprovalEffect) -> bool,
-) -> BTreeSet<&str> {
+fn of_people(listed: &ListedApprovals, is: impl Fn(&ApprovalEffect) -> bool) -> BTreeSet<&str> {
     let statements = listed.listing.statements.iter();
     let found = statements.filter(|statement| is(&statement.effect));
     found
