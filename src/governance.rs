@@ -6,6 +6,9 @@ use promotion_gate_core::gate::{
     Digest, GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedKind,
 };
 use serde_json::Value;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::{self, Kind, RootNames};
 use crate::snapshot::Sources;
@@ -13,8 +16,14 @@ use crate::snapshot::Sources;
 /// The most bytes of an object that a log line holds. A longer one is named by its digest.
 const MAXIMUM_LOGGED: usize = 64 << 10;
 
-/// What makes an object invalid: alone, in the words of the commands, and together with the other documents in force.
-pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<String> {
+/// What makes an object invalid: alone, in the words of the commands, and together with the other documents in force. What was not
+/// read by the deadline is not known to be valid.
+pub async fn problems(
+    change: &GovernanceChange,
+    sources: &Arc<Sources>,
+    room: &Arc<Semaphore>,
+    deadline: Instant,
+) -> Vec<String> {
     let is_parsed = change.kind != GovernedKind::Namespace
         && change.operation != GovernanceOperation::Delete
         && change.unreadable.is_none();
@@ -25,16 +34,28 @@ pub async fn problems(change: &GovernanceChange, sources: &Arc<Sources>) -> Vec<
     let mut kinds = Kind::ALL.into_iter();
     let kind = kinds.find(|kind| kind.name() == change.kind.name());
     let sources = Arc::clone(sources);
-    let parse = move || {
-        let roots = RootNames::of(&sources.snapshot().world);
-        let alone = api::problems_of(&object, &roots);
-        match kind {
-            Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
-            _ => alone,
+    let room = Arc::clone(room).acquire_owned();
+    let parse = |place: Result<OwnedSemaphorePermit, AcquireError>| {
+        move || {
+            // It is given back when the work is done, whoever still waits for it.
+            let _place = place;
+            let roots = RootNames::of(&sources.snapshot().world);
+            let alone = api::problems_of(&object, &roots);
+            match kind {
+                Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
+                _ => alone,
+            }
         }
     };
-    let parsed = tokio::task::spawn_blocking(parse).await;
-    parsed.unwrap_or_else(|_| vec!["the object could not be read: a panic".to_owned()])
+    let parsed = async { spawn_blocking(parse(room.await)).await };
+    match timeout_at(deadline, parsed).await {
+        Ok(Ok(problems)) => problems,
+        Ok(Err(_)) => vec!["the object could not be read: a panic".to_owned()],
+        Err(_) => vec![
+            "the object could not be read in time, together with the other documents: try again"
+                .to_owned(),
+        ],
+    }
 }
 
 /// Logs one decision about what the gate decides by, and raises an alarm where it becomes looser.
@@ -102,5 +123,51 @@ fn logged(content: &Value) -> String {
     match text.len() > MAXIMUM_LOGGED {
         true => format!("{} ({} bytes)", Digest::sha256(text.as_bytes()), text.len()),
         false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use promotion_gate_core::gate::Actor;
+    use serde_json::json;
+
+    use super::*;
+    use crate::collect::{CacheSizes, CollectLimits, Collector};
+    use crate::config::Config;
+    use crate::metrics::Metrics;
+    use crate::oci::Client;
+    use crate::snapshot::SnapshotFiles;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_finds_no_room_to_be_read_in_time_is_not_stored() {
+        let config = Config::load(None).unwrap();
+        let client = Arc::new(Client::new(config.client_options()).unwrap());
+        let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
+        let collector = Arc::new(Collector::new(client, limits, sizes));
+        let files = SnapshotFiles {
+            policies: Vec::new(),
+            config,
+        };
+        let sources = Sources::load(files, None, collector, &Metrics::new());
+        let change = GovernanceChange {
+            id: "1".to_owned(),
+            operation: GovernanceOperation::Create,
+            kind: GovernedKind::PromotionPolicy,
+            name: "a".to_owned(),
+            before: Value::Null,
+            after: json!({}),
+            actor: Actor {
+                username: "alice".to_owned(),
+                groups: Vec::new(),
+            },
+            dry_run: false,
+            unreadable: None,
+        };
+        let (room, deadline) = (Arc::new(Semaphore::new(0)), Instant::now());
+        let late = problems(&change, &sources, &room, deadline + Duration::from_secs(8));
+        assert!(late.await[0].contains("in time"));
+        assert_eq!(deadline.elapsed(), Duration::from_secs(8));
     }
 }

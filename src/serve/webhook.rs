@@ -14,8 +14,9 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
+    Change, Decision, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
 };
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
@@ -33,6 +34,8 @@ use crate::{decision_log, governance, metrics::Metrics};
 
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most documents of governors that are read at a time, each together with all others.
+const PARSES: usize = 2;
 /// The API server's longest time-out.
 const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,8 @@ pub struct Webhook {
     audit_only: bool,
     records: Option<Arc<ReleaseRecords>>,
     bodies: Bodies,
+    /// Room for the documents of governors that are read.
+    parses: Arc<Semaphore>,
 }
 
 impl Webhook {
@@ -74,6 +79,7 @@ impl Webhook {
             audit_only,
             records,
             bodies: Bodies::new(),
+            parses: Arc::new(Semaphore::new(PARSES)),
         }
     }
 
@@ -200,10 +206,18 @@ impl Webhook {
             snapshot,
             governors_unknown: self.sources.readiness().governors_unknown.clone(),
             gate,
-            problems: governance::problems(change, &self.sources).await,
+            problems: Vec::new(),
             now: Timestamp::now(),
         };
-        let verdict = judge_governance(change, by);
+        // The right comes first: whoever has none makes nobody read documents.
+        let mut verdict = judge_governance(change, by.clone());
+        if verdict.decision == Decision::Allow {
+            let problems = governance::problems(change, &self.sources, &self.parses, deadline);
+            let problems = problems.await;
+            if !problems.is_empty() {
+                verdict = judge_governance(change, GovernedBy { problems, ..by });
+            }
+        }
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
