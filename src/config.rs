@@ -132,6 +132,11 @@ pub fn in_a_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
+/// A variable that other programs set too, such as `COSIGN_PASSWORD`.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The name of the Pod, as its host name; a word for it where it is not known.
 pub fn host_name() -> String {
     let name = std::env::var("HOSTNAME").unwrap_or_default();

@@ -6,24 +6,60 @@ use promotion_gate_core::gate::{
     Digest, GovernanceChange, GovernanceOperation, GovernanceVerdict, GovernedKind,
 };
 use serde_json::Value;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::{self, Kind, RootNames};
+use crate::report::Alarms;
 use crate::snapshot::Sources;
 
 /// The most bytes of an object that a log line holds. A longer one is named by its digest.
 const MAXIMUM_LOGGED: usize = 64 << 10;
+/// The most consequences of a deletion that are told.
+const MAXIMUM_CONSEQUENCES: usize = 5;
+
+/// How documents are read for requests of governors: few at a time, and not past a deadline.
+pub struct Reading<'a> {
+    /// The documents in force.
+    pub sources: &'a Arc<Sources>,
+    /// Room for those that are read.
+    pub room: &'a Arc<Semaphore>,
+    /// When the answer is due.
+    pub deadline: Instant,
+}
+
+impl Reading<'_> {
+    /// What some work on the documents gives.
+    ///
+    /// # Errors
+    /// Why it gives nothing.
+    async fn of<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sources) -> T + Send + 'static,
+    ) -> Result<T, &'static str> {
+        let (sources, room) = (Arc::clone(self.sources), Arc::clone(self.room));
+        let read = async {
+            let place = room.acquire_owned().await;
+            spawn_blocking(move || {
+                // It is given back when the work is done, whoever still waits for it.
+                let _place = place;
+                work(&sources)
+            })
+            .await
+        };
+        match timeout_at(self.deadline, read).await {
+            Ok(read) => read.map_err(|_| "the object could not be read: a panic"),
+            Err(_) => Err(
+                "the object could not be read in time, together with the other documents: try again",
+            ),
+        }
+    }
+}
 
 /// What makes an object invalid: alone, in the words of the commands, and together with the other documents in force. What was not
 /// read by the deadline is not known to be valid.
-pub async fn problems(
-    change: &GovernanceChange,
-    sources: &Arc<Sources>,
-    room: &Arc<Semaphore>,
-    deadline: Instant,
-) -> Vec<String> {
+pub async fn problems(change: &GovernanceChange, reading: &Reading<'_>) -> Vec<String> {
     let is_parsed = change.kind != GovernedKind::Namespace
         && change.operation != GovernanceOperation::Delete
         && change.unreadable.is_none();
@@ -31,31 +67,36 @@ pub async fn problems(
         return Vec::new();
     }
     let (object, name) = (change.after.clone(), change.name.clone());
-    let mut kinds = Kind::ALL.into_iter();
-    let kind = kinds.find(|kind| kind.name() == change.kind.name());
-    let sources = Arc::clone(sources);
-    let room = Arc::clone(room).acquire_owned();
-    let parse = |place: Result<OwnedSemaphorePermit, AcquireError>| {
-        move || {
-            // It is given back when the work is done, whoever still waits for it.
-            let _place = place;
-            let roots = RootNames::of(&sources.snapshot().world);
-            let alone = api::problems_of(&object, &roots);
-            match kind {
-                Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
-                _ => alone,
-            }
+    let kind = kind_of(change);
+    let parse = move |sources: &Sources| {
+        let roots = RootNames::of(&sources.snapshot().world);
+        let alone = api::problems_of(&object, &roots);
+        match kind {
+            Some(kind) if alone.is_empty() => sources.problems_with(kind, &name, &object),
+            _ => alone,
         }
     };
-    let parsed = async { spawn_blocking(parse(room.await)).await };
-    match timeout_at(deadline, parsed).await {
-        Ok(Ok(problems)) => problems,
-        Ok(Err(_)) => vec!["the object could not be read: a panic".to_owned()],
-        Err(_) => vec![
-            "the object could not be read in time, together with the other documents: try again"
-                .to_owned(),
-        ],
-    }
+    let parsed = reading.of(parse).await;
+    parsed.unwrap_or_else(|why| vec![why.to_owned()])
+}
+
+/// What other documents lack once an object is deleted, one sentence each, at most so many as a person reads.
+pub async fn consequences(change: &GovernanceChange, reading: &Reading<'_>) -> Vec<String> {
+    let kind = kind_of(change).filter(|_| change.operation == GovernanceOperation::Delete);
+    let Some(kind) = kind else {
+        return Vec::new();
+    };
+    let name = change.name.clone();
+    let look = move |sources: &Sources| sources.lacking_without(kind, &name);
+    // A deletion does not wait for what it only warns of.
+    let lacking = reading.of(look).await.unwrap_or_default().into_iter();
+    let said = lacking.map(|problem| format!("after this deletion: {problem}"));
+    said.take(MAXIMUM_CONSEQUENCES).collect()
+}
+
+fn kind_of(change: &GovernanceChange) -> Option<Kind> {
+    let mut kinds = Kind::ALL.into_iter();
+    kinds.find(|kind| kind.name() == change.kind.name())
 }
 
 /// Logs one decision about what the gate decides by, and raises an alarm where it becomes looser.
@@ -65,6 +106,7 @@ pub fn log(
     revision: &str,
     admitted: bool,
     audit_only: bool,
+    alarms: &Alarms,
 ) {
     let [before, after] = change.contents().map(|content| logged(&content));
     let user = change.actor.username.as_str();
@@ -103,13 +145,9 @@ pub fn log(
     }
     if !verdict.loosened.is_empty() {
         let loosened = verdict.loosened.join("; ");
-        tracing::error!(
-            id,
-            object,
-            name,
-            user,
-            loosened,
-            "what the gate decides by became looser, or may have"
+        alarms.raise(
+            "loosened",
+            &format!("what the gate decides by became looser, or may have: `{user}` changed the {object} `{name}` ({loosened}; request `{id}`)"),
         );
     }
 }
@@ -165,9 +203,13 @@ mod tests {
             dry_run: false,
             unreadable: None,
         };
-        let (room, deadline) = (Arc::new(Semaphore::new(0)), Instant::now());
-        let late = problems(&change, &sources, &room, deadline + Duration::from_secs(8));
-        assert!(late.await[0].contains("in time"));
-        assert_eq!(deadline.elapsed(), Duration::from_secs(8));
+        let (room, began) = (Arc::new(Semaphore::new(0)), Instant::now());
+        let reading = Reading {
+            sources: &sources,
+            room: &room,
+            deadline: began + Duration::from_secs(8),
+        };
+        assert!(problems(&change, &reading).await[0].contains("in time"));
+        assert_eq!(began.elapsed(), Duration::from_secs(8));
     }
 }

@@ -117,10 +117,14 @@ async fn keep_all(cluster: &Cluster, coming: mpsc::Receiver<ToKeep>, metrics: &M
         };
         let fingerprint = left.resource.to_string();
         let is_last = left.failed > PAUSES.len();
-        if is_last || again.try_send(left).is_err() {
+        let has_no_room = !is_last && again.try_send(left).is_err();
+        if has_no_room {
+            let why = "too much evidence waits to be kept in the cluster; some is given up, so that deleting it in the registry would lift it";
+            metrics.alarms.raise("evidence-not-kept", why);
+        }
+        if is_last || has_no_room {
             lock(written).remove(&fingerprint);
             metrics.count_kept("failed");
-            metrics.alarm("evidence-not-kept");
         }
     };
     all.for_each_concurrent(AT_ONCE, keep_one).await;
@@ -179,11 +183,10 @@ async fn keep(cluster: &Cluster, it: ToKeep, metrics: &Metrics) -> Option<ToKeep
     };
     if it.failed == PAUSES.len() {
         let digest = it.resource.pointer("/spec/digest").and_then(Value::as_str);
-        tracing::error!(
-            kind,
-            digest,
-            why,
-            "evidence that was seen could not be kept in the cluster: deleting it in the registry would lift it"
+        let digest = digest.unwrap_or_default();
+        metrics.alarms.raise(
+            "evidence-not-kept",
+            &format!("the {kind} of `{digest}` that was seen could not be kept in the cluster, so that deleting it in the registry would lift it: {why}"),
         );
     }
     Some(ToKeep {
@@ -280,7 +283,7 @@ fn compared(existing: &Value, new: &Value) -> Known {
     if new.get("identities").is_some() {
         return authors_compared(existing, new);
     }
-    let about = ["digest", "environment", "person", "identities"];
+    let about = ["digest", "environment", "namespace", "person", "identities"];
     if about
         .iter()
         .any(|field| existing.get(field) != new.get(field))

@@ -12,6 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use promotion_gate_core::gate::{ChangeKind, GovernanceVerdict, Verdict};
 
+use crate::report::Alarms;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     decision: &'static str,
@@ -156,7 +158,10 @@ pub struct Metrics {
     record_entries_refused: Family<ReasonLabels, Counter>,
     /// Objects that run and are in no release record, as last counted.
     pub unrecorded: Gauge,
-    alarms: Family<ReasonLabels, Counter>,
+    /// Tags of running images that name another digest by now, as last counted.
+    pub tags_moved: Gauge,
+    /// What an operator has to look at.
+    pub alarms: Alarms,
 }
 
 impl Metrics {
@@ -198,7 +203,8 @@ impl Metrics {
             record_writes: Family::default(),
             record_entries_refused: Family::default(),
             unrecorded: Gauge::default(),
-            alarms: Family::default(),
+            tags_moved: Gauge::default(),
+            alarms: Alarms::default(),
         };
         metrics.registered()
     }
@@ -374,9 +380,14 @@ impl Metrics {
             self.unrecorded.clone(),
         );
         r.register(
+            "tags_moved",
+            "Tags of running images that were moved to a digest which was not admitted, by the last look",
+            self.tags_moved.clone(),
+        );
+        r.register(
             "alarms",
             "What an operator has to look at, by reason; the log has a line for each",
-            self.alarms.clone(),
+            self.alarms.raised(),
         );
         self
     }
@@ -444,11 +455,6 @@ impl Metrics {
         self.record_entries_refused.get_or_create(&labels).inc();
     }
 
-    /// Counts something that an operator has to look at.
-    pub(crate) fn alarm(&self, reason: &'static str) {
-        self.alarms.get_or_create(&ReasonLabels { reason }).inc();
-    }
-
     /// Shows how long ago the feed of a freeze was read.
     pub(crate) fn show_feed_age(&self, freeze: &str, age: Duration) {
         let labels = FeedLabels {
@@ -498,7 +504,6 @@ impl Metrics {
         self.governance.get_or_create(&labels).inc();
         if admitted && !dry_run && !verdict.loosened.is_empty() {
             self.loosened.inc();
-            self.alarm("loosened");
         }
     }
 

@@ -35,7 +35,7 @@ pub struct ReviewInputs {
 pub enum RecordSource {
     /// The records of the cluster.
     Cluster(Arc<ReleaseRecords>),
-    /// What a test says of a change and its digests.
+    /// What is said of a change and its digests: by a test, or by records that a command read once.
     Given(Arc<GivenRecords>),
 }
 
@@ -110,13 +110,17 @@ async fn classified(
     let (collector, deadline) = (&inputs.collector, inputs.deadline);
     let trusted = &governing.world.trusted_controllers;
     let Some(records) = &inputs.records else {
-        let pins = collector.pin(&change, governing, deadline).await;
+        let pins = collector
+            .pin(&change, |it| governing.pins(it), deadline)
+            .await;
         return Promotion::new(change, pins, Records::not_kept(), trusted, now);
     };
     let records = match records {
         RecordSource::Cluster(records) => records,
         RecordSource::Given(given) => {
-            let pins = collector.pin(&change, governing, deadline).await;
+            let pins = collector
+                .pin(&change, |it| governing.pins(it), deadline)
+                .await;
             let records = Collected::Known(given(&change, &pins));
             return Promotion::new(change, pins, records, trusted, now);
         }
@@ -127,13 +131,55 @@ async fn classified(
     if promotion.kind == (ChangeKind::Upkeep { recorded: true }) {
         return promotion;
     }
-    // 2. Otherwise a tag becomes the digest that it names now, so that everything below is about one image.
+    // 2. It is upkeep too if injectors added whatever is not recorded. What they added is all that a registry is asked for.
+    let promotion = match promotion.asks_for_parent(governing) {
+        true => with_parent(promotion, records, governing, inputs).await,
+        false => promotion,
+    };
+    if promotion.injected.is_some() {
+        return promotion;
+    }
+    // 3. Otherwise a tag becomes the digest that it names now, so that everything below is about one image.
     let change = promotion.change;
-    let pins = collector.pin(&change, governing, deadline).await;
+    let pins = collector
+        .pin(&change, |it| governing.pins(it), deadline)
+        .await;
     let recorded = records
         .look_up(&change, &pins, trusted, now, deadline)
         .await;
     Promotion::new(change, pins, recorded, trusted, now)
+}
+
+/// The change as upkeep with the digests of what was added, if an injector added whatever is not recorded.
+async fn with_parent(
+    promotion: Promotion,
+    records: &ReleaseRecords,
+    governing: &Governing<'_>,
+    inputs: &ReviewInputs,
+) -> Promotion {
+    let parent = records.parent(&promotion.change, inputs.deadline).await;
+    let mut promotion = match parent {
+        Ok(Some(parent)) => promotion.leaving_out_injected(parent, governing),
+        Ok(None) => return promotion,
+        Err(why) => {
+            tracing::warn!(%why, "which images of a Pod an injector added is not known");
+            return promotion;
+        }
+    };
+    let images = promotion.change.images.iter().enumerate();
+    let added = images.filter(|(at, _)| promotion.is_injected(*at));
+    let added: Vec<_> = added.map(|(_, image)| image.reference.clone()).collect();
+    let pins = inputs
+        .collector
+        .pin(&promotion.change, |it| added.contains(it), inputs.deadline);
+    for (at, pin) in pins.await.into_iter().enumerate() {
+        if promotion.is_injected(at)
+            && let Some(known) = promotion.pins.get_mut(at)
+        {
+            *known = pin;
+        }
+    }
+    promotion
 }
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or

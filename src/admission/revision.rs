@@ -58,7 +58,7 @@ pub(super) fn fault(revision: &Value) -> Option<String> {
 fn ambiguous_key(value: &Value) -> Option<&String> {
     let is_ambiguous = |key: &&String| {
         let is_known = |known: &&str| key.eq_ignore_ascii_case(known) && key != known;
-        !key.is_ascii() || STRUCTURE.iter().any(|known| is_known(known))
+        !key.is_ascii() || STRUCTURE.iter().any(is_known)
     };
     match value {
         Value::Object(fields) => {

@@ -98,6 +98,10 @@ pub struct RejectionSpec {
     /// The environment, as policies name it.
     #[schemars(length(min = 1, max = 253))]
     pub environment: String,
+    /// The only namespace that it is about; every namespace of the environment when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// The name of the person in the people directory.
     pub person: Written<DnsLabel>,
     /// Why.
@@ -237,6 +241,8 @@ pub fn rejection(
     let mut faults = Faults::default();
     let digest = digest(&spec.digest, &mut faults);
     let environment = faults.text(&spec.environment, || key("environment"));
+    let namespace = spec.namespace.as_ref();
+    let namespace = namespace.map(|namespace| faults.text(namespace, || key("namespace")));
     let person = faults.parsed(Some(&spec.person), || key("person"));
     let at = match (&spec.at, created) {
         (Some(written), _) => {
@@ -260,6 +266,10 @@ pub fn rejection(
         let rejection = KeptRejection {
             name: name.to_owned(),
             environment: environment?,
+            namespace: match namespace {
+                Some(read) => Some(read?),
+                None => None,
+            },
             person: person?.into_string(),
             at: at?,
             reason: spec.reason.clone(),
@@ -311,14 +321,20 @@ pub(super) fn created(document: &Document) -> Option<Timestamp> {
 pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
     let KeptRejection {
         environment,
+        namespace,
         person,
         at,
         reason,
         ..
     } = rejection;
-    let name = kept_name("rejection", &[&digest.to_string(), environment, person]);
+    let digest = digest.to_string();
+    let about: Vec<&str> = [digest.as_str(), environment, person]
+        .into_iter()
+        .chain(namespace.as_deref())
+        .collect();
+    let name = kept_name("rejection", &about);
     let mut spec = json!({
-        "digest": digest.to_string(),
+        "digest": digest,
         "environment": environment,
         "person": person,
         "at": at.to_string(),
@@ -327,8 +343,10 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
         .as_ref()
         .map(|reason| reason.chars().take(2000).collect());
     let cut = cut.filter(|reason| !reason.is_empty());
-    if let (Some(reason), Value::Object(fields)) = (cut, &mut spec) {
-        fields.insert("reason".to_owned(), json!(reason));
+    if let Value::Object(fields) = &mut spec {
+        fields.extend(cut.map(|reason| ("reason".to_owned(), json!(reason))));
+        let namespace = namespace.as_ref();
+        fields.extend(namespace.map(|namespace| ("namespace".to_owned(), json!(namespace))));
     }
     resource("Rejection", &name, spec)
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use kube::CustomResource;
 use promotion_gate_core::documents::{Fault, Path, decode_value};
 use promotion_gate_core::gate::{
-    Age, Enforcement, Glob, ImagePattern, LabelOperator, LabelSelector, NamedRequirement,
-    NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags, Uncovered, World,
+    Age, Enforcement, Glob, ImagePattern, InjectedImages, LabelOperator, LabelSelector,
+    NamedRequirement, NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags,
+    Uncovered, World,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,12 @@ pub struct PromotionPolicySpec {
     /// How long after it was replaced a version of a workload can be rolled back to on the record of its admission; `14d` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback_window: Option<Written<Age>>,
+    /// Images that injectors, such as those of a service mesh, may add to Pods. A Pod that a trusted controller creates is upkeep if
+    /// these are its only images that are not recorded. They are judged by the entries that match them, and by no requirement. An
+    /// entry counts if no policy that governs the Pod enforces more strictly than this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub injected: Option<Vec<Written<InjectedImages>>>,
     /// The requirements; all of them must be met.
     #[schemars(length(min = 1))]
     pub requirements: Vec<Written<RequirementEntry>>,
@@ -156,6 +163,7 @@ pub fn policy(
     };
     let staleness = age("staleness", &spec.staleness, Age::HOUR);
     let rollback_window = age("rollbackWindow", &spec.rollback_window, Age::FORTNIGHT);
+    let injected = injected(spec, roots, &mut faults);
     let before = faults.len();
     let requirements = requirements(&spec.requirements, roots, &mut faults);
     if faults.len() == before && spec.tags.is_none() {
@@ -189,6 +197,7 @@ pub fn policy(
         rollback_window,
         requirements,
         uncovered: spec.uncovered.unwrap_or_default(),
+        injected,
     };
     let entries = policy.requirements.iter().enumerate();
     let unfit = entries.filter_map(|(index, NamedRequirement { requirement, .. })| {
@@ -296,6 +305,24 @@ fn platforms(matches: &PolicyMatch, faults: &mut Vec<Fault>) -> Option<Vec<Platf
         .platforms
         .as_ref()
         .map(|platforms| parse_all(platforms, &field("match").key("platforms"), faults))
+}
+
+fn injected(
+    spec: &PromotionPolicySpec,
+    roots: &RootNames,
+    faults: &mut Vec<Fault>,
+) -> Vec<InjectedImages> {
+    let here = field("injected");
+    let Some(written) = &spec.injected else {
+        return Vec::new();
+    };
+    for (index, written) in written.iter().enumerate() {
+        if let Ok(entry) = written.parse() {
+            let here = here.index(index);
+            unknown_roots(written.value(), entry.requirement(), roots, &here, faults);
+        }
+    }
+    parse_all(written, &here, faults)
 }
 
 /// Parses each item of a list that stands for "everything" when it is left out, so it must not be empty.

@@ -79,15 +79,15 @@ pub(super) struct Args {
 }
 
 /// An object of the input that is judged, and its place.
-struct Asked {
+pub(super) struct Asked {
     file: String,
     line: u64,
-    change: Change,
+    pub(super) change: Change,
 }
 
 /// The objects of the input that are not judged.
 #[derive(Default)]
-struct NotAsked {
+pub(super) struct NotAsked {
     unknown: Vec<UnknownReport>,
     without_images: usize,
 }
@@ -172,7 +172,7 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let pair = |label: &String| match label.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => bail!("`--namespace-labels {label}`: expected `key=value`"),
@@ -181,7 +181,7 @@ fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
 }
 
 /// The changes that the input asks for. What is `referred` to, and is not part of it, was read from the cluster.
-fn changes(
+pub(super) fn changes(
     input: &Input,
     referred: &[Value],
     namespace: &str,

@@ -3,11 +3,14 @@
 #[macro_use]
 mod out;
 
+mod approvals;
+mod approve;
 mod attest;
 mod check;
 mod cluster;
 mod completions;
 mod crds;
+mod deciding;
 mod evidence;
 mod explain;
 mod freeze;
@@ -22,6 +25,7 @@ mod schema;
 mod serve;
 mod test;
 mod verify_bundle;
+mod wait;
 mod webhook_configuration;
 mod world;
 
@@ -40,7 +44,9 @@ Examples:
   helm template . | promotion-gate check --policy policies/ -
   promotion-gate scan --policy policies/               judge what already runs in a cluster
   promotion-gate test policies/                        test policies with cases
+  promotion-gate approve ghcr.io/example/app:v1 --environment production --policy policies/
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
+  promotion-gate approvals --policy policies/ --environment production ghcr.io/example/app:v1
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
 
 #[derive(Debug, Parser)]
@@ -58,6 +64,9 @@ enum Command {
     Scan(scan::Args),
     Test(test::Args),
     Evidence(evidence::Args),
+    Approve(Box<approve::Args>),
+    Approvals(approvals::Args),
+    Wait(wait::Args),
     Attest(attest::Args),
     Images(images::Args),
     Pin(pin::Args),
@@ -104,6 +113,9 @@ impl Command {
             Command::Scan(args) => block_on(scan::run(args)),
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
+            Command::Approve(args) => block_on(approve::run(*args)),
+            Command::Approvals(args) => block_on(approvals::run(args)),
+            Command::Wait(args) => block_on(wait::run(args)),
             Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),
             Command::Pin(args) => block_on(pin::run(args)),

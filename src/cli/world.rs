@@ -40,8 +40,22 @@ pub(super) struct Given {
     pub(super) allow_empty: bool,
 }
 
-/// The documents under `paths` and of a cluster; an error shows every problem of every file.
+/// The documents under `paths` and of a cluster; an error shows every problem of every file. Prints warnings.
 pub(super) fn documents(
+    paths: &[PathBuf],
+    live: Option<&Live>,
+    config: &Config,
+) -> anyhow::Result<Once> {
+    let once = documents_again(paths, live, config)?;
+    for refused in once.refused() {
+        print_error!("warning: {refused}");
+    }
+    remarks(once.set());
+    Ok(once)
+}
+
+/// The same without warnings, for a command that has printed them.
+pub(super) fn documents_again(
     paths: &[PathBuf],
     live: Option<&Live>,
     config: &Config,
@@ -53,8 +67,7 @@ pub(super) fn documents(
         let problems: Vec<_> = problems.map(|problem| format!("  {problem}")).collect();
         bail!("the policies cannot be used:\n{}", problems.join("\n"));
     }
-    let refused = once.refused();
-    if once.set().policies.is_empty() && refused.is_empty() {
+    if once.set().policies.is_empty() && once.refused().is_empty() {
         let paths = paths.iter().map(|path| format!("`{}`", path.display()));
         let cluster = live.map(|_| "the cluster".to_owned());
         let places: Vec<_> = paths.chain(cluster).collect();
@@ -63,10 +76,6 @@ pub(super) fn documents(
             places.join(", ")
         );
     }
-    for refused in refused {
-        print_error!("warning: {refused}");
-    }
-    remarks(once.set());
     Ok(once)
 }
 
@@ -123,8 +132,13 @@ pub(super) async fn repository_roots(once: &Once, config: &Config, within: Durat
 
 /// A collector that reads the configured registries.
 pub(super) fn collector(config: &Config) -> anyhow::Result<Arc<Collector>> {
+    Ok(collector_of(registry(config)?))
+}
+
+/// A collector that reads these registries.
+pub(super) fn collector_of(registry: Arc<dyn Registry>) -> Arc<Collector> {
     let (limits, sizes) = (CollectLimits::default(), CacheSizes::default());
-    Ok(Arc::new(Collector::new(registry(config)?, limits, sizes)))
+    Arc::new(Collector::new(registry, limits, sizes))
 }
 
 /// The configured registries.

@@ -31,14 +31,14 @@ use std::sync::Arc;
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use promotion_gate_core::gate::{
-    Change, Collected, Evidence, Governing, ImageEvidence, ImageNeeds, ImageReference, ImageUse,
+    Change, Collected, Digest, Evidence, ImageEvidence, ImageNeeds, ImageReference, ImageUse,
     Index, Pin, Promotion, Subject, Unavailability,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::shed;
-use crate::oci::Registry;
 use crate::oci::fair::{Fair, Sharing};
+use crate::oci::{Meter, Registry};
 use attached::SubjectEvidence;
 use budget::{Amounts, Budget};
 use registry::{Age, CachedRegistry};
@@ -98,12 +98,12 @@ impl Collector {
     pub async fn pin(
         &self,
         change: &Change,
-        governing: &Governing<'_>,
+        is_needed: impl Fn(&ImageReference) -> bool,
         deadline: Instant,
     ) -> Vec<Pin> {
         let mut wanted: BTreeMap<String, &ImageReference> = BTreeMap::new();
         for image in &change.images {
-            if image.reference.digest().is_none() && governing.pins(&image.reference) {
+            if image.reference.digest().is_none() && is_needed(&image.reference) {
                 wanted.insert(image.reference.to_string(), &image.reference);
             }
         }
@@ -122,6 +122,13 @@ impl Collector {
             },
         };
         change.images.iter().map(pin).collect()
+    }
+
+    /// The digest that a tag names now.
+    pub async fn resolve(&self, image: &ImageReference, deadline: Instant) -> Collected<Digest> {
+        let registry = self.registry.registry();
+        let resolved = resolve::tag(&*registry, image, deadline);
+        Meter::default().count(resolved).await
     }
 
     /// Everything attached to the subjects, verified under their anchors; and the same for their platforms where needed. Each

@@ -19,10 +19,10 @@ const MAXIMUM_FIELDS: usize = 100_000;
 
 /// The answer to a request.
 #[derive(Clone)]
-pub(super) struct HttpAnswer {
-    pub(super) status: StatusCode,
+pub(crate) struct HttpAnswer {
+    pub(crate) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
     /// The request, for messages.
     pub(super) tried: String,
     /// The URL that answered.
@@ -32,7 +32,7 @@ pub(super) struct HttpAnswer {
 }
 
 impl HttpAnswer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 

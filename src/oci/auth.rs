@@ -15,7 +15,7 @@ use url::Url;
 use super::address::{is_loopback, shown};
 use super::answer::HttpAnswer;
 use super::credentials::{Credentials, Secret};
-use super::transport::{Call, Transport};
+use super::transport::{Call, FORM, Sent, Transport};
 use super::{ErrorKind, RegistryError, Repository};
 
 /// The most tokens that are kept.
@@ -98,20 +98,27 @@ fn squeezed(text: &str) -> String {
     squeezed
 }
 
-/// Tokens, each for one repository.
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Access {
+    Pull,
+    Push,
+}
+
+/// Tokens, each for one repository and what it allows.
 #[derive(Default)]
-pub(super) struct Tokens(Mutex<HashMap<Repository, (HeaderValue, Instant)>>);
+pub(super) struct Tokens(Mutex<HashMap<(Repository, Access), (HeaderValue, Instant)>>);
 
 impl Tokens {
-    pub(super) fn known(&self, repository: &Repository) -> Option<HeaderValue> {
+    pub(super) fn known(&self, repository: &Repository, access: Access) -> Option<HeaderValue> {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens
-            .get(repository)
+            .get(&(repository.clone(), access))
             .filter(|(_, until)| *until > Instant::now())
             .map(|(header, _)| header.clone())
     }
 
-    fn remember(&self, repository: &Repository, header: &HeaderValue, life: Duration) {
+    fn remember(&self, key: (Repository, Access), header: &HeaderValue, life: Duration) {
         let now = Instant::now();
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.len() >= MAXIMUM_TOKENS {
@@ -120,10 +127,7 @@ impl Tokens {
                 tokens.clear();
             }
         }
-        tokens.insert(
-            repository.clone(),
-            (header.clone(), now + life.saturating_sub(MARGIN)),
-        );
+        tokens.insert(key, (header.clone(), now + life.saturating_sub(MARGIN)));
     }
 }
 
@@ -133,6 +137,7 @@ pub(super) struct Reply<'a> {
     pub(super) tokens: &'a Tokens,
     pub(super) credentials: &'a Credentials,
     pub(super) repository: &'a Repository,
+    pub(super) access: Access,
     /// See [`Call::local`].
     pub(super) local: bool,
 }
@@ -178,8 +183,12 @@ impl Reply<'_> {
         } = self;
         let malformed = |why: &str| refused(repository, ErrorKind::Malformed, why);
         let mut url = token_server(transport, repository, secret, realm)?;
-        let scope = format!("repository:{}:pull", repository.path());
-        let mut form = None;
+        let actions = match self.access {
+            Access::Pull => "pull",
+            Access::Push => "pull,push",
+        };
+        let scope = format!("repository:{}:{actions}", repository.path());
+        let mut content = None;
         let mut authorization = None;
         match secret {
             Some(Secret::RefreshToken(refresh)) => {
@@ -191,7 +200,10 @@ impl Reply<'_> {
                 if let Some(service) = service {
                     body.append_pair("service", service);
                 }
-                form = Some(body.finish());
+                content = Some(Sent {
+                    media_type: FORM,
+                    bytes: body.finish().into(),
+                });
             }
             other => {
                 authorization = other.and_then(basic);
@@ -203,7 +215,7 @@ impl Reply<'_> {
             }
         }
         let call = Call {
-            method: if form.is_some() {
+            method: if content.is_some() {
                 Method::POST
             } else {
                 Method::GET
@@ -213,7 +225,7 @@ impl Reply<'_> {
             authorization: authorization.as_ref(),
             conditions: &[],
             local: self.local,
-            form,
+            content,
             limit: transport.limits.token_bytes,
         };
         let mut answer = transport.exchange(&call).await?;
@@ -227,8 +239,11 @@ impl Reply<'_> {
         let header = bearer(token).ok_or_else(|| {
             malformed("the token server gave a token that is not a valid header value")
         })?;
-        self.tokens
-            .remember(repository, &header, life(given.get("expires_in")));
+        self.tokens.remember(
+            ((*repository).clone(), self.access),
+            &header,
+            life(given.get("expires_in")),
+        );
         Ok(header)
     }
 }

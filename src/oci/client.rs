@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use promotion_gate_core::gate::{Digest, is_tag};
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
@@ -17,11 +17,11 @@ use super::address::{authority, shown};
 use super::answer::{
     CONTENT_DIGEST, HttpAnswer, mismatch, next_page, not_from_a_registry, read_manifest, redirected,
 };
-use super::auth::{self, Challenge, Reply, Tokens};
+use super::auth::{self, Access, Challenge, Reply, Tokens};
 use super::credentials::{Credentials, Secret};
 use super::error::excerpt;
 use super::manifest::Listed;
-use super::transport::{Call, Transport};
+use super::transport::{Call, Sent, Transport};
 use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
     Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,
@@ -37,12 +37,23 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application
 
 /// Reads registries over HTTP. A credential belongs to one repository and is never sent to another host.
 pub struct Client {
-    transport: Transport,
+    pub(super) transport: Transport,
     credentials: Credentials,
     tokens: Tokens,
     /// Hosts that have answered the referrers API. If one answers with a web page later, that is trouble and not a registry
     /// without the API: such a page must not hide a rejection.
     with_referrers: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// One request of a registry.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) accept: &'a str,
+    pub(super) access: Access,
+    pub(super) conditions: &'a [(HeaderName, HeaderValue)],
+    pub(super) content: Option<Sent>,
+    pub(super) limit: u64,
 }
 
 /// The most hosts that are known to have the referrers API.
@@ -62,7 +73,7 @@ impl Client {
         })
     }
 
-    fn url(&self, repository: &Repository, path: &str) -> Result<Url, RegistryError> {
+    pub(super) fn url(&self, repository: &Repository, path: &str) -> Result<Url, RegistryError> {
         let host = match repository.registry() {
             "docker.io" => DOCKER_HUB_API,
             host => host,
@@ -94,23 +105,23 @@ impl Client {
     async fn ask(
         &self,
         repository: &Repository,
-        method: Method,
-        mut url: Url,
-        accept: &str,
-        limit: u64,
+        request: Request<'_>,
     ) -> Result<HttpAnswer, RegistryError> {
         let secret = self.credentials.of(repository);
-        let home = origin(&url);
+        // The registry's own origin, also where the request goes to a place that it named.
+        let home = origin(&self.url(repository, "")?);
+        let mut url = request.url;
         let reply = Reply {
             transport: &self.transport,
             tokens: &self.tokens,
             credentials: &self.credentials,
             repository,
+            access: request.access,
             local: self.transport.is_local(&url),
         };
         let mut authorization = match secret {
             Some(Secret::Bearer(token)) => auth::bearer(token),
-            _ => self.tokens.known(repository),
+            _ => self.tokens.known(repository, request.access),
         };
         let mut challenges = None;
         let mut redirects = 0;
@@ -119,14 +130,14 @@ impl Client {
             let at_home = origin(&url) == home;
             let header = authorization.as_ref().filter(|_| at_home);
             let call = Call {
-                method: method.clone(),
+                method: request.method.clone(),
                 url: &url,
-                accept,
+                accept: request.accept,
                 authorization: header,
-                conditions: &[],
+                conditions: request.conditions,
                 local: reply.local,
-                form: None,
-                limit,
+                content: request.content.clone(),
+                limit: request.limit,
             };
             let mut answer = self.transport.exchange(&call).await?;
             // 2. Each challenge is answered once, so that a registry cannot keep this loop going.
@@ -162,7 +173,7 @@ impl Client {
         }
     }
 
-    /// Makes a request under the time limit of one question.
+    /// Reads something.
     async fn get(
         &self,
         repository: &Repository,
@@ -171,10 +182,27 @@ impl Client {
         accept: &str,
         limit: u64,
     ) -> Result<HttpAnswer, RegistryError> {
-        let url = self.url(repository, path)?;
-        let tried = format!("`{method} {}`", shown(&url));
+        let request = Request {
+            method,
+            url: self.url(repository, path)?,
+            accept,
+            access: Access::Pull,
+            conditions: &[],
+            content: None,
+            limit,
+        };
+        self.request(repository, request).await
+    }
+
+    /// Makes a request under the time limit of one question.
+    pub(super) async fn request(
+        &self,
+        repository: &Repository,
+        request: Request<'_>,
+    ) -> Result<HttpAnswer, RegistryError> {
+        let tried = format!("`{} {}`", request.method, shown(&request.url));
         let total = self.transport.timeouts.total;
-        let asked = timeout(total, self.ask(repository, method, url, accept, limit)).await;
+        let asked = timeout(total, self.ask(repository, request)).await;
         let asked = asked.unwrap_or_else(|_| {
             let why = "there was no answer in time";
             Err(RegistryError::new(ErrorKind::TimedOut, tried, why))
@@ -269,10 +297,15 @@ impl Client {
             let answer = self
                 .ask(
                     repository,
-                    Method::GET,
-                    url.clone(),
-                    media_type::OCI_INDEX,
-                    limits.manifest_bytes,
+                    Request {
+                        method: Method::GET,
+                        url: url.clone(),
+                        accept: media_type::OCI_INDEX,
+                        access: Access::Pull,
+                        conditions: &[],
+                        content: None,
+                        limit: limits.manifest_bytes,
+                    },
                 )
                 .await?;
             if page == 0 {

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use promotion_gate_core::gate::{ImageReference, Repository};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use promotion_gate_core::gate::{Digest, ImageReference, Repository};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::credentials::canonical;
+use super::{Attached, Descriptor, Manifest, Reference, Registry, RegistryError, Via};
 
 /// Stands for the path of the image's repository.
 const PLACEHOLDER: &str = "{repository}";
@@ -70,6 +74,77 @@ impl FromStr for EvidenceRepository {
             host: host.to_owned(),
             path: path.to_owned(),
         })
+    }
+}
+
+/// Registries whose images all have one second repository with evidence, whatever the configuration names.
+pub struct WithEvidence {
+    registry: Arc<dyn Registry>,
+    repository: EvidenceRepository,
+}
+
+impl WithEvidence {
+    /// The registries, with evidence in this repository.
+    pub fn in_repository(
+        registry: Arc<dyn Registry>,
+        repository: EvidenceRepository,
+    ) -> WithEvidence {
+        WithEvidence {
+            registry,
+            repository,
+        }
+    }
+}
+
+impl Registry for WithEvidence {
+    fn resolve<'a>(
+        &'a self,
+        repository: &'a Repository,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Descriptor, RegistryError>> {
+        self.registry.resolve(repository, reference)
+    }
+
+    fn manifest<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, RegistryError>> {
+        self.registry.manifest(repository, digest)
+    }
+
+    fn blob<'a>(
+        &'a self,
+        repository: &'a Repository,
+        descriptor: &'a Descriptor,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Bytes, RegistryError>> {
+        self.registry.blob(repository, descriptor, limit)
+    }
+
+    fn attached_in<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+        place: Via,
+    ) -> BoxFuture<'a, Attached> {
+        self.registry.attached_in(repository, digest, place)
+    }
+
+    fn attached<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Attached> {
+        self.registry.attached(repository, digest)
+    }
+
+    fn evidence_repository(&self, images: &Repository) -> Option<Repository> {
+        self.repository.of(images)
+    }
+
+    fn credential_id(&self, repository: &Repository) -> String {
+        self.registry.credential_id(repository)
     }
 }
 

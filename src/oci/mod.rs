@@ -22,6 +22,7 @@ mod manifest;
 mod memory;
 pub(crate) mod meter;
 mod options;
+mod push;
 pub(crate) mod site;
 mod transport;
 pub(crate) mod web;
@@ -39,12 +40,13 @@ pub use promotion_gate_core::gate::Repository;
 pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
 pub use error::{ErrorKind, RegistryError};
-pub use evidence_repository::EvidenceRepository;
+pub use evidence_repository::{EvidenceRepository, WithEvidence};
 pub use layout::Layout;
 pub use manifest::{Descriptor, DescriptorPlatform, Manifest, ManifestKind, media_type};
 pub use memory::{Layer, Memory};
 pub use meter::{Meter, metered};
 pub use options::{ClientOptions, Limits, RegistryOptions, Timeouts};
+pub use push::{Attachment, Pushed, READ_BACK};
 
 /// A source of images and of what is attached to them.
 pub trait Registry: Send + Sync {

@@ -147,7 +147,7 @@ impl Site {
                 authorization: self.token.as_ref(),
                 conditions: &[],
                 local: self.transport.is_local(&self.base),
-                form: None,
+                content: None,
                 limit,
             };
             let answer = self.transport.exchange(&call).await?;

@@ -78,11 +78,21 @@ pub(super) struct Call<'a> {
     pub(super) conditions: &'a [(HeaderName, HeaderValue)],
     /// Whether the image's own registry is on loopback, so that it may redirect there.
     pub(super) local: bool,
-    /// An encoded form. A request with a form is not repeated.
-    pub(super) form: Option<String>,
+    /// What is sent. A request with content is not repeated.
+    pub(super) content: Option<Sent>,
     /// The most bytes of a successful answer; more are an error.
     pub(super) limit: u64,
 }
+
+/// The content of a request.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) media_type: &'static str,
+    pub(super) bytes: Bytes,
+}
+
+/// The media type of an encoded form.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
 impl Transport {
     pub(super) fn new(options: &ClientOptions) -> Result<Transport, RegistryError> {
@@ -182,10 +192,10 @@ impl Transport {
         locality_of(image) == Locality::Loopback && (self.loopback || self.is_named(image))
     }
 
-    /// Makes a request. A request without a form is repeated once if the connection broke or the registry asks for a short
+    /// Makes a request. A request without content is repeated once if the connection broke or the registry asks for a short
     /// wait.
     pub(super) async fn exchange(&self, call: &Call<'_>) -> Result<HttpAnswer, RegistryError> {
-        let repeatable = call.form.is_none();
+        let repeatable = call.content.is_none();
         match self.exchange_once(call).await {
             Ok(answer) if repeatable && answer.status == StatusCode::TOO_MANY_REQUESTS => {
                 let wait = answer
@@ -274,10 +284,10 @@ impl Transport {
         for (name, value) in call.conditions {
             request = request.header(name, value);
         }
-        if let Some(form) = &call.form {
+        if let Some(content) = &call.content {
             request = request
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.clone());
+                .header(CONTENT_TYPE, content.media_type)
+                .body(content.bytes.clone());
         }
         Ok(request)
     }

@@ -13,7 +13,7 @@ use super::answer::{HttpAnswer, next_page};
 use super::client::origin;
 use super::error::excerpt;
 use super::site::{RateLimit, retry_after};
-use super::transport::{Call, Transport};
+use super::transport::{Call, Sent, Transport};
 use super::{ClientOptions, ErrorKind, RegistryError};
 
 /// How many times longer than for a registry is waited: nobody waits for these answers.
@@ -33,6 +33,16 @@ pub(crate) struct Question<'a> {
     /// Those of the content that is known already.
     pub(crate) validators: Option<&'a Validators>,
     /// The most bytes of the content.
+    pub(crate) limit: u64,
+}
+
+/// One request of a service.
+pub(crate) struct Asked<'a> {
+    pub(crate) url: &'a Url,
+    pub(crate) accept: &'static str,
+    pub(crate) authorization: Option<&'a HeaderValue>,
+    /// The media type and the bytes of what is sent.
+    pub(crate) content: Option<(&'static str, &'a [u8])>,
     pub(crate) limit: u64,
 }
 
@@ -127,6 +137,36 @@ impl Web {
         }))
     }
 
+    /// Makes one request, to a service that the operator names, and follows no redirect. A request without content is a GET.
+    pub(crate) async fn exchange(&self, asked: &Asked<'_>) -> Result<HttpAnswer, RegistryError> {
+        let refused = |why: &str| {
+            let tried = format!("`{}`", host(asked.url));
+            RegistryError::new(ErrorKind::Denied, tried, why)
+        };
+        if !self.may_ask(asked.url) {
+            return Err(refused(
+                "it is asked over `https` alone; for `http`, list the host under `registries` of the configuration with `plainHttp: true`",
+            ));
+        }
+        let call = Call {
+            method: match asked.content {
+                Some(_) => Method::POST,
+                None => Method::GET,
+            },
+            url: asked.url,
+            accept: asked.accept,
+            authorization: asked.authorization,
+            conditions: &[],
+            local: self.transport.is_local(asked.url),
+            content: asked.content.map(|(media_type, bytes)| Sent {
+                media_type,
+                bytes: bytes.to_vec().into(),
+            }),
+            limit: asked.limit,
+        };
+        self.transport.exchange(&call).await
+    }
+
     async fn follow(&self, question: &Question<'_>) -> Result<HttpAnswer, WebFailure> {
         let first = question.url;
         let mut url = first.clone();
@@ -143,7 +183,7 @@ impl Web {
                 authorization: question.authorization,
                 conditions: question.conditions(&url),
                 local: self.transport.is_local(first),
-                form: None,
+                content: None,
                 limit: question.limit,
             };
             let answer = self

@@ -79,8 +79,10 @@ impl ReleaseRecords {
 
     fn wait(&self, waiting: Waiting) {
         if let Err(error) = self.jobs.try_send(waiting) {
-            self.metrics.alarm("record-writes-waiting");
-            tracing::error!(%error, "too many writes of release records wait; one is given up");
+            self.metrics.alarms.raise(
+                "record-writes-waiting",
+                &format!("too many writes of release records wait; one is given up: {error}"),
+            );
         }
     }
 
@@ -122,16 +124,25 @@ impl ReleaseRecords {
             }
             return;
         };
-        if is_write {
-            self.metrics.alarm("record-not-written");
-        }
         let why = why.to_string();
-        tracing::warn!(
-            attempts,
-            why,
-            is_last,
-            "a release record cannot be written in the background"
-        );
+        if is_write {
+            let what = format!(
+                "a release record cannot be written in the background, {}: {why}",
+                if is_last {
+                    "and is given up"
+                } else {
+                    "and is tried again"
+                }
+            );
+            self.metrics.alarms.raise("record-not-written", &what);
+        } else {
+            tracing::warn!(
+                attempts,
+                why,
+                is_last,
+                "a release record cannot be written in the background"
+            );
+        }
         if !is_last {
             self.try_again(Waiting { job, attempts });
         }
@@ -140,8 +151,10 @@ impl ReleaseRecords {
     /// Puts a job back after a pause, in which it holds no place.
     fn try_again(self: &Arc<ReleaseRecords>, waiting: Waiting) {
         let Ok(place) = Arc::clone(&self.retries).try_acquire_owned() else {
-            self.metrics.alarm("record-writes-waiting");
-            tracing::error!("too many writes of release records are tried again; one is given up");
+            self.metrics.alarms.raise(
+                "record-writes-waiting",
+                "too many writes of release records are tried again; one is given up",
+            );
             return;
         };
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(waiting.attempts.min(16));

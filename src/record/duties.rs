@@ -187,12 +187,9 @@ impl ReleaseRecords {
         }
         if let Some(((_, object), why)) = failed.first() {
             let (count, example, why) = (failed.len(), shown(&object.workload), why.to_string());
-            self.metrics.alarm("record-not-written");
-            tracing::error!(
-                count,
-                example,
-                why,
-                "what runs cannot be recorded as baseline; its upkeep is judged until it can"
+            self.metrics.alarms.raise(
+                "record-not-written",
+                &format!("what runs cannot be recorded as baseline; its upkeep is judged until it can ({count}, such as {example}): {why}"),
             );
         }
         let written = adopted.len() - failed.len();
@@ -319,11 +316,10 @@ impl ReleaseRecords {
             match self.restore(&name, &record).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.metrics.alarm("record-deleted");
-                    tracing::error!(
-                        namespace = name.namespace,
-                        record = name.name,
-                        "somebody deleted a release record; it is written again"
+                    let RecordName { namespace, name } = &name;
+                    self.metrics.alarms.raise(
+                        "record-deleted",
+                        &format!("somebody deleted a release record; it is written again: `{name}` in `{namespace}`"),
                     );
                 }
                 Err(why) => {

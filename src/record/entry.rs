@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use promotion_gate_core::gate::{
-    ChangeKind, Decision, Digest, Outcome, Policy, PolicyVerdict, Promotion, RecordEntry, Snapshot,
-    Verdict, proven_source,
+    ChangeKind, Decision, Digest, Injected, Outcome, Policy, PolicyVerdict, Promotion, RecordEntry,
+    Snapshot, Verdict, proven_source,
 };
 use serde_json::{Map, Value};
 
@@ -96,6 +96,9 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
         verdict,
     } = review;
     let change = &promotion.change;
+    if let Some(injected) = &promotion.injected {
+        return injected_entries(review, injected);
+    }
     let Some(template) = change.object.template.as_ref() else {
         return Vec::new();
     };
@@ -148,6 +151,54 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
         }
     }
     entries
+}
+
+/// What injectors added to a Pod, recorded for the object for which the Pod is created.
+fn injected_entries(review: &Review, injected: &Injected) -> Vec<NewEntry> {
+    let (promotion, verdict) = (&review.promotion, &review.verdict);
+    let change = &promotion.change;
+    if change.dry_run {
+        return Vec::new();
+    }
+    let Injected { parent, .. } = injected;
+    let entry = WrittenEntry {
+        workload: WrittenWorkload::new(&parent.workload, Some(&parent.uid)),
+        template: parent.template.to_string(),
+        // The review has read it.
+        state: EntryState::Observed,
+        runs: EntryRuns::Running,
+        by: match verdict.denials().next() {
+            None => WrittenBy::Injected,
+            Some(_) => WrittenBy::Audit,
+        },
+        complied: BTreeSet::new(),
+        environments: BTreeSet::new(),
+        source: None,
+        digest: None,
+        at: promotion.at,
+        decision: change.id.clone(),
+        revision: verdict.revision().to_owned(),
+    };
+    let images = promotion.images().enumerate();
+    let added = images.filter(|(at, _)| promotion.is_injected(*at));
+    let subjects: BTreeMap<_, _> = added
+        .flat_map(|(_, (image, pin))| {
+            let subjects = RecordSubject::of_image(image, pin).into_iter();
+            subjects.map(move |subject| (subject, pin))
+        })
+        .collect();
+    let entries = subjects.into_iter().map(|(subject, pin)| {
+        let digest = match &subject {
+            RecordSubject::Digest(_) => None,
+            RecordSubject::Reference(_) => pin.digest().map(Digest::to_string),
+        };
+        let entry = WrittenEntry {
+            digest,
+            ..entry.clone()
+        };
+        NewEntry::new(subject, change.workload.namespace.clone(), entry)
+    });
+    entries.collect()
 }
 
 fn is_recorded(promotion: &Promotion, verdict: &Verdict, snapshot: &Snapshot) -> bool {

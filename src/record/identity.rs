@@ -206,15 +206,14 @@ impl ReleaseRecords {
                             needs_webhook: true,
                         });
                     }
-                    self.metrics.alarm("record-keys-given-up");
-                    tracing::error!(
+                    self.metrics.alarms.raise(
+                        "record-keys-given-up",
                         "the keys of all release records are lost, and a governor adopted whatever runs: a new key is made"
                     );
                 } else if had_keys {
-                    self.metrics.alarm("record-key-lost");
-                    tracing::error!(
-                        secret = SECRET,
-                        "the key of release records is lost: a new one is made, and what the old one signed goes on counting"
+                    self.metrics.alarms.raise(
+                        "record-key-lost",
+                        &format!("the key of release records is lost (Secret `{SECRET}`): a new one is made, and what the old one signed goes on counting"),
                     );
                 }
                 make_key(&secrets).await?

@@ -294,7 +294,10 @@ impl Memory {
         let records = records.into_iter().flatten();
         let records = records.filter_map(|name| self.records.get(name));
         let entries = records.flat_map(|record| record.entries.values());
-        let own = entries.filter(|kept| kept.entry.workload.is_same_object(workload));
+        let own = entries.filter(|kept| {
+            // What an injector added is no change of the object.
+            kept.entry.by != AdmittedBy::Injected && kept.entry.workload.is_same_object(workload)
+        });
         own.map(|kept| Arc::clone(&kept.entry)).collect()
     }
 }

@@ -7,11 +7,13 @@
 //! * `memory`: all records in memory, and what they say about a change
 //! * `identity`: the signing key in its Secret, and the public keys in the status of the configuration
 //! * `watching`: the records of the cluster → memory
+//! * `parent`: the object for which a controller creates a Pod
 //! * `looking_up`: what the records say about a change; pending entries are confirmed by live reads
 //! * `writing`: entries → the cluster, before the request is answered
 //! * `background`: what is written later, until it stands
 //! * `live`: what runs
 //! * `reading`: records for people, and the request to adopt what runs
+//! * `tags`: recorded tags that were moved
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
@@ -23,7 +25,9 @@ mod live;
 mod looking_up;
 mod memory;
 mod names;
+mod parent;
 mod reading;
+mod tags;
 mod watching;
 mod writing;
 
@@ -48,8 +52,10 @@ use memory::{Memory, RecordName};
 use names::RecordSubject;
 
 pub use reading::{
-    AskedAdoption, ReadRecord, Unrecorded, adopted, ask_to_adopt, read_records, read_unrecorded,
+    Admission, AskedAdoption, ReadRecord, RecordsOnce, Unrecorded, adopted, ask_to_adopt,
+    read_records, read_unrecorded,
 };
+pub use tags::{CheckedTags, RecordedTags, check_tags};
 
 /// The most writes, and the most admissions to confirm, that wait in the background.
 const MAXIMUM_JOBS: usize = 1000;

@@ -1,10 +1,13 @@
 //! Kubernetes Events on the objects that requests are about: denials, and warnings to the deployer. `kubectl describe` shows them,
-//! also where a controller got the answer and nobody read it. They are written in the background; no request waits for them.
+//! also where a controller got the answer and nobody read it. Alarms are told on the gate's own Deployment. All are written in the
+//! background; no request waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::Api;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use promotion_gate_core::gate::{Change, ChangeKind, Operation};
 use tokio::sync::mpsc;
@@ -21,7 +24,7 @@ const WAITING: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most bytes of a note: the API server refuses more than 1,024.
 const MAXIMUM_NOTE: usize = 1000;
-/// The name of the gate in Events.
+/// The name of the gate in Events, and of its Deployment.
 const NAME: &str = "promotion-gate";
 /// The user names of built-in controllers begin with this.
 const CONTROLLERS: &str = "system:serviceaccount:kube-system:";
@@ -35,18 +38,42 @@ pub struct Events {
 
 /// One Event.
 #[derive(Clone, Debug, PartialEq)]
-struct Notice {
-    about: ObjectReference,
-    reason: &'static str,
+pub(super) struct Notice {
+    about: About,
+    reason: String,
     note: String,
 }
 
+impl Notice {
+    /// An alarm, told on the gate's Deployment. The reason is in kebab case.
+    pub(super) fn of_alarm(reason: &str, what: &str) -> Notice {
+        Notice {
+            about: About::Gate,
+            reason: camel_case(reason),
+            note: cut(what),
+        }
+    }
+}
+
+/// What an Event is about.
+#[derive(Clone, Debug, PartialEq)]
+enum About {
+    /// The object of a request, or its owner.
+    Object(ObjectReference),
+    /// The gate itself.
+    Gate,
+}
+
 impl Events {
-    /// Starts the task that writes Events to a cluster; it ends with the last of the values.
+    /// Starts the task that writes Events to a cluster; alarms are among them from now on.
     pub fn start(cluster: &Cluster, metrics: Arc<Metrics>) -> Events {
         let (waiting, notices) = mpsc::channel(WAITING);
-        let recorder = Recorder::new(cluster.client(), Reporter::from(NAME));
-        tokio::spawn(write_all(recorder, notices, Arc::clone(&metrics)));
+        let gate = GateDeployment {
+            cluster: cluster.clone(),
+            uid: None,
+        };
+        tokio::spawn(write_all(gate, notices, Arc::clone(&metrics)));
+        metrics.alarms.tell(waiting.clone());
         Events { waiting, metrics }
     }
 
@@ -70,7 +97,39 @@ impl Events {
     }
 }
 
-async fn write_all(recorder: Recorder, mut notices: mpsc::Receiver<Notice>, metrics: Arc<Metrics>) {
+/// The Deployment of the gate.
+struct GateDeployment {
+    cluster: Cluster,
+    /// Its UID, once it was read: `kubectl describe` shows the Events of this UID.
+    uid: Option<String>,
+}
+
+impl GateDeployment {
+    async fn reference(&mut self) -> ObjectReference {
+        if self.uid.is_none() {
+            let api: Api<Deployment> =
+                Api::namespaced(self.cluster.client(), self.cluster.namespace());
+            let read = timeout(PATIENCE, api.get_metadata_opt(NAME)).await;
+            let read = read.ok().and_then(Result::ok).flatten();
+            self.uid = read.and_then(|read| read.metadata.uid);
+        }
+        ObjectReference {
+            api_version: Some("apps/v1".to_owned()),
+            kind: Some("Deployment".to_owned()),
+            name: Some(NAME.to_owned()),
+            namespace: Some(self.cluster.namespace().to_owned()),
+            uid: self.uid.clone(),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+async fn write_all(
+    mut gate: GateDeployment,
+    mut notices: mpsc::Receiver<Notice>,
+    metrics: Arc<Metrics>,
+) {
+    let recorder = Recorder::new(gate.cluster.client(), Reporter::from(NAME));
     let mut throttle = Throttle::new(Instant::now());
     while let Some(Notice {
         about,
@@ -78,11 +137,15 @@ async fn write_all(recorder: Recorder, mut notices: mpsc::Receiver<Notice>, metr
         note,
     }) = notices.recv().await
     {
+        let (about, action) = match about {
+            About::Object(about) => (about, "Admission"),
+            About::Gate => (gate.reference().await, "Alarm"),
+        };
         let key = (
             about.kind.clone(),
             about.namespace.clone(),
             about.name.clone(),
-            reason,
+            reason.clone(),
         );
         if let Err(refusal) = throttle.admit(key, Instant::now()) {
             metrics.count_event(match refusal {
@@ -93,9 +156,9 @@ async fn write_all(recorder: Recorder, mut notices: mpsc::Receiver<Notice>, metr
         }
         let event = Event {
             type_: EventType::Warning,
-            reason: reason.to_owned(),
+            reason,
             note: Some(note),
-            action: "Admission".to_owned(),
+            action: action.to_owned(),
             secondary: None,
         };
         let published = timeout(PATIENCE, recorder.publish(&event, &about)).await;
@@ -129,8 +192,8 @@ fn notice(
     };
     let about = about(change).filter(|_| !change.dry_run)?;
     Some(Notice {
-        about,
-        reason,
+        about: About::Object(about),
+        reason: reason.to_owned(),
         note: cut(&note),
     })
 }
@@ -175,6 +238,16 @@ fn about(change: &Change) -> Option<ObjectReference> {
         )),
         _ => None,
     }
+}
+
+/// A text in kebab case as reasons of Events are written.
+fn camel_case(kebab: &str) -> String {
+    let words = kebab.split('-').map(|word| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    });
+    words.collect()
 }
 
 fn cut(note: &str) -> String {
@@ -222,12 +295,11 @@ mod tests {
         }
     }
 
-    fn shown(
-        change: &Change,
-        answer: &AdmissionResponse,
-    ) -> Option<(String, &'static str, String)> {
+    fn shown(change: &Change, answer: &AdmissionResponse) -> Option<(String, String, String)> {
         let told = notice(change, ChangeKind::Deploy, false, answer)?;
-        let about = told.about;
+        let About::Object(about) = told.about else {
+            panic!("{told:?}");
+        };
         let about = format!(
             "{} {} {}",
             about.api_version.unwrap(),
@@ -242,7 +314,13 @@ mod tests {
         let denied = AdmissionResponse::failed("why".to_owned());
         let replicaset = "system:serviceaccount:kube-system:replicaset-controller";
         let told = |name: &str, user: &str| shown(&change(name, user), &denied);
-        let about = |object: &str| Some((object.to_owned(), "PromotionDenied", "why".to_owned()));
+        let about = |object: &str| {
+            Some((
+                object.to_owned(),
+                "PromotionDenied".to_owned(),
+                "why".to_owned(),
+            ))
+        };
         assert_eq!(told("web", "alice"), about("v1 Pod web"));
         for name in ["web-1-*", "web-1-x7k2p"] {
             let owner = about("apps/v1 ReplicaSet web-1");
@@ -265,9 +343,15 @@ mod tests {
             told.map(|told| told.reason)
         };
         let upkeep = ChangeKind::Upkeep { recorded: false };
-        assert_eq!(reason(ChangeKind::Deploy, true), Some("UpkeepDenied"));
-        assert_eq!(reason(upkeep, false), Some("UpkeepDenied"));
-        assert_eq!(reason(ChangeKind::Deploy, false), Some("PromotionDenied"));
+        assert_eq!(
+            reason(ChangeKind::Deploy, true).as_deref(),
+            Some("UpkeepDenied")
+        );
+        assert_eq!(reason(upkeep, false).as_deref(), Some("UpkeepDenied"));
+        assert_eq!(
+            reason(ChangeKind::Deploy, false).as_deref(),
+            Some("PromotionDenied")
+        );
     }
 
     #[test]
@@ -277,7 +361,7 @@ mod tests {
         allowed.warnings = vec!["a freeze begins soon".to_owned()];
         let (_, reason, note) = shown(&change("web", "alice"), &allowed).unwrap();
         assert_eq!(
-            (reason, note.as_str()),
+            (reason.as_str(), note.as_str()),
             ("PromotionWarning", "a freeze begins soon")
         );
     }
@@ -292,6 +376,12 @@ mod tests {
             shown(&dry, &AdmissionResponse::failed("why".to_owned())),
             None
         );
+    }
+
+    #[test]
+    fn an_alarm_has_a_reason_as_events_have_it() {
+        assert_eq!(camel_case("record-key-lost"), "RecordKeyLost");
+        assert_eq!(camel_case("loosened"), "Loosened");
     }
 
     #[test]

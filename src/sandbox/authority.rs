@@ -9,7 +9,8 @@ use der::{Decode as _, Encode as _};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SigningKey as _,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SigningKey as _,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -125,20 +126,30 @@ impl SandboxAuthority {
         at: Timestamp,
     ) -> Result<Issued, SandboxError> {
         let key = KeyPair::generate()?;
-        let mut params = leaf(identity, at)?;
-        // The log signs the certificate without the extension that holds the log's own timestamp.
-        let without = params.signed_by(&key, &self.issuer)?;
-        let to_be_signed = Certificate::from_der(without.der())?
-            .tbs_certificate
-            .to_der()?;
-        let timestamp = self.certificate_timestamp(&to_be_signed, at)?;
-        params.custom_extensions.push(timestamp);
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = self.certify(identity, &key, at)?;
         Ok(Issued {
             key,
             der: certificate.der().to_vec(),
             pem: certificate.pem(),
         })
+    }
+
+    /// A certificate for a key.
+    pub(super) fn certify(
+        &self,
+        identity: &SandboxIdentity,
+        key: &impl PublicKeyData,
+        at: Timestamp,
+    ) -> Result<rcgen::Certificate, SandboxError> {
+        let mut params = leaf(identity, at)?;
+        // The log signs the certificate without the extension that holds the log's own timestamp.
+        let without = params.signed_by(key, &self.issuer)?;
+        let to_be_signed = Certificate::from_der(without.der())?
+            .tbs_certificate
+            .to_der()?;
+        let timestamp = self.certificate_timestamp(&to_be_signed, at)?;
+        params.custom_extensions.push(timestamp);
+        Ok(params.signed_by(key, &self.issuer)?)
     }
 
     /// A list of one timestamp (RFC 6962, sections 3.2 and 3.3).

@@ -112,6 +112,40 @@ impl Entry {
         })
     }
 
+    /// The entry as Rekor v1 answers with it.
+    pub(super) fn in_rekor(&self) -> Result<Value, SandboxError> {
+        let proof = |name: &str| {
+            self.proof
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let hex_of = |base64: &str| {
+            let bytes = STANDARD.decode(base64).map_err(SandboxError::of)?;
+            Ok::<_, SandboxError>(hex::encode(bytes))
+        };
+        let number = |name: &str| proof(name).parse::<u64>().map_err(SandboxError::of);
+        let hashes = self.proof.get("hashes").and_then(Value::as_array);
+        let hashes = hashes.into_iter().flatten().filter_map(Value::as_str);
+        let checkpoint = self.proof.pointer("/checkpoint/envelope");
+        Ok(json!({
+            "body": STANDARD.encode(&self.body),
+            "integratedTime": self.at.as_second(),
+            "logID": hex::encode(self.id),
+            "logIndex": self.index,
+            "verification": {
+                "signedEntryTimestamp": STANDARD.encode(&self.promise),
+                "inclusionProof": {
+                    "checkpoint": checkpoint,
+                    "hashes": hashes.map(hex_of).collect::<Result<Vec<_>, _>>()?,
+                    "logIndex": number("logIndex")?,
+                    "rootHash": hex_of(proof("rootHash"))?,
+                    "treeSize": number("treeSize")?,
+                },
+            },
+        }))
+    }
+
     /// The entry in the form of cosign's legacy annotation.
     pub(super) fn in_annotation(&self) -> String {
         json!({

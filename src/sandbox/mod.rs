@@ -6,6 +6,7 @@ mod image;
 mod log;
 pub mod registry;
 mod review;
+mod services;
 mod signing;
 mod timestamp;
 mod tls;
@@ -121,7 +122,15 @@ impl Sigstore {
     /// # Errors
     /// If the sandbox cannot make it.
     pub fn stamp(&self, bytes: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
-        self.timestamps.stamp(bytes, at)
+        self.timestamps.stamp(&Sha256::digest(bytes), at)
+    }
+
+    /// A timestamp token over bytes that are known by their SHA-256 digest alone.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn stamp_digest(&self, digest: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        self.timestamps.stamp(digest, at)
     }
 
     /// Signs now, with a log entry and a timestamp.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::COSIGN_SIGN;
 use promotion_gate_core::gate::Digest;
+use promotion_gate_sign::{IN_TOTO, pre_authentication_encoding};
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
     SigningKey as _,
@@ -17,9 +18,6 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use super::authority::{Issued, SandboxIdentity};
 use super::log::Entry;
 use super::{SandboxError, Sigstore};
-
-/// The payload type of in-toto statements.
-const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// A managed key (ECDSA). It signs with the hash of its curve, as cosign does since version 2.6.
 pub struct SandboxKey(KeyPair);
@@ -303,12 +301,8 @@ impl<'s> Signing<'s> {
         statement: &Value,
     ) -> Result<(Value, Signed), SandboxError> {
         let payload = statement.to_string();
-        let encoded = format!(
-            "DSSEv1 {} {IN_TOTO} {} {payload}",
-            IN_TOTO.len(),
-            payload.len()
-        );
-        let signed = self.signed(signer, encoded.as_bytes())?;
+        let encoded = pre_authentication_encoding(payload.as_bytes());
+        let signed = self.signed(signer, &encoded)?;
         let envelope = json!({
             "payload": STANDARD.encode(&payload),
             "payloadType": IN_TOTO,
@@ -374,7 +368,7 @@ impl<'s> Signing<'s> {
             SandboxSigner::Key(key) => (key.0.sign(bytes)?, key.public_pem(), None),
         };
         let stamp = match self.stamped {
-            true => Some(self.witnesses.timestamps.stamp(&signature, self.at)?),
+            true => Some(self.witnesses.stamp(&signature, self.at)?),
             false => None,
         };
         Ok(Signed {

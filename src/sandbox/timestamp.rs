@@ -100,8 +100,8 @@ impl TimestampAuthority {
         authority_of(&chain, "timestamps", valid_since(since))
     }
 
-    /// The answer to a request for a timestamp over a signature.
-    pub(super) fn stamp(&self, signature: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+    /// The answer to a request for a timestamp over a signature, by its SHA-256 digest.
+    pub(super) fn stamp(&self, digest: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
         let mut serial = [0; 8];
         rand::fill(&mut serial).map_err(SandboxError::of)?;
         // A positive number, in the shortest form of DER.
@@ -112,7 +112,7 @@ impl TimestampAuthority {
             policy: POLICY,
             imprint: MessageImprint {
                 algorithm: algorithm(ID_SHA_256),
-                hash: OctetString::new(Sha256::digest(signature).to_vec())?,
+                hash: OctetString::new(digest)?,
             },
             serial: Int::new(&serial)?,
             time: GeneralizedTime::from_unix_duration(Duration::from_secs(seconds))?,

@@ -124,6 +124,9 @@ pub async fn serve(
             let compare = Arc::clone(&records);
             let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());
             tasks.push(tokio::spawn(compare));
+            let (tags, lease) = (Arc::clone(&records), duties.lease());
+            let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(&collector));
+            tasks.push(tokio::spawn(tags));
             (Some(records), tasks)
         }
         _ => (None, Vec::new()),

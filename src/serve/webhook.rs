@@ -212,17 +212,31 @@ impl Webhook {
         // The right comes first: whoever has none makes nobody read documents.
         let mut verdict = judge_governance(change, by.clone());
         if verdict.decision == Decision::Allow {
-            let problems = governance::problems(change, &self.sources, &self.parses, deadline);
-            let problems = problems.await;
+            let reading = governance::Reading {
+                sources: &self.sources,
+                room: &self.parses,
+                deadline,
+            };
+            let problems = governance::problems(change, &reading).await;
             if !problems.is_empty() {
                 verdict = judge_governance(change, GovernedBy { problems, ..by });
             }
+            let consequences = governance::consequences(change, &reading).await;
+            verdict.warnings.extend(consequences);
         }
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
             .count_governance(&verdict, admitted, change.dry_run);
-        governance::log(&verdict, change, revision, admitted, self.audit_only);
+        let alarms = &self.metrics.alarms;
+        governance::log(
+            &verdict,
+            change,
+            revision,
+            admitted,
+            self.audit_only,
+            alarms,
+        );
         answer
     }
 

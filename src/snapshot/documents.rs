@@ -294,15 +294,9 @@ impl Documents {
         next: &Value,
         config: &Config,
     ) -> Vec<String> {
-        let none = Arc::default();
-        let files = self.files_in_force.as_ref().unwrap_or(&none);
-        let others = self.joint();
-        let others = others.filter(|(other, _)| *other != name);
-        let others = others.filter_map(|(_, kept)| kept.in_force.as_ref());
-        let mut others: Vec<_> = others.map(|source| source.document.clone()).collect();
+        let mut others = self.in_force_besides(name);
         let problems = |others: &[SourceFile]| -> BTreeSet<String> {
-            let names = RootNames::new(config.world.trust_roots.keys());
-            let set = files.load_with(others, names).under(&config.settings);
+            let set = self.in_force_with(others, config);
             set.problems.iter().map(shown).collect()
         };
         others.push((name.document(), next.to_string().into_bytes()));
@@ -316,6 +310,41 @@ impl Documents {
         let new = after.difference(&before);
         new.map(|problem| problem.strip_prefix(&own).unwrap_or(problem).to_owned())
             .collect()
+    }
+
+    /// What the other documents in force lack without a resource: the problems and warnings that they do not have with it.
+    pub(super) fn lacking_without(&self, name: &ResourceName, config: &Config) -> Vec<String> {
+        let others = self.in_force_besides(name);
+        let own = self.resources.get(name);
+        let own = own.and_then(|kept| kept.in_force.as_ref());
+        let own = own.map(|source| source.document.clone());
+        let all: Vec<_> = others.iter().cloned().chain(own).collect();
+        let said = |documents: &[SourceFile]| -> BTreeSet<String> {
+            let set = self.in_force_with(documents, config);
+            set.problems
+                .iter()
+                .chain(&set.warnings)
+                .map(shown)
+                .collect()
+        };
+        let before = said(&all);
+        let after = said(&others);
+        after.difference(&before).cloned().collect()
+    }
+
+    /// The resources in force besides this one, of those that are valid only together.
+    fn in_force_besides(&self, name: &ResourceName) -> Vec<SourceFile> {
+        let others = self.joint().filter(|(other, _)| *other != name);
+        let others = others.filter_map(|(_, kept)| kept.in_force.as_ref());
+        others.map(|source| source.document.clone()).collect()
+    }
+
+    /// What the files in force and these resources say together.
+    fn in_force_with(&self, resources: &[SourceFile], config: &Config) -> PolicySet {
+        let none = Arc::default();
+        let files = self.files_in_force.as_ref().unwrap_or(&none);
+        let names = RootNames::new(config.world.trust_roots.keys());
+        files.load_with(resources, names).under(&config.settings)
     }
 
     /// The resources that are valid only together.

@@ -241,6 +241,19 @@ impl Sources {
         }
     }
 
+    /// What the other documents in force would lack without a resource.
+    pub fn lacking_without(&self, kind: Kind, name: &str) -> Vec<String> {
+        if kind.stands_alone() {
+            return Vec::new();
+        }
+        let name = ResourceName {
+            kind,
+            name: name.to_owned(),
+        };
+        let config = self.config.load_full();
+        self.documents.load().lacking_without(&name, &config)
+    }
+
     /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for
     /// each other to be repaired, except where that could allow something by accident.
     pub(crate) fn poll(&self, metrics: &Metrics, now: Timestamp) {

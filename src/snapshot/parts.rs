@@ -155,11 +155,10 @@ impl Parts {
     /// Takes over what the watches read, and warns of kinds of which soon not all resources are read.
     pub(super) fn see(&mut self, seen: Seen, metrics: &Metrics) {
         for kind in seen.many.difference(&self.seen.many) {
-            metrics.alarm("many-resources");
-            tracing::warn!(
-                kind,
-                "there are so many resources of this kind that soon not all of them are read; delete those that nobody needs"
-            );
+            let why = "there are so many resources of a kind that soon not all of them are read; delete those that nobody needs";
+            metrics
+                .alarms
+                .raise("many-resources", &format!("{why}: `{kind}`"));
         }
         self.seen = seen;
     }
@@ -207,8 +206,7 @@ impl Parts {
         let is_news = governs_nothing && !self.governs_nothing;
         self.governs_nothing = governs_nothing;
         if is_news {
-            metrics.alarm("no-policy");
-            tracing::warn!(NO_POLICY);
+            metrics.alarms.raise("no-policy", NO_POLICY);
         }
         governs_nothing.then(|| NO_POLICY.to_owned())
     }

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Collected, Freeze, FreezeSource, MayPass, NamespaceMatch, Snapshot, Unavailability, Unreadable,
+    Collected, Digest, Freeze, FreezeSource, MayBe, MayPass, NamespaceMatch, Revocation, Snapshot,
+    Unavailability, Unreadable, UnreadableKept,
 };
 use serde_json::Value;
 
@@ -78,8 +79,40 @@ fn add(snapshot: &mut Snapshot, resource: &Resource, version: Version, why: &[St
             let why = format!("the people directory `{}` cannot be read: {why}", name.name);
             snapshot.world.people = Collected::Unavailable(Unavailability(why));
         }
+        Kind::Revocation | Kind::Rejection | Kind::AuthorRecord => {
+            add_kept(snapshot, resource, why)
+        }
         _ => {}
     }
+}
+
+/// What is kept about a digest and cannot be read: the digest is revoked, or who rejects it and who its authors are is not known.
+/// Without a digest it says nothing.
+fn add_kept(snapshot: &mut Snapshot, resource: &Resource, why: &[String]) {
+    let text = |field: &str| resource.spec.get(field).and_then(Value::as_str);
+    let Some(digest) = text("digest").and_then(|digest| digest.parse::<Digest>().ok()) else {
+        return;
+    };
+    let (name, why, world) = (&resource.name, why.join("; "), &mut snapshot.world);
+    let may_be = match name.kind {
+        Kind::Revocation => {
+            let reason = text("reason").filter(|reason| !reason.trim().is_empty());
+            let revocation = Revocation {
+                name: name.name.clone(),
+                reason: reason.map_or_else(|| format!("it cannot be read: {why}"), str::to_owned),
+            };
+            world.revocations.entry(digest).or_insert(revocation);
+            return;
+        }
+        Kind::Rejection => MayBe::Rejection(text("environment").map(str::to_owned)),
+        _ => MayBe::Authors,
+    };
+    let kept = world.unreadable_kept.entry(digest).or_default();
+    kept.push(UnreadableKept {
+        resource: format!("the {} `{}`", name.kind.name(), name.name),
+        may_be,
+        why,
+    });
 }
 
 /// The freeze that stands for one without a valid version: it lasts, in the environments that can be read, or in all.

@@ -2,7 +2,9 @@
 //! signed once, in the sandbox.
 
 mod authors;
+mod command;
 mod kept;
+mod listing;
 mod told;
 
 use std::collections::BTreeSet;
@@ -12,8 +14,9 @@ use std::sync::{Arc, LazyLock};
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
 use promotion_gate_core::gate::{
-    Actor, Collected, Decision, Digest, Directory, Evidence, Finding, Group, ImageEvidence, Member,
-    Moment, Outcome, People, Person, Policy, Validity,
+    Actor, Collected, Decision, Digest, Directory, Evidence, Finding, Group, ImageEvidence,
+    KeptRejection, ListedApprovals, Member, Moment, Outcome, People, Person, Policy,
+    UnreadableKept, Validity, list_approvals,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -249,6 +252,8 @@ struct World {
     attached: Vec<usize>,
     /// Statements of this test alone.
     further: Vec<Attached>,
+    /// What the cluster keeps about the image: rejections, and what cannot be read.
+    kept: (Vec<KeptRejection>, Vec<UnreadableKept>),
 }
 
 impl World {
@@ -261,6 +266,7 @@ impl World {
             people: directory(&usual_groups()),
             attached,
             further: Vec::new(),
+            kept: Default::default(),
         }
     }
 
@@ -281,11 +287,25 @@ impl World {
 
     /// What the rule says at several times of several lists of statements.
     fn judged(&self, cases: impl IntoIterator<Item = (Timestamp, Vec<usize>)>) -> Vec<Finding> {
+        let judged = self.judged_and_listed(cases).into_iter();
+        judged.map(|(finding, _)| finding).collect()
+    }
+
+    /// The same, with the statements as people read them.
+    fn judged_and_listed(
+        &self,
+        cases: impl IntoIterator<Item = (Timestamp, Vec<usize>)>,
+    ) -> Vec<(Finding, ListedApprovals)> {
         let mut promotion = promotion(&[format!("registry.example/app@{}", *IMAGE)]);
         let (image, pin) = promotion.images().next().unwrap();
         let subject = pin.subject(&image.reference).unwrap();
         let mut snapshot = snapshot(vec![self.policy()]);
         snapshot.world.people = Collected::Known(Arc::clone(&self.people));
+        let (rejections, unreadable) = &self.kept;
+        let kept = &mut snapshot.world;
+        kept.rejections.insert(IMAGE.clone(), rejections.clone());
+        kept.unreadable_kept
+            .insert(IMAGE.clone(), unreadable.clone());
         let mut further = ImageEvidence::default();
         for attached in &self.further {
             FACTS.add(&mut further, &IMAGE, attached);
@@ -305,7 +325,9 @@ impl World {
             let verdict = judge(&promotion, &evidence, &snapshot);
             let mut findings = verdict.policies()[0].findings().iter();
             let found = findings.find(|finding| finding.rule == "approvals");
-            found.unwrap().clone()
+            let governing = snapshot.governing(&promotion.change);
+            let listed = list_approvals(&promotion, &evidence, &governing).remove(0);
+            (found.unwrap().clone(), listed)
         };
         cases.into_iter().map(finding).collect()
     }

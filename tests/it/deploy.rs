@@ -16,11 +16,17 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Folders of `deploy/` that are not installed with the gate; `deployers` tests them.
+const OF_DEPLOYERS: [&str; 3] = ["argo-cd", "flux", "helm"];
+
 /// Every document of every YAML file under a folder.
 fn manifests(folder: &Path) -> Vec<Value> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if OF_DEPLOYERS.iter().any(|of| path.ends_with(of)) {
+            continue;
+        }
         if path.is_dir() {
             all.extend(manifests(&path));
         } else if path
@@ -305,6 +311,19 @@ fn the_guards_name_the_gates_service_account() {
             "{guard}"
         );
     }
+}
+
+#[test]
+fn whoever_may_view_a_namespace_reads_its_release_records_and_nothing_more_of_the_gate() {
+    let mut roles = of_kind("ClusterRole");
+    let label = "rbac.authorization.k8s.io/aggregate-to-view";
+    roles.retain(|role| role["metadata"]["labels"][label] == "true");
+    let rules: Vec<_> = roles.iter().map(|role| &role["rules"]).collect();
+    let read = json!([{
+        "apiGroups": ["promotion-gate.dev"], "resources": ["releaserecords"],
+        "verbs": ["get", "list", "watch"],
+    }]);
+    assert_eq!(rules, [&read]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! * `invariants` — properties of every decision, over random policies, images and evidence
 //! * `verdicts` — what the engine says, case by case: kinds of change, coverage, namespaces, messages
 //! * `rules` — `tests/cases/<rule>`: what each rule says
+//! * `injected` — images that injectors add to Pods
 //! * `platforms` — an index and its platforms: whose evidence counts for what
 //! * `approvals` — properties of the approvals of people, and what they read from a registry
 //! * `distinct_signers` — which signatures count as one signer
@@ -19,6 +20,7 @@
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
 //! * `evidence_repository` — evidence in a second repository
+//! * `push` — attaching content to images, beside other writers and on hostile registries
 //! * `oci` — the registry client and hostile registries
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `connect` — the authors of a change, read from platforms; the command `attest`
@@ -28,13 +30,14 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
-//! * `check`, `pin`, `evidence` — these commands in detail
+//! * `check`, `pin`, `evidence`, `approve`, `wait` — these commands in detail
 //! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
 //!
 //! What is shipped beside the program:
 //! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
+//! * `deployers` — what is shipped for Argo CD, Flux, Helm and pipelines
 //! * `pages` — documentation made from the program (`docs/`)
 //! * `dependencies` — the dependency graph (`deny.toml`)
 //! * `fuzz` — the seeds of the fuzz targets (`fuzz/`)
@@ -52,6 +55,7 @@
 
 mod api;
 mod approvals;
+mod approve;
 mod attest;
 mod attestations;
 mod calendars;
@@ -63,6 +67,7 @@ mod connect;
 mod corpora;
 mod dependencies;
 mod deploy;
+mod deployers;
 mod distinct_signers;
 mod evidence;
 mod evidence_repository;
@@ -70,6 +75,7 @@ mod feeds;
 mod freezes;
 mod fuzz;
 mod governance;
+mod injected;
 mod invariants;
 mod layout;
 mod messages;
@@ -79,6 +85,7 @@ mod people;
 mod pin;
 mod platforms;
 mod policy_tests;
+mod push;
 mod registries;
 mod review;
 mod rules;
@@ -88,5 +95,6 @@ mod support;
 mod tuf;
 mod unaccepted;
 mod verdicts;
+mod wait;
 
-use support::{facts, gate, images, server, tuf_site};
+use support::{facts, gate, images, server, store, tuf_site};

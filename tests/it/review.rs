@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use promotion_gate::decision_log::findings;
 use promotion_gate::oci::metered;
+use promotion_gate::record::{RecordedTags, check_tags};
 use promotion_gate::sandbox::{attach_bundle, attach_signatures, push_image};
 use promotion_gate_core::gate::{Decision, Digest, Policy};
 use serde_json::json;
@@ -147,6 +148,39 @@ async fn a_tag_that_is_moved_is_judged_as_what_it_points_to_now() {
     assert_eq!(gate.says("signature", &image).await.0, "pass");
     registry.tag("app", "v1", &other.to_string());
     assert_eq!(gate.says("signature", &image).await.1, "unsigned");
+}
+
+#[tokio::test]
+async fn a_recorded_tag_that_was_moved_is_found_in_the_namespaces_that_did_not_admit_it() {
+    let registry = registry().await;
+    let first = signed(&registry, "v1", "release");
+    let other = push_image(&registry, "app", "other", "other").unwrap();
+    let gate = Gate::new(policy());
+    let image = by_tag(&registry, "v1");
+    let admitted = |namespace: &str, digests: &[&Digest]| {
+        let digests = digests.iter().map(|digest| (*digest).clone()).collect();
+        (namespace.to_owned(), digests)
+    };
+    let namespaces = [
+        admitted("old", &[&first]),
+        admitted("new", &[&other]),
+        admitted("both", &[&first, &other]),
+    ];
+    let recorded: RecordedTags = [(image.clone(), namespaces.into())].into();
+    let moved = check_tags(&gate.collector, &recorded).await.moved;
+    assert_eq!(moved[&image], (first, vec!["new".to_owned()]));
+    registry.tag("app", "v1", &other.to_string());
+    let moved = check_tags(&gate.collector, &recorded).await.moved;
+    assert_eq!(moved[&image], (other.clone(), vec!["old".to_owned()]));
+
+    // A tag that is gone was not moved: it is not known.
+    let gone = by_tag(&registry, "gone");
+    let recorded: RecordedTags = [(gone.clone(), [admitted("old", &[&other])].into())].into();
+    let checked = check_tags(&gate.collector, &recorded).await;
+    assert!(
+        checked.moved.is_empty() && checked.unknown.contains_key(&gone),
+        "{checked:?}"
+    );
 }
 
 #[tokio::test]

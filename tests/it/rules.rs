@@ -297,6 +297,7 @@ fn run(rule: &str, case: &Case) -> (String, String) {
         let kept = case.rejections.iter().map(|kept| KeptRejection {
             name: format!("by-{}", kept.by),
             environment: kept.environment.clone().unwrap_or("production".to_owned()),
+            namespace: None,
             person: kept.by.clone(),
             at: promotion.at - kept.ago.duration(),
             reason: None,

@@ -9,8 +9,10 @@
 )]
 
 mod approvals;
+mod approve;
 mod cluster;
 mod conditions;
+mod definitions;
 mod freezes;
 mod governance;
 mod manifests;
@@ -24,3 +26,4 @@ mod shipped;
 mod signing;
 mod support;
 mod trust_roots;
+mod waiting;

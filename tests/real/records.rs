@@ -135,6 +135,19 @@ impl Bed {
         self.plane.kubectl_as(User::Admin, create, &pod.to_string())
     }
 
+    /// An Event on the gate's Deployment tells an alarm.
+    fn has_alarm(&self, reason: &str) -> String {
+        let field = format!(
+            "--field-selector=involvedObject.kind=Deployment,involvedObject.name=promotion-gate,reason={reason}"
+        );
+        until(&format!("the alarm {reason} is told"), || {
+            let shown = "-o=jsonpath={.items[*].message}";
+            let get = ["get", "events", "-n=promotion-gate", &field, shown];
+            let told = self.plane.kubectl(get).ok();
+            (!told.is_empty()).then_some(told)
+        })
+    }
+
     fn has_baseline(&self) {
         until("what ran before is recorded", || {
             let get = [
@@ -227,6 +240,102 @@ fn a_controllers_pod_with_an_image_that_was_never_recorded_is_judged_as_a_deploy
     // The same image complies: it is judged, admitted and recorded.
     bed.pod_of_controller("good", &image.by_digest()).ok();
     assert_eq!(bed.entries(&image)[0]["workload"]["kind"], "Pod");
+}
+
+#[test]
+fn a_pod_with_a_sidecar_that_an_injector_may_add_is_upkeep_and_the_sidecar_is_recorded() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let sidecar = bed.signed("sidecar");
+    let unsigned = bed.registry.push("mesh", "unsigned", "unsigned");
+    let _serving = bed.serve();
+    bed.has_baseline();
+    bed.apply("web", &image).ok();
+    bed.plane.start_controllers();
+    bed.has_pods("web", 1);
+    let replica_set = {
+        let get = ["get", "rs", "-n", "shop", "-l", "app=web", "-o", "json"];
+        let list: Value = serde_json::from_str(&bed.plane.kubectl(get).ok()).unwrap();
+        list["items"][0].clone()
+    };
+    // From here on, a policy lets nothing in but what an injector adds.
+    let signer = json!([{"keyless": {"issuer": bed.sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
+    let injected = json!([{"patterns": ["127.0.0.1:*/**"], "signature": {"anyOf": signer}}]);
+    bed.gate.spec(
+        json!([{"allowedImages": {"patterns": ["nowhere.example/*"]}}]),
+        json!({"match": {"namespaces": {"names": ["shop"]}}, "injected": injected}),
+    );
+    until("the policy is in force", || {
+        let dry = ["create", "--dry-run=server", "-f", "-"];
+        let other = deployment("other", &image.by_digest());
+        let tried = bed.plane.kubectl_as(User::Alice, dry, &other);
+        (!tried.is_ok()).then_some(())
+    });
+    let create = |name: &str, uid: &Value, user: &str, added: &Tagged| {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+            "name": replica_set["metadata"]["name"], "uid": uid}]);
+        let containers = json!([
+            {"name": "main", "image": image.by_digest()},
+            {"name": "mesh", "image": added.by_digest()},
+        ]);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "shop", "ownerReferences": owner},
+            "spec": {"containers": containers},
+        });
+        let create = ["create", user, "-f", "-"];
+        bed.plane.kubectl_as(User::Admin, create, &pod.to_string())
+    };
+    let uid = &replica_set["metadata"]["uid"];
+    let no_owner = json!("6e2f1d0a-0000-4000-8000-000000000000");
+    // Neither a person, nor an owner that is not there, nor an image that nobody signed.
+    create("person", uid, "--as=alice@example.com", &sidecar).refused();
+    create("orphan", &no_owner, REPLICA_SETS, &sidecar).refused();
+    let refusal = create("unsigned", uid, REPLICA_SETS, &unsigned).refused();
+    assert!(refusal.contains("[unsigned]"), "{refusal}");
+    assert_eq!(bed.record(&sidecar), None);
+
+    create("meshed", uid, REPLICA_SETS, &sidecar).ok();
+    let entry = until("the sidecar is recorded", || bed.entries(&sidecar).pop());
+    assert_eq!(entry["by"], "Injected");
+    assert_eq!(entry["workload"]["kind"], "ReplicaSet");
+    assert_eq!(entry["workload"]["uid"], *uid);
+    assert_eq!(entry["state"], "Observed");
+    assert_eq!(entry["complied"], json!([]));
+}
+
+#[test]
+fn a_tag_that_was_moved_under_a_running_workload_raises_an_alarm() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let signer = json!([{"keyless": {"issuer": bed.sigstore.issuer.url(), "identity": DEVELOPER, "trustRoots": ["local"]}}]);
+    bed.gate.spec(
+        json!([{"signature": {"anyOf": signer}}]),
+        json!({"tags": "Resolve", "match": {"namespaces": {"names": ["shop"]}}}),
+    );
+    let serving = bed.serve();
+    let deploy = deployment("web", &image.by_tag());
+    bed.plane
+        .kubectl_as(User::Alice, ["apply", "-f", "-"], &deploy)
+        .ok();
+    drop(serving);
+    let moved = bed.registry.push("app", "v1", "other");
+    assert_ne!(moved.digest, image.digest);
+    // A replica that has the duties looks at once, and then once an hour.
+    let serving = bed.serve();
+    let told = bed.has_alarm("TagMoved");
+    assert!(
+        told.contains(&moved.digest) && told.contains("shop"),
+        "{told}"
+    );
+    assert!(serving.log().contains("\"alarm\":\"tag-moved\""));
+    let metrics = serving.probes.http_get("/metrics").unwrap();
+    for line in [
+        "promotion_gate_alarms_total{reason=\"tag-moved\"} 1",
+        "promotion_gate_tags_moved 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
 }
 
 #[test]
@@ -334,6 +443,7 @@ fn records_survive_deletion_and_the_loss_of_the_key_and_go_with_their_namespace(
         (bed.entries(&image) == before).then_some(())
     });
     assert!(serving.log().contains("somebody deleted a release record"));
+    bed.has_alarm("RecordDeleted");
 
     // A new key is made, and what the old one signed goes on counting.
     let delete = [

@@ -137,6 +137,35 @@ fn an_applied_policy_is_in_force_at_once_and_a_mistyped_one_keeps_the_last_valid
     cluster.serving.says("/readyz", "no policy is in force");
 }
 
+#[test]
+fn a_revocation_with_a_typo_that_slipped_in_revokes_and_says_what_is_wrong() {
+    let cluster = Cluster::start();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let image = format!("registry.example/app@{digest}");
+    let deploy = || {
+        let apply = ["apply", "--dry-run=server", "-f", "-"];
+        let object = deployment("web", &image);
+        cluster.plane.kubectl_as(User::Alice, apply, &object)
+    };
+    deploy().ok();
+    let spec = json!({"digest": digest, "reason": "stolen key", "untill": "2027-01-01"});
+    cluster.slip_in("Revocation", "typo", spec);
+    until("the digest is revoked", || {
+        let ran = deploy();
+        (!ran.is_ok() && ran.stderr.contains("stolen key")).then_some(())
+    });
+    until("the resource says what is wrong", || {
+        let shown = "-o=jsonpath={.status.conditions[?(@.type==\"Ready\")]['status','message']}";
+        let said = cluster
+            .plane
+            .kubectl(["get", "revocation", "typo", shown])
+            .ok();
+        (said.contains("False") && said.contains("untill")).then_some(())
+    });
+    cluster.plane.kubectl(["delete", "revocation", "typo"]).ok();
+    until("nothing is revoked", || deploy().is_ok().then_some(()));
+}
+
 /// A policy that the API server stores and that this version cannot read.
 fn mistyped(matches: Value) -> Value {
     json!({"match": matches, "requirements": [{"digestPinned": {}}], "enforcment": "Audit"})

@@ -10,7 +10,9 @@ use super::platforms::{OF_PLATFORMS, instead_of_index};
 use super::policy::{Enforcement, NamedRequirement, Policy};
 use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
 use super::record::ImageRecords;
-use super::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck};
+use super::rules::{
+    ApprovalListing, ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck,
+};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use super::world::{EvidenceToKeep, Governors, World};
@@ -31,6 +33,8 @@ reasons! {
     NO_IMAGES = "no-images", "The object does not name an image.", "";
     NOT_FOR_THIS_CHANGE = "not-for-this-change",
         "The requirement does not apply to this kind of change.", "";
+    INJECTED = "injected",
+        "An injector added the image to the Pod. An `injected` entry of another policy judges it.", "";
     RECORDED = "recorded",
         "An image starts that was admitted here before: by a controller, or by a person who starts again what ran here and complied. The record of that admission is enough, even if the requirements have changed.", "";
     IMAGE_NOT_MATCHED = "image-not-matched",
@@ -80,6 +84,56 @@ pub fn evidence_to_keep(
     kept
 }
 
+/// What people said about one image, under one requirement of a policy.
+#[derive(Clone, Debug)]
+pub struct ListedApprovals {
+    /// The name of the policy.
+    pub policy: String,
+    /// The policy's environment.
+    pub environment: String,
+    /// The image.
+    pub image: Arc<ImageTarget>,
+    /// The finding of the requirement.
+    pub finding: Finding,
+    /// The statements.
+    pub listing: ApprovalListing,
+}
+
+/// What people said about each image, under each requirement `approvals` of the governing policies.
+pub fn list_approvals(
+    promotion: &Promotion,
+    evidence: &Evidence,
+    governing: &Governing<'_>,
+) -> Vec<ListedApprovals> {
+    let mut listed = Vec::new();
+    for (at, (image, pin)) in promotion.images().enumerate() {
+        let image = ImageUnderReview {
+            records: promotion.records_of(at),
+            ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
+        };
+        for (policy, _) in &governing.policies {
+            for entry in PolicyEntry::all_of(policy, governing) {
+                let Requirement::Approvals(rule) = &entry.named.requirement else {
+                    continue;
+                };
+                let matched = policy.matches_image(&image.image.reference);
+                let judgement = image.evaluate(&entry, rule, matched);
+                let Target::Image(target) = &image.target else {
+                    continue;
+                };
+                listed.push(ListedApprovals {
+                    policy: policy.name.clone(),
+                    environment: policy.environment.clone().unwrap_or_default(),
+                    image: Arc::clone(target),
+                    finding: finding_of(entry.index, entry.named, image.target.clone(), judgement),
+                    listing: rule.listing(&image.input(&entry, image.subject.as_ref())),
+                });
+            }
+        }
+    }
+    listed
+}
+
 /// Every reason that the engine gives, independently of the rules.
 pub fn engine_reasons() -> Vec<Reason> {
     [OF_JUDGING, OF_COVERAGE, OF_PLATFORMS].concat()
@@ -105,6 +159,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .enumerate()
         .map(|(at, (image, pin))| ImageUnderReview {
             records: promotion.records_of(at),
+            is_injected: promotion.is_injected(at),
             ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
         })
         .collect();
@@ -149,7 +204,8 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     }
     // 4. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate. Upkeep on the
     //    record goes on, here and in step 5: what was admitted must not stop because a document changed.
-    let is_recorded_upkeep = promotion.kind == ChangeKind::Upkeep { recorded: true };
+    let is_recorded_upkeep =
+        promotion.kind == ChangeKind::Upkeep { recorded: true } && promotion.injected.is_none();
     let unreadable = governing.unreadable.iter();
     for policy in unreadable.filter(|_| !is_recorded_upkeep) {
         let why = &policy.why;
@@ -295,6 +351,8 @@ struct ImageUnderReview<'a> {
     pin: &'a Pin,
     /// What release records say about the image, where there are any.
     records: Option<&'a ImageRecords>,
+    /// Whether an injector added the image.
+    is_injected: bool,
     target: Target,
     /// The subject of the image's evidence, if its digest is known.
     subject: Option<Subject>,
@@ -317,6 +375,7 @@ impl<'a> ImageUnderReview<'a> {
             image,
             pin,
             records: None,
+            is_injected: false,
             target: Target::Image(Arc::new(ImageTarget {
                 field: image.field.clone(),
                 written: image.reference.as_written().to_owned(),
@@ -329,6 +388,11 @@ impl<'a> ImageUnderReview<'a> {
 
     /// The findings of a policy's image rules.
     fn findings_for(&self, policy: &Policy, entries: &[PolicyEntry<'_>]) -> Vec<Finding> {
+        if self.is_injected {
+            let judgement = self.judge_injected(policy);
+            let target = self.target.clone();
+            return vec![Finding::of_engine("injected", target, judgement)];
+        }
         if self.promotion.rests_on_record(policy) {
             let judgement = Judgement::skip(RECORDED, ON_RECORD);
             return vec![Finding::of_engine("record", self.target.clone(), judgement)];
@@ -352,15 +416,43 @@ impl<'a> ImageUnderReview<'a> {
         vec![Finding::of_engine("object", self.target.clone(), judgement)]
     }
 
+    /// An image that an injector added is judged by the entries of the policy that are about it, and by nothing else.
+    fn judge_injected(&self, policy: &Policy) -> Judgement {
+        let world = self.governing.world;
+        let judgements = policy
+            .injected_entries(&self.image.reference)
+            .filter_map(|injected| {
+                let entry = PolicyEntry {
+                    policy,
+                    index: 0,
+                    named: injected.named(),
+                    needs: injected.requirement().needs(world),
+                };
+                let Scope::Image(rule) = injected.requirement().scope() else {
+                    return None;
+                };
+                Some(self.on_evidence(&entry, rule))
+            });
+        let (mut passed, denied): (Vec<_>, Vec<_>) =
+            judgements.partition(|judgement| !judgement.outcome.denies());
+        let best = passed.pop().or_else(|| denied.into_iter().next());
+        best.unwrap_or_else(|| {
+            Judgement::skip(
+                INJECTED,
+                "an `injected` entry of another policy judges the image",
+            )
+        })
+    }
+
     fn evaluate(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule, matched: bool) -> Judgement {
         let requirement = &entry.named.requirement;
         // 1. The requirement must apply to this kind of change and to this image.
         if let Some(skipped) = skip_for(requirement, self.promotion, entry.policy) {
             return skipped;
         }
-        let Some(on_evidence) = requirement.evidence() else {
+        if requirement.evidence().is_none() {
             return self.check(entry, rule, self.subject.as_ref());
-        };
+        }
         if !matched {
             return Judgement::skip(
                 IMAGE_NOT_MATCHED,
@@ -374,10 +466,14 @@ impl<'a> ImageUnderReview<'a> {
                 "the evidence was not fetched, because the image is refused by its name".to_owned(),
             );
         }
-        // 3. The evidence of the image. For an index without evidence, the policy may accept that of the platforms.
+        self.on_evidence(entry, rule)
+    }
+
+    /// The evidence of the image. For an index without evidence, the policy may accept that of the platforms.
+    fn on_evidence(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule) -> Judgement {
         let on_image = self.check(entry, rule, self.subject.as_ref());
-        match &self.subject {
-            Some(index)
+        match (&self.subject, entry.named.requirement.evidence()) {
+            (Some(index), Some(on_evidence))
                 if on_evidence.per_platform
                     && on_image.outcome.denies()
                     && self.can_be_replaced(index, on_evidence.effect) =>

@@ -10,15 +10,18 @@ mod glob;
 mod governance;
 mod governors;
 mod image;
+mod injected;
 mod judge;
 mod namespaces;
 mod needs;
+mod outlook;
 mod pattern;
 mod people;
 mod platform;
 mod platforms;
 mod policy;
 mod promotion;
+mod prospect;
 mod record;
 mod rules;
 mod schedule;
@@ -43,9 +46,11 @@ pub use governance::{
 };
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
-pub use judge::{engine_reasons, evidence_to_keep, judge};
+pub use injected::{Injected, InjectedImages, Parent};
+pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};
 pub use needs::{HeardSigners, ImageNeeds};
+pub use outlook::{accepted_statements, approval_outlook, approval_roots};
 pub use pattern::{ImagePattern, PatternError};
 pub use people::{
     Account, Automation, Contradiction, Directory, DnsLabel, Group, Identity, Lookup, Member,
@@ -60,9 +65,11 @@ pub use promotion::{
     Actor, Change, ChangeEffect, ChangeKind, ChangedObject, ImageUse, Operation, Owner, Pin,
     Promotion, Role, UnreadableField, Workload,
 };
+pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    Class, EvidenceUse, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Class, EvidenceUse, ListedApproval,
+    ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

@@ -9,6 +9,7 @@ use super::image::ImageReference;
 use super::people::{Lookup, People};
 use super::policy::{Enforcement, Policy};
 use super::promotion::Promotion;
+use super::rules::Needs;
 use super::signer::{AcceptedSigner, TrustRoots};
 use super::snapshot::{Certainty, Governing};
 use crate::attest::{Anchor, AnchorId, VerifiedStatement, predicate};
@@ -74,7 +75,10 @@ impl Governing<'_> {
                 Some((policy, evidence, named.requirement.needs(self.world)))
             })
             .collect();
-        let signers = asking.iter().flat_map(|(.., own)| &own.signers);
+        let injected = self.needs_of_injected(promotion);
+        let of_injected = injected.iter().map(|(_, _, own)| own);
+        let signers = asking.iter().map(|(.., own)| own).chain(of_injected);
+        let signers = signers.flat_map(|own| &own.signers);
         let heard = Arc::new(HeardSigners {
             signers: signers.cloned().collect(),
             trust_roots: self.world.trust_roots.clone(),
@@ -106,7 +110,35 @@ impl Governing<'_> {
                 of_image.can_hurt |= evidence.effect == Effect::CanHurt;
             }
         }
+        for (subject, policy, own) in injected {
+            let of_image = needs.entry(subject).or_default();
+            of_image.heard = Some(Arc::clone(&heard));
+            of_image.anchors.extend(own.anchors);
+            of_image.platforms |= policy.allow_unsigned_index;
+        }
         needs
+    }
+
+    /// What the entries need that judge images of injectors.
+    fn needs_of_injected(&self, promotion: &Promotion) -> Vec<(Subject, &Policy, Needs)> {
+        let images = promotion.images().enumerate();
+        let added = images.filter(|(at, _)| promotion.is_injected(*at));
+        let added = added.filter_map(|(_, (image, pin))| {
+            let image = &image.reference;
+            Some((image, pin.subject(image)?))
+        });
+        let each = added.flat_map(|(image, subject)| {
+            let policies = self.policies.iter();
+            let entries = policies.flat_map(move |(policy, _)| {
+                let entries = policy.injected_entries(image);
+                entries.map(move |entry| (*policy, entry))
+            });
+            entries.map(move |(policy, entry)| {
+                let needs = entry.requirement().needs(self.world);
+                (subject.clone(), policy, needs)
+            })
+        });
+        each.collect()
     }
 
     /// Whether a policy that certainly governs, with `enforcement: Enforce`, refuses the image by its name. The gate does not ask

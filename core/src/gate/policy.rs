@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::age::Age;
 use super::glob::Glob;
 use super::image::ImageReference;
+use super::injected::InjectedImages;
 use super::pattern::ImagePattern;
 use super::platform::PlatformPattern;
 use super::promotion::Change;
@@ -39,6 +40,8 @@ pub struct Policy {
     pub requirements: Vec<NamedRequirement>,
     /// The decision for an image that no evidence requirement of a governing policy covers.
     pub uncovered: Uncovered,
+    /// The images that injectors may add to Pods.
+    pub injected: Vec<InjectedImages>,
 }
 
 /// A requirement with its optional name.

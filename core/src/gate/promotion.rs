@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::evidence::{Collected, Subject};
 use super::image::{Digest, ImageReference};
+use super::injected::Injected;
 use super::policy::Policy;
 use super::record::{ImageRecords, Records};
 use super::world::TrustedController;
@@ -85,6 +86,8 @@ pub struct Promotion {
     pub pins: Vec<Pin>,
     /// What release records say, where there are any.
     pub records: Collected<Records>,
+    /// What an injector added to the Pod that is created.
+    pub injected: Option<Injected>,
 }
 
 /// The result of pinning one image.
@@ -115,6 +118,7 @@ impl Promotion {
             at,
             pins,
             records,
+            injected: None,
         }
     }
 

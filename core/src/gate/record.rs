@@ -102,8 +102,14 @@ impl Records {
 
     /// Whether every image was admitted in this namespace before, by an admission that was seen in the cluster.
     pub(super) fn serve_upkeep(&self) -> bool {
-        let is_served = |image: &ImageRecords| image.entries.iter().any(|entry| entry.observed);
-        self.images.iter().all(is_served)
+        self.unrecorded().next().is_none()
+    }
+
+    /// The images that no admission serves which was seen in the cluster, by their place in the change.
+    pub(super) fn unrecorded(&self) -> impl Iterator<Item = usize> {
+        let images = self.images.iter().enumerate();
+        let served = |image: &ImageRecords| image.entries.iter().any(|entry| entry.observed);
+        images.filter_map(move |(at, image)| (!served(image)).then_some(at))
     }
 
     /// Whether every image ran in this workload with this template, and complied with the policy.
@@ -287,6 +293,7 @@ mod tests {
             rollback_window: Age::FORTNIGHT,
             requirements: Vec::new(),
             uncovered: Uncovered::Deny,
+            injected: Vec::new(),
         }
     }
 

@@ -44,6 +44,8 @@ pub struct World {
     pub authors: BTreeMap<Digest, KeptAuthors>,
     /// Why these are not all of the rejections and authors that the cluster keeps, if they are not.
     pub kept_partly: Option<Unavailability>,
+    /// Rejections and authors that are kept and cannot be read, by digest.
+    pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
 }
 
 /// The Kubernetes users and groups that may change what the gate decides by. Nobody is refused while there are none.
@@ -89,12 +91,34 @@ pub struct KeptRejection {
     pub name: String,
     /// The environment that it is about.
     pub environment: String,
+    /// The only namespace that it is about; `None` for all.
+    pub namespace: Option<String>,
     /// The name of the person in the people directory.
     pub person: String,
     /// When it was given: the latest verified time of the statement, or the creation of the resource.
     pub at: Timestamp,
     /// What the person wrote.
     pub reason: Option<String>,
+}
+
+/// A resource about a digest that cannot be read: what it says could deny.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableKept {
+    /// Its kind and name.
+    pub resource: String,
+    /// What it may say.
+    pub may_be: MayBe,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+/// What a resource may say that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MayBe {
+    /// That somebody rejects the digest, in this environment, or in any.
+    Rejection(Option<String>),
+    /// Who the authors of the digest are.
+    Authors,
 }
 
 /// The authors of a digest, kept in the cluster, so that deleting their evidence in a registry hides nobody.
@@ -150,7 +174,14 @@ impl World {
     pub(super) fn keeps_rejection(&self, digest: &Digest, rejection: &KeptRejection) -> bool {
         let kept = self.rejections.get(digest).into_iter().flatten();
         let same = |kept: &&KeptRejection| {
-            (&kept.environment, &kept.person) == (&rejection.environment, &rejection.person)
+            let about = |it: &KeptRejection| {
+                (
+                    it.environment.clone(),
+                    it.namespace.clone(),
+                    it.person.clone(),
+                )
+            };
+            about(kept) == about(rejection)
         };
         kept.filter(same).any(|kept| kept.at >= rejection.at)
     }
@@ -191,6 +222,7 @@ impl Default for World {
             rejections: BTreeMap::new(),
             authors: BTreeMap::new(),
             kept_partly: None,
+            unreadable_kept: BTreeMap::new(),
         }
     }
 }

@@ -41,6 +41,16 @@ impl Mistakes {
             }
             found.signers(entry, &here);
         }
+        let injected = spec.pointer("/injected").and_then(Value::as_array);
+        for (index, entry) in injected.into_iter().flatten().enumerate() {
+            let here = Path::default().key("injected").index(index);
+            for (path, pattern, written) in
+                images::images(entry, "/patterns", &here.key("patterns"))
+            {
+                found.image(&path, &pattern, &written);
+            }
+            found.signers(entry, &here);
+        }
         found.patterns(&spec, &Path::default());
         found
     }

@@ -88,6 +88,7 @@ impl SuiteReader<'_> {
                 let rejection = KeptRejection {
                     name: format!("rejection-{}", index + 1),
                     environment: environment.clone(),
+                    namespace: None,
                     person: given.by.clone(),
                     at: before.unwrap_or(at),
                     reason: given.reason.clone(),

@@ -1,7 +1,7 @@
 use promotion_gate_core::attest::TrustRoot;
 use promotion_gate_core::gate::{
     Actor, Change, ChangeEffect, ChangedObject, Collected, Enforcement, Evidence, ImageUse,
-    Operation, Pin, Role, Snapshot, Unavailability, Workload, judge,
+    Injected, Operation, Parent, Pin, Role, Snapshot, Unavailability, Workload, judge,
 };
 
 use super::super::key::SigningKey;
@@ -387,4 +387,77 @@ fn a_patch_of_an_entry_leaves_nothing_of_what_it_replaces() {
     assert_eq!(patch["source"], Value::Null);
     assert_eq!(patch["later"], Value::Null);
     assert_eq!(patch["decision"], "2");
+}
+
+#[test]
+fn what_an_injector_added_is_recorded_for_the_owner_of_the_pod() {
+    let (image, pin) = by_digest();
+    let sidecar = "registry.example/mesh:v1";
+    let resolved = Pin::Resolved(Collected::Known(Digest::sha256(b"mesh")));
+    let recorded = |enforcement, dry_run| {
+        let snapshot = pinned(enforcement);
+        let pod = Change {
+            dry_run,
+            workload: Workload {
+                group: String::new(),
+                kind: "Pod".to_owned(),
+                ..workload("web-1-x")
+            },
+            ..change(&[&image, sidecar])
+        };
+        let mut review = review(pod, vec![pin.clone(), resolved.clone()], &snapshot);
+        let parent = Parent {
+            workload: Workload {
+                kind: "ReplicaSet".to_owned(),
+                ..workload("web-1")
+            },
+            uid: "2".to_owned(),
+            template: Digest::sha256(b"v1"),
+            images: [image.clone()].into(),
+        };
+        review.promotion.kind = ChangeKind::Upkeep { recorded: true };
+        review.promotion.injected = Some(Injected {
+            parent,
+            images: [1].into(),
+        });
+        entries(&review, &snapshot)
+    };
+    let entries = recorded(Enforcement::Enforce, false);
+    let names: Vec<_> = entries.iter().map(|entry| entry.subject.name()).collect();
+    let digest = Digest::sha256(b"mesh");
+    assert_eq!(names[0], format!("sha256-{}", digest.hex()));
+    assert!(
+        names[1].starts_with("ref-") && names.len() == 2,
+        "{names:?}"
+    );
+    for new in &entries {
+        assert_eq!(new.namespace.as_deref(), Some("shop"));
+        let entry = &new.entry;
+        assert_eq!(entry.workload.kind, "ReplicaSet");
+        assert_eq!(entry.workload.uid.as_deref(), Some("2"));
+        assert_eq!(entry.state, EntryState::Observed, "the owner was read");
+        assert!(entry.complied.is_empty(), "it serves upkeep alone");
+    }
+    assert_eq!(entries[1].entry.digest, Some(digest.to_string()));
+    assert_eq!(recorded(Enforcement::Enforce, true), []);
+}
+
+/// Everybody who may view a namespace reads its records.
+#[test]
+fn a_record_names_no_person() {
+    let (image, pin) = by_digest();
+    let asked = Change {
+        actor: Some(Actor {
+            username: "alice@example.com".to_owned(),
+            groups: vec!["leads".to_owned()],
+        }),
+        ..change(&[&image])
+    };
+    let snapshot = pinned(Enforcement::Enforce);
+    let review = review(asked, vec![pin], &snapshot);
+    let entries = entries(&review, &snapshot);
+    let written = serde_json::to_string(&entries[0].entry).unwrap();
+    for name in ["alice", "leads"] {
+        assert!(!written.contains(name), "{written}");
+    }
 }

@@ -1,5 +1,9 @@
 use serde_json::{Value, json};
 
+use jiff::Timestamp;
+use promotion_gate_core::gate::{MayBe, Snapshot};
+
+use super::super::unreadable::snapshot;
 use super::*;
 use crate::api::Kind;
 
@@ -340,4 +344,76 @@ fn a_mistyped_record_of_authors_keeps_its_last_valid_version_and_blocks_no_other
     let never = cluster.apply(Kind::AuthorRecord, "b", json!({"digest": 1}));
     assert_eq!(refused(&never)[1].1, Version::Unreadable);
     assert_eq!(never.set.authors.len(), 1);
+}
+
+#[test]
+fn what_is_kept_about_a_digest_counts_although_the_rest_cannot_be_read() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let with = |kind: Kind, spec: Value| {
+        let mut cluster = Cluster::default();
+        let settled = cluster.apply(kind, "typo", spec);
+        let [(_, version, _)] = &refused(&settled)[..] else {
+            panic!("{:?}", refused(&settled));
+        };
+        assert_eq!(*version, Version::Unreadable);
+        let rest = Snapshot::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let world = snapshot(settled, &cluster.documents, rest, &Default::default(), now).world;
+        (world.revocations, world.unreadable_kept)
+    };
+    let one: promotion_gate_core::gate::Digest = digest.parse().unwrap();
+    let (revoked, _) = with(
+        Kind::Revocation,
+        json!({"digest": digest, "reason": "stolen key", "untill": "x"}),
+    );
+    assert_eq!(revoked[&one].reason, "stolen key");
+    let (revoked, _) = with(Kind::Revocation, json!({"digest": digest, "reason": " "}));
+    assert!(
+        revoked[&one].reason.contains("it cannot be read"),
+        "{revoked:?}"
+    );
+    let (_, kept) = with(
+        Kind::Rejection,
+        json!({"digest": digest, "environment": "production", "persn": "ada"}),
+    );
+    let rejects = MayBe::Rejection(Some("production".to_owned()));
+    assert_eq!(kept[&one][0].may_be, rejects);
+    let (_, kept) = with(
+        Kind::AuthorRecord,
+        json!({"digest": digest, "identities": []}),
+    );
+    assert_eq!(kept[&one][0].may_be, MayBe::Authors);
+    // Without a digest it says nothing.
+    let (revoked, _) = with(
+        Kind::Revocation,
+        json!({"digest": "sha256:a", "reason": "x"}),
+    );
+    assert!(revoked.is_empty());
+}
+
+#[test]
+fn a_deletion_says_what_other_documents_lack_after_it() {
+    let approvals = json!({"environment": "production", "requirements": [{"digestPinned": {}}, {"approvals": {
+        "from": [{"group": "leads"}], "differentFromAuthor": false}}]});
+    let group = json!({
+        "people": [{"name": "alice", "identities": [{"kubernetes": {"user": "alice"}}]}],
+        "groups": [{"name": "leads", "members": ["alice"]}],
+    });
+    let mut cluster = Cluster::default();
+    cluster.set(PEOPLE, "leads", group);
+    cluster.set(PEOPLE, "others", person("bob", "bob"));
+    let settled = cluster.apply(POLICY, "approved", approvals);
+    assert_eq!(refused(&settled), []);
+    let config = Config::load(None).unwrap();
+    let without = |kind, of: &str| cluster.documents.lacking_without(&name(kind, of), &config);
+    let lacking = without(PEOPLE, "leads");
+    let [one] = &lacking[..] else {
+        panic!("{lacking:?}");
+    };
+    assert!(
+        one.contains("PromotionPolicy/approved") && one.contains("leads"),
+        "{one}"
+    );
+    assert_eq!(without(PEOPLE, "others"), [] as [&str; 0]);
+    assert_eq!(without(POLICY, "approved"), [] as [&str; 0]);
 }

@@ -175,9 +175,15 @@ impl<'a> Shop<'a> {
 
     /// Approves an image with the key of the namespace, until then.
     pub fn approve(&self, image: &Tagged, environment: &str, until: jiff::Timestamp) {
-        let approval = json!({
-            "environment": environment, "decision": "approved", "validUntil": until.to_string(),
-        });
+        let valid_until = json!({"decision": "approved", "validUntil": until.to_string()});
+        self.say(image, environment, &valid_until);
+    }
+
+    /// Signs a decision about an image with the key of the namespace.
+    pub fn say(&self, image: &Tagged, environment: &str, decision: &Value) {
+        let mut approval = json!({"environment": environment});
+        let fields = decision.as_object().unwrap().clone();
+        approval.as_object_mut().unwrap().extend(fields);
         let kind = "https://promotion-gate.dev/approval/v1";
         let sigstore = &self.cluster.sigstore;
         Cosign::v2()

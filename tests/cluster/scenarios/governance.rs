@@ -1,5 +1,8 @@
 //! Who may change what the gate decides by.
 
+use std::collections::BTreeSet;
+
+use promotion_gate::sandbox::Sigstore;
 use serde_json::{Value, json};
 
 use super::scenario;
@@ -23,6 +26,14 @@ pub fn scenarios() -> Vec<Scenario> {
             "a namespace with records is deleted, and vanishes",
             a_namespace_vanishes,
         ),
+        Scenario {
+            alone: true,
+            ..scenario(
+                9,
+                "the gate asks the API server for nothing that its roles do not allow, whatever it does",
+                the_gate_has_the_rights_that_it_uses,
+            )
+        },
     ]
 }
 
@@ -41,6 +52,8 @@ fn objects() -> Vec<(Value, &'static str, Value)> {
         json!({"name": "eve", "identities": [{"kubernetes": {"user": "eve@example.com"}}]});
     let window = json!({"from": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"});
     let freeze = json!({"environments": ["nowhere"], "reason": "x", "windows": [window]});
+    let author = json!({"github": {"login": "eve"}});
+    let root = || Sigstore::create().unwrap().trusted_root();
     let rejection =
         json!({"digest": digest, "environment": "nowhere", "person": "eve", "reason": "x"});
     vec![
@@ -60,6 +73,19 @@ fn objects() -> Vec<(Value, &'static str, Value)> {
             object("Revocation", json!({"digest": digest, "reason": "x"})),
             "/spec/reason",
             json!("y"),
+        ),
+        (
+            object(
+                "AuthorRecord",
+                json!({"digest": digest, "identities": [author]}),
+            ),
+            "/spec/identities/0/github/login",
+            json!("mallory"),
+        ),
+        (
+            object("TrustRoot", json!({"inline": root()})),
+            "/spec/inline",
+            root(),
         ),
     ]
 }
@@ -99,6 +125,11 @@ fn only_governors_govern(cluster: &Cluster) {
         cluster.kubectl(by, patch)
     };
     refused(configure(bob, &governors).refused());
+    for namespaces in [json!(["nowhere"]), Value::Null] {
+        let edit = json!({"spec": {"infrastructureNamespaces": namespaces}}).to_string();
+        refused(configure(bob, &edit).refused());
+        configure(grace, &edit).ok();
+    }
     let delete = ["delete", "gateconfiguration", "promotion-gate"];
     refused(cluster.kubectl(bob, delete).refused());
     let webhook = ["delete", "validatingwebhookconfiguration", "promotion-gate"];
@@ -162,4 +193,61 @@ fn a_namespace_vanishes(cluster: &Cluster) {
     shop.runs("web", 2);
     let delete = ["delete", "namespace", &shop.name, "--timeout=60s"];
     cluster.kubectl(Person::Bob, delete).ok();
+}
+
+fn the_gate_has_the_rights_that_it_uses(cluster: &Cluster) {
+    let shop = Shop::ungoverned(cluster, "rights");
+    let key = json!({"key": {"pem": shop.public_key()}});
+    let person = json!({"name": "rejecter", "identities": [key]});
+    let people = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory",
+        "metadata": {"name": "rights"}, "spec": {"people": [person]},
+    });
+    shop.apply(Person::Grace, &people).ok();
+    let approvals = json!({"approvals": {
+        "from": [{"person": "rejecter"}], "differentFromAuthor": false,
+        "trustRoots": ["local"], "transparency": "Timestamp",
+    }});
+    shop.govern(&[], &json!({}));
+    // 1. Upkeep and a start from zero: the objects of workloads are read.
+    let image = shop.signed("web");
+    shop.apply(Person::Alice, &shop.deployment("web", &image, 1))
+        .ok();
+    shop.runs("web", 1);
+    for replicas in ["--replicas=0", "--replicas=1"] {
+        shop.kubectl(Person::Alice, ["scale", "deployment", "web", replicas])
+            .ok();
+    }
+    shop.runs("web", 1);
+    // 2. A denial, of which an Event tells, and a rejection, which is kept.
+    shop.govern(&[approvals], &json!({"environment": "rights"}));
+    let rejected = shop.push_signed("rejected");
+    shop.say(&rejected, "rights", &json!({"decision": "rejected"}));
+    let pod = shop.pod("rejected", &rejected.by_digest());
+    let refusal = shop.apply(Person::Alice, &pod).refused();
+    assert!(refusal.contains("reject"), "{refusal}");
+    const GATE: &str = "system:serviceaccount:promotion-gate:promotion-gate";
+    let used = || {
+        let requests = cluster.plane.requests_of(GATE).into_iter();
+        let requests = requests.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        let used = requests.map(|request| {
+            assert_ne!(request["responseStatus"]["code"], 403, "{request:#}");
+            let object = |field: &str| request["objectRef"][field].as_str().unwrap_or_default();
+            let verb = request["verb"].as_str().unwrap();
+            format!("{verb} {}/{}", object("apiGroup"), object("resource"))
+        });
+        used.collect::<BTreeSet<_>>()
+    };
+    for right in [
+        "get apps/deployments",
+        "list apps/replicasets",
+        "create events.k8s.io/events",
+        "create promotion-gate.dev/rejections",
+        "create promotion-gate.dev/releaserecords",
+        "patch promotion-gate.dev/releaserecords",
+    ] {
+        until(&format!("the gate uses its right to {right}"), || {
+            used().contains(right).then_some(())
+        });
+    }
 }

@@ -37,6 +37,11 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         Scenario { alone: true, ..key },
         scenario(
+            12,
+            "a record that nothing names is deleted when its time is over, and no earlier",
+            an_unused_record_is_collected,
+        ),
+        scenario(
             13,
             "what ran under Audit serves upkeep, and no rollback or activation",
             audit_serves_upkeep_only,
@@ -90,6 +95,67 @@ fn two_replicas_write_one_record(cluster: &Cluster) {
     until("the record is within its bound", || {
         (shop.record(&image).len() <= 100).then_some(())
     });
+}
+
+fn an_unused_record_is_collected(cluster: &Cluster) {
+    const GATE: &str = "--as=system:serviceaccount:promotion-gate:promotion-gate";
+    let shop = Shop::open(cluster, "unused");
+    let name = |letter: &str| format!("sha256-{}", letter.repeat(64));
+    let days_ago = |days: i64| {
+        let now = jiff::Timestamp::now();
+        (now - jiff::SignedDuration::from_hours(24 * days)).to_string()
+    };
+    // Time is shifted: the gate itself would have written the first one a month ago. Without an entry that was seen, a record has
+    // five minutes.
+    let write = |letter: &str, days: i64, by: &str| {
+        let record = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "ReleaseRecord",
+            "metadata": {"name": name(letter), "namespace": shop.name},
+            "spec": {
+                "digest": format!("sha256:{}", letter.repeat(64)),
+                "lastUsed": days_ago(days), "entries": {},
+            },
+        });
+        let create = ["create", by, "-f", "-"];
+        let token = Person::Admin.token();
+        cluster.plane.kubectl_by(token, create, &record.to_string())
+    };
+    let refusal = write("d", 40, "--as=alice@example.com").refused();
+    assert!(refusal.contains("forbidden"), "{refusal}");
+    write("d", 40, GATE).ok();
+    write("e", 0, GATE).ok();
+    let image = shop.signed("web");
+    shop.apply(Person::Alice, &shop.deployment("web", &image, 1))
+        .ok();
+    shop.runs("web", 1);
+    // A governor who adopts something makes the gate compare at once.
+    let adopt =
+        json!({"spec": {"adopt": [{"namespaces": ["unused"], "createdBefore": days_ago(1)}]}});
+    let adopt = adopt.to_string();
+    let patch = [
+        "patch",
+        "gateconfiguration",
+        "promotion-gate",
+        "--type=merge",
+        "-p",
+        &adopt,
+    ];
+    cluster.kubectl(Person::Grace, patch).ok();
+    let exists = |record: &str| {
+        let get = ["get", "releaserecord", record];
+        shop.kubectl(Person::Admin, get).is_ok()
+    };
+    until("the unused record is deleted", || {
+        (!exists(&name("d"))).then_some(())
+    });
+    assert!(exists(&name("e")));
+    assert_eq!(shop.record(&image).len(), 1);
+    let alarmed = cluster.gates.log_lines(&name("d")).into_iter();
+    let alarmed: Vec<_> = alarmed.filter(|line| line["level"] == "ERROR").collect();
+    assert!(
+        alarmed.is_empty(),
+        "what the collector deletes stays deleted: {alarmed:#?}"
+    );
 }
 
 fn a_shared_sidecar(cluster: &Cluster) {

@@ -510,6 +510,7 @@ fn what_the_gate_writes_about_a_digest_is_read_back_as_it_was() {
     let rejection = KeptRejection {
         name: String::new(),
         environment: "production".to_owned(),
+        namespace: None,
         person: "alice".to_owned(),
         at: "2026-11-28T10:00:00Z".parse().unwrap(),
         reason: Some("x".repeat(5000)),

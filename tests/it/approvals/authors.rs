@@ -163,6 +163,20 @@ fn a_record_of_a_repository_with_a_ref_does_not_count() {
 }
 
 #[test]
+fn a_build_that_names_no_repository_is_that_of_no_record() {
+    let mut build = started_by("dan");
+    let but = &mut build.provenance.as_mut().unwrap().but;
+    but["invocation"]["configSource"] = json!({"uri": null});
+    but["materials"] = Value::Null;
+    let mut world = recorded(vec![record(COMMIT, &["dan"])]);
+    world.further[0] = build;
+    assert_unknown(
+        &world,
+        "it is about the repository `https://github.com/example/app`",
+    );
+}
+
+#[test]
 fn provenance_of_several_isolated_builders_names_the_authors_of_all() {
     let by = by_workflow("https://github.com/example/builders/**");
     let id = json!({"glob": "https://github.com/example/builders/**"});

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use promotion_gate_core::gate::{
-    self, Collected, Evidence, EvidenceToKeep, Identity, ImageEvidence, KeptRejection, Outcome,
-    SourcePlatform, Unavailability, World as Known, evidence_to_keep,
+    self, Collected, Evidence, EvidenceToKeep, Identity, ImageEvidence, KeptRejection, MayBe,
+    Outcome, SourcePlatform, Unavailability, UnreadableKept, World as Known, evidence_to_keep,
 };
 use serde_json::{Value, json};
 
-use super::{COMMIT, IMAGE, NOW, World, ago, by_workflow, record, signed, started_by, word};
+use super::{
+    COMMIT, IMAGE, NOW, World, ago, approvals, by_workflow, record, signed, started_by, word,
+};
 use crate::facts::{Attached, FACTS, judge, promotion, snapshot};
 
 /// What has to be kept of these statements, where the cluster knows `known`.
@@ -60,6 +62,7 @@ fn a_rejection_by_who_may_approve_is_kept_with_its_time_and_reason() {
     let expected = KeptRejection {
         name: String::new(),
         environment: "production".to_owned(),
+        namespace: None,
         person: "ada".to_owned(),
         at: ago(50),
         reason: Some("it leaks".to_owned()),
@@ -86,11 +89,25 @@ fn what_does_not_block_here_is_not_kept() {
             rejected("ada@example.com", 50, json!({})),
             word("ada@example.com", "approved", 20, json!({})),
         ],
-        // It would block other namespaces too.
-        vec![scoped(json!({"namespace": "shop"}))],
+        vec![scoped(json!({"namespace": "another"}))],
     ] {
         assert_eq!(rejections(further, |_| {}), []);
     }
+}
+
+#[test]
+fn a_rejection_of_one_namespace_is_kept_for_that_namespace() {
+    let further = |more: Value| vec![rejected("ada@example.com", 50, more)];
+    let scoped = further(json!({"scopes": {"namespace": "shop"}}));
+    let kept = rejections(scoped.clone(), |_| {});
+    let namespaces: Vec<_> = kept.iter().map(|it| it.namespace.as_deref()).collect();
+    assert_eq!(namespaces, [Some("shop")]);
+    let known = |world: &mut Known| {
+        world.rejections.insert(IMAGE.clone(), kept.clone());
+    };
+    assert_eq!(rejections(scoped, known), []);
+    // One for all namespaces says more.
+    assert_eq!(rejections(further(json!({})), known).len(), 1);
 }
 
 #[test]
@@ -214,7 +231,65 @@ fn approvals_are_undecided_while_more_is_kept_than_is_read() {
     let partly = Some("there are more than 20000");
     assert_eq!(outcome(&world.further, None).0, Outcome::Pass);
     let undecided = outcome(&world.further, partly);
-    assert_eq!(undecided, (Outcome::Undecided, "evidence-partial"));
+    assert_eq!(undecided, (Outcome::Undecided, "kept-evidence-unreadable"));
     // A denial needs nothing of what was not read.
     assert_eq!(outcome(&[], partly), outcome(&[], None));
+}
+
+/// A change that `ada` approved, with what the cluster keeps.
+fn approved(rejections: Vec<KeptRejection>, unreadable: Vec<UnreadableKept>) -> World {
+    let mut world = World::new(
+        json!({"from": [{"group": "left"}]}),
+        approvals(&[("ada", 100)]),
+    );
+    world.rule["differentFromAuthor"] = json!(false);
+    world.kept = (rejections, unreadable);
+    world
+}
+
+#[test]
+fn a_kept_rejection_of_a_namespace_blocks_there_alone() {
+    let rejection = |namespace: Option<&str>| KeptRejection {
+        name: "by-ben".to_owned(),
+        environment: "production".to_owned(),
+        namespace: namespace.map(str::to_owned),
+        person: "ben".to_owned(),
+        at: ago(10),
+        reason: None,
+    };
+    for (namespace, reason) in [
+        (None, "rejected"),
+        (Some("shop"), "rejected"),
+        (Some("another"), "approved"),
+    ] {
+        let world = approved(vec![rejection(namespace)], Vec::new());
+        assert_eq!(world.finding().reason, reason, "{namespace:?}");
+    }
+}
+
+#[test]
+fn what_is_kept_and_cannot_be_read_may_be_a_rejection_or_name_an_author() {
+    let unreadable = |may_be| UnreadableKept {
+        resource: "the Rejection `typo`".to_owned(),
+        may_be,
+        why: "unknown field `persn`".to_owned(),
+    };
+    let elsewhere = MayBe::Rejection(Some("staging".to_owned()));
+    let here = MayBe::Rejection(Some("production".to_owned()));
+    for (may_be, reason) in [
+        (MayBe::Rejection(None), "kept-evidence-unreadable"),
+        (here, "kept-evidence-unreadable"),
+        (elsewhere, "approved"),
+        // The policy accepts approvals by authors.
+        (MayBe::Authors, "approved"),
+    ] {
+        let finding = approved(Vec::new(), vec![unreadable(may_be.clone())]).finding();
+        assert_eq!(finding.reason, reason, "{may_be:?} {}", finding.detail);
+        let names_it = finding.detail.contains("the Rejection `typo`");
+        assert_eq!(names_it, reason != "approved");
+    }
+    let mut world = super::authors::recorded(vec![record(COMMIT, &["dan"])]);
+    assert_eq!(world.finding().reason, "approved");
+    world.kept.1.push(unreadable(MayBe::Authors));
+    assert_eq!(world.finding().reason, "kept-evidence-unreadable");
 }

@@ -583,6 +583,7 @@ pub fn rejection() -> KeptRejection {
     KeptRejection {
         name: "by-ben".to_owned(),
         environment: "production".to_owned(),
+        namespace: None,
         person: "ben".to_owned(),
         at: Timestamp::now(),
         reason: None,

@@ -465,6 +465,7 @@ pub fn promotion(images: &[String]) -> Promotion {
         at: Timestamp::now(),
         pins,
         records: Records::not_kept(),
+        injected: None,
     }
 }
 

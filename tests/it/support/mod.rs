@@ -4,6 +4,7 @@
 //! * `images` — a registry in this process, and signed images in it
 //! * `gate` — a review in this process: registry client, caches, decision
 //! * `server` — a web server that answers as badly as a test says
+//! * `store` — a registry that accepts pushes, and misbehaves as a test says
 //! * [`until`] — waiting for a condition
 
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ pub mod facts;
 pub mod gate;
 pub mod images;
 pub mod server;
+pub mod store;
 pub mod tuf_site;
 
 /// Waits until a condition holds, and fails after a time that no machine needs.

@@ -21,7 +21,9 @@ pub struct Seen {
     pub path: String,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// As text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 /// An answer.
@@ -244,8 +246,10 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Optio
             return Ok(None);
         }
     }
-    let body = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
+    let bytes = bytes[end + 4..].to_vec();
+    let body = String::from_utf8_lossy(&bytes).into_owned();
     Ok(Some(Seen {
+        bytes,
         method,
         path,
         headers,

@@ -58,6 +58,10 @@ impl Key {
         }
     }
 
+    pub fn private(&self) -> &Path {
+        &self.private
+    }
+
     pub fn public_pem(&self) -> String {
         fs::read_to_string(&self.public).unwrap()
     }
@@ -219,6 +223,42 @@ impl Cosign {
         self.on(&mut cosign, image)
     }
 
+    /// Does cosign itself accept an attestation by `email`? (cosign 3)
+    pub fn verify_attestation_keyless(
+        &self,
+        image: &Tagged,
+        predicate_type: &str,
+        email: &str,
+        sigstore: &LocalSigstore,
+    ) -> Ran {
+        let mut cosign = self.command("verify-attestation");
+        cosign
+            .args(["--type", predicate_type, "--trusted-root"])
+            .arg(sigstore.trusted_root())
+            .args(["--certificate-identity", email])
+            .args(["--certificate-oidc-issuer", &sigstore.issuer.url()])
+            .args(["--insecure-ignore-sct", "--use-signed-timestamps"]);
+        self.on(&mut cosign, image)
+    }
+
+    /// Does cosign itself accept an attestation by a key? (cosign 3)
+    pub fn verify_attestation_with_key(
+        &self,
+        image: &Tagged,
+        predicate_type: &str,
+        key: &Path,
+        sigstore: &LocalSigstore,
+    ) -> Ran {
+        let mut cosign = self.command("verify-attestation");
+        cosign
+            .args(["--type", predicate_type, "--trusted-root"])
+            .arg(sigstore.trusted_root())
+            .arg("--key")
+            .arg(key)
+            .arg("--use-signed-timestamps");
+        self.on(&mut cosign, image)
+    }
+
     fn keyless(&self, cosign: &mut Command, email: &str, sigstore: &LocalSigstore) {
         cosign.args(["--identity-token", &sigstore.issuer.token(email)]);
         if self.is_v3() {
@@ -263,7 +303,7 @@ impl Cosign {
             .arg(what)
             .arg("--allow-http-registry")
             .env("COSIGN_PASSWORD", "");
-        if what != "verify" {
+        if !what.starts_with("verify") {
             cosign.arg("--yes");
         }
         cosign

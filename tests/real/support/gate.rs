@@ -85,6 +85,14 @@ impl Gate {
         run(&mut command, input.as_bytes())
     }
 
+    /// Runs a command in the folder with these variables.
+    pub fn run_with(&self, arguments: &[&str], input: &str, variables: &[(&str, &str)]) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.folder.path());
+        command.envs(variables.iter().copied());
+        run(&mut command, input.as_bytes())
+    }
+
     /// What `check` says of a Deployment with this image.
     pub fn check(&self, image: &str) -> Ran {
         let mut command = Command::new(BINARY);

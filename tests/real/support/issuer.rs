@@ -41,6 +41,11 @@ impl Issuer {
 
     /// A token that signs its bearer in to Fulcio as `email` for ten minutes.
     pub fn token(&self, email: &str) -> String {
+        self.token_for(email, 600)
+    }
+
+    /// A token that is valid for so many seconds.
+    pub fn token_for(&self, email: &str, seconds: u64) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -53,7 +58,7 @@ impl Issuer {
             "email": email,
             "email_verified": true,
             "iat": now,
-            "exp": now + 600,
+            "exp": now + seconds,
         });
         let signed = format!("{}.{}", encode(&header), encode(&claims));
         let mut signature = vec![0; self.key.public_modulus_len()];

@@ -127,6 +127,13 @@ impl Ran {
         assert_eq!(self.code, Some(0), "{self}");
     }
 
+    /// It failed with this code, saying this on standard error.
+    #[track_caller]
+    pub fn failed(self, code: i32, saying: &str) {
+        assert_eq!(self.code, Some(code), "{self}");
+        assert!(self.stderr.contains(saying), "expected {saying}: {self}");
+    }
+
     /// `check` denied it, saying this.
     #[track_caller]
     pub fn denied(self, saying: &str) {

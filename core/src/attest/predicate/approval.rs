@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::strict::{self, present_object, present_prose, present_text, text};
+use super::strict::{self, present_object, present_prose, present_text, text, values};
 use crate::attest::unaccepted::UnacceptedReason;
 use crate::strict_json::Fields;
 
 /// The most scopes of an approval.
 const SCOPES: usize = 32;
+/// The most rules that an approval is given despite of.
+const DESPITE: usize = 64;
 /// The most bytes of a name.
 const NAME: usize = 253;
 
@@ -28,6 +30,7 @@ const FIELDS: Fields = Fields {
         "reason",
         "validUntil",
         "scopes",
+        "despite",
     ],
     free: &["scopes"],
 };
@@ -69,6 +72,13 @@ pub struct Approval {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub scopes: BTreeMap<String, String>,
+    /// The rules that denied when the approval was given anyway, each as `rule: reason`. For people: no rule reads it.
+    #[serde(
+        default,
+        deserialize_with = "despite",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub despite: Vec<String>,
 }
 
 /// Yes or no.
@@ -130,11 +140,22 @@ impl TryFrom<String> for ApprovalDecision {
     }
 }
 
+fn is_sound(text: &String) -> bool {
+    (1..=NAME).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text
+}
+
+fn despite<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let rules = values::<D, String, DESPITE>(from)?;
+    match !rules.is_empty() && rules.iter().all(is_sound) {
+        true => Ok(rules),
+        false => Err(de::Error::custom(format!(
+            "expected rules, each with 1 to {NAME} printable bytes"
+        ))),
+    }
+}
+
 fn scopes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let scopes = BTreeMap::<String, String>::deserialize(from)?;
-    let is_sound = |text: &String| {
-        (1..=NAME).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text
-    };
     if scopes.len() > SCOPES || !scopes.iter().flat_map(<[_; 2]>::from).all(is_sound) {
         return Err(de::Error::custom(format!(
             "expected at most {SCOPES} scopes, with names and values of 1 to {NAME} printable bytes"
@@ -192,6 +213,7 @@ mod tests {
             "change": {"id": "CHG0030192", "url": "https://itsm.example.com/CHG0030192"},
             "reason": "looks good\nto me", "validUntil": "2026-12-01T00:00:00Z",
             "scopes": {"cluster": "prod-eu1", "moonPhase": "full"},
+            "despite": ["provenance: unsigned"],
         })
     }
 
@@ -237,6 +259,10 @@ mod tests {
             ("/reason", Value::Null),
             ("/validUntil", Value::Null),
             ("/scopes", Value::Null),
+            ("/despite", Value::Null),
+            ("/despite", json!([])),
+            ("/despite", json!(["\u{7}"])),
+            ("/despite", json!(vec!["x"; 65])),
             ("/scopes/cluster", json!(["prod-eu1"])),
             ("/scopes/cluster", json!("")),
             ("/change", json!(["CHG0030192", "https://itsm.example.com"])),

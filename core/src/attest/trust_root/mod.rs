@@ -29,7 +29,7 @@ const MAXIMUM_ROOT: usize = 1 << 20;
 /// A trust root (`trusted_root.json` of the Sigstore protobuf specifications), or several in one file.
 pub struct TrustRoot {
     name: String,
-    pub(super) id: Arc<str>,
+    pub(crate) id: Arc<str>,
     pub(super) instances: Vec<Arc<Instance>>,
 }
 

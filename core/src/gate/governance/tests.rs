@@ -351,6 +351,7 @@ fn policy(name: &str, label: &str) -> Policy {
         rollback_window: Age::FORTNIGHT,
         requirements: Vec::new(),
         uncovered: Uncovered::Deny,
+        injected: Vec::new(),
     }
 }
 

@@ -31,15 +31,21 @@ use crate::attest::{Anchor, AnchorId, PublicKey};
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
-pub use approvals::Approvals;
+pub use approvals::{
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, ListedApproval,
+    ListedWord,
+};
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
 
+pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
+pub(super) use approvals::REJECTED;
 pub(super) use check::EVIDENCE_UNAVAILABLE;
 use check::OF_EVIDENCE;
+pub(super) use digest_pinned::NOT_PINNED;
 
 /// The properties that every rule has. A rule never fetches: it names the evidence it needs, the shell fetches that evidence,
 /// and then the rule judges.
@@ -509,6 +515,7 @@ mod tests {
                 requirement: entry.try_into().unwrap(),
             }],
             uncovered: Uncovered::Allow,
+            injected: Vec::new(),
         }
     }
 

@@ -4,8 +4,12 @@
 //! * `seating`: who may fill the seats of the policy, and who fills them
 //! * `votes`: what people of the directory signed about the digest, and which approvals count
 //! * `authors`: who wrote or started the change
+//! * `listing`: the same statements, as people read them
+//! * `outlook`: what an approval that is not given yet would do
 
 mod authors;
+mod listing;
+mod outlook;
 mod seating;
 #[cfg(test)]
 mod tests;
@@ -17,7 +21,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{EVIDENCE_PARTIAL, listed, minute, readable, rollback_to, unless_partial};
+use super::check::{listed, minute, readable, rollback_to, unless_partial};
 use super::provenance::Builder;
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Requirement, Rule,
@@ -30,10 +34,12 @@ use crate::gate::glob::Glob;
 use crate::gate::people::People;
 use crate::gate::policy::Policy;
 use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparency};
-use crate::gate::world::{EvidenceToKeep, KeptRejection};
+use crate::gate::world::{EvidenceToKeep, KeptRejection, MayBe, UnreadableKept};
 use crate::reason::{Reason, reasons};
 
 use authors::Authors;
+pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
+pub use outlook::{ApprovalOutlook, Approver};
 use seating::Seating;
 use votes::{Approval, Votes};
 
@@ -234,6 +240,9 @@ reasons! {
     SCOPE_UNKNOWN = "scope-unknown",
         "Approvals are limited to a cluster, and the gate does not know the name of its own cluster.",
         "Set `cluster` in the configuration, or `check --cluster NAME`.";
+    KEPT_UNREADABLE = "kept-evidence-unreadable",
+        "The cluster keeps a rejection or the authors of the digest in a resource that cannot be read.",
+        "Let a governor correct or delete the resource that the detail names.";
     AUTHOR_UNKNOWN = "author-unknown",
         "It is not known who wrote the change, so a seat could be filled by an author.",
         "Attest the authors with `promotion-gate attest change`, and add every author to the people directory. The detail says what is missing.";
@@ -399,7 +408,7 @@ impl ImageRule for Approvals {
         let judgement = self.judge(check);
         match &check.world.kept_partly {
             Some(why) if !judgement.outcome.denies() => Judgement::undecided(
-                EVIDENCE_PARTIAL,
+                KEPT_UNREADABLE,
                 format!("a rejection, or an author, that the cluster keeps may be missing: {why}"),
             ),
             _ => judgement,
@@ -464,6 +473,10 @@ impl Approvals {
         if let Some(blocked) = votes.blocked() {
             return blocked;
         }
+        let unreadable = |is_about: fn(&MayBe, &Policy) -> bool| unreadable(check, is_about);
+        if let Some(undecided) = unreadable(may_reject) {
+            return undecided;
+        }
         // 3. What ran here and complied was approved, and is not asked again by a rollback, also while the registry is silent.
         if let (Some(until), Some(_)) = (rollback, check.subject) {
             let detail = format!("{}, which was approved", rollback_to(until));
@@ -474,9 +487,10 @@ impl Approvals {
             Err(undecided) => return undecided,
         };
         // 4. The authors, none of whom fills a seat.
-        let authors = match self.different_from_author {
-            true => Authors::find(self, check, evidence, people),
-            false => Ok(Authors::default()),
+        let authors = match (self.different_from_author, unreadable(may_name_authors)) {
+            (true, Some(undecided)) => Err(undecided),
+            (true, None) => Authors::find(self, check, evidence, people),
+            (false, _) => Ok(Authors::default()),
         };
         let is_author = |approval: &Approval<'_>| {
             let authors = authors.as_ref();
@@ -499,7 +513,7 @@ impl Approvals {
         self.wait(&approvals, &votes, &approved, check)
     }
 
-    fn root_names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::gate) fn root_names(&self) -> impl Iterator<Item = &str> {
         let named = self.trust_roots.as_deref();
         let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);
         named
@@ -621,6 +635,29 @@ fn people_of(world: &World) -> Result<&People, Judgement> {
             )))
         }
     }
+}
+
+fn may_reject(may_be: &MayBe, policy: &Policy) -> bool {
+    match may_be {
+        MayBe::Rejection(Some(environment)) => Some(environment) == policy.environment.as_ref(),
+        MayBe::Rejection(None) => true,
+        MayBe::Authors => false,
+    }
+}
+
+fn may_name_authors(may_be: &MayBe, _: &Policy) -> bool {
+    *may_be == MayBe::Authors
+}
+
+/// What the cluster keeps about the digest and cannot be read may deny.
+fn unreadable(check: &ImageCheck<'_>, is_about: fn(&MayBe, &Policy) -> bool) -> Option<Judgement> {
+    let kept = check.world.unreadable_kept.get(&check.subject?.digest)?;
+    let mut kept = kept.iter();
+    let UnreadableKept { resource, why, .. } =
+        kept.find(|kept| is_about(&kept.may_be, check.policy))?;
+    let detail = format!("{resource} is about this digest and cannot be read: {why}");
+    let undecided = Judgement::undecided(KEPT_UNREADABLE, detail);
+    Some(undecided.hint(format!("ask a governor to correct or to delete {resource}")))
 }
 
 fn people_unknown(detail: String) -> Judgement {

@@ -1,6 +1,6 @@
 //! The seats of the policy's `from`: who may fill them, and who fills them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 use std::sync::Arc;
 
@@ -23,6 +23,17 @@ impl Seating<'_> {
             .iter()
             .map(|(from, filled)| from.seats() - filled.len());
         open.sum()
+    }
+
+    /// The seat of each person who fills one: the group, or the person's own name.
+    pub(super) fn seats(&self) -> BTreeMap<String, String> {
+        let each = self.0.iter().flat_map(|(from, filled)| {
+            filled.iter().map(|name| {
+                let seat = from.group.as_deref().unwrap_or(name);
+                ((*name).to_owned(), seat.to_owned())
+            })
+        });
+        each.collect()
     }
 
     /// The seats that are open, such as ``1 of group `security-team` ``.
@@ -123,7 +134,7 @@ impl Approvers {
         usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX)
     }
 
-    fn asks_for(&self, count: usize) -> String {
+    pub(super) fn asks_for(&self, count: usize) -> String {
         match (&self.group, &self.person) {
             (Some(group), _) => format!("{count} of group `{group}`"),
             (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),

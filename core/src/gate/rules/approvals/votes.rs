@@ -12,8 +12,8 @@ use super::{
 };
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
-use crate::gate::evidence::{Collected, ImageEvidence};
-use crate::gate::people::{Lookup, People, Person};
+use crate::gate::evidence::{Collected, EvidenceSource, ImageEvidence};
+use crate::gate::people::{Identity, Lookup, People, Person};
 use crate::gate::signer::RequiredTransparency;
 use crate::gate::world::KeptRejection;
 
@@ -48,14 +48,14 @@ pub(super) struct Approval<'a> {
 
 /// Why an approval does not count. Of several, the one with the greatest step is told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Excuse {
+pub(super) struct Excuse {
     step: Step,
-    why: String,
+    pub(super) why: String,
 }
 
 /// The steps by which an approval is judged, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+pub(super) enum Step {
     Identity,
     Record,
     Environment,
@@ -69,7 +69,7 @@ enum Step {
 
 /// Why a statement blocks; the clearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Block {
+pub(super) enum Block {
     Rejected,
     Unreadable,
     UnknownScope,
@@ -85,17 +85,27 @@ enum Scoped {
     NotKnown(String),
 }
 
+/// A statement about an approval, and who signed it.
+pub(super) struct SignedWord<'a> {
+    pub(super) source: &'a EvidenceSource,
+    pub(super) statement: &'a VerifiedStatement,
+    pub(super) word: Word<'a>,
+    /// The person, or why the signer has no word in approvals.
+    pub(super) by: Result<&'a Person, String>,
+}
+
 /// A statement by a person of the directory.
-struct Vote<'a> {
-    person: &'a Person,
+pub(super) struct Vote<'a> {
+    pub(super) person: &'a Person,
     statement: &'a VerifiedStatement,
     /// The earliest and the latest verified time.
-    times: Option<(Timestamp, Timestamp)>,
+    pub(super) times: Option<(Timestamp, Timestamp)>,
     word: Word<'a>,
 }
 
 /// What a statement says.
-enum Word<'a> {
+#[derive(Clone)]
+pub(super) enum Word<'a> {
     Said(&'a predicate::Approval),
     Unreadable(String),
 }
@@ -115,16 +125,7 @@ impl<'a> Votes<'a> {
         // 1. Who signed: only people of the directory have a word here, and only under the policy's trust roots.
         let all = votes.by_people(rule, check, evidence, people);
         // 2. Rejections, and what could be one; and until when the approvals of each person lift them.
-        let lifted = LazyCell::new(|| {
-            let mut lifted: BTreeMap<&str, Timestamp> = BTreeMap::new();
-            for vote in &all {
-                if let Some(before) = vote.lifts_before(rule, check) {
-                    let known = lifted.entry(&vote.person.name).or_insert(before);
-                    *known = before.max(*known);
-                }
-            }
-            lifted
-        });
+        let lifted = LazyCell::new(|| lifted_before(&all, rule, check));
         for vote in &all {
             let Some(blocks) = vote.blocks(rule, check, people) else {
                 continue;
@@ -132,7 +133,7 @@ impl<'a> Votes<'a> {
             let latest = vote.times.map(|(_, latest)| latest);
             votes.last_rejection = votes.last_rejection.max(latest);
             let lifted = lifted.get(&*vote.person.name).copied();
-            if latest.is_none() || lifted <= latest {
+            if stands(latest, lifted) {
                 let is_rejection = blocks.0 == Block::Rejected;
                 let kept = vote.to_keep(check).filter(|_| is_rejection);
                 votes.to_keep.extend(kept);
@@ -145,10 +146,7 @@ impl<'a> Votes<'a> {
                 continue;
             }
             votes.last_rejection = votes.last_rejection.max(Some(kept.at));
-            if lifted
-                .get(&*person.name)
-                .is_none_or(|before| *before <= kept.at)
-            {
+            if stands(Some(kept.at), lifted.get(&*person.name).copied()) {
                 let sentence = rejection(person, Some(kept.at), kept.reason.as_deref());
                 votes.blocking.insert((Block::Rejected, sentence));
                 votes.kept.insert(&kept.name);
@@ -183,32 +181,20 @@ impl<'a> Votes<'a> {
         evidence: &'a ImageEvidence,
         people: &'a People,
     ) -> Vec<Vote<'a>> {
-        let roots = rule
-            .root_names()
-            .filter_map(|name| check.world.trust_roots.get(name));
-        let roots: Vec<_> = roots.collect();
-        let is_accepted =
-            |it: &VerifiedStatement| roots.iter().any(|root| it.anchor().is_under(root));
-        // What verifies under an accepted root is not refused for verifying under another one too.
-        let under_accepted = LazyCell::new(|| {
-            let readable = evidence.statements.iter();
-            let readable = readable.filter(|(_, statement)| is_accepted(statement));
-            readable.map(|(source, _)| source).collect::<BTreeSet<_>>()
-        });
         let mut votes = Vec::new();
-        for (source, statement) in &evidence.statements {
-            let Some(word) = Word::of(statement) else {
-                continue;
-            };
-            let signer = statement.signer();
-            let by = match is_accepted(statement) {
-                true => person(signer, people),
-                false if under_accepted.contains(source) => continue,
-                false => Err(NOT_ACCEPTED.to_owned()),
-            };
+        for SignedWord {
+            statement,
+            word,
+            by,
+            ..
+        } in statements(rule, check, evidence, people)
+        {
             match by {
                 Ok(person) => votes.push(Vote::new(person, statement, word)),
-                Err(why) => self.excuse(signer.to_string(), Excuse::new(Step::Identity, why)),
+                Err(why) => {
+                    let signer = statement.signer().to_string();
+                    self.excuse(signer, Excuse::new(Step::Identity, why));
+                }
             }
         }
         votes
@@ -280,12 +266,75 @@ impl<'a> Votes<'a> {
     }
 }
 
+/// The statements about approvals that are attached to the image.
+pub(super) fn statements<'a>(
+    rule: &Approvals,
+    check: &ImageCheck<'_>,
+    evidence: &'a ImageEvidence,
+    people: &'a People,
+) -> Vec<SignedWord<'a>> {
+    let roots = rule
+        .root_names()
+        .filter_map(|name| check.world.trust_roots.get(name));
+    let roots: Vec<_> = roots.collect();
+    let is_accepted = |it: &VerifiedStatement| roots.iter().any(|root| it.anchor().is_under(root));
+    // What verifies under an accepted root is not refused for verifying under another one too.
+    let under_accepted = LazyCell::new(|| {
+        let readable = evidence.statements.iter();
+        let readable = readable.filter(|(_, statement)| is_accepted(statement));
+        readable.map(|(source, _)| source).collect::<BTreeSet<_>>()
+    });
+    let mut found = Vec::new();
+    for (source, statement) in &evidence.statements {
+        let Some(word) = Word::of(statement) else {
+            continue;
+        };
+        let by = match is_accepted(statement) {
+            true => person(statement.signer(), people),
+            false if under_accepted.contains(source) => continue,
+            false => Err(NOT_ACCEPTED.to_owned()),
+        };
+        found.push(SignedWord {
+            source,
+            statement,
+            word,
+            by,
+        });
+    }
+    found
+}
+
+/// Until when the approvals of each person lift the person's rejections.
+pub(super) fn lifted_before<'a>(
+    all: &[Vote<'a>],
+    rule: &Approvals,
+    check: &ImageCheck<'_>,
+) -> BTreeMap<&'a str, Timestamp> {
+    let mut lifted: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for vote in all {
+        if let Some(before) = vote.lifts_before(rule, check) {
+            let known = lifted.entry(&vote.person.name).or_insert(before);
+            *known = before.max(*known);
+        }
+    }
+    lifted
+}
+
+/// Whether a rejection of a time was not lifted. One without a verified time never is.
+pub(super) fn stands(rejected: Option<Timestamp>, lifted_before: Option<Timestamp>) -> bool {
+    rejected.is_none() || lifted_before <= rejected
+}
+
 /// The person who signed.
 ///
 /// # Errors
 /// Why the signer has no word in approvals.
 fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String> {
-    match people.signer(signer) {
+    found(people.signer(signer))
+}
+
+fn found(lookup: Lookup<'_>) -> Result<&Person, String> {
+    match lookup {
         Lookup::Person(person) => Ok(person),
         Lookup::Automation(name) => Err(format!("it is the automation `{name}`, not a person")),
         Lookup::Similar(person) => Err(format!(
@@ -294,6 +343,32 @@ fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String>
         )),
         Lookup::Unknown => Err("the people directory does not list it as a person's".to_owned()),
     }
+}
+
+/// The approval that somebody would have given, if it were signed at the time of the review.
+///
+/// # Errors
+/// Why it would not count.
+pub(super) fn prospect<'a>(
+    rule: &Approvals,
+    check: &ImageCheck<'_>,
+    people: &'a People,
+    approver: &Identity,
+    said: &predicate::Approval,
+) -> Result<Approval<'a>, String> {
+    let now = check.promotion.at;
+    let person = found(people.person_of(approver))?;
+    let why = |excuse: Excuse| excuse.why;
+    if let Some(excuse) = covers(said, rule, check).map_err(why)? {
+        return Err(excuse.why);
+    }
+    holds(said, None, now, now).map_err(why)?;
+    let seats = seats_of(person, [now; 3], rule, people).map_err(why)?;
+    Ok(Approval {
+        person: &person.name,
+        seats,
+        latest: now,
+    })
 }
 
 impl Excuse {
@@ -317,7 +392,11 @@ impl<'a> Word<'a> {
 }
 
 impl<'a> Vote<'a> {
-    fn new(person: &'a Person, statement: &'a VerifiedStatement, word: Word<'a>) -> Vote<'a> {
+    pub(super) fn new(
+        person: &'a Person,
+        statement: &'a VerifiedStatement,
+        word: Word<'a>,
+    ) -> Vote<'a> {
         let times = statement.times().iter().map(|time| time.at);
         Vote {
             person,
@@ -327,7 +406,14 @@ impl<'a> Vote<'a> {
         }
     }
 
-    fn approval(&self) -> Option<&'a predicate::Approval> {
+    pub(super) fn said(&self) -> Option<&'a predicate::Approval> {
+        match self.word {
+            Word::Said(said) => Some(said),
+            Word::Unreadable(_) => None,
+        }
+    }
+
+    pub(super) fn approval(&self) -> Option<&'a predicate::Approval> {
         match self.word {
             Word::Said(said) if said.decision == ApprovalDecision::Approved => Some(said),
             _ => None,
@@ -370,7 +456,7 @@ impl<'a> Vote<'a> {
 
     /// If this is a rejection, or could be one, by a person who may approve now or could when it was signed: how it blocks, and
     /// a sentence.
-    fn blocks(
+    pub(super) fn blocks(
         &self,
         rule: &Approvals,
         check: &ImageCheck<'_>,
@@ -397,19 +483,22 @@ impl<'a> Vote<'a> {
         let Word::Said(said) = &self.word else {
             return None;
         };
-        let mut scopes = said.scopes.keys().map(|name| ScopeName::parse(name));
-        let is_of_cluster =
-            |scope| matches!(scope, Some(ScopeName::Cluster | ScopeName::ClusterUid));
+        let scopes = said.scopes.iter();
+        let mut scopes = scopes.map(|(name, value)| (ScopeName::parse(name), value));
+        let namespace = scopes
+            .clone()
+            .find(|(scope, _)| *scope == Some(ScopeName::Namespace));
         let latest = self.times.map(|(_, latest)| latest);
         let kept = KeptRejection {
             name: String::new(),
             environment: said.environment.clone(),
+            namespace: namespace.map(|(_, namespace)| namespace.clone()),
             person: self.person.name.clone(),
             at: latest.unwrap_or(check.promotion.at),
             reason: said.reason.clone(),
         };
         scopes
-            .all(is_of_cluster)
+            .all(|(scope, _)| scope.is_some())
             .then_some((kept, latest.is_some()))
     }
 
@@ -434,7 +523,7 @@ impl<'a> Vote<'a> {
     ///
     /// # Errors
     /// Why it does not count.
-    fn counts(
+    pub(super) fn counts(
         &self,
         said: &predicate::Approval,
         rule: &Approvals,
@@ -462,22 +551,23 @@ impl<'a> Vote<'a> {
 }
 
 /// The rejections of the digest for the policy's environment that are kept in the cluster, by people of the directory.
-fn kept_rejections<'a>(
+pub(super) fn kept_rejections<'a>(
     check: &ImageCheck<'a>,
     people: &'a People,
 ) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
     let digest = check.subject.map(|subject| &subject.digest);
     let kept = digest.and_then(|digest| check.world.rejections.get(digest));
     let environment = check.policy.environment.as_ref();
-    let here = kept
-        .into_iter()
-        .flatten()
-        .filter(move |kept| Some(&kept.environment) == environment);
+    let namespace = check.promotion.change.workload.namespace.as_ref();
+    let here = kept.into_iter().flatten().filter(move |kept| {
+        let is_here = kept.namespace.is_none() || kept.namespace.as_ref() == namespace;
+        is_here && Some(&kept.environment) == environment
+    });
     here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
 }
 
 /// Whether a person may fill a seat at one of these times.
-fn is_entitled(
+pub(super) fn is_entitled(
     person: &Person,
     when: impl IntoIterator<Item = Timestamp>,
     rule: &Approvals,
@@ -514,12 +604,10 @@ fn covers(
     check: &ImageCheck<'_>,
 ) -> Result<Option<Excuse>, Excuse> {
     if !is_for_this_environment(said, check) {
-        let why = format!(
-            "the approval is for `{}`, not `{}`",
-            said.environment,
-            check.policy.environment.as_deref().unwrap_or_default()
-        );
-        return Err(Excuse::new(Step::Environment, why));
+        return Err(Excuse::new(
+            Step::Environment,
+            other_environment(said, check),
+        ));
     }
     let unknown = match scoped(said, check) {
         Scoped::Here => None,
@@ -539,6 +627,32 @@ fn covers(
         named.map_err(|why| Excuse::new(Step::Change, why))?;
     }
     Ok(unknown)
+}
+
+fn other_environment(said: &predicate::Approval, check: &ImageCheck<'_>) -> String {
+    let what = match said.decision {
+        ApprovalDecision::Approved => "approval",
+        ApprovalDecision::Rejected => "rejection",
+    };
+    format!(
+        "the {what} is for `{}`, not `{}`",
+        said.environment,
+        check.policy.environment.as_deref().unwrap_or_default()
+    )
+}
+
+/// Whether a rejection is about this environment and place.
+///
+/// # Errors
+/// Why it is not.
+pub(super) fn covered(said: &predicate::Approval, check: &ImageCheck<'_>) -> Result<(), String> {
+    if !is_for_this_environment(said, check) {
+        return Err(other_environment(said, check));
+    }
+    match scoped(said, check) {
+        Scoped::Elsewhere(why) => Err(why.replacen("the approval", "the rejection", 1)),
+        Scoped::Here | Scoped::NotKnown(_) | Scoped::Unknown(_) => Ok(()),
+    }
 }
 
 /// How long an approval holds.
@@ -584,7 +698,7 @@ fn seats_of(
     Ok(seats)
 }
 
-fn is_for_this_environment(said: &predicate::Approval, check: &ImageCheck<'_>) -> bool {
+pub(super) fn is_for_this_environment(said: &predicate::Approval, check: &ImageCheck<'_>) -> bool {
     Some(said.environment.as_str()) == check.policy.environment.as_deref()
 }
 

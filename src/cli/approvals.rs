@@ -1,0 +1,455 @@
+//! `approvals IMAGE`: who approved an image, what and when, and whether it counts for the policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use promotion_gate_core::gate::{
+    Actor, ApprovalEffect, ApprovalListing, Change, ImageReference, ListedApproval,
+    ListedApprovals, ListedWord, NamespaceMatch, Outcome, Snapshot, list_approvals,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::deciding::{Deciding, Sources};
+use super::render::Output;
+use super::render::human::{GREEN, RED, YELLOW};
+use super::serve::stop_signal;
+use crate::admission::{self, Manifests, Understood};
+use crate::review::{ReviewInputs, review};
+use crate::text::line;
+
+/// The version of the JSON schema.
+const VERSION: &str = "promotion-gate.dev/approvals/v1alpha1";
+/// The namespace that the Pod is in, if none is named. Without `--namespace`, policies count wherever they govern.
+const ANYWHERE: &str = "default";
+
+/// Show who approved an image, when, and whether it counts and why
+///
+/// Each policy with the requirement `approvals` is listed, with its answer: by the rule that decides in the cluster, for a Pod of
+/// this image. Without `--namespace` the policies of the environment count wherever they govern, and approvals that are limited to
+/// a namespace do not count.
+///
+/// Exit codes: 0 every listed policy has its approvals, 1 wrong usage or a failure of the tool, 2 approvals are missing or the image
+/// is rejected, 3 it could not be decided.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate approvals --policy policies/ --environment production ghcr.io/example/app:v1.2.3
+  promotion-gate approvals --from-cluster --namespace payments ghcr.io/example/app@sha256:…
+  promotion-gate approvals --policy policies/ --people people/ --environment production --watch ghcr.io/example/app:v1.2.3
+  promotion-gate approvals --policy policies/ --environment production --output json ghcr.io/example/app:v1.2.3")]
+pub(super) struct Args {
+    /// The image
+    image: String,
+    /// The environment whose policies are listed
+    #[arg(long, value_name = "NAME", required_unless_present = "namespace")]
+    environment: Option<String>,
+    /// The namespace that the image is for: only policies that govern it are listed
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    deciding: Deciding,
+    /// Go on, and print the list again whenever it changes
+    #[arg(long)]
+    watch: bool,
+    /// How often the registry is asked with `--watch`, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    interval: u64,
+    /// Output format; with `--watch`, JSON is one line for each change
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// Time limit for reading, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+/// Who approved an image.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ApprovalsReport {
+    /// `promotion-gate.dev/approvals/v1alpha1`
+    version: &'static str,
+    image: String,
+    /// The digest that was judged, if it is known.
+    digest: Option<String>,
+    /// One entry for each requirement `approvals` of a policy.
+    policies: Vec<PolicyApprovals>,
+}
+
+/// The approvals under one requirement of a policy.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct PolicyApprovals {
+    policy: String,
+    environment: String,
+    /// The name that the policy gives to the requirement.
+    requirement: Option<String>,
+    /// `pass`, `fail`, `undecided` or `skip`.
+    outcome: &'static str,
+    /// Stable id of the reason, such as `approvals-missing`.
+    reason: &'static str,
+    /// The reason in words.
+    detail: String,
+    /// What to do next.
+    hint: Option<String>,
+    /// The seats that nobody fills yet; empty if all are filled.
+    open_seats: String,
+    /// Every statement, oldest first.
+    statements: Vec<Statement>,
+}
+
+/// A statement of somebody.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    /// The person in the people directory.
+    person: Option<String>,
+    /// The certificate's identity, or the key; absent for a rejection that the cluster keeps.
+    signer: Option<String>,
+    /// `approved`, `rejected`, or `unreadable`.
+    decision: &'static str,
+    /// The latest verified time of the signature.
+    #[schemars(with = "Option<String>")]
+    at: Option<Timestamp>,
+    environment: Option<String>,
+    reason: Option<String>,
+    /// The id of the change (ticket).
+    change: Option<String>,
+    #[schemars(with = "Option<String>")]
+    valid_until: Option<Timestamp>,
+    scopes: BTreeMap<String, String>,
+    /// What the person was told denies the image, and approved all the same (`approve --anyway`).
+    despite: Vec<String>,
+    /// Whether it counts: an approval for a seat, a rejection against the image.
+    counts: bool,
+    /// The seat that the person fills: a group, or the person's own name.
+    seat: Option<String>,
+    /// Why it does not count.
+    why: Option<String>,
+    /// Where it was found.
+    source: String,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let reference = args.image.parse::<ImageReference>()?;
+    let Args {
+        deciding,
+        environment,
+        namespace,
+        ..
+    } = args;
+    let wanted = Wanted {
+        reference,
+        environment,
+        namespace,
+        timeout: Duration::from_secs(args.timeout),
+    };
+    let mut sources = deciding.open().await?;
+    let (mut report, mut decided) = wanted.look(&mut sources).await?;
+    print(&report, args.output, args.watch)?;
+    if !args.watch {
+        return Ok(decided);
+    }
+    let stop = stop_signal(Duration::ZERO)?;
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            _ = &mut stop => return Ok(decided),
+            () = sleep(Duration::from_secs(args.interval)) => {}
+        }
+        let looked = tokio::select! {
+            _ = &mut stop => return Ok(decided),
+            looked = wanted.look(&mut sources) => looked,
+        };
+        match looked {
+            Ok((new, code)) => {
+                if new != report {
+                    print(&new, args.output, true)?;
+                }
+                (report, decided) = (new, code);
+            }
+            Err(error) => print_error!("{error:#}; the next attempt follows"),
+        }
+    }
+}
+
+/// What is asked for.
+struct Wanted {
+    reference: ImageReference,
+    environment: Option<String>,
+    namespace: Option<String>,
+    timeout: Duration,
+}
+
+impl Wanted {
+    async fn look(&self, sources: &mut Sources) -> anyhow::Result<(ApprovalsReport, ExitCode)> {
+        let now = Timestamp::now();
+        let namespace = self.namespace.as_deref();
+        let named: BTreeSet<_> = self.namespace.iter().cloned().collect();
+        let mut snapshot = sources.snapshot(&named, namespace, now).await?;
+        self.keep_policies(&mut snapshot);
+        let change = pod(
+            std::slice::from_ref(&self.reference),
+            namespace.unwrap_or(ANYWHERE),
+            sources.actor(),
+        )?;
+        let inputs = ReviewInputs {
+            snapshot: snapshot.into(),
+            collector: sources.collector.clone(),
+            records: None,
+            deadline: Instant::now() + self.timeout,
+            audit_only: false,
+        };
+        let review = review(change, &inputs, now).await;
+        let governing = inputs.snapshot.governing(&review.promotion.change);
+        let listed = list_approvals(&review.promotion, &review.evidence, &governing);
+        if listed.is_empty() {
+            bail!("{}", self.nothing());
+        }
+        let worst = listed.iter().map(|listed| listed.finding.outcome).min();
+        let code = match worst {
+            Some(Outcome::Fail) => ExitCode::from(2),
+            Some(Outcome::Undecided) => ExitCode::from(3),
+            _ => ExitCode::SUCCESS,
+        };
+        let digest = review.promotion.pins.first().and_then(|pin| pin.digest());
+        let report = ApprovalsReport {
+            version: VERSION,
+            image: self.reference.as_written().to_owned(),
+            digest: digest.map(ToString::to_string),
+            policies: listed.into_iter().map(PolicyApprovals::of).collect(),
+        };
+        Ok((report, code))
+    }
+
+    /// Keeps the policies that are asked for. Without a namespace, each of them counts wherever it governs.
+    fn keep_policies(&self, snapshot: &mut Snapshot) {
+        if let Some(environment) = &self.environment {
+            let of = |policy: &_| policy_is_of(policy, environment);
+            snapshot.policies.retain(of);
+        }
+        if self.namespace.is_none() {
+            for policy in &mut snapshot.policies {
+                policy.namespaces = NamespaceMatch::default();
+            }
+        }
+    }
+
+    fn nothing(&self) -> String {
+        let of = match &self.environment {
+            Some(environment) => format!(" of the environment `{environment}`"),
+            None => String::new(),
+        };
+        let here = match &self.namespace {
+            Some(namespace) => format!(" that governs the namespace `{namespace}`"),
+            None => String::new(),
+        };
+        format!("no policy{of}{here} has the requirement `approvals`")
+    }
+}
+
+fn policy_is_of(policy: &promotion_gate_core::gate::Policy, environment: &str) -> bool {
+    policy.environment.as_deref() == Some(environment)
+}
+
+/// The request to create a Pod of some images.
+pub(super) fn pod(
+    images: &[ImageReference],
+    namespace: &str,
+    actor: Option<&Actor>,
+) -> anyhow::Result<Change> {
+    let containers = images.iter().enumerate();
+    let containers = containers
+        .map(|(at, image)| json!({"name": format!("image-{at}"), "image": image.as_written()}));
+    let manifest = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "image", "namespace": namespace},
+        "spec": {"containers": containers.collect::<Vec<_>>()},
+    });
+    let manifests = Manifests::default();
+    match admission::understand_manifest(&manifest, namespace, actor, &manifests) {
+        Understood::Change(change) => Ok(*change),
+        Understood::Refers(_) | Understood::Governance(_) | Understood::NotOurs(_) => {
+            bail!("a Pod of the image cannot be judged")
+        }
+    }
+}
+
+impl PolicyApprovals {
+    fn of(listed: ListedApprovals) -> PolicyApprovals {
+        let ListedApprovals {
+            policy,
+            environment,
+            finding,
+            listing,
+            ..
+        } = listed;
+        let ApprovalListing {
+            open_seats,
+            statements,
+        } = listing;
+        PolicyApprovals {
+            policy,
+            environment,
+            requirement: finding.requirement,
+            outcome: finding.outcome.id(),
+            reason: finding.reason,
+            detail: finding.detail,
+            hint: finding.hint,
+            open_seats,
+            statements: statements.into_iter().map(Statement::of).collect(),
+        }
+    }
+}
+
+impl Statement {
+    fn of(listed: ListedApproval) -> Statement {
+        let (counts, seat, why) = match listed.effect {
+            ApprovalEffect::FillsSeat(seat) => (true, Some(seat), None),
+            ApprovalEffect::Counts | ApprovalEffect::Blocks => (true, None, None),
+            ApprovalEffect::DoesNotCount(why) => (false, None, Some(why)),
+        };
+        let statement = Statement {
+            person: listed.person,
+            signer: listed.signer,
+            decision: "unreadable",
+            at: listed.times.map(|(_, latest)| latest),
+            environment: None,
+            reason: None,
+            change: None,
+            valid_until: None,
+            scopes: BTreeMap::new(),
+            despite: Vec::new(),
+            counts,
+            seat,
+            why,
+            source: listed.source,
+        };
+        match listed.word {
+            ListedWord::Unreadable(why) => Statement {
+                reason: Some(why),
+                ..statement
+            },
+            ListedWord::Decision {
+                is_approval,
+                environment,
+                reason,
+                change,
+                valid_until,
+                scopes,
+                despite,
+            } => Statement {
+                decision: if is_approval { "approved" } else { "rejected" },
+                environment: Some(environment),
+                reason,
+                change,
+                valid_until,
+                scopes,
+                despite,
+                ..statement
+            },
+        }
+    }
+
+    fn print(&self) {
+        let who = match (&self.person, &self.signer) {
+            (Some(person), Some(signer)) => format!("{person} ({signer})"),
+            (Some(who), None) | (None, Some(who)) => who.clone(),
+            (None, None) => "(unknown)".to_owned(),
+        };
+        let at = match self.at {
+            Some(at) => format!("{at:.0}"),
+            None => "no verified time".to_owned(),
+        };
+        let effect = match (self.counts, self.decision, &self.seat, &self.why) {
+            (true, "approved", Some(seat), _) => {
+                format!("{GREEN}counts{GREEN:#}: seat of {}", line(seat))
+            }
+            (true, "approved", None, _) => {
+                format!("{GREEN}counts{GREEN:#}: other people fill the seats")
+            }
+            (true, ..) => format!("{RED}blocks{RED:#}"),
+            (false, _, _, why) => format!(
+                "{YELLOW}does not count{YELLOW:#}: {}",
+                line(why.as_deref().unwrap_or_default())
+            ),
+        };
+        print_line!("  {at} {}  {}  {effect}", self.decision, line(&who));
+        let mut more = Vec::new();
+        more.extend(self.change.as_ref().map(|id| format!("change {id}")));
+        let until = self.valid_until;
+        more.extend(until.map(|until| format!("valid until {until:.0}")));
+        let scopes = self.scopes.iter();
+        more.extend(scopes.map(|(name, value)| format!("{name} {value}")));
+        more.extend(self.reason.clone());
+        more.extend(self.despite.iter().map(|why| format!("despite {why}")));
+        if !more.is_empty() {
+            print_line!("    {}", line(&more.join("; ")));
+        }
+    }
+}
+
+fn print(report: &ApprovalsReport, output: Output, is_one_of_many: bool) -> anyhow::Result<()> {
+    if output == Output::Json {
+        let text = match is_one_of_many {
+            true => serde_json::to_string(report),
+            false => serde_json::to_string_pretty(report),
+        };
+        let text = text.context("the report cannot be written as JSON")?;
+        write_output!("{text}\n");
+        return Ok(());
+    }
+    if is_one_of_many {
+        print_line!("{:.0}", Timestamp::now());
+    }
+    match &report.digest {
+        Some(digest) if !report.image.contains(digest.as_str()) => {
+            print_line!("{} is {digest}", line(&report.image));
+        }
+        _ => print_line!("{}", line(&report.image)),
+    }
+    for policy in &report.policies {
+        let word = match policy.outcome {
+            "pass" => format!("{GREEN}pass{GREEN:#}"),
+            "fail" => format!("{RED}fail{RED:#}"),
+            other => format!("{YELLOW}{other}{YELLOW:#}"),
+        };
+        let name = policy.requirement.as_ref();
+        let name = name.map(|name| format!(", requirement `{name}`"));
+        print_line!(
+            "{word} policy `{}` for `{}`{}: {}",
+            line(&policy.policy),
+            line(&policy.environment),
+            line(&name.unwrap_or_default()),
+            line(&policy.detail)
+        );
+        match (policy.statements.as_slice(), policy.outcome) {
+            ([], "undecided") => print_line!("  no approval or rejection was read"),
+            ([], "pass" | "fail") => print_line!("  nobody has approved or rejected it"),
+            _ => {}
+        }
+        for statement in &policy.statements {
+            statement.print();
+        }
+        if let Some(hint) = policy.hint.as_ref().filter(|_| policy.outcome != "pass") {
+            print_line!("  next: {}", line(hint));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_schema_is_that_of_the_report() {
+        super::super::render::assert_documented::<ApprovalsReport>("approvals");
+    }
+}

@@ -1,0 +1,378 @@
+//! `approve`: shows what is approved, asks, signs, attaches and reads back.
+//!
+//! * `question`: which images, and what the policies say about them, with the same engine as `check`
+//! * `shown`: what the person sees before the question
+//! * `signer`: who signs, from a key, a token or a browser
+//! * this file: the arguments, and the order of the steps
+
+mod question;
+mod shown;
+mod signer;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use jiff::Timestamp;
+use promotion_gate_core::attest::predicate::{Approval, ApprovalDecision, ChangeTicket};
+use promotion_gate_core::attest::{Anchor, Material, Verified, media_type, verify};
+use promotion_gate_core::gate::{Age, DnsLabel, ImageReference, Repository};
+use promotion_gate_sign::{SignedBundle, SigningPlan, approval_statement};
+
+use super::cluster::FromCluster;
+use crate::config::Config;
+use crate::oci::{
+    Attachment, Client, ErrorKind, EvidenceRepository, Pushed, READ_BACK, Registry as _,
+    RegistryError,
+};
+use crate::text::line;
+
+use question::{Asked, Judged};
+use signer::Signing;
+
+/// The exit code of an approval that was not given: the rules deny, or the answer was no.
+const NOT_GIVEN: u8 = 2;
+
+/// Approve images for an environment: shows what is approved, signs the approval, and attaches it to the image
+///
+/// Shows the digest, its source, authors and change, and what the policies say; asks; signs with a key or with your identity;
+/// attaches the approval to the image or to an evidence repository; reads it back and verifies it. Refuses while rules other
+/// than `approvals` and `noFreeze` deny.
+///
+/// With your identity and the public-good instance of Sigstore, your e-mail address becomes public for good. Use a key
+/// (`--key`) or a private Sigstore (`--signing-config`) to avoid that.
+///
+/// Exit codes: 0 every approval is attached (or would be, with `--dry-run`), 1 wrong usage or a failure, 2 nothing was signed,
+/// because the rules deny or the answer was no.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate approve ghcr.io/example/app:v1.2.3 --environment production --policy policies/ --change CHG0030192
+  promotion-gate approve -f rendered/ --environment production --from-cluster --valid 3d
+  promotion-gate approve ghcr.io/example/app@sha256:… --environment production --policy policies/ \\
+      --key alice.key --signing-config signing.json --trust-root root.json --repository ghcr.io/example/approvals
+  promotion-gate approve ghcr.io/example/app:v1.2.3 --environment production --policy policies/ \\
+      --decision rejected --reason 'The migration is not tested'")]
+pub(super) struct Args {
+    /// The images; a tag is resolved once, and its digest is approved
+    #[arg(value_name = "IMAGE", required_unless_present = "files")]
+    images: Vec<ImageReference>,
+    /// Rendered manifests whose images are approved: files, folders, or `-`; may be given several times
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "PATH|-",
+        conflicts_with = "images"
+    )]
+    files: Vec<String>,
+    /// The environment, as policies name it
+    #[arg(long, value_name = "NAME")]
+    environment: String,
+    /// What you decide; a rejection blocks the digest until you approve it later
+    #[arg(long, value_enum, default_value_t = Decision::Approved)]
+    decision: Decision,
+    /// The id of the change (ticket)
+    #[arg(long, value_name = "ID")]
+    change: Option<String>,
+    /// The address of the change (ticket)
+    #[arg(long, value_name = "URL")]
+    change_url: Option<String>,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// How long the approval counts, such as `3d`; without an end when absent
+    #[arg(long, value_name = "AGE")]
+    valid: Option<Age>,
+    /// Where the approval counts, such as `cluster=prod-eu1` or `namespace=payments`; may be given several times
+    #[arg(long = "scope", value_name = "NAME=VALUE", value_parser = scope)]
+    scopes: Vec<(String, String)>,
+    /// Policies: files or folders; may be given several times
+    #[arg(long = "policy", value_name = "PATH")]
+    policies: Vec<PathBuf>,
+    #[command(flatten)]
+    from_cluster: FromCluster,
+    /// People directories that are not among the policies: files or folders
+    #[arg(long, value_name = "PATH")]
+    people: Vec<PathBuf>,
+    /// The namespace of objects that do not name one, and of images; that of `--scope namespace=` when absent
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+    /// The name of the cluster; that of the configuration when absent
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<DnsLabel>,
+    /// The repository that the approval is attached in, as `host/path`; `evidenceRepository` of the configuration or the image's
+    /// own when absent
+    ///
+    /// `{repository}` in the path stands for the path of the image's repository.
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<EvidenceRepository>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Show what would be signed, and sign nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Approve although rules deny; the approval records which
+    #[arg(long)]
+    anyway: bool,
+    #[command(flatten)]
+    signer: signer::SignerArgs,
+    /// The configuration: trust roots, registries, credentials
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Time limit for reading the evidence, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Decision {
+    Approved,
+    Rejected,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref())?;
+    let client = Arc::new(
+        Client::new(config.client_options()).context("the registry client does not start")?,
+    );
+    let said = args.said(Timestamp::now())?;
+    // 1. The images, each by its digest, and what the policies say about them.
+    let judged = Judged::read(&args, &config, &client).await?;
+    // 2. Who signs, and with what consequences. Nothing is signed yet.
+    let roots = judged.approval_roots(&args.environment);
+    let roots = (judged.trust_roots(), &roots);
+    let mut signing = Signing::prepare(&args.signer, &config, roots, args.yes).await?;
+    let approver = signing.approver();
+    // 3. What is approved, before the question.
+    let asked = judged.asked();
+    if asked.is_empty() {
+        bail!("no image needs an approval for `{}`", args.environment);
+    }
+    print_line!(
+        "{} for `{}`:\n",
+        args.decision.doing(),
+        line(&args.environment)
+    );
+    for asked in &asked {
+        shown::asked(asked, &client).await?;
+    }
+    let outlooks = judged.outlooks(&approver, &said);
+    shown::outlooks(&outlooks, judged.has_policies(), args.decision);
+    shown::plan(signing.plan(), signing.origin());
+    let denials = judged.denials();
+    let said = match args.decision {
+        Decision::Rejected => said,
+        Decision::Approved if denials.is_empty() => said,
+        Decision::Approved if args.anyway => Approval {
+            despite: denials.into_iter().take(64).collect(),
+            ..said
+        },
+        Decision::Approved => {
+            shown::refusal(&denials);
+            return Ok(ExitCode::from(NOT_GIVEN));
+        }
+    };
+    let statements = asked.iter().map(|asked| {
+        let subject = &asked.subject;
+        approval_statement(subject.repository.name(), &subject.digest, &said)
+    });
+    let statements: Vec<_> = statements.collect::<Result<_, _>>()?;
+    if args.dry_run {
+        for statement in &statements {
+            print_line!("{}", line(&String::from_utf8_lossy(statement)));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.yes && !confirmed(&args, signing.plan(), asked.len())? {
+        print_error!("nothing was signed");
+        return Ok(ExitCode::from(NOT_GIVEN));
+    }
+    // 4. Sign, attach, read back. What was shown is what is signed: no tag is resolved again.
+    for (asked, statement) in asked.iter().zip(&statements) {
+        let subject = &asked.subject;
+        let bundle = signing.sign((statement, &subject.digest)).await?;
+        let own = &subject.repository;
+        let repository = match &args.repository {
+            Some(repository) => repository.of(own),
+            None => client.evidence_repository(own),
+        };
+        let repository = repository.as_ref().unwrap_or(own);
+        let pushed = attach(&client, repository, asked, &bundle, &signing.anchor()?).await?;
+        print_line!(
+            "{} {subject}: attached as {} in {repository} ({}), and read back",
+            args.decision.done(),
+            pushed.manifest,
+            pushed.via
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Decision {
+    fn doing(self) -> &'static str {
+        match self {
+            Decision::Approved => "Approving",
+            Decision::Rejected => "Rejecting",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Decision::Approved => "approved",
+            Decision::Rejected => "rejected",
+        }
+    }
+}
+
+impl Args {
+    /// What the statement says, without the rules that deny.
+    fn said(&self, now: Timestamp) -> anyhow::Result<Approval> {
+        if self.decision == Decision::Rejected && self.valid.is_some() {
+            bail!(
+                "`--valid` belongs to an approval; a rejection holds until you approve the digest later"
+            );
+        }
+        let until = self.valid.map(|age| {
+            let now = Timestamp::from_second(now.as_second())?;
+            now.checked_add(age.duration())
+        });
+        let change = ChangeTicket {
+            id: self.change.clone(),
+            url: self.change_url.clone(),
+        };
+        let scopes: BTreeMap<_, _> = self.scopes.iter().cloned().collect();
+        if scopes.len() < self.scopes.len() {
+            bail!("`--scope` names a scope twice");
+        }
+        Ok(Approval {
+            environment: self.environment.clone(),
+            decision: match self.decision {
+                Decision::Approved => ApprovalDecision::Approved,
+                Decision::Rejected => ApprovalDecision::Rejected,
+            },
+            change: Some(change).filter(|it| it.id.is_some() || it.url.is_some()),
+            reason: self.reason.clone(),
+            valid_until: until.transpose().context("`--valid` is too long")?,
+            scopes,
+            despite: Vec::new(),
+        })
+    }
+}
+
+fn scope(written: &str) -> Result<(String, String), String> {
+    match written.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected `name=value`, such as `cluster=prod-eu1`".to_owned()),
+    }
+}
+
+/// Asks on the terminal.
+fn confirmed(args: &Args, plan: &SigningPlan, count: usize) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!(
+            "nobody can be asked here: standard input is not a terminal; `--yes` signs without asking"
+        );
+    }
+    let address = plan.publications.iter().find(|it| it.is_public);
+    if let Some(address) = address.and_then(|it| it.email.as_ref()) {
+        let question = format!(
+            "Publish `{}` for good, for everybody to read?",
+            line(address)
+        );
+        if !answered_yes(&question)? {
+            return Ok(false);
+        }
+    }
+    let images = super::render::human::plural(count, "image", "images");
+    let verb = match args.decision {
+        Decision::Approved => "Approve",
+        Decision::Rejected => "Reject",
+    };
+    answered_yes(&format!(
+        "{verb} {images} for `{}`?",
+        line(&args.environment)
+    ))
+}
+
+fn answered_yes(question: &str) -> anyhow::Result<bool> {
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question} [y/N] ").and_then(|()| out.flush())?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Attaches a bundle, reads it back and verifies what was read.
+async fn attach(
+    client: &Client,
+    repository: &Repository,
+    asked: &Asked<'_>,
+    bundle: &SignedBundle,
+    anchor: &Anchor,
+) -> anyhow::Result<Pushed> {
+    let attachment = Attachment {
+        subject: &asked.descriptor,
+        media_type: media_type::BUNDLE,
+        content: bundle.json.clone().into(),
+        annotations: [
+            (
+                "org.opencontainers.image.created",
+                format!("{:.0}", Timestamp::now()),
+            ),
+            ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
+            (
+                "dev.sigstore.bundle.predicateType",
+                Approval::TYPE.to_owned(),
+            ),
+        ]
+        .into(),
+    };
+    let pushed = client.attach(repository, &attachment, READ_BACK).await;
+    let pushed =
+        pushed.map_err(|error| not_pushed(&error, repository, &asked.subject.repository))?;
+    let read = client.read_back(repository, &attachment, &pushed).await;
+    let read = read.with_context(|| {
+        format!(
+            "the approval was pushed to `{repository}`, and does not read back; do not rely on it"
+        )
+    })?;
+    let verified = verify(
+        &Material::Bundle(read.to_vec()),
+        &asked.subject.digest,
+        anchor,
+    );
+    match verified {
+        Ok(Verified::Statement(read)) if read.digest() == bundle.statement.digest() => Ok(pushed),
+        _ => bail!(
+            "the approval in `{repository}` does not verify when it is read back; do not rely on it"
+        ),
+    }
+}
+
+fn not_pushed(error: &RegistryError, to: &Repository, images: &Repository) -> anyhow::Error {
+    let may_not_push = matches!(
+        error.kind(),
+        ErrorKind::Unauthorized | ErrorKind::Denied | ErrorKind::NotFound
+    );
+    let hint = match (may_not_push, to == images) {
+        (true, true) => format!(
+            "; if you have no right to push to `{to}`, attach the approval to a repository for evidence: `--repository HOST/PATH`, which the gate reads if its configuration names it as `evidenceRepository`"
+        ),
+        (true, false) => format!(
+            "; check that your account may push to `{to}`, and `credentials` or `dockerConfig` of `--config`"
+        ),
+        _ => String::new(),
+    };
+    anyhow::anyhow!("the approval is signed, and was not attached: {error}{hint}")
+}
+
+/// How long a person may take to sign in.
+const SIGN_IN: Duration = Duration::from_secs(300);

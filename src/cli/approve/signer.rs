@@ -1,0 +1,320 @@
+//! Who signs: a key, a token, the surroundings' token, or a person with a browser.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use jiff::Timestamp;
+use promotion_gate_core::attest::{Anchor, PublicKey, TrustRoot};
+use promotion_gate_core::gate::{Approver, DEFAULT_TRUST_ROOT, Digest, Identity, TrustRoots};
+use promotion_gate_sign::{
+    AmbientIdentity, BrowserSignIn, IdentityToken, PlannedSigner, ServiceAnswer, ServiceClient,
+    ServiceRequest, SignError, SignedBundle, SigningIdentity, SigningKey, SigningPlan,
+    SigningServices,
+};
+use url::Url;
+
+use super::SIGN_IN;
+use crate::config::{Config, variable};
+use crate::files::read_file;
+use crate::oci::web::{Asked, Web};
+use crate::text::line;
+
+/// The largest key, token or configuration.
+const MAXIMUM_FILE: u64 = 1 << 20;
+
+// Who signs, and where.
+#[derive(Debug, clap::Args)]
+pub(super) struct SignerArgs {
+    /// Sign with a private key: PKCS#8 (PEM), or a key of `cosign generate-key-pair` (password from COSIGN_PASSWORD)
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Sign with this identity token (a JWT of an OpenID Connect provider), or the one in this file
+    #[arg(long, value_name = "TOKEN|FILE", conflicts_with = "key")]
+    identity_token: Option<String>,
+    /// The services that sign: a `SigningConfig` (v0.2); the public-good instance of Sigstore when absent
+    #[arg(long, value_name = "FILE")]
+    signing_config: Option<PathBuf>,
+    /// The `trusted_root.json` that belongs to the services; the one that the policies name when absent
+    #[arg(long, value_name = "FILE")]
+    trust_root: Option<PathBuf>,
+}
+
+/// Everything that signs.
+pub(super) struct Signing {
+    services: SigningServices,
+    client: Services,
+    source: Source,
+    identity: SigningIdentity,
+    plan: SigningPlan,
+    root: Arc<TrustRoot>,
+}
+
+/// Where the identity comes from.
+enum Source {
+    Key,
+    Token,
+    Ambient(AmbientIdentity),
+    Browser,
+}
+
+impl Signing {
+    pub(super) async fn prepare(
+        args: &SignerArgs,
+        config: &Config,
+        (known, named): (&TrustRoots, &BTreeSet<String>),
+        is_unattended: bool,
+    ) -> anyhow::Result<Signing> {
+        let now = Timestamp::now();
+        let services = match &args.signing_config {
+            Some(file) => {
+                let json = read(file)?;
+                SigningServices::parse(&format!("`{}`", file.display()), &json, now)?
+            }
+            None => SigningServices::public_good(now)?,
+        };
+        let root = args.root(known, named)?;
+        let client = Services::new(config)?;
+        let (source, identity) = args.identity(&services, &client, is_unattended).await?;
+        let plan = SigningPlan::new(&services, &identity, now)?;
+        Ok(Signing {
+            services,
+            client,
+            source,
+            identity,
+            plan,
+            root,
+        })
+    }
+
+    pub(super) fn plan(&self) -> &SigningPlan {
+        &self.plan
+    }
+
+    pub(super) fn origin(&self) -> &str {
+        &self.services.origin
+    }
+
+    pub(super) fn approver(&self) -> Approver {
+        Approver {
+            identity: match &self.plan.signer {
+                PlannedSigner::Key(key) => Identity::Key(key.clone()),
+                PlannedSigner::Identity(identity) => Identity::Certificate {
+                    issuer: identity.issuer.clone(),
+                    name: identity.name.clone(),
+                },
+            },
+            root: Arc::clone(&self.root),
+            is_logged: self.plan.is_logged(),
+            is_timed: self.plan.has_time,
+        }
+    }
+
+    /// The anchor under which the gate verifies what is signed here.
+    pub(super) fn anchor(&self) -> anyhow::Result<Anchor> {
+        Ok(match &self.identity {
+            SigningIdentity::Token(_) => Anchor::Root(Arc::clone(&self.root)),
+            SigningIdentity::Key(key) => Anchor::Key {
+                key: Arc::new(PublicKey::from_pem(&key.public_pem())?),
+                root: Some(Arc::clone(&self.root)),
+            },
+        })
+    }
+
+    /// Signs. A token that expired while the person was reading is renewed where that is possible, for the same identity.
+    pub(super) async fn sign(&mut self, what: (&[u8], &Digest)) -> anyhow::Result<SignedBundle> {
+        let now = Timestamp::now();
+        let (plan, identity) = (&self.plan, &self.identity);
+        let signed = plan
+            .sign(&self.client, identity, what, &self.root, now)
+            .await;
+        let expired = match signed {
+            Err(SignError::Expired(why)) => why,
+            other => return Ok(other?),
+        };
+        let token = match &self.source {
+            Source::Key | Source::Token => bail!("{expired}"),
+            Source::Ambient(ambient) => ambient.token(&self.client, read_text).await?,
+            Source::Browser => sign_in(&self.services, &self.client).await?,
+        };
+        let now = Timestamp::now();
+        let identity = SigningIdentity::Token(Box::new(token));
+        let plan = SigningPlan::new(&self.services, &identity, now)?;
+        if plan.signer != self.plan.signer {
+            bail!(
+                "you signed in again as {}, and what was shown was for {}; nothing was signed",
+                line(&plan.signer.to_string()),
+                line(&self.plan.signer.to_string())
+            );
+        }
+        self.identity = identity;
+        let (plan, identity) = (&self.plan, &self.identity);
+        Ok(plan
+            .sign(&self.client, identity, what, &self.root, now)
+            .await?)
+    }
+}
+
+impl SignerArgs {
+    fn root(&self, known: &TrustRoots, named: &BTreeSet<String>) -> anyhow::Result<Arc<TrustRoot>> {
+        if let Some(file) = &self.trust_root {
+            let name = file.display().to_string();
+            return Ok(Arc::new(TrustRoot::parse(&name, &read(file)?)?));
+        }
+        let configured = named.iter().find_map(|name| known.get(name));
+        let default = configured.or_else(|| known.get(DEFAULT_TRUST_ROOT));
+        let root =
+            default.context("the configuration has no trust root; name one with `--trust-root`")?;
+        Ok(Arc::clone(root))
+    }
+
+    async fn identity(
+        &self,
+        services: &SigningServices,
+        client: &Services,
+        is_unattended: bool,
+    ) -> anyhow::Result<(Source, SigningIdentity)> {
+        if let Some(file) = &self.key {
+            let pem = String::from_utf8(read(file)?);
+            let pem = pem.with_context(|| format!("`{}` is not UTF-8 text", file.display()))?;
+            let key = SigningKey::from_pem(&pem, password)?;
+            return Ok((Source::Key, SigningIdentity::Key(Box::new(key))));
+        }
+        let (source, token) = if let Some(given) = &self.identity_token {
+            // A token is never the name of a file that exists.
+            let text = match Path::new(given).is_file() {
+                true => read_text(Path::new(given)).map_err(anyhow::Error::msg)?,
+                false => given.clone(),
+            };
+            (Source::Token, IdentityToken::parse(&text)?)
+        } else if let Some(ambient) = AmbientIdentity::detect(variable, Path::is_file) {
+            let token = ambient.token(client, read_text).await?;
+            (Source::Ambient(ambient), token)
+        } else if is_unattended && !std::io::stderr().is_terminal() {
+            bail!("there is no identity to sign with: give `--key` or `--identity-token`");
+        } else {
+            (Source::Browser, sign_in(services, client).await?)
+        };
+        Ok((source, SigningIdentity::Token(Box::new(token))))
+    }
+}
+
+async fn sign_in(services: &SigningServices, client: &Services) -> anyhow::Result<IdentityToken> {
+    let provider = services.identity_provider().with_context(|| {
+        let origin = &services.origin;
+        format!("{origin} names no identity provider that people sign in to; give `--key` or `--identity-token`")
+    })?;
+    let begun = BrowserSignIn::begin(client, provider).await?;
+    print_error!(
+        "sign in with your browser:\n  {}",
+        line(begun.page().as_str())
+    );
+    open(begun.page());
+    Ok(begun.finish(client, SIGN_IN).await?)
+}
+
+/// Opens a page in a browser, where there is a desktop. The address is printed anyway.
+fn open(page: &Url) {
+    let program = match cfg!(target_os = "macos") {
+        true => "open",
+        false => "xdg-open",
+    };
+    let has_desktop = cfg!(target_os = "macos")
+        || variable("DISPLAY").is_some()
+        || variable("WAYLAND_DISPLAY").is_some();
+    if has_desktop && std::io::stderr().is_terminal() {
+        let _ = std::process::Command::new(program)
+            .arg(page.as_str())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+    }
+}
+
+/// The password of an encrypted key: from the environment, or from the terminal without showing it.
+fn password() -> Result<String, String> {
+    if let Some(password) = variable("COSIGN_PASSWORD") {
+        return Ok(password);
+    }
+    let tty = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/tty");
+    let mut tty = tty.map_err(|_| "it is encrypted; set COSIGN_PASSWORD".to_owned())?;
+    let failed = |error: std::io::Error| format!("the password cannot be read: {error}");
+    let shown = rustix::termios::tcgetattr(&tty).map_err(|error| failed(error.into()))?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
+    let when = rustix::termios::OptionalActions::Flush;
+    rustix::termios::tcsetattr(&tty, when, &hidden).map_err(|error| failed(error.into()))?;
+    let mut text = String::new();
+    let read = write!(tty, "Password of the key: ")
+        .and_then(|()| std::io::BufRead::read_line(&mut std::io::BufReader::new(&tty), &mut text));
+    let restored = rustix::termios::tcsetattr(&tty, when, &shown);
+    let _ = writeln!(tty);
+    restored.map_err(|error| failed(error.into()))?;
+    read.map_err(failed)?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    read_file(file, MAXIMUM_FILE).with_context(|| format!("`{}` cannot be read", file.display()))
+}
+
+fn read_text(file: &Path) -> Result<String, String> {
+    let bytes = read(file).map_err(|error| format!("{error:#}"))?;
+    String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8 text", file.display()))
+}
+
+/// The services, through the transport that reads registries.
+struct Services(Web);
+
+impl Services {
+    fn new(config: &Config) -> anyhow::Result<Services> {
+        Ok(Services(Web::new(&config.client_options())?))
+    }
+}
+
+impl ServiceClient for Services {
+    fn exchange<'a>(
+        &'a self,
+        request: ServiceRequest<'a>,
+    ) -> BoxFuture<'a, Result<ServiceAnswer, String>> {
+        async move {
+            let bearer = request.bearer.map(|token| {
+                let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+                header.set_sensitive(true);
+                Some(header)
+            });
+            let bearer = match bearer {
+                Some(None) => return Err("the token is not a valid header value".to_owned()),
+                other => other.flatten(),
+            };
+            let asked = Asked {
+                url: request.url,
+                accept: request.accept,
+                authorization: bearer.as_ref(),
+                content: request.content.map(|it| (it.media_type, it.bytes)),
+                limit: request.limit,
+            };
+            let answer = self
+                .0
+                .exchange(&asked)
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok(ServiceAnswer {
+                status: answer.status.as_u16(),
+                location: answer.header("location").map(str::to_owned),
+                body: answer.body.to_vec(),
+            })
+        }
+        .boxed()
+    }
+}

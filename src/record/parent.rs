@@ -1,0 +1,55 @@
+//! The object for which a trusted controller creates a Pod.
+
+use promotion_gate_core::gate::{Change, ImageReference, Parent, Unavailability, Workload};
+use tokio::time::Instant;
+
+use super::ReleaseRecords;
+use crate::admission;
+use crate::cluster::ObjectName;
+
+impl ReleaseRecords {
+    /// The owner that the request names, as the cluster has it. `None` if there is no such object, if it was made anew, or if it is of
+    /// a kind without images.
+    ///
+    /// # Errors
+    /// Why it could not be read before the deadline.
+    pub async fn parent(
+        &self,
+        change: &Change,
+        deadline: Instant,
+    ) -> Result<Option<Parent>, Unavailability> {
+        let owner = change.object.owner.as_ref();
+        let owner = owner.filter(|owner| admission::plural(&owner.group, &owner.kind).is_some());
+        let Some(owner) = owner else {
+            return Ok(None);
+        };
+        let workload = Workload {
+            group: owner.group.clone(),
+            version: owner.version.clone(),
+            kind: owner.kind.clone(),
+            namespace: change.workload.namespace.clone(),
+            name: owner.name.clone(),
+        };
+        let name = ObjectName::from(&workload);
+        let Some(object) = self.cluster.read(&name, deadline).await? else {
+            return Ok(None);
+        };
+        let live = admission::changed_object(&object);
+        let images = admission::images(&object).unwrap_or_default();
+        let (Some(uid), Some(template), true) =
+            (live.uid, live.template, images.unreadable.is_empty())
+        else {
+            return Ok(None);
+        };
+        let names = images.fields.into_iter();
+        let names = names.filter_map(|image| image.written.parse::<ImageReference>().ok());
+        let images = names.map(|name| name.to_string()).collect();
+        let parent = Parent {
+            workload,
+            uid,
+            template,
+            images,
+        };
+        Ok((parent.uid == owner.uid).then_some(parent))
+    }
+}

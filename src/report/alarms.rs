@@ -1,0 +1,47 @@
+//! Alarms: what an operator has to look at. Each is counted, logged as an error, and told as an Event on the gate's Deployment.
+
+use std::sync::OnceLock;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use tokio::sync::mpsc;
+
+use super::events::Notice;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AlarmLabels {
+    reason: &'static str,
+}
+
+/// Raises alarms.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    raised: Family<AlarmLabels, Counter>,
+    /// Where they are told, once there is a cluster.
+    events: OnceLock<mpsc::Sender<Notice>>,
+}
+
+impl Alarms {
+    /// Raises an alarm: a reason in kebab case, and what happened as a sentence.
+    pub fn raise(&self, reason: &'static str, what: &str) {
+        self.raised.get_or_create(&AlarmLabels { reason }).inc();
+        tracing::error!(alarm = reason, "{what}");
+        if let Some(events) = self.events.get() {
+            // Where there is no room, the log and the counter tell it.
+            let _ = events.try_send(Notice::of_alarm(reason, what));
+        }
+    }
+
+    /// The counter, by reason.
+    pub(crate) fn raised(&self) -> Family<AlarmLabels, Counter> {
+        self.raised.clone()
+    }
+
+    /// Tells alarms as Events from now on.
+    pub(super) fn tell(&self, events: mpsc::Sender<Notice>) {
+        // Events are started once.
+        let _ = self.events.set(events);
+    }
+}

@@ -1,0 +1,305 @@
+//! `wait` at a real API server, with the rights of `deploy/argo-cd/wait.yaml`: approvals by cosign end it, and so does another version of
+//! the workload. The Job that waits before Argo CD applies is admitted in a freeze.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    ControlPlane, Cosign, Gate, LocalSigstore, Ran, Registry, Serving, Tagged, User, deployment,
+    until,
+};
+
+const CI: &str = "ci@example.com";
+const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A cluster that asks a gate, and whose resources say that one of each of two groups approves what runs in `shop`.
+struct Bed {
+    plane: ControlPlane,
+    gate: Gate,
+    registry: Registry,
+    sigstore: Arc<LocalSigstore>,
+    _serving: Serving,
+}
+
+impl Bed {
+    fn start() -> Bed {
+        let sigstore = LocalSigstore::shared();
+        let plane = ControlPlane::start();
+        for namespace in ["shop", "promotion-gate"] {
+            plane.create_namespace(namespace);
+        }
+        let crds = format!("{ROOT}/deploy/crds");
+        plane.kubectl(["apply", "--server-side", "-f", &crds]).ok();
+        for file in ["wait.yaml", "policy.yaml"] {
+            let file = format!("{ROOT}/deploy/argo-cd/{file}");
+            plane
+                .kubectl(["apply", "--validate=false", "-f", &file])
+                .ok();
+        }
+        let gate = Gate::new(&sigstore);
+        let serving = gate.serve_cluster(&plane.kubeconfig_of_gate(), &[]);
+        let bed = Bed {
+            plane,
+            gate,
+            registry: Registry::distribution(),
+            sigstore,
+            _serving: serving,
+        };
+        bed.resource("PeopleDirectory", "example", bed.people());
+        bed.resource("PromotionPolicy", "production", bed.policy());
+        bed._serving.says("/readyz", "ready\n");
+        bed.plane.register(&bed._serving);
+        until("the policy is in force", || {
+            let probe = deployment("probe", "registry.example/probe:v1");
+            let dry = ["create", "--dry-run=server", "-f", "-"];
+            let ran = bed.plane.kubectl_as(User::Alice, dry, &probe);
+            ran.stderr.contains("policy `production`").then_some(())
+        });
+        bed
+    }
+
+    fn resource(&self, kind: &str, name: &str, spec: Value) {
+        let resource = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let apply = ["apply", "--validate=false", "-f", "-"];
+        let ran = self
+            .plane
+            .kubectl_as(User::Admin, apply, &resource.to_string());
+        ran.ok();
+    }
+
+    fn people(&self) -> Value {
+        let person = |name: &str| {
+            let email = format!("{name}@example.com");
+            json!({"name": name, "identities": [{"certificate": {"issuer": self.sigstore.issuer.url(), "email": email}}]})
+        };
+        json!({
+            "people": [person("bob"), person("carol")],
+            "groups": [
+                {"name": "security-team", "members": ["bob"]},
+                {"name": "platform-leads", "members": ["carol"]},
+            ],
+        })
+    }
+
+    fn policy(&self) -> Value {
+        let signer = json!([{"keyless": {"issuer": self.sigstore.issuer.url(), "identity": CI, "trustRoots": ["local"]}}]);
+        json!({
+            "environment": "production",
+            "match": {"namespaces": {"names": ["shop"]}},
+            "requirements": [
+                {"digestPinned": {}},
+                {"signature": {"anyOf": signer}},
+                {"noFreeze": {}},
+                {"approvals": {
+                    "from": [{"group": "security-team"}, {"group": "platform-leads"}],
+                    "differentFromAuthor": false,
+                    "trustRoots": ["local"],
+                    "transparency": "Timestamp",
+                }},
+            ],
+        })
+    }
+
+    fn signed(&self, tag: &str) -> Tagged {
+        let image = self.registry.push("app", tag, tag);
+        Cosign::v3().sign_keyless(&image, CI, &self.sigstore).ok();
+        image
+    }
+
+    fn approves(&self, image: &Tagged, person: &str) {
+        let word = json!({"environment": "production", "decision": "approved"});
+        let email = format!("{person}@example.com");
+        Cosign::v3()
+            .attest_keyless(image, APPROVAL, &word, &email, &self.sigstore)
+            .ok();
+    }
+
+    fn apply(&self, image: &Tagged) -> Ran {
+        let apply = ["apply", "-f", "-"];
+        let manifest = deployment("web", &image.by_digest());
+        self.plane.kubectl_as(User::Alice, apply, &manifest)
+    }
+
+    /// Starts `wait` as the service account of the Job.
+    fn waits(&self, more: &[&str], input: &str) -> Waiting {
+        let account = "promotion-gate-wait";
+        let token = self
+            .plane
+            .kubectl(["create", "token", account, "-n", account])
+            .ok();
+        let kubeconfig = self.plane.kubeconfig("wait", token.trim());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
+            .args(["wait", "--from-cluster", "--kubeconfig"])
+            .arg(kubeconfig)
+            .args([
+                "--config",
+                "gate.yaml",
+                "--environment",
+                "production",
+                "--namespace",
+                "shop",
+            ])
+            .args(["--interval", "2", "--timeout", "5m", "--output", "json"])
+            .args(more)
+            .current_dir(self.gate.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = channel();
+        std::thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                let _ = tell.send(line);
+            }
+        });
+        Waiting { child, lines }
+    }
+}
+
+struct Waiting {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Waiting {
+    fn says(&self) -> Value {
+        let line = self.lines.recv_timeout(Duration::from_secs(120)).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Reads to the last line, and returns it and the exit code.
+    fn ends(mut self) -> (Value, Option<i32>) {
+        let mut line = self.says();
+        while line["state"] == "waiting" {
+            line = self.says();
+        }
+        let status = self.child.wait().unwrap();
+        (line, status.code())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_is_denied_is_waited_for_approved_with_cosign_and_admitted() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let said = bed.apply(&image).refused();
+    assert!(said.contains("[approvals-missing]"), "{said}");
+    let waiting = bed.waits(&["-f", "-"], &deployment("web", &image.by_digest()));
+    let first = waiting.says();
+    assert_eq!(first["state"], "waiting", "{first}");
+    assert_eq!(
+        first["missing"][0]["reason"], "approvals-missing",
+        "{first}"
+    );
+    bed.approves(&image, "bob");
+    let second = waiting.says();
+    let detail = second["missing"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("approved by `bob`"), "{second}");
+    bed.approves(&image, "carol");
+    let (last, code) = waiting.ends();
+    assert_eq!(
+        (&last["state"], code),
+        (&json!("allowed"), Some(0)),
+        "{last}"
+    );
+    bed.apply(&image).ok();
+}
+
+#[test]
+fn a_version_that_is_admitted_meanwhile_supersedes_the_one_that_waits() {
+    let bed = Bed::start();
+    let (late, other) = (bed.signed("v2"), bed.signed("v3"));
+    let manifest = deployment("web", &late.by_digest());
+    let by_manifest = bed.waits(&["-f", "-"], &manifest);
+    let image = late.by_digest();
+    let by_image = bed.waits(&["--workload", "Deployment/web", &image], "");
+    let of_another = bed.waits(&["--workload", "Deployment/other", &image], "");
+    for waiting in [&by_manifest, &by_image, &of_another] {
+        assert_eq!(waiting.says()["state"], "waiting");
+    }
+    for person in ["bob", "carol"] {
+        bed.approves(&other, person);
+    }
+    bed.apply(&other).ok();
+    for waiting in [by_manifest, by_image] {
+        let (last, code) = waiting.ends();
+        assert_eq!(
+            (&last["state"], code),
+            (&json!("superseded"), Some(2)),
+            "{last}"
+        );
+        assert!(
+            last["why"].as_str().unwrap().contains(&other.digest),
+            "{last}"
+        );
+    }
+    // A Deployment of another name is not that workload: the wait for it goes on until it is approved.
+    for person in ["bob", "carol"] {
+        bed.approves(&late, person);
+    }
+    let (last, code) = of_another.ends();
+    assert_eq!(
+        (&last["state"], code),
+        (&json!("allowed"), Some(0)),
+        "{last}"
+    );
+}
+
+#[test]
+fn the_job_that_waits_is_admitted_in_a_freeze_and_no_other_image_in_its_place() {
+    let bed = Bed::start();
+    bed.resource(
+        "ChangeFreeze",
+        "always",
+        json!({
+            "environments": ["*"],
+            "reason": "test",
+            "owner": "ops@example.com",
+            "timeZone": "UTC",
+            "windows": [{"from": "2020-01-01T00:00", "until": "2099-01-01T00:00"}],
+        }),
+    );
+    until("the freeze lasts", || {
+        let probe = deployment("probe", "registry.example/probe:v1");
+        let dry = ["create", "--dry-run=server", "-f", "-"];
+        let ran = bed.plane.kubectl_as(User::Alice, dry, &probe);
+        ran.stderr.contains("frozen").then_some(())
+    });
+    let job = std::fs::read_to_string(format!("{ROOT}/deploy/argo-cd/presync-job.yaml")).unwrap();
+    let create = |manifest: &str| {
+        let dry = ["create", "--dry-run=server", "-f", "-"];
+        bed.plane.kubectl_as(User::Alice, dry, manifest)
+    };
+    create(&job).ok();
+    let other = job.replace(
+        "image: registry.example/promotion-gate@",
+        "image: registry.example/other@",
+    );
+    let said = create(&other).refused();
+    assert!(said.contains("image-not-allowed"), "{said}");
+}
