@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::api::{self, AuthorRecordResource, RejectionResource};
+use crate::api::{
+    self, AuthorRecordResource, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS, RejectionResource,
+};
 use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::review::Review;
@@ -244,7 +246,7 @@ async fn renew(
     match compared(existing.data.get("spec").unwrap_or(&nothing), spec) {
         Known::Other => Ok(None),
         Known::Same => Ok(Some(name)),
-        Known::Older => {
+        Known::Older(spec) => {
             let how = PatchParams {
                 field_manager: Some(MANAGER.to_owned()),
                 ..PatchParams::default()
@@ -272,20 +274,16 @@ fn random() -> Result<String, String> {
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
     Same,
-    /// The same rejection, given earlier.
-    Older,
+    /// The same rejection, given earlier, or fewer authors of the same digest; and what it should say.
+    Older(Value),
     Other,
 }
 
 fn compared(existing: &Value, new: &Value) -> Known {
-    let about = [
-        "digest",
-        "environment",
-        "namespace",
-        "person",
-        "identities",
-        "statements",
-    ];
+    if new.get("identities").is_some() {
+        return authors_compared(existing, new);
+    }
+    let about = ["digest", "environment", "namespace", "person", "identities"];
     if about
         .iter()
         .any(|field| existing.get(field) != new.get(field))
@@ -294,9 +292,44 @@ fn compared(existing: &Value, new: &Value) -> Known {
     }
     let at = |spec: &Value| -> Option<jiff::Timestamp> { spec.get("at")?.as_str()?.parse().ok() };
     match (at(existing), at(new)) {
-        (Some(existing), Some(new)) if existing < new => Known::Older,
-        (None, Some(_)) => Known::Older,
+        (Some(existing), Some(at)) if existing < at => Known::Older(new.clone()),
+        (None, Some(_)) => Known::Older(new.clone()),
         _ => Known::Same,
+    }
+}
+
+/// Authors are only ever added.
+fn authors_compared(existing: &Value, new: &Value) -> Known {
+    if existing.get("digest") != new.get("digest") {
+        return Known::Other;
+    }
+    let list = |spec: &Value, field: &str| {
+        let list = spec.get(field).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let (mut joined, mut adds) = (new.clone(), false);
+    for (field, most) in [
+        ("identities", MAXIMUM_IDENTITIES),
+        ("statements", MAXIMUM_STATEMENTS),
+    ] {
+        let mut all = list(existing, field);
+        let known: HashSet<_> = all.iter().map(Value::to_string).collect();
+        let added = list(new, field).into_iter();
+        let added: Vec<_> = added
+            .filter(|it| !known.contains(&it.to_string()))
+            .collect();
+        adds |= !added.is_empty();
+        all.extend(added);
+        if all.len() > most {
+            return Known::Other;
+        }
+        if let Some(fields) = joined.as_object_mut() {
+            fields.insert(field.to_owned(), Value::Array(all));
+        }
+    }
+    match adds {
+        true => Known::Older(joined),
+        false => Known::Same,
     }
 }
 
@@ -507,7 +540,10 @@ mod tests {
         let spec = |person: &str, at: &str| json!({"digest": "sha256:a", "environment": "production", "person": person, "at": at});
         let (early, late) = ("2026-06-01T00:00:00Z", "2026-06-02T00:00:00.5Z");
         let new = spec("ada", late);
-        assert_eq!(compared(&spec("ada", early), &new), Known::Older);
+        assert_eq!(
+            compared(&spec("ada", early), &new),
+            Known::Older(new.clone())
+        );
         assert_eq!(compared(&new, &spec("ada", early)), Known::Same);
         assert_eq!(compared(&new, &new), Known::Same);
         // Somebody took the name for a rejection of their own.
@@ -516,9 +552,32 @@ mod tests {
     }
 
     #[test]
-    fn authors_are_the_same_only_with_the_same_statements() {
-        let spec = |statement: &str| json!({"digest": "sha256:a", "identities": [{"github": {"login": "ada"}}], "statements": [statement]});
-        assert_eq!(compared(&spec("sha256:1"), &spec("sha256:1")), Known::Same);
-        assert_eq!(compared(&spec("sha256:2"), &spec("sha256:1")), Known::Other);
+    fn authors_of_a_digest_are_added_to_the_one_record_that_it_has() {
+        let spec = |logins: &[&str], statements: &[&str]| {
+            let logins = logins
+                .iter()
+                .map(|login| json!({"github": {"login": login}}));
+            let identities: Vec<_> = logins.collect();
+            json!({"digest": "sha256:a", "identities": identities, "statements": statements})
+        };
+        let known = spec(&["ada", "bob"], &["sha256:1", "sha256:2"]);
+        assert_eq!(
+            compared(&known, &spec(&["bob"], &["sha256:2"])),
+            Known::Same
+        );
+        assert_eq!(
+            compared(&known, &spec(&["eve"], &["sha256:2", "sha256:3"])),
+            Known::Older(spec(
+                &["ada", "bob", "eve"],
+                &["sha256:1", "sha256:2", "sha256:3"]
+            ))
+        );
+        let mut other = known.clone();
+        other["digest"] = json!("sha256:b");
+        assert_eq!(compared(&other, &known), Known::Other);
+        let many: Vec<_> = (0..MAXIMUM_STATEMENTS).map(|it| it.to_string()).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let full = spec(&["ada"], &many);
+        assert_eq!(compared(&full, &known), Known::Other);
     }
 }

@@ -57,6 +57,11 @@ struct ShedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -94,6 +99,14 @@ pub(crate) fn shed(limit: &'static str) {
     SHED.get_or_create(&ShedLabels { limit }).inc();
 }
 
+/// Requests to registries that failed, for the whole process, by class.
+static REGISTRY_ERRORS: LazyLock<Family<ClassLabels, Counter>> = LazyLock::new(Family::default);
+
+/// Counts a request to a registry that failed.
+pub(crate) fn failed_to_read(class: &'static str) {
+    REGISTRY_ERRORS.get_or_create(&ClassLabels { class }).inc();
+}
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -109,6 +122,8 @@ pub struct Metrics {
     registry_requests: Counter,
     /// Requests that could not be understood, or whose review failed.
     pub failures: Counter,
+    /// Policies in force.
+    pub policies: Gauge,
     /// Reloads of policies.
     pub policy_reloads: Counter,
     /// Whether the policies or the configuration on disk are broken, so that older ones are in force.
@@ -131,6 +146,7 @@ pub struct Metrics {
     /// Whether this replica holds the Lease.
     pub holds_lease: Gauge,
     watch_age: Family<KindLabels, Gauge>,
+    resources: Family<KindLabels, Gauge>,
     resources_refused: Family<KindLabels, Gauge>,
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
@@ -164,6 +180,7 @@ impl Metrics {
             duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             registry_requests: Counter::default(),
             failures: Counter::default(),
+            policies: Gauge::default(),
             policy_reloads: Counter::default(),
             policies_broken: Gauge::default(),
             configuration_reloads: Counter::default(),
@@ -176,6 +193,7 @@ impl Metrics {
             bodies_unread: Counter::default(),
             holds_lease: Gauge::default(),
             watch_age: Family::default(),
+            resources: Family::default(),
             resources_refused: Family::default(),
             frozen: Family::default(),
             feed_age: Family::default(),
@@ -244,10 +262,16 @@ impl Metrics {
             self.registry_requests.clone(),
         );
         r.register(
+            "registry_errors",
+            "Requests to registries that failed, by class",
+            REGISTRY_ERRORS.clone(),
+        );
+        r.register(
             "failures",
             "Requests that were not understood or whose review failed",
             self.failures.clone(),
         );
+        r.register("policies", "Policies in force", self.policies.clone());
         r.register(
             "policy_reloads",
             "Reloads of policies",
@@ -308,6 +332,11 @@ impl Metrics {
             "watch_age_seconds",
             "How long ago the watch of a kind was lost; 0 while it is current",
             self.watch_age.clone(),
+        );
+        r.register(
+            "resources",
+            "Resources of the cluster that were read, by kind",
+            self.resources.clone(),
         );
         r.register(
             "resources_refused",
@@ -378,6 +407,12 @@ impl Metrics {
         self.watch_age
             .get_or_create(&KindLabels { kind })
             .set(seconds);
+    }
+
+    /// Shows how many resources of a kind were read.
+    pub(crate) fn show_resources(&self, kind: &'static str, read: usize) {
+        let read = i64::try_from(read).unwrap_or(i64::MAX);
+        self.resources.get_or_create(&KindLabels { kind }).set(read);
     }
 
     /// Shows how many resources of a kind are not valid.

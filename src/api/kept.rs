@@ -147,11 +147,11 @@ pub struct AuthorRecordSpec {
     #[schemars(length(min = 1, max = 256))]
     pub digest: String,
     /// The authors, each with exactly one of `certificate`, `github`, `gitlab` and `kubernetes`.
-    #[schemars(length(min = 1, max = 5000))]
+    #[schemars(length(min = 1, max = MAXIMUM_IDENTITIES))]
     pub identities: Vec<Written<WrittenAuthor>>,
     /// The digests of the statements that named them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 500))]
+    #[schemars(length(max = MAXIMUM_STATEMENTS))]
     pub statements: Vec<String>,
 }
 
@@ -351,21 +351,23 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
     resource("Rejection", &name, spec)
 }
 
-/// The resource that keeps authors. Its name says which statements named them, so that nothing is kept twice.
+/// How the names of resources begin that keep authors.
+pub const AUTHORS_PREFIX: &str = "authors-";
+/// The most identities and statements of one of them.
+pub const MAXIMUM_IDENTITIES: usize = 5000;
+pub const MAXIMUM_STATEMENTS: usize = 500;
+
+/// The resource that keeps authors: one for each digest, to which others are added.
 pub fn author_record_resource(digest: &Digest, authors: &KeptAuthors) -> Value {
     let statements: Vec<_> = authors.statements.iter().map(Digest::to_string).collect();
     let whole = digest.to_string();
-    let parts: Vec<&str> = [whole.as_str()]
-        .into_iter()
-        .chain(statements.iter().map(String::as_str))
-        .collect();
     let identities: BTreeSet<_> = authors.identities.iter().collect();
     let identities: Vec<_> = identities
         .into_iter()
         .filter_map(WrittenAuthor::of)
         .collect();
     let spec = json!({"digest": whole, "identities": identities, "statements": statements});
-    resource("AuthorRecord", &kept_name("authors", &parts), spec)
+    resource("AuthorRecord", &kept_name("authors", &[&whole]), spec)
 }
 
 fn resource(kind: &str, name: &str, spec: Value) -> Value {

@@ -49,6 +49,14 @@ impl Kind {
     /// Kinds whose names are words that other tools use: without our group they are not ours.
     const COMMON: [Kind; 3] = [Kind::TrustRoot, Kind::Revocation, Kind::Rejection];
 
+    /// Whether a document of this kind contradicts no other one, and no other one makes it invalid: what is kept about digests.
+    pub fn stands_alone(self) -> bool {
+        matches!(
+            self,
+            Kind::Revocation | Kind::Rejection | Kind::AuthorRecord
+        )
+    }
+
     /// The kind as documents write it.
     pub fn name(self) -> &'static str {
         match self {

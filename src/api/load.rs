@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use promotion_gate_core::documents::{Document, Path, Problem};
@@ -12,6 +12,7 @@ use promotion_gate_core::gate::{
     Collected, Digest, FeedState, Freeze, FreezeSource, KeptAuthors, KeptRejection, People, Policy,
     Revocation, Schedule, Snapshot, TrustRoots, WhenStale,
 };
+use schemars::Schema;
 use sha2::{Digest as _, Sha256};
 
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
@@ -114,6 +115,20 @@ impl PolicySet {
         self
     }
 
+    /// Adds what is kept about a digest.
+    pub(crate) fn keep(&mut self, item: Item) {
+        match item {
+            Item::Revocation(digest, revocation) => {
+                self.revocations.entry(digest).or_insert(revocation);
+            }
+            Item::Rejection(digest, rejection) => {
+                self.rejections.entry(digest).or_default().push(rejection);
+            }
+            Item::Authors(digest, authors) => self.authors.entry(digest).or_default().add(authors),
+            _ => {}
+        }
+    }
+
     /// The trust roots that are in the documents themselves.
     pub fn inline_roots(&self) -> TrustRoots {
         let each = self.trust_roots.iter();
@@ -196,7 +211,46 @@ pub fn load(sources: &[SourceFile], roots: &TrustRoots) -> PolicySet {
     load_knowing(sources, RootNames::new(roots.keys()))
 }
 
-/// The same. `names` are the trust roots that policies may name besides those in the documents.
+/// Reads one document of a kind that contradicts no others.
+///
+/// # Errors
+/// All problems of the document.
+pub fn load_alone(kind: Kind, source: &SourceFile) -> Result<Item, Vec<Problem>> {
+    static SCHEMAS: LazyLock<BTreeMap<Kind, Schema>> = LazyLock::new(|| {
+        let alone = Kind::ALL.into_iter().filter(|kind| kind.stands_alone());
+        alone
+            .filter_map(|kind| Some((kind, schema_of(kind)?)))
+            .collect()
+    });
+    let (file, bytes) = source;
+    let (found, problems) = documents(file, bytes, &mut Skipped::default());
+    let own = found.iter().find(|(found, _)| *found == kind);
+    let read = own.zip(SCHEMAS.get(&kind));
+    let read = read.and_then(|((_, document), schema)| {
+        counted(kind);
+        item(kind, document, schema, &RootNames::default())
+    });
+    match read {
+        Some(Ok((_, item))) if problems.is_empty() => Ok(item),
+        Some(Err(problems)) => Err(problems),
+        _ if problems.is_empty() => Err(vec![Problem::with_file(file, "it cannot be read")]),
+        _ => Err(problems),
+    }
+}
+
+/// Counts a document that is read, for tests.
+fn counted(_kind: Kind) {
+    #[cfg(test)]
+    READ.with_borrow_mut(|read| *read.entry(_kind).or_default() += 1);
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many documents of each kind this thread has read.
+    pub(crate) static READ: std::cell::RefCell<BTreeMap<Kind, usize>> = const { std::cell::RefCell::new(BTreeMap::new()) };
+}
+
+/// Reads all documents of some files. `names` are the trust roots that policies may name besides those in the documents.
 fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
     let mut loading = Loading::default();
     let mut found = Vec::new();
@@ -217,6 +271,7 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
         let Some(schema) = schema else {
             continue;
         };
+        counted(kind);
         match item(kind, &document, schema, &names) {
             Some(Ok((name, read))) => loading.add(kind, name, read, document),
             Some(Err(problems)) => loading.refuse(kind, problems),
@@ -267,13 +322,7 @@ impl Loading {
             }
             Item::TrustRoot(source) => drop(set.trust_roots.insert(name, source)),
             Item::Configuration(settings) => set.settings = settings,
-            Item::Revocation(digest, revocation) => {
-                set.revocations.entry(digest).or_insert(revocation);
-            }
-            Item::Rejection(digest, rejection) => {
-                set.rejections.entry(digest).or_default().push(rejection);
-            }
-            Item::Authors(digest, authors) => set.authors.entry(digest).or_default().add(authors),
+            kept => set.keep(kept),
         }
     }
 

@@ -40,14 +40,16 @@ pub use files::{Files, Skipped, documents};
 pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
 pub use item::{Item, item, schema_of};
 pub use kept::{
-    AuthorRecordResource, AuthorRecordSpec, RejectionResource, RejectionSpec, RevocationResource,
-    RevocationSpec, author_record, author_record_resource, rejection, rejection_resource,
-    revocation,
+    AUTHORS_PREFIX, AuthorRecordResource, AuthorRecordSpec, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS,
+    RejectionResource, RejectionSpec, RevocationResource, RevocationSpec, author_record,
+    author_record_resource, rejection, rejection_resource, revocation,
 };
 pub use kinds::Kind;
+#[cfg(test)]
+pub(crate) use load::READ;
 pub use load::{
-    FeedStates, FreezeSet, Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_paths,
-    schedule,
+    FeedStates, FreezeSet, Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_alone,
+    load_paths, schedule,
 };
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
 pub use policy::{

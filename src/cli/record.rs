@@ -1,7 +1,9 @@
 //! `record`: what was admitted, as the release records of a cluster say it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 use super::out::write_json;
 use crate::api::{EntryRuns, EntryState, WrittenEntry, WrittenWorkload};
 use crate::cluster::Cluster;
-use crate::record::{ReadRecord, Unrecorded, ask_to_adopt, read_records, read_unrecorded};
+use crate::record::{ReadRecord, Unrecorded, adopted, ask_to_adopt, read_records, read_unrecorded};
 
 /// The version of the JSON output.
 const VERSION: &str = "promotion-gate.dev/records/v1alpha1";
@@ -72,6 +74,9 @@ enum Command {
         /// Every namespace. If all keys of release records are lost, this also lets a new key be made
         #[arg(long, conflicts_with = "namespaces")]
         all_namespaces: bool,
+        /// How long to wait until it is done, in seconds; 0 to ask alone
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        wait: u64,
         #[command(flatten)]
         connection: Connection,
     },
@@ -122,21 +127,67 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Adopt {
             namespaces,
             all_namespaces,
+            wait,
             connection,
         } => {
             let namespaces = match all_namespaces {
                 true => vec!["*".to_owned()],
                 false => namespaces,
             };
-            let cluster = connection.connect().await?;
-            ask_to_adopt(&cluster, &namespaces, Timestamp::now()).await?;
-            print_line!(
-                "the gate was asked to record what runs in {} as baseline; `promotion-gate record list --unrecorded` shows what is left",
-                named(&namespaces)
-            );
-            Ok(ExitCode::SUCCESS)
+            adopt(&connection, &namespaces, Duration::from_secs(wait)).await
         }
     }
+}
+
+async fn adopt(
+    connection: &Connection,
+    namespaces: &[String],
+    wait: Duration,
+) -> anyhow::Result<ExitCode> {
+    let cluster = connection.connect().await?;
+    // Whoever may ask need not be allowed to list what runs.
+    let left = async || {
+        let gate = &connection.gate_namespace;
+        let unrecorded = read_unrecorded(&cluster, None, gate).await.ok()?;
+        Some(objects_in(&unrecorded, namespaces))
+    };
+    let before = left().await;
+    let now = Timestamp::now();
+    let asked = ask_to_adopt(&cluster, namespaces, now).await?;
+    let names = named(namespaces);
+    if wait.is_zero() {
+        print_line!(
+            "the gate was asked to record as baseline what was created in {names} before {now:.0}; `promotion-gate record list --unrecorded` shows what is left"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !adopted(&cluster, &asked, wait).await? {
+        let seconds = wait.as_secs();
+        bail!(
+            "the gate was asked at {now:.0} to record what runs in {names} as baseline, and has not done so within {seconds} s; it goes on trying: the log of the replica that holds the Lease says what it cannot record, and `promotion-gate record list --unrecorded` shows what is left"
+        );
+    }
+    let counted = before
+        .zip(left().await)
+        .map_or_else(String::new, |(before, left)| {
+            format!(
+                ": {} objects, and {left} are left",
+                before.saturating_sub(left)
+            )
+        });
+    print_line!("what was created in {names} before {now:.0} is recorded as baseline{counted}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many objects of these namespaces run without a record.
+fn objects_in(unrecorded: &[Unrecorded], namespaces: &[String]) -> usize {
+    let is_everywhere = namespaces.iter().any(|name| name == "*");
+    let objects = unrecorded.iter().map(|it| &it.workload);
+    let objects = objects.filter(|workload| {
+        let namespace = workload.namespace.as_ref();
+        is_everywhere || namespace.is_some_and(|namespace| namespaces.contains(namespace))
+    });
+    objects.collect::<BTreeSet<_>>().len()
 }
 
 impl Connection {

@@ -34,8 +34,10 @@ pub struct View<T> {
     pub objects: Arc<BTreeMap<String, T>>,
     /// Grows with each change.
     pub revision: u64,
-    /// Whether they were read as a whole at least once.
+    /// Whether they were read at least once.
     pub is_read: bool,
+    /// Whether there are more than are kept.
+    pub is_partial: bool,
     /// Why they are not current, if that is so.
     pub lost: Option<Lost>,
 }
@@ -74,6 +76,7 @@ impl<T: Clone + PartialEq> Watched<T> {
             objects: Arc::default(),
             revision: 0,
             is_read: false,
+            is_partial: false,
             lost: None,
         };
         Watched {
@@ -108,63 +111,69 @@ impl<T: Clone + PartialEq> Watched<T> {
         let mut wait = WAITS.0;
         loop {
             let mut events = pin!(start());
-            let mut listed = BTreeMap::new();
+            let (mut listed, mut is_partial) = (BTreeMap::new(), false);
             let failed = loop {
                 match events.next().await {
-                    Some(Ok(Event::Init)) => listed = BTreeMap::new(),
-                    Some(Ok(Event::InitApply(object))) => {
-                        if listed.len() <= self.most {
-                            listed.extend([keep(object)]);
-                        }
-                    }
+                    Some(Ok(Event::Init)) => (listed, is_partial) = (BTreeMap::new(), false),
+                    Some(Ok(Event::InitApply(object))) => match listed.len() < self.most {
+                        true => listed.extend([keep(object)]),
+                        false => is_partial = true,
+                    },
                     Some(Ok(Event::InitDone)) => {
                         wait = WAITS.0;
-                        match listed.len() > self.most {
-                            true => break self.too_many(),
-                            false => self.replace(std::mem::take(&mut listed)),
-                        }
+                        self.replace(std::mem::take(&mut listed), is_partial);
                     }
                     Some(Ok(Event::Apply(object))) => {
                         let (name, object) = keep(object);
-                        if !self.change(name, Some(object)) {
-                            break self.too_many();
-                        }
+                        self.change(name, Some(object));
                     }
                     Some(Ok(Event::Delete(object))) => {
                         self.change(keep(object).0, None);
+                        if self.lock().is_partial {
+                            // There may be room for one that was left out.
+                            break None;
+                        }
                     }
-                    Some(Err(error)) => break explain(&error),
-                    None => break "the watch ended".to_owned(),
+                    Some(Err(error)) => break Some(explain(&error)),
+                    None => break Some("the watch ended".to_owned()),
                 }
             };
-            self.lose(failed);
+            match failed {
+                Some(why) => self.lose(why),
+                None => wait = WAITS.1,
+            }
             sleep(wait).await;
             wait = (wait * 2).min(WAITS.1);
         }
     }
 
-    fn too_many(&self) -> String {
-        format!("there are more than {}, which is the most", self.most)
+    /// The most objects that are kept.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
-    fn replace(&self, listed: BTreeMap<String, T>) {
+    fn replace(&self, listed: BTreeMap<String, T>, is_partial: bool) {
         let mut view = self.lock();
         if *view.objects != listed || !view.is_read {
             view.objects = Arc::new(listed);
             view.revision += 1;
         }
-        (view.is_read, view.lost) = (true, None);
+        (view.is_read, view.is_partial, view.lost) = (true, is_partial, None);
         drop(view);
         self.changed.notify_one();
     }
 
-    /// Takes over one change. Says whether there is room for it.
-    fn change(&self, name: String, object: Option<T>) -> bool {
+    /// Takes over one change, as far as there is room.
+    fn change(&self, name: String, object: Option<T>) {
         let mut view = self.lock();
-        let is_same = view.objects.get(&name) == object.as_ref();
-        let is_full = view.objects.len() >= self.most && !view.objects.contains_key(&name);
-        if is_same || is_full {
-            return is_same;
+        if view.objects.get(&name) == object.as_ref() {
+            return;
+        }
+        if view.objects.len() >= self.most && !view.objects.contains_key(&name) {
+            view.is_partial = true;
+            drop(view);
+            self.changed.notify_one();
+            return;
         }
         let objects = Arc::make_mut(&mut view.objects);
         match object {
@@ -174,7 +183,6 @@ impl<T: Clone + PartialEq> Watched<T> {
         view.revision += 1;
         drop(view);
         self.changed.notify_one();
-        true
     }
 
     fn lose(&self, why: String) {
@@ -245,4 +253,61 @@ fn explain(error: &watcher::Error) -> String {
         other => return other.to_string(),
     };
     super::explain(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    type Happened = watcher::Result<Event<&'static str>>;
+
+    async fn followed(watched: &Watched<()>, lists: &[&[Happened]]) {
+        let lists = Mutex::new(lists.iter());
+        let start = || {
+            let next = lists.lock().unwrap().next();
+            let events = next.into_iter().flat_map(|list| list.iter());
+            let events: Vec<Happened> = events
+                .map(|event| Ok(event.as_ref().unwrap().clone()))
+                .collect();
+            stream::iter(events).chain(stream::pending())
+        };
+        let follow = watched.follow(start, |name: &str| (name.to_owned(), ()));
+        // What was sent is taken in long before.
+        let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
+    }
+
+    fn listed(names: &[&'static str]) -> Vec<Happened> {
+        let names = names.iter().map(|name| Event::InitApply(*name));
+        let events = [Event::Init].into_iter().chain(names);
+        events.chain([Event::InitDone]).map(Ok).collect()
+    }
+
+    fn names(watched: &Watched<()>) -> Vec<String> {
+        watched.view().objects.keys().cloned().collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_more_objects_than_are_kept_the_first_ones_are_read_and_the_rest_is_told() {
+        let watched = Watched::new(2, Arc::default());
+        followed(&watched, &[&listed(&["a", "b", "c"])]).await;
+        let view = watched.view();
+        assert!(view.is_read && view.is_partial && view.lost.is_none());
+        assert_eq!(names(&watched), ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_replica_leaves_out_one_that_is_too_many_and_reads_it_when_there_is_room() {
+        let watched = Watched::new(2, Arc::default());
+        let mut full = listed(&["a", "b"]);
+        full.push(Ok(Event::Apply("c")));
+        followed(&watched, &[&full]).await;
+        assert!(watched.view().is_partial && watched.view().lost.is_none());
+        assert_eq!(names(&watched), ["a", "b"]);
+        full.push(Ok(Event::Delete("a")));
+        followed(&watched, &[&full, &listed(&["b", "c"])]).await;
+        assert!(!watched.view().is_partial);
+        assert_eq!(names(&watched), ["b", "c"]);
+    }
 }

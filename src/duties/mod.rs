@@ -2,9 +2,11 @@
 //! freezes and the repositories of trust roots that are resources.
 //!
 //! * `lease` — which replica that is
+//! * `authors` — collecting AuthorRecords that nothing needs
 //! * `status` — what a status says
 //! * `feed` — what the feed of a freeze says, in its status and back
 
+mod authors;
 pub(crate) mod feed;
 mod lease;
 pub(crate) mod status;
@@ -24,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::api::Kind;
 use crate::cluster::{Cluster, cause};
 use crate::metrics::Metrics;
+use crate::record::ReleaseRecords;
 use crate::snapshot::{Judged, ResourceName, Sources, Version, api_resource};
 
 pub use lease::Lease;
@@ -40,7 +43,7 @@ const TICK: Duration = Duration::from_secs(10);
 /// The duties of this process.
 pub struct Duties {
     lease: Arc<Lease>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Duties {
@@ -58,8 +61,28 @@ impl Duties {
         });
         Duties {
             lease,
-            tasks: [keeps, does],
+            tasks: vec![keeps, does],
         }
+    }
+
+    /// Also collects the authors of digests that no record names, while this replica holds the Lease.
+    pub fn collect_authors(
+        &mut self,
+        cluster: Cluster,
+        sources: Arc<Sources>,
+        records: Arc<ReleaseRecords>,
+    ) {
+        let lease = self.lease();
+        let collects = tokio::spawn(async move {
+            loop {
+                lease.held().await;
+                tokio::select! {
+                    () = lease.lost() => {}
+                    never = authors::collect(&cluster, &sources, &records) => match never {},
+                }
+            }
+        });
+        self.tasks.push(collects);
     }
 
     /// The Lease under which they are done.

@@ -10,6 +10,8 @@ use crate::tuf;
 const MAXIMUM_MESSAGE: usize = 8_000;
 /// The condition that says whether the present `spec` counts.
 const READY: &str = "Ready";
+/// The field with the `spec` that counts while the present one does not.
+const LAST_VALID: &str = "lastValidSpec";
 
 /// The status that a resource should have. Fields and conditions that are not about this stay as they are.
 pub(crate) fn status(
@@ -24,8 +26,11 @@ pub(crate) fn status(
         _ => Map::new(),
     };
     status.insert("observedGeneration".to_owned(), json!(resource.generation));
-    if judged.version == Version::Current {
-        status.insert("lastValidSpec".to_owned(), resource.spec.clone());
+    // Where the present `spec` is the valid one, storing it twice would let a large resource have no status.
+    match (judged.version, &judged.last_valid) {
+        (Version::Current, _) => drop(status.remove(LAST_VALID)),
+        (_, Some(spec)) => drop(status.insert(LAST_VALID.to_owned(), spec.clone())),
+        (_, None) => {}
     }
     let conditions = status.get("conditions").and_then(Value::as_array);
     let mut conditions = conditions.cloned().unwrap_or_default();

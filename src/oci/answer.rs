@@ -10,6 +10,7 @@ use url::Url;
 use super::address::shown;
 use super::error::excerpt;
 use super::{ErrorKind, Manifest, Reference, RegistryError};
+use crate::metrics::failed_to_read;
 
 /// The header with the digest of the content.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -54,6 +55,7 @@ impl HttpAnswer {
             StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
             _ => ErrorKind::Unavailable,
         };
+        failed_to_read(kind.id());
         let mut why = format!("the registry answered {}", self.status);
         let said = if self.is_web_page() {
             "with a web page".to_owned()

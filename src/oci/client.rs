@@ -26,6 +26,7 @@ use super::{
     Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
     Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,
 };
+use crate::metrics::failed_to_read;
 
 /// The host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -201,14 +202,12 @@ impl Client {
     ) -> Result<HttpAnswer, RegistryError> {
         let tried = format!("`{} {}`", request.method, shown(&request.url));
         let total = self.transport.timeouts.total;
-        match timeout(total, self.ask(repository, request)).await {
-            Ok(asked) => asked,
-            Err(_) => Err(RegistryError::new(
-                ErrorKind::TimedOut,
-                tried,
-                "there was no answer in time",
-            )),
-        }
+        let asked = timeout(total, self.ask(repository, request)).await;
+        let asked = asked.unwrap_or_else(|_| {
+            let why = "there was no answer in time";
+            Err(RegistryError::new(ErrorKind::TimedOut, tried, why))
+        });
+        asked.inspect_err(|error| failed_to_read(error.kind().id()))
     }
 
     async fn resolve_now(

@@ -34,6 +34,23 @@ pub enum ErrorKind {
     DigestMismatch,
 }
 
+impl ErrorKind {
+    /// The class, as metrics name it.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::Unauthorized => "unauthorized",
+            ErrorKind::Denied => "denied",
+            ErrorKind::RateLimited => "rate-limited",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::TimedOut => "timed-out",
+            ErrorKind::TooLarge => "too-large",
+            ErrorKind::Malformed => "malformed",
+            ErrorKind::DigestMismatch => "digest-mismatch",
+        }
+    }
+}
+
 impl RegistryError {
     /// `tried` names the request or the file; `why` says what happened. Both may quote a registry, so they are shortened and
     /// made printable.

@@ -64,7 +64,7 @@ pub(super) struct Adoption {
 }
 
 impl GateState {
-    fn of(configuration: &DynamicObject) -> GateState {
+    pub(super) fn of(configuration: &DynamicObject) -> GateState {
         let data = &configuration.data;
         let time = |value: &Value| value.as_str()?.parse().ok();
         let baseline = data.pointer("/status/recordBaseline/at").and_then(time);
@@ -102,9 +102,27 @@ impl GateState {
 
     /// Whether a governor has just adopted whatever runs, so that records under lost keys are not missed.
     fn gives_up_old_records(&self, now: Timestamp) -> bool {
-        self.adoptions.iter().any(|adoption| {
-            let age = now.as_second() - adoption.created_before.as_second();
-            adoption.namespaces.iter().any(|name| name == "*") && (0..CONSENT).contains(&age)
+        self.of_everything().any(|at| {
+            let age = now.as_second() - at.as_second();
+            (0..CONSENT).contains(&age)
+        })
+    }
+
+    /// The times of adoptions of everything.
+    fn of_everything(&self) -> impl Iterator<Item = Timestamp> {
+        let all = self.adoptions.iter();
+        let all = all.filter(|it| it.namespaces.iter().any(|name| name == "*"));
+        all.map(|it| it.created_before)
+    }
+
+    /// Why the last adoption of everything lets no new key be made, as the end of a sentence; empty if there is none. The clock is
+    /// shown by the minute, so that the sentence is no news all the time.
+    fn why_not_given_up(&self, now: Timestamp) -> String {
+        let minutes = CONSENT / 60;
+        let now = now.as_second() / 60 * 60;
+        let now = Timestamp::from_second(now).unwrap_or_default();
+        self.of_everything().max().map_or_else(String::new, |at| {
+            format!("; the last one is of {at:.0}, and only one of the last {minutes} minutes counts: it is {now:.0} here")
         })
     }
 }
@@ -182,7 +200,8 @@ impl ReleaseRecords {
                     if !state.gives_up_old_records(Timestamp::now()) {
                         return Err(Problem {
                             why: format!(
-                                "the Secret `{SECRET}` is lost, and with it the public keys in the status of the GateConfiguration `{CONFIGURATION}`, so that no record can be verified; restore one of them, or let a governor adopt whatever runs now: `promotion-gate record adopt --all-namespaces`"
+                                "the Secret `{SECRET}` is lost, and with it the public keys in the status of the GateConfiguration `{CONFIGURATION}`, so that no record can be verified; restore one of them, or let a governor adopt whatever runs now: `promotion-gate record adopt --all-namespaces`{}",
+                                state.why_not_given_up(Timestamp::now())
                             ),
                             needs_webhook: true,
                         });
@@ -386,6 +405,15 @@ mod tests {
         assert!(!everything.gives_up_old_records(at("2026-11-28T11:30:00Z")));
         assert!(!adopted(json!(["shop"])).gives_up_old_records(at("2026-11-28T12:30:00Z")));
         assert!(!GateState::default().gives_up_old_records(at("2026-11-28T12:30:00Z")));
+        // Clocks that differ are the likely reason.
+        assert_eq!(
+            everything.why_not_given_up(at("2026-11-28T13:30:59Z")),
+            "; the last one is of 2026-11-28T12:00:00Z, and only one of the last 60 minutes counts: it is 2026-11-28T13:30:00Z here"
+        );
+        assert_eq!(
+            GateState::default().why_not_given_up(at("2026-11-28T13:30:00Z")),
+            ""
+        );
     }
 
     #[test]

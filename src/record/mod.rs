@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kube::api::{Api, ApiResource, DynamicObject};
+use promotion_gate_core::gate::Digest;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -48,9 +49,11 @@ use background::{Admitted, Waiting};
 use duties::Deleted;
 use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
+use names::RecordSubject;
 
 pub use reading::{
-    Admission, ReadRecord, RecordsOnce, Unrecorded, ask_to_adopt, read_records, read_unrecorded,
+    Admission, AskedAdoption, ReadRecord, RecordsOnce, Unrecorded, adopted, ask_to_adopt,
+    read_records, read_unrecorded,
 };
 pub use tags::{CheckedTags, RecordedTags, check_tags};
 
@@ -162,6 +165,23 @@ impl ReleaseRecords {
         let age = lost.as_ref().map(|lost| lost.since.elapsed());
         let age = age.unwrap_or_default();
         self.metrics.show_watch_age("ReleaseRecord", age);
+    }
+
+    /// The digests that records name, in any namespace; `None` until all of them are known.
+    pub fn named_digests(&self) -> Option<HashSet<Digest>> {
+        if self.unknown().is_some() {
+            return None;
+        }
+        let memory = self.memory();
+        let mut named = HashSet::new();
+        for (_, record) in memory.iter() {
+            if let RecordSubject::Digest(digest) = &record.subject {
+                named.insert(digest.clone());
+            }
+            let entries = record.entries.values();
+            named.extend(entries.filter_map(|kept| kept.digest.clone()));
+        }
+        Some(named)
     }
 
     /// Why it is not known what the records say; `None` once all records were listed and the public keys are known.

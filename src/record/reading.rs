@@ -2,6 +2,7 @@
 //! governor to adopt it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
@@ -10,9 +11,10 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use promotion_gate_core::gate::{AdmittedBy, Change, Digest, Pin, Records, Workload};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::entry::{KeptRecord, read_record};
-use super::identity::{CONFIGURATION, configurations, listed_keys, said};
+use super::identity::{Adoption, CONFIGURATION, GateState, configurations, listed_keys, said};
 use super::key::PublicKeys;
 use super::live::{live_objects, unrecorded};
 use super::memory::Memory;
@@ -153,7 +155,7 @@ pub async fn read_unrecorded(
 }
 
 /// Asks the gate to record what runs now in these namespaces (`*` for all) as baseline, in the configuration resource, which only
-/// governors may change.
+/// governors may change. Gives what was asked.
 ///
 /// # Errors
 /// Why the configuration cannot be changed.
@@ -161,7 +163,7 @@ pub async fn ask_to_adopt(
     cluster: &Cluster,
     namespaces: &[String],
     now: Timestamp,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<AskedAdoption> {
     let api = configurations(cluster.client());
     for _ in 0..4 {
         let found = api.get_opt(CONFIGURATION).await.map_err(said);
@@ -184,7 +186,13 @@ pub async fn ask_to_adopt(
             .patch(CONFIGURATION, &PatchParams::default(), &patch)
             .await
         {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                let asked = Adoption {
+                    namespaces: namespaces.to_vec(),
+                    created_before: now,
+                };
+                return Ok(AskedAdoption { id: asked.id() });
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
                 let why = said(error);
@@ -197,6 +205,44 @@ pub async fn ask_to_adopt(
     bail!("the GateConfiguration `{CONFIGURATION}` changes too often; try again")
 }
 
+/// Waits until the gate has done what was asked. Says whether it has.
+///
+/// # Errors
+/// The configuration cannot be read, or somebody took the request away.
+pub async fn adopted(
+    cluster: &Cluster,
+    asked: &AskedAdoption,
+    within: Duration,
+) -> anyhow::Result<bool> {
+    let api = configurations(cluster.client());
+    let deadline = Instant::now() + within;
+    loop {
+        let found = api.get_opt(CONFIGURATION).await.map_err(said);
+        let found = found.map_err(anyhow::Error::msg)?;
+        let state = found.as_ref().map(GateState::of).unwrap_or_default();
+        if state.adopted.contains(&asked.id) {
+            return Ok(true);
+        }
+        if !state.adoptions.iter().any(|held| held.id() == asked.id) {
+            bail!(
+                "somebody replaced `spec.adopt` of the GateConfiguration `{CONFIGURATION}` before the gate had read it; ask again"
+            );
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        sleep(BETWEEN_READS).await;
+    }
+}
+
+/// What the gate was asked to adopt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedAdoption {
+    id: String,
+}
+
+/// How often it is looked whether an adoption is done.
+const BETWEEN_READS: Duration = Duration::from_secs(1);
 /// The most adoptions that the configuration keeps.
 const MAXIMUM_ASKED: usize = 50;
 

@@ -112,13 +112,14 @@ pub async fn serve(
         probe_address: probes.local_addr()?,
     };
     let (stopping, stopped) = signal::channel(false);
-    let duties = options.cluster.clone().map(|cluster| {
+    let mut duties = options.cluster.clone().map(|cluster| {
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
         Duties::start(cluster, sources, metrics)
     });
-    let (records, mut background) = match (options.cluster.clone(), &duties) {
+    let (records, mut background) = match (options.cluster.clone(), &mut duties) {
         (Some(cluster), Some(duties)) => {
-            let (records, mut tasks) = ReleaseRecords::start(cluster, Arc::clone(&metrics));
+            let (records, mut tasks) = ReleaseRecords::start(cluster.clone(), Arc::clone(&metrics));
+            duties.collect_authors(cluster, Arc::clone(&sources), Arc::clone(&records));
             let (snapshots, lease) = (Arc::clone(&sources), duties.lease());
             let compare = Arc::clone(&records);
             let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());

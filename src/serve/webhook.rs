@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Change, Decision, GovernanceChange, GovernedBy, Promotion, Snapshot, judge_governance,
 };
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
@@ -33,6 +34,8 @@ use crate::{decision_log, governance, metrics::Metrics};
 
 /// The API server's default time-out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most documents of governors that are read at a time, each together with all others.
+const PARSES: usize = 2;
 /// The API server's longest time-out.
 const MAXIMUM_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,8 @@ pub struct Webhook {
     audit_only: bool,
     records: Option<Arc<ReleaseRecords>>,
     bodies: Bodies,
+    /// Room for the documents of governors that are read.
+    parses: Arc<Semaphore>,
 }
 
 impl Webhook {
@@ -74,6 +79,7 @@ impl Webhook {
             audit_only,
             records,
             bodies: Bodies::new(),
+            parses: Arc::new(Semaphore::new(PARSES)),
         }
     }
 
@@ -200,12 +206,22 @@ impl Webhook {
             snapshot,
             governors_unknown: self.sources.readiness().governors_unknown.clone(),
             gate,
-            problems: governance::problems(change, &self.sources).await,
+            problems: Vec::new(),
             now: Timestamp::now(),
         };
-        let mut verdict = judge_governance(change, by);
+        // The right comes first: whoever has none makes nobody read documents.
+        let mut verdict = judge_governance(change, by.clone());
         if verdict.decision == Decision::Allow {
-            let consequences = governance::consequences(change, &self.sources).await;
+            let reading = governance::Reading {
+                sources: &self.sources,
+                room: &self.parses,
+                deadline,
+            };
+            let problems = governance::problems(change, &reading).await;
+            if !problems.is_empty() {
+                verdict = judge_governance(change, GovernedBy { problems, ..by });
+            }
+            let consequences = governance::consequences(change, &reading).await;
             verdict.warnings.extend(consequences);
         }
         let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use promotion_gate_core::documents::Problem;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::resource::{Resource, ResourceName, shown};
 use crate::api::{
-    GateSettings, Held, Kind, PolicyFiles, PolicySet, RootNames, SourceFile, UNKNOWN_ROOT,
+    GateSettings, Held, Item, Kind, PolicyFiles, PolicySet, RootNames, SourceFile, UNKNOWN_ROOT,
+    load_alone,
 };
 use crate::config::Config;
 
@@ -57,11 +59,28 @@ pub(super) struct Documents {
 #[derive(Clone)]
 struct Kept {
     resource: Arc<Resource>,
-    current: SourceFile,
-    in_force: Option<SourceFile>,
+    current: Arc<Source>,
+    in_force: Option<Arc<Source>>,
+}
+
+/// A version of a resource.
+struct Source {
+    document: SourceFile,
+    /// What it says, where it contradicts no other document: it is read once.
+    alone: Option<Result<Item, Vec<String>>>,
+}
+
+/// What of the resources has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Documents that are valid only together.
+    pub(super) joint: bool,
+    /// Documents that contradict no others.
+    pub(super) alone: bool,
 }
 
 /// What counts, and why the rest does not.
+#[derive(Clone)]
 pub(super) struct Settlement {
     /// What the versions that count say. It has no problems.
     pub(super) set: PolicySet,
@@ -75,11 +94,10 @@ pub(super) struct Settlement {
 type Versions = BTreeMap<Unit, Version>;
 
 impl Documents {
-    /// Replaces the resources. One that was created anew has nothing to do with the earlier one of its name. Says whether a document
-    /// has changed.
-    pub(super) fn replace_resources(&mut self, now: &[Arc<Resource>]) -> bool {
+    /// Replaces the resources. One that was created anew has nothing to do with the earlier one of its name. Says what has changed.
+    pub(super) fn replace_resources(&mut self, now: &[Arc<Resource>]) -> Changed {
         let mut before = std::mem::take(&mut self.resources);
-        let mut is_changed = false;
+        let mut changed = Changed::default();
         for resource in now {
             let name = resource.name.clone();
             let earlier = before.remove(&name);
@@ -90,12 +108,13 @@ impl Documents {
                     ..same
                 },
                 earlier => {
-                    is_changed = true;
+                    changed.note(name.kind);
+                    let read = |document| Arc::new(Source::new(name.kind, document));
                     Kept {
-                        current: resource.document(),
+                        current: read(resource.document()),
                         in_force: match earlier {
                             Some(earlier) => earlier.in_force,
-                            None => resource.last_valid(),
+                            None => resource.last_valid().map(read),
                         },
                         resource: Arc::clone(resource),
                     }
@@ -103,7 +122,8 @@ impl Documents {
             };
             self.resources.insert(name, kept);
         }
-        is_changed || !before.is_empty()
+        before.keys().for_each(|gone| changed.note(gone.kind));
+        changed
     }
 
     /// The resources.
@@ -127,16 +147,73 @@ impl Documents {
             self.resources
                 .iter()
                 .filter_map(|(name, kept)| match settled.refused.get(name) {
-                    None => Some(kept.current.clone()),
-                    Some((Version::LastValid, _)) => kept.in_force.clone(),
+                    None => Some(&kept.current),
+                    Some((Version::LastValid, _)) => kept.in_force.as_ref(),
                     Some(_) => None,
                 });
-        counting.collect()
+        counting.map(|source| source.document.clone()).collect()
+    }
+
+    /// The `spec` that was last valid of a resource.
+    pub(super) fn last_valid(&self, name: &ResourceName) -> Option<Value> {
+        let kept = self.resources.get(name)?;
+        let (_, bytes) = &kept.in_force.as_ref()?.document;
+        let mut document: Value = serde_json::from_slice(bytes).ok()?;
+        document.get_mut("spec").map(Value::take)
     }
 
     /// Decides which version of each document counts under a configuration. `refuse_files` are reasons why the files on disk do not
     /// count, besides their own problems.
     pub(super) fn settle(
+        &self,
+        config: &Config,
+        refuse_files: impl Fn(&PolicySet) -> Vec<String>,
+    ) -> Settlement {
+        self.with_kept(self.settle_joint(config, refuse_files))
+    }
+
+    /// Adds the documents that contradict no others.
+    pub(super) fn with_kept(&self, mut settled: Settlement) -> Settlement {
+        let mut hash = Sha256::new();
+        let alone = self.resources.iter();
+        let alone = alone.filter(|(name, _)| name.kind.stands_alone());
+        for (name, kept) in alone {
+            let counting = match kept.current.item() {
+                Ok(_) => Some(&kept.current),
+                Err(why) => {
+                    let last = kept.in_force.as_ref().filter(|last| last.item().is_ok());
+                    let version = match last {
+                        Some(_) => Version::LastValid,
+                        None => Version::Unreadable,
+                    };
+                    settled
+                        .refused
+                        .insert(name.clone(), (version, why.to_vec()));
+                    last
+                }
+            };
+            if let Some(source) = counting {
+                if let Ok(Some(item)) = source.item() {
+                    settled.set.keep(item.clone());
+                }
+                for part in [source.document.0.as_bytes(), &source.document.1] {
+                    hash.update((part.len() as u64).to_be_bytes());
+                    hash.update(part);
+                }
+            }
+        }
+        if self.resources.keys().any(|name| name.kind.stands_alone()) {
+            let digest = hex::encode(hash.finalize());
+            settled
+                .set
+                .revision
+                .push_str(&format!(" kept:sha256:{digest}"));
+        }
+        settled
+    }
+
+    /// Decides which version of each document counts, without those that contradict no others.
+    pub(super) fn settle_joint(
         &self,
         config: &Config,
         refuse_files: impl Fn(&PolicySet) -> Vec<String>,
@@ -205,7 +282,7 @@ impl Documents {
         }
         for (name, kept) in &mut self.resources {
             if !settled.refused.contains_key(name) {
-                kept.in_force = Some(kept.current.clone());
+                kept.in_force = Some(Arc::clone(&kept.current));
             }
         }
     }
@@ -222,9 +299,13 @@ impl Documents {
             let set = self.in_force_with(others, config);
             set.problems.iter().map(shown).collect()
         };
-        let before = problems(&others);
         others.push((name.document(), next.to_string().into_bytes()));
         let after = problems(&others);
+        if after.is_empty() {
+            return Vec::new();
+        }
+        others.pop();
+        let before = problems(&others);
         let own = format!("{}: ", name.document());
         let new = after.difference(&before);
         new.map(|problem| problem.strip_prefix(&own).unwrap_or(problem).to_owned())
@@ -235,7 +316,8 @@ impl Documents {
     pub(super) fn lacking_without(&self, name: &ResourceName, config: &Config) -> Vec<String> {
         let others = self.in_force_besides(name);
         let own = self.resources.get(name);
-        let own = own.and_then(|kept| kept.in_force.clone());
+        let own = own.and_then(|kept| kept.in_force.as_ref());
+        let own = own.map(|source| source.document.clone());
         let all: Vec<_> = others.iter().cloned().chain(own).collect();
         let said = |documents: &[SourceFile]| -> BTreeSet<String> {
             let set = self.in_force_with(documents, config);
@@ -250,13 +332,11 @@ impl Documents {
         after.difference(&before).cloned().collect()
     }
 
-    /// The resources in force besides this one.
+    /// The resources in force besides this one, of those that are valid only together.
     fn in_force_besides(&self, name: &ResourceName) -> Vec<SourceFile> {
-        let others = self.resources.iter();
-        let others = others.filter(|(other, _)| *other != name);
-        others
-            .filter_map(|(_, kept)| kept.in_force.clone())
-            .collect()
+        let others = self.joint().filter(|(other, _)| *other != name);
+        let others = others.filter_map(|(_, kept)| kept.in_force.as_ref());
+        others.map(|source| source.document.clone()).collect()
     }
 
     /// What the files in force and these resources say together.
@@ -265,6 +345,12 @@ impl Documents {
         let files = self.files_in_force.as_ref().unwrap_or(&none);
         let names = RootNames::new(config.world.trust_roots.keys());
         files.load_with(resources, names).under(&config.settings)
+    }
+
+    /// The resources that are valid only together.
+    fn joint(&self) -> impl Iterator<Item = (&ResourceName, &Kept)> {
+        let resources = self.resources.iter();
+        resources.filter(|(name, _)| !name.kind.stands_alone())
     }
 
     fn load(&self, versions: &Versions, config: &Config) -> PolicySet {
@@ -285,14 +371,14 @@ impl Documents {
             Version::LastValid => self.files_in_force.as_ref().unwrap_or(&none),
             Version::Unreadable => &none,
         };
-        let resources = self.resources.iter().filter_map(|(name, kept)| {
+        let resources = self.joint().filter_map(|(name, kept)| {
             match version_of(versions, &Unit::Resource(name.clone())) {
-                Version::Current => Some(kept.current.clone()),
-                Version::LastValid => kept.in_force.clone(),
+                Version::Current => Some(&kept.current),
+                Version::LastValid => kept.in_force.as_ref(),
                 Version::Unreadable => None,
             }
         });
-        let resources = Vec::from_iter(resources);
+        let resources = Vec::from_iter(resources.map(|source| source.document.clone()));
         // What the files on disk contradict in the configuration does not count with them.
         let settings = match version_of(versions, &Unit::Files) {
             Version::Current => &config.settings,
@@ -333,7 +419,7 @@ impl Documents {
         }
         // 3. Documents that were valid before contradict a change.
         let all: Vec<_> = std::iter::once(Unit::Files)
-            .chain(self.resources.keys().cloned().map(Unit::Resource))
+            .chain(self.joint().map(|(name, _)| Unit::Resource(name.clone())))
             .collect();
         let changed: Vec<_> = all.iter().filter(is_new).collect();
         let is_mentioned = |unit: &&&Unit| {
@@ -370,7 +456,10 @@ impl Documents {
             }
             Unit::Resource(name) => {
                 let kept = self.resources.get(name);
-                kept.is_some_and(|kept| kept.in_force.as_ref() != Some(&kept.current))
+                kept.is_some_and(|kept| {
+                    let in_force = kept.in_force.as_ref().map(|source| &source.document);
+                    in_force != Some(&kept.current.document)
+                })
             }
         }
     }
@@ -419,6 +508,35 @@ impl Documents {
             }
         }
         settled
+    }
+}
+
+impl Changed {
+    fn note(&mut self, kind: Kind) {
+        match kind.stands_alone() {
+            true => self.alone = true,
+            false => self.joint = true,
+        }
+    }
+}
+
+impl Source {
+    fn new(kind: Kind, document: SourceFile) -> Source {
+        let read = kind.stands_alone().then(|| load_alone(kind, &document));
+        let why = |problems: Vec<Problem>| problems.iter().map(shown).collect();
+        Source {
+            alone: read.map(|read| read.map_err(why)),
+            document,
+        }
+    }
+
+    /// What it says, if it contradicts no other document.
+    fn item(&self) -> Result<Option<&Item>, &[String]> {
+        match &self.alone {
+            None => Ok(None),
+            Some(Ok(item)) => Ok(Some(item)),
+            Some(Err(why)) => Err(why),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ use crate::feeds::{self, ClockReading, Feeds, feeds_of};
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use crate::tuf::TufRoots;
-use documents::{Documents, Settlement};
+use documents::{Changed, Documents, Settlement};
 use parts::{Parts, Under};
 use report::{frozen_environments, missing_roots};
 use resource::freezes_by_source;
@@ -75,6 +75,8 @@ pub struct Sources {
     current: ArcSwap<Snapshot>,
     /// Locked while the sources are read.
     parts: Mutex<Parts>,
+    /// The documents in force, for those who cannot wait for that.
+    documents: ArcSwap<Documents>,
     /// The feeds of freezes in files, which each process reads for itself.
     feeds: Arc<Feeds>,
     /// The feeds of freezes that are resources, which one replica reads for all.
@@ -96,6 +98,8 @@ pub struct Judged {
     pub why: Vec<String>,
     /// The freeze that it describes, if it is one that counts.
     pub freeze: Option<Freeze>,
+    /// The `spec` that counts instead of the current one, if there is one.
+    pub last_valid: Option<Value>,
 }
 
 /// Whether reviews can be answered, and the problems of the parts.
@@ -134,6 +138,7 @@ impl Sources {
             config: ArcSwap::from_pointee(files.config),
             collector,
             parts: Mutex::new(parts),
+            documents: ArcSwap::default(),
             watches,
             readiness: ArcSwap::default(),
         });
@@ -227,23 +232,26 @@ impl Sources {
             kind,
             name: name.to_owned(),
         };
-        let config = self.config.load_full();
-        self.documents().problems_with(&name, object, &config)
+        match kind.stands_alone() {
+            true => Vec::new(),
+            false => {
+                let config = self.config.load_full();
+                self.documents.load().problems_with(&name, object, &config)
+            }
+        }
     }
 
     /// What the other documents in force would lack without a resource.
     pub fn lacking_without(&self, kind: Kind, name: &str) -> Vec<String> {
+        if kind.stands_alone() {
+            return Vec::new();
+        }
         let name = ResourceName {
             kind,
             name: name.to_owned(),
         };
         let config = self.config.load_full();
-        self.documents().lacking_without(&name, &config)
-    }
-
-    fn documents(&self) -> Documents {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.documents.clone()
+        self.documents.load().lacking_without(&name, &config)
     }
 
     /// Reads the sources, and takes over a state that is new, valid, and, for files, the same at two polls. Parts do not wait for
@@ -273,6 +281,8 @@ impl Sources {
             .policies_broken
             .set(i64::from(!readiness.problems.is_empty()));
         readiness.problems.extend(self.roots.problems(now));
+        let nothing = parts.warn_of_nothing(&self.current.load(), readiness.ready, metrics);
+        readiness.problems.extend(nothing);
         parts.shown_roots = self.roots.show_ages(metrics, now, &parts.shown_roots);
         self.readiness.store(Arc::new(readiness));
     }
@@ -328,23 +338,24 @@ impl Sources {
         let seen = watches.seen();
         let is_same = seen.namespaces_revision == parts.seen.namespaces_revision;
         if seen.resources_revision != parts.seen.resources_revision {
-            let is_changed = parts.documents.replace_resources(&seen.resources);
-            parts.changes += u64::from(is_changed);
+            let changed = parts.documents.replace_resources(&seen.resources);
+            parts.changes += u64::from(changed.joint);
+            parts.kept_changes += u64::from(changed.alone);
             parts.note_feeds();
             self.roots.follow(parts.documents.resources(), now);
-            if !is_changed {
+            if changed == Changed::default() {
                 self.judged.send_replace(Arc::new(parts.judged()));
             }
         }
-        parts.seen = seen;
+        parts.see(seen, metrics);
         !is_same
     }
 
-    /// Decides which version of each document counts under a configuration.
+    /// Decides which version counts under a configuration of each document that is valid only with others.
     fn settle(&self, parts: &Parts, config: &Config) -> Settlement {
         let kept = parts.files.last_valid.is_some();
         let is_configuration_broken = !parts.configuration.problems.is_empty();
-        parts.documents.settle(config, |set| {
+        parts.documents.settle_joint(config, |set| {
             let mut problems = Vec::new();
             if set.policies.is_empty() && self.watches.is_none() {
                 problems.push("there are no policies in the files named by `--policy`".to_owned());
@@ -376,8 +387,10 @@ impl Sources {
             are_files_stable: !parts.files.is_unstable(),
             resources: parts.changes,
             is_cluster_read: parts.seen.is_complete,
+            left_out: parts.seen.left_out.clone(),
         };
-        if parts.settled_under.as_ref() == Some(&under) {
+        let is_same = parts.settled_under.as_ref() == Some(&under);
+        if is_same && parts.kept_in_force == parts.kept_changes {
             if namespaces_changed {
                 let mut snapshot = Snapshot::clone(&self.current.load());
                 parts.show_namespaces(&mut snapshot);
@@ -385,14 +398,19 @@ impl Sources {
             }
             return;
         }
-        let settle = AssertUnwindSafe(|| self.settle(parts, config));
-        let settled = catch_unwind(settle).unwrap_or_else(|_| Settlement {
-            set: PolicySet::default(),
-            files: Version::Unreadable,
-            problems: vec!["the documents could not be read: a panic".to_owned()],
-            refused: BTreeMap::new(),
+        // What is kept about digests changes often, and nothing else has to be read again for it.
+        let joint = parts.settled.take().filter(|_| is_same);
+        let settle = AssertUnwindSafe(|| {
+            let joint = joint.unwrap_or_else(|| self.settle(parts, config));
+            (parts.documents.with_kept(joint.clone()), joint)
         });
+        let (settled, joint) = catch_unwind(settle).map_or_else(
+            |_| (unsettled(), None),
+            |(settled, joint)| (settled, Some(joint)),
+        );
+        parts.settled = joint;
         parts.settled_under = Some(under);
+        parts.kept_in_force = parts.kept_changes;
         let reconfigured = configured.is_some();
         if let Some((config, client)) = configured {
             self.reconfigure(config, client);
@@ -415,6 +433,7 @@ impl Sources {
             metrics.policy_reloads.inc();
         }
         parts.documents.accept(&settled, &config);
+        self.documents.store(Arc::new(parts.documents.clone()));
         self.store(parts, settled, now);
         if reconfigured {
             tracing::info!("the new configuration is in force");
@@ -529,6 +548,16 @@ impl Sources {
             .filter(|name| !frozen.contains_key(*name));
         gone.for_each(|name| metrics.show_frozen(name, None));
         parts.frozen = frozen;
+    }
+}
+
+/// What counts where the documents cannot be settled.
+fn unsettled() -> Settlement {
+    Settlement {
+        set: PolicySet::default(),
+        files: Version::Unreadable,
+        problems: vec!["the documents could not be read: a panic".to_owned()],
+        refused: BTreeMap::new(),
     }
 }
 

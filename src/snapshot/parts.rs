@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promotion_gate_core::gate::{
-    Collected, Freeze, FreezeSource, NamespaceMatch, Snapshot, Ungoverned, Unreadable,
+    Collected, Freeze, FreezeSource, NamespaceMatch, Snapshot, Unavailability, Ungoverned,
+    Unreadable,
 };
 use serde_json::{Value, json};
 
 use super::documents::{Documents, Settlement, Version};
 use super::part::Part;
 use super::resource::{Resource, ResourceName};
-use super::watches::Seen;
+use super::watches::{LeftOut, Seen};
 use super::{Judged, Readiness, report};
 use crate::api::Kind;
 use crate::config::Config;
 use crate::metrics::Metrics;
+
+/// What operators are told while nothing governs.
+const NO_POLICY: &str =
+    "no policy is in force: every image is admitted; apply a PromotionPolicy, or give `--policy`";
 
 #[derive(Default)]
 pub(super) struct Parts {
@@ -26,8 +31,9 @@ pub(super) struct Parts {
     pub(super) files: Part,
     pub(super) documents: Documents,
     pub(super) seen: Seen,
-    /// Counts the changes of resources that can change what is decided.
+    /// Count the changes of resources that can change what is decided: of those that are valid only together, and of the others.
     pub(super) changes: u64,
+    pub(super) kept_changes: u64,
     /// The resources that do not count as they are.
     pub(super) refused: BTreeMap<ResourceName, (Version, Vec<String>)>,
     /// Problems of resources.
@@ -38,8 +44,11 @@ pub(super) struct Parts {
     pub(super) feeds_of_cluster: BTreeMap<String, Value>,
     /// Whether these have changed since the schedule was made.
     pub(super) has_new_feeds: bool,
-    /// What the documents were last settled under.
+    /// What the documents were last settled under, and what came of those that are valid only together.
     pub(super) settled_under: Option<Under>,
+    pub(super) settled: Option<Settlement>,
+    /// The changes of the other ones that are in force.
+    pub(super) kept_in_force: u64,
     /// Policies in force that name trust roots which the configuration in force does not have.
     pub(super) missing_roots: Vec<String>,
     /// The revision of the feeds that the schedule in force was made from.
@@ -48,6 +57,8 @@ pub(super) struct Parts {
     pub(super) roots: u64,
     /// The roots whose age the metrics show.
     pub(super) shown_roots: BTreeSet<String>,
+    /// Whether nothing governed at the last poll.
+    pub(super) governs_nothing: bool,
     /// Which environments were frozen at the last poll.
     pub(super) frozen: BTreeMap<String, bool>,
 }
@@ -60,6 +71,7 @@ pub(super) struct Under {
     pub(super) are_files_stable: bool,
     pub(super) resources: u64,
     pub(super) is_cluster_read: bool,
+    pub(super) left_out: LeftOut,
 }
 
 impl Parts {
@@ -128,7 +140,27 @@ impl Parts {
                 namespaces: NamespaceMatch::default(),
             });
         }
+        if let Some(why) = &self.seen.left_out.other {
+            snapshot.unreadable.push(Unreadable {
+                source: "(cluster)".to_owned(),
+                why: why.clone(),
+                namespaces: NamespaceMatch::default(),
+            });
+        }
+        let kept = self.seen.left_out.kept.clone();
+        snapshot.world.kept_partly = kept.map(Unavailability);
         self.show_namespaces(snapshot);
+    }
+
+    /// Takes over what the watches read, and warns of kinds of which soon not all resources are read.
+    pub(super) fn see(&mut self, seen: Seen, metrics: &Metrics) {
+        for kind in seen.many.difference(&self.seen.many) {
+            let why = "there are so many resources of a kind that soon not all of them are read; delete those that nobody needs";
+            metrics
+                .alarms
+                .raise("many-resources", &format!("{why}: `{kind}`"));
+        }
+        self.seen = seen;
     }
 
     /// The namespaces, and the UID of the cluster.
@@ -158,6 +190,27 @@ impl Parts {
         self.refusals = refusals;
     }
 
+    /// Warns where requests are answered and nothing is in force that could deny one, and says so.
+    pub(super) fn warn_of_nothing(
+        &mut self,
+        snapshot: &Snapshot,
+        is_ready: bool,
+        metrics: &Metrics,
+    ) -> Option<String> {
+        let policies = i64::try_from(snapshot.policies.len());
+        metrics.policies.set(policies.unwrap_or(i64::MAX));
+        let governs_nothing = is_ready
+            && snapshot.policies.is_empty()
+            && snapshot.unreadable.is_empty()
+            && snapshot.ungoverned != Ungoverned::Deny;
+        let is_news = governs_nothing && !self.governs_nothing;
+        self.governs_nothing = governs_nothing;
+        if is_news {
+            metrics.alarms.raise("no-policy", NO_POLICY);
+        }
+        governs_nothing.then(|| NO_POLICY.to_owned())
+    }
+
     /// What came of each resource.
     pub(super) fn judged(&self) -> Vec<Judged> {
         let feeds = self.freezes.iter();
@@ -176,6 +229,9 @@ impl Parts {
                 version,
                 why,
                 freeze: freeze.map(|freeze| (*freeze).clone()),
+                last_valid: (version == Version::LastValid)
+                    .then(|| self.documents.last_valid(&resource.name))
+                    .flatten(),
             }
         });
         judged.collect()

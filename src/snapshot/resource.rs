@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use promotion_gate_core::documents::Problem;
@@ -85,6 +86,11 @@ impl Resource {
                 name: object.name_any(),
             },
         }
+    }
+
+    /// When it was created.
+    pub(crate) fn created_at(&self) -> Option<Timestamp> {
+        self.created.as_ref()?.parse().ok()
     }
 
     /// The document, without what the API server and the gate write.

@@ -505,3 +505,71 @@ async fn until_the_resources_of_a_cluster_are_read_everything_is_denied() {
         );
     }
 }
+
+#[test]
+fn what_is_kept_about_a_digest_makes_no_policy_be_read_again() {
+    use crate::api::READ;
+    let watched = Watched::new(STRICT);
+    watched.poll();
+    let read = || READ.with_borrow(|read| read.get(&Kind::PromotionPolicy).copied());
+    let before = read();
+    assert!(before.is_some());
+    let name = ResourceName {
+        kind: Kind::Revocation,
+        name: "r".to_owned(),
+    };
+    let digest = promotion_gate_core::gate::Digest::sha256(b"r");
+    let mut revoked = Resource::new(name, "1".to_owned());
+    revoked.spec = serde_json::json!({"digest": digest.to_string(), "reason": "leaked"});
+    let revoke = |resources: &[Arc<Resource>]| {
+        let mut parts = watched.sources.parts.lock().unwrap();
+        let changed = parts.documents.replace_resources(resources);
+        assert!(changed.alone && !changed.joint);
+        parts.kept_changes += 1;
+        drop(parts);
+        watched.poll();
+        let snapshot = watched.sources.snapshot();
+        (snapshot.world.revocations.len(), snapshot.policies.len())
+    };
+    assert_eq!(revoke(&[Arc::new(revoked)]), (1, 1));
+    assert_eq!(revoke(&[]), (0, 1));
+    assert_eq!(read(), before);
+}
+
+/// What is left out of the resources of a cluster, as the snapshot shows it.
+#[test]
+fn more_rejections_than_are_read_leave_the_gate_ready_and_approvals_undecided() {
+    let mut parts = Parts::default();
+    parts.files.accept("1".to_owned(), Timestamp::now());
+    parts.seen.is_complete = true;
+    parts.seen.left_out.kept = Some("too many".to_owned());
+    assert!(parts.readiness(true).ready);
+    let mut snapshot = Snapshot::default();
+    parts.show_cluster(&mut snapshot, true);
+    assert!(snapshot.unreadable.is_empty());
+    assert!(snapshot.world.kept_partly.is_some());
+    // Of other kinds, what is left out may govern anything.
+    parts.seen.left_out.other = Some("too many".to_owned());
+    assert!(parts.readiness(true).ready);
+    parts.show_cluster(&mut snapshot, true);
+    assert_eq!(snapshot.unreadable.len(), 1);
+}
+
+#[test]
+fn a_gate_that_is_ready_without_a_policy_says_so_loudly() {
+    let (mut parts, metrics) = (Parts::default(), Metrics::new());
+    let mut told = |snapshot: &Snapshot, is_ready| {
+        let told = parts.warn_of_nothing(snapshot, is_ready, &metrics);
+        (told.is_some(), metrics.text())
+    };
+    let mut snapshot = Snapshot::default();
+    assert!(!told(&snapshot, false).0);
+    for _ in 0..2 {
+        let (is_told, text) = told(&snapshot, true);
+        assert!(is_told && text.contains("promotion_gate_policies 0"));
+        // The alarm is raised once.
+        assert!(text.contains(r#"alarms_total{reason="no-policy"} 1"#));
+    }
+    snapshot.ungoverned = promotion_gate_core::gate::Ungoverned::Deny;
+    assert!(!told(&snapshot, true).0);
+}

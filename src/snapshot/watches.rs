@@ -1,6 +1,6 @@
 //! What is watched in the cluster for the snapshot: our resources, and the namespaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 
 /// The most resources of one kind.
 const MAXIMUM_RESOURCES: usize = 20_000;
+/// From how many resources of a kind on operators are warned.
+const MANY_RESOURCES: usize = MAXIMUM_RESOURCES / 10 * 8;
 /// The most namespaces.
 const MAXIMUM_NAMESPACES: usize = 50_000;
 /// The most namespaces that are read at a time while requests wait.
@@ -51,8 +53,21 @@ pub(super) struct Seen {
     pub(super) namespaces: Option<Arc<BTreeMap<String, KnownNamespace>>>,
     /// Whether everything was read once.
     pub(super) is_complete: bool,
-    /// Watches that are lost or were never read, one sentence each.
+    /// Watches that are lost or were never read, or that leave something out, one sentence each.
     pub(super) problems: Vec<String>,
+    /// What was left out because there is too much of it.
+    pub(super) left_out: LeftOut,
+    /// Kinds with nearly as many resources as are read.
+    pub(super) many: BTreeSet<&'static str>,
+}
+
+/// What was left out because there is too much of it, as a sentence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Rejections and authors: whoever approves may not know all of them.
+    pub(super) kept: Option<String>,
+    /// Anything else, which could govern everything.
+    pub(super) other: Option<String>,
 }
 
 impl Watches {
@@ -142,6 +157,21 @@ impl Watches {
             seen.resources_revision += view.revision;
             seen.resources.extend(view.objects.values().cloned());
             seen.problems.extend(problem(kind.name(), &view));
+            if view.objects.len() >= MANY_RESOURCES {
+                seen.many.insert(kind.name());
+            }
+            if view.is_partial {
+                let (kind, most) = (*kind, watched.most());
+                let name = kind.name();
+                let why = format!(
+                    "there are more than {most} resources of the kind `{name}`, and only {most} are read; delete some"
+                );
+                seen.problems.push(why.clone());
+                match kind {
+                    Kind::Rejection | Kind::AuthorRecord => seen.left_out.kept = Some(why),
+                    _ => seen.left_out.other = Some(why),
+                }
+            }
         }
         let view = self.namespaces.view();
         seen.problems.extend(problem("Namespace", &view));
@@ -150,11 +180,13 @@ impl Watches {
         seen
     }
 
-    /// Shows in the metrics how old what was read is.
+    /// Shows in the metrics how much was read, and how old it is.
     pub(super) fn show_ages(&self, metrics: &Metrics) {
         let age = |lost: Option<Lost>| lost.map_or(Duration::ZERO, |lost| lost.since.elapsed());
         for (kind, _, watched) in &self.kinds {
-            metrics.show_watch_age(kind.name(), age(watched.view().lost));
+            let view = watched.view();
+            metrics.show_resources(kind.name(), view.objects.len());
+            metrics.show_watch_age(kind.name(), age(view.lost));
         }
         metrics.show_watch_age("Namespace", age(self.namespaces.view().lost));
     }

@@ -274,6 +274,22 @@ fn everything_that_is_installed_is_in_the_kustomization() {
 }
 
 #[test]
+fn the_gate_writes_nothing_to_its_disk_and_has_no_rights_of_the_node() {
+    let pod = &of_kind("Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    let containers = pod["containers"].as_array().unwrap();
+    assert!(!containers.is_empty());
+    for container in containers {
+        let context = &container["securityContext"];
+        assert_eq!(context["readOnlyRootFilesystem"], true, "{container}");
+        assert_eq!(context["allowPrivilegeEscalation"], false, "{container}");
+        assert_eq!(context["capabilities"]["drop"][0], "ALL", "{container}");
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        assert!(mounts.iter().all(|it| it["readOnly"] == true), "{mounts:?}");
+    }
+}
+
+#[test]
 fn the_guards_name_the_gates_service_account() {
     let subject = &of_kind("ClusterRoleBinding")[0]["subjects"][0];
     let text = |field: &str| subject[field].as_str().unwrap();

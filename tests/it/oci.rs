@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promotion_gate::metrics::Metrics;
 use promotion_gate::oci::{
     Client, ClientOptions, CredentialEntry, Descriptor, ErrorKind, Limits, ManifestKind, Reference,
     Registry as _, RegistryOptions, Repository, Secret, Timeouts, Via, metered,
@@ -394,6 +395,19 @@ async fn absence_and_trouble_are_told_apart() {
         .attached(&Repository::new(gone, "app"), &digest)
         .await;
     assert_eq!(found.unavailability.len(), 4);
+
+    // Metrics tell them apart too: a limited rate is no missing signature.
+    let metrics = Metrics::new().text();
+    for class in [
+        "not-found",
+        "unavailable",
+        "unauthorized",
+        "denied",
+        "rate-limited",
+    ] {
+        let counted = format!("registry_errors_total{{class=\"{class}\"}}");
+        assert!(metrics.contains(&counted), "{counted}");
+    }
 }
 
 #[tokio::test]

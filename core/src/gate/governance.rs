@@ -255,14 +255,14 @@ impl GovernanceChange {
         governors.is_empty().then_some(Right::NoGovernors)
     }
 
-    /// Whether the gate may write this itself: the evidence that it keeps, and an empty configuration that holds its public keys
+    /// Whether the gate may write this itself: the evidence that it keeps, of which it collects authors that nothing needs any more,
+    /// and an empty configuration that holds its public keys
     /// where there is none.
     pub fn is_written_by_the_gate(&self) -> bool {
         let [_, after] = self.contents();
         match self.kind {
-            GovernedKind::Rejection | GovernedKind::AuthorRecord => {
-                self.operation != GovernanceOperation::Delete
-            }
+            GovernedKind::Rejection => self.operation != GovernanceOperation::Delete,
+            GovernedKind::AuthorRecord => true,
             GovernedKind::GateConfiguration => {
                 let is_empty = after.pointer("/spec").is_none_or(is_empty);
                 self.operation == GovernanceOperation::Create && is_empty

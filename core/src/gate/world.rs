@@ -42,6 +42,8 @@ pub struct World {
     pub rejections: BTreeMap<Digest, Vec<KeptRejection>>,
     /// The authors that evidence named which was seen before, by digest.
     pub authors: BTreeMap<Digest, KeptAuthors>,
+    /// Why these are not all of the rejections and authors that the cluster keeps, if they are not.
+    pub kept_partly: Option<Unavailability>,
     /// Rejections and authors that are kept and cannot be read, by digest.
     pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
 }
@@ -219,6 +221,7 @@ impl Default for World {
             revocations: BTreeMap::new(),
             rejections: BTreeMap::new(),
             authors: BTreeMap::new(),
+            kept_partly: None,
             unreadable_kept: BTreeMap::new(),
         }
     }

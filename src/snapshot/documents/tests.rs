@@ -302,6 +302,50 @@ fn a_trust_root_that_is_gone_is_the_fault_of_no_other_change() {
     assert_eq!(policies(&settled), [("rooted", 2)]);
 }
 
+fn authors(of: &str) -> Value {
+    let digest = promotion_gate_core::gate::Digest::sha256(of.as_bytes()).to_string();
+    json!({"digest": digest, "identities": [{"github": {"login": "ada"}}]})
+}
+
+#[test]
+fn a_resource_that_contradicts_no_other_is_read_once() {
+    let read = || crate::api::READ.with_borrow(|read| read.get(&Kind::AuthorRecord).copied());
+    let mut cluster = Cluster::default();
+    for index in 0..50 {
+        let name = index.to_string();
+        cluster.set(Kind::AuthorRecord, &name, authors(&name));
+    }
+    cluster.apply(Kind::PromotionPolicy, "a", policy(1));
+    cluster.apply(Kind::PromotionPolicy, "b", policy(2));
+    let settled = cluster.apply(Kind::AuthorRecord, "new", authors("new"));
+    assert_eq!((settled.set.authors.len(), read()), (51, Some(51)));
+    // Nor does a request to change a policy.
+    let config = Config::load(None).unwrap();
+    let of = name(Kind::PromotionPolicy, "c");
+    let wrong = json!({"apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": "c"}, "spec": typo()});
+    let problems = cluster.documents.problems_with(&of, &wrong, &config);
+    assert_eq!((problems.len(), read()), (1, Some(51)));
+}
+
+#[test]
+fn a_mistyped_record_of_authors_keeps_its_last_valid_version_and_blocks_no_other_one() {
+    let mut cluster = Cluster::default();
+    cluster.apply(Kind::AuthorRecord, "a", authors("a"));
+    let valid = cluster.settle().set.revision;
+    let settled = cluster.apply(Kind::AuthorRecord, "a", json!({"digest": "sha256:a"}));
+    assert_eq!(settled.set.authors.len(), 1);
+    let [(_, version, why)] = &refused(&settled)[..] else {
+        panic!("{:?}", refused(&settled));
+    };
+    assert_eq!(*version, Version::LastValid, "{why}");
+    assert_eq!(settled.set.revision, valid);
+    let last = cluster.documents.last_valid(&name(Kind::AuthorRecord, "a"));
+    assert_eq!(last, Some(authors("a")));
+    let never = cluster.apply(Kind::AuthorRecord, "b", json!({"digest": 1}));
+    assert_eq!(refused(&never)[1].1, Version::Unreadable);
+    assert_eq!(never.set.authors.len(), 1);
+}
+
 #[test]
 fn what_is_kept_about_a_digest_counts_although_the_rest_cannot_be_read() {
     let digest = format!("sha256:{}", "a".repeat(64));

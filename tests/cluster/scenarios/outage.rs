@@ -43,6 +43,9 @@ fn all_replicas_killed(cluster: &Cluster) {
     until("the API server has learned of it", || {
         deploy("unsigned", &unsigned).is_ok().then_some(())
     });
+    let hotfix = shop.deployment("hotfix", &unsigned, 1);
+    shop.apply(Person::Alice, &hotfix).ok();
+    shop.runs("hotfix", 1);
 
     cluster.gates.start_all();
     cluster.register();
@@ -56,4 +59,16 @@ fn all_replicas_killed(cluster: &Cluster) {
         (!refused.is_ok()).then_some(())
     });
     deploy("signed", &image).ok();
+    // What came in meanwhile goes on once a governor has adopted it.
+    let kubeconfig = cluster.plane.kubeconfig("grace", Person::Grace.token());
+    let kubeconfig = kubeconfig.display().to_string();
+    let record = |args: &[&str]| {
+        let args = [&["record"], args, &["--namespace", &shop.name]].concat();
+        let args = [&args[..], &["--kubeconfig", &kubeconfig]].concat();
+        cluster.gates.gate.run(&args, "")
+    };
+    let adopted = record(&["adopt"]).ok();
+    assert!(adopted.contains("0 are left"), "{adopted}");
+    record(&["list", "--unrecorded"]).ok();
+    shop.replaces_pods("hotfix", 1, "since a governor adopted what runs");
 }

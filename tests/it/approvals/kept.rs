@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use promotion_gate_core::gate::{
     self, Collected, Evidence, EvidenceToKeep, Identity, ImageEvidence, KeptRejection, MayBe,
-    SourcePlatform, UnreadableKept, World as Known, evidence_to_keep,
+    Outcome, SourcePlatform, Unavailability, UnreadableKept, World as Known, evidence_to_keep,
 };
 use serde_json::{Value, json};
 
 use super::{
     COMMIT, IMAGE, NOW, World, ago, approvals, by_workflow, record, signed, started_by, word,
 };
-use crate::facts::{Attached, FACTS, promotion, snapshot};
+use crate::facts::{Attached, FACTS, judge, promotion, snapshot};
 
 /// What has to be kept of these statements, where the cluster knows `known`.
 fn to_keep(rule: Value, further: Vec<Attached>, known: impl Fn(&mut Known)) -> EvidenceToKeep {
@@ -200,6 +200,40 @@ fn upkeep_keeps_nothing_anew() {
     };
     assert!(!kept(gate::ChangeKind::Deploy).is_empty());
     assert!(kept(gate::ChangeKind::Upkeep { recorded: false }).is_empty());
+}
+
+#[test]
+fn approvals_are_undecided_while_more_is_kept_than_is_read() {
+    let mut world = World::new(json!({"from": [{"group": "left"}]}), Vec::new());
+    world.further = vec![word("ada@example.com", "approved", 100, json!({}))];
+    let mut promotion = promotion(&[format!("registry.example/app@{}", *IMAGE)]);
+    promotion.at = *NOW;
+    let (image, pin) = promotion.images().next().unwrap();
+    let subject = pin.subject(&image.reference).unwrap();
+    let mut snapshot = snapshot(vec![world.policy()]);
+    snapshot.world.people = Collected::Known(Arc::clone(&world.people));
+    let mut outcome = |attached: &[Attached], kept_partly: Option<&str>| {
+        let mut evidence = ImageEvidence::default();
+        for statement in attached {
+            FACTS.add(&mut evidence, &IMAGE, statement);
+        }
+        let evidence = Evidence {
+            images: [(subject.clone(), Collected::Known(Arc::new(evidence)))].into(),
+            ..Evidence::default()
+        };
+        snapshot.world.kept_partly = kept_partly.map(|why| Unavailability(why.to_owned()));
+        let verdict = judge(&promotion, &evidence, &snapshot);
+        let mut findings = verdict.policies()[0].findings().iter();
+        let found = findings.find(|finding| finding.rule == "approvals");
+        let found = found.unwrap();
+        (found.outcome, found.reason)
+    };
+    let partly = Some("there are more than 20000");
+    assert_eq!(outcome(&world.further, None).0, Outcome::Pass);
+    let undecided = outcome(&world.further, partly);
+    assert_eq!(undecided, (Outcome::Undecided, "kept-evidence-unreadable"));
+    // A denial needs nothing of what was not read.
+    assert_eq!(outcome(&[], partly), outcome(&[], None));
 }
 
 /// A change that `ada` approved, with what the cluster keeps.

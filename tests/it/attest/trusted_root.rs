@@ -67,6 +67,21 @@ fn a_certificate_that_no_certificate_log_has_seen_is_refused() {
 }
 
 #[test]
+fn a_log_that_is_added_to_a_root_counts_beside_the_one_that_it_had() {
+    let bench = Bench::new();
+    let added = Sigstore::create().unwrap().trusted_root()["tlogs"][0].clone();
+    let own = bench.sigstore.trusted_root()["tlogs"][0].clone();
+    for (logs, transparency) in [
+        (json!([own, added]), Transparency::InclusionProof),
+        (json!([added, own]), Transparency::InclusionProof),
+        (json!([added]), Transparency::Absent),
+    ] {
+        let accepted = bench.under(|root| root["tlogs"] = logs).unwrap();
+        assert_eq!(accepted.transparency(), transparency);
+    }
+}
+
+#[test]
 fn a_log_entry_outside_its_keys_validity_is_ignored() {
     let bench = Bench::new();
     let window = |start: i64, end: i64| {

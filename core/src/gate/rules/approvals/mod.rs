@@ -405,6 +405,55 @@ impl AuthorSource {
 
 impl ImageRule for Approvals {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
+        let judgement = self.judge(check);
+        match &check.world.kept_partly {
+            Some(why) if !judgement.outcome.denies() => Judgement::undecided(
+                KEPT_UNREADABLE,
+                format!("a rejection, or an author, that the cluster keeps may be missing: {why}"),
+            ),
+            _ => judgement,
+        }
+    }
+
+    fn keeps(&self, check: &ImageCheck<'_>) -> EvidenceToKeep {
+        let mut kept = EvidenceToKeep::default();
+        let (Some(subject), Some(evidence)) = (check.subject, check.evidence.value()) else {
+            return kept;
+        };
+        let digest = &subject.digest;
+        if let Some(people) = check.world.people.value() {
+            let votes = Votes::read(self, check, evidence, people);
+            let new = votes.to_keep.into_iter().filter(|(rejection, is_timed)| {
+                let at = if *is_timed {
+                    rejection.at
+                } else {
+                    Timestamp::MIN
+                };
+                let rejection = KeptRejection {
+                    at,
+                    ..rejection.clone()
+                };
+                !check.world.keeps_rejection(digest, &rejection)
+            });
+            let new = new.map(|(rejection, _)| (digest.clone(), rejection));
+            kept.rejections.extend(new);
+        }
+        if self.different_from_author {
+            let mut authors = Authors::to_keep(self, check, evidence);
+            authors.identities.sort();
+            authors.identities.dedup();
+            let names_somebody = !authors.identities.is_empty();
+            if names_somebody && !check.world.keeps_authors(digest, &authors) {
+                kept.authors.insert(digest.clone(), authors);
+            }
+        }
+        kept
+    }
+}
+
+impl Approvals {
+    /// The judgement by what is known.
+    fn judge(&self, check: &ImageCheck<'_>) -> Judgement {
         let evidence = readable(check);
         let rollback = check.promotion.rolls_back_to(check.policy);
         // 1. The directory: without it, the gate cannot tell approvers from authors. A rollback needs no approvals.
@@ -464,43 +513,6 @@ impl ImageRule for Approvals {
         self.wait(&approvals, &votes, &approved, check)
     }
 
-    fn keeps(&self, check: &ImageCheck<'_>) -> EvidenceToKeep {
-        let mut kept = EvidenceToKeep::default();
-        let (Some(subject), Some(evidence)) = (check.subject, check.evidence.value()) else {
-            return kept;
-        };
-        let digest = &subject.digest;
-        if let Some(people) = check.world.people.value() {
-            let votes = Votes::read(self, check, evidence, people);
-            let new = votes.to_keep.into_iter().filter(|(rejection, is_timed)| {
-                let at = if *is_timed {
-                    rejection.at
-                } else {
-                    Timestamp::MIN
-                };
-                let rejection = KeptRejection {
-                    at,
-                    ..rejection.clone()
-                };
-                !check.world.keeps_rejection(digest, &rejection)
-            });
-            let new = new.map(|(rejection, _)| (digest.clone(), rejection));
-            kept.rejections.extend(new);
-        }
-        if self.different_from_author {
-            let mut authors = Authors::to_keep(self, check, evidence);
-            authors.identities.sort();
-            authors.identities.dedup();
-            let names_somebody = !authors.identities.is_empty();
-            if names_somebody && !check.world.keeps_authors(digest, &authors) {
-                kept.authors.insert(digest.clone(), authors);
-            }
-        }
-        kept
-    }
-}
-
-impl Approvals {
     pub(in crate::gate) fn root_names(&self) -> impl Iterator<Item = &str> {
         let named = self.trust_roots.as_deref();
         let default = named.is_none().then_some(DEFAULT_TRUST_ROOT);

@@ -1,0 +1,145 @@
+//! Collecting AuthorRecords that nothing needs any more: one is written for each digest that is reviewed, and nobody else deletes them.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Preconditions};
+use promotion_gate_core::gate::{Digest, Snapshot};
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use super::{BETWEEN_WRITES, PATIENCE};
+use crate::api::{AUTHORS_PREFIX, Kind};
+use crate::cluster::{Cluster, cause};
+use crate::record::ReleaseRecords;
+use crate::snapshot::{Judged, Resource, Sources, api_resource};
+
+/// How often it is looked for them.
+const EVERY: Duration = Duration::from_secs(600);
+/// How long they are kept at least, in seconds.
+const KEPT: i64 = 30 * 24 * 3600;
+
+/// Collects them for ever.
+pub(super) async fn collect(
+    cluster: &Cluster,
+    sources: &Sources,
+    records: &ReleaseRecords,
+) -> Infallible {
+    loop {
+        sleep(EVERY).await;
+        let Some(named) = records.named_digests() else {
+            continue;
+        };
+        let judged = Arc::clone(&sources.judged().borrow());
+        let kept = kept(&sources.snapshot());
+        let now = Timestamp::now();
+        for resource in unneeded(&judged, &named, now, kept) {
+            let name = &resource.name.name;
+            match delete(cluster, resource).await {
+                Ok(()) => tracing::info!(name, "an AuthorRecord that no release needs is deleted"),
+                Err(error) => {
+                    tracing::warn!(name, error, "an AuthorRecord cannot be deleted");
+                    break;
+                }
+            }
+            sleep(BETWEEN_WRITES).await;
+        }
+    }
+}
+
+/// How long authors are kept, in seconds: as long as a release may be gone back to.
+fn kept(snapshot: &Snapshot) -> i64 {
+    let policies = snapshot.policies.iter();
+    let windows = policies.map(|policy| policy.rollback_window.duration().as_secs());
+    windows.max().unwrap_or(KEPT).max(KEPT)
+}
+
+/// The records that the gate wrote long ago about digests which no release record names.
+fn unneeded<'a>(
+    judged: &'a [Judged],
+    named: &HashSet<Digest>,
+    now: Timestamp,
+    kept: i64,
+) -> Vec<&'a Resource> {
+    let resources = judged.iter().map(|judged| &*judged.resource);
+    let unneeded = resources.filter(|resource| {
+        let digest = resource.spec.get("digest").and_then(Value::as_str);
+        let digest: Option<Digest> = digest.and_then(|digest| digest.parse().ok());
+        let age = resource
+            .created_at()
+            .map(|at| now.as_second() - at.as_second());
+        resource.name.kind == Kind::AuthorRecord
+            && resource.name.name.starts_with(AUTHORS_PREFIX)
+            && digest.is_some_and(|digest| !named.contains(&digest))
+            && age.is_some_and(|age| age > kept)
+    });
+    unneeded.collect()
+}
+
+/// Deletes a record, if it is still as it was seen.
+async fn delete(cluster: &Cluster, resource: &Resource) -> Result<(), String> {
+    let Some(definition) = api_resource(resource.name.kind) else {
+        return Ok(());
+    };
+    let api: Api<DynamicObject> = Api::all_with(cluster.client(), &definition);
+    let unchanged = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(resource.uid.clone()),
+        resource_version: Some(resource.version.clone()),
+    });
+    let name = &resource.name.name;
+    match timeout(PATIENCE, api.delete(name, &unchanged)).await {
+        Ok(Ok(_)) => Ok(()),
+        // Somebody was faster, or it says something new.
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(Err(error)) => Err(cause(&error)),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::snapshot::Version;
+
+    fn record(name: &str, of: &str, created: &str) -> Judged {
+        let object = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "AuthorRecord",
+            "metadata": {"name": name, "creationTimestamp": created},
+            "spec": {"digest": Digest::sha256(of.as_bytes()).to_string()},
+        });
+        let object = serde_json::from_value(object).unwrap();
+        Judged {
+            resource: Arc::new(Resource::of(Kind::AuthorRecord, object)),
+            version: Version::Current,
+            why: Vec::new(),
+            freeze: None,
+            last_valid: None,
+        }
+    }
+
+    #[test]
+    fn authors_are_collected_once_they_are_old_and_no_record_names_their_digest() {
+        let (old, young) = ("2026-01-01T00:00:00Z", "2026-05-20T00:00:00Z");
+        let judged = [
+            record("authors-1", "gone", old),
+            record("authors-2", "gone", young),
+            record("authors-3", "runs", old),
+            record("by-a-governor", "gone", old),
+        ];
+        let named = HashSet::from([Digest::sha256(b"runs")]);
+        let now = "2026-06-01T00:00:00Z".parse().unwrap();
+        let names = |kept| -> Vec<_> {
+            let unneeded = unneeded(&judged, &named, now, kept);
+            unneeded.iter().map(|it| it.name.name.as_str()).collect()
+        };
+        assert_eq!(names(KEPT), ["authors-1"]);
+        assert!(names(400 * 24 * 3600).is_empty());
+        assert_eq!(kept(&Snapshot::default()), KEPT);
+    }
+}
