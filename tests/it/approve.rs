@@ -163,7 +163,7 @@ async fn a_key_approves_and_the_gate_counts_it() {
     let bench = Bench::new(nothing).await;
     let digest = bench.registry.push("app", "v1", "image");
     let image = bench.registry.image("app", &digest);
-    said(&bench.check(&image), 2, "approve for `production`");
+    said(&bench.check(&image), 2, "[approvals-missing]");
     let tagged = format!("{}/app:v1", bench.registry.server.host());
     let dry = bench.approve(&[
         &tagged,

@@ -391,7 +391,7 @@ async fn the_end_of_the_time_ends_it_with_3_and_says_what_is_missing_once() {
         "{lines:?}"
     );
     assert!(
-        lines[2].starts_with("    next: ask them to review and approve for `production`"),
+        lines[2].starts_with("    next: ask them to review and approve: `promotion-gate approve "),
         "{lines:?}"
     );
     assert_eq!(
