@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Actor, Collected, DnsLabel, Snapshot};
+use promotion_gate_core::gate::{Actor, Collected, DnsLabel, Snapshot, TrustRoots};
 
 use super::check::labels_of;
 use super::cluster::{FromCluster, Live};
@@ -17,9 +17,12 @@ use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::oci::{EvidenceRepository, WithEvidence};
+use crate::snapshot::Once;
 
-/// How long the feeds of freezes may take.
+/// How long the feeds of freezes, and repositories of trust roots, may take.
 const FEEDS: Duration = Duration::from_secs(30);
+/// How old the trust roots of repositories may be, in a command that reads again and again.
+const ROOTS: Duration = Duration::from_secs(60);
 
 // Where policies, people and evidence come from.
 #[derive(Debug, clap::Args)]
@@ -63,6 +66,10 @@ pub(super) struct Sources {
     /// What was read of the cluster when it was opened, until it is used.
     live: Option<Live>,
     has_warned: bool,
+    /// The trust roots of repositories, and when they were read.
+    roots: Option<(Instant, TrustRoots)>,
+    /// What was warned of about trust roots.
+    told: BTreeSet<String>,
 }
 
 impl Deciding {
@@ -86,6 +93,8 @@ impl Deciding {
             cluster: live.as_ref().map(|live| live.cluster.clone()),
             live,
             has_warned: false,
+            roots: None,
+            told: BTreeSet::new(),
         })
     }
 }
@@ -121,7 +130,9 @@ impl Sources {
         let environments = environments.collect();
         let (mut feeds, freezes) = documents.feeds();
         feeds.extend(world::feeds(&freezes, &environments, &self.config, None, FEEDS).await);
+        let roots = self.repository_roots(&documents).await;
         let mut snapshot = documents.snapshot(self.config.snapshot(), &feeds, at);
+        snapshot.world.trust_roots.extend(roots);
         if let Some(cluster) = &self.given.cluster {
             snapshot.world.cluster = Collected::Known(cluster.clone().into_string());
         }
@@ -139,5 +150,23 @@ impl Sources {
             live.complete(&mut snapshot, named).await?;
         }
         Ok(snapshot)
+    }
+
+    /// The trust roots in repositories. Each warning is printed once.
+    async fn repository_roots(&mut self, documents: &Once) -> TrustRoots {
+        if let Some((at, roots)) = &self.roots
+            && at.elapsed() < ROOTS
+        {
+            return roots.clone();
+        }
+        let read = world::repository_roots_again(documents, &self.config, FEEDS);
+        let (roots, problems) = read.await;
+        for problem in problems {
+            if self.told.insert(problem.clone()) {
+                print_error!("warning: {problem}");
+            }
+        }
+        self.roots = Some((Instant::now(), roots.clone()));
+        roots
     }
 }

@@ -12,7 +12,7 @@ use anyhow::bail;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Age, Change, Decision, ImageReference, Pin, Prospect, Snapshot, Workload,
+    Age, Certainty, Change, Decision, ImageReference, Pin, Prospect, Snapshot, Workload,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -330,6 +330,15 @@ impl Waiting {
         let mut others = BTreeSet::new();
         for change in with_images {
             let governing = snapshot.governing(change);
+            let mut certainties = governing.policies.iter().map(|(_, certainty)| certainty);
+            if self.sources.cluster.is_none()
+                && certainties.any(|certainty| *certainty == Certainty::LabelsUnknown)
+            {
+                bail!(
+                    "policies select namespaces by label, and the labels of `{}` are not known: give them with `--namespace-labels`, a Namespace object or the configuration",
+                    change.workload.namespace.as_deref().unwrap_or_default()
+                );
+            }
             if !governing.unreadable.is_empty() {
                 return Ok(());
             }

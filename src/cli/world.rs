@@ -113,21 +113,31 @@ pub(super) async fn feeds(
 }
 
 /// The trust roots in repositories: those of resources as their statuses say them, and those of files, whose repositories are asked
-/// once.
+/// once. Prints warnings.
 pub(super) async fn repository_roots(once: &Once, config: &Config, within: Duration) -> TrustRoots {
-    let (mut roots, problems, repositories) = once.roots(config, Timestamp::now());
+    let (roots, problems) = repository_roots_again(once, config, within).await;
     for problem in problems {
         print_error!("warning: {problem}");
     }
+    roots
+}
+
+/// The same with what there is to warn of, for a command that reads them again and again.
+pub(super) async fn repository_roots_again(
+    once: &Once,
+    config: &Config,
+    within: Duration,
+) -> (TrustRoots, Vec<String>) {
+    let (mut roots, mut problems, repositories) = once.roots(config, Timestamp::now());
     if repositories.is_empty() {
-        return roots;
+        return (roots, problems);
     }
     let (read, unread) = read_roots(repositories, &config.client_options(), within).await;
-    for (name, why) in unread {
-        print_error!("warning: the trust root `{name}` cannot be read: {why}");
-    }
+    let unread = unread.into_iter();
+    problems
+        .extend(unread.map(|(name, why)| format!("the trust root `{name}` cannot be read: {why}")));
     roots.extend(read);
-    roots
+    (roots, problems)
 }
 
 /// A collector that reads the configured registries.

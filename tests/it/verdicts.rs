@@ -8,8 +8,9 @@ use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::unaccepted::UNSIGNED_STATEMENT;
 use promotion_gate_core::gate::{
     self, AdmittedBy, ChangeKind, Collected, Decision, Digest, Enforcement, Evidence,
-    EvidenceSource, Finding, ImageEvidence, ImageRecords, Pin, Policy, Promotion, RecordEntry,
-    Records, Revocation, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned, Unreadable,
+    EvidenceSource, Finding, ImageEvidence, ImageRecords, Pin, Policy, Promotion, Prospect,
+    RecordEntry, Records, Revocation, Snapshot, UnacceptedEvidence, Unavailability, Ungoverned,
+    Unreadable,
 };
 use serde_json::{Value, json};
 
@@ -610,4 +611,82 @@ fn a_policy_that_might_not_govern_covers_for_itself_alone() {
     let labels = BTreeMap::from([("tier".to_owned(), "x".to_owned())]);
     snapshot.world.namespaces.insert("shop".to_owned(), labels);
     assert_eq!(decisions(&snapshot), [Decision::Allow, Decision::Allow]);
+}
+
+#[test]
+fn waiting_helps_against_what_may_still_come_and_against_nothing_else() {
+    let prospect = |requirements: Value, image: &str, of: fn(&mut Snapshot), enforcement| {
+        let mut promotion = promotion(&[image.to_owned()]);
+        if promotion.pins[0].digest().is_none() {
+            promotion.pins = vec![Pin::NotNeeded];
+        }
+        let mut policy = policy(requirements);
+        policy.enforcement = enforcement;
+        let mut snapshot = snapshot(vec![policy]);
+        of(&mut snapshot);
+        let mut evidence = Evidence::default();
+        let (image, pin) = promotion.images().next().unwrap();
+        if let Some(subject) = pin.subject(&image.reference) {
+            let nothing = Collected::Known(Arc::new(ImageEvidence::default()));
+            evidence.images.insert(subject, nothing);
+        }
+        judge(&promotion, &evidence, &snapshot).prospect()
+    };
+    let signature = || json!([{"signature": {"anyOf": [keyless("release")]}}]);
+    let elsewhere = || json!([{"allowedImages": {"patterns": ["ghcr.io/example/**"]}}]);
+    let pinned = || json!([{"digestPinned": {}}]);
+    let (by_digest, enforce) = (&image(), Enforcement::Enforce);
+    let same: fn(&mut Snapshot) = |_| {};
+    assert_eq!(
+        prospect(signature(), by_digest, same, enforce),
+        Prospect::Later
+    );
+    assert_eq!(
+        prospect(elsewhere(), by_digest, same, enforce),
+        Prospect::Never
+    );
+    // A policy that only warns holds nothing up.
+    assert_eq!(
+        prospect(elsewhere(), by_digest, same, Enforcement::Warn),
+        Prospect::Later
+    );
+    let tag = "registry.example/app:v1";
+    assert_eq!(prospect(pinned(), tag, same, enforce), Prospect::Never);
+    assert_eq!(
+        prospect(pinned(), by_digest, same, enforce),
+        Prospect::Later
+    );
+    let revoked: fn(&mut Snapshot) = |snapshot| {
+        let digest = promotion(&[image()]).pins[0].digest().unwrap().clone();
+        let revocation = Revocation {
+            name: "bad".to_owned(),
+            reason: "leaks".to_owned(),
+        };
+        snapshot.world.revocations.insert(digest, revocation);
+    };
+    assert_eq!(
+        prospect(pinned(), by_digest, revoked, enforce),
+        Prospect::Never
+    );
+    let ungoverned: fn(&mut Snapshot) = |snapshot| {
+        snapshot.policies.clear();
+        snapshot.ungoverned = Ungoverned::Deny;
+    };
+    assert_eq!(
+        prospect(pinned(), by_digest, ungoverned, enforce),
+        Prospect::Never
+    );
+    // What cannot be read now may be repaired.
+    let broken: fn(&mut Snapshot) = |snapshot| {
+        snapshot.policies.clear();
+        snapshot.unreadable = vec![Unreadable {
+            source: "policies".to_owned(),
+            why: "broken".to_owned(),
+            namespaces: gate::NamespaceMatch::default(),
+        }];
+    };
+    assert_eq!(
+        prospect(pinned(), by_digest, broken, enforce),
+        Prospect::Later
+    );
 }

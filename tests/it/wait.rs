@@ -540,6 +540,27 @@ async fn a_wrong_namespace_environment_or_input_is_wrong_usage() {
         assert_eq!(ran.code, 1, "{input}: {}", ran.stdout);
         assert!(ran.stderr.contains(why), "{input}: {}", ran.stderr);
     }
+    let mut policy: Value = serde_json::from_str(
+        &std::fs::read_to_string(bench.folder.path().join("policies/production.yaml")).unwrap(),
+    )
+    .unwrap();
+    policy["spec"]["match"] =
+        json!({"namespaces": {"selector": {"matchLabels": {"tier": "production"}}}});
+    bench.write("policies/production.yaml", &policy.to_string());
+    let ran = bench.ends(&[&image], "");
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("the labels of `shop` are not known"),
+        "{}",
+        ran.stderr
+    );
+    let labels = ["--namespace-labels", "tier=production", "--timeout", "1s"];
+    assert_eq!(
+        bench
+            .ends(&[&labels[..], &[image.as_str()]].concat(), "")
+            .code,
+        3
+    );
     let ran = bench.ends(&["--timeout", "8d", &image], "");
     assert_eq!((ran.code, ran.stderr.contains("longer than 7d")), (1, true));
 }

@@ -43,7 +43,7 @@ fn a_denial_names_the_open_seats_who_approved_and_why_the_others_do_not_count() 
     );
     let hint = finding.hint.unwrap_or_default();
     assert!(
-        hint.starts_with("ask them to review and approve for `production`: `cosign attest --type https://promotion-gate.dev/approval/v1"),
+        hint.starts_with("ask them to review and approve: `promotion-gate approve "),
         "{hint}"
     );
 }

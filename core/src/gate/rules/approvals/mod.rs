@@ -83,7 +83,7 @@ use votes::{Approval, Votes};
 /// **Example**:
 /// `- approvals: {from: [{group: security-team, count: 1}, {group: platform-leads, count: 1}], authorsFrom: [{changeRecord: {signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v*"}}}}}]}`
 ///
-/// **How to satisfy it**: write `{"environment": "production", "decision": "approved"}` to a file, and sign it:
+/// **How to satisfy it**: `promotion-gate approve IMAGE@DIGEST --environment NAME`, or any signer of in-toto statements, such as
 /// `cosign attest --type https://promotion-gate.dev/approval/v1 --predicate FILE IMAGE@DIGEST`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -224,7 +224,7 @@ reasons! {
         "The change is a rollback: what it goes back to ran here, and its approvals counted then.", "";
     APPROVALS_MISSING = "approvals-missing",
         "Not enough people whose approval counts have approved the digest.",
-        "Ask the people that the detail names to approve: `cosign attest --type https://promotion-gate.dev/approval/v1 --predicate FILE IMAGE@DIGEST`. The detail says which approvals do not count and why.";
+        "Ask the people that the detail names to approve: `promotion-gate approve IMAGE@DIGEST --environment NAME`. The detail says which approvals do not count and why.";
     REJECTED = "rejected",
         "A person who may approve has rejected the digest.",
         "Talk to that person. The digest is blocked until that person approves it, with a certificate; or deploy another digest.";
@@ -616,8 +616,7 @@ impl Approvals {
         }
         let environment = check.policy.environment.as_deref().unwrap_or_default();
         Judgement::fail(APPROVALS_MISSING, detail).hint(format!(
-            "ask them to review and approve for `{environment}`: `cosign attest --type {} --predicate FILE {}`",
-            predicate::Approval::TYPE,
+            "ask them to review and approve: `promotion-gate approve {} --environment {environment}`",
             check.name()
         ))
     }
