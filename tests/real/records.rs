@@ -550,7 +550,9 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
     );
     let shown = record(&["show", &image.by_digest()]).ok();
     assert!(shown.contains("Deployment/web by Baseline"), "{shown}");
-    record(&["verify"]).ok();
+    // What the lost key signed goes on counting for nothing.
+    let verified = record(&["verify"]).stdout;
+    assert!(verified.contains("1 entries count, 1 do not"), "{verified}");
 }
 
 #[test]
