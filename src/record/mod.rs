@@ -167,9 +167,9 @@ impl ReleaseRecords {
         self.metrics.show_watch_age("ReleaseRecord", age);
     }
 
-    /// The digests that records name, in any namespace; `None` until all of them are known.
+    /// The digests that records name, in any namespace; `None` while not all of them are known.
     pub fn named_digests(&self) -> Option<HashSet<Digest>> {
-        if self.unknown().is_some() {
+        if self.unknown().is_some() || self.lost.load().is_some() {
             return None;
         }
         let memory = self.memory();

@@ -138,7 +138,7 @@ fn what_a_request_refers_to_is_read_and_judged() {
     let gate = Gate::configured(&json!({}));
     gate.requirements(json!([{"digestPinned": {}}]));
     let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &["--policy", "policies"]);
-    serving.says("/readyz", "ready\n");
+    serving.is_ready();
     plane.register(&serving);
     let image = "registry.example/app:1 (spec.template.spec.containers[0].image)";
     until("the gate is asked", || {

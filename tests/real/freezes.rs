@@ -60,7 +60,7 @@ impl Bed {
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
         plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
         let serving = gate.serve_cluster(&plane.admin_kubeconfig(), &["--policy", "policies"]);
-        serving.says("/readyz", "ready\n");
+        serving.is_ready();
         plane.register(&serving);
         plane.start_controllers();
         let bed = Bed {

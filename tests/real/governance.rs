@@ -322,7 +322,7 @@ impl Governed {
             .display()
             .to_string();
         let serving = gate.serve_cluster(&kubeconfig, &[]);
-        serving.says("/readyz", "ready\n");
+        serving.is_ready();
         let mut registration: Value =
             serde_saphyr::from_str(&serving.registration(&serving.ca_bundle)).unwrap();
         // What runs is no matter here.

@@ -180,7 +180,7 @@ fn files_and_resources_count_together_and_a_name_in_both_is_an_error() {
     gate.policy(&policy.to_string());
     let kubeconfig = plane.admin_kubeconfig();
     let serving = gate.serve_cluster(&kubeconfig, &["--policy", "policies"]);
-    serving.says("/readyz", "ready\n");
+    serving.is_ready();
     plane.register(&serving);
     cluster
         .apply("PromotionPolicy", "applied", pinned("applied"))
@@ -265,7 +265,7 @@ fn while_the_api_server_is_gone_what_was_read_counts_and_its_age_is_said() {
         .apply("PromotionPolicy", "later", pinned("later"))
         .ok();
     cluster.until_refused("`later`");
-    cluster.serving.says("/readyz", "ready\n");
+    cluster.serving.is_ready();
     cluster
         .serving
         .says("/metrics", "watch_age_seconds{kind=\"PromotionPolicy\"} 0");
@@ -360,7 +360,7 @@ fn of_two_gates_one_holds_the_lease_and_reads_feeds_and_both_decide_by_its_statu
         .ok();
     let kubeconfig = cluster.plane.admin_kubeconfig();
     let other = cluster.gate.serve_cluster(&kubeconfig, &[]);
-    other.says("/readyz", "ready\n");
+    other.is_ready();
     cluster.until_field(
         "changefreeze",
         "change-management",

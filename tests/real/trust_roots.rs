@@ -107,7 +107,7 @@ fn one_replica_reads_a_repository_and_all_decide_by_the_status_also_while_it_is_
     let (one, two) = (start(), start());
     shows(&one);
     shows(&two);
-    one.says("/readyz", "ready\n");
+    one.is_ready();
     let get = |path: &str| {
         let path = format!("jsonpath={{{path}}}");
         let ran = plane.kubectl(["get", "trustroot", "ours", "-o", &path]);

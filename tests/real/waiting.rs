@@ -53,7 +53,7 @@ impl Bed {
         };
         bed.resource("PeopleDirectory", "example", bed.people());
         bed.resource("PromotionPolicy", "production", bed.policy());
-        bed._serving.says("/readyz", "ready\n");
+        bed._serving.is_ready();
         bed.plane.register(&bed._serving);
         until("the policy is in force", || {
             let probe = deployment("probe", "registry.example/probe:v1");

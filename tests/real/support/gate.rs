@@ -208,12 +208,21 @@ impl Serving {
     /// Waits until `/readyz` or `/metrics` says this, and gives the whole text.
     #[track_caller]
     pub fn says(&self, path: &str, text: &str) -> String {
+        self.answers(path, text, |answer| answer.contains(text))
+    }
+
+    /// Waits until it answers requests, whatever it warns of.
+    pub fn is_ready(&self) -> String {
+        self.answers("/readyz", "ready", |answer| answer.starts_with("ready"))
+    }
+
+    fn answers(&self, path: &str, text: &str, is: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut last = String::new();
         while Instant::now() < deadline {
             let answer = self.probes.http("GET", path, "", b"");
             last = answer.map(|(_, body)| body).unwrap_or_default();
-            if last.contains(text) {
+            if is(&last) {
                 return last;
             }
             std::thread::sleep(Duration::from_millis(50));
