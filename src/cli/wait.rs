@@ -247,7 +247,14 @@ impl Waiting {
         let sources = deciding.open().await?;
         let changes = match images.as_slice() {
             [] => of_input(&input, &namespace, &sources).await?,
-            images => vec![pod(images, &namespace, sources.actor())?],
+            images => {
+                let mut change = pod(images, &namespace, sources.actor())?;
+                if let Some(workload) = &named {
+                    // What the records say of it counts, such as the commit that it runs.
+                    change.workload = workload.clone();
+                }
+                vec![change]
+            }
         };
         let workloads = match images.as_slice() {
             [] => changes.iter().map(|it| it.workload.clone()).collect(),
@@ -325,7 +332,7 @@ impl Waiting {
             .filter(|change| !change.images.is_empty() || !change.unreadable.is_empty())
             .peekable();
         if with_images.peek().is_none() {
-            return Ok(());
+            bail!("the input names no image, so that there is nothing to wait for");
         }
         let mut others = BTreeSet::new();
         for change in with_images {
