@@ -116,6 +116,8 @@ enum End {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // Standard input is read before signals are caught, so that they end a read that never ends.
+    let input = Input::read(&args.inputs)?;
     let stopped = signals()?;
     let timeout = args.timeout.duration().unsigned_abs();
     if timeout > LONGEST {
@@ -133,7 +135,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let end = tokio::select! {
         signal = stopped => End::Signal(signal),
-        ended = wait(args, timeout, &mut progress) => ended?,
+        ended = wait(args, input, timeout, &mut progress) => ended?,
     };
     match end {
         End::Signal(signal) => {
@@ -165,10 +167,15 @@ fn signals() -> anyhow::Result<impl Future<Output = u8>> {
     })
 }
 
-async fn wait(args: Args, timeout: Duration, progress: &mut Progress) -> anyhow::Result<End> {
+async fn wait(
+    args: Args,
+    input: Input,
+    timeout: Duration,
+    progress: &mut Progress,
+) -> anyhow::Result<End> {
     let end = Instant::now() + timeout;
     let interval = Duration::from_secs(args.interval);
-    let mut waiting = Waiting::open(args).await?;
+    let mut waiting = Waiting::open(args, input).await?;
     let mut pause = FIRST_PAUSE.min(interval);
     let mut is_first = true;
     loop {
@@ -230,10 +237,9 @@ enum Look {
 }
 
 impl Waiting {
-    async fn open(args: Args) -> anyhow::Result<Waiting> {
+    async fn open(args: Args, input: Input) -> anyhow::Result<Waiting> {
         let Args {
             images,
-            inputs,
             environment,
             namespace,
             deciding,
@@ -243,11 +249,17 @@ impl Waiting {
         } = args;
         let named = workload.map(|written| superseded::workload(&written, &namespace));
         let named = named.transpose()?;
-        let input = Input::read(&inputs)?;
         let sources = deciding.open().await?;
         let changes = match images.as_slice() {
             [] => of_input(&input, &namespace, &sources).await?,
-            images => vec![pod(images, &namespace, sources.actor())?],
+            images => {
+                let mut change = pod(images, &namespace, sources.actor())?;
+                if let Some(workload) = &named {
+                    // What the records say of it counts, such as the commit that it runs.
+                    change.workload = workload.clone();
+                }
+                vec![change]
+            }
         };
         let workloads = match images.as_slice() {
             [] => changes.iter().map(|it| it.workload.clone()).collect(),
@@ -325,7 +337,7 @@ impl Waiting {
             .filter(|change| !change.images.is_empty() || !change.unreadable.is_empty())
             .peekable();
         if with_images.peek().is_none() {
-            return Ok(());
+            bail!("the input names no image, so that there is nothing to wait for");
         }
         let mut others = BTreeSet::new();
         for change in with_images {

@@ -116,7 +116,8 @@ impl ReleaseRecords {
         let windows = snapshot.policies.iter();
         let windows = windows.map(|policy| policy.rollback_window.duration().as_secs());
         Comparison {
-            first: since.is_some_and(|since| state.baseline.is_none() || since <= EVERYWHERE),
+            first: since
+                .is_some_and(|since| state.baseline.is_none() || (0..=EVERYWHERE).contains(&since)),
             adoptions: state.waiting(),
             infrastructure: infrastructure.cloned().chain(own).collect(),
             kept: windows.max().unwrap_or(KEPT).max(KEPT),

@@ -103,8 +103,8 @@ impl RecordsOnce {
         self.memory.look_up(change, pins, &self.gate).records(true)
     }
 
-    /// The admissions of a workload by policies that it complied with.
-    pub fn complied(&self, workload: &Workload) -> BTreeSet<Admission> {
+    /// The admissions of a workload by policies that it complied with; of those `seen` in the cluster alone, if that is asked.
+    pub fn complied(&self, workload: &Workload, seen: bool) -> BTreeSet<Admission> {
         let records = self.memory.iter();
         let entries = records.flat_map(|(_, record)| {
             let image = shown(&record.subject);
@@ -115,6 +115,7 @@ impl RecordsOnce {
             entry.workload.is_same_object(workload)
                 && entry.by == AdmittedBy::Policy
                 && !entry.complied.is_empty()
+                && (entry.observed || !seen)
         });
         own.map(|(image, entry)| (image, entry.template.clone(), entry.at))
             .collect()

@@ -159,6 +159,47 @@ fn said(ran: &Ran, code: i32, words: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_that_nothing_judged_is_refused_and_anyway_says_so() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let approve = |more: &[&str]| {
+        let args = ["approve", "--environment", "production", "--yes"];
+        let signer = ["--config", "gate.yaml", "--trust-root", "root.json"];
+        let key = ["--key", "alice.key", "--signing-config", "signing.json"];
+        let all = [&args[..], &signer[..], &key[..], more, &[image.as_str()]].concat();
+        bench.run(&all, "")
+    };
+    said(&approve(&[]), 2, "(policies): not judged");
+    assert!(bench.attached("app", &digest).is_empty());
+    let anyway = approve(&["--anyway", "--dry-run"]);
+    said(&anyway, 0, r#""despite":["(policies): not judged"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_namespace_is_known_the_policies_that_govern_it_are_asked() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let refusing = |name: &str, namespace: &str, more: Value| {
+        let mut spec = json!({
+            "match": {"namespaces": {"names": [namespace]}},
+            "requirements": [{"allowedImages": {"patterns": ["elsewhere.example/**"]}}],
+        });
+        let fields = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(fields);
+        let policy = document("PromotionPolicy", name, &spec);
+        bench.write(&format!("policies/{name}.yaml"), &policy);
+    };
+    let dry = |namespace: &str| bench.approve(&[&image, "--dry-run", "--namespace", namespace]);
+    refusing("orders", "orders", json!({"environment": "production"}));
+    said(&dry("shop"), 0, "production");
+    said(&dry("orders"), 2, "allowedImages");
+    refusing("level", "shop", json!({}));
+    said(&dry("shop"), 2, "allowedImages");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_approves_and_the_gate_counts_it() {
     let bench = Bench::new(nothing).await;
     let digest = bench.registry.push("app", "v1", "image");

@@ -532,6 +532,10 @@ async fn a_wrong_namespace_environment_or_input_is_wrong_usage() {
         ("", "there is no object in the input"),
         ("kind: [", "the manifests cannot be used"),
         (
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}",
+            "the input names no image",
+        ),
+        (
             &deployment(&["$IMAGE".to_owned()]),
             "it holds a placeholder",
         ),

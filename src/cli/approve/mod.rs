@@ -164,7 +164,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let outlooks = judged.outlooks(&approver, &said);
     shown::outlooks(&outlooks, judged.has_policies(), args.decision);
-    shown::plan(signing.plan(), signing.origin());
+    shown::plan(signing.plan(), signing.origin(), args.decision);
     let denials = judged.denials();
     let said = match args.decision {
         Decision::Rejected => said,

@@ -207,9 +207,12 @@ impl Judged {
         let enforced = policies.filter(|policy| policy.enforcement() == Enforcement::Enforce);
         let findings = enforced.flat_map(|policy| policy.findings());
         let denies = findings.filter(|it| it.outcome.denies() && is_objective(it));
-        let denials: BTreeSet<_> = denies
+        let mut denials: BTreeSet<_> = denies
             .map(|it| format!("{}: {}", it.rule, it.reason))
             .collect();
+        if !self.has_policies {
+            denials.insert("(policies): not judged, since none were given".to_owned());
+        }
         denials.into_iter().collect()
     }
 
@@ -310,11 +313,12 @@ fn narrow(snapshot: &mut Snapshot, args: &Args, is_of_images: bool) -> anyhow::R
             }
         );
     }
-    let is_asked = |of: Option<&str>| of == environment || !is_of_images && of.is_none();
+    let goes_anywhere = is_of_images && args.place().is_none();
+    let is_asked = |of: Option<&str>| of == environment || !goes_anywhere && of.is_none();
     snapshot
         .policies
         .retain(|policy| is_asked(policy.environment.as_deref()));
-    if is_of_images {
+    if goes_anywhere {
         for policy in &mut snapshot.policies {
             policy.namespaces = NamespaceMatch::default();
         }
@@ -395,9 +399,14 @@ fn changes_in(input: &Input, referred: &[Value], args: &Args) -> Vec<Change> {
 impl Args {
     /// The namespace of what does not name one.
     fn namespace(&self) -> &str {
+        self.place().unwrap_or("default")
+    }
+
+    /// The namespace for which the approval is, if it is for one.
+    fn place(&self) -> Option<&str> {
         let mut scopes = self.scopes.iter();
         let scope = scopes.find(|(name, _)| name == "namespace");
         let scope = scope.map(|(_, value)| value.as_str());
-        self.namespace.as_deref().or(scope).unwrap_or("default")
+        self.namespace.as_deref().or(scope)
     }
 }

@@ -188,7 +188,7 @@ pub(super) fn outlooks(outlooks: &[ApprovalOutlook], has_policies: bool, decisio
 }
 
 /// What signing has as its consequence.
-pub(super) fn plan(plan: &SigningPlan, origin: &str) {
+pub(super) fn plan(plan: &SigningPlan, origin: &str, decision: Decision) {
     print_line!(
         "Signed by {} with {}",
         line(&plan.signer.to_string()),
@@ -208,8 +208,14 @@ pub(super) fn plan(plan: &SigningPlan, origin: &str) {
         );
     }
     if !plan.has_time {
+        let what = match decision {
+            Decision::Approved => "the approval counts nowhere",
+            Decision::Rejected => {
+                "no later approval lifts the rejection: it blocks the digest for good"
+            }
+        };
         print_line!(
-            "  {YELLOW}warning{YELLOW:#} nothing proves the time of the signature, so the approval counts nowhere; name a timestamp authority (`tsaUrls`) in `--signing-config`"
+            "  {YELLOW}warning{YELLOW:#} nothing proves the time of the signature, so {what}; name a timestamp authority (`tsaUrls`) in `--signing-config`"
         );
     }
     print_line!("");
@@ -217,7 +223,7 @@ pub(super) fn plan(plan: &SigningPlan, origin: &str) {
 
 pub(super) fn refusal(denials: &[String]) {
     print_error!(
-        "nothing was signed: rules deny that no approval changes ({}); correct them first, or approve with `--anyway`, which the approval records",
+        "nothing was signed: rules deny that no approval changes ({}); correct them first (`--policy` or `--from-cluster` say what is judged), or approve with `--anyway`, which the approval records",
         line(&denials.join("; "))
     );
 }

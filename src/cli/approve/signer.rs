@@ -167,7 +167,10 @@ impl SignerArgs {
             let name = file.display().to_string();
             return Ok(Arc::new(TrustRoot::parse(&name, &read(file)?)?));
         }
-        let configured = named.iter().find_map(|name| known.get(name));
+        // What the public-good services sign is verified by their own root.
+        let is_private = self.signing_config.is_some();
+        let configured = named.iter().filter(|_| is_private);
+        let configured = configured.clone().find_map(|name| known.get(name));
         let default = configured.or_else(|| known.get(DEFAULT_TRUST_ROOT));
         let root =
             default.context("the configuration has no trust root; name one with `--trust-root`")?;

@@ -15,7 +15,7 @@ pub(super) struct Before(BTreeMap<Workload, BTreeSet<Admission>>);
 impl Before {
     pub(super) fn of(workloads: &[Workload], records: &RecordsOnce) -> Before {
         let known = workloads.iter();
-        let known = known.map(|workload| (workload.clone(), records.complied(workload)));
+        let known = known.map(|workload| (workload.clone(), records.complied(workload, false)));
         Before(known.collect())
     }
 
@@ -24,7 +24,8 @@ impl Before {
     pub(super) fn superseded(&self, reviews: &[Review], records: &RecordsOnce) -> Option<String> {
         let waiting: BTreeSet<_> = reviews.iter().flat_map(images).collect();
         self.0.iter().find_map(|(workload, before)| {
-            let now = records.complied(workload);
+            // What was never stored is no other version.
+            let now = records.complied(workload, true);
             let mut since = now.difference(before);
             let (image, _, at) = since.find(|(image, ..)| !waiting.contains(image))?;
             Some(format!(
