@@ -191,7 +191,7 @@ fn a_denial_is_an_event_on_the_object_and_a_dry_run_leaves_none() {
     let metrics = serving.probes.http_get("/metrics").unwrap();
     for line in [
         "promotion_gate_events_total{outcome=\"written\"} 1",
-        "promotion_gate_changes_total{kind=\"deploy\",admitted=\"false\"}",
+        "promotion_gate_changes_total{kind=\"deploy\",by=\"other\",admitted=\"false\"}",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
