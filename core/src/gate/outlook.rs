@@ -1,4 +1,4 @@
-//! What somebody sees who is about to approve: what accepted signers said about the images, and what the approval would do.
+//! What an approver sees before signing: the statements of accepted signers about the images, and the effect of the approval.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::snapshot::Governing;
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{self, Predicate};
 
-/// What an approval by somebody would do, for each image that a policy of the environment asks approvals for.
+/// The effect of an approval that is not signed yet, for each image for which a policy of the environment requires approvals.
 pub fn approval_outlook(
     promotion: &Promotion,
     evidence: &Evidence,

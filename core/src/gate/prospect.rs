@@ -1,4 +1,4 @@
-//! Whether waiting can turn a denial. Whoever waits for a verdict asks this, so that nobody waits for what cannot come.
+//! Whether a denial can become an admission without a change of the manifests. The command `wait` ends at once where it cannot.
 
 use super::coverage::UNCOVERED;
 use super::finding::{Finding, Outcome};

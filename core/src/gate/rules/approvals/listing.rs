@@ -25,7 +25,7 @@ pub struct ApprovalListing {
     pub statements: Vec<ListedApproval>,
 }
 
-/// A statement of somebody about an approval.
+/// An approval or a rejection, with its signer and its effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListedApproval {
     /// The earliest and the latest verified time.
@@ -128,15 +128,15 @@ impl Approvals {
         }
     }
 
-    /// The statements, while nobody knows whose they are.
+    /// The statements without their people, where the people directories cannot be read.
     fn without_people(
         &self,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
         why: &str,
     ) -> ApprovalListing {
-        let nobody = People::default();
-        let words = statements(self, check, evidence, &nobody);
+        let no_people = People::default();
+        let words = statements(self, check, evidence, &no_people);
         let listed = words.iter().map(|word| {
             let effect = ApprovalEffect::DoesNotCount(why.to_owned());
             ListedApproval::of(word, effect)

@@ -1,4 +1,4 @@
-//! What an approval that somebody has not given yet would do.
+//! The effect of an approval that is not signed yet.
 
 use super::seating::Seating;
 use super::votes::{Approval, Votes, prospect};
@@ -7,7 +7,7 @@ use crate::attest::{TrustRoot, predicate};
 use crate::gate::people::Identity;
 use crate::gate::signer::RequiredTransparency;
 
-/// Somebody who is about to approve, and what proves the signature.
+/// The signer of an approval that is not signed yet, and the evidence that the signature will carry.
 #[derive(Clone)]
 pub struct Approver {
     /// Who signs.
@@ -20,7 +20,7 @@ pub struct Approver {
     pub is_timed: bool,
 }
 
-/// What an approval by somebody would do for one image under one policy.
+/// The effect of an approval that is not signed yet, for one image under one policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApprovalOutlook {
     /// The policy.
