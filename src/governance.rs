@@ -42,7 +42,7 @@ impl Reading<'_> {
         let read = async {
             let place = room.acquire_owned().await;
             spawn_blocking(move || {
-                // It is given back when the work is done, whoever still waits for it.
+                // The place is released when the work is done, also after its requester gave up.
                 let _place = place;
                 work(&sources)
             })

@@ -152,7 +152,7 @@ fn to_keep(review: &Review, snapshot: &Snapshot) -> Vec<(ApiResource, Value)> {
     rejections.chain(authors).collect()
 }
 
-/// Whether nobody here writes or wrote it before.
+/// Whether this process neither writes it now nor wrote it before.
 fn is_first(written: &Mutex<HashSet<String>>, fingerprint: &str) -> bool {
     let mut written = lock(written);
     if written.len() >= REMEMBERED {
@@ -195,8 +195,8 @@ async fn keep(cluster: &Cluster, it: ToKeep, metrics: &Metrics) -> Option<ToKeep
     })
 }
 
-/// Writes a resource, and gives its name. A person can have made a resource of this name about something else: then it gets a name
-/// that nobody foresees.
+/// Writes a resource, and gives its name. Where a resource of this name is about something else, because a person made it, the name
+/// is random.
 async fn write(
     cluster: &Cluster,
     kind: &ApiResource,
@@ -263,7 +263,7 @@ async fn renew(
     }
 }
 
-/// A text that nobody can foresee.
+/// A random text.
 fn random() -> Result<String, String> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| "the machine has no randomness".to_owned())?;

@@ -210,7 +210,15 @@ impl Metrics {
     }
 
     fn registered(mut self) -> Metrics {
-        let r = &mut self.registry;
+        let mut registry = std::mem::take(&mut self.registry);
+        self.register_decisions(&mut registry);
+        self.register_process(&mut registry);
+        self.register_cluster(&mut registry);
+        self.register_records(&mut registry);
+        Metrics { registry, ..self }
+    }
+
+    fn register_decisions(&self, r: &mut Registry) {
         r.register(
             "decisions",
             "Decisions by verdict and by whether the request was admitted",
@@ -271,6 +279,9 @@ impl Metrics {
             "Requests that were not understood or whose review failed",
             self.failures.clone(),
         );
+    }
+
+    fn register_process(&self, r: &mut Registry) {
         r.register("policies", "Policies in force", self.policies.clone());
         r.register(
             "policy_reloads",
@@ -323,6 +334,9 @@ impl Metrics {
             "Bodies that broke off, were too large or too slow, or found no room",
             self.bodies_unread.clone(),
         );
+    }
+
+    fn register_cluster(&self, r: &mut Registry) {
         r.register(
             "holds_lease",
             "1 while this replica holds the Lease: it writes statuses, and reads the feeds of freezes and the repositories of trust roots that are resources",
@@ -363,6 +377,9 @@ impl Metrics {
             "How long ago the repository of a trust root was read and verified",
             self.trust_root_age.clone(),
         );
+    }
+
+    fn register_records(&self, r: &mut Registry) {
         r.register("records", "Release records", self.records.clone());
         r.register(
             "record_writes",
@@ -389,7 +406,6 @@ impl Metrics {
             "What an operator has to look at, by reason; the log has a line for each",
             self.alarms.raised(),
         );
-        self
     }
 
     /// The text that Prometheus reads.

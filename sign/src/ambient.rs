@@ -36,7 +36,7 @@ struct Given {
 }
 
 impl AmbientIdentity {
-    /// What the environment provides; `None` on somebody's own machine.
+    /// What the environment provides; `None` on a person's own machine.
     pub fn detect(
         variable: impl Fn(&str) -> Option<String>,
         exists: impl Fn(&Path) -> bool,

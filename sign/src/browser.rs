@@ -57,7 +57,7 @@ impl BrowserSignIn {
     /// Asks the provider where people sign in, and listens on loopback for the browser's return.
     ///
     /// # Errors
-    /// Why nobody can sign in.
+    /// Why the sign-in failed.
     pub async fn begin(
         client: &dyn ServiceClient,
         provider: &Url,

@@ -64,11 +64,11 @@ const METRICS: &[&[&str]] = &[&[
 const ANALYSIS: &[&str] = &["/spec/metrics", "/spec/args"];
 const REPLICAS_FIELD: &str = "/spec/replicas";
 const REPLICAS: Activation = FromZero(REPLICAS_FIELD);
-/// The controllers of a StatefulSet and a DaemonSet give the present template only to Pods that somebody deletes.
+/// The update strategy under which a StatefulSet or DaemonSet controller replaces a Pod only after it was deleted.
 const ON_DELETE: Activation = Left("/spec/updateStrategy/type", &["OnDelete"]);
 /// What Go reads as a flag that is not set (`strconv.ParseBool`). KEDA pauses for every other text.
 const GO_FALSE: &[&str] = &["0", "f", "F", "FALSE", "false", "False"];
-/// Who makes the Pods of a Job that names nobody.
+/// The controller that makes the Pods of a Job without `managedBy`.
 const JOB_CONTROLLER: &[&str] = &["kubernetes.io/job-controller"];
 /// `promote`, `promote --full`, `resume` and `retry` of the Argo Rollouts plugin write some of these fields. By the others the
 /// controller decides whether steps and analyses are done: whether the stable template is the present one, and how the analyses of a

@@ -332,7 +332,7 @@ impl WireRequest {
         let namespace = self.namespace.clone().unwrap_or_default();
         let referred = Referred::of(&self.object, kind, namespace);
         let mut change = self.change(operation, effect, images);
-        // Of a template that ran in part, a record says that it ran: whoever steers never rests on a record.
+        // A record says that a template ran although only a part of the Pods ran it, so steering never rests on a record.
         if subresource == STATUS {
             change.object.template = None;
         }

@@ -1,6 +1,6 @@
-//! Whether a ControllerRevision says to everybody what it says to the gate. Nobody normalises its `data`. A controller lays it over
-//! the StatefulSet, and Go reads the outcome: names of fields in whatever case, `ſ` as `s`, and parts that `data` does not hold from
-//! the StatefulSet.
+//! Whether a ControllerRevision can be read only in the way in which the gate reads it. The API server does not normalise its `data`.
+//! A controller lays it over the StatefulSet, and Go reads the outcome: names of fields in whatever case, `ſ` as `s`, and parts that
+//! `data` does not hold from the StatefulSet.
 
 use serde_json::{Map, Value};
 

@@ -97,13 +97,13 @@ struct PolicyApprovals {
     detail: String,
     /// What to do next.
     hint: Option<String>,
-    /// The seats that nobody fills yet; empty if all are filled.
+    /// The open seats; empty if all are filled.
     open_seats: String,
     /// Every statement, oldest first.
     statements: Vec<Statement>,
 }
 
-/// A statement of somebody.
+/// An approval or a rejection, with its signer and its effect.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Statement {

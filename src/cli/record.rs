@@ -145,7 +145,7 @@ async fn adopt(
     wait: Duration,
 ) -> anyhow::Result<ExitCode> {
     let cluster = connection.connect().await?;
-    // Whoever may ask need not be allowed to list what runs.
+    // The requester may lack the right to list workloads.
     let left = async || {
         let gate = &connection.gate_namespace;
         let unrecorded = read_unrecorded(&cluster, None, gate).await.ok()?;

@@ -93,7 +93,7 @@ async fn delete(cluster: &Cluster, resource: &Resource) -> Result<(), String> {
     let name = &resource.name.name;
     match timeout(PATIENCE, api.delete(name, &unchanged)).await {
         Ok(Ok(_)) => Ok(()),
-        // Somebody was faster, or it says something new.
+        // Another request wrote it meanwhile, or it has new content.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
         Ok(Err(error)) => Err(cause(&error)),
         Err(_) => Err("no answer in time".to_owned()),

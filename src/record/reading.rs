@@ -209,7 +209,7 @@ pub async fn ask_to_adopt(
 /// Waits until the gate has done what was asked. Says whether it has.
 ///
 /// # Errors
-/// The configuration cannot be read, or somebody took the request away.
+/// The configuration cannot be read, or the request was removed from it.
 pub async fn adopted(
     cluster: &Cluster,
     asked: &AskedAdoption,

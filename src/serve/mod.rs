@@ -23,6 +23,7 @@ use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::watch as signal;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
@@ -118,15 +119,7 @@ pub async fn serve(
     });
     let (records, mut background) = match (options.cluster.clone(), &mut duties) {
         (Some(cluster), Some(duties)) => {
-            let (records, mut tasks) = ReleaseRecords::start(cluster.clone(), Arc::clone(&metrics));
-            duties.collect_authors(cluster, Arc::clone(&sources), Arc::clone(&records));
-            let (snapshots, lease) = (Arc::clone(&sources), duties.lease());
-            let compare = Arc::clone(&records);
-            let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());
-            tasks.push(tokio::spawn(compare));
-            let (tags, lease) = (Arc::clone(&records), duties.lease());
-            let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(&collector));
-            tasks.push(tokio::spawn(tags));
+            let (records, tasks) = start_records(cluster, duties, &sources, &collector, &metrics);
             (Some(records), tasks)
         }
         _ => (None, Vec::new()),
@@ -192,18 +185,31 @@ pub async fn serve(
         duties.stop().await;
     }
     let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
-    tracing::info!("no new connections, requests under way are answered");
-    drop(incoming.listener);
-    if timeout(options.drain, incoming.graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("some requests were not answered within the time to drain");
-    }
+    incoming.drain(options.drain).await;
     for task in background.into_iter().chain(watching) {
         task.abort();
     }
     Ok(())
+}
+
+/// The release records of the cluster, and the tasks that keep them current.
+fn start_records(
+    cluster: Cluster,
+    duties: &mut Duties,
+    sources: &Arc<Sources>,
+    collector: &Arc<Collector>,
+    metrics: &Arc<Metrics>,
+) -> (Arc<ReleaseRecords>, Vec<JoinHandle<()>>) {
+    let (records, mut tasks) = ReleaseRecords::start(cluster.clone(), Arc::clone(metrics));
+    duties.collect_authors(cluster, Arc::clone(sources), Arc::clone(&records));
+    let (snapshots, lease) = (Arc::clone(sources), duties.lease());
+    let compare = Arc::clone(&records);
+    let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());
+    tasks.push(tokio::spawn(compare));
+    let (tags, lease) = (Arc::clone(&records), duties.lease());
+    let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(collector));
+    tasks.push(tokio::spawn(tags));
+    (records, tasks)
 }
 
 /// Where connections come in.
@@ -219,6 +225,15 @@ struct Listener {
 }
 
 impl Listener {
+    /// Lets no new connections in, and waits for the requests under way.
+    async fn drain(self, within: Duration) {
+        tracing::info!("no new connections, requests under way are answered");
+        drop(self.listener);
+        if timeout(within, self.graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests were not answered within the time to drain");
+        }
+    }
+
     /// Lets connections in for as long as it is waited for.
     async fn accept_connections(&self) -> Infallible {
         loop {

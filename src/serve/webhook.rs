@@ -209,7 +209,7 @@ impl Webhook {
             problems: Vec::new(),
             now: Timestamp::now(),
         };
-        // The right comes first: whoever has none makes nobody read documents.
+        // The right is judged first, so that a requester without one causes no parsing.
         let mut verdict = judge_governance(change, by.clone());
         if verdict.decision == Decision::Allow {
             let reading = governance::Reading {

@@ -64,7 +64,7 @@ pub(super) struct Seen {
 /// What was left out because there is too much of it, as a sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// Rejections and authors: whoever approves may not know all of them.
+    /// Rejections and authors: without all of them, approvals are undecided.
     pub(super) kept: Option<String>,
     /// Anything else, which could govern everything.
     pub(super) other: Option<String>,

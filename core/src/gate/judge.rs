@@ -206,36 +206,10 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     //    record goes on, here and in step 5: what was admitted must not stop because a document changed.
     let is_recorded_upkeep =
         promotion.kind == ChangeKind::Upkeep { recorded: true } && promotion.injected.is_none();
-    let unreadable = governing.unreadable.iter();
-    for policy in unreadable.filter(|_| !is_recorded_upkeep) {
-        let why = &policy.why;
-        let judgement = Judgement::undecided(
-            POLICY_UNREADABLE,
-            format!("a policy that may govern this object cannot be read: {why}"),
-        )
-        .hint("ask the operator to repair the policy; until then every object that it may govern is denied");
-        verdicts.push(denied_for(policy.source.clone(), judgement));
-    }
-    // 5. If no policy governs the object, the configuration decides about what people bring; upkeep goes on, since their objects were
-    // judged. If policies only might govern it, that is not known: labels that are unknown must not allow what known ones would deny.
-    if governing.ungoverned == Ungoverned::Deny && !is_recorded_upkeep {
-        let is_upkeep = matches!(promotion.kind, ChangeKind::Upkeep { .. });
-        let judgement = if governing.is_empty() && is_upkeep {
-            None
-        } else if governing.is_empty() {
-            let detail =
-                "no policy governs this workload, and the configuration denies such workloads";
-            let judgement = Judgement::fail(UNGOVERNED, detail.to_owned());
-            Some(judgement.hint("ask the operator to add the namespace to a policy"))
-        } else if governing.only_might_govern() {
-            let detail = "whether a policy governs this workload is not known, because policies select namespaces by label, and the configuration denies workloads that no policy governs";
-            let judgement = Judgement::undecided(NAMESPACE_LABELS_UNKNOWN, detail.to_owned());
-            Some(judgement.hint(GIVE_LABELS))
-        } else {
-            None
-        };
-        verdicts
-            .extend(judgement.map(|judgement| denied_for("(ungoverned)".to_owned(), judgement)));
+    if !is_recorded_upkeep {
+        verdicts.extend(of_unreadable(governing));
+        // 5. If no policy governs the object, the configuration decides.
+        verdicts.extend(of_ungoverned(promotion, governing));
     }
     // 6. A revoked digest is refused whatever the kind of change, the policies and their enforcement are.
     let revoked: Vec<_> = images.iter().flat_map(ImageUnderReview::revoked).collect();
@@ -244,6 +218,45 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         verdicts.push(PolicyVerdict::of(name, Enforcement::Enforce, revoked));
     }
     Verdict::of(verdicts, governing.revision.to_owned())
+}
+
+/// A denial for each policy that cannot be read and may govern.
+fn of_unreadable(governing: &Governing<'_>) -> Vec<PolicyVerdict> {
+    let denied = governing.unreadable.iter().map(|policy| {
+        let why = &policy.why;
+        let judgement = Judgement::undecided(
+            POLICY_UNREADABLE,
+            format!("a policy that may govern this object cannot be read: {why}"),
+        )
+        .hint("ask the operator to repair the policy; until then every object that it may govern is denied");
+        denied_for(policy.source.clone(), judgement)
+    });
+    denied.collect()
+}
+
+/// The denial of a change that no policy governs, where the configuration denies such. Upkeep goes on, since the objects that it
+/// follows from were judged. If policies only might govern, that is not known: labels that are unknown must not allow what known ones
+/// would deny.
+fn of_ungoverned(promotion: &Promotion, governing: &Governing<'_>) -> Option<PolicyVerdict> {
+    if governing.ungoverned != Ungoverned::Deny {
+        return None;
+    }
+    let is_upkeep = matches!(promotion.kind, ChangeKind::Upkeep { .. });
+    let judgement = match (governing.is_empty(), governing.only_might_govern()) {
+        (true, _) if is_upkeep => return None,
+        (true, _) => Judgement::fail(
+            UNGOVERNED,
+            "no policy governs this workload, and the configuration denies such workloads".to_owned(),
+        )
+        .hint("ask the operator to add the namespace to a policy"),
+        (false, true) => Judgement::undecided(
+            NAMESPACE_LABELS_UNKNOWN,
+            "whether a policy governs this workload is not known, because policies select namespaces by label, and the configuration denies workloads that no policy governs".to_owned(),
+        )
+        .hint(GIVE_LABELS),
+        (false, false) => return None,
+    };
+    Some(denied_for("(ungoverned)".to_owned(), judgement))
 }
 
 fn denied_for(policy: String, judgement: Judgement) -> PolicyVerdict {

@@ -115,7 +115,7 @@ pub struct UnreadableKept {
 /// What a resource may say that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MayBe {
-    /// That somebody rejects the digest, in this environment, or in any.
+    /// A rejection of the digest, in this environment or in any.
     Rejection(Option<String>),
     /// Who the authors of the digest are.
     Authors,

@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// Rendered manifests whose images are approved: files, folders, or `-`; may be given several times
     #[arg(
         short = 'f',
-        long = "file",
+        long = "filename",
         value_name = "PATH|-",
         conflicts_with = "images"
     )]

@@ -105,7 +105,7 @@ impl Judged {
         Ok(judged)
     }
 
-    /// Takes the digest of each image from its review: what was judged is what is approved.
+    /// Takes the digest of each image from its review, so that the approved digest is the judged one.
     async fn name_images(
         &mut self,
         args: &Args,

@@ -442,7 +442,7 @@ fn what_an_injector_added_is_recorded_for_the_owner_of_the_pod() {
     assert_eq!(recorded(Enforcement::Enforce, true), []);
 }
 
-/// Everybody who may view a namespace reads its records.
+/// A user with the role `view` in a namespace may read its records.
 #[test]
 fn a_record_names_no_person() {
     let (image, pin) = by_digest();

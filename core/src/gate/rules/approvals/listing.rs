@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::authors::Authors;
+use super::place;
 use super::seating::Seating;
 use super::votes::{
-    self, Approval, Block, SignedWord, Vote, Votes, Word, is_entitled, kept_rejections,
-    lifted_before, stands, statements,
+    Approval, Block, SignedWord, Vote, Votes, Word, is_entitled, kept_rejections, lifted_before,
+    stands, statements,
 };
 use super::{Approvals, ImageCheck, people_of};
 use crate::attest::predicate::{self, ApprovalDecision};
@@ -284,6 +285,6 @@ impl Vote<'_> {
     /// Why a rejection is not about this environment or place; `None` if it is.
     fn elsewhere(&self, check: &ImageCheck<'_>) -> Option<String> {
         self.said()
-            .and_then(|said| votes::covered(said, check).err())
+            .and_then(|said| place::covered(said, check).err())
     }
 }

@@ -5,11 +5,13 @@
 //! * `votes`: what people of the directory signed about the digest, and which approvals count
 //! * `authors`: who wrote or started the change
 //! * `listing`: the same statements, as people read them
+//! * `place`: whether a statement is about this environment and this workload
 //! * `outlook`: what an approval that is not given yet would do
 
 mod authors;
 mod listing;
 mod outlook;
+mod place;
 mod seating;
 #[cfg(test)]
 mod tests;
