@@ -149,6 +149,7 @@ fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
     let sources = [
         "check.rs",
         "approvals/mod.rs",
+        "approvals/place.rs",
         "approvals/votes.rs",
         "approvals/authors.rs",
     ];
