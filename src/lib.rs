@@ -9,6 +9,7 @@
 //! * [`oci`] — registries
 //! * [`connect`] — platforms: who wrote, pushed and merged a change
 //! * [`feeds`] — calendars and other systems that say when changes are frozen, in the background
+//! * [`incidents`] — incident trackers, asked about the incident that an emergency change names
 //! * [`tuf`] — trust roots in TUF repositories, in the background
 //! * [`api`] — the custom resources
 //! * [`cluster`] — the connection to the API server
@@ -35,6 +36,7 @@ pub mod duties;
 pub mod feeds;
 mod files;
 pub mod governance;
+pub mod incidents;
 pub mod kept;
 pub mod metrics;
 pub mod oci;

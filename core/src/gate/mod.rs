@@ -10,6 +10,7 @@ mod glob;
 mod governance;
 mod governors;
 mod image;
+mod incident;
 mod injected;
 mod judge;
 mod namespaces;
@@ -46,6 +47,7 @@ pub use governance::{
 };
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
+pub use incident::{Incident, Severity};
 pub use injected::{Injected, InjectedImages, Parent};
 pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};
