@@ -393,6 +393,8 @@ pub struct KindOfTable {
     pub kind: &'static str,
     /// The name of the resource.
     pub plural: &'static str,
+    /// Whether it has the subresource `scale`.
+    pub scales: bool,
 }
 
 /// Every kind that is judged, in the API group that serves it now.
@@ -402,6 +404,7 @@ pub fn kinds() -> impl Iterator<Item = KindOfTable> {
         version: row.version,
         kind: row.name,
         plural: row.plural,
+        scales: row.scales(),
     })
 }
 

@@ -19,7 +19,7 @@ use super::ReleaseRecords;
 use super::background::Job;
 use super::entry::{KeptRecord, NewEntry};
 use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
-use super::live::{LiveObject, live_objects, matches_namespace, shown, unrecorded};
+use super::live::{LiveObject, live_objects, matches_namespace, shown, startable, unrecorded};
 use super::memory::{Memory, RecordName};
 use super::names::RecordSubject;
 use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
@@ -138,10 +138,16 @@ impl ReleaseRecords {
         // 2. What runs without a record is adopted where nobody decides about it, and counted elsewhere.
         let missing: Vec<_> = {
             let memory = self.memory();
-            let missing = unrecorded(&objects, &memory, gate);
-            let owned = missing.into_iter();
-            owned
-                .map(|(_, (subject, object))| (subject.clone(), object.clone()))
+            let missing = unrecorded(&objects, &memory, gate).into_values();
+            // What an autoscaler starts from zero has run only if its own entry says so.
+            let startable = match comparison.first {
+                true => startable(&objects, &memory),
+                false => Vec::new(),
+            };
+            let mut known = HashSet::new();
+            let all = missing.chain(startable);
+            let all = all.filter(|(subject, object)| known.insert((*subject, &object.uid)));
+            all.map(|(subject, object)| (subject.clone(), object.clone()))
                 .collect()
         };
         let adoptions = &comparison.adoptions;
@@ -177,7 +183,7 @@ impl ReleaseRecords {
         for some in adopted.chunks(AT_ONCE) {
             let entries: Vec<_> = some
                 .iter()
-                .map(|(subject, object)| baseline(subject, object, comparison.now))
+                .map(|(subject, object)| baseline(subject, object, comparison))
                 .collect();
             let deadline = Instant::now() + ATTEMPT;
             let puts = entries
@@ -402,8 +408,10 @@ impl ReleaseRecords {
     }
 }
 
-/// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone.
-fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> NewEntry {
+/// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone. In the first baseline, what has no
+/// replicas at that time counts as running: an autoscaler that is trusted may have stopped it, and has to start it again, also during
+/// a freeze. A person who starts it is judged, since it complied with no policy.
+fn baseline(subject: &RecordSubject, object: &LiveObject, comparison: &Comparison) -> NewEntry {
     let LiveObject {
         workload,
         uid,
@@ -417,7 +425,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
             workload: WrittenWorkload::new(workload, Some(uid)),
             template: template.to_string(),
             state: EntryState::Observed,
-            runs: match object.is_staged {
+            runs: match object.is_staged && !(comparison.first && object.is_at_zero) {
                 true => EntryRuns::Staged,
                 false => EntryRuns::Running,
             },
@@ -426,7 +434,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
             environments: Default::default(),
             source: None,
             digest: None,
-            at: now,
+            at: comparison.now,
             decision: "baseline".to_owned(),
             revision: String::new(),
         },

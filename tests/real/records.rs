@@ -11,6 +11,7 @@ use crate::support::{
 };
 
 const DEVELOPER: &str = "dev@example.com";
+const AUTOSCALER: &str = "--as=system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 const REPLICA_SETS: &str = "--as=system:serviceaccount:kube-system:replicaset-controller";
 
 /// A cluster whose namespace `shop` is governed by a policy that requires signatures.
@@ -241,6 +242,39 @@ fn a_controllers_pod_with_an_image_that_was_never_recorded_is_judged_as_a_deploy
     // The same image complies: it is judged, admitted and recorded.
     bed.pod_of_controller("good", &image.by_digest()).ok();
     assert_eq!(bed.entries(&image)[0]["workload"]["kind"], "Pod");
+}
+
+#[test]
+fn what_had_no_replicas_when_the_gate_came_is_woken_by_an_autoscaler_and_not_by_a_person() {
+    let bed = Bed::start();
+    let image = bed.registry.push("app", "before", "before");
+    // Both run the same image, so that its record alone does not say which of them ran.
+    for (name, replicas) in [("runs", 1), ("sleeps", 0), ("stops", 1)] {
+        let mut object: Value =
+            serde_json::from_str(&deployment(name, &image.by_digest())).unwrap();
+        object["spec"]["replicas"] = json!(replicas);
+        let apply = ["apply", "-f", "-"];
+        let object = object.to_string();
+        bed.plane.kubectl_as(User::Alice, apply, &object).ok();
+    }
+    let serving = bed.serve();
+    bed.has_baseline();
+    let entries = bed.entries(&image);
+    assert_eq!(entries.len(), 3, "{entries:?}");
+    for entry in entries {
+        assert_eq!((&entry["by"], &entry["runs"]), (&json!("Baseline"), &json!("Running")));
+    }
+    bed.scale("stops", 0);
+    let wake = |name: &str, user: &str| {
+        let scale = ["scale", "deployment", name, "--replicas=1", "-n", "shop", user];
+        bed.plane.kubectl_as(User::Admin, scale, "")
+    };
+    for name in ["sleeps", "stops"] {
+        let refusal = wake(name, "--as=alice@example.com").refused();
+        assert!(refusal.contains("[unsigned]"), "{refusal}");
+        wake(name, AUTOSCALER).ok();
+    }
+    drop(serving);
 }
 
 #[test]
