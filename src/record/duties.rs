@@ -13,7 +13,7 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use promotion_gate_core::gate::{Snapshot, Workload};
 use serde_json::{Map, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ReleaseRecords;
 use super::background::Job;
@@ -22,6 +22,7 @@ use super::identity::{Adoption, CONFIGURATION, GateState, configurations, droppe
 use super::live::{LiveObject, live_objects, matches_namespace, shown, startable, unrecorded};
 use super::memory::{Memory, RecordName};
 use super::names::RecordSubject;
+use super::writing::MAXIMUM_RECORDS;
 use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
 
 /// How often something urgent is looked for: deleted records, and what governors ask.
@@ -30,19 +31,19 @@ const TICK: Duration = Duration::from_secs(1);
 const COMPARE: Duration = Duration::from_secs(600);
 /// How long a replica that has no duties remembers a deleted record, for the case that it takes over.
 const REMEMBER: Duration = Duration::from_secs(120);
-/// The most deleted records that are remembered.
-const MAXIMUM_DELETED: usize = 1000;
+/// The most deleted records that are remembered: as many as a namespace holds.
+const MAXIMUM_DELETED: usize = MAXIMUM_RECORDS;
 /// How many entries are written at once.
 const AT_ONCE: usize = 16;
 /// How long one write may take.
-const ATTEMPT: Duration = Duration::from_secs(10);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long an unused record is kept at least, in seconds.
 const KEPT: i64 = 30 * DAY;
 const DAY: i64 = 24 * 3600;
 /// How long a record waits for the first of its objects to be seen, in seconds.
 const PENDING: i64 = 600;
 /// How long after the first request everything is adopted, in seconds.
-const EVERYWHERE: i64 = 900;
+pub(super) const EVERYWHERE: i64 = 900;
 
 /// A record that is gone from the cluster.
 pub(super) struct Deleted {
@@ -154,7 +155,7 @@ impl ReleaseRecords {
         let is_adopted = |object: &LiveObject| {
             let namespace = object.workload.namespace.as_deref();
             let is_asked = adoptions.iter().any(|adoption| {
-                matches_namespace(&adoption.namespaces, namespace)
+                adoption.is_of(namespace)
                     && object
                         .created
                         .is_some_and(|at| at <= adoption.created_before)
@@ -166,18 +167,21 @@ impl ReleaseRecords {
         let (adopted, left): (Vec<_>, Vec<_>) = missing
             .into_iter()
             .partition(|(_, object)| is_adopted(object));
-        self.adopt(&adopted, comparison).await?;
+        let removed = self.remove_unverified(adoptions).await;
+        self.adopt(&adopted, comparison, removed.is_ok()).await?;
+        removed.map_err(|why| format!("entries that no known key verifies are left: {why}"))?;
         self.report_unrecorded(&left);
         // 3. What live objects name is in use; what nothing names is collected in time.
         self.collect(&objects, comparison).await;
         Ok(())
     }
 
-    /// Records what runs as baseline, and that the first baseline was taken.
+    /// Records what runs as baseline, and that the first baseline was taken. An adoption has ended if `all_done` says so of the rest.
     async fn adopt(
         &self,
         adopted: &[(RecordSubject, LiveObject)],
         comparison: &Comparison,
+        all_done: bool,
     ) -> Result<(), String> {
         let mut failed = Vec::new();
         for some in adopted.chunks(AT_ONCE) {
@@ -213,7 +217,7 @@ impl ReleaseRecords {
             let baseline = json!({"at": comparison.now, "entries": written});
             taken.insert("recordBaseline".to_owned(), baseline);
         }
-        if failed.is_empty() && !comparison.adoptions.is_empty() {
+        if failed.is_empty() && all_done && !comparison.adoptions.is_empty() {
             // Those that the configuration does not hold any more are forgotten.
             let state = self.gate.load_full();
             let done = comparison.adoptions.iter().map(Adoption::id);
@@ -308,6 +312,15 @@ impl ReleaseRecords {
                 record,
                 at: Instant::now(),
             });
+            return;
+        }
+        drop(deleted);
+        if self.metrics.records_forgotten.inc().is_multiple_of(1000) {
+            let RecordName { namespace, name } = &name;
+            self.metrics.alarms.raise(
+                "records-forgotten",
+                &format!("more than {MAXIMUM_DELETED} release records were deleted at once; those that are deleted now are not written again, such as `{name}` in `{namespace}` (`promotion_gate_records_forgotten_total` counts them; expected where namespaces with many records are deleted)"),
+            );
         }
     }
 
@@ -320,7 +333,9 @@ impl ReleaseRecords {
     async fn restore_deleted(&self) {
         let deleted = std::mem::take(&mut *self.deleted_records());
         for Deleted { name, record, at } in deleted {
-            match self.restore(&name, &record).await {
+            let restored = timeout(ATTEMPT, self.restore(&name, &record)).await;
+            let late = |_| Err("the API server did not answer in time".to_owned());
+            match restored.unwrap_or_else(late) {
                 Ok(false) => {}
                 Ok(true) => {
                     let RecordName { namespace, name } = &name;

@@ -14,6 +14,7 @@
 //! * `live`: what runs
 //! * `reading`: records for people, and the request to adopt what runs
 //! * `tags`: recorded tags that were moved
+//! * `unverified`: entries that no known key verifies
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
@@ -28,6 +29,7 @@ mod names;
 mod parent;
 mod reading;
 mod tags;
+mod unverified;
 mod watching;
 mod writing;
 

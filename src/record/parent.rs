@@ -19,13 +19,14 @@ impl ReleaseRecords {
         deadline: Instant,
     ) -> Result<Option<Parent>, Unavailability> {
         let owner = change.object.owner.as_ref();
-        let owner = owner.filter(|owner| admission::plural(&owner.group, &owner.kind).is_some());
-        let Some(owner) = owner else {
+        // The version is that of the table: a request could name one that is not served.
+        let version = owner.and_then(|owner| admission::version(&owner.group, &owner.kind));
+        let (Some(owner), Some(version)) = (owner, version) else {
             return Ok(None);
         };
         let workload = Workload {
             group: owner.group.clone(),
-            version: owner.version.clone(),
+            version: version.to_owned(),
             kind: owner.kind.clone(),
             namespace: change.workload.namespace.clone(),
             name: owner.name.clone(),

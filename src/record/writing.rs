@@ -24,7 +24,7 @@ use crate::review::Review;
 /// How many records are written at once for one request.
 const AT_ONCE: usize = 16;
 /// The most records of one namespace.
-const MAXIMUM_RECORDS: usize = 5000;
+pub(super) const MAXIMUM_RECORDS: usize = 5000;
 /// The time before the deadline in which no new attempt begins.
 const RESERVE: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts, which doubles from a sixteenth of it.
@@ -344,9 +344,14 @@ fn attempt_of(error: Error) -> Attempt {
 
 /// From 0 to 1; 0 if the machine has no randomness.
 fn random() -> f64 {
+    f64::from(random_byte()) / 255.0
+}
+
+/// 0 if the machine has no randomness.
+pub(super) fn random_byte() -> u8 {
     let mut byte = [0];
     match rand::fill(&mut byte) {
-        Ok(()) => f64::from(byte[0]) / 255.0,
-        Err(_) => 0.0,
+        Ok(()) => byte[0],
+        Err(_) => 0,
     }
 }

@@ -585,9 +585,11 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
     );
     let shown = record(&["show", &image.by_digest()]).ok();
     assert!(shown.contains("Deployment/web by Baseline"), "{shown}");
-    // What the lost key signed goes on counting for nothing.
-    let verified = record(&["verify"]).stdout;
-    assert!(verified.contains("1 entries count, 1 do not"), "{verified}");
+    // What the lost key signed counts for nothing, and is removed.
+    let verified = record(&["verify"]);
+    let told = &verified.stdout;
+    assert_eq!(verified.code, Some(0), "{told}");
+    assert_eq!(bed.entries(&image).len(), 1);
 }
 
 #[test]
