@@ -17,7 +17,7 @@ use super::signers::TestSigners;
 use crate::api;
 use crate::collect::{CacheSizes, Collector};
 use crate::oci::{Layer, Memory, Via};
-use crate::review::{RecordSource, Review, ReviewInputs, review};
+use crate::review::{GivenRecords, RecordSource, Review, ReviewInputs, review};
 
 /// Time limit of one case; no network is used.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,9 +53,12 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
         )),
         records: case.kept.has_records().then(|| {
             let kept = Arc::clone(&case.kept);
-            RecordSource::Given(Arc::new(move |change: &Change, pins: &[Pin]| {
-                kept.records(change, pins, at)
-            }))
+            let parent = kept.parent.clone();
+            let about = move |change: &Change, pins: &[Pin]| kept.records(change, pins, at);
+            RecordSource::Given(GivenRecords {
+                about: Arc::new(about),
+                parent,
+            })
         }),
         deadline: Instant::now() + TIMEOUT,
         audit_only: false,
