@@ -259,7 +259,8 @@ mod tests {
 
     #[test]
     fn each_object_that_an_autoscaler_can_start_is_named_although_another_one_runs_its_image() {
-        let mut objects = [live(item(json!({})), DEPLOYMENT).unwrap()].repeat(3);
+        let object = || live(item(json!({})), DEPLOYMENT).unwrap();
+        let mut objects = [object(), object(), object()];
         objects[1].workload.name = "worker".to_owned();
         objects[2].is_root = false;
         let memory = Memory::default();

@@ -48,8 +48,9 @@ impl ReleaseRecords {
 
     /// The public keys that this replica knows, and those that the configuration lists now.
     async fn known_keys(&self) -> Result<PublicKeys, String> {
-        let configuration = configurations(self.cluster.client()).get(CONFIGURATION);
-        let mut keys = listed_keys(&configuration.await.map_err(said)?);
+        let configurations = configurations(self.cluster.client());
+        let configuration = configurations.get(CONFIGURATION).await;
+        let mut keys = listed_keys(&configuration.map_err(said)?);
         if let Some(identity) = self.identity.load_full() {
             keys.0.extend(identity.public.0.clone());
         }

@@ -113,6 +113,7 @@ impl Inventory {
                 root.pods += pods;
                 return;
             }
+            let judged = root.images.clone();
             let other = self.others.get(&(at, images.clone())).copied();
             if let Some(other) = other.and_then(|at| self.found.get_mut(at)) {
                 other.pods += pods;
@@ -124,7 +125,7 @@ impl Inventory {
                 let of_template =
                     named.filter(|it| parent.images.contains(&it.reference.to_string()));
                 let mut written = of_template.map(written);
-                written.all(|image| root.images.contains(&image))
+                written.all(|image| judged.contains(&image))
             });
             let parent = parent.cloned();
             self.others.insert((at, images.clone()), self.found.len());
