@@ -638,3 +638,35 @@ fn a_gate_that_starts_behind_its_own_webhook_makes_the_configuration_once_it_is_
         (!ready.contains("release records")).then_some(())
     });
 }
+
+#[test]
+fn a_configuration_that_is_made_again_has_nothing_adopted_a_second_time() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let late = bed.registry.push("app", "late", "late");
+    let serving = bed.serve();
+    bed.has_baseline();
+    bed.apply("web", &image).ok();
+    drop(serving);
+    // 1. While nobody is asked, somebody lets an image run that no policy would allow, and takes the configuration away.
+    let webhook = ["validatingwebhookconfiguration", "promotion-gate"];
+    bed.plane.kubectl(["delete", webhook[0], webhook[1]]).ok();
+    until("nobody is asked", || {
+        bed.apply("late", &late).is_ok().then_some(())
+    });
+    let configuration = ["gateconfiguration", "promotion-gate"];
+    let delete = ["delete", configuration[0], configuration[1]];
+    bed.plane.kubectl(delete).ok();
+
+    // 2. The gate makes it again, and knows from the records that a baseline was taken.
+    let serving = bed.serve();
+    let told = bed.has_alarm("RecordStateLost");
+    assert!(told.contains("record list --unrecorded"), "{told}");
+    bed.has_baseline();
+    serving.says("/metrics", "promotion_gate_unrecorded 1");
+    assert_eq!(bed.record(&late), None);
+    let refusal = bed.pod_of_controller("of-late", &late.by_digest());
+    let refusal = refusal.refused();
+    assert!(refusal.contains("[unsigned]"), "{refusal}");
+    bed.pod_of_controller("of-web", &image.by_digest()).ok();
+}
