@@ -33,6 +33,8 @@ const COMPARE: Duration = Duration::from_secs(600);
 const REMEMBER: Duration = Duration::from_secs(120);
 /// The most deleted records that are remembered: as many as a namespace holds.
 const MAXIMUM_DELETED: usize = MAXIMUM_RECORDS;
+/// After how many failures the rest of the deleted records waits for the next round.
+const FAILURES: usize = 3;
 /// How many entries are written at once.
 const AT_ONCE: usize = 16;
 /// How long one write may take.
@@ -331,8 +333,12 @@ impl ReleaseRecords {
 
     /// Writes records again that somebody deleted. Their entries are as they were, so that their signatures hold.
     async fn restore_deleted(&self) {
-        let deleted = std::mem::take(&mut *self.deleted_records());
-        for Deleted { name, record, at } in deleted {
+        let mut deleted = std::mem::take(&mut *self.deleted_records()).into_iter();
+        let mut failed = Vec::new();
+        // While the API server does not answer, the other duties go on.
+        while failed.len() < FAILURES
+            && let Some(Deleted { name, record, at }) = deleted.next()
+        {
             let restored = timeout(ATTEMPT, self.restore(&name, &record)).await;
             let late = |_| Err("the API server did not answer in time".to_owned());
             match restored.unwrap_or_else(late) {
@@ -351,10 +357,12 @@ impl ReleaseRecords {
                         why,
                         "a deleted release record cannot be written again yet"
                     );
-                    self.deleted_records().push(Deleted { name, record, at });
+                    failed.push(Deleted { name, record, at });
                 }
             }
         }
+        // What failed comes last in the next round.
+        self.deleted_records().extend(deleted.chain(failed));
     }
 
     /// Writes a record again, unless its namespace goes too.
