@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Actor, AdmittedBy, Change, Collected, DnsLabel, ImageRecords, Parent, Pin, RecordEntry, Records,
-    Snapshot,
+    Actor, AdmittedBy, Change, Collected, DnsLabel, ImageRecords, Parent, Pin, RecordEntry,
+    Records, Snapshot,
 };
 use serde_json::Value;
 use tokio::time::Instant;

@@ -438,7 +438,8 @@ mod tests {
 
     #[test]
     fn of_many_objects_each_is_read_for_some_request() {
-        let read = |count: usize, from: u8| -> Vec<_> { some_of((0..count).collect(), from).collect() };
+        let read =
+            |count: usize, from: u8| -> Vec<_> { some_of((0..count).collect(), from).collect() };
         assert_eq!(read(8, 200), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(read(3, 1), [0, 1, 2]);
         assert_eq!(read(9, 8), [8, 0, 1, 2, 3, 4, 5, 6]);

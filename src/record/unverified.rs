@@ -64,8 +64,8 @@ impl ReleaseRecords {
         adoptions: &[Adoption],
     ) -> Result<(), String> {
         let mut adoptions = adoptions.iter();
-        let Some(name) = name_of(object)
-            .filter(|name| adoptions.any(|it| it.is_of(Some(&name.namespace))))
+        let Some(name) =
+            name_of(object).filter(|name| adoptions.any(|it| it.is_of(Some(&name.namespace))))
         else {
             return Ok(());
         };

@@ -78,7 +78,10 @@ fn a_certificate_that_has_ended_is_replaced_without_a_restart() {
     plane.create_namespace("shop");
     let gate = Gate::configured(&json!({}));
     let gate = gate.requirements(json!([{"digestPinned": {}}]));
-    let (ended, next) = (Certificate::ended("127.0.0.1"), Certificate::new("127.0.0.1"));
+    let (ended, next) = (
+        Certificate::ended("127.0.0.1"),
+        Certificate::new("127.0.0.1"),
+    );
     let serving = gate.serve_as(&ended, "127.0.0.1", &[]);
     register(&plane, &serving, &format!("{}{}", ended.pem, next.pem));
     until("the API server refuses the certificate", || {

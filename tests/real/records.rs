@@ -262,11 +262,22 @@ fn what_had_no_replicas_when_the_gate_came_is_woken_by_an_autoscaler_and_not_by_
     let entries = bed.entries(&image);
     assert_eq!(entries.len(), 3, "{entries:?}");
     for entry in entries {
-        assert_eq!((&entry["by"], &entry["runs"]), (&json!("Baseline"), &json!("Running")));
+        assert_eq!(
+            (&entry["by"], &entry["runs"]),
+            (&json!("Baseline"), &json!("Running"))
+        );
     }
     bed.scale("stops", 0);
     let wake = |name: &str, user: &str| {
-        let scale = ["scale", "deployment", name, "--replicas=1", "-n", "shop", user];
+        let scale = [
+            "scale",
+            "deployment",
+            name,
+            "--replicas=1",
+            "-n",
+            "shop",
+            user,
+        ];
         bed.plane.kubectl_as(User::Admin, scale, "")
     };
     for name in ["sleeps", "stops"] {

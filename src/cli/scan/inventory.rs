@@ -309,10 +309,7 @@ mod tests {
             parent.map(|parent| parent.workload.name.as_str())
         });
         // The image of an older revision is judged, so that its Pod is judged as a whole.
-        assert_eq!(
-            parents.collect::<Vec<_>>(),
-            [None, Some("web-2"), None]
-        );
+        assert_eq!(parents.collect::<Vec<_>>(), [None, Some("web-2"), None]);
     }
 
     #[test]
