@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Change, ChangeKind, Collected, Decision, Evidence, Governing, ImageNeeds, IncidentQuestion,
-    Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, judge,
+    Parent, Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, judge,
 };
 use tokio::time::Instant;
 
@@ -40,12 +40,21 @@ pub struct ReviewInputs {
 pub enum RecordSource {
     /// The records of the cluster.
     Cluster(Arc<ReleaseRecords>),
-    /// What is said of a change and its digests: by a test, or by records that a command read once.
-    Given(Arc<GivenRecords>),
+    /// What is said by a test, or by what a command read once.
+    Given(GivenRecords),
+}
+
+/// What is said of changes without reading the cluster.
+#[derive(Clone)]
+pub struct GivenRecords {
+    /// A change and its digests → what release records say.
+    pub about: Arc<AboutChange>,
+    /// The object for which a Pod is created.
+    pub parent: Option<Parent>,
 }
 
 /// A change and its digests → what release records say.
-pub type GivenRecords = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
+pub type AboutChange = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
 
 /// What came of a review: everything that an answer, a log line or a report is made from.
 #[derive(Clone, Debug)]
@@ -175,8 +184,12 @@ async fn classified(
             let pins = collector
                 .pin(&change, |it| governing.pins(it), deadline)
                 .await;
-            let records = Collected::Known(given(&change, &pins));
-            return Promotion::new(change, pins, records, trusted, now);
+            let records = Collected::Known((given.about)(&change, &pins));
+            let promotion = Promotion::new(change, pins, records, trusted, now);
+            return match &given.parent {
+                Some(parent) => promotion.leaving_out_injected(parent.clone(), governing),
+                None => promotion,
+            };
         }
     };
     // 1. Upkeep of what is recorded as it is written asks no registry, not even for the digest of a tag.

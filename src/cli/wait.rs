@@ -22,7 +22,7 @@ use super::deciding::{Deciding, Sources};
 use super::render::Output;
 use super::world::{Input, NO_OBJECTS};
 use crate::record::RecordsOnce;
-use crate::review::{RecordSource, Review, ReviewInputs, review};
+use crate::review::{GivenRecords, RecordSource, Review, ReviewInputs, review};
 use progress::{Missing, Progress, State};
 use superseded::Before;
 
@@ -309,7 +309,10 @@ impl Waiting {
             collector: Arc::clone(&self.sources.collector),
             records: records.clone().map(|records| {
                 let about = move |change: &Change, pins: &[Pin]| records.about(change, pins);
-                RecordSource::Given(Arc::new(about))
+                RecordSource::Given(GivenRecords {
+                    about: Arc::new(about),
+                    parent: None,
+                })
             }),
             incidents: None,
             deadline: end.min(Instant::now() + LOOK),
