@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::emergency::OverdueReviews;
 use super::evidence::{Collected, Unavailability};
 use super::image::Digest;
 use super::namespaces::Namespaces;
@@ -48,6 +49,8 @@ pub struct World {
     pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
     /// The arguments with which `promotion-gate approve` judges by the same policies, for hints.
     pub approve_arguments: Vec<String>,
+    /// Emergency changes that were used and not reviewed in time.
+    pub overdue_reviews: Collected<Arc<OverdueReviews>>,
 }
 
 /// The Kubernetes users and groups that may change what the gate decides by. Nobody is refused while there are none.
@@ -227,6 +230,7 @@ impl Default for World {
             unreadable_kept: BTreeMap::new(),
             // The approver has the policies somewhere else.
             approve_arguments: ["--policy", "PATH"].map(str::to_owned).to_vec(),
+            overdue_reviews: OverdueReviews::not_kept(),
         }
     }
 }
