@@ -188,28 +188,40 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     // 4. Sign, attach, read back. What was shown is what is signed: no tag is resolved again.
     for (asked, statement) in asked.iter().zip(&statements) {
-        let subject = &asked.subject;
-        let bundle = signing.sign((statement, &subject.digest)).await?;
-        if let Some(at) = bundle.recorded_before {
-            print_line!(
-                "{YELLOW}note{YELLOW:#} the log has held this very signature since {at:.0}, which is its time; to sign anew, say something else (`--reason`)"
-            );
-        }
-        let own = &subject.repository;
-        let repository = match &args.deciding.repository {
-            Some(repository) => repository.of(own),
-            None => client.evidence_repository(own),
-        };
-        let repository = repository.as_ref().unwrap_or(own);
-        let pushed = attach(&client, repository, asked, &bundle, &signing.anchor()?).await?;
-        print_line!(
-            "{} {subject}: attached as {} in {repository} ({}), and read back",
-            args.decision.done(),
-            pushed.manifest,
-            pushed.via
-        );
+        let bundle = signing.sign((statement, &asked.subject.digest)).await?;
+        give(&args, &client, asked, &bundle, &signing.anchor()?).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Attaches what was signed, and says where.
+async fn give(
+    args: &Args,
+    client: &Client,
+    asked: &Asked<'_>,
+    bundle: &SignedBundle,
+    anchor: &Anchor,
+) -> anyhow::Result<()> {
+    if let Some(at) = bundle.recorded_before {
+        print_line!(
+            "{YELLOW}note{YELLOW:#} the log has held this very signature since {at:.0}, which is its time; to sign anew, say something else (`--reason`)"
+        );
+    }
+    let subject = &asked.subject;
+    let own = &subject.repository;
+    let repository = match &args.deciding.repository {
+        Some(repository) => repository.of(own),
+        None => client.evidence_repository(own),
+    };
+    let repository = repository.as_ref().unwrap_or(own);
+    let pushed = attach(client, repository, asked, bundle, anchor).await?;
+    print_line!(
+        "{} {subject}: attached as {} in {repository} ({}), and read back",
+        args.decision.done(),
+        pushed.manifest,
+        pushed.via
+    );
+    Ok(())
 }
 
 impl Decision {
