@@ -30,7 +30,7 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
-//! * `check`, `pin`, `evidence`, `approve`, `wait` — these commands in detail
+//! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
 //! * `signing` — what the services of a Sigstore return, and the command that a denial prints
 //! * `from_cluster` — an API server that fails or refuses, and how much of a cluster commands read
 //! * `people` — people directories, and the command `people`
@@ -89,6 +89,7 @@ mod pin;
 mod platforms;
 mod policy_tests;
 mod push;
+mod quickstart;
 mod registries;
 mod review;
 mod rules;
@@ -101,4 +102,4 @@ mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{facts, gate, images, running, server, store, tuf_site};
+use support::{facts, gate, images, running, server, store, terminal, tuf_site};

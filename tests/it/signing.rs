@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxIdentity, Sigstore};
-use promotion_gate_core::gate::Digest;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 
@@ -14,34 +13,11 @@ use crate::server::{Reply, Server};
 
 const ENTRIES: &str = "/api/v1/log/entries";
 
-/// A bench whose only approver is `alice@example.com`, and an image.
-async fn bench_of_alice() -> (Bench, Digest) {
-    let bench = Bench::new(nothing).await;
-    let identity = json!({"certificate": {"issuer": ISSUER, "email": "alice@example.com"}});
-    let people = json!({
-        "people": [{"name": "alice", "identities": [identity]}],
-        "groups": [{"name": "approvers", "members": ["alice"]}],
-    });
-    let people = document("PeopleDirectory", "people", &people);
-    bench.write("policies/people.yaml", &people);
-    let digest = bench.registry.push("app", "v1", "image");
-    (bench, digest)
-}
-
-/// Names a certificate authority and a log of version 1 at one address.
-fn services_at(bench: &Bench, server: &Server) {
-    let service = json!([{"url": server.url(), "majorApiVersion": 1, "validFor": {"start": "2020-01-01T00:00:00Z"}}]);
-    let config = json!({
-        "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-        "caUrls": service,
-        "rekorTlogUrls": service,
-    });
-    bench.write("signing.json", &config.to_string());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_a_certificate_of_somebody_else_never_reaches_the_log() {
-    let (bench, digest) = bench_of_alice().await;
+    let bench = Bench::new(nothing).await;
+    bench.certify_alice();
+    let digest = bench.registry.push("app", "v1", "image");
     let image = bench.registry.image("app", &digest);
     let other = Arc::new(Sigstore::create().unwrap());
     type Certify = Box<dyn Fn(&Value) -> Value + Send + Sync>;
@@ -99,7 +75,7 @@ async fn attack_a_certificate_of_somebody_else_never_reaches_the_log() {
             Reply::new(201, "application/json", certify(&request).to_string())
         })
         .await;
-        services_at(&bench, &server);
+        bench.sign_with(&server);
         let args = [
             "approve",
             &image,
@@ -155,7 +131,7 @@ async fn a_repeated_signature_by_ed25519_keeps_the_entry_and_the_time_that_the_l
         )
     })
     .await;
-    services_at(&bench, &log);
+    bench.sign_with(&log);
     let approved = bench.approve(&[&image, "--yes"]);
     said(
         &approved,
@@ -176,12 +152,12 @@ async fn a_repeated_signature_by_ed25519_keeps_the_entry_and_the_time_that_the_l
         Reply::new(201, "application/json", entry.to_string())
     })
     .await;
-    services_at(&bench, &late);
+    bench.sign_with(&late);
     let refused = bench.approve(&[&image, "--yes", "--reason", "again"]);
     said(&refused, 1, "set the machine's clock");
     // A conflict without the entry is an error that names the log.
     let refusing = Server::start(|_| Reply::status(409)).await;
-    services_at(&bench, &refusing);
+    bench.sign_with(&refusing);
     let refused = bench.approve(&[&image, "--yes", "--reason", "again"]);
     said(&refused, 1, "the transparency log");
     said(&refused, 1, "409");

@@ -5,6 +5,7 @@
 //! * `gate` — a review in this process: registry client, caches, decision
 //! * `server` — a web server that answers as badly as a test says
 //! * `store` — a registry that accepts pushes, and misbehaves as a test says
+//! * `terminal` — a program at a terminal: what a person sees and types
 //! * [`until`] — waiting for a condition
 
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ pub mod images;
 pub mod running;
 pub mod server;
 pub mod store;
+pub mod terminal;
 pub mod tuf_site;
 
 /// Waits until a condition holds, and fails after a time that no machine needs.
