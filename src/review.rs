@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::collect::{Allowance, Collector, Freshness};
 use crate::incidents::Incidents;
 use crate::oci::Meter;
-use crate::record::ReleaseRecords;
+use crate::record::{RecordsOnce, ReleaseRecords};
 
 /// What a review may look at.
 #[derive(Clone)]
@@ -40,7 +40,9 @@ pub struct ReviewInputs {
 pub enum RecordSource {
     /// The records of the cluster.
     Cluster(Arc<ReleaseRecords>),
-    /// What is said by a test, or by what a command read once.
+    /// The records of the cluster, as a command reads them.
+    Read(Arc<RecordsOnce>),
+    /// What a test says of a change and its digests.
     Given(GivenRecords),
 }
 
@@ -55,6 +57,17 @@ pub struct GivenRecords {
 
 /// A change and its digests → what release records say.
 pub type AboutChange = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
+
+impl RecordSource {
+    /// What a command or a test knows of a change and its digests.
+    async fn known(&self, change: &Change, pins: &[Pin], deadline: Instant) -> Collected<Records> {
+        match self {
+            RecordSource::Read(records) => records.about(change, pins, deadline).await,
+            RecordSource::Given(given) => Collected::Known((given.about)(change, pins)),
+            RecordSource::Cluster(_) => Records::not_kept(),
+        }
+    }
+}
 
 /// What came of a review: everything that an answer, a log line or a report is made from.
 #[derive(Clone, Debug)]
@@ -180,15 +193,18 @@ async fn classified(
     };
     let records = match records {
         RecordSource::Cluster(records) => records,
-        RecordSource::Given(given) => {
+        RecordSource::Read(_) | RecordSource::Given(_) => {
             let pins = collector
                 .pin(&change, |it| governing.pins(it), deadline)
                 .await;
-            let records = Collected::Known((given.about)(&change, &pins));
-            let promotion = Promotion::new(change, pins, records, trusted, now);
-            return match &given.parent {
-                Some(parent) => promotion.leaving_out_injected(parent.clone(), governing),
-                None => promotion,
+            let known = records.known(&change, &pins, deadline).await;
+            let promotion = Promotion::new(change, pins, known, trusted, now);
+            return match records {
+                RecordSource::Given(GivenRecords {
+                    parent: Some(parent),
+                    ..
+                }) => promotion.leaving_out_injected(parent.clone(), governing),
+                _ => promotion,
             };
         }
     };
