@@ -266,9 +266,11 @@ async fn with_parent(
 }
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or
-/// audits, at most once a minute. `None` where nothing is denied.
+/// audits, at most once a minute. `None` where nothing is denied. What an emergency change lets pass rests on a listing asked for it
+/// too: somebody may have ended it meanwhile.
 fn revalidate_since(verdict: &Verdict, inputs: &ReviewInputs, began: Instant) -> Option<Instant> {
-    if verdict.decision() == Decision::Deny && !inputs.audit_only {
+    let is_denied = verdict.decision() == Decision::Deny && !inputs.audit_only;
+    if is_denied || !verdict.emergencies().is_empty() {
         return Some(began);
     }
     verdict.denials().next()?;

@@ -261,7 +261,7 @@ impl<'a> SignedWords<'a> {
         }
     }
 
-    /// Nobody who may do so has ended the declaration: a person who signed it, a person of `from`, or a governor.
+    /// Refuses a declaration that was ended by a person who signed it, a person of `from`, or a governor.
     fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
         let declared = self.accepted().filter(|it| {
             it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
@@ -315,7 +315,7 @@ impl<'a> SignedWords<'a> {
         Ok(())
     }
 
-    /// Nobody who may agree has rejected the declaration or the digest. A rejection stands until the same person says the opposite
+    /// Refuses a declaration if a person who may agree has rejected it or the digest. A rejection stands until the same person says the opposite
     /// of the same, later and with a certificate.
     fn not_rejected(&self, id: &Digest) -> Result<(), Refused> {
         let lifted = self.lifted(id);
@@ -420,7 +420,7 @@ impl<'a> SignedWords<'a> {
         self.votes(id, &declarers.unwrap_or_default())
     }
 
-    /// Whose agreement to a declaration counts. Whoever signs it agrees to it.
+    /// The agreements to a declaration that count. A signature of the declaration is one.
     fn votes(&self, id: &Digest, declarers: &[Declarer<'a>]) -> Votes<'a> {
         let mut votes = Votes {
             counted: Vec::new(),
