@@ -314,6 +314,7 @@ impl Waiting {
                     parent: None,
                 })
             }),
+            incidents: None,
             deadline: end.min(Instant::now() + LOOK),
             audit_only: false,
         };

@@ -457,6 +457,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, comparison: &Compariso
             environments: Default::default(),
             source: None,
             digest: None,
+            emergency: Vec::new(),
             at: comparison.now,
             decision: "baseline".to_owned(),
             revision: String::new(),

@@ -16,6 +16,7 @@ use super::report::{CaseReport, Expected, TestedObject};
 use super::signers::TestSigners;
 use crate::api;
 use crate::collect::{CacheSizes, Collector};
+use crate::incidents::Incidents;
 use crate::oci::{Layer, Memory, Via};
 use crate::review::{GivenRecords, RecordSource, Review, ReviewInputs, review};
 
@@ -60,6 +61,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
                 parent,
             })
         }),
+        incidents: Some(Arc::clone(&case.incidents) as Arc<dyn Incidents>),
         deadline: Instant::now() + TIMEOUT,
         audit_only: false,
     };
@@ -124,7 +126,9 @@ fn compare(case: &Case, reviews: &[Review]) -> CaseReport {
         policies.flat_map(|policy| policy.findings())
     };
     let counts = |finding: &&Finding| match case.expect.decision {
-        ExpectedDecision::Allow | ExpectedDecision::Ungoverned => finding.outcome == Outcome::Pass,
+        ExpectedDecision::Allow | ExpectedDecision::Ungoverned => {
+            matches!(finding.outcome, Outcome::Pass | Outcome::Waived)
+        }
         ExpectedDecision::Warn | ExpectedDecision::Undecided | ExpectedDecision::Deny => {
             finding.outcome.denies()
         }
