@@ -414,6 +414,7 @@ mod tests {
             environments: Default::default(),
             source: None,
             digest: None,
+            emergency: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
             decision: "1".to_owned(),
             revision: String::new(),
