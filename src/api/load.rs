@@ -19,7 +19,7 @@ use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomizati
 use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
 use super::people::Directories;
-use super::{GateSettings, RootNames, TrustRootSource, TufRepository};
+use super::{GateSettings, IncidentCheck, RootNames, TrustRootSource, TufRepository};
 
 /// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
@@ -41,6 +41,8 @@ pub struct PolicySet {
     pub people: Option<Arc<People>>,
     /// The change freezes, in the order of the files, without those that have problems.
     pub freezes: Vec<Freeze>,
+    /// The incident checks, by name.
+    pub incident_checks: BTreeMap<String, Arc<IncidentCheck>>,
     /// The trust roots, by name.
     pub trust_roots: BTreeMap<String, TrustRootSource>,
     /// What the `GateConfiguration` among the files sets.
@@ -320,6 +322,7 @@ impl Loading {
                 set.freezes.push(freeze);
                 self.of_freezes.push(at);
             }
+            Item::IncidentCheck(check) => drop(set.incident_checks.insert(name, check)),
             Item::TrustRoot(source) => drop(set.trust_roots.insert(name, source)),
             Item::Configuration(settings) => set.settings = settings,
             kept => set.keep(kept),
@@ -602,9 +605,10 @@ fn revision_by_part(sources: &[SourceFile], held: &Held) -> String {
         let mut held = held.get(file).into_iter().flatten();
         held.any(|(other, _)| kinds.contains(other))
     };
-    let others: [(&str, &[Kind]); 4] = [
+    let others: [(&str, &[Kind]); 5] = [
         ("people", &[Kind::PeopleDirectory]),
         ("freezes", &[Kind::ChangeFreeze]),
+        ("incidents", &[Kind::IncidentCheck]),
         ("settings", &[Kind::GateConfiguration, Kind::TrustRoot]),
         (
             "kept",
