@@ -65,6 +65,7 @@ mod tests {
             valid_until: None,
             scopes: [("cluster".to_owned(), "eu1".to_owned())].into(),
             despite: Vec::new(),
+            emergency: None,
         }
     }
 

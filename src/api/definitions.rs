@@ -26,6 +26,7 @@ use super::{
 /// Lists that rules walk, and the most items that an API server accepts in each.
 const BOUNDED: &[(&str, u32)] = &[
     ("/properties/requirements", 64),
+    ("/properties/emergency/properties/from", 64),
     (
         "/properties/requirements/items/properties/provenance/properties/builders",
         64,

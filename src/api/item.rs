@@ -25,9 +25,6 @@ use super::{
     revocation, trust_root,
 };
 
-/// Fields of later versions: they are refused, but no correction of the spelling is suggested.
-const LATER_FIELDS: &[&str] = &["spec.emergency", "spec.injected"];
-
 /// What a document describes.
 #[derive(Clone, Debug)]
 pub enum Item {
@@ -212,14 +209,6 @@ fn explain(problem: Problem) -> Problem {
                 ..problem.clone()
             };
             problem.suggesting(name, Requirement::NAMES.iter().copied().chain(["name"]))
-        }
-        [.., Step::Key(name)] if is_unknown_field && LATER_FIELDS.contains(&written.as_str()) => {
-            let message = format!("unknown field `{name}`: this version does not support it yet");
-            Problem {
-                message,
-                suggestion: None,
-                ..problem
-            }
         }
         _ => problem,
     }

@@ -107,9 +107,10 @@ impl PolicySet {
                 let at = settings.place_of(&here.key("users"), &found.user);
                 self.problems.push(settings.problem(&at, message));
             }
-            if !governors.groups.is_empty() && self.policies.iter().any(Policy::requires_approvals)
-            {
-                let message = "whether members of these groups approve cannot be looked up; make sure that none of them is in a group that `approvals` name";
+            let asks_people =
+                |policy: &Policy| policy.requires_approvals() || policy.emergency.is_some();
+            if !governors.groups.is_empty() && self.policies.iter().any(asks_people) {
+                let message = "whether members of these groups approve cannot be looked up; make sure that none of them is in a group that `approvals` or `emergency` name";
                 self.warnings
                     .push(settings.problem(&here.key("groups"), message));
             }
@@ -370,6 +371,11 @@ fn missing_people(
             let here = Path::default().key("spec").key("requirements").index(index);
             let here = here.key(requirement.rule_name());
             let missing = requirement.missing_people(people).into_iter();
+            warnings.extend(missing.map(|why| document.problem(here.clone(), why)));
+        }
+        if let Some(emergency) = &policy.emergency {
+            let here = Path::default().key("spec").key("emergency").key("from");
+            let missing = emergency.missing_people(people).into_iter();
             warnings.extend(missing.map(|why| document.problem(here.clone(), why)));
         }
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use kube::CustomResource;
 use promotion_gate_core::documents::{Fault, Path, decode_value};
 use promotion_gate_core::gate::{
-    Age, Enforcement, Glob, ImagePattern, InjectedImages, LabelOperator, LabelSelector,
-    NamedRequirement, NamespaceMatch, PlatformPattern, Policy, Requirement, RequirementEntry, Tags,
-    Uncovered, World,
+    Age, EmergencyPolicy, Enforcement, Glob, ImagePattern, InjectedImages, LabelOperator,
+    LabelSelector, NamedRequirement, NamespaceMatch, PlatformPattern, Policy, Requirement,
+    RequirementEntry, Tags, Uncovered, World,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,9 @@ pub struct PromotionPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub injected: Option<Vec<Written<InjectedImages>>>,
+    /// How a change may pass in an emergency although requirements are not met; none may when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<Written<EmergencyPolicy>>,
     /// The requirements; all of them must be met.
     #[schemars(length(min = 1))]
     pub requirements: Vec<Written<RequirementEntry>>,
@@ -164,6 +167,7 @@ pub fn policy(
     let staleness = age("staleness", &spec.staleness, Age::HOUR);
     let rollback_window = age("rollbackWindow", &spec.rollback_window, Age::FORTNIGHT);
     let injected = injected(spec, roots, &mut faults);
+    let emergency = emergency(spec, roots, &mut faults);
     let before = faults.len();
     let requirements = requirements(&spec.requirements, roots, &mut faults);
     if faults.len() == before && spec.tags.is_none() {
@@ -198,6 +202,7 @@ pub fn policy(
         requirements,
         uncovered: spec.uncovered.unwrap_or_default(),
         injected,
+        emergency: emergency.map(Box::new),
     };
     let entries = policy.requirements.iter().enumerate();
     let unfit = entries.filter_map(|(index, NamedRequirement { requirement, .. })| {
@@ -206,7 +211,12 @@ pub fn policy(
             .key(requirement.rule_name());
         Some(fault(here, requirement.fits(&policy).err()?))
     });
-    let unfit: Vec<_> = unfit.collect();
+    let emergency = policy.emergency.iter();
+    let of_emergency = emergency.filter_map(|emergency| {
+        let (key, why) = emergency.validate(&policy).err()?;
+        Some(fault(of_emergency(key), why))
+    });
+    let unfit: Vec<_> = unfit.chain(of_emergency).collect();
     match unfit.is_empty() {
         true => Ok(policy),
         false => Err(unfit),
@@ -222,7 +232,19 @@ pub fn warnings(spec: &PromotionPolicySpec, policy: &Policy) -> Vec<Fault> {
         let odd = requirement.warnings().into_iter();
         warnings.extend(odd.map(|message| fault(here.clone(), message)));
     }
+    if let Some(emergency) = &policy.emergency {
+        let odd = emergency.warnings(policy).into_iter();
+        warnings.extend(odd.map(|(key, message)| fault(of_emergency(key), message)));
+    }
     warnings
+}
+
+/// A field of the section about emergency changes, or the section.
+fn of_emergency(key: &str) -> Path {
+    match key {
+        "" => field("emergency"),
+        key => field("emergency").key(key),
+    }
 }
 
 /// The message about a requirement that is not written here yet, or that only a later version or another tool knows.
@@ -323,6 +345,30 @@ fn injected(
         }
     }
     parse_all(written, &here, faults)
+}
+
+/// The section about emergency changes.
+fn emergency(
+    spec: &PromotionPolicySpec,
+    roots: &RootNames,
+    faults: &mut Vec<Fault>,
+) -> Option<EmergencyPolicy> {
+    let here = field("emergency");
+    match spec.emergency.as_ref()?.parse() {
+        Ok(emergency) => {
+            let named = emergency.trust_roots.iter().flatten().enumerate();
+            let unknown = named.filter(|(_, name)| !roots.contains(name));
+            faults.extend(unknown.map(|(index, name)| {
+                let place = here.key("trustRoots").index(index);
+                fault(place, format!("{UNKNOWN_ROOT} `{name}`; {roots}"))
+            }));
+            Some(emergency)
+        }
+        Err(Fault { path, message }) => {
+            faults.push(fault(here.join(&path), message));
+            None
+        }
+    }
 }
 
 /// Parses each item of a list that stands for "everything" when it is left out, so it must not be empty.

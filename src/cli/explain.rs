@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 use promotion_gate_core::attest::unaccepted::UNACCEPTED;
 use promotion_gate_core::documents::nearest;
-use promotion_gate_core::gate::{Requirement, engine_reasons};
+use promotion_gate_core::gate::{Requirement, emergency_manual, engine_reasons};
 use promotion_gate_core::reason::Reason;
 
 /// Explain a rule of policies, or a reason that a denial gives
@@ -55,6 +55,12 @@ fn manual() -> Vec<Chapter> {
             reasons: manual.reasons,
         })
         .collect();
+    let emergencies = emergency_manual();
+    chapters.push(Chapter {
+        name: emergencies.rule,
+        page: emergencies.page,
+        reasons: emergencies.reasons,
+    });
     chapters.push(Chapter {
         name: "object, coverage, governance",
         page: "Reasons that do not depend on the requirements of a policy.".to_owned(),

@@ -34,10 +34,11 @@ impl Seen {
         self.statement.bytes() + self.source.0.len() + ENTRY
     }
 
-    /// Whether the statement is a rejection, or one about an approval that cannot be read and could be a rejection.
+    /// Whether the statement is a rejection, the end of an emergency change, or one that cannot be read and could be either.
     fn is_rejection(&self) -> bool {
-        let is_approval = predicate::is_approval(self.statement.predicate_type());
-        is_approval && self.statement.predicate().can_hurt()
+        let kind = self.statement.predicate_type();
+        let by_people = predicate::is_approval(kind) || predicate::is_emergency(kind);
+        by_people && self.statement.predicate().can_hurt()
     }
 }
 

@@ -19,6 +19,12 @@ const MAXIMUM: i64 = 3660 * 86_400;
 impl Age {
     /// One hour.
     pub const HOUR: Age = Age(SignedDuration::from_hours(1));
+    /// Four hours.
+    pub const FOUR_HOURS: Age = Age(SignedDuration::from_hours(4));
+    /// A day.
+    pub const DAY: Age = Age(SignedDuration::from_hours(24));
+    /// Two days.
+    pub const TWO_DAYS: Age = Age(SignedDuration::from_hours(48));
     /// Two weeks.
     pub const FORTNIGHT: Age = Age(SignedDuration::from_hours(14 * 24));
 

@@ -1,11 +1,12 @@
-//! Governors who are also approvers. A governor can change the policies, so a governor must not fill a seat of an approval.
+//! Governors who are also approvers. A governor can change the policies, so a governor must not fill a seat of an approval or of an
+//! emergency change.
 
 use super::people::{Identity, Lookup, People, Person};
 use super::policy::Policy;
-use super::rules::{Approvals, Requirement};
+use super::rules::{Approvals, Approvers, Requirement};
 use super::world::Governors;
 
-/// A governor who could fill a seat of an approval.
+/// A governor who could fill a seat of an approval or of an emergency change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApprovingGovernor {
     /// The Kubernetes user, as the governors name it.
@@ -19,7 +20,7 @@ pub struct ApprovingGovernor {
 }
 
 impl Governors {
-    /// The governors who, at any time, could fill a seat of an approval. Groups of Kubernetes cannot be looked up.
+    /// The governors who, at any time, could fill a seat of an approval or of an emergency change. Groups of Kubernetes cannot be looked up.
     pub fn who_approve(&self, policies: &[Policy], people: &People) -> Vec<ApprovingGovernor> {
         let mut found = Vec::new();
         for user in &self.users {
@@ -28,7 +29,10 @@ impl Governors {
                 continue;
             };
             for policy in policies {
-                let seats = approvals(policy).filter_map(|rule| seat(rule, person, people));
+                let of_approvals = policy.approvals().map(|rule| rule.from.as_slice());
+                let of_emergencies = policy.emergency.iter().map(|it| it.from.as_slice());
+                let seats = of_approvals.chain(of_emergencies);
+                let seats = seats.filter_map(|from| seat(from, person, people));
                 found.extend(seats.map(|seat| ApprovingGovernor {
                     user: user.clone(),
                     person: person.name.clone(),
@@ -44,21 +48,22 @@ impl Governors {
 impl Policy {
     /// Whether the policy requires approvals.
     pub fn requires_approvals(&self) -> bool {
-        approvals(self).next().is_some()
+        self.approvals().next().is_some()
+    }
+
+    /// The requirements `approvals`.
+    pub(super) fn approvals(&self) -> impl Iterator<Item = &Approvals> {
+        let requirements = self.requirements.iter();
+        requirements.filter_map(|named| match &named.requirement {
+            Requirement::Approvals(rule) => Some(rule),
+            _ => None,
+        })
     }
 }
 
-fn approvals(policy: &Policy) -> impl Iterator<Item = &Approvals> {
-    let requirements = policy.requirements.iter();
-    requirements.filter_map(|named| match &named.requirement {
-        Requirement::Approvals(rule) => Some(rule),
-        _ => None,
-    })
-}
-
 /// The first seat that a person could fill.
-fn seat(rule: &Approvals, person: &Person, people: &People) -> Option<String> {
-    rule.from.iter().find_map(|from| {
+fn seat(from: &[Approvers], person: &Person, people: &People) -> Option<String> {
+    from.iter().find_map(|from| {
         if from.person.as_deref() == Some(&*person.name) {
             return Some("as the person".to_owned());
         }

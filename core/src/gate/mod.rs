@@ -4,6 +4,7 @@ mod age;
 mod controllers;
 mod coverage;
 mod distinct;
+mod emergency;
 mod evidence;
 mod finding;
 mod glob;
@@ -36,6 +37,10 @@ mod world;
 
 pub use age::Age;
 pub use controllers::GroupKind;
+pub use emergency::{
+    EmergencyPolicy, EmergencyUse, IncidentRequirement, IncidentState, OverdueReview,
+    OverdueReviews, ServicePattern, WaivableRule, WhenUnreachable, emergency_manual,
+};
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
     Unavailability,
@@ -72,8 +77,8 @@ pub use promotion::{
 pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
-    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Class, EvidenceUse, ListedApproval,
-    ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Approvers, Class, EvidenceUse,
+    ListedApproval, ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

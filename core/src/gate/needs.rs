@@ -41,7 +41,8 @@ pub struct HeardSigners {
 impl HeardSigners {
     /// Whether a statement could count for a requirement.
     pub fn hear(&self, statement: &VerifiedStatement) -> bool {
-        if predicate::is_approval(statement.predicate_type()) {
+        let kind = statement.predicate_type();
+        if predicate::is_approval(kind) || predicate::is_emergency(kind) {
             let people = self.people.as_ref();
             return people.is_none_or(|it| it.signer(statement.signer()) != Lookup::Unknown);
         }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::age::Age;
+use super::emergency::EmergencyPolicy;
 use super::glob::Glob;
 use super::image::ImageReference;
 use super::injected::InjectedImages;
@@ -42,6 +43,8 @@ pub struct Policy {
     pub uncovered: Uncovered,
     /// The images that injectors may add to Pods.
     pub injected: Vec<InjectedImages>,
+    /// How changes may pass in an emergency; `None` if none may.
+    pub emergency: Option<Box<EmergencyPolicy>>,
 }
 
 /// A requirement with its optional name.

@@ -294,6 +294,7 @@ mod tests {
             requirements: Vec::new(),
             uncovered: Uncovered::Deny,
             injected: Vec::new(),
+            emergency: None,
         }
     }
 

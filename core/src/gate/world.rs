@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::emergency::OverdueReviews;
 use super::evidence::{Collected, Unavailability};
 use super::image::Digest;
 use super::namespaces::Namespaces;
@@ -46,6 +47,8 @@ pub struct World {
     pub kept_partly: Option<Unavailability>,
     /// Rejections and authors that are kept and cannot be read, by digest.
     pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
+    /// Emergency changes that were used and not reviewed in time.
+    pub overdue_reviews: Collected<Arc<OverdueReviews>>,
 }
 
 /// The Kubernetes users and groups that may change what the gate decides by. Nobody is refused while there are none.
@@ -223,6 +226,7 @@ impl Default for World {
             authors: BTreeMap::new(),
             kept_partly: None,
             unreadable_kept: BTreeMap::new(),
+            overdue_reviews: OverdueReviews::not_kept(),
         }
     }
 }

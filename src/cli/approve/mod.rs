@@ -171,6 +171,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Decision::Approved if denials.is_empty() => said,
         Decision::Approved if args.anyway => Approval {
             despite: denials.into_iter().take(64).collect(),
+            emergency: None,
             ..said
         },
         Decision::Approved => {
@@ -261,6 +262,7 @@ impl Args {
             valid_until: until.transpose().context("`--valid` is too long")?,
             scopes,
             despite: Vec::new(),
+            emergency: None,
         })
     }
 }

@@ -75,6 +75,129 @@ fn a_requirement_of_a_later_version_is_refused_by_name() {
 }
 
 #[test]
+fn a_section_about_emergencies_that_could_not_work_is_refused_at_its_place() {
+    let with = |emergency: &str| {
+        format!(
+            "  environment: production\n  requirements: [{{digestPinned: {{}}}}, {{noFreeze: {{}}}}]\n  emergency: {{{emergency}}}\n"
+        )
+    };
+    let seats = "from: [{group: on-call}, {group: security-team}]";
+    let sound =
+        format!("{seats}, waives: [noFreeze], incident: {{check: pager, minimumSeverity: P2}}");
+    let sound = format!("{HEAD}{}", with(&sound));
+    assert_eq!(problems(&sound), Vec::<String>::new());
+    let without = sound.replace("  environment: production\n", "");
+    let without = problems(&without);
+    assert!(
+        without
+            .iter()
+            .any(|it| it.contains("an emergency change is declared for an environment")),
+        "{without:?}"
+    );
+    for (section, expected) in [
+        (
+            format!("{seats}, waives: [noFreze]"),
+            "unknown value `noFreze`",
+        ),
+        (
+            format!("{seats}, waives: [noFreze]"),
+            "did you mean `noFreeze`?",
+        ),
+        (format!("{seats}, waives: []"), "spec.emergency.waives"),
+        (
+            "from: [], waives: [noFreeze]".to_owned(),
+            "spec.emergency.from",
+        ),
+        (
+            "from: [{group: a}, {group: a}], waives: [noFreeze]".to_owned(),
+            "names the group `a` twice",
+        ),
+        (
+            format!("{seats}, waives: [noFreeze], maximumValidity: 25h"),
+            "the most is `24h`",
+        ),
+        (
+            format!("{seats}, waives: [noFreeze], incident: {{minimumSeverity: P2}}"),
+            "check",
+        ),
+        (
+            format!(
+                "{seats}, waives: [noFreeze], incident: {{check: pager, minimumSeverity: high}}"
+            ),
+            "spec.emergency.incident.minimumSeverity",
+        ),
+        (
+            format!("{seats}, waives: [noFreeze], trustRoots: [nowhere]"),
+            "spec.emergency.trustRoots[0]: unknown trust root `nowhere`",
+        ),
+        (
+            format!("{seats}, waives: [noFreeze], transparency: None"),
+            "the least is `Timestamp`",
+        ),
+        (
+            format!("{seats}, waives: [noFreeze], reviewIn: 2d"),
+            "did you mean `reviewWithin`?",
+        ),
+    ] {
+        said(&with(&section), expected);
+    }
+}
+
+#[test]
+fn a_section_about_emergencies_that_is_probably_a_mistake_gives_a_warning() {
+    let warned = |emergency: &str, expected: &str| {
+        let text = format!(
+            "{HEAD}  environment: production\n  requirements: [{{digestPinned: {{}}}}, {{signature: {{anyOf: [{SIGNER}]}}}}, {{noFreeze: {{}}}}]\n  emergency: {{{emergency}}}\n"
+        );
+        let sources = [("p.yaml".to_owned(), text.into_bytes())];
+        let set = api::load(&sources, &FACTS.trust_roots());
+        assert_eq!(set.problems.len(), 0, "{:?}", set.problems);
+        let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            warnings.iter().any(|it| it.contains(expected)),
+            "{warnings:#?}"
+        );
+    };
+    warned(
+        "from: [{group: on-call, count: 2}], waives: [approvals]",
+        "`approvals` has no effect",
+    );
+    warned(
+        "from: [{group: on-call, count: 2}], waives: [signature]",
+        "stays uncovered",
+    );
+    warned(
+        "from: [{group: on-call}], waives: [noFreeze]",
+        "one person alone",
+    );
+    warned(
+        "from: [{group: on-call, count: 2}], waives: [noFreeze]",
+        "no people directory that was read names the group `on-call`",
+    );
+}
+
+#[test]
+fn a_governor_who_could_agree_to_an_emergency_change_is_refused() {
+    let policy = format!(
+        "{HEAD}  environment: production\n  requirements: [{{noFreeze: {{}}}}]\n  emergency: {{from: [{{group: on-call, count: 2}}], waives: [noFreeze]}}\n"
+    );
+    let people = "apiVersion: promotion-gate.dev/v1alpha1\nkind: PeopleDirectory\nmetadata: {name: p}\nspec: {people: [{name: ada, identities: [{kubernetes: {user: ada}}]}], groups: [{name: on-call, members: [ada]}]}\n";
+    let configuration = "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\nmetadata: {name: promotion-gate}\nspec: {governors: {users: [ada]}}\n";
+    let sources = [
+        ("p.yaml".to_owned(), policy.into_bytes()),
+        ("people.yaml".to_owned(), people.into()),
+        ("gate.yaml".to_owned(), configuration.into()),
+    ];
+    let set = api::load(&sources, &FACTS.trust_roots());
+    let set = set.under(&api::GateSettings::default());
+    let problems: Vec<_> = set.problems.iter().map(ToString::to_string).collect();
+    assert!(
+        problems.iter().any(|it| it.contains("the governor `ada` is the person `ada`, who approves in the group `on-call` for the policy `p`")),
+        "{problems:#?}"
+    );
+}
+
+#[test]
 fn evidence_about_tags_needs_digests_or_an_explicit_word() {
     let signature = format!("  requirements: [{{signature: {{anyOf: [{SIGNER}]}}}}]\n");
     said(

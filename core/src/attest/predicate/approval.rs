@@ -9,16 +9,16 @@ use jiff::Timestamp;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::strict::{self, present_object, present_prose, present_text, text, values};
+use super::strict::{
+    self, NAME, is_sound, optional_digest, present_instant, present_object, present_prose,
+    present_text, scopes, text, values,
+};
 use crate::attest::unaccepted::UnacceptedReason;
+use crate::gate::Digest;
 use crate::strict_json::Fields;
 
-/// The most scopes of an approval.
-const SCOPES: usize = 32;
 /// The most rules that an approval is given despite of.
 const DESPITE: usize = 64;
-/// The most bytes of a name.
-const NAME: usize = 253;
 
 const FIELDS: Fields = Fields {
     known: &[
@@ -31,6 +31,7 @@ const FIELDS: Fields = Fields {
         "validUntil",
         "scopes",
         "despite",
+        "emergency",
     ],
     free: &["scopes"],
 };
@@ -61,7 +62,7 @@ pub struct Approval {
     /// An approval does not count after this time. A rejection has no end.
     #[serde(
         default,
-        deserialize_with = "instant",
+        deserialize_with = "present_instant",
         skip_serializing_if = "Option::is_none"
     )]
     pub valid_until: Option<Timestamp>,
@@ -79,6 +80,14 @@ pub struct Approval {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub despite: Vec<String>,
+    /// The digest of the statement that declares an emergency change, if the decision is about that. It is then about nothing
+    /// else: it is no decision about the digest in general.
+    #[serde(
+        default,
+        with = "optional_digest",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub emergency: Option<Digest>,
 }
 
 /// Yes or no.
@@ -140,10 +149,6 @@ impl TryFrom<String> for ApprovalDecision {
     }
 }
 
-fn is_sound(text: &String) -> bool {
-    (1..=NAME).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text
-}
-
 fn despite<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let rules = values::<D, String, DESPITE>(from)?;
     match !rules.is_empty() && rules.iter().all(is_sound) {
@@ -152,53 +157,6 @@ fn despite<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> 
             "expected rules, each with 1 to {NAME} printable bytes"
         ))),
     }
-}
-
-fn scopes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let scopes = BTreeMap::<String, String>::deserialize(from)?;
-    if scopes.len() > SCOPES || !scopes.iter().flat_map(<[_; 2]>::from).all(is_sound) {
-        return Err(de::Error::custom(format!(
-            "expected at most {SCOPES} scopes, with names and values of 1 to {NAME} printable bytes"
-        )));
-    }
-    Ok(scopes)
-}
-
-/// An instant of RFC 3339 alone: other readers must not see another instant.
-fn instant<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
-    let written = text::<D, 64>(from)?;
-    let instant = is_rfc_3339(&written)
-        .then(|| written.parse().ok())
-        .flatten();
-    let expected = "expected a time of RFC 3339, such as `2026-12-01T00:00:00Z`";
-    instant.map(Some).ok_or_else(|| de::Error::custom(expected))
-}
-
-/// `YYYY-MM-DDTHH:MM:SS`, a fraction if any, and `Z` or `±HH:MM`.
-fn is_rfc_3339(written: &str) -> bool {
-    let is_like = |text: &str, form: &str| {
-        let alike = |(byte, of): (u8, u8)| match of {
-            b'0' => byte.is_ascii_digit(),
-            other => byte == other,
-        };
-        text.len() == form.len() && text.bytes().zip(form.bytes()).all(alike)
-    };
-    let Some((time, rest)) = written.split_at_checked(19) else {
-        return false;
-    };
-    let zone = match rest.strip_prefix('.') {
-        None => rest,
-        Some(fraction) => {
-            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
-            if !(1..=9).contains(&(fraction.len() - zone.len())) {
-                return false;
-            }
-            zone
-        }
-    };
-    is_like(time, "0000-00-00T00:00:00")
-        && !time.ends_with(":60")
-        && (zone == "Z" || is_like(zone, "+00:00") || is_like(zone, "-00:00"))
 }
 
 #[cfg(test)]
@@ -214,6 +172,7 @@ mod tests {
             "reason": "looks good\nto me", "validUntil": "2026-12-01T00:00:00Z",
             "scopes": {"cluster": "prod-eu1", "moonPhase": "full"},
             "despite": ["provenance: unsigned"],
+            "emergency": Digest::sha256(b"declaration").to_string(),
         })
     }
 
@@ -263,6 +222,9 @@ mod tests {
             ("/despite", json!([])),
             ("/despite", json!(["\u{7}"])),
             ("/despite", json!(vec!["x"; 65])),
+            ("/emergency", Value::Null),
+            ("/emergency", json!("sha256:00")),
+            ("/emergency", json!(["x"])),
             ("/scopes/cluster", json!(["prod-eu1"])),
             ("/scopes/cluster", json!("")),
             ("/change", json!(["CHG0030192", "https://itsm.example.com"])),

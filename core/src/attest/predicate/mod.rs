@@ -2,6 +2,7 @@
 
 mod approval;
 mod change;
+mod emergency;
 mod provenance;
 mod strict;
 
@@ -15,6 +16,9 @@ pub use change::{
     ChangedCommit, ChangedRepository, CommitId, EmailAddress, GitName, GitText, GithubAccount,
     GitlabAccount, MAXIMUM_AUTHORS, MAXIMUM_COMMITS, MAXIMUM_PROSE, MAXIMUM_UNKNOWN,
 };
+pub use emergency::{
+    EmergencyChange, EmergencyClosure, EmergencyReview, IncidentReference, ReviewVerdict,
+};
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
 /// Whether a predicate type is that of approvals, in any version.
@@ -27,6 +31,11 @@ pub fn is_change(predicate_type: &str) -> bool {
     predicate_type.starts_with("https://promotion-gate.dev/change/")
 }
 
+/// Whether a predicate type is that of declarations, closures or reviews of emergency changes, in any version.
+pub fn is_emergency(predicate_type: &str) -> bool {
+    predicate_type.starts_with("https://promotion-gate.dev/emergency-")
+}
+
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {
@@ -36,6 +45,12 @@ pub enum Predicate {
     Approval(Box<Approval>),
     /// The commits of a release and the people behind them.
     Change(Box<ChangeRecord>),
+    /// The declaration of an emergency change.
+    EmergencyChange(Box<EmergencyChange>),
+    /// The early end of an emergency change.
+    EmergencyClosure(Box<EmergencyClosure>),
+    /// The review of an emergency change.
+    EmergencyReview(Box<EmergencyReview>),
     /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
     /// could be a rejection.
     Unreadable(UnacceptedReason),
@@ -55,7 +70,19 @@ impl Predicate {
             "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text).map(provenance),
             Approval::TYPE => Ok(readable(Approval::read(text), Predicate::Approval)),
             ChangeRecord::TYPE => Ok(readable(ChangeRecord::read(text), Predicate::Change)),
-            other if is_approval(other) || is_change(other) => {
+            EmergencyChange::TYPE => {
+                let read = EmergencyChange::read(text);
+                Ok(readable(read, Predicate::EmergencyChange))
+            }
+            EmergencyClosure::TYPE => {
+                let read = EmergencyClosure::read(text);
+                Ok(readable(read, Predicate::EmergencyClosure))
+            }
+            EmergencyReview::TYPE => {
+                let read = EmergencyReview::read(text);
+                Ok(readable(read, Predicate::EmergencyReview))
+            }
+            other if is_approval(other) || is_change(other) || is_emergency(other) => {
                 let why = format!("this version does not know the predicate type `{other}`");
                 let why = UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why);
                 Ok(Predicate::Unreadable(why))
@@ -64,12 +91,18 @@ impl Predicate {
         }
     }
 
-    /// Whether a rule can deny because of it: a rejection, what may be one, and who the authors are.
+    /// Whether the gate can deny because of it: a rejection, the end of an emergency change, what may be one, and who the authors
+    /// are.
     pub fn can_hurt(&self) -> bool {
         match self {
             Predicate::Approval(approval) => approval.decision == ApprovalDecision::Rejected,
-            Predicate::Provenance(_) | Predicate::Change(_) | Predicate::Unreadable(_) => true,
-            Predicate::Other(_) => false,
+            Predicate::Provenance(_)
+            | Predicate::Change(_)
+            | Predicate::EmergencyClosure(_)
+            | Predicate::Unreadable(_) => true,
+            Predicate::EmergencyChange(_) | Predicate::EmergencyReview(_) | Predicate::Other(_) => {
+                false
+            }
         }
     }
 
@@ -78,6 +111,9 @@ impl Predicate {
             Predicate::Provenance(provenance) => provenance.bytes(),
             Predicate::Approval(approval) => approval.bytes(),
             Predicate::Change(change) => change.bytes(),
+            Predicate::EmergencyChange(change) => change.bytes(),
+            Predicate::EmergencyClosure(closure) => closure.bytes(),
+            Predicate::EmergencyReview(review) => review.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }
@@ -101,6 +137,10 @@ mod tests {
     #[test]
     fn a_rejection_and_what_may_be_one_can_hurt_and_an_approval_cannot() {
         let word = |decision: &str| format!(r#"{{"environment": "e", "decision": "{decision}"}}"#);
+        let digest = "0".repeat(64);
+        let closure = format!(r#"{{"emergency": "sha256:{digest}"}}"#);
+        let declaration = r#"{"environment": "e", "incident": {"id": "1"}, "reason": "r", "expires": "2026-12-01T00:00:00Z"}"#;
+        let declaration = declaration.to_owned();
         for (kind, text, expected) in [
             (Approval::TYPE, word("approved"), false),
             (Approval::TYPE, word("rejected"), true),
@@ -112,6 +152,13 @@ mod tests {
                 true,
             ),
             (ChangeRecord::TYPE, "{}".to_owned(), true),
+            (EmergencyClosure::TYPE, closure, true),
+            (
+                "https://promotion-gate.dev/emergency-closure/v2",
+                "{}".to_owned(),
+                true,
+            ),
+            (EmergencyChange::TYPE, declaration, false),
             ("https://example.com/other/v1", word("rejected"), false),
         ] {
             let raw = RawValue::from_string(text).unwrap();

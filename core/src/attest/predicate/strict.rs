@@ -1,15 +1,22 @@
 //! How the predicates of this project are read. A field that this version does not know could restrict what the statement means,
 //! so an unknown field, `null`, a list in place of an object, and text or a list over its bound are refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use crate::attest::unaccepted::{self, UnacceptedReason};
 use crate::strict_json::{Fields, unambiguous};
+
+/// The most scopes of a statement.
+const SCOPES: usize = 32;
+/// The most bytes of a name.
+pub(super) const NAME: usize = 253;
 
 /// Reads a predicate from JSON. An error names the field.
 pub(super) fn read<T: DeserializeOwned>(text: &str, fields: Fields) -> Result<T, UnacceptedReason> {
@@ -161,4 +168,113 @@ pub(super) fn present_prose<'de, D: Deserializer<'de>, const MOST: usize>(
     from: D,
 ) -> Result<Option<String>, D::Error> {
     prose::<D, MOST>(from).map(Some)
+}
+
+/// Whether a text is one line of printable characters that is not longer than a name.
+pub(super) fn is_sound(text: &String) -> bool {
+    (1..=NAME).contains(&text.len()) && !text.contains(char::is_control) && text.trim() == text
+}
+
+pub(super) fn scopes<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let scopes = BTreeMap::<String, String>::deserialize(from)?;
+    if scopes.len() > SCOPES || !scopes.iter().flat_map(<[_; 2]>::from).all(is_sound) {
+        return Err(de::Error::custom(format!(
+            "expected at most {SCOPES} scopes, with names and values of 1 to {NAME} printable bytes"
+        )));
+    }
+    Ok(scopes)
+}
+
+/// An instant of RFC 3339 alone: other readers must not see another instant.
+pub(super) fn instant<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+    let written = text::<D, 64>(from)?;
+    let instant = is_rfc_3339(&written)
+        .then(|| written.parse().ok())
+        .flatten();
+    let expected = "expected a time of RFC 3339, such as `2026-12-01T00:00:00Z`";
+    instant.ok_or_else(|| de::Error::custom(expected))
+}
+
+pub(super) fn present_instant<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Timestamp>, D::Error> {
+    instant(from).map(Some)
+}
+
+/// `YYYY-MM-DDTHH:MM:SS`, a fraction if any, and `Z` or `±HH:MM`.
+fn is_rfc_3339(written: &str) -> bool {
+    let is_like = |text: &str, form: &str| {
+        let alike = |(byte, of): (u8, u8)| match of {
+            b'0' => byte.is_ascii_digit(),
+            other => byte == other,
+        };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(alike)
+    };
+    let Some((time, rest)) = written.split_at_checked(19) else {
+        return false;
+    };
+    let zone = match rest.strip_prefix('.') {
+        None => rest,
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            if !(1..=9).contains(&(fraction.len() - zone.len())) {
+                return false;
+            }
+            zone
+        }
+    };
+    is_like(time, "0000-00-00T00:00:00")
+        && !time.ends_with(":60")
+        && (zone == "Z" || is_like(zone, "+00:00") || is_like(zone, "-00:00"))
+}
+
+/// The digest of a statement, as text.
+pub(super) mod digest {
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    use crate::gate::Digest;
+
+    pub(in crate::attest::predicate) fn serialize<S: Serializer>(
+        digest: &Digest,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(digest)
+    }
+
+    pub(in crate::attest::predicate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Digest, D::Error> {
+        let written = super::text::<D, 71>(from)?;
+        let digest: Digest = written.parse().map_err(D::Error::custom)?;
+        match digest.algorithm() {
+            "sha256" => Ok(digest),
+            _ => Err(D::Error::custom("expected a SHA-256 digest")),
+        }
+    }
+}
+
+/// The digest of a statement where there may be none. Where the field is present, it is not `null`.
+pub(super) mod optional_digest {
+    use serde::{Deserializer, Serializer};
+
+    use crate::gate::Digest;
+
+    pub(in crate::attest::predicate) fn serialize<S: Serializer>(
+        digest: &Option<Digest>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match digest {
+            Some(digest) => to.collect_str(digest),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(in crate::attest::predicate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Digest>, D::Error> {
+        super::digest::deserialize(from).map(Some)
+    }
 }

@@ -352,6 +352,7 @@ fn policy(name: &str, label: &str) -> Policy {
         requirements: Vec::new(),
         uncovered: Uncovered::Deny,
         injected: Vec::new(),
+        emergency: None,
     }
 }
 

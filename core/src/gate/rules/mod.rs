@@ -32,8 +32,8 @@ use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
 pub use approvals::{
-    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, ListedApproval,
-    ListedWord,
+    ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, Approvers,
+    ListedApproval, ListedWord,
 };
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
@@ -42,7 +42,7 @@ pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
-pub(super) use approvals::REJECTED;
+pub(super) use approvals::{REJECTED, validate_from};
 pub(super) use check::EVIDENCE_UNAVAILABLE;
 use check::OF_EVIDENCE;
 pub(super) use digest_pinned::NOT_PINNED;

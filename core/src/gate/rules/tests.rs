@@ -116,6 +116,7 @@ fn policy(requirement: serde_json::Value) -> Policy {
         }],
         uncovered: Uncovered::Allow,
         injected: Vec::new(),
+        emergency: None,
     }
 }
 

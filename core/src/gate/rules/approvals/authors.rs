@@ -19,7 +19,7 @@ use crate::gate::world::KeptAuthors;
 
 /// The authors of a change, all of whom are known.
 #[derive(Default)]
-pub(super) struct Authors {
+pub(in crate::gate) struct Authors {
     /// The people, each with what they did.
     people: BTreeMap<String, String>,
     /// The commits that the change records cover, such as ``the commits after `…` up to `…` ``.
@@ -57,6 +57,27 @@ impl Authors {
         evidence: &ImageEvidence,
         people: &People,
     ) -> Result<Authors, Judgement> {
+        let (authors, unknown) = Authors::known(rule, check, evidence, people);
+        if unknown.is_empty() {
+            return Ok(authors);
+        }
+        let detail = format!(
+            "it is not known who wrote the change: {}",
+            listed(unknown, 3)
+        );
+        Err(Judgement::undecided(AUTHOR_UNKNOWN, detail).hint(format!(
+            "add every author to a `PeopleDirectory`; attest the authors with `promotion-gate attest change {}`",
+            check.name()
+        )))
+    }
+
+    /// The authors as far as they are known, and why there may be others, one sentence each.
+    pub(in crate::gate) fn known(
+        rule: &Approvals,
+        check: &ImageCheck<'_>,
+        evidence: &ImageEvidence,
+        people: &People,
+    ) -> (Authors, BTreeSet<String>) {
         let mut found = Found::of_sources(rule, check, evidence, people);
         match &check.promotion.change.actor {
             Some(actor) if rule.deployer_is_author => {
@@ -88,21 +109,12 @@ impl Authors {
             let did = "is named by evidence that this cluster keeps";
             found.add(identity, did, Standing::Adds, people);
         }
-        if found.unknown.is_empty() {
-            let people = found.people.into_iter();
-            return Ok(Authors {
-                people: people.map(|(name, (_, did))| (name, did)).collect(),
-                ranges: found.ranges,
-            });
-        }
-        let detail = format!(
-            "it is not known who wrote the change: {}",
-            listed(found.unknown, 3)
-        );
-        Err(Judgement::undecided(AUTHOR_UNKNOWN, detail).hint(format!(
-            "add every author to a `PeopleDirectory`; attest the authors with `promotion-gate attest change {}`",
-            check.name()
-        )))
+        let people = found.people.into_iter();
+        let authors = Authors {
+            people: people.map(|(name, (_, did))| (name, did)).collect(),
+            ranges: found.ranges,
+        };
+        (authors, found.unknown)
     }
 
     /// Every identity that the sources of the policy name, and the statements that do.
@@ -131,7 +143,7 @@ impl Authors {
     }
 
     /// Why an approval by this person does not count; `None` if the person is not an author.
-    pub(super) fn why(&self, person: &str) -> Option<String> {
+    pub(in crate::gate) fn why(&self, person: &str) -> Option<String> {
         let did = self.people.get(person)?;
         Some(format!("an author of the change ({did})"))
     }

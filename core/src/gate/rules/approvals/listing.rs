@@ -103,7 +103,7 @@ impl Approvals {
         let signed = words.iter().map(of_word);
         let kept = kept_rejections(check, people).map(|(kept, person)| {
             let is_lifted = !stands(Some(kept.at), lifted.get(&*person.name).copied());
-            let may = is_entitled(person, [kept.at, check.promotion.at], self, people);
+            let may = is_entitled(person, [kept.at, check.promotion.at], &self.from, people);
             ListedApproval {
                 times: Some((kept.at, kept.at)),
                 person: Some(person.name.clone()),
@@ -268,6 +268,7 @@ impl ListedWord {
             valid_until,
             scopes,
             despite,
+            emergency: _,
         } = said.clone();
         ListedWord::Decision {
             is_approval: decision == ApprovalDecision::Approved,

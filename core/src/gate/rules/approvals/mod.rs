@@ -39,11 +39,12 @@ use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparen
 use crate::gate::world::{EvidenceToKeep, KeptRejection, MayBe, UnreadableKept};
 use crate::reason::{Reason, reasons};
 
-use authors::Authors;
+pub(in crate::gate) use authors::Authors;
 pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
 pub use outlook::{ApprovalOutlook, Approver};
-use seating::Seating;
-use votes::{Approval, Votes};
+pub(in crate::gate) use seating::{Seating, validate_from};
+use votes::Approval;
+use votes::Votes;
 
 /// **What it requires**: people of the `PeopleDirectory` have signed an approval of this digest for the policy's `environment`
 /// (predicate type `https://promotion-gate.dev/approval/v1`): as many different people as `from` names, none of whom wrote the
@@ -259,32 +260,7 @@ impl Entry for Approvals {
     });
 
     fn validate(&self) -> Result<(), String> {
-        if self.from.is_empty() {
-            return Err("`from` is empty, so nobody would have to approve".to_owned());
-        }
-        let mut seen = BTreeSet::new();
-        for from in &self.from {
-            let name = match (&from.group, &from.person, from.count) {
-                (Some(_), None, Some(0)) => {
-                    return Err("`count: 0` asks for nobody; the minimum is 1".to_owned());
-                }
-                (Some(_), None, Some(101..)) => {
-                    return Err("`count` is at most 100".to_owned());
-                }
-                (Some(group), None, _) => ("group", group),
-                (None, Some(person), None) => ("person", person),
-                (None, Some(_), Some(_)) => {
-                    return Err("`count` belongs to `group`; a person fills one seat".to_owned());
-                }
-                _ => return Err("expected exactly one of `group` and `person`".to_owned()),
-            };
-            if !seen.insert(name) {
-                let (what, name) = name;
-                return Err(format!(
-                    "`from` names the {what} `{name}` twice; write one entry"
-                ));
-            }
-        }
+        validate_from(&self.from)?;
         if matches!(self.trust_roots.as_deref(), Some([])) {
             return Err("`trustRoots` is empty, so nothing can be accepted; name a trust root or leave the field out".to_owned());
         }
@@ -625,7 +601,7 @@ impl Approvals {
 }
 
 /// The directory.
-fn people_of(world: &World) -> Result<&People, Judgement> {
+pub(in crate::gate) fn people_of(world: &World) -> Result<&People, Judgement> {
     match &world.people {
         Collected::Known(people) => Ok(people),
         Collected::Partial(_, _) | Collected::Unavailable(_) => {

@@ -1,12 +1,15 @@
 //! Whether a statement is about the policy's environment, and about the place of the workload.
 
+use std::collections::BTreeMap;
+
 use super::votes::{Excuse, Step};
-use super::{Approvals, ImageCheck, ScopeName};
+use super::{Approvals, ImageCheck, ScopeName, World};
 use crate::attest::predicate::{self, ApprovalDecision};
 use crate::gate::evidence::Collected;
+use crate::gate::promotion::Promotion;
 
 /// Whether the scopes of a statement include the workload.
-pub(super) enum Scoped {
+pub(in crate::gate) enum Scoped {
     Here,
     Elsewhere(String),
     /// The gate does not know its own cluster.
@@ -53,6 +56,9 @@ fn other_environment(said: &predicate::Approval, check: &ImageCheck<'_>) -> Stri
         ApprovalDecision::Approved => "approval",
         ApprovalDecision::Rejected => "rejection",
     };
+    if said.emergency.is_some() {
+        return format!("the {what} is of an emergency change, not of the digest");
+    }
     format!(
         "the {what} is for `{}`, not `{}`",
         said.environment,
@@ -74,23 +80,36 @@ pub(super) fn covered(said: &predicate::Approval, check: &ImageCheck<'_>) -> Res
     }
 }
 
+/// Whether a decision is about the digest in the policy's environment. One about an emergency change is about nothing else.
 pub(super) fn is_for_this_environment(said: &predicate::Approval, check: &ImageCheck<'_>) -> bool {
-    Some(said.environment.as_str()) == check.policy.environment.as_deref()
+    said.emergency.is_none()
+        && Some(said.environment.as_str()) == check.policy.environment.as_deref()
 }
 
-/// Whether all scopes of a statement include the workload. One that does not decides, whatever the others are.
+/// Whether all scopes of an approval or a rejection include the workload.
 pub(super) fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scoped {
-    let workload = &check.promotion.change.workload;
+    scopes_include("approval", &said.scopes, check.promotion, check.world)
+}
+
+/// Whether all scopes of a statement include the workload; `what` is the noun for the statement. One that does not decides, whatever
+/// the others are.
+pub(in crate::gate) fn scopes_include(
+    what: &str,
+    scopes: &BTreeMap<String, String>,
+    promotion: &Promotion,
+    world: &World,
+) -> Scoped {
+    let workload = &promotion.change.workload;
     let mut scoped = Scoped::Here;
-    for (name, wanted) in &said.scopes {
+    for (name, wanted) in scopes {
         let namespace = || Collected::Known(workload.namespace.clone().unwrap_or_default());
         let actual = match ScopeName::parse(name) {
             Some(ScopeName::Namespace) => namespace(),
-            Some(ScopeName::Cluster) => check.world.cluster.clone(),
-            Some(ScopeName::ClusterUid) => check.world.cluster_uid.clone(),
+            Some(ScopeName::Cluster) => world.cluster.clone(),
+            Some(ScopeName::ClusterUid) => world.cluster_uid.clone(),
             None => {
                 scoped = Scoped::NotKnown(format!(
-                    "the approval is limited to a scope that this version does not know, `{name}`"
+                    "the {what} is limited to a scope that this version does not know, `{name}`"
                 ));
                 continue;
             }
@@ -98,7 +117,7 @@ pub(super) fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scop
         match actual {
             Collected::Known(actual) if actual == *wanted => {}
             Collected::Known(_) => {
-                let why = format!("the approval is for the {name} `{wanted}` alone");
+                let why = format!("the {what} is for the {name} `{wanted}` alone");
                 return Scoped::Elsewhere(why);
             }
             Collected::Partial(_, _) | Collected::Unavailable(_) => {
@@ -108,7 +127,7 @@ pub(super) fn scoped(said: &predicate::Approval, check: &ImageCheck<'_>) -> Scop
                 let why = actual.unavailabilities().first();
                 let why = why.map(ToString::to_string).unwrap_or_default();
                 scoped = Scoped::Unknown(format!(
-                    "the approval is for the {name} `{wanted}` alone, and {why}"
+                    "the {what} is for the {name} `{wanted}` alone, and {why}"
                 ));
             }
         }

@@ -14,10 +14,10 @@ use crate::gate::people::{People, Person, Validity};
 use crate::gate::seats::{Seats, fill};
 
 /// Who fills the seats of each entry of `from`.
-pub(super) struct Seating<'a>(Vec<(&'a Approvers, Vec<&'a str>)>);
+pub(in crate::gate) struct Seating<'a>(Vec<(&'a Approvers, Vec<&'a str>)>);
 
 impl Seating<'_> {
-    pub(super) fn missing(&self) -> usize {
+    pub(in crate::gate) fn missing(&self) -> usize {
         let open = self
             .0
             .iter()
@@ -26,7 +26,7 @@ impl Seating<'_> {
     }
 
     /// The seat of each person who fills one: the group, or the person's own name.
-    pub(super) fn seats(&self) -> BTreeMap<String, String> {
+    pub(in crate::gate) fn seats(&self) -> BTreeMap<String, String> {
         let each = self.0.iter().flat_map(|(from, filled)| {
             filled.iter().map(|name| {
                 let seat = from.group.as_deref().unwrap_or(name);
@@ -37,7 +37,7 @@ impl Seating<'_> {
     }
 
     /// The seats that are open, such as ``1 of group `security-team` ``.
-    pub(super) fn open(&self) -> String {
+    pub(in crate::gate) fn open(&self) -> String {
         let open = self
             .0
             .iter()
@@ -52,7 +52,7 @@ impl Seating<'_> {
     }
 
     /// The people who fill seats, each with the group, such as `` `alice` (security-team)``.
-    pub(super) fn seated(&self) -> String {
+    pub(in crate::gate) fn seated(&self) -> String {
         let seated = self.0.iter().flat_map(|(from, filled)| {
             filled.iter().map(|name| match &from.group {
                 Some(group) => ["`", name, "` (", group, ")"].concat(),
@@ -66,10 +66,17 @@ impl Seating<'_> {
 impl Approvals {
     /// Fills as many seats as possible.
     pub(super) fn take_seats<'a>(&'a self, approvals: &[&Approval<'a>]) -> Seating<'a> {
+        Seating::of(&self.from, approvals)
+    }
+}
+
+impl<'a> Seating<'a> {
+    /// Fills as many seats as possible.
+    pub(in crate::gate) fn of(from: &'a [Approvers], approvals: &[&Approval<'a>]) -> Seating<'a> {
         let mut names: Vec<_> = approvals.iter().map(|approval| approval.person).collect();
         names.sort_unstable();
         names.dedup();
-        let seats = self.from.iter().map(|from| Seats {
+        let seats = from.iter().map(|from| Seats {
             count: from.seats(),
             open_to: BTreeSet::new(),
         });
@@ -88,13 +95,47 @@ impl Approvals {
                 .filter_map(|number| names.get(number).copied());
             names.collect()
         });
-        Seating(self.from.iter().zip(filled).collect())
+        Seating(from.iter().zip(filled).collect())
     }
+}
+
+/// Checks what the schema of the seats cannot express.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub(in crate::gate) fn validate_from(all: &[Approvers]) -> Result<(), String> {
+    if all.is_empty() {
+        return Err("`from` is empty, so nobody would have to approve".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for from in all {
+        let name = match (&from.group, &from.person, from.count) {
+            (Some(_), None, Some(0)) => {
+                return Err("`count: 0` asks for nobody; the minimum is 1".to_owned());
+            }
+            (Some(_), None, Some(101..)) => {
+                return Err("`count` is at most 100".to_owned());
+            }
+            (Some(group), None, _) => ("group", group),
+            (None, Some(person), None) => ("person", person),
+            (None, Some(_), Some(_)) => {
+                return Err("`count` belongs to `group`; a person fills one seat".to_owned());
+            }
+            _ => return Err("expected exactly one of `group` and `person`".to_owned()),
+        };
+        if !seen.insert(name) {
+            let (what, name) = name;
+            return Err(format!(
+                "`from` names the {what} `{name}` twice; write one entry"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Approvers {
     /// When a person with these memberships may fill a seat.
-    pub(super) fn open_to<'p>(
+    pub(in crate::gate) fn open_to<'p>(
         &self,
         person: &'p Person,
         periods_in: &impl Fn(&str) -> &'p [Validity],
@@ -108,7 +149,7 @@ impl Approvers {
     }
 
     /// The keys of everyone who may fill a seat at any time.
-    pub(super) fn keys(&self, people: &People) -> Vec<Arc<PublicKey>> {
+    pub(in crate::gate) fn keys(&self, people: &People) -> Vec<Arc<PublicKey>> {
         let members = self.group.iter().flat_map(|group| people.members(group));
         let members = members.map(|(person, _)| person);
         let named = self.person.as_deref().and_then(|name| people.person(name));
@@ -120,7 +161,7 @@ impl Approvers {
     }
 
     /// The group or person, if the directory does not have it.
-    pub(super) fn unknown(&self, people: &People) -> Option<String> {
+    pub(in crate::gate) fn unknown(&self, people: &People) -> Option<String> {
         match (&self.group, &self.person) {
             (Some(group), _) if !people.group_exists(group) => Some(format!("group `{group}`")),
             (None, Some(person)) if people.person(person).is_none() => {
@@ -130,11 +171,12 @@ impl Approvers {
         }
     }
 
-    fn seats(&self) -> usize {
+    /// How many seats there are.
+    pub(in crate::gate) fn seats(&self) -> usize {
         usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn asks_for(&self, count: usize) -> String {
+    pub(in crate::gate) fn asks_for(&self, count: usize) -> String {
         match (&self.group, &self.person) {
             (Some(group), _) => format!("{count} of group `{group}`"),
             (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),

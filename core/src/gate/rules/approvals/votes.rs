@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::super::check::{ignored, in_time, listed, minute};
 use super::place::{Scoped, covers, is_for_this_environment, scoped};
 use super::{
-    APPROVAL_UNREADABLE, Age, Approvals, Authors, ImageCheck, Judgement, REJECTED, SCOPE_UNKNOWN,
-    ScopeName,
+    APPROVAL_UNREADABLE, Age, Approvals, Approvers, Authors, ImageCheck, Judgement, REJECTED,
+    SCOPE_UNKNOWN, ScopeName,
 };
 use crate::attest::predicate::{self, ApprovalDecision, Predicate};
 use crate::attest::{Signer, VerifiedStatement};
@@ -38,25 +38,25 @@ pub(super) struct Votes<'a> {
 }
 
 /// An approval that counts.
-pub(super) struct Approval<'a> {
+pub(in crate::gate) struct Approval<'a> {
     /// The person's name in the directory.
-    pub(super) person: &'a str,
+    pub(in crate::gate) person: &'a str,
     /// The entries of `from` that the person may fill.
-    pub(super) seats: Vec<usize>,
+    pub(in crate::gate) seats: Vec<usize>,
     /// The latest verified time.
-    pub(super) latest: Timestamp,
+    pub(in crate::gate) latest: Timestamp,
 }
 
 /// Why an approval does not count. Of several, the one with the greatest step is told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Excuse {
+pub(in crate::gate) struct Excuse {
     step: Step,
-    pub(super) why: String,
+    pub(in crate::gate) why: String,
 }
 
 /// The steps by which an approval is judged, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(in crate::gate) enum Step {
     Identity,
     Record,
     Environment,
@@ -133,7 +133,7 @@ impl<'a> Votes<'a> {
         }
         // 3. Rejections that are kept in the cluster: deleting them in the registry lifts nothing.
         for (kept, person) in kept_rejections(check, people) {
-            if !is_entitled(person, [kept.at, check.promotion.at], rule, people) {
+            if !is_entitled(person, [kept.at, check.promotion.at], &rule.from, people) {
                 continue;
             }
             votes.last_rejection = votes.last_rejection.max(Some(kept.at));
@@ -312,7 +312,10 @@ pub(super) fn lifted_before<'a>(
 }
 
 /// Whether a rejection of a time was not lifted. One without a verified time never is.
-pub(super) fn stands(rejected: Option<Timestamp>, lifted_before: Option<Timestamp>) -> bool {
+pub(in crate::gate) fn stands(
+    rejected: Option<Timestamp>,
+    lifted_before: Option<Timestamp>,
+) -> bool {
     rejected.is_none() || lifted_before <= rejected
 }
 
@@ -320,7 +323,10 @@ pub(super) fn stands(rejected: Option<Timestamp>, lifted_before: Option<Timestam
 ///
 /// # Errors
 /// Why the signer has no word in approvals.
-fn person<'a>(signer: &Signer, people: &'a People) -> Result<&'a Person, String> {
+pub(in crate::gate) fn person<'a>(
+    signer: &Signer,
+    people: &'a People,
+) -> Result<&'a Person, String> {
     found(people.signer(signer))
 }
 
@@ -354,7 +360,7 @@ pub(super) fn prospect<'a>(
         return Err(excuse.why);
     }
     holds(said, None, now, now).map_err(why)?;
-    let seats = seats_of(person, [now; 3], rule, people).map_err(why)?;
+    let seats = seats_of(person, [now; 3], &rule.from, people).map_err(why)?;
     Ok(Approval {
         person: &person.name,
         seats,
@@ -388,11 +394,10 @@ impl<'a> Vote<'a> {
         statement: &'a VerifiedStatement,
         word: Word<'a>,
     ) -> Vote<'a> {
-        let times = statement.times().iter().map(|time| time.at);
         Vote {
             person,
             statement,
-            times: times.clone().min().zip(times.max()),
+            times: verified_times(statement),
             word,
         }
     }
@@ -411,27 +416,12 @@ impl<'a> Vote<'a> {
         }
     }
 
-    /// The signature has the log entry or timestamp that a signature needs by default, and a time that is not in the future.
     fn witnessed(
         &self,
         rule: &Approvals,
         check: &ImageCheck<'_>,
     ) -> Result<(Timestamp, Timestamp), String> {
-        let (signer, logs) = (self.statement.signer(), self.statement.has_logs());
-        let by_default = RequiredTransparency::by_default(signer, logs);
-        let required = rule.transparency.unwrap_or(by_default);
-        in_time(self.statement, check.promotion.at)?;
-        match self.times {
-            Some(times)
-                if required.is_met(self.statement.transparency(), self.statement.times()) =>
-            {
-                Ok(times)
-            }
-            _ => Err(format!(
-                "the signature lacks a log entry or timestamp that proves its time{}",
-                ignored([&**self.statement])
-            )),
-        }
+        witnessed(self.statement, rule.transparency, check.promotion.at)
     }
 
     /// If this is an approval that lifts rejections by the same person: the time before which. Everyone who has a signature by a
@@ -465,7 +455,7 @@ impl<'a> Vote<'a> {
         };
         let signed = self.times.into_iter().flat_map(|it| [it.0, it.1]);
         let when = signed.chain([check.promotion.at]);
-        is_entitled(self.person, when, rule, people).then_some(blocks)
+        is_entitled(self.person, when, &rule.from, people).then_some(blocks)
     }
 
     /// The rejection as the cluster keeps it. One that is limited to a namespace is not kept: as a `Rejection` it would block in
@@ -531,7 +521,7 @@ impl<'a> Vote<'a> {
         let maximum_age = rule.maximum_age.filter(|_| !check.was_admitted());
         holds(said, maximum_age, earliest, now)?;
         // 3. The person, when the approval was signed and now.
-        let seats = seats_of(self.person, [earliest, latest, now], rule, people)?;
+        let seats = seats_of(self.person, [earliest, latest, now], &rule.from, people)?;
         let counted = Approval {
             person: &self.person.name,
             seats,
@@ -541,8 +531,38 @@ impl<'a> Vote<'a> {
     }
 }
 
+/// The earliest and the latest verified time of a signature that has the log entry or timestamp which a signature needs by default,
+/// and no time in the future.
+///
+/// # Errors
+/// What it lacks.
+pub(in crate::gate) fn witnessed(
+    statement: &VerifiedStatement,
+    transparency: Option<RequiredTransparency>,
+    at: Timestamp,
+) -> Result<(Timestamp, Timestamp), String> {
+    let by_default = RequiredTransparency::by_default(statement.signer(), statement.has_logs());
+    let required = transparency.unwrap_or(by_default);
+    in_time(statement, at)?;
+    match verified_times(statement) {
+        Some(times) if required.is_met(statement.transparency(), statement.times()) => Ok(times),
+        _ => Err(format!(
+            "the signature lacks a log entry or timestamp that proves its time{}",
+            ignored([&**statement])
+        )),
+    }
+}
+
+/// The earliest and the latest verified time.
+pub(in crate::gate) fn verified_times(
+    statement: &VerifiedStatement,
+) -> Option<(Timestamp, Timestamp)> {
+    let times = statement.times().iter().map(|time| time.at);
+    times.clone().min().zip(times.max())
+}
+
 /// The rejections of the digest for the policy's environment that are kept in the cluster, by people of the directory.
-pub(super) fn kept_rejections<'a>(
+pub(in crate::gate) fn kept_rejections<'a>(
     check: &ImageCheck<'a>,
     people: &'a People,
 ) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
@@ -558,18 +578,15 @@ pub(super) fn kept_rejections<'a>(
 }
 
 /// Whether a person may fill a seat at one of these times.
-pub(super) fn is_entitled(
+pub(in crate::gate) fn is_entitled(
     person: &Person,
     when: impl IntoIterator<Item = Timestamp>,
-    rule: &Approvals,
+    from: &[Approvers],
     people: &People,
 ) -> bool {
     let when: Vec<_> = when.into_iter().collect();
     let periods_in = people.periods_of(person);
-    let mut open = rule
-        .from
-        .iter()
-        .map(|from| from.open_to(person, &periods_in));
+    let mut open = from.iter().map(|from| from.open_to(person, &periods_in));
     open.any(|is_open_at| when.iter().any(|at| is_open_at(*at)))
 }
 
@@ -609,10 +626,10 @@ fn holds(
 }
 
 /// The entries of `from` that a person may fill at all of these times.
-fn seats_of(
+pub(in crate::gate) fn seats_of(
     person: &Person,
     when: [Timestamp; 3],
-    rule: &Approvals,
+    from: &[Approvers],
     people: &People,
 ) -> Result<Vec<usize>, Excuse> {
     if !when.iter().all(|at| person.is_active_at(*at)) {
@@ -620,7 +637,7 @@ fn seats_of(
         return Err(Excuse::new(Step::Person, why));
     }
     let periods_in = people.periods_of(person);
-    let entries = rule.from.iter().enumerate();
+    let entries = from.iter().enumerate();
     let open = entries.filter(|(_, from)| when.into_iter().all(from.open_to(person, &periods_in)));
     let seats: Vec<_> = open.map(|(at, _)| at).collect();
     if seats.is_empty() {
