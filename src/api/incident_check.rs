@@ -1,4 +1,12 @@
 //! `IncidentCheck` as written, and the one conversion into the question that the gate asks an incident tracker.
+//!
+//! * `question` — the question
+//! * `presets` — the trackers that are built in
+
+mod presets;
+mod question;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path as FilePath};
@@ -18,15 +26,18 @@ use url::Url;
 
 use super::Written;
 use super::faults::Faults;
-use super::incident_presets::{self, Preset};
+use presets::Preset;
+use question::{SAMPLE, filled};
+
+pub use question::{
+    CredentialForm, CredentialPlace, IncidentAuthentication, IncidentCheck, IncidentRequest,
+};
 
 /// The placeholder of the incident's id in a request.
 pub const PLACEHOLDER: &str = "{id}";
 /// The Secret in the gate's namespace whose keys hold the credentials of checks. The gate may read this one, and no Secret with keys
 /// of its own.
 pub const CREDENTIALS_SECRET: &str = "promotion-gate-incident-checks";
-/// The most characters of an incident's id.
-const MAXIMUM_ID: usize = 64;
 /// The most bytes of a request's body.
 const MAXIMUM_BODY: usize = 16 << 10;
 /// Headers that are set otherwise: by `auth`, or by the client.
@@ -198,165 +209,6 @@ pub enum WrittenScheme {
     Token,
 }
 
-/// What the gate asks a tracker, and how it reads the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IncidentCheck {
-    /// The name of the document.
-    pub name: String,
-    /// The request.
-    pub request: IncidentRequest,
-    /// The media types that the tracker is asked for.
-    pub accept: String,
-    /// What the ids of incidents look like; empty for any.
-    pub ids: Vec<Glob>,
-    /// How the gate authenticates.
-    pub authentication: Option<IncidentAuthentication>,
-    /// What an answer means.
-    pub reading: IncidentReading,
-    /// Names what the document says: an answer counts for the revision that it was asked by.
-    pub revision: String,
-}
-
-/// A request, with a placeholder for the incident's id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IncidentRequest {
-    url: String,
-    /// Headers besides `Accept` and those of the authentication.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What is sent; a request without it is a GET.
-    body: Option<Value>,
-}
-
-/// How the gate authenticates to a tracker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IncidentAuthentication {
-    /// Where the credential is.
-    pub credential: CredentialPlace,
-    /// How it is sent.
-    pub form: CredentialForm,
-}
-
-/// Where a credential is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialPlace {
-    /// A file.
-    File(String),
-    /// A key of the Secret for the credentials of checks.
-    SecretKey(String),
-}
-
-/// How a credential is sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialForm {
-    /// In `Authorization`.
-    Scheme(WrittenScheme),
-    /// Alone, in a header of its own.
-    Header(HeaderName),
-}
-
-impl IncidentRequest {
-    /// The address for an incident. The id is percent-encoded, except for characters without a meaning in URLs.
-    ///
-    /// # Errors
-    /// The address is not one of the host that the document names.
-    pub fn url(&self, id: &str) -> Result<Url, &'static str> {
-        const CHANGES: &str = "the id changes more of the address than its own place";
-        let url = Url::parse(&self.url.replace(PLACEHOLDER, &percent_encoded(id)));
-        let url = url.map_err(|_| CHANGES)?;
-        let sample = Url::parse(&self.url.replace(PLACEHOLDER, SAMPLE)).map_err(|_| CHANGES)?;
-        let shape = |url: &Url| {
-            let segments = url.path_segments().map(Iterator::count);
-            (url.origin(), segments, url.query_pairs().count())
-        };
-        match shape(&url) == shape(&sample) {
-            true => Ok(url),
-            false => Err(CHANGES),
-        }
-    }
-
-    /// The JSON for an incident. The id stands in texts, which are escaped when they are written.
-    pub fn body(&self, id: &str) -> Option<Vec<u8>> {
-        let body = self.body.as_ref()?;
-        Some(filled(body, id).to_string().into_bytes())
-    }
-}
-
-/// An id, for the check of addresses.
-const SAMPLE: &str = "A1";
-
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(encode).collect()
-}
-
-fn filled(value: &Value, id: &str) -> Value {
-    match value {
-        Value::String(text) => Value::String(text.replace(PLACEHOLDER, id)),
-        Value::Array(items) => items.iter().map(|item| filled(item, id)).collect(),
-        Value::Object(fields) => {
-            let fields = fields.iter();
-            fields
-                .map(|(key, value)| (key.clone(), filled(value, id)))
-                .collect()
-        }
-        other => other.clone(),
-    }
-}
-
-impl IncidentCheck {
-    /// Why the check is not asked about an id; `None` if it is.
-    pub fn refuse_id(&self, id: &str) -> Option<String> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let is_id = id.len() <= MAXIMUM_ID
-            && id.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && id.chars().all(fits);
-        if !is_id {
-            return Some(format!(
-                "this is no id of an incident: expected at most {MAXIMUM_ID} letters, digits, `.`, `_` and `-`, and a letter or digit at the beginning"
-            ));
-        }
-        let patterns = &self.ids;
-        let matches = patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(id));
-        let listed = || {
-            let listed: Vec<_> = patterns.iter().map(|it| format!("`{it}`")).collect();
-            format!(
-                "the check `{}` has ids such as {}",
-                self.name,
-                listed.join(" and ")
-            )
-        };
-        (!matches).then(listed)
-    }
-
-    /// The check with its file below a folder, if that is relative.
-    pub fn below(&self, folder: &FilePath) -> IncidentCheck {
-        let mut check = self.clone();
-        if let Some(IncidentAuthentication {
-            credential: CredentialPlace::File(file),
-            ..
-        }) = &mut check.authentication
-        {
-            *file = folder.join(&*file).display().to_string();
-        }
-        check
-    }
-
-    /// The host that is asked, for messages.
-    pub fn host(&self) -> String {
-        let url = Url::parse(&self.request.url.replace(PLACEHOLDER, SAMPLE)).ok();
-        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-        match url.as_ref().and_then(Url::port) {
-            Some(port) => format!("`{host}:{port}`"),
-            None => format!("`{host}`"),
-        }
-    }
-}
-
 /// The check that a document describes. Paths of files that are relative start at `folder`.
 ///
 /// # Errors
@@ -446,8 +298,8 @@ fn of_preset(
         return None;
     };
     let base = url.trim().trim_end_matches('/');
-    let is_base = |url: &Url| url.query().is_none() && url.fragment().is_none();
-    if !address(base).as_ref().is_some_and(is_base) || base.contains(PLACEHOLDER) {
+    let has_more = |url: &Url| url.query().is_some() || url.fragment().is_some();
+    if address(base).as_ref().is_none_or(has_more) || base.contains(PLACEHOLDER) {
         faults.add(
             key("url"),
             "expected the address of the tracker, such as `https://example.service-now.com`, without a user name or a query",
@@ -461,7 +313,7 @@ fn of_preset(
         ids,
         severities,
         scheme,
-    } = incident_presets::preset(tracker, base);
+    } = presets::preset(tracker, base);
     let ids = ids.iter().filter_map(|pattern| Glob::parse(pattern).ok());
     Some(Asked {
         request: IncidentRequest {
@@ -494,7 +346,8 @@ fn of_request(spec: &IncidentCheckSpec, faults: &mut Faults) -> Option<Asked> {
     let here = key("request");
     let url = request.url.trim();
     let sample = address(&url.replace(PLACEHOLDER, SAMPLE));
-    if !sample.as_ref().is_some_and(|url| url.fragment().is_none()) || changes_origin(url) {
+    let has_fragment = |url: &Url| url.fragment().is_some();
+    if sample.as_ref().is_none_or(has_fragment) || changes_origin(url) {
         faults.add(
             here.key("url"),
             "expected an address with `https://`, a host and no user name; `{id}` may stand in its path and in its query",
@@ -656,167 +509,6 @@ impl Faults {
                 }
                 None
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn check(spec: Value) -> Result<IncidentCheck, Vec<String>> {
-        let spec: IncidentCheckSpec = serde_json::from_value(spec).unwrap();
-        let read = incident_check("tracker", &spec, FilePath::new("/etc/gate"));
-        let shown = |fault: &Fault| match fault.path.steps() {
-            [] => fault.message.clone(),
-            _ => format!("{}: {}", fault.path, fault.message),
-        };
-        read.map_err(|faults| faults.iter().map(shown).collect())
-    }
-
-    fn own(request: Value) -> Value {
-        json!({"request": request, "expression": "{'open': body.open}"})
-    }
-
-    #[test]
-    fn an_id_that_injects_is_encoded_for_its_place() {
-        let check = check(own(json!({
-            "method": "POST",
-            "url": "https://tracker.example/incidents/{id}/x?query=number%3D{id}&limit=1",
-            "body": {"query": "number={id}", "list": [{"id": "{id}"}], "count": 1},
-        })));
-        let request = check.unwrap().request;
-        let url = |id: &str| request.url(id).map(|url| url.to_string());
-        assert_eq!(
-            url("INC-1_a.b").unwrap(),
-            "https://tracker.example/incidents/INC-1_a.b/x?query=number%3DINC-1_a.b&limit=1"
-        );
-        assert_eq!(
-            url("1^ORactive=true&limit=9#x?/ä").unwrap(),
-            "https://tracker.example/incidents/1%5EORactive%3Dtrue%26limit%3D9%23x%3F%2F%C3%A4/x?query=number%3D1%5EORactive%3Dtrue%26limit%3D9%23x%3F%2F%C3%A4&limit=1"
-        );
-        // Segments with dots would be resolved.
-        for id in ["..", ".", ""] {
-            assert!(
-                url(id).is_err() || url(id).unwrap().contains("/incidents/"),
-                "{id}"
-            );
-        }
-        url("..").unwrap_err();
-        let body = request.body(r#"1", "admin": "yes\"#).unwrap();
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(
-            body,
-            json!({"query": r#"number=1", "admin": "yes\"#, "list": [{"id": r#"1", "admin": "yes\"#}], "count": 1})
-        );
-    }
-
-    #[test]
-    fn an_id_that_is_none_is_not_asked_for() {
-        let any = check(own(json!({"url": "https://tracker.example/{id}"}))).unwrap();
-        for id in ["INC0010001", "OPS-7", "PT4KHLK", "1", "a.b_c-d"] {
-            assert_eq!(any.refuse_id(id), None, "{id}");
-        }
-        let long = "a".repeat(65);
-        for id in [
-            "", ".", "..", "-1", "a b", "a/b", "a^b", "a%2fb", "a\"b", "a{id}", "ä", "a\n", &long,
-        ] {
-            assert!(any.refuse_id(id).is_some(), "{id}");
-        }
-        let preset =
-            check(json!({"preset": "ServiceNow", "url": "https://example.service-now.com/"}));
-        let preset = preset.unwrap();
-        assert_eq!(preset.refuse_id("INC0010001"), None);
-        assert_eq!(
-            preset.refuse_id("CHG0030192").unwrap(),
-            "the check `tracker` has ids such as `INC*`"
-        );
-    }
-
-    #[test]
-    fn a_check_says_all_that_is_wrong_with_it() {
-        for (spec, expected) in [
-            (
-                json!({}),
-                vec!["expected `preset` and `url`, or `request` and `expression`"],
-            ),
-            (
-                json!({"preset": "PagerDuty"}),
-                vec![
-                    "`url` is missing: the address of the tracker, such as `https://example.service-now.com`",
-                ],
-            ),
-            (
-                json!({"preset": "PagerDuty", "url": "https://user:password@api.pagerduty.com", "expression": "null"}),
-                vec![
-                    "expression: a check with a `preset` has the request and the expression of the preset: remove this, or the `preset`",
-                    "url: expected the address of the tracker, such as `https://example.service-now.com`, without a user name or a query",
-                ],
-            ),
-            (
-                json!({"request": {"url": "https://{id}.example/", "headers": {"Authorization": "Bearer x", "X-A": "{id}", "a b": "c"}}, "expression": "bodi.open",
-                       "auth": {"scheme": "Basic", "header": "X-Key"}}),
-                vec![
-                    "request.url: expected an address with `https://`, a host and no user name; `{id}` may stand in its path and in its query",
-                    "request.headers.Authorization: the gate sets this header by itself; what authenticates belongs to `auth`",
-                    "request.headers.X-A: `{id}` may not stand in a header",
-                    "request.headers[\"a b\"]: this is no HTTP header",
-                    "auth: expected at most one of `scheme` and `header`",
-                    "auth: expected exactly one of `file` and `secretKey`",
-                    "expression: in the expression, line 1, column 1: there is no variable `bodi`, did you mean `body`?; known are `status`, `body`, `id`",
-                ],
-            ),
-            (
-                own(json!({"method": "POST", "url": "https://tracker.example/x#{id}"})),
-                vec![
-                    "request.url: expected an address with `https://`, a host and no user name; `{id}` may stand in its path and in its query",
-                    "request: `POST` needs a `body`",
-                ],
-            ),
-            (
-                own(json!({"url": "https://tracker.example/", "body": {"a": "{id}"}})),
-                vec!["request.body: a body is sent with `method: POST` only"],
-            ),
-            (
-                own(json!({"url": "https://tracker.example/incident"})),
-                vec![
-                    "request: `{id}` is missing: without it every incident would have the same answer",
-                ],
-            ),
-        ] {
-            assert_eq!(check(spec.clone()).unwrap_err(), expected, "{spec}");
-        }
-    }
-
-    #[test]
-    fn an_answer_counts_for_the_revision_that_it_was_asked_by() {
-        let revision = |url: &str| check(own(json!({"url": url}))).unwrap().revision;
-        assert_eq!(
-            revision("https://a.example/{id}"),
-            revision("https://a.example/{id}")
-        );
-        assert_ne!(
-            revision("https://a.example/{id}"),
-            revision("https://b.example/{id}")
-        );
-    }
-
-    #[test]
-    fn a_check_of_the_cluster_sends_no_file_of_its_choice() {
-        let elsewhere = |file: &str| {
-            let spec = json!({"auth": {"file": file}});
-            let spec: IncidentCheckSpec = serde_json::from_value(spec).unwrap();
-            file_elsewhere(&spec).is_some()
-        };
-        assert!(!elsewhere("incidents/token"));
-        for file in [
-            "/var/run/secrets/kubernetes.io/serviceaccount/token",
-            "../tls.key",
-            "a/../../b",
-        ] {
-            assert!(elsewhere(file), "{file}");
         }
     }
 }

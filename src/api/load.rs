@@ -262,8 +262,10 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
         loading.set.problems.extend(problems);
         loading.set.files.entry(file.clone()).or_default();
         for (kind, document) in documents {
-            if let (Kind::TrustRoot, Some(name)) = (kind, document.text("metadata.name")) {
-                names.declare(name);
+            match (kind, document.text("metadata.name")) {
+                (Kind::TrustRoot, Some(name)) => names.declare(name),
+                (Kind::IncidentCheck, Some(name)) => names.declare_check(name),
+                _ => {}
             }
             found.push((kind, document));
         }
@@ -281,6 +283,7 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
             None => {}
         }
     }
+    loading.refuse_missing_checks(&names);
     let mut set = loading.finish();
     set.revision = revision_by_part(sources, &set.files);
     in_order(sources, &mut set.problems);
@@ -335,6 +338,30 @@ impl Loading {
             self.directories.miss_one();
         }
         self.set.problems.extend(problems);
+    }
+
+    /// Refuses policies that name an incident check which no document describes.
+    fn refuse_missing_checks(&mut self, names: &RootNames) {
+        let (known, documents) = (names.checks(), &self.of_policies);
+        let problem = |policy: &Policy| {
+            let check = &policy.emergency.as_ref()?.incident.as_ref()?.check;
+            let document = documents.get(&policy.name).filter(|_| !known.contains(check))?;
+            let here = ["spec", "emergency", "incident", "check"].into_iter();
+            let here = here.fold(Path::default(), |path, key| path.key(key));
+            let why = format!(
+                "there is no `IncidentCheck` with the name `{check:.80}`; write one beside the policy"
+            );
+            let problem = document.problem(here, why);
+            Some(problem.suggesting(check, known.iter().map(String::as_str)))
+        };
+        let problems = &mut self.set.problems;
+        self.set.policies.retain(|policy| match problem(policy) {
+            None => true,
+            Some(problem) => {
+                problems.push(problem);
+                false
+            }
+        });
     }
 
     fn finish(self) -> PolicySet {

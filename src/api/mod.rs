@@ -17,7 +17,6 @@ mod faults;
 mod files;
 mod freeze;
 mod incident_check;
-mod incident_presets;
 mod item;
 mod kept;
 mod kinds;

@@ -130,18 +130,15 @@ impl Sources {
             configured_by: files.config.revision(),
             ..Parts::default()
         };
-        let cluster = watches.as_ref().map(|watches| watches.cluster().clone());
-        let incidents = IncidentChecks::new(
-            &files.config.client_options(),
-            cluster,
-            metrics.incident_questions.clone(),
-        );
+        let options = files.config.client_options();
+        let cluster = watches.as_deref().map(Watches::cluster).cloned();
+        let incidents = IncidentChecks::new(&options, cluster, metrics.incident_questions.clone());
         let sources = Arc::new(Sources {
             incidents: Arc::new(incidents),
             current: ArcSwap::from_pointee(files.config.snapshot()),
-            feeds: Arc::new(Feeds::new(&files.config.client_options())),
-            cluster_feeds: Arc::new(Feeds::new(&files.config.client_options())),
-            roots: RepositoryRoots::new(&files.config.client_options()),
+            feeds: Arc::new(Feeds::new(&options)),
+            cluster_feeds: Arc::new(Feeds::new(&options)),
+            roots: RepositoryRoots::new(&options),
             judged: watch::Sender::new(Arc::default()),
             paths: files.policies,
             config: ArcSwap::from_pointee(files.config),
@@ -460,11 +457,12 @@ impl Sources {
             tracing::warn!(warning, "a problem in the configuration");
         }
         self.collector.replace_registry(Arc::new(client));
+        let options = config.client_options();
         for feeds in [&self.feeds, &self.cluster_feeds] {
-            feeds.replace_options(&config.client_options());
+            feeds.replace_options(&options);
         }
-        self.roots.replace_options(&config.client_options());
-        self.incidents.replace_options(&config.client_options());
+        self.roots.replace_options(&options);
+        self.incidents.replace_options(&options);
         self.config.store(Arc::new(config));
     }
 

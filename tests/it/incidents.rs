@@ -712,6 +712,43 @@ async fn cel_built_to_burn_cpu_gives_no_answer() {
     assert!(why.contains("it takes too much work"), "{why}");
 }
 
+#[test]
+fn a_policy_that_names_a_check_which_does_not_exist_is_refused() {
+    let document = |kind: &str, name: &str, spec: Value| {
+        let document = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec,
+        });
+        (format!("{name}.json"), document.to_string().into_bytes())
+    };
+    let check = document(
+        "IncidentCheck",
+        "pagerduty",
+        json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"}),
+    );
+    let policy = |check: &str| {
+        let spec = json!({
+            "environment": "production", "requirements": [{"digestPinned": {}}, {"noFreeze": {}}],
+            "emergency": {"from": [{"group": "leads", "count": 2}], "incident": {"check": check}, "waives": ["noFreeze"]},
+        });
+        document("PromotionPolicy", "strict", spec)
+    };
+    let load = |check_of_policy: &str| {
+        let sources = [check.clone(), policy(check_of_policy)];
+        api::load(&sources, &Default::default()).problems
+    };
+    assert_eq!(load("pagerduty"), []);
+    let problems = load("pagerdutty");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let problem = problems[0].to_string();
+    assert!(
+        problem.contains(
+            "spec.emergency.incident.check: there is no `IncidentCheck` with the name `pagerdutty`"
+        ) && problem.ends_with("did you mean `pagerduty`?"),
+        "{problem}"
+    );
+}
+
 const CHECK: &str = r#"apiVersion: promotion-gate.dev/v1alpha1
 kind: IncidentCheck
 metadata: {name: tracker}

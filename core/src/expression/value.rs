@@ -117,10 +117,9 @@ pub(super) fn weight(value: &dyn Val) -> u64 {
             .iter()
             .fold(1, |sum, item| sum + weight(&**item))
     } else if let Some(map) = value.downcast_ref::<CelMap>() {
-        let entry = |(key, value): (&CelMapKey<'_>, &Box<dyn Val + '_>)| {
-            weight(key.inner()) + weight(&**value)
-        };
-        map.inner().iter().fold(1, |sum, both| sum + entry(both))
+        map.inner().iter().fold(1, |sum, (key, value)| {
+            sum + weight(key.inner()) + weight(&**value)
+        })
     } else {
         1
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use promotion_gate_core::gate::Severity;
 use serde_json::Value;
 
-use super::incident_check::{WrittenScheme, WrittenTracker};
+use super::{WrittenScheme, WrittenTracker};
 
 /// A tracker.
 pub(super) struct Preset {
