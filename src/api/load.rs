@@ -345,7 +345,9 @@ impl Loading {
         let (known, documents) = (names.checks(), &self.of_policies);
         let problem = |policy: &Policy| {
             let check = &policy.emergency.as_ref()?.incident.as_ref()?.check;
-            let document = documents.get(&policy.name).filter(|_| !known.contains(check))?;
+            let document = documents
+                .get(&policy.name)
+                .filter(|_| !known.contains(check))?;
             let here = ["spec", "emergency", "incident", "check"].into_iter();
             let here = here.fold(Path::default(), |path, key| path.key(key));
             let why = format!(
