@@ -7,8 +7,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BUILDER, ControlPlane, Cosign, Gate, Key, LocalSigstore, Ran, Registry, SOURCE, Tagged, User,
-    deployment, provenance_of_generator, until,
+    BUILDER, ControlPlane, Cosign, Gate, Key, LocalSigstore, Ran, Registry, SOURCE, Tagged,
+    TokenServer, User, deployment, provenance_of_generator, until,
 };
 
 const CI: &str = "ci@example.com";
@@ -112,7 +112,6 @@ fn cosign_verifies_what_people_approve_and_the_gate_counts_it() {
     let sigstore = LocalSigstore::shared();
     let people = People::new();
     let gate = gate(&sigstore, &people, 4);
-    let cosign = Cosign::v3();
     for registry in Registry::both() {
         let image = build(&registry, "approved", &sigstore);
         let check = || gate.check(&image.by_digest());
@@ -134,9 +133,11 @@ fn cosign_verifies_what_people_approve_and_the_gate_counts_it() {
             assert!(shown.contains(part), "{part}\n{shown}");
         }
         check().denied("3 of group `all`");
-        cosign
-            .verify_attestation_keyless(&image, APPROVAL, "bob@example.com", &sigstore)
-            .ok();
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            cosign
+                .verify_attestation_keyless(&image, APPROVAL, "bob@example.com", &sigstore)
+                .ok();
+        }
         for (who, left) in [("dora", Some("2 of")), ("eve", Some("1 of")), ("fay", None)] {
             let file = format!("{who}.key");
             approve(
@@ -152,9 +153,11 @@ fn cosign_verifies_what_people_approve_and_the_gate_counts_it() {
         }
         // cosign verifies no attestation by a P-384 key, its own included.
         fs::write(gate.path("dora.pub"), people.cosign.public_pem()).unwrap();
-        cosign
-            .verify_attestation_with_key(&image, APPROVAL, &gate.path("dora.pub"), &sigstore)
-            .ok();
+        for cosign in [Cosign::v3(), Cosign::v2()] {
+            cosign
+                .verify_attestation_with_key(&image, APPROVAL, &gate.path("dora.pub"), &sigstore)
+                .ok();
+        }
     }
 }
 
@@ -209,6 +212,43 @@ fn an_approval_in_the_evidence_repository_of_the_configuration_counts() {
         assert!(said.contains(&format!("in {host}/evidence/app")), "{said}");
         gate.check(&image.by_digest()).allowed();
     }
+}
+
+#[test]
+fn a_person_without_the_right_to_push_images_approves_in_the_evidence_repository() {
+    let sigstore = LocalSigstore::shared();
+    let people = People::new();
+    let gate = gate(&sigstore, &people, 1);
+    let mut registry = Registry::distribution();
+    let image = build(&registry, "readable", &sigstore);
+    let tokens = TokenServer::start("approvals/");
+    registry.require_tokens(&tokens);
+    let by_dora = |more: &[&str]| {
+        let args = [&["--key", "dora.key"], more].concat();
+        approve(&gate, &image.by_digest(), &args)
+    };
+    let refused = by_dora(&[]);
+    let hint = "attach the approval to a repository for evidence: `--repository HOST/PATH`";
+    refused.failed(1, hint);
+    let elsewhere = format!("{}/elsewhere/app", registry.address);
+    by_dora(&["--repository", &elsewhere]).failed(1, "check that your account may push");
+    gate.check(&image.by_digest()).denied("[approvals-missing]");
+    let host = registry.address.to_string();
+    let evidence = format!("{host}/approvals/app");
+    let asked = tokens.asked();
+    let approved = by_dora(&["--repository", &evidence]).ok();
+    assert!(approved.contains(&format!("in {evidence}")), "{approved}");
+    // The registry has no referrers API, so that the entry is read back after some seconds. Tokens were renewed meanwhile.
+    assert!(tokens.asked() >= asked + 2, "{}", tokens.asked());
+    gate.check(&image.by_digest()).denied("[approvals-missing]");
+    let configuration = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1",
+        "kind": "GateConfiguration",
+        "trustRoots": [{"name": "local", "file": "local.json"}],
+        "registries": [{"host": host, "plainHttp": true, "evidenceRepository": format!("{host}/approvals/{{repository}}")}],
+    });
+    gate.write("gate.yaml", &configuration.to_string());
+    gate.check(&image.by_digest()).allowed();
 }
 
 #[test]

@@ -223,7 +223,7 @@ impl Cosign {
         self.on(&mut cosign, image)
     }
 
-    /// Does cosign itself accept an attestation by `email`? (cosign 3)
+    /// Does cosign itself accept an attestation by `email`, in a bundle?
     pub fn verify_attestation_keyless(
         &self,
         image: &Tagged,
@@ -238,10 +238,11 @@ impl Cosign {
             .args(["--certificate-identity", email])
             .args(["--certificate-oidc-issuer", &sigstore.issuer.url()])
             .args(["--insecure-ignore-sct", "--use-signed-timestamps"]);
+        self.with_bundles(&mut cosign);
         self.on(&mut cosign, image)
     }
 
-    /// Does cosign itself accept an attestation by a key? (cosign 3)
+    /// Does cosign itself accept an attestation by a key, in a bundle?
     pub fn verify_attestation_with_key(
         &self,
         image: &Tagged,
@@ -256,7 +257,15 @@ impl Cosign {
             .arg("--key")
             .arg(key)
             .arg("--use-signed-timestamps");
+        self.with_bundles(&mut cosign);
         self.on(&mut cosign, image)
+    }
+
+    /// Lets cosign 2 read bundles, as cosign 3 does anyway.
+    fn with_bundles(&self, cosign: &mut Command) {
+        if !self.is_v3() {
+            cosign.arg("--new-bundle-format");
+        }
     }
 
     fn keyless(&self, cosign: &mut Command, email: &str, sigstore: &LocalSigstore) {

@@ -14,15 +14,18 @@ use super::program::Address;
 
 pub struct Issuer {
     address: Address,
-    key: RsaKeyPair,
+    key: TokenKey,
     _server: HttpServer,
 }
+
+/// A key that signs tokens (JWT).
+pub struct TokenKey(RsaKeyPair);
 
 impl Issuer {
     pub fn start() -> Issuer {
         let address = Address::free();
-        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let (discovery, keys) = (discovery(&address.url()), keys(&key));
+        let key = TokenKey::generate();
+        let (discovery, keys) = (discovery(&address.url()), key.jwks());
         let server = HttpServer::start(address, move |path| match path {
             "/.well-known/openid-configuration" => Some(discovery.clone()),
             "/keys" => Some(keys.clone()),
@@ -50,8 +53,7 @@ impl Issuer {
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_secs();
-        let header = json!({ "alg": "RS256", "kid": KEY_ID, "typ": "JWT" });
-        let claims = json!({
+        self.key.sign(&json!({
             "iss": self.url(),
             "aud": "sigstore",
             "sub": email,
@@ -59,10 +61,21 @@ impl Issuer {
             "email_verified": true,
             "iat": now,
             "exp": now + seconds,
-        });
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let mut signature = vec![0; self.key.public_modulus_len()];
-        self.key
+        }))
+    }
+}
+
+impl TokenKey {
+    pub fn generate() -> TokenKey {
+        TokenKey(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
+    }
+
+    /// A token with these claims.
+    pub fn sign(&self, claims: &Value) -> String {
+        let header = json!({ "alg": "RS256", "kid": KEY_ID, "typ": "JWT" });
+        let signed = format!("{}.{}", encode(&header), encode(claims));
+        let mut signature = vec![0; self.0.public_modulus_len()];
+        self.0
             .sign(
                 &RSA_PKCS1_SHA256,
                 &SystemRandom::new(),
@@ -71,6 +84,17 @@ impl Issuer {
             )
             .unwrap();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// The public key, as those who verify tokens read it.
+    pub fn jwks(&self) -> Value {
+        let key = self.0.public_key();
+        let (modulus, exponent) = (key.modulus(), key.exponent());
+        json!({ "keys": [{
+            "kty": "RSA", "alg": "RS256", "use": "sig", "kid": KEY_ID,
+            "n": URL_SAFE_NO_PAD.encode(modulus.big_endian_without_leading_zero()),
+            "e": URL_SAFE_NO_PAD.encode(exponent.big_endian_without_leading_zero()),
+        }] })
     }
 }
 
@@ -86,15 +110,6 @@ fn discovery(url: &str) -> Value {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
     })
-}
-
-fn keys(key: &RsaKeyPair) -> Value {
-    let (modulus, exponent) = (key.public_key().modulus(), key.public_key().exponent());
-    json!({ "keys": [{
-        "kty": "RSA", "alg": "RS256", "use": "sig", "kid": KEY_ID,
-        "n": URL_SAFE_NO_PAD.encode(modulus.big_endian_without_leading_zero()),
-        "e": URL_SAFE_NO_PAD.encode(exponent.big_endian_without_leading_zero()),
-    }] })
 }
 
 fn encode(value: &Value) -> String {

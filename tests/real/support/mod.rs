@@ -10,6 +10,7 @@ mod provenance;
 mod registry;
 mod shared;
 mod sigstore;
+mod token_server;
 mod tuf;
 
 pub use control_plane::{ControlPlane, User};
@@ -21,4 +22,5 @@ pub use provenance::{BUILDER, SOURCE, provenance_of_generator};
 pub use registry::{Registry, Tagged};
 pub use shared::Shared;
 pub use sigstore::LocalSigstore;
+pub use token_server::TokenServer;
 pub use tuf::TufRepository;

@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::program::{Address, Program, Ran, command, run};
+use super::token_server::TokenServer;
 
 /// A registry on loopback over plain HTTP.
 pub struct Registry {
     pub address: Address,
     with_referrers: bool,
+    /// How clients prove who they are (distribution); `null` where they need not.
+    auth: Value,
     program: Option<Program>,
     folder: TempDir,
 }
@@ -36,6 +39,7 @@ impl Registry {
         let mut registry = Registry {
             address: Address::free(),
             with_referrers,
+            auth: Value::Null,
             program: None,
             folder,
         };
@@ -53,16 +57,28 @@ impl Registry {
                 ["--address", &address.to_string()],
             )
         } else {
-            let config = serde_json::json!({
+            let mut config = serde_json::json!({
                 "version": 0.1,
                 "log": { "level": "info" },
                 "storage": { "filesystem": { "rootdirectory": folder.path().join("images") } },
                 "http": { "addr": address.to_string() },
             });
+            if !self.auth.is_null() {
+                config["auth"] = self.auth.clone();
+            }
             fs::write(folder.path().join("config.yml"), config.to_string()).unwrap();
             Program::start("registry", folder, ["serve", "config.yml"])
         };
-        self.program = Some(program.until(|| address.http_get("/v2/").is_some()));
+        self.program = Some(program.until(|| address.http("GET", "/v2/", "", b"").is_some()));
+    }
+
+    /// Starts distribution again, with its images, so that it takes the tokens of this server and no other request.
+    pub fn require_tokens(&mut self, server: &TokenServer) {
+        let file = self.folder.path().join("jwks.json");
+        fs::write(&file, server.jwks().to_string()).unwrap();
+        self.auth = server.configuration(&file.display().to_string());
+        self.stop();
+        self.start();
     }
 
     pub fn stop(&mut self) {
