@@ -311,7 +311,7 @@ impl Waiting {
                 let about = move |change: &Change, pins: &[Pin]| records.about(change, pins);
                 RecordSource::Given(Arc::new(about))
             }),
-            incidents: None,
+            incidents: self.sources.incidents(),
             deadline: end.min(Instant::now() + LOOK),
             audit_only: false,
         };
