@@ -678,6 +678,9 @@ fn a_closed_emergency_change_is_rejected_and_only_some_may_close_it() {
         closed(by).denied("emergency-closed", "ended it on");
     }
     closed("eve@example.com").passes();
+    // A signature of the same text, later than the first, does not give that right.
+    let again = signed("eve@example.com", CHANGE, declaration(json!({})), 4);
+    closed("eve@example.com").and(again).passes();
     closed("stranger@example.com").passes();
     let governor = closed("eve@example.com")
         .knowing(|world| world.governors.users = ["k8s-eve".to_owned()].into());
@@ -706,6 +709,9 @@ fn a_rejection_of_the_declaration_or_of_the_digest_blocks_it() {
         3,
         json!({"reason": "no"}),
     ));
+    case.denied("emergency-rejected", "`dan` rejected it");
+    let elsewhere = json!({"scopes": {"moonPhase": "full"}});
+    let case = case.and(word("dan@example.com", "approved", 2, elsewhere));
     case.denied("emergency-rejected", "`dan` rejected it");
     let later = case.and(word("dan@example.com", "approved", 1, json!({})));
     later.passes();

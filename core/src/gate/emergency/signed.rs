@@ -141,13 +141,15 @@ impl<'a> SignedWords<'a> {
                 detail,
             ));
         }
-        let times = declarers.iter().map(|it| it.times.0);
+        // Others who sign the same text agree to it.
+        let first = declarers.iter().map(|it| (it.times.0, &*it.person.name));
+        let (declared_at, declared_by) = first.min().unwrap_or((self.check.promotion.at, ""));
         let ends = declarers.iter().map(|it| it.ends);
         Ok(Agreed {
             said,
-            declared_by: declarers.iter().map(|it| &*it.person.name).collect(),
+            declared_by: BTreeSet::from([declared_by]),
             agreed,
-            declared_at: times.min().unwrap_or(self.check.promotion.at),
+            declared_at,
             ends: ends.max().unwrap_or(said.expires),
         })
     }
@@ -263,13 +265,17 @@ impl<'a> SignedWords<'a> {
 
     /// Refuses a declaration that was ended by a person who signed it, a person of `from`, or a governor.
     fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
-        let declared = self.accepted().filter(|it| {
+        // The first who signed it: everybody can sign the same text again.
+        let signed = self.accepted().filter(|it| {
             it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
         });
-        let declared: BTreeSet<_> = declared
-            .filter_map(|it| person(it.signer(), self.people).ok())
-            .map(|person| &person.name)
-            .collect();
+        let first = signed
+            .filter_map(|it| {
+                let by = person(it.signer(), self.people).ok()?;
+                Some((verified_times(it)?.0, &*by.name))
+            })
+            .min();
+        let first = first.map(|(_, name)| name);
         for statement in self.accepted() {
             let (is_unreadable, reason) = match statement.predicate() {
                 Predicate::EmergencyClosure(said) if said.emergency == *id => {
@@ -285,9 +291,8 @@ impl<'a> SignedWords<'a> {
             let Ok(by) = person(statement.signer(), self.people) else {
                 continue;
             };
-            let may_close = declared.contains(&by.name)
-                || self.is_entitled(by, statement)
-                || self.is_governor(by);
+            let may_close =
+                first == Some(&*by.name) || self.is_entitled(by, statement) || self.is_governor(by);
             if !may_close {
                 continue;
             }
@@ -385,8 +390,12 @@ impl<'a> SignedWords<'a> {
             let Predicate::Approval(said) = statement.predicate() else {
                 continue;
             };
+            let (promotion, world) = (self.check.promotion, self.check.world);
+            let scoped = scopes_include("approval", &said.scopes, promotion, world);
             let is_yes = said.decision == ApprovalDecision::Approved
-                && matches!(statement.signer(), Signer::Certificate(_));
+                && matches!(statement.signer(), Signer::Certificate(_))
+                && Some(said.environment.as_str()) == self.check.policy.environment.as_deref()
+                && matches!(scoped, Scoped::Here);
             let about = self.about(said, id).filter(|_| is_yes);
             let (Some(about), Ok((by, (earliest, _)))) = (about, self.signer(statement)) else {
                 continue;
