@@ -207,7 +207,7 @@ impl Wanted {
             snapshot: snapshot.into(),
             collector: Arc::clone(&sources.collector),
             records: as_source(records.as_ref()),
-            incidents: None,
+            incidents: sources.incidents(),
             deadline: Instant::now() + self.timeout,
             audit_only: false,
         };

@@ -20,6 +20,7 @@ use crate::api::Kind;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::config::Config;
+use crate::incidents::{IncidentChecks, Incidents};
 use crate::oci::{Client, EvidenceRepository, Registry, WithEvidence};
 use crate::record::RecordsOnce;
 use crate::review::RecordSource;
@@ -93,6 +94,8 @@ pub(super) struct Sources {
     roots: Option<(Instant, TrustRoots)>,
     /// What was warned of about trust roots.
     told: BTreeSet<String>,
+    /// Asks the incident trackers of the documents that were read last.
+    incidents: Option<Arc<IncidentChecks>>,
 }
 
 /// For what policies and the state of the cluster are read.
@@ -150,6 +153,7 @@ impl Deciding {
             has_warned: false,
             roots: None,
             told: BTreeSet::new(),
+            incidents: None,
         })
     }
 
@@ -306,6 +310,12 @@ impl Sources {
         self.actor.as_ref()
     }
 
+    /// What can be asked about incidents, after a snapshot was read.
+    pub(super) fn incidents(&self) -> Option<Arc<dyn Incidents>> {
+        let incidents = self.incidents.clone();
+        incidents.map(|incidents| incidents as Arc<dyn Incidents>)
+    }
+
     /// The policies and the state of the cluster as they are now.
     pub(super) async fn snapshot(&mut self, purpose: &Purpose<'_>) -> anyhow::Result<Snapshot> {
         let live = match &self.cluster {
@@ -328,6 +338,8 @@ impl Sources {
         let (asked_at, within) = (purpose.asked_at, purpose.within);
         feeds.extend(world::feeds(&freezes, &environments, &self.config, asked_at, within).await);
         let roots = self.repository_roots(&documents, within).await;
+        let incidents = documents.incidents(&self.config, self.cluster.as_ref());
+        self.incidents = Some(Arc::new(incidents));
         let mut snapshot = documents.snapshot(self.config.snapshot(), &feeds, purpose.at);
         snapshot.world.trust_roots.extend(roots);
         snapshot.world.approve_arguments = self.given.arguments();
