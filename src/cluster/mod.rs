@@ -303,8 +303,9 @@ pub(crate) async fn in_time<T>(
 ) -> Result<T, ApiFailure> {
     match timeout(PATIENCE, request).await {
         Ok(answer) => answer.map_err(ApiFailure::from),
+        // The client repeats what is answered with 429, 503 or 504.
         Err(_) => Err(ApiFailure {
-            why: "no answer in time".to_owned(),
+            why: "no answer in time, or none but 429, 503 or 504".to_owned(),
             is_transient: true,
         }),
     }
