@@ -41,7 +41,7 @@ pub enum RecordSource {
     /// The records of the cluster.
     Cluster(Arc<ReleaseRecords>),
     /// What is said by a test, or by what a command read once.
-    Given(GivenRecords),
+    Given(Box<GivenRecords>),
 }
 
 /// What is said of changes without reading the cluster.

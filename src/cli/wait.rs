@@ -309,10 +309,10 @@ impl Waiting {
             collector: Arc::clone(&self.sources.collector),
             records: records.clone().map(|records| {
                 let about = move |change: &Change, pins: &[Pin]| records.about(change, pins);
-                RecordSource::Given(GivenRecords {
+                RecordSource::Given(Box::new(GivenRecords {
                     about: Arc::new(about),
                     parent: None,
-                })
+                }))
             }),
             incidents: None,
             deadline: end.min(Instant::now() + LOOK),
