@@ -202,7 +202,7 @@ impl Wanted {
             snapshot: snapshot.into(),
             collector: sources.collector.clone(),
             records: None,
-            incidents: None,
+            incidents: sources.incidents(),
             deadline: Instant::now() + self.timeout,
             audit_only: false,
         };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -105,6 +106,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut feeds, freezes) = documents.feeds();
     feeds.extend(world::feeds(&freezes, &environments, &config, args.at, within).await);
     let roots = world::repository_roots(&documents, &config, within).await;
+    let cluster = live.as_ref().map(|live| &live.cluster);
+    let incidents = Arc::new(documents.incidents(&config, cluster));
     let mut snapshot = documents.snapshot(config.snapshot(), &feeds, at);
     snapshot.world.trust_roots.extend(roots);
     if let Some(cluster) = args.cluster {
@@ -149,7 +152,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
         records: None,
-        incidents: None,
+        incidents: Some(incidents),
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };

@@ -16,6 +16,7 @@ use crate::api::Kind;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::config::Config;
+use crate::incidents::{IncidentChecks, Incidents};
 use crate::oci::{EvidenceRepository, WithEvidence};
 use crate::snapshot::Once;
 
@@ -70,6 +71,8 @@ pub(super) struct Sources {
     roots: Option<(Instant, TrustRoots)>,
     /// What was warned of about trust roots.
     told: BTreeSet<String>,
+    /// Asks the incident trackers of the documents that were read last.
+    incidents: Option<Arc<IncidentChecks>>,
 }
 
 impl Deciding {
@@ -95,6 +98,7 @@ impl Deciding {
             has_warned: false,
             roots: None,
             told: BTreeSet::new(),
+            incidents: None,
         })
     }
 }
@@ -103,6 +107,12 @@ impl Sources {
     /// Who will deploy, if that is given.
     pub(super) fn actor(&self) -> Option<&Actor> {
         self.actor.as_ref()
+    }
+
+    /// What can be asked about incidents, after a snapshot was read.
+    pub(super) fn incidents(&self) -> Option<Arc<dyn Incidents>> {
+        let incidents = self.incidents.clone();
+        incidents.map(|incidents| incidents as Arc<dyn Incidents>)
     }
 
     /// The policies and the state of the cluster as they are now. `namespaces` are those of the objects, `namespace` is the one of
@@ -131,6 +141,8 @@ impl Sources {
         let (mut feeds, freezes) = documents.feeds();
         feeds.extend(world::feeds(&freezes, &environments, &self.config, None, FEEDS).await);
         let roots = self.repository_roots(&documents).await;
+        let incidents = documents.incidents(&self.config, self.cluster.as_ref());
+        self.incidents = Some(Arc::new(incidents));
         let mut snapshot = documents.snapshot(self.config.snapshot(), &feeds, at);
         snapshot.world.trust_roots.extend(roots);
         if let Some(cluster) = &self.given.cluster {

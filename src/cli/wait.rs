@@ -314,7 +314,7 @@ impl Waiting {
                     parent: None,
                 }))
             }),
-            incidents: None,
+            incidents: self.sources.incidents(),
             deadline: end.min(Instant::now() + LOOK),
             audit_only: false,
         };
