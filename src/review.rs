@@ -43,7 +43,7 @@ pub enum RecordSource {
     /// The records of the cluster, as a command reads them.
     Read(Arc<RecordsOnce>),
     /// What a test says of a change and its digests.
-    Given(GivenRecords),
+    Given(Box<GivenRecords>),
 }
 
 /// What is said of changes without reading the cluster.
@@ -199,12 +199,13 @@ async fn classified(
                 .await;
             let known = records.known(&change, &pins, deadline).await;
             let promotion = Promotion::new(change, pins, known, trusted, now);
-            return match records {
-                RecordSource::Given(GivenRecords {
-                    parent: Some(parent),
-                    ..
-                }) => promotion.leaving_out_injected(parent.clone(), governing),
-                _ => promotion,
+            let parent = match records {
+                RecordSource::Given(given) => given.parent.clone(),
+                _ => None,
+            };
+            return match parent {
+                Some(parent) => promotion.leaving_out_injected(parent, governing),
+                None => promotion,
             };
         }
     };

@@ -238,10 +238,10 @@ async fn reviewed_as_injected(
         move |change: &Change, _: &[Pin]| records_of(&parent, change, at)
     };
     let inputs = ReviewInputs {
-        records: Some(RecordSource::Given(GivenRecords {
+        records: Some(RecordSource::Given(Box::new(GivenRecords {
             about: Arc::new(records),
             parent: Some(parent),
-        })),
+        }))),
         ..inputs.clone()
     };
     let review = review(change, &inputs, at).await;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use promotion_gate::decision_log::findings;
 use promotion_gate::oci::metered;
 use promotion_gate::record::{RecordedTags, check_tags};
-use promotion_gate::sandbox::{attach_bundle, attach_signatures, push_image};
+use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, attach_signatures, push_image};
 use promotion_gate_core::gate::{Decision, Digest, Policy};
+use proptest::prelude::*;
 use serde_json::json;
 
 use crate::facts::{FACTS, keyless, signed_by};
@@ -441,4 +442,81 @@ pub(crate) fn forward(host: &str, path: &str) -> Reply {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     reply
+}
+
+/// What may be attached to an image.
+#[derive(Clone, Copy, Debug)]
+enum Piece {
+    Signature(&'static str),
+    Legacy(&'static str),
+    Replayed,
+    NoSignature,
+    Junk,
+}
+
+fn attach(registry: &SandboxRegistry, digest: &Digest, piece: Piece) {
+    let other = Digest::sha256(b"other");
+    let statement = ("https://example.com/test/v1", json!({"result": "passed"}));
+    let bundle = match piece {
+        Piece::Signature(by) => FACTS.bundle(digest, by),
+        Piece::Replayed => FACTS.bundle(&other, "release"),
+        Piece::NoSignature => {
+            let attestation = FACTS.attestation(digest, "release", statement, None);
+            serde_json::from_slice(&attestation).unwrap()
+        }
+        Piece::Junk => json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}),
+        Piece::Legacy(by) => {
+            let layers = [FACTS.simple(digest, by)];
+            attach_signatures(registry, "app", digest, &layers).unwrap();
+            return;
+        }
+    };
+    attach_bundle(registry, "app", digest, &bundle).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// A hazard of caches: what comes from memory takes another path to the verdict. A review from an empty memory, a second one, and
+    /// one by a memory that another policy has filled, say the same in every word.
+    #[test]
+    fn a_warm_review_says_all_that_the_cold_one_said(
+        attached in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![
+            Piece::Signature("release"), Piece::Signature("stranger"), Piece::Legacy("release"), Piece::Legacy("stranger"),
+            Piece::Replayed, Piece::NoSignature, Piece::Junk,
+        ]), 0..4), 1..4),
+        policy in prop::sample::select(vec![
+            json!([signed_by("release@example.com")]),
+            json!([{"digestPinned": {}}, {"signature": {"allOf": [keyless("release@example.com"), keyless("stranger@example.com")]}}]),
+            json!([{"allowedImages": {"patterns": ["elsewhere.example/*"]}}, signed_by("stranger@example.com")]),
+        ]),
+        enforcement in prop::sample::select(vec!["Enforce", "Warn", "Audit"]),
+    ) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let said = runtime.block_on(async {
+            let registry = registry().await;
+            let images = attached.iter().enumerate().map(|(at, pieces)| {
+                let tag = format!("v{at}");
+                let digest = push_image(&registry, "app", &tag, &tag).unwrap();
+                pieces.iter().for_each(|piece| attach(&registry, &digest, *piece));
+                by_digest(&registry, &digest)
+            });
+            let images: Vec<_> = images.collect();
+            let own = || FACTS.policy("one", &json!({"tags": "Resolve", "enforcement": enforcement, "requirements": policy}));
+            let all = async |gate: &Gate| {
+                let review = gate.review(&images).await;
+                let policies = review.verdict.policies().iter();
+                let said: Vec<_> = policies.map(|it| (it.decision(), it.findings().to_vec())).collect();
+                format!("{:?} {said:#?}", review.verdict.decision())
+            };
+            let gate = Gate::new(own());
+            let (cold, warm) = (all(&gate).await, all(&gate).await);
+            let other = Gate::new(self::policy());
+            other.review(&images).await;
+            (cold, warm, all(&other.under(own())).await)
+        });
+        let (cold, warm, shared) = said;
+        prop_assert_eq!(&cold, &warm);
+        prop_assert_eq!(&cold, &shared);
+    }
 }

@@ -56,10 +56,10 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
             let kept = Arc::clone(&case.kept);
             let parent = kept.parent.clone();
             let about = move |change: &Change, pins: &[Pin]| kept.records(change, pins, at);
-            RecordSource::Given(GivenRecords {
+            RecordSource::Given(Box::new(GivenRecords {
                 about: Arc::new(about),
                 parent,
-            })
+            }))
         }),
         incidents: Some(Arc::clone(&case.incidents) as Arc<dyn Incidents>),
         deadline: Instant::now() + TIMEOUT,
