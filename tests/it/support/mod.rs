@@ -8,7 +8,10 @@
 //! * `terminal` — a program at a terminal: what a person sees and types
 //! * [`until`] — waiting for a condition
 
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use running::Running;
 
 pub mod facts;
 pub mod gate;
@@ -25,5 +28,14 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         assert!(Instant::now() < patience, "never came: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Running {
+    /// Sends it a signal, such as `-TERM`.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        assert!(sent.unwrap().success());
     }
 }

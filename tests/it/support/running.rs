@@ -11,7 +11,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Running {
-    child: Child,
+    pub child: Child,
     lines: Receiver<String>,
 }
 
@@ -34,13 +34,6 @@ impl Running {
     /// The next line.
     pub fn line(&self) -> Value {
         serde_json::from_str(&self.lines.recv_timeout(PATIENCE).unwrap()).unwrap()
-    }
-
-    /// Sends it a signal, such as `-TERM`.
-    pub fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status();
-        assert!(sent.unwrap().success());
     }
 
     /// The exit code, after which there is no further line.

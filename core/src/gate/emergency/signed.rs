@@ -73,6 +73,9 @@ pub(in crate::gate) struct Votes<'a> {
     pub(in crate::gate) excuses: BTreeMap<String, String>,
 }
 
+/// A person, with the earliest and the latest verified time of the signature.
+type SignedBy<'a> = (&'a Person, (Timestamp, Timestamp));
+
 impl<'a> SignedWords<'a> {
     /// The statements that verified under a trust root which the policy accepts.
     pub(super) fn accepted(&self) -> impl Iterator<Item = &'a VerifiedStatement> {
@@ -467,7 +470,7 @@ impl<'a> SignedWords<'a> {
         &self,
         statement: &'a VerifiedStatement,
         said: &predicate::Approval,
-    ) -> Result<(&'a Person, (Timestamp, Timestamp)), (String, String)> {
+    ) -> Result<SignedBy<'a>, (String, String)> {
         let signer = statement.signer();
         let known = person(signer, self.people);
         let who = known.as_ref().map_or_else(

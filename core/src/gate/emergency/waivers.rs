@@ -241,8 +241,9 @@ fn images_that_need_it(
             Target::Workload | Target::Field(_) => None,
         })
         .collect();
-    let whole = |finding: &&Finding| !matches!(finding.target, Target::Image(_));
-    let whole = findings.iter().any(|finding| whole(finding));
+    let whole = findings
+        .iter()
+        .any(|finding| !matches!(finding.target, Target::Image(_)));
     let images = promotion.images().enumerate();
     let needing = images.filter(|(_, (image, _))| {
         fields.contains(image.field.as_str()) || whole && policy.matches_image(&image.reference)
