@@ -107,6 +107,16 @@ pub(crate) fn failed_to_read(class: &'static str) {
     REGISTRY_ERRORS.get_or_create(&ClassLabels { class }).inc();
 }
 
+/// Counts questions to incident trackers, by outcome.
+#[derive(Clone, Debug, Default)]
+pub struct IncidentQuestions(Family<AttemptLabels, Counter>);
+
+impl IncidentQuestions {
+    pub(crate) fn count(&self, outcome: &'static str) {
+        self.0.get_or_create(&AttemptLabels { outcome }).inc();
+    }
+}
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -151,6 +161,8 @@ pub struct Metrics {
     frozen: Family<EnvironmentLabels, Gauge>,
     feed_age: Family<FeedLabels, Gauge>,
     feed_attempts: Family<AttemptLabels, Counter>,
+    /// Questions to incident trackers.
+    pub incident_questions: IncidentQuestions,
     trust_root_age: Family<RootLabels, Gauge>,
     /// Release records in memory.
     pub records: Gauge,
@@ -198,6 +210,7 @@ impl Metrics {
             frozen: Family::default(),
             feed_age: Family::default(),
             feed_attempts: Family::default(),
+            incident_questions: IncidentQuestions::default(),
             trust_root_age: Family::default(),
             records: Gauge::default(),
             record_writes: Family::default(),
@@ -371,6 +384,11 @@ impl Metrics {
             "feed_attempts",
             "Attempts to read the feeds of freezes, by outcome",
             self.feed_attempts.clone(),
+        );
+        r.register(
+            "incident_questions",
+            "Questions to incident trackers, by outcome",
+            self.incident_questions.0.clone(),
         );
         r.register(
             "trust_root_age_seconds",

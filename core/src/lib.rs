@@ -9,12 +9,14 @@
 //! * [`calendar`]: time zones, recurrence rules and calendars → spans of time
 //! * [`reason`]: the reasons of findings and refusals, with their pages of the manual
 //! * [`strict_json`]: JSON that every reader reads in the same way
+//! * [`expression`]: CEL expressions over JSON, compiled with their mistakes and evaluated within limits
 //! * [`documents`]: YAML and JSON bytes → values, with line and column by path
 #![warn(missing_docs)]
 
 pub mod attest;
 pub mod calendar;
 pub mod documents;
+pub mod expression;
 pub mod gate;
 pub mod reason;
 pub mod strict_json;

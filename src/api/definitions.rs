@@ -17,9 +17,10 @@ use serde_json::{Map, Value, json};
 use super::status::status;
 use super::{
     AuthorRecordResource, AuthorRecordSpec, CONFIGURATION_NAME, ChangeFreeze, ChangeFreezeSpec,
-    GateConfigurationResource, GateConfigurationSpec, PeopleDirectory, PeopleDirectorySpec,
-    PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec, ReleaseRecord,
-    ReleaseRecordSpec, RevocationResource, RevocationSpec, TrustRootResource, TrustRootSpec,
+    GateConfigurationResource, GateConfigurationSpec, IncidentCheckResource, IncidentCheckSpec,
+    PeopleDirectory, PeopleDirectorySpec, PromotionPolicy, PromotionPolicySpec, RejectionResource,
+    RejectionSpec, ReleaseRecord, ReleaseRecordSpec, RevocationResource, RevocationSpec,
+    TrustRootResource, TrustRootSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -40,6 +41,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let policies = serde_json::to_value(PromotionPolicy::crd())?;
     let people = serde_json::to_value(PeopleDirectory::crd())?;
     let freezes = serde_json::to_value(ChangeFreeze::crd())?;
+    let incidents = serde_json::to_value(IncidentCheckResource::crd())?;
     let configurations = serde_json::to_value(GateConfigurationResource::crd())?;
     let roots = serde_json::to_value(TrustRootResource::crd())?;
     let revocations = serde_json::to_value(RevocationResource::crd())?;
@@ -50,6 +52,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(policies, &of_policies()?),
         with_schema(people, &structural_schema::<PeopleDirectorySpec>()),
         with_schema(freezes, &structural_schema::<ChangeFreezeSpec>()),
+        with_schema(incidents, &structural_schema::<IncidentCheckSpec>()),
         with_one_name(with_schema(
             configurations,
             &structural_schema::<GateConfigurationSpec>(),

@@ -1,6 +1,7 @@
 //! One document → what it describes. Files, resources of a cluster and requests to change one take this same way.
 
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step};
 use promotion_gate_core::gate::{
@@ -10,6 +11,7 @@ use schemars::{Schema, schema_for};
 
 use super::configuration::{CONFIGURATION_NAME, settings};
 use super::freeze::files_elsewhere;
+use super::incident_check::{IncidentCheck, IncidentCheckSpec, file_elsewhere, incident_check};
 use super::kept::created;
 use super::kinds::Kind;
 use super::mistakes::used_here;
@@ -32,6 +34,8 @@ pub enum Item {
     Directory(Directory),
     /// A change freeze.
     Freeze(Freeze),
+    /// How an incident tracker is asked.
+    IncidentCheck(Arc<IncidentCheck>),
     /// A trust root.
     TrustRoot(TrustRootSource),
     /// The settings of the gate.
@@ -50,6 +54,7 @@ pub fn schema_of(kind: Kind) -> Option<Schema> {
         Kind::PromotionPolicy => schema_for!(Resource<PromotionPolicySpec>),
         Kind::PeopleDirectory => schema_for!(Resource<PeopleDirectorySpec>),
         Kind::ChangeFreeze => schema_for!(Resource<ChangeFreezeSpec>),
+        Kind::IncidentCheck => schema_for!(Resource<IncidentCheckSpec>),
         Kind::TrustRoot => schema_for!(Resource<TrustRootSpec>),
         Kind::GateConfiguration => schema_for!(Resource<GateConfigurationSpec>),
         Kind::Revocation => schema_for!(Resource<RevocationSpec>),
@@ -73,6 +78,11 @@ pub fn item(
         .iter()
         .all(|field| document.value.get(field).is_none());
     let same = |problem: Problem| problem;
+    // The paths in a document of the cluster start elsewhere.
+    let of_cluster = document.file.ends_with(FROM_CLUSTER);
+    let folder = FilePath::new(&*document.file).parent();
+    let folder = folder.filter(|_| !of_cluster);
+    let folder = folder.unwrap_or(FilePath::new(""));
     Some(match kind {
         Kind::PolicyTest => return None,
         Kind::GateConfiguration if is_file => return None,
@@ -83,10 +93,6 @@ pub fn item(
             read.map(|(name, read)| (name, Item::Directory(read)))
         }
         Kind::ChangeFreeze => {
-            let of_cluster = document.file.ends_with(FROM_CLUSTER);
-            let folder = FilePath::new(&*document.file).parent();
-            let folder = folder.filter(|_| !of_cluster);
-            let folder = folder.unwrap_or(FilePath::new(""));
             let convert = |name: &str, spec: &ChangeFreezeSpec| {
                 let read = freeze(name, spec, folder)?;
                 match files_elsewhere(spec) {
@@ -96,6 +102,17 @@ pub fn item(
             };
             let read = read_resource(document, schema, same, convert);
             read.map(|(name, read)| (name, Item::Freeze(read)))
+        }
+        Kind::IncidentCheck => {
+            let convert = |name: &str, spec: &IncidentCheckSpec| {
+                let read = incident_check(name, spec, folder)?;
+                match file_elsewhere(spec).filter(|_| of_cluster) {
+                    Some(fault) => Err(vec![fault]),
+                    None => Ok(read),
+                }
+            };
+            let read = read_resource(document, schema, same, convert);
+            read.map(|(name, read)| (name, Item::IncidentCheck(Arc::new(read))))
         }
         Kind::TrustRoot => {
             let read = read_resource(document, schema, same, trust_root);

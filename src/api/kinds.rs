@@ -18,6 +18,8 @@ pub enum Kind {
     PeopleDirectory,
     /// When changes have to wait.
     ChangeFreeze,
+    /// How an incident tracker is asked about an incident.
+    IncidentCheck,
     /// The configuration of the webhook and the commands.
     GateConfiguration,
     /// A trust root that policies name.
@@ -34,10 +36,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::PromotionPolicy,
         Kind::PeopleDirectory,
         Kind::ChangeFreeze,
+        Kind::IncidentCheck,
         Kind::GateConfiguration,
         Kind::TrustRoot,
         Kind::Revocation,
@@ -63,6 +66,7 @@ impl Kind {
             Kind::PromotionPolicy => "PromotionPolicy",
             Kind::PeopleDirectory => "PeopleDirectory",
             Kind::ChangeFreeze => "ChangeFreeze",
+            Kind::IncidentCheck => "IncidentCheck",
             Kind::GateConfiguration => "GateConfiguration",
             Kind::TrustRoot => "TrustRoot",
             Kind::Revocation => "Revocation",
@@ -78,6 +82,7 @@ impl Kind {
             Kind::PromotionPolicy => "policy",
             Kind::PeopleDirectory => "people directory",
             Kind::ChangeFreeze => "change freeze",
+            Kind::IncidentCheck => "incident check",
             Kind::GateConfiguration => "configuration",
             Kind::TrustRoot => "trust root",
             Kind::Revocation => "revocation",

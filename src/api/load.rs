@@ -19,7 +19,7 @@ use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomizati
 use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
 use super::people::Directories;
-use super::{GateSettings, RootNames, TrustRootSource, TufRepository};
+use super::{GateSettings, IncidentCheck, RootNames, TrustRootSource, TufRepository};
 
 /// A file's name, and its content.
 pub type SourceFile = (String, Vec<u8>);
@@ -41,6 +41,8 @@ pub struct PolicySet {
     pub people: Option<Arc<People>>,
     /// The change freezes, in the order of the files, without those that have problems.
     pub freezes: Vec<Freeze>,
+    /// The incident checks, by name.
+    pub incident_checks: BTreeMap<String, Arc<IncidentCheck>>,
     /// The trust roots, by name.
     pub trust_roots: BTreeMap<String, TrustRootSource>,
     /// What the `GateConfiguration` among the files sets.
@@ -260,8 +262,10 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
         loading.set.problems.extend(problems);
         loading.set.files.entry(file.clone()).or_default();
         for (kind, document) in documents {
-            if let (Kind::TrustRoot, Some(name)) = (kind, document.text("metadata.name")) {
-                names.declare(name);
+            match (kind, document.text("metadata.name")) {
+                (Kind::TrustRoot, Some(name)) => names.declare(name),
+                (Kind::IncidentCheck, Some(name)) => names.declare_check(name),
+                _ => {}
             }
             found.push((kind, document));
         }
@@ -279,6 +283,7 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
             None => {}
         }
     }
+    loading.refuse_missing_checks(&names);
     let mut set = loading.finish();
     set.revision = revision_by_part(sources, &set.files);
     in_order(sources, &mut set.problems);
@@ -321,6 +326,7 @@ impl Loading {
                 set.freezes.push(freeze);
                 self.of_freezes.push(at);
             }
+            Item::IncidentCheck(check) => drop(set.incident_checks.insert(name, check)),
             Item::TrustRoot(source) => drop(set.trust_roots.insert(name, source)),
             Item::Configuration(settings) => set.settings = settings,
             kept => set.keep(kept),
@@ -332,6 +338,32 @@ impl Loading {
             self.directories.miss_one();
         }
         self.set.problems.extend(problems);
+    }
+
+    /// Refuses policies that name an incident check which no document describes.
+    fn refuse_missing_checks(&mut self, names: &RootNames) {
+        let (known, documents) = (names.checks(), &self.of_policies);
+        let problem = |policy: &Policy| {
+            let check = &policy.emergency.as_ref()?.incident.as_ref()?.check;
+            let document = documents
+                .get(&policy.name)
+                .filter(|_| !known.contains(check))?;
+            let here = ["spec", "emergency", "incident", "check"].into_iter();
+            let here = here.fold(Path::default(), |path, key| path.key(key));
+            let why = format!(
+                "there is no `IncidentCheck` with the name `{check:.80}`; write one beside the policy"
+            );
+            let problem = document.problem(here, why);
+            Some(problem.suggesting(check, known.iter().map(String::as_str)))
+        };
+        let problems = &mut self.set.problems;
+        self.set.policies.retain(|policy| match problem(policy) {
+            None => true,
+            Some(problem) => {
+                problems.push(problem);
+                false
+            }
+        });
     }
 
     fn finish(self) -> PolicySet {
@@ -608,9 +640,10 @@ fn revision_by_part(sources: &[SourceFile], held: &Held) -> String {
         let mut held = held.get(file).into_iter().flatten();
         held.any(|(other, _)| kinds.contains(other))
     };
-    let others: [(&str, &[Kind]); 4] = [
+    let others: [(&str, &[Kind]); 5] = [
         ("people", &[Kind::PeopleDirectory]),
         ("freezes", &[Kind::ChangeFreeze]),
+        ("incidents", &[Kind::IncidentCheck]),
         ("settings", &[Kind::GateConfiguration, Kind::TrustRoot]),
         (
             "kept",

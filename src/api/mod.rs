@@ -5,8 +5,8 @@
 //! * [`Files`], [`documents`]: paths → the documents below them that are ours; others are counted
 //! * [`load`], [`load_paths`]: the bytes of files → everything in them that decides, or all their problems, each with its place
 //! * [`item`](fn@item), [`schema_of`]: one document → what it describes, and the schema that it is checked against
-//! * [`policy`], [`directory`], [`freeze`](fn@freeze), [`trust_root`](fn@trust_root), [`settings`], [`revocation`],
-//!   [`rejection`], [`author_record`]: one wire type → what the core decides by
+//! * [`policy`], [`directory`], [`freeze`](fn@freeze), [`incident_check`](fn@incident_check), [`trust_root`](fn@trust_root),
+//!   [`settings`], [`revocation`], [`rejection`], [`author_record`]: one wire type → what the core decides by
 //! * [`problems_of`]: what is wrong with one resource, as the API server asks about it
 //! * [`definitions`]: the custom resource definitions
 
@@ -16,6 +16,7 @@ mod definitions;
 mod faults;
 mod files;
 mod freeze;
+mod incident_check;
 mod item;
 mod kept;
 mod kinds;
@@ -38,6 +39,10 @@ pub use configuration::{
 pub use definitions::definitions;
 pub use files::{Files, Skipped, documents};
 pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
+pub use incident_check::{
+    CREDENTIALS_SECRET, CredentialForm, CredentialPlace, IncidentAuthentication, IncidentCheck,
+    IncidentCheckResource, IncidentCheckSpec, IncidentRequest, WrittenScheme, incident_check,
+};
 pub use item::{Item, item, schema_of};
 pub use kept::{
     AUTHORS_PREFIX, AuthorRecordResource, AuthorRecordSpec, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS,

@@ -144,13 +144,15 @@ impl TufRepository {
     }
 }
 
-/// The names of trust roots that policies may use.
+/// The names of trust roots and of incident checks that policies may use.
 #[derive(Clone, Debug, Default)]
 pub struct RootNames {
     /// Built-in ones, and those of the configuration file. No resource may have their names.
     configured: BTreeSet<String>,
     /// Those of resources, valid or not.
     declared: BTreeSet<String>,
+    /// Those of incident checks, valid or not.
+    checks: BTreeSet<String>,
 }
 
 impl RootNames {
@@ -158,7 +160,7 @@ impl RootNames {
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a String>) -> RootNames {
         RootNames {
             configured: configured.into_iter().cloned().collect(),
-            declared: BTreeSet::new(),
+            ..RootNames::default()
         }
     }
 
@@ -175,6 +177,15 @@ impl RootNames {
     /// Adds the name of a resource.
     pub fn declare(&mut self, name: &str) {
         self.declared.insert(name.to_owned());
+    }
+
+    /// Adds the name of an incident check.
+    pub fn declare_check(&mut self, name: &str) {
+        self.checks.insert(name.to_owned());
+    }
+
+    pub(super) fn checks(&self) -> &BTreeSet<String> {
+        &self.checks
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {

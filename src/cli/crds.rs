@@ -55,6 +55,7 @@ mod tests {
             ("promotionpolicies.yaml", "PromotionPolicy"),
             ("peopledirectories.yaml", "PeopleDirectory"),
             ("changefreezes.yaml", "ChangeFreeze"),
+            ("incidentchecks.yaml", "IncidentCheck"),
             ("gateconfigurations.yaml", "GateConfiguration"),
             ("trustroots.yaml", "TrustRoot"),
             ("revocations.yaml", "Revocation"),

@@ -15,6 +15,7 @@ mod evidence;
 mod explain;
 mod freeze;
 mod images;
+mod incident;
 mod people;
 mod pin;
 mod quickstart;
@@ -72,6 +73,7 @@ enum Command {
     Pin(pin::Args),
     People(people::Args),
     Freeze(freeze::Args),
+    Incident(incident::Args),
     Record(record::Args),
     Explain(explain::Args),
     Schema(schema::Args),
@@ -121,6 +123,7 @@ impl Command {
             Command::Pin(args) => block_on(pin::run(args)),
             Command::People(args) => block_on(people::run(args)),
             Command::Freeze(args) => block_on(freeze::run(args)),
+            Command::Incident(args) => block_on(incident::run(args)),
             Command::Record(args) => block_on(record::run(args)),
             Command::Explain(args) => explain::run(args),
             Command::Schema(args) => schema::run(args),

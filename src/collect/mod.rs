@@ -36,6 +36,8 @@ use promotion_gate_core::gate::{
 };
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use single_flight::SingleFlight;
+
 use crate::metrics::shed;
 use crate::oci::fair::{Fair, Sharing};
 use crate::oci::{Meter, Registry};

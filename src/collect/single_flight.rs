@@ -12,7 +12,7 @@ use crate::oci::meter::Askers;
 
 /// Fetches under way. Each is made once, however many reviews wait for it, and is completed even if the review that began it
 /// has run out of time.
-pub(super) struct SingleFlight<K, V> {
+pub(crate) struct SingleFlight<K, V> {
     underway: Underway<K, (Flight<V>, Askers)>,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct SharedWork<K, V> {
 type Underway<K, T> = Arc<Mutex<HashMap<K, T>>>;
 
 /// `None` if the fetch panicked.
-type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+pub(crate) type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
 type Weakly<V> = WeakShared<BoxFuture<'static, Option<V>>>;
 
 impl<K, V> SingleFlight<K, V>
@@ -32,14 +32,14 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(super) fn new() -> SingleFlight<K, V> {
+    pub(crate) fn new() -> SingleFlight<K, V> {
         SingleFlight {
             underway: Arc::default(),
         }
     }
 
     /// Joins the fetch for `key`; if none is under way, `fetch` begins it.
-    pub(super) fn join(&self, key: K, fetch: impl FnOnce() -> BoxFuture<'static, V>) -> Flight<V> {
+    pub(crate) fn join(&self, key: K, fetch: impl FnOnce() -> BoxFuture<'static, V>) -> Flight<V> {
         let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((flight, askers)) = underway.get(&key) {
             askers.join(Meter::current());

@@ -37,7 +37,7 @@ impl HttpAnswer {
     }
 
     /// Whether it is a web page, with any status: from a login, a proxy, a portal.
-    pub(super) fn is_web_page(&self) -> bool {
+    pub(crate) fn is_web_page(&self) -> bool {
         let media_type = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         let media_type = media_type.trim().to_ascii_lowercase();
         let text = self.body.trim_ascii_start();

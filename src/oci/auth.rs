@@ -223,7 +223,7 @@ impl Reply<'_> {
             url: &url,
             accept: "application/json",
             authorization: authorization.as_ref(),
-            conditions: &[],
+            headers: &[],
             local: self.local,
             content,
             limit: transport.limits.token_bytes,

@@ -134,7 +134,7 @@ impl Client {
                 url: &url,
                 accept: request.accept,
                 authorization: header,
-                conditions: request.conditions,
+                headers: request.conditions,
                 local: reply.local,
                 content: request.content.clone(),
                 limit: request.limit,

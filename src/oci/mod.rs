@@ -37,6 +37,8 @@ use promotion_gate_core::gate::Digest;
 
 pub use promotion_gate_core::gate::Repository;
 
+pub(crate) use answer::HttpAnswer;
+
 pub use client::Client;
 pub use credentials::{CredentialEntry, CredentialsError, DockerConfig, IgnoredCredential, Secret};
 pub use error::{ErrorKind, RegistryError};

@@ -145,7 +145,7 @@ impl Site {
                 url: &url,
                 accept: "application/json",
                 authorization: self.token.as_ref(),
-                conditions: &[],
+                headers: &[],
                 local: self.transport.is_local(&self.base),
                 content: None,
                 limit,
@@ -192,7 +192,7 @@ fn failure(answer: &HttpAnswer) -> RegistryError {
 }
 
 /// The rate limit, if that is why the request is refused: 429, or 403 with the headers of a limit.
-fn rate_limit(answer: &HttpAnswer) -> Option<RateLimit> {
+pub(crate) fn rate_limit(answer: &HttpAnswer) -> Option<RateLimit> {
     let number = |name: &str| {
         answer
             .header(name)

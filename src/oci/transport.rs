@@ -74,8 +74,8 @@ pub(super) struct Call<'a> {
     pub(super) url: &'a Url,
     pub(super) accept: &'a str,
     pub(super) authorization: Option<&'a HeaderValue>,
-    /// Headers that ask for the content only if it changed.
-    pub(super) conditions: &'a [(HeaderName, HeaderValue)],
+    /// Further headers, such as those that ask for the content only if it changed.
+    pub(super) headers: &'a [(HeaderName, HeaderValue)],
     /// Whether the image's own registry is on loopback, so that it may redirect there.
     pub(super) local: bool,
     /// What is sent. A request with content is not repeated.
@@ -281,7 +281,7 @@ impl Transport {
         if let Some(authorization) = call.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        for (name, value) in call.conditions {
+        for (name, value) in call.headers {
             request = request.header(name, value);
         }
         if let Some(content) = &call.content {

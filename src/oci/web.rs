@@ -39,8 +39,10 @@ pub(crate) struct Question<'a> {
 /// One request of a service.
 pub(crate) struct Asked<'a> {
     pub(crate) url: &'a Url,
-    pub(crate) accept: &'static str,
+    pub(crate) accept: &'a str,
     pub(crate) authorization: Option<&'a HeaderValue>,
+    /// Further headers.
+    pub(crate) headers: &'a [(HeaderName, HeaderValue)],
     /// The media type and the bytes of what is sent.
     pub(crate) content: Option<(&'static str, &'a [u8])>,
     pub(crate) limit: u64,
@@ -156,7 +158,7 @@ impl Web {
             url: asked.url,
             accept: asked.accept,
             authorization: asked.authorization,
-            conditions: &[],
+            headers: asked.headers,
             local: self.transport.is_local(asked.url),
             content: asked.content.map(|(media_type, bytes)| Sent {
                 media_type,
@@ -181,7 +183,7 @@ impl Web {
                 url: &url,
                 accept: question.accept,
                 authorization: question.authorization,
-                conditions: question.conditions(&url),
+                headers: question.conditions(&url),
                 local: self.transport.is_local(first),
                 content: None,
                 limit: question.limit,

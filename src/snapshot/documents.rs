@@ -52,6 +52,8 @@ pub(super) struct Documents {
     resources: BTreeMap<ResourceName, Kept>,
     /// The names of trust roots that there were: a policy that was valid names them, although they are gone.
     former_roots: BTreeSet<String>,
+    /// The same of incident checks.
+    former_checks: BTreeSet<String>,
     /// The settings of the configuration under which the files in force were valid.
     settings: GateSettings,
 }
@@ -271,6 +273,8 @@ impl Documents {
         let configured = config.world.trust_roots.keys();
         let roots = configured.chain(settled.set.trust_roots.keys());
         self.former_roots.extend(roots.cloned());
+        let checks = settled.set.incident_checks.keys();
+        self.former_checks.extend(checks.cloned());
         if settled.files == Version::Current {
             self.files_in_force = Some(Arc::clone(&self.files));
             self.settings = config.settings.clone();
@@ -364,6 +368,10 @@ impl Documents {
             self.former_roots
                 .iter()
                 .for_each(|name| names.declare(name));
+            // An incident check that is gone gives no answer.
+            self.former_checks
+                .iter()
+                .for_each(|name| names.declare_check(name));
         }
         let none = Arc::default();
         let files = match version_of(versions, &Unit::Files) {
@@ -556,7 +564,7 @@ impl Unit {
     fn rank(&self) -> u8 {
         match self {
             Unit::Resource(ResourceName { kind, .. }) => match kind {
-                Kind::TrustRoot => 0,
+                Kind::TrustRoot | Kind::IncidentCheck => 0,
                 Kind::GateConfiguration => 1,
                 Kind::PeopleDirectory => 2,
                 _ => 3,

@@ -44,13 +44,14 @@ use crate::collect::Collector;
 use crate::config::Config;
 use crate::duties::feed;
 use crate::feeds::{self, ClockReading, Feeds, feeds_of};
+use crate::incidents::IncidentChecks;
 use crate::metrics::Metrics;
 use crate::oci::Client;
 use crate::tuf::TufRoots;
 use documents::{Changed, Documents, Settlement};
 use parts::{Parts, Under};
 use report::{frozen_environments, missing_roots};
-use resource::freezes_by_source;
+use resource::{freezes_by_source, incident_checks};
 use roots::RepositoryRoots;
 
 pub use documents::Version;
@@ -82,6 +83,7 @@ pub struct Sources {
     /// The feeds of freezes that are resources, which one replica reads for all.
     cluster_feeds: Arc<Feeds>,
     roots: RepositoryRoots,
+    incidents: Arc<IncidentChecks>,
     watches: Option<Arc<Watches>>,
     judged: watch::Sender<Arc<Vec<Judged>>>,
     readiness: ArcSwap<Readiness>,
@@ -128,11 +130,15 @@ impl Sources {
             configured_by: files.config.revision(),
             ..Parts::default()
         };
+        let options = files.config.client_options();
+        let cluster = watches.as_deref().map(Watches::cluster).cloned();
+        let incidents = IncidentChecks::new(&options, cluster, metrics.incident_questions.clone());
         let sources = Arc::new(Sources {
+            incidents: Arc::new(incidents),
             current: ArcSwap::from_pointee(files.config.snapshot()),
-            feeds: Arc::new(Feeds::new(&files.config.client_options())),
-            cluster_feeds: Arc::new(Feeds::new(&files.config.client_options())),
-            roots: RepositoryRoots::new(&files.config.client_options()),
+            feeds: Arc::new(Feeds::new(&options)),
+            cluster_feeds: Arc::new(Feeds::new(&options)),
+            roots: RepositoryRoots::new(&options),
             judged: watch::Sender::new(Arc::default()),
             paths: files.policies,
             config: ArcSwap::from_pointee(files.config),
@@ -189,6 +195,11 @@ impl Sources {
     /// The feeds of change freezes that are resources: one replica has to keep them current.
     pub fn cluster_feeds(&self) -> Arc<Feeds> {
         Arc::clone(&self.cluster_feeds)
+    }
+
+    /// The incident checks, which are asked while a request waits.
+    pub fn incidents(&self) -> Arc<IncidentChecks> {
+        Arc::clone(&self.incidents)
     }
 
     /// The trust roots in TUF repositories, which have to be kept current.
@@ -446,10 +457,12 @@ impl Sources {
             tracing::warn!(warning, "a problem in the configuration");
         }
         self.collector.replace_registry(Arc::new(client));
+        let options = config.client_options();
         for feeds in [&self.feeds, &self.cluster_feeds] {
-            feeds.replace_options(&config.client_options());
+            feeds.replace_options(&options);
         }
-        self.roots.replace_options(&config.client_options());
+        self.roots.replace_options(&options);
+        self.incidents.replace_options(&options);
         self.config.store(Arc::new(config));
     }
 
@@ -457,6 +470,8 @@ impl Sources {
     fn store(&self, parts: &mut Parts, settled: Settlement, now: Timestamp) {
         let (of_cluster, of_files) = freezes_by_source(&settled.set);
         self.feeds.replace(feeds_of(&of_files));
+        let checks = incident_checks(&settled.set, self.config.load().folder());
+        self.incidents.replace(checks);
         let of_cluster = feeds::below(self.config.load().folder(), &of_cluster);
         self.cluster_feeds.replace(feeds_of(&of_cluster));
         parts.freezes = of_cluster;

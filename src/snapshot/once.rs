@@ -9,12 +9,16 @@ use promotion_gate_core::gate::{Freeze, Snapshot, TrustRoots};
 
 use super::documents::{Documents, Settlement, Version};
 use super::parts::feeds_in_statuses;
-use super::resource::{Resource, ResourceName, freezes_by_source, roots_by_source};
+use super::resource::{
+    Resource, ResourceName, freezes_by_source, incident_checks, roots_by_source,
+};
 use super::watches::api_resource;
 use super::{report, states_of, unreadable};
 use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile, TufRepository};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::incidents::IncidentChecks;
+use crate::metrics::IncidentQuestions;
 use crate::tuf::TufRoots;
 
 /// Documents of files and of a cluster.
@@ -118,6 +122,14 @@ impl Once {
             }
         }
         (written.roots(), written.problems(now), of_files)
+    }
+
+    /// What can be asked about incidents.
+    pub fn incidents(&self, config: &Config, cluster: Option<&Cluster>) -> IncidentChecks {
+        let questions = IncidentQuestions::default();
+        let checks = IncidentChecks::new(&config.client_options(), cluster.cloned(), questions);
+        checks.replace(incident_checks(&self.settled.set, config.folder()));
+        checks
     }
 
     /// The snapshot of what counts, with the rest of another one.

@@ -1,6 +1,8 @@
 //! A resource of the cluster as a document, for the same parse as files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -9,7 +11,9 @@ use promotion_gate_core::documents::Problem;
 use promotion_gate_core::gate::Freeze;
 use serde_json::{Value, json};
 
-use crate::api::{API_VERSION, FROM_CLUSTER, Kind, PolicySet, SourceFile, TufRepository};
+use crate::api::{
+    API_VERSION, FROM_CLUSTER, IncidentCheck, Kind, PolicySet, SourceFile, TufRepository,
+};
 
 /// The kind and the name of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,6 +156,23 @@ pub(super) fn roots_by_source(
         let held = (Kind::TrustRoot, name.clone());
         resources.contains(&held)
     })
+}
+
+/// The incident checks of a set. The files that those of resources name are below `folder`.
+pub(super) fn incident_checks(
+    set: &PolicySet,
+    folder: &Path,
+) -> BTreeMap<String, Arc<IncidentCheck>> {
+    let resources = held_by_resources(set);
+    let placed = |(name, check): (&String, &Arc<IncidentCheck>)| {
+        let held = (Kind::IncidentCheck, name.clone());
+        let check = match resources.contains(&held) {
+            true => Arc::new(check.below(folder)),
+            false => Arc::clone(check),
+        };
+        (name.clone(), check)
+    };
+    set.incident_checks.iter().map(placed).collect()
 }
 
 /// The documents of a set that are resources.

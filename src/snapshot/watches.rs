@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use super::resource::Resource;
 use crate::api::{
-    AuthorRecordResource, ChangeFreeze, GateConfigurationResource, Kind, PeopleDirectory,
-    PromotionPolicy, RejectionResource, RevocationResource, TrustRootResource,
+    AuthorRecordResource, ChangeFreeze, GateConfigurationResource, IncidentCheckResource, Kind,
+    PeopleDirectory, PromotionPolicy, RejectionResource, RevocationResource, TrustRootResource,
 };
 use crate::cluster::{Cluster, KnownNamespace, Lost, View, Watched, cause};
 use crate::metrics::Metrics;
@@ -221,6 +221,7 @@ pub(crate) fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::PromotionPolicy => Some(ApiResource::erase::<PromotionPolicy>(&())),
         Kind::PeopleDirectory => Some(ApiResource::erase::<PeopleDirectory>(&())),
         Kind::ChangeFreeze => Some(ApiResource::erase::<ChangeFreeze>(&())),
+        Kind::IncidentCheck => Some(ApiResource::erase::<IncidentCheckResource>(&())),
         Kind::GateConfiguration => Some(ApiResource::erase::<GateConfigurationResource>(&())),
         Kind::TrustRoot => Some(ApiResource::erase::<TrustRootResource>(&())),
         Kind::Revocation => Some(ApiResource::erase::<RevocationResource>(&())),

@@ -25,6 +25,7 @@
 //! * `registries` — the registry client and registries as they are: token servers, challenges, redirects
 //! * `connect` — the authors of a change, read from platforms; the command `attest`
 //! * `feeds` — calendars, endpoints and GitLab projects that say when changes are frozen, and hostile ones
+//! * `incidents` — incident trackers that are asked about an incident, and hostile ones; the command `incident`
 //! * `tuf` — trust roots in TUF repositories, and repositories that lie
 //! * `layout` — OCI image layouts in place of registries
 //! * `serve` — the webhook, over HTTPS
@@ -75,6 +76,7 @@ mod feeds;
 mod freezes;
 mod fuzz;
 mod governance;
+mod incidents;
 mod injected;
 mod invariants;
 mod layout;

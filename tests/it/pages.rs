@@ -30,6 +30,10 @@ fn the_reference_pages_are_as_the_program_prints_them() {
             &["schema", "ChangeFreeze", "--output", "markdown"],
         ),
         (
+            "docs/incident-check.md",
+            &["schema", "IncidentCheck", "--output", "markdown"],
+        ),
+        (
             "docs/trust-root.md",
             &["schema", "TrustRoot", "--output", "markdown"],
         ),

@@ -99,10 +99,11 @@ fn every_example_passes_strict_validation() {
     assert!(examples.len() > 3 * KINDS.len(), "{}", examples.len());
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "PromotionPolicy",
     "PeopleDirectory",
     "ChangeFreeze",
+    "IncidentCheck",
     "TrustRoot",
     "Rejection",
     "Revocation",
@@ -125,6 +126,7 @@ fn sample(kind: &str) -> Value {
         "PromotionPolicy" => json!({"requirements": [{"digestPinned": {}}]}),
         "PeopleDirectory" => json!({"people": [alice]}),
         "ChangeFreeze" => json!({"environments": ["x"], "reason": "x", "windows": [window]}),
+        "IncidentCheck" => json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"}),
         "TrustRoot" => json!({"inline": root()}),
         "Rejection" => json!({"digest": digest, "environment": "x", "person": "alice"}),
         "Revocation" => json!({"digest": digest, "reason": "x"}),

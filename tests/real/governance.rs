@@ -369,10 +369,11 @@ fn digest(hex: char) -> String {
     format!("sha256:{}", hex.to_string().repeat(64))
 }
 
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("PromotionPolicy", "promotionpolicies"),
     ("PeopleDirectory", "peopledirectories"),
     ("ChangeFreeze", "changefreezes"),
+    ("IncidentCheck", "incidentchecks"),
     ("TrustRoot", "trustroots"),
     ("Rejection", "rejections"),
     ("Revocation", "revocations"),
@@ -396,6 +397,10 @@ fn samples() -> Vec<(&'static str, Value)> {
         (
             "ChangeFreeze",
             json!({"environments": ["production"], "reason": "holidays", "windows": [{"from": "2026-12-20T00:00:00Z", "until": "2027-01-02T00:00:00Z"}]}),
+        ),
+        (
+            "IncidentCheck",
+            json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"}),
         ),
         (
             "Rejection",

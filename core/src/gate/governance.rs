@@ -61,6 +61,8 @@ pub enum GovernedKind {
     PeopleDirectory,
     /// `ChangeFreeze`
     ChangeFreeze,
+    /// `IncidentCheck`
+    IncidentCheck,
     /// `TrustRoot`
     TrustRoot,
     /// `Rejection`
@@ -357,7 +359,9 @@ impl GovernanceChange {
                 | GovernedKind::Revocation
                 | GovernedKind::AuthorRecord
                 // Until a policy names it, nothing is trusted under it; without it, less is.
-                | GovernedKind::TrustRoot,
+                | GovernedKind::TrustRoot
+                // Until a policy names it, nobody asks it.
+                | GovernedKind::IncidentCheck,
                 Create,
             )
             | (GovernedKind::TrustRoot, Delete) => Vec::new(),
@@ -456,11 +460,12 @@ fn is_empty(value: &Value) -> bool {
 
 impl GovernedKind {
     /// Every known kind.
-    const KNOWN: [GovernedKind; 9] = [
+    const KNOWN: [GovernedKind; 10] = [
         GovernedKind::Namespace,
         GovernedKind::PromotionPolicy,
         GovernedKind::PeopleDirectory,
         GovernedKind::ChangeFreeze,
+        GovernedKind::IncidentCheck,
         GovernedKind::TrustRoot,
         GovernedKind::Rejection,
         GovernedKind::Revocation,
@@ -482,6 +487,7 @@ impl GovernedKind {
             GovernedKind::PromotionPolicy => "PromotionPolicy",
             GovernedKind::PeopleDirectory => "PeopleDirectory",
             GovernedKind::ChangeFreeze => "ChangeFreeze",
+            GovernedKind::IncidentCheck => "IncidentCheck",
             GovernedKind::TrustRoot => "TrustRoot",
             GovernedKind::Rejection => "Rejection",
             GovernedKind::Revocation => "Revocation",

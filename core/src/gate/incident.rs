@@ -29,6 +29,13 @@ impl Severity {
     pub fn reaches(self, minimum: Severity) -> bool {
         self <= minimum
     }
+
+    /// The severity with this name; `None` if there is none.
+    pub fn parse(name: &str) -> Option<Severity> {
+        use Severity::{P1, P2, P3, P4, P5};
+        let mut all = [P1, P2, P3, P4, P5].into_iter();
+        all.find(|severity| severity.to_string() == name)
+    }
 }
 
 impl fmt::Display for Severity {
@@ -66,5 +73,7 @@ mod tests {
         assert!(Severity::P1.reaches(Severity::P2));
         assert!(Severity::P2.reaches(Severity::P2));
         assert!(!Severity::P3.reaches(Severity::P2));
+        assert_eq!(Severity::parse("P5"), Some(Severity::P5));
+        assert_eq!(Severity::parse("p1"), None);
     }
 }

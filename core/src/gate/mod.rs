@@ -12,6 +12,7 @@ mod governance;
 mod governors;
 mod image;
 mod incident;
+mod incident_reading;
 mod injected;
 mod judge;
 mod namespaces;
@@ -53,6 +54,7 @@ pub use governance::{
 pub use governors::ApprovingGovernor;
 pub use image::{Digest, DigestError, ImageReference, ReferenceError, Repository, is_tag};
 pub use incident::{Incident, Severity};
+pub use incident_reading::{IncidentReading, TrackerAnswer, UnreadableAnswer};
 pub use injected::{Injected, InjectedImages, Parent};
 pub use judge::{ListedApprovals, engine_reasons, evidence_to_keep, judge, list_approvals};
 pub use namespaces::{Labels, Namespaces};

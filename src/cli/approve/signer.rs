@@ -304,6 +304,7 @@ impl ServiceClient for Services {
                 url: request.url,
                 accept: request.accept,
                 authorization: bearer.as_ref(),
+                headers: &[],
                 content: request.content.map(|it| (it.media_type, it.bytes)),
                 limit: request.limit,
             };

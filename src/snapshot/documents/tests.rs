@@ -302,6 +302,35 @@ fn a_trust_root_that_is_gone_is_the_fault_of_no_other_change() {
     assert_eq!(policies(&settled), [("rooted", 2)]);
 }
 
+#[test]
+fn an_incident_check_that_is_gone_is_the_fault_of_no_other_change() {
+    let asking = |check: &str| {
+        json!({"environment": "production", "requirements": [{"digestPinned": {}}, {"noFreeze": {}}],
+        "emergency": {"from": [{"group": "leads", "count": 2}], "incident": {"check": check}, "waives": ["noFreeze"]}})
+    };
+    let check = json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"});
+    let mut cluster = Cluster::default();
+    let settled = cluster.apply(POLICY, "asking", asking("pager"));
+    let [(of, version, why)] = &refused(&settled)[..] else {
+        panic!("{:?}", refused(&settled));
+    };
+    assert_eq!((*of, *version), ("asking", Version::Unreadable));
+    assert!(
+        why.contains("there is no `IncidentCheck` with the name `pager`"),
+        "{why}"
+    );
+    let settled = cluster.apply(Kind::IncidentCheck, "pager", check);
+    assert_eq!(refused(&settled), []);
+    assert!(settled.set.incident_checks.contains_key("pager"));
+    let settled = cluster.delete(Kind::IncidentCheck, "pager");
+    let [(of, version, _)] = &refused(&settled)[..] else {
+        panic!("{:?}", refused(&settled));
+    };
+    assert_eq!((*of, *version), ("asking", Version::LastValid));
+    assert!(settled.set.incident_checks.is_empty());
+    assert_eq!(settled.set.policies.len(), 1);
+}
+
 fn authors(of: &str) -> Value {
     let digest = promotion_gate_core::gate::Digest::sha256(of.as_bytes()).to_string();
     json!({"digest": digest, "identities": [{"github": {"login": "ada"}}]})

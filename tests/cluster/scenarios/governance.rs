@@ -68,6 +68,14 @@ fn objects() -> Vec<(Value, &'static str, Value)> {
             json!("Eve"),
         ),
         (object("ChangeFreeze", freeze), "/spec/reason", json!("y")),
+        (
+            object(
+                "IncidentCheck",
+                json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"}),
+            ),
+            "/spec/url",
+            json!("https://evil.example"),
+        ),
         (object("Rejection", rejection), "/spec/reason", json!("y")),
         (
             object("Revocation", json!({"digest": digest, "reason": "x"})),

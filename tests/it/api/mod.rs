@@ -84,7 +84,8 @@ fn a_section_about_emergencies_that_could_not_work_is_refused_at_its_place() {
     let seats = "from: [{group: on-call}, {group: security-team}]";
     let sound =
         format!("{seats}, waives: [noFreeze], incident: {{check: pager, minimumSeverity: P2}}");
-    let sound = format!("{HEAD}{}", with(&sound));
+    let check = "---\napiVersion: promotion-gate.dev/v1alpha1\nkind: IncidentCheck\nmetadata: {name: pager}\nspec: {preset: PagerDuty, url: https://api.pagerduty.com}\n";
+    let sound = format!("{HEAD}{}{check}", with(&sound));
     assert_eq!(problems(&sound), Vec::<String>::new());
     let without = sound.replace("  environment: production\n", "");
     let without = problems(&without);

@@ -1,0 +1,256 @@
+//! Counts the work of an evaluation.
+//!
+//! The library evaluates without any limit. So each expression is rewritten after it is parsed: every turn of a loop, and every value
+//! that an operation reads or copies as a whole, goes through a function that counts it, and that fails once the limit is reached. An
+//! operator such as `||` can hide that failure, so whoever evaluates asks [`Meter::is_spent`] afterwards. A spent meter fails at once,
+//! so nothing goes on for long.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
+};
+use cel::common::types::{CelInt, DYN_TYPE, Type};
+use cel::common::value::{CowVal, StaticVal, Val};
+use cel::{Env, ExecutionError};
+
+use super::names::Shape;
+use super::value::weight;
+
+/// The variable that holds the meter. No expression can write this name.
+pub(super) const VARIABLE: &str = "@meter";
+/// Counts a value, and gives it back.
+const CHARGE: &str = "@charge";
+/// Counts a turn of a loop, and gives `true`.
+const TURN: &str = "@turn";
+/// The most work of one evaluation. A part of an expression that is evaluated, a value that is read, and 64 bytes of a text are one
+/// unit each: about 50 ms on one core.
+const MAXIMUM_WORK: u64 = 500_000;
+
+static TYPE: Type = Type::new_unspecified_type(VARIABLE);
+
+/// How much work is left.
+#[derive(Clone, Debug)]
+pub(super) struct Meter(Arc<AtomicU64>);
+
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter(Arc::new(AtomicU64::new(MAXIMUM_WORK)))
+    }
+}
+
+impl Meter {
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    fn count(&self, work: u64) -> Result<(), ExecutionError> {
+        let left = self.0.load(Ordering::Relaxed).saturating_sub(work);
+        self.0.store(left, Ordering::Relaxed);
+        match left {
+            0 => Err(ExecutionError::InternalError("too much work".to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Val for Meter {
+    fn get_type(&self) -> &Type {
+        <Self as Val>::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &TYPE
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Meter {}
+
+/// The functions of an evaluation.
+pub(super) fn environment() -> Arc<Env> {
+    static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+        let mut environment = Env::stdlib();
+        let two = || vec![DYN_TYPE, DYN_TYPE];
+        // A name with `@` is declared by nothing else. Without these functions every evaluation would fail.
+        let _ = environment.add_overload(CHARGE, CHARGE, two(), charge);
+        let _ = environment.add_overload(TURN, TURN, two(), turn);
+        Arc::new(environment)
+    });
+    Arc::clone(&ENVIRONMENT)
+}
+
+fn charge<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (meter, value) = taken(arguments)?;
+    meter.count(weight(&*value))?;
+    Ok(value)
+}
+
+fn turn<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (meter, work) = taken(arguments)?;
+    let work = work.downcast_ref::<CelInt>().map(|work| *work.inner());
+    meter.count(work.and_then(|work| u64::try_from(work).ok()).unwrap_or(1))?;
+    Ok(CowVal::owned(cel::common::types::CelBool::from(true)))
+}
+
+fn taken<'b, 'v>(
+    arguments: Vec<CowVal<'b, 'v>>,
+) -> Result<(Meter, CowVal<'b, 'v>), ExecutionError> {
+    let failed = || ExecutionError::InternalError("the meter is missing".to_owned());
+    let [meter, value] = <[_; 2]>::try_from(arguments).map_err(|_| failed())?;
+    let meter = meter.downcast_ref::<Meter>().cloned();
+    Ok((meter.ok_or_else(failed)?, value))
+}
+
+/// The expression with the calls that count its work.
+pub(super) fn metered(expression: IdedExpr) -> IdedExpr {
+    let IdedExpr { id, expr } = expression;
+    let charged = |part| charged(id, metered(part));
+    let expr = match expr {
+        Expr::Call(call) => {
+            let is_light = LIGHT.contains(&&*call.func_name);
+            let argument = |part| match is_light {
+                true => metered(part),
+                false => charged(part),
+            };
+            Expr::Call(CallExpr {
+                target: call.target.map(|target| Box::new(argument(*target))),
+                args: call.args.into_iter().map(argument).collect(),
+                ..call
+            })
+        }
+        Expr::Comprehension(over) => Expr::Comprehension(Box::new(metered_loop(id, *over))),
+        Expr::List(mut list) => {
+            list.elements = list.elements.into_iter().map(charged).collect();
+            Expr::List(list)
+        }
+        Expr::Map(mut map) => {
+            for entry in &mut map.entries {
+                let parts = match &mut entry.expr {
+                    EntryExpr::MapEntry(entry) => vec![&mut entry.key, &mut entry.value],
+                    EntryExpr::StructField(field) => vec![&mut field.value],
+                };
+                for part in parts {
+                    *part = charged(std::mem::take(part));
+                }
+            }
+            Expr::Map(map)
+        }
+        Expr::Select(mut select) => {
+            select.operand = Box::new(metered(*select.operand));
+            Expr::Select(select)
+        }
+        // Messages are refused before.
+        other @ (Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified) => other,
+    };
+    IdedExpr { id, expr }
+}
+
+/// Operators that read a part of their operands only.
+const LIGHT: &[&str] = &[
+    operators::CONDITIONAL,
+    operators::INDEX,
+    operators::LOGICAL_AND,
+    operators::LOGICAL_NOT,
+    operators::LOGICAL_OR,
+    operators::NOT_STRICTLY_FALSE,
+];
+
+/// A loop that counts its turns. The library copies each item of the range once, and runs a loop in linear time only if it recognises
+/// `@result + [item]` in its step; so that shape has to stay.
+fn metered_loop(id: u64, over: ComprehensionExpr) -> ComprehensionExpr {
+    let work = Shape::of(&over.loop_cond).parts + Shape::of(&over.loop_step).parts;
+    let turn = || turn_of(id, work);
+    let builds_list = matches!(over.accu_init.expr, Expr::List(_));
+    let (loop_cond, loop_step) = match builds_list {
+        true => (
+            over.loop_cond,
+            metered_step(id, over.loop_step, &over.accu_var, turn()),
+        ),
+        false => (
+            conditional(id, turn(), metered(over.loop_cond), literal(id, false)),
+            metered(over.loop_step),
+        ),
+    };
+    ComprehensionExpr {
+        iter_range: charged(id, metered(over.iter_range)),
+        loop_cond,
+        loop_step,
+        ..over
+    }
+}
+
+/// The step of `map` and `filter`: `@result + [item]`, or `condition ? @result + [item] : @result`.
+fn metered_step(id: u64, step: IdedExpr, result: &str, turn: IdedExpr) -> IdedExpr {
+    let unchanged = || part(id, Expr::Ident(result.to_owned()));
+    match step.expr {
+        Expr::Call(call) if call.func_name == operators::CONDITIONAL => {
+            let mut arguments = call.args.into_iter();
+            let condition = metered(arguments.next().unwrap_or_default());
+            let condition = conditional(id, turn, condition, literal(id, false));
+            let grown = grown(arguments.next().unwrap_or_default());
+            conditional(step.id, condition, grown, unchanged())
+        }
+        other => {
+            let step = grown(part(step.id, other));
+            conditional(id, turn, step, unchanged())
+        }
+    }
+}
+
+/// `@result + [item]` with an item that is counted. The result is not copied, so it is not counted.
+fn grown(step: IdedExpr) -> IdedExpr {
+    let Expr::Call(mut call) = step.expr else {
+        return metered(step);
+    };
+    if let Some(item) = call.args.pop() {
+        call.args.push(metered(item));
+    }
+    part(step.id, Expr::Call(call))
+}
+
+fn charged(id: u64, value: IdedExpr) -> IdedExpr {
+    called(id, CHARGE, vec![meter(id), value])
+}
+
+fn turn_of(id: u64, work: usize) -> IdedExpr {
+    let work = i64::try_from(work).unwrap_or(i64::MAX);
+    let work = part(id, Expr::Literal(LiteralValue::Int(work.into())));
+    called(id, TURN, vec![meter(id), work])
+}
+
+fn meter(id: u64) -> IdedExpr {
+    part(id, Expr::Ident(VARIABLE.to_owned()))
+}
+
+fn literal(id: u64, value: bool) -> IdedExpr {
+    part(id, Expr::Literal(LiteralValue::Boolean(value.into())))
+}
+
+fn conditional(id: u64, condition: IdedExpr, then: IdedExpr, otherwise: IdedExpr) -> IdedExpr {
+    called(id, operators::CONDITIONAL, vec![condition, then, otherwise])
+}
+
+fn called(id: u64, function: &str, args: Vec<IdedExpr>) -> IdedExpr {
+    part(
+        id,
+        Expr::Call(CallExpr {
+            func_name: function.to_owned(),
+            target: None,
+            args,
+        }),
+    )
+}
+
+fn part(id: u64, expr: Expr) -> IdedExpr {
+    IdedExpr { id, expr }
+}

@@ -1,0 +1,299 @@
+//! Expressions in CEL (the Common Expression Language) over JSON values.
+//!
+//! An expression is compiled once, when the document that holds it is read. Its names are checked then: a variable or function that
+//! does not exist is an error with line and column. Both the expression and the values can be hostile. The size and the nesting of
+//! both are limited before anything is evaluated, and the evaluation itself counts its work and stops at a limit.
+//!
+//! * `names` — which variables and functions an expression may use
+//! * `meter` — how the work of an evaluation is counted
+//! * `value` — JSON → values of CEL, and back
+
+mod meter;
+mod names;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cel::common::ast::{IdedExpr, SourceInfo};
+use cel::parser::Parser;
+use cel::{Context, ExecutionError, ParseError, Value as CelValue};
+use serde_json::Value;
+
+use meter::{Meter, metered};
+use value::{Size, from_json, to_json};
+
+/// The longest expression, in bytes.
+const MAXIMUM_BYTES: usize = 4096;
+/// The deepest nesting of brackets. The parser uses up to 25 KB of stack for each level.
+const MAXIMUM_BRACKETS: usize = 24;
+/// The most brackets, operators and dots: chains such as `a[0][0]…` and `1+1+…` nest without brackets around them.
+const MAXIMUM_MARKS: usize = 400;
+/// The deepest nesting of parts. An evaluation uses up to 25 KB of stack for each level.
+const MAXIMUM_NESTING: usize = 40;
+/// The most parts of an expression, after its macros are expanded.
+const MAXIMUM_PARTS: usize = 2000;
+/// The deepest nesting of `all`, `exists`, `exists_one`, `map` and `filter`.
+const MAXIMUM_LOOPS: usize = 3;
+/// The most values in the variables of one evaluation.
+const MAXIMUM_VALUES: usize = 100_000;
+/// The deepest nesting of a variable's value.
+const MAXIMUM_DEPTH: usize = 64;
+/// The most characters of a message of the parser or the evaluation.
+const MAXIMUM_MESSAGE: usize = 200;
+
+/// A compiled expression.
+#[derive(Clone)]
+pub struct Expression {
+    source: String,
+    /// The expression with the calls that count its work.
+    metered: IdedExpr,
+}
+
+/// A mistake in an expression.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct ExpressionFault {
+    /// The line in the expression, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+/// Why an evaluation has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotEvaluated {
+    /// The variables hold too many values, or are nested too deep.
+    #[error("the value is too large for an expression: {0}")]
+    TooLarge(String),
+    /// The evaluation reached the limit of its work.
+    #[error(
+        "the evaluation was stopped because it takes too much work: loop over shorter lists, or nest fewer loops"
+    )]
+    TooMuchWork,
+    /// The expression does not fit the values.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Expression {
+    /// Compiles an expression that may use these variables.
+    ///
+    /// # Errors
+    /// All mistakes that are found, each with its place in the expression.
+    pub fn compile(source: &str, variables: &[&str]) -> Result<Expression, Vec<ExpressionFault>> {
+        let whole = |message: String| {
+            vec![ExpressionFault {
+                line: 1,
+                column: 1,
+                message,
+            }]
+        };
+        if source.trim().is_empty() {
+            return Err(whole("the expression is empty".to_owned()));
+        }
+        if source.len() > MAXIMUM_BYTES {
+            let why = format!("the expression is longer than {MAXIMUM_BYTES} bytes; shorten it");
+            return Err(whole(why));
+        }
+        if let Some(why) = refuse_text(source) {
+            return Err(whole(why));
+        }
+        let parsed = catch_unwind(|| Parser::new().parse_with_source_info(source));
+        let (parsed, places) = parsed
+            .map_err(|_| whole("the parser failed on the expression; rewrite it".to_owned()))?
+            .map_err(|errors| errors.errors.iter().map(syntax_fault).collect::<Vec<_>>())?;
+        let place = |id| place_of(source, &places, id);
+        let shape = names::Shape::of(&parsed);
+        if shape.parts > MAXIMUM_PARTS {
+            let why = format!("the expression has more than {MAXIMUM_PARTS} parts; shorten it");
+            return Err(whole(why));
+        }
+        if shape.nesting > MAXIMUM_NESTING {
+            let why =
+                format!("the expression is nested more than {MAXIMUM_NESTING} deep; {FLATTEN}");
+            return Err(whole(why));
+        }
+        if shape.loops > MAXIMUM_LOOPS {
+            let why = format!(
+                "`all`, `exists`, `exists_one`, `map` and `filter` are nested more than {MAXIMUM_LOOPS} deep; nest fewer"
+            );
+            return Err(whole(why));
+        }
+        let mut faults: Vec<_> = names::unknown(&parsed, variables)
+            .into_iter()
+            .map(|(id, message)| {
+                let (line, column) = place(id);
+                ExpressionFault {
+                    line,
+                    column,
+                    message,
+                }
+            })
+            .collect();
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        match faults.is_empty() {
+            true => Ok(Expression {
+                source: source.to_owned(),
+                metered: metered(parsed),
+            }),
+            false => Err(faults),
+        }
+    }
+
+    /// The expression as it is written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Evaluates the expression with these values of its variables.
+    ///
+    /// # Errors
+    /// Why there is no result. Whoever decides by the expression has to treat that as undecided.
+    pub fn evaluate(&self, variables: &[(&str, &Value)]) -> Result<Value, NotEvaluated> {
+        let mut size = Size::default();
+        for (name, value) in variables {
+            size.add(value, MAXIMUM_VALUES, MAXIMUM_DEPTH)
+                .map_err(|why| NotEvaluated::TooLarge(format!("`{name}` {why}")))?;
+        }
+        let meter = Meter::default();
+        // The library can panic; that is a failure of the evaluation and not of the process.
+        let evaluated = catch_unwind(AssertUnwindSafe(|| {
+            let mut context = Context::with_env(meter::environment());
+            for (name, value) in variables {
+                context.add_variable_as_val(*name, from_json(value));
+            }
+            context.add_variable_as_val(meter::VARIABLE, Box::new(meter.clone()));
+            let result = CelValue::resolve_val(&self.metered, &context).map_err(failure)?;
+            to_json(&*result).map_err(NotEvaluated::Failed)
+        }));
+        if meter.is_spent() {
+            return Err(NotEvaluated::TooMuchWork);
+        }
+        evaluated.unwrap_or_else(|_| {
+            let why = "the evaluation failed on these values; rewrite the expression";
+            Err(NotEvaluated::Failed(why.to_owned()))
+        })
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.source).finish()
+    }
+}
+
+/// The same text means the same.
+impl PartialEq for Expression {
+    fn eq(&self, other: &Expression) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Expression {}
+
+const FLATTEN: &str = "write it with fewer nested brackets and shorter chains of operators";
+
+/// Why a text is not parsed: the stack of the parser has no limit of its own. Brackets in strings count too.
+fn refuse_text(source: &str) -> Option<String> {
+    let (mut open, mut deepest, mut marks) = (0_usize, 0, 0);
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+        marks += usize::from(b"([{.+-*/%!?<>=&|:".contains(&byte));
+    }
+    if deepest > MAXIMUM_BRACKETS {
+        let why = format!("brackets are nested more than {MAXIMUM_BRACKETS} deep; {FLATTEN}");
+        return Some(why);
+    }
+    (marks > MAXIMUM_MARKS).then(|| {
+        format!(
+            "the expression has more than {MAXIMUM_MARKS} brackets, operators and dots; shorten it"
+        )
+    })
+}
+
+/// A mistake that the parser found.
+fn syntax_fault(error: &ParseError) -> ExpressionFault {
+    let (line, column) = error.pos;
+    let from_one = |number: isize| usize::try_from(number).unwrap_or_default().max(1);
+    let message = error.msg.lines().next().unwrap_or_default();
+    // What the parser expected instead is a list of most of its tokens.
+    let message = message.split(" expecting ").next().unwrap_or_default();
+    let message = if message.contains("ecursion limit") {
+        format!("the expression is nested too deep; {FLATTEN}")
+    } else if message.contains("<EOF>") {
+        "the expression ends too early".to_owned()
+    } else if let Some((_, text)) = message.split_once("recognition error at: ") {
+        let text = text.trim_matches(['\'', ' ']);
+        format!("`{}` is no part of an expression", short(text))
+    } else {
+        format!("this is not CEL: {}", short(message))
+    };
+    ExpressionFault {
+        line: from_one(line),
+        column: from_one(column),
+        message,
+    }
+}
+
+/// Line and column of a part, both from 1.
+fn place_of(source: &str, places: &SourceInfo, id: u64) -> (usize, usize) {
+    // The library counts bytes.
+    let start = places.offset_for(id).map_or(0, |(start, _)| start);
+    let start = usize::try_from(start).unwrap_or_default();
+    let before = source.get(..start).unwrap_or_default().chars();
+    before.fold((1, 1), |(line, column), c| match c {
+        '\n' => (line + 1, 1),
+        _ => (line, column + 1),
+    })
+}
+
+/// What an error of the evaluation means for the author of the expression.
+fn failure(error: ExecutionError) -> NotEvaluated {
+    NotEvaluated::Failed(match error {
+        ExecutionError::NoSuchKey(key) => format!(
+            "there is no field `{}`; test it with `has(…)` first",
+            short(&key)
+        ),
+        ExecutionError::IndexOutOfBounds(_) => {
+            "a list has fewer items than the expression asks for".to_owned()
+        }
+        ExecutionError::NoSuchOverload(mismatch) => {
+            let types = mismatch.argument_types().join("`, `");
+            let name = mismatch.function().trim_matches(['_', '@']);
+            format!("`{}` cannot be applied to `{}`", short(name), short(&types))
+        }
+        ExecutionError::UnexpectedType { got, want } => {
+            format!("expected `{}`, found `{}`", short(&want), short(&got))
+        }
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "a division by zero".to_owned()
+        }
+        ExecutionError::Overflow(..) => "a number is too large".to_owned(),
+        ExecutionError::FunctionError { function, message } => {
+            format!("`{}`: {}", short(&function), short(&message))
+        }
+        ExecutionError::UnsupportedBinaryOperator(..)
+        | ExecutionError::ValuesNotComparable(..)
+        | ExecutionError::UnsupportedIndex(..) => {
+            "an operator cannot be applied to these types of values".to_owned()
+        }
+        ExecutionError::DuplicateKey(_) => "a map has the same key twice".to_owned(),
+        _ => "the expression does not fit the values".to_owned(),
+    })
+}
+
+/// The beginning of a text, without control characters.
+fn short(text: &str) -> String {
+    let printable = text.chars().filter(|c| !c.is_control());
+    printable.take(MAXIMUM_MESSAGE).collect()
+}

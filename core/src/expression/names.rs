@@ -1,0 +1,212 @@
+//! The variables and functions that an expression may use, and how large it is.
+
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr};
+
+use crate::documents::nearest;
+
+/// Functions that are called by name, with the number of arguments. All of them take time that is linear in their arguments.
+const FUNCTIONS: &[(&str, usize)] = &[
+    ("bool", 1),
+    ("bytes", 1),
+    ("double", 1),
+    ("dyn", 1),
+    ("int", 1),
+    ("size", 1),
+    ("string", 1),
+    ("type", 1),
+    ("uint", 1),
+];
+/// Functions that are called on a value, with the number of arguments besides it.
+const MEMBERS: &[(&str, usize)] = &[
+    ("contains", 1),
+    ("endsWith", 1),
+    ("size", 0),
+    ("startsWith", 1),
+];
+/// Macros, which the parser replaces if their arguments are as expected.
+const MACROS: &[(&str, &str)] = &[
+    ("all", "list.all(name, condition)"),
+    ("exists", "list.exists(name, condition)"),
+    ("exists_one", "list.exists_one(name, condition)"),
+    ("filter", "list.filter(name, condition)"),
+    ("has", "has(value.field)"),
+    ("map", "list.map(name, expression)"),
+];
+/// Names of types, which `type(…)` is compared with.
+const TYPES: &[&str] = &[
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "type",
+    "uint",
+];
+
+/// How large an expression is.
+#[derive(Default)]
+pub(super) struct Shape {
+    /// All parts, those of expanded macros included.
+    pub(super) parts: usize,
+    /// How deep the parts are nested.
+    pub(super) nesting: usize,
+    /// How deep loops are nested.
+    pub(super) loops: usize,
+}
+
+impl Shape {
+    pub(super) fn of(expression: &IdedExpr) -> Shape {
+        let mut shape = Shape {
+            parts: 1,
+            ..Shape::default()
+        };
+        for part in parts(expression) {
+            let inner = Shape::of(part);
+            shape.parts += inner.parts;
+            shape.nesting = shape.nesting.max(inner.nesting);
+            shape.loops = shape.loops.max(inner.loops);
+        }
+        shape.nesting += 1;
+        shape.loops += usize::from(matches!(expression.expr, Expr::Comprehension(_)));
+        shape
+    }
+}
+
+/// The direct parts of an expression.
+fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expression.expr {
+        Expr::Call(call) => call
+            .target
+            .as_deref()
+            .into_iter()
+            .chain(&call.args)
+            .collect(),
+        Expr::Comprehension(over) => {
+            let ComprehensionExpr {
+                iter_range,
+                accu_init,
+                loop_cond,
+                loop_step,
+                result,
+                ..
+            } = &**over;
+            vec![iter_range, accu_init, loop_cond, loop_step, result]
+        }
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => map
+            .entries
+            .iter()
+            .flat_map(|entry| of_entry(&entry.expr))
+            .collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Struct(message) => {
+            let entries = message.entries.iter();
+            entries.flat_map(|entry| of_entry(&entry.expr)).collect()
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+    }
+}
+
+fn of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    }
+}
+
+/// The names in an expression that are not known, each with the part that holds it and a message.
+pub(super) fn unknown(expression: &IdedExpr, variables: &[&str]) -> Vec<(u64, String)> {
+    let mut known: Vec<&str> = variables.to_vec();
+    let mut faults = Vec::new();
+    find(expression, &mut known, variables.len(), &mut faults);
+    faults
+}
+
+/// `known` holds the declared variables, and after them those of the loops around the part.
+fn find<'e>(
+    part: &'e IdedExpr,
+    known: &mut Vec<&'e str>,
+    declared: usize,
+    faults: &mut Vec<(u64, String)>,
+) {
+    match &part.expr {
+        Expr::Ident(name) => {
+            // Names with `@` cannot be written; macros make them.
+            if !name.starts_with('@') && !TYPES.contains(&&**name) && !known.contains(&&**name) {
+                faults.push((part.id, unknown_variable(name, known, declared)));
+            }
+        }
+        Expr::Call(call) => {
+            if let Some(why) = unknown_function(call) {
+                faults.push((part.id, why));
+                // The arguments of a macro can hold names that only the macro would make known.
+                return;
+            }
+        }
+        Expr::Struct(message) => {
+            let why = format!(
+                "messages such as `{:.60}{{…}}` are not supported; write a map: `{{'field': value}}`",
+                message.type_name
+            );
+            faults.push((part.id, why));
+        }
+        Expr::Comprehension(over) => {
+            find(&over.iter_range, known, declared, faults);
+            find(&over.accu_init, known, declared, faults);
+            known.push(&over.iter_var);
+            for inner in [&over.loop_cond, &over.loop_step, &over.result] {
+                find(inner, known, declared, faults);
+            }
+            known.pop();
+            return;
+        }
+        Expr::Select(_) | Expr::List(_) | Expr::Map(_) | Expr::Literal(_) | Expr::Unspecified => {}
+    }
+    for inner in parts(part) {
+        find(inner, known, declared, faults);
+    }
+}
+
+fn unknown_variable(name: &str, known: &[&str], declared: usize) -> String {
+    let meant = nearest(name, known.iter().copied());
+    let meant = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
+    let listed = known.get(..declared).unwrap_or_default().join("`, `");
+    format!("there is no variable `{name:.60}`{meant}; known are `{listed}`")
+}
+
+/// Why a call is refused. Operators are calls with names that no identifier has.
+fn unknown_function(call: &CallExpr) -> Option<String> {
+    let name = call.func_name.as_str();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return None;
+    }
+    if let Some((_, form)) = MACROS.iter().find(|(known, _)| *known == name) {
+        return Some(format!("`{name}` is written `{form}`"));
+    }
+    let functions = match call.target {
+        Some(_) => MEMBERS,
+        None => FUNCTIONS,
+    };
+    match functions.iter().find(|(known, _)| *known == name) {
+        Some((_, count)) if *count == call.args.len() => None,
+        Some((_, count)) => Some(format!(
+            "`{name}` takes {count} arguments, and has {}",
+            call.args.len()
+        )),
+        None => {
+            let names = FUNCTIONS.iter().chain(MEMBERS).map(|(known, _)| *known);
+            let names = names.chain(MACROS.iter().map(|(known, _)| *known));
+            let meant = nearest(name, names);
+            let meant =
+                meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
+            let here = match call.target {
+                Some(_) => "that is called on a value",
+                None => "that is called by name alone",
+            };
+            Some(format!("there is no function `{name:.60}` {here}{meant}"))
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Tests of expressions: what they mean, what is refused, and that nothing in them or in their values takes long.
+
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::json;
+
+use super::*;
+
+const VARIABLES: &[&str] = &["status", "body", "id"];
+
+/// How long some work takes.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these tests are about how long an evaluation takes"
+)]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    (work(), start.elapsed())
+}
+
+fn compiled(source: &str) -> Expression {
+    Expression::compile(source, VARIABLES).unwrap_or_else(|faults| panic!("{faults:?}: {source}"))
+}
+
+fn faults(source: &str) -> Vec<String> {
+    let refused = Expression::compile(source, VARIABLES).expect_err(source);
+    refused.iter().map(ToString::to_string).collect()
+}
+
+fn evaluated(source: &str, body: &Value) -> Result<Value, NotEvaluated> {
+    let (status, id) = (json!(200), json!("INC1"));
+    let variables = [("status", &status), ("body", body), ("id", &id)];
+    compiled(source).evaluate(&variables)
+}
+
+fn value(source: &str) -> Value {
+    evaluated(source, &body()).unwrap_or_else(|why| panic!("{why}: {source}"))
+}
+
+fn failed(source: &str) -> String {
+    evaluated(source, &body()).expect_err(source).to_string()
+}
+
+fn body() -> Value {
+    json!({
+        "result": [{"number": "INC0", "priority": "3"}, {"number": "INC1", "priority": "1"}],
+        "count": 2, "big": 18_446_744_073_709_551_615_u64, "part": 1.5, "none": null, "open": true,
+    })
+}
+
+#[test]
+fn expressions_mean_what_cel_says() {
+    for (source, expected) in [
+        ("status == 200 && id == 'INC1'", json!(true)),
+        (
+            "body.result.filter(r, r.number == id).map(r, r.priority)",
+            json!(["1"]),
+        ),
+        (
+            "body.result.map(r, r.number == id, 'P' + r.priority)",
+            json!(["P1"]),
+        ),
+        ("body.result.exists(r, r.number == 'INC0')", json!(true)),
+        (
+            "body.result.all(r, r.number.startsWith('INC'))",
+            json!(true),
+        ),
+        ("body.result.exists_one(r, r.priority == '1')", json!(true)),
+        ("has(body.result) && !has(body.other)", json!(true)),
+        ("body.count + 1", json!(3)),
+        ("body.count == 2.0", json!(true)),
+        ("body.big > 1u", json!(true)),
+        ("body.part * 2.0", json!(3.0)),
+        (
+            "body.none == null ? {'open': body.open, 'list': [1, 'a']} : null",
+            json!({"open": true, "list": [1, "a"]}),
+        ),
+        (
+            "size(body.result) == 2 && body.result.size() == 2",
+            json!(true),
+        ),
+        ("type(body.open) == bool", json!(true)),
+        ("int('42') + size('äö')", json!(44)),
+        ("'6' in ['6', '7']", json!(true)),
+        (
+            "body.result[1].number.endsWith('1') && 'abc'.contains('b')",
+            json!(true),
+        ),
+        // An operand that decides hides the error of the other one.
+        ("body.missing == 1 || true", json!(true)),
+        (
+            "[1, 2].exists(n, body.result[n - 1].number == 'INC0' || body.result[n].number == '')",
+            json!(true),
+        ),
+        (
+            "[[1, 2], [3]].map(l, l.map(n, n * 2))",
+            json!([[2, 4], [6]]),
+        ),
+    ] {
+        assert_eq!(value(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn an_evaluation_that_fails_says_why() {
+    for (source, expected) in [
+        (
+            "body.missing",
+            "there is no field `missing`; test it with `has(…)` first",
+        ),
+        (
+            "body.result[7]",
+            "a list has fewer items than the expression asks for",
+        ),
+        (
+            "body.count == 0 && body.count",
+            "`&&` cannot be applied to `bool`, `int`",
+        ),
+        (
+            "'a' + 1",
+            "an operator cannot be applied to these types of values",
+        ),
+        ("1 / 0", "a division by zero"),
+        ("9223372036854775807 + 1", "a number is too large"),
+        (
+            "int('x')",
+            "`int`: string parse error: invalid digit found in string",
+        ),
+        ("body.count.map(x, x)", "expected `iterable`, found `int`"),
+        (
+            "bytes('a')",
+            "the result holds a value of the type `bytes`, which JSON does not have",
+        ),
+        (
+            "1.0 / 0.0",
+            "the result holds a number that JSON does not have",
+        ),
+    ] {
+        let expected = match source.starts_with("body.count == 0") {
+            // `false && 2` is false; the operator fails only where the left side is true.
+            true => continue,
+            false => expected,
+        };
+        assert_eq!(failed(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_mistake_has_its_place_and_a_remedy() {
+    for (source, expected) in [
+        (
+            "status == 200 &&\n  bodi.open",
+            vec![
+                "line 2, column 3: there is no variable `bodi`, did you mean `body`?; known are `status`, `body`, `id`",
+            ],
+        ),
+        (
+            "'ä' == x && y",
+            vec![
+                "line 1, column 8: there is no variable `x`; known are `status`, `body`, `id`",
+                "line 1, column 13: there is no variable `y`; known are `status`, `body`, `id`",
+            ],
+        ),
+        (
+            "body.result.map(r, r.number) == q",
+            vec!["line 1, column 33: there is no variable `q`; known are `status`, `body`, `id`"],
+        ),
+        (
+            "body.id.startWith('a')",
+            vec![
+                "line 1, column 18: there is no function `startWith` that is called on a value, did you mean `startsWith`?",
+            ],
+        ),
+        (
+            "body.result.exists(r)",
+            vec!["line 1, column 19: `exists` is written `list.exists(name, condition)`"],
+        ),
+        ("", vec!["line 1, column 1: the expression is empty"]),
+    ] {
+        assert_eq!(faults(source), expected, "{source}");
+    }
+    for source in [
+        "1 +",
+        "(",
+        "'a",
+        "a b",
+        "body.result.map(1, 2)",
+        "has(body)",
+        "Thing{a: 1}",
+        "optional.of(1)",
+        "body.?a",
+        "body[?'a']",
+        "matches('a', 'b')",
+        "@meter",
+        "@charge(1, 2)",
+        "timestamp('x')",
+        "size(1, 2)",
+        "body.`a`",
+    ] {
+        assert!(!faults(source).is_empty(), "{source}");
+    }
+}
+
+#[test]
+fn an_expression_that_is_too_large_is_refused() {
+    let nested = |depth: usize| format!("{}1{}", "(".repeat(depth), ")".repeat(depth));
+    let sum = vec!["1"; 1000].join("+");
+    let selects = format!("body{}", ".a".repeat(1000));
+    let loops = "[1].map(a, [1].map(b, [1].map(c, [1].map(d, d))))";
+    for source in [
+        nested(1000),
+        sum,
+        selects,
+        " ".repeat(5000) + "1",
+        loops.to_owned(),
+    ] {
+        assert_eq!(faults(&source).len(), 1, "{source:.40}");
+    }
+    compiled("[1].map(a, [1].map(b, [1].map(c, c)))");
+}
+
+/// The deepest expressions that pass the limits, on a stack as threads have it.
+#[test]
+fn no_expression_within_the_limits_overflows_the_stack() {
+    let marks = MAXIMUM_MARKS;
+    let expressions = [
+        format!("{}1{}", "(".repeat(marks), ")".repeat(marks)),
+        format!("{}1{}", "[".repeat(marks), "]".repeat(marks)),
+        format!("{}true", "!".repeat(marks)),
+        format!("{}1", "-".repeat(marks)),
+        format!("{}1", "- ".repeat(marks)),
+        vec!["1"; marks].join("+"),
+        vec!["true"; marks / 2].join("&&"),
+        vec!["true ? 1"; marks / 2].join(":") + ": 1",
+        format!("{}1{}", "true?".repeat(marks / 2), ":1".repeat(marks / 2)),
+        format!("body{}", ".a".repeat(marks)),
+        format!("body{}", "[0]".repeat(marks)),
+        format!("{}1{}", "{1:".repeat(marks / 2), "}".repeat(marks / 2)),
+        format!("id{}", ".size()".repeat(marks / 2)),
+        format!("{}1{}", "size(".repeat(marks), ")".repeat(marks)),
+        "1 in ".repeat(marks) + "1",
+    ];
+    for source in expressions {
+        let run = move || {
+            if let Ok(expression) = Expression::compile(&source, VARIABLES) {
+                let _ = expression.evaluate(&[
+                    ("body", &json!({})),
+                    ("id", &json!("")),
+                    ("status", &json!(1)),
+                ]);
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        thread.spawn(run).unwrap().join().unwrap();
+    }
+}
+
+/// Expressions built to burn CPU, each with values as large as they may be.
+#[test]
+fn an_expression_built_to_burn_cpu_is_stopped() {
+    let list: Vec<_> = (0..50_000).collect();
+    let texts = vec!["x".repeat(60); 10_000];
+    let deep = (0..60).fold(json!([1]), |inner, _| json!([inner]));
+    let body = json!({"list": list, "texts": texts, "text": "a".repeat(1 << 20), "deep": deep});
+    for source in [
+        "body.list.map(a, body.list.map(b, body.list.map(c, a + b + c)))",
+        "body.list.exists(a, body.list.exists(b, body.list.exists(c, a + b + c == -1)))",
+        "body.list.all(a, body.list.all(b, a + b >= 0))",
+        "body.list.exists_one(a, body.list.exists_one(b, a == b))",
+        "body.list.filter(a, body.list.filter(b, a == b).size() == 7)",
+        // Errors that an operator hides do not help.
+        "body.list.exists(a, body.list.map(b, b).size() == 0 || body.none == 1) || true",
+        "body.list.all(a, body.list.exists(b, a / 0 == b) && false) || true",
+        "body.texts.map(a, body.texts == body.texts)",
+        "body.texts.map(a, a in body.texts)",
+        "body.texts.map(a, body.text.contains(a))",
+        "body.texts.map(a, body.text + a)",
+        "body.texts.map(a, [body, body, body])",
+        "body.texts.map(a, {'a': body, 'b': body})",
+        "body.texts.map(a, body.texts + body.texts)",
+        "body.list.map(a, body.deep == body.deep)",
+        "body.texts.map(a, size(body.text) + size(body.text + a))",
+    ] {
+        let (result, took) = timed(|| evaluated(source, &body));
+        assert_eq!(result, Err(NotEvaluated::TooMuchWork), "{source}");
+        assert!(took < Duration::from_secs(5), "{source}: {took:?}");
+    }
+}
+
+#[test]
+fn values_that_double_in_each_step_are_stopped() {
+    let doubled = (0..3).fold("body.list".to_owned(), |inner, _| {
+        format!("[{inner}, {inner}].map(x, x + x)")
+    });
+    let list: Vec<_> = (0..20_000).collect();
+    let result = evaluated(&doubled, &json!({"list": list}));
+    assert_eq!(result, Err(NotEvaluated::TooMuchWork));
+}
+
+#[test]
+fn values_that_are_too_large_or_too_deep_are_not_evaluated() {
+    let many = json!(vec![0; MAXIMUM_VALUES + 1]);
+    let long = json!("x".repeat((MAXIMUM_VALUES + 1) * 64));
+    let deep = (0..MAXIMUM_DEPTH + 1).fold(json!(1), |inner, _| json!([inner]));
+    for body in [many, long, deep] {
+        let result = evaluated("true", &body);
+        assert!(
+            matches!(result, Err(NotEvaluated::TooLarge(_))),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
+fn an_evaluation_within_the_limits_counts_nothing_twice() {
+    // As large as the answer of a tracker gets.
+    let row = |index: usize| json!({"number": format!("INC{index}"), "priority": "1", "text": "x".repeat(200)});
+    let rows: Vec<_> = (0..1000).map(row).collect();
+    let source = "body.result.filter(r, r.number == 'INC999').map(r, 'P' + r.priority)";
+    assert_eq!(
+        evaluated(source, &json!({"result": rows})),
+        Ok(json!(["P1"]))
+    );
+}
+
+/// Texts that look like expressions: names, operators, brackets and literals in any order.
+fn text() -> impl Strategy<Value = String> {
+    let words = [
+        "body",
+        "status",
+        "id",
+        "x",
+        ".",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "?",
+        ":",
+        ",",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "==",
+        "!=",
+        "<",
+        ">=",
+        "&&",
+        "||",
+        "!",
+        " in ",
+        "1",
+        "2.5",
+        "7u",
+        "'a'",
+        "\"b\"",
+        "true",
+        "null",
+        "has(",
+        "size(",
+        ".map(x,",
+        ".exists(x,",
+        ".filter(x,",
+        "string(",
+        "int(",
+        ".contains(",
+        "'",
+        "\\",
+        "ä",
+        "\n",
+        "@",
+        "`",
+        "9223372036854775807",
+        "-9223372036854775808",
+    ];
+    vec(select(words.to_vec()), 0..30).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_refused_or_evaluated_soon(source in text()) {
+        let body = json!({"list": [1, 2, 3], "text": "x", "deep": {"a": [{"b": null}]}});
+        let (_, took) = timed(|| {
+            let expression = Expression::compile(&source, VARIABLES).ok()?;
+            let variables = [("status", &json!(200)), ("body", &body), ("id", &json!("A"))];
+            expression.evaluate(&variables).ok()
+        });
+        prop_assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+}

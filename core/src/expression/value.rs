@@ -1,0 +1,126 @@
+//! JSON as values of CEL, and results as JSON.
+
+use std::collections::HashMap;
+
+use cel::common::types::{
+    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
+};
+use cel::common::value::Val;
+use serde_json::{Map, Number, Value};
+
+/// Bytes of a text that count as one value.
+const BYTES_OF_ONE: usize = 64;
+
+/// How many values there are.
+#[derive(Default)]
+pub(super) struct Size {
+    values: usize,
+}
+
+impl Size {
+    /// Adds a value. The error is the end of a sentence.
+    pub(super) fn add(&mut self, value: &Value, most: usize, depth: usize) -> Result<(), String> {
+        let Some(deeper) = depth.checked_sub(1) else {
+            return Err("is nested too deep".to_owned());
+        };
+        let bytes = match value {
+            Value::String(text) => text.len(),
+            _ => 0,
+        };
+        self.values = self.values.saturating_add(1 + bytes / BYTES_OF_ONE);
+        if self.values > most {
+            return Err(format!("has more than {most} values"));
+        }
+        match value {
+            Value::Array(items) => items
+                .iter()
+                .try_for_each(|item| self.add(item, most, deeper)),
+            Value::Object(fields) => fields.iter().try_for_each(|(key, field)| {
+                self.values = self.values.saturating_add(key.len() / BYTES_OF_ONE);
+                self.add(field, most, deeper)
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The value, which borrows its texts. Its depth was checked.
+pub(super) fn from_json<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
+    match value {
+        Value::Null => Box::new(CelNull),
+        Value::Bool(value) => Box::new(CelBool::from(*value)),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Box::new(CelInt::from(number)),
+            (None, Some(number)) => Box::new(CelUInt::from(number)),
+            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
+        },
+        Value::String(text) => Box::new(CelString::from(text.as_str())),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(from_json).collect();
+            Box::new(CelList::from(items))
+        }
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let fields =
+                fields.map(|(key, value)| (CelMapKey::from(key.as_str()), from_json(value)));
+            Box::new(CelMap::from(fields.collect::<HashMap<_, _>>()))
+        }
+    }
+}
+
+/// A result as JSON.
+pub(super) fn to_json(value: &dyn Val) -> Result<Value, String> {
+    if value.downcast_ref::<CelNull>().is_some() {
+        Ok(Value::Null)
+    } else if let Some(value) = value.downcast_ref::<CelBool>() {
+        Ok(Value::Bool(*value.inner()))
+    } else if let Some(number) = value.downcast_ref::<CelInt>() {
+        Ok(Value::from(*number.inner()))
+    } else if let Some(number) = value.downcast_ref::<CelUInt>() {
+        Ok(Value::from(*number.inner()))
+    } else if let Some(number) = value.downcast_ref::<CelDouble>() {
+        let number = Number::from_f64(*number.inner());
+        number
+            .map(Value::Number)
+            .ok_or_else(|| "the result holds a number that JSON does not have".to_owned())
+    } else if let Some(text) = value.downcast_ref::<CelString>() {
+        Ok(Value::String(text.inner().to_owned()))
+    } else if let Some(list) = value.downcast_ref::<CelList>() {
+        let items = list.inner().iter().map(|item| to_json(&**item));
+        Ok(Value::Array(items.collect::<Result<_, _>>()?))
+    } else if let Some(map) = value.downcast_ref::<CelMap>() {
+        let mut fields = Map::new();
+        for (key, value) in map.inner() {
+            let CelMapKey::String(key) = key else {
+                return Err("the result is a map with a key that is no text".to_owned());
+            };
+            fields.insert(key.inner().to_owned(), to_json(&**value)?);
+        }
+        Ok(Value::Object(fields))
+    } else {
+        let found = value.get_type().name();
+        Err(format!(
+            "the result holds a value of the type `{found}`, which JSON does not have"
+        ))
+    }
+}
+
+/// How many values a value holds. A long text counts as several.
+pub(super) fn weight(value: &dyn Val) -> u64 {
+    let bytes = |count: usize| u64::try_from(1 + count / BYTES_OF_ONE).unwrap_or(u64::MAX);
+    if let Some(text) = value.downcast_ref::<CelString>() {
+        bytes(text.inner().len())
+    } else if let Some(value) = value.downcast_ref::<CelBytes>() {
+        bytes(value.inner().len())
+    } else if let Some(list) = value.downcast_ref::<CelList>() {
+        list.inner()
+            .iter()
+            .fold(1, |sum, item| sum + weight(&**item))
+    } else if let Some(map) = value.downcast_ref::<CelMap>() {
+        map.inner().iter().fold(1, |sum, (key, value)| {
+            sum + weight(key.inner()) + weight(&**value)
+        })
+    } else {
+        1
+    }
+}
