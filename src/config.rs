@@ -191,10 +191,11 @@ impl Config {
             let now = Files::default().read(path);
             now.is_ok_and(|now| digest.verifies(&now))
         });
-        let loopback = self.loopback;
         (!same).then(|| {
-            let config = Config::load(self.file.as_deref())?;
-            Ok(Config { loopback, ..config })
+            let mut config = Config::load(self.file.as_deref())?;
+            config.loopback = self.loopback;
+            config.world.approve_arguments = self.world.approve_arguments.clone();
+            Ok(config)
         })
     }
 

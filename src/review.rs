@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::collect::{Collector, Freshness};
 use crate::oci::Meter;
-use crate::record::ReleaseRecords;
+use crate::record::{RecordsOnce, ReleaseRecords};
 
 /// What a review may look at.
 #[derive(Clone)]
@@ -35,12 +35,25 @@ pub struct ReviewInputs {
 pub enum RecordSource {
     /// The records of the cluster.
     Cluster(Arc<ReleaseRecords>),
-    /// What is said of a change and its digests: by a test, or by records that a command read once.
+    /// The records of the cluster, as a command reads them.
+    Read(Arc<RecordsOnce>),
+    /// What a test says of a change and its digests.
     Given(Arc<GivenRecords>),
 }
 
 /// A change and its digests → what release records say.
 pub type GivenRecords = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
+
+impl RecordSource {
+    /// What a command or a test knows of a change and its digests.
+    async fn known(&self, change: &Change, pins: &[Pin], deadline: Instant) -> Collected<Records> {
+        match self {
+            RecordSource::Read(records) => records.about(change, pins, deadline).await,
+            RecordSource::Given(given) => Collected::Known(given(change, pins)),
+            RecordSource::Cluster(_) => Records::not_kept(),
+        }
+    }
+}
 
 /// What came of a review: everything that an answer, a log line or a report is made from.
 #[derive(Clone, Debug)]
@@ -117,11 +130,11 @@ async fn classified(
     };
     let records = match records {
         RecordSource::Cluster(records) => records,
-        RecordSource::Given(given) => {
+        RecordSource::Read(_) | RecordSource::Given(_) => {
             let pins = collector
                 .pin(&change, |it| governing.pins(it), deadline)
                 .await;
-            let records = Collected::Known(given(&change, &pins));
+            let records = records.known(&change, &pins, deadline).await;
             return Promotion::new(change, pins, records, trusted, now);
         }
     };

@@ -21,12 +21,15 @@ pub(crate) struct Recorded<'a> {
     pub(crate) certificate: Option<&'a [u8]>,
 }
 
-/// An entry of Rekor v1 (`dsse` 0.0.1).
+/// Where Rekor v1 keeps its entries.
+const ENTRIES: &str = "api/v1/log/entries";
+
+/// An entry of Rekor v1 (`dsse` 0.0.1), and whether the log had it before.
 pub(crate) async fn add_v1(
     client: &dyn ServiceClient,
     base: &Url,
     recorded: &Recorded<'_>,
-) -> Result<Value, SignError> {
+) -> Result<(Value, bool), SignError> {
     let verifier = match recorded.certificate {
         Some(der) => pem("CERTIFICATE", der),
         None => recorded.key.public_pem(),
@@ -39,33 +42,41 @@ pub(crate) async fn add_v1(
             "verifiers": [STANDARD.encode(verifier)],
         }},
     });
-    let url = below(base, "api/v1/log/entries");
+    let url = below(base, ENTRIES);
     let asked = asked(client, &url);
     let json = "application/json";
     let answer = asked
         .post(json, json, content.to_string().as_bytes())
         .await?;
     // The log has this very signature already: a signature by Ed25519 is always the same.
-    let existing = answer.location.as_ref().filter(|_| answer.status == 409);
-    let entries: BTreeMap<String, EntryV1> = match existing {
-        Some(location) => {
-            let at = url
-                .join(location)
-                .ok()
-                .filter(|at| at.origin() == url.origin());
-            let at = at.ok_or_else(|| asked.failed("names an existing entry elsewhere"))?;
+    let is_existing = answer.status == 409;
+    let entries: BTreeMap<String, EntryV1> = match is_existing {
+        true => {
+            let id = answer.location.as_deref().and_then(entry_id);
+            let id = id.ok_or_else(|| asked.refused(&answer))?;
+            let at = below(base, &format!("{ENTRIES}/{id}"));
             let there = self::asked(client, &at);
             there.json(&there.get(None).await?)?
         }
-        None => asked.json(&answer)?,
+        false => asked.json(&answer)?,
     };
     let mut entries = entries.into_values();
     let (Some(entry), None) = (entries.next(), entries.next()) else {
         return Err(asked.failed("did not answer with one entry"));
     };
-    entry
+    let entry = entry
         .in_bundle()
-        .ok_or_else(|| asked.failed("answered with an entry whose hashes cannot be read"))
+        .ok_or_else(|| asked.failed("answered with an entry whose hashes cannot be read"))?;
+    Ok((entry, is_existing))
+}
+
+/// The identifier at the end of the address of an entry. The address itself is not followed: a log behind a proxy names itself
+/// otherwise, and another host is not asked.
+fn entry_id(location: &str) -> Option<&str> {
+    let path = location.split(['?', '#']).next()?;
+    let id = path.rsplit('/').next()?;
+    let is_id = matches!(id.len(), 64 | 80) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then_some(id)
 }
 
 /// An entry of Rekor v2 (`hashedrekord` 0.0.2, over the envelope's pre-authentication encoding).
@@ -199,6 +210,21 @@ mod tests {
             ..entry
         };
         assert_eq!(odd.in_bundle(), None);
+    }
+
+    #[test]
+    fn an_existing_entry_is_named_by_its_identifier_alone() {
+        let (short, long) = ("a1".repeat(32), "0b".repeat(40));
+        let at = |location: &str| entry_id(location).map(str::to_owned);
+        assert_eq!(
+            at(&format!("/api/v1/log/entries/{long}")),
+            Some(long.clone())
+        );
+        let elsewhere = format!("https://other.example/x/{short}?a=/{long}#/b");
+        assert_eq!(at(&elsewhere), Some(short.clone()));
+        for odd in ["", "/", "/api/v1/log/entries/..", &short[1..], "é"] {
+            assert_eq!(at(odd), None, "{odd}");
+        }
     }
 
     #[test]

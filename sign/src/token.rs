@@ -59,9 +59,11 @@ impl IdentityToken {
         };
         let issuer = named("iss").ok_or_else(|| refused("it names no issuer (`iss`)"))?;
         let federated = claims.get("federated_claims");
+        // The authority of the public-good instance names the provider behind it. Other names of connectors are no issuers.
         let federated = federated
             .and_then(|it| it.get("connector_id"))
-            .and_then(Value::as_str);
+            .and_then(Value::as_str)
+            .filter(|connector| connector.starts_with("https://"));
         let is_verified = claims.get("email_verified") != Some(&Value::Bool(false));
         let email = named("email").filter(|_| is_verified);
         let name = email.or(named("sub"));
@@ -145,6 +147,11 @@ pub(crate) mod tests {
             "federated_claims": {"connector_id": "https://github.com/login/oauth"}}),
         );
         assert_eq!(through_dex.issuer, "https://github.com/login/oauth");
+        let of_a_private_dex = identity(
+            json!({"iss": "https://dex", "sub": "1", "email": "a@b.example", "exp": 9,
+            "federated_claims": {"connector_id": "ldap"}}),
+        );
+        assert_eq!(of_a_private_dex.issuer, "https://dex");
         let workload = identity(json!({"iss": "https://i", "sub": "repo:a/b", "exp": 9}));
         assert_eq!(
             (workload.name.as_str(), workload.is_email),

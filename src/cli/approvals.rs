@@ -1,38 +1,38 @@
 //! `approvals IMAGE`: who approved an image, what and when, and whether it counts for the policies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Actor, ApprovalEffect, ApprovalListing, Change, ImageReference, ListedApproval,
-    ListedApprovals, ListedWord, NamespaceMatch, Outcome, Snapshot, list_approvals,
+    ApprovalEffect, ApprovalListing, ImageReference, ListedApproval, ListedApprovals, ListedWord,
+    Outcome, Policy, Workload, list_approvals,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::deciding::{Deciding, Sources};
+use super::deciding::{Deciding, FEEDS, Purpose, Recorded, Sources, as_source, namespaces_of};
 use super::render::Output;
 use super::render::human::{GREEN, RED, YELLOW};
 use super::serve::stop_signal;
-use crate::admission::{self, Manifests, Understood};
 use crate::review::{ReviewInputs, review};
 use crate::text::line;
 
 /// The version of the JSON schema.
 const VERSION: &str = "promotion-gate.dev/approvals/v1alpha1";
-/// The namespace that the Pod is in, if none is named. Without `--namespace`, policies count wherever they govern.
-const ANYWHERE: &str = "default";
 
 /// Show who approved an image, when, and whether it counts and why
 ///
 /// Each policy with the requirement `approvals` is listed, with its answer: by the rule that decides in the cluster, for a Pod of
-/// this image. Without `--namespace` the policies of the environment count wherever they govern, and approvals that are limited to
-/// a namespace do not count.
+/// this image. With `--namespace` only policies that govern it are listed; without, the policies of the environment count wherever
+/// they govern, and approvals that are limited to a namespace do not count.
+///
+/// With `--from-cluster`, rejections that the cluster keeps count, and so do its release records, as for the webhook: such as that the
+/// digest was admitted to the environment before, so that no waiting time begins again, or, with `--workload`, which commit runs.
 ///
 /// Exit codes: 0 every listed policy has its approvals, 1 wrong usage or a failure of the tool, 2 approvals are missing or the image
 /// is rejected, 3 it could not be decided.
@@ -49,11 +49,10 @@ pub(super) struct Args {
     /// The environment whose policies are listed
     #[arg(long, value_name = "NAME", required_unless_present = "namespace")]
     environment: Option<String>,
-    /// The namespace that the image is for: only policies that govern it are listed
-    #[arg(long, value_name = "NS")]
-    namespace: Option<String>,
     #[command(flatten)]
     deciding: Deciding,
+    #[command(flatten)]
+    recorded: Recorded,
     /// Go on, and print the list again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -137,19 +136,14 @@ struct Statement {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let reference = args.image.parse::<ImageReference>()?;
-    let Args {
-        deciding,
-        environment,
-        namespace,
-        ..
-    } = args;
+    let mut sources = args.deciding.open().await?;
     let wanted = Wanted {
         reference,
-        environment,
-        namespace,
+        environment: args.environment,
+        workload: args.recorded.workload(&sources)?,
+        recorded: args.recorded,
         timeout: Duration::from_secs(args.timeout),
     };
-    let mut sources = deciding.open().await?;
     let (mut report, mut decided) = wanted.look(&mut sources).await?;
     print(&report, args.output, args.watch)?;
     if !args.watch {
@@ -182,26 +176,37 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 struct Wanted {
     reference: ImageReference,
     environment: Option<String>,
-    namespace: Option<String>,
+    recorded: Recorded,
+    workload: Option<Workload>,
     timeout: Duration,
 }
 
 impl Wanted {
     async fn look(&self, sources: &mut Sources) -> anyhow::Result<(ApprovalsReport, ExitCode)> {
         let now = Timestamp::now();
-        let namespace = self.namespace.as_deref();
-        let named: BTreeSet<_> = self.namespace.iter().cloned().collect();
-        let mut snapshot = sources.snapshot(&named, namespace, now).await?;
-        self.keep_policies(&mut snapshot);
-        let change = pod(
-            std::slice::from_ref(&self.reference),
-            namespace.unwrap_or(ANYWHERE),
-            sources.actor(),
-        )?;
+        let mut change = sources.pod(std::slice::from_ref(&self.reference))?;
+        if let Some(workload) = &self.workload {
+            change.workload = workload.clone();
+        }
+        let namespaces = namespaces_of(std::slice::from_ref(&change));
+        let purpose = Purpose {
+            namespaces: &namespaces,
+            labels: &BTreeMap::new(),
+            at: now,
+            asked_at: None,
+            environment: self.environment.as_deref(),
+            within: FEEDS,
+        };
+        let mut snapshot = sources.snapshot(&purpose).await?;
+        if let Some(environment) = &self.environment {
+            let of = |policy: &Policy| policy.environment.as_ref() == Some(environment);
+            snapshot.policies.retain(of);
+        }
+        let records = self.recorded.read(sources, &namespaces).await?;
         let inputs = ReviewInputs {
             snapshot: snapshot.into(),
-            collector: sources.collector.clone(),
-            records: None,
+            collector: Arc::clone(&sources.collector),
+            records: as_source(records.as_ref()),
             deadline: Instant::now() + self.timeout,
             audit_only: false,
         };
@@ -209,7 +214,7 @@ impl Wanted {
         let governing = inputs.snapshot.governing(&review.promotion.change);
         let listed = list_approvals(&review.promotion, &review.evidence, &governing);
         if listed.is_empty() {
-            bail!("{}", self.nothing());
+            bail!("{}", self.nothing(sources.place()));
         }
         let worst = listed.iter().map(|listed| listed.finding.outcome).min();
         let code = match worst {
@@ -227,57 +232,16 @@ impl Wanted {
         Ok((report, code))
     }
 
-    /// Keeps the policies that are asked for. Without a namespace, each of them counts wherever it governs.
-    fn keep_policies(&self, snapshot: &mut Snapshot) {
-        if let Some(environment) = &self.environment {
-            let of = |policy: &_| policy_is_of(policy, environment);
-            snapshot.policies.retain(of);
-        }
-        if self.namespace.is_none() {
-            for policy in &mut snapshot.policies {
-                policy.namespaces = NamespaceMatch::default();
-            }
-        }
-    }
-
-    fn nothing(&self) -> String {
+    fn nothing(&self, namespace: Option<&str>) -> String {
         let of = match &self.environment {
             Some(environment) => format!(" of the environment `{environment}`"),
             None => String::new(),
         };
-        let here = match &self.namespace {
+        let here = match namespace {
             Some(namespace) => format!(" that governs the namespace `{namespace}`"),
             None => String::new(),
         };
         format!("no policy{of}{here} has the requirement `approvals`")
-    }
-}
-
-fn policy_is_of(policy: &promotion_gate_core::gate::Policy, environment: &str) -> bool {
-    policy.environment.as_deref() == Some(environment)
-}
-
-/// The request to create a Pod of some images.
-pub(super) fn pod(
-    images: &[ImageReference],
-    namespace: &str,
-    actor: Option<&Actor>,
-) -> anyhow::Result<Change> {
-    let containers = images.iter().enumerate();
-    let containers = containers
-        .map(|(at, image)| json!({"name": format!("image-{at}"), "image": image.as_written()}));
-    let manifest = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "image", "namespace": namespace},
-        "spec": {"containers": containers.collect::<Vec<_>>()},
-    });
-    let manifests = Manifests::default();
-    match admission::understand_manifest(&manifest, namespace, actor, &manifests) {
-        Understood::Change(change) => Ok(*change),
-        Understood::Refers(_) | Understood::Governance(_) | Understood::NotOurs(_) => {
-            bail!("a Pod of the image cannot be judged")
-        }
     }
 }
 

@@ -1,23 +1,21 @@
 //! `check`: checks rendered manifests against policies, with the same engine and the same decisions as the webhook.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Actor, Change, Collected, DnsLabel, Snapshot};
+use promotion_gate_core::gate::{Actor, Change, Snapshot};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::cluster::FromCluster;
+use super::deciding::{Deciding, Purpose};
 use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownReport, VERSION};
 use super::render::{Output, human};
-use super::world::{self, Given, Input, NO_OBJECTS};
+use super::world::{Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
-use crate::api::Kind;
-use crate::config::Config;
 use crate::review::{Review, ReviewInputs, review};
 
 /// Objects that are reviewed concurrently.
@@ -39,37 +37,11 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     given: Given,
-    /// Policies: files or folders; may be given several times
-    #[arg(
-        long = "policy",
-        value_name = "PATH",
-        required_unless_present = "from_cluster"
-    )]
-    policies: Vec<PathBuf>,
     #[command(flatten)]
-    from_cluster: FromCluster,
-    /// The configuration: trust roots, registries, credentials, namespaces
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    deciding: Deciding,
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// The namespace of objects that do not name one
-    #[arg(long, value_name = "NS", default_value = "default")]
-    namespace: String,
-    /// Labels of that namespace, for policies that select by label; give all of them, since a label that is not given counts as
-    /// absent
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
-    namespace_labels: Vec<String>,
-    /// The user who makes the request
-    #[arg(long = "as", value_name = "USER")]
-    user: Option<String>,
-    /// A group of that user; may be given several times
-    #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
-    groups: Vec<String>,
-    /// The name of the cluster that the manifests are for; that of the configuration when absent
-    #[arg(long, value_name = "NAME")]
-    cluster: Option<DnsLabel>,
     /// The time of the review, such as 2026-11-23T03:00:00Z; now when absent
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
@@ -93,61 +65,29 @@ pub(super) struct NotAsked {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::load(args.config.as_deref())?;
-    let live = args.from_cluster.read(&Kind::ALL).await?;
-    let documents = world::documents(&args.policies, live.as_ref(), &config)?;
+    let mut sources = args.deciding.or_in("default").open().await?;
     let input = Input::read(&args.given.inputs)?;
     let at = args.at.unwrap_or_else(Timestamp::now);
-    let asking = documents.set().policies.iter();
-    let environments = asking.filter_map(|policy| policy.frozen_environment().map(str::to_owned));
-    let environments = environments.collect();
-    let within = Duration::from_secs(args.timeout);
-    let (mut feeds, freezes) = documents.feeds();
-    feeds.extend(world::feeds(&freezes, &environments, &config, args.at, within).await);
-    let roots = world::repository_roots(&documents, &config, within).await;
-    let mut snapshot = documents.snapshot(config.snapshot(), &feeds, at);
-    snapshot.world.trust_roots.extend(roots);
-    if let Some(cluster) = args.cluster {
-        snapshot.world.cluster = Collected::Known(cluster.into_string());
-    }
-    let namespaces = &mut snapshot.world.namespaces;
-    if !args.namespace_labels.is_empty() {
-        let mut labels = namespaces.get(&args.namespace).cloned().unwrap_or_default();
-        labels.extend(labels_of(&args.namespace_labels)?);
-        namespaces.insert(args.namespace.clone(), labels);
-    }
-    let actor = args.user.clone().map(|username| Actor {
-        username,
-        groups: args.groups.clone(),
-    });
-    let mut referred = Vec::new();
-    if let Some(live) = &live {
-        for object in input.objects() {
-            let namespace = Some(args.namespace.as_str());
-            referred.extend(live.cluster.referred(object.value, namespace).await);
-        }
-    }
-    let (asked, not_asked) = changes(&input, &referred, &args.namespace, actor.as_ref());
-    if let Some(live) = &live {
-        let named = asked.iter();
-        let named = named.filter_map(|asked| asked.change.workload.namespace.as_deref());
-        live.complete(&mut snapshot, named).await?;
-    }
-    let namespaces = &mut snapshot.world.namespaces;
-    // The author of a change writes the input, so its Namespace objects only fill gaps: they never replace what the operator
-    // says.
-    for (name, labels) in input.namespaces() {
-        if namespaces.get(&name).is_none() {
-            namespaces.insert(name, labels);
-        }
-    }
+    let referred = sources.referred(&input).await;
+    let (asked, not_asked) = changes(&input, &referred, sources.namespace(), sources.actor());
+    let named = asked.iter();
+    let named = named.filter_map(|asked| asked.change.workload.namespace.clone());
+    let purpose = Purpose {
+        namespaces: &named.collect(),
+        labels: &input.namespaces(),
+        at,
+        asked_at: args.at,
+        environment: None,
+        within: Duration::from_secs(args.timeout),
+    };
+    let snapshot = sources.snapshot(&purpose).await?;
     if input.objects().is_empty() && input.problems().is_empty() && !args.given.allow_empty {
         bail!("{NO_OBJECTS}");
     }
     input.remarks();
     let inputs = ReviewInputs {
         snapshot: snapshot.into(),
-        collector: world::collector(&config)?,
+        collector: Arc::clone(&sources.collector),
         records: None,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
@@ -170,14 +110,6 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {
         "expected a time with its offset, such as `2026-11-23T03:00:00Z` or `2026-11-23T04:00:00+01:00`".to_owned()
     })
-}
-
-pub(super) fn labels_of(given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-    let pair = |label: &String| match label.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => bail!("`--namespace-labels {label}`: expected `key=value`"),
-    };
-    given.iter().map(pair).collect()
 }
 
 /// The changes that the input asks for. What is `referred` to, and is not part of it, was read from the cluster.

@@ -2,18 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use promotion_gate_core::gate::Snapshot;
-use tokio::time::timeout;
 
 use crate::api::Kind;
-use crate::cluster::Cluster;
+use crate::cluster::{ApiFailure, Cluster, KnownNamespace, in_time};
 use crate::snapshot::{Once, Resource};
 
-/// How long the labels of a namespace may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The namespace whose UID is that of the cluster.
 const OF_THE_CLUSTER: &str = "kube-system";
 
@@ -38,13 +34,37 @@ pub(super) struct Live {
 }
 
 impl FromCluster {
+    /// Connects to the cluster; `None` if none is asked for. Whether its API server answers is not known yet.
+    pub(super) async fn connect(&self) -> anyhow::Result<Option<Cluster>> {
+        match self.from_cluster {
+            true => connect(self.kubeconfig.as_deref(), self.context.as_deref())
+                .await
+                .map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Reads the resources of these kinds; `None` if no cluster is asked for.
     pub(super) async fn read(&self, kinds: &[Kind]) -> anyhow::Result<Option<Live>> {
-        if !self.from_cluster {
-            return Ok(None);
+        match self.connect().await? {
+            Some(cluster) => Ok(Some(Live::read(cluster, kinds).await?)),
+            None => Ok(None),
         }
-        let cluster = connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
-        Ok(Some(Live::read(cluster, kinds).await?))
+    }
+
+    /// The arguments that name the same cluster again; none if no cluster is asked for.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if self.from_cluster {
+            arguments.push("--from-cluster".to_owned());
+        }
+        if let Some(file) = &self.kubeconfig {
+            arguments.extend(["--kubeconfig".to_owned(), file.display().to_string()]);
+        }
+        if let Some(context) = &self.context {
+            arguments.extend(["--context".to_owned(), context.clone()]);
+        }
+        arguments
     }
 }
 
@@ -60,8 +80,7 @@ pub(super) async fn connect(
 impl Live {
     /// Reads the resources of these kinds.
     pub(super) async fn read(cluster: Cluster, kinds: &[Kind]) -> anyhow::Result<Live> {
-        let resources = Once::resources(&cluster, kinds).await;
-        let resources = resources.map_err(anyhow::Error::msg)?;
+        let resources = Once::resources(&cluster, kinds).await?;
         Ok(Live { cluster, resources })
     }
 
@@ -88,16 +107,12 @@ impl Live {
         Ok(())
     }
 
-    async fn namespace(
-        &self,
-        name: &str,
-    ) -> anyhow::Result<Option<crate::cluster::KnownNamespace>> {
-        let Ok(read) = timeout(PATIENCE, self.cluster.namespace_named(name)).await else {
-            bail!("the namespace `{name}` cannot be read from the cluster: no answer in time");
-        };
-        read.map_err(|error| {
-            let why = crate::cluster::cause(&error);
-            anyhow::anyhow!("the namespace `{name}` cannot be read from the cluster: {why}")
+    async fn namespace(&self, name: &str) -> Result<Option<KnownNamespace>, ApiFailure> {
+        let read = in_time(self.cluster.namespace_named(name)).await;
+        read.map_err(|failure| {
+            failure.about(&format!(
+                "the namespace `{name}` cannot be read from the cluster"
+            ))
         })
     }
 }

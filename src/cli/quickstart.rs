@@ -127,7 +127,14 @@ impl Environment {
         sample::write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
         sample::write_people(folder.path(), &timestamps.url())?;
 
-        let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let mut config = Config::load(Some(&folder.path().join("gate.yaml")))?;
+        config.world.approve_arguments = vec![
+            "--policy".to_owned(),
+            file("policies"),
+            "--config".to_owned(),
+            file("gate.yaml"),
+        ];
         let collector = world::collector(&config)?;
         let files = SnapshotFiles {
             policies: vec![folder.path().join("policies")],

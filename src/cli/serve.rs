@@ -84,6 +84,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     raise_open_files(args.connections, &config);
     let cluster = cluster(&args).await?;
+    if cluster.is_some() {
+        config.world.approve_arguments = vec!["--from-cluster".to_owned()];
+    }
     let collector = world::collector(&config)?;
     let files = SnapshotFiles {
         policies: args.policies,

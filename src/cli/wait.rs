@@ -3,7 +3,7 @@
 mod progress;
 mod superseded;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,15 @@ use anyhow::bail;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Age, Certainty, Change, Decision, ImageReference, Pin, Prospect, Snapshot, Workload,
+    Age, Certainty, Change, Decision, ImageReference, Prospect, Snapshot, Workload,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::approvals::pod;
-use super::check::changes;
-use super::deciding::{Deciding, Sources};
+use super::deciding::{Deciding, FEEDS, Purpose, Recorded, Sources, as_source, namespaces_of};
 use super::render::Output;
-use super::world::{Input, NO_OBJECTS};
-use crate::record::RecordsOnce;
-use crate::review::{RecordSource, Review, ReviewInputs, review};
+use super::world::Input;
+use crate::cluster::ApiFailure;
+use crate::review::{Review, ReviewInputs, review};
 use progress::{Missing, Progress, State};
 use superseded::Before;
 
@@ -44,8 +42,8 @@ const MAXIMUM_IMAGES: usize = 100;
 /// Nothing is locked and nothing is changed: run it before the first object is applied. It prints what is missing, again whenever
 /// that changes, and a sign of life every five minutes. A registry or cluster that does not answer is asked again.
 ///
-/// With images instead of manifests there is no workload: a Pod of these images in `--namespace` is judged. With `--from-cluster`,
-/// policies, people, freezes and release records are those of the cluster, and are read again at each look. Do not wait for a
+/// With images instead of manifests there is no workload: a Pod of these images in `--namespace` (`default` when absent) is judged,
+/// and `--workload` says which other version of it ends the wait. With `--from-cluster`, policies, people, freezes and release records are those of the cluster, and are read again at each look. Do not wait for a
 /// rollback: the cluster recognises one by what the API server makes of the manifest, which is not known here.
 ///
 /// Exit codes: 0 everything would be allowed, 1 wrong usage or a failure of the tool, 2 a person has rejected an image, or it cannot
@@ -74,20 +72,10 @@ pub(super) struct Args {
     /// approval. Every other policy that governs must allow it too
     #[arg(long, value_name = "NAME")]
     environment: String,
-    /// The namespace of objects that do not name one, and of images
-    #[arg(long, value_name = "NS", default_value = "default")]
-    namespace: String,
-    /// With images: the workload that they are for, such as `Deployment/web` in `--namespace`, to end when another version of it is
-    /// admitted
-    #[arg(
-        long,
-        value_name = "KIND/NAME",
-        conflicts_with = "inputs",
-        requires = "from_cluster"
-    )]
-    workload: Option<String>,
     #[command(flatten)]
     deciding: Deciding,
+    #[command(flatten)]
+    recorded: Recorded,
     /// How long to wait at most, such as `30m` or `1h`
     #[arg(long, value_name = "TIME", default_value = "1h")]
     timeout: Age,
@@ -100,9 +88,6 @@ pub(super) struct Args {
     /// The version that waits, for the output
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// The namespace of the gate, which holds the records of cluster-scoped objects
-    #[arg(long, value_name = "NAME", default_value = "promotion-gate")]
-    gate_namespace: String,
     /// Output format; JSON is one line for each change
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
@@ -177,10 +162,9 @@ async fn wait(
     let interval = Duration::from_secs(args.interval);
     let mut waiting = Waiting::open(args, input).await?;
     let mut pause = FIRST_PAUSE.min(interval);
-    let mut is_first = true;
     loop {
         // A look ends at the deadline by itself; reading a cluster that does not answer may not.
-        let look = timeout_at(end + GRACE, waiting.look(end, is_first));
+        let look = timeout_at(end + GRACE, waiting.look(end));
         let Ok(look) = look.await else {
             return Ok(End::State(State::TimedOut, None));
         };
@@ -189,11 +173,13 @@ async fn wait(
                 progress.show_last(missing);
                 return Ok(End::State(state, why));
             }
+            // A look that the end of the time cut short says nothing new.
+            Ok(Look::Missing(_)) if Instant::now() >= end && progress.has_shown() => {}
             Ok(Look::Missing(missing)) => progress.show(missing)?,
-            Err(error) if is_first => return Err(error),
+            // What has never been read and does not become readable by waiting is wrong usage.
+            Err(error) if !waiting.has_looked && !may_pass(&error) => return Err(error),
             Err(error) => progress.show(vec![Missing::of_trouble(&error)])?,
         }
-        is_first = false;
         let next = Instant::now() + jittered(pause);
         while Instant::now() < next.min(end) {
             sleep_until(next.min(end).min(progress.next_sign())).await;
@@ -204,6 +190,14 @@ async fn wait(
         }
         pause = (pause * 2).min(interval);
     }
+}
+
+/// Whether the cluster may answer later: it did not answer now, or was overloaded.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let mut failures = error
+        .chain()
+        .filter_map(|it| it.downcast_ref::<ApiFailure>());
+    failures.any(|failure| failure.is_transient)
 }
 
 /// A pause with up to a fifth less, so that many waiting jobs do not ask at the same moment.
@@ -217,17 +211,16 @@ fn jittered(pause: Duration) -> Duration {
 /// What waits.
 struct Waiting {
     environment: String,
-    namespace: String,
-    gate_namespace: String,
+    recorded: Recorded,
     sources: Sources,
-    changes: Vec<Change>,
-    namespaces: BTreeSet<String>,
-    /// The workloads of which another version ends the wait.
-    workloads: Vec<Workload>,
-    /// The labels of the Namespace objects among the manifests.
-    labels: BTreeMap<String, BTreeMap<String, String>>,
+    images: Vec<ImageReference>,
+    input: Input,
+    /// The workload that images are for.
+    workload: Option<Workload>,
     /// What the records said when the wait began.
     before: Option<Before>,
+    /// Whether everything was read once.
+    has_looked: bool,
 }
 
 /// What one look shows.
@@ -238,92 +231,80 @@ enum Look {
 
 impl Waiting {
     async fn open(args: Args, input: Input) -> anyhow::Result<Waiting> {
-        let Args {
-            images,
-            environment,
-            namespace,
-            deciding,
-            gate_namespace,
-            workload,
-            ..
-        } = args;
-        let named = workload.map(|written| superseded::workload(&written, &namespace));
-        let named = named.transpose()?;
-        let sources = deciding.open().await?;
-        let changes = match images.as_slice() {
-            [] => of_input(&input, &namespace, &sources).await?,
-            images => {
-                let mut change = pod(images, &namespace, sources.actor())?;
-                if let Some(workload) = &named {
-                    // What the records say of it counts, such as the commit that it runs.
-                    change.workload = workload.clone();
-                }
-                vec![change]
-            }
-        };
-        let workloads = match images.as_slice() {
-            [] => changes.iter().map(|it| it.workload.clone()).collect(),
-            _ => named.into_iter().collect(),
-        };
-        let namespaces = changes.iter();
-        let namespaces = namespaces.filter_map(|change| change.workload.namespace.clone());
+        let sources = args.deciding.or_in("default").open().await?;
+        let workload = args.recorded.workload(&sources)?;
+        if workload.is_some() && args.images.is_empty() {
+            bail!("`--workload` belongs to images; manifests say which workloads they are");
+        }
+        input.remarks();
         Ok(Waiting {
-            namespaces: namespaces.collect(),
-            workloads,
-            labels: input.namespaces(),
-            environment,
-            namespace,
-            gate_namespace,
+            environment: args.environment,
+            recorded: args.recorded,
             sources,
-            changes,
+            images: args.images,
+            input,
+            workload,
             before: None,
+            has_looked: false,
         })
     }
 
-    async fn look(&mut self, end: Instant, is_first: bool) -> anyhow::Result<Look> {
+    async fn changes(&self) -> anyhow::Result<Vec<Change>> {
+        if self.images.is_empty() {
+            return self.sources.changes(&self.input).await;
+        }
+        let mut change = self.sources.pod(&self.images)?;
+        if let Some(workload) = &self.workload {
+            // What the records say of it counts, such as the commit that it runs.
+            change.workload = workload.clone();
+        }
+        Ok(vec![change])
+    }
+
+    async fn look(&mut self, end: Instant) -> anyhow::Result<Look> {
         let now = Timestamp::now();
-        // 1. The policies and the records, as they are now.
-        let namespace = Some(self.namespace.as_str());
-        let snapshot = self.sources.snapshot(&self.namespaces, namespace, now);
-        let mut snapshot = snapshot.await?;
-        // The author of the change writes the manifests: they never replace what the operator or the cluster says.
-        for (name, labels) in &self.labels {
-            if snapshot.world.namespaces.get(name).is_none() {
-                let namespaces = &mut snapshot.world.namespaces;
-                namespaces.insert(name.clone(), labels.clone());
-            }
+        // 1. What waits, the policies and the records, as they are now.
+        let changes = self.changes().await?;
+        let namespaces = namespaces_of(&changes);
+        let purpose = Purpose {
+            namespaces: &namespaces,
+            labels: &self.input.namespaces(),
+            at: now,
+            asked_at: None,
+            environment: None,
+            within: FEEDS,
+        };
+        let snapshot = Arc::new(self.sources.snapshot(&purpose).await?);
+        if !self.has_looked {
+            self.is_about_something(&changes, &snapshot)?;
         }
-        let snapshot = Arc::new(snapshot);
-        if is_first {
-            self.is_about_something(&snapshot)?;
-        }
-        let records = match &self.sources.cluster {
-            Some(cluster) => Some(Arc::new(
-                RecordsOnce::read(cluster, &self.gate_namespace).await?,
-            )),
-            None => None,
+        let records = self.recorded.read(&self.sources, &namespaces).await?;
+        let workloads: Vec<_> = match self.images.is_empty() {
+            true => changes.iter().map(|it| it.workload.clone()).collect(),
+            false => self.workload.iter().cloned().collect(),
         };
         // 2. The verdicts of today.
         let inputs = ReviewInputs {
             snapshot,
             collector: Arc::clone(&self.sources.collector),
-            records: records.clone().map(|records| {
-                let about = move |change: &Change, pins: &[Pin]| records.about(change, pins);
-                RecordSource::Given(Arc::new(about))
-            }),
+            records: as_source(records.as_ref()),
             deadline: end.min(Instant::now() + LOOK),
             audit_only: false,
         };
-        let reviews = futures::stream::iter(self.changes.clone());
+        let reviews = futures::stream::iter(changes);
         let reviews = reviews.map(|change| review(change, &inputs, now));
         let reviews: Vec<_> = reviews.buffered(SIDE_BY_SIDE).collect().await;
         let missing: Vec<_> = reviews.iter().flat_map(Missing::of).collect();
+        self.has_looked = true;
         // 3. A version that came later ends the wait for this one, also if it would be allowed by now.
         if let Some(records) = records {
-            let before = self
-                .before
-                .get_or_insert_with(|| Before::of(&self.workloads, &records));
-            if let Some(why) = before.superseded(&reviews, &records) {
+            let before = match self.before.take() {
+                Some(before) => before,
+                None => Before::of(&workloads, &records).await,
+            };
+            let superseded = before.superseded(&reviews, &records).await;
+            self.before = Some(before);
+            if let Some(why) = superseded {
                 return Ok(Look::Ends(State::Superseded, missing, Some(why)));
             }
         }
@@ -331,8 +312,8 @@ impl Waiting {
     }
 
     /// Whether a policy of the environment governs what waits.
-    fn is_about_something(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        let with_images = self.changes.iter();
+    fn is_about_something(&self, changes: &[Change], snapshot: &Snapshot) -> anyhow::Result<()> {
+        let with_images = changes.iter();
         let mut with_images = with_images
             .filter(|change| !change.images.is_empty() || !change.unreadable.is_empty())
             .peekable();
@@ -372,32 +353,6 @@ impl Waiting {
             self.environment
         )
     }
-}
-
-/// The objects of manifests that are judged.
-async fn of_input(
-    input: &Input,
-    namespace: &str,
-    sources: &Sources,
-) -> anyhow::Result<Vec<Change>> {
-    let unusable = input.unusable();
-    let problems: Vec<_> = input.problems().iter().chain(&unusable).collect();
-    if !problems.is_empty() {
-        let lines: Vec<_> = problems.iter().map(|it| format!("  {it}")).collect();
-        bail!("the manifests cannot be used:\n{}", lines.join("\n"));
-    }
-    if input.objects().is_empty() {
-        bail!("{NO_OBJECTS}");
-    }
-    input.remarks();
-    let mut referred = Vec::new();
-    if let Some(cluster) = &sources.cluster {
-        for object in input.objects() {
-            referred.extend(cluster.referred(object.value, Some(namespace)).await);
-        }
-    }
-    let (asked, _) = changes(input, &referred, namespace, sources.actor());
-    Ok(asked.into_iter().map(|asked| asked.change).collect())
 }
 
 fn decided(reviews: &[Review], missing: Vec<Missing>) -> Look {

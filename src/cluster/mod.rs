@@ -179,20 +179,42 @@ impl Cluster {
     ///
     /// # Errors
     /// Why they cannot be read.
-    pub(crate) async fn list(&self, resource: &ApiResource) -> Result<Vec<DynamicObject>, String> {
-        let api: Api<DynamicObject> = Api::all_with(self.client(), resource);
-        let mut parameters = ListParams::default().limit(500);
+    pub(crate) async fn list(
+        &self,
+        resource: &ApiResource,
+    ) -> Result<Vec<DynamicObject>, ApiFailure> {
+        self.list_in(resource, None, ListParams::default().limit(500))
+            .await
+    }
+
+    /// Reads the objects of a kind that `parameters` select: those of a namespace, or of all.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub(crate) async fn list_in(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        mut parameters: ListParams,
+    ) -> Result<Vec<DynamicObject>, ApiFailure> {
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(self.client(), namespace, resource),
+            None => Api::all_with(self.client(), resource),
+        };
         let mut objects = Vec::new();
         loop {
-            let page = timeout(PATIENCE, api.list(&parameters)).await;
-            let page = page.map_err(|_| "no answer in time".to_owned())?;
-            let page = page.map_err(|error| explain(&error))?;
+            let page = in_time(api.list(&parameters)).await?;
             objects.extend(page.items);
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) if objects.len() < MAXIMUM_LISTED => {
                     parameters.continue_token = Some(token)
                 }
-                Some(_) => return Err(format!("there are more than {MAXIMUM_LISTED}")),
+                Some(_) => {
+                    return Err(ApiFailure {
+                        why: format!("there are more than {MAXIMUM_LISTED}"),
+                        is_transient: false,
+                    });
+                }
                 None => return Ok(objects),
             }
         }
@@ -236,6 +258,58 @@ impl Cluster {
     }
 }
 
+/// Why the API server did not give what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct ApiFailure {
+    /// In words, with the remedy where it is known.
+    pub why: String,
+    /// Whether the same request may succeed later: there was no answer, or the API server was overloaded or failed itself.
+    pub is_transient: bool,
+}
+
+impl ApiFailure {
+    /// The same, about something.
+    pub(crate) fn about(self, what: &str) -> ApiFailure {
+        ApiFailure {
+            why: format!("{what}: {}", self.why),
+            ..self
+        }
+    }
+}
+
+impl From<kube::Error> for ApiFailure {
+    fn from(error: kube::Error) -> ApiFailure {
+        let is_transient = match &error {
+            // 409 and 410 tell of an object or a list that changed while it was read.
+            kube::Error::Api(status) => {
+                matches!(status.code, 408 | 409 | 410 | 425 | 429) || status.code >= 500
+            }
+            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
+                true
+            }
+            _ => false,
+        };
+        ApiFailure {
+            why: explain(&error),
+            is_transient,
+        }
+    }
+}
+
+/// The answer to a request, within the time of one.
+pub(crate) async fn in_time<T>(
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ApiFailure> {
+    match timeout(PATIENCE, request).await {
+        Ok(answer) => answer.map_err(ApiFailure::from),
+        Err(_) => Err(ApiFailure {
+            why: "no answer in time".to_owned(),
+            is_transient: true,
+        }),
+    }
+}
+
 /// Why a request failed: what the API server says, or the innermost cause.
 pub(crate) fn cause(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
@@ -262,5 +336,25 @@ fn explain(error: &kube::Error) -> String {
             format!("reading it is not allowed: {}; apply the roles in `deploy`", status.message)
         }
         error => cause(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_later_is_told_from_what_does_not() {
+        let status = |code| kube::Error::Api(Box::new(Status::failure("", "").with_code(code)));
+        for code in [408, 409, 410, 429, 500, 502, 503, 504] {
+            assert!(ApiFailure::from(status(code)).is_transient, "{code}");
+        }
+        for code in [400, 401, 403, 404, 405, 422] {
+            assert!(!ApiFailure::from(status(code)).is_transient, "{code}");
+        }
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert!(ApiFailure::from(kube::Error::Service(refused.into())).is_transient);
     }
 }

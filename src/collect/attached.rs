@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use promotion_gate_core::attest::unaccepted::UNREADABLE;
-use promotion_gate_core::gate::{Collected, ImageEvidence, UnacceptedEvidence, Unavailability};
+use promotion_gate_core::gate::{
+    Collected, ImageEvidence, Repository, UnacceptedEvidence, Unavailability,
+};
 use tokio::time::Instant;
 
 use super::budget::Unavailabilities;
@@ -54,10 +56,11 @@ pub(super) async fn collect(
         unavailabilities.merge(part.unavailabilities);
     }
     let unavailabilities = unavailabilities.into_vec();
+    let second = readers.get(1).map(|reader| &reader.at.repository);
     let collected = match unavailabilities.first() {
-        None => Collected::Known(union(&evidence)),
+        None => Collected::Known(union(&evidence, second)),
         Some(first) if is_empty => Collected::Unavailable(first.clone()),
-        Some(_) => Collected::Partial(union(&evidence), unavailabilities),
+        Some(_) => Collected::Partial(union(&evidence, second), unavailabilities),
     };
     let last_listed = match &collected {
         Collected::Partial(_, _) => complete_since.flatten().map(|since| since.elapsed()),
@@ -81,7 +84,7 @@ pub(super) async fn collect(
 }
 
 /// The evidence of several repositories together.
-fn union(parts: &[Arc<ImageEvidence>]) -> Arc<ImageEvidence> {
+fn union(parts: &[Arc<ImageEvidence>], second: Option<&Repository>) -> Arc<ImageEvidence> {
     let [first, rest @ ..] = parts else {
         return Arc::default();
     };
@@ -89,6 +92,7 @@ fn union(parts: &[Arc<ImageEvidence>]) -> Arc<ImageEvidence> {
         return Arc::clone(first);
     }
     let mut all = ImageEvidence::clone(first);
+    all.second_repository = second.cloned();
     for part in rest {
         all.signatures.extend_from_slice(&part.signatures);
         all.statements.extend_from_slice(&part.statements);

@@ -13,6 +13,7 @@
 //! * `background`: what is written later, until it stands
 //! * `live`: what runs
 //! * `reading`: records for people, and the request to adopt what runs
+//! * `once`: records for a command that judges, as far as its reviews need them
 //! * `tags`: recorded tags that were moved
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
@@ -25,6 +26,7 @@ mod live;
 mod looking_up;
 mod memory;
 mod names;
+mod once;
 mod parent;
 mod reading;
 mod tags;
@@ -51,9 +53,9 @@ use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
 use names::RecordSubject;
 
+pub use once::{Admission, RecordsOnce};
 pub use reading::{
-    Admission, AskedAdoption, ReadRecord, RecordsOnce, Unrecorded, adopted, ask_to_adopt,
-    read_records, read_unrecorded,
+    AskedAdoption, ReadRecord, Unrecorded, adopted, ask_to_adopt, read_records, read_unrecorded,
 };
 pub use tags::{CheckedTags, RecordedTags, check_tags};
 

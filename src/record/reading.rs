@@ -1,7 +1,7 @@
 //! Records for people: read once from a cluster, each entry with whether it counts; what runs without a record; and the request of a
 //! governor to adopt it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use promotion_gate_core::gate::{AdmittedBy, Change, Digest, Pin, Records, Workload};
+use promotion_gate_core::gate::Workload;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -68,58 +68,6 @@ pub async fn read_records(
     }
     records.sort_by(|a, b| (&a.namespace, &a.image).cmp(&(&b.namespace, &b.image)));
     Ok(records)
-}
-
-/// All release records of a cluster, read once.
-pub struct RecordsOnce {
-    memory: Memory,
-    gate: String,
-}
-
-/// A complied admission of a workload: the digest or reference, the template, and when.
-pub type Admission = (String, Digest, Timestamp);
-
-impl RecordsOnce {
-    /// Reads the records that count; `gate` is the namespace of the gate.
-    ///
-    /// # Errors
-    /// What could not be read.
-    pub async fn read(cluster: &Cluster, gate: &str) -> anyhow::Result<RecordsOnce> {
-        let reader = Reader::new(cluster).await?;
-        let mut memory = Memory::default();
-        for object in reader.list(None).await? {
-            if let (Some(name), Some((record, _))) = (name_of(&object), reader.kept(&object)) {
-                memory.apply(name, record);
-            }
-        }
-        Ok(RecordsOnce {
-            memory,
-            gate: gate.to_owned(),
-        })
-    }
-
-    /// What the records say about a change with these pins.
-    pub fn about(&self, change: &Change, pins: &[Pin]) -> Records {
-        self.memory.look_up(change, pins, &self.gate).records(true)
-    }
-
-    /// The admissions of a workload by policies that it complied with; of those `seen` in the cluster alone, if that is asked.
-    pub fn complied(&self, workload: &Workload, seen: bool) -> BTreeSet<Admission> {
-        let records = self.memory.iter();
-        let entries = records.flat_map(|(_, record)| {
-            let image = shown(&record.subject);
-            let entries = record.entries.values();
-            entries.map(move |kept| (image.clone(), &kept.entry))
-        });
-        let own = entries.filter(|(_, entry)| {
-            entry.workload.is_same_object(workload)
-                && entry.by == AdmittedBy::Policy
-                && !entry.complied.is_empty()
-                && (entry.observed || !seen)
-        });
-        own.map(|(image, entry)| (image, entry.template.clone(), entry.at))
-            .collect()
-    }
 }
 
 /// What runs without a record that counts.
@@ -343,7 +291,7 @@ impl Reader<'_> {
     }
 }
 
-fn shown(subject: &RecordSubject) -> String {
+pub(super) fn shown(subject: &RecordSubject) -> String {
     match subject {
         RecordSubject::Digest(digest) => digest.to_string(),
         RecordSubject::Reference(reference) => reference.clone(),

@@ -15,7 +15,7 @@ use super::resource::{
 use super::watches::api_resource;
 use super::{report, states_of, unreadable};
 use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile, TufRepository};
-use crate::cluster::Cluster;
+use crate::cluster::{ApiFailure, Cluster};
 use crate::config::Config;
 use crate::incidents::IncidentChecks;
 use crate::metrics::IncidentQuestions;
@@ -35,15 +35,18 @@ impl Once {
     pub async fn resources(
         cluster: &Cluster,
         kinds: &[Kind],
-    ) -> Result<Vec<Arc<Resource>>, String> {
+    ) -> Result<Vec<Arc<Resource>>, ApiFailure> {
         let mut resources = Vec::new();
         for kind in kinds {
             let Some(definition) = api_resource(*kind) else {
                 continue;
             };
             let read = cluster.list(&definition).await;
-            let read = read.map_err(|why| {
-                format!("`{}` cannot be read from the cluster: {why}", kind.name())
+            let read = read.map_err(|failure| {
+                failure.about(&format!(
+                    "`{}` cannot be read from the cluster",
+                    kind.name()
+                ))
             })?;
             let read = read
                 .into_iter()

@@ -32,6 +32,8 @@
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
+//! * `signing` — what the services of a Sigstore return, and the command that a denial prints
+//! * `from_cluster` — an API server that fails or refuses, and how much of a cluster commands read
 //! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
@@ -74,6 +76,7 @@ mod evidence;
 mod evidence_repository;
 mod feeds;
 mod freezes;
+mod from_cluster;
 mod fuzz;
 mod governance;
 mod incidents;
@@ -93,6 +96,7 @@ mod registries;
 mod review;
 mod rules;
 mod serve;
+mod signing;
 mod snapshot;
 mod support;
 mod tuf;
@@ -100,4 +104,4 @@ mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{facts, gate, images, server, store, terminal, tuf_site};
+use support::{facts, gate, images, running, server, store, terminal, tuf_site};

@@ -1,9 +1,6 @@
 //! `wait`: when it ends and with which status, what it prints and when, and how often it asks.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image};
@@ -14,6 +11,7 @@ use tempfile::TempDir;
 use crate::cli::{Ran, run};
 use crate::facts::{Attached, FACTS, Form, ISSUER};
 use crate::images::{by_digest, registry, signed};
+use crate::running::Running;
 
 const GATE: &str = "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\ntrustRoots: [{name: sandbox, file: root.json}]\n";
 
@@ -118,47 +116,25 @@ impl Bench {
     }
 
     /// Runs `wait` to its end.
-    fn ends(&self, more: &[&str], input: &str) -> Ran {
+    pub fn ends(&self, more: &[&str], input: &str) -> Ran {
         run(self.folder.path(), &self.args(more), input)
     }
 
     /// Starts `wait` with JSON lines.
-    fn starts(&self, more: &[&str], input: &str) -> Waiting {
+    pub fn starts(&self, more: &[&str], input: &str) -> Waiting {
         let args = self.args(&[&["--output", "json"], more].concat());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
-            .args(args)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = channel();
-        std::thread::spawn(move || {
-            for line in said.lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
-        Waiting { child, lines }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promotion-gate"));
+        command.args(args).current_dir(self.folder.path());
+        Waiting(Running::start(&mut command, input))
     }
 }
 
-struct Waiting {
-    child: Child,
-    lines: Receiver<String>,
-}
+pub struct Waiting(Running);
 
 impl Waiting {
     /// The next line: its state, and the reason and detail of each requirement that is missing.
-    fn says(&self) -> (String, Vec<(String, String)>) {
-        let line = self.lines.recv_timeout(Duration::from_secs(60)).unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
+    pub fn says(&self) -> (String, Vec<(String, String)>) {
+        let line = self.0.line();
         assert_eq!(line["version"], "promotion-gate.dev/wait/v1alpha1");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let missing = line["missing"].as_array().unwrap().iter();
@@ -167,17 +143,8 @@ impl Waiting {
     }
 
     /// The exit code, after which there is no further line.
-    fn code(mut self) -> Option<i32> {
-        let status = self.child.wait().unwrap();
-        assert_eq!(self.lines.iter().count(), 0);
-        status.code()
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn code(self) -> Option<i32> {
+        self.0.code()
     }
 }
 
@@ -576,14 +543,7 @@ async fn a_signal_ends_it_cleanly() {
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
         let waiting = bench.starts(&[&bench.image(&image)], "");
         assert_eq!(waiting.says().0, "waiting");
-        let pid = waiting.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        waiting.0.signal(signal);
         assert_eq!(waiting.says().0, "stopped");
         assert_eq!(waiting.code(), Some(code));
     }

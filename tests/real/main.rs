@@ -21,6 +21,8 @@ mod programs;
 mod provenance;
 mod records;
 mod resources;
+#[path = "../it/support/running.rs"]
+mod running;
 mod scan;
 mod shipped;
 mod signing;

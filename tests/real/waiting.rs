@@ -1,14 +1,12 @@
 //! `wait` at a real API server, with the rights of `deploy/argo-cd/wait.yaml`: approvals by cosign end it, and so does another version of
 //! the workload. The Job that waits before Argo CD applies is admitted in a freeze.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::running::Running;
 use crate::support::{
     ControlPlane, Cosign, Gate, LocalSigstore, Ran, Registry, Serving, Tagged, User, deployment,
     until,
@@ -139,7 +137,8 @@ impl Bed {
             .kubectl(["create", "token", account, "-n", account])
             .ok();
         let kubeconfig = self.plane.kubeconfig("wait", token.trim());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promotion-gate"));
+        command
             .args(["wait", "--from-cluster", "--kubeconfig"])
             .arg(kubeconfig)
             .args([
@@ -152,54 +151,25 @@ impl Bed {
             ])
             .args(["--interval", "2", "--timeout", "5m", "--output", "json"])
             .args(more)
-            .current_dir(self.gate.path(""))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = channel();
-        std::thread::spawn(move || {
-            for line in said.lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
-        Waiting { child, lines }
+            .current_dir(self.gate.path(""));
+        Waiting(Running::start(&mut command, input))
     }
 }
 
-struct Waiting {
-    child: Child,
-    lines: Receiver<String>,
-}
+struct Waiting(Running);
 
 impl Waiting {
     fn says(&self) -> Value {
-        let line = self.lines.recv_timeout(Duration::from_secs(120)).unwrap();
-        serde_json::from_str(&line).unwrap()
+        self.0.line()
     }
 
     /// Reads to the last line, and returns it and the exit code.
-    fn ends(mut self) -> (Value, Option<i32>) {
+    fn ends(self) -> (Value, Option<i32>) {
         let mut line = self.says();
         while line["state"] == "waiting" {
             line = self.says();
         }
-        let status = self.child.wait().unwrap();
-        (line, status.code())
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        (line, self.0.code())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Certificates of signers: verifies that an authority of a trust root issued them, that they were valid at the times of the
 //! signature, and that their issuance was logged (RFC 5280, RFC 6962).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::OctetString;
@@ -44,6 +44,39 @@ impl Instance {
                 "neither a log nor a timestamp authority confirms when the signature was made",
             )),
         }
+    }
+}
+
+/// The time within the certificate's validity that is nearest to `now`.
+///
+/// # Errors
+/// If it is further away than `tolerance`.
+pub(super) fn valid_near(
+    leaf: &[u8],
+    now: Timestamp,
+    tolerance: SignedDuration,
+) -> Result<Timestamp, UnacceptedReason> {
+    let malformed = |why: &str| {
+        let detail = format!("the certificate does not parse: {why}");
+        UnacceptedReason::new(unaccepted::MALFORMED, detail)
+    };
+    let certificate = Certificate::from_der(leaf).map_err(|error| malformed(&error.to_string()))?;
+    let at = |time: &x509_cert::time::Time| {
+        let second = i64::try_from(time.to_unix_duration().as_secs()).ok();
+        let time = second.and_then(|second| Timestamp::from_second(second).ok());
+        time.ok_or_else(|| malformed("its validity cannot be read"))
+    };
+    let validity = &certificate.tbs_certificate.validity;
+    let (from, until) = (at(&validity.not_before)?, at(&validity.not_after)?);
+    let nearest = now.max(from).min(until);
+    match from <= until && now.duration_since(nearest).abs() <= tolerance {
+        true => Ok(nearest),
+        false => Err(UnacceptedReason::new(
+            unaccepted::CERTIFICATE_NOT_VALID_AT_SIGNING,
+            format!(
+                "it is valid from {from:.0} to {until:.0}, and this machine's time is {now:.0}"
+            ),
+        )),
     }
 }
 

@@ -42,7 +42,10 @@ mod weight;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::gate::Digest;
+use chain::Chain;
 use predicate::Predicate;
 use signed::Signed;
 
@@ -159,6 +162,29 @@ pub fn verify_artifact(
             ignored: checked.ignored,
             has_logs: checked.logs,
         })
+    })
+}
+
+/// Verifies a signer's certificate by itself, before its key has signed anything: an authority of the root issued it, its issuance
+/// was logged if the root names logs of certificates, and it is valid now. `tolerance` is how far the clock that says `now` may be
+/// from the authority's. A signature needs verified times besides ([`verify`]).
+///
+/// # Errors
+/// Why the certificate is not accepted.
+pub fn verify_certificate(
+    der: &[u8],
+    root: &TrustRoot,
+    now: Timestamp,
+    tolerance: SignedDuration,
+) -> Result<CertificateIdentity, UnacceptedReason> {
+    contained(|| {
+        let at = certificate::valid_near(der, now, tolerance)?;
+        let chain = Chain {
+            leaf: der.to_vec(),
+            intermediates: Vec::new(),
+        };
+        signed::under_one_root(root, |root| root.certify(&chain, &[at]), |()| ())?;
+        CertificateIdentity::read(der)
     })
 }
 

@@ -152,9 +152,8 @@ impl Signed {
         let artifact = SubjectDigest::of(artifact)?;
         match (anchor, &self.by) {
             (Anchor::Root(root), Ok(SignedBy::Certificate(chain))) => {
-                under_one_root(root, |root| {
-                    self.verify_with_certificate(chain, root, &artifact)
-                })
+                let verify = |root: &Instance| self.verify_with_certificate(chain, root, &artifact);
+                under_one_root(root, verify, most_public)
             }
             (
                 Anchor::Key {
@@ -162,9 +161,10 @@ impl Signed {
                     root: Some(root),
                 },
                 _,
-            ) => under_one_root(root, |root| {
-                self.verify_with_key(key, Some(root), &artifact)
-            }),
+            ) => {
+                let verify = |root: &Instance| self.verify_with_key(key, Some(root), &artifact);
+                under_one_root(root, verify, most_public)
+            }
             (Anchor::Key { key, root: None }, _) => self.verify_with_key(key, None, &artifact),
             (Anchor::Root(_), Ok(SignedBy::Key)) => Err(UnacceptedReason::new(
                 unaccepted::OTHER_KIND_OF_SIGNER,
@@ -373,25 +373,28 @@ impl Signed {
 }
 
 /// Verifies under each root of a file separately. Certificate, log entries and timestamps must be valid under the same root, so
-/// that the log of one root cannot confirm a certificate of another. If several roots accept the signature, the result with the
-/// strongest public record counts, in any order of the roots; on a tie, that of a root without logs, which asks for less by default.
-fn under_one_root(
+/// that the log of one root cannot confirm a certificate of another. If several roots accept the signature, the result of the highest
+/// `rank` counts, in any order of the roots.
+pub(super) fn under_one_root<T, K: Ord>(
     file: &TrustRoot,
-    verify: impl Fn(&Instance) -> Result<Checked, UnacceptedReason>,
-) -> Result<Checked, UnacceptedReason> {
+    verify: impl Fn(&Instance) -> Result<T, UnacceptedReason>,
+    rank: impl Fn(&T) -> K,
+) -> Result<T, UnacceptedReason> {
     let (held, refused): (Vec<_>, Vec<_>) =
         (file.instances.iter().map(|root| verify(root))).partition(Result::is_ok);
-    let most_public = |checked: &Checked| {
-        let Checked {
-            transparency,
-            logs,
-            times,
-            ..
-        } = checked;
-        (Reverse(*transparency), !logs, times.len())
-    };
-    let best = held.into_iter().flatten().max_by_key(most_public);
+    let best = held.into_iter().flatten().max_by_key(rank);
     best.ok_or_else(|| most_informative(refused.into_iter().filter_map(Result::err).collect()))
+}
+
+/// The rank of a result: the strongest public record; on a tie, that of a root without logs, which asks for less by default.
+fn most_public(checked: &Checked) -> (Reverse<Transparency>, bool, usize) {
+    let Checked {
+        transparency,
+        logs,
+        times,
+        ..
+    } = checked;
+    (Reverse(*transparency), !logs, times.len())
 }
 
 /// The refusal that tells the most: that of the root under which verification got furthest. Each step asks whether the root

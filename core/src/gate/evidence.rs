@@ -166,6 +166,8 @@ pub struct ImageEvidence {
     pub unsupported: Vec<Unavailability>,
     /// Why the registry seems to lack the referrers API. Clients attach by tags there, so that this hides no evidence.
     pub without_referrers: Vec<Unavailability>,
+    /// The second repository that holds evidence of the image, in which approvers may write.
+    pub second_repository: Option<Repository>,
 }
 
 /// An attached piece of evidence that is not accepted.

@@ -47,6 +47,8 @@ pub struct World {
     pub kept_partly: Option<Unavailability>,
     /// Rejections and authors that are kept and cannot be read, by digest.
     pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
+    /// The arguments with which `promotion-gate approve` judges by the same policies, for hints.
+    pub approve_arguments: Vec<String>,
     /// Emergency changes that were used and not reviewed in time.
     pub overdue_reviews: Collected<Arc<OverdueReviews>>,
 }
@@ -226,6 +228,8 @@ impl Default for World {
             authors: BTreeMap::new(),
             kept_partly: None,
             unreadable_kept: BTreeMap::new(),
+            // The approver has the policies somewhere else.
+            approve_arguments: ["--policy", "PATH"].map(str::to_owned).to_vec(),
             overdue_reviews: OverdueReviews::not_kept(),
         }
     }

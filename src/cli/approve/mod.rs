@@ -3,15 +3,15 @@
 //! * `question`: which images, and what the policies say about them, with the same engine as `check`
 //! * `shown`: what the person sees before the question
 //! * `signer`: who signs, from a key, a token or a browser
+//! * `terminal`: what a person is asked
 //! * this file: the arguments, and the order of the steps
 
 mod question;
 mod shown;
 mod signer;
+mod terminal;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +21,17 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{Approval, ApprovalDecision, ChangeTicket};
 use promotion_gate_core::attest::{Anchor, Material, Verified, media_type, verify};
-use promotion_gate_core::gate::{Age, DnsLabel, ImageReference, Repository};
+use promotion_gate_core::gate::{Age, ImageReference, Repository};
 use promotion_gate_sign::{SignedBundle, SigningPlan, approval_statement};
 
-use super::cluster::FromCluster;
-use crate::config::Config;
-use crate::oci::{
-    Attachment, Client, ErrorKind, EvidenceRepository, Pushed, READ_BACK, Registry as _,
-    RegistryError,
-};
+use super::deciding::{Deciding, Recorded};
+use super::render::human::YELLOW;
+use crate::oci::{Attachment, Client, ErrorKind, Pushed, READ_BACK, Registry as _, RegistryError};
 use crate::text::line;
 
 use question::{Asked, Judged};
 use signer::Signing;
+use terminal::Terminal;
 
 /// The exit code of an approval that was not given: the rules deny, or the answer was no.
 const NOT_GIVEN: u8 = 2;
@@ -46,6 +44,9 @@ const NOT_GIVEN: u8 = 2;
 ///
 /// With your identity and the public-good instance of Sigstore, your e-mail address becomes public for good. Use a key
 /// (`--key`) or a private Sigstore (`--signing-config`) to avoid that.
+///
+/// Without a namespace (`--namespace`, or `--scope namespace=`), it is not known where images will run, and every policy of the
+/// environment is asked.
 ///
 /// Exit codes: 0 every approval is attached (or would be, with `--dry-run`), 1 wrong usage or a failure, 2 nothing was signed,
 /// because the rules deny or the answer was no.
@@ -91,26 +92,10 @@ pub(super) struct Args {
     /// Where the approval counts, such as `cluster=prod-eu1` or `namespace=payments`; may be given several times
     #[arg(long = "scope", value_name = "NAME=VALUE", value_parser = scope)]
     scopes: Vec<(String, String)>,
-    /// Policies: files or folders; may be given several times
-    #[arg(long = "policy", value_name = "PATH")]
-    policies: Vec<PathBuf>,
     #[command(flatten)]
-    from_cluster: FromCluster,
-    /// People directories that are not among the policies: files or folders
-    #[arg(long, value_name = "PATH")]
-    people: Vec<PathBuf>,
-    /// The namespace of objects that do not name one, and of images; that of `--scope namespace=` when absent
-    #[arg(long, value_name = "NS")]
-    namespace: Option<String>,
-    /// The name of the cluster; that of the configuration when absent
-    #[arg(long, value_name = "NAME")]
-    cluster: Option<DnsLabel>,
-    /// The repository that the approval is attached in, as `host/path`; `evidenceRepository` of the configuration or the image's
-    /// own when absent
-    ///
-    /// `{repository}` in the path stands for the path of the image's repository.
-    #[arg(long, value_name = "REPOSITORY")]
-    repository: Option<EvidenceRepository>,
+    deciding: Deciding,
+    #[command(flatten)]
+    recorded: Recorded,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -122,9 +107,6 @@ pub(super) struct Args {
     anyway: bool,
     #[command(flatten)]
     signer: signer::SignerArgs,
-    /// The configuration: trust roots, registries, credentials
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Time limit for reading the evidence, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
@@ -137,17 +119,25 @@ enum Decision {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::load(args.config.as_deref())?;
-    let client = Arc::new(
-        Client::new(config.client_options()).context("the registry client does not start")?,
-    );
     let said = args.said(Timestamp::now())?;
+    let deciding = args.deciding.clone();
+    let deciding = match said.scopes.get("namespace") {
+        Some(namespace) => deciding.or_in(namespace),
+        None => deciding,
+    };
+    let mut sources = deciding.open_without_policies().await?;
+    let client = Arc::clone(&sources.client);
     // 1. The images, each by its digest, and what the policies say about them.
-    let judged = Judged::read(&args, &config, &client).await?;
+    let judged = Judged::read(&args, &mut sources).await?;
+    // Without a terminal no sign-in is begun, for which a pipeline would wait.
+    let terminal = match args.yes || args.dry_run {
+        true => None,
+        false => Some(Terminal::open()?),
+    };
     // 2. Who signs, and with what consequences. Nothing is signed yet.
     let roots = judged.approval_roots(&args.environment);
     let roots = (judged.trust_roots(), &roots);
-    let mut signing = Signing::prepare(&args.signer, &config, roots, args.yes).await?;
+    let mut signing = Signing::prepare(&args.signer, &sources.config, roots, args.yes).await?;
     let approver = signing.approver();
     // 3. What is approved, before the question.
     let asked = judged.asked();
@@ -190,29 +180,48 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !args.yes && !confirmed(&args, signing.plan(), asked.len())? {
+    if let Some(terminal) = &terminal
+        && !confirmed(terminal, &args, signing.plan(), asked.len())?
+    {
         print_error!("nothing was signed");
         return Ok(ExitCode::from(NOT_GIVEN));
     }
     // 4. Sign, attach, read back. What was shown is what is signed: no tag is resolved again.
     for (asked, statement) in asked.iter().zip(&statements) {
-        let subject = &asked.subject;
-        let bundle = signing.sign((statement, &subject.digest)).await?;
-        let own = &subject.repository;
-        let repository = match &args.repository {
-            Some(repository) => repository.of(own),
-            None => client.evidence_repository(own),
-        };
-        let repository = repository.as_ref().unwrap_or(own);
-        let pushed = attach(&client, repository, asked, &bundle, &signing.anchor()?).await?;
-        print_line!(
-            "{} {subject}: attached as {} in {repository} ({}), and read back",
-            args.decision.done(),
-            pushed.manifest,
-            pushed.via
-        );
+        let bundle = signing.sign((statement, &asked.subject.digest)).await?;
+        give(&args, &client, asked, &bundle, &signing.anchor()?).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Attaches what was signed, and says where.
+async fn give(
+    args: &Args,
+    client: &Client,
+    asked: &Asked<'_>,
+    bundle: &SignedBundle,
+    anchor: &Anchor,
+) -> anyhow::Result<()> {
+    if let Some(at) = bundle.recorded_before {
+        print_line!(
+            "{YELLOW}note{YELLOW:#} the log has held this very signature since {at:.0}, which is its time; to sign anew, say something else (`--reason`)"
+        );
+    }
+    let subject = &asked.subject;
+    let own = &subject.repository;
+    let repository = match &args.deciding.repository {
+        Some(repository) => repository.of(own),
+        None => client.evidence_repository(own),
+    };
+    let repository = repository.as_ref().unwrap_or(own);
+    let pushed = attach(client, repository, asked, bundle, anchor).await?;
+    print_line!(
+        "{} {subject}: attached as {} in {repository} ({}), and read back",
+        args.decision.done(),
+        pushed.manifest,
+        pushed.via
+    );
+    Ok(())
 }
 
 impl Decision {
@@ -276,20 +285,20 @@ fn scope(written: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Asks on the terminal.
-fn confirmed(args: &Args, plan: &SigningPlan, count: usize) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!(
-            "nobody can be asked here: standard input is not a terminal; `--yes` signs without asking"
-        );
-    }
+/// Asks the person at the terminal.
+fn confirmed(
+    terminal: &Terminal,
+    args: &Args,
+    plan: &SigningPlan,
+    count: usize,
+) -> anyhow::Result<bool> {
     let address = plan.publications.iter().find(|it| it.is_public);
     if let Some(address) = address.and_then(|it| it.email.as_ref()) {
         let question = format!(
             "Publish `{}` for good, for everybody to read?",
             line(address)
         );
-        if !answered_yes(&question)? {
+        if !terminal.answers_yes(&question)? {
             return Ok(false);
         }
     }
@@ -298,18 +307,10 @@ fn confirmed(args: &Args, plan: &SigningPlan, count: usize) -> anyhow::Result<bo
         Decision::Approved => "Approve",
         Decision::Rejected => "Reject",
     };
-    answered_yes(&format!(
+    terminal.answers_yes(&format!(
         "{verb} {images} for `{}`?",
         line(&args.environment)
     ))
-}
-
-fn answered_yes(question: &str) -> anyhow::Result<bool> {
-    let mut out = std::io::stderr().lock();
-    write!(out, "{question} [y/N] ").and_then(|()| out.flush())?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Attaches a bundle, reads it back and verifies what was read.

@@ -9,20 +9,15 @@ use jiff::Timestamp;
 use promotion_gate_core::attest::VerifiedStatement;
 use promotion_gate_core::attest::predicate::Approval;
 use promotion_gate_core::gate::{
-    ApprovalOutlook, Approver, Change, Collected, Enforcement, Finding, ImageReference,
-    NamespaceMatch, Snapshot, Subject, Target, TrustRoots, Ungoverned, accepted_statements,
-    approval_outlook, approval_roots,
+    ApprovalOutlook, Approver, Change, Enforcement, Finding, ImageReference, Snapshot, Subject,
+    Target, TrustRoots, Ungoverned, accepted_statements, approval_outlook, approval_roots,
 };
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Args;
-use crate::api::Kind;
-use crate::cli::check::changes;
-use crate::cli::cluster::Live;
-use crate::cli::world::{self, Input, NO_OBJECTS};
-use crate::config::Config;
-use crate::oci::{Client, Descriptor, Reference, Registry, WithEvidence};
+use crate::cli::deciding::{Purpose, Sources, as_source, namespaces_of};
+use crate::cli::world::Input;
+use crate::oci::{Client, Descriptor, Reference, Registry as _};
 use crate::review::{Review, ReviewInputs, review};
 
 /// The rules that an approval is not asked to agree with: they wait for people and for time.
@@ -52,42 +47,49 @@ pub(super) struct Asked<'a> {
 }
 
 impl Judged {
-    pub(super) async fn read(
-        args: &Args,
-        config: &Config,
-        client: &Arc<Client>,
-    ) -> anyhow::Result<Judged> {
+    pub(super) async fn read(args: &Args, sources: &mut Sources) -> anyhow::Result<Judged> {
         let now = Timestamp::now();
-        let live = args.from_cluster.read(&Kind::ALL).await?;
-        let has_policies = !args.policies.is_empty() || live.is_some();
-        if !has_policies && !args.people.is_empty() {
-            bail!("`--people` has no effect without policies: give `--policy` or `--from-cluster`");
-        }
-        let mut snapshot = snapshot(args, config, live.as_ref(), now).await?;
-        let is_of_images = args.files.is_empty();
-        if has_policies {
-            narrow(&mut snapshot, args, is_of_images)?;
-        }
+        let client = Arc::clone(&sources.client);
         let mut descriptors = BTreeMap::new();
-        let changes = match is_of_images {
-            true => of_images(args, client, &mut descriptors).await?,
-            false => of_manifests(args, live.as_ref()).await?,
+        let input = Input::read(&args.files)?;
+        let mut changes = match args.files.is_empty() {
+            true => of_images(args, sources, &mut descriptors).await?,
+            false => sources.changes(&input).await?,
         };
-        if let Some(live) = &live {
-            let named = changes.iter();
-            let named = named.filter_map(|change| change.workload.namespace.as_deref());
-            live.complete(&mut snapshot, named).await?;
+        match args.recorded.workload(sources)? {
+            Some(_) if !args.files.is_empty() => {
+                bail!("`--workload` belongs to images; manifests say which workloads they are")
+            }
+            Some(workload) => changes
+                .iter_mut()
+                .for_each(|change| change.workload = workload.clone()),
+            None => {}
         }
-        let registry: Arc<dyn Registry> = Arc::<Client>::clone(client);
-        let registry = match &args.repository {
-            Some(repository) => Arc::new(WithEvidence::in_repository(registry, repository.clone())),
-            None => registry,
+        let namespaces = namespaces_of(&changes);
+        let mut snapshot = match sources.has_policies() {
+            true => {
+                let purpose = Purpose {
+                    namespaces: &namespaces,
+                    labels: &input.namespaces(),
+                    at: now,
+                    asked_at: None,
+                    environment: Some(&args.environment),
+                    within: Duration::from_secs(args.timeout),
+                };
+                let mut snapshot = sources.snapshot(&purpose).await?;
+                narrow(&mut snapshot, args, sources.place())?;
+                snapshot
+            }
+            false => sources.config.snapshot(),
         };
+        // Only the policies of the environment are asked.
+        snapshot.ungoverned = Ungoverned::Allow;
+        let records = args.recorded.read(sources, &namespaces).await?;
         let snapshot = Arc::new(snapshot);
         let inputs = ReviewInputs {
             snapshot: Arc::clone(&snapshot),
-            collector: world::collector_of(registry),
-            records: None,
+            collector: Arc::clone(&sources.collector),
+            records: as_source(records.as_ref()),
             deadline: Instant::now() + Duration::from_secs(args.timeout),
             audit_only: false,
         };
@@ -97,11 +99,11 @@ impl Judged {
         }
         let mut judged = Judged {
             snapshot,
-            has_policies,
+            has_policies: sources.has_policies(),
             reviews,
             images: BTreeMap::new(),
         };
-        judged.name_images(args, client, &mut descriptors).await?;
+        judged.name_images(args, &client, &mut descriptors).await?;
         Ok(judged)
     }
 
@@ -265,37 +267,8 @@ fn is_about(finding: &Finding, subject: &Subject) -> bool {
     }
 }
 
-async fn snapshot(
-    args: &Args,
-    config: &Config,
-    live: Option<&Live>,
-    now: Timestamp,
-) -> anyhow::Result<Snapshot> {
-    let mut snapshot = match args.policies.is_empty() && live.is_none() {
-        true => config.snapshot(),
-        false => {
-            let paths: Vec<_> = args.policies.iter().chain(&args.people).cloned().collect();
-            let documents = world::documents(&paths, live, config)?;
-            let environments = BTreeSet::from([args.environment.clone()]);
-            let (mut feeds, freezes) = documents.feeds();
-            let within = Duration::from_secs(args.timeout);
-            feeds.extend(world::feeds(&freezes, &environments, config, None, within).await);
-            let roots = world::repository_roots(&documents, config, within).await;
-            let mut snapshot = documents.snapshot(config.snapshot(), &feeds, now);
-            snapshot.world.trust_roots.extend(roots);
-            snapshot
-        }
-    };
-    if let Some(cluster) = &args.cluster {
-        snapshot.world.cluster = Collected::Known(cluster.clone().into_string());
-    }
-    // Only the policies of the environment are asked.
-    snapshot.ungoverned = Ungoverned::Allow;
-    Ok(snapshot)
-}
-
 /// Keeps the policies of the environment. Of an image alone it is not known where it will run, so that each of them is asked.
-fn narrow(snapshot: &mut Snapshot, args: &Args, is_of_images: bool) -> anyhow::Result<()> {
+fn narrow(snapshot: &mut Snapshot, args: &Args, place: Option<&str>) -> anyhow::Result<()> {
     let environment = Some(args.environment.as_str());
     let named: BTreeSet<_> = snapshot
         .policies
@@ -313,41 +286,29 @@ fn narrow(snapshot: &mut Snapshot, args: &Args, is_of_images: bool) -> anyhow::R
             }
         );
     }
-    let goes_anywhere = is_of_images && args.place().is_none();
+    let goes_anywhere = args.files.is_empty() && place.is_none();
     let is_asked = |of: Option<&str>| of == environment || !goes_anywhere && of.is_none();
     snapshot
         .policies
         .retain(|policy| is_asked(policy.environment.as_deref()));
-    if goes_anywhere {
-        for policy in &mut snapshot.policies {
-            policy.namespaces = NamespaceMatch::default();
-        }
-    }
     Ok(())
 }
 
-/// A Pod for each image, which stands for whatever will run it.
+/// A Pod for each image, which stands for whatever will run it. A tag is resolved here, once.
 async fn of_images(
     args: &Args,
-    client: &Client,
+    sources: &Sources,
     descriptors: &mut BTreeMap<Subject, Descriptor>,
 ) -> anyhow::Result<Vec<Change>> {
     let mut changes = Vec::new();
     for image in &args.images {
-        let (subject, descriptor) = resolved(client, image).await?;
-        let written = image.as_written();
+        let (subject, descriptor) = resolved(&sources.client, image).await?;
         let pinned = match image.digest() {
-            Some(_) => written.to_owned(),
-            None => format!("{written}@{}", subject.digest),
+            Some(_) => image.clone(),
+            None => format!("{}@{}", image.as_written(), subject.digest).parse()?,
         };
         descriptors.insert(subject, descriptor);
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "approved", "namespace": args.namespace()},
-            "spec": {"containers": [{"name": "approved", "image": pinned}]},
-        });
-        let pod = Input::of(written, pod.to_string().as_bytes());
-        changes.extend(changes_in(&pod, &[], args));
+        changes.push(sources.pod(&[pinned])?);
     }
     Ok(changes)
 }
@@ -369,44 +330,4 @@ async fn resolved(
         digest: descriptor.digest.clone(),
     };
     Ok((subject, descriptor))
-}
-
-async fn of_manifests(args: &Args, live: Option<&Live>) -> anyhow::Result<Vec<Change>> {
-    let input = Input::read(&args.files)?;
-    let unusable = input.unusable();
-    let problems: Vec<_> = input.problems().iter().chain(&unusable).cloned().collect();
-    if !problems.is_empty() {
-        bail!("the manifests cannot be read:\n{}", world::lines(&problems));
-    }
-    if input.objects().is_empty() {
-        bail!("{NO_OBJECTS}");
-    }
-    let mut referred = Vec::new();
-    if let Some(live) = live {
-        for object in input.objects() {
-            let namespace = Some(args.namespace());
-            referred.extend(live.cluster.referred(object.value, namespace).await);
-        }
-    }
-    Ok(changes_in(&input, &referred, args))
-}
-
-fn changes_in(input: &Input, referred: &[Value], args: &Args) -> Vec<Change> {
-    let (asked, _) = changes(input, referred, args.namespace(), None);
-    asked.into_iter().map(|asked| asked.change).collect()
-}
-
-impl Args {
-    /// The namespace of what does not name one.
-    fn namespace(&self) -> &str {
-        self.place().unwrap_or("default")
-    }
-
-    /// The namespace for which the approval is, if it is for one.
-    fn place(&self) -> Option<&str> {
-        let mut scopes = self.scopes.iter();
-        let scope = scopes.find(|(name, _)| name == "namespace");
-        let scope = scope.map(|(_, value)| value.as_str());
-        self.namespace.as_deref().or(scope)
-    }
 }

@@ -1,7 +1,7 @@
 //! Who signs: a key, a token, the surroundings' token, or a person with a browser.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use promotion_gate_sign::{
 use url::Url;
 
 use super::SIGN_IN;
+use super::terminal::password;
 use crate::config::{Config, variable};
 use crate::files::read_file;
 use crate::oci::web::{Asked, Web};
@@ -239,32 +240,6 @@ fn open(page: &Url) {
             .stderr(Stdio::null())
             .spawn();
     }
-}
-
-/// The password of an encrypted key: from the environment, or from the terminal without showing it.
-fn password() -> Result<String, String> {
-    if let Some(password) = variable("COSIGN_PASSWORD") {
-        return Ok(password);
-    }
-    let tty = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/tty");
-    let mut tty = tty.map_err(|_| "it is encrypted; set COSIGN_PASSWORD".to_owned())?;
-    let failed = |error: std::io::Error| format!("the password cannot be read: {error}");
-    let shown = rustix::termios::tcgetattr(&tty).map_err(|error| failed(error.into()))?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
-    let when = rustix::termios::OptionalActions::Flush;
-    rustix::termios::tcsetattr(&tty, when, &hidden).map_err(|error| failed(error.into()))?;
-    let mut text = String::new();
-    let read = write!(tty, "Password of the key: ")
-        .and_then(|()| std::io::BufRead::read_line(&mut std::io::BufReader::new(&tty), &mut text));
-    let restored = rustix::termios::tcsetattr(&tty, when, &shown);
-    let _ = writeln!(tty);
-    restored.map_err(|error| failed(error.into()))?;
-    read.map_err(failed)?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

@@ -225,6 +225,11 @@ impl Progress {
         }
     }
 
+    /// Whether it was said once what is missing.
+    pub(super) fn has_shown(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// Prints what is missing at the end, if that is news. For programs, the line about the end says it.
     pub(super) fn show_last(&mut self, missing: Vec<Missing>) {
         if self.take_over(missing) && self.output == Output::Human {

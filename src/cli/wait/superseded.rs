@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::bail;
 use promotion_gate_core::gate::Workload;
 
-use crate::admission;
 use crate::record::{Admission, RecordsOnce};
 use crate::review::Review;
 
@@ -13,46 +11,35 @@ use crate::review::Review;
 pub(super) struct Before(BTreeMap<Workload, BTreeSet<Admission>>);
 
 impl Before {
-    pub(super) fn of(workloads: &[Workload], records: &RecordsOnce) -> Before {
-        let known = workloads.iter();
-        let known = known.map(|workload| (workload.clone(), records.complied(workload, false)));
-        Before(known.collect())
+    pub(super) async fn of(workloads: &[Workload], records: &RecordsOnce) -> Before {
+        let mut known = BTreeMap::new();
+        for workload in workloads {
+            known.insert(workload.clone(), records.complied(workload, false).await);
+        }
+        Before(known)
     }
 
     /// The first workload of which another version was admitted and complied since, as a sentence. Images that wait themselves are
     /// no other version.
-    pub(super) fn superseded(&self, reviews: &[Review], records: &RecordsOnce) -> Option<String> {
+    pub(super) async fn superseded(
+        &self,
+        reviews: &[Review],
+        records: &RecordsOnce,
+    ) -> Option<String> {
         let waiting: BTreeSet<_> = reviews.iter().flat_map(images).collect();
-        self.0.iter().find_map(|(workload, before)| {
+        for (workload, before) in &self.0 {
             // What was never stored is no other version.
-            let now = records.complied(workload, true);
+            let now = records.complied(workload, true).await;
             let mut since = now.difference(before);
-            let (image, _, at) = since.find(|(image, ..)| !waiting.contains(image))?;
-            Some(format!(
-                "`{image}` was admitted to {} `{}` at {at:.0}",
-                workload.kind, workload.name
-            ))
-        })
+            if let Some((image, _, at)) = since.find(|(image, ..)| !waiting.contains(image)) {
+                return Some(format!(
+                    "`{image}` was admitted to {} `{}` at {at:.0}",
+                    workload.kind, workload.name
+                ));
+            }
+        }
+        None
     }
-}
-
-/// A workload as `KIND/NAME`.
-pub(super) fn workload(written: &str, namespace: &str) -> anyhow::Result<Workload> {
-    let named = written.split_once('/').and_then(|(kind, name)| {
-        let kinds = admission::running_kinds();
-        let (group, kind) = kinds.into_iter().find(|(_, known)| *known == kind)?;
-        Some((group, kind, name))
-    });
-    let Some((group, kind, name)) = named.filter(|(.., name)| !name.is_empty()) else {
-        bail!("`--workload {written}`: expected a kind and a name, such as `Deployment/web`");
-    };
-    Ok(Workload {
-        group: group.to_owned(),
-        version: String::new(),
-        kind: kind.to_owned(),
-        namespace: Some(namespace.to_owned()),
-        name: name.to_owned(),
-    })
 }
 
 /// The digests of a review, and the references of images without one, as records name them.

@@ -1,13 +1,12 @@
 //! The command `approvals`: who said what and when about an image, and whether it counts.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::cli::{Ran, run};
 use crate::images::signed;
+use crate::running::Running;
 use crate::wait::{Bench, word};
 
 const ARGS: [&str; 5] = ["approvals", "--policy", "policies", "--config", "gate.yaml"];
@@ -199,34 +198,18 @@ async fn watching_prints_the_list_again_when_it_changes() {
         "json",
         &image,
     ];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_promotion-gate"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promotion-gate"));
+    command
         .args([&ARGS[..], &more].concat())
-        .current_dir(bench.folder.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = BufReader::new(child.stdout.take().unwrap());
-    let (tell, lines) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in said.lines().map_while(Result::ok) {
-            let _ = tell.send(line);
-        }
-    });
+        .current_dir(bench.folder.path());
+    let watching = Running::start(&mut command, "");
     let outcome = || {
-        let line = lines.recv_timeout(Duration::from_secs(60)).unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
+        let line = watching.line();
         line["policies"][0]["statements"].as_array().unwrap().len()
     };
     assert_eq!(outcome(), 0);
     bench.approves(&digest, "ada");
     assert_eq!(outcome(), 1);
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    assert_eq!(child.wait().unwrap().code(), Some(2));
+    watching.signal("-INT");
+    assert_eq!(watching.code(), Some(2));
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 pub mod facts;
 pub mod gate;
 pub mod images;
+pub mod running;
 pub mod server;
 pub mod store;
 pub mod terminal;

@@ -7,7 +7,9 @@
 //! * `listing`: the same statements, as people read them
 //! * `place`: whether a statement is about this environment and this workload
 //! * `outlook`: what an approval that is not given yet would do
+//! * `approving`: the command that gives an approval, for hints
 
+mod approving;
 mod authors;
 mod listing;
 mod outlook;
@@ -592,10 +594,9 @@ impl Approvals {
             return Judgement::undecided(SCOPE_UNKNOWN, detail)
                 .hint("set `cluster` in the configuration, or `check --cluster NAME`");
         }
-        let environment = check.policy.environment.as_deref().unwrap_or_default();
         Judgement::fail(APPROVALS_MISSING, detail).hint(format!(
-            "ask them to review and approve: `promotion-gate approve {} --environment {environment}`",
-            check.name()
+            "ask them to review and approve: `{}`",
+            approving::command(self, check)
         ))
     }
 }
