@@ -202,6 +202,7 @@ impl Wanted {
             snapshot: snapshot.into(),
             collector: sources.collector.clone(),
             records: None,
+            incidents: None,
             deadline: Instant::now() + self.timeout,
             audit_only: false,
         };

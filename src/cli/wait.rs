@@ -311,6 +311,7 @@ impl Waiting {
                 let about = move |change: &Change, pins: &[Pin]| records.about(change, pins);
                 RecordSource::Given(Arc::new(about))
             }),
+            incidents: None,
             deadline: end.min(Instant::now() + LOOK),
             audit_only: false,
         };

@@ -15,7 +15,9 @@ pub use authority::SandboxIdentity;
 pub use image::{attach_attestations, attach_bundle, attach_signatures, push_image, push_index};
 pub use registry::SandboxRegistry;
 pub use review::admission_review;
-pub use signing::{Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature};
+pub use signing::{
+    Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature, statement_digest,
+};
 pub use tls::TlsIdentity;
 
 use base64::Engine as _;

@@ -88,6 +88,7 @@ impl Judged {
             snapshot: Arc::clone(&snapshot),
             collector: world::collector_of(registry),
             records: None,
+            incidents: None,
             deadline: Instant::now() + Duration::from_secs(args.timeout),
             audit_only: false,
         };
