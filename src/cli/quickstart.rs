@@ -1,40 +1,43 @@
 //! `quickstart`: runs the gate on this machine alone: a registry with freshly signed images, the real webhook with TLS, and
 //! real AdmissionReviews.
 
+mod commands;
 mod sample;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate_core::attest::predicate::Approval;
 use promotion_gate_core::gate::Digest;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use sample::{Images, PEOPLE_ISSUER, RELEASE};
+use sample::{Images, RELEASE};
 
 use super::render::human;
 use super::render::json::CheckDecision;
 use super::world;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
-use crate::sandbox::{SandboxIdentity, SandboxRegistry, Sigstore, TlsIdentity};
-use crate::serve::{Listening, Options, POLL, serve};
+use crate::sandbox::{SandboxRegistry, Sigstore, TimestampServer, TlsIdentity};
+use crate::serve::{Listening, Options, serve};
 use crate::snapshot::SnapshotFiles;
 
-/// How long production is frozen: longer than the webhook takes to read the file.
-const FREEZE: SignedDuration = SignedDuration::from_secs(8);
+/// How long production would be frozen, if the freeze were not ended before.
+const FREEZE: SignedDuration = SignedDuration::from_hours(1);
+/// How often the webhook looks at its files.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Run the gate on this machine alone, with sample images
 ///
 /// Starts a registry on loopback and fills it with images that a throwaway certificate authority, transparency log and
-/// timestamp authority sign. Then starts the real webhook, sends it real AdmissionReviews, and prints commands to try.
-/// Everything runs until it is interrupted.
+/// timestamp authority sign. Then starts the real webhook, sends it real AdmissionReviews, runs the real `approve`, and prints
+/// commands to try. Everything runs until it is interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -66,7 +69,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 struct Environment {
     folder: TempDir,
     registry: SandboxRegistry,
-    sigstore: Sigstore,
+    /// Runs until the end: the printed `approve` commands ask it.
+    _timestamps: TimestampServer,
     images: Images,
     listening: Listening,
     client: reqwest::Client,
@@ -77,12 +81,32 @@ struct Environment {
 /// A Deployment to create, and the expected answer.
 struct Step {
     title: &'static str,
+    /// Who approves before, with the command `approve`.
+    approvers: &'static [&'static str],
     namespace: &'static str,
     image: String,
     /// `None`: allowed; otherwise a part of the message of the denial.
     denied: Option<&'static str>,
     /// Whether the controller of ReplicaSets creates a Pod, and not somebody a Deployment.
     by_controller: bool,
+}
+
+impl Step {
+    fn new(
+        title: &'static str,
+        namespace: &'static str,
+        image: String,
+        denied: Option<&'static str>,
+    ) -> Step {
+        Step {
+            title,
+            approvers: &[],
+            namespace,
+            image,
+            denied,
+            by_controller: false,
+        }
+    }
 }
 
 impl Environment {
@@ -94,10 +118,14 @@ impl Environment {
         let registry = SandboxRegistry::start(SandboxRegistryOptions::default())
             .await
             .context("the registry does not start")?;
-        let sigstore = Sigstore::create()?;
+        let sigstore = Arc::new(Sigstore::create()?);
         let images = sample::fill(&registry, &sigstore)?;
+        let timestamps = TimestampServer::start(Arc::clone(&sigstore))
+            .await
+            .context("the timestamp authority does not start")?;
         let tls = TlsIdentity::create()?;
         sample::write_files(folder.path(), &registry.host(), &sigstore, &tls)?;
+        sample::write_people(folder.path(), &timestamps.url())?;
 
         let config = Config::load(Some(&folder.path().join("gate.yaml")))?;
         let collector = world::collector(&config)?;
@@ -145,7 +173,7 @@ impl Environment {
         let environment = Environment {
             folder,
             registry,
-            sigstore,
+            _timestamps: timestamps,
             images,
             listening,
             client,
@@ -164,7 +192,7 @@ Everything here runs on this machine alone and is thrown away at the end.
   registry  {host}, with images signed a moment ago by a throwaway Sigstore
   webhook   {webhook}
   folder    {folder}
-            policies/ (edit them: they are taken over), gate.yaml, manifests/, reviews/
+            policies/ (edit them: they are taken over), gate.yaml, keys/ of Alice, Bob and Carol, manifests/, reviews/
 
 Namespace `shop` wants digests, its own registry, and the signature of
   {RELEASE}
@@ -186,42 +214,38 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         self.run_approvals(&mut steps).await?;
         self.run_freeze(&mut steps).await?;
         let tag = format!("{}/app:latest", self.registry.host());
-        let step = Step {
-            title: "a tag that points to a signed image, where tags are resolved",
-            namespace: "preview",
-            image: tag.clone(),
-            denied: None,
-            by_controller: false,
-        };
+        let step = Step::new(
+            "a tag that points to a signed image, where tags are resolved",
+            "preview",
+            tag.clone(),
+            None,
+        );
         self.show(&step, &mut steps).await?;
         self.registry
             .tag("app", "latest", &self.images.unsigned.to_string());
-        let step = Step {
-            title: "the same tag, moved to another image after it was signed",
-            namespace: "preview",
-            image: tag,
-            denied: Some("[unsigned]"),
-            by_controller: false,
-        };
+        let step = Step::new(
+            "the same tag, moved to another image after it was signed",
+            "preview",
+            tag,
+            Some("[unsigned]"),
+        );
         self.show(&step, &mut steps).await?;
         self.registry
             .tag("app", "latest", &self.images.signed.to_string());
         self.registry.stop();
-        let step = Step {
-            title: "the registry is down, but this image was verified before",
-            namespace: "shop",
-            image: self.pinned(&self.images.signed),
-            denied: None,
-            by_controller: false,
-        };
+        let step = Step::new(
+            "the registry is down, but this image was verified before",
+            "shop",
+            self.pinned(&self.images.signed),
+            None,
+        );
         self.show(&step, &mut steps).await?;
-        let step = Step {
-            title: "the registry is down, and nothing is known of this image",
-            namespace: "shop",
-            image: self.pinned(&Digest::sha256(b"never seen")),
-            denied: Some("this is an infrastructure problem, not missing evidence"),
-            by_controller: false,
-        };
+        let step = Step::new(
+            "the registry is down, and nothing is known of this image",
+            "shop",
+            self.pinned(&Digest::sha256(b"never seen")),
+            Some("this is an infrastructure problem, not missing evidence"),
+        );
         self.show(&step, &mut steps).await?;
         self.registry
             .resume()
@@ -237,13 +261,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
 
     fn steps(&self) -> Vec<Step> {
         let images = &self.images;
-        let step = |title, image, denied| Step {
-            title,
-            namespace: "shop",
-            image,
-            denied,
-            by_controller: false,
-        };
+        let step = |title, image, denied| Step::new(title, "shop", image, denied);
         let elsewhere = format!("docker.io/library/nginx@{}", images.signed);
         let by_tag = format!("{}/app:v1", self.registry.host());
         vec![
@@ -278,7 +296,7 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
 
     /// The same image where people have to approve it. Alice wrote the change; Bob and Carol did not.
     async fn run_approvals(&self, count: &mut Count) -> anyhow::Result<()> {
-        let steps: [(_, &[&str], _); 3] = [
+        let steps: [(_, &'static [&'static str], _); 3] = [
             (
                 "signed and built by the release workflow, without any approval",
                 &[],
@@ -296,75 +314,57 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
             ),
         ];
         for (title, approvers, denied) in steps {
-            for approver in approvers {
-                self.approve(approver)?;
-            }
+            let image = self.pinned(&self.images.signed);
             let step = Step {
-                title,
-                namespace: "prod",
-                image: self.pinned(&self.images.signed),
-                denied,
-                by_controller: false,
+                approvers,
+                ..Step::new(title, "prod", image, denied)
             };
             self.show(&step, count).await?;
         }
         Ok(())
     }
 
-    /// The same image while production is frozen for a few seconds. The file is taken over like any other policy file.
+    /// The same image while production is frozen. The file is taken over like any other policy file.
     async fn run_freeze(&self, count: &mut Count) -> anyhow::Result<()> {
-        let image = self.pinned(&self.images.signed);
-        let step = |title, denied, by_controller| Step {
-            title,
-            namespace: "prod",
-            image: image.clone(),
-            denied,
-            by_controller,
+        let step = |title, denied| {
+            let image = self.pinned(&self.images.signed);
+            Step::new(title, "prod", image, denied)
         };
         let begins = Timestamp::now();
-        let ends = begins.checked_add(FREEZE)?;
-        self.write("policies/freeze.yaml", &sample::freeze(begins, ends))?;
+        let freeze = |ends| self.write("policies/freeze.yaml", &sample::freeze(begins, ends));
+        freeze(begins.checked_add(FREEZE)?)?;
         let frozen = step(
             "the same image, while production is frozen",
             Some("[frozen]"),
-            false,
         );
         self.until(&frozen).await?;
         self.show(&frozen, count).await?;
-        let upkeep = step(
-            "a Pod that a controller brings back during the freeze",
-            None,
-            true,
-        );
+        let upkeep = Step {
+            by_controller: true,
+            ..step(
+                "a Pod that a controller brings back during the freeze",
+                None,
+            )
+        };
         self.show(&upkeep, count).await?;
-        let over = step("the freeze is over", None, false);
+        freeze(Timestamp::now())?;
+        let over = step("Bob ended the freeze", None);
         self.until(&over).await?;
         self.show(&over, count).await
     }
 
     /// Asks until the answer is the expected one, or for long enough.
     async fn until(&self, step: &Step) -> anyhow::Result<()> {
-        for _ in 0..150 {
+        for _ in 0..1000 {
             let review = sample::review("quickstart-waits", step.namespace, &step.image);
             let answer = self.ask(&review).await?;
             let allowed = answer.pointer("/response/allowed").and_then(Value::as_bool);
             if allowed == Some(step.denied.is_none()) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
         }
         Ok(())
-    }
-
-    fn approve(&self, person: &str) -> anyhow::Result<()> {
-        sample::attest(
-            &self.registry,
-            &self.sigstore,
-            &self.images.signed,
-            &SandboxIdentity::new(format!("{person}@example.com"), PEOPLE_ISSUER),
-            Approval::TYPE,
-            &json!({"environment": "production", "decision": "approved"}),
-        )
     }
 
     fn pinned(&self, digest: &Digest) -> String {
@@ -374,6 +374,9 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
     async fn show(&self, step: &Step, count: &mut Count) -> anyhow::Result<()> {
         count.run += 1;
         print_line!("{}. {}", count.run, step.title);
+        for person in step.approvers {
+            self.approve(person).await?;
+        }
         let id = format!("quickstart-{}", count.run);
         let (what, review) = match step.by_controller {
             true => (
@@ -441,41 +444,8 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         format!("https://{}/validate?timeout=10s", self.listening.address)
     }
 
-    /// Writes the files that the printed commands use.
-    fn write_examples(&self) -> anyhow::Result<()> {
-        for (name, image) in [
-            ("signed", &self.images.signed),
-            ("unsigned", &self.images.unsigned),
-        ] {
-            let review = sample::review(name, "shop", &self.pinned(image));
-            self.write(&format!("reviews/{name}.json"), &sample::pretty(&review))?;
-            let object = review.pointer("/request/object").unwrap_or(&Value::Null);
-            self.write(&format!("manifests/{name}.json"), &sample::pretty(object))?;
-        }
-        Ok(())
-    }
-
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         sample::write(self.folder.path(), name, text)
-    }
-
-    fn print_next_steps(&self) {
-        let folder = self.folder.path().display();
-        let program = std::env::current_exe().unwrap_or_else(|_| "promotion-gate".into());
-        let program = program.display();
-        print_line!(
-            "
-Everything stays up until you press Ctrl-C. Try, in another terminal:
-
-  curl -sS --cacert {folder}/ca.crt -H 'content-type: application/json' \\
-    --data @{folder}/reviews/unsigned.json '{webhook}'
-  {program} check --policy {folder}/policies --config {folder}/gate.yaml {folder}/manifests
-  {program} evidence --config {folder}/gate.yaml {signed}
-  curl -sS http://{probes}/readyz http://{probes}/metrics",
-            webhook = self.webhook_url(),
-            signed = self.pinned(&self.images.signed),
-            probes = self.listening.probe_address,
-        );
     }
 
     async fn close(self) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 mod authority;
 mod image;
 mod log;
+mod loopback;
 pub mod registry;
 mod review;
 mod services;
@@ -15,6 +16,7 @@ pub use authority::SandboxIdentity;
 pub use image::{attach_attestations, attach_bundle, attach_signatures, push_image, push_index};
 pub use registry::SandboxRegistry;
 pub use review::admission_review;
+pub use services::TimestampServer;
 pub use signing::{
     Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature, statement_digest,
 };
@@ -125,14 +127,6 @@ impl Sigstore {
     /// If the sandbox cannot make it.
     pub fn stamp(&self, bytes: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
         self.timestamps.stamp(&Sha256::digest(bytes), at)
-    }
-
-    /// A timestamp token over bytes that are known by their SHA-256 digest alone.
-    ///
-    /// # Errors
-    /// If the sandbox cannot make it.
-    pub fn stamp_digest(&self, digest: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
-        self.timestamps.stamp(digest, at)
     }
 
     /// Signs now, with a log entry and a timestamp.

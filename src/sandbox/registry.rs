@@ -1,22 +1,22 @@
-//! An OCI registry on loopback, in memory, read-only for its clients (distribution-spec 1.1).
+//! An OCI registry on loopback, in memory (distribution-spec 1.1).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+
+use super::loopback::LoopbackServer;
+
+/// The most bytes that clients push.
+const MAXIMUM_PUSHED: usize = 256 << 20;
+/// What an upload that holds nothing counts as, in bytes.
+const UPLOAD: usize = 1 << 10;
 
 /// How the registry behaves.
 #[derive(Clone, Debug)]
@@ -37,8 +37,7 @@ impl Default for SandboxRegistryOptions {
 pub struct SandboxRegistry {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// The task that serves, and the flag that lets it answer.
-    server: Mutex<Option<(JoinHandle<()>, Arc<AtomicBool>)>>,
+    server: Mutex<Option<LoopbackServer>>,
 }
 
 struct Shared {
@@ -57,6 +56,10 @@ struct Content {
     tags: BTreeMap<(String, String), String>,
     /// By repository and the digest of the subject.
     referrers: BTreeMap<(String, String), Vec<Value>>,
+    /// Blobs that clients have begun to push, by number.
+    uploads: BTreeMap<String, Vec<u8>>,
+    /// Bytes that clients have pushed.
+    pushed: usize,
 }
 
 impl SandboxRegistry {
@@ -65,19 +68,18 @@ impl SandboxRegistry {
     /// # Errors
     /// If nothing can listen there.
     pub async fn start(options: SandboxRegistryOptions) -> io::Result<SandboxRegistry> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let shared = Arc::new(Shared {
             options,
             content: Mutex::default(),
             requests: Mutex::default(),
         });
-        let registry = SandboxRegistry {
-            address: listener.local_addr()?,
-            server: Mutex::new(None),
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = serve(anywhere, &shared).await?;
+        Ok(SandboxRegistry {
+            address: server.address(),
+            server: Mutex::new(Some(server)),
             shared,
-        };
-        registry.serve(listener);
-        Ok(registry)
+        })
     }
 
     /// Host and port, as images name them.
@@ -92,10 +94,8 @@ impl SandboxRegistry {
 
     /// Stops answering; connections are refused.
     pub fn stop(&self) {
-        if let Some((server, open)) = &*locked(&self.server) {
-            // The task ends a moment later.
-            open.store(false, Ordering::SeqCst);
-            server.abort();
+        if let Some(server) = &*locked(&self.server) {
+            server.stop();
         }
     }
 
@@ -104,29 +104,18 @@ impl SandboxRegistry {
     /// # Errors
     /// Another process took the port.
     pub async fn resume(&self) -> io::Result<()> {
-        self.stop();
         let before = locked(&self.server).take();
-        if let Some((server, _)) = before {
-            // The task releases the port when it ends.
-            let _ = server.await;
+        if let Some(server) = before {
+            server.end().await;
         }
-        self.serve(TcpListener::bind(self.address).await?);
+        let server = serve(self.address, &self.shared).await?;
+        *locked(&self.server) = Some(server);
         Ok(())
-    }
-
-    fn serve(&self, listener: TcpListener) {
-        let open = Arc::new(AtomicBool::new(true));
-        let serving = accept(listener, Arc::clone(&self.shared), Arc::clone(&open));
-        *locked(&self.server) = Some((tokio::spawn(serving), open));
     }
 
     /// Adds a blob. Returns its digest.
     pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> String {
-        let bytes = bytes.into();
-        let digest = Digest::sha256(&bytes).to_string();
-        let key = (repository.to_owned(), digest.clone());
-        locked(&self.shared.content).blobs.insert(key, bytes);
-        digest
+        locked(&self.shared.content).put_blob(repository, bytes.into())
     }
 
     /// Adds a manifest, with a tag if one is given. Returns its digest. A manifest with a `subject` is listed as its referrer.
@@ -137,32 +126,7 @@ impl SandboxRegistry {
         media_type: &str,
         bytes: impl Into<Bytes>,
     ) -> String {
-        let bytes = bytes.into();
-        let digest = Digest::sha256(&bytes).to_string();
-        let parsed: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let size = bytes.len();
-        let mut content = locked(&self.shared.content);
-        if let Some(subject) = parsed.pointer("/subject/digest").and_then(Value::as_str) {
-            let listed = content
-                .referrers
-                .entry((repository.to_owned(), subject.to_owned()))
-                .or_default();
-            listed.push(json!({
-                "mediaType": media_type,
-                "digest": digest,
-                "size": size,
-                "artifactType": parsed.get("artifactType"),
-            }));
-        }
-        if let Some(tag) = tag {
-            let key = (repository.to_owned(), tag.to_owned());
-            content.tags.insert(key, digest.clone());
-        }
-        let key = (repository.to_owned(), digest.clone());
-        content
-            .manifests
-            .insert(key, (media_type.to_owned(), bytes));
-        digest
+        locked(&self.shared.content).put_manifest(repository, tag, media_type, bytes.into())
     }
 
     /// Adds a tag that names a manifest.
@@ -174,45 +138,74 @@ impl SandboxRegistry {
     }
 }
 
-impl Drop for SandboxRegistry {
-    fn drop(&mut self) {
-        self.stop();
+impl Content {
+    fn put_blob(&mut self, repository: &str, bytes: Bytes) -> String {
+        let digest = Digest::sha256(&bytes).to_string();
+        let key = (repository.to_owned(), digest.clone());
+        self.blobs.insert(key, bytes);
+        digest
     }
+
+    fn put_manifest(
+        &mut self,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> String {
+        let digest = Digest::sha256(&bytes).to_string();
+        if let Some(subject) = subject(&bytes) {
+            let parsed: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let listed = self
+                .referrers
+                .entry((repository.to_owned(), subject))
+                .or_default();
+            // A manifest that is pushed again is listed once.
+            listed.retain(|entry| entry.get("digest") != Some(&json!(digest)));
+            listed.push(json!({
+                "mediaType": media_type,
+                "digest": digest,
+                "size": bytes.len(),
+                "artifactType": parsed.get("artifactType"),
+            }));
+        }
+        if let Some(tag) = tag {
+            let key = (repository.to_owned(), tag.to_owned());
+            self.tags.insert(key, digest.clone());
+        }
+        let key = (repository.to_owned(), digest.clone());
+        self.manifests.insert(key, (media_type.to_owned(), bytes));
+        digest
+    }
+}
+
+/// The digest that a manifest names as its subject.
+fn subject(manifest: &[u8]) -> Option<String> {
+    let parsed: Value = serde_json::from_slice(manifest).ok()?;
+    let subject = parsed.pointer("/subject/digest")?;
+    Some(subject.as_str()?.to_owned())
+}
+
+async fn serve(address: SocketAddr, shared: &Arc<Shared>) -> io::Result<LoopbackServer> {
+    let shared = Arc::clone(shared);
+    LoopbackServer::start(address, move |request| answer(&shared, request)).await
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Its connections end with this task.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, open: Arc<AtomicBool>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            continue;
-        };
-        let (shared, open) = (Arc::clone(&shared), Arc::clone(&open));
-        connections.spawn(async move {
-            let service = service_fn(|request| {
-                let open = open.load(Ordering::SeqCst);
-                let response = open.then(|| answer(&shared, &request));
-                async { response.ok_or(io::Error::from(io::ErrorKind::ConnectionAborted)) }
-            });
-            // A broken connection does not affect other clients.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-        while connections.try_join_next().is_some() {}
+fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    locked(&shared.requests).push(format!("{} {path}", request.method()));
+    match *request.method() {
+        Method::GET | Method::HEAD => read(shared, path),
+        Method::POST | Method::PATCH | Method::PUT => push(shared, request),
+        _ => failure(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
     }
 }
 
-fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return failure(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
-    }
-    let path = request.uri().path();
-    locked(&shared.requests).push(format!("{} {path}", request.method()));
+fn read(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
     if path == "/v2/" {
         return found("application/json", None, Bytes::from_static(b"{}"));
     }
@@ -249,6 +242,95 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
     }
 }
 
+/// Takes a blob (begun with POST, continued with PATCH, ended with PUT) or a manifest.
+fn push(shared: &Shared, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let (path, body) = (request.uri().path(), request.body());
+    let mut content = locked(&shared.content);
+    content.pushed = content.pushed.saturating_add(body.len() + UPLOAD);
+    if content.pushed > MAXIMUM_PUSHED {
+        return failure(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID");
+    }
+    let rest = path.strip_prefix("/v2/").unwrap_or_default();
+    if let Some((repository, upload)) = rest.rsplit_once("/blobs/uploads/") {
+        return push_blob(&mut content, repository, upload, request);
+    }
+    match rest.rsplit_once("/manifests/") {
+        Some((repository, reference)) if *request.method() == Method::PUT => {
+            let digest = Digest::sha256(body).to_string();
+            let tag = (!reference.contains(':')).then_some(reference);
+            if tag.is_none() && reference != digest {
+                return failure(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+            }
+            let media_type = request.headers().get(header::CONTENT_TYPE);
+            let media_type = media_type.and_then(|it| it.to_str().ok());
+            content.put_manifest(
+                repository,
+                tag,
+                media_type.unwrap_or(MANIFEST),
+                body.clone(),
+            );
+            let subject = subject(body).filter(|_| shared.options.referrers_api);
+            let subject = subject.map(|subject| ("oci-subject", subject));
+            taken(StatusCode::CREATED, path, subject)
+        }
+        _ => failure(StatusCode::NOT_FOUND, "NOT_FOUND"),
+    }
+}
+
+fn push_blob(
+    content: &mut Content,
+    repository: &str,
+    upload: &str,
+    request: &Request<Bytes>,
+) -> Response<Full<Bytes>> {
+    let place = |upload: &str| format!("/v2/{repository}/blobs/uploads/{upload}");
+    if *request.method() == Method::POST {
+        // Every push counts bytes, so that the number is new.
+        let upload = content.pushed.to_string();
+        let location = place(&upload);
+        content.uploads.insert(upload, Vec::new());
+        return taken(StatusCode::ACCEPTED, &location, None);
+    }
+    let Some(mut bytes) = content.uploads.remove(upload) else {
+        return failure(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
+    };
+    bytes.extend_from_slice(request.body());
+    if *request.method() == Method::PATCH {
+        let range = format!("0-{}", bytes.len().saturating_sub(1));
+        content.uploads.insert(upload.to_owned(), bytes);
+        return taken(StatusCode::ACCEPTED, &place(upload), Some(("range", range)));
+    }
+    let mut query =
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let expected = query.find(|(name, _)| name == "digest");
+    let digest = Digest::sha256(&bytes).to_string();
+    if expected.is_none_or(|(_, expected)| expected != digest) {
+        return failure(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+    }
+    content.put_blob(repository, bytes.into());
+    let location = format!("/v2/{repository}/blobs/{digest}");
+    taken(StatusCode::CREATED, &location, None)
+}
+
+/// The answer to a push.
+fn taken(
+    status: StatusCode,
+    location: &str,
+    more: Option<(&str, String)>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::builder()
+        .status(status)
+        .header(header::LOCATION, location);
+    if let Some((name, value)) = more {
+        response = response.header(name, value);
+    }
+    // This fails for a subject that no header can hold.
+    response
+        .body(Full::default())
+        .unwrap_or_else(|_| failure(StatusCode::BAD_REQUEST, "MANIFEST_INVALID"))
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn found(media_type: &str, digest: Option<&str>, bytes: Bytes) -> Response<Full<Bytes>> {

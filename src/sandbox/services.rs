@@ -1,16 +1,81 @@
-//! The answers of a Sigstore's services over HTTP: Fulcio (`v2/signingCert`) and Rekor v1 (`log/entries`). Whoever asks is who the
-//! caller says; no token is verified.
+//! The answers of a Sigstore's services over HTTP: Fulcio (`v2/signingCert`), Rekor v1 (`log/entries`) and a timestamp authority. The
+//! caller says who asks; no token is verified.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use jiff::Timestamp;
 use rcgen::CertificateSigningRequestParams;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::loopback::LoopbackServer;
 use super::{SandboxError, SandboxIdentity, Sigstore};
 
+/// The timestamp authority of a sandbox, on loopback, until it is dropped (RFC 3161, section 3.4).
+pub struct TimestampServer {
+    server: LoopbackServer,
+}
+
+impl TimestampServer {
+    /// Starts on a free port of loopback.
+    ///
+    /// # Errors
+    /// If nothing can listen there.
+    pub async fn start(sigstore: Arc<Sigstore>) -> io::Result<TimestampServer> {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server =
+            LoopbackServer::start(anywhere, move |request| timestamp(&sigstore, request)).await?;
+        Ok(TimestampServer { server })
+    }
+
+    /// Where timestamps are requested.
+    pub fn url(&self) -> String {
+        format!("http://{}/api/v1/timestamp", self.server.address())
+    }
+}
+
+fn timestamp(sigstore: &Sigstore, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    if *request.method() != Method::POST {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        return response;
+    }
+    match sigstore.answer_timestamp_query(request.body(), Timestamp::now()) {
+        Ok(answer) => {
+            let media_type = header::HeaderValue::from_static("application/timestamp-reply");
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, media_type);
+            *response.body_mut() = Full::from(answer);
+        }
+        Err(error) => {
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            *response.body_mut() = Full::from(error.to_string());
+        }
+    }
+    response
+}
+
 impl Sigstore {
+    /// The answer to a request for a timestamp (`TimeStampReq` of RFC 3161, DER).
+    ///
+    /// # Errors
+    /// If the request cannot be read, or is not about a SHA-256 digest.
+    pub fn answer_timestamp_query(
+        &self,
+        query: &[u8],
+        at: Timestamp,
+    ) -> Result<Vec<u8>, SandboxError> {
+        self.timestamps.answer(query, at)
+    }
+
     /// The answer to a request for a certificate.
     ///
     /// # Errors

@@ -71,6 +71,11 @@ impl SandboxKey {
         json!({"algorithm": algorithm, "value": value})
     }
 
+    /// The private key (PKCS#8, PEM).
+    pub fn private_pem(&self) -> String {
+        self.0.serialize_pem()
+    }
+
     /// The public key (PEM).
     pub fn public_pem(&self) -> String {
         self.0.public_key_pem()

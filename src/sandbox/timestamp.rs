@@ -34,6 +34,20 @@ const SIGNING_CERTIFICATE: ObjectIdentifier =
 /// The policy in tokens: that of Sigstore's authorities.
 const POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.2");
 
+/// RFC 3161, section 2.4.1.
+#[derive(Sequence)]
+struct Query {
+    version: u8,
+    imprint: MessageImprint,
+    #[asn1(optional = "true")]
+    policy: Option<ObjectIdentifier>,
+    #[asn1(optional = "true")]
+    nonce: Option<Int>,
+    /// Whether the authority's certificate is asked for. Tokens of the sandbox do not hold it: its trust root does.
+    #[asn1(default = "Default::default")]
+    with_certificate: bool,
+}
+
 /// RFC 3161, section 2.4.2.
 #[derive(Sequence)]
 struct TimestampInfo {
@@ -42,6 +56,8 @@ struct TimestampInfo {
     imprint: MessageImprint,
     serial: Int,
     time: GeneralizedTime,
+    #[asn1(optional = "true")]
+    nonce: Option<Int>,
 }
 
 #[derive(Sequence)]
@@ -100,8 +116,31 @@ impl TimestampAuthority {
         authority_of(&chain, "timestamps", valid_since(since))
     }
 
-    /// The answer to a request for a timestamp over a signature, by its SHA-256 digest.
+    /// A timestamp over a signature, by its SHA-256 digest, in the form of an answer.
     pub(super) fn stamp(&self, digest: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        let imprint = MessageImprint {
+            algorithm: algorithm(ID_SHA_256),
+            hash: OctetString::new(digest)?,
+        };
+        self.stamped(imprint, None, at)
+    }
+
+    /// The answer to a request (`TimeStampReq`, DER).
+    pub(super) fn answer(&self, query: &[u8], at: Timestamp) -> Result<Vec<u8>, SandboxError> {
+        let query = Query::from_der(query)?;
+        let imprint = query.imprint;
+        if imprint.algorithm.oid != ID_SHA_256 || imprint.hash.as_bytes().len() != 32 {
+            return Err(SandboxError::of("a timestamp is over a SHA-256 digest"));
+        }
+        self.stamped(imprint, query.nonce, at)
+    }
+
+    fn stamped(
+        &self,
+        imprint: MessageImprint,
+        nonce: Option<Int>,
+        at: Timestamp,
+    ) -> Result<Vec<u8>, SandboxError> {
         let mut serial = [0; 8];
         rand::fill(&mut serial).map_err(SandboxError::of)?;
         // A positive number, in the shortest form of DER.
@@ -110,12 +149,10 @@ impl TimestampAuthority {
         let info = TimestampInfo {
             version: 1,
             policy: POLICY,
-            imprint: MessageImprint {
-                algorithm: algorithm(ID_SHA_256),
-                hash: OctetString::new(digest)?,
-            },
+            imprint,
             serial: Int::new(&serial)?,
             time: GeneralizedTime::from_unix_duration(Duration::from_secs(seconds))?,
+            nonce,
         };
         let token = self.sign(&info.to_der()?)?;
         Ok(Response {

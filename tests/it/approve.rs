@@ -18,6 +18,9 @@ use crate::cli::{Ran, deployment, run};
 use crate::server::{Reply, Seen, Server};
 use crate::store::{MANIFEST, Pushable, Store};
 
+mod terminal;
+mod tokens;
+
 const SOURCE: &str = "https://github.com/example/app";
 const BUILDER: &str = "https://builder.example/v1";
 const ISSUER: &str = "https://issuer.example";
@@ -42,9 +45,7 @@ impl Bench {
         let sigstore = std::sync::Arc::new(Sigstore::create().unwrap());
         let stamping = std::sync::Arc::clone(&sigstore);
         let services = Server::start(move |seen| {
-            // The digest in a query (RFC 3161).
-            let at = seen.bytes.len() - 13 - 32;
-            let stamp = stamping.stamp_digest(&seen.bytes[at..at + 32], Timestamp::now());
+            let stamp = stamping.answer_timestamp_query(&seen.bytes, Timestamp::now());
             Reply::new(200, "application/timestamp-reply", stamp.unwrap())
         })
         .await;
@@ -108,6 +109,27 @@ impl Bench {
 
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    /// Alice signs with a certificate, and not with the key.
+    fn certify_alice(&self) {
+        let identity = json!({"certificate": {"issuer": ISSUER, "email": "alice@example.com"}});
+        let people = json!({
+            "people": [{"name": "alice", "identities": [identity]}],
+            "groups": [{"name": "approvers", "members": ["alice"]}],
+        });
+        let people = document("PeopleDirectory", "people", &people);
+        self.write("policies/people.yaml", &people);
+    }
+
+    /// Certificates and log entries come from this server.
+    fn sign_with(&self, server: &Server) {
+        let service = json!([{"url": server.url(), "majorApiVersion": 1, "validFor": {"start": "2020-01-01T00:00:00Z"}}]);
+        let services = json!({
+            "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
+            "caUrls": service, "rekorTlogUrls": service,
+        });
+        self.write("signing.json", &services.to_string());
     }
 
     fn run(&self, args: &[&str], input: &str) -> Ran {
@@ -419,12 +441,9 @@ async fn a_timestamp_of_another_signature_is_not_attached() {
         let last = std::sync::Arc::clone(&last);
         let services = Server::start(move |seen| {
             last.lock().unwrap().push(seen.path.clone());
-            let at = seen.bytes.len() - 13 - 32;
             let stamp = stamp.clone().unwrap_or_else(|| {
                 let late = Timestamp::now().checked_sub(hour).unwrap();
-                sigstore
-                    .stamp_digest(&seen.bytes[at..at + 32], late)
-                    .unwrap()
+                sigstore.answer_timestamp_query(&seen.bytes, late).unwrap()
             });
             Reply::new(200, "application/timestamp-reply", stamp)
         })
@@ -583,25 +602,9 @@ fn token_of(claims: &Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_approves_with_a_certificate_and_an_entry_of_rekor_v1() {
     let bench = Bench::new(nothing).await;
-    let identity = json!({"certificate": {"issuer": ISSUER, "email": "alice@example.com"}});
-    bench.write(
-        "policies/people.yaml",
-        &document(
-            "PeopleDirectory",
-            "people",
-            &json!({
-                "people": [{"name": "alice", "identities": [identity]}],
-                "groups": [{"name": "approvers", "members": ["alice"]}],
-            }),
-        ),
-    );
+    bench.certify_alice();
     let digest = bench.registry.push("app", "v1", "image");
     let image = bench.registry.image("app", &digest);
-    let config = |server: &Server| {
-        let service = json!([{"url": server.url(), "majorApiVersion": 1, "validFor": {"start": "2020-01-01T00:00:00Z"}}]);
-        json!({"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json", "caUrls": service, "rekorTlogUrls": service})
-            .to_string()
-    };
     let approve = |token: &str| {
         let mut args = vec![
             "approve",
@@ -625,14 +628,14 @@ async fn a_person_approves_with_a_certificate_and_an_entry_of_rekor_v1() {
     let now = Timestamp::now();
     let good = token(now + SignedDuration::from_mins(10));
     let other = services(&bench.sigstore, "mallory@example.com").await;
-    bench.write("signing.json", &config(&other));
+    bench.sign_with(&other);
     said(
         &approve(&good),
         1,
         "the certificate was issued to `mallory@example.com`",
     );
     let own = services(&bench.sigstore, "alice@example.com").await;
-    bench.write("signing.json", &config(&own));
+    bench.sign_with(&own);
     said(&approve(&token(now)), 1, "expired");
     assert!(bench.attached("app", &digest).is_empty());
     // A token can be in a file.

@@ -31,7 +31,7 @@
 //! * `serve` — the webhook, over HTTPS
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
-//! * `check`, `pin`, `evidence`, `approve`, `wait` — these commands in detail
+//! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
 //! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
@@ -88,6 +88,7 @@ mod pin;
 mod platforms;
 mod policy_tests;
 mod push;
+mod quickstart;
 mod registries;
 mod review;
 mod rules;
@@ -99,4 +100,4 @@ mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{facts, gate, images, server, store, tuf_site};
+use support::{facts, gate, images, server, store, terminal, tuf_site};

@@ -1,7 +1,8 @@
 //! Attaching content to images: on registries with and without the referrers API, beside other writers, and on hostile ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -326,4 +327,90 @@ async fn a_push_asks_for_the_right_to_push_and_sends_credentials_to_the_registry
             .iter()
             .all(|it| it.starts_with("PUT /upload?signature=s&digest=sha256%3A"))
     );
+}
+
+#[tokio::test]
+async fn a_token_that_expires_between_the_rounds_is_renewed() {
+    let given = std::sync::Arc::new(AtomicUsize::new(0));
+    let (tokens, removals) = (std::sync::Arc::clone(&given), AtomicUsize::new(2));
+    let valid = Mutex::new(BTreeSet::new());
+    let registry = Pushable::start(false, false, move |seen: &Seen, store: &mut Store| {
+        let mut valid = valid.lock().unwrap();
+        if seen.path.starts_with("/token") {
+            let token = tokens.fetch_add(1, Ordering::SeqCst).to_string();
+            valid.insert(format!("Bearer {token}"));
+            let answer = json!({"token": token, "expires_in": 3600});
+            return Some(Reply::new(200, "application/json", answer.to_string()));
+        }
+        let authorization = seen.headers.get("authorization");
+        if authorization.is_none_or(|it| !valid.contains(it)) {
+            let host = &seen.headers["host"];
+            let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+            return Some(Reply::status(401).with("www-authenticate", challenge));
+        }
+        if seen.method != "PUT" || !seen.path.contains("/manifests/sha256-") {
+            return None;
+        }
+        // The index is written, every token expires, and twice another writer removes the entry.
+        valid.clear();
+        let one_less = |left: usize| left.checked_sub(1);
+        removals
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+            .ok()?;
+        let theirs = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []});
+        let reference = seen.path.rsplit('/').next().unwrap();
+        store.put("app", reference, INDEX, theirs.to_string().as_bytes());
+        Some(Reply::status(201))
+    })
+    .await;
+    let pushed = attach(&registry, "app", "bundle").await.unwrap();
+    assert_eq!(pushed.via, Via::FallbackTag);
+    // One to read, one to push, and after each of three rounds another one to push and at the end one to read back.
+    assert_eq!(given.load(Ordering::SeqCst), 6);
+    let digest = registry.push("app", "v1", "image");
+    let entries = registry.store.lock().unwrap().entries("app", &tag(&digest));
+    assert_eq!(entries[0]["digest"], pushed.manifest.to_string());
+}
+
+#[tokio::test]
+async fn the_sandbox_takes_blobs_in_pieces_and_nothing_under_another_digest() {
+    let registry = crate::images::registry().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let at = |path: &str| format!("http://{}{path}", registry.host());
+    let begin = async || {
+        let uploads = at("/v2/app/blobs/uploads/");
+        let begun = client.post(uploads).send().await.unwrap();
+        assert_eq!(begun.status(), 202);
+        at(begun.headers()["location"].to_str().unwrap())
+    };
+    let [whole, other] = [b"abcd", b"othr"].map(|bytes| Digest::sha256(bytes));
+    for (digest, status) in [(&whole, 201), (&other, 400)] {
+        let upload = begin().await;
+        for piece in ["ab", "cd"] {
+            let sent = client.patch(&upload).body(piece).send().await.unwrap();
+            assert_eq!(sent.status(), 202);
+        }
+        let end = format!("{upload}?digest={digest}");
+        let ended = client.put(&end).send().await.unwrap();
+        assert_eq!(ended.status(), status);
+        // An upload ends once.
+        assert_eq!(client.put(&end).send().await.unwrap().status(), 404);
+    }
+    let blob = async |digest: &Digest| {
+        let blob = at(&format!("/v2/app/blobs/{digest}"));
+        client.get(blob).send().await.unwrap()
+    };
+    assert_eq!(blob(&whole).await.bytes().await.unwrap(), "abcd");
+    assert_eq!(blob(&other).await.status(), 404);
+    let manifest = json!({"schemaVersion": 2, "subject": {"digest": whole.to_string()}});
+    let manifest = manifest.to_string();
+    let own = Digest::sha256(manifest.as_bytes());
+    for (digest, status) in [(&own, 201), (&other, 400)] {
+        let path = at(&format!("/v2/app/manifests/{digest}"));
+        let put = client
+            .put(path)
+            .header("content-type", MANIFEST)
+            .body(manifest.clone());
+        assert_eq!(put.send().await.unwrap().status(), status);
+    }
 }

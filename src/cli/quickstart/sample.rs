@@ -10,8 +10,8 @@ use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    SandboxIdentity, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity, admission_review,
-    attach_bundle, attach_signatures, push_image,
+    SandboxIdentity, SandboxKey, SandboxRegistry, SandboxSigner, Sigstore, TlsIdentity,
+    admission_review, attach_bundle, attach_signatures, push_image,
 };
 
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -23,11 +23,14 @@ const RECORDER: &str =
     "https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v1";
 const SOURCE: &str = "https://github.com/example/app";
 const COMMIT: &str = "5f9c1c0e7d3b4a2f8e6d5c4b3a29181706f5e4d3";
-pub(super) const PEOPLE_ISSUER: &str = "https://accounts.google.com";
+const NEXT_COMMIT: &str = "a3d2e1f0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4";
 
 /// The images in the sandbox's registry.
 pub(super) struct Images {
+    /// The release that people approve in the steps.
     pub(super) signed: Digest,
+    /// The release after it, which is left to be approved.
+    pub(super) next: Digest,
     pub(super) signed_by_cosign_2: Digest,
     pub(super) unsigned: Digest,
     pub(super) by_a_stranger: Digest,
@@ -35,25 +38,14 @@ pub(super) struct Images {
 
 pub(super) fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::Result<Images> {
     let none = BTreeMap::new();
-    let workflow = release_workflow();
-    let release = SandboxSigner::Identity(&workflow);
     let signed = push_image(registry, "app", "v1", "signed")?;
     registry.tag("app", "latest", &signed.to_string());
-    let bundle = sigstore.signing().sign(release, &signed, &none)?;
-    attach_bundle(registry, "app", &signed, &bundle)?;
-    let (kind, provenance) = provenance();
-    attest(registry, sigstore, &signed, &workflow, kind, &provenance)?;
-    let recorder = SandboxIdentity::new(RECORDER, ISSUER);
-    let record = change_record();
-    attest(
-        registry,
-        sigstore,
-        &signed,
-        &recorder,
-        ChangeRecord::TYPE,
-        &record,
-    )?;
+    release(registry, sigstore, &signed, COMMIT)?;
+    let next = push_image(registry, "app", "v2", "signed, the next version")?;
+    release(registry, sigstore, &next, NEXT_COMMIT)?;
 
+    let workflow = release_workflow(COMMIT);
+    let release = SandboxSigner::Identity(&workflow);
     let signed_by_cosign_2 = push_image(registry, "app", "v0", "signed by cosign 2")?;
     let signature = sigstore
         .signing()
@@ -70,57 +62,67 @@ pub(super) fn fill(registry: &SandboxRegistry, sigstore: &Sigstore) -> anyhow::R
 
     Ok(Images {
         signed,
+        next,
         signed_by_cosign_2,
         unsigned: push_image(registry, "app", "unsigned", "unsigned")?,
         by_a_stranger,
     })
 }
 
-pub(super) fn attest(
+/// What a release has: the signature and the provenance of the workflow, and the record of the change.
+fn release(
     registry: &SandboxRegistry,
     sigstore: &Sigstore,
     image: &Digest,
-    signer: &SandboxIdentity,
-    kind: &str,
-    predicate: &Value,
+    commit: &str,
 ) -> anyhow::Result<()> {
-    let signer = SandboxSigner::Identity(signer);
-    let bundle = sigstore.signing().attest(signer, image, kind, predicate)?;
+    let workflow = release_workflow(commit);
+    let release = SandboxSigner::Identity(&workflow);
+    let bundle = sigstore.signing().sign(release, image, &BTreeMap::new())?;
     attach_bundle(registry, "app", image, &bundle)?;
+    let recorder = SandboxIdentity::new(RECORDER, ISSUER);
+    let (provenance, record) = (provenance(commit), change_record(commit));
+    for (signer, kind, predicate) in [
+        (&workflow, "https://slsa.dev/provenance/v1", &provenance),
+        (&recorder, ChangeRecord::TYPE, &record),
+    ] {
+        let signer = SandboxSigner::Identity(signer);
+        let bundle = sigstore.signing().attest(signer, image, kind, predicate)?;
+        attach_bundle(registry, "app", image, &bundle)?;
+    }
     Ok(())
 }
 
 /// The release workflow, with the claims of its certificate that say what it built: source repository, commit and ref.
-fn release_workflow() -> SandboxIdentity {
+fn release_workflow(commit: &str) -> SandboxIdentity {
     SandboxIdentity::new(RELEASE, ISSUER)
         .with_claim(12, SOURCE)
-        .with_claim(13, COMMIT)
+        .with_claim(13, commit)
         .with_claim(14, "refs/heads/main")
 }
 
-/// Provenance as `actions/attest-build-provenance` writes it: its type and the predicate.
-fn provenance() -> (&'static str, Value) {
+/// Provenance (SLSA v1) as `actions/attest-build-provenance` writes it.
+fn provenance(commit: &str) -> Value {
     let workflow = json!({"repository": SOURCE, "ref": "refs/heads/main", "path": ".github/workflows/release.yml"});
-    let predicate = json!({
+    json!({
         "buildDefinition": {
             "buildType": "https://actions.github.io/buildtypes/workflow/v1",
             "externalParameters": {"workflow": workflow},
             "resolvedDependencies": [
-                {"uri": format!("git+{SOURCE}@refs/heads/main"), "digest": {"gitCommit": COMMIT}},
+                {"uri": format!("git+{SOURCE}@refs/heads/main"), "digest": {"gitCommit": commit}},
             ],
         },
         "runDetails": {"builder": {"id": RELEASE}},
-    });
-    ("https://slsa.dev/provenance/v1", predicate)
+    })
 }
 
 /// The record of a change by Alice, as `attest change` writes it.
-fn change_record() -> Value {
+fn change_record(commit: &str) -> Value {
     let alice = json!({"github": {"login": "alice-example", "id": 1001}});
     json!({
         "repository": {"uri": SOURCE},
-        "to": COMMIT,
-        "commits": [{"sha": COMMIT, "authors": [alice]}],
+        "to": commit,
+        "commits": [{"sha": commit, "authors": [alice]}],
         "complete": true,
         "unknownAuthors": [],
         "authors": [{"identity": alice, "role": "opened", "pullRequest": 12}],
@@ -150,8 +152,31 @@ pub(super) fn write_files(
         &SHOP.replace("REGISTRY", registry),
     )?;
     write(folder, "policies/prod.yaml", PROD)?;
-    write(folder, "policies/people.yaml", PEOPLE)?;
     write(folder, "policies/preview.yaml", PREVIEW)
+}
+
+/// Who is who, everybody's key, and the services with which people sign: a timestamp authority.
+pub(super) fn write_people(folder: &Path, timestamps: &str) -> anyhow::Result<()> {
+    let mut people = PEOPLE.to_owned();
+    for person in ["alice", "bob", "carol"] {
+        let key = SandboxKey::generate()?;
+        write(folder, &format!("keys/{person}.key"), &key.private_pem())?;
+        let pem = json!(key.public_pem()).to_string();
+        people = people.replace(&format!("KEY_OF_{person}"), &pem);
+    }
+    write(folder, "policies/people.yaml", &people)?;
+    let authority = json!({
+        "url": timestamps,
+        "majorApiVersion": 1,
+        "operator": "sandbox",
+        "validFor": {"start": "2020-01-01T00:00:00Z"},
+    });
+    let services = json!({
+        "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
+        "tsaUrls": [authority],
+        "tsaConfig": {"selector": "ANY"},
+    });
+    write(folder, "signing.json", &pretty(&services))
 }
 
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
@@ -237,7 +262,7 @@ spec:
 ";
 
 const PEOPLE: &str = "\
-# Who is who: how people sign approvals (certificate) and how they write code (github), and who may approve.
+# Who is who: how people sign approvals (key) and how they write code (github), and who may approve.
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PeopleDirectory
 metadata:
@@ -246,14 +271,14 @@ spec:
   people:
   - name: alice
     identities:
-    - certificate: {issuer: \"https://accounts.google.com\", email: alice@example.com}
+    - key: {pem: KEY_OF_alice}
     - github: {login: alice-example, id: 1001}
   - name: bob
     identities:
-    - certificate: {issuer: \"https://accounts.google.com\", email: bob@example.com}
+    - key: {pem: KEY_OF_bob}
   - name: carol
     identities:
-    - certificate: {issuer: \"https://accounts.google.com\", email: carol@example.com}
+    - key: {pem: KEY_OF_carol}
   groups:
   - name: release-approvers
     members: [alice, bob, carol]

@@ -5,6 +5,7 @@
 //! * `gate` — a review in this process: registry client, caches, decision
 //! * `server` — a web server that answers as badly as a test says
 //! * `store` — a registry that accepts pushes, and misbehaves as a test says
+//! * `terminal` — a program at a terminal: what a person sees and types
 //! * [`until`] — waiting for a condition
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub mod gate;
 pub mod images;
 pub mod server;
 pub mod store;
+pub mod terminal;
 pub mod tuf_site;
 
 /// Waits until a condition holds, and fails after a time that no machine needs.

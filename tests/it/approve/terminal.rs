@@ -1,0 +1,135 @@
+//! What `approve` asks at a terminal, and what each answer does.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{BUILDER, Bench, ISSUER, SOURCE, described, nothing, token};
+use crate::terminal::Terminal;
+
+/// Ctrl-D: the end of the input.
+const END: &str = "\u{4}";
+const NOTHING: &str = "nothing was signed";
+
+fn approve(bench: &Bench, image: &str, more: &[&str]) -> Terminal {
+    let args = ["approve", image, "--environment", "production"];
+    let judged = ["--config", "gate.yaml", "--policy", "policies"];
+    let args = [&args[..], &judged, more].concat();
+    Terminal::run(bench.folder.path(), &args)
+}
+
+const WITH_KEY: [&str; 4] = ["--key", "alice.key", "--signing-config", "signing.json"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_yes_signs() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    for answer in ["n\n", "\n", END, "no\n", "yes please\n", "Approve\n"] {
+        let mut terminal = approve(&bench, &image, &WITH_KEY);
+        // What is approved and what it would do is shown before the question.
+        terminal.sees(&image);
+        terminal.sees("`alice` fills a seat");
+        terminal.sees("Signed by key `");
+        terminal.sees("Approve 1 image for `production`? [y/N] ");
+        terminal.types(answer);
+        let (code, screen) = terminal.ends();
+        assert_eq!(code, Some(2), "{answer:?}: {screen}");
+        assert!(screen.contains(NOTHING), "{answer:?}: {screen}");
+        assert!(bench.attached("app", &digest).is_empty(), "{answer:?}");
+    }
+    for (given, answer) in ["y\n", "Y\n", "yes\n"].into_iter().enumerate() {
+        let mut terminal = approve(&bench, &image, &WITH_KEY);
+        terminal.sees("[y/N] ");
+        terminal.types(answer);
+        let (code, screen) = terminal.ends();
+        assert_eq!(code, Some(0), "{answer:?}: {screen}");
+        assert_eq!(
+            bench.attached("app", &digest).len(),
+            given + 1,
+            "{answer:?}"
+        );
+    }
+    let mut terminal = approve(
+        &bench,
+        &image,
+        &[&WITH_KEY[..], &["--decision", "rejected"]].concat(),
+    );
+    terminal.sees("Reject 1 image for `production`? [y/N] ");
+    terminal.types("n\n");
+    assert_eq!(terminal.ends().0, Some(2));
+    assert_eq!(bench.attached("app", &digest).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_an_address_becomes_public_for_good_the_person_is_asked() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let token = token(Timestamp::now() + SignedDuration::from_mins(10));
+    // Without `--signing-config`: the public-good instance. Nothing is sent to it before both answers.
+    let keyless = ["--identity-token", token.as_str()];
+    let asked = |answers: &[&str]| {
+        let mut terminal = approve(&bench, &image, &keyless);
+        terminal.sees("everybody can read");
+        terminal.sees("Publish `alice@example.com` for good, for everybody to read? [y/N] ");
+        terminal.types(answers[0]);
+        if let Some(answer) = answers.get(1) {
+            terminal.sees("Approve 1 image for `production`? [y/N] ");
+            terminal.types(answer);
+        }
+        let (code, screen) = terminal.ends();
+        assert_eq!(code, Some(2), "{answers:?}: {screen}");
+        assert!(screen.contains(NOTHING), "{answers:?}: {screen}");
+        assert!(!screen.contains(&token), "{screen}");
+        screen
+    };
+    for answer in ["n\n", "\n", END] {
+        let screen = asked(&[answer]);
+        assert!(!screen.contains("Approve 1 image"), "{answer:?}: {screen}");
+    }
+    asked(&["y\n", "n\n"]);
+    asked(&["y\n", END]);
+    assert!(bench.attached("app", &digest).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_record_with_control_characters_does_not_steer_the_terminal() {
+    let bench = Bench::new(nothing).await;
+    let by = |identity: &str| json!({"keyless": {"issuer": ISSUER, "identity": identity, "trustRoots": ["sandbox"]}});
+    let builders = json!([{"id": BUILDER, "signedBy": by("ci@example.com")}]);
+    let requirements = json!([{"provenance": {"builders": builders, "sources": [SOURCE]}}]);
+    let authors = json!([{"changeRecord": {"signedBy": by("ci@example.com")}}]);
+    bench.policy(&requirements, json!({"authorsFrom": authors}));
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    // It clears the screen, writes into the title of the window, goes up a line, and hides what follows.
+    let hostile = "Fix\u{1b}[2J\u{1b}]0;owned\u{7}\u{1b}[1A\u{9b}2K\r  counts for everything\u{8}\u{202e}\n  pass";
+    described(&bench, &digest, "ci@example.com", hostile);
+    let mut terminal = approve(&bench, &image, &WITH_KEY);
+    terminal.sees("reason");
+    terminal.sees("[y/N] ");
+    terminal.types("n\n");
+    let (code, screen) = terminal.ends();
+    assert_eq!(code, Some(2), "{screen}");
+    // Colours are the only sequences, and lines end as a terminal ends them.
+    let mut rest = screen.as_str();
+    while let Some(at) = rest.find('\u{1b}') {
+        rest = &rest[at + 1..];
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && !"[;".contains(c))
+            .unwrap();
+        assert!(
+            rest.starts_with('[') && rest[end..].starts_with('m'),
+            "{screen:?}"
+        );
+    }
+    let lines = screen.replace("\r\n", "\n").replace('\u{1b}', "");
+    let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!lines.contains(steers), "{screen:?}");
+    let shown: Vec<_> = lines
+        .lines()
+        .filter(|line| line.contains("counts for everything"))
+        .collect();
+    assert_eq!(shown.len(), 1, "{screen:?}");
+    assert!(shown[0].starts_with("  reason"), "{screen:?}");
+}
