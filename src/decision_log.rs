@@ -52,6 +52,7 @@ pub fn log(review: &Review, admitted: bool, audit_only: bool, took: Duration, re
         policies = policies(verdict),
         revision = verdict.revision(),
         findings = findings(review),
+        emergency = emergencies(verdict),
         decision = verdict.decision().id(),
         admitted,
         audit_only,
@@ -87,6 +88,24 @@ fn policies(verdict: &Verdict) -> String {
         push(&mut line, " ", [name, ":", &enforcement, ":", decision]);
     }
     line
+}
+
+/// The emergency changes by which the change is allowed; empty if there is none.
+fn emergencies(verdict: &Verdict) -> String {
+    let used = verdict.emergencies().into_iter().map(|used| {
+        let people: Vec<_> = used.declared_by.iter().chain(&used.approved_by).collect();
+        let people: Vec<_> = people.into_iter().map(String::as_str).collect();
+        format!(
+            "{} environment={} incident={:?}:{} people={} reviewDue={:.0}",
+            used.declaration,
+            used.environment,
+            used.incident,
+            used.incident_state.id(),
+            people.join(","),
+            used.review_due
+        )
+    });
+    used.collect::<Vec<_>>().join("; ")
 }
 
 /// The findings: policy, rule, outcome and reason, and the fields that they are about; `*` stands for every image.

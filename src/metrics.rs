@@ -72,6 +72,12 @@ struct EnvironmentLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EmergencyLabels {
+    environment: String,
+    incident: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FeedLabels {
     freeze: String,
 }
@@ -127,6 +133,7 @@ pub struct Metrics {
     events: Family<AttemptLabels, Counter>,
     governance: Family<GovernanceLabels, Counter>,
     loosened: Counter,
+    emergencies: Family<EmergencyLabels, Counter>,
     kept: Family<KeptLabels, Counter>,
     duration: Histogram,
     registry_requests: Counter,
@@ -188,6 +195,7 @@ impl Metrics {
             events: Family::default(),
             governance: Family::default(),
             loosened: Counter::default(),
+            emergencies: Family::default(),
             kept: Family::default(),
             duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             registry_requests: Counter::default(),
@@ -266,6 +274,11 @@ impl Metrics {
             "loosened",
             "Changes by which what the gate decides by became looser, or may have",
             self.loosened.clone(),
+        );
+        r.register(
+            "emergency_changes",
+            "Changes that were admitted by an emergency change, by environment and by whether the incident was verified",
+            self.emergencies.clone(),
         );
         r.register(
             "kept_evidence",
@@ -553,6 +566,17 @@ impl Metrics {
             admitted: if is_admitted { "true" } else { "false" },
         };
         self.changes.get_or_create(&labels).inc();
+    }
+
+    /// Counts the emergency changes by which a request was admitted.
+    pub(crate) fn count_emergencies(&self, verdict: &Verdict) {
+        for used in verdict.emergencies() {
+            let labels = EmergencyLabels {
+                environment: used.environment,
+                incident: used.incident_state.id(),
+            };
+            self.emergencies.get_or_create(&labels).inc();
+        }
     }
 
     /// Counts a request that is not judged.

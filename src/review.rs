@@ -1,17 +1,20 @@
 //! The story of one review: what was asked, what governs it, which digests it runs, what is known about them, and what
 //! follows from that. The webhook and the CLI call this, and nothing else decides.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use futures::future::join_all;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Change, ChangeKind, Collected, Decision, Evidence, Governing, Pin, Promotion, Records,
-    Snapshot, Verdict, judge,
+    Change, ChangeKind, Collected, Decision, Evidence, Governing, ImageNeeds, IncidentQuestion,
+    Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, judge,
 };
 use tokio::time::Instant;
 
-use crate::collect::{Collector, Freshness};
+use crate::collect::{Allowance, Collector, Freshness};
+use crate::incidents::Incidents;
 use crate::oci::Meter;
 use crate::record::{RecordsOnce, ReleaseRecords};
 
@@ -24,6 +27,8 @@ pub struct ReviewInputs {
     pub collector: Arc<Collector>,
     /// What was admitted before, where that is recorded: in a webhook with a cluster.
     pub records: Option<RecordSource>,
+    /// Asks incident trackers about emergency changes, where some are configured.
+    pub incidents: Option<Arc<dyn Incidents>>,
     /// When the answer must be there; what is still unknown then is said.
     pub deadline: Instant,
     /// Whether denials are only recorded (`--audit-only`), whatever the policies' enforcement.
@@ -106,6 +111,55 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
         .revalidate(&promotion, &needs, gathered, since, &mut allowance)
         .await;
     let verdict = judge(&promotion, &evidence, &governing);
+    let review = Review {
+        promotion,
+        evidence,
+        verdict,
+    };
+    // 6. Emergency changes: only a denial that one could waive asks for anything more.
+    with_emergencies(review, &governing, &needs, since, &mut allowance, inputs).await
+}
+
+/// The review with what is known of emergency changes: their statements, and the incidents that they name.
+async fn with_emergencies(
+    review: Review,
+    governing: &Governing<'_>,
+    needs: &BTreeMap<Subject, ImageNeeds>,
+    since: Instant,
+    allowance: &mut Allowance,
+    inputs: &ReviewInputs,
+) -> Review {
+    let Review {
+        promotion,
+        mut evidence,
+        mut verdict,
+    } = review;
+    let more = governing.emergency_needs(&promotion, &verdict, needs);
+    if !more.is_empty() {
+        let asked = Freshness::AskedSince(since);
+        let gathered = inputs.collector.gather(&more, asked, allowance).await;
+        evidence.add(gathered.evidence);
+        verdict = judge(&promotion, &evidence, governing);
+    }
+    // The incidents come last: they are asked about only where nothing else is missing.
+    let questions = verdict.incident_questions();
+    if !questions.is_empty() {
+        let asked = questions.into_iter().map(|question| async {
+            let answer = match &inputs.incidents {
+                Some(incidents) => {
+                    let IncidentQuestion { check, id } = &question;
+                    incidents.ask(check, id, inputs.deadline).await
+                }
+                None => Collected::Unavailable(Unavailability(format!(
+                    "the incident check `{}` cannot be asked here",
+                    question.check
+                ))),
+            };
+            (question, answer)
+        });
+        evidence.incidents = join_all(asked).await.into_iter().collect();
+        verdict = judge(&promotion, &evidence, governing);
+    }
     Review {
         promotion,
         evidence,

@@ -139,6 +139,7 @@ impl AdmissionResponse {
             },
             warnings: warnings.map(|text| cut(text, MAXIMUM_WARNING)).collect(),
             audit,
+            emergencies: Vec::new(),
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use promotion_gate_core::gate::{
-    Decision, Enforcement, Finding, Outcome, PolicyVerdict, Promotion, Target, Verdict,
+    Decision, EmergencyUse, Enforcement, Finding, Outcome, PolicyVerdict, Promotion, Target,
+    Verdict,
 };
 use serde::Serialize;
 
@@ -30,6 +31,8 @@ pub struct AdmissionResponse {
     pub warnings: Vec<String>,
     /// Annotations for the API server's audit log.
     pub audit: BTreeMap<&'static str, String>,
+    /// The emergency changes by which the request is admitted, each in one text.
+    pub emergencies: Vec<String>,
 }
 
 impl AdmissionResponse {
@@ -47,11 +50,23 @@ impl AdmissionResponse {
             ("policies", cut(&policies.join(","), 1000)),
             ("revision", verdict.revision().to_owned()),
         ]);
+        let used = verdict.emergencies();
+        if !used.is_empty() {
+            let each = used.iter();
+            let each = each.map(|used| format!("{}={}", used.incident, used.declaration));
+            let each = each.collect::<Vec<_>>().join(",");
+            audit.insert("emergency", cut(&each, 1000));
+        }
+        let emergencies = match denied && !audit_only {
+            true => Vec::new(),
+            false => used.iter().map(EmergencyUse::told).collect(),
+        };
         if audit_only {
             audit.insert("auditOnly", "true".to_owned());
             return AdmissionResponse {
                 allowed: true,
                 audit,
+                emergencies,
                 ..AdmissionResponse::default()
             };
         }
@@ -73,6 +88,7 @@ impl AdmissionResponse {
             },
             warnings: warnings.take(MAXIMUM_WARNINGS).collect(),
             audit,
+            emergencies,
         }
     }
 

@@ -62,8 +62,8 @@ pub use policy::{
     readable_match,
 };
 pub use record::{
-    EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEntry,
-    WrittenSource, WrittenWorkload,
+    EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEmergency,
+    WrittenEntry, WrittenSource, WrittenWorkload,
 };
 pub use status::MAXIMUM_FEED_WINDOWS;
 pub use trust_root::{

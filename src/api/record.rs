@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::CustomResource;
-use promotion_gate_core::gate::{AdmittedBy, Digest, RecordEntry, RecordedSource, Workload};
+use promotion_gate_core::gate::{
+    AdmittedBy, Digest, EmergencyUse, RecordEntry, RecordedSource, Workload,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,10 +85,60 @@ pub struct WrittenEntry {
     /// When it was admitted.
     #[schemars(with = "String")]
     pub at: Timestamp,
+    /// The emergency changes by which it was admitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emergency: Vec<WrittenEmergency>,
     /// The id of the decision, as in the log and in the API server's audit log.
     pub decision: String,
     /// The revision of the policies that were applied.
     pub revision: String,
+}
+
+/// An emergency change by which an image was admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WrittenEmergency {
+    /// The digest of the statement that declares it.
+    pub declaration: String,
+    /// The environment.
+    pub environment: String,
+    /// The id of the incident.
+    pub incident: String,
+    /// The address of the incident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident_url: Option<String>,
+    /// `verified` if the incident's tracker confirmed it, otherwise `unverified`.
+    pub incident_state: String,
+    /// The people who declared it, by name in the people directory.
+    pub declared_by: BTreeSet<String>,
+    /// The other people who agreed.
+    #[serde(default)]
+    pub approved_by: BTreeSet<String>,
+    /// The authors of the change, as far as they are known.
+    #[serde(default)]
+    pub authors: BTreeSet<String>,
+    /// Whether there may be further authors.
+    #[serde(default)]
+    pub unknown_author: bool,
+    /// The Kubernetes user who asked for the change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
+    /// The policies that it let the change pass.
+    pub policies: BTreeSet<String>,
+    /// The rules that were waived.
+    pub waived: BTreeSet<String>,
+    /// The repositories of the images that needed it.
+    #[serde(default)]
+    pub repositories: BTreeSet<String>,
+    /// When the change was admitted.
+    #[schemars(with = "String")]
+    pub admitted: Timestamp,
+    /// When it ends.
+    #[schemars(with = "String")]
+    pub expires: Timestamp,
+    /// When its review is due.
+    #[schemars(with = "String")]
+    pub review_due: Timestamp,
 }
 
 /// The object whose request was admitted.
@@ -188,6 +240,33 @@ impl WrittenEntry {
             }),
             at: self.at,
         })
+    }
+}
+
+impl WrittenEmergency {
+    /// What is recorded of an emergency change that let a change pass.
+    pub fn new(used: &EmergencyUse, admitted: Timestamp) -> WrittenEmergency {
+        let repositories = used.images.iter();
+        WrittenEmergency {
+            declaration: used.declaration.to_string(),
+            environment: used.environment.clone(),
+            incident: used.incident.clone(),
+            incident_url: used.incident_url.clone(),
+            incident_state: used.incident_state.id().to_owned(),
+            declared_by: used.declared_by.clone(),
+            approved_by: used.approved_by.clone(),
+            authors: used.authors.clone(),
+            unknown_author: used.has_unknown_author,
+            requester: used.requester.clone(),
+            policies: used.policies.clone(),
+            waived: used.waived.iter().map(|rule| (*rule).to_owned()).collect(),
+            repositories: repositories
+                .map(|subject| subject.repository.name().to_owned())
+                .collect(),
+            admitted,
+            expires: used.expires,
+            review_due: used.review_due,
+        }
     }
 }
 

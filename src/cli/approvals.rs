@@ -207,6 +207,7 @@ impl Wanted {
             snapshot: snapshot.into(),
             collector: Arc::clone(&sources.collector),
             records: as_source(records.as_ref()),
+            incidents: None,
             deadline: Instant::now() + self.timeout,
             audit_only: false,
         };

@@ -104,6 +104,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         records: None,
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
+        incidents: None,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };

@@ -3,11 +3,13 @@
 //!
 //! * `format` — a test as written; `load`, `resolve`, `asked`, `evidence` → suites, or all problems of the tests
 //! * `signers` — the signers of a test, and what verifies them; `provenance`, `people` — short forms → predicates
+//! * `emergencies` — emergency changes and incidents → statements, and what incident checks answer
 //! * `case` — one case: registry, review, comparison
 //! * `report`, `junit` — the results; `watch` — runs the tests again after a change
 
 mod asked;
 mod case;
+mod emergencies;
 mod evidence;
 mod format;
 mod freezes;

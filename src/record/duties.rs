@@ -426,6 +426,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
             environments: Default::default(),
             source: None,
             digest: None,
+            emergency: Vec::new(),
             at: now,
             decision: "baseline".to_owned(),
             revision: String::new(),

@@ -13,11 +13,16 @@ use serde_json::{Map, Value};
 
 use super::key::{Place, PublicKeys};
 use super::names::{RecordSubject, entry_key};
-use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenSource, WrittenWorkload};
+use crate::api::{
+    EntryRuns, EntryState, WrittenBy, WrittenEmergency, WrittenEntry, WrittenSource,
+    WrittenWorkload,
+};
 use crate::review::Review;
 
 /// The most entries of one record.
 pub(super) const MAXIMUM_ENTRIES: usize = 100;
+/// The most emergency changes that one entry names, the newest first.
+const MAXIMUM_EMERGENCIES: usize = 16;
 /// How many are left of a record that holds more.
 const TRIMMED: usize = 90;
 /// How many entries that were not seen yet stay as long as what runs.
@@ -109,6 +114,7 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
     let complied = complied(verdict);
     let environments = environments(&complied, &snapshot.policies);
     let uid = change.object.uid.as_ref();
+    let emergencies = verdict.emergencies();
     let entry = WrittenEntry {
         workload: WrittenWorkload::new(&change.workload, uid),
         template: template.to_string(),
@@ -122,6 +128,10 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
         environments,
         source: None,
         digest: None,
+        emergency: emergencies
+            .iter()
+            .map(|used| WrittenEmergency::new(used, promotion.at))
+            .collect(),
         at: promotion.at,
         decision: change.id.clone(),
         revision: verdict.revision().to_owned(),
@@ -175,6 +185,7 @@ fn injected_entries(review: &Review, injected: &Injected) -> Vec<NewEntry> {
         environments: BTreeSet::new(),
         source: None,
         digest: None,
+        emergency: Vec::new(),
         at: promotion.at,
         decision: change.id.clone(),
         revision: verdict.revision().to_owned(),
@@ -253,12 +264,40 @@ fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
 }
 
 /// Whether a record says already what a new entry says. What was not seen in the cluster gives way to another Pod of its template,
-/// which may come to be seen.
+/// which may come to be seen. An emergency change is always recorded, since a review is owed for it.
 pub(super) fn is_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> bool {
     known.is_some_and(|known| {
         let RecordEntry { workload, uid, .. } = &*known.entry;
-        known.entry.observed || new.workload == WrittenWorkload::new(workload, uid.as_ref())
+        let is_same =
+            known.entry.observed || new.workload == WrittenWorkload::new(workload, uid.as_ref());
+        let marked = || known.parsed().map(|it| it.emergency).unwrap_or_default();
+        is_same && (new.emergency.is_empty() || are_marked(&marked(), &new.emergency))
     })
+}
+
+/// Whether an entry names all of these emergency changes already.
+fn are_marked(known: &[WrittenEmergency], new: &[WrittenEmergency]) -> bool {
+    let is_known = |new: &WrittenEmergency| {
+        let mut known = known.iter();
+        known.any(|it| (&it.declaration, &it.environment) == (&new.declaration, &new.environment))
+    };
+    new.iter().all(is_known)
+}
+
+/// The entry to write in place of a known one of the same key: the emergency changes of both are kept, and that the object was seen.
+pub(super) fn replacing_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> WrittenEntry {
+    let mut entry = new.clone();
+    let Some(known) = known.and_then(KeptEntry::parsed) else {
+        return entry;
+    };
+    let others = known.emergency.iter();
+    let others = others.filter(|it| !are_marked(&new.emergency, std::slice::from_ref(*it)));
+    entry.emergency.extend(others.cloned());
+    entry.emergency.truncate(MAXIMUM_EMERGENCIES);
+    if known.state == EntryState::Observed && known.workload == entry.workload {
+        entry.state = EntryState::Observed;
+    }
+    entry
 }
 
 /// The keys of entries to drop from a record that holds too many: first those of objects that are gone, then those that were not

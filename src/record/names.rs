@@ -146,6 +146,7 @@ mod tests {
             environments: BTreeSet::new(),
             source: None,
             digest: None,
+            emergency: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
             decision: String::new(),
             revision: String::new(),

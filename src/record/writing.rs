@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ReleaseRecords;
 use super::background::Job;
-use super::entry::{KeptEntry, MAXIMUM_ENTRIES, NewEntry, entries, is_known};
+use super::entry::{KeptEntry, MAXIMUM_ENTRIES, NewEntry, entries, is_known, replacing_known};
 use super::identity::{said, with_remedy};
 use super::key::Place;
 use super::memory::RecordName;
@@ -227,7 +227,8 @@ impl ReleaseRecords {
         NewEntry { key, entry, .. }: &NewEntry,
         known: Option<&KeptEntry>,
     ) -> Result<DynamicObject, Attempt> {
-        let signed = self.signed(name, key, entry, false).await?;
+        let entry = replacing_known(known, entry);
+        let signed = self.signed(name, key, &entry, false).await?;
         let replaced = replacing(signed, known);
         let patch = json!({"spec": {"lastUsed": Timestamp::now(), "entries": {key: replaced}}});
         self.merge(name, patch).await
@@ -312,7 +313,7 @@ pub(super) fn replacing(
     signed: Map<String, Value>,
     known: Option<&KeptEntry>,
 ) -> Map<String, Value> {
-    let optional = ["source", "digest"].map(str::to_owned);
+    let optional = ["source", "digest", "emergency"].map(str::to_owned);
     let before = known.map(KeptEntry::fields).unwrap_or_default();
     let fields = optional
         .into_iter()

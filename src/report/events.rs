@@ -175,7 +175,7 @@ async fn write_all(
     }
 }
 
-/// What an answer tells: a denial, or warnings; nothing about a dry run. What a trusted controller (`by_controller`) may not make was
+/// What an answer tells: a denial, an emergency change, or warnings; nothing about a dry run. What a trusted controller (`by_controller`) may not make was
 /// upkeep to it, also where no record showed that.
 fn notice(
     change: &Change,
@@ -187,6 +187,9 @@ fn notice(
     let (reason, note) = match (answer.allowed, answer.warnings.as_slice()) {
         (false, _) if is_upkeep => ("UpkeepDenied", answer.message.clone()),
         (false, _) => ("PromotionDenied", answer.message.clone()),
+        (true, _) if !answer.emergencies.is_empty() => {
+            ("EmergencyChange", answer.emergencies.join("\n"))
+        }
         (true, []) => return None,
         (true, warnings) => ("PromotionWarning", warnings.join("\n")),
     };

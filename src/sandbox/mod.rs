@@ -17,7 +17,9 @@ pub use image::{attach_attestations, attach_bundle, attach_signatures, push_imag
 pub use registry::SandboxRegistry;
 pub use review::admission_review;
 pub use services::TimestampServer;
-pub use signing::{Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature};
+pub use signing::{
+    Curve, EnvelopeEntry, SandboxKey, SandboxSigner, Signing, SimpleSignature, statement_digest,
+};
 pub use tls::TlsIdentity;
 
 use base64::Engine as _;

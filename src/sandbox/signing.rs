@@ -19,6 +19,9 @@ use super::authority::{Issued, SandboxIdentity};
 use super::log::Entry;
 use super::{SandboxError, Sigstore};
 
+/// The type of statements.
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+
 /// A managed key (ECDSA). It signs with the hash of its curve, as cosign does since version 2.6.
 pub struct SandboxKey(KeyPair);
 
@@ -205,8 +208,27 @@ impl<'s> Signing<'s> {
         predicate_type: &str,
         predicate: &Value,
     ) -> Result<Value, SandboxError> {
-        let kind = "https://in-toto.io/Statement/v1";
-        self.envelope(signer, &statement(kind, subject, predicate_type, predicate))
+        self.attest_all(
+            signer,
+            std::slice::from_ref(subject),
+            predicate_type,
+            predicate,
+        )
+    }
+
+    /// The same about several subjects.
+    ///
+    /// # Errors
+    /// If the sandbox cannot make it.
+    pub fn attest_all(
+        self,
+        signer: SandboxSigner<'_>,
+        subjects: &[Digest],
+        predicate_type: &str,
+        predicate: &Value,
+    ) -> Result<Value, SandboxError> {
+        let statement = statement(STATEMENT, subjects, predicate_type, predicate);
+        self.envelope(signer, &statement)
     }
 
     /// A signature as cosign 2 makes it.
@@ -262,7 +284,7 @@ impl<'s> Signing<'s> {
     ) -> Result<SimpleSignature, SandboxError> {
         let statement = statement(
             "https://in-toto.io/Statement/v0.1",
-            subject,
+            std::slice::from_ref(subject),
             predicate_type,
             predicate,
         );
@@ -396,10 +418,18 @@ impl<'s> Signing<'s> {
     }
 }
 
-fn statement(kind: &str, subject: &Digest, predicate_type: &str, predicate: &Value) -> Value {
+/// The digest of the statement that a signer of the sandbox makes about these subjects.
+pub fn statement_digest(subjects: &[Digest], predicate_type: &str, predicate: &Value) -> Digest {
+    let statement = statement(STATEMENT, subjects, predicate_type, predicate);
+    Digest::sha256(statement.to_string().as_bytes())
+}
+
+fn statement(kind: &str, subjects: &[Digest], predicate_type: &str, predicate: &Value) -> Value {
+    let subjects = subjects.iter();
+    let subjects = subjects.map(|it| json!({"digest": {it.algorithm(): it.hex()}}));
     json!({
         "_type": kind,
-        "subject": [{"digest": {subject.algorithm(): subject.hex()}}],
+        "subject": subjects.collect::<Vec<_>>(),
         "predicateType": predicate_type,
         "predicate": predicate,
     })

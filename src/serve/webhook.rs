@@ -253,6 +253,7 @@ impl Webhook {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
             records: self.records.clone().map(RecordSource::Cluster),
+            incidents: None,
             deadline,
             audit_only: self.audit_only,
         };
@@ -275,6 +276,9 @@ impl Webhook {
         let by_controller =
             actor.is_some_and(|actor| actor.is_trusted_for(&change.workload, trusted));
         self.metrics.count_change(*kind, by_controller, admitted);
+        if admitted && !change.dry_run {
+            self.metrics.count_emergencies(&review.verdict);
+        }
         if let Some(events) = &self.events {
             events.tell(change, *kind, by_controller, &answer);
         }

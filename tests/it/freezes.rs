@@ -436,7 +436,7 @@ exit 2
 deny Pod prod/web (pods.yaml:1)
   policy `production` denies it:
   - noFreeze [frozen]: `production` is frozen by `weekends` (Nobody is at work) until 2026-12-21 08:00 +01:00 Europe/Berlin (2026-12-21 07:00 UTC); and by `year-end` (Year-end close) until 2027-01-03 00:00 +01:00 Europe/Berlin (2027-01-02 23:00 UTC); changes may pass from 2027-01-04 08:00 +01:00 Europe/Berlin (2027-01-04 07:00 UTC); the next freeze, `weekends`, begins 2027-01-08 16:00 +01:00 Europe/Berlin (2027-01-08 15:00 UTC)
-    → wait until the freeze ends, or ask `release-management`; what runs is kept running; a rollback may pass where there are release records (there are none here); emergency changes are permitted too, but this version does not recognise them yet
+    → wait until the freeze ends, or ask `release-management`; what runs is kept running; a rollback may pass where there are release records (there are none here); the freeze lets emergency changes pass, and the policy does not (`emergency.waives`)
   decision check
 
 allow Pod stage/web (pods.yaml:3)

@@ -8,6 +8,7 @@
 //! * `injected` — images that injectors add to Pods
 //! * `platforms` — an index and its platforms: whose evidence counts for what
 //! * `approvals` — properties of the approvals of people, and what they read from a registry
+//! * `emergencies` — emergency changes, and every way to abuse them by its name
 //! * `distinct_signers` — which signatures count as one signer
 //! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name; log entries and trust roots
 //! * `attestations` — `.att` attestations, log entries and keys of every kind, and each forgery by its name
@@ -72,6 +73,7 @@ mod dependencies;
 mod deploy;
 mod deployers;
 mod distinct_signers;
+mod emergencies;
 mod evidence;
 mod evidence_repository;
 mod feeds;

@@ -1,10 +1,12 @@
-//! Coverage: under a policy that requires evidence, every image needs an evidence requirement that passed or was waived. The
-//! requirement can be of any governing policy.
+//! Coverage: under a policy that requires evidence, every image needs an evidence requirement that passed. The requirement can be of
+//! any governing policy. One that an emergency change waives covers nothing.
 
+use super::emergency::{RULE, Waivers};
 use super::finding::{Finding, Judgement, Outcome, Target};
 use super::policy::{Policy, Uncovered};
 use super::promotion::{ChangeKind, Promotion};
 use super::snapshot::Certainty;
+use super::verdict::PolicyEmergency;
 use crate::reason::reasons;
 
 reasons! {
@@ -26,6 +28,56 @@ pub(super) struct PolicyFindings<'a> {
     pub(super) workload: Vec<Finding>,
     /// The findings for each image, in the promotion's order.
     pub(super) images: Vec<Vec<Finding>>,
+}
+
+impl PolicyFindings<'_> {
+    /// Waives what denies, if one emergency change waives all of it. If one was declared and does not count, a finding says why.
+    pub(super) fn waive(&mut self, waivers: &Waivers<'_>) -> PolicyEmergency {
+        let all = self.workload.iter().chain(self.images.iter().flatten());
+        let findings: Vec<_> = all.filter(|it| it.outcome.denies()).collect();
+        let Some(answer) = waivers.answer(self.policy, &findings) else {
+            let command = waivers.command(self.policy, &findings);
+            self.suggest(command);
+            return PolicyEmergency::default();
+        };
+        let mut each = findings.iter();
+        let are_undecided = each.all(|it| it.outcome == Outcome::Undecided);
+        let mut emergency = PolicyEmergency {
+            used: None,
+            asks: answer.asks,
+        };
+        match answer.result {
+            Some(Ok(used)) => {
+                let images = self.images.iter_mut().flatten();
+                let all = self.workload.iter_mut().chain(images);
+                for finding in all.filter(|it| it.outcome.denies()) {
+                    finding.waive(&used);
+                }
+                emergency.used = Some(Box::new(used));
+            }
+            Some(Err(refused)) => {
+                let judgement = refused.judgement(are_undecided);
+                let finding = Finding::of_engine(RULE, Target::Workload, judgement);
+                self.workload.push(finding);
+            }
+            None => {}
+        }
+        emergency
+    }
+
+    /// Names the command that declares an emergency change.
+    fn suggest(&mut self, command: Option<String>) {
+        let all = self
+            .workload
+            .iter_mut()
+            .chain(self.images.iter_mut().flatten());
+        let denying = all.filter(|it| it.outcome.denies());
+        if let (Some(command), Some(finding)) = (command, denying.last()) {
+            let hint = finding.hint.take().map(|hint| format!("{hint}; "));
+            let hint = hint.unwrap_or_default();
+            finding.hint = Some(format!("{hint}in an emergency: `{command}`"));
+        }
+    }
 }
 
 /// A denying finding for each image that `own` must deny because no requirement covers it. `targets` are the images in the
@@ -84,11 +136,6 @@ fn coverage_outcome(policy: &Policy, findings: &[Finding]) -> Option<Outcome> {
         .iter()
         .filter(covers)
         .map(|finding| finding.outcome)
-        .filter(|outcome| {
-            matches!(
-                outcome,
-                Outcome::Pass | Outcome::Waived | Outcome::Undecided
-            )
-        })
+        .filter(|outcome| matches!(outcome, Outcome::Pass | Outcome::Undecided))
         .max()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
 use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
+use super::emergency::IncidentAnswers;
 use super::image::{Digest, Repository};
 use super::platform::Index;
 
@@ -113,9 +114,33 @@ pub struct Evidence {
     pub indexes: BTreeMap<Subject, Collected<Option<Index>>>,
     /// For images without evidence, an index that lists the image, if one is known.
     pub within: BTreeMap<Subject, Digest>,
+    /// What incident checks answered about the incidents that emergency changes name. A question that is missing here was not asked.
+    pub incidents: IncidentAnswers,
 }
 
 impl Evidence {
+    /// Adds evidence that was gathered later: of a subject that was read again, the later reading counts.
+    pub fn add(&mut self, later: Evidence) {
+        let Evidence {
+            images,
+            with_earlier,
+            last_listed,
+            indexes,
+            within,
+            incidents,
+        } = later;
+        for subject in images.keys() {
+            self.with_earlier.remove(subject);
+            self.last_listed.remove(subject);
+        }
+        self.images.extend(images);
+        self.with_earlier.extend(with_earlier);
+        self.last_listed.extend(last_listed);
+        self.indexes.extend(indexes);
+        self.within.extend(within);
+        self.incidents.extend(incidents);
+    }
+
     /// The index that a subject names; `None` if it is not an index. A subject that was not asked for is unavailable.
     pub fn index(&self, subject: &Subject) -> Collected<Option<Index>> {
         self.indexes.get(subject).cloned().unwrap_or_else(|| {

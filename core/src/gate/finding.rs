@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::emergency::EmergencyUse;
 use super::image::Digest;
 use crate::reason::Reason;
 
 /// The answer of one rule about one target, as part of the explanation of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// The rule, such as `signature`; the engine's own findings name `coverage`, `governance` or `object`.
+    /// The rule, such as `signature`; the engine's own findings name `coverage`, `emergency`, `governance` or `object`.
     pub rule: &'static str,
     /// The name of the requirement in the policy, if it has one.
     pub requirement: Option<String>,
@@ -26,6 +27,8 @@ pub struct Finding {
     pub warning: Option<Box<str>>,
     /// The index of the requirement in the policy, from 0; `None` for the engine's own findings.
     pub requirement_index: Option<usize>,
+    /// The digest of the declaration of the emergency change that waives the requirement.
+    pub waived_by: Option<Digest>,
 }
 
 impl Finding {
@@ -41,7 +44,18 @@ impl Finding {
             hint: judgement.hint,
             warning: judgement.warning,
             requirement_index: None,
+            waived_by: None,
         }
+    }
+
+    /// Waives the requirement. The reason stays that of its rule: it says what is not met.
+    pub(super) fn waive(&mut self, used: &EmergencyUse) {
+        self.outcome = Outcome::Waived;
+        self.detail
+            .push_str(&format!("; waived by {}", used.summary()));
+        self.hint = None;
+        self.warning = Some(used.warning().into());
+        self.waived_by = Some(used.declaration.clone());
     }
 
     /// Whether two findings differ only in the index of the requirement. An entry that a policy contains twice makes such pairs.
@@ -56,6 +70,7 @@ impl Finding {
             hint,
             warning,
             requirement_index: _,
+            waived_by,
         } = self;
         (rule, requirement, target, outcome)
             == (
@@ -66,6 +81,7 @@ impl Finding {
             )
             && (reason, detail, hint, warning)
                 == (&other.reason, &other.detail, &other.hint, &other.warning)
+            && *waived_by == other.waived_by
     }
 }
 

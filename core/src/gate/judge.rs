@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
+use super::emergency::Waivers;
 use super::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
 use super::platforms::{OF_PLATFORMS, instead_of_index};
@@ -163,7 +164,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
             ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
         })
         .collect();
-    let by_policy: Vec<_> = governing
+    let mut by_policy: Vec<_> = governing
         .policies
         .iter()
         .map(|(policy, certainty)| {
@@ -179,7 +180,13 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
             }
         })
         .collect();
-    // 2. Coverage: an image without evidence is denied. This needs all findings, because a signature that one policy requires
+    // 2. Emergency changes: one declaration waives everything for which a policy denies, or nothing.
+    let waivers = Waivers::new(promotion, evidence, governing);
+    let emergencies: Vec<_> = by_policy
+        .iter_mut()
+        .map(|own| own.waive(&waivers))
+        .collect();
+    // 3. Coverage: an image without evidence is denied. This needs all findings, because a signature that one policy requires
     //    covers the image for the other policies too.
     let targets: Vec<_> = images.iter().map(|image| image.target.clone()).collect();
     let uncovered: Vec<_> = by_policy
@@ -187,31 +194,29 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .map(|own| uncovered(own, promotion, &targets, &by_policy))
         .collect();
     let mut verdicts = Vec::new();
-    for (own, uncovered) in by_policy.into_iter().zip(uncovered) {
+    let of_policies = by_policy.into_iter().zip(uncovered).zip(emergencies);
+    for ((own, uncovered), emergency) in of_policies {
         let mut findings = own.workload;
         findings.extend(own.images.into_iter().flatten());
         findings.extend(uncovered);
-        // 3. A policy that only may govern gives no certain denial: its failures become undecided.
+        // 4. A policy that only may govern gives no certain denial: its failures become undecided.
         if own.certainty == Certainty::LabelsUnknown {
             findings = downgrade_to_undecided(findings, promotion);
         }
         let policy = own.policy;
-        verdicts.push(PolicyVerdict::of(
-            policy.name.clone(),
-            policy.enforcement,
-            findings,
-        ));
+        let verdict = PolicyVerdict::of(policy.name.clone(), policy.enforcement, findings);
+        verdicts.push(verdict.with(emergency));
     }
-    // 4. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate. Upkeep on the
-    //    record goes on, here and in step 5: what was admitted must not stop because a document changed.
+    // 5. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate. Upkeep on the
+    //    record goes on, here and in step 6: what was admitted must not stop because a document changed.
     let is_recorded_upkeep =
         promotion.kind == ChangeKind::Upkeep { recorded: true } && promotion.injected.is_none();
     if !is_recorded_upkeep {
         verdicts.extend(of_unreadable(governing));
-        // 5. If no policy governs the object, the configuration decides.
+        // 6. If no policy governs the object, the configuration decides.
         verdicts.extend(of_ungoverned(promotion, governing));
     }
-    // 6. A revoked digest is refused whatever the kind of change, the policies and their enforcement are.
+    // 7. A revoked digest is refused whatever the kind of change, the policies and their enforcement are.
     let revoked: Vec<_> = images.iter().flat_map(ImageUnderReview::revoked).collect();
     if !revoked.is_empty() {
         let name = "(revocations)".to_owned();

@@ -38,8 +38,9 @@ mod world;
 pub use age::Age;
 pub use controllers::GroupKind;
 pub use emergency::{
-    EmergencyPolicy, EmergencyUse, IncidentRequirement, IncidentState, OverdueReview,
-    OverdueReviews, ServicePattern, WaivableRule, WhenUnreachable, emergency_manual,
+    DeclarationOutlook, EmergencyOutlook, EmergencyPolicy, EmergencyUse, IncidentAnswers,
+    IncidentQuestion, IncidentRequirement, IncidentState, OverdueReview, OverdueReviews,
+    ServicePattern, WaivableRule, WhenUnreachable, emergency_manual, emergency_outlook,
 };
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,

@@ -80,14 +80,7 @@ impl Governing<'_> {
         let of_injected = injected.iter().map(|(_, _, own)| own);
         let signers = asking.iter().map(|(.., own)| own).chain(of_injected);
         let signers = signers.flat_map(|own| &own.signers);
-        let heard = Arc::new(HeardSigners {
-            signers: signers.cloned().collect(),
-            trust_roots: self.world.trust_roots.clone(),
-            people: match &self.world.people {
-                Collected::Known(people) => Some(Arc::clone(people)),
-                Collected::Partial(_, _) | Collected::Unavailable(_) => None,
-            },
-        });
+        let heard = self.heard(signers);
         let mut needs: BTreeMap<Subject, ImageNeeds> = BTreeMap::new();
         for (image, pin) in promotion.images() {
             let image = &image.reference;
@@ -118,6 +111,21 @@ impl Governing<'_> {
             of_image.platforms |= policy.allow_unsigned_index;
         }
         needs
+    }
+
+    /// The signers whose statements count: these, and people.
+    pub(super) fn heard<'s>(
+        &self,
+        signers: impl Iterator<Item = &'s AcceptedSigner>,
+    ) -> Arc<HeardSigners> {
+        Arc::new(HeardSigners {
+            signers: signers.cloned().collect(),
+            trust_roots: self.world.trust_roots.clone(),
+            people: match &self.world.people {
+                Collected::Known(people) => Some(Arc::clone(people)),
+                Collected::Partial(_, _) | Collected::Unavailable(_) => None,
+            },
+        })
     }
 
     /// What the entries need that judge images of injectors.

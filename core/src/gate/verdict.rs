@@ -14,6 +14,7 @@
 
 use std::collections::BTreeSet;
 
+use super::emergency::{EmergencyUse, IncidentQuestion, together};
 use super::finding::{Finding, Outcome};
 use super::policy::Enforcement;
 
@@ -31,6 +32,16 @@ pub struct PolicyVerdict {
     enforcement: Enforcement,
     decision: Decision,
     findings: Vec<Finding>,
+    emergency: PolicyEmergency,
+}
+
+/// What emergency changes mean for the decision of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicyEmergency {
+    /// The one that waives what denied.
+    pub(super) used: Option<Box<EmergencyUse>>,
+    /// What has to be asked about incidents before it is known whether one does.
+    pub(super) asks: BTreeSet<IncidentQuestion>,
 }
 
 /// Whether a promotion is allowed.
@@ -107,6 +118,17 @@ impl Verdict {
             .collect()
     }
 
+    /// The emergency changes by which policies allow the change, each once.
+    pub fn emergencies(&self) -> Vec<EmergencyUse> {
+        together(self.policies.iter().filter_map(PolicyVerdict::emergency))
+    }
+
+    /// What has to be asked about incidents before it is known whether an emergency change lets the change pass.
+    pub fn incident_questions(&self) -> BTreeSet<IncidentQuestion> {
+        let asks = self.policies.iter().flat_map(|it| &it.emergency.asks);
+        asks.cloned().collect()
+    }
+
     /// The revision of the policies that were applied.
     pub fn revision(&self) -> &str {
         &self.revision
@@ -133,7 +155,19 @@ impl PolicyVerdict {
             enforcement,
             decision,
             findings,
+            emergency: PolicyEmergency::default(),
         }
+    }
+
+    /// The same with what emergency changes mean for it.
+    pub(super) fn with(self, emergency: PolicyEmergency) -> PolicyVerdict {
+        PolicyVerdict { emergency, ..self }
+    }
+
+    /// The emergency change by which this policy allows the change, if it does by one.
+    pub fn emergency(&self) -> Option<&EmergencyUse> {
+        let used = self.emergency.used.as_deref();
+        used.filter(|_| self.decision == Decision::Allow)
     }
 
     /// The name of the policy, or the file of a policy that could not be read.

@@ -90,6 +90,7 @@ impl Judged {
             snapshot: Arc::clone(&snapshot),
             collector: Arc::clone(&sources.collector),
             records: as_source(records.as_ref()),
+            incidents: None,
             deadline: Instant::now() + Duration::from_secs(args.timeout),
             audit_only: false,
         };

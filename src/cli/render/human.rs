@@ -120,6 +120,9 @@ fn object(file: &str, line: u64, review: &Review) {
             print_line!("");
         }
         Decision::Allow => {
+            for used in review.verdict.emergencies() {
+                print_line!("  {YELLOW}emergency{YELLOW:#} {}", text::line(&used.told()));
+            }
             for text in review.verdict.warnings() {
                 print_line!("  {YELLOW}warning{YELLOW:#} {}", text::line(text));
             }

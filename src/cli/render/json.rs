@@ -1,9 +1,11 @@
 //! The JSON form of reviews: `check --output json`. Within one version, fields are only added.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use promotion_gate_core::documents::Path;
 use promotion_gate_core::gate::{
-    Decision, Finding, ImageUse, Outcome, Pin, PolicyVerdict, Role, Target, Verdict,
+    Decision, EmergencyUse, Finding, ImageUse, Outcome, Pin, PolicyVerdict, Role, Target, Verdict,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -182,6 +184,56 @@ pub(crate) struct PolicyReport {
     pub(crate) decision: &'static str,
     /// Every finding, worst first.
     pub(crate) findings: Vec<FindingReport>,
+    /// The emergency change by which the policy allows the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) emergency: Option<EmergencyReport>,
+}
+
+/// An emergency change by which a policy allows an object.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EmergencyReport {
+    /// The digest of the statement that declares it.
+    pub(crate) declaration: String,
+    pub(crate) environment: String,
+    /// The id of the incident.
+    pub(crate) incident: String,
+    /// `verified` if the incident's tracker confirmed it, otherwise `unverified`.
+    pub(crate) incident_state: &'static str,
+    /// Why this image mends the incident.
+    pub(crate) reason: String,
+    /// The people who declared it.
+    pub(crate) declared_by: BTreeSet<String>,
+    /// The other people who agreed.
+    pub(crate) approved_by: BTreeSet<String>,
+    /// Whether it is not known who wrote the change.
+    pub(crate) unknown_author: bool,
+    /// The rules that are waived.
+    pub(crate) waived: BTreeSet<&'static str>,
+    /// When it ends.
+    #[schemars(with = "String")]
+    pub(crate) expires: Timestamp,
+    /// When its review is due, if the object is admitted now.
+    #[schemars(with = "String")]
+    pub(crate) review_due: Timestamp,
+}
+
+impl EmergencyReport {
+    fn of(used: &EmergencyUse) -> EmergencyReport {
+        EmergencyReport {
+            declaration: used.declaration.to_string(),
+            environment: used.environment.clone(),
+            incident: used.incident.clone(),
+            incident_state: used.incident_state.id(),
+            reason: used.reason.clone(),
+            declared_by: used.declared_by.clone(),
+            approved_by: used.approved_by.clone(),
+            unknown_author: used.has_unknown_author,
+            waived: used.waived.clone(),
+            expires: used.expires,
+            review_due: used.review_due,
+        }
+    }
 }
 
 impl PolicyReport {
@@ -195,6 +247,7 @@ impl PolicyReport {
             enforcement: format!("{:?}", verdict.enforcement()),
             decision: verdict.decision().id(),
             findings: verdict.findings().iter().map(FindingReport::of).collect(),
+            emergency: verdict.emergency().map(EmergencyReport::of),
         }
     }
 }
@@ -219,6 +272,9 @@ pub(crate) struct FindingReport {
     pub(crate) hint: Option<String>,
     /// What the deployer should know although the requirement is met.
     pub(crate) warning: Option<String>,
+    /// The digest of the declaration of the emergency change that waives the requirement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waived_by: Option<String>,
 }
 
 impl FindingReport {
@@ -236,6 +292,7 @@ impl FindingReport {
             detail: finding.detail.clone(),
             hint: finding.hint.clone(),
             warning: finding.warning.as_deref().map(str::to_owned),
+            waived_by: finding.waived_by.as_ref().map(ToString::to_string),
         }
     }
 }

@@ -85,7 +85,7 @@ impl SuiteReader<'_> {
                 Some(_) => self.attached_to(item, &used, &here),
                 None => Vec::new(),
             };
-            let pieces = self.pieces(item, test, at.unwrap_or(self.now), &here);
+            let pieces = self.pieces(item, &to, test, at.unwrap_or(self.now), &here);
             evidence.extend(pieces.into_iter().map(|piece| TestAttachment {
                 to: to.clone(),
                 piece,
@@ -99,6 +99,7 @@ impl SuiteReader<'_> {
             }
         }
         let kept = self.kept(case, &used, at.unwrap_or(self.now), here);
+        let incidents = self.incidents(case, at.unwrap_or(self.now), here);
         let changes = changes.filter(|_| self.problems.len() == before)?;
         Some(Case {
             name: case.name.clone(),
@@ -118,6 +119,7 @@ impl SuiteReader<'_> {
                 .filter_map(|used| Some((used.repository, used.digest?)))
                 .collect(),
             evidence,
+            incidents: Arc::new(incidents),
             freezes: self.freezes(case, here),
             kept: Arc::new(kept),
             expect: case.expect.clone(),

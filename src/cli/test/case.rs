@@ -16,6 +16,7 @@ use super::report::{CaseReport, Expected, TestedObject};
 use super::signers::TestSigners;
 use crate::api;
 use crate::collect::{CacheSizes, Collector};
+use crate::incidents::Incidents;
 use crate::oci::{Layer, Memory, Via};
 use crate::review::{RecordSource, Review, ReviewInputs, review};
 
@@ -57,6 +58,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
                 kept.records(change, pins, at)
             }))
         }),
+        incidents: Some(Arc::clone(&case.incidents) as Arc<dyn Incidents>),
         deadline: Instant::now() + TIMEOUT,
         audit_only: false,
     };
@@ -121,7 +123,9 @@ fn compare(case: &Case, reviews: &[Review]) -> CaseReport {
         policies.flat_map(|policy| policy.findings())
     };
     let counts = |finding: &&Finding| match case.expect.decision {
-        ExpectedDecision::Allow | ExpectedDecision::Ungoverned => finding.outcome == Outcome::Pass,
+        ExpectedDecision::Allow | ExpectedDecision::Ungoverned => {
+            matches!(finding.outcome, Outcome::Pass | Outcome::Waived)
+        }
         ExpectedDecision::Warn | ExpectedDecision::Undecided | ExpectedDecision::Deny => {
             finding.outcome.denies()
         }

@@ -53,6 +53,7 @@ impl SuiteReader<'_> {
     pub(super) fn pieces(
         &mut self,
         item: &EvidenceSpec,
+        to: &[(Repository, Digest)],
         test: &Spec,
         at: Timestamp,
         here: &Path,
@@ -65,6 +66,7 @@ impl SuiteReader<'_> {
             approval,
             rejection,
             change_record,
+            emergency,
             layout,
             bundles,
             unavailable,
@@ -76,12 +78,13 @@ impl SuiteReader<'_> {
             approval.is_some(),
             rejection.is_some(),
             change_record.is_some(),
+            emergency.is_some(),
             layout.is_some(),
             bundles.is_some(),
             unavailable.is_some(),
         ];
         if given.iter().filter(|given| **given).count() != 1 {
-            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `approval`, `rejection`, `changeRecord`, `layout`, `bundles` and `unavailable`");
+            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `approval`, `rejection`, `changeRecord`, `emergency`, `layout`, `bundles` and `unavailable`");
             return Vec::new();
         }
         if let Some((field, how, what)) = self.signed(item, test) {
@@ -93,6 +96,12 @@ impl SuiteReader<'_> {
                     Vec::new()
                 }
             };
+        }
+        if let Some(written) = emergency {
+            let mut subjects: Vec<_> = to.iter().map(|(_, digest)| digest.clone()).collect();
+            subjects.sort();
+            subjects.dedup();
+            return self.emergency(written, subjects, test, at, &here.key("emergency"));
         }
         if let Some(layout) = layout {
             return self
@@ -193,7 +202,7 @@ impl SuiteReader<'_> {
         pieces
     }
 
-    fn fact(
+    pub(super) fn fact(
         &mut self,
         how: &HowSpec<'_>,
         what: What,
@@ -210,11 +219,7 @@ impl SuiteReader<'_> {
             let problem = self.document.problem(here.key("by"), why);
             self.problems.push(problem.suggesting(how.by, known));
         }
-        let signed = how.at.and_then(|at| self.parse(here.key("at"), at));
-        let ago = how
-            .ago
-            .and_then(|ago| self.parse::<Age>(here.key("ago"), ago));
-        let before = ago.map(|ago| at.saturating_sub(ago.duration()).unwrap_or(at));
+        let signed = self.time_of(how, at, here);
         if how.at.is_some() && how.ago.is_some() {
             self.refuse(
                 here.key("ago"),
@@ -229,10 +234,22 @@ impl SuiteReader<'_> {
             form: how.form,
             logged: how.logged,
             stamped: how.stamped,
-            at: signed.or(before).unwrap_or(at),
+            at: signed,
             about,
             what,
         })
+    }
+}
+
+impl SuiteReader<'_> {
+    /// When a fact is signed, in a case of the time `at`.
+    pub(super) fn time_of(&mut self, how: &HowSpec<'_>, at: Timestamp, here: &Path) -> Timestamp {
+        let signed = how.at.and_then(|at| self.parse(here.key("at"), at));
+        let ago = how
+            .ago
+            .and_then(|ago| self.parse::<Age>(here.key("ago"), ago));
+        let before = ago.map(|ago| at.saturating_sub(ago.duration()).unwrap_or(at));
+        signed.or(before).unwrap_or(at)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use promotion_gate_core::attest::Claim;
+use promotion_gate_core::gate::Severity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -115,10 +116,31 @@ pub(super) struct CaseSpec {
     /// Rejections that the cluster keeps.
     #[serde(default)]
     pub(super) rejections: Vec<KeptRejectionSpec>,
+    /// The incidents that incident checks know, by id.
+    #[serde(default)]
+    pub(super) incidents: BTreeMap<String, IncidentSpec>,
     /// The evidence that is attached to the images.
     #[serde(default)]
     pub(super) evidence: Vec<EvidenceSpec>,
     pub(super) expect: ExpectSpec,
+}
+
+/// What an incident check answers.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct IncidentSpec {
+    /// Whether it is open; `true` when absent.
+    pub(super) open: Option<bool>,
+    /// How severe it is.
+    pub(super) severity: Option<Severity>,
+    /// How long before the review it was opened, such as `30m`.
+    pub(super) opened_ago: Option<String>,
+    /// Who opened it.
+    pub(super) opened_by: Option<String>,
+    /// The service that it is about.
+    pub(super) service: Option<String>,
+    /// The tracker does not answer, and why.
+    pub(super) unreachable: Option<String>,
 }
 
 /// An earlier admission of the workload.
@@ -225,6 +247,8 @@ pub(super) struct EvidenceSpec {
     pub(super) rejection: Option<ApprovalSpec>,
     /// The record of a change: who wrote it.
     pub(super) change_record: Option<ChangeRecordSpec>,
+    /// An emergency change: its declaration, and what other people say of it.
+    pub(super) emergency: Option<EmergencySpec>,
     /// An OCI image layout, relative to this file: all evidence that it holds about the image.
     pub(super) layout: Option<PathBuf>,
     /// Bundles, relative to this file: one in JSON, or JSON lines.
@@ -365,6 +389,32 @@ signed! {
         testing: Option<String>,
         /// How to return to a secure state.
         back_out_plan: Option<String>,
+    }
+}
+
+signed! {
+    /// An emergency change: one declaration about every image that it is attached to, by a person, and what others say of it.
+    EmergencySpec {
+        /// The id of the incident.
+        incident: String,
+        /// Why the image mends it.
+        reason: Option<String>,
+        /// How long it counts after it is signed; `1h` when absent.
+        valid_for: Option<String>,
+        /// The environment; that of the tested policies when absent.
+        environment: Option<String>,
+        /// What it is limited to, such as `cluster`.
+        #[serde(default)]
+        scopes: BTreeMap<String, String>,
+        /// The people who agree.
+        #[serde(default)]
+        agreed_by: Vec<String>,
+        /// The people who reject it.
+        #[serde(default)]
+        rejected_by: Vec<String>,
+        /// The people who end it.
+        #[serde(default)]
+        closed_by: Vec<String>,
     }
 }
 

@@ -9,6 +9,7 @@ use promotion_gate_core::documents::Problem;
 use promotion_gate_core::gate::{Change, Digest, Snapshot};
 use serde_json::Value;
 
+use super::emergencies::GivenIncidents;
 use super::format::{EvidenceForm, ExpectSpec};
 use super::freezes::CaseFreezes;
 use super::kept::Kept;
@@ -53,6 +54,7 @@ pub(super) struct Case {
     pub(super) tags: Vec<(Repository, String, Digest)>,
     pub(super) images: Vec<(Repository, Digest)>,
     pub(super) evidence: Vec<TestAttachment>,
+    pub(super) incidents: Arc<GivenIncidents>,
     pub(super) freezes: CaseFreezes,
     pub(super) kept: Arc<Kept>,
     pub(super) expect: ExpectSpec,
@@ -87,6 +89,8 @@ pub(super) enum What {
     Signature(BTreeMap<String, String>),
     /// The predicate type, and the predicate.
     Statement(String, Value),
+    /// The predicate of a declaration of an emergency change, and everything that it is about.
+    Declaration(Value, Vec<Digest>),
 }
 
 impl Case {

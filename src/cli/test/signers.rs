@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use promotion_gate_core::attest::media_type::{BUNDLE, ENVELOPE, SIMPLE_SIGNING};
+use promotion_gate_core::attest::predicate::EmergencyChange;
 use promotion_gate_core::attest::{Claim, PublicKey, TrustRoot};
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Digest, TrustRoots};
@@ -163,6 +164,10 @@ impl TestSigners {
                 SIMPLE_SIGNING,
                 signing.sign_simply(signer, subject, annotations)?,
             ),
+            (What::Declaration(predicate, subjects), _) => {
+                let kind = EmergencyChange::TYPE;
+                bundle(signing.attest_all(signer, subjects, kind, predicate)?)
+            }
             (What::Statement(kind, predicate), EvidenceForm::Bundle) => {
                 bundle(signing.attest(signer, subject, kind, predicate)?)
             }

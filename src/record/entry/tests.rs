@@ -199,6 +199,7 @@ fn written(at: i64, state: EntryState) -> WrittenEntry {
         environments: BTreeSet::new(),
         source: None,
         digest: None,
+        emergency: Vec::new(),
         at: Timestamp::from_second(at).unwrap(),
         decision: at.to_string(),
         revision: "r".to_owned(),
@@ -460,4 +461,61 @@ fn a_record_names_no_person() {
     for name in ["alice", "leads"] {
         assert!(!written.contains(name), "{written}");
     }
+}
+
+fn marked(declaration: &str) -> WrittenEmergency {
+    let at = Timestamp::UNIX_EPOCH;
+    WrittenEmergency {
+        declaration: declaration.to_owned(),
+        environment: "production".to_owned(),
+        incident: "INC1".to_owned(),
+        incident_url: None,
+        incident_state: "verified".to_owned(),
+        declared_by: ["ben".to_owned()].into(),
+        approved_by: ["cleo".to_owned()].into(),
+        authors: BTreeSet::new(),
+        unknown_author: false,
+        requester: None,
+        policies: ["pinned".to_owned()].into(),
+        waived: ["noFreeze".to_owned()].into(),
+        repositories: BTreeSet::new(),
+        admitted: at,
+        expires: at,
+        review_due: at,
+    }
+}
+
+#[test]
+fn each_emergency_change_is_recorded_although_the_template_was_admitted_by_another_one() {
+    let by_waiver = |at: i64, state: EntryState, declaration: &str| WrittenEntry {
+        by: WrittenBy::Waiver,
+        complied: BTreeSet::new(),
+        emergency: vec![marked(declaration)],
+        ..written(at, state)
+    };
+    let first = by_waiver(1, EntryState::Observed, "sha256:a");
+    let again = by_waiver(2, EntryState::Pending, "sha256:a");
+    assert!(is_known(Some(&kept(&first)), &again));
+    let another = by_waiver(2, EntryState::Pending, "sha256:b");
+    assert_eq!(entry_key(&first), entry_key(&another));
+    assert!(!is_known(Some(&kept(&first)), &another));
+    let both = replacing_known(Some(&kept(&first)), &another);
+    let names: Vec<_> = both.emergency.iter().map(|it| &*it.declaration).collect();
+    assert_eq!(names, ["sha256:b", "sha256:a"]);
+    assert_eq!(both.state, EntryState::Observed, "the object was seen");
+    assert!(is_known(Some(&kept(&both)), &again));
+    assert_eq!(replacing_known(None, &another), another);
+    // What complied has an entry of its own.
+    assert_ne!(
+        entry_key(&first),
+        entry_key(&written(1, EntryState::Observed))
+    );
+}
+
+#[test]
+fn an_entry_without_the_mark_of_an_emergency_change_is_read_as_before() {
+    let mut older = serde_json::to_value(written(1, EntryState::Pending)).unwrap();
+    older.as_object_mut().unwrap().remove("emergency");
+    let read: WrittenEntry = serde_json::from_value(older).unwrap();
+    assert_eq!(read, written(1, EntryState::Pending));
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
+use promotion_gate::incidents::Incidents;
 use promotion_gate::oci::{Client, ClientOptions};
 use promotion_gate::review::{Review, ReviewInputs, review};
-use promotion_gate_core::gate::{Change, Collected, People, Policy, Snapshot};
+use promotion_gate_core::gate::{Change, Collected, People, Policy, Snapshot, World};
 use tokio::time::Instant;
 
 use super::facts::{promotion, snapshot};
@@ -17,6 +18,8 @@ pub struct Gate {
     snapshot: Arc<Snapshot>,
     pub patience: Duration,
     pub audit_only: bool,
+    /// What is asked about incidents.
+    pub incidents: Option<Arc<dyn Incidents>>,
 }
 
 impl Gate {
@@ -32,6 +35,7 @@ impl Gate {
             snapshot: Arc::new(snapshot(vec![policy])),
             patience: Duration::from_secs(30),
             audit_only: false,
+            incidents: None,
         }
     }
 
@@ -42,6 +46,12 @@ impl Gate {
         self
     }
 
+    /// The same in another world.
+    pub fn seeing(mut self, change: impl FnOnce(&mut World)) -> Gate {
+        change(&mut Arc::get_mut(&mut self.snapshot).unwrap().world);
+        self
+    }
+
     /// The same memory under another policy.
     pub fn under(&self, policy: Policy) -> Gate {
         Gate {
@@ -49,6 +59,7 @@ impl Gate {
             snapshot: Arc::new(snapshot(vec![policy])),
             patience: self.patience,
             audit_only: self.audit_only,
+            incidents: self.incidents.clone(),
         }
     }
 
@@ -62,6 +73,7 @@ impl Gate {
             snapshot: Arc::clone(&self.snapshot),
             collector: Arc::clone(&self.collector),
             records: None,
+            incidents: self.incidents.clone(),
             deadline: Instant::now() + self.patience,
             audit_only: self.audit_only,
         };

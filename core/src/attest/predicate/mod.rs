@@ -36,6 +36,11 @@ pub fn is_emergency(predicate_type: &str) -> bool {
     predicate_type.starts_with("https://promotion-gate.dev/emergency-")
 }
 
+/// Whether a predicate type is that of closures of emergency changes, in any version.
+pub fn is_emergency_closure(predicate_type: &str) -> bool {
+    predicate_type.starts_with("https://promotion-gate.dev/emergency-closure/")
+}
+
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {

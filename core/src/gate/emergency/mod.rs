@@ -1,18 +1,35 @@
 //! Emergency changes: how a change passes although requirements of a policy are not met, and what is owed for that.
 //!
 //! * `policy`: what a policy says of them
-//! * `reasons`: why one does not count
+//! * `signed`: what people signed about one image: declarations, agreements, rejections, closures
+//! * `incident`: whether the incident is what the policy asks for
+//! * `decide`: whether one declaration lets a change pass a policy
+//! * `waivers`: the emergency changes of one review, and the evidence that they need
+//! * `outlook`: the same before anybody has signed, for people who declare and agree
+//! * `refused`, `reasons`: why one does not count
 //! * `used`: what is recorded and told of one that let a change pass
 //! * `debt`: reviews that are overdue
+//! * `commands`: the commands that messages name
 
+mod commands;
 mod debt;
+mod decide;
+mod incident;
+mod outlook;
 mod policy;
 mod reasons;
+mod refused;
+mod signed;
 mod used;
+mod waivers;
 
 pub use debt::{OverdueReview, OverdueReviews};
+pub(in crate::gate) use decide::together;
+pub use incident::{IncidentAnswers, IncidentQuestion};
+pub use outlook::{DeclarationOutlook, EmergencyOutlook, emergency_outlook};
 pub use policy::{
     EmergencyPolicy, IncidentRequirement, ServicePattern, WaivableRule, WhenUnreachable,
 };
 pub use reasons::emergency_manual;
 pub use used::{EmergencyUse, IncidentState};
+pub(in crate::gate) use waivers::{RULE, Waivers};

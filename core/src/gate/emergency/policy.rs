@@ -210,9 +210,24 @@ impl EmergencyPolicy {
             false => of_approvals,
         }
     }
+
+    /// The public record that declarations and agreements must have, if a policy says it: the strictest that its `approvals` name.
+    pub(in crate::gate) fn transparency(&self, policy: &Policy) -> Option<RequiredTransparency> {
+        self.transparency
+            .or_else(|| policy.approvals().filter_map(|it| it.transparency).min())
+    }
 }
 
 impl ServicePattern {
+    /// Whether a service matches, for a workload in this namespace.
+    pub(super) fn matches(&self, service: &str, namespace: Option<&str>) -> bool {
+        let written = match (self.0.contains(NAMESPACE), namespace) {
+            (true, None) => return false,
+            (_, namespace) => self.0.replace(NAMESPACE, namespace.unwrap_or_default()),
+        };
+        Glob::parse(&written).is_ok_and(|pattern| pattern.matches(service))
+    }
+
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.0

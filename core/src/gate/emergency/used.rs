@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::decide::short;
 use crate::gate::evidence::Subject;
 use crate::gate::image::Digest;
+use crate::gate::rules::{listed, minute};
 
 /// An emergency change that waived requirements, so that a change was allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,79 @@ pub enum IncidentState {
     Verified,
     /// No tracker confirmed it, and why.
     Unverified(String),
+}
+
+impl EmergencyUse {
+    /// Which one it is, as the end of a sentence.
+    pub fn summary(&self) -> String {
+        let names = self.declared_by.iter().map(|name| format!("`{name}`"));
+        let unverified = match self.incident_state {
+            IncidentState::Verified => "",
+            IncidentState::Unverified(_) => ", unverified",
+        };
+        format!(
+            "the emergency change `{}` (incident `{}`{unverified}; declared by {})",
+            short(&self.declaration),
+            self.incident,
+            listed(names, 3)
+        )
+    }
+
+    /// All that people should know of it, as one text.
+    pub fn told(&self) -> String {
+        let list = |names: &BTreeSet<String>| {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            names.join(", ")
+        };
+        let mut text = format!(
+            "admitted by {}: {}; ",
+            self.summary(),
+            self.reason.replace(char::is_control, " ")
+        );
+        if !self.approved_by.is_empty() {
+            text.push_str(&format!("agreed: {}; ", list(&self.approved_by)));
+        }
+        if self.has_unknown_author {
+            text.push_str("it is not known who wrote the change; ");
+        }
+        let waived: Vec<_> = self.waived.iter().copied().collect();
+        text.push_str(&format!(
+            "waived: {}; ends {}; review due {}",
+            waived.join(", "),
+            minute(self.expires),
+            minute(self.review_due)
+        ));
+        text
+    }
+
+    /// What the deployer has to know: that a review is due.
+    pub(in crate::gate) fn warning(&self) -> String {
+        format!(
+            "admitted as an emergency: review due {}; incident {}",
+            minute(self.review_due),
+            self.incident
+        )
+    }
+
+    /// Adds what another policy says of the same emergency change: what is stricter counts.
+    pub(in crate::gate) fn add(&mut self, other: &EmergencyUse) {
+        self.policies.extend(other.policies.iter().cloned());
+        self.waived.extend(&other.waived);
+        self.images.extend(other.images.iter().cloned());
+        self.declared_by.extend(other.declared_by.iter().cloned());
+        self.approved_by.extend(other.approved_by.iter().cloned());
+        self.approved_by.retain(|it| !self.declared_by.contains(it));
+        self.authors.extend(other.authors.iter().cloned());
+        self.has_unknown_author |= other.has_unknown_author;
+        self.expires = self.expires.min(other.expires);
+        self.review_due = self.review_due.min(other.review_due);
+        if other.incident_state > self.incident_state {
+            self.incident_state = other.incident_state.clone();
+        }
+        if self.incident_url.is_none() {
+            self.incident_url.clone_from(&other.incident_url);
+        }
+    }
 }
 
 impl IncidentState {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Class, Needs, Requirement};
 use crate::attest::Origin;
-use crate::gate::evidence::{Collected, Effect, Form, ImageEvidence, Subject};
+use crate::gate::evidence::{Collected, Effect, Form, ImageEvidence, Subject, Unavailability};
 use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
 use crate::gate::policy::Policy;
@@ -80,7 +80,7 @@ pub struct WorkloadCheck<'a> {
 
 impl ImageCheck<'_> {
     /// The subject of the evidence, in the form that commands accept.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::gate) fn name(&self) -> String {
         match self.subject {
             Some(subject) => subject.to_string(),
             None => self.image.reference.to_string(),
@@ -138,7 +138,9 @@ impl ImageCheck<'_> {
 ///
 /// # Errors
 /// The judgement of a rule that needs evidence, if none could be read.
-pub(super) fn readable<'a>(check: &ImageCheck<'a>) -> Result<&'a ImageEvidence, Judgement> {
+pub(in crate::gate) fn readable<'a>(
+    check: &ImageCheck<'a>,
+) -> Result<&'a ImageEvidence, Judgement> {
     if let Pin::Resolved(Collected::Unavailable(unavailability)) = check.pin {
         return Err(Judgement::undecided(
             IMAGE_UNAVAILABLE,
@@ -178,7 +180,7 @@ pub(super) fn rollback_to(until: jiff::Timestamp) -> String {
 }
 
 /// A time, as messages show it: minutes, rounded up.
-pub(super) fn minute(time: jiff::Timestamp) -> String {
+pub(in crate::gate) fn minute(time: jiff::Timestamp) -> String {
     let up = time.saturating_add(jiff::SignedDuration::from_secs(59));
     let up = up.unwrap_or(time);
     up.strftime("%Y-%m-%d %H:%M UTC").to_string()
@@ -209,7 +211,7 @@ pub(super) fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> Stri
 }
 
 /// Joins names with commas: at most `most` of them, then the number of the others.
-pub(super) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
+pub(in crate::gate) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
     let names: Vec<_> = names.into_iter().collect();
     match names.split_at_checked(most) {
         Some((shown, more)) if !more.is_empty() => {
@@ -249,25 +251,36 @@ impl Requirement {
             );
             return root_missing(name, detail, check);
         }
-        let allowed = check.policy.staleness.duration().unsigned_abs();
-        let serves = check.last_listed.is_some_and(|age| age <= allowed);
-        let unread = check.evidence.unavailabilities().iter().min();
-        let unsupported = check.evidence.value();
-        let unsupported = unsupported.and_then(|evidence| evidence.unsupported.iter().min());
-        match (unread, unsupported) {
-            (None, None) => judgement,
-            (Some(_), None) if serves => Judgement {
+        match unread_that_could_hurt(check) {
+            None if check.evidence.unavailabilities().is_empty() => judgement,
+            None => Judgement {
                 detail: format!(
                     "{}, by what was attached when the registry last answered",
                     judgement.detail
                 ),
                 ..judgement
             },
-            (Some(first), _) | (None, Some(first)) => Judgement::undecided(
+            Some(first) => Judgement::undecided(
                 EVIDENCE_PARTIAL,
                 format!("some of the attached evidence could not be read: {first}"),
             ),
         }
+    }
+}
+
+/// Why some of the evidence was not read, if that could turn a pass. While a registry does not answer, its last complete listing
+/// counts up to the policy's staleness.
+pub(in crate::gate) fn unread_that_could_hurt<'c>(
+    check: &'c ImageCheck<'_>,
+) -> Option<&'c Unavailability> {
+    let allowed = check.policy.staleness.duration().unsigned_abs();
+    let serves = check.last_listed.is_some_and(|age| age <= allowed);
+    let unread = check.evidence.unavailabilities().iter().min();
+    let unsupported = check.evidence.value();
+    let unsupported = unsupported.and_then(|evidence| evidence.unsupported.iter().min());
+    match (unread, unsupported) {
+        (Some(_), None) if serves => None,
+        (unread, unsupported) => unread.or(unsupported),
     }
 }
 

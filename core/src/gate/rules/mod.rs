@@ -42,9 +42,13 @@ pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
-pub(super) use approvals::{REJECTED, validate_from};
-pub(super) use check::EVIDENCE_UNAVAILABLE;
+pub(super) use approvals::{
+    Approval, Authors, REJECTED, Scoped, Seating, UNWAIVABLE, found_person, is_entitled,
+    kept_rejections, kept_unreadable, people_of, person, scopes_include, seats_of, validate_from,
+    verified_times, witnessed, witnesses,
+};
 use check::OF_EVIDENCE;
+pub(super) use check::{EVIDENCE_UNAVAILABLE, listed, minute, readable, unread_that_could_hurt};
 pub(super) use digest_pinned::NOT_PINNED;
 
 /// The properties that every rule has. A rule never fetches: it names the evidence it needs, the shell fetches that evidence,
@@ -154,7 +158,7 @@ pub struct Needs {
 
 impl Needs {
     /// Evidence under these trust roots, by certificates and by keys.
-    fn roots<'a>(
+    pub(super) fn roots<'a>(
         names: impl Iterator<Item = &'a str>,
         keys: &[Arc<PublicKey>],
         roots: &TrustRoots,

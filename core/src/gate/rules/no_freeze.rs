@@ -115,8 +115,8 @@ impl WorkloadRule for NoFreeze {
         match frozen.as_slice() {
             [] => self.open(schedule, environment, promotion.at),
             frozen => match promotion.rolls_back_to(check.policy) {
-                Some(until) => rollback(schedule, environment, promotion, frozen, until),
-                None => denial(schedule, environment, promotion, frozen),
+                Some(until) => rollback(check, schedule, frozen, until),
+                None => denial(check, schedule, frozen),
             },
         }
     }
@@ -169,12 +169,12 @@ impl NoFreeze {
 
 /// A rollback passes if every freeze that lasts lets it.
 fn rollback(
+    check: &WorkloadCheck<'_>,
     schedule: &Schedule,
-    environment: &str,
-    promotion: &Promotion,
     frozen: &[Frozen<'_>],
     until: Timestamp,
 ) -> Judgement {
+    let environment = check.policy.environment.as_deref().unwrap_or_default();
     let refusing = frozen.iter().filter(|it| !it.freeze.may_pass.rollback);
     let refusing: Vec<_> = refusing.map(|it| format!("`{}`", it.freeze.name)).collect();
     let says = rollback_to(until);
@@ -185,7 +185,7 @@ fn rollback(
         );
         return Judgement::pass(ROLLBACK_PASSES, detail);
     }
-    let denied = denial(schedule, environment, promotion, frozen);
+    let denied = denial(check, schedule, frozen);
     Judgement {
         detail: format!(
             "{}; {says}, and no rollback passes {}",
@@ -212,13 +212,9 @@ fn lasting(environment: &str, frozen: &[Frozen<'_>], are_all_stale: bool) -> Str
 }
 
 /// Which freezes last, why, until when, and what may pass.
-fn denial(
-    schedule: &Schedule,
-    environment: &str,
-    promotion: &Promotion,
-    frozen: &[Frozen<'_>],
-) -> Judgement {
-    let at = promotion.at;
+fn denial(check: &WorkloadCheck<'_>, schedule: &Schedule, frozen: &[Frozen<'_>]) -> Judgement {
+    let environment = check.policy.environment.as_deref().unwrap_or_default();
+    let at = check.promotion.at;
     let are_all_stale = are_all_stale(frozen);
     let mut detail = lasting(environment, frozen, are_all_stale);
     let open_from = schedule.open_from(environment, at);
@@ -241,11 +237,11 @@ fn denial(
         true => Judgement::undecided(FREEZE_UNKNOWN, detail),
         false => Judgement::fail(FROZEN, detail),
     };
-    judgement.hint(next_step(promotion, frozen, are_all_stale))
+    judgement.hint(next_step(check, frozen, are_all_stale))
 }
 
 /// What the deployer can do, and what the freezes let through.
-fn next_step(promotion: &Promotion, frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
+fn next_step(check: &WorkloadCheck<'_>, frozen: &[Frozen<'_>], are_all_stale: bool) -> String {
     let wait = match are_all_stale {
         true => "wait until the feed is read again",
         false => "wait until the freeze ends",
@@ -262,7 +258,7 @@ fn next_step(promotion: &Promotion, frozen: &[Frozen<'_>], are_all_stale: bool) 
         false => format!(", or ask {}", owners.join(" and ")),
     };
     let all = |may: fn(&Freeze) -> bool| frozen.iter().all(|frozen| may(frozen.freeze));
-    let has_records = promotion.records.value().is_some();
+    let has_records = check.promotion.records.value().is_some();
     let rollbacks = match (all(|freeze| freeze.may_pass.rollback), has_records) {
         (true, true) => "; a rollback to what ran before may pass",
         (true, false) => {
@@ -270,11 +266,26 @@ fn next_step(promotion: &Promotion, frozen: &[Frozen<'_>], are_all_stale: bool) 
         }
         (false, _) => "",
     };
-    let emergencies = match all(|freeze| freeze.may_pass.emergency) {
-        true => {
-            "; emergency changes are permitted too, but this version does not recognise them yet"
-        }
-        false => "",
-    };
+    let emergencies = emergencies(check.policy, frozen);
     format!("{wait}{ask}; what runs is kept running{rollbacks}{emergencies}")
+}
+
+/// Whether an emergency change passes: the policy and every freeze that lasts have to let it.
+fn emergencies(policy: &Policy, frozen: &[Frozen<'_>]) -> String {
+    let refusing = frozen.iter().filter(|it| !it.freeze.may_pass.emergency);
+    let refusing: Vec<_> = refusing.map(|it| format!("`{}`", it.freeze.name)).collect();
+    let section = policy.emergency.as_ref();
+    let is_waived = section.is_some_and(|section| section.waives_rule("noFreeze"));
+    match (is_waived, refusing.as_slice()) {
+        (true, []) => "; an emergency change may pass".to_owned(),
+        (true, refusing) => format!(
+            "; the policy lets emergency changes pass, and the freeze {} does not (`mayPass`)",
+            refusing.join(", ")
+        ),
+        (false, []) => {
+            "; the freeze lets emergency changes pass, and the policy does not (`emergency.waives`)"
+                .to_owned()
+        }
+        (false, _) => String::new(),
+    }
 }

@@ -138,12 +138,22 @@ impl Authors {
         }
     }
 
+    /// The names of the people.
+    pub(in crate::gate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.people.keys().map(String::as_str)
+    }
+
+    /// What a person did, if the person is an author.
+    pub(in crate::gate) fn did(&self, person: &str) -> Option<&str> {
+        self.people.get(person).map(String::as_str)
+    }
+
     pub(super) fn contains(&self, person: &str) -> bool {
         self.people.contains_key(person)
     }
 
     /// Why an approval by this person does not count; `None` if the person is not an author.
-    pub(in crate::gate) fn why(&self, person: &str) -> Option<String> {
+    pub(super) fn why(&self, person: &str) -> Option<String> {
         let did = self.people.get(person)?;
         Some(format!("an author of the change ({did})"))
     }

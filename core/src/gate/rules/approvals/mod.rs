@@ -43,10 +43,15 @@ use crate::reason::{Reason, reasons};
 
 pub(in crate::gate) use authors::Authors;
 pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
+pub(in crate::gate) use outlook::witnesses;
 pub use outlook::{ApprovalOutlook, Approver};
+pub(in crate::gate) use place::{Scoped, scopes_include};
 pub(in crate::gate) use seating::{Seating, validate_from};
-use votes::Approval;
 use votes::Votes;
+pub(in crate::gate) use votes::{
+    Approval, found_person, is_entitled, kept_rejections, person, seats_of, verified_times,
+    witnessed,
+};
 
 /// **What it requires**: people of the `PeopleDirectory` have signed an approval of this digest for the policy's `environment`
 /// (predicate type `https://promotion-gate.dev/approval/v1`): as many different people as `from` names, none of whom wrote the
@@ -252,6 +257,15 @@ reasons! {
         "It is not known who wrote the change, so a seat could be filled by an author.",
         "Attest the authors with `promotion-gate attest change`, and add every author to the people directory. The detail says what is missing.";
 }
+
+/// What no emergency change waives: a person has rejected the digest, or it is not known whether one has.
+pub(in crate::gate) const UNWAIVABLE: &[Reason] = &[
+    REJECTED,
+    APPROVAL_UNREADABLE,
+    KEPT_UNREADABLE,
+    PEOPLE_UNKNOWN,
+    SCOPE_UNKNOWN,
+];
 
 impl Entry for Approvals {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
@@ -636,6 +650,16 @@ fn unreadable(check: &ImageCheck<'_>, is_about: fn(&MayBe, &Policy) -> bool) -> 
     let detail = format!("{resource} is about this digest and cannot be read: {why}");
     let undecided = Judgement::undecided(KEPT_UNREADABLE, detail);
     Some(undecided.hint(format!("ask a governor to correct or to delete {resource}")))
+}
+
+/// Why a rejection of the digest that the cluster keeps may not be known.
+pub(in crate::gate) fn kept_unreadable(check: &ImageCheck<'_>) -> Option<String> {
+    if let Some(why) = &check.world.kept_partly {
+        return Some(format!(
+            "a rejection that the cluster keeps may be missing: {why}"
+        ));
+    }
+    unreadable(check, may_reject).map(|it| it.detail)
 }
 
 fn people_unknown(detail: String) -> Judgement {

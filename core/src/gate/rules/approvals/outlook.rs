@@ -1,8 +1,10 @@
 //! The effect of an approval that is not signed yet.
 
+use std::collections::BTreeSet;
+
 use super::seating::Seating;
 use super::votes::{Approval, Votes, prospect};
-use super::{Approvals, Authors, ImageCheck, people_of, readable};
+use super::{Approvals, Authors, ImageCheck, World, people_of, readable};
 use crate::attest::{TrustRoot, predicate};
 use crate::gate::people::Identity;
 use crate::gate::signer::RequiredTransparency;
@@ -69,7 +71,8 @@ impl Approvals {
         };
         let given: Vec<_> = votes.approvals.iter().filter(|it| !is_author(it)).collect();
         let before = self.take_seats(&given);
-        let new = self.witnesses(approver, check);
+        let roots = self.root_names().collect();
+        let new = witnesses(approver, &roots, self.transparency, check.world);
         let new = new.and_then(|()| prospect(self, check, people, &approver.identity, said));
         let new = match new {
             Ok(new) => new,
@@ -87,34 +90,6 @@ impl Approvals {
         match (authors, seat) {
             (Err(unknown), Ok(_)) => outlook(Err(unknown.detail), before.open()),
             (_, seat) => outlook(seat, after.open()),
-        }
-    }
-
-    /// Whether the signature will have the trust root, the record and the time that the policy asks for.
-    fn witnesses(&self, approver: &Approver, check: &ImageCheck<'_>) -> Result<(), String> {
-        let roots = &check.world.trust_roots;
-        let mut accepted = self.root_names().filter_map(|name| roots.get(name));
-        if !accepted.any(|root| root.id == approver.root.id) {
-            let names: Vec<_> = self.root_names().map(|name| format!("`{name}`")).collect();
-            return Err(format!(
-                "the policy accepts approvals under the trust root {} alone, and this one is signed under `{}`",
-                names.join(" or "),
-                approver.root.name()
-            ));
-        }
-        let is_key = matches!(approver.identity, Identity::Key(_));
-        let by_default = match is_key || !approver.root.has_logs() {
-            true => RequiredTransparency::Timestamp,
-            false => RequiredTransparency::Log,
-        };
-        let needs_log = match self.transparency.unwrap_or(by_default) {
-            RequiredTransparency::InclusionProof | RequiredTransparency::Log => true,
-            RequiredTransparency::Timestamp | RequiredTransparency::None => false,
-        };
-        match (approver.is_timed, needs_log && !approver.is_logged) {
-            (true, false) => Ok(()),
-            (true, true) => Err("the policy asks for a log entry, and no log records it".to_owned()),
-            (false, _) => Err("nothing proves the time of the signature; sign with a timestamp authority (`tsaUrls` of `--signing-config`)".to_owned()),
         }
     }
 
@@ -140,5 +115,42 @@ impl Approvals {
             new.person,
             names.join(" or ")
         ))
+    }
+}
+
+/// Whether a signature will have the trust root, the record and the time that a policy asks for.
+///
+/// # Errors
+/// What it will lack.
+pub(in crate::gate) fn witnesses(
+    approver: &Approver,
+    accepted: &BTreeSet<&str>,
+    transparency: Option<RequiredTransparency>,
+    world: &World,
+) -> Result<(), String> {
+    let mut roots = accepted
+        .iter()
+        .filter_map(|name| world.trust_roots.get(*name));
+    if !roots.any(|root| root.id == approver.root.id) {
+        let names: Vec<_> = accepted.iter().map(|name| format!("`{name}`")).collect();
+        return Err(format!(
+            "the policy accepts approvals under the trust root {} alone, and this one is signed under `{}`",
+            names.join(" or "),
+            approver.root.name()
+        ));
+    }
+    let is_key = matches!(approver.identity, Identity::Key(_));
+    let by_default = match is_key || !approver.root.has_logs() {
+        true => RequiredTransparency::Timestamp,
+        false => RequiredTransparency::Log,
+    };
+    let needs_log = match transparency.unwrap_or(by_default) {
+        RequiredTransparency::InclusionProof | RequiredTransparency::Log => true,
+        RequiredTransparency::Timestamp | RequiredTransparency::None => false,
+    };
+    match (approver.is_timed, needs_log && !approver.is_logged) {
+        (true, false) => Ok(()),
+        (true, true) => Err("the policy asks for a log entry, and no log records it".to_owned()),
+        (false, _) => Err("nothing proves the time of the signature; sign with a timestamp authority (`tsaUrls` of `--signing-config`)".to_owned()),
     }
 }

@@ -327,10 +327,14 @@ pub(in crate::gate) fn person<'a>(
     signer: &Signer,
     people: &'a People,
 ) -> Result<&'a Person, String> {
-    found(people.signer(signer))
+    found_person(people.signer(signer))
 }
 
-fn found(lookup: Lookup<'_>) -> Result<&Person, String> {
+/// The person of the directory.
+///
+/// # Errors
+/// Why there is none.
+pub(in crate::gate) fn found_person(lookup: Lookup<'_>) -> Result<&Person, String> {
     match lookup {
         Lookup::Person(person) => Ok(person),
         Lookup::Automation(name) => Err(format!("it is the automation `{name}`, not a person")),
@@ -354,7 +358,7 @@ pub(super) fn prospect<'a>(
     said: &predicate::Approval,
 ) -> Result<Approval<'a>, String> {
     let now = check.promotion.at;
-    let person = found(people.person_of(approver))?;
+    let person = found_person(people.person_of(approver))?;
     let why = |excuse: Excuse| excuse.why;
     if let Some(excuse) = covers(said, rule, check).map_err(why)? {
         return Err(excuse.why);

@@ -1,0 +1,545 @@
+//! What people signed about emergency changes of one image: declarations, agreements, rejections and closures, and who wrote the
+//! change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::policy::EmergencyPolicy;
+use super::reasons::{
+    EMERGENCY_CLOSED, EMERGENCY_ELSEWHERE, EMERGENCY_EXPIRED, EMERGENCY_NOT_ACCEPTED,
+    EMERGENCY_NOT_AGREED, EMERGENCY_REJECTED, EMERGENCY_UNDECIDED,
+};
+use super::refused::{Refused, Step};
+use crate::attest::predicate::{self, ApprovalDecision, EmergencyChange, Predicate};
+use crate::attest::{Signer, VerifiedStatement};
+use crate::gate::evidence::ImageEvidence;
+use crate::gate::image::Digest;
+use crate::gate::people::{Identity, Lookup, People, Person};
+use crate::gate::rules::{
+    Approval, ImageCheck, Scoped, Seating, is_entitled, kept_rejections, kept_unreadable, listed,
+    minute, person, scopes_include, seats_of, verified_times, witnessed,
+};
+
+/// How much later than allowed a declaration may expire, because the clock of the signer and that of the log differ.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// How many people must agree where it is not known who wrote the change.
+const WITH_UNKNOWN_AUTHOR: usize = 2;
+
+/// The statements about one image that are accepted under a policy.
+pub(super) struct SignedWords<'a> {
+    pub(super) section: &'a EmergencyPolicy,
+    pub(super) check: &'a ImageCheck<'a>,
+    pub(super) evidence: &'a ImageEvidence,
+    pub(super) people: &'a People,
+    pub(super) authors: &'a ChangeAuthors,
+}
+
+/// The authors of the change of one image, by what every governing policy accepts about it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::gate) struct ChangeAuthors {
+    /// The people, each with what they did.
+    pub(in crate::gate) people: BTreeMap<String, String>,
+    /// Why there may be others.
+    pub(in crate::gate) unknown: Option<String>,
+}
+
+/// A declaration that has everything which people have to give.
+#[derive(Clone, Debug)]
+pub(in crate::gate) struct Agreed<'a> {
+    pub(in crate::gate) said: &'a EmergencyChange,
+    pub(in crate::gate) declared_by: BTreeSet<&'a str>,
+    /// Everybody who agreed, those who declared it included.
+    pub(in crate::gate) agreed: BTreeSet<&'a str>,
+    /// When it was declared: the earliest verified time.
+    pub(in crate::gate) declared_at: Timestamp,
+    /// From when on it does not count.
+    pub(in crate::gate) ends: Timestamp,
+}
+
+/// A person who signed a declaration, with the earliest and the latest verified time.
+#[derive(Clone, Copy)]
+struct Declarer<'a> {
+    person: &'a Person,
+    times: (Timestamp, Timestamp),
+    ends: Timestamp,
+}
+
+/// What people said of one declaration.
+pub(in crate::gate) struct Votes<'a> {
+    /// Whose agreement counts, without authors.
+    pub(in crate::gate) counted: Vec<Approval<'a>>,
+    /// For each signer whose agreement does not count, why not.
+    pub(in crate::gate) excuses: BTreeMap<String, String>,
+}
+
+impl<'a> SignedWords<'a> {
+    /// The statements that verified under a trust root which the policy accepts.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = &'a VerifiedStatement> {
+        let names = self.section.root_names(self.check.policy).into_iter();
+        let roots: Vec<_> = names
+            .filter_map(|name| self.check.world.trust_roots.get(name))
+            .collect();
+        let statements = self.evidence.statements.iter();
+        let statements = statements.map(|(_, statement)| &**statement);
+        statements.filter(move |it| roots.iter().any(|root| it.anchor().is_under(root)))
+    }
+
+    /// The digests of the declarations, each with whether a person signed it, and when.
+    pub(super) fn declarations(&self) -> impl Iterator<Item = (Digest, (bool, Option<Timestamp>))> {
+        let declarations = self
+            .accepted()
+            .filter(|it| matches!(it.predicate(), Predicate::EmergencyChange(_)));
+        declarations.map(|it| {
+            let latest = verified_times(it).map(|(_, latest)| latest);
+            let is_of_person = person(it.signer(), self.people).is_ok();
+            (it.digest(), (is_of_person, latest))
+        })
+    }
+
+    /// A declaration that people agreed to as the policy asks.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub(super) fn agreed(&self, id: &Digest) -> Result<Agreed<'a>, Refused> {
+        // 1. Who declared it, when, for which place, and whether it still counts: an old declaration or one for another place must
+        //    not be replayed here.
+        let (said, declarers) = self.declared(id)?;
+        // 2. Nothing ends or blocks it.
+        self.not_closed(id)?;
+        self.not_rejected(id)?;
+        // 3. The people. One person fills one seat, whatever identities the person has, and no author fills any.
+        let votes = self.votes(id, &declarers);
+        let counted: Vec<_> = votes.counted.iter().collect();
+        let seating = Seating::of(&self.section.from, &counted);
+        let agreed: BTreeSet<_> = counted.iter().map(|it| it.person).collect();
+        let too_few = match &self.authors.unknown {
+            Some(why) if agreed.len() < WITH_UNKNOWN_AUTHOR => Some(format!(
+                "at least {WITH_UNKNOWN_AUTHOR} people of `emergency.from` must agree, because {why}"
+            )),
+            _ => None,
+        };
+        let missing = match (seating.missing(), too_few) {
+            (0, None) => None,
+            (0, too_few) => too_few,
+            (_, _) => Some(format!("missing: {}", seating.open())),
+        };
+        if let Some(mut detail) = missing {
+            let seated = seating.seated();
+            if !seated.is_empty() {
+                detail.push_str(&format!("; agreed: {seated}"));
+            }
+            let excuses = votes.excuses.iter();
+            let excuses = excuses.map(|(who, why)| format!("{who} does not count: {why}"));
+            let excuses = listed(excuses, 4);
+            if !excuses.is_empty() {
+                detail.push_str(&format!("; {excuses}"));
+            }
+            return Err(Refused::failed(
+                Step::Agreement,
+                EMERGENCY_NOT_AGREED,
+                detail,
+            ));
+        }
+        let times = declarers.iter().map(|it| it.times.0);
+        let ends = declarers.iter().map(|it| it.ends);
+        Ok(Agreed {
+            said,
+            declared_by: declarers.iter().map(|it| &*it.person.name).collect(),
+            agreed,
+            declared_at: times.min().unwrap_or(self.check.promotion.at),
+            ends: ends.max().unwrap_or(said.expires),
+        })
+    }
+
+    /// The declaration, and everybody whose signature of it counts.
+    fn declared(&self, id: &Digest) -> Result<(&'a EmergencyChange, Vec<Declarer<'a>>), Refused> {
+        let mut declarers = Vec::new();
+        let mut refused = None;
+        let mut found = None;
+        for statement in self.accepted().filter(|it| it.digest() == *id) {
+            let Predicate::EmergencyChange(said) = statement.predicate() else {
+                continue;
+            };
+            found = Some(&**said);
+            match self.declarer(statement, said) {
+                Ok(declarer) => declarers.push(declarer),
+                Err(why) => refused = Refused::clearest(refused, why),
+            }
+        }
+        match (found, declarers.is_empty(), refused) {
+            (Some(said), false, _) => Ok((said, declarers)),
+            (_, _, Some(refused)) => Err(refused),
+            (_, _, None) => Err(Refused::failed(
+                Step::Place,
+                EMERGENCY_ELSEWHERE,
+                format!(
+                    "it is not about {}; one declaration has to be about every image that needs it",
+                    self.check.name()
+                ),
+            )),
+        }
+    }
+
+    fn declarer(
+        &self,
+        statement: &'a VerifiedStatement,
+        said: &EmergencyChange,
+    ) -> Result<Declarer<'a>, Refused> {
+        let now = self.check.promotion.at;
+        let no = |step, reason, detail| Err(Refused::failed(step, reason, detail));
+        let (person, times) = self
+            .signer(statement)
+            .map_err(|why| Refused::failed(Step::Signer, EMERGENCY_NOT_ACCEPTED, why))?;
+        let environment = self.check.policy.environment.as_deref();
+        if Some(said.environment.as_str()) != environment {
+            let detail = format!(
+                "it is for `{}`, not `{}`",
+                said.environment,
+                environment.unwrap_or_default()
+            );
+            return no(Step::Place, EMERGENCY_ELSEWHERE, detail);
+        }
+        let (promotion, world) = (self.check.promotion, self.check.world);
+        match scopes_include("declaration", &said.scopes, promotion, world) {
+            Scoped::Here => {}
+            Scoped::Elsewhere(why) | Scoped::NotKnown(why) => {
+                return no(Step::Place, EMERGENCY_ELSEWHERE, why);
+            }
+            Scoped::Unknown(why) => {
+                let unknown = Refused::undecided(Step::Place, EMERGENCY_UNDECIDED, why);
+                return Err(
+                    unknown.hint("set `cluster` in the configuration, or `check --cluster NAME`")
+                );
+            }
+        }
+        // The time that the declaration gives itself is bounded from its verified time. A signature by a key can get a new
+        // timestamp, but no other end.
+        let most = self.section.maximum_validity();
+        let until = times.0.saturating_add(most.duration()).unwrap_or(times.0);
+        let ends = said.expires.min(until);
+        if ends <= now {
+            let detail = format!("it expired on {}", minute(ends));
+            return no(Step::Time, EMERGENCY_EXPIRED, detail);
+        }
+        if said.expires > until.saturating_add(CLOCK_SKEW).unwrap_or(until) {
+            let detail = format!(
+                "it expires on {}, and the policy accepts at most {most} from {}",
+                minute(said.expires),
+                minute(times.0)
+            );
+            return no(Step::Time, EMERGENCY_NOT_ACCEPTED, detail);
+        }
+        Ok(Declarer {
+            person,
+            times,
+            ends,
+        })
+    }
+
+    /// The person who signed, and the verified times, if the signature counts.
+    fn signer(
+        &self,
+        statement: &'a VerifiedStatement,
+    ) -> Result<(&'a Person, (Timestamp, Timestamp)), String> {
+        let now = self.check.promotion.at;
+        let signer = statement.signer();
+        let person =
+            person(signer, self.people).map_err(|why| format!("signed by {signer}: {why}"))?;
+        let transparency = self.section.transparency(self.check.policy);
+        let times = witnessed(statement, transparency, now)
+            .map_err(|why| format!("signed by `{}`: {why}", person.name))?;
+        let is_active = [times.0, times.1, now]
+            .into_iter()
+            .all(|at| person.is_active_at(at));
+        match is_active {
+            true => Ok((person, times)),
+            false => Err(format!(
+                "the directory does not list `{}` as active, both at the time of the signature and now",
+                person.name
+            )),
+        }
+    }
+
+    /// Nobody who may do so has ended the declaration: a person who signed it, a person of `from`, or a governor.
+    fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
+        let declared = self.accepted().filter(|it| {
+            it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
+        });
+        let declared: BTreeSet<_> = declared
+            .filter_map(|it| person(it.signer(), self.people).ok())
+            .map(|person| &person.name)
+            .collect();
+        for statement in self.accepted() {
+            let (is_unreadable, reason) = match statement.predicate() {
+                Predicate::EmergencyClosure(said) if said.emergency == *id => {
+                    (false, said.reason.as_deref())
+                }
+                Predicate::Unreadable(why)
+                    if predicate::is_emergency_closure(statement.predicate_type()) =>
+                {
+                    (true, Some(why.detail.as_str()))
+                }
+                _ => continue,
+            };
+            let Ok(by) = person(statement.signer(), self.people) else {
+                continue;
+            };
+            let may_close = declared.contains(&by.name)
+                || self.is_entitled(by, statement)
+                || self.is_governor(by);
+            if !may_close {
+                continue;
+            }
+            let at = verified_times(statement).map(|(_, latest)| format!(" on {}", minute(latest)));
+            let at = at.unwrap_or_default();
+            let reason = reason
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            return Err(match is_unreadable {
+                false => Refused::failed(
+                    Step::Ended,
+                    EMERGENCY_CLOSED,
+                    format!("`{}` ended it{at}{reason}", by.name),
+                ),
+                true => Refused::undecided(
+                    Step::Ended,
+                    EMERGENCY_UNDECIDED,
+                    format!(
+                        "`{}` signed a statement{at} that cannot be read and could end it{reason}",
+                        by.name
+                    ),
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Nobody who may agree has rejected the declaration or the digest. A rejection stands until the same person says the opposite
+    /// of the same, later and with a certificate.
+    fn not_rejected(&self, id: &Digest) -> Result<(), Refused> {
+        let lifted = self.lifted(id);
+        for statement in self.accepted() {
+            let (what, said) = match statement.predicate() {
+                Predicate::Approval(said) if said.decision == ApprovalDecision::Rejected => {
+                    (self.about(said, id), Some(&**said))
+                }
+                Predicate::Unreadable(_) if predicate::is_approval(statement.predicate_type()) => {
+                    (Some(About::Unknown), None)
+                }
+                _ => continue,
+            };
+            let Ok(by) = person(statement.signer(), self.people) else {
+                continue;
+            };
+            let Some(what) = what.filter(|_| self.is_entitled(by, statement)) else {
+                continue;
+            };
+            let latest = verified_times(statement).map(|(_, latest)| latest);
+            let lifted = lifted.get(&(&*by.name, what)).copied();
+            if latest.is_some() && lifted > latest {
+                continue;
+            }
+            let at = latest
+                .map(|at| format!(" on {}", minute(at)))
+                .unwrap_or_default();
+            return Err(match said {
+                Some(said) => {
+                    let reason = said.reason.as_ref().map(|reason| format!(": {reason}"));
+                    rejected(by, what, &at, &reason.unwrap_or_default())
+                }
+                None => Refused::undecided(
+                    Step::Rejected,
+                    EMERGENCY_UNDECIDED,
+                    format!(
+                        "`{}` signed a statement{at} that cannot be read and could be a rejection",
+                        by.name
+                    ),
+                ),
+            });
+        }
+        for (kept, by) in kept_rejections(self.check, self.people) {
+            let when = [kept.at, self.check.promotion.at];
+            let lifted = lifted.get(&(&*by.name, About::Digest)).copied();
+            if lifted <= Some(kept.at) && is_entitled(by, when, &self.section.from, self.people) {
+                let reason = kept.reason.as_ref().map(|reason| format!(": {reason}"));
+                let at = format!(" on {}", minute(kept.at));
+                return Err(rejected(
+                    by,
+                    About::Digest,
+                    &at,
+                    &reason.unwrap_or_default(),
+                ));
+            }
+        }
+        match kept_unreadable(self.check) {
+            Some(why) => Err(Refused::undecided(Step::Rejected, EMERGENCY_UNDECIDED, why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Until when each person's certificates say yes to the declaration, and to the digest.
+    fn lifted(&self, id: &Digest) -> BTreeMap<(&'a str, About), Timestamp> {
+        let mut lifted = BTreeMap::new();
+        for statement in self.accepted() {
+            let Predicate::Approval(said) = statement.predicate() else {
+                continue;
+            };
+            let is_yes = said.decision == ApprovalDecision::Approved
+                && matches!(statement.signer(), Signer::Certificate(_));
+            let about = self.about(said, id).filter(|_| is_yes);
+            let (Some(about), Ok((by, (earliest, _)))) = (about, self.signer(statement)) else {
+                continue;
+            };
+            let known = lifted.entry((&*by.name, about)).or_insert(earliest);
+            *known = earliest.max(*known);
+        }
+        lifted
+    }
+
+    /// What a decision is about, if it is about this declaration or about the digest in this place.
+    fn about(&self, said: &predicate::Approval, id: &Digest) -> Option<About> {
+        let is_here = || {
+            let (promotion, world) = (self.check.promotion, self.check.world);
+            let scoped = scopes_include("decision", &said.scopes, promotion, world);
+            !matches!(scoped, Scoped::Elsewhere(_))
+        };
+        let environment = self.check.policy.environment.as_deref();
+        match &said.emergency {
+            Some(named) => (named == id && is_here()).then_some(About::Declaration),
+            None => {
+                let is_ours = Some(said.environment.as_str()) == environment;
+                (is_ours && is_here()).then_some(About::Digest)
+            }
+        }
+    }
+
+    /// Whose agreement to a declaration counts, although it may not count itself.
+    pub(super) fn votes_of(&self, id: &Digest) -> Votes<'a> {
+        let declarers = self.declared(id).map(|(_, declarers)| declarers);
+        self.votes(id, &declarers.unwrap_or_default())
+    }
+
+    /// Whose agreement to a declaration counts. Whoever signs it agrees to it.
+    fn votes(&self, id: &Digest, declarers: &[Declarer<'a>]) -> Votes<'a> {
+        let mut votes = Votes {
+            counted: Vec::new(),
+            excuses: BTreeMap::new(),
+        };
+        let now = self.check.promotion.at;
+        for Declarer { person, times, .. } in declarers {
+            votes.add(self, person, [times.0, times.1, now]);
+        }
+        for statement in self.accepted() {
+            let Predicate::Approval(said) = statement.predicate() else {
+                continue;
+            };
+            if said.decision != ApprovalDecision::Approved || said.emergency.as_ref() != Some(id) {
+                continue;
+            }
+            match self.agreement(statement, said) {
+                Ok((person, times)) => votes.add(self, person, [times.0, times.1, now]),
+                Err((who, why)) => drop(votes.excuses.insert(who, why)),
+            }
+        }
+        // One statement of a person is enough.
+        let counted = votes.counted.iter().map(|it| format!("`{}`", it.person));
+        for who in counted.collect::<Vec<_>>() {
+            votes.excuses.remove(&who);
+        }
+        votes
+    }
+
+    /// The person who agreed, with the verified times.
+    ///
+    /// # Errors
+    /// The signer, and why the agreement does not count.
+    fn agreement(
+        &self,
+        statement: &'a VerifiedStatement,
+        said: &predicate::Approval,
+    ) -> Result<(&'a Person, (Timestamp, Timestamp)), (String, String)> {
+        let signer = statement.signer();
+        let known = person(signer, self.people);
+        let who = known.as_ref().map_or_else(
+            |_| signer.to_string(),
+            |person| format!("`{}`", person.name),
+        );
+        let no = |why: String| Err((who.clone(), why));
+        let (person, times) = match (known, self.signer(statement)) {
+            (Err(why), _) | (Ok(_), Err(why)) => return no(why),
+            (Ok(_), Ok(signed)) => signed,
+        };
+        let environment = self.check.policy.environment.as_deref();
+        if Some(said.environment.as_str()) != environment {
+            return no(format!("the agreement is for `{}`", said.environment));
+        }
+        let (promotion, world) = (self.check.promotion, self.check.world);
+        match scopes_include("agreement", &said.scopes, promotion, world) {
+            Scoped::Here => {}
+            Scoped::Elsewhere(why) | Scoped::NotKnown(why) | Scoped::Unknown(why) => {
+                return no(why);
+            }
+        }
+        match said.valid_until.filter(|until| *until <= promotion.at) {
+            Some(until) => no(format!("the agreement was valid until {}", minute(until))),
+            None => Ok((person, times)),
+        }
+    }
+
+    /// Whether a person may fill a seat now, or could when a statement was signed.
+    fn is_entitled(&self, by: &Person, statement: &VerifiedStatement) -> bool {
+        let signed = verified_times(statement).into_iter();
+        let when = signed.flat_map(|it| [it.0, it.1]);
+        let when = when.chain([self.check.promotion.at]);
+        is_entitled(by, when, &self.section.from, self.people)
+    }
+
+    fn is_governor(&self, by: &Person) -> bool {
+        let mut users = self.check.world.governors.users.iter();
+        users.any(|user| {
+            let user = Identity::KubernetesUser(user.clone());
+            matches!(self.people.person_of(&user), Lookup::Person(person) if person.name == by.name)
+        })
+    }
+}
+
+impl<'a> Votes<'a> {
+    fn add(&mut self, words: &SignedWords<'a>, person: &'a Person, when: [Timestamp; 3]) {
+        let who = format!("`{}`", person.name);
+        if let Some(did) = words.authors.people.get(&person.name) {
+            let why = format!("an author of the change ({did})");
+            self.excuses.insert(who, why);
+            return;
+        }
+        match seats_of(person, when, &words.section.from, words.people) {
+            Ok(seats) => self.counted.push(Approval {
+                person: &person.name,
+                seats,
+                latest: when[1],
+            }),
+            Err(excuse) => drop(self.excuses.insert(who, excuse.why)),
+        }
+    }
+}
+
+/// What a decision is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    /// A declaration of an emergency change.
+    Declaration,
+    /// The digest in general.
+    Digest,
+    /// Not known, because the statement cannot be read.
+    Unknown,
+}
+
+fn rejected(by: &Person, about: About, at: &str, reason: &str) -> Refused {
+    let what = match about {
+        About::Declaration => "it",
+        About::Digest | About::Unknown => "this digest",
+    };
+    let detail = format!("`{}` rejected {what}{at}{reason}", by.name);
+    Refused::failed(Step::Rejected, EMERGENCY_REJECTED, detail)
+        .hint("talk to that person: who rejected has to agree later, signed with a certificate")
+}

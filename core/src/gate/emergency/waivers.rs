@@ -1,0 +1,322 @@
+//! The emergency changes of one review: which policies one lets pass, what evidence that needs, and what is still open.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::commands::{EXISTS, declare};
+use super::decide::{Answer, Denied, can_be_an_emergency};
+use super::policy::EmergencyPolicy;
+use super::signed::ChangeAuthors;
+use crate::attest::predicate::Predicate;
+use crate::gate::evidence::{Effect, Evidence, Subject};
+use crate::gate::finding::{Finding, Target};
+use crate::gate::needs::ImageNeeds;
+use crate::gate::people::Lookup;
+use crate::gate::policy::Policy;
+use crate::gate::promotion::Promotion;
+use crate::gate::rules::{Authors, ImageCheck, Needs};
+use crate::gate::snapshot::{Certainty, Governing};
+use crate::gate::verdict::Verdict;
+use crate::gate::world::World;
+
+/// The rule that findings about emergency changes name.
+pub(in crate::gate) const RULE: &str = "emergency";
+
+/// What is known of one review, as far as emergency changes need it.
+pub(in crate::gate) struct Waivers<'a> {
+    promotion: &'a Promotion,
+    evidence: &'a Evidence,
+    governing: &'a Governing<'a>,
+    /// The subject of each image of the change, if its digest is known; made when something is denied.
+    subjects: OnceCell<Vec<Option<Subject>>>,
+    /// The authors of the change of each image, once they are needed.
+    authors: OnceCell<Vec<ChangeAuthors>>,
+}
+
+impl<'a> Waivers<'a> {
+    pub(in crate::gate) fn new(
+        promotion: &'a Promotion,
+        evidence: &'a Evidence,
+        governing: &'a Governing<'a>,
+    ) -> Waivers<'a> {
+        Waivers {
+            promotion,
+            evidence,
+            governing,
+            subjects: OnceCell::new(),
+            authors: OnceCell::new(),
+        }
+    }
+
+    fn subjects(&self) -> &[Option<Subject>] {
+        self.subjects.get_or_init(|| {
+            let images = self.promotion.images();
+            images
+                .map(|(image, pin)| pin.subject(&image.reference))
+                .collect()
+        })
+    }
+
+    /// Whether an emergency change lets a change pass a policy that denies it because of these findings; `None` where none was
+    /// declared, or none can be.
+    pub(in crate::gate) fn answer(&self, policy: &Policy, findings: &[&Finding]) -> Option<Answer> {
+        if policy.emergency.is_none() || findings.is_empty() {
+            return None;
+        }
+        let images = images_that_need_it(policy, self.promotion, findings);
+        let is_declared = images.iter().any(|at| self.is_declared(*at));
+        if !is_declared {
+            return None;
+        }
+        self.with_denied(policy, findings, |denied| denied.decide())
+    }
+
+    /// The command that declares an emergency change which could waive these findings, where there is such a command.
+    pub(in crate::gate) fn command(
+        &self,
+        policy: &Policy,
+        findings: &[&Finding],
+    ) -> Option<String> {
+        if !EXISTS {
+            return None;
+        }
+        self.with_denied(policy, findings, |denied| {
+            denied.can_be_waived().ok()?;
+            let (check, _) = denied
+                .images
+                .iter()
+                .find(|(check, _)| check.subject.is_some())?;
+            let environment = policy.environment.as_deref().unwrap_or_default();
+            Some(declare(&check.name(), environment))
+        })?
+    }
+
+    /// Gives what denies a change under a policy that knows emergency changes.
+    pub(in crate::gate) fn with_denied<T>(
+        &self,
+        policy: &Policy,
+        findings: &[&Finding],
+        use_it: impl FnOnce(&Denied<'_>) -> T,
+    ) -> Option<T> {
+        let section = policy.emergency.as_deref()?;
+        if findings.is_empty() || !can_be_an_emergency(self.promotion.kind) {
+            return None;
+        }
+        let needs = needs_of(section, policy, self.governing.world);
+        let authors = self.authors.get_or_init(|| self.all_authors());
+        let images = images_that_need_it(policy, self.promotion, findings);
+        let images = images
+            .into_iter()
+            .filter_map(|at| Some((self.check(policy, &needs, at)?, authors.get(at)?)));
+        let denied = Denied {
+            policy,
+            section,
+            promotion: self.promotion,
+            world: self.governing.world,
+            evidence: self.evidence,
+            images: images.collect(),
+            findings: findings.to_vec(),
+        };
+        Some(use_it(&denied))
+    }
+
+    /// Whether an emergency change is declared for an image, under whatever trust root.
+    fn is_declared(&self, at: usize) -> bool {
+        let Some(Some(subject)) = self.subjects().get(at) else {
+            return false;
+        };
+        let evidence = self.evidence.for_effect(subject, Effect::CanHurt);
+        let statements = evidence.value().into_iter().flat_map(|it| &it.statements);
+        statements
+            .map(|(_, statement)| statement.predicate())
+            .any(|it| matches!(it, Predicate::EmergencyChange(_)))
+    }
+
+    /// One image as the statements about it are read. An emergency change binds the digest that the manifest names, never a
+    /// platform of it.
+    fn check<'c>(
+        &'c self,
+        policy: &'c Policy,
+        needs: &'c Needs,
+        at: usize,
+    ) -> Option<ImageCheck<'c>> {
+        let (image, pin) = self.promotion.images().nth(at)?;
+        let subject = self.subjects().get(at)?.as_ref();
+        let evidence = match subject {
+            Some(subject) => self.evidence.for_effect(subject, Effect::CanHurt),
+            None => crate::gate::evidence::Collected::Unavailable(
+                crate::gate::evidence::Unavailability(
+                    "the digest of the image is not known".to_owned(),
+                ),
+            ),
+        };
+        Some(ImageCheck {
+            promotion: self.promotion,
+            policy,
+            world: self.governing.world,
+            needs,
+            image,
+            pin,
+            records: self.promotion.records_of(at),
+            subject,
+            evidence,
+            last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
+            parent_index: None,
+        })
+    }
+
+    fn all_authors(&self) -> Vec<ChangeAuthors> {
+        (0..self.subjects().len())
+            .map(|at| self.authors_of(at))
+            .collect()
+    }
+
+    /// The authors of the change of an image: the union of what every governing policy accepts about it. They are all known if one
+    /// policy knows all of them.
+    fn authors_of(&self, at: usize) -> ChangeAuthors {
+        let mut found = ChangeAuthors::default();
+        let (mut is_known, mut unknown) = (false, BTreeSet::new());
+        let world = self.governing.world;
+        let Some(people) = world.people.value() else {
+            return found;
+        };
+        let certain = self.governing.policies.iter();
+        let certain = certain.filter(|(_, certainty)| *certainty == Certainty::Certain);
+        for (policy, _) in certain {
+            let needs = Needs::default();
+            let Some(check) = self.check(policy, &needs, at) else {
+                continue;
+            };
+            if !policy.matches_image(&check.image.reference) {
+                continue;
+            }
+            let Some(evidence) = check.evidence.value().copied() else {
+                continue;
+            };
+            let rules = policy.approvals();
+            for rule in rules.filter(|rule| rule.different_from_author) {
+                let (authors, why) = Authors::known(rule, &check, evidence, people);
+                is_known |= why.is_empty();
+                unknown.extend(why);
+                for name in authors.names() {
+                    let did = authors.did(name).unwrap_or_default();
+                    let known = found.people.entry(name.to_owned());
+                    known.or_insert_with(|| did.to_owned());
+                }
+            }
+        }
+        let digest = self.subjects().get(at).and_then(Option::as_ref);
+        let kept = digest.and_then(|subject| world.authors.get(&subject.digest));
+        for identity in kept.into_iter().flat_map(|kept| &kept.identities) {
+            if let Lookup::Person(person) | Lookup::Similar(person) = people.person_of(identity) {
+                let did = "is named by evidence that this cluster keeps";
+                let known = found.people.entry(person.name.clone());
+                known.or_insert_with(|| did.to_owned());
+            }
+        }
+        if !is_known {
+            let why = unknown.into_iter().next();
+            let why = why.map(|why| format!("it is not known who wrote the change ({why})"));
+            let none = || {
+                "it is not known who wrote the change: no policy that governs it asks for the authors"
+                    .to_owned()
+            };
+            found.unknown = Some(why.unwrap_or_else(none));
+        }
+        found
+    }
+}
+
+/// The images that need an emergency change so that these findings are waived, by their place: those that are denied; all that the
+/// policy is about, if the object as a whole is denied.
+fn images_that_need_it(
+    policy: &Policy,
+    promotion: &Promotion,
+    findings: &[&Finding],
+) -> Vec<usize> {
+    let fields: BTreeSet<_> = findings
+        .iter()
+        .filter_map(|finding| match &finding.target {
+            Target::Image(image) => Some(image.field.as_str()),
+            Target::Workload | Target::Field(_) => None,
+        })
+        .collect();
+    let whole = |finding: &&Finding| !matches!(finding.target, Target::Image(_));
+    let whole = findings.iter().any(|finding| whole(finding));
+    let images = promotion.images().enumerate();
+    let needing = images.filter(|(_, (image, _))| {
+        fields.contains(image.field.as_str()) || whole && policy.matches_image(&image.reference)
+    });
+    needing.map(|(at, _)| at).collect()
+}
+
+/// The anchors under which declarations and agreements are accepted: the trust roots, with certificates and with the keys of the
+/// people who may agree.
+fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs {
+    let people = world.people.value();
+    let keys = people.map(|people| {
+        let each = section.from.iter().flat_map(|from| from.keys(people));
+        each.collect::<Vec<_>>()
+    });
+    let names = section.root_names(policy).into_iter();
+    Needs::roots(names, &keys.unwrap_or_default(), &world.trust_roots)
+}
+
+impl Governing<'_> {
+    /// The evidence that is needed to learn whether an emergency change lets a change pass that was denied, as far as it is more than
+    /// `gathered`: for each image that needs one, under each policy that could waive everything for which it denies.
+    pub fn emergency_needs(
+        &self,
+        promotion: &Promotion,
+        verdict: &Verdict,
+        gathered: &BTreeMap<Subject, ImageNeeds>,
+    ) -> BTreeMap<Subject, ImageNeeds> {
+        let mut more = BTreeMap::new();
+        let nothing = Evidence::default();
+        let waivers = Waivers::new(promotion, &nothing, self);
+        for policy in verdict.denials() {
+            let Some(policy_of) = self.policies.iter().find(|it| it.0.name == policy.policy())
+            else {
+                continue;
+            };
+            let (policy_of, _) = *policy_of;
+            let findings = denying(policy.findings());
+            let subjects = waivers.with_denied(policy_of, &findings, |denied| {
+                let can = denied.can_be_waived().is_ok();
+                let images = denied.images.iter().filter(|_| can);
+                let known =
+                    images.filter(|(check, _)| !self.refuses_by_name(&check.image.reference));
+                let subjects = known.filter_map(|(check, _)| check.subject.cloned());
+                subjects.collect::<Vec<_>>()
+            });
+            let Some(section) = policy_of.emergency.as_deref() else {
+                continue;
+            };
+            let own = needs_of(section, policy_of, self.world);
+            for subject in subjects.into_iter().flatten() {
+                let known = gathered.get(&subject);
+                let mut needs = more.get(&subject).or(known).cloned().unwrap_or_default();
+                let is_known = |needs: &ImageNeeds| {
+                    needs.can_hurt && own.anchors.keys().all(|id| needs.anchors.contains_key(id))
+                };
+                if known.is_some_and(is_known) {
+                    continue;
+                }
+                needs.can_hurt = true;
+                needs.heard.get_or_insert_with(|| self.heard([].iter()));
+                let anchors = own.anchors.iter();
+                needs
+                    .anchors
+                    .extend(anchors.map(|(id, anchor)| (id.clone(), anchor.clone())));
+                more.insert(subject, needs);
+            }
+        }
+        more
+    }
+}
+
+/// The findings that deny, without those about emergency changes.
+pub(in crate::gate) fn denying(findings: &[Finding]) -> Vec<&Finding> {
+    let denying = findings.iter().filter(|it| it.outcome.denies());
+    denying.filter(|it| it.rule != RULE).collect()
+}

@@ -1,0 +1,177 @@
+//! Emergency changes from a registry: what is asked for them, and when.
+
+use std::sync::Mutex;
+
+use futures::future::BoxFuture;
+use promotion_gate::incidents::Incidents;
+use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image};
+use promotion_gate_core::gate::{Age, Freeze, World};
+use tokio::time::Instant;
+
+use super::*;
+use crate::gate::Gate;
+use crate::images::{by_digest, registry};
+
+/// A tracker that knows the incident `INC1`, and remembers what it was asked.
+struct Tracker {
+    is_open: bool,
+    asked: Mutex<Vec<(String, String)>>,
+}
+
+impl Incidents for Tracker {
+    fn ask<'a>(
+        &'a self,
+        check: &'a str,
+        id: &'a str,
+        _: Instant,
+    ) -> BoxFuture<'a, Collected<Option<Incident>>> {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push((check.to_owned(), id.to_owned()));
+        let answer = match id {
+            "INC1" => incident(|it| it.open = self.is_open),
+            _ => Collected::Known(None),
+        };
+        Box::pin(async move { answer })
+    }
+}
+
+fn tracker(is_open: bool) -> Arc<Tracker> {
+    Arc::new(Tracker {
+        is_open,
+        asked: Mutex::default(),
+    })
+}
+
+/// A gate whose policy asks for nothing but that no freeze lasts.
+fn freezing(emergency: Option<Value>, is_frozen: bool) -> Gate {
+    let mut spec = json!({"environment": "production", "requirements": [{"noFreeze": {}}]});
+    if let Some(emergency) = emergency {
+        spec["emergency"] = emergency;
+    }
+    let freeze = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "ChangeFreeze",
+        "metadata": {"name": "year-end"},
+        "spec": {
+            "environments": ["production"], "reason": "year end", "timeZone": "UTC",
+            "windows": [{"from": "2000-01-01", "until": "2999-01-01"}],
+        },
+    });
+    let file = ("freeze.yaml".to_owned(), freeze.to_string().into_bytes());
+    let set = api::load(&[file], &FACTS.trust_roots());
+    let freezes: Vec<Freeze> = set.freezes.into_iter().filter(|_| is_frozen).collect();
+    let schedule = Schedule::new(freezes.into_iter().map(|freeze| (freeze, None)), *NOW);
+    let gate = Gate::new(FACTS.policy("frozen", &spec)).knowing(People::clone(&PEOPLE));
+    gate.seeing(|world: &mut World| world.freezes = Collected::Known(schedule.into()))
+}
+
+fn section(more: Value) -> Option<Value> {
+    let mut section = json!({
+        "from": [{"group": "on-call"}, {"group": "security"}],
+        "waives": ["noFreeze"], "trustRoots": ["sandbox"],
+    });
+    let fields = more.as_object().cloned().unwrap_or_default();
+    section.as_object_mut().unwrap().extend(fields);
+    Some(section)
+}
+
+fn attach(registry: &SandboxRegistry, image: &Digest, by: &str, kind: &str, predicate: Value) {
+    let minute: Age = "1m".parse().unwrap();
+    let bundle = FACTS.attestation(image, by, (kind, predicate), Some(minute));
+    let bundle = serde_json::from_slice(&bundle).unwrap();
+    attach_bundle(registry, "app", image, &bundle).unwrap();
+}
+
+/// Declares an emergency change for an image, with the agreement of another person.
+fn declare(registry: &SandboxRegistry, image: &Digest) -> String {
+    let predicate = declaration(json!({}));
+    let subjects = [image.clone()];
+    let digest = promotion_gate::sandbox::statement_digest(&subjects, CHANGE, &predicate);
+    let digest = digest.to_string();
+    attach(registry, image, "ben@example.com", CHANGE, predicate);
+    let agreement =
+        json!({"environment": "production", "decision": "approved", "emergency": digest});
+    attach(registry, image, "cleo@example.com", "approval", agreement);
+    digest
+}
+
+#[tokio::test]
+async fn an_emergency_change_is_looked_for_after_a_denial_that_the_policy_could_waive_alone() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    let name = by_digest(&registry, &image);
+    registry.take_requests();
+    // Nothing is denied, or nothing can be waived: nobody is asked.
+    for gate in [
+        freezing(section(json!({})), false),
+        freezing(None, true),
+        freezing(section(json!({"waives": ["approvals"]})), true),
+    ] {
+        gate.review(std::slice::from_ref(&name)).await;
+        assert_eq!(registry.take_requests(), Vec::<String>::new());
+    }
+    let gate = freezing(section(json!({})), true);
+    let review = gate.review(std::slice::from_ref(&name)).await;
+    assert_eq!(review.verdict.decision(), Decision::Deny);
+    assert!(!registry.take_requests().is_empty());
+
+    declare(&registry, &image);
+    let review = gate.review(std::slice::from_ref(&name)).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+    let used = review.verdict.emergencies();
+    assert_eq!(used.len(), 1);
+    assert!(used[0].has_unknown_author, "no policy asks for the authors");
+    // A tag is not a digest.
+    let by_tag = format!("{}/app:v1", registry.host());
+    let review = gate.review(&[by_tag]).await;
+    assert_eq!(review.verdict.decision(), Decision::Deny);
+}
+
+#[tokio::test]
+async fn the_incident_is_asked_about_once_and_only_when_nothing_else_is_missing() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    let names = [by_digest(&registry, &image)];
+    let asking = |tracker: &Arc<Tracker>| {
+        let mut gate = freezing(section(json!({"incident": {"check": "pager"}})), true);
+        gate.incidents = Some(Arc::clone(tracker) as Arc<dyn Incidents>);
+        gate
+    };
+    let open = tracker(true);
+    let gate = asking(&open);
+    let denied = gate.review(&names).await;
+    assert_eq!(denied.verdict.decision(), Decision::Deny);
+    assert!(open.asked.lock().unwrap().is_empty());
+
+    let digest = declare(&registry, &image);
+    let review = gate.review(&names).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+    assert_eq!(
+        review.verdict.emergencies()[0].incident_state.id(),
+        "verified"
+    );
+    let asked = open.asked.lock().unwrap().clone();
+    assert_eq!(asked, [("pager".to_owned(), "INC1".to_owned())]);
+
+    let reason = |review: &promotion_gate::review::Review| {
+        let findings = review.verdict.policies()[0].findings().iter();
+        let finding = findings.clone().find(|it| it.rule == "emergency").unwrap();
+        finding.reason
+    };
+    let closed = asking(&tracker(false)).review(&names).await;
+    assert_eq!(reason(&closed), "emergency-incident");
+    let without = freezing(section(json!({"incident": {"check": "pager"}})), true);
+    assert_eq!(
+        reason(&without.review(&names).await),
+        "emergency-incident-unknown"
+    );
+    // The end of it is seen at once by the next denial, and by a pass after a minute at the latest.
+    attach(
+        &registry,
+        &image,
+        "cleo@example.com",
+        CLOSURE,
+        json!({"emergency": digest}),
+    );
+    let ended = asking(&tracker(true)).review(&names).await;
+    assert_eq!(reason(&ended), "emergency-closed");
+}
