@@ -89,7 +89,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         snapshot: snapshot.into(),
         collector: Arc::clone(&sources.collector),
         records: None,
-        incidents: None,
+        incidents: sources.incidents(),
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };

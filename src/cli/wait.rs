@@ -288,7 +288,7 @@ impl Waiting {
             snapshot,
             collector: Arc::clone(&self.sources.collector),
             records: as_source(records.as_ref()),
-            incidents: None,
+            incidents: self.sources.incidents(),
             deadline: end.min(Instant::now() + LOOK),
             audit_only: false,
         };

@@ -13,6 +13,7 @@ mod approve;
 mod cluster;
 mod conditions;
 mod definitions;
+mod emergency;
 mod freezes;
 mod governance;
 mod manifests;

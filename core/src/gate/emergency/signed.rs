@@ -24,7 +24,7 @@ use crate::gate::rules::{
 /// How much later than allowed a declaration may expire, because the clock of the signer and that of the log differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// How many people must agree where it is not known who wrote the change.
-const WITH_UNKNOWN_AUTHOR: usize = 2;
+pub(super) const WITH_UNKNOWN_AUTHOR: usize = 2;
 
 /// The statements about one image that are accepted under a policy.
 pub(super) struct SignedWords<'a> {
@@ -59,7 +59,7 @@ pub(in crate::gate) struct Agreed<'a> {
 
 /// A person who signed a declaration, with the earliest and the latest verified time.
 #[derive(Clone, Copy)]
-struct Declarer<'a> {
+pub(super) struct Declarer<'a> {
     person: &'a Person,
     times: (Timestamp, Timestamp),
     ends: Timestamp,
@@ -153,7 +153,10 @@ impl<'a> SignedWords<'a> {
     }
 
     /// The declaration, and everybody whose signature of it counts.
-    fn declared(&self, id: &Digest) -> Result<(&'a EmergencyChange, Vec<Declarer<'a>>), Refused> {
+    pub(super) fn declared(
+        &self,
+        id: &Digest,
+    ) -> Result<(&'a EmergencyChange, Vec<Declarer<'a>>), Refused> {
         let mut declarers = Vec::new();
         let mut refused = None;
         let mut found = None;
@@ -181,7 +184,7 @@ impl<'a> SignedWords<'a> {
         }
     }
 
-    fn declarer(
+    pub(super) fn declarer(
         &self,
         statement: &'a VerifiedStatement,
         said: &EmergencyChange,
@@ -238,7 +241,7 @@ impl<'a> SignedWords<'a> {
     }
 
     /// The person who signed, and the verified times, if the signature counts.
-    fn signer(
+    pub(super) fn signer(
         &self,
         statement: &'a VerifiedStatement,
     ) -> Result<(&'a Person, (Timestamp, Timestamp)), String> {
@@ -261,15 +264,8 @@ impl<'a> SignedWords<'a> {
         }
     }
 
-    /// Nobody who may do so has ended the declaration: a person who signed it, a person of `from`, or a governor.
-    fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
-        let declared = self.accepted().filter(|it| {
-            it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
-        });
-        let declared: BTreeSet<_> = declared
-            .filter_map(|it| person(it.signer(), self.people).ok())
-            .map(|person| &person.name)
-            .collect();
+    /// Nobody who may do so has ended the declaration.
+    pub(super) fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
         for statement in self.accepted() {
             let (is_unreadable, reason) = match statement.predicate() {
                 Predicate::EmergencyClosure(said) if said.emergency == *id => {
@@ -285,10 +281,7 @@ impl<'a> SignedWords<'a> {
             let Ok(by) = person(statement.signer(), self.people) else {
                 continue;
             };
-            let may_close = declared.contains(&by.name)
-                || self.is_entitled(by, statement)
-                || self.is_governor(by);
-            if !may_close {
+            if !self.may_close(by, Some(statement), id) {
                 continue;
             }
             let at = verified_times(statement).map(|(_, latest)| format!(" on {}", minute(latest)));
@@ -315,6 +308,22 @@ impl<'a> SignedWords<'a> {
         Ok(())
     }
 
+    /// Whether a person may end a declaration: one who signed it, one whom `from` names, or a governor. `statement` is what the person
+    /// signed, if that was signed before now.
+    pub(super) fn may_close(
+        &self,
+        by: &Person,
+        statement: Option<&VerifiedStatement>,
+        id: &Digest,
+    ) -> bool {
+        let mut declared = self.accepted().filter(|it| {
+            it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
+        });
+        let has_declared = declared
+            .any(|it| person(it.signer(), self.people).is_ok_and(|person| person.name == by.name));
+        has_declared || self.is_entitled(by, statement) || self.is_governor(by)
+    }
+
     /// Nobody who may agree has rejected the declaration or the digest. A rejection stands until the same person says the opposite
     /// of the same, later and with a certificate.
     fn not_rejected(&self, id: &Digest) -> Result<(), Refused> {
@@ -332,7 +341,7 @@ impl<'a> SignedWords<'a> {
             let Ok(by) = person(statement.signer(), self.people) else {
                 continue;
             };
-            let Some(what) = what.filter(|_| self.is_entitled(by, statement)) else {
+            let Some(what) = what.filter(|_| self.is_entitled(by, Some(statement))) else {
                 continue;
             };
             let latest = verified_times(statement).map(|(_, latest)| latest);
@@ -379,7 +388,7 @@ impl<'a> SignedWords<'a> {
     }
 
     /// Until when each person's certificates say yes to the declaration, and to the digest.
-    fn lifted(&self, id: &Digest) -> BTreeMap<(&'a str, About), Timestamp> {
+    pub(super) fn lifted(&self, id: &Digest) -> BTreeMap<(&'a str, About), Timestamp> {
         let mut lifted = BTreeMap::new();
         for statement in self.accepted() {
             let Predicate::Approval(said) = statement.predicate() else {
@@ -398,7 +407,7 @@ impl<'a> SignedWords<'a> {
     }
 
     /// What a decision is about, if it is about this declaration or about the digest in this place.
-    fn about(&self, said: &predicate::Approval, id: &Digest) -> Option<About> {
+    pub(super) fn about(&self, said: &predicate::Approval, id: &Digest) -> Option<About> {
         let is_here = || {
             let (promotion, world) = (self.check.promotion, self.check.world);
             let scoped = scopes_include("decision", &said.scopes, promotion, world);
@@ -454,7 +463,7 @@ impl<'a> SignedWords<'a> {
     ///
     /// # Errors
     /// The signer, and why the agreement does not count.
-    fn agreement(
+    pub(super) fn agreement(
         &self,
         statement: &'a VerifiedStatement,
         said: &predicate::Approval,
@@ -488,8 +497,8 @@ impl<'a> SignedWords<'a> {
     }
 
     /// Whether a person may fill a seat now, or could when a statement was signed.
-    fn is_entitled(&self, by: &Person, statement: &VerifiedStatement) -> bool {
-        let signed = verified_times(statement).into_iter();
+    pub(super) fn is_entitled(&self, by: &Person, statement: Option<&VerifiedStatement>) -> bool {
+        let signed = statement.and_then(verified_times).into_iter();
         let when = signed.flat_map(|it| [it.0, it.1]);
         let when = when.chain([self.check.promotion.at]);
         is_entitled(by, when, &self.section.from, self.people)
@@ -525,7 +534,7 @@ impl<'a> Votes<'a> {
 
 /// What a decision is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum About {
+pub(super) enum About {
     /// A declaration of an emergency change.
     Declaration,
     /// The digest in general.
