@@ -58,8 +58,32 @@ pub(super) struct Outlook {
 }
 
 impl About {
-    pub(super) async fn open(&self) -> anyhow::Result<Sources> {
-        self.deciding.clone().open().await
+    pub(super) fn of_images(
+        images: Vec<ImageReference>,
+        environment: &str,
+        deciding: &Deciding,
+        recorded: &Recorded,
+        timeout: u64,
+    ) -> About {
+        About {
+            images,
+            files: Vec::new(),
+            environment: environment.to_owned(),
+            deciding: deciding.clone(),
+            recorded: recorded.clone(),
+            timeout,
+        }
+    }
+
+    /// Opens the sources, for the namespace in `scopes` if none is given.
+    pub(super) async fn open(&self, scopes: &[(String, String)]) -> anyhow::Result<Sources> {
+        let deciding = self.deciding.clone();
+        let scope = scopes.iter().find(|(name, _)| name == "namespace");
+        let deciding = match scope {
+            Some((_, namespace)) if self.files.is_empty() => deciding.or_in(namespace),
+            _ => deciding,
+        };
+        deciding.open().await
     }
 
     pub(super) fn timeout(&self) -> Duration {

@@ -12,7 +12,7 @@ use crate::cli::approve::{self, Decision};
 use crate::text::line;
 
 pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
-    let mut desk = Desk::open(&args.about, &args.signs).await?;
+    let mut desk = Desk::open(&args.about, &[], &args.signs).await?;
     let outlooks = desk.case.outlooks(Some(&desk.approver));
     let named = args.which.declaration.as_ref();
     let found = desk

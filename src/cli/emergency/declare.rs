@@ -19,7 +19,7 @@ use crate::cli::render::human::{GREEN, RED, YELLOW};
 use crate::text::line;
 
 pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
-    let mut desk = Desk::open(&args.about, &args.signs).await?;
+    let mut desk = Desk::open(&args.about, &args.scopes, &args.signs).await?;
     let outlooks = desk.case.outlooks(Some(&desk.approver));
     let denying: Vec<_> = outlooks.iter().filter(|it| it.outlook.denies).collect();
     if denying.is_empty() {

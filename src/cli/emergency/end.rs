@@ -12,7 +12,7 @@ use crate::cli::approve;
 use crate::text::line;
 
 pub(super) async fn close(args: CloseArgs) -> anyhow::Result<ExitCode> {
-    let desk = Desk::open(&args.about, &args.signs).await?;
+    let desk = Desk::open(&args.about, &[], &args.signs).await?;
     let outlooks = desk.case.outlooks(Some(&desk.approver));
     let named = args.which.declaration.as_ref();
     let found = desk
@@ -57,7 +57,7 @@ pub(super) async fn close(args: CloseArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn review(args: ReviewArgs) -> anyhow::Result<ExitCode> {
-    let desk = Desk::open(&args.about, &args.signs).await?;
+    let desk = Desk::open(&args.about, &[], &args.signs).await?;
     let outlooks = desk.case.outlooks(Some(&desk.approver));
     let named = args.which.declaration.as_ref();
     let found = desk.case.declaration(&outlooks, named, |_| true)?;

@@ -3,6 +3,7 @@
 //! * `about`: which images, and what the policies and people say about them
 //! * `declare`, `agree`, `end`: what people sign, and everything that they see before
 //! * `status`: what was declared and what is missing; `report` is its form for programs
+//! * `list`: what a cluster admitted by emergency changes
 //! * `shown`: what a person sees of a declaration
 //! * this file: the arguments, and how a statement is signed and attached to every image
 
@@ -10,6 +11,7 @@ mod about;
 mod agree;
 mod declare;
 mod end;
+mod list;
 mod report;
 mod shown;
 mod status;
@@ -26,7 +28,7 @@ use super::approve::question::Asked;
 use super::approve::signer::{SignerArgs, Signing};
 use super::approve::terminal::Terminal;
 use super::approve::{self, agrees_to_publish, attach_for_gate, note_repeated, scope};
-use super::deciding::Sources;
+use super::deciding::{Deciding, Recorded, Sources};
 use super::render::Output;
 use super::render::human::plural;
 use crate::text::line;
@@ -51,6 +53,7 @@ enum What {
     Status(Box<StatusArgs>),
     Review(Box<ReviewArgs>),
     Close(Box<CloseArgs>),
+    List(Box<ListArgs>),
 }
 
 /// Declare that images mend an incident
@@ -194,6 +197,33 @@ struct CloseArgs {
     signs: SignsArgs,
 }
 
+/// List the emergency changes by which a cluster admitted something, and whether they were reviewed
+///
+/// Reads the release records of the cluster, and looks for the reviews in the registries. An emergency change that is not listed any more was
+/// of an image that no record names any more.
+///
+/// Exit codes: 0 no review is overdue, 1 wrong usage or a failure, 2 a review is overdue, 3 it could not be decided.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  promotion-gate emergency list --from-cluster
+  promotion-gate emergency list --from-cluster --environment production --namespace payments --output json")]
+struct ListArgs {
+    /// The only environment that is listed
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+    #[command(flatten)]
+    deciding: Deciding,
+    #[command(flatten)]
+    recorded: Recorded,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// Time limit for reading the evidence of one environment, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
 // Which declaration is meant.
 #[derive(Debug, clap::Args)]
 struct WhichArgs {
@@ -243,6 +273,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         What::Status(args) => status::run(*args).await,
         What::Review(args) => end::review(*args).await,
         What::Close(args) => end::close(*args).await,
+        What::List(args) => list::run(*args).await,
     }
 }
 
@@ -258,8 +289,12 @@ struct Desk {
 
 impl Desk {
     /// Reads what the policies and people say, and who signs. Nothing is signed yet.
-    async fn open(about: &About, signs: &SignsArgs) -> anyhow::Result<Desk> {
-        let mut sources = about.open().await?;
+    async fn open(
+        about: &About,
+        scopes: &[(String, String)],
+        signs: &SignsArgs,
+    ) -> anyhow::Result<Desk> {
+        let mut sources = about.open(scopes).await?;
         let case = Case::read(about, &mut sources).await?;
         // Without a terminal no sign-in is begun, for which a pipeline would wait.
         let terminal = match signs.yes || signs.dry_run {

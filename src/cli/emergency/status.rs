@@ -28,7 +28,7 @@ impl PartialEq for Look {
 }
 
 pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let mut sources = args.about.open().await?;
+    let mut sources = args.about.open(&[]).await?;
     let (about, output) = (&args.about, args.output);
     let first = look(about, &mut sources).await?;
     let print = |look: &Look| print(look, output, args.watch);
