@@ -26,7 +26,7 @@ use promotion_gate_sign::{SignedBundle, SignedWord, SigningPlan};
 
 use super::deciding::{Deciding, Recorded, Sources};
 use super::render::human::YELLOW;
-use crate::oci::{Attachment, Client, ErrorKind, Pushed, READ_BACK, Registry as _, RegistryError};
+use crate::oci::{Attachment, Client, ErrorKind, Pushed, READ_BACK, RegistryError};
 use crate::text::line;
 
 use question::{Asked, Judged, Question, QuestionScope};
