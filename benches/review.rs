@@ -171,6 +171,7 @@ impl Deployed {
                 snapshot: Arc::new(bench.snapshot(documents)),
                 collector: Arc::new(collector),
                 records: None,
+                incidents: None,
                 deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
                 audit_only: false,
             },
