@@ -175,6 +175,8 @@ pub struct Metrics {
     pub records: Gauge,
     record_writes: Family<AttemptLabels, Counter>,
     record_entries_refused: Family<ReasonLabels, Counter>,
+    /// Release records that were deleted and are not written again, since too many were deleted at once.
+    pub records_forgotten: Counter,
     /// Objects that run and are in no release record, as last counted.
     pub unrecorded: Gauge,
     /// Tags of running images that name another digest by now, as last counted.
@@ -223,6 +225,7 @@ impl Metrics {
             records: Gauge::default(),
             record_writes: Family::default(),
             record_entries_refused: Family::default(),
+            records_forgotten: Counter::default(),
             unrecorded: Gauge::default(),
             tags_moved: Gauge::default(),
             alarms: Alarms::default(),
@@ -421,6 +424,11 @@ impl Metrics {
             "record_entries_refused",
             "Entries of release records that do not count, by reason",
             self.record_entries_refused.clone(),
+        );
+        r.register(
+            "records_forgotten",
+            "Release records that were deleted and are not written again, since too many were deleted at once",
+            self.records_forgotten.clone(),
         );
         r.register(
             "unrecorded",

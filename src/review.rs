@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Change, ChangeKind, Collected, Decision, Evidence, Governing, ImageNeeds, IncidentQuestion,
-    Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, judge,
+    Parent, Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, judge,
 };
 use tokio::time::Instant;
 
@@ -43,18 +43,27 @@ pub enum RecordSource {
     /// The records of the cluster, as a command reads them.
     Read(Arc<RecordsOnce>),
     /// What a test says of a change and its digests.
-    Given(Arc<GivenRecords>),
+    Given(GivenRecords),
+}
+
+/// What is said of changes without reading the cluster.
+#[derive(Clone)]
+pub struct GivenRecords {
+    /// A change and its digests → what release records say.
+    pub about: Arc<AboutChange>,
+    /// The object for which a Pod is created.
+    pub parent: Option<Parent>,
 }
 
 /// A change and its digests → what release records say.
-pub type GivenRecords = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
+pub type AboutChange = dyn Fn(&Change, &[Pin]) -> Records + Send + Sync;
 
 impl RecordSource {
     /// What a command or a test knows of a change and its digests.
     async fn known(&self, change: &Change, pins: &[Pin], deadline: Instant) -> Collected<Records> {
         match self {
             RecordSource::Read(records) => records.about(change, pins, deadline).await,
-            RecordSource::Given(given) => Collected::Known(given(change, pins)),
+            RecordSource::Given(given) => Collected::Known((given.about)(change, pins)),
             RecordSource::Cluster(_) => Records::not_kept(),
         }
     }
@@ -199,8 +208,15 @@ async fn classified(
             let pins = collector
                 .pin(&change, |it| governing.pins(it), deadline)
                 .await;
-            let records = records.known(&change, &pins, deadline).await;
-            return Promotion::new(change, pins, records, trusted, now);
+            let known = records.known(&change, &pins, deadline).await;
+            let promotion = Promotion::new(change, pins, known, trusted, now);
+            return match records {
+                RecordSource::Given(GivenRecords {
+                    parent: Some(parent),
+                    ..
+                }) => promotion.leaving_out_injected(parent.clone(), governing),
+                _ => promotion,
+            };
         }
     };
     // 1. Upkeep of what is recorded as it is written asks no registry, not even for the digest of a tag.
@@ -261,9 +277,11 @@ async fn with_parent(
 }
 
 /// Since when the listings have to be asked for that a denial rests on: since the review began, or, where it only warns or
-/// audits, at most once a minute. `None` where nothing is denied.
+/// audits, at most once a minute. `None` where nothing is denied. What an emergency change lets pass rests on a listing asked for it
+/// too: somebody may have ended it meanwhile.
 fn revalidate_since(verdict: &Verdict, inputs: &ReviewInputs, began: Instant) -> Option<Instant> {
-    if verdict.decision() == Decision::Deny && !inputs.audit_only {
+    let is_denied = verdict.decision() == Decision::Deny && !inputs.audit_only;
+    if is_denied || !verdict.emergencies().is_empty() {
         return Some(began);
     }
     verdict.denials().next()?;

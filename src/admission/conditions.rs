@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::{Activation, TABLE, WorkloadKind};
+use super::kinds::{Activation, TABLE, WorkloadKind, partitioned};
 use crate::api::GROUP;
 
 /// The conditions of an entry of the webhook configuration. Each is about the updates of one kind, or of one group.
@@ -17,19 +17,20 @@ pub(super) fn match_conditions() -> Vec<Value> {
             &changes,
         )
     });
-    let scaled = format!(
-        "{} == 0 && {} != 0",
-        replicas("oldObject"),
-        replicas("object")
-    );
+    let (before, after) = (replicas("oldObject"), replicas("object"));
+    let partitioned: Vec<_> = partitioned().map(|plural| format!("'{plural}'")).collect();
+    let scaled = [
+        format!("({before} == 0 && {after} != 0)"),
+        // A Scale does not hold the partition.
+        format!(
+            "(request.resource.resource in [{}] && {before} < {after})",
+            partitioned.join(", ")
+        ),
+    ];
     let labels = changes("/metadata/labels");
     let own = [changes("/spec"), changes("/metadata/ownerReferences")];
     let others = [
-        of_updates(
-            "scale",
-            "request.kind.kind != 'Scale'",
-            &[format!("({scaled})")],
-        ),
+        of_updates("scale", "request.kind.kind != 'Scale'", &scaled),
         of_updates("namespaces", "request.kind.kind != 'Namespace'", &[labels]),
         of_updates(GROUP, &format!("request.kind.group != '{GROUP}'"), &own),
     ];
@@ -87,6 +88,12 @@ fn of_transition(activation: &Activation) -> Option<String> {
     let held = match activation {
         Activation::FromZero(_) => "orValue(1) == 0",
         Activation::Cleared(_) => "orValue(false) == true",
+        Activation::Exceeds(field, limit) => {
+            let (field, limit) = (path(field), path(limit));
+            return Some(format!(
+                "(oldObject{field}.orValue(1) <= object{limit}.orValue(0) && object{field}.orValue(1) > object{limit}.orValue(0))"
+            ));
+        }
         _ => return None,
     };
     let free = held.replace("==", "!=");

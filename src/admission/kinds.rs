@@ -45,9 +45,11 @@ pub(super) enum Activation {
     Left(&'static str, &'static [&'static str]),
     /// A text was none of these, and is one of these or absent.
     Freed(&'static str, &'static [&'static str]),
+    /// A number (1 when absent) exceeds another one (0 when absent), which it did not before.
+    Exceeds(&'static str, &'static str),
 }
 
-use Activation::{Changed, Cleared, Freed, FromZero, Left, Lowered};
+use Activation::{Changed, Cleared, Exceeds, Freed, FromZero, Left, Lowered};
 
 /// API groups and a version.
 type Api = (&'static [&'static str], &'static str);
@@ -64,6 +66,8 @@ const METRICS: &[&[&str]] = &[&[
 const ANALYSIS: &[&str] = &["/spec/metrics", "/spec/args"];
 const REPLICAS_FIELD: &str = "/spec/replicas";
 const REPLICAS: Activation = FromZero(REPLICAS_FIELD);
+/// The number of Pods that a StatefulSet keeps on its earlier template: those with the lowest ordinals. All others run the present one.
+const PARTITION: &str = "/spec/updateStrategy/rollingUpdate/partition";
 /// The update strategy under which a StatefulSet or DaemonSet controller replaces a Pod only after it was deleted.
 const ON_DELETE: Activation = Left("/spec/updateStrategy/type", &["OnDelete"]);
 /// What Go reads as a flag that is not set (`strconv.ParseBool`). KEDA pauses for every other text.
@@ -133,7 +137,8 @@ pub(super) const TABLE: &[WorkloadKind] = &[
     WorkloadKind {
         activations: &[
             REPLICAS,
-            Lowered("/spec/updateStrategy/rollingUpdate/partition"),
+            Lowered(PARTITION),
+            Exceeds(REPLICAS_FIELD, PARTITION),
             ON_DELETE,
         ],
         ..kind(APPS, ("StatefulSet", "statefulsets"), TEMPLATE)
@@ -305,7 +310,8 @@ impl Activation {
             | Lowered(field)
             | Changed(field)
             | Left(field, _)
-            | Freed(field, _) => field,
+            | Freed(field, _)
+            | Exceeds(field, _) => field,
         }
     }
 }
@@ -337,6 +343,18 @@ impl WorkloadKind {
             |it: &Activation| matches!(it, FromZero(field) if *field == REPLICAS_FIELD);
         self.activations.iter().any(is_replicas)
     }
+
+    /// Whether more replicas can start a staged template although some run already.
+    pub(super) fn is_partitioned(&self) -> bool {
+        let mut activations = self.activations.iter();
+        activations.any(|it| matches!(it, Exceeds(..)))
+    }
+}
+
+/// The resources of which more replicas can start a staged template although some run already.
+pub(super) fn partitioned() -> impl Iterator<Item = &'static str> {
+    let rows = TABLE.iter().filter(|kind| kind.is_partitioned());
+    rows.map(|kind| kind.plural)
 }
 
 /// The row of a resource that has the subresource `scale`.
@@ -375,6 +393,8 @@ pub struct KindOfTable {
     pub kind: &'static str,
     /// The name of the resource.
     pub plural: &'static str,
+    /// Whether it has the subresource `scale`.
+    pub scales: bool,
 }
 
 /// Every kind that is judged, in the API group that serves it now.
@@ -384,6 +404,7 @@ pub fn kinds() -> impl Iterator<Item = KindOfTable> {
         version: row.version,
         kind: row.name,
         plural: row.plural,
+        scales: row.scales(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! * `update` — an update → its effect on what runs
 //! * `revision` — what a ControllerRevision could hide
 //! * `request`, `manifest` — a request or a manifest → a change
+//! * `parent` — an object → the parent of the Pods that a controller creates for it
 //! * `names` — the names by which objects are read
 //! * `referring` — a change and the object that it refers to → the whole change
 //! * `response` — a verdict → the answer
@@ -18,6 +19,7 @@ mod kinds;
 mod manifest;
 mod names;
 mod object;
+mod parent;
 mod referring;
 mod registration;
 mod request;
@@ -28,6 +30,7 @@ mod update;
 pub use images::{ImageField, Images, image_in, images, is_object, no_object};
 pub use kinds::{KindOfTable, kinds, plural, running_kinds, version};
 pub use manifest::{Manifests, understand_manifest};
+pub use parent::parent;
 pub use referring::{Referring, follow, referred};
 pub use registration::{Endpoint, Registration};
 pub use request::{

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::images::{Images, images};
 use super::kinds::{WorkloadKind, group_and_kind, row};
 use super::names::{is_label, is_subdomain};
-use super::request::{Understood, add, changed_object};
-use super::update::is_gated;
+use super::request::{NotOurs, Understood, add, changed_object};
+use super::update::{effect_of, is_gated};
 
 const WORKLOAD_REF: &str = "spec.workloadRef";
 
@@ -26,8 +26,8 @@ pub struct Referring {
 /// The object that a change refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Referred {
-    /// The object that is scaled, and its new number of replicas.
-    Scaled(Workload, i64),
+    /// The object that is scaled, and its numbers of replicas before and after.
+    Scaled(Workload, i64, i64),
     /// The object whose template is run.
     Template(Workload),
 }
@@ -74,7 +74,7 @@ pub fn referred(object: &Value) -> Option<Workload> {
         .and_then(Value::as_str);
     let namespace = namespace.unwrap_or_default().to_owned();
     match Referred::of(object, row(&group, &kind)?, namespace)?.ok()? {
-        Referred::Scaled(object, _) | Referred::Template(object) => Some(object),
+        Referred::Scaled(object, ..) | Referred::Template(object) => Some(object),
     }
 }
 
@@ -112,15 +112,21 @@ impl Referring {
     /// The object to read.
     pub fn object(&self) -> &Workload {
         match &self.referred {
-            Referred::Scaled(object, _) | Referred::Template(object) => object,
+            Referred::Scaled(object, ..) | Referred::Template(object) => object,
         }
     }
 
-    /// Completes the change, or says what else has to be read: a scaled object may refer to another one in turn.
+    /// Whether the change starts something only if a template of the object is staged: the object runs already, and gets more replicas.
+    pub fn needs_staged(&self) -> bool {
+        matches!(self.referred, Referred::Scaled(_, before, _) if before > 0)
+    }
+
+    /// Completes the change, or says what else has to be read: a scaled object may refer to another one in turn. The change is not
+    /// judged if the other object shows that it starts nothing that was staged.
     pub fn complete(
         self,
         read: Result<Option<Value>, Unavailability>,
-    ) -> ControlFlow<Change, Referring> {
+    ) -> ControlFlow<Result<Change, NotOurs>, Referring> {
         let Referring {
             mut change,
             referred,
@@ -130,19 +136,21 @@ impl Referring {
             (Referred::Template(_), Err(why)) => {
                 change.unreadable.push(unreadable(WORKLOAD_REF, why.0));
             }
-            (Referred::Scaled(Workload { kind, name, .. }, _), Ok(None)) => {
+            (Referred::Scaled(Workload { kind, name, .. }, ..), Ok(None)) => {
                 let why = format!("the {kind} `{name}` does not exist");
                 change.unreadable.push(unreadable("", why));
             }
-            (Referred::Scaled(scaled, replicas), Ok(Some(mut object))) => {
+            (Referred::Scaled(scaled, before, after), Ok(Some(mut object))) => {
+                let kind = row(&scaled.group, &scaled.kind);
+                let mut old = object.clone();
+                set_replicas(&mut old, before);
                 // It may be paused or partitioned still.
-                let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut);
-                if let Some(spec) = spec {
-                    spec.insert("replicas".to_owned(), replicas.into());
+                set_replicas(&mut object, after);
+                if before > 0 && kind.is_some_and(|it| effect_of(&object, &old, it).is_none()) {
+                    return ControlFlow::Break(Err(NotOurs::NothingThatRuns));
                 }
                 change.object = changed_object(&object);
                 add(&mut change, images(&object).unwrap_or_default());
-                let kind = row(&scaled.group, &scaled.kind);
                 let namespace = scaled.namespace.unwrap_or_default();
                 let next = kind.and_then(|kind| Referred::of(&object, kind, namespace));
                 match next {
@@ -165,16 +173,26 @@ impl Referring {
                 add(&mut change, found);
             }
         }
-        ControlFlow::Break(*change)
+        ControlFlow::Break(Ok(*change))
     }
 
     /// Completes the change where no cluster can be asked. An autoscaler goes on, since only what was admitted can be scaled; of
-    /// everybody else the change is denied where a policy governs it.
-    pub fn complete_without_cluster(mut self, trusted: &[TrustedController]) -> Change {
+    /// everybody else the change is denied where a policy governs it. Whether an object that runs has a staged template is not known
+    /// then; more replicas of it are not judged.
+    ///
+    /// # Errors
+    /// Why the change is not judged.
+    pub fn complete_without_cluster(
+        mut self,
+        trusted: &[TrustedController],
+    ) -> Result<Change, NotOurs> {
+        if self.needs_staged() {
+            return Err(NotOurs::NothingThatRuns);
+        }
         let actor = self.change.actor.as_ref();
         let is_autoscaler = actor.is_some_and(|actor| actor.is_autoscaler(trusted));
         let (field, remedy) = match self.referred {
-            Referred::Scaled(..) if is_autoscaler => return *self.change,
+            Referred::Scaled(..) if is_autoscaler => return Ok(*self.change),
             Referred::Scaled(..) => (
                 "",
                 "change `spec.replicas` of the object itself instead of its subresource `scale`",
@@ -189,7 +207,14 @@ impl Referring {
             "the {kind} `{name}` cannot be read without a connection to the cluster: start `serve` with `--kubeconfig`, or {remedy}"
         );
         self.change.unreadable.push(unreadable(field, why));
-        *self.change
+        Ok(*self.change)
+    }
+}
+
+fn set_replicas(object: &mut Value, replicas: i64) {
+    let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut);
+    if let Some(spec) = spec {
+        spec.insert("replicas".to_owned(), replicas.into());
     }
 }
 

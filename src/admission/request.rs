@@ -392,9 +392,10 @@ impl WireRequest {
             let number = scale.pointer("/spec/replicas").map(Value::as_i64);
             number.unwrap_or(Some(0))
         };
-        let starts_more = replicas(&self.object).is_none_or(|number| number > 0);
-        let ran = replicas(&self.old_object).is_some_and(|number| number > 0);
-        if ran || !starts_more {
+        // What is no number counts as one that starts something.
+        let before = replicas(&self.old_object).unwrap_or(0);
+        let after = replicas(&self.object).unwrap_or(i64::MAX);
+        if after <= before.max(0) || before > 0 && !kind.is_partitioned() {
             return Understood::NotOurs(NotOurs::NothingThatRuns);
         }
         let scaled = Workload {
@@ -404,12 +405,12 @@ impl WireRequest {
             namespace: self.namespace.clone().filter(|it| !it.is_empty()),
             name: self.name.clone().unwrap_or_default(),
         };
-        let replicas = replicas(&self.object).unwrap_or(1);
         let mut change = self.change(operation, ChangeEffect::Starts, Images::default());
         change.workload = scaled.clone();
         // The object of the request is the Scale.
         change.object = ChangedObject::default();
-        Understood::referring(change, Some(Ok(Referred::Scaled(scaled, replicas))))
+        let referred = Referred::Scaled(scaled, before, after);
+        Understood::referring(change, Some(Ok(referred)))
     }
 
     fn governance(self, kind: GovernedKind) -> Understood {

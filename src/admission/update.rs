@@ -52,7 +52,8 @@ pub(super) fn is_staged(object: &Value, kind: &WorkloadKind) -> bool {
         Activation::Lowered(field) => number(object, field, 0) > 0,
         Activation::Left(field, texts) => is_one_of(object, field, texts),
         Activation::Freed(field, texts) => is_another(object, field, texts),
-        Activation::Changed(_) => false,
+        // What a partition holds back is told by the partition itself.
+        Activation::Changed(_) | Activation::Exceeds(..) => false,
     };
     is_gated(object, kind) || kind.activations.iter().any(is_held)
 }
@@ -182,6 +183,10 @@ impl Activation {
             Activation::Changed(field) => {
                 let value = |object: &Value| object.pointer(field).cloned().unwrap_or_default();
                 value(new) != value(old)
+            }
+            Activation::Exceeds(field, limit) => {
+                let limit = number(new, limit, 0);
+                number(old, field, 1) <= limit && number(new, field, 1) > limit
             }
         }
     }

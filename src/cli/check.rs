@@ -132,8 +132,7 @@ pub(super) fn changes(
         let change =
             match admission::understand_manifest(object.value, namespace, actor, &manifests) {
                 Understood::Change(change) => *change,
-                Understood::Refers(referring) => referring.complete_without_cluster(&[]),
-                Understood::Governance(_) | Understood::NotOurs(_) => {
+                Understood::Refers(_) | Understood::Governance(_) | Understood::NotOurs(_) => {
                     match object.unknown() {
                         Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
                         None => not_asked.without_images += 1,

@@ -3,14 +3,19 @@
 mod inventory;
 mod report;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Collected, DnsLabel, Snapshot};
+use promotion_gate_core::gate::{
+    Actor, AdmittedBy, Change, Collected, DnsLabel, ImageRecords, Parent, Pin, RecordEntry,
+    Records, Snapshot,
+};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -22,7 +27,7 @@ use crate::admission;
 use crate::api::Kind;
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::review::{Review, ReviewInputs, review};
+use crate::review::{GivenRecords, RecordSource, Review, ReviewInputs, review};
 use crate::snapshot::Once;
 use inventory::{Found, Inventory};
 use report::ScanReport;
@@ -208,6 +213,67 @@ async fn take(cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result<Inve
     Ok(inventory)
 }
 
+/// The review of a Pod to which an injector added all that its owner does not have, as the webhook makes it: the owner's images were
+/// admitted, and what was added is judged by the `injected` entries alone. `None` for every other workload.
+async fn reviewed_as_injected(
+    found: &Found,
+    inputs: &ReviewInputs,
+    at: Timestamp,
+) -> Option<Review> {
+    let parent = found.parent.clone()?;
+    let mut policies = inputs.snapshot.policies.iter();
+    if policies.all(|policy| policy.injected.is_empty()) {
+        return None;
+    }
+    let change = Change {
+        actor: Some(Actor::maker_of_pods(&parent.workload)?),
+        ..found.change.clone()
+    };
+    let records = {
+        let parent = parent.clone();
+        move |change: &Change, _: &[Pin]| records_of(&parent, change, at)
+    };
+    let inputs = ReviewInputs {
+        records: Some(RecordSource::Given(GivenRecords {
+            about: Arc::new(records),
+            parent: Some(parent),
+        })),
+        ..inputs.clone()
+    };
+    let review = review(change, &inputs, at).await;
+    review.promotion.injected.is_some().then_some(review)
+}
+
+/// Release records in which the images of a Pod's owner are admitted, and nothing else.
+fn records_of(parent: &Parent, change: &Change, at: Timestamp) -> Records {
+    let entry = Arc::new(RecordEntry {
+        digest: None,
+        workload: parent.workload.clone(),
+        uid: Some(parent.uid.clone()),
+        template: parent.template.clone(),
+        observed: true,
+        running: true,
+        complied: BTreeSet::new(),
+        by: AdmittedBy::Baseline,
+        environments: BTreeSet::new(),
+        source: None,
+        at,
+    });
+    let images = change.images.iter().map(|image| {
+        let is_of_parent = parent.images.contains(&image.reference.to_string());
+        let entries = is_of_parent.then(|| Arc::clone(&entry));
+        ImageRecords {
+            entries: entries.into_iter().collect(),
+            ..ImageRecords::default()
+        }
+    });
+    Records {
+        images: images.collect(),
+        workload: Vec::new(),
+        has_baseline: true,
+    }
+}
+
 async fn review_all(
     found: Vec<Found>,
     inputs: &ReviewInputs,
@@ -217,7 +283,10 @@ async fn review_all(
     let reviews = futures::stream::iter(found).map(|found| {
         let progress = &progress;
         async move {
-            let review = review(found.change.clone(), inputs, at).await;
+            let review = match reviewed_as_injected(&found, inputs, at).await {
+                Some(review) => review,
+                None => review(found.change.clone(), inputs, at).await,
+            };
             progress.inc(1);
             (found, review)
         }

@@ -7,15 +7,18 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Cluster, ObjectName, PATIENCE};
-use crate::admission::{self, Referring};
+use crate::admission::{self, NotOurs, Referring};
 
 /// Reads the objects that a change refers to.
+///
+/// # Errors
+/// Why the change is not judged.
 pub async fn complete(
     mut referring: Referring,
     cluster: Option<&Cluster>,
     trusted: &[TrustedController],
     deadline: Instant,
-) -> Change {
+) -> Result<Change, NotOurs> {
     let Some(cluster) = cluster else {
         return referring.complete_without_cluster(trusted);
     };

@@ -13,15 +13,16 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use promotion_gate_core::gate::{Snapshot, Workload};
 use serde_json::{Map, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::ReleaseRecords;
 use super::background::Job;
 use super::entry::{KeptRecord, NewEntry};
 use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
-use super::live::{LiveObject, live_objects, matches_namespace, shown, unrecorded};
+use super::live::{LiveObject, live_objects, matches_namespace, shown, startable, unrecorded};
 use super::memory::{Memory, RecordName};
 use super::names::RecordSubject;
+use super::writing::MAXIMUM_RECORDS;
 use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
 
 /// How often something urgent is looked for: deleted records, and what governors ask.
@@ -30,19 +31,21 @@ const TICK: Duration = Duration::from_secs(1);
 const COMPARE: Duration = Duration::from_secs(600);
 /// How long a replica that has no duties remembers a deleted record, for the case that it takes over.
 const REMEMBER: Duration = Duration::from_secs(120);
-/// The most deleted records that are remembered.
-const MAXIMUM_DELETED: usize = 1000;
+/// The most deleted records that are remembered: as many as a namespace holds.
+const MAXIMUM_DELETED: usize = MAXIMUM_RECORDS;
+/// After how many failures the rest of the deleted records waits for the next round.
+const FAILURES: usize = 3;
 /// How many entries are written at once.
 const AT_ONCE: usize = 16;
 /// How long one write may take.
-const ATTEMPT: Duration = Duration::from_secs(10);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long an unused record is kept at least, in seconds.
 const KEPT: i64 = 30 * DAY;
 const DAY: i64 = 24 * 3600;
 /// How long a record waits for the first of its objects to be seen, in seconds.
 const PENDING: i64 = 600;
 /// How long after the first request everything is adopted, in seconds.
-const EVERYWHERE: i64 = 900;
+pub(super) const EVERYWHERE: i64 = 900;
 
 /// A record that is gone from the cluster.
 pub(super) struct Deleted {
@@ -138,17 +141,23 @@ impl ReleaseRecords {
         // 2. What runs without a record is adopted where nobody decides about it, and counted elsewhere.
         let missing: Vec<_> = {
             let memory = self.memory();
-            let missing = unrecorded(&objects, &memory, gate);
-            let owned = missing.into_iter();
-            owned
-                .map(|(_, (subject, object))| (subject.clone(), object.clone()))
+            let missing = unrecorded(&objects, &memory, gate).into_values();
+            // What an autoscaler starts from zero has run only if its own entry says so.
+            let startable = match comparison.first {
+                true => startable(&objects, &memory),
+                false => Vec::new(),
+            };
+            let mut known = HashSet::new();
+            let all = missing.chain(startable);
+            let all = all.filter(|(subject, object)| known.insert((*subject, &object.uid)));
+            all.map(|(subject, object)| (subject.clone(), object.clone()))
                 .collect()
         };
         let adoptions = &comparison.adoptions;
         let is_adopted = |object: &LiveObject| {
             let namespace = object.workload.namespace.as_deref();
             let is_asked = adoptions.iter().any(|adoption| {
-                matches_namespace(&adoption.namespaces, namespace)
+                adoption.is_of(namespace)
                     && object
                         .created
                         .is_some_and(|at| at <= adoption.created_before)
@@ -160,24 +169,27 @@ impl ReleaseRecords {
         let (adopted, left): (Vec<_>, Vec<_>) = missing
             .into_iter()
             .partition(|(_, object)| is_adopted(object));
-        self.adopt(&adopted, comparison).await?;
+        let removed = self.remove_unverified(adoptions).await;
+        self.adopt(&adopted, comparison, removed.is_ok()).await?;
+        removed.map_err(|why| format!("entries that no known key verifies are left: {why}"))?;
         self.report_unrecorded(&left);
         // 3. What live objects name is in use; what nothing names is collected in time.
         self.collect(&objects, comparison).await;
         Ok(())
     }
 
-    /// Records what runs as baseline, and that the first baseline was taken.
+    /// Records what runs as baseline, and that the first baseline was taken. An adoption has ended if `all_done` says so of the rest.
     async fn adopt(
         &self,
         adopted: &[(RecordSubject, LiveObject)],
         comparison: &Comparison,
+        all_done: bool,
     ) -> Result<(), String> {
         let mut failed = Vec::new();
         for some in adopted.chunks(AT_ONCE) {
             let entries: Vec<_> = some
                 .iter()
-                .map(|(subject, object)| baseline(subject, object, comparison.now))
+                .map(|(subject, object)| baseline(subject, object, comparison))
                 .collect();
             let deadline = Instant::now() + ATTEMPT;
             let puts = entries
@@ -207,7 +219,7 @@ impl ReleaseRecords {
             let baseline = json!({"at": comparison.now, "entries": written});
             taken.insert("recordBaseline".to_owned(), baseline);
         }
-        if failed.is_empty() && !comparison.adoptions.is_empty() {
+        if failed.is_empty() && all_done && !comparison.adoptions.is_empty() {
             // Those that the configuration does not hold any more are forgotten.
             let state = self.gate.load_full();
             let done = comparison.adoptions.iter().map(Adoption::id);
@@ -302,6 +314,15 @@ impl ReleaseRecords {
                 record,
                 at: Instant::now(),
             });
+            return;
+        }
+        drop(deleted);
+        if self.metrics.records_forgotten.inc().is_multiple_of(1000) {
+            let RecordName { namespace, name } = &name;
+            self.metrics.alarms.raise(
+                "records-forgotten",
+                &format!("more than {MAXIMUM_DELETED} release records were deleted at once; those that are deleted now are not written again, such as `{name}` in `{namespace}` (`promotion_gate_records_forgotten_total` counts them; expected where namespaces with many records are deleted)"),
+            );
         }
     }
 
@@ -312,9 +333,15 @@ impl ReleaseRecords {
 
     /// Writes records again that somebody deleted. Their entries are as they were, so that their signatures hold.
     async fn restore_deleted(&self) {
-        let deleted = std::mem::take(&mut *self.deleted_records());
-        for Deleted { name, record, at } in deleted {
-            match self.restore(&name, &record).await {
+        let mut deleted = std::mem::take(&mut *self.deleted_records()).into_iter();
+        let mut failed = Vec::new();
+        // While the API server does not answer, the other duties go on.
+        while failed.len() < FAILURES
+            && let Some(Deleted { name, record, at }) = deleted.next()
+        {
+            let restored = timeout(ATTEMPT, self.restore(&name, &record)).await;
+            let late = |_| Err("the API server did not answer in time".to_owned());
+            match restored.unwrap_or_else(late) {
                 Ok(false) => {}
                 Ok(true) => {
                     let RecordName { namespace, name } = &name;
@@ -330,10 +357,12 @@ impl ReleaseRecords {
                         why,
                         "a deleted release record cannot be written again yet"
                     );
-                    self.deleted_records().push(Deleted { name, record, at });
+                    failed.push(Deleted { name, record, at });
                 }
             }
         }
+        // What failed comes last in the next round.
+        self.deleted_records().extend(deleted.chain(failed));
     }
 
     /// Writes a record again, unless its namespace goes too.
@@ -402,8 +431,10 @@ impl ReleaseRecords {
     }
 }
 
-/// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone.
-fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> NewEntry {
+/// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone. In the first baseline, what has no
+/// replicas at that time counts as running: an autoscaler that is trusted may have stopped it, and has to start it again, also during
+/// a freeze. A person who starts it is judged, since it complied with no policy.
+fn baseline(subject: &RecordSubject, object: &LiveObject, comparison: &Comparison) -> NewEntry {
     let LiveObject {
         workload,
         uid,
@@ -417,7 +448,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
             workload: WrittenWorkload::new(workload, Some(uid)),
             template: template.to_string(),
             state: EntryState::Observed,
-            runs: match object.is_staged {
+            runs: match object.is_staged && !(comparison.first && object.is_at_zero) {
                 true => EntryRuns::Staged,
                 false => EntryRuns::Running,
             },
@@ -427,7 +458,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, now: Timestamp) -> New
             source: None,
             digest: None,
             emergency: Vec::new(),
-            at: now,
+            at: comparison.now,
             decision: "baseline".to_owned(),
             revision: String::new(),
         },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -16,6 +16,7 @@ use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::duties::EVERYWHERE;
 use super::key::{PublicKeys, SigningKey};
 use super::{Problem, ReleaseRecords};
 use crate::api::{API_VERSION, GROUP};
@@ -31,6 +32,8 @@ const AT_FIRST: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
 /// The pause before they are read because an entry names a key that is not known.
 const AT_ONCE: Duration = Duration::from_millis(500);
+/// How far the clocks of replicas may be apart, in seconds.
+const CLOCKS: i64 = 60;
 /// How long an adoption of everything lets a new key be made, in seconds.
 const CONSENT: i64 = 3600;
 
@@ -61,6 +64,14 @@ pub(super) struct Adoption {
     /// Names; `*` for every namespace.
     pub(super) namespaces: Vec<String>,
     pub(super) created_before: Timestamp,
+}
+
+/// What the status said, and does not say any more.
+struct LostState {
+    /// Whether this replica read it before. Otherwise it is known from the records that there was a status.
+    is_remembered: bool,
+    baseline: Timestamp,
+    asked: Timestamp,
 }
 
 impl GateState {
@@ -224,10 +235,13 @@ impl ReleaseRecords {
             public.0.extend(known.public.0.clone());
         }
         public.0.extend(key.public().0);
-        if public != listed {
-            list_keys(&configurations(client), &public).await?;
-        }
+        let lost = self.lost_state(&state, &listed).await?;
+        let state = match public != listed || lost.is_some() {
+            true => self.write_status(&public, lost.as_ref()).await?,
+            false => state,
+        };
         let is_new = known.is_none_or(|known| known.public != public);
+        let asked_in_future = state.asked.is_some_and(is_in_the_future);
         let was_asked = state.asked.is_some();
         self.gate.store(Arc::new(state));
         let identity = Identity {
@@ -239,15 +253,56 @@ impl ReleaseRecords {
         if is_new {
             self.keys_changed.notify_one();
         }
-        match self.asked.load(Ordering::Relaxed) && !was_asked {
-            true => Ok(self.note_asked().await?),
-            false => Ok(()),
+        if asked_in_future {
+            // By a clock that was wrong. Otherwise everything would be adopted once more when that time comes.
+            tracing::warn!("`status.recordBaseline.asked` is in the future; it is corrected");
+            self.note_asked(long_ago()).await?;
+        } else if self.asked.load(Ordering::Relaxed) && !was_asked {
+            // The replica with the duties learns that the webhook answers.
+            self.note_asked(Timestamp::now()).await?;
         }
+        Ok(())
     }
 
-    /// Tells the replica with the duties that the webhook answers.
-    async fn note_asked(&self) -> Result<(), String> {
-        let asked = json!({"status": {"recordBaseline": {"asked": Timestamp::now()}}});
+    /// What the status said of the first baseline, if that is lost: the configuration was deleted and made again, or its status
+    /// overwritten. Otherwise whatever runs would be adopted a second time.
+    async fn lost_state(
+        &self,
+        state: &GateState,
+        listed: &PublicKeys,
+    ) -> Result<Option<LostState>, String> {
+        let known = self.gate.load_full();
+        if state.baseline.is_some() {
+            return Ok(None);
+        }
+        let is_lost =
+            known.baseline.is_some() || listed.0.is_empty() && self.records_exist().await?;
+        Ok(is_lost.then(|| LostState {
+            is_remembered: known.baseline.is_some(),
+            baseline: known.baseline.unwrap_or_else(Timestamp::now),
+            asked: known.asked.unwrap_or_else(long_ago),
+        }))
+    }
+
+    /// Adds the public keys to the status, and the state that was lost. Gives the state of the configuration then.
+    async fn write_status(
+        &self,
+        public: &PublicKeys,
+        lost: Option<&LostState>,
+    ) -> Result<GateState, String> {
+        let api = configurations(self.cluster.client());
+        let (configuration, was_lost) = list_keys(&api, public, lost).await?;
+        if was_lost {
+            self.metrics.alarms.raise(
+                "record-state-lost",
+                &format!("the status of the GateConfiguration `{CONFIGURATION}` was lost; what runs is not adopted a second time: what has no release record is listed by `promotion-gate record list --unrecorded`"),
+            );
+        }
+        Ok(GateState::of(&configuration))
+    }
+
+    async fn note_asked(&self, at: Timestamp) -> Result<(), String> {
+        let asked = json!({"status": {"recordBaseline": {"asked": at}}});
         let asked = Patch::Merge(asked);
         let api = configurations(self.cluster.client());
         let params = PatchParams::default();
@@ -304,21 +359,38 @@ pub(super) fn listed_keys(configuration: &DynamicObject) -> PublicKeys {
     listed.map(PublicKeys::of_status).unwrap_or_default()
 }
 
-/// Adds keys to those that the status lists. None is ever taken out here.
-async fn list_keys(api: &Api<DynamicObject>, public: &PublicKeys) -> Result<(), String> {
+/// Adds keys to those that the status lists, and the time of the baseline if it is not there. No key is ever taken out here. Gives the
+/// configuration, and whether the baseline was added.
+async fn list_keys(
+    api: &Api<DynamicObject>,
+    public: &PublicKeys,
+    lost: Option<&LostState>,
+) -> Result<(DynamicObject, bool), String> {
     for _ in 0..8 {
         let configuration = api.get(CONFIGURATION).await.map_err(said)?;
         let mut all = listed_keys(&configuration);
         all.0.extend(public.0.clone());
+        // Where no replica remembers it, another one may have begun just now.
+        let is_lost = |lost: &&LostState| {
+            let state = GateState::of(&configuration);
+            state.baseline.is_none()
+                && (lost.is_remembered || listed_keys(&configuration).0.is_empty())
+        };
+        let lost = lost.filter(is_lost);
+        let mut status = json!({"recordKeys": all.to_status()});
+        if let (Some(lost), Some(status)) = (lost, status.as_object_mut()) {
+            let baseline = json!({"at": lost.baseline, "asked": lost.asked});
+            status.insert("recordBaseline".to_owned(), baseline);
+        }
         let patch = json!({
             "metadata": {"resourceVersion": configuration.resource_version()},
-            "status": {"recordKeys": all.to_status()},
+            "status": status,
         });
         let patched = api
             .patch_status(CONFIGURATION, &PatchParams::default(), &Patch::Merge(patch))
             .await;
         match patched {
-            Ok(patched) if listed_keys(&patched) == all => return Ok(()),
+            Ok(patched) if listed_keys(&patched) == all => return Ok((patched, lost.is_some())),
             Ok(_) => {
                 return Err(dropped("recordKeys"));
             }
@@ -327,6 +399,17 @@ async fn list_keys(api: &Api<DynamicObject>, public: &PublicKeys) -> Result<(), 
         }
     }
     Err("the status of the GateConfiguration changes too often".to_owned())
+}
+
+/// A time so long ago that the time is over in which everything is adopted.
+fn long_ago() -> Timestamp {
+    let over = SignedDuration::from_secs(2 * EVERYWHERE);
+    Timestamp::now().saturating_sub(over).unwrap_or_default()
+}
+
+/// Whether a time is later than the clocks of replicas differ.
+fn is_in_the_future(at: Timestamp) -> bool {
+    at.as_second() - Timestamp::now().as_second() > CLOCKS
 }
 
 async fn make_key(secrets: &Api<Secret>) -> Result<SigningKey, String> {

@@ -47,6 +47,14 @@ pub(super) enum Refused {
     BadSignature,
 }
 
+impl Refused {
+    pub(super) const ALL: [Refused; 3] = [
+        Refused::Unsigned,
+        Refused::UnknownKey,
+        Refused::BadSignature,
+    ];
+}
+
 impl SigningKey {
     /// A new key; `None` if the machine has no randomness.
     pub(super) fn generate() -> Option<SigningKey> {

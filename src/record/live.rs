@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::Error;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use promotion_gate_core::gate::{Digest, ImageReference, RecordEntry, Workload};
+use serde_json::Value;
 
 use super::identity::said;
 use super::memory::{Memory, RecordName};
@@ -25,6 +26,12 @@ pub(super) struct LiveObject {
     /// Whether no other object of these kinds made it.
     pub(super) is_root: bool,
     pub(super) is_staged: bool,
+    /// Whether an autoscaler could start it: it has a number of replicas.
+    pub(super) scales: bool,
+    /// Whether it would run if its number of replicas were not 0.
+    pub(super) is_at_zero: bool,
+    /// The object whose template it runs.
+    refers: Option<Workload>,
     pub(super) created: Option<Timestamp>,
     /// What its images are recorded under.
     pub(super) subjects: BTreeSet<RecordSubject>,
@@ -39,7 +46,27 @@ pub(super) async fn live_objects(cluster: &Cluster) -> Result<Vec<LiveObject>, S
     for kind in admission::kinds() {
         list(cluster, kind, &mut objects).await?;
     }
+    follow(&mut objects);
     Ok(objects)
+}
+
+/// Gives each object that runs the template of another one that template.
+fn follow(objects: &mut [LiveObject]) {
+    let referring = objects.iter().enumerate();
+    let found = referring.filter_map(|(at, object)| {
+        let refers = object.refers.as_ref()?;
+        let referred = objects
+            .iter()
+            .find(|it| it.workload.is_same_object(refers))?;
+        Some((at, referred.template.clone(), referred.subjects.clone()))
+    });
+    let found: Vec<_> = found.collect();
+    for (at, template, subjects) in found {
+        if let Some(object) = objects.get_mut(at) {
+            object.template = template;
+            object.subjects.extend(subjects);
+        }
+    }
 }
 
 async fn list(
@@ -80,6 +107,12 @@ fn live(item: DynamicObject, kind: KindOfTable) -> Option<LiveObject> {
     let owner = changed.owner.as_ref();
     let images = admission::images(&object)?.fields.into_iter();
     let references = images.filter_map(|image| image.written.parse::<ImageReference>().ok());
+    let is_at_zero = kind.scales && changed.is_staged && {
+        let mut woken = object.clone();
+        let spec = woken.pointer_mut("/spec").and_then(Value::as_object_mut);
+        spec.map(|spec| spec.insert("replicas".to_owned(), 1.into()));
+        !admission::changed_object(&woken).is_staged
+    };
     Some(LiveObject {
         workload: Workload {
             group: kind.group.to_owned(),
@@ -92,6 +125,9 @@ fn live(item: DynamicObject, kind: KindOfTable) -> Option<LiveObject> {
         template: changed.template?,
         is_root: !owner.is_some_and(|owner| is_judged(&owner.group, &owner.kind)),
         is_staged: changed.is_staged,
+        scales: kind.scales,
+        is_at_zero,
+        refers: admission::referred(&object),
         created: metadata("creationTimestamp").and_then(|time| time.parse().ok()),
         subjects: references
             .map(|it| RecordSubject::of_reference(&it))
@@ -139,6 +175,19 @@ pub(super) fn unrecorded<'a>(
     missing
 }
 
+/// The images of objects that an autoscaler can start and of which no admission is recorded: what it starts from zero rests on an
+/// entry of the object itself. Other objects may run the same images.
+pub(super) fn startable<'a>(
+    objects: &'a [LiveObject],
+    memory: &Memory,
+) -> Vec<(&'a RecordSubject, &'a LiveObject)> {
+    let startable = objects.iter().filter(|object| {
+        object.scales && object.is_root && !memory.holds(&object.workload, &object.template)
+    });
+    let images = startable.flat_map(|object| object.subjects.iter().map(move |it| (it, object)));
+    images.collect()
+}
+
 /// The text of a live object for a person: kind, namespace and name.
 pub(super) fn shown(workload: &Workload) -> String {
     let kind = workload.kind.as_str();
@@ -166,6 +215,7 @@ mod tests {
         version: "v1",
         kind: "Deployment",
         plural: "deployments",
+        scales: true,
     };
 
     fn item(owner: Value) -> DynamicObject {
@@ -187,6 +237,56 @@ mod tests {
         assert_eq!(object.subjects, [reference].into());
         let foreign = json!({"apiVersion": "example.com/v1", "kind": "App", "name": "a", "uid": "2", "controller": true});
         assert!(live(item(foreign), DEPLOYMENT).unwrap().is_root);
+    }
+
+    #[test]
+    fn only_a_workload_that_has_no_replicas_and_is_not_held_back_otherwise_is_at_zero() {
+        let at_zero = |spec: Value| {
+            let mut object = serde_json::to_value(item(json!({}))).unwrap();
+            let fields = object["spec"].as_object_mut().unwrap();
+            fields.extend(spec.as_object().unwrap().clone());
+            let object = live(serde_json::from_value(object).unwrap(), DEPLOYMENT).unwrap();
+            (object.is_staged, object.is_at_zero)
+        };
+        assert_eq!(at_zero(json!({"replicas": 0})), (true, true));
+        assert_eq!(
+            at_zero(json!({"replicas": 0, "paused": true})),
+            (true, false)
+        );
+        assert_eq!(at_zero(json!({"paused": true})), (true, false));
+        assert_eq!(at_zero(json!({"replicas": 2})), (false, false));
+    }
+
+    #[test]
+    fn each_object_that_an_autoscaler_can_start_is_named_although_another_one_runs_its_image() {
+        let object = || live(item(json!({})), DEPLOYMENT).unwrap();
+        let mut objects = [object(), object(), object()];
+        objects[1].workload.name = "worker".to_owned();
+        objects[2].is_root = false;
+        let memory = Memory::default();
+        let named = |objects: &[LiveObject]| {
+            let startable = startable(objects, &memory);
+            let names = startable.iter().map(|(_, it)| it.workload.name.clone());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(named(&objects), ["web", "worker"]);
+        objects[1].scales = false;
+        assert_eq!(named(&objects), ["web"]);
+    }
+
+    #[test]
+    fn an_object_that_refers_to_a_template_runs_that() {
+        let deployment = live(item(json!({})), DEPLOYMENT).unwrap();
+        let mut rollout = deployment.clone();
+        rollout.workload.kind = "Rollout".to_owned();
+        rollout.template = Digest::sha256(b"none");
+        rollout.subjects.clear();
+        rollout.refers = Some(deployment.workload.clone());
+        let mut objects = [rollout, deployment];
+        follow(&mut objects);
+        let [rollout, deployment] = objects;
+        assert_eq!(rollout.template, deployment.template);
+        assert_eq!(rollout.subjects, deployment.subjects);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::background::Job;
 use super::identity::said;
 use super::memory::{Found, FoundImage, LookedUp};
 use super::names::{RecordSubject, written_pins};
+use super::writing::random_byte;
 use crate::admission;
 use crate::cluster::ObjectName;
 
@@ -145,7 +146,7 @@ impl ReleaseRecords {
             .map(|subject| subject.name())
             .collect();
         let mut exists = false;
-        for name in names.into_iter().take(MAXIMUM_READS) {
+        for name in some_of(names, random_byte()) {
             let api = self.api(namespace);
             let read = timeout_at(deadline, api.get_opt(&name)).await;
             let read = match read {
@@ -195,7 +196,7 @@ impl ReleaseRecords {
             .iter()
             .filter(|of| !keys.contains(&(&of.record, &of.key)) && !is_shown(of, &live));
         let roots: BTreeSet<_> = missing.map(|of| of.entry.workload.clone()).collect();
-        for root in roots.into_iter().take(MAXIMUM_READS) {
+        for root in some_of(roots, random_byte()) {
             live.extend(self.live(&root, deadline).await?);
         }
         let roots = pending.iter().filter(|of| is_shown(of, &live));
@@ -315,6 +316,17 @@ impl Classifier<'_> {
     }
 }
 
+/// As many of these as are read for one change, from a place on that is drawn: those that come late in the order are read for some of
+/// the requests too.
+fn some_of<T>(all: BTreeSet<T>, from: u8) -> impl Iterator<Item = T> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    if all.len() > MAXIMUM_READS {
+        let from = usize::from(from) % all.len();
+        all.rotate_left(from);
+    }
+    all.into_iter().take(MAXIMUM_READS)
+}
+
 /// Whether an API server takes this for the name of an object (RFC 1123 subdomain).
 fn is_object_name(name: &str) -> bool {
     let is_of_names = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
@@ -422,6 +434,17 @@ mod tests {
         for name in ["", "x y", "a/b", "..%2f", "Web", &"a".repeat(254)] {
             assert!(!is_object_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn of_many_objects_each_is_read_for_some_request() {
+        let read =
+            |count: usize, from: u8| -> Vec<_> { some_of((0..count).collect(), from).collect() };
+        assert_eq!(read(8, 200), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(read(3, 1), [0, 1, 2]);
+        assert_eq!(read(9, 8), [8, 0, 1, 2, 3, 4, 5, 6]);
+        let all: BTreeSet<_> = (0..=255).flat_map(|from| read(100, from)).collect();
+        assert_eq!(all.len(), 100);
     }
 
     #[test]

@@ -288,6 +288,18 @@ impl Memory {
         found.collect()
     }
 
+    /// Whether an entry of an object is about this template.
+    pub(super) fn holds(&self, workload: &Workload, template: &Digest) -> bool {
+        let mut entries = self.entries_of(workload).into_iter();
+        entries.any(|entry| entry.template == *template)
+    }
+
+    /// Whether an entry of an object says that a template was staged.
+    pub(super) fn holds_staged(&self, workload: &Workload) -> bool {
+        let mut entries = self.entries_of(workload).into_iter();
+        entries.any(|entry| !entry.running)
+    }
+
     /// Every entry of an object, of all its images.
     fn entries_of(&self, workload: &Workload) -> Vec<Arc<RecordEntry>> {
         let records = self.by_workload.get(&object_key(workload));

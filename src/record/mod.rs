@@ -15,6 +15,7 @@
 //! * `reading`: records for people, and the request to adopt what runs
 //! * `once`: records for a command that judges, as far as its reviews need them
 //! * `tags`: recorded tags that were moved
+//! * `unverified`: entries that no known key verifies
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
@@ -30,6 +31,7 @@ mod once;
 mod parent;
 mod reading;
 mod tags;
+mod unverified;
 mod watching;
 mod writing;
 
@@ -39,7 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kube::api::{Api, ApiResource, DynamicObject};
-use promotion_gate_core::gate::Digest;
+use promotion_gate_core::gate::{Digest, Workload};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -184,6 +186,13 @@ impl ReleaseRecords {
             named.extend(entries.filter_map(|kept| kept.digest.clone()));
         }
         Some(named)
+    }
+
+    /// Whether a template of the object may be staged: the records say so, or what they say is not known.
+    pub fn may_hold_staged(&self, workload: &Workload) -> bool {
+        self.unknown().is_some()
+            || self.lost.load().is_some()
+            || self.memory().holds_staged(workload)
     }
 
     /// Why it is not known what the records say; `None` once all records were listed and the public keys are known.

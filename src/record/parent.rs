@@ -1,6 +1,6 @@
 //! The object for which a trusted controller creates a Pod.
 
-use promotion_gate_core::gate::{Change, ImageReference, Parent, Unavailability, Workload};
+use promotion_gate_core::gate::{Change, Parent, Unavailability};
 use tokio::time::Instant;
 
 use super::ReleaseRecords;
@@ -19,37 +19,20 @@ impl ReleaseRecords {
         deadline: Instant,
     ) -> Result<Option<Parent>, Unavailability> {
         let owner = change.object.owner.as_ref();
-        let owner = owner.filter(|owner| admission::plural(&owner.group, &owner.kind).is_some());
-        let Some(owner) = owner else {
+        // The version is that of the table: a request could name one that is not served.
+        let version = owner.and_then(|owner| admission::version(&owner.group, &owner.kind));
+        let (Some(owner), Some(version)) = (owner, version) else {
             return Ok(None);
         };
-        let workload = Workload {
+        let name = ObjectName {
             group: owner.group.clone(),
-            version: owner.version.clone(),
+            version: version.to_owned(),
             kind: owner.kind.clone(),
             namespace: change.workload.namespace.clone(),
             name: owner.name.clone(),
         };
-        let name = ObjectName::from(&workload);
-        let Some(object) = self.cluster.read(&name, deadline).await? else {
-            return Ok(None);
-        };
-        let live = admission::changed_object(&object);
-        let images = admission::images(&object).unwrap_or_default();
-        let (Some(uid), Some(template), true) =
-            (live.uid, live.template, images.unreadable.is_empty())
-        else {
-            return Ok(None);
-        };
-        let names = images.fields.into_iter();
-        let names = names.filter_map(|image| image.written.parse::<ImageReference>().ok());
-        let images = names.map(|name| name.to_string()).collect();
-        let parent = Parent {
-            workload,
-            uid,
-            template,
-            images,
-        };
-        Ok((parent.uid == owner.uid).then_some(parent))
+        let object = self.cluster.read(&name, deadline).await?;
+        let parent = object.as_ref().and_then(admission::parent);
+        Ok(parent.filter(|parent| parent.uid == owner.uid))
     }
 }

@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How many namespaces are listed at once.
 const PAGE: u32 = 500;
 /// How many records, of up to 100 entries each, are listed at once.
-const PAGE_OF_RECORDS: u32 = 50;
+pub(super) const PAGE_OF_RECORDS: u32 = 50;
 /// After how many seconds a watch begins again: sooner than a silent connection is given up.
 const WATCHED: u32 = 60;
 

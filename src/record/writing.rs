@@ -24,7 +24,7 @@ use crate::review::Review;
 /// How many records are written at once for one request.
 const AT_ONCE: usize = 16;
 /// The most records of one namespace.
-const MAXIMUM_RECORDS: usize = 5000;
+pub(super) const MAXIMUM_RECORDS: usize = 5000;
 /// The time before the deadline in which no new attempt begins.
 const RESERVE: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts, which doubles from a sixteenth of it.
@@ -345,9 +345,113 @@ fn attempt_of(error: Error) -> Attempt {
 
 /// From 0 to 1; 0 if the machine has no randomness.
 fn random() -> f64 {
+    f64::from(random_byte()) / 255.0
+}
+
+/// 0 if the machine has no randomness.
+pub(super) fn random_byte() -> u8 {
     let mut byte = [0];
     match rand::fill(&mut byte) {
-        Ok(()) => f64::from(byte[0]) / 255.0,
-        Err(_) => 0.0,
+        Ok(()) => byte[0],
+        Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use kube::Client;
+    use kube::client::Body;
+    use promotion_gate_core::gate::{Digest, Workload};
+
+    use super::super::entry::KeptRecord;
+    use super::*;
+    use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenWorkload};
+    use crate::cluster::Cluster;
+    use crate::metrics::Metrics;
+
+    /// An API server that answers nothing but errors.
+    struct Broken;
+
+    impl tower::Service<Request<Body>> for Broken {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let answer = Response::builder().status(500);
+            ready(Ok(answer.body(Full::default()).unwrap()))
+        }
+    }
+
+    fn entry(namespace: &str) -> NewEntry {
+        let workload = Workload {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: "web".to_owned(),
+        };
+        let entry = WrittenEntry {
+            workload: WrittenWorkload::new(&workload, None),
+            template: Digest::sha256(b"template").to_string(),
+            state: EntryState::Pending,
+            runs: EntryRuns::Running,
+            by: WrittenBy::Ungoverned,
+            complied: Default::default(),
+            environments: Default::default(),
+            source: None,
+            digest: None,
+            emergency: Vec::new(),
+            at: Timestamp::UNIX_EPOCH,
+            decision: "1".to_owned(),
+            revision: String::new(),
+        };
+        let subject = RecordSubject::Digest(Digest::sha256(b"image"));
+        NewEntry::new(subject, Some(namespace.to_owned()), entry)
+    }
+
+    #[tokio::test]
+    async fn a_namespace_holds_no_more_records_than_memory_has_room_for() {
+        let cluster = Cluster::of(Client::new(Broken, "promotion-gate"));
+        let (records, tasks) = ReleaseRecords::start(cluster, Arc::new(Metrics::default()));
+        for number in 0..MAXIMUM_RECORDS {
+            let subject = RecordSubject::Reference(number.to_string());
+            let name = RecordName {
+                namespace: "shop".to_owned(),
+                name: subject.name(),
+            };
+            let record = KeptRecord {
+                subject,
+                uid: number.to_string(),
+                namespace_uid: "1".to_owned(),
+                resource_version: "1".to_owned(),
+                last_used: None,
+                entries: BTreeMap::new(),
+            };
+            records.memory_mut().apply(name, record);
+        }
+        let now = Instant::now();
+        let refused = records.put(&entry("shop"), now, now).await;
+        let Err(Unwritten::Refused(why)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(why.contains("no more than 5000 are kept"), "{why}");
+        // Another namespace has room of its own.
+        let another = records.put(&entry("other"), now, now).await;
+        assert!(matches!(another, Err(Unwritten::Yet(_))), "{another:?}");
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Understood};
+use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::kept::Keeper;
@@ -168,22 +168,44 @@ impl Webhook {
     ) -> Response {
         let answer = match request.understood {
             Understood::NotOurs(why) => {
-                self.metrics.count_not_judged(why.id());
                 if why == NotOurs::MirrorPod {
                     let uid = &request.uid;
                     tracing::info!(uid, "a Pod from a file of its node is not judged");
                 }
-                AdmissionResponse::not_judged(why.id())
+                self.not_judged(why)
             }
             Understood::Governance(change) => self.governed(&change, &snapshot, deadline).await,
             Understood::Change(change) => self.judged(*change, snapshot, began, deadline).await,
             Understood::Refers(referring) => {
-                let trusted = &snapshot.world.trusted_controllers;
-                let change = complete(*referring, self.cluster.as_ref(), trusted, deadline).await;
-                self.judged(change, snapshot, began, deadline).await
+                match self.complete(*referring, &snapshot, deadline).await {
+                    Ok(change) => self.judged(change, snapshot, began, deadline).await,
+                    Err(why) => self.not_judged(why),
+                }
             }
         };
         json(&answer.to(admission::VERSION, &request.uid))
+    }
+
+    fn not_judged(&self, why: NotOurs) -> AdmissionResponse {
+        self.metrics.count_not_judged(why.id());
+        AdmissionResponse::not_judged(why.id())
+    }
+
+    /// A change with the object that it refers to. An object of which nothing is recorded as staged is not read for the sake of
+    /// more replicas, so that plain scaling costs no read.
+    async fn complete(
+        &self,
+        referring: Referring,
+        snapshot: &Snapshot,
+        deadline: Instant,
+    ) -> Result<Change, NotOurs> {
+        let records = self.records.as_ref();
+        let nothing_is_staged = records.is_some_and(|it| !it.may_hold_staged(referring.object()));
+        if referring.needs_staged() && nothing_is_staged {
+            return Err(NotOurs::NothingThatRuns);
+        }
+        let trusted = &snapshot.world.trusted_controllers;
+        complete(referring, self.cluster.as_ref(), trusted, deadline).await
     }
 
     async fn governed(

@@ -372,7 +372,7 @@ fn an_emergency_change_with_two_people_waives_what_the_policy_lists_and_says_so(
 
 #[test]
 fn what_is_undecided_is_waived_as_what_fails_is() {
-    // Nobody says who wrote the change, so that the approvals are undecided; two people have to agree.
+    // It is not known who wrote the change, so that the approvals are undecided; two people have to agree.
     let mut case = Case::new();
     case.attached.remove(1);
     case.attached.push(word(

@@ -1,7 +1,7 @@
 //! Commands that read a cluster: an API server that fails or refuses, and how much of it they read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -62,11 +62,12 @@ const CLUSTER: [&str; 3] = ["--from-cluster", "--kubeconfig", "kubeconfig"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_fails_at_first_is_asked_again_and_the_failure_is_said() {
-    for failure in [429, 503] {
-        let count = AtomicUsize::new(0);
-        let server = Server::start(move |seen| match count.fetch_add(1, Ordering::SeqCst) {
-            0..2 => refusal(failure, "the server is overloaded"),
-            _ => empty(seen),
+    for failure in [429, 500, 503] {
+        let has_recovered = Arc::new(AtomicBool::new(false));
+        let recovered = Arc::clone(&has_recovered);
+        let server = Server::start(move |seen| match recovered.load(Ordering::SeqCst) {
+            false => refusal(failure, "the server is overloaded"),
+            true => empty(seen),
         })
         .await;
         let (bench, image) = bench_at(&server).await;
@@ -80,6 +81,7 @@ async fn an_api_server_that_fails_at_first_is_asked_again_and_the_failure_is_sai
             missing[0].1.contains("the server is overloaded"),
             "{missing:?}"
         );
+        has_recovered.store(true, Ordering::SeqCst);
         assert_eq!(waiting.says().0, "allowed");
         assert_eq!(waiting.code(), Some(0));
     }

@@ -487,3 +487,92 @@ spec:
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
 }
+
+#[test]
+fn a_case_says_for_which_object_a_pod_is_created() {
+    let folder = folder("");
+    let mesh = format!("mesh.example/proxy@sha256:{}", "3".repeat(64));
+    let app = format!("ghcr.io/example/app@{DIGEST}");
+    let policy = "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PromotionPolicy
+metadata: {name: meshed}
+spec:
+  requirements: [{allowedImages: {patterns: [\"nowhere.example/*\"]}}]
+  injected:
+  - patterns: [\"mesh.example/*\"]
+    signature: {anyOf: [{keyless: {issuer: \"https://issuer.example\", identity: mesh@example.com}}]}
+";
+    fs::write(folder.path().join("policy.yaml"), policy).unwrap();
+    let with = |images: &[&str]| {
+        let containers = images.iter().enumerate();
+        let containers: Vec<_> = containers
+            .map(|(at, image)| format!("{{name: c{at}, image: \"{image}\"}}"))
+            .collect();
+        format!("{{containers: [{}]}}", containers.join(", "))
+    };
+    let parent = |images: &[&str]| {
+        let spec = with(images);
+        format!(
+            "parent: {{apiVersion: apps/v1, kind: ReplicaSet, metadata: {{name: web}}, spec: {{template: {{spec: {spec}}}}}}}"
+        )
+    };
+    let (own, both) = (parent(&[&app]), parent(&[&app, &mesh]));
+    let signed = "evidence: [{image: mesh.example/proxy, signature: {by: mesh}}]";
+    let case = |name: &str, parent: &str, evidence: &str, expect: &str| {
+        let fields = ["", parent, evidence].map(|field| match field {
+            "" => String::new(),
+            field => format!(", {field}"),
+        });
+        format!(
+            "  - {{name: {name}, as: \"system:serviceaccount:kube-system:replicaset-controller\", object: {{apiVersion: v1, kind: Pod, metadata: {{name: web-1}}, spec: {}}}, record: [{{ago: 1d, image: ghcr.io/example/app}}]{}, expect: {{{expect}}}}}\n",
+            with(&[&app, &mesh]),
+            fields.concat()
+        )
+    };
+    let deny = "decision: deny, reasons: [allowedImages/image-not-allowed]";
+    let cases = [
+        case("added and signed", &own, signed, "decision: allow"),
+        case(
+            "added and not signed",
+            &own,
+            "",
+            "decision: deny, reasons: [injected/unsigned]",
+        ),
+        case("of the template", &both, signed, deny),
+        case("without the owner", "", signed, deny),
+    ];
+    let write = |cases: &str| {
+        let test = format!(
+            "\
+apiVersion: promotion-gate.dev/v1alpha1
+kind: PolicyTest
+metadata: {{name: injected}}
+spec:
+  policies: [policy.yaml]
+  signers:
+    mesh: {{identity: mesh@example.com, issuer: \"https://issuer.example\"}}
+  cases:
+{cases}"
+        );
+        fs::write(folder.path().join("test.yaml"), test).unwrap();
+    };
+    write(&cases.concat());
+    let ran = run(folder.path(), &["test", "test.yaml"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for (broken, said) in [
+        (
+            cases[0].replace("record: [{ago: 1d, image: ghcr.io/example/app}], ", ""),
+            "add `record`",
+        ),
+        (
+            cases[0].replace("kind: ReplicaSet", "kind: Secret"),
+            "expected an object with a pod template",
+        ),
+    ] {
+        write(&broken);
+        let ran = run(folder.path(), &["test", "test.yaml"], "");
+        assert_eq!(ran.code, 1, "{}", ran.stdout);
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}

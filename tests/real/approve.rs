@@ -7,8 +7,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BUILDER, ControlPlane, Cosign, Gate, Key, LocalSigstore, Ran, Registry, SOURCE, Tagged,
-    TokenServer, User, deployment, provenance_of_generator, until,
+    BUILDER, Cosign, Gate, Key, LocalSigstore, Ran, Registry, SOURCE, Tagged, TokenServer,
+    provenance_of_generator,
 };
 
 const CI: &str = "ci@example.com";
@@ -159,38 +159,6 @@ fn cosign_verifies_what_people_approve_and_the_gate_counts_it() {
                 .ok();
         }
     }
-}
-
-#[test]
-fn one_approves_with_cosign_and_one_with_the_command_and_the_deployment_is_admitted() {
-    let sigstore = LocalSigstore::shared();
-    let people = People::new();
-    let gate = gate(&sigstore, &people, 2);
-    let registry = Registry::distribution();
-    let image = build(&registry, "admitted", &sigstore);
-    let waiting = build(&registry, "waiting", &sigstore);
-    let serving = gate.serve(&[]);
-    let plane = ControlPlane::start();
-    plane.create_namespace("shop");
-    plane.register(&serving);
-    let apply_of = |image: &Tagged| {
-        let web = deployment("web", &image.by_digest());
-        plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &web)
-    };
-    until("the webhook is asked", || {
-        (!apply_of(&waiting).is_ok()).then_some(())
-    });
-    let apply = || apply_of(&image);
-    assert!(apply().refused().contains("2 of group `all`"));
-    let said = json!({"environment": "production", "decision": "approved"});
-    let cosign = Cosign::v3();
-    cosign
-        .attest_keyless(&image, APPROVAL, &said, "carol@example.com", &sigstore)
-        .ok();
-    assert!(apply().refused().contains("1 of group `all`"));
-    let token = sigstore.issuer.token("bob@example.com");
-    approve(&gate, &image.by_digest(), &["--identity-token", &token]).ok();
-    apply().ok();
 }
 
 #[test]

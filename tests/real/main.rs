@@ -10,6 +10,7 @@
 
 mod approvals;
 mod approve;
+mod certificates;
 mod cluster;
 mod conditions;
 mod definitions;

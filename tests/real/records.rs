@@ -11,6 +11,7 @@ use crate::support::{
 };
 
 const DEVELOPER: &str = "dev@example.com";
+const AUTOSCALER: &str = "--as=system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 const REPLICA_SETS: &str = "--as=system:serviceaccount:kube-system:replicaset-controller";
 
 /// A cluster whose namespace `shop` is governed by a policy that requires signatures.
@@ -241,6 +242,50 @@ fn a_controllers_pod_with_an_image_that_was_never_recorded_is_judged_as_a_deploy
     // The same image complies: it is judged, admitted and recorded.
     bed.pod_of_controller("good", &image.by_digest()).ok();
     assert_eq!(bed.entries(&image)[0]["workload"]["kind"], "Pod");
+}
+
+#[test]
+fn what_had_no_replicas_when_the_gate_came_is_woken_by_an_autoscaler_and_not_by_a_person() {
+    let bed = Bed::start();
+    let image = bed.registry.push("app", "before", "before");
+    // Both run the same image, so that its record alone does not say which of them ran.
+    for (name, replicas) in [("runs", 1), ("sleeps", 0), ("stops", 1)] {
+        let mut object: Value =
+            serde_json::from_str(&deployment(name, &image.by_digest())).unwrap();
+        object["spec"]["replicas"] = json!(replicas);
+        let apply = ["apply", "-f", "-"];
+        let object = object.to_string();
+        bed.plane.kubectl_as(User::Alice, apply, &object).ok();
+    }
+    let serving = bed.serve();
+    bed.has_baseline();
+    let entries = bed.entries(&image);
+    assert_eq!(entries.len(), 3, "{entries:?}");
+    for entry in entries {
+        assert_eq!(
+            (&entry["by"], &entry["runs"]),
+            (&json!("Baseline"), &json!("Running"))
+        );
+    }
+    bed.scale("stops", 0);
+    let wake = |name: &str, user: &str| {
+        let scale = [
+            "scale",
+            "deployment",
+            name,
+            "--replicas=1",
+            "-n",
+            "shop",
+            user,
+        ];
+        bed.plane.kubectl_as(User::Admin, scale, "")
+    };
+    for name in ["sleeps", "stops"] {
+        let refusal = wake(name, "--as=alice@example.com").refused();
+        assert!(refusal.contains("[unsigned]"), "{refusal}");
+        wake(name, AUTOSCALER).ok();
+    }
+    drop(serving);
 }
 
 #[test]
@@ -551,9 +596,11 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
     );
     let shown = record(&["show", &image.by_digest()]).ok();
     assert!(shown.contains("Deployment/web by Baseline"), "{shown}");
-    // What the lost key signed goes on counting for nothing.
-    let verified = record(&["verify"]).stdout;
-    assert!(verified.contains("1 entries count, 1 do not"), "{verified}");
+    // What the lost key signed counts for nothing, and is removed.
+    let verified = record(&["verify"]);
+    let told = &verified.stdout;
+    assert_eq!(verified.code, Some(0), "{told}");
+    assert_eq!(bed.entries(&image).len(), 1);
 }
 
 #[test]
@@ -601,4 +648,36 @@ fn a_gate_that_starts_behind_its_own_webhook_makes_the_configuration_once_it_is_
         let ready = serving.probes.http_get("/readyz")?;
         (!ready.contains("release records")).then_some(())
     });
+}
+
+#[test]
+fn a_configuration_that_is_made_again_has_nothing_adopted_a_second_time() {
+    let bed = Bed::start();
+    let image = bed.signed("v1");
+    let late = bed.registry.push("app", "late", "late");
+    let serving = bed.serve();
+    bed.has_baseline();
+    bed.apply("web", &image).ok();
+    drop(serving);
+    // 1. While nobody is asked, somebody lets an image run that no policy would allow, and takes the configuration away.
+    let webhook = ["validatingwebhookconfiguration", "promotion-gate"];
+    bed.plane.kubectl(["delete", webhook[0], webhook[1]]).ok();
+    until("nobody is asked", || {
+        bed.apply("late", &late).is_ok().then_some(())
+    });
+    let configuration = ["gateconfiguration", "promotion-gate"];
+    let delete = ["delete", configuration[0], configuration[1]];
+    bed.plane.kubectl(delete).ok();
+
+    // 2. The gate makes it again, and knows from the records that a baseline was taken.
+    let serving = bed.serve();
+    let told = bed.has_alarm("RecordStateLost");
+    assert!(told.contains("record list --unrecorded"), "{told}");
+    bed.has_baseline();
+    serving.says("/metrics", "promotion_gate_unrecorded 1");
+    assert_eq!(bed.record(&late), None);
+    let refusal = bed.pod_of_controller("of-late", &late.by_digest());
+    let refusal = refusal.refused();
+    assert!(refusal.contains("[unsigned]"), "{refusal}");
+    bed.pod_of_controller("of-web", &image.by_digest()).ok();
 }

@@ -26,6 +26,15 @@ const BUILT_IN: &[(&str, GroupKind)] = &[
     ("cronjob-controller", ("batch", "Job")),
 ];
 
+/// The built-in controllers that create Pods, with the kind of the objects for which they create them.
+const MAKERS_OF_PODS: &[(&str, GroupKind)] = &[
+    ("replicaset-controller", ("apps", "ReplicaSet")),
+    ("statefulset-controller", ("apps", "StatefulSet")),
+    ("daemon-set-controller", ("apps", "DaemonSet")),
+    ("job-controller", ("batch", "Job")),
+    ("replication-controller", ("", "ReplicationController")),
+];
+
 impl ControllerPreset {
     /// The kinds of the objects that it creates.
     pub fn makes(self) -> &'static [GroupKind] {
@@ -60,6 +69,17 @@ impl ControllerPreset {
 }
 
 impl Actor {
+    /// The built-in controller that creates Pods for such an object.
+    pub fn maker_of_pods(parent: &Workload) -> Option<Actor> {
+        let kind = (parent.group.as_str(), parent.kind.as_str());
+        let mut makers = MAKERS_OF_PODS.iter();
+        let (controller, _) = makers.find(|(_, makes_for)| *makes_for == kind)?;
+        Some(Actor {
+            username: format!("{SYSTEM_ACCOUNTS}{controller}"),
+            groups: Vec::new(),
+        })
+    }
+
     /// Whether the requester is one of these built-in controllers.
     pub fn is_built_in(&self, controllers: &[&str]) -> bool {
         let account = self.username.strip_prefix(SYSTEM_ACCOUNTS);

@@ -64,7 +64,8 @@ struct Update {
 impl Update {
     fn is_asked(&self, conditions: &Conditions) -> bool {
         let kind = json!({"group": self.group, "version": self.version, "kind": self.kind});
-        let request = json!({"operation": "UPDATE", "kind": kind});
+        let resource = json!({"resource": self.resource});
+        let request = json!({"operation": "UPDATE", "kind": kind, "resource": resource});
         conditions.ask(&request, &self.new, &self.old)
     }
 
@@ -182,7 +183,14 @@ fn places(kind: &WorkloadKind) -> Vec<(String, Vec<Value>)> {
     ];
     let fields = kind.runtime_fields.iter().copied();
     for field in fields.chain(activations).chain(others) {
-        places.push((field.to_owned(), plain()));
+        // An API server stores nothing but numbers where numbers are compared.
+        let is_compared =
+            kind.is_partitioned() && (field.ends_with("replicas") || field.ends_with("partition"));
+        let values = match is_compared {
+            true => [0, 1, 2, 5].map(Value::from).to_vec(),
+            false => plain(),
+        };
+        places.push((field.to_owned(), values));
     }
     places
 }
@@ -246,7 +254,7 @@ fn update_of(kind: &'static WorkloadKind) -> BoxedStrategy<Update> {
 }
 
 fn scaling() -> BoxedStrategy<Update> {
-    let replicas = || prop::option::of(0..3_i64);
+    let replicas = || prop::option::of(0..4_i64);
     let scale = |replicas: Option<i64>| {
         let mut scale =
             json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {}, "spec": {}});
@@ -256,11 +264,12 @@ fn scaling() -> BoxedStrategy<Update> {
         );
         scale
     };
-    let updates = (replicas(), replicas()).prop_map(move |(old, new)| Update {
+    let resource = prop::sample::select(vec!["deployments", "statefulsets"]);
+    let updates = (replicas(), replicas(), resource).prop_map(move |(old, new, resource)| Update {
         group: "autoscaling",
         version: "v1",
         kind: "Scale",
-        resource: "deployments",
+        resource,
         subresource: "scale",
         user: "alice",
         old: scale(old),
@@ -421,4 +430,35 @@ fn what_controllers_do_all_the_time_is_not_asked() {
         assert_eq!(not_ours, Understood::NotOurs(NotOurs::NothingThatRuns));
     }
     assert!(scaled(0, 1).is_asked(&conditions));
+}
+
+#[test]
+fn a_statefulset_that_grows_is_asked_about_only_if_its_partition_lets_the_present_template_start() {
+    let conditions = Conditions::new();
+    let set_of = |replicas: u8, partition: u8| {
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {},
+            "spec": {"replicas": replicas, "updateStrategy": {"rollingUpdate": {"partition": partition}},
+                "template": {"spec": {"containers": [{"image": "a"}]}}}})
+    };
+    let grows = |partition: u8, old: u8, new: u8| Update {
+        group: "apps",
+        version: "v1",
+        kind: "StatefulSet",
+        resource: "statefulsets",
+        subresource: "",
+        user: "alice",
+        old: set_of(old, partition),
+        new: set_of(new, partition),
+    };
+    for (partition, old, new) in [(0, 1, 5), (3, 1, 3), (3, 4, 5), (3, 5, 1), (3, 3, 3)] {
+        let update = grows(partition, old, new);
+        assert!(!update.is_asked(&conditions), "{partition}: {old} → {new}");
+        let not_ours = Understood::NotOurs(NotOurs::NothingThatRuns);
+        assert_eq!(update.understood(), not_ours);
+    }
+    for (partition, old, new) in [(3, 3, 4), (3, 1, 5), (0, 0, 1)] {
+        let update = grows(partition, old, new);
+        assert!(update.is_asked(&conditions), "{partition}: {old} → {new}");
+        assert!(matches!(update.understood(), Understood::Change(_)));
+    }
 }

@@ -105,7 +105,7 @@ impl Drop for Hidden<'_> {
 /// A line, key by key; `None` if it was interrupted (Ctrl-C, Ctrl-D, Ctrl-\\).
 fn line_of(keys: impl Read) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    for key in keys.bytes() {
+    for key in BufReader::new(keys).bytes() {
         match key? {
             b'\n' | b'\r' => return Ok(Some(line)),
             0x03 | 0x04 | 0x1c => return Ok(None),

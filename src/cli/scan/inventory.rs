@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use promotion_gate_core::gate::Change;
+use promotion_gate_core::gate::{Change, Parent};
 use serde_json::Value;
 
 use crate::admission::{self, Manifests, Understood};
@@ -12,6 +12,8 @@ use crate::admission::{self, Manifests, Understood};
 pub(super) struct Inventory {
     pub(super) found: Vec<Found>,
     pub(super) rest: Rest,
+    /// Objects for which Pods can be created, by UID.
+    parents: HashMap<String, Parent>,
     /// For the UID of each object that belongs to a judged one, the index of that.
     belongs_to: HashMap<String, usize>,
     /// Pods that run other images than their workload: the index of the workload, and the images → the index of the first.
@@ -49,6 +51,8 @@ pub(super) struct Found {
     pub(super) change: Change,
     /// Its Pods; 1 for a Pod.
     pub(super) pods: usize,
+    /// Of a Pod with more images than its owner: the owner, if the rest of the Pod is judged with its workload.
+    pub(super) parent: Option<Parent>,
     images: BTreeSet<String>,
 }
 
@@ -96,6 +100,9 @@ impl Inventory {
         let pods = usize::from(is_pod);
         let owner = owner(object);
         let owner_uid = owner.and_then(|owner| owner.get("uid")?.as_str());
+        if let Some(parent) = admission::parent(object).filter(|_| !is_pod) {
+            self.parents.insert(uid.clone(), parent);
+        }
         // 1. What belongs to a judged workload is judged with it, unless it runs something else.
         if let Some(at) = owner_uid.and_then(|uid| self.belongs_to.get(uid)).copied() {
             self.belongs_to.insert(uid.clone(), at);
@@ -106,15 +113,26 @@ impl Inventory {
                 root.pods += pods;
                 return;
             }
+            let judged = root.images.clone();
             let other = self.others.get(&(at, images.clone())).copied();
             if let Some(other) = other.and_then(|at| self.found.get_mut(at)) {
                 other.pods += pods;
                 return;
             }
+            let parent = owner_uid.and_then(|uid| self.parents.get(uid));
+            let parent = parent.filter(|parent| {
+                let named = change.images.iter();
+                let of_template =
+                    named.filter(|it| parent.images.contains(&it.reference.to_string()));
+                let mut written = of_template.map(written);
+                written.all(|image| judged.contains(&image))
+            });
+            let parent = parent.cloned();
             self.others.insert((at, images.clone()), self.found.len());
             self.found.push(Found {
                 change: *change,
                 pods,
+                parent,
                 images,
             });
             return;
@@ -129,6 +147,7 @@ impl Inventory {
         self.found.push(Found {
             change: *change,
             pods,
+            parent: None,
             images,
         });
     }
@@ -261,6 +280,36 @@ mod tests {
             shown(&inventory),
             ["Deployment web: 0", "Pod web-1-a: 2", "Pod forged: 1"]
         );
+    }
+
+    #[test]
+    fn the_owner_of_a_pod_to_which_an_image_was_added_is_known_if_the_rest_is_judged_with_it() {
+        let mut meshed = object("v1", "Pod", "web-2-a", Some("ReplicaSet/web-2"), "app:2");
+        let mesh = json!({"name": "mesh", "image": "mesh:1"});
+        let add = |pod: &mut Value| {
+            let containers = pod["spec"]["containers"].as_array_mut();
+            containers.unwrap().push(mesh.clone());
+        };
+        add(&mut meshed);
+        let mut older = object("v1", "Pod", "web-1-a", Some("ReplicaSet/web-1"), "app:1");
+        add(&mut older);
+        let owned = |name: &str, image: &str| {
+            let owner = Some("Deployment/web");
+            object("apps/v1", "ReplicaSet", name, owner, image)
+        };
+        let inventory = inventory(&[
+            object("apps/v1", "Deployment", "web", None, "app:2"),
+            owned("web-1", "app:1"),
+            owned("web-2", "app:2"),
+            meshed,
+            older,
+        ]);
+        let parents = inventory.found.iter().map(|found| {
+            let parent = found.parent.as_ref();
+            parent.map(|parent| parent.workload.name.as_str())
+        });
+        // The image of an older revision is judged, so that its Pod is judged as a whole.
+        assert_eq!(parents.collect::<Vec<_>>(), [None, Some("web-2"), None]);
     }
 
     #[test]

@@ -149,8 +149,9 @@ impl SuiteReader<'_> {
                 match admission::understand_manifest(object, namespace, actor.as_ref(), &manifests)
                 {
                     Understood::Change(change) => Some(*change),
-                    Understood::Refers(referring) => Some(referring.complete_without_cluster(&[])),
-                    Understood::Governance(_) | Understood::NotOurs(_) => None,
+                    Understood::Refers(_) | Understood::Governance(_) | Understood::NotOurs(_) => {
+                        None
+                    }
                 }
             })
             .collect();

@@ -18,7 +18,7 @@ use crate::api;
 use crate::collect::{CacheSizes, Collector};
 use crate::incidents::Incidents;
 use crate::oci::{Layer, Memory, Via};
-use crate::review::{RecordSource, Review, ReviewInputs, review};
+use crate::review::{GivenRecords, RecordSource, Review, ReviewInputs, review};
 
 /// Time limit of one case; no network is used.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -54,9 +54,12 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
         )),
         records: case.kept.has_records().then(|| {
             let kept = Arc::clone(&case.kept);
-            RecordSource::Given(Arc::new(move |change: &Change, pins: &[Pin]| {
-                kept.records(change, pins, at)
-            }))
+            let parent = kept.parent.clone();
+            let about = move |change: &Change, pins: &[Pin]| kept.records(change, pins, at);
+            RecordSource::Given(GivenRecords {
+                about: Arc::new(about),
+                parent,
+            })
         }),
         incidents: Some(Arc::clone(&case.incidents) as Arc<dyn Incidents>),
         deadline: Instant::now() + TIMEOUT,

@@ -110,6 +110,9 @@ pub(super) struct CaseSpec {
     pub(super) feeds: BTreeMap<String, FeedAnswer>,
     /// What release records say of the workload; without it there are no records.
     pub(super) record: Option<Vec<RecordSpec>>,
+    /// The object for which a controller creates the Pod of the case, such as a ReplicaSet. Images that its template does not have were
+    /// added by an injector.
+    pub(super) parent: Option<Map<String, Value>>,
     /// Digests that are revoked.
     #[serde(default)]
     pub(super) revocations: Vec<RevocationSpec>,

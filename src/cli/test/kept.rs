@@ -6,19 +6,23 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::documents::Path;
 use promotion_gate_core::gate::{
-    AdmittedBy, Age, Change, Digest, ImageRecords, KeptRejection, Pin, RecordEntry, RecordedSource,
-    Records, Revocation, World,
+    AdmittedBy, Age, Change, Digest, ImageRecords, KeptRejection, Parent, Pin, RecordEntry,
+    RecordedSource, Records, Revocation, World,
 };
+use serde_json::{Map, Value};
 
 use super::asked::Used;
 use super::format::{CaseSpec, RecordSpec, RecordedReason};
 use super::resolve::SuiteReader;
+use crate::admission;
 
 /// What the cluster remembers in a case.
 #[derive(Default)]
 pub(super) struct Kept {
     /// The entries of the workload; `None` without release records.
     entries: Option<Vec<GivenEntry>>,
+    /// The object for which the Pod of the case is created.
+    pub(super) parent: Option<Parent>,
     revocations: BTreeMap<Digest, Revocation>,
     rejections: BTreeMap<Digest, Vec<KeptRejection>>,
 }
@@ -55,6 +59,9 @@ impl SuiteReader<'_> {
                 self.entry(given, &here)
             });
             kept.entries = Some(entries.collect());
+        }
+        if let Some(given) = &case.parent {
+            kept.parent = self.parent(case, given, &here.key("parent"));
         }
         for (index, given) in case.revocations.iter().enumerate() {
             let here = here.key("revocations").index(index);
@@ -112,6 +119,32 @@ impl SuiteReader<'_> {
         }
         let digests = meant.into_iter().filter_map(|used| used.digest.clone());
         digests.collect()
+    }
+
+    /// The object for which a Pod is created.
+    fn parent(
+        &mut self,
+        case: &CaseSpec,
+        given: &Map<String, Value>,
+        here: &Path,
+    ) -> Option<Parent> {
+        if case.record.is_none() {
+            let why = "without release records nothing tells what was added; add `record`";
+            self.refuse(here.clone(), why);
+        }
+        let mut object = Value::Object(given.clone());
+        // A manifest has none.
+        if object.pointer("/metadata/uid").is_none()
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("uid".to_owned(), "parent".into());
+        }
+        let parent = admission::parent(&object);
+        if parent.is_none() {
+            let why = "expected an object with a pod template, such as a ReplicaSet, with `apiVersion`, `kind` and `metadata.name`";
+            self.refuse(here.clone(), why);
+        }
+        parent
     }
 
     fn entry(&mut self, given: &RecordSpec, here: &Path) -> Option<GivenEntry> {

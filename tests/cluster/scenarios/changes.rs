@@ -23,6 +23,11 @@ pub fn scenarios() -> Vec<Scenario> {
             "scheduling gates, a pause during scaling and `OnDelete` are waited for too (attack A5)",
             what_was_held_back_otherwise_waits,
         ),
+        scenario(
+            11,
+            "a StatefulSet that is scaled beyond its partition starts the staged template, which waits for the end of a freeze (attack A5)",
+            what_a_partition_holds_back_waits,
+        ),
     ]
 }
 
@@ -171,5 +176,55 @@ fn what_was_held_back_otherwise_waits(cluster: &Cluster) {
         let pod = shop.get(&["pods", "-l", "app=set"]);
         (pod["items"][0]["spec"]["containers"][0]["image"] == json!(two)).then_some(())
     });
+    shop.upkeep_was_never_denied();
+}
+
+fn what_a_partition_holds_back_waits(cluster: &Cluster) {
+    let fields = json!({"environment": "partitioned"});
+    let shop = Shop::open_with(cluster, "partitioned", &[json!({"noFreeze": {}})], &fields);
+    let (one, two) = (shop.signed("one"), shop.signed("two"));
+    let apply = |name: &str, image: &String, partition: u32| {
+        let mut set = shop.workload("StatefulSet", name, image);
+        set["spec"]["replicas"] = json!(2);
+        set["spec"]["updateStrategy"] = json!({"rollingUpdate": {"partition": partition}});
+        shop.apply(Person::Alice, &set).ok();
+    };
+    for name in ["set", "same"] {
+        apply(name, &one, 0);
+        shop.runs(name, 2);
+    }
+    apply("set", &two, 2);
+    // Of this one, nothing is staged: the present template ran.
+    apply("same", &one, 2);
+    let scale = |set: &str, replicas: u32| {
+        let replicas = format!("--replicas={replicas}");
+        shop.kubectl(Person::Alice, ["scale", "statefulset", set, &replicas])
+    };
+    let patch = |replicas: u32| {
+        let patch = json!({"spec": {"replicas": replicas}}).to_string();
+        shop.kubectl(Person::Alice, ["patch", "statefulset", "set", "-p", &patch])
+    };
+    shop.freeze("partitioned");
+    for refusal in [scale("set", 3), patch(3)] {
+        let refusal = refusal.refused();
+        assert!(refusal.contains("[frozen]"), "{refusal}");
+    }
+    scale("set", 1).ok();
+    shop.runs("set", 1);
+    scale("set", 2).ok();
+    shop.runs("set", 2);
+    scale("same", 3).ok();
+    shop.runs("same", 3);
+    shop.lift_freeze();
+    scale("set", 3).ok();
+    shop.runs("set", 3);
+    for (pod, image) in [("set-1", &one), ("set-2", &two)] {
+        let pod = shop.get(&["pod", pod]);
+        assert_eq!(pod["spec"]["containers"][0]["image"], json!(image));
+    }
+    // The staged template runs now, so that one more of its Pods is plain scaling.
+    shop.freeze("partitioned");
+    scale("set", 4).ok();
+    shop.runs("set", 4);
     shop.upkeep_was_never_denied();
 }

@@ -220,11 +220,14 @@ fn many_pods(cluster: &Cluster) {
     cluster.gates.restart_all();
     println!("  all replicas restarted ({:.0?})", began.elapsed());
     let before = running();
-    let gone: BTreeSet<_> = before.into_iter().take(PODS / 5).collect();
-    let names = gone.iter().map(String::as_str);
-    let delete = ["-n", &shop.name, "delete", "--wait=false"];
-    let delete = delete.into_iter().chain(names);
-    cluster.kubectl(Person::Admin, delete).ok();
+    // Those of every fifth workload, by label: kubectl reads each object first that it is given by name.
+    let label = format!("app in ({})", every_fifth(WORKLOADS));
+    let of_label = ["get", "pods", "-l", &label, "-o", "name"];
+    let gone = shop.kubectl(Person::Admin, of_label).ok();
+    let gone: BTreeSet<_> = gone.lines().map(str::to_owned).collect();
+    assert!(gone.len() == PODS / 5 && gone.is_subset(&before));
+    let delete = ["delete", "pods", "-l", &label, "--wait=false"];
+    shop.kubectl(Person::Admin, delete).ok();
     all_run(&gone);
     let upkeep = shop.decisions().into_iter().skip(decisions.len());
     let upkeep = upkeep.filter(|line| line["change"] == "upkeep");
@@ -237,6 +240,13 @@ fn many_pods(cluster: &Cluster) {
     shop.upkeep_was_never_denied();
     let delete = ["delete", "deployment", "--all", "--wait=false"];
     shop.kubectl(Person::Admin, delete).ok();
+}
+
+/// The names of every fifth workload of [`many_pods`], for a label selector.
+fn every_fifth(workloads: usize) -> String {
+    let names = (0..workloads).step_by(5);
+    let names: Vec<_> = names.map(|number| format!("app-{number}")).collect();
+    names.join(",")
 }
 
 fn costs(cluster: &Cluster) {

@@ -12,7 +12,7 @@ use crate::support::until;
 use crate::terminal::Terminal;
 
 /// How long a token is valid that expires in between: the last five seconds are not used.
-const SHORT: SignedDuration = SignedDuration::from_secs(10);
+const SHORT: SignedDuration = SignedDuration::from_secs(15);
 const MARGIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// A pipeline as GitHub Actions, whose first token is short, and whose later ones are for `later`. Counts the tokens.

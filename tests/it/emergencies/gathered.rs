@@ -100,7 +100,7 @@ async fn an_emergency_change_is_looked_for_after_a_denial_that_the_policy_could_
     let image = push_image(&registry, "app", "v1", "v1").unwrap();
     let name = by_digest(&registry, &image);
     registry.take_requests();
-    // Nothing is denied, or nothing can be waived: nobody is asked.
+    // Nothing is denied, or nothing can be waived: no registry is asked.
     for gate in [
         freezing(section(json!({})), false),
         freezing(None, true),
@@ -164,7 +164,7 @@ async fn the_incident_is_asked_about_once_and_only_when_nothing_else_is_missing(
         reason(&without.review(&names).await),
         "emergency-incident-unknown"
     );
-    // The end of it is seen at once by the next denial, and by a pass after a minute at the latest.
+    // The end of it is seen at once.
     attach(
         &registry,
         &image,
@@ -174,4 +174,44 @@ async fn the_incident_is_asked_about_once_and_only_when_nothing_else_is_missing(
     );
     let ended = asking(&tracker(true)).review(&names).await;
     assert_eq!(reason(&ended), "emergency-closed");
+}
+
+#[tokio::test]
+async fn the_end_of_an_emergency_change_is_seen_at_once_where_nothing_else_asks_again() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    let signature = FACTS.bundle(&image, "release");
+    attach_bundle(&registry, "app", &image, &signature).unwrap();
+    let names = [by_digest(&registry, &image)];
+    // More evidence can only help these requirements, so that an old listing serves them.
+    let builder =
+        json!({"keyless": {"issuer": ISSUER, "identity": BUILDERS, "trustRoots": ["sandbox"]}});
+    let provenance = json!({"provenance": {
+        "builders": [{"id": BUILDERS, "signedBy": builder}],
+        "sources": ["https://github.com/example/app"],
+    }});
+    let spec = json!({
+        "environment": "production",
+        "requirements": [{"digestPinned": {}}, super::signature(), provenance],
+        "emergency": section(json!({"waives": ["provenance"]})),
+    });
+    let gate = Gate::new(FACTS.policy("built", &spec)).knowing(People::clone(&PEOPLE));
+    let digest = declare(&registry, &image);
+    for _ in 0..2 {
+        let review = gate.review(&names).await;
+        assert_eq!(review.verdict.decision(), Decision::Allow);
+        assert_eq!(
+            review.verdict.emergencies()[0].waived,
+            ["provenance"].into()
+        );
+    }
+    attach(
+        &registry,
+        &image,
+        "ben@example.com",
+        CLOSURE,
+        json!({"emergency": digest}),
+    );
+    let review = gate.review(&names).await;
+    assert_eq!(review.verdict.decision(), Decision::Deny);
 }

@@ -185,8 +185,19 @@ pub struct Certificate {
 
 impl Certificate {
     pub fn new(name: &str) -> Certificate {
+        Certificate::of(rcgen::CertificateParams::new([name.to_owned()]).unwrap())
+    }
+
+    /// One whose time is over.
+    pub fn ended(name: &str) -> Certificate {
+        let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        Certificate::of(parameters)
+    }
+
+    fn of(parameters: rcgen::CertificateParams) -> Certificate {
         let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
         Certificate {
             pem: certificate.pem(),

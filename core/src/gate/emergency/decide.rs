@@ -77,7 +77,7 @@ impl<'a> Denied<'a> {
     }
 
     /// The declarations that are attached to the images under trust roots of the policy. Those of people come first, and the newest
-    /// of them, so that nobody hides one behind many others.
+    /// of them, so that one cannot be hidden behind many others.
     pub(in crate::gate) fn declarations(&self) -> Vec<Digest> {
         let nobody = People::default();
         let people = people_of(self.world).unwrap_or(&nobody);

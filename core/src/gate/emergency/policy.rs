@@ -31,7 +31,7 @@ use crate::gate::signer::{DEFAULT_TRUST_ROOT, RequiredTransparency};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmergencyPolicy {
-    /// The people who must agree: a number of members of a group, or one person. Each seat needs another person. Whoever declares the
+    /// The people who must agree: a number of members of a group, or one person. Each seat needs another person. A person who declares the
     /// emergency change agrees to it.
     #[schemars(length(min = 1))]
     pub from: Vec<Approvers>,

@@ -264,7 +264,7 @@ impl<'a> SignedWords<'a> {
         }
     }
 
-    /// Nobody who may do so has ended the declaration.
+    /// Refuses a declaration that was ended by a person who may end it.
     pub(super) fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
         for statement in self.accepted() {
             let (is_unreadable, reason) = match statement.predicate() {
@@ -324,7 +324,7 @@ impl<'a> SignedWords<'a> {
         has_declared || self.is_entitled(by, statement) || self.is_governor(by)
     }
 
-    /// Nobody who may agree has rejected the declaration or the digest. A rejection stands until the same person says the opposite
+    /// Refuses a declaration if a person who may agree has rejected it or the digest. A rejection stands until the same person says the opposite
     /// of the same, later and with a certificate.
     fn not_rejected(&self, id: &Digest) -> Result<(), Refused> {
         let lifted = self.lifted(id);
@@ -429,7 +429,7 @@ impl<'a> SignedWords<'a> {
         self.votes(id, &declarers.unwrap_or_default())
     }
 
-    /// Whose agreement to a declaration counts. Whoever signs it agrees to it.
+    /// The agreements to a declaration that count. A signature of the declaration is one.
     fn votes(&self, id: &Digest, declarers: &[Declarer<'a>]) -> Votes<'a> {
         let mut votes = Votes {
             counted: Vec::new(),

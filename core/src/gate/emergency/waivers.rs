@@ -10,7 +10,7 @@ use super::policy::EmergencyPolicy;
 use super::signed::ChangeAuthors;
 use crate::attest::predicate::Predicate;
 use crate::gate::evidence::{Effect, Evidence, Subject};
-use crate::gate::finding::{Finding, Target};
+use crate::gate::finding::{Finding, Outcome, Target};
 use crate::gate::needs::ImageNeeds;
 use crate::gate::people::{Lookup, Person};
 use crate::gate::policy::Policy;
@@ -316,8 +316,8 @@ impl Governing<'_> {
         all
     }
 
-    /// The evidence that is needed to learn whether an emergency change lets a change pass that was denied, as far as it is more than
-    /// `gathered`: for each image that needs one, under each policy that could waive everything for which it denies.
+    /// The evidence that is needed to learn whether an emergency change lets a change pass, as far as it is more than `gathered`: for
+    /// each image that needs one, under each policy that could waive everything for which it denies, or does.
     pub fn emergency_needs(
         &self,
         promotion: &Promotion,
@@ -327,13 +327,13 @@ impl Governing<'_> {
         let mut more = BTreeMap::new();
         let nothing = Evidence::default();
         let waivers = Waivers::new(promotion, &nothing, self);
-        for policy in verdict.denials() {
+        for policy in verdict.policies() {
             let Some(policy_of) = self.policies.iter().find(|it| it.0.name == policy.policy())
             else {
                 continue;
             };
             let (policy_of, _) = *policy_of;
-            let findings = denying(policy.findings());
+            let findings = waived_or_denying(policy.findings());
             let subjects = waivers.with_denied(policy_of, &findings, |denied| {
                 let can = denied.can_be_waived().is_ok();
                 let images = denied.images.iter().filter(|_| can);
@@ -368,8 +368,9 @@ impl Governing<'_> {
     }
 }
 
-/// The findings that deny, without those about emergency changes.
-pub(in crate::gate) fn denying(findings: &[Finding]) -> Vec<&Finding> {
-    let denying = findings.iter().filter(|it| it.outcome.denies());
-    denying.filter(|it| it.rule != RULE).collect()
+/// The findings that deny or are waived, without those about emergency changes.
+pub(super) fn waived_or_denying(findings: &[Finding]) -> Vec<&Finding> {
+    let others = findings.iter().filter(|it| it.rule != RULE);
+    let needing = others.filter(|it| it.outcome.denies() || it.outcome == Outcome::Waived);
+    needing.collect()
 }

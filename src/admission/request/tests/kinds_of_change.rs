@@ -75,7 +75,7 @@ fn referring(understood: Understood) -> Referring {
 
 fn completed(referring: Referring, read: Result<Option<Value>, Unavailability>) -> Change {
     match referring.complete(read) {
-        ControlFlow::Break(change) => change,
+        ControlFlow::Break(change) => change.unwrap(),
         ControlFlow::Continue(more) => panic!("more is read: {more:?}"),
     }
 }
@@ -268,12 +268,63 @@ fn scaling_what_runs_and_scaling_to_zero_are_not_ours() {
     assert_eq!(unknown, Understood::NotOurs(NotOurs::KindWithoutImages));
 }
 
+/// The Pods from the partition on are made from the present template, which may never have run.
+#[test]
+fn attack_a5_a_statefulset_that_grows_beyond_its_partition_starts_the_staged_template() {
+    let statefulsets = ("apps", "v1", "statefulsets");
+    let live = |partition: Value| {
+        let mut live = deployment("nginx");
+        live["kind"] = json!("StatefulSet");
+        live["spec"]["replicas"] = json!(3);
+        live["spec"]["updateStrategy"] = json!({"rollingUpdate": {"partition": partition}});
+        live
+    };
+    for by in [ALICE, AUTOSCALER] {
+        let grows = |before, after| referring(scaled(by, statefulsets, before, after));
+        assert!(grows(3, 4).needs_staged());
+        for (before, after, partition, starts) in [
+            (3, 4, json!(3), true),
+            (1, 5, json!(3), true),
+            (1, 3, json!(3), false),
+            (4, 5, json!(3), false),
+            (1, 5, json!(0), false),
+            (1, 5, Value::Null, false),
+        ] {
+            let shown = format!("{before} → {after}, partition {partition}");
+            let read = Ok(Some(live(partition)));
+            match grows(before, after).complete(read) {
+                ControlFlow::Break(Ok(change)) => {
+                    assert!(starts, "{shown}");
+                    assert_eq!(change.effect, ChangeEffect::Starts);
+                    assert_eq!(change.images.len(), 1);
+                    assert!(change.object.is_staged, "the rest of it is held back still");
+                }
+                ControlFlow::Break(Err(why)) => {
+                    assert!(!starts, "{shown}");
+                    assert_eq!(why, NotOurs::NothingThatRuns);
+                }
+                ControlFlow::Continue(more) => panic!("more is read: {more:?}"),
+            }
+        }
+        // What cannot be read may have a partition.
+        let unread = Err(Unavailability("no answer in time".to_owned()));
+        let change = completed(grows(3, 4), unread);
+        assert_eq!(change.effect, ChangeEffect::Starts);
+        assert_eq!(change.unreadable.len(), 1);
+        let alone = grows(3, 4).complete_without_cluster(&[]);
+        assert_eq!(alone, Err(NotOurs::NothingThatRuns));
+    }
+    let shrinks = scaled(ALICE, statefulsets, 5, 3);
+    assert_eq!(shrinks, Understood::NotOurs(NotOurs::NothingThatRuns));
+    assert!(!referring(scaled(ALICE, statefulsets, 0, 3)).needs_staged());
+}
+
 #[test]
 fn scaling_from_zero_is_unreadable_where_the_scaled_object_is_not_known() {
     let asked = || referring(scaled(ALICE, DEPLOYMENTS, 0, 3));
     let gone = completed(asked(), Ok(None));
     let unread = completed(asked(), Err(Unavailability("no answer in time".to_owned())));
-    let alone = asked().complete_without_cluster(&[]);
+    let alone = asked().complete_without_cluster(&[]).unwrap();
     for (change, why) in [
         (gone, "the Deployment `web` does not exist"),
         (unread, "no answer in time"),
@@ -289,7 +340,7 @@ fn scaling_from_zero_is_unreadable_where_the_scaled_object_is_not_known() {
 #[test]
 fn an_autoscaler_goes_on_where_no_cluster_can_be_asked() {
     let asked = referring(scaled(AUTOSCALER, DEPLOYMENTS, 0, 3));
-    let change = asked.complete_without_cluster(&[]);
+    let change = asked.complete_without_cluster(&[]).unwrap();
     assert!(change.unreadable.is_empty(), "{change:?}");
     assert_eq!(change.effect, ChangeEffect::Starts);
 }
@@ -317,7 +368,7 @@ fn a_rollout_is_judged_with_the_template_that_it_refers_to() {
     let absent = completed(asked(), Ok(None));
     assert!(absent.images.is_empty() && absent.unreadable.is_empty());
     let unread = completed(asked(), Err(Unavailability("no answer".to_owned())));
-    let alone = asked().complete_without_cluster(&[]);
+    let alone = asked().complete_without_cluster(&[]).unwrap();
     for change in [unread, alone] {
         assert_eq!(change.unreadable[0].field, "spec.workloadRef");
     }

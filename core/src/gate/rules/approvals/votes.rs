@@ -462,8 +462,7 @@ impl<'a> Vote<'a> {
         is_entitled(self.person, when, &rule.from, people).then_some(blocks)
     }
 
-    /// The rejection as the cluster keeps it. One that is limited to a namespace is not kept: as a `Rejection` it would block in
-    /// others too.
+    /// The rejection as the cluster keeps it, with the namespace that it is limited to. One with an unknown scope is not kept.
     fn to_keep(&self, check: &ImageCheck<'_>) -> Option<(KeptRejection, bool)> {
         let Word::Said(said) = &self.word else {
             return None;
