@@ -60,7 +60,7 @@ enum What {
 ///
 /// Shows the images, what each policy would waive and what it never waives, who has to agree, and what the incident's tracker says;
 /// asks; signs one declaration about all images, attaches it to each of them, and reads it back. Prints the command with which the
-/// others agree. Who declares an emergency change agrees to it.
+/// others agree. The declaration of a person is an agreement of that person too.
 ///
 /// Exit codes: 0 the declaration is attached (or would be, with `--dry-run`), 1 wrong usage or a failure, 2 nothing was signed, because
 /// it would not count or the answer was no.

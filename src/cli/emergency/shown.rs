@@ -142,7 +142,7 @@ pub(super) fn open_seats(seats: &OpenSeats) -> Option<String> {
         return None;
     }
     let people = match seats.may_agree.is_empty() {
-        true => "nobody of the people directory may fill them".to_owned(),
+        true => "no person in the people directory may fill them".to_owned(),
         false => {
             let names: Vec<_> = seats
                 .may_agree

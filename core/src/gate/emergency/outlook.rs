@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::decide::Denied;
 use super::listing::{ListedDeclaration, OwnWord, listed_declaration, own_word};
 use super::policy::IncidentRequirement;
-use super::waivers::{RULE, Waivers};
+use super::waivers::{Waivers, waived_or_denying};
 use crate::gate::age::Age;
 use crate::gate::evidence::{Evidence, Subject};
-use crate::gate::finding::{Finding, Outcome};
 use crate::gate::promotion::Promotion;
 use crate::gate::rules::{Approver, listed};
 use crate::gate::snapshot::Governing;
@@ -65,11 +64,7 @@ pub fn emergency_outlook(
         let Some(own) = verdicts.find(|it| it.policy() == policy.name) else {
             continue;
         };
-        let findings = own
-            .findings()
-            .iter()
-            .filter(|it| it.rule != RULE && (it.outcome.denies() || it.outcome == Outcome::Waived));
-        let findings: Vec<&Finding> = findings.collect();
+        let findings = waived_or_denying(own.findings());
         outlooks.extend(waivers.with_section(policy, &findings, |denied| outlook(denied, by)));
     }
     outlooks
