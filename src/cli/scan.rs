@@ -27,6 +27,7 @@ use crate::admission;
 use crate::api::Kind;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::incidents::Incidents;
 use crate::review::{GivenRecords, RecordSource, Review, ReviewInputs, review};
 use crate::snapshot::Once;
 use inventory::{Found, Inventory};
@@ -103,13 +104,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let inventory = take(&cluster, args.namespace.as_deref()).await?;
     let at = args.at.unwrap_or_else(Timestamp::now);
+    let incidents = documents.as_ref().map(|documents| {
+        Arc::new(documents.incidents(&config, Some(&cluster))) as Arc<dyn Incidents>
+    });
     let mut snapshot = snapshot(&args, &config, documents, at).await;
     add_namespaces(&cluster, &mut snapshot).await?;
     let inputs = ReviewInputs {
         records: None,
         snapshot: snapshot.into(),
         collector: world::collector(&config)?,
-        incidents: None,
+        incidents,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
         audit_only: false,
     };

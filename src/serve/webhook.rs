@@ -275,7 +275,7 @@ impl Webhook {
             snapshot: snapshot.await,
             collector: Arc::clone(&self.collector),
             records: self.records.clone().map(RecordSource::Cluster),
-            incidents: None,
+            incidents: Some(self.sources.incidents()),
             deadline,
             audit_only: self.audit_only,
         };

@@ -401,7 +401,18 @@ impl Facts {
             "spec": spec,
         });
         let source = (format!("{name}.yaml"), document.to_string().into_bytes());
-        let set = api::load(&[source], &self.trust_roots());
+        // A policy may name an incident check only where there is one.
+        let check = spec.pointer("/emergency/incident/check").map(|check| {
+            let check = json!({
+                "apiVersion": "promotion-gate.dev/v1alpha1",
+                "kind": "IncidentCheck",
+                "metadata": {"name": check},
+                "spec": {"preset": "PagerDuty", "url": "https://api.pagerduty.com"},
+            });
+            ("check.yaml".to_owned(), check.to_string().into_bytes())
+        });
+        let sources: Vec<_> = [source].into_iter().chain(check).collect();
+        let set = api::load(&sources, &self.trust_roots());
         assert!(set.problems.is_empty(), "{:?}", set.problems);
         set.policies.into_iter().next().unwrap()
     }
