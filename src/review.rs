@@ -129,6 +129,17 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
     with_emergencies(review, &governing, &needs, since, &mut allowance, inputs).await
 }
 
+/// Adds everything that people signed about emergency changes of the images, whatever the verdict, for commands that show it. The verdict
+/// stays as it is.
+pub(crate) async fn add_emergencies(review: &mut Review, inputs: &ReviewInputs, since: Instant) {
+    let governing = inputs.snapshot.governing(&review.promotion.change);
+    let needs = governing.emergency_listing_needs(&review.promotion);
+    let mut allowance = inputs.collector.allowance(inputs.deadline);
+    let asked = Freshness::AskedSince(since);
+    let gathered = inputs.collector.gather(&needs, asked, &mut allowance).await;
+    review.evidence.add(gathered.evidence);
+}
+
 /// The review with what is known of emergency changes: their statements, and the incidents that they name.
 async fn with_emergencies(
     review: Review,

@@ -32,5 +32,5 @@ pub use key::SigningKey;
 pub use plan::{PlannedSigner, Publication, SigningIdentity, SigningPlan};
 pub use services::{LogVersion, SigningServices};
 pub use sign::SignedBundle;
-pub use statement::{IN_TOTO, approval_statement, pre_authentication_encoding, statement};
+pub use statement::{IN_TOTO, SignedWord, pre_authentication_encoding, statement};
 pub use token::{IdentityToken, TokenIdentity};

@@ -1,7 +1,11 @@
 //! In-toto statements, and the bytes that an envelope's signature is over.
 
-use promotion_gate_core::attest::predicate::Approval;
+use promotion_gate_core::attest::UnacceptedReason;
+use promotion_gate_core::attest::predicate::{
+    Approval, ApprovalDecision, EmergencyChange, EmergencyClosure, EmergencyReview,
+};
 use promotion_gate_core::gate::Digest;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::SignError;
@@ -9,38 +13,88 @@ use crate::error::SignError;
 /// The payload type of in-toto statements.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
-/// A statement (in-toto v1) about an image, named by its repository.
-pub fn statement(name: &str, subject: &Digest, predicate_type: &str, predicate: &Value) -> Value {
-    let mut about = json!({"digest": {subject.algorithm(): subject.hex()}});
-    if let (Some(about), false) = (about.as_object_mut(), name.is_empty()) {
-        about.insert("name".to_owned(), json!(name));
-    }
+/// A statement (in-toto v1) about images, each named by its repository.
+pub fn statement(subjects: &[(&str, &Digest)], predicate_type: &str, predicate: &Value) -> Value {
+    let about = subjects.iter().map(|(name, subject)| {
+        let mut about = json!({"digest": {subject.algorithm(): subject.hex()}});
+        if let (Some(about), false) = (about.as_object_mut(), name.is_empty()) {
+            about.insert("name".to_owned(), json!(name));
+        }
+        about
+    });
     json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [about],
+        "subject": about.collect::<Vec<_>>(),
         "predicateType": predicate_type,
         "predicate": predicate,
     })
 }
 
-/// The statement of an approval. What it says is what the gate reads: a predicate that the gate could not read is refused.
-///
-/// # Errors
-/// The field that cannot be said.
-pub fn approval_statement(
-    name: &str,
-    subject: &Digest,
-    approval: &Approval,
-) -> Result<Vec<u8>, SignError> {
-    let refused =
-        |why: String| SignError::Unusable(format!("the approval cannot be written: {why}"));
-    let predicate = serde_json::to_value(approval).map_err(|error| refused(error.to_string()))?;
-    let read = Approval::read(&predicate.to_string()).map_err(|why| refused(why.detail))?;
-    match read == *approval {
-        true => Ok(statement(name, subject, Approval::TYPE, &predicate)
-            .to_string()
-            .into_bytes()),
-        false => Err(refused("it would be read as another one".to_owned())),
+/// What a person can sign about images.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SignedWord {
+    /// An approval or a rejection, also of a declared emergency change.
+    Approval(Approval),
+    /// The declaration of an emergency change.
+    EmergencyChange(EmergencyChange),
+    /// The early end of an emergency change.
+    EmergencyClosure(EmergencyClosure),
+    /// The review of an emergency change.
+    EmergencyReview(EmergencyReview),
+}
+
+impl SignedWord {
+    /// The statement. What it says is what the gate reads: a predicate that the gate could not read is refused.
+    ///
+    /// # Errors
+    /// The field that cannot be said.
+    pub fn statement(&self, subjects: &[(&str, &Digest)]) -> Result<Vec<u8>, SignError> {
+        let (kind, predicate) = match self {
+            SignedWord::Approval(said) => (Approval::TYPE, readable(said, Approval::read)),
+            SignedWord::EmergencyChange(said) => {
+                (EmergencyChange::TYPE, readable(said, EmergencyChange::read))
+            }
+            SignedWord::EmergencyClosure(said) => (
+                EmergencyClosure::TYPE,
+                readable(said, EmergencyClosure::read),
+            ),
+            SignedWord::EmergencyReview(said) => {
+                (EmergencyReview::TYPE, readable(said, EmergencyReview::read))
+            }
+        };
+        let predicate = predicate.map_err(|why| {
+            let noun = self.noun();
+            SignError::Unusable(format!("the {noun} cannot be written: {why}"))
+        })?;
+        let statement = statement(subjects, kind, &predicate);
+        Ok(statement.to_string().into_bytes())
+    }
+
+    /// The noun for it, in messages.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            SignedWord::Approval(said) => match (said.decision, &said.emergency) {
+                (ApprovalDecision::Rejected, _) => "rejection",
+                (ApprovalDecision::Approved, Some(_)) => "agreement",
+                (ApprovalDecision::Approved, None) => "approval",
+            },
+            SignedWord::EmergencyChange(_) => "declaration",
+            SignedWord::EmergencyClosure(_) => "closure",
+            SignedWord::EmergencyReview(_) => "review",
+        }
+    }
+}
+
+/// A predicate as JSON, if it is read as what was said.
+fn readable<T: Serialize + PartialEq>(
+    said: &T,
+    read: impl Fn(&str) -> Result<T, UnacceptedReason>,
+) -> Result<Value, String> {
+    let predicate = serde_json::to_value(said).map_err(|error| error.to_string())?;
+    let read = read(&predicate.to_string()).map_err(|why| why.detail)?;
+    match read == *said {
+        true => Ok(predicate),
+        false => Err("it would be read as another one".to_owned()),
     }
 }
 
@@ -52,8 +106,6 @@ pub fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use promotion_gate_core::attest::predicate::ApprovalDecision;
-
     use super::*;
 
     fn approval(environment: &str) -> Approval {
@@ -72,14 +124,21 @@ mod tests {
     #[test]
     fn an_approval_is_said_as_the_gate_reads_it() {
         let digest = Digest::sha256(b"image");
-        let bytes =
-            approval_statement("example.com/app", &digest, &approval("production")).unwrap();
+        let other = Digest::sha256(b"other");
+        let said = SignedWord::Approval(approval("production"));
+        let subjects = [("example.com/app", &digest), ("", &other)];
+        let bytes = said.statement(&subjects).unwrap();
         let said: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(said["subject"][0]["name"], "example.com/app");
         assert_eq!(said["subject"][0]["digest"]["sha256"], digest.hex());
         assert_eq!(said["predicateType"], Approval::TYPE);
         assert_eq!(said["predicate"]["scopes"]["cluster"], "eu1");
-        let refused = approval_statement("", &digest, &approval("pro\nduction")).unwrap_err();
+        assert_eq!(
+            said["subject"][1],
+            json!({"digest": {"sha256": other.hex()}})
+        );
+        let unreadable = SignedWord::Approval(approval("pro\nduction"));
+        let refused = unreadable.statement(&subjects).unwrap_err();
         assert!(refused.to_string().contains("environment"), "{refused}");
     }
 }

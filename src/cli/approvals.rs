@@ -13,12 +13,12 @@ use promotion_gate_core::gate::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::deciding::{Deciding, FEEDS, Purpose, Recorded, Sources, as_source, namespaces_of};
 use super::render::Output;
 use super::render::human::{GREEN, RED, YELLOW};
-use super::serve::stop_signal;
+use super::watch::watch;
 use crate::review::{ReviewInputs, review};
 use crate::text::line;
 
@@ -144,32 +144,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         recorded: args.recorded,
         timeout: Duration::from_secs(args.timeout),
     };
-    let (mut report, mut decided) = wanted.look(&mut sources).await?;
-    print(&report, args.output, args.watch)?;
+    let first = wanted.look(&mut sources).await?;
+    let print = |report: &ApprovalsReport| print(report, args.output, args.watch);
+    print(&first.0)?;
     if !args.watch {
-        return Ok(decided);
+        return Ok(first.1);
     }
-    let stop = stop_signal(Duration::ZERO)?;
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            _ = &mut stop => return Ok(decided),
-            () = sleep(Duration::from_secs(args.interval)) => {}
-        }
-        let looked = tokio::select! {
-            _ = &mut stop => return Ok(decided),
-            looked = wanted.look(&mut sources) => looked,
-        };
-        match looked {
-            Ok((new, code)) => {
-                if new != report {
-                    print(&new, args.output, true)?;
-                }
-                (report, decided) = (new, code);
-            }
-            Err(error) => print_error!("{error:#}; the next attempt follows"),
-        }
-    }
+    let again = async || wanted.look(&mut sources).await;
+    watch(Duration::from_secs(args.interval), first, again, print).await
 }
 
 /// What is asked for.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
-    Actor, Change, Collected, DnsLabel, ImageReference, Snapshot, TrustRoots, Workload,
+    Actor, Change, Collected, DnsLabel, ImageReference, Repository, Snapshot, TrustRoots, Workload,
 };
 use serde_json::{Value, json};
 
@@ -89,13 +89,13 @@ pub(super) struct Sources {
     pub(super) collector: Arc<Collector>,
     actor: Option<Actor>,
     pub(super) cluster: Option<Cluster>,
+    /// The incident checks among the documents, once they were read.
+    incidents: Option<Arc<IncidentChecks>>,
     has_warned: bool,
     /// The trust roots of repositories, and when they were read.
     roots: Option<(Instant, TrustRoots)>,
     /// What was warned of about trust roots.
     told: BTreeSet<String>,
-    /// Asks the incident trackers of the documents that were read last.
-    incidents: Option<Arc<IncidentChecks>>,
 }
 
 /// For what policies and the state of the cluster are read.
@@ -150,10 +150,10 @@ impl Deciding {
             client,
             collector,
             cluster,
+            incidents: None,
             has_warned: false,
             roots: None,
             told: BTreeSet::new(),
-            incidents: None,
         })
     }
 
@@ -305,15 +305,28 @@ impl Sources {
         Ok(*change)
     }
 
+    /// What asks incident trackers, once the policies were read.
+    pub(super) fn incidents(&self) -> Option<Arc<dyn Incidents>> {
+        let checks = self.incidents.as_ref()?;
+        Some(Arc::<IncidentChecks>::clone(checks))
+    }
+
+    /// The second repository for evidence of the images of a repository, if there is one.
+    pub(super) fn evidence_repository(&self, own: &Repository) -> Option<Repository> {
+        match &self.given.repository {
+            Some(repository) => repository.of(own),
+            None => self.client.evidence_repository(own),
+        }
+    }
+
+    /// The repository for evidence that was given, as it was written.
+    pub(super) fn given_repository(&self) -> Option<String> {
+        self.given.repository.as_ref().map(ToString::to_string)
+    }
+
     /// Who deploys, if that is given.
     pub(super) fn actor(&self) -> Option<&Actor> {
         self.actor.as_ref()
-    }
-
-    /// What can be asked about incidents, after a snapshot was read.
-    pub(super) fn incidents(&self) -> Option<Arc<dyn Incidents>> {
-        let incidents = self.incidents.clone();
-        incidents.map(|incidents| incidents as Arc<dyn Incidents>)
     }
 
     /// The policies and the state of the cluster as they are now.
@@ -328,6 +341,8 @@ impl Sources {
             true => world::documents_again(&paths, live.as_ref(), &self.config)?,
         };
         self.has_warned = true;
+        let checks = documents.incidents(&self.config, self.cluster.as_ref());
+        self.incidents = Some(Arc::new(checks));
         let asking = documents.set().policies.iter();
         let environments = asking.filter_map(|policy| policy.frozen_environment());
         let environments = environments
@@ -338,8 +353,6 @@ impl Sources {
         let (asked_at, within) = (purpose.asked_at, purpose.within);
         feeds.extend(world::feeds(&freezes, &environments, &self.config, asked_at, within).await);
         let roots = self.repository_roots(&documents, within).await;
-        let incidents = documents.incidents(&self.config, self.cluster.as_ref());
-        self.incidents = Some(Arc::new(incidents));
         let mut snapshot = documents.snapshot(self.config.snapshot(), &feeds, purpose.at);
         snapshot.world.trust_roots.extend(roots);
         snapshot.world.approve_arguments = self.given.arguments();

@@ -11,6 +11,7 @@ mod cluster;
 mod completions;
 mod crds;
 mod deciding;
+mod emergency;
 mod evidence;
 mod explain;
 mod freeze;
@@ -27,6 +28,7 @@ mod serve;
 mod test;
 mod verify_bundle;
 mod wait;
+mod watch;
 mod webhook_configuration;
 mod world;
 
@@ -48,6 +50,8 @@ Examples:
   promotion-gate approve ghcr.io/example/app:v1 --environment production --policy policies/
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
   promotion-gate approvals --policy policies/ --environment production ghcr.io/example/app:v1
+  promotion-gate emergency declare ghcr.io/example/app@sha256:… --environment production --policy policies/ \\
+      --incident INC1 --reason 'Reverts the query'
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key";
 
 #[derive(Debug, Parser)]
@@ -67,6 +71,7 @@ enum Command {
     Evidence(evidence::Args),
     Approve(Box<approve::Args>),
     Approvals(approvals::Args),
+    Emergency(emergency::Args),
     Wait(wait::Args),
     Attest(attest::Args),
     Images(images::Args),
@@ -117,6 +122,7 @@ impl Command {
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Approve(args) => block_on(approve::run(*args)),
             Command::Approvals(args) => block_on(approvals::run(args)),
+            Command::Emergency(args) => block_on(emergency::run(args)),
             Command::Wait(args) => block_on(wait::run(args)),
             Command::Attest(args) => block_on(attest::run(args)),
             Command::Images(args) => images::run(args),

@@ -33,6 +33,7 @@
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
+//! * `emergency_command` — the command `emergency`
 //! * `signing` — what the services of a Sigstore return, and the command that a denial prints
 //! * `from_cluster` — an API server that fails or refuses, and how much of a cluster commands read
 //! * `people` — people directories, and the command `people`
@@ -74,6 +75,7 @@ mod deploy;
 mod deployers;
 mod distinct_signers;
 mod emergencies;
+mod emergency_command;
 mod evidence;
 mod evidence_repository;
 mod feeds;

@@ -15,14 +15,14 @@ const CI: &str = "ci@example.com";
 const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
 
 /// People who approve, and the files of their keys.
-struct People {
+pub struct People {
     cosign: Key,
     p384: KeyPair,
     ed25519: KeyPair,
 }
 
 impl People {
-    fn new() -> People {
+    pub fn new() -> People {
         People {
             cosign: Key::generate(),
             p384: KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(),
@@ -55,7 +55,7 @@ impl People {
 }
 
 /// A gate that asks `count` people to approve, none of whom started the build.
-fn gate(sigstore: &LocalSigstore, people: &People, count: u32) -> Gate {
+pub fn gate(sigstore: &LocalSigstore, people: &People, count: u32) -> Gate {
     let gate = Gate::new(sigstore);
     gate.write(
         "policies/people.yaml",
@@ -87,7 +87,7 @@ fn gate(sigstore: &LocalSigstore, people: &People, count: u32) -> Gate {
 }
 
 /// Provenance of a build that `alice` started.
-fn build(registry: &Registry, name: &str, sigstore: &LocalSigstore) -> Tagged {
+pub fn build(registry: &Registry, name: &str, sigstore: &LocalSigstore) -> Tagged {
     let image = registry.push("app", name, name);
     let mut provenance = provenance_of_generator(BUILDER, SOURCE);
     let environment = &mut provenance["invocation"]["environment"];

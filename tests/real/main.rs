@@ -14,6 +14,7 @@ mod certificates;
 mod cluster;
 mod conditions;
 mod definitions;
+mod emergency;
 mod freezes;
 mod governance;
 mod manifests;

@@ -38,9 +38,10 @@ mod world;
 pub use age::Age;
 pub use controllers::GroupKind;
 pub use emergency::{
-    DeclarationOutlook, EmergencyOutlook, EmergencyPolicy, EmergencyUse, IncidentAnswers,
-    IncidentQuestion, IncidentRequirement, IncidentState, OverdueReview, OverdueReviews,
-    ServicePattern, WaivableRule, WhenUnreachable, emergency_manual, emergency_outlook,
+    EmergencyOutlook, EmergencyParticipants, EmergencyPolicy, EmergencyStatement, EmergencyUse,
+    EmergencyWord, IncidentAnswers, IncidentQuestion, IncidentRequirement, IncidentState,
+    ListedDeclaration, OpenSeats, OverdueReview, OverdueReviews, OwnWord, ServicePattern,
+    WaivableRule, WhenUnreachable, emergency_manual, emergency_outlook, incident_outlook,
 };
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,
@@ -79,7 +80,8 @@ pub use prospect::Prospect;
 pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
 pub use rules::{
     ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Approvers, Class, EvidenceUse,
-    ListedApproval, ListedWord, Needs, Requirement, RequirementEntry, RuleManual, proven_source,
+    ListedApproval, ListedWord, Needs, Requirement, RequirementEntry, RuleManual, command_line,
+    proven_source,
 };
 pub use schedule::*;
 pub use signer::{DEFAULT_TRUST_ROOT, Matcher, RequiredTransparency, TrustRoots};

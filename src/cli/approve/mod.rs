@@ -6,10 +6,10 @@
 //! * `terminal`: what a person is asked
 //! * this file: the arguments, and the order of the steps
 
-mod question;
-mod shown;
-mod signer;
-mod terminal;
+pub(super) mod question;
+pub(super) mod shown;
+pub(super) mod signer;
+pub(super) mod terminal;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -22,14 +22,14 @@ use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{Approval, ApprovalDecision, ChangeTicket};
 use promotion_gate_core::attest::{Anchor, Material, Verified, media_type, verify};
 use promotion_gate_core::gate::{Age, ImageReference, Repository};
-use promotion_gate_sign::{SignedBundle, SigningPlan, approval_statement};
+use promotion_gate_sign::{SignedBundle, SignedWord, SigningPlan};
 
-use super::deciding::{Deciding, Recorded};
+use super::deciding::{Deciding, Recorded, Sources};
 use super::render::human::YELLOW;
-use crate::oci::{Attachment, Client, ErrorKind, Pushed, READ_BACK, Registry as _, RegistryError};
+use crate::oci::{Attachment, Client, ErrorKind, Pushed, READ_BACK, RegistryError};
 use crate::text::line;
 
-use question::{Asked, Judged};
+use question::{Asked, Judged, Question, QuestionScope};
 use signer::Signing;
 use terminal::Terminal;
 
@@ -113,7 +113,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Decision {
+pub(super) enum Decision {
     Approved,
     Rejected,
 }
@@ -128,7 +128,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut sources = deciding.open_without_policies().await?;
     let client = Arc::clone(&sources.client);
     // 1. The images, each by its digest, and what the policies say about them.
-    let judged = Judged::read(&args, &mut sources).await?;
+    let judged = Judged::read(&args.question(), &mut sources).await?;
     // Without a terminal no sign-in is begun, for which a pipeline would wait.
     let terminal = match args.yes || args.dry_run {
         true => None,
@@ -154,7 +154,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let outlooks = judged.outlooks(&approver, &said);
     shown::outlooks(&outlooks, judged.has_policies(), args.decision);
-    shown::plan(signing.plan(), signing.origin(), args.decision);
+    shown::plan(
+        signing.plan(),
+        signing.origin(),
+        args.decision.without_time(),
+    );
     let denials = judged.denials();
     let said = match args.decision {
         Decision::Rejected => said,
@@ -169,9 +173,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(NOT_GIVEN));
         }
     };
+    let word = SignedWord::Approval(said);
     let statements = asked.iter().map(|asked| {
         let subject = &asked.subject;
-        approval_statement(subject.repository.name(), &subject.digest, &said)
+        word.statement(&[(subject.repository.name(), &subject.digest)])
     });
     let statements: Vec<_> = statements.collect::<Result<_, _>>()?;
     if args.dry_run {
@@ -188,40 +193,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     // 4. Sign, attach, read back. What was shown is what is signed: no tag is resolved again.
     for (asked, statement) in asked.iter().zip(&statements) {
-        let bundle = signing.sign((statement, &asked.subject.digest)).await?;
-        give(&args, &client, asked, &bundle, &signing.anchor()?).await?;
+        let subject = &asked.subject;
+        let bundle = signing.sign((statement, &subject.digest)).await?;
+        note_repeated(&bundle);
+        let anchor = signing.anchor()?;
+        let attached = attach_for_gate(&sources, asked, &bundle, &anchor, word.noun()).await?;
+        print_line!("{} {subject}: {attached}", args.decision.done());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Attaches what was signed, and says where.
-async fn give(
-    args: &Args,
-    client: &Client,
-    asked: &Asked<'_>,
-    bundle: &SignedBundle,
-    anchor: &Anchor,
-) -> anyhow::Result<()> {
-    if let Some(at) = bundle.recorded_before {
-        print_line!(
-            "{YELLOW}note{YELLOW:#} the log has held this very signature since {at:.0}, which is its time; to sign anew, say something else (`--reason`)"
-        );
-    }
-    let subject = &asked.subject;
-    let own = &subject.repository;
-    let repository = match &args.deciding.repository {
-        Some(repository) => repository.of(own),
-        None => client.evidence_repository(own),
-    };
-    let repository = repository.as_ref().unwrap_or(own);
-    let pushed = attach(client, repository, asked, bundle, anchor).await?;
-    print_line!(
-        "{} {subject}: attached as {} in {repository} ({}), and read back",
-        args.decision.done(),
-        pushed.manifest,
-        pushed.via
-    );
-    Ok(())
 }
 
 impl Decision {
@@ -229,6 +208,15 @@ impl Decision {
         match self {
             Decision::Approved => "Approving",
             Decision::Rejected => "Rejecting",
+        }
+    }
+
+    fn without_time(self) -> &'static str {
+        match self {
+            Decision::Approved => "the approval counts nowhere",
+            Decision::Rejected => {
+                "no later approval lifts the rejection: it blocks the digest for good"
+            }
         }
     }
 
@@ -241,6 +229,17 @@ impl Decision {
 }
 
 impl Args {
+    fn question(&self) -> Question<'_> {
+        Question {
+            images: &self.images,
+            files: &self.files,
+            environment: &self.environment,
+            recorded: &self.recorded,
+            timeout: Duration::from_secs(self.timeout),
+            scope: QuestionScope::Approvals,
+        }
+    }
+
     /// What the statement says, without the rules that deny.
     fn said(&self, now: Timestamp) -> anyhow::Result<Approval> {
         if self.decision == Decision::Rejected && self.valid.is_some() {
@@ -276,7 +275,7 @@ impl Args {
     }
 }
 
-fn scope(written: &str) -> Result<(String, String), String> {
+pub(super) fn scope(written: &str) -> Result<(String, String), String> {
     match written.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => {
             Ok((name.to_owned(), value.to_owned()))
@@ -292,15 +291,8 @@ fn confirmed(
     plan: &SigningPlan,
     count: usize,
 ) -> anyhow::Result<bool> {
-    let address = plan.publications.iter().find(|it| it.is_public);
-    if let Some(address) = address.and_then(|it| it.email.as_ref()) {
-        let question = format!(
-            "Publish `{}` for good, for everybody to read?",
-            line(address)
-        );
-        if !terminal.answers_yes(&question)? {
-            return Ok(false);
-        }
+    if !agrees_to_publish(terminal, plan)? {
+        return Ok(false);
     }
     let images = super::render::human::plural(count, "image", "images");
     let verb = match args.decision {
@@ -313,6 +305,45 @@ fn confirmed(
     ))
 }
 
+/// Asks whether an address may be published for good, if signing does that.
+pub(super) fn agrees_to_publish(terminal: &Terminal, plan: &SigningPlan) -> anyhow::Result<bool> {
+    let address = plan.publications.iter().find(|it| it.is_public);
+    let Some(address) = address.and_then(|it| it.email.as_ref()) else {
+        return Ok(true);
+    };
+    terminal.answers_yes(&format!(
+        "Publish `{}` for good, for everybody to read?",
+        line(address)
+    ))
+}
+
+/// Says that a log had an entry of the same signature before.
+pub(super) fn note_repeated(bundle: &SignedBundle) {
+    if let Some(at) = bundle.recorded_before {
+        print_line!(
+            "{YELLOW}note{YELLOW:#} the log has held this very signature since {at:.0}, which is its time; to sign anew, say something else (`--reason`)"
+        );
+    }
+}
+
+/// Attaches a bundle to an image, in the repository where the gate reads evidence of it. Returns where, as a sentence.
+pub(super) async fn attach_for_gate(
+    sources: &Sources,
+    asked: &Asked<'_>,
+    bundle: &SignedBundle,
+    anchor: &Anchor,
+    noun: &str,
+) -> anyhow::Result<String> {
+    let own = &asked.subject.repository;
+    let repository = sources.evidence_repository(own);
+    let repository = repository.as_ref().unwrap_or(own);
+    let pushed = attach(&sources.client, repository, asked, bundle, anchor, noun).await?;
+    Ok(format!(
+        "attached as {} in {repository} ({}), and read back",
+        pushed.manifest, pushed.via
+    ))
+}
+
 /// Attaches a bundle, reads it back and verifies what was read.
 async fn attach(
     client: &Client,
@@ -320,6 +351,7 @@ async fn attach(
     asked: &Asked<'_>,
     bundle: &SignedBundle,
     anchor: &Anchor,
+    noun: &str,
 ) -> anyhow::Result<Pushed> {
     let attachment = Attachment {
         subject: &asked.descriptor,
@@ -333,18 +365,17 @@ async fn attach(
             ("dev.sigstore.bundle.content", "dsse-envelope".to_owned()),
             (
                 "dev.sigstore.bundle.predicateType",
-                Approval::TYPE.to_owned(),
+                bundle.statement.predicate_type().to_owned(),
             ),
         ]
         .into(),
     };
     let pushed = client.attach(repository, &attachment, READ_BACK).await;
-    let pushed =
-        pushed.map_err(|error| not_pushed(&error, repository, &asked.subject.repository))?;
+    let pushed = pushed.map_err(|error| not_pushed(&error, repository, asked, noun))?;
     let read = client.read_back(repository, &attachment, &pushed).await;
     let read = read.with_context(|| {
         format!(
-            "the approval was pushed to `{repository}`, and does not read back; do not rely on it"
+            "the {noun} was pushed to `{repository}`, and does not read back; do not rely on it"
         )
     })?;
     let verified = verify(
@@ -355,26 +386,31 @@ async fn attach(
     match verified {
         Ok(Verified::Statement(read)) if read.digest() == bundle.statement.digest() => Ok(pushed),
         _ => bail!(
-            "the approval in `{repository}` does not verify when it is read back; do not rely on it"
+            "the {noun} in `{repository}` does not verify when it is read back; do not rely on it"
         ),
     }
 }
 
-fn not_pushed(error: &RegistryError, to: &Repository, images: &Repository) -> anyhow::Error {
+fn not_pushed(
+    error: &RegistryError,
+    to: &Repository,
+    asked: &Asked<'_>,
+    noun: &str,
+) -> anyhow::Error {
     let may_not_push = matches!(
         error.kind(),
         ErrorKind::Unauthorized | ErrorKind::Denied | ErrorKind::NotFound
     );
-    let hint = match (may_not_push, to == images) {
+    let hint = match (may_not_push, *to == asked.subject.repository) {
         (true, true) => format!(
-            "; if you have no right to push to `{to}`, attach the approval to a repository for evidence: `--repository HOST/PATH`, which the gate reads if its configuration names it as `evidenceRepository`"
+            "; if you have no right to push to `{to}`, attach the {noun} to a repository for evidence: `--repository HOST/PATH`, which the gate reads if its configuration names it as `evidenceRepository`"
         ),
         (true, false) => format!(
             "; check that your account may push to `{to}`, and `credentials` or `dockerConfig` of `--config`"
         ),
         _ => String::new(),
     };
-    anyhow::anyhow!("the approval is signed, and was not attached: {error}{hint}")
+    anyhow::anyhow!("the {noun} is signed, and was not attached: {error}{hint}")
 }
 
 /// How long a person may take to sign in.

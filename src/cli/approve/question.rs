@@ -14,8 +14,7 @@ use promotion_gate_core::gate::{
 };
 use tokio::time::Instant;
 
-use super::Args;
-use crate::cli::deciding::{Purpose, Sources, as_source, namespaces_of};
+use crate::cli::deciding::{Purpose, Recorded, Sources, as_source, namespaces_of};
 use crate::cli::world::Input;
 use crate::oci::{Client, Descriptor, Reference, Registry as _};
 use crate::review::{Review, ReviewInputs, review};
@@ -25,33 +24,57 @@ const NOT_OBJECTIVE: [&str; 3] = ["approvals", "noFreeze", "canary"];
 /// The most images of one approval.
 const MAXIMUM_IMAGES: usize = 200;
 
+/// What is asked about.
+pub(in crate::cli) struct Question<'a> {
+    pub(in crate::cli) images: &'a [ImageReference],
+    /// Manifests, if there are no images.
+    pub(in crate::cli) files: &'a [String],
+    pub(in crate::cli) environment: &'a str,
+    pub(in crate::cli) recorded: &'a Recorded,
+    /// How long the reading may take.
+    pub(in crate::cli) timeout: Duration,
+    pub(in crate::cli) scope: QuestionScope,
+}
+
+/// Which images of a question are meant, and what runs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum QuestionScope {
+    /// A Pod for each image that is named; of manifests, the images that need an approval.
+    Approvals,
+    /// One Pod of all images that are named; of manifests, every image.
+    Together,
+}
+
 /// The reviews of everything that is asked about.
-pub(super) struct Judged {
-    snapshot: Arc<Snapshot>,
+pub(in crate::cli) struct Judged {
+    pub(in crate::cli) inputs: ReviewInputs,
     has_policies: bool,
-    reviews: Vec<Review>,
+    pub(in crate::cli) reviews: Vec<Review>,
     /// Each image, with its descriptor.
     images: BTreeMap<Subject, (Descriptor, BTreeSet<String>)>,
 }
 
 /// One image that is asked about.
-pub(super) struct Asked<'a> {
-    pub(super) subject: Subject,
-    pub(super) descriptor: Descriptor,
+pub(in crate::cli) struct Asked<'a> {
+    pub(in crate::cli) subject: Subject,
+    pub(in crate::cli) descriptor: Descriptor,
     /// As it is written where it was asked for.
-    pub(super) written: Vec<String>,
+    pub(in crate::cli) written: Vec<String>,
     /// Provenance and change records by signers whom the policies accept.
-    pub(super) statements: Vec<Arc<VerifiedStatement>>,
+    pub(in crate::cli) statements: Vec<Arc<VerifiedStatement>>,
     /// What the policies say, each with its name.
-    pub(super) findings: Vec<(&'a str, Enforcement, &'a Finding)>,
+    pub(in crate::cli) findings: Vec<(&'a str, Enforcement, &'a Finding)>,
 }
 
 impl Judged {
-    pub(super) async fn read(args: &Args, sources: &mut Sources) -> anyhow::Result<Judged> {
+    pub(in crate::cli) async fn read(
+        args: &Question<'_>,
+        sources: &mut Sources,
+    ) -> anyhow::Result<Judged> {
         let now = Timestamp::now();
         let client = Arc::clone(&sources.client);
         let mut descriptors = BTreeMap::new();
-        let input = Input::read(&args.files)?;
+        let input = Input::read(args.files)?;
         let mut changes = match args.files.is_empty() {
             true => of_images(args, sources, &mut descriptors).await?,
             false => sources.changes(&input).await?,
@@ -73,8 +96,8 @@ impl Judged {
                     labels: &input.namespaces(),
                     at: now,
                     asked_at: None,
-                    environment: Some(&args.environment),
-                    within: Duration::from_secs(args.timeout),
+                    environment: Some(args.environment),
+                    within: args.timeout,
                 };
                 let mut snapshot = sources.snapshot(&purpose).await?;
                 narrow(&mut snapshot, args, sources.place())?;
@@ -85,13 +108,12 @@ impl Judged {
         // Only the policies of the environment are asked.
         snapshot.ungoverned = Ungoverned::Allow;
         let records = args.recorded.read(sources, &namespaces).await?;
-        let snapshot = Arc::new(snapshot);
         let inputs = ReviewInputs {
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::new(snapshot),
             collector: Arc::clone(&sources.collector),
             records: as_source(records.as_ref()),
-            incidents: None,
-            deadline: Instant::now() + Duration::from_secs(args.timeout),
+            incidents: sources.incidents(),
+            deadline: Instant::now() + args.timeout,
             audit_only: false,
         };
         let mut reviews = Vec::new();
@@ -99,7 +121,7 @@ impl Judged {
             reviews.push(review(change, &inputs, now).await);
         }
         let mut judged = Judged {
-            snapshot,
+            inputs,
             has_policies: sources.has_policies(),
             reviews,
             images: BTreeMap::new(),
@@ -111,12 +133,13 @@ impl Judged {
     /// Takes the digest of each image from its review, so that the approved digest is the judged one.
     async fn name_images(
         &mut self,
-        args: &Args,
+        args: &Question<'_>,
         client: &Client,
         descriptors: &mut BTreeMap<Subject, Descriptor>,
     ) -> anyhow::Result<()> {
         let wanted = |review: &Review, field: &str| {
             !self.has_policies
+                || args.scope == QuestionScope::Together
                 || review.verdict.policies().iter().any(|policy| {
                     let mut findings = policy.findings().iter();
                     findings.any(|finding| match &finding.target {
@@ -160,12 +183,17 @@ impl Judged {
         Ok(())
     }
 
-    pub(super) fn has_policies(&self) -> bool {
+    /// Every image that is asked about.
+    pub(in crate::cli) fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.images.keys()
+    }
+
+    pub(in crate::cli) fn has_policies(&self) -> bool {
         self.has_policies
     }
 
     /// Every image that is asked about, with what the policies say about it and the objects that run it.
-    pub(super) fn asked(&self) -> Vec<Asked<'_>> {
+    pub(in crate::cli) fn asked(&self) -> Vec<Asked<'_>> {
         let each = self.images.iter().map(|(subject, (descriptor, written))| {
             let mut asked = Asked {
                 subject: subject.clone(),
@@ -175,7 +203,7 @@ impl Judged {
                 findings: Vec::new(),
             };
             for review in self.reviews.iter().filter(|review| runs(review, subject)) {
-                let governing = self.snapshot.governing(&review.promotion.change);
+                let governing = self.inputs.snapshot.governing(&review.promotion.change);
                 let statements = accepted_statements(subject, &review.evidence, &governing);
                 for statement in statements {
                     if asked
@@ -202,7 +230,7 @@ impl Judged {
     }
 
     /// The rules that deny and are no matter of approval or time, as `rule: reason`, of policies that enforce.
-    pub(super) fn denials(&self) -> Vec<String> {
+    pub(in crate::cli) fn denials(&self) -> Vec<String> {
         let policies = self
             .reviews
             .iter()
@@ -219,24 +247,28 @@ impl Judged {
         denials.into_iter().collect()
     }
 
-    pub(super) fn trust_roots(&self) -> &TrustRoots {
-        &self.snapshot.world.trust_roots
+    pub(in crate::cli) fn trust_roots(&self) -> &TrustRoots {
+        &self.inputs.snapshot.world.trust_roots
     }
 
-    pub(super) fn approval_roots(&self, environment: &str) -> BTreeSet<String> {
+    pub(in crate::cli) fn approval_roots(&self, environment: &str) -> BTreeSet<String> {
         let reviews = self.reviews.iter();
         let roots = reviews.flat_map(|review| {
             approval_roots(
-                &self.snapshot.governing(&review.promotion.change),
+                &self.inputs.snapshot.governing(&review.promotion.change),
                 environment,
             )
         });
         roots.collect()
     }
 
-    pub(super) fn outlooks(&self, approver: &Approver, said: &Approval) -> Vec<ApprovalOutlook> {
+    pub(in crate::cli) fn outlooks(
+        &self,
+        approver: &Approver,
+        said: &Approval,
+    ) -> Vec<ApprovalOutlook> {
         let each = self.reviews.iter().flat_map(|review| {
-            let governing = self.snapshot.governing(&review.promotion.change);
+            let governing = self.inputs.snapshot.governing(&review.promotion.change);
             approval_outlook(
                 &review.promotion,
                 &review.evidence,
@@ -252,7 +284,7 @@ impl Judged {
 }
 
 /// Whether a rule says something that approvals and time do not change.
-pub(super) fn is_objective(finding: &Finding) -> bool {
+pub(in crate::cli) fn is_objective(finding: &Finding) -> bool {
     !NOT_OBJECTIVE.contains(&finding.rule)
 }
 
@@ -269,14 +301,14 @@ fn is_about(finding: &Finding, subject: &Subject) -> bool {
 }
 
 /// Keeps the policies of the environment. Of an image alone it is not known where it will run, so that each of them is asked.
-fn narrow(snapshot: &mut Snapshot, args: &Args, place: Option<&str>) -> anyhow::Result<()> {
-    let environment = Some(args.environment.as_str());
+fn narrow(snapshot: &mut Snapshot, args: &Question<'_>, place: Option<&str>) -> anyhow::Result<()> {
+    let environment = Some(args.environment);
     let named: BTreeSet<_> = snapshot
         .policies
         .iter()
         .filter_map(|it| it.environment.clone())
         .collect();
-    if !named.contains(&args.environment) {
+    if !named.contains(args.environment) {
         let named: Vec<_> = named.iter().map(|name| format!("`{name}`")).collect();
         bail!(
             "no policy is of the environment `{}`; the policies name {}",
@@ -295,23 +327,27 @@ fn narrow(snapshot: &mut Snapshot, args: &Args, place: Option<&str>) -> anyhow::
     Ok(())
 }
 
-/// A Pod for each image, which stands for whatever will run it. A tag is resolved here, once.
+/// Pods of the images, which stand for whatever will run them. A tag is resolved here, once.
 async fn of_images(
-    args: &Args,
+    args: &Question<'_>,
     sources: &Sources,
     descriptors: &mut BTreeMap<Subject, Descriptor>,
 ) -> anyhow::Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    for image in &args.images {
+    let mut images = Vec::new();
+    for image in args.images {
         let (subject, descriptor) = resolved(&sources.client, image).await?;
         let pinned = match image.digest() {
             Some(_) => image.clone(),
             None => format!("{}@{}", image.as_written(), subject.digest).parse()?,
         };
         descriptors.insert(subject, descriptor);
-        changes.push(sources.pod(&[pinned])?);
+        images.push(pinned);
     }
-    Ok(changes)
+    let pods = match args.scope {
+        QuestionScope::Approvals => images.chunks(1).collect(),
+        QuestionScope::Together => vec![images.as_slice()],
+    };
+    pods.into_iter().map(|images| sources.pod(images)).collect()
 }
 
 /// The digest of an image, asked for once.

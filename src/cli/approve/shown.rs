@@ -16,7 +16,7 @@ use crate::text::line;
 /// The most rows of one list.
 const ROWS: usize = 20;
 
-pub(super) async fn asked(asked: &Asked<'_>, client: &Client) -> anyhow::Result<()> {
+pub(in crate::cli) async fn asked(asked: &Asked<'_>, client: &Client) -> anyhow::Result<()> {
     print_line!("{}", asked.subject);
     for written in &asked.written {
         row("written as", written);
@@ -188,7 +188,8 @@ pub(super) fn outlooks(outlooks: &[ApprovalOutlook], has_policies: bool, decisio
 }
 
 /// What signing has as its consequence.
-pub(super) fn plan(plan: &SigningPlan, origin: &str, decision: Decision) {
+/// `without_time` is what follows if nothing proves the time of the signature.
+pub(in crate::cli) fn plan(plan: &SigningPlan, origin: &str, without_time: &str) {
     print_line!(
         "Signed by {} with {}",
         line(&plan.signer.to_string()),
@@ -208,14 +209,8 @@ pub(super) fn plan(plan: &SigningPlan, origin: &str, decision: Decision) {
         );
     }
     if !plan.has_time {
-        let what = match decision {
-            Decision::Approved => "the approval counts nowhere",
-            Decision::Rejected => {
-                "no later approval lifts the rejection: it blocks the digest for good"
-            }
-        };
         print_line!(
-            "  {YELLOW}warning{YELLOW:#} nothing proves the time of the signature, so {what}; name a timestamp authority (`tsaUrls`) in `--signing-config`"
+            "  {YELLOW}warning{YELLOW:#} nothing proves the time of the signature, so {without_time}; name a timestamp authority (`tsaUrls`) in `--signing-config`"
         );
     }
     print_line!("");

@@ -32,7 +32,7 @@ const MAXIMUM_FILE: u64 = 1 << 20;
 
 // Who signs, and where.
 #[derive(Debug, clap::Args)]
-pub(super) struct SignerArgs {
+pub(in crate::cli) struct SignerArgs {
     /// Sign with a private key: PKCS#8 (PEM), or a key of `cosign generate-key-pair` (password from COSIGN_PASSWORD)
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub(super) struct SignerArgs {
 }
 
 /// Everything that signs.
-pub(super) struct Signing {
+pub(in crate::cli) struct Signing {
     services: SigningServices,
     client: Services,
     source: Source,
@@ -66,7 +66,7 @@ enum Source {
 }
 
 impl Signing {
-    pub(super) async fn prepare(
+    pub(in crate::cli) async fn prepare(
         args: &SignerArgs,
         config: &Config,
         (known, named): (&TrustRoots, &BTreeSet<String>),
@@ -94,15 +94,15 @@ impl Signing {
         })
     }
 
-    pub(super) fn plan(&self) -> &SigningPlan {
+    pub(in crate::cli) fn plan(&self) -> &SigningPlan {
         &self.plan
     }
 
-    pub(super) fn origin(&self) -> &str {
+    pub(in crate::cli) fn origin(&self) -> &str {
         &self.services.origin
     }
 
-    pub(super) fn approver(&self) -> Approver {
+    pub(in crate::cli) fn approver(&self) -> Approver {
         Approver {
             identity: match &self.plan.signer {
                 PlannedSigner::Key(key) => Identity::Key(key.clone()),
@@ -118,7 +118,7 @@ impl Signing {
     }
 
     /// The anchor under which the gate verifies what is signed here.
-    pub(super) fn anchor(&self) -> anyhow::Result<Anchor> {
+    pub(in crate::cli) fn anchor(&self) -> anyhow::Result<Anchor> {
         Ok(match &self.identity {
             SigningIdentity::Token(_) => Anchor::Root(Arc::clone(&self.root)),
             SigningIdentity::Key(key) => Anchor::Key {
@@ -129,7 +129,10 @@ impl Signing {
     }
 
     /// Signs. A token that expired while the person was reading is renewed where that is possible, for the same identity.
-    pub(super) async fn sign(&mut self, what: (&[u8], &Digest)) -> anyhow::Result<SignedBundle> {
+    pub(in crate::cli) async fn sign(
+        &mut self,
+        what: (&[u8], &Digest),
+    ) -> anyhow::Result<SignedBundle> {
         let now = Timestamp::now();
         let (plan, identity) = (&self.plan, &self.identity);
         let signed = plan

@@ -14,7 +14,7 @@ use crate::config::variable;
 const MAXIMUM_PASSWORD: usize = 4096;
 
 /// Where answers come from.
-pub(super) enum Terminal {
+pub(in crate::cli) enum Terminal {
     StandardInput,
     /// Standard input holds something else, such as manifests.
     Controlling(File),
@@ -25,7 +25,7 @@ impl Terminal {
     ///
     /// # Errors
     /// If there is none.
-    pub(super) fn open() -> anyhow::Result<Terminal> {
+    pub(in crate::cli) fn open() -> anyhow::Result<Terminal> {
         if std::io::stdin().is_terminal() {
             return Ok(Terminal::StandardInput);
         }
@@ -38,7 +38,7 @@ impl Terminal {
     }
 
     /// Asks a question that is answered with yes or no. What was typed before it was asked is no answer.
-    pub(super) fn answers_yes(&self, question: &str) -> anyhow::Result<bool> {
+    pub(in crate::cli) fn answers_yes(&self, question: &str) -> anyhow::Result<bool> {
         let mut out = std::io::stderr().lock();
         // A failure leaves the answer to what was typed.
         let _ = match self {
@@ -60,7 +60,7 @@ fn controlling() -> std::io::Result<File> {
 }
 
 /// The password of an encrypted key: from the environment, or from the terminal without showing it.
-pub(super) fn password() -> Result<String, String> {
+pub(in crate::cli) fn password() -> Result<String, String> {
     if let Some(password) = variable("COSIGN_PASSWORD") {
         return Ok(password);
     }

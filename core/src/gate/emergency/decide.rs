@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::commands;
 use super::debt::OverdueReviews;
 use super::incident::{IncidentQuestion, verify_incident};
 use super::policy::EmergencyPolicy;
 use super::reasons::{
-    EMERGENCY_ELSEWHERE, EMERGENCY_NOT_WAIVED, EMERGENCY_REVIEW_OVERDUE, EMERGENCY_UNDECIDED,
+    EMERGENCY_CLOSED, EMERGENCY_ELSEWHERE, EMERGENCY_EXPIRED, EMERGENCY_NOT_AGREED,
+    EMERGENCY_NOT_WAIVED, EMERGENCY_REVIEW_OVERDUE, EMERGENCY_UNDECIDED,
 };
 use super::refused::{Refused, Step};
 use super::signed::{Agreed, ChangeAuthors, SignedWords};
@@ -21,6 +23,7 @@ use crate::gate::rules::{
     ImageCheck, UNWAIVABLE, listed, minute, people_of, readable, unread_that_could_hurt,
 };
 use crate::gate::world::World;
+use crate::reason::Reason;
 
 /// The most declarations that are judged under one policy.
 const DECLARATIONS: usize = 64;
@@ -56,6 +59,10 @@ impl<'a> Denied<'a> {
                 Ok(used) => accepted.push(used),
                 Err(why) => {
                     let why = why.of(&format!("the emergency change `{}`", short(&id)));
+                    let why = match self.next_step(&id, &why) {
+                        Some(hint) => why.hint(hint),
+                        None => why,
+                    };
                     refused = Refused::clearest(refused, why);
                 }
             }
@@ -164,6 +171,22 @@ impl<'a> Denied<'a> {
         })
     }
 
+    /// What people can do about a declaration that does not count, as a command.
+    fn next_step(&self, id: &Digest, why: &Refused) -> Option<String> {
+        let is = |reason: Reason| why.reason.id == reason.id;
+        if is(EMERGENCY_NOT_AGREED) {
+            let command = commands::agree(self, id)?;
+            return Some(format!("ask them to agree to it: `{command}`"));
+        }
+        if is(EMERGENCY_EXPIRED) || is(EMERGENCY_CLOSED) {
+            let command = commands::declare(self)?;
+            return Some(format!(
+                "if the incident lasts, declare it again: `{command}`"
+            ));
+        }
+        None
+    }
+
     /// Whether every requirement that is not met can be waived.
     pub(in crate::gate) fn can_be_waived(&self) -> Result<(), Refused> {
         let each = self.findings.iter();
@@ -270,10 +293,10 @@ impl<'a> Denied<'a> {
                 minute(overdue.due)
             );
             let refused = Refused::failed(Step::Debt, EMERGENCY_REVIEW_OVERDUE, detail);
-            return Err(match super::commands::review(overdue) {
-                Some(command) => refused.hint(format!("let somebody review it: `{command}`")),
-                None => refused.hint("let somebody review it who had no part in it"),
-            });
+            let command = commands::review(overdue, environment, self.world);
+            return Err(refused.hint(format!(
+                "let somebody review it who had no part in it: `{command}`"
+            )));
         }
         match (
             reviews.unavailabilities(),

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::policy::{IncidentRequirement, WhenUnreachable};
 use super::reasons::{EMERGENCY_INCIDENT, EMERGENCY_INCIDENT_UNKNOWN};
 use super::refused::{Refused, Step};
 use super::signed::Agreed;
 use super::used::IncidentState;
+use crate::attest::predicate::EmergencyChange;
 use crate::gate::evidence::Collected;
 use crate::gate::incident::Incident;
 use crate::gate::people::{Identity, Person};
@@ -84,6 +87,25 @@ pub(super) fn verify_incident(
             }
         }
     }
+}
+
+/// What is wrong with an incident for a declaration by these people that is signed at `now`, each as the end of a sentence about it.
+pub fn incident_outlook(
+    required: &IncidentRequirement,
+    said: &EmergencyChange,
+    incident: &Incident,
+    people: &[&Person],
+    namespace: Option<&str>,
+    now: Timestamp,
+) -> Vec<String> {
+    let declared = Agreed {
+        said,
+        declared_by: BTreeSet::new(),
+        agreed: BTreeSet::new(),
+        declared_at: now,
+        ends: said.expires,
+    };
+    wrong(required, incident, &declared, people, namespace)
 }
 
 /// What is wrong with an incident, each as the end of a sentence about it.

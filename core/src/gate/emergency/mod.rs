@@ -6,6 +6,8 @@
 //! * `decide`: whether one declaration lets a change pass a policy
 //! * `waivers`: the emergency changes of one review, and the evidence that they need
 //! * `outlook`: the same before anybody has signed, for people who declare and agree
+//! * `listing`: everything that people signed about one declaration
+//! * `participants`: who may not review it
 //! * `refused`, `reasons`: why one does not count
 //! * `used`: what is recorded and told of one that let a change pass
 //! * `debt`: reviews that are overdue
@@ -15,7 +17,9 @@ mod commands;
 mod debt;
 mod decide;
 mod incident;
+mod listing;
 mod outlook;
+mod participants;
 mod policy;
 mod reasons;
 mod refused;
@@ -25,8 +29,10 @@ mod waivers;
 
 pub use debt::{OverdueReview, OverdueReviews};
 pub(in crate::gate) use decide::together;
-pub use incident::{IncidentAnswers, IncidentQuestion};
-pub use outlook::{DeclarationOutlook, EmergencyOutlook, emergency_outlook};
+pub use incident::{IncidentAnswers, IncidentQuestion, incident_outlook};
+pub use listing::{EmergencyStatement, EmergencyWord, ListedDeclaration, OpenSeats, OwnWord};
+pub use outlook::{EmergencyOutlook, emergency_outlook};
+pub use participants::EmergencyParticipants;
 pub use policy::{
     EmergencyPolicy, IncidentRequirement, ServicePattern, WaivableRule, WhenUnreachable,
 };

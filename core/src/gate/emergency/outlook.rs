@@ -4,27 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decide::Denied;
+use super::listing::{ListedDeclaration, OwnWord, listed_declaration, own_word};
 use super::policy::IncidentRequirement;
-use super::signed::SignedWords;
-use super::used::EmergencyUse;
-use super::waivers::{RULE, Waivers};
-use crate::attest::predicate::{EmergencyChange, Predicate};
+use super::waivers::{Waivers, waived_or_denying};
 use crate::gate::age::Age;
-use crate::gate::evidence::{Evidence, ImageEvidence, Subject};
-use crate::gate::finding::{Finding, Outcome};
-use crate::gate::image::Digest;
+use crate::gate::evidence::{Evidence, Subject};
 use crate::gate::promotion::Promotion;
-use crate::gate::rules::{Approver, Seating, found_person, listed, people_of, seats_of, witnesses};
+use crate::gate::rules::{Approver, listed};
 use crate::gate::snapshot::Governing;
 use crate::gate::verdict::Verdict;
 
-/// What an emergency change would do under one policy that denies, or that an emergency change lets pass.
+/// What an emergency change does or would do under one policy.
 #[derive(Clone, Debug)]
 pub struct EmergencyOutlook {
     /// The policy.
     pub policy: String,
     /// Its environment.
     pub environment: String,
+    /// Whether the policy denies the change, or would without the emergency change that lets it pass.
+    pub denies: bool,
     /// The rules that would be waived.
     pub waives: BTreeSet<&'static str>,
     /// Why no emergency change lets the change pass, whatever people say; `None` if one could.
@@ -45,34 +43,13 @@ pub struct EmergencyOutlook {
     pub incident: Option<IncidentRequirement>,
     /// The trust roots under which statements are accepted.
     pub trust_roots: BTreeSet<String>,
-    /// The seat that the given person would fill, in words, or why none; `None` without a person.
-    pub own_seat: Option<Result<String, String>>,
+    /// What the given person could do by declaring; `None` without a person.
+    pub own: Option<OwnWord>,
     /// The declarations that are attached to the images.
-    pub declarations: Vec<DeclarationOutlook>,
+    pub declarations: Vec<ListedDeclaration>,
 }
 
-/// What is still missing of a declaration.
-#[derive(Clone, Debug)]
-pub struct DeclarationOutlook {
-    /// The digest of its statement.
-    pub declaration: Digest,
-    /// What it says.
-    pub said: EmergencyChange,
-    /// The people whose agreement counts, those who declared it included.
-    pub agreed: BTreeSet<String>,
-    /// For everybody else who signed something about it, why that does not count.
-    pub excuses: BTreeMap<String, String>,
-    /// The seats that are open, in words; empty if all are filled.
-    pub open_seats: String,
-    /// What it is used for, if it counts now.
-    ///
-    /// # Errors
-    /// The id of the reason, and the reason in words.
-    pub result: Result<EmergencyUse, (&'static str, String)>,
-}
-
-/// What an emergency change would do, under each policy of the environment that denies or that one lets pass. `by` is the person who is
-/// about to sign.
+/// What an emergency change does or would do, under each policy that has a section `emergency`. `by` is the person who is about to sign.
 pub fn emergency_outlook(
     promotion: &Promotion,
     evidence: &Evidence,
@@ -87,12 +64,8 @@ pub fn emergency_outlook(
         let Some(own) = verdicts.find(|it| it.policy() == policy.name) else {
             continue;
         };
-        let findings = own
-            .findings()
-            .iter()
-            .filter(|it| it.rule != RULE && (it.outcome.denies() || it.outcome == Outcome::Waived));
-        let findings: Vec<&Finding> = findings.collect();
-        outlooks.extend(waivers.with_denied(policy, &findings, |denied| outlook(denied, by)));
+        let findings = waived_or_denying(own.findings());
+        outlooks.extend(waivers.with_section(policy, &findings, |denied| outlook(denied, by)));
     }
     outlooks
 }
@@ -106,6 +79,7 @@ fn outlook(denied: &Denied<'_>, by: Option<&Approver>) -> EmergencyOutlook {
     EmergencyOutlook {
         policy: denied.policy.name.clone(),
         environment: denied.policy.environment.clone().unwrap_or_default(),
+        denies: !denied.findings.is_empty(),
         waives: rules.filter(|rule| section.waives_rule(rule)).collect(),
         refused: denied.can_be_waived().err().map(|why| why.detail),
         images: denied
@@ -124,81 +98,9 @@ fn outlook(denied: &Denied<'_>, by: Option<&Approver>) -> EmergencyOutlook {
             .into_iter()
             .map(str::to_owned)
             .collect(),
-        own_seat: by.map(|by| own_seat(denied, by)),
-        declarations: declarations.filter_map(|id| declared(denied, id)).collect(),
+        own: by.map(|by| own_word(denied, by)),
+        declarations: declarations
+            .filter_map(|id| listed_declaration(denied, id, by))
+            .collect(),
     }
-}
-
-/// The seat that a person would fill by agreeing now.
-fn own_seat(denied: &Denied<'_>, by: &Approver) -> Result<String, String> {
-    let section = denied.section;
-    let people = people_of(denied.world).map_err(|why| why.detail)?;
-    let roots = section.root_names(denied.policy);
-    witnesses(
-        by,
-        &roots,
-        section.transparency(denied.policy),
-        denied.world,
-    )?;
-    let person = found_person(people.person_of(&by.identity))?;
-    let mut authors = denied.images.iter().map(|(_, authors)| &authors.people);
-    if let Some(did) = authors.find_map(|it| it.get(&person.name)) {
-        return Err(format!(
-            "`{}` is an author of the change ({did})",
-            person.name
-        ));
-    }
-    let now = denied.promotion.at;
-    let seats = seats_of(person, [now; 3], &section.from, people).map_err(|why| why.why)?;
-    let names = seats.iter().filter_map(|at| section.from.get(*at));
-    let names: Vec<_> = names.map(|from| from.asks_for(1)).collect();
-    Ok(format!(
-        "`{}` fills a seat: {}",
-        person.name,
-        names.join(" or ")
-    ))
-}
-
-fn declared(denied: &Denied<'_>, id: Digest) -> Option<DeclarationOutlook> {
-    let nothing = ImageEvidence::default();
-    let people = people_of(denied.world).ok()?;
-    let (mut agreed, mut excuses): (Option<BTreeSet<String>>, _) = (None, BTreeMap::new());
-    let (mut said, mut open_seats) = (None, String::new());
-    for (check, authors) in &denied.images {
-        let words = SignedWords {
-            section: denied.section,
-            check,
-            evidence: check.evidence.value().copied().unwrap_or(&nothing),
-            people,
-            authors,
-        };
-        said = said.or_else(|| {
-            let statement = words.accepted().find(|it| it.digest() == id)?;
-            match statement.predicate() {
-                Predicate::EmergencyChange(said) => Some(EmergencyChange::clone(said)),
-                _ => None,
-            }
-        });
-        let votes = words.votes_of(&id);
-        let counted: Vec<_> = votes.counted.iter().collect();
-        let seating = Seating::of(&denied.section.from, &counted);
-        if open_seats.is_empty() {
-            open_seats = seating.open();
-        }
-        let own: BTreeSet<_> = counted.iter().map(|it| it.person.to_owned()).collect();
-        agreed = Some(match agreed {
-            None => own,
-            Some(others) => &others & &own,
-        });
-        excuses.extend(votes.excuses);
-    }
-    let result = denied.judge(&id, &mut BTreeSet::new());
-    Some(DeclarationOutlook {
-        declaration: id,
-        said: said?,
-        agreed: agreed.unwrap_or_default(),
-        excuses,
-        open_seats,
-        result: result.map_err(|why| (why.reason.id, why.detail)),
-    })
 }

@@ -24,7 +24,7 @@ use crate::gate::rules::{
 /// How much later than allowed a declaration may expire, because the clock of the signer and that of the log differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// How many people must agree where it is not known who wrote the change.
-const WITH_UNKNOWN_AUTHOR: usize = 2;
+pub(super) const WITH_UNKNOWN_AUTHOR: usize = 2;
 
 /// The statements about one image that are accepted under a policy.
 pub(super) struct SignedWords<'a> {
@@ -59,7 +59,7 @@ pub(in crate::gate) struct Agreed<'a> {
 
 /// A person who signed a declaration, with the earliest and the latest verified time.
 #[derive(Clone, Copy)]
-struct Declarer<'a> {
+pub(super) struct Declarer<'a> {
     person: &'a Person,
     times: (Timestamp, Timestamp),
     ends: Timestamp,
@@ -158,7 +158,10 @@ impl<'a> SignedWords<'a> {
     }
 
     /// The declaration, and everybody whose signature of it counts.
-    fn declared(&self, id: &Digest) -> Result<(&'a EmergencyChange, Vec<Declarer<'a>>), Refused> {
+    pub(super) fn declared(
+        &self,
+        id: &Digest,
+    ) -> Result<(&'a EmergencyChange, Vec<Declarer<'a>>), Refused> {
         let mut declarers = Vec::new();
         let mut refused = None;
         let mut found = None;
@@ -186,7 +189,7 @@ impl<'a> SignedWords<'a> {
         }
     }
 
-    fn declarer(
+    pub(super) fn declarer(
         &self,
         statement: &'a VerifiedStatement,
         said: &EmergencyChange,
@@ -243,7 +246,7 @@ impl<'a> SignedWords<'a> {
     }
 
     /// The person who signed, and the verified times, if the signature counts.
-    fn signer(
+    pub(super) fn signer(
         &self,
         statement: &'a VerifiedStatement,
     ) -> Result<(&'a Person, (Timestamp, Timestamp)), String> {
@@ -266,19 +269,8 @@ impl<'a> SignedWords<'a> {
         }
     }
 
-    /// Refuses a declaration that was ended by a person who signed it, a person of `from`, or a governor.
-    fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
-        // The first who signed it: everybody can sign the same text again.
-        let signed = self.accepted().filter(|it| {
-            it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
-        });
-        let first = signed
-            .filter_map(|it| {
-                let by = person(it.signer(), self.people).ok()?;
-                Some((verified_times(it)?.0, &*by.name))
-            })
-            .min();
-        let first = first.map(|(_, name)| name);
+    /// Refuses a declaration that was ended by a person who may end it.
+    pub(super) fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
         for statement in self.accepted() {
             let (is_unreadable, reason) = match statement.predicate() {
                 Predicate::EmergencyClosure(said) if said.emergency == *id => {
@@ -294,9 +286,7 @@ impl<'a> SignedWords<'a> {
             let Ok(by) = person(statement.signer(), self.people) else {
                 continue;
             };
-            let may_close =
-                first == Some(&*by.name) || self.is_entitled(by, statement) || self.is_governor(by);
-            if !may_close {
+            if !self.may_close(by, Some(statement), id) {
                 continue;
             }
             let at = verified_times(statement).map(|(_, latest)| format!(" on {}", minute(latest)));
@@ -323,6 +313,28 @@ impl<'a> SignedWords<'a> {
         Ok(())
     }
 
+    /// Whether a person may end a declaration: the first who signed it, one whom `from` names, or a governor. `statement` is what the
+    /// person signed, if that was signed before now.
+    pub(super) fn may_close(
+        &self,
+        by: &Person,
+        statement: Option<&VerifiedStatement>,
+        id: &Digest,
+    ) -> bool {
+        // Everybody can sign the same text again, so the one who signed it first has declared it.
+        let signed = self.accepted().filter(|it| {
+            it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
+        });
+        let first = signed
+            .filter_map(|it| {
+                let by = person(it.signer(), self.people).ok()?;
+                Some((verified_times(it)?.0, &*by.name))
+            })
+            .min();
+        let has_declared = first.is_some_and(|(_, name)| name == &*by.name);
+        has_declared || self.is_entitled(by, statement) || self.is_governor(by)
+    }
+
     /// Refuses a declaration if a person who may agree has rejected it or the digest. A rejection stands until the same person says the opposite
     /// of the same, later and with a certificate.
     fn not_rejected(&self, id: &Digest) -> Result<(), Refused> {
@@ -340,7 +352,7 @@ impl<'a> SignedWords<'a> {
             let Ok(by) = person(statement.signer(), self.people) else {
                 continue;
             };
-            let Some(what) = what.filter(|_| self.is_entitled(by, statement)) else {
+            let Some(what) = what.filter(|_| self.is_entitled(by, Some(statement))) else {
                 continue;
             };
             let latest = verified_times(statement).map(|(_, latest)| latest);
@@ -387,7 +399,7 @@ impl<'a> SignedWords<'a> {
     }
 
     /// Until when each person's certificates say yes to the declaration, and to the digest.
-    fn lifted(&self, id: &Digest) -> BTreeMap<(&'a str, About), Timestamp> {
+    pub(super) fn lifted(&self, id: &Digest) -> BTreeMap<(&'a str, About), Timestamp> {
         let mut lifted = BTreeMap::new();
         for statement in self.accepted() {
             let Predicate::Approval(said) = statement.predicate() else {
@@ -410,7 +422,7 @@ impl<'a> SignedWords<'a> {
     }
 
     /// What a decision is about, if it is about this declaration or about the digest in this place.
-    fn about(&self, said: &predicate::Approval, id: &Digest) -> Option<About> {
+    pub(super) fn about(&self, said: &predicate::Approval, id: &Digest) -> Option<About> {
         let is_here = || {
             let (promotion, world) = (self.check.promotion, self.check.world);
             let scoped = scopes_include("decision", &said.scopes, promotion, world);
@@ -466,7 +478,7 @@ impl<'a> SignedWords<'a> {
     ///
     /// # Errors
     /// The signer, and why the agreement does not count.
-    fn agreement(
+    pub(super) fn agreement(
         &self,
         statement: &'a VerifiedStatement,
         said: &predicate::Approval,
@@ -500,8 +512,8 @@ impl<'a> SignedWords<'a> {
     }
 
     /// Whether a person may fill a seat now, or could when a statement was signed.
-    fn is_entitled(&self, by: &Person, statement: &VerifiedStatement) -> bool {
-        let signed = verified_times(statement).into_iter();
+    pub(super) fn is_entitled(&self, by: &Person, statement: Option<&VerifiedStatement>) -> bool {
+        let signed = statement.and_then(verified_times).into_iter();
         let when = signed.flat_map(|it| [it.0, it.1]);
         let when = when.chain([self.check.promotion.at]);
         is_entitled(by, when, &self.section.from, self.people)
@@ -537,7 +549,7 @@ impl<'a> Votes<'a> {
 
 /// What a decision is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum About {
+pub(super) enum About {
     /// A declaration of an emergency change.
     Declaration,
     /// The digest in general.

@@ -2,8 +2,9 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::commands::{EXISTS, declare};
+use super::commands::declare;
 use super::decide::{Answer, Denied, can_be_an_emergency};
 use super::policy::EmergencyPolicy;
 use super::signed::ChangeAuthors;
@@ -11,7 +12,7 @@ use crate::attest::predicate::Predicate;
 use crate::gate::evidence::{Effect, Evidence, Subject};
 use crate::gate::finding::{Finding, Outcome, Target};
 use crate::gate::needs::ImageNeeds;
-use crate::gate::people::Lookup;
+use crate::gate::people::{Lookup, Person};
 use crate::gate::policy::Policy;
 use crate::gate::promotion::Promotion;
 use crate::gate::rules::{Authors, ImageCheck, Needs};
@@ -71,23 +72,15 @@ impl<'a> Waivers<'a> {
         self.with_denied(policy, findings, |denied| denied.decide())
     }
 
-    /// The command that declares an emergency change which could waive these findings, where there is such a command.
+    /// The command that declares an emergency change which could waive these findings.
     pub(in crate::gate) fn command(
         &self,
         policy: &Policy,
         findings: &[&Finding],
     ) -> Option<String> {
-        if !EXISTS {
-            return None;
-        }
         self.with_denied(policy, findings, |denied| {
             denied.can_be_waived().ok()?;
-            let (check, _) = denied
-                .images
-                .iter()
-                .find(|(check, _)| check.subject.is_some())?;
-            let environment = policy.environment.as_deref().unwrap_or_default();
-            Some(declare(&check.name(), environment))
+            declare(denied)
         })?
     }
 
@@ -98,13 +91,42 @@ impl<'a> Waivers<'a> {
         findings: &[&Finding],
         use_it: impl FnOnce(&Denied<'_>) -> T,
     ) -> Option<T> {
+        if findings.is_empty() {
+            return None;
+        }
+        let images = images_that_need_it(policy, self.promotion, findings);
+        self.with_images(policy, findings, images, use_it)
+    }
+
+    /// The same whatever the policy decides: if nothing denies the change, with all images that the policy is about.
+    pub(super) fn with_section<T>(
+        &self,
+        policy: &Policy,
+        findings: &[&Finding],
+        use_it: impl FnOnce(&Denied<'_>) -> T,
+    ) -> Option<T> {
+        if !findings.is_empty() {
+            return self.with_denied(policy, findings, use_it);
+        }
+        let images = self.promotion.images().enumerate();
+        let images = images.filter(|(_, (image, _))| policy.matches_image(&image.reference));
+        let images = images.map(|(at, _)| at).collect();
+        self.with_images(policy, findings, images, use_it)
+    }
+
+    fn with_images<T>(
+        &self,
+        policy: &Policy,
+        findings: &[&Finding],
+        images: Vec<usize>,
+        use_it: impl FnOnce(&Denied<'_>) -> T,
+    ) -> Option<T> {
         let section = policy.emergency.as_deref()?;
-        if findings.is_empty() || !can_be_an_emergency(self.promotion.kind) {
+        if !can_be_an_emergency(self.promotion.kind) {
             return None;
         }
         let needs = needs_of(section, policy, self.governing.world);
         let authors = self.authors.get_or_init(|| self.all_authors());
-        let images = images_that_need_it(policy, self.promotion, findings);
         let images = images
             .into_iter()
             .filter_map(|at| Some((self.check(policy, &needs, at)?, authors.get(at)?)));
@@ -264,6 +286,37 @@ fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs 
 }
 
 impl Governing<'_> {
+    /// The evidence that is needed to list what people signed about emergency changes, whatever the verdict: besides what the policies
+    /// need, the statements of everybody in the people directory, since anybody of them may review.
+    pub fn emergency_listing_needs(&self, promotion: &Promotion) -> BTreeMap<Subject, ImageNeeds> {
+        let mut all = self.needs(promotion);
+        let people = self.world.people.value();
+        let each = people.into_iter().flat_map(|people| people.people());
+        let keys: Vec<_> = each.flat_map(Person::keys).map(Arc::clone).collect();
+        for (policy, _) in &self.policies {
+            let Some(section) = policy.emergency.as_deref() else {
+                continue;
+            };
+            let names = section.root_names(policy).into_iter();
+            let own = Needs::roots(names, &keys, &self.world.trust_roots);
+            for (image, pin) in promotion.images() {
+                let reference = &image.reference;
+                let subject = pin.subject(reference).filter(|_| {
+                    policy.matches_image(reference) && !self.refuses_by_name(reference)
+                });
+                let Some(subject) = subject else { continue };
+                let needs = all.entry(subject).or_default();
+                needs.can_hurt = true;
+                needs.heard.get_or_insert_with(|| self.heard([].iter()));
+                let anchors = own.anchors.iter();
+                needs
+                    .anchors
+                    .extend(anchors.map(|(id, anchor)| (id.clone(), anchor.clone())));
+            }
+        }
+        all
+    }
+
     /// The evidence that is needed to learn whether an emergency change lets a change pass, as far as it is more than `gathered`: for
     /// each image that needs one, under each policy that could waive everything for which it denies, or does.
     pub fn emergency_needs(

@@ -33,7 +33,7 @@ use crate::reason::Reason;
 pub use allowed_images::AllowedImages;
 pub use approvals::{
     ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, Approvers,
-    ListedApproval, ListedWord,
+    ListedApproval, ListedWord, command_line,
 };
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;

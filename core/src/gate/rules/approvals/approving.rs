@@ -33,7 +33,12 @@ pub(super) fn command(rule: &Approvals, check: &ImageCheck<'_>) -> String {
         add("--repository", second.name());
     }
     words.extend_from_slice(&world.approve_arguments);
-    let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+    command_line(words.iter().map(String::as_str))
+}
+
+/// A command as a POSIX shell reads it, on one line.
+pub fn command_line<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<_> = words.map(quoted).collect();
     words.join(" ")
 }
 

@@ -41,6 +41,7 @@ use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparen
 use crate::gate::world::{EvidenceToKeep, KeptRejection, MayBe, UnreadableKept};
 use crate::reason::{Reason, reasons};
 
+pub use approving::command_line;
 pub(in crate::gate) use authors::Authors;
 pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
 pub(in crate::gate) use outlook::witnesses;

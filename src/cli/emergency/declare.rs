@@ -1,0 +1,275 @@
+//! `emergency declare`: what would be waived, who has to agree, what the incident's tracker says; then the declaration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use promotion_gate_core::attest::predicate::{EmergencyChange, IncidentReference};
+use promotion_gate_core::gate::{
+    Age, Collected, Enforcement, IncidentRequirement, Subject, WhenUnreachable, incident_outlook,
+};
+use promotion_gate_sign::SignedWord;
+use tokio::time::Instant;
+
+use super::about::{About, Outlook};
+use super::{DeclareArgs, Desk, code, shown};
+use crate::cli::approve;
+use crate::cli::render::human::{GREEN, RED, YELLOW};
+use crate::text::line;
+
+pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
+    let mut desk = Desk::open(&args.about, &args.scopes, &args.signs).await?;
+    let outlooks = desk.case.outlooks(Some(&desk.approver));
+    let denying: Vec<_> = outlooks.iter().filter(|it| it.outlook.denies).collect();
+    if denying.is_empty() {
+        bail!(
+            "no policy with a section `emergency` denies these images now, so that there is nothing to declare"
+        );
+    }
+    let images: BTreeSet<Subject> = denying
+        .iter()
+        .flat_map(|it| it.outlook.images.iter().cloned())
+        .collect();
+    let said = said(&args, &denying)?;
+    let mut problems: Vec<_> = desk.case.denied_for_good().into_iter().collect();
+    // 1. What is declared.
+    print_line!(
+        "Declaring an emergency change for `{}`:\n",
+        line(&args.about.environment)
+    );
+    shown::said(&said);
+    print_line!("");
+    let asked = desk.case.images(&images);
+    for asked in &asked {
+        approve::shown::asked(asked, &desk.sources.client).await?;
+    }
+    // 2. What each policy waives, and who has to agree.
+    for outlook in &denying {
+        shown::outlook(outlook);
+        problems.extend(why_useless(outlook));
+    }
+    // 3. The incident, as its trackers know it.
+    problems.extend(incident(&args.about, &desk, &said, &denying).await);
+    let without_time = "the declaration counts nowhere";
+    approve::shown::plan(desk.signing.plan(), desk.signing.origin(), without_time);
+    if desk.refuses(&problems, &args.signs) {
+        return Ok(ExitCode::from(super::NOT_SIGNED));
+    }
+    let word = SignedWord::EmergencyChange(said);
+    let (case, sources) = (&desk.case, &desk.sources);
+    let of_images = |verb: &str, said: &[&str]| case.command(sources, verb, &images, said);
+    let (status, agree, review) = (
+        of_images("status", &[]),
+        |id: &str| of_images("approve", &["--declaration", id]),
+        |id: &str| {
+            let said = [
+                "--declaration",
+                id,
+                "--verdict",
+                "VERDICT",
+                "--reason",
+                "TEXT",
+            ];
+            of_images("review", &said)
+        },
+    );
+    // 4. Sign, attach, read back; then the commands for the others.
+    let signed = Desk::sign_with(
+        &mut desk.signing,
+        &desk.sources,
+        desk.terminal.as_ref(),
+        &word,
+        &asked,
+        &args.signs,
+    )
+    .await?;
+    if let Some(id) = &signed {
+        let id = id.to_string();
+        print_line!("\ndeclared as {id}");
+        let open: BTreeSet<_> = denying.iter().filter_map(|it| open_seats(it)).collect();
+        match open.is_empty() {
+            true => print_line!("Every seat is filled: deploy it"),
+            false => {
+                for open in open {
+                    print_line!("Still to agree: {}", line(&open));
+                }
+                print_line!("  {}", agree(&id));
+            }
+        }
+        print_line!("What is missing:\n  {status}");
+        print_line!(
+            "The review afterwards, by a person who had no part in it:\n  {}",
+            review(&id)
+        );
+    }
+    Ok(code(signed.as_ref(), &args.signs))
+}
+
+/// What is declared. It ends as soon as the strictest policy asks, unless it is to end sooner.
+fn said(args: &DeclareArgs, denying: &[&Outlook]) -> anyhow::Result<EmergencyChange> {
+    let most = denying.iter().map(|it| it.outlook.maximum_validity).min();
+    let most = most.unwrap_or(Age::FOUR_HOURS);
+    let valid = args.valid.unwrap_or(most);
+    if valid > most {
+        bail!("`--valid {valid}` is longer than the policies accept: at most `{most}`");
+    }
+    let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    let expires = now.checked_add(valid.duration());
+    let scopes: BTreeMap<_, _> = args.scopes.iter().cloned().collect();
+    if scopes.len() < args.scopes.len() {
+        bail!("`--scope` names a scope twice");
+    }
+    Ok(EmergencyChange {
+        environment: args.about.environment.clone(),
+        incident: IncidentReference {
+            id: args.incident.clone(),
+            url: args.incident_url.clone(),
+        },
+        reason: args.reason.clone(),
+        expires: expires.context("`--valid` is too long")?,
+        scopes,
+    })
+}
+
+/// Why a declaration by this person would let nothing pass under a policy that enforces.
+fn why_useless(it: &Outlook) -> Vec<String> {
+    if it.enforcement != Enforcement::Enforce {
+        return Vec::new();
+    }
+    let policy = &it.outlook.policy;
+    let refused = it.outlook.refused.as_ref();
+    let refused =
+        refused.map(|why| format!("no emergency change passes the policy `{policy}`: {why}"));
+    let person = it
+        .outlook
+        .own
+        .as_ref()
+        .and_then(|own| own.person.as_ref().err());
+    let person = person
+        .map(|why| format!("your declaration would not count under the policy `{policy}`: {why}"));
+    refused.into_iter().chain(person).collect()
+}
+
+fn open_seats(it: &Outlook) -> Option<String> {
+    let open = &it.outlook.own.as_ref()?.open;
+    shown::open_seats(open)
+}
+
+/// Shows what incident checks answer. Returns why the incident is not enough, for policies that enforce.
+async fn incident(
+    about: &About,
+    desk: &Desk,
+    said: &EmergencyChange,
+    denying: &[&Outlook],
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut told = BTreeSet::new();
+    for it in denying {
+        let Some(required) = &it.outlook.incident else {
+            continue;
+        };
+        let answer = ask(about, desk, said, required, it).await;
+        let id = line(&said.incident.id);
+        let check = line(&required.check);
+        let (text, problem) = match answer {
+            Ok(()) => (
+                format!("{GREEN}open{GREEN:#} incident `{id}`, by the check `{check}`"),
+                None,
+            ),
+            Err(NotOpen::Unknown(why)) if required.when_unreachable == WhenUnreachable::Allow => (
+                format!(
+                    "{YELLOW}unverified{YELLOW:#} incident `{id}`, by the check `{check}`: {}",
+                    line(&why)
+                ),
+                None,
+            ),
+            Err(NotOpen::Unknown(why)) => (
+                format!(
+                    "{YELLOW}unknown{YELLOW:#} incident `{id}`, by the check `{check}`: {}",
+                    line(&why)
+                ),
+                Some(why),
+            ),
+            Err(NotOpen::Wrong(why)) => (
+                format!(
+                    "{RED}not enough{RED:#} incident `{id}`, by the check `{check}`: {}",
+                    line(&why)
+                ),
+                Some(why),
+            ),
+        };
+        if told.insert(text.clone()) {
+            print_line!("{text}");
+        }
+        if let (Some(why), Enforcement::Enforce) = (problem, it.enforcement) {
+            let policy = &it.outlook.policy;
+            problems.push(format!(
+                "the incident `{}` is not enough for the policy `{policy}`: {why}",
+                said.incident.id
+            ));
+        }
+    }
+    if told.is_empty() {
+        print_line!("No policy asks a tracker about the incident: it is recorded as unverified");
+    }
+    print_line!("");
+    problems
+}
+
+/// Why an incident is not enough.
+enum NotOpen {
+    /// The tracker gave no answer.
+    Unknown(String),
+    Wrong(String),
+}
+
+async fn ask(
+    about: &About,
+    desk: &Desk,
+    said: &EmergencyChange,
+    required: &IncidentRequirement,
+    it: &Outlook,
+) -> Result<(), NotOpen> {
+    let inputs = &desk.case.judged.inputs;
+    let Some(incidents) = &inputs.incidents else {
+        return Err(NotOpen::Unknown("it cannot be asked here".to_owned()));
+    };
+    let deadline = Instant::now() + about.timeout();
+    match incidents
+        .ask(&required.check, &said.incident.id, deadline)
+        .await
+    {
+        Collected::Known(Some(incident)) => {
+            let people = inputs.snapshot.world.people.value();
+            let name = it
+                .outlook
+                .own
+                .as_ref()
+                .and_then(|own| own.person.as_ref().ok());
+            let person = people
+                .zip(name)
+                .and_then(|(people, name)| people.person(name));
+            let people: Vec<_> = person.into_iter().collect();
+            let wrong = incident_outlook(
+                required,
+                said,
+                &incident,
+                &people,
+                it.namespace.as_deref(),
+                Timestamp::now(),
+            );
+            match wrong.is_empty() {
+                true => Ok(()),
+                false => Err(NotOpen::Wrong(format!("it {}", wrong.join(", ")))),
+            }
+        }
+        Collected::Known(None) => Err(NotOpen::Wrong("there is no such incident".to_owned())),
+        answer @ (Collected::Partial(..) | Collected::Unavailable(_)) => {
+            let why = answer.unavailabilities().first();
+            Err(NotOpen::Unknown(
+                why.map(ToString::to_string).unwrap_or_default(),
+            ))
+        }
+    }
+}
