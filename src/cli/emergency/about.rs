@@ -287,3 +287,9 @@ impl Case {
         }
     }
 }
+
+/// The images of every workload that a declaration is attached to.
+pub(super) fn declared_images(found: &[(&Outlook, &ListedDeclaration)]) -> BTreeSet<Subject> {
+    let each = found.iter().flat_map(|(_, declared)| &declared.images);
+    each.cloned().collect()
+}

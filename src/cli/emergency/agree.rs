@@ -7,6 +7,7 @@ use promotion_gate_core::attest::predicate::{Approval, ApprovalDecision};
 use promotion_gate_core::gate::Enforcement;
 use promotion_gate_sign::SignedWord;
 
+use super::about::declared_images;
 use super::{AgreeArgs, Desk, code, shown};
 use crate::cli::approve::{self, Decision};
 use crate::text::line;
@@ -35,7 +36,8 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
         shown::statement(statement);
     }
     print_line!("");
-    let asked = desk.case.images(&declared.images);
+    let images = declared_images(&found);
+    let asked = desk.case.images(&images);
     for asked in &asked {
         approve::shown::asked(asked, &desk.sources.client).await?;
     }
@@ -58,7 +60,7 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .filter(|it| it.outlook.denies)
         .flat_map(|it| &it.outlook.images)
-        .filter(|image| !declared.images.contains(image))
+        .filter(|image| !images.contains(image))
         .map(|image| format!("the emergency change is not declared for {image}, so that it lets nothing pass that runs this image too"))
         .collect();
     problems.extend(missing.into_iter().take(1));
@@ -80,9 +82,7 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
         despite: Vec::new(),
         emergency: Some(declared.declaration.clone()),
     });
-    let status = desk
-        .case
-        .command(&desk.sources, "status", &declared.images, &[]);
+    let status = desk.case.command(&desk.sources, "status", &images, &[]);
     let signed = Desk::sign_with(
         &mut desk.signing,
         &desk.sources,

@@ -6,7 +6,7 @@ use promotion_gate_core::attest::predicate::{EmergencyClosure, EmergencyReview};
 use promotion_gate_core::gate::{Digest, ListedDeclaration};
 use promotion_gate_sign::SignedWord;
 
-use super::about::{About, Outlook};
+use super::about::{About, Outlook, declared_images};
 use super::{CloseArgs, Desk, ReviewArgs, SignsArgs, code, shown};
 use crate::cli::approve;
 use crate::text::line;
@@ -119,7 +119,7 @@ async fn sign(
     if desk.refuses(problems, signs) {
         return Ok(ExitCode::from(super::NOT_SIGNED));
     }
-    let asked = desk.case.images(&declared.images);
+    let asked = desk.case.images(&declared_images(found));
     let signed = Desk::sign_with(
         &mut desk.signing,
         &desk.sources,

@@ -274,15 +274,15 @@ impl<'a> Found<'a> {
     }
 }
 
+/// The name of a person → what there is to say of that person.
+type OfPerson<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 fn listed_statement(
     words: &SignedWords<'_>,
     (statement, said): (&VerifiedStatement, &Said<'_>),
     id: &Digest,
     participants: &EmergencyParticipants,
-    (seat, excuse): (
-        &dyn Fn(&str) -> Option<String>,
-        &dyn Fn(&str) -> Option<String>,
-    ),
+    (seat, excuse): (OfPerson<'_>, OfPerson<'_>),
 ) -> EmergencyStatement {
     let by = person(statement.signer(), words.people);
     let name = by.as_ref().ok().map(|person| person.name.clone());
