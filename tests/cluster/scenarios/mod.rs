@@ -3,6 +3,7 @@
 mod changes;
 mod forgery;
 mod governance;
+mod helm;
 mod load;
 mod outage;
 mod records;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Scenario> {
         records::scenarios(),
         load::scenarios(),
         changes::scenarios(),
+        helm::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
