@@ -256,7 +256,7 @@ pub fn incident_check(
     faults.finish(check)
 }
 
-/// Faults of the file that a check of a cluster names. Whoever may write a check must not make the gate send a file of their choice:
+/// Faults of the file that a check of a cluster names. The author of a check must not make the gate send a file of their choice:
 /// files are below the folder of the configuration.
 pub(super) fn file_elsewhere(spec: &IncidentCheckSpec) -> Option<Fault> {
     let file = spec.auth.as_ref()?.file.as_ref()?;

@@ -23,7 +23,7 @@ use crate::oci::site::rate_limit;
 use crate::oci::web::{Asked, Web};
 use crate::oci::{ErrorKind, HttpAnswer, RegistryError};
 
-/// The longest that a question takes, whoever waits for it.
+/// The longest that a question takes, however many reviews wait for it.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// The most bytes of an answer.
 const ANSWER_BYTES: u64 = 1 << 20;
@@ -114,8 +114,8 @@ impl Asking {
         // 3. One exchange. A redirect is an answer, and is not followed.
         let answer = web.exchange(&asked).await;
         let answer = answer.map_err(|error| NoAnswer::of(&error))?;
-        // 4. The status. Those that depend on the id say that there is no such incident: whoever chooses the id must not be able to
-        // make the tracker look unreachable.
+        // 4. The status. Those that depend on the id say that there is no such incident: the author of a declaration chooses the
+        // id, and must not be able to make the tracker look unreachable.
         if let Some(no_answer) = no_answer(&answer, &url) {
             return Err(no_answer);
         }

@@ -268,22 +268,18 @@ fn what_had_no_replicas_when_the_gate_came_is_woken_by_an_autoscaler_and_not_by_
         );
     }
     bed.scale("stops", 0);
-    let wake = |name: &str, user: &str| {
-        let scale = [
-            "scale",
-            "deployment",
-            name,
-            "--replicas=1",
-            "-n",
-            "shop",
-            user,
-        ];
-        bed.plane.kubectl_as(User::Admin, scale, "")
+    let wake = |name: &str, more: &[&str]| {
+        let path = format!("/apis/apps/v1/namespaces/shop/deployments/{name}/scale");
+        let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": {"replicas": 1}});
+        let replace = ["replace", "--raw", path.as_str(), "-f", "-"];
+        let args = replace.iter().chain(more).copied();
+        bed.plane.kubectl_as(User::Admin, args, &scale.to_string())
     };
     for name in ["sleeps", "stops"] {
-        let refusal = wake(name, "--as=alice@example.com").refused();
+        let refusal = wake(name, &[]).refused();
         assert!(refusal.contains("[unsigned]"), "{refusal}");
-        wake(name, AUTOSCALER).ok();
+        wake(name, &[AUTOSCALER]).ok();
     }
     drop(serving);
 }

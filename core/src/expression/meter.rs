@@ -2,7 +2,7 @@
 //!
 //! The library evaluates without any limit. So each expression is rewritten after it is parsed: every turn of a loop, and every value
 //! that an operation reads or copies as a whole, goes through a function that counts it, and that fails once the limit is reached. An
-//! operator such as `||` can hide that failure, so whoever evaluates asks [`Meter::is_spent`] afterwards. A spent meter fails at once,
+//! operator such as `||` can hide that failure, so the caller asks [`Meter::is_spent`] afterwards. A spent meter fails at once,
 //! so nothing goes on for long.
 
 use std::any::Any;

@@ -153,7 +153,7 @@ impl Expression {
     /// Evaluates the expression with these values of its variables.
     ///
     /// # Errors
-    /// Why there is no result. Whoever decides by the expression has to treat that as undecided.
+    /// Why there is no result. A decision by the expression is then undecided.
     pub fn evaluate(&self, variables: &[(&str, &Value)]) -> Result<Value, NotEvaluated> {
         let mut size = Size::default();
         for (name, value) in variables {

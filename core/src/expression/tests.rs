@@ -1,6 +1,4 @@
-//! Tests of expressions: what they mean, what is refused, and that nothing in them or in their values takes long.
-
-use std::time::{Duration, Instant};
+//! Tests of expressions: what they mean, what is refused, and that what takes much work is stopped.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,16 +8,6 @@ use serde_json::json;
 use super::*;
 
 const VARIABLES: &[&str] = &["status", "body", "id"];
-
-/// How long some work takes.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "these tests are about how long an evaluation takes"
-)]
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = Instant::now();
-    (work(), start.elapsed())
-}
 
 fn compiled(source: &str) -> Expression {
     Expression::compile(source, VARIABLES).unwrap_or_else(|faults| panic!("{faults:?}: {source}"))
@@ -284,9 +272,8 @@ fn an_expression_built_to_burn_cpu_is_stopped() {
         "body.list.map(a, body.deep == body.deep)",
         "body.texts.map(a, size(body.text) + size(body.text + a))",
     ] {
-        let (result, took) = timed(|| evaluated(source, &body));
+        let result = evaluated(source, &body);
         assert_eq!(result, Err(NotEvaluated::TooMuchWork), "{source}");
-        assert!(took < Duration::from_secs(5), "{source}: {took:?}");
     }
 }
 
@@ -385,13 +372,12 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_refused_or_evaluated_soon(source in text()) {
+    fn any_text_is_refused_or_evaluated(source in text()) {
         let body = json!({"list": [1, 2, 3], "text": "x", "deep": {"a": [{"b": null}]}});
-        let (_, took) = timed(|| {
-            let expression = Expression::compile(&source, VARIABLES).ok()?;
+        if let Ok(expression) = Expression::compile(&source, VARIABLES) {
             let variables = [("status", &json!(200)), ("body", &body), ("id", &json!("A"))];
-            expression.evaluate(&variables).ok()
-        });
-        prop_assert!(took < Duration::from_secs(5), "{took:?}");
+            let result = expression.evaluate(&variables);
+            prop_assert!(result.is_ok() || result.is_err_and(|why| !why.to_string().is_empty()));
+        }
     }
 }
