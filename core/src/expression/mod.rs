@@ -153,7 +153,7 @@ impl Expression {
     /// Evaluates the expression with these values of its variables.
     ///
     /// # Errors
-    /// Why there is no result. A decision by the expression is then undecided.
+    /// Why an expression was not evaluated. A rule that needs its result is undecided.
     pub fn evaluate(&self, variables: &[(&str, &Value)]) -> Result<Value, NotEvaluated> {
         let mut size = Size::default();
         for (name, value) in variables {
@@ -234,7 +234,7 @@ fn syntax_fault(error: &ParseError) -> ExpressionFault {
         "the expression ends too early".to_owned()
     } else if let Some((_, text)) = message.split_once("recognition error at: ") {
         let text = text.trim_matches(['\'', ' ']);
-        format!("`{}` is no part of an expression", short(text))
+        format!("`{}` cannot be used in an expression", short(text))
     } else {
         format!("this is not CEL: {}", short(message))
     };

@@ -81,7 +81,7 @@ pub struct Approval {
     )]
     pub despite: Vec<String>,
     /// The digest of the statement that declares an emergency change, if the decision is about that. It is then about nothing
-    /// else: it is no decision about the digest in general.
+    /// else, and does not count as a decision about the digest.
     #[serde(
         default,
         with = "optional_digest",
