@@ -170,10 +170,11 @@ async fn with_emergencies(
                     let IncidentQuestion { check, id } = &question;
                     incidents.ask(check, id, inputs.deadline).await
                 }
-                None => Collected::Unavailable(Unavailability(format!(
-                    "the incident check `{}` cannot be asked here",
-                    question.check
-                ))),
+                None => {
+                    let check = &question.check;
+                    let why = format!("the incident check `{check}` cannot be asked here");
+                    Collected::Partial(None, vec![Unavailability(why)])
+                }
             };
             (question, answer)
         });

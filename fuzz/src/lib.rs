@@ -9,15 +9,19 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
+use promotion_gate_core::attest::predicate::{
+    Approval, ChangeRecord, EmergencyChange, EmergencyClosure, EmergencyReview,
+};
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::calendar::{
     Budget, CalendarEvent, Recurrence, Series, Span, Zone, read_calendar,
 };
 use promotion_gate_core::documents::{self, decode_value};
 use promotion_gate_core::gate::{
-    Digest, EndpointAnswer, Glob, ImagePattern, ImageReference, Requirement, RequirementEntry,
+    Digest, EndpointAnswer, Glob, ImagePattern, ImageReference, IncidentReading, Requirement,
+    RequirementEntry,
 };
+use promotion_gate_core::strict_json::{Fields, unambiguous};
 use serde_json::{Value, json};
 
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -147,6 +151,9 @@ pub fn statement(bytes: &[u8]) {
         "https://slsa.dev/provenance/v1",
         Approval::TYPE,
         ChangeRecord::TYPE,
+        EmergencyChange::TYPE,
+        EmergencyClosure::TYPE,
+        EmergencyReview::TYPE,
     ] {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
@@ -174,6 +181,48 @@ pub fn change(bytes: &[u8]) {
         assert_eq!(read.complete, read.unknown_authors.is_empty());
         let written = serde_json::to_string(&read).expect("JSON");
         assert_eq!(ChangeRecord::read(&written).as_ref(), Ok(&read));
+    }
+}
+
+/// The three predicates of emergency changes. What is read is read again from what is written.
+pub fn emergency(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(read) = EmergencyChange::read(&text) {
+        let written = serde_json::to_string(&read).expect("JSON");
+        assert_eq!(EmergencyChange::read(&written).as_ref(), Ok(&read));
+    }
+    if let Ok(read) = EmergencyClosure::read(&text) {
+        let written = serde_json::to_string(&read).expect("JSON");
+        assert_eq!(EmergencyClosure::read(&written).as_ref(), Ok(&read));
+    }
+    if let Ok(read) = EmergencyReview::read(&text) {
+        let written = serde_json::to_string(&read).expect("JSON");
+        assert_eq!(EmergencyReview::read(&written).as_ref(), Ok(&read));
+    }
+}
+
+/// The expression of an incident check, and after a line with `---` the answer of a tracker. Both are bounded, so that every evaluation
+/// ends soon; what is read is about the incident that was asked for.
+pub fn incident(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (expression, body) = text.split_once("\n---\n").unwrap_or((&text, "null"));
+    let reading = match IncidentReading::new(expression, BTreeMap::new()) {
+        Ok(reading) => reading,
+        Err(faults) => {
+            assert!(!faults.is_empty());
+            let is_sound = |(line, column)| line > 0 && column > 0;
+            assert!(faults.iter().all(|it| is_sound((it.line, it.column))));
+            return;
+        }
+    };
+    let Ok(body) = unambiguous(body.as_bytes(), Fields::default()) else {
+        return;
+    };
+    let Ok(body) = serde_json::from_str::<Value>(body) else {
+        return;
+    };
+    if let Ok(answer) = reading.read("INC1", 200, &body) {
+        assert!(answer.incident.is_none_or(|incident| incident.id == "INC1"));
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! * `question` — the question
 //! * `presets` — the trackers that are built in
+//! * `unmet` — what policies ask for and no answer says
 
 mod presets;
 mod question;
 #[cfg(test)]
 mod tests;
+mod unmet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path as FilePath};
@@ -28,6 +30,8 @@ use super::Written;
 use super::faults::Faults;
 use presets::Preset;
 use question::{SAMPLE, filled};
+
+pub(super) use unmet::unmet;
 
 pub use question::{
     CredentialForm, CredentialPlace, IncidentAuthentication, IncidentCheck, IncidentRequest,

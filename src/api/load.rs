@@ -15,6 +15,7 @@ use promotion_gate_core::gate::{
 use schemars::Schema;
 use sha2::{Digest as _, Sha256};
 
+use super::incident_check::unmet;
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
 use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
@@ -380,6 +381,8 @@ impl Loading {
         }
         set.warnings
             .extend(odd_freezes(&set.freezes, &self.of_freezes, &set.policies));
+        let unmet = unmet(&set.policies, &self.of_policies, &set.incident_checks);
+        set.warnings.extend(unmet);
         set
     }
 }

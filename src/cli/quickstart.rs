@@ -27,6 +27,7 @@ use crate::sandbox::registry::SandboxRegistryOptions;
 use crate::sandbox::{SandboxRegistry, Sigstore, TimestampServer, TlsIdentity};
 use crate::serve::{Listening, Options, serve};
 use crate::snapshot::SnapshotFiles;
+use crate::text::line;
 
 /// How long production would be frozen, if the freeze were not ended before.
 const FREEZE: SignedDuration = SignedDuration::from_hours(1);
@@ -36,7 +37,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Run the gate on this machine alone, with sample images
 ///
 /// Starts a registry on loopback and fills it with images that a throwaway certificate authority, transparency log and
-/// timestamp authority sign. Then starts the real webhook, sends it real AdmissionReviews, runs the real `approve`, and prints
+/// timestamp authority sign. Then starts the real webhook, sends it real AdmissionReviews, runs the real `approve` and `emergency`, and prints
 /// commands to try. Everything runs until it is interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -81,8 +82,8 @@ struct Environment {
 /// A Deployment to create, and the expected answer.
 struct Step {
     title: &'static str,
-    /// Who approves before, with the command `approve`.
-    approvers: &'static [&'static str],
+    /// The commands that people run before.
+    commands: Vec<Vec<String>>,
     namespace: &'static str,
     image: String,
     /// `None`: allowed; otherwise a part of the message of the denial.
@@ -100,7 +101,7 @@ impl Step {
     ) -> Step {
         Step {
             title,
-            approvers: &[],
+            commands: Vec::new(),
             namespace,
             image,
             denied,
@@ -199,11 +200,12 @@ Everything here runs on this machine alone and is thrown away at the end.
   registry  {host}, with images signed a moment ago by a throwaway Sigstore
   webhook   {webhook}
   folder    {folder}
-            policies/ (edit them: they are taken over), gate.yaml, keys/ of Alice, Bob and Carol, manifests/, reviews/
+            policies/ (edit them: they are taken over), gate.yaml, keys/ of Alice, Bob, Carol and Dave, manifests/, reviews/
 
 Namespace `shop` wants digests, its own registry, and the signature of
   {RELEASE}
-Namespace `prod` wants also provenance, the approval of two people who did not write the change, and no change freeze.
+Namespace `prod` wants also provenance, the approval of two people who did not write the change, and no change freeze; an
+  emergency change that two of them agree to passes a freeze.
 Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`).
 ",
             host = self.registry.host(),
@@ -322,8 +324,9 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         ];
         for (title, approvers, denied) in steps {
             let image = self.pinned(&self.images.signed);
+            let commands = approvers.iter().map(|by| self.approval(by, &self.images.signed));
             let step = Step {
-                approvers,
+                commands: commands.collect(),
                 ..Step::new(title, "prod", image, denied)
             };
             self.show(&step, count).await?;
@@ -346,6 +349,17 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         );
         self.until(&frozen).await?;
         self.show(&frozen, count).await?;
+        let emergency = Step {
+            commands: self.emergency(),
+            ..step(
+                "an emergency change that Bob declares and Carol agrees to",
+                None,
+            )
+        };
+        self.show(&emergency, count).await?;
+        print_line!("   Dave, who had no part in it, reviews it afterwards:");
+        self.run_command(&self.emergency_review()).await?;
+        print_line!("");
         let upkeep = Step {
             by_controller: true,
             ..step(
@@ -381,8 +395,8 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
     async fn show(&self, step: &Step, count: &mut Count) -> anyhow::Result<()> {
         count.run += 1;
         print_line!("{}. {}", count.run, step.title);
-        for person in step.approvers {
-            self.approve(person).await?;
+        for command in &step.commands {
+            self.run_command(command).await?;
         }
         let id = format!("quickstart-{}", count.run);
         let (what, review) = match step.by_controller {
@@ -420,6 +434,11 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         print_line!("   {}", human::word(answer));
         for line in message.lines() {
             print_line!("   {line}");
+        }
+        let warnings = response.pointer("/response/warnings");
+        let warnings = warnings.and_then(Value::as_array).into_iter().flatten();
+        for warning in warnings.filter_map(Value::as_str) {
+            print_line!("   warning: {}", line(warning));
         }
         if expected {
             count.expected += 1;

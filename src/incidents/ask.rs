@@ -41,6 +41,9 @@ pub(super) struct Asking {
 pub(super) struct NoAnswer {
     /// For the metrics.
     pub(super) outcome: &'static str,
+    /// Whether the tracker could not be reached, whatever the incident is. It is not if the reason may lie in the incident, which the
+    /// author of a declaration chooses.
+    pub(super) is_unreachable: bool,
     pub(super) why: String,
 }
 
@@ -49,22 +52,38 @@ impl NoAnswer {
     pub(super) fn unavailable(why: impl Into<String>) -> NoAnswer {
         NoAnswer {
             outcome: "unavailable",
+            is_unreachable: true,
             why: why.into(),
         }
     }
 
-    /// The tracker, or this program, refuses.
+    /// The tracker, or this program, refuses every question.
     pub(super) fn refused(why: impl Into<String>) -> NoAnswer {
         NoAnswer {
             outcome: "refused",
+            is_unreachable: true,
             why: why.into(),
         }
+    }
+
+    /// The tracker, or this program, refuses this question, perhaps because of the incident.
+    fn refused_here(why: impl Into<String>) -> NoAnswer {
+        NoAnswer {
+            is_unreachable: false,
+            ..NoAnswer::refused(why)
+        }
+    }
+
+    /// There is no such check.
+    pub(super) fn missing(why: String) -> NoAnswer {
+        NoAnswer::refused_here(why)
     }
 
     /// The answer cannot be read.
     fn unreadable(why: impl Into<String>) -> NoAnswer {
         NoAnswer {
             outcome: "unreadable",
+            is_unreachable: false,
             why: why.into(),
         }
     }
@@ -95,7 +114,7 @@ impl Asking {
         };
         let request = &self.check.request;
         // 1. The id is encoded for its place, and the address stays the one that the document names.
-        let url = request.url(&self.id).map_err(NoAnswer::refused)?;
+        let url = request.url(&self.id).map_err(NoAnswer::refused_here)?;
         let body = request.body(&self.id);
         // 2. The credential is read anew each time, since credentials are rotated.
         let Authenticated {
@@ -161,18 +180,21 @@ fn no_answer(answer: &HttpAnswer, url: &Url) -> Option<NoAnswer> {
         StatusCode::UNAUTHORIZED => Some(NoAnswer::refused(
             "it answered 401 Unauthorized; check the credential under `auth`",
         )),
-        StatusCode::FORBIDDEN => Some(NoAnswer::refused(
+        StatusCode::FORBIDDEN => Some(NoAnswer::refused_here(
             "it answered 403 Forbidden; the account lacks a permission",
         )),
         status if status.is_redirection() => {
             let to = answer.header(LOCATION.as_str());
             let to = to.and_then(|to| url.join(to).ok());
             let to = to.as_ref().and_then(Url::host_str).unwrap_or("elsewhere");
-            Some(NoAnswer::refused(format!(
+            Some(NoAnswer::refused_here(format!(
                 "it redirects to `{to:.100}`, and redirects are not followed; write the address that it leads to"
             )))
         }
-        status => Some(NoAnswer::unavailable(format!("it answered {status}"))),
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            Some(NoAnswer::unavailable(format!("it answered {status}")))
+        }
+        status => Some(NoAnswer::refused_here(format!("it answered {status}"))),
     }
 }
 

@@ -36,8 +36,8 @@ pub trait Incidents: Send + Sync {
     /// Asks the incident check of this name about the incident `id`, at most until `deadline`.
     ///
     /// `Known(None)` says that there is no such incident: the tracker says so, or the check does not accept the id, which is the
-    /// declarer's choice. A check that does not exist, and every trouble on the way, is `Unavailable`, with the check, the host and
-    /// the reason.
+    /// declarer's choice. A tracker that cannot be reached is `Unavailable`, with the check, the host and the reason. A check that does
+    /// not exist, and an answer that cannot be used, is `Partial`: those are no reason to do without the answer.
     fn ask<'a>(
         &'a self,
         check: &'a str,
@@ -121,12 +121,18 @@ impl IncidentChecks {
     /// # Errors
     /// Why nothing is known, with the check and the host.
     pub async fn tell(&self, check: &str, id: &str, deadline: Instant) -> Result<Told, String> {
+        let told = self.told(check, id, deadline).await;
+        told.map_err(|failed| failed.why)
+    }
+
+    async fn told(&self, check: &str, id: &str, deadline: Instant) -> Result<Told, NoAnswer> {
         let checks = self.checks.load_full();
         let Some(known) = checks.get(check) else {
             let names = checks.keys().map(String::as_str);
             let meant = nearest(check, names);
             let meant = meant.map_or_else(String::new, |it| format!("; did you mean `{it}`?"));
-            return Err(format!("there is no incident check `{check:.80}`{meant}"));
+            let why = format!("there is no incident check `{check:.80}`{meant}");
+            return Err(NoAnswer::missing(why));
         };
         if let Some(why) = known.refuse_id(id) {
             self.questions.count("id-refused");
@@ -171,7 +177,10 @@ impl IncidentChecks {
         }
         told.map_err(|failed| {
             let (host, why) = (known.host(), failed.why);
-            format!("the incident check `{check}` ({host}) has no answer: {why}")
+            NoAnswer {
+                why: format!("the incident check `{check}` ({host}) has no answer: {why}"),
+                ..failed
+            }
         })
     }
 
@@ -202,7 +211,7 @@ impl Incidents for IncidentChecks {
         deadline: Instant,
     ) -> BoxFuture<'a, Collected<Option<Incident>>> {
         async move {
-            match self.tell(check, id, deadline).await {
+            match self.told(check, id, deadline).await {
                 Ok(told) => {
                     for note in &told.answer.notes {
                         tracing::warn!(check, id, note, "a part of an incident is not known");
@@ -212,9 +221,16 @@ impl Incidents for IncidentChecks {
                     }
                     Collected::Known(told.answer.incident)
                 }
-                Err(why) => {
+                Err(NoAnswer {
+                    why,
+                    is_unreachable,
+                    ..
+                }) => {
                     tracing::warn!(check, id, why, "an incident is not known");
-                    Collected::Unavailable(Unavailability(why))
+                    match is_unreachable {
+                        true => Collected::Unavailable(Unavailability(why)),
+                        false => Collected::Partial(None, vec![Unavailability(why)]),
+                    }
                 }
             }
         }

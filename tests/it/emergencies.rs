@@ -1,7 +1,9 @@
 //! Emergency changes: what they waive, who has to agree, what ends them, and every way to abuse them that must not work. The statements
 //! are signed in the sandbox and verified in full.
 
+mod attacks;
 mod gathered;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -113,7 +115,8 @@ struct Case {
     kind: ChangeKind,
 }
 
-fn people() -> Arc<People> {
+/// The people directory, with further people.
+fn directory(more: &[Value]) -> Value {
     let person = |name: &str| {
         json!({"name": name, "identities": [
             {"certificate": {"issuer": ISSUER, "email": format!("{name}@example.com")}},
@@ -123,25 +126,29 @@ fn people() -> Arc<People> {
         ]})
     };
     let names = ["ada", "ben", "cleo", "dan", "eve"];
-    let document = json!({
+    json!({
         "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory",
         "metadata": {"name": "people"},
         "spec": {
-            "people": names.map(person),
+            "people": names.map(person).iter().chain(more).collect::<Vec<_>>(),
             "groups": [
                 {"name": "on-call", "members": ["ada", "ben", "dan"]},
                 {"name": "security", "members": ["ada", "cleo", "dan"]},
                 {"name": "reviewers", "members": ["cleo"]},
             ],
         },
-    });
+    })
+}
+
+fn people(more: &[Value]) -> Arc<People> {
+    let document = directory(more);
     let source = ("people.yaml".to_owned(), document.to_string().into_bytes());
     let set = api::load(&[source], &FACTS.trust_roots());
     assert!(set.problems.is_empty(), "{:?}", set.problems);
     set.people.unwrap()
 }
 
-static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(people);
+static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| people(&[]));
 
 fn approvals() -> Value {
     json!({"approvals": {

@@ -15,16 +15,16 @@ use crate::store::{MANIFEST, Store};
 
 /// A policy that no approval satisfies yet, and people who may let an emergency change pass it: `ada` (two keys) is on call, `ben` is of
 /// the security team, `cleo` had no part in anything.
-struct Emergency {
-    bench: Bench,
-    digest: Digest,
-    image: String,
+pub(crate) struct Emergency {
+    pub(crate) bench: Bench,
+    pub(crate) digest: Digest,
+    pub(crate) image: String,
 }
 
 const KEYS: [&str; 5] = ["ada", "ada-too", "ben", "cleo", "mallory"];
 
 impl Emergency {
-    async fn new() -> Emergency {
+    pub(crate) async fn new() -> Emergency {
         Emergency::before(nothing).await
     }
 
@@ -87,7 +87,7 @@ impl Emergency {
     }
 
     /// The command by the holder of a key, without a question.
-    fn by(&self, who: &str, verb: &str, more: &[&str]) -> Ran {
+    pub(crate) fn by(&self, who: &str, verb: &str, more: &[&str]) -> Ran {
         let about = [
             "emergency",
             verb,
@@ -105,7 +105,7 @@ impl Emergency {
         self.bench.run(&[args, &signer].concat(), "")
     }
 
-    fn declare(&self, who: &str, more: &[&str]) -> Ran {
+    pub(crate) fn declare(&self, who: &str, more: &[&str]) -> Ran {
         let said = ["--incident", "INC1", "--reason", "reverts the query"];
         self.by(who, "declare", &[&said[..], more].concat())
     }
@@ -159,7 +159,7 @@ impl Emergency {
     }
 }
 
-fn declared(ran: &Ran) -> String {
+pub(crate) fn declared(ran: &Ran) -> String {
     said(ran, 0, "declared as sha256:");
     let line = ran
         .stdout
@@ -503,11 +503,16 @@ async fn one_declaration_is_about_every_image_of_the_manifests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_incident_that_is_closed_or_not_known_is_told_before_the_declaration_is_signed() {
+async fn an_incident_that_is_closed_or_not_known_is_told_before_anything_is_signed() {
     let it = Emergency::new().await;
-    let tracker = Server::start(|seen| {
+    let is_open = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&is_open);
+    let tracker = Server::start(move |seen| {
+        if seen.path == "/INC5" {
+            return Reply::new(200, "text/html", "<html>log in</html>");
+        }
         let (status, body) = match seen.path.as_str() {
-            "/INC1" => (200, json!({"open": true})),
+            "/INC1" => (200, json!({"open": flag.load(Ordering::SeqCst)})),
             "/INC2" => (200, json!({"open": false})),
             "/INC3" => (200, Value::Null),
             _ => (500, Value::Null),
@@ -527,10 +532,26 @@ async fn an_incident_that_is_closed_or_not_known_is_told_before_the_declaration_
     let declare = |id: &str| it.by("ada", "declare", &["--incident", id, "--reason", "x"]);
     said(&declare("INC2"), 2, "is not open");
     said(&declare("INC3"), 2, "there is no such incident");
-    said(&declare("INC4"), 2, "unknown incident `INC4`");
+    said(&declare("INC5"), 2, "web page");
     assert_eq!(it.attached(), 0);
+    // A tracker that cannot be reached from here may be reached by the gate.
+    let unreachable = it.by(
+        "ada",
+        "declare",
+        &["--incident", "INC4", "--reason", "x", "--dry-run"],
+    );
+    said(&unreachable, 0, "not known here incident `INC4`");
+    said(&unreachable, 0, "denies without an answer");
     let ran = declare("INC1");
     said(&ran, 0, "open incident `INC1`, by the check `tracker`");
+    let ran = it.by("ben", "approve", &["--dry-run"]);
+    said(&ran, 0, "open incident `INC1`, by the check `tracker`");
+    // Meanwhile it is closed: an agreement would let nothing pass.
+    is_open.store(false, Ordering::SeqCst);
+    said(&it.by("ben", "approve", &[]), 2, "is not open");
+    let rejected = ["--decision", "rejected", "--dry-run"];
+    said(&it.by("ben", "approve", &rejected), 0, "is not open");
+    is_open.store(true, Ordering::SeqCst);
     said(&it.by("ben", "approve", &[]), 0, "read back");
     let (code, status) = it.status();
     assert_eq!(code, 0, "{status}");

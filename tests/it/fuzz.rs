@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 14] = [
     ("bundle", targets::bundle),
     ("attestation", targets::attestation),
     ("simple_signing", targets::simple_signing),
@@ -23,6 +23,8 @@ const TARGETS: [Target; 12] = [
     ("calendar", targets::calendar),
     ("recurrence", targets::recurrence),
     ("freeze_answer", targets::freeze_answer),
+    ("emergency", targets::emergency),
+    ("incident", targets::incident),
     ("document", targets::document),
     ("policy", targets::policy),
 ];

@@ -426,6 +426,42 @@ async fn a_status_that_depends_on_the_id_is_no_incident_and_any_other_is_no_answ
 }
 
 #[tokio::test]
+async fn only_a_tracker_that_cannot_be_reached_is_unavailable_and_an_answer_that_cannot_be_used_is_not() {
+    let asked = async |answer: Reply| {
+        let server = Server::start(move |_| answer.clone()).await;
+        let checks = Checks::of(&own(&server)).0;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        checks.ask("tracker", "A1", deadline).await
+    };
+    let error = json!({});
+    for answer in [
+        reply(401, &error),
+        reply(429, &error),
+        reply(403, &error).with("retry-after", "30"),
+        reply(500, &error),
+        reply(503, &error),
+    ] {
+        let answered = asked(answer).await;
+        assert!(matches!(answered, Collected::Unavailable(_)), "{answered:?}");
+    }
+    for answer in [
+        reply(403, &error),
+        reply(414, &error),
+        Reply::status(302).with("location", "/elsewhere"),
+        Reply::new(200, "text/html", "<html>log in</html>"),
+        Reply::new(200, "application/json", "[".repeat(10_000)),
+        reply(200, &json!({"a": "x".repeat(2 << 20)})),
+        reply(200, &json!({"open": "true", "severity": null})),
+    ] {
+        let answered = asked(answer).await;
+        assert!(matches!(answered, Collected::Partial(None, _)), "{answered:?}");
+    }
+    let checks = IncidentChecks::new(&options(), None, IncidentQuestions::default());
+    let missing = checks.ask("tracker", "A1", Instant::now()).await;
+    assert!(matches!(missing, Collected::Partial(None, _)), "{missing:?}");
+}
+
+#[tokio::test]
 async fn a_question_can_be_sent_as_json() {
     let server = Server::start(|seen: &Seen| {
         let asked: Value = serde_json::from_str(&seen.body).unwrap();
@@ -747,6 +783,51 @@ fn a_policy_that_names_a_check_which_does_not_exist_is_refused() {
         ) && problem.ends_with("did you mean `pagerduty`?"),
         "{problem}"
     );
+}
+
+#[test]
+fn a_policy_that_asks_for_what_its_check_never_says_is_warned_of() {
+    let document = |kind: &str, name: &str, spec: Value| {
+        let document = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec,
+        });
+        (format!("{name}.json"), document.to_string().into_bytes())
+    };
+    let warnings = |check: Value| {
+        let incident = json!({
+            "check": "tracker", "minimumSeverity": "P2", "openedByOther": true,
+            "openedBeforeDeclaration": true, "services": ["shop"],
+        });
+        let spec = json!({
+            "environment": "production", "requirements": [{"digestPinned": {}}, {"noFreeze": {}}],
+            "emergency": {"from": [{"person": "ada"}, {"person": "ben"}], "incident": incident, "waives": ["noFreeze"]},
+        });
+        let people = json!({"people": ["ada", "ben"].map(|name| {
+            json!({"name": name, "identities": [{"github": {"login": name}}]})
+        })});
+        let sources = [
+            document("IncidentCheck", "tracker", check),
+            document("PromotionPolicy", "strict", spec),
+            document("PeopleDirectory", "people", people),
+        ];
+        let set = api::load(&sources, &Default::default());
+        assert!(set.problems.is_empty(), "{:?}", set.problems);
+        let warnings = set.warnings.iter().map(ToString::to_string);
+        warnings.filter(|it| it.contains("incident check")).collect::<Vec<_>>()
+    };
+    let pager = warnings(json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"}));
+    assert_eq!(pager.len(), 1, "{pager:?}");
+    assert!(
+        pager[0].contains("spec.emergency.incident.openedByOther")
+            && pager[0].contains("does not give `createdBy`"),
+        "{pager:?}"
+    );
+    let service_now = json!({"preset": "ServiceNow", "url": "https://example.service-now.com"});
+    assert_eq!(warnings(service_now), Vec::<String>::new());
+    let request = json!({"url": "https://tracker.example/{id}"});
+    let bare = json!({"request": request, "expression": "{'open': body.open}"});
+    assert_eq!(warnings(bare).len(), 4);
 }
 
 const CHECK: &str = r#"apiVersion: promotion-gate.dev/v1alpha1

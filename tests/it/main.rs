@@ -34,6 +34,7 @@
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
 //! * `emergency_command` — the command `emergency`
+//! * `emergency_list` — `emergency list`, which reads the records of a cluster
 //! * `signing` — what the services of a Sigstore return, and the command that a denial prints
 //! * `from_cluster` — an API server that fails or refuses, and how much of a cluster commands read
 //! * `people` — people directories, and the command `people`
@@ -76,6 +77,7 @@ mod deployers;
 mod distinct_signers;
 mod emergencies;
 mod emergency_command;
+mod emergency_list;
 mod evidence;
 mod evidence_repository;
 mod feeds;

@@ -18,14 +18,21 @@ fn quickstart_ends_with_0_when_every_decision_was_as_expected() {
     let ran = run(folder.path(), &["quickstart", "--once"], "");
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(
-        ran.stdout.contains("16 of 16 decisions were as expected"),
+        ran.stdout.contains("17 of 17 decisions were as expected"),
         "{}",
         ran.stdout
     );
     // People approve with the command that others are shown.
     let approved = ran.stdout.matches("   $ promotion-gate approve ").count();
+    let in_an_emergency = ran.stdout.matches("   $ promotion-gate emergency ").count();
     let read_back = ran.stdout.matches(", and read back").count();
-    assert_eq!((approved, read_back), (3, 3), "{}", ran.stdout);
+    let counts = (approved, in_an_emergency, read_back);
+    assert_eq!(counts, (3, 3, 6), "{}", ran.stdout);
+    // The deployer is told of the emergency change, and what it needs is in the denial before it.
+    let warned = "   warning: admitted as an emergency: review due ";
+    assert_eq!(ran.stdout.matches(warned).count(), 1, "{}", ran.stdout);
+    let declared = "in an emergency: `promotion-gate emergency declare ";
+    assert_eq!(ran.stdout.matches(declared).count(), 1, "{}", ran.stdout);
 }
 
 /// It runs until this is dropped.

@@ -1,14 +1,14 @@
 //! `emergency approve`: the declaration as it was verified, whether the person's agreement counts, and then the agreement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use promotion_gate_core::attest::predicate::{Approval, ApprovalDecision};
-use promotion_gate_core::gate::Enforcement;
+use promotion_gate_core::gate::{Enforcement, ListedDeclaration, Subject};
 use promotion_gate_sign::SignedWord;
 
-use super::about::declared_images;
-use super::{AgreeArgs, Desk, code, shown};
+use super::about::{Outlook, declared_images};
+use super::{AgreeArgs, Desk, code, incidents, shown};
 use crate::cli::approve::{self, Decision};
 use crate::text::line;
 
@@ -56,14 +56,8 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
             problems.push(format!("your agreement would not count {}", of_policy(why)));
         }
     }
-    let missing: Vec<_> = outlooks
-        .iter()
-        .filter(|it| it.outlook.denies)
-        .flat_map(|it| &it.outlook.images)
-        .filter(|image| !images.contains(image))
-        .map(|image| format!("the emergency change is not declared for {image}, so that it lets nothing pass that runs this image too"))
-        .collect();
-    problems.extend(missing.into_iter().take(1));
+    problems.extend(not_declared(&outlooks, &images));
+    problems.extend(incident(&args, &desk, &found).await);
     let without_time = "the agreement counts nowhere";
     approve::shown::plan(desk.signing.plan(), desk.signing.origin(), without_time);
     if desk.refuses(&problems, &args.signs) {
@@ -109,4 +103,36 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
         print_line!("Whether it passes now:\n  {status}");
     }
     Ok(code(signed.as_ref(), &args.signs))
+}
+
+/// Shows what trackers say of the incident now, and why an agreement would let nothing pass then.
+async fn incident(
+    args: &AgreeArgs,
+    desk: &Desk,
+    found: &[(&Outlook, &ListedDeclaration)],
+) -> Vec<String> {
+    let Some((_, declared)) = found.first() else {
+        return Vec::new();
+    };
+    let outlooks = found.iter().map(|(outlook, declared)| {
+        let own = declared.own.as_ref();
+        (*outlook, own.and_then(|own| own.person.as_deref().ok()))
+    });
+    let outlooks: Vec<_> = outlooks.collect();
+    let declared = incidents::Declared::before(declared);
+    let problems = incidents::show(&args.about, desk, &declared, &outlooks).await;
+    match args.decision {
+        Decision::Approved => problems,
+        Decision::Rejected => Vec::new(),
+    }
+}
+
+/// An image that needs the emergency change, and for which it is not declared.
+fn not_declared(outlooks: &[Outlook], images: &BTreeSet<Subject>) -> Option<String> {
+    let denied = outlooks.iter().filter(|it| it.outlook.denies);
+    let mut needing = denied.flat_map(|it| &it.outlook.images);
+    let image = needing.find(|image| !images.contains(image))?;
+    Some(format!(
+        "the emergency change is not declared for {image}, so that it lets nothing pass that runs this image too"
+    ))
 }

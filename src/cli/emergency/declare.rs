@@ -6,16 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{EmergencyChange, IncidentReference};
-use promotion_gate_core::gate::{
-    Age, Collected, Enforcement, IncidentRequirement, Subject, WhenUnreachable, incident_outlook,
-};
+use promotion_gate_core::gate::{Age, Enforcement, Subject};
 use promotion_gate_sign::SignedWord;
-use tokio::time::Instant;
 
-use super::about::{About, Outlook};
-use super::{DeclareArgs, Desk, code, shown};
+use super::about::Outlook;
+use super::{DeclareArgs, Desk, code, incidents, shown};
 use crate::cli::approve;
-use crate::cli::render::human::{GREEN, RED, YELLOW};
 use crate::text::line;
 
 pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
@@ -50,7 +46,11 @@ pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
         problems.extend(why_useless(outlook));
     }
     // 3. The incident, as its trackers know it.
-    problems.extend(incident(&args.about, &desk, &said, &denying).await);
+    let each = denying.iter().map(|it| (*it, it.outlook.own.as_ref()));
+    let each = each.map(|(it, own)| (it, own.and_then(|own| own.person.as_deref().ok())));
+    let declared = incidents::Declared::now(&said);
+    let outlooks: Vec<_> = each.collect();
+    problems.extend(incidents::show(&args.about, &desk, &declared, &outlooks).await);
     let without_time = "the declaration counts nowhere";
     approve::shown::plan(desk.signing.plan(), desk.signing.origin(), without_time);
     if desk.refuses(&problems, &args.signs) {
@@ -154,122 +154,4 @@ fn why_useless(it: &Outlook) -> Vec<String> {
 fn open_seats(it: &Outlook) -> Option<String> {
     let open = &it.outlook.own.as_ref()?.open;
     shown::open_seats(open)
-}
-
-/// Shows what incident checks answer. Returns why the incident is not enough, for policies that enforce.
-async fn incident(
-    about: &About,
-    desk: &Desk,
-    said: &EmergencyChange,
-    denying: &[&Outlook],
-) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut told = BTreeSet::new();
-    for it in denying {
-        let Some(required) = &it.outlook.incident else {
-            continue;
-        };
-        let answer = ask(about, desk, said, required, it).await;
-        let id = line(&said.incident.id);
-        let check = line(&required.check);
-        let (text, problem) = match answer {
-            Ok(()) => (
-                format!("{GREEN}open{GREEN:#} incident `{id}`, by the check `{check}`"),
-                None,
-            ),
-            Err(NotOpen::Unknown(why)) if required.when_unreachable == WhenUnreachable::Allow => (
-                format!(
-                    "{YELLOW}unverified{YELLOW:#} incident `{id}`, by the check `{check}`: {}",
-                    line(&why)
-                ),
-                None,
-            ),
-            Err(NotOpen::Unknown(why)) => (
-                format!(
-                    "{YELLOW}unknown{YELLOW:#} incident `{id}`, by the check `{check}`: {}",
-                    line(&why)
-                ),
-                Some(why),
-            ),
-            Err(NotOpen::Wrong(why)) => (
-                format!(
-                    "{RED}not enough{RED:#} incident `{id}`, by the check `{check}`: {}",
-                    line(&why)
-                ),
-                Some(why),
-            ),
-        };
-        if told.insert(text.clone()) {
-            print_line!("{text}");
-        }
-        if let (Some(why), Enforcement::Enforce) = (problem, it.enforcement) {
-            let policy = &it.outlook.policy;
-            problems.push(format!(
-                "the incident `{}` is not enough for the policy `{policy}`: {why}",
-                said.incident.id
-            ));
-        }
-    }
-    if told.is_empty() {
-        print_line!("No policy asks a tracker about the incident: it is recorded as unverified");
-    }
-    print_line!("");
-    problems
-}
-
-/// Why an incident is not enough.
-enum NotOpen {
-    /// The tracker gave no answer.
-    Unknown(String),
-    Wrong(String),
-}
-
-async fn ask(
-    about: &About,
-    desk: &Desk,
-    said: &EmergencyChange,
-    required: &IncidentRequirement,
-    it: &Outlook,
-) -> Result<(), NotOpen> {
-    let inputs = &desk.case.judged.inputs;
-    let Some(incidents) = &inputs.incidents else {
-        return Err(NotOpen::Unknown("it cannot be asked here".to_owned()));
-    };
-    let deadline = Instant::now() + about.timeout();
-    match incidents
-        .ask(&required.check, &said.incident.id, deadline)
-        .await
-    {
-        Collected::Known(Some(incident)) => {
-            let people = inputs.snapshot.world.people.value();
-            let name = it
-                .outlook
-                .own
-                .as_ref()
-                .and_then(|own| own.person.as_ref().ok());
-            let person = people
-                .zip(name)
-                .and_then(|(people, name)| people.person(name));
-            let people: Vec<_> = person.into_iter().collect();
-            let wrong = incident_outlook(
-                required,
-                said,
-                &incident,
-                &people,
-                it.namespace.as_deref(),
-                Timestamp::now(),
-            );
-            match wrong.is_empty() {
-                true => Ok(()),
-                false => Err(NotOpen::Wrong(format!("it {}", wrong.join(", ")))),
-            }
-        }
-        Collected::Known(None) => Err(NotOpen::Wrong("there is no such incident".to_owned())),
-        answer @ (Collected::Partial(..) | Collected::Unavailable(_)) => {
-            let why = answer.unavailabilities().first();
-            Err(NotOpen::Unknown(
-                why.map(ToString::to_string).unwrap_or_default(),
-            ))
-        }
-    }
 }

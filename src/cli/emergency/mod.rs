@@ -3,6 +3,7 @@
 //! * `about`: which images, and what the policies and people say about them
 //! * `declare`, `agree`, `end`: what people sign, and everything that they see before
 //! * `status`: what was declared and what is missing; `report` is its form for programs
+//! * `incidents`: what trackers say of the incident of a declaration
 //! * `list`: what a cluster admitted by emergency changes
 //! * `shown`: what a person sees of a declaration
 //! * this file: the arguments, and how a statement is signed and attached to every image
@@ -11,6 +12,7 @@ mod about;
 mod agree;
 mod declare;
 mod end;
+mod incidents;
 mod list;
 mod report;
 mod shown;
@@ -95,8 +97,8 @@ struct DeclareArgs {
 
 /// Agree to a declared emergency change, or reject it
 ///
-/// Shows the declaration as it was verified and whether your agreement counts, and why not: authors of the change fill no seat, and one
-/// person fills one seat, whatever identity signs.
+/// Shows the declaration as it was verified, what the incident's tracker says now, and whether your agreement counts, and why not:
+/// authors of the change fill no seat, and one person fills one seat, whatever identity signs.
 ///
 /// Exit codes: 0 the agreement is attached (or would be, with `--dry-run`), 1 wrong usage or a failure, 2 nothing was signed, because
 /// it would not count or the answer was no.

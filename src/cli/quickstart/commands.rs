@@ -11,31 +11,71 @@ use tokio::process::Command;
 use super::{Environment, sample};
 use crate::text::line;
 
+/// How the line ends that says what was attached.
+const READ_BACK: &str = ", and read back";
+
 impl Environment {
-    /// Approves the released image with the command that a person would type, and shows it.
-    pub(super) async fn approve(&self, person: &str) -> anyhow::Result<()> {
-        let arguments = self.approval(person, &self.images.signed);
-        print_line!("   $ promotion-gate {}", shell(&arguments));
+    /// Runs a command that a person would type, and shows it.
+    pub(super) async fn run_command(&self, arguments: &[String]) -> anyhow::Result<()> {
+        print_line!("   $ promotion-gate {}", shell(arguments));
         let command = Command::new(program())
-            .args(&arguments)
+            .args(arguments)
             .arg("--yes")
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = command.await.context("`approve` does not start")?;
+        let name = arguments.first().map(String::as_str).unwrap_or_default();
+        let output = command.await;
+        let output = output.with_context(|| format!("`{name}` does not start"))?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
-            bail!("`approve` failed: {}", line(&why));
+            bail!("`{name}` failed: {}", line(&why));
         }
         let said = String::from_utf8_lossy(&output.stdout);
-        print_line!("   {}", said.lines().last().unwrap_or_default());
+        let attached = said.lines().find(|line| line.ends_with(READ_BACK));
+        print_line!("   {}", attached.unwrap_or_default());
         Ok(())
     }
 
     /// The arguments with which a person approves an image.
-    fn approval(&self, person: &str, image: &Digest) -> Vec<String> {
-        let mut arguments = vec!["approve".to_owned(), self.pinned(image)];
+    pub(super) fn approval(&self, person: &str, image: &Digest) -> Vec<String> {
+        let arguments = vec!["approve".to_owned(), self.pinned(image)];
+        self.signing(arguments, person, &[])
+    }
+
+    /// The commands with which Bob declares an emergency change for the released image, and Carol agrees to it.
+    pub(super) fn emergency(&self) -> Vec<Vec<String>> {
+        let incident = ["--incident", "INC0010023", "--reason", "Reverts the query that locks the orders table"];
+        vec![
+            self.of_emergency("declare", "bob", &incident),
+            self.of_emergency("approve", "carol", &[]),
+        ]
+    }
+
+    /// The command with which Dave reviews it.
+    pub(super) fn emergency_review(&self) -> Vec<String> {
+        let said = [
+            "--verdict",
+            "justified",
+            "--reason",
+            "The orders table was locked, and the revert freed it",
+            "--follow-up",
+            "Add a test for the lock",
+        ];
+        self.of_emergency("review", "dave", &said)
+    }
+
+    fn of_emergency(&self, verb: &str, person: &str, said: &[&str]) -> Vec<String> {
+        let image = self.pinned(&self.images.signed);
+        let arguments = vec!["emergency".to_owned(), verb.to_owned(), image];
+        let said = [&["--namespace", "prod"], said].concat();
+        self.signing(arguments, person, &said)
+    }
+
+    /// The arguments with which a person signs something for production.
+    fn signing(&self, mut arguments: Vec<String>, person: &str, said: &[&str]) -> Vec<String> {
         arguments.extend(["--environment", "production"].map(str::to_owned));
+        arguments.extend(said.iter().map(|word| (*word).to_owned()));
         let key = format!("keys/{person}.key");
         let files = [
             ("--policy", "policies"),

@@ -158,7 +158,7 @@ pub(super) fn write_files(
 /// Who is who, everybody's key, and the services with which people sign: a timestamp authority.
 pub(super) fn write_people(folder: &Path, timestamps: &str) -> anyhow::Result<()> {
     let mut people = PEOPLE.to_owned();
-    for person in ["alice", "bob", "carol"] {
+    for person in ["alice", "bob", "carol", "dave"] {
         let key = SandboxKey::generate()?;
         write(folder, &format!("keys/{person}.key"), &key.private_pem())?;
         let pem = json!(key.public_pem()).to_string();
@@ -225,7 +225,7 @@ spec:
 
 const PROD: &str = "\
 # Images in `prod` are signed and built by the release workflow, two people who did not write the change have approved them, and no
-# freeze of production lasts.
+# freeze of production lasts. In an emergency, a change passes a freeze that two of these people agree to.
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PromotionPolicy
 metadata:
@@ -259,6 +259,10 @@ spec:
               identity: {glob: \"https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v*\"}
               trustRoots: [sandbox]
   - noFreeze: {}
+  emergency:
+    from: [{group: release-approvers, count: 2}]
+    waives: [noFreeze]
+    reviewWithin: 48h
 ";
 
 const PEOPLE: &str = "\
@@ -279,6 +283,9 @@ spec:
   - name: carol
     identities:
     - key: {pem: KEY_OF_carol}
+  - name: dave
+    identities:
+    - key: {pem: KEY_OF_dave}
   groups:
   - name: release-approvers
     members: [alice, bob, carol]

@@ -42,21 +42,25 @@ fn tracker(is_open: bool) -> Arc<Tracker> {
     })
 }
 
-/// A gate whose policy asks for nothing but that no freeze lasts.
-fn freezing(emergency: Option<Value>, is_frozen: bool) -> Gate {
-    let mut spec = json!({"environment": "production", "requirements": [{"noFreeze": {}}]});
-    if let Some(emergency) = emergency {
-        spec["emergency"] = emergency;
-    }
-    let freeze = json!({
+/// A freeze that lasts.
+pub(super) fn freeze() -> Value {
+    json!({
         "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "ChangeFreeze",
         "metadata": {"name": "year-end"},
         "spec": {
             "environments": ["production"], "reason": "year end", "timeZone": "UTC",
             "windows": [{"from": "2000-01-01", "until": "2999-01-01"}],
         },
-    });
-    let file = ("freeze.yaml".to_owned(), freeze.to_string().into_bytes());
+    })
+}
+
+/// A gate whose policy asks for nothing but that no freeze lasts.
+fn freezing(emergency: Option<Value>, is_frozen: bool) -> Gate {
+    let mut spec = json!({"environment": "production", "requirements": [{"noFreeze": {}}]});
+    if let Some(emergency) = emergency {
+        spec["emergency"] = emergency;
+    }
+    let file = ("freeze.yaml".to_owned(), freeze().to_string().into_bytes());
     let set = api::load(&[file], &FACTS.trust_roots());
     let freezes: Vec<Freeze> = set.freezes.into_iter().filter(|_| is_frozen).collect();
     let schedule = Schedule::new(freezes.into_iter().map(|freeze| (freeze, None)), *NOW);
@@ -82,7 +86,7 @@ fn attach(registry: &SandboxRegistry, image: &Digest, by: &str, kind: &str, pred
 }
 
 /// Declares an emergency change for an image, with the agreement of another person.
-fn declare(registry: &SandboxRegistry, image: &Digest) -> String {
+pub(super) fn declare(registry: &SandboxRegistry, image: &Digest) -> String {
     let predicate = declaration(json!({}));
     let subjects = [image.clone()];
     let digest = promotion_gate::sandbox::statement_digest(&subjects, CHANGE, &predicate);
@@ -212,6 +216,26 @@ async fn the_end_of_an_emergency_change_is_seen_at_once_where_nothing_else_asks_
         CLOSURE,
         json!({"emergency": digest}),
     );
+    let review = gate.review(&names).await;
+    assert_eq!(review.verdict.decision(), Decision::Deny);
+}
+
+#[tokio::test]
+async fn a_governor_ends_an_emergency_change_with_a_key_too() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    let names = [by_digest(&registry, &image)];
+    // A governor may not be asked to agree, so that the policy does not name this person.
+    let governor = json!({"name": "gus", "identities": [
+        {"key": {"pem": FACTS.key.public_pem()}}, {"kubernetes": {"user": "k8s-gus"}},
+    ]});
+    let gate = freezing(section(json!({})), true).knowing(People::clone(&people(&[governor])));
+    let gate = gate.seeing(|world| world.governors.users = ["k8s-gus".to_owned()].into());
+    let digest = declare(&registry, &image);
+    let review = gate.review(&names).await;
+    assert_eq!(review.verdict.decision(), Decision::Allow);
+    let closure = json!({"emergency": digest});
+    attach(&registry, &image, "key", CLOSURE, closure);
     let review = gate.review(&names).await;
     assert_eq!(review.verdict.decision(), Decision::Deny);
 }

@@ -95,6 +95,14 @@ fn every_rule_passes_and_denies_often_in_these_worlds() {
         "rollback-passes",
         "rejected",
         "revoked",
+        "emergency-closed",
+        "emergency-does-not-waive",
+        "emergency-elsewhere",
+        "emergency-incident",
+        "emergency-incident-unknown",
+        "emergency-not-agreed",
+        "emergency-rejected",
+        "emergency-undecided",
     ] {
         assert!(
             reasons.contains_key(expected),
@@ -130,7 +138,16 @@ fn what_could_not_be_read_never_turns_a_denial_into_an_allow() {
             world.but(|world| world.snapshot.world.trust_roots.clear()),
             world.but(|world| withhold(&mut world.snapshot.world.people)),
             world.but(|world| withhold(&mut world.snapshot.world.freezes)),
+            world.but(|world| world.evidence.incidents.clear()),
+            world.but(|world| world.evidence.incidents.values_mut().for_each(cut)),
         ];
+        // A policy may accept that a tracker cannot be reached.
+        if !world.accepts_unreachable() {
+            ignorant.push(world.but(|world| {
+                let answers = &mut world.evidence.incidents;
+                answers.values_mut().for_each(withhold);
+            }));
+        }
         for subject in world.evidence.images.keys() {
             ignorant.push(world.but(|world| {
                 withhold(world.evidence.images.get_mut(subject).unwrap());
@@ -178,17 +195,17 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
             }
         });
         let without_provenance = without(|evidence| drop(evidence.statements.pop()));
-        let judges_authors = world.snapshot.policies.iter().any(|policy| {
+        let judges_people = world.snapshot.policies.iter().any(|policy| {
             let mut names = policy
                 .requirements
                 .iter()
                 .map(|named| named.requirement.rule_name());
-            names.any(|name| name == "approvals")
+            policy.emergency.is_some() || names.any(|name| name == "approvals")
         });
         if decision == Decision::Deny {
             prop_assert_eq!(without_signature.decision(), Decision::Deny);
             prop_assert_eq!(without_statement.decision(), Decision::Deny);
-            if !judges_authors {
+            if !judges_people {
                 prop_assert_eq!(without_provenance.decision(), Decision::Deny);
             }
         }
@@ -255,6 +272,61 @@ fn unusable_evidence_never_changes_a_decision() {
         prop_assert_eq!(fewer.decision(), decision);
         Ok(())
     });
+}
+
+#[test]
+fn what_is_waived_is_on_the_list_of_its_policy_and_two_declarations_never_add_up() {
+    let waived = AtomicUsize::new(0);
+    let refused = AtomicUsize::new(0);
+    holds(|world, _| {
+        for verdict in world.judge().policies() {
+            let mut findings = verdict.findings().iter();
+            if findings.any(|finding| finding.rule == "emergency") {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+            let findings = verdict.findings().iter();
+            let found: Vec<_> = findings
+                .filter(|it| it.outcome == Outcome::Waived)
+                .collect();
+            let Some(first) = found.first() else {
+                prop_assert!(verdict.emergency().is_none());
+                continue;
+            };
+            waived.fetch_add(1, Ordering::Relaxed);
+            let mut policies = world.snapshot.policies.iter();
+            let policy = policies.find(|it| it.name == verdict.policy()).unwrap();
+            let section = policy.emergency.as_deref().unwrap();
+            let declaration = first.waived_by.clone().unwrap();
+            for finding in &found {
+                prop_assert!(section.waives_rule(finding.rule), "{finding:?}");
+                prop_assert_eq!(finding.waived_by.as_ref(), Some(&declaration));
+            }
+            // What people signed about other declarations had no part in it.
+            let alone = world.but(|world| {
+                world.for_each_evidence(|evidence| {
+                    let is_other = |statement: &VerifiedStatement| match statement.predicate() {
+                        Predicate::EmergencyChange(_) => statement.digest() != declaration,
+                        Predicate::Approval(said) => {
+                            let named = said.emergency.as_ref();
+                            named.is_some_and(|named| *named != declaration)
+                        }
+                        _ => false,
+                    };
+                    evidence.statements.retain(|(_, it)| !is_other(it));
+                });
+            });
+            let alone = alone.judge();
+            let mut policies = alone.policies().iter();
+            let alone = policies.find(|it| it.policy() == verdict.policy()).unwrap();
+            prop_assert_eq!(alone.findings(), verdict.findings());
+        }
+        Ok(())
+    });
+    let (waived, refused) = (waived.into_inner(), refused.into_inner());
+    assert!(
+        waived >= 40 && refused >= 40,
+        "{waived} waived, {refused} refused"
+    );
 }
 
 type Reorder = fn(&mut World, Order);

@@ -7,11 +7,12 @@ use std::sync::{Arc, LazyLock};
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::admission::AdmissionResponse;
 use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
+use promotion_gate::sandbox::statement_digest;
 use promotion_gate_core::gate::{
     AdmittedBy, Collected, Decision, Digest, Directory, Evidence, Freeze, Group, ImageEvidence,
-    ImageRecords, Index, KeptRejection, Member, People, Person, Pin, Platform, PlatformManifest,
-    Promotion, RecordEntry, Records, Repository, Requirement, Revocation, Schedule, Snapshot,
-    Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict,
+    ImageRecords, Incident, IncidentAnswers, IncidentQuestion, Index, KeptRejection, Member, People, Person, Pin, Platform, PlatformManifest,
+    Promotion, RecordEntry, Records, Repository, Requirement, Revocation, Schedule, Severity, Snapshot,
+    Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict, WhenUnreachable,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -27,6 +28,7 @@ const IMAGES: [&str; 3] = [
     "registry.example/team/api",
     "elsewhere.example/db",
 ];
+const CHECK: &str = "tracker";
 pub const UNREADABLE: [&str; 2] = ["broken.yaml", "cut.yaml"];
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
@@ -120,6 +122,71 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
     subjects().map(all).collect()
 });
 
+/// What people sign about emergency changes, once for each image.
+static EMERGENCIES: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new(|| {
+    let all = |subject: Subject| {
+        let signed = about_emergencies(&subject.digest);
+        let pieces = signed.iter().map(|attached| {
+            let mut evidence = ImageEvidence::default();
+            FACTS.add(&mut evidence, &subject.digest, attached);
+            evidence
+        });
+        let pieces = pieces.collect();
+        (subject, pieces)
+    };
+    subjects().map(all).collect()
+});
+
+/// The first two let a change pass where two people have to agree.
+fn about_emergencies(image: &Digest) -> Vec<Attached> {
+    const CHANGE: &str = "https://promotion-gate.dev/emergency-change/v1";
+    const CLOSURE: &str = "https://promotion-gate.dev/emergency-closure/v1";
+    let expires = Timestamp::now() + SignedDuration::from_hours(2);
+    let declaration = |incident: &str, environment: &str| {
+        json!({
+            "environment": environment,
+            "incident": {"id": incident},
+            "reason": "reverts the query that locks the orders table",
+            "expires": expires.to_string(),
+        })
+    };
+    let signed = |by: &str, kind: &str, predicate: Value| Attached {
+        form: Form::Attestation,
+        statement: Some((kind.to_owned(), predicate)),
+        ..Attached::by(by)
+    };
+    let declared = |by: &str, incident: &str| {
+        signed(by, CHANGE, declaration(incident, "production"))
+    };
+    let digest = |incident: &str| {
+        let predicate = declaration(incident, "production");
+        statement_digest(std::slice::from_ref(image), CHANGE, &predicate).to_string()
+    };
+    let said = |by: &str, decision: &str, incident: &str| {
+        let emergency = digest(incident);
+        let predicate =
+            json!({"environment": "production", "decision": decision, "emergency": emergency});
+        signed(by, "approval", predicate)
+    };
+    let closed = |by: &str, incident: &str| {
+        signed(by, CLOSURE, json!({"emergency": digest(incident)}))
+    };
+    vec![
+        declared("release", "INC1"),
+        said("build", "approved", "INC1"),
+        declared("build", "INC1"),
+        declared("build", "INC2"),
+        declared("stranger", "INC2"),
+        said("release", "approved", "INC2"),
+        said("key", "approved", "INC2"),
+        said("stranger", "approved", "INC1"),
+        said("key", "rejected", "INC1"),
+        closed("build", "INC2"),
+        closed("stranger", "INC1"),
+        signed("release", CHANGE, declaration("INC1", "staging")),
+    ]
+}
+
 pub fn digest(name: &str) -> Digest {
     Digest::sha256(name.as_bytes())
 }
@@ -166,6 +233,13 @@ impl World {
     pub fn is_rollback(&self) -> bool {
         let mut policies = self.snapshot.policies.iter();
         policies.any(|policy| self.promotion.is_rollback(policy))
+    }
+
+    /// Whether a policy accepts an emergency change while the tracker of its incident cannot be reached.
+    pub fn accepts_unreachable(&self) -> bool {
+        let sections = self.snapshot.policies.iter().filter_map(|it| it.emergency.as_deref());
+        let mut incidents = sections.filter_map(|it| it.incident.as_ref());
+        incidents.any(|it| it.when_unreachable == WhenUnreachable::Allow)
     }
 
     pub fn but(&self, change: impl FnOnce(&mut World)) -> World {
@@ -380,6 +454,56 @@ fn requirement() -> impl Strategy<Value = Value> {
     Union::new_weighted(rules.collect())
 }
 
+/// The section `emergency` of a policy.
+fn emergency() -> impl Strategy<Value = Value> {
+    let from = select(vec![
+        json!([{"group": "team"}]),
+        json!([{"group": "team", "count": 2}]),
+        json!([{"person": "rita"}, {"person": "ben"}]),
+    ]);
+    let rules: Vec<_> = Requirement::NAMES.to_vec();
+    let waives = prop_oneof![2 => Just(rules.clone()), 1 => subsequence(rules, 1..=3)];
+    let unreachable = prop_oneof![3 => Just("Deny"), 1 => Just("Allow")];
+    let incident = prop::option::weighted(0.4, unreachable);
+    (from, waives, incident).prop_map(|(from, waives, unreachable)| {
+        let mut section = json!({"from": from, "waives": waives, "trustRoots": ["sandbox"]});
+        if let Some(unreachable) = unreachable {
+            section["incident"] =
+                json!({"check": CHECK, "minimumSeverity": "P2", "whenUnreachable": unreachable});
+        }
+        section
+    })
+}
+
+/// What the incident check answers about one incident.
+fn incident(id: &'static str) -> impl Strategy<Value = Option<Incident>> {
+    let severity = select(vec![Some(Severity::P1), Some(Severity::P3), None]);
+    let known = (prop::bool::weighted(0.8), severity).prop_map(move |(open, severity)| {
+        Some(Incident {
+            id: id.to_owned(),
+            open,
+            severity,
+            url: None,
+            created_at: None,
+            created_by: None,
+            service: None,
+        })
+    });
+    prop_oneof![5 => known, 1 => Just(None)]
+}
+
+/// The answers about the incidents that declarations name.
+fn incidents() -> impl Strategy<Value = IncidentAnswers> {
+    let question = |id: &str| IncidentQuestion {
+        check: CHECK.to_owned(),
+        id: id.to_owned(),
+    };
+    let answers = (collected(incident("INC1")), collected(incident("INC2")));
+    answers.prop_map(move |(first, second)| {
+        IncidentAnswers::from([(question("INC1"), first), (question("INC2"), second)])
+    })
+}
+
 fn matching() -> impl Strategy<Value = Value> {
     let selector = json!({"selector": {"matchLabels": {"tier": "production"}}});
     let fields = [
@@ -400,6 +524,7 @@ fn spec() -> impl Strategy<Value = Value> {
     let requirements = prop::collection::vec(requirement(), 1..3);
     let index = prop::bool::weighted(0.7);
     let tags = any::<bool>();
+    let emergency = prop::option::weighted(0.5, emergency());
     (
         matching(),
         enforcement,
@@ -407,9 +532,10 @@ fn spec() -> impl Strategy<Value = Value> {
         requirements,
         index,
         tags,
+        emergency,
     )
         .prop_map(
-            |(matching, enforcement, uncovered, mut requirements, index, tags)| {
+            |(matching, enforcement, uncovered, mut requirements, index, tags, emergency)| {
                 let mut spec = json!({
                     "environment": "production",
                     "enforcement": enforcement,
@@ -423,6 +549,9 @@ fn spec() -> impl Strategy<Value = Value> {
                     false => requirements.push(json!({"digestPinned": {}})),
                 }
                 spec["requirements"] = json!(requirements);
+                if let Some(emergency) = emergency {
+                    spec["emergency"] = emergency;
+                }
                 spec
             },
         )
@@ -444,6 +573,12 @@ fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> +
     let all = pieces.len();
     let few = subsequence(pieces.clone(), 0..=2);
     let some = prop_oneof![few, subsequence(pieces, 0..=all)];
+    let emergencies = EMERGENCIES[subject].clone();
+    let usual = emergencies[..2].to_vec();
+    let one_more = subsequence(emergencies.clone(), 0..=1);
+    let usual = one_more.prop_map(move |more| [usual.clone(), more].concat());
+    let some = (some, prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 2 => usual]);
+    let some = some.prop_map(|(some, emergencies)| [some, emergencies].concat());
     let unsupported = ["referrers", "tags"].map(|place| Unavailability(place.to_owned()));
     let unsupported =
         prop_oneof![9 => Just(Vec::new()), 1 => subsequence(unsupported.to_vec(), 1..=2)];
@@ -621,6 +756,7 @@ pub fn world() -> impl Strategy<Value = World> {
             history(),
             one_of_images(),
             one_of_images(),
+            incidents(),
         ),
     )
         .prop_map(
@@ -633,7 +769,7 @@ pub fn world() -> impl Strategy<Value = World> {
                 ungoverned,
                 evidence,
                 indexes,
-                (freezes, history, revoked, rejected),
+                (freezes, history, revoked, rejected, incidents),
             )| {
                 let (written, pins): (Vec<_>, Vec<_>) =
                     chosen.iter().map(|index| images[*index].clone()).unzip();
@@ -677,6 +813,7 @@ pub fn world() -> impl Strategy<Value = World> {
                     evidence: Evidence {
                         images: subjects.iter().cloned().zip(evidence).collect(),
                         indexes: IMAGES.map(image).into_iter().zip(indexes).collect(),
+                        incidents,
                         ..Evidence::default()
                     },
                 }

@@ -76,8 +76,8 @@ impl<'a> Denied<'a> {
         }
     }
 
-    /// The declarations that are attached to the images under trust roots of the policy. Those of people come first, and the newest
-    /// of them, so that one cannot be hidden behind many others.
+    /// The declarations that are attached to the images under trust roots of the policy. Those of people who may agree come first, then
+    /// those of other people, and of each the newest, so that one cannot be hidden behind many others.
     pub(in crate::gate) fn declarations(&self) -> Vec<Digest> {
         let nobody = People::default();
         let people = people_of(self.world).unwrap_or(&nobody);
@@ -212,7 +212,7 @@ impl<'a> Denied<'a> {
                 "`{rule}`, which is not in `emergency.waives` of this policy"
             ));
         }
-        if UNWAIVABLE.iter().any(|reason| reason.id == finding.reason) {
+        if rule == "approvals" && UNWAIVABLE.iter().any(|reason| reason.id == finding.reason) {
             return Some(format!(
                 "`{rule}` ({}), which it never does",
                 finding.reason

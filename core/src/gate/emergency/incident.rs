@@ -24,7 +24,8 @@ pub struct IncidentQuestion {
     pub id: String,
 }
 
-/// What the incident checks answered.
+/// What the incident checks answered. `Known(None)` says that there is no such incident, `Unavailable` that the tracker could not be
+/// reached, and `Partial` that it could, and that its answer cannot be used.
 pub type IncidentAnswers = BTreeMap<IncidentQuestion, Collected<Option<Incident>>>;
 
 /// What is known of the incident, and its address as the tracker gives it.
@@ -74,35 +75,38 @@ pub(super) fn verify_incident(
                 required.check
             ),
         )),
-        (Collected::Partial(..) | Collected::Unavailable(_), when) => {
+        (Collected::Unavailable(why), WhenUnreachable::Allow) => {
+            Ok((IncidentState::Unverified(why.to_string()), None))
+        }
+        // An answer that cannot be used is no unreachable tracker: the author of a declaration chooses the incident, and could
+        // choose one whose answer cannot be read.
+        (Collected::Partial(..) | Collected::Unavailable(_), _) => {
             let why = answer.unavailabilities().first();
             let why = why.map(ToString::to_string).unwrap_or_default();
-            match when {
-                WhenUnreachable::Allow => Ok((IncidentState::Unverified(why), None)),
-                WhenUnreachable::Deny => Err(Refused::undecided(
-                    Step::Incident,
-                    EMERGENCY_INCIDENT_UNKNOWN,
-                    format!("whether the incident `{id}` is open is not known: {why}"),
-                )),
-            }
+            Err(Refused::undecided(
+                Step::Incident,
+                EMERGENCY_INCIDENT_UNKNOWN,
+                format!("whether the incident `{id}` is open is not known: {why}"),
+            ))
         }
     }
 }
 
-/// What is wrong with an incident for a declaration by these people that is signed at `now`, each as the end of a sentence about it.
+/// What is wrong with an incident for a declaration that was signed at `declared_at`, each as the end of a sentence about it. `people`
+/// are those who declare it and agree to it.
 pub fn incident_outlook(
     required: &IncidentRequirement,
     said: &EmergencyChange,
     incident: &Incident,
     people: &[&Person],
     namespace: Option<&str>,
-    now: Timestamp,
+    declared_at: Timestamp,
 ) -> Vec<String> {
     let declared = Agreed {
         said,
         declared_by: BTreeSet::new(),
         agreed: BTreeSet::new(),
-        declared_at: now,
+        declared_at,
         ends: said.expires,
     };
     wrong(required, incident, &declared, people, namespace)

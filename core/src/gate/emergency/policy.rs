@@ -83,12 +83,13 @@ pub struct IncidentRequirement {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub services: Option<Vec<ServicePattern>>,
-    /// What happens while the tracker does not answer; `Deny` when absent.
+    /// What happens while the tracker cannot be reached; `Deny` when absent. An answer that cannot be used, and a check that cannot be
+    /// asked, deny always.
     #[serde(default)]
     pub when_unreachable: WhenUnreachable,
 }
 
-/// What happens while an incident tracker does not answer.
+/// What happens while an incident tracker cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum WhenUnreachable {
     /// The emergency change does not count.

@@ -20,6 +20,7 @@ use crate::gate::rules::{
     Approval, ImageCheck, Scoped, Seating, is_entitled, kept_rejections, kept_unreadable, listed,
     minute, person, scopes_include, seats_of, verified_times, witnessed,
 };
+use crate::gate::world::World;
 
 /// How much later than allowed a declaration may expire, because the clock of the signer and that of the log differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -42,6 +43,8 @@ pub(in crate::gate) struct ChangeAuthors {
     pub(in crate::gate) people: BTreeMap<String, String>,
     /// Why there may be others.
     pub(in crate::gate) unknown: Option<String>,
+    /// Why a part of what names the authors could not be read. An author in that part could fill a seat.
+    pub(in crate::gate) unread: Option<String>,
 }
 
 /// A declaration that has everything which people have to give.
@@ -73,6 +76,9 @@ pub(in crate::gate) struct Votes<'a> {
     pub(in crate::gate) excuses: BTreeMap<String, String>,
 }
 
+/// How early a declaration is judged; the greatest first.
+pub(super) type Rank = (bool, bool, Option<Timestamp>);
+
 /// A person, with the earliest and the latest verified time of the signature.
 type SignedBy<'a> = (&'a Person, (Timestamp, Timestamp));
 
@@ -88,15 +94,16 @@ impl<'a> SignedWords<'a> {
         statements.filter(move |it| roots.iter().any(|root| it.anchor().is_under(root)))
     }
 
-    /// The digests of the declarations, each with whether a person signed it, and when.
-    pub(super) fn declarations(&self) -> impl Iterator<Item = (Digest, (bool, Option<Timestamp>))> {
+    /// The digests of the declarations, each with its rank: whether a person who may agree signed it, whether a person did, and when.
+    pub(super) fn declarations(&self) -> impl Iterator<Item = (Digest, Rank)> {
         let declarations = self
             .accepted()
             .filter(|it| matches!(it.predicate(), Predicate::EmergencyChange(_)));
         declarations.map(|it| {
             let latest = verified_times(it).map(|(_, latest)| latest);
-            let is_of_person = person(it.signer(), self.people).is_ok();
-            (it.digest(), (is_of_person, latest))
+            let by = person(it.signer(), self.people).ok();
+            let is_entitled = by.is_some_and(|by| self.is_entitled(by, None));
+            (it.digest(), (is_entitled, by.is_some(), latest))
         })
     }
 
@@ -111,6 +118,13 @@ impl<'a> SignedWords<'a> {
         // 2. Nothing ends or blocks it.
         self.not_closed(id)?;
         self.not_rejected(id)?;
+        if let Some(why) = &self.authors.unread {
+            return Err(Refused::undecided(
+                Step::Evidence,
+                EMERGENCY_UNDECIDED,
+                why.as_str(),
+            ));
+        }
         // 3. The people. One person fills one seat, whatever identities the person has, and no author fills any.
         let votes = self.votes(id, &declarers);
         let counted: Vec<_> = votes.counted.iter().collect();
@@ -520,11 +534,8 @@ impl<'a> SignedWords<'a> {
     }
 
     fn is_governor(&self, by: &Person) -> bool {
-        let mut users = self.check.world.governors.users.iter();
-        users.any(|user| {
-            let user = Identity::KubernetesUser(user.clone());
-            matches!(self.people.person_of(&user), Lookup::Person(person) if person.name == by.name)
-        })
+        let mut governors = governors(self.check.world, self.people);
+        governors.any(|governor| governor.name == by.name)
     }
 }
 
@@ -545,6 +556,15 @@ impl<'a> Votes<'a> {
             Err(excuse) => drop(self.excuses.insert(who, excuse.why)),
         }
     }
+}
+
+/// The governors whom the people directory lists, by their users.
+pub(super) fn governors<'p>(world: &World, people: &'p People) -> impl Iterator<Item = &'p Person> {
+    let users = world.governors.users.iter().cloned();
+    users.filter_map(move |user| match people.person_of(&Identity::KubernetesUser(user)) {
+        Lookup::Person(person) => Some(person),
+        _ => None,
+    })
 }
 
 /// What a decision is about.

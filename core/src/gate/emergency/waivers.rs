@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::commands::declare;
 use super::decide::{Answer, Denied, can_be_an_emergency};
 use super::policy::EmergencyPolicy;
-use super::signed::ChangeAuthors;
+use super::signed::{ChangeAuthors, governors};
 use crate::attest::predicate::Predicate;
 use crate::gate::evidence::{Effect, Evidence, Subject};
 use crate::gate::finding::{Finding, Outcome, Target};
@@ -15,7 +15,7 @@ use crate::gate::needs::ImageNeeds;
 use crate::gate::people::{Lookup, Person};
 use crate::gate::policy::Policy;
 use crate::gate::promotion::Promotion;
-use crate::gate::rules::{Authors, ImageCheck, Needs};
+use crate::gate::rules::{Authors, ImageCheck, Needs, unread_authors};
 use crate::gate::snapshot::{Certainty, Governing};
 use crate::gate::verdict::Verdict;
 use crate::gate::world::World;
@@ -193,8 +193,8 @@ impl<'a> Waivers<'a> {
             .collect()
     }
 
-    /// The authors of the change of an image: the union of what every governing policy accepts about it. They are all known if one
-    /// policy knows all of them.
+    /// The authors of the change of an image: the union of what every policy accepts about it that governs, or may govern. They are all
+    /// known if one policy that governs for certain knows all of them.
     fn authors_of(&self, at: usize) -> ChangeAuthors {
         let mut found = ChangeAuthors::default();
         let (mut is_known, mut unknown) = (false, BTreeSet::new());
@@ -202,9 +202,7 @@ impl<'a> Waivers<'a> {
         let Some(people) = world.people.value() else {
             return found;
         };
-        let certain = self.governing.policies.iter();
-        let certain = certain.filter(|(_, certainty)| *certainty == Certainty::Certain);
-        for (policy, _) in certain {
+        for (policy, certainty) in &self.governing.policies {
             let needs = Needs::default();
             let Some(check) = self.check(policy, &needs, at) else {
                 continue;
@@ -218,8 +216,9 @@ impl<'a> Waivers<'a> {
             let rules = policy.approvals();
             for rule in rules.filter(|rule| rule.different_from_author) {
                 let (authors, why) = Authors::known(rule, &check, evidence, people);
-                is_known |= why.is_empty();
+                is_known |= why.is_empty() && *certainty == Certainty::Certain;
                 unknown.extend(why);
+                found.unread = found.unread.or_else(|| unread_authors(rule, &check));
                 for name in authors.names() {
                     let did = authors.did(name).unwrap_or_default();
                     let known = found.people.entry(name.to_owned());
@@ -274,12 +273,14 @@ fn images_that_need_it(
 }
 
 /// The anchors under which declarations and agreements are accepted: the trust roots, with certificates and with the keys of the
-/// people who may agree.
+/// people who may agree, and of governors.
 fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs {
     let people = world.people.value();
     let keys = people.map(|people| {
         let each = section.from.iter().flat_map(|from| from.keys(people));
-        each.collect::<Vec<_>>()
+        // A governor may end an emergency change.
+        let governors = governors(world, people).flat_map(Person::keys);
+        each.chain(governors.map(Arc::clone)).collect::<Vec<_>>()
     });
     let names = section.root_names(policy).into_iter();
     Needs::roots(names, &keys.unwrap_or_default(), &world.trust_roots)

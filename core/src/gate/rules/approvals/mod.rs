@@ -25,7 +25,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{listed, minute, readable, rollback_to, unless_partial};
+use super::check::{
+    TRUST_ROOT_MISSING, listed, minute, readable, rollback_to, unless_partial,
+};
 use super::provenance::Builder;
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Requirement, Rule,
@@ -266,6 +268,7 @@ pub(in crate::gate) const UNWAIVABLE: &[Reason] = &[
     KEPT_UNREADABLE,
     PEOPLE_UNKNOWN,
     SCOPE_UNKNOWN,
+    TRUST_ROOT_MISSING,
 ];
 
 impl Entry for Approvals {
@@ -651,6 +654,20 @@ fn unreadable(check: &ImageCheck<'_>, is_about: fn(&MayBe, &Policy) -> bool) -> 
     let detail = format!("{resource} is about this digest and cannot be read: {why}");
     let undecided = Judgement::undecided(KEPT_UNREADABLE, detail);
     Some(undecided.hint(format!("ask a governor to correct or to delete {resource}")))
+}
+
+/// Why not every author is known whom evidence names: a trust root that the policy names is missing, or the cluster keeps authors in a
+/// resource that cannot be read.
+pub(in crate::gate) fn unread_authors(rule: &Approvals, check: &ImageCheck<'_>) -> Option<String> {
+    let signers = rule.authors_from.iter().flat_map(AuthorSource::signers);
+    let needs = Needs::under(signers, &check.world.trust_roots);
+    let missing = needs.missing_roots.first().map(|root| {
+        format!(
+            "the trust root `{root}`, which the policy `{}` names, is not known, and what is signed under it could name an author",
+            check.policy.name
+        )
+    });
+    missing.or_else(|| unreadable(check, may_name_authors).map(|it| it.detail))
 }
 
 /// Why a rejection of the digest that the cluster keeps may not be known.
