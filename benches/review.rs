@@ -1,4 +1,4 @@
-//! What a review costs when everything is known, with and without approvals, and what verifying a bundle costs beside the library
+//! What a review costs when everything is known, with and without approvals and emergency changes, and what verifying a bundle costs beside the library
 //! alone.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
@@ -231,6 +231,13 @@ const APPROVALS: &str = r#"
   - approvals: {from: [{group: g0, count: 2}, {group: g1, count: 2}, {person: p4}], authorsFrom: [{provenance: {builders: [{id: {glob: "https://github.com/example/builders/**"}, signedBy: {keyless: {issuer: "https://issuer.example", identity: {glob: "https://github.com/example/builders/**"}, trustRoots: [sandbox]}}}]}}], trustRoots: [sandbox]}
 "#;
 
+const EMERGENCY: &str = "
+  emergency:
+    from: [{group: g0}, {group: g1}]
+    waives: [noFreeze, signature, provenance]
+    trustRoots: [sandbox]
+";
+
 /// People `p0` and so on, all of them in every one of the groups `g0` and so on, and who starts builds.
 fn people(count: usize, groups: usize) -> String {
     let person = |n| json!({"name": format!("p{n}"), "identities": [{"certificate": {"issuer": ISSUER, "email": format!("p{n}@example.com")}}]});
@@ -299,6 +306,28 @@ fn warm_review_with_freezes(criterion: &mut Criterion) {
         &runtime,
         &format!("{name}, noFreeze over 10 freezes"),
     );
+}
+
+/// Three images that the policy allows, with and without a section `emergency`. The two alternate, so that what else the machine does
+/// meets both.
+fn warm_review_with_emergencies(criterion: &mut Criterion) {
+    let bench = Bench::new();
+    let runtime = runtime();
+    let evidence = |digest: &Digest| {
+        let signature = serde_json::from_str(&bench.bundle(digest)).unwrap();
+        vec![signature, bench.provenance(digest)]
+    };
+    let people = people(5, 2);
+    let documents = format!("{ENVIRONMENT}  - noFreeze: {{}}\n");
+    let without = format!("{documents}{people}");
+    let with = format!("{documents}{EMERGENCY}{people}");
+    let without = runtime.block_on(Deployed::new(&bench, &without, evidence));
+    let with = runtime.block_on(Deployed::new(&bench, &with, evidence));
+    for round in 1..=3 {
+        let name = format!("warm review, 3 images, round {round}");
+        without.measure(criterion, &runtime, &format!("{name}, no section emergency"));
+        with.measure(criterion, &runtime, &format!("{name}, a section emergency"));
+    }
 }
 
 /// The judgement of an image with fifty approvals, by a rule with twenty seats.
@@ -413,6 +442,7 @@ criterion_group!(
     warm_review,
     warm_review_with_approvals,
     warm_review_with_freezes,
+    warm_review_with_emergencies,
     many_seats,
     bundle_verification
 );

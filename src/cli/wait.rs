@@ -159,6 +159,7 @@ async fn wait(
     progress: &mut Progress,
 ) -> anyhow::Result<End> {
     let end = Instant::now() + timeout;
+    let began = Timestamp::now();
     let interval = Duration::from_secs(args.interval);
     let mut waiting = Waiting::open(args, input).await?;
     let mut pause = FIRST_PAUSE.min(interval);
@@ -178,7 +179,10 @@ async fn wait(
             Ok(Look::Missing(missing)) => progress.show(missing)?,
             // What has never been read and does not become readable by waiting is wrong usage.
             Err(error) if !waiting.has_looked && !may_pass(&error) => return Err(error),
-            Err(error) => progress.show(vec![Missing::of_trouble(&error)])?,
+            Err(error) => {
+                waiting.unread_since.get_or_insert(began);
+                progress.show(vec![Missing::of_trouble(&error)])?;
+            }
         }
         let next = Instant::now() + jittered(pause);
         while Instant::now() < next.min(end) {
@@ -219,6 +223,8 @@ struct Waiting {
     workload: Option<Workload>,
     /// What the records said when the wait began.
     before: Option<Before>,
+    /// When the wait began, if something could not be read at first.
+    unread_since: Option<Timestamp>,
     /// Whether everything was read once.
     has_looked: bool,
 }
@@ -245,6 +251,7 @@ impl Waiting {
             input,
             workload,
             before: None,
+            unread_since: None,
             has_looked: false,
         })
     }
@@ -301,7 +308,7 @@ impl Waiting {
         if let Some(records) = records {
             let before = match self.before.take() {
                 Some(before) => before,
-                None => Before::of(&workloads, &records).await,
+                None => Before::of(&workloads, &records, self.unread_since).await,
             };
             let superseded = before.superseded(&reviews, &records).await;
             self.before = Some(before);

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 
+use crate::api_server::ApiServer;
 use crate::images::signed;
 use crate::server::{Reply, Seen, Server};
 use crate::wait::{Bench, deployment_in};
@@ -98,6 +100,43 @@ async fn an_api_server_that_is_down_is_waited_for_until_the_time_is_over() {
     assert_eq!(waiting.says().1[0].0, "not-read");
     assert_eq!(waiting.says().0, "timedOut");
     assert_eq!(waiting.code(), Some(3));
+}
+
+/// An admission of another version of the Deployment `web` in `shop`, which ran and complied.
+fn admitted(at: Timestamp) -> Value {
+    json!({
+        "workload": {
+            "group": "apps", "version": "v1", "kind": "Deployment", "namespace": "shop",
+            "name": "web", "uid": "u",
+        },
+        "template": Digest::sha256(b"template").to_string(),
+        "state": "Observed", "runs": "Running", "by": "Policy", "complied": ["production"],
+        "environments": ["production"], "at": at.to_string(), "decision": "1", "revision": "1",
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_was_admitted_while_the_api_server_was_down_ends_the_wait() {
+    for (minutes_ago, state, code) in [(0, "superseded", 2), (60, "waiting", 3)] {
+        let cluster = ApiServer::start().await;
+        cluster.fails.store(true, Ordering::SeqCst);
+        let bench = Bench::new().await;
+        bench.write("kubeconfig", &cluster.kubeconfig());
+        let image = signed(&bench.registry, "v1", "release");
+        let manifest = deployment_in("shop", &[bench.image(&image)]);
+        let waited = if state == "waiting" { "6s" } else { "1h" };
+        let more = ["--timeout", waited, "-f", "-"];
+        let waiting = bench.starts(&[&CLUSTER[..], &more].concat(), &manifest);
+        assert_eq!(waiting.says().1[0].0, "not-read");
+        let at = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
+        cluster.holds(&Digest::sha256(b"another version"), &[admitted(at)]);
+        cluster.fails.store(false, Ordering::SeqCst);
+        assert_eq!(waiting.says().0, state);
+        if state == "waiting" {
+            assert_eq!(waiting.says().0, "timedOut");
+        }
+        assert_eq!(waiting.code(), Some(code));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -110,4 +110,6 @@ mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{facts, gate, images, running, server, store, terminal, tuf_site};
+use support::{
+    api_server, facts, gate, images, running, server, store, terminal, tuf_site,
+};

@@ -1,6 +1,8 @@
 //! `wait`: when it ends and with which status, what it prints and when, and how often it asks.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image};
@@ -12,6 +14,8 @@ use crate::cli::{Ran, run};
 use crate::facts::{Attached, FACTS, Form, ISSUER};
 use crate::images::{by_digest, registry, signed};
 use crate::running::Running;
+use crate::server::{Manner, Reply, Seen};
+use crate::store::Store;
 
 const GATE: &str = "apiVersion: promotion-gate.dev/v1alpha1\nkind: GateConfiguration\ntrustRoots: [{name: sandbox, file: root.json}]\n";
 
@@ -572,4 +576,28 @@ async fn what_others_wrote_does_not_control_the_terminal() {
         "{}",
         ran.stdout
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_that_the_end_of_the_time_cuts_short_says_nothing_new() {
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let silent = Arc::clone(&is_silent);
+    let bench = crate::approve::Bench::new(move |_: &Seen, _: &mut Store| {
+        let is_silent = silent.load(Ordering::SeqCst);
+        is_silent.then(|| Reply::status(200).coming(Manner::Silent))
+    })
+    .await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promotion-gate"));
+    command.args(["wait", &image, "--environment", "production"]);
+    command.args(["--policy", "policies", "--config", "gate.yaml"]);
+    command.args(["--timeout", "4s", "--interval", "1", "--output", "json"]);
+    let command = command.current_dir(bench.folder.path());
+    let waiting = Waiting(Running::start(command, ""));
+    let (state, missing) = waiting.says();
+    assert_eq!((&*state, &*missing[0].0), ("waiting", "approvals-missing"));
+    is_silent.store(true, Ordering::SeqCst);
+    assert_eq!(waiting.says(), ("timedOut".to_owned(), missing));
+    assert_eq!(waiting.code(), Some(3));
 }

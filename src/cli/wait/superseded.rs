@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use promotion_gate_core::gate::Workload;
 
 use crate::record::{Admission, RecordsOnce};
@@ -11,10 +12,17 @@ use crate::review::Review;
 pub(super) struct Before(BTreeMap<Workload, BTreeSet<Admission>>);
 
 impl Before {
-    pub(super) async fn of(workloads: &[Workload], records: &RecordsOnce) -> Before {
+    /// What the records say. Where they could not be read when the wait `began`, what was admitted later is left out: it came since.
+    pub(super) async fn of(
+        workloads: &[Workload],
+        records: &RecordsOnce,
+        began: Option<Timestamp>,
+    ) -> Before {
         let mut known = BTreeMap::new();
         for workload in workloads {
-            known.insert(workload.clone(), records.complied(workload, false).await);
+            let mut admitted = records.complied(workload, false).await;
+            admitted.retain(|(.., at)| began.is_none_or(|began| *at <= began));
+            known.insert(workload.clone(), admitted);
         }
         Before(known)
     }

@@ -133,3 +133,88 @@ async fn a_change_record_with_control_characters_does_not_steer_the_terminal() {
     assert_eq!(shown.len(), 1, "{screen:?}");
     assert!(shown[0].starts_with("  reason"), "{screen:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_typed_before_the_question_is_no_answer() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let mut terminal = approve(&bench, &image, &WITH_KEY);
+    terminal.types("y\n");
+    terminal.sees("[y/N] ");
+    terminal.types("n\n");
+    let (code, screen) = terminal.ends();
+    assert_eq!(code, Some(2), "{screen}");
+    assert!(screen.contains(NOTHING), "{screen}");
+    assert!(bench.attached("app", &digest).is_empty());
+}
+
+/// A script at a terminal of its own, which is `/dev/tty` for what it runs.
+fn script(bench: &Bench, script: &str) -> Terminal {
+    let program = env!("CARGO_BIN_EXE_promotion-gate");
+    bench.write("script.sh", &script.replace("GATE", &format!("'{program}'")));
+    let folder = bench.folder.path().display();
+    Terminal::shell(&format!(
+        "cd '{folder}' && unset COSIGN_PASSWORD && exec setsid --wait --ctty sh script.sh"
+    ))
+}
+
+const JUDGED: &str = "--environment production --config gate.yaml --policy policies --signing-config signing.json";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_question_is_asked_at_the_terminal_where_standard_input_holds_the_manifests() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    bench.write("rendered.yaml", &crate::cli::deployment("shop", &image));
+    let command =
+        format!("GATE approve -f - {JUDGED} --key alice.key <rendered.yaml\necho \"code $?\"\n");
+    for (answer, code, attached) in [("n\n", "code 2", 0), ("y\n", "code 0", 1)] {
+        let mut terminal = script(&bench, &command);
+        terminal.sees("Approve 1 image for `production`? [y/N] ");
+        terminal.types(answer);
+        terminal.sees(code);
+        assert_eq!(terminal.ends().0, Some(0));
+        assert_eq!(bench.attached("app", &digest).len(), attached);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_at_the_password_ends_the_command_and_leaves_the_terminal_as_it_was() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    bench.write(
+        "encrypted.key",
+        "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\ne30=\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n",
+    );
+    let command = format!(
+        "GATE approve {image} {JUDGED} --key encrypted.key\necho \"code $?\"\nstty -a\necho end\n"
+    );
+    let mut terminal = script(&bench, &command);
+    terminal.sees("Password of the key: ");
+    terminal.types("hunter2\u{3}");
+    terminal.sees("its password was not given");
+    terminal.sees("code 1");
+    terminal.sees("end");
+    let (code, screen) = terminal.ends();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(!screen.contains("hunter2"), "{screen}");
+    let modes: Vec<_> = screen.split_whitespace().collect();
+    for mode in ["isig", "icanon", "echo"] {
+        assert!(modes.contains(&mode), "{mode}: {screen}");
+    }
+    assert!(bench.attached("app", &digest).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_terminal_nothing_is_asked_and_nothing_is_signed() {
+    let bench = Bench::new(nothing).await;
+    let digest = bench.registry.push("app", "v1", "image");
+    let image = bench.registry.image("app", &digest);
+    let args = ["approve", &image, "--environment", "production"];
+    let judged = ["--config", "gate.yaml", "--policy", "policies"];
+    let ran = bench.run(&[&args[..], &judged, &WITH_KEY].concat(), "y\n");
+    super::said(&ran, 1, "there is no terminal; `--yes` signs without asking");
+    assert!(bench.attached("app", &digest).is_empty());
+}

@@ -131,6 +131,37 @@ async fn an_emergency_change_is_looked_for_after_a_denial_that_the_policy_could_
 }
 
 #[tokio::test]
+async fn a_warm_review_under_a_policy_with_emergency_changes_asks_neither_a_registry_nor_a_tracker() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    let signature = FACTS.bundle(&image, "release");
+    attach_bundle(&registry, "app", &image, &signature).unwrap();
+    // One is declared, and nothing needs it.
+    declare(&registry, &image);
+    let names = [by_digest(&registry, &image)];
+    let waives = json!({"waives": ["signature", "noFreeze"], "incident": {"check": "pager"}});
+    let spec = json!({
+        "environment": "production",
+        "requirements": [{"digestPinned": {}}, super::signature(), {"noFreeze": {}}],
+        "emergency": section(waives),
+    });
+    let tracker = tracker(true);
+    let gate = Gate::new(FACTS.policy("built", &spec)).knowing(People::clone(&PEOPLE));
+    let open = Schedule::new(std::iter::empty(), *NOW);
+    let mut gate = gate.seeing(|world| world.freezes = Collected::Known(open.into()));
+    gate.incidents = Some(Arc::clone(&tracker) as Arc<dyn Incidents>);
+    gate.review(&names).await;
+    registry.take_requests();
+    for _ in 0..3 {
+        let review = gate.review(&names).await;
+        assert_eq!(review.verdict.decision(), Decision::Allow);
+        assert_eq!(review.verdict.emergencies(), Vec::new());
+    }
+    assert_eq!(registry.take_requests(), Vec::<String>::new());
+    assert_eq!(tracker.asked.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn the_incident_is_asked_about_once_and_only_when_nothing_else_is_missing() {
     let registry = registry().await;
     let image = push_image(&registry, "app", "v1", "v1").unwrap();

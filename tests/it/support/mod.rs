@@ -1,6 +1,7 @@
 //! What the tests share.
 //!
 //! * `facts` — signatures and provenance, signed in the sandbox and verified; policies and promotions to judge them by
+//! * `api_server` — an API server with a release record
 //! * `images` — a registry in this process, and signed images in it
 //! * `gate` — a review in this process: registry client, caches, decision
 //! * `server` — a web server that answers as badly as a test says
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use running::Running;
 
+pub mod api_server;
 pub mod facts;
 pub mod gate;
 pub mod images;
