@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{Actor, Change, Snapshot};
@@ -12,8 +13,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::deciding::{Deciding, Purpose};
+use super::out::write_json;
 use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownReport, VERSION};
-use super::render::{Output, human};
+use super::render::{human, sarif::sarif};
 use super::world::{Given, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};
 use crate::review::{Review, ReviewInputs, review};
@@ -32,6 +34,7 @@ Examples:
   promotion-gate check --policy policies/ deployment.yaml
   helm template . | promotion-gate check --policy policies/ --namespace payments -
   kustomize build overlays/prod | promotion-gate check --policy policies/ --output json -
+  promotion-gate check --policy policies/ --output sarif rendered/ > results.sarif
   promotion-gate check --policy policies/ --namespace payments --namespace-labels tier=production rendered/
   promotion-gate check --from-cluster --context production rendered/    with the resources of a cluster")]
 pub(super) struct Args {
@@ -48,6 +51,16 @@ pub(super) struct Args {
     /// Time limit for reading the evidence of all objects, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Text for people
+    Human,
+    /// JSON for programs, with a versioned schema
+    Json,
+    /// SARIF 2.1.0 for code scanning: what is not met, and what an emergency change waives as suppressed
+    Sarif,
 }
 
 /// An object of the input that is judged, and its place.
@@ -102,6 +115,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             serde_json::to_string_pretty(&report)
                 .context("the report cannot be written as JSON")?
         ),
+        Output::Sarif => write_json(&sarif(&report))?,
     }
     Ok(exit_code(&report))
 }

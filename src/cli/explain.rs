@@ -45,6 +45,13 @@ struct Chapter {
     reasons: Vec<Reason>,
 }
 
+/// What a reason means, and what to do.
+pub(super) fn meaning(id: &str) -> Option<(&'static str, &'static str)> {
+    let all = manual().into_iter().flat_map(|chapter| chapter.reasons);
+    let mut of_id = all.filter(|reason| reason.id == id);
+    of_id.next().map(|reason| (reason.means, reason.remedy))
+}
+
 /// The rules, then the reasons of the engine itself, then the reasons why evidence is not accepted.
 fn manual() -> Vec<Chapter> {
     let mut chapters: Vec<_> = Requirement::manual()

@@ -560,3 +560,46 @@ async fn an_incident_that_is_closed_or_not_known_is_told_before_anything_is_sign
         "verified"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_emergency_change_waives_is_suppressed_in_sarif() {
+    let it = Emergency::new().await;
+    it.bench.write("web app.yaml", &deployment("shop", &it.image));
+    let check = || {
+        let args = ["check", "--policy", "policies", "--config", "gate.yaml"];
+        let more = ["--output", "sarif", "web app.yaml"];
+        let ran = it.bench.run(&[&args[..], &more].concat(), "");
+        let sarif: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(sarif["version"], "2.1.0");
+        let run = sarif["runs"][0].clone();
+        assert_eq!(run["invocations"][0]["executionSuccessful"], true);
+        let results = run["results"].as_array().unwrap().clone();
+        assert_eq!(results.len(), 1, "{results:#?}");
+        // Every result names a rule that is described.
+        let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+        let rule = rules.iter().find(|it| it["id"] == results[0]["ruleId"]);
+        let text = |at: &str| rule.unwrap().pointer(at).and_then(Value::as_str);
+        assert!(text("/shortDescription/text").is_some_and(|text| !text.is_empty()));
+        assert!(text("/help/text").is_some_and(|text| !text.is_empty()));
+        (ran.code, results[0].clone())
+    };
+    let (code, denied) = check();
+    assert_eq!((code, &denied["level"]), (2, &json!("error")));
+    assert_eq!(denied["ruleId"], "approvals/approvals-missing");
+    assert_eq!(denied["suppressions"], json!([]), "it is not suppressed");
+    let place = &denied["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "web%20app.yaml");
+    assert_eq!(place["region"]["startLine"], 1);
+    let declaration = declared(&it.declare("ada", &[]));
+    said(&it.by("ben", "approve", &[]), 0, "read back");
+    let (code, waived) = check();
+    assert_eq!(code, 0, "{waived}");
+    assert_eq!(waived["properties"]["outcome"], "waived");
+    let suppression = &waived["suppressions"][0];
+    assert_eq!(suppression["kind"], "external");
+    assert_eq!(suppression["status"], "accepted");
+    let why = suppression["justification"].as_str().unwrap();
+    assert!(why.contains(&declaration) && why.contains("INC1"), "{why}");
+    // It is the same finding, although it is waived now.
+    assert_eq!(waived["partialFingerprints"], denied["partialFingerprints"]);
+}

@@ -1,7 +1,8 @@
-//! The output of reviews: text for people, JSON for programs.
+//! The output of reviews: text for people, JSON for programs, SARIF for code scanning.
 
 pub(super) mod human;
 pub(super) mod json;
+pub(super) mod sarif;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Output {
