@@ -325,7 +325,11 @@ fn warm_review_with_emergencies(criterion: &mut Criterion) {
     let with = runtime.block_on(Deployed::new(&bench, &with, evidence));
     for round in 1..=3 {
         let name = format!("warm review, 3 images, round {round}");
-        without.measure(criterion, &runtime, &format!("{name}, no section emergency"));
+        without.measure(
+            criterion,
+            &runtime,
+            &format!("{name}, no section emergency"),
+        );
         with.measure(criterion, &runtime, &format!("{name}, a section emergency"));
     }
 }

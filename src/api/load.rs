@@ -15,8 +15,8 @@ use promotion_gate_core::gate::{
 use schemars::Schema;
 use sha2::{Digest as _, Sha256};
 
-use super::incident_check::unmet;
 use super::files::{Files, MAXIMUM_FILE_BYTES, Skipped, documents, is_kustomization};
+use super::incident_check::unmet;
 use super::item::{Item, item, name_of_resource, schema_of};
 use super::kinds::Kind;
 use super::people::Directories;

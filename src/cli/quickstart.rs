@@ -324,7 +324,9 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         ];
         for (title, approvers, denied) in steps {
             let image = self.pinned(&self.images.signed);
-            let commands = approvers.iter().map(|by| self.approval(by, &self.images.signed));
+            let commands = approvers
+                .iter()
+                .map(|by| self.approval(by, &self.images.signed));
             let step = Step {
                 commands: commands.collect(),
                 ..Step::new(title, "prod", image, denied)

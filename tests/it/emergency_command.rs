@@ -564,7 +564,8 @@ async fn an_incident_that_is_closed_or_not_known_is_told_before_anything_is_sign
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_emergency_change_waives_is_suppressed_in_sarif() {
     let it = Emergency::new().await;
-    it.bench.write("web app.yaml", &deployment("shop", &it.image));
+    it.bench
+        .write("web app.yaml", &deployment("shop", &it.image));
     let check = || {
         let args = ["check", "--policy", "policies", "--config", "gate.yaml"];
         let more = ["--output", "sarif", "web app.yaml"];

@@ -38,7 +38,14 @@ fn entry(it: &Emergency, declaration: &str, hours: i64, requester: &str) -> Valu
 }
 
 fn list(it: &Emergency, more: &[&str]) -> Ran {
-    let args = ["emergency", "list", "--policy", "policies", "--config", "gate.yaml"];
+    let args = [
+        "emergency",
+        "list",
+        "--policy",
+        "policies",
+        "--config",
+        "gate.yaml",
+    ];
     let cluster = ["--from-cluster", "--kubeconfig", "kubeconfig"];
     it.bench.run(&[&args[..], &cluster, more].concat(), "")
 }
@@ -46,7 +53,10 @@ fn list(it: &Emergency, more: &[&str]) -> Ran {
 fn listed(it: &Emergency) -> (i32, Value) {
     let ran = list(it, &["--output", "json"]);
     let json = serde_json::from_str(&ran.stdout);
-    (ran.code, json.unwrap_or_else(|_| panic!("{}{}", ran.stdout, ran.stderr)))
+    (
+        ran.code,
+        json.unwrap_or_else(|_| panic!("{}{}", ran.stdout, ran.stderr)),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,16 +80,28 @@ async fn what_was_used_is_listed_with_the_state_of_its_review() {
     ] {
         said(&ran, 0, words);
     }
-    said(&list(&it, &["--environment", "staging"]), 0, "no emergency change was used");
+    said(
+        &list(&it, &["--environment", "staging"]),
+        0,
+        "no emergency change was used",
+    );
 
     cluster.holds(&it.digest, &[entry(&it, &declaration, -1, "deployer")]);
     let (code, report) = listed(&it);
     assert_eq!(code, 2, "{report}");
     assert_eq!(report["version"], "promotion-gate.dev/emergencies/v1alpha1");
     assert_eq!(report["emergencies"][0]["state"], "overdue");
-    assert_eq!(report["emergencies"][0]["declaration"], declaration.as_str());
+    assert_eq!(
+        report["emergencies"][0]["declaration"],
+        declaration.as_str()
+    );
 
-    let verdict = ["--verdict", "unjustified", "--reason", "a restart was enough"];
+    let verdict = [
+        "--verdict",
+        "unjustified",
+        "--reason",
+        "a restart was enough",
+    ];
     said(&it.by("cleo", "review", &verdict), 0, "read back");
     let (code, report) = listed(&it);
     assert_eq!(code, 0, "{report}");
@@ -92,7 +114,10 @@ async fn what_was_used_is_listed_with_the_state_of_its_review() {
     // The person who asked the cluster for the change does not review it, whatever identity signs.
     cluster.holds(&it.digest, &[entry(&it, &declaration, -1, "cleo")]);
     let (code, report) = listed(&it);
-    assert_eq!((code, &report["emergencies"][0]["state"]), (2, &json!("overdue")));
+    assert_eq!(
+        (code, &report["emergencies"][0]["state"]),
+        (2, &json!("overdue"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,6 +140,8 @@ async fn an_entry_that_the_gate_did_not_sign_is_not_listed_and_without_a_cluster
         }
     }
     said(&list(&it, &[]), 0, "no emergency change was used");
-    let without = it.bench.run(&["emergency", "list", "--policy", "policies"], "");
+    let without = it
+        .bench
+        .run(&["emergency", "list", "--policy", "policies"], "");
     said(&without, 1, "give `--from-cluster`");
 }

@@ -426,7 +426,8 @@ async fn a_status_that_depends_on_the_id_is_no_incident_and_any_other_is_no_answ
 }
 
 #[tokio::test]
-async fn only_a_tracker_that_cannot_be_reached_is_unavailable_and_an_answer_that_cannot_be_used_is_not() {
+async fn only_a_tracker_that_cannot_be_reached_is_unavailable_and_an_answer_that_cannot_be_used_is_not()
+ {
     let asked = async |answer: Reply| {
         let server = Server::start(move |_| answer.clone()).await;
         let checks = Checks::of(&own(&server)).0;
@@ -442,7 +443,10 @@ async fn only_a_tracker_that_cannot_be_reached_is_unavailable_and_an_answer_that
         reply(503, &error),
     ] {
         let answered = asked(answer).await;
-        assert!(matches!(answered, Collected::Unavailable(_)), "{answered:?}");
+        assert!(
+            matches!(answered, Collected::Unavailable(_)),
+            "{answered:?}"
+        );
     }
     for answer in [
         reply(403, &error),
@@ -454,11 +458,17 @@ async fn only_a_tracker_that_cannot_be_reached_is_unavailable_and_an_answer_that
         reply(200, &json!({"open": "true", "severity": null})),
     ] {
         let answered = asked(answer).await;
-        assert!(matches!(answered, Collected::Partial(None, _)), "{answered:?}");
+        assert!(
+            matches!(answered, Collected::Partial(None, _)),
+            "{answered:?}"
+        );
     }
     let checks = IncidentChecks::new(&options(), None, IncidentQuestions::default());
     let missing = checks.ask("tracker", "A1", Instant::now()).await;
-    assert!(matches!(missing, Collected::Partial(None, _)), "{missing:?}");
+    assert!(
+        matches!(missing, Collected::Partial(None, _)),
+        "{missing:?}"
+    );
 }
 
 #[tokio::test]
@@ -814,7 +824,9 @@ fn a_policy_that_asks_for_what_its_check_never_says_is_warned_of() {
         let set = api::load(&sources, &Default::default());
         assert!(set.problems.is_empty(), "{:?}", set.problems);
         let warnings = set.warnings.iter().map(ToString::to_string);
-        warnings.filter(|it| it.contains("incident check")).collect::<Vec<_>>()
+        warnings
+            .filter(|it| it.contains("incident check"))
+            .collect::<Vec<_>>()
     };
     let pager = warnings(json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"}));
     assert_eq!(pager.len(), 1, "{pager:?}");

@@ -110,6 +110,4 @@ mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{
-    api_server, facts, gate, images, running, server, store, terminal, tuf_site,
-};
+use support::{api_server, facts, gate, images, running, server, store, terminal, tuf_site};

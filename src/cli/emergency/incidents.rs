@@ -82,7 +82,9 @@ pub(super) async fn show(
             State::NotAsked(why) => {
                 let why = line(&why);
                 let then = match required.when_unreachable {
-                    WhenUnreachable::Deny => "the gate asks it itself, and denies without an answer",
+                    WhenUnreachable::Deny => {
+                        "the gate asks it itself, and denies without an answer"
+                    }
                     WhenUnreachable::Allow => {
                         "the gate asks it itself, and records the incident as unverified if it cannot reach the tracker"
                     }

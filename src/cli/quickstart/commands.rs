@@ -45,7 +45,12 @@ impl Environment {
 
     /// The commands with which Bob declares an emergency change for the released image, and Carol agrees to it.
     pub(super) fn emergency(&self) -> Vec<Vec<String>> {
-        let incident = ["--incident", "INC0010023", "--reason", "Reverts the query that locks the orders table"];
+        let incident = [
+            "--incident",
+            "INC0010023",
+            "--reason",
+            "Reverts the query that locks the orders table",
+        ];
         vec![
             self.of_emergency("declare", "bob", &incident),
             self.of_emergency("approve", "carol", &[]),

@@ -28,9 +28,10 @@ pub(in crate::cli) fn sarif(report: &CheckReport) -> Value {
             }
         }
     }
-    let problems = report.problems.iter().map(|problem| {
-        json!({"level": "error", "message": {"text": line(problem)}})
-    });
+    let problems = report
+        .problems
+        .iter()
+        .map(|problem| json!({"level": "error", "message": {"text": line(problem)}}));
     let unknown = report.unknown.iter().map(|it| {
         let text = format!(
             "{} {} is of a kind that is not known, and its field `{}` seems to name an image: its images are not checked",

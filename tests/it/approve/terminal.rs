@@ -152,14 +152,18 @@ async fn what_was_typed_before_the_question_is_no_answer() {
 /// A script at a terminal of its own, which is `/dev/tty` for what it runs.
 fn script(bench: &Bench, script: &str) -> Terminal {
     let program = env!("CARGO_BIN_EXE_promotion-gate");
-    bench.write("script.sh", &script.replace("GATE", &format!("'{program}'")));
+    bench.write(
+        "script.sh",
+        &script.replace("GATE", &format!("'{program}'")),
+    );
     let folder = bench.folder.path().display();
     Terminal::shell(&format!(
         "cd '{folder}' && unset COSIGN_PASSWORD && exec setsid --wait --ctty sh script.sh"
     ))
 }
 
-const JUDGED: &str = "--environment production --config gate.yaml --policy policies --signing-config signing.json";
+const JUDGED: &str =
+    "--environment production --config gate.yaml --policy policies --signing-config signing.json";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_question_is_asked_at_the_terminal_where_standard_input_holds_the_manifests() {
@@ -215,6 +219,10 @@ async fn without_a_terminal_nothing_is_asked_and_nothing_is_signed() {
     let args = ["approve", &image, "--environment", "production"];
     let judged = ["--config", "gate.yaml", "--policy", "policies"];
     let ran = bench.run(&[&args[..], &judged, &WITH_KEY].concat(), "y\n");
-    super::said(&ran, 1, "there is no terminal; `--yes` signs without asking");
+    super::said(
+        &ran,
+        1,
+        "there is no terminal; `--yes` signs without asking",
+    );
     assert!(bench.attached("app", &digest).is_empty());
 }

@@ -38,12 +38,7 @@ fn a_rejection_is_not_waived_because_a_trust_root_of_the_approvals_is_gone() {
     let approvals = &mut case.spec["requirements"][2]["approvals"];
     approvals["from"] = json!([{"person": "eve"}]);
     approvals["trustRoots"] = json!(["sandbox", "sigstore"]);
-    let rejected = word(
-        "eve@example.com",
-        "rejected",
-        3,
-        json!({"emergency": null}),
-    );
+    let rejected = word("eve@example.com", "rejected", 3, json!({"emergency": null}));
     let case = case.and(rejected);
     case.denied("emergency-does-not-waive", "`approvals` (rejected)");
     let case = case.knowing(|world| drop(world.trust_roots.remove("sigstore")));
@@ -93,7 +88,9 @@ fn an_author_fills_no_seat_because_the_labels_of_the_namespace_are_not_known() {
         word("cleo@example.com", "approved", 5, approved),
     ]);
     case.spec["requirements"] = json!([{"digestPinned": {}}, signature(), {"noFreeze": {}}]);
-    let case = case.emergency("waives", json!(["noFreeze"])).frozen(json!({}));
+    let case = case
+        .emergency("waives", json!(["noFreeze"]))
+        .frozen(json!({}));
     let decision = |labels: Option<&str>| {
         let mut snapshot = case.snapshot();
         let selector = json!({"matchLabels": {"tier": "production"}});

@@ -131,7 +131,8 @@ async fn an_emergency_change_is_looked_for_after_a_denial_that_the_policy_could_
 }
 
 #[tokio::test]
-async fn a_warm_review_under_a_policy_with_emergency_changes_asks_neither_a_registry_nor_a_tracker() {
+async fn a_warm_review_under_a_policy_with_emergency_changes_asks_neither_a_registry_nor_a_tracker()
+{
     let registry = registry().await;
     let image = push_image(&registry, "app", "v1", "v1").unwrap();
     let signature = FACTS.bundle(&image, "release");

@@ -77,7 +77,8 @@ async fn the_webhook_admits_while_the_incident_is_open_and_denies_when_it_is_clo
     }
     assert_eq!(tracker.seen().len(), 1, "an answer counts for a minute");
     let (_, metrics) = gate.probe("/metrics").await;
-    let counted = r#"promotion_gate_emergency_changes_total{environment="production",incident="verified"} 2"#;
+    let counted =
+        r#"promotion_gate_emergency_changes_total{environment="production",incident="verified"} 2"#;
     assert!(metrics.contains(counted), "{metrics}");
 
     state.store(CLOSED, Ordering::SeqCst);
@@ -85,14 +86,20 @@ async fn the_webhook_admits_while_the_incident_is_open_and_denies_when_it_is_clo
     let (allowed, message) = gate.says(&name).await;
     assert!(!allowed, "{message}");
     let why = "- emergency [emergency-incident]";
-    assert!(message.contains(why) && message.contains("is not open"), "{message}");
+    assert!(
+        message.contains(why) && message.contains("is not open"),
+        "{message}"
+    );
 
     state.store(BROKEN, Ordering::SeqCst);
     a_minute_later(&gate).await;
     let (allowed, message) = gate.says(&name).await;
     assert!(!allowed, "{message}");
     let why = "- emergency [emergency-incident-unknown]";
-    assert!(message.contains(why) && message.contains("500"), "{message}");
+    assert!(
+        message.contains(why) && message.contains("500"),
+        "{message}"
+    );
 
     state.store(OPEN, Ordering::SeqCst);
     assert_eq!(gate.says(&name).await, (true, String::new()));

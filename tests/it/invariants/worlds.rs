@@ -10,9 +10,10 @@ use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
 use promotion_gate::sandbox::statement_digest;
 use promotion_gate_core::gate::{
     AdmittedBy, Collected, Decision, Digest, Directory, Evidence, Freeze, Group, ImageEvidence,
-    ImageRecords, Incident, IncidentAnswers, IncidentQuestion, Index, KeptRejection, Member, People, Person, Pin, Platform, PlatformManifest,
-    Promotion, RecordEntry, Records, Repository, Requirement, Revocation, Schedule, Severity, Snapshot,
-    Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict, WhenUnreachable,
+    ImageRecords, Incident, IncidentAnswers, IncidentQuestion, Index, KeptRejection, Member,
+    People, Person, Pin, Platform, PlatformManifest, Promotion, RecordEntry, Records, Repository,
+    Requirement, Revocation, Schedule, Severity, Snapshot, Subject, Unavailability, Ungoverned,
+    Unreadable, Validity, Verdict, WhenUnreachable,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -155,9 +156,8 @@ fn about_emergencies(image: &Digest) -> Vec<Attached> {
         statement: Some((kind.to_owned(), predicate)),
         ..Attached::by(by)
     };
-    let declared = |by: &str, incident: &str| {
-        signed(by, CHANGE, declaration(incident, "production"))
-    };
+    let declared =
+        |by: &str, incident: &str| signed(by, CHANGE, declaration(incident, "production"));
     let digest = |incident: &str| {
         let predicate = declaration(incident, "production");
         statement_digest(std::slice::from_ref(image), CHANGE, &predicate).to_string()
@@ -168,9 +168,8 @@ fn about_emergencies(image: &Digest) -> Vec<Attached> {
             json!({"environment": "production", "decision": decision, "emergency": emergency});
         signed(by, "approval", predicate)
     };
-    let closed = |by: &str, incident: &str| {
-        signed(by, CLOSURE, json!({"emergency": digest(incident)}))
-    };
+    let closed =
+        |by: &str, incident: &str| signed(by, CLOSURE, json!({"emergency": digest(incident)}));
     vec![
         declared("release", "INC1"),
         said("build", "approved", "INC1"),
@@ -237,7 +236,11 @@ impl World {
 
     /// Whether a policy accepts an emergency change while the tracker of its incident cannot be reached.
     pub fn accepts_unreachable(&self) -> bool {
-        let sections = self.snapshot.policies.iter().filter_map(|it| it.emergency.as_deref());
+        let sections = self
+            .snapshot
+            .policies
+            .iter()
+            .filter_map(|it| it.emergency.as_deref());
         let mut incidents = sections.filter_map(|it| it.incident.as_ref());
         incidents.any(|it| it.when_unreachable == WhenUnreachable::Allow)
     }
@@ -577,7 +580,10 @@ fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> +
     let usual = emergencies[..2].to_vec();
     let one_more = subsequence(emergencies.clone(), 0..=1);
     let usual = one_more.prop_map(move |more| [usual.clone(), more].concat());
-    let some = (some, prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 2 => usual]);
+    let some = (
+        some,
+        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 2 => usual],
+    );
     let some = some.prop_map(|(some, emergencies)| [some, emergencies].concat());
     let unsupported = ["referrers", "tags"].map(|place| Unavailability(place.to_owned()));
     let unsupported =

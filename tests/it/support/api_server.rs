@@ -129,9 +129,8 @@ fn answer(seen: &Seen, configuration: &Value, record: Option<&Value>) -> Reply {
         // A record of another name is not selected.
         let selected = seen.path.split("metadata.name%3D").nth(1);
         let selected = selected.and_then(|rest| rest.split('&').next());
-        let is_selected = |record: &&Value| {
-            selected.is_none_or(|name| record["metadata"]["name"] == name)
-        };
+        let is_selected =
+            |record: &&Value| selected.is_none_or(|name| record["metadata"]["name"] == name);
         let records: Vec<_> = record.into_iter().filter(is_selected).collect();
         list(json!(records))
     } else if path.contains("/gateconfigurations/") {

@@ -561,10 +561,12 @@ impl<'a> Votes<'a> {
 /// The governors whom the people directory lists, by their users.
 pub(super) fn governors<'p>(world: &World, people: &'p People) -> impl Iterator<Item = &'p Person> {
     let users = world.governors.users.iter().cloned();
-    users.filter_map(move |user| match people.person_of(&Identity::KubernetesUser(user)) {
-        Lookup::Person(person) => Some(person),
-        _ => None,
-    })
+    users.filter_map(
+        move |user| match people.person_of(&Identity::KubernetesUser(user)) {
+            Lookup::Person(person) => Some(person),
+            _ => None,
+        },
+    )
 }
 
 /// What a decision is about.

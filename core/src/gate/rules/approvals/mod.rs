@@ -25,9 +25,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{
-    TRUST_ROOT_MISSING, listed, minute, readable, rollback_to, unless_partial,
-};
+use super::check::{TRUST_ROOT_MISSING, listed, minute, readable, rollback_to, unless_partial};
 use super::provenance::Builder;
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Requirement, Rule,
