@@ -813,9 +813,10 @@ fn a_policy_that_asks_for_what_its_check_never_says_is_warned_of() {
             "environment": "production", "requirements": [{"digestPinned": {}}, {"noFreeze": {}}],
             "emergency": {"from": [{"person": "ada"}, {"person": "ben"}], "incident": incident, "waives": ["noFreeze"]},
         });
-        let people = json!({"people": ["ada", "ben"].map(|name| {
+        let people = ["ada", "ben"].map(|name| {
             json!({"name": name, "identities": [{"github": {"login": name}}]})
-        })});
+        });
+        let people = json!({"people": people});
         let sources = [
             document("IncidentCheck", "tracker", check),
             document("PromotionPolicy", "strict", spec),

@@ -33,7 +33,8 @@ impl ApiServer {
             "metadata": {"name": "promotion-gate"}, "spec": {},
             "status": {"recordKeys": [{"publicKey": pem}]},
         });
-        let (record, fails): (Arc<Mutex<_>>, Arc<AtomicBool>) = Default::default();
+        let record: Arc<Mutex<Option<Value>>> = Arc::default();
+        let fails: Arc<AtomicBool> = Arc::default();
         let (held, failing) = (Arc::clone(&record), Arc::clone(&fails));
         let server = Server::start(move |seen| match failing.load(Ordering::SeqCst) {
             true => status(500, "the server is overloaded"),
