@@ -376,13 +376,14 @@ Namespace `preview` wants the same signature, and resolves tags (`tags: Resolve`
         self.show(&over, count).await
     }
 
-    /// Asks until the answer is the expected one, or for long enough.
+    /// Asks until the answer is the expected one, without an emergency change, or for long enough.
     async fn until(&self, step: &Step) -> anyhow::Result<()> {
         for _ in 0..1000 {
             let review = sample::review("quickstart-waits", step.namespace, &step.image);
             let answer = self.ask(&review).await?;
             let allowed = answer.pointer("/response/allowed").and_then(Value::as_bool);
-            if allowed == Some(step.denied.is_none()) {
+            let is_warned = answer.pointer("/response/warnings").is_some();
+            if allowed == Some(step.denied.is_none()) && !is_warned {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(30)).await;

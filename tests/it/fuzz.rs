@@ -29,6 +29,9 @@ const TARGETS: [Target; 14] = [
     ("policy", targets::policy),
 ];
 
+/// The targets of which only the seeds are kept so far.
+const NOT_GROWN: [&str; 2] = ["emergency", "incident"];
+
 #[test]
 fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
@@ -54,7 +57,8 @@ fn every_seed_of_every_fuzz_target_is_taken_without_a_panic() {
 #[test]
 fn what_fuzzing_has_grown_is_taken_without_a_panic() {
     let grown = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/grown");
-    for (name, target) in TARGETS {
+    let is_grown = |(name, _): &Target| !NOT_GROWN.contains(name);
+    for (name, target) in TARGETS.into_iter().filter(is_grown) {
         let lines = std::fs::read_to_string(grown.join(format!("{name}.txt"))).unwrap();
         for line in lines.lines() {
             target(&STANDARD.decode(line).unwrap());

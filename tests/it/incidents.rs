@@ -584,16 +584,15 @@ async fn an_error_and_an_absent_incident_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_check_that_does_not_exist_is_unavailable_and_an_id_that_it_does_not_accept_is_no_incident()
+async fn a_check_that_does_not_exist_gives_no_answer_and_an_id_that_it_does_not_accept_is_no_incident()
  {
     let server = answering(200, json!({"open": true, "severity": "P1"})).await;
     let checks = Checks::of(&own(&server));
     let deadline = Instant::now() + Duration::from_secs(10);
-    let Collected::Unavailable(why) = checks.0.ask("traker", "A1", deadline).await else {
-        panic!("a check that does not exist answers");
-    };
+    let missing = checks.0.ask("traker", "A1", deadline).await;
+    assert_eq!(missing.value(), Some(&None));
     assert_eq!(
-        why.0,
+        missing.unavailabilities()[0].0,
         "there is no incident check `traker`; did you mean `tracker`?"
     );
     let absent = checks.0.ask("tracker", "../admin", deadline).await;
@@ -813,9 +812,8 @@ fn a_policy_that_asks_for_what_its_check_never_says_is_warned_of() {
             "environment": "production", "requirements": [{"digestPinned": {}}, {"noFreeze": {}}],
             "emergency": {"from": [{"person": "ada"}, {"person": "ben"}], "incident": incident, "waives": ["noFreeze"]},
         });
-        let people = ["ada", "ben"].map(|name| {
-            json!({"name": name, "identities": [{"github": {"login": name}}]})
-        });
+        let people = ["ada", "ben"]
+            .map(|name| json!({"name": name, "identities": [{"github": {"login": name}}]}));
         let people = json!({"people": people});
         let sources = [
             document("IncidentCheck", "tracker", check),

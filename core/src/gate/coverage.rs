@@ -72,7 +72,8 @@ impl PolicyFindings<'_> {
             .iter_mut()
             .chain(self.images.iter_mut().flatten());
         let denying = all.filter(|it| it.outcome.denies());
-        if let (Some(command), Some(finding)) = (command, denying.last()) {
+        // The greatest one, so that the order of images and requirements does not matter.
+        if let (Some(command), Some(finding)) = (command, denying.max()) {
             let hint = finding.hint.take().map(|hint| format!("{hint}; "));
             let hint = hint.unwrap_or_default();
             finding.hint = Some(format!("{hint}in an emergency: `{command}`"));

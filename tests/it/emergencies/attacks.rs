@@ -75,6 +75,11 @@ fn an_author_fills_no_seat_because_what_names_the_authors_cannot_be_read() {
     approvals["authorsFrom"][0]["provenance"]["builders"][0]["signedBy"]["keyless"]["trustRoots"] =
         json!(["sigstore"]);
     of_another_root.passes();
+    // The approval is there, so that the approvals are undecided because of the authors alone.
+    let approved = json!({"emergency": null});
+    let approved = word("cleo@example.com", "approved", 5, approved);
+    let of_another_root = of_another_root.and(approved);
+    of_another_root.passes();
     let gone = of_another_root.knowing(|world| drop(world.trust_roots.remove("sigstore")));
     gone.denied("emergency-undecided", "could name an author");
 }
@@ -90,6 +95,7 @@ fn an_author_fills_no_seat_because_the_labels_of_the_namespace_are_not_known() {
     case.spec["requirements"] = json!([{"digestPinned": {}}, signature(), {"noFreeze": {}}]);
     let case = case
         .emergency("waives", json!(["noFreeze"]))
+        .emergency("trustRoots", json!(["sandbox"]))
         .frozen(json!({}));
     let decision = |labels: Option<&str>| {
         let mut snapshot = case.snapshot();

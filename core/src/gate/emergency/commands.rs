@@ -1,6 +1,8 @@
 //! The commands that messages about emergency changes name, complete, as a shell takes them. `ID`, `TEXT` and `VERDICT` stand for what
 //! the person says.
 
+use std::collections::BTreeSet;
+
 use super::debt::OverdueReview;
 use super::decide::Denied;
 use crate::gate::image::Digest;
@@ -36,18 +38,16 @@ fn of_images(denied: &Denied<'_>, verb: &str, said: &[&str]) -> Option<String> {
     let mut words = ["promotion-gate", "emergency", verb]
         .map(str::to_owned)
         .to_vec();
-    let mut second = None;
+    // The command is the same whatever the order of the images is.
+    let (mut names, mut second) = (BTreeSet::new(), BTreeSet::new());
     for (check, _) in &denied.images {
         // An image without a known digest cannot be named.
         check.subject?;
-        let name = check.name();
-        if !words.contains(&name) {
-            words.push(name);
-        }
+        names.insert(check.name());
         let evidence = check.evidence.value();
-        let repository = evidence.and_then(|evidence| evidence.second_repository.as_ref());
-        second = second.or(repository);
+        second.extend(evidence.and_then(|evidence| evidence.second_repository.as_ref()));
     }
+    words.extend(names);
     let mut add = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     let environment = denied.policy.environment.as_deref();
     add("--environment", environment.unwrap_or_default());
@@ -55,7 +55,7 @@ fn of_images(denied: &Denied<'_>, verb: &str, said: &[&str]) -> Option<String> {
         add("--namespace", namespace);
     }
     words.extend(said.iter().map(|word| (*word).to_owned()));
-    if let Some(repository) = second {
+    if let Some(repository) = second.first() {
         words.extend(["--repository".to_owned(), repository.name().to_owned()]);
     }
     words.extend_from_slice(&denied.world.approve_arguments);
