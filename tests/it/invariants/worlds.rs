@@ -527,7 +527,7 @@ fn spec() -> impl Strategy<Value = Value> {
     let requirements = prop::collection::vec(requirement(), 1..3);
     let index = prop::bool::weighted(0.7);
     let tags = any::<bool>();
-    let emergency = prop::option::weighted(0.5, emergency());
+    let emergency = prop::option::weighted(0.7, emergency());
     (
         matching(),
         enforcement,
@@ -582,7 +582,7 @@ fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> +
     let usual = one_more.prop_map(move |more| [usual.clone(), more].concat());
     let some = (
         some,
-        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 2 => usual],
+        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 3 => usual],
     );
     let some = some.prop_map(|(some, emergencies)| [some, emergencies].concat());
     let unsupported = ["referrers", "tags"].map(|place| Unavailability(place.to_owned()));

@@ -246,17 +246,25 @@ impl<'a> Denied<'a> {
                 "the people directory does not name the {what}"
             )));
         }
-        let mut together: Option<Agreed<'_>> = None;
+        let (mut together, mut refused): (Option<Agreed<'_>>, Vec<Refused>) = Default::default();
         for (check, authors) in &self.images {
-            let evidence = complete(check).map_err(unknown)?;
-            let words = SignedWords {
-                section: self.section,
-                check,
-                evidence,
-                people,
-                authors,
+            let own = complete(check).map_err(unknown).and_then(|evidence| {
+                let words = SignedWords {
+                    section: self.section,
+                    check,
+                    evidence,
+                    people,
+                    authors,
+                };
+                words.agreed(id)
+            });
+            let own = match own {
+                Ok(own) => own,
+                Err(why) => {
+                    refused.push(why);
+                    continue;
+                }
             };
-            let own = words.agreed(id)?;
             together = Some(match together {
                 None => own,
                 Some(other) => Agreed {
@@ -267,6 +275,10 @@ impl<'a> Denied<'a> {
                     ends: other.ends.min(own.ends),
                 },
             });
+        }
+        // Of several images the one that came least far is told, so that their order does not matter.
+        if let Some(why) = refused.into_iter().min() {
+            return Err(why);
         }
         together.ok_or_else(|| {
             Refused::failed(
