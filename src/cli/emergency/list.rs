@@ -68,8 +68,7 @@ struct UsedEmergency {
     /// When its review is due.
     #[schemars(with = "String")]
     review_due: Timestamp,
-    /// `reviewed`, `lifted` (a governor deleted its record, so that no review is owed), `due`, `overdue`, or `unknown` if reviews could not
-    /// be read.
+    /// `reviewed`, `lifted` (a governor deleted its record), `due`, `overdue`, or `unknown` if reviews could not be read.
     state: &'static str,
     /// What became of the change: `ready`, `pending`, `failed`, `rolledBack`, `replaced` or `gone`; absent where that is not known.
     outcome: Option<&'static str>,

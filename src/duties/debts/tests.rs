@@ -69,7 +69,12 @@ impl ApiServer {
 
     fn answer(&self, method: &Method, path: &str, object: Value) -> (u16, Value) {
         let failure = |code: u16| {
-            let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": "", "message": ""});
+            let reason = match code {
+                404 => "NotFound",
+                409 => "Conflict",
+                _ => "InternalError",
+            };
+            let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": ""});
             (code, status)
         };
         let (path, is_status) = match path.strip_suffix("/status") {
