@@ -2,6 +2,7 @@
 
 mod changes;
 mod emergencies;
+mod flux;
 mod forgery;
 mod governance;
 mod helm;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Scenario> {
         changes::scenarios(),
         helm::scenarios(),
         emergencies::scenarios(),
+        flux::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
