@@ -320,7 +320,7 @@ fn whoever_may_view_a_namespace_reads_its_release_records_and_nothing_more_of_th
     roles.retain(|role| role["metadata"]["labels"][label] == "true");
     let rules: Vec<_> = roles.iter().map(|role| &role["rules"]).collect();
     let read = json!([{
-        "apiGroups": ["promotion-gate.dev"], "resources": ["releaserecords"],
+        "apiGroups": ["promotion-gate.dev"], "resources": ["releaserecords", "emergencychangerecords"],
         "verbs": ["get", "list", "watch"],
     }]);
     assert_eq!(rules, [&read]);
