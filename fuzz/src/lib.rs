@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use promotion_gate_core::attest::predicate::{Approval, ChangeRecord};
+use promotion_gate_core::attest::predicate::{Approval, ChangeRecord, VerificationSummary};
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::calendar::{
     Budget, CalendarEvent, Recurrence, Series, Span, Zone, read_calendar,
@@ -147,6 +147,7 @@ pub fn statement(bytes: &[u8]) {
         "https://slsa.dev/provenance/v1",
         Approval::TYPE,
         ChangeRecord::TYPE,
+        VerificationSummary::TYPE,
     ] {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",

@@ -9,6 +9,7 @@
 //! * `platforms` — an index and its platforms: whose evidence counts for what
 //! * `approvals` — properties of the approvals of people, and what they read from a registry
 //! * `emergencies` — emergency changes, and every way to abuse them by its name
+//! * `conditions` — expressions over statements and changes, and what is built to burn time
 //! * `distinct_signers` — which signatures count as one signer
 //! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name; log entries and trust roots
 //! * `attestations` — `.att` attestations, log entries and keys of every kind, and each forgery by its name
@@ -67,6 +68,7 @@ mod calendars;
 mod check;
 mod cli;
 mod collect;
+mod conditions;
 mod config;
 mod connect;
 mod corpora;
