@@ -34,6 +34,7 @@
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
+//! * `attest_vsa` — the command `attest vsa`, over an API server
 //! * `emergency_command` — the command `emergency`
 //! * `signing` — what the services of a Sigstore return, and the command that a denial prints
 //! * `from_cluster` — an API server that fails or refuses, and how much of a cluster commands read
@@ -63,6 +64,7 @@ mod api;
 mod approvals;
 mod approve;
 mod attest;
+mod attest_vsa;
 mod attestations;
 mod calendars;
 mod check;
