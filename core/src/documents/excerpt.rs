@@ -59,8 +59,6 @@ fn place(
 mod tests {
     use crate::documents::{Path, read};
 
-    use super::*;
-
     fn located(source: &str, line: usize, column: usize) -> (usize, usize, Option<String>) {
         let (documents, problems) = read("policy.yaml", source.as_bytes());
         assert!(problems.is_empty(), "{problems:?}");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::expression::{Expression, ExpressionFault, Variable};
 
 /// The variables of a condition. One table: what an expression may use, its documentation and its values derive from it.
-pub(super) trait Variables: Copy + 'static {
+pub trait Variables: Copy + 'static {
     /// Each variable: its name in an expression, the variable, and what it holds.
     const TABLE: &'static [(&'static str, Self, &'static str)];
 }
