@@ -30,21 +30,27 @@ fn place(
     (first_line, first_column): (usize, usize),
     (line, column): (usize, usize),
 ) -> Option<(usize, usize)> {
-    let mut lines = source.lines().skip(first_line.checked_sub(1)?);
-    let begin = lines.next()?;
-    let written: String = begin.chars().skip(first_column.checked_sub(1)?).collect();
-    if written.starts_with('|') {
-        // A literal block: its lines are those of the text, indented as the first that is not empty.
-        let mut content = lines.clone().skip_while(|line| line.trim().is_empty());
-        let indentation = content.next()?;
-        let indentation = indentation.len() - indentation.trim_start_matches(' ').len();
-        let text = lines.nth(line - 1)?;
-        let column = indentation + column;
-        return (column <= text.chars().count() + 1).then_some((first_line + line, column));
+    let written = source.lines().nth(first_line.checked_sub(1)?)?;
+    let written: Vec<char> = written.chars().collect();
+    let (indentation, written) = written.split_at_checked(first_column.checked_sub(1)?)?;
+    // The text of a block begins in the line below its header, such as `|-`.
+    let header = first_line.checked_sub(2);
+    let header = header.and_then(|before| source.lines().nth(before));
+    let header = header.and_then(|line| line.split_whitespace().next_back());
+    let is_block = indentation.iter().all(|c| *c == ' ');
+    match header.filter(|_| is_block).and_then(|it| it.chars().next()) {
+        // A literal block: its lines are those of the text, all of them indented alike.
+        Some('|') => {
+            let line = first_line + line - 1;
+            let column = indentation.len() + column;
+            let length = source.lines().nth(line - 1)?.chars().count();
+            return (column <= length + 1).then_some((line, column));
+        }
+        Some('>') => return None,
+        _ if line != 1 => return None,
+        _ => {}
     }
-    if written.starts_with('>') || line != 1 {
-        return None;
-    }
+    let written: String = written.iter().collect();
     let (quote, text) = match written.strip_prefix(['"', '\'']) {
         Some(text) => (1, text),
         None => (0, &*written),
