@@ -34,8 +34,8 @@ use crate::reason::{Reason, reasons};
 /// that takes too much work, make it undecided too. Types that have a rule of their own are refused here: `provenance` and
 /// `approvals` know more about them than an expression can.
 ///
-/// **Why**: every organisation has checks that no general rule knows: a test report, a licence review, a penetration test. What
-/// signs a statement about its result makes it a condition of the deployment.
+/// **Why**: every organisation has checks that no general rule knows: a test report, a licence review, a penetration test. A signed
+/// statement of the result makes the check a condition of the deployment.
 ///
 /// **Example**:
 /// `- attestation: {predicateType: "https://in-toto.io/attestation/test-result/v0.1", signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: "https://github.com/example/app/.github/workflows/test.yml@refs/heads/main"}}, expression: "predicate.result == 'PASSED' && now - signedAt < duration('7d')"}`

@@ -21,7 +21,7 @@ use crate::reason::{Reason, reasons};
 /// changes nothing that runs and is not judged.
 ///
 /// **Why**: organisations have conditions that are about the deployment and not about the image: only the deployer of a team
-/// deploys to its namespaces, every production workload names its owner, nothing of another registry is staged.
+/// deploys to its namespaces, every production workload names its owner, a Job is deployed by the pipeline alone.
 ///
 /// **Example**:
 /// `- expression: {rule: "'team' in workload.labels && requester.groups.exists(g, g == workload.labels['team'])", message: "only members of the team in the label team deploy this workload"}`
