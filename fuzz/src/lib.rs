@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{
-    Approval, ChangeRecord, EmergencyChange, EmergencyClosure, EmergencyReview,
+    Approval, ChangeRecord, EmergencyChange, EmergencyClosure, EmergencyReview, VerificationSummary,
 };
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::calendar::{
@@ -154,6 +154,7 @@ pub fn statement(bytes: &[u8]) {
         EmergencyChange::TYPE,
         EmergencyClosure::TYPE,
         EmergencyReview::TYPE,
+        VerificationSummary::TYPE,
     ] {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",

@@ -3,6 +3,7 @@
 use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::predicate::{
     Approval, ApprovalDecision, EmergencyChange, EmergencyClosure, EmergencyReview,
+    VerificationSummary,
 };
 use promotion_gate_core::gate::Digest;
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub fn statement(subjects: &[(&str, &Digest)], predicate_type: &str, predicate: 
     })
 }
 
-/// What a person can sign about images.
+/// What can be signed about images: by a person, or by the gate of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SignedWord {
     /// An approval or a rejection, also of a declared emergency change.
@@ -41,6 +42,8 @@ pub enum SignedWord {
     EmergencyClosure(EmergencyClosure),
     /// The review of an emergency change.
     EmergencyReview(EmergencyReview),
+    /// What a gate knows of an image that runs in its cluster.
+    VerificationSummary(VerificationSummary),
 }
 
 impl SignedWord {
@@ -61,6 +64,10 @@ impl SignedWord {
             SignedWord::EmergencyReview(said) => {
                 (EmergencyReview::TYPE, readable(said, EmergencyReview::read))
             }
+            SignedWord::VerificationSummary(said) => (
+                VerificationSummary::TYPE,
+                readable(said, VerificationSummary::read),
+            ),
         };
         let predicate = predicate.map_err(|why| {
             let noun = self.noun();
@@ -81,6 +88,7 @@ impl SignedWord {
             SignedWord::EmergencyChange(_) => "declaration",
             SignedWord::EmergencyClosure(_) => "closure",
             SignedWord::EmergencyReview(_) => "review",
+            SignedWord::VerificationSummary(_) => "verification summary",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `AdmissionReview` v1 → a [`Change`], or why the request is not judged, from a closed list. A request that cannot be
 //! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
+use std::collections::BTreeMap;
+
 use promotion_gate_core::gate::{
     Actor, Change, ChangeEffect, ChangedObject, ControllerPreset, GovernanceChange, GovernedKind,
     ImageUse, Operation, Owner, Role, TrustedController, UnreadableField, Workload,
@@ -545,8 +547,18 @@ pub fn changed_object(object: &Value) -> ChangedObject {
         template: kind.map(|kind| template_digest(object, kind)),
         before: None,
         is_staged: kind.is_some_and(|kind| is_staged(object, kind)),
+        labels: texts(object, "/metadata/labels"),
+        annotations: texts(object, "/metadata/annotations"),
         owner: owner_of(object),
     }
+}
+
+/// The fields of a map that are texts.
+fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
+    let fields = object.pointer(pointer).and_then(Value::as_object);
+    let fields = fields.into_iter().flatten();
+    let texts = fields.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+    texts.collect()
 }
 
 /// The owner that is named as the controller; `None` for names that an object cannot have.

@@ -32,6 +32,10 @@ const BOUNDED: &[(&str, u32)] = &[
         "/properties/requirements/items/properties/provenance/properties/builders",
         64,
     ),
+    (
+        "/properties/requirements/items/properties/verificationSummary/properties/verifiers",
+        64,
+    ),
 ];
 
 /// Every custom resource definition, as JSON.

@@ -287,6 +287,11 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
     loading.refuse_missing_checks(&names);
     let mut set = loading.finish();
     set.revision = revision_by_part(sources, &set.files);
+    for problem in &mut set.problems {
+        let of_file = sources.iter().find(|(file, _)| **file == *problem.file);
+        let text = of_file.and_then(|(_, bytes)| std::str::from_utf8(bytes).ok());
+        problem.locate(text.unwrap_or_default());
+    }
     in_order(sources, &mut set.problems);
     set
 }

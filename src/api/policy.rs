@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kube::CustomResource;
-use promotion_gate_core::documents::{Fault, Path, decode_value};
+use promotion_gate_core::documents::{Fault, Path, Step, decode_value};
 use promotion_gate_core::gate::{
     Age, EmergencyPolicy, Enforcement, Glob, ImagePattern, InjectedImages, LabelOperator,
     LabelSelector, NamedRequirement, NamespaceMatch, PlatformPattern, Policy, Requirement,
@@ -426,8 +426,9 @@ fn requirements(
         }
         let entry = match written.parse() {
             Ok(entry) => entry,
-            Err(Fault { path, message }) => {
-                faults.push(fault(here.join(&path), message));
+            Err(refused) => {
+                let each = in_expression(written.value(), refused).into_iter();
+                faults.extend(each.map(|it| fault(here.join(&it.path), it.message)));
                 continue;
             }
         };
@@ -452,6 +453,26 @@ fn requirements(
         }
     }
     requirements
+}
+
+/// The mistakes of an expression that is refused, each with its place in the text; what is refused for another reason unchanged.
+fn in_expression(entry: &Value, refused: Fault) -> Vec<Fault> {
+    let mistakes = match refused.path.steps() {
+        [Step::Key(rule), Step::Key(field)] => {
+            let text = refused.path.find(entry).and_then(Value::as_str);
+            text.map(|text| Requirement::expression_faults(rule, field, text))
+        }
+        _ => None,
+    };
+    let mistakes = mistakes.unwrap_or_default();
+    if mistakes.is_empty() {
+        return vec![refused];
+    }
+    let each = mistakes.into_iter().map(|mistake| {
+        let place = refused.path.at(mistake.line, mistake.column);
+        fault(place, format!("in the expression, {mistake}"))
+    });
+    each.collect()
 }
 
 /// How the message about such a trust root begins.

@@ -85,6 +85,10 @@ pub struct WrittenEntry {
     /// When it was admitted.
     #[schemars(with = "String")]
     pub at: Timestamp,
+    /// When the object was first seen in the cluster with this template. Entries of older versions do not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub observed_at: Option<Timestamp>,
     /// The emergency changes by which it was admitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub emergency: Vec<WrittenEmergency>,

@@ -1,4 +1,6 @@
-//! `attest`: writes what a pipeline signs about an image.
+//! `attest`: writes what a pipeline signs about an image (`change`), and signs what a gate knows of it (`vsa`).
+
+mod vsa;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ use crate::text::line;
 /// The largest token, in bytes.
 const MAXIMUM_TOKEN: u64 = 16 << 10;
 
-/// Write predicates about an image, for a pipeline to sign
+/// Write what a pipeline signs about an image, or sign what the gate of this cluster knows of it
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,6 +33,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     Change(Box<ChangeArgs>),
+    Vsa(Box<vsa::VsaArgs>),
 }
 
 /// Write who wrote, pushed and merged the commits of a release
@@ -112,7 +115,10 @@ enum PlatformArg {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let What::Change(args) = args.what;
+    let args = match args.what {
+        What::Change(args) => args,
+        What::Vsa(args) => return vsa::run(*args).await,
+    };
     if args.image.digest().is_none() {
         bail!(
             "`{}` has no digest, and a tag can move before the record is signed; name the image as `name@sha256:…`",

@@ -191,6 +191,11 @@ impl Deciding {
 }
 
 impl Recorded {
+    /// Whether a workload is named.
+    pub(super) fn names_workload(&self) -> bool {
+        self.workload.is_some()
+    }
+
     /// The workload that images are for, if one is named.
     pub(super) fn workload(&self, sources: &Sources) -> anyhow::Result<Option<Workload>> {
         let Some(written) = &self.workload else {

@@ -69,7 +69,9 @@ pub(super) fn documents_again(
     let once = Once::of(paths, resources.unwrap_or_default(), config);
     if !once.problems().is_empty() {
         let problems = once.problems().iter();
-        let problems: Vec<_> = problems.map(|problem| format!("  {problem}")).collect();
+        let problems: Vec<_> = problems
+            .map(|problem| with_excerpt(problem, once.excerpt(problem)))
+            .collect();
         bail!("the policies cannot be used:\n{}", problems.join("\n"));
     }
     if once.set().policies.is_empty() && once.refused().is_empty() {
@@ -82,6 +84,13 @@ pub(super) fn documents_again(
         );
     }
     Ok(once)
+}
+
+/// A problem, indented, and below it the place in the file that it points to.
+fn with_excerpt(problem: &str, excerpt: Option<&str>) -> String {
+    let excerpt = excerpt.iter().flat_map(|excerpt| excerpt.lines());
+    let excerpt = excerpt.map(|line| format!("\n      {}", text::line(line)));
+    format!("  {problem}{}", excerpt.collect::<String>())
 }
 
 /// Prints warnings about policies that can be used, on standard error.

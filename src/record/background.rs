@@ -175,6 +175,7 @@ impl ReleaseRecords {
         };
         let entry = WrittenEntry {
             state: EntryState::Observed,
+            observed_at: Some(Timestamp::now()),
             ..written
         };
         let signed = self.signed(name, key, &entry, false).await;

@@ -459,6 +459,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, comparison: &Compariso
             digest: None,
             emergency: Vec::new(),
             at: comparison.now,
+            observed_at: Some(comparison.now),
             decision: "baseline".to_owned(),
             revision: String::new(),
         },

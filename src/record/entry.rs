@@ -135,6 +135,7 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
             .map(|used| WrittenEmergency::new(used, promotion.at))
             .collect(),
         at: promotion.at,
+        observed_at: None,
         decision: change.id.clone(),
         revision: verdict.revision().to_owned(),
     };
@@ -189,6 +190,7 @@ fn injected_entries(review: &Review, injected: &Injected) -> Vec<NewEntry> {
         digest: None,
         emergency: Vec::new(),
         at: promotion.at,
+        observed_at: Some(promotion.at),
         decision: change.id.clone(),
         revision: verdict.revision().to_owned(),
     };
@@ -298,6 +300,7 @@ pub(super) fn replacing_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> 
     entry.emergency.truncate(MAXIMUM_EMERGENCIES);
     if known.state == EntryState::Observed && known.workload == entry.workload {
         entry.state = EntryState::Observed;
+        entry.observed_at = known.observed_at;
     }
     entry
 }

@@ -148,6 +148,7 @@ mod tests {
             digest: None,
             emergency: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
+            observed_at: None,
             decision: String::new(),
             revision: String::new(),
         }

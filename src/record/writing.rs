@@ -416,6 +416,7 @@ mod tests {
             digest: None,
             emergency: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
+            observed_at: None,
             decision: "1".to_owned(),
             revision: String::new(),
         };

@@ -91,6 +91,8 @@ pub(super) struct Settlement {
     pub(super) problems: Vec<String>,
     /// The resources whose current version does not count, with why.
     pub(super) refused: BTreeMap<ResourceName, (Version, Vec<String>)>,
+    /// The places within texts that problems point to, by problem.
+    pub(super) excerpts: BTreeMap<String, String>,
 }
 
 type Versions = BTreeMap<Unit, Version>;
@@ -222,6 +224,7 @@ impl Documents {
     ) -> Settlement {
         let mut versions = Versions::new();
         let mut reasons: BTreeMap<Unit, Vec<String>> = BTreeMap::new();
+        let mut excerpts = BTreeMap::new();
         loop {
             let set = self.load(&versions, config);
             let mut problems: Vec<_> = set
@@ -239,6 +242,8 @@ impl Documents {
             for (unit, problem) in &problems {
                 let whys = reasons.entry(unit.clone()).or_default();
                 whys.push(shown(problem));
+                let excerpt = problem.excerpt.iter().cloned();
+                excerpts.extend(excerpt.map(|excerpt| (shown(problem), excerpt)));
             }
             if files == Version::Current && problems.is_empty() {
                 let whys = refuse_files(&set);
@@ -248,7 +253,11 @@ impl Documents {
                 }
             }
             if refused.is_empty() {
-                return self.settlement(set, versions, reasons);
+                let settled = self.settlement(set, versions, reasons);
+                return Settlement {
+                    excerpts,
+                    ..settled
+                };
             }
             let before = versions.clone();
             for unit in refused {
@@ -504,6 +513,7 @@ impl Documents {
             files: Version::Current,
             problems: Vec::new(),
             refused: BTreeMap::new(),
+            excerpts: BTreeMap::new(),
         };
         for (unit, version) in versions {
             let mut why = reasons.remove(&unit).unwrap_or_default();

@@ -600,6 +600,7 @@ fn unsettled() -> Settlement {
         files: Version::Unreadable,
         problems: vec!["the documents could not be read: a panic".to_owned()],
         refused: BTreeMap::new(),
+        excerpts: Default::default(),
     }
 }
 

@@ -79,6 +79,11 @@ impl Once {
         }
     }
 
+    /// The line of the file that a problem points into, and a caret below it.
+    pub fn excerpt(&self, problem: &str) -> Option<&str> {
+        self.settled.excerpts.get(problem).map(String::as_str)
+    }
+
     /// The resources whose current version does not count, one sentence each.
     pub fn refused(&self) -> Vec<String> {
         report::refused(&self.settled.refused)

@@ -27,6 +27,7 @@ pub(super) fn snapshot(
         files,
         problems,
         refused,
+        excerpts: _,
     } = settled;
     let refused: Vec<_> = refused
         .iter()

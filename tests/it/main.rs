@@ -9,6 +9,7 @@
 //! * `platforms` — an index and its platforms: whose evidence counts for what
 //! * `approvals` — properties of the approvals of people, and what they read from a registry
 //! * `emergencies` — emergency changes, and every way to abuse them by its name
+//! * `conditions` — expressions over statements and changes, and what is built to burn time
 //! * `distinct_signers` — which signatures count as one signer
 //! * `attest` — bundles and `.sig` signatures verified, and each forgery by its name; log entries and trust roots
 //! * `attestations` — `.att` attestations, log entries and keys of every kind, and each forgery by its name
@@ -33,6 +34,7 @@
 //! * `governance` — who may change what the gate decides by, over HTTPS
 //! * `cli` — every command, as people and pipelines run it
 //! * `check`, `pin`, `evidence`, `approve`, `wait`, `quickstart` — these commands in detail
+//! * `attest_vsa` — the command `attest vsa`, over an API server
 //! * `emergency_command` — the command `emergency`
 //! * `emergency_list` — `emergency list`, which reads the records of a cluster
 //! * `signing` — what the services of a Sigstore return, and the command that a denial prints
@@ -63,11 +65,13 @@ mod api;
 mod approvals;
 mod approve;
 mod attest;
+mod attest_vsa;
 mod attestations;
 mod calendars;
 mod check;
 mod cli;
 mod collect;
+mod conditions;
 mod config;
 mod connect;
 mod corpora;

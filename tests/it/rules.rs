@@ -11,9 +11,9 @@ use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
 use promotion_gate_core::documents;
 use promotion_gate_core::gate::{
     Actor, AdmittedBy, Age, Automation, ChangeKind, Collected, Digest, Directory, Evidence, Group,
-    ImageEvidence, ImageRecords, KeptAuthors, KeptRejection, Member, Operation, People, Person,
-    PersonalIdentity, Pin, Promotion, RecordEntry, RecordedSource, Records, Requirement, Role,
-    Unavailability, Validity,
+    ImageEvidence, ImageRecords, KeptAuthors, KeptRejection, Labels, Member, Operation, People,
+    Person, PersonalIdentity, Pin, Promotion, RecordEntry, RecordedSource, Records, Requirement,
+    Role, Unavailability, Validity,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,6 +41,15 @@ struct Case {
     /// The user who deploys.
     #[serde(default)]
     deployer: Option<String>,
+    /// The groups of the user who deploys.
+    #[serde(default)]
+    deployer_groups: Vec<String>,
+    /// The labels of the workload.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// The labels of the namespace; not known when absent.
+    #[serde(default)]
+    namespace_labels: Option<Labels>,
     /// The time of the review; now when absent.
     #[serde(default)]
     at: Option<Timestamp>,
@@ -271,8 +280,9 @@ fn run(rule: &str, case: &Case) -> (String, String) {
     }
     promotion.change.actor = case.deployer.as_ref().map(|user| Actor {
         username: user.clone(),
-        groups: Vec::new(),
+        groups: case.deployer_groups.clone(),
     });
+    promotion.change.object.labels = case.labels.clone();
     if case.debugging {
         promotion.change.operation = Operation::Update;
         promotion.change.images[0].role = Role::EphemeralContainer;
@@ -328,6 +338,12 @@ fn run(rule: &str, case: &Case) -> (String, String) {
     if let Some(people) = &case.people {
         let people = directory(people, &case.automation);
         snapshot.world.people = Collected::Known(Arc::new(people));
+    }
+    if let (Some(labels), Some(namespace)) =
+        (&case.namespace_labels, &promotion.change.workload.namespace)
+    {
+        let namespaces = &mut snapshot.world.namespaces;
+        namespaces.insert(namespace.clone(), labels.clone());
     }
     if let Some(cluster) = &case.cluster {
         snapshot.world.cluster = Collected::Known(cluster.clone());

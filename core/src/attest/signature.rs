@@ -7,11 +7,12 @@ use std::ops::RangeInclusive;
 
 use aws_lc_rs::digest::{self, Digest, SHA256, SHA384, SHA512};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
-    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44,
-    ML_DSA_65, ML_DSA_87, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
-    RSA_PSS_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA384_ASN1,
+    ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1,
+    ECDSA_P521_SHA512_FIXED, ED25519, ML_DSA_44, ML_DSA_65, ML_DSA_87, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
 use x509_cert::der::asn1::UintRef;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -63,16 +64,20 @@ impl Algorithm {
         const SHA_384: Option<Hash> = Some(Hash::Sha384);
         const SHA_512: Option<Hash> = Some(Hash::Sha512);
         match self {
+            // After DER the form of IEEE P1363 (the two numbers alone), in which some verifiers publish their summaries.
             Algorithm::P256 => &[
                 (&ECDSA_P256_SHA256_ASN1, SHA_256),
+                (&ECDSA_P256_SHA256_FIXED, SHA_256),
                 (&ECDSA_P256_SHA384_ASN1, SHA_384),
             ],
             Algorithm::P384 => &[
                 (&ECDSA_P384_SHA384_ASN1, SHA_384),
+                (&ECDSA_P384_SHA384_FIXED, SHA_384),
                 (&ECDSA_P384_SHA256_ASN1, SHA_256),
             ],
             Algorithm::P521 => &[
                 (&ECDSA_P521_SHA512_ASN1, SHA_512),
+                (&ECDSA_P521_SHA512_FIXED, SHA_512),
                 (&ECDSA_P521_SHA256_ASN1, SHA_256),
                 (&ECDSA_P521_SHA384_ASN1, SHA_384),
             ],
@@ -346,6 +351,53 @@ mod tests {
             match refused {
                 Some(why) => assert!(read.is_err_and(|said| said.contains(why)), "{name}"),
                 None => assert!(read.is_ok(), "{name}"),
+            }
+        }
+    }
+
+    /// Some verifiers publish summaries with signatures of two numbers alone (IEEE P1363), and not in DER.
+    #[test]
+    fn an_ecdsa_signature_counts_in_der_and_as_two_numbers() {
+        use aws_lc_rs::encoding::AsDer as _;
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::signature::{
+            ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING,
+            ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+            ECDSA_P521_SHA512_ASN1_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
+            KeyPair as _,
+        };
+        let random = SystemRandom::new();
+        for (der, fixed) in [
+            (
+                &ECDSA_P256_SHA256_ASN1_SIGNING,
+                &ECDSA_P256_SHA256_FIXED_SIGNING,
+            ),
+            (
+                &ECDSA_P384_SHA384_ASN1_SIGNING,
+                &ECDSA_P384_SHA384_FIXED_SIGNING,
+            ),
+            (
+                &ECDSA_P521_SHA512_ASN1_SIGNING,
+                &ECDSA_P521_SHA512_FIXED_SIGNING,
+            ),
+        ] {
+            let private = EcdsaKeyPair::generate_pkcs8(der, &random).unwrap();
+            let of = |form| EcdsaKeyPair::from_pkcs8(form, private.as_ref()).unwrap();
+            let spki = of(der).public_key().as_der().unwrap();
+            let key = VerifyingKey::from_spki(spki.as_ref()).unwrap();
+            for form in [der, fixed] {
+                let signature = of(form).sign(&random, b"message").unwrap();
+                assert!(key.signed(&Message::of_bytes(&b"message"[..]), signature.as_ref()));
+                assert!(!key.signed(&Message::of_bytes(&b"another"[..]), signature.as_ref()));
+                let mut forged = signature.as_ref().to_vec();
+                if let Some(last) = forged.last_mut() {
+                    *last ^= 1;
+                }
+                assert!(!key.signed(&Message::of_bytes(&b"message"[..]), &forged));
+                assert!(!key.signed(
+                    &Message::of_bytes(&b"message"[..]),
+                    &vec![0; signature.as_ref().len()]
+                ));
             }
         }
     }

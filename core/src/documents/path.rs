@@ -7,7 +7,11 @@ use serde_json::Value;
 
 /// A path from the root of a document; empty for the document as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Path(Vec<Step>);
+pub struct Path {
+    steps: Vec<Step>,
+    /// Line and column within the text at the path, both from 1. It is not shown.
+    within: Option<(usize, usize)>,
+}
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +30,21 @@ pub struct PathError(String);
 impl Path {
     /// The steps from the root.
     pub fn steps(&self) -> &[Step] {
-        &self.0
+        &self.steps
+    }
+
+    /// A place within the text at this path: line and column, both from 1.
+    #[must_use]
+    pub fn at(&self, line: usize, column: usize) -> Path {
+        Path {
+            within: Some((line, column)),
+            ..self.clone()
+        }
+    }
+
+    /// The place within the text at this path, if it is about one.
+    pub fn within(&self) -> Option<(usize, usize)> {
+        self.within
     }
 
     /// This path with a field appended.
@@ -44,31 +62,37 @@ impl Path {
     /// This path with another one appended.
     #[must_use]
     pub fn join(&self, below: &Path) -> Path {
-        Path(self.0.iter().chain(&below.0).cloned().collect())
+        Path {
+            steps: self.steps.iter().chain(&below.steps).cloned().collect(),
+            within: below.within,
+        }
     }
 
     /// The part of `value` at this path.
     pub fn find<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        self.0.iter().try_fold(value, |value, step| match step {
+        self.steps.iter().try_fold(value, |value, step| match step {
             Step::Key(key) => value.get(key),
             Step::Index(index) => value.get(index),
         })
     }
 
     fn then(&self, step: Step) -> Path {
-        Path(self.0.iter().cloned().chain([step]).collect())
+        self.steps.iter().cloned().chain([step]).collect()
     }
 }
 
 impl FromIterator<Step> for Path {
     fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Path {
-        Path(steps.into_iter().collect())
+        Path {
+            steps: steps.into_iter().collect(),
+            within: None,
+        }
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, step) in self.0.iter().enumerate() {
+        for (at, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) if !is_plain(key) => write!(f, "[\"{}\"]", key.escape_debug())?,
@@ -119,7 +143,7 @@ impl FromStr for Path {
                 rest = after;
             }
         }
-        Ok(Path(steps))
+        Ok(steps.into_iter().collect())
     }
 }
 

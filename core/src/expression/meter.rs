@@ -18,6 +18,7 @@ use cel::{Env, ExecutionError};
 
 use super::names::Shape;
 use super::value::weight;
+use super::{pattern, time};
 
 /// The variable that holds the meter. No expression can write this name.
 pub(super) const VARIABLE: &str = "@meter";
@@ -46,7 +47,7 @@ impl Meter {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    fn count(&self, work: u64) -> Result<(), ExecutionError> {
+    pub(super) fn count(&self, work: u64) -> Result<(), ExecutionError> {
         let left = self.0.load(Ordering::Relaxed).saturating_sub(work);
         self.0.store(left, Ordering::Relaxed);
         match left {
@@ -84,6 +85,8 @@ pub(super) fn environment() -> Arc<Env> {
         // A name with `@` is declared by nothing else. Without these functions every evaluation would fail.
         let _ = environment.add_overload(CHARGE, CHARGE, two(), charge);
         let _ = environment.add_overload(TURN, TURN, two(), turn);
+        let _ = pattern::declare(&mut environment);
+        let _ = time::declare(&mut environment);
         Arc::new(environment)
     });
     Arc::clone(&ENVIRONMENT)

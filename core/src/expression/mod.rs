@@ -6,24 +6,32 @@
 //!
 //! * `names` — which variables and functions an expression may use
 //! * `meter` — how the work of an evaluation is counted
+//! * `pattern`, `time` — regular expressions, and times and lengths of time
 //! * `value` — JSON → values of CEL, and back
 
 mod meter;
 mod names;
+mod pattern;
 #[cfg(test)]
 mod tests;
+mod time;
 mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cel::common::ast::{IdedExpr, SourceInfo};
 use cel::parser::Parser;
 use cel::{Context, ExecutionError, ParseError, Value as CelValue};
+use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use meter::{Meter, metered};
-use value::{Size, from_json, to_json};
+use pattern::Pattern;
+use time::CelTime;
+use value::{Size, from_json, refuse_json, to_json};
 
 /// The longest expression, in bytes.
 const MAXIMUM_BYTES: usize = 4096;
@@ -50,6 +58,35 @@ pub struct Expression {
     source: String,
     /// The expression with the calls that count its work.
     metered: IdedExpr,
+    patterns: Vec<Pattern>,
+    uses: BTreeSet<String>,
+}
+
+/// The value of a variable.
+#[derive(Clone, Copy, Debug)]
+pub enum Variable<'v> {
+    /// A value as JSON has it.
+    Json(&'v Value),
+    /// A time, which `timestamp(…)` and `duration(…)` are compared with.
+    Time(Timestamp),
+}
+
+impl<'v> From<&'v Value> for Variable<'v> {
+    fn from(value: &'v Value) -> Variable<'v> {
+        Variable::Json(value)
+    }
+}
+
+/// Reads JSON that an expression is to be evaluated over. Its size is limited before anything of it is kept.
+///
+/// # Errors
+/// Why it is not read.
+pub fn read_json(text: &RawValue) -> Result<Value, NotEvaluated> {
+    if let Some(why) = refuse_json(text.get(), MAXIMUM_VALUES, MAXIMUM_DEPTH) {
+        return Err(NotEvaluated::TooLarge(format!("it {why}")));
+    }
+    let read = serde_json::from_str(text.get());
+    read.map_err(|error| NotEvaluated::Failed(format!("it cannot be read: {error}")))
 }
 
 /// A mistake in an expression.
@@ -104,7 +141,7 @@ impl Expression {
             return Err(whole(why));
         }
         let parsed = catch_unwind(|| Parser::new().parse_with_source_info(source));
-        let (parsed, places) = parsed
+        let (mut parsed, places) = parsed
             .map_err(|_| whole("the parser failed on the expression; rewrite it".to_owned()))?
             .map_err(|errors| errors.errors.iter().map(syntax_fault).collect::<Vec<_>>())?;
         let place = |id| place_of(source, &places, id);
@@ -124,8 +161,11 @@ impl Expression {
             );
             return Err(whole(why));
         }
-        let mut faults: Vec<_> = names::unknown(&parsed, variables)
-            .into_iter()
+        let unknown = names::unknown(&parsed, variables);
+        let uses = names::used(&parsed);
+        let (patterns, odd) = pattern::compile(&mut parsed);
+        let found = unknown.into_iter().chain(odd);
+        let mut faults: Vec<_> = found
             .map(|(id, message)| {
                 let (line, column) = place(id);
                 ExpressionFault {
@@ -140,6 +180,8 @@ impl Expression {
             true => Ok(Expression {
                 source: source.to_owned(),
                 metered: metered(parsed),
+                patterns,
+                uses,
             }),
             false => Err(faults),
         }
@@ -150,13 +192,21 @@ impl Expression {
         &self.source
     }
 
+    /// Whether the expression uses a variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.uses.contains(variable)
+    }
+
     /// Evaluates the expression with these values of its variables.
     ///
     /// # Errors
     /// Why an expression was not evaluated. A rule that needs its result is undecided.
-    pub fn evaluate(&self, variables: &[(&str, &Value)]) -> Result<Value, NotEvaluated> {
+    pub fn evaluate(&self, variables: &[(&str, Variable<'_>)]) -> Result<Value, NotEvaluated> {
         let mut size = Size::default();
         for (name, value) in variables {
+            let Variable::Json(value) = value else {
+                continue;
+            };
             size.add(value, MAXIMUM_VALUES, MAXIMUM_DEPTH)
                 .map_err(|why| NotEvaluated::TooLarge(format!("`{name}` {why}")))?;
         }
@@ -165,7 +215,15 @@ impl Expression {
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(meter::environment());
             for (name, value) in variables {
-                context.add_variable_as_val(*name, from_json(value));
+                let value = match value {
+                    Variable::Json(value) => from_json(value),
+                    Variable::Time(time) => Box::new(CelTime(*time)),
+                };
+                context.add_variable_as_val(*name, value);
+            }
+            for (index, pattern) in self.patterns.iter().enumerate() {
+                let name = pattern::variable(index);
+                context.add_variable_as_val(&name, Box::new(pattern.clone()));
             }
             context.add_variable_as_val(meter::VARIABLE, Box::new(meter.clone()));
             let result = CelValue::resolve_val(&self.metered, &context).map_err(failure)?;

@@ -1,7 +1,10 @@
 //! The variables and functions that an expression may use, and how large it is.
 
+use std::collections::BTreeSet;
+
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr};
 
+use super::pattern::MATCHES;
 use crate::documents::nearest;
 
 /// Functions that are called by name, with the number of arguments. All of them take time that is linear in their arguments.
@@ -9,10 +12,12 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("bool", 1),
     ("bytes", 1),
     ("double", 1),
+    ("duration", 1),
     ("dyn", 1),
     ("int", 1),
     ("size", 1),
     ("string", 1),
+    ("timestamp", 1),
     ("type", 1),
     ("uint", 1),
 ];
@@ -20,6 +25,7 @@ const FUNCTIONS: &[(&str, usize)] = &[
 const MEMBERS: &[(&str, usize)] = &[
     ("contains", 1),
     ("endsWith", 1),
+    (MATCHES, 1),
     ("size", 0),
     ("startsWith", 1),
 ];
@@ -114,6 +120,73 @@ fn of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
     match entry {
         EntryExpr::StructField(field) => vec![&field.value],
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    }
+}
+
+/// The direct parts of an expression, to be changed.
+pub(super) fn parts_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
+    match &mut expression.expr {
+        Expr::Call(call) => {
+            let target = call.target.as_deref_mut().into_iter();
+            target.chain(&mut call.args).collect()
+        }
+        Expr::Comprehension(over) => {
+            let ComprehensionExpr {
+                iter_range,
+                accu_init,
+                loop_cond,
+                loop_step,
+                result,
+                ..
+            } = &mut **over;
+            vec![iter_range, accu_init, loop_cond, loop_step, result]
+        }
+        Expr::List(list) => list.elements.iter_mut().collect(),
+        Expr::Map(map) => {
+            let entries = map.entries.iter_mut();
+            entries
+                .flat_map(|entry| of_entry_mut(&mut entry.expr))
+                .collect()
+        }
+        Expr::Select(select) => vec![&mut select.operand],
+        // Messages are refused before.
+        Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+    }
+}
+
+fn of_entry_mut(entry: &mut EntryExpr) -> Vec<&mut IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&mut field.value],
+        EntryExpr::MapEntry(entry) => vec![&mut entry.key, &mut entry.value],
+    }
+}
+
+/// The variables that an expression uses, without those of its loops.
+pub(super) fn used(expression: &IdedExpr) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    collect(expression, &mut Vec::new(), &mut used);
+    used
+}
+
+fn collect<'e>(part: &'e IdedExpr, bound: &mut Vec<&'e str>, used: &mut BTreeSet<String>) {
+    match &part.expr {
+        Expr::Ident(name) if !bound.contains(&&**name) => {
+            used.insert(name.clone());
+        }
+        Expr::Comprehension(over) => {
+            collect(&over.iter_range, bound, used);
+            collect(&over.accu_init, bound, used);
+            bound.push(&over.iter_var);
+            for inner in [&over.loop_cond, &over.loop_step, &over.result] {
+                collect(inner, bound, used);
+            }
+            bound.pop();
+            return;
+        }
+        _ => {}
+    }
+    for inner in parts(part) {
+        collect(inner, bound, used);
     }
 }
 

@@ -21,7 +21,7 @@ fn faults(source: &str) -> Vec<String> {
 fn evaluated(source: &str, body: &Value) -> Result<Value, NotEvaluated> {
     let (status, id) = (json!(200), json!("INC1"));
     let variables = [("status", &status), ("body", body), ("id", &id)];
-    compiled(source).evaluate(&variables)
+    compiled(source).evaluate(&variables.map(|(name, value)| (name, value.into())))
 }
 
 fn value(source: &str) -> Value {
@@ -90,6 +90,93 @@ fn expressions_mean_what_cel_says() {
     ] {
         assert_eq!(value(source), expected, "{source}");
     }
+}
+
+#[test]
+fn times_and_lengths_of_time_are_compared_added_and_subtracted() {
+    let now: Timestamp = "2026-11-28T14:31:00Z".parse().unwrap();
+    let holds = |source: &str| {
+        let expression = Expression::compile(source, &["now"]).unwrap();
+        expression.evaluate(&[("now", Variable::Time(now))])
+    };
+    for source in [
+        "now == timestamp('2026-11-28T15:31:00+01:00')",
+        "now > timestamp('2026-11-27T00:00:00Z') && now != timestamp('2026-11-27T00:00:00Z')",
+        "now - timestamp('2026-11-28T13:31:00Z') == duration('1h')",
+        "now - duration('1d') < now && now + duration('1h30m') > now",
+        "duration('1h') + now == now + duration('60m')",
+        "duration('7d') - duration('24h') > duration('5d') + duration('12h')",
+        "[duration('1s'), duration('2s')].exists(d, d == duration('2s'))",
+    ] {
+        assert_eq!(holds(source), Ok(json!(true)), "{source}");
+    }
+    for (source, expected) in [
+        (
+            "timestamp('yesterday') < now",
+            "`timestamp`: expected a time with an offset, such as `2026-11-28T14:31:00Z`",
+        ),
+        (
+            "duration('a while') < now - now",
+            "`duration`: expected a length of time, such as `90s`, `24h`, `1h30m` or `7d`",
+        ),
+        (
+            "now + duration('99999999h')",
+            "`timestamp`: the result is not between the years 1 and 9999",
+        ),
+        (
+            "now",
+            "the result holds a value of the type `timestamp`, which JSON does not have",
+        ),
+    ] {
+        let why = holds(source).expect_err(source).to_string();
+        assert_eq!(why, expected, "{source}");
+    }
+    for source in ["now < 1", "now + now", "now - 1", "1 < duration('1h')"] {
+        assert!(holds(source).is_err(), "{source}");
+    }
+}
+
+#[test]
+fn a_pattern_matches_a_part_of_a_text_unless_it_is_anchored() {
+    for (source, expected) in [
+        ("'INC0042'.matches('C[0-9]+')", true),
+        ("'INC0042'.matches('^C[0-9]+')", false),
+        ("id.matches('^INC[0-9]+$') && !id.matches('CHG')", true),
+        (
+            "body.result.all(r, r.number.matches('^INC') && r.priority.matches('^[1-3]$'))",
+            true,
+        ),
+    ] {
+        assert_eq!(value(source), json!(expected), "{source}");
+    }
+    assert_eq!(
+        failed("status.matches('2')"),
+        "`matches`: expected a text on its left"
+    );
+    assert_eq!(
+        faults("true || 'a'.matches('a' + 'b')"),
+        ["line 1, column 25: the pattern of `matches` has to be a text in quotes"]
+    );
+}
+
+#[test]
+fn an_expression_knows_which_variables_it_uses() {
+    let expression = compiled("body.result.exists(id, id == status) && 'id'.matches('body')");
+    assert!(expression.uses("body") && expression.uses("status"));
+    assert!(!expression.uses("id"));
+}
+
+#[test]
+fn json_with_too_many_values_is_refused_before_it_is_kept() {
+    let read = |text: String| read_json(&RawValue::from_string(text).unwrap());
+    let many = format!("[{}]", vec!["0"; MAXIMUM_VALUES + 1].join(","));
+    let nested = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    for text in [many, nested] {
+        assert!(matches!(read(text), Err(NotEvaluated::TooLarge(_))));
+    }
+    // Commas and brackets in texts are no values.
+    let text = format!("\"{}\\\"[\"", ",[".repeat(MAXIMUM_VALUES));
+    assert!(read(text).is_ok());
 }
 
 #[test]
@@ -184,7 +271,10 @@ fn a_mistake_has_its_place_and_a_remedy() {
         "matches('a', 'b')",
         "@meter",
         "@charge(1, 2)",
-        "timestamp('x')",
+        "id.matches(id)",
+        "id.matches('(')",
+        "id.matches('(((\\\\pL{99}){99}){99}){99}')",
+        "timestamp()",
         "size(1, 2)",
         "body.`a`",
     ] {
@@ -235,9 +325,9 @@ fn no_expression_within_the_limits_overflows_the_stack() {
         let run = move || {
             if let Ok(expression) = Expression::compile(&source, VARIABLES) {
                 let _ = expression.evaluate(&[
-                    ("body", &json!({})),
-                    ("id", &json!("")),
-                    ("status", &json!(1)),
+                    ("body", (&json!({})).into()),
+                    ("id", (&json!("")).into()),
+                    ("status", (&json!(1)).into()),
                 ]);
             }
         };
@@ -271,6 +361,7 @@ fn an_expression_built_to_burn_cpu_is_stopped() {
         "body.texts.map(a, body.texts + body.texts)",
         "body.list.map(a, body.deep == body.deep)",
         "body.texts.map(a, size(body.text) + size(body.text + a))",
+        "body.texts.map(a, body.text.matches('(a|aa|a.a)*b'))",
     ] {
         let result = evaluated(source, &body);
         assert_eq!(result, Err(NotEvaluated::TooMuchWork), "{source}");
@@ -376,7 +467,7 @@ proptest! {
         let body = json!({"list": [1, 2, 3], "text": "x", "deep": {"a": [{"b": null}]}});
         if let Ok(expression) = Expression::compile(&source, VARIABLES) {
             let variables = [("status", &json!(200)), ("body", &body), ("id", &json!("A"))];
-            let result = expression.evaluate(&variables);
+            let result = expression.evaluate(&variables.map(|(name, value)| (name, value.into())));
             prop_assert!(result.is_ok() || result.is_err_and(|why| !why.to_string().is_empty()));
         }
     }

@@ -44,6 +44,37 @@ impl Size {
     }
 }
 
+/// Why a text in JSON is not read: it has more values than `most`, or is nested deeper than `depth`. This takes no memory.
+pub(super) fn refuse_json(text: &str, most: usize, depth: usize) -> Option<String> {
+    let (mut values, mut open, mut deepest) = (1_usize, 0_usize, 0);
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                while let Some(within) = bytes.next() {
+                    match within {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            b'{' | b'[' => {
+                open += 1;
+                values += 1;
+                deepest = deepest.max(open);
+            }
+            b'}' | b']' => open = open.saturating_sub(1),
+            b',' => values += 1,
+            _ => {}
+        }
+    }
+    if deepest > depth {
+        return Some("is nested too deep".to_owned());
+    }
+    (values > most).then(|| format!("has more than {most} values"))
+}
+
 /// The value, which borrows its texts. Its depth was checked.
 pub(super) fn from_json<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     match value {

@@ -79,6 +79,7 @@ impl IncidentReading {
         let unreadable = |why: &dyn fmt::Display| UnreadableAnswer(why.to_string());
         let (status, asked) = (Value::from(status), Value::from(id));
         let variables = [("status", &status), ("body", body), ("id", &asked)];
+        let variables = variables.map(|(name, value)| (name, value.into()));
         let result = self.expression.evaluate(&variables);
         let result = result.map_err(|why| unreadable(&format_args!("the expression: {why}")))?;
         let found = match result {

@@ -1,6 +1,8 @@
 //! A requested change ([`Change`]), and the same change with pinned images, its kind and the time of the review
 //! ([`Promotion`]).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::evidence::{Collected, Subject};
@@ -44,6 +46,10 @@ pub struct ChangedObject {
     pub before: Option<Digest>,
     /// Whether nothing of the object runs after the change: no replicas, paused, suspended.
     pub is_staged: bool,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
     /// The owner that `metadata.ownerReferences` names as the controller. Every requester can write it, so that it never decides the
     /// kind of a change; it says which object to read.
     pub owner: Option<Owner>,

@@ -4,10 +4,14 @@
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("additionalExtensions", "`claims`"),
     ("artifactTypes", "`- provenance: {…}`"),
-    ("attestation", "`- provenance: {…}`"),
-    ("attestations", "`- provenance: {…}`"),
+    (
+        "attestations",
+        "`- provenance: {…}` or `- attestation: {…}`",
+    ),
     ("attestors", "`- signature: {anyOf: […]}`"),
     ("authorities", "`- signature: {anyOf: […]}`"),
+    ("cel", "`- expression: {rule: …}`"),
+    ("celExpressions", "`- expression: {rule: …}`"),
     ("certIdentity", "`identity`"),
     ("certIdentityRegex", "`identity: {glob: …}`"),
     ("certificate", "`keyless`"),

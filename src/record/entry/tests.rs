@@ -201,6 +201,7 @@ fn written(at: i64, state: EntryState) -> WrittenEntry {
         digest: None,
         emergency: Vec::new(),
         at: Timestamp::from_second(at).unwrap(),
+        observed_at: None,
         decision: at.to_string(),
         revision: "r".to_owned(),
     }

@@ -17,7 +17,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use crate::facts::{FACTS, judge, promotion, signed_by, snapshot};
-use worlds::{PEOPLE, UNREADABLE, World, cut, digest, rejection, revocation, withhold, world};
+use worlds::{
+    PEOPLE, TESTED, UNREADABLE, World, cut, digest, rejection, revocation, withhold, world,
+};
 
 fn run(cases: u32, property: impl Fn(World) -> Result<(), TestCaseError>) {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
@@ -186,7 +188,7 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
         let without_statement = without(|evidence| {
             let only_helps = |statement: &VerifiedStatement| match statement.predicate() {
                 Predicate::Approval(said) => said.decision == ApprovalDecision::Approved,
-                Predicate::Other(_) => true,
+                Predicate::Other(_) | Predicate::VerificationSummary(_) => true,
                 _ => false,
             };
             let mut statements = evidence.statements.iter();
@@ -263,9 +265,11 @@ fn unusable_evidence_never_changes_a_decision() {
         let fewer = world.but(|world| {
             world.for_each_evidence(|evidence| {
                 evidence.unaccepted.clear();
-                evidence
-                    .statements
-                    .retain(|(_, statement)| !matches!(statement.predicate(), Predicate::Other(_)));
+                // No rule requires statements of the other types.
+                evidence.statements.retain(|(_, statement)| {
+                    !matches!(statement.predicate(), Predicate::Other(_))
+                        || statement.predicate_type() == TESTED
+                });
             });
         });
         prop_assert_eq!(more.decision(), decision);

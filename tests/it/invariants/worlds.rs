@@ -30,6 +30,9 @@ const IMAGES: [&str; 3] = [
     "elsewhere.example/db",
 ];
 const CHECK: &str = "tracker";
+/// The type of the statements that the rule `attestation` of the worlds requires.
+pub const TESTED: &str = "https://example.com/test-result/v1";
+const VERIFIER: &str = "https://staging.example/promotion-gate";
 pub const UNREADABLE: [&str; 2] = ["broken.yaml", "cut.yaml"];
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
@@ -58,7 +61,42 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
         )),
         ..Attached::by(by)
     };
+    let tested = |by: &str, predicate: Value| Attached {
+        form: Form::Attestation,
+        statement: Some((TESTED.to_owned(), predicate)),
+        ..Attached::by(by)
+    };
+    let summary = |by: &str, but: Value| {
+        let mut predicate = json!({
+            "verifier": {"id": VERIFIER},
+            "resourceUri": "registry.example/app",
+            "verificationResult": "PASSED",
+            "verifiedLevels": ["SLSA_BUILD_LEVEL_3"],
+            "https://promotion-gate.dev/environment": "staging",
+            "https://promotion-gate.dev/running-since": "2026-01-01T00:00:00Z",
+        });
+        let fields = predicate.as_object_mut().unwrap();
+        fields.extend(but.as_object().unwrap().clone());
+        Attached {
+            form: Form::Attestation,
+            statement: Some((
+                "https://slsa.dev/verification_summary/v1".to_owned(),
+                predicate,
+            )),
+            ..Attached::by(by)
+        }
+    };
     let attached = [
+        tested("release", json!({"result": "PASSED"})),
+        tested("build", json!({"result": "FAILED"})),
+        tested("build", json!({"result": "PASSED"})),
+        tested("key", json!({"outcome": "PASSED"})),
+        tested("stranger", json!({"result": "PASSED"})),
+        summary("release", json!({})),
+        summary("build", json!({"verifiedLevels": ["SLSA_BUILD_LEVEL_1"]})),
+        summary("build", json!({"verificationResult": "FAILED"})),
+        summary("key", json!({})),
+        summary("stranger", json!({})),
         release(),
         build(),
         Attached::by("stranger"),
@@ -367,6 +405,52 @@ fn approvals() -> impl Strategy<Value = Value> {
     })
 }
 
+fn attestation() -> impl Strategy<Value = Value> {
+    let conditions = select(vec![
+        "predicate.result == 'PASSED'",
+        "has(predicate.result) && predicate.result != 'FAILED'",
+        "now - signedAt < duration('1h') && subject.repository.contains('example')",
+    ]);
+    let conditions = prop::option::weighted(0.7, conditions);
+    (signer(), conditions).prop_map(|(signer, condition)| {
+        let mut parameters = json!({"predicateType": TESTED, "signedBy": signer});
+        if let Some(condition) = condition {
+            parameters["expression"] = json!(condition);
+        }
+        parameters
+    })
+}
+
+fn verification_summary() -> impl Strategy<Value = Value> {
+    let fields = [
+        ("levels", 0.4, json!(["SLSA_BUILD_LEVEL_2"])),
+        ("environment", 0.3, json!("staging")),
+        ("minimumAge", 0.3, json!("24h")),
+        ("maximumAge", 0.3, json!("30d")),
+        ("resources", 0.5, json!([{"glob": "registry.example/**"}])),
+    ];
+    let fields = fields.map(|(name, weight, value)| {
+        prop::option::weighted(weight, Just((name.to_owned(), value)))
+    });
+    (signer(), Vec::from(fields)).prop_map(|(signer, fields)| {
+        let mut parameters = json!({"verifiers": [{"id": VERIFIER, "signedBy": signer}]});
+        let given = parameters.as_object_mut().unwrap();
+        given.extend(fields.into_iter().flatten());
+        parameters
+    })
+}
+
+fn expression() -> impl Strategy<Value = Value> {
+    let rules = select(vec![
+        "images.all(i, i.repository.startsWith('registry.example/'))",
+        "workload.kind == 'Deployment' && change.kind == 'deploy'",
+        "namespaceLabels['tier'] == 'production'",
+        "requester.username == 'alice'",
+        "environment == 'production' && now > timestamp('2026-01-01T00:00:00Z')",
+    ]);
+    rules.prop_map(|rule| json!({"rule": rule, "message": "ask the platform team"}))
+}
+
 pub static PEOPLE: LazyLock<Arc<People>> = LazyLock::new(|| Arc::new(people()));
 
 /// The people of every world. `olivia` starts builds.
@@ -438,6 +522,9 @@ fn parameters(rule: &str) -> BoxedStrategy<Value> {
         "provenance" => provenance().boxed(),
         "approvals" => approvals().boxed(),
         "noFreeze" => Just(json!({"warnBefore": "24h"})).boxed(),
+        "attestation" => attestation().boxed(),
+        "expression" => expression().boxed(),
+        "verificationSummary" => verification_summary().boxed(),
         _ => panic!(
             "the rule `{rule}` has no generator: add one to `parameters` in {}",
             file!()

@@ -5,9 +5,11 @@ mod change;
 mod emergency;
 mod provenance;
 mod strict;
+mod verification_summary;
 
 use serde_json::value::RawValue;
 
+use super::COSIGN_SIGN;
 use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
 
 pub use approval::{Approval, ApprovalDecision, ChangeTicket};
@@ -20,6 +22,9 @@ pub use emergency::{
     EmergencyChange, EmergencyClosure, EmergencyReview, IncidentReference, ReviewVerdict,
 };
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
+pub use verification_summary::{
+    SummaryPolicy, SummaryResult, SummaryVerifier, VerificationSummary,
+};
 
 /// Whether a predicate type is that of approvals, in any version.
 pub fn is_approval(predicate_type: &str) -> bool {
@@ -41,6 +46,19 @@ pub fn is_emergency_closure(predicate_type: &str) -> bool {
     predicate_type.starts_with("https://promotion-gate.dev/emergency-closure/")
 }
 
+/// The rule that judges statements of a type, as a message names it; `None` for a type that has no rule of its own.
+pub fn rule_of(predicate_type: &str) -> Option<&'static str> {
+    let begins = |prefix: &str| predicate_type.starts_with(prefix);
+    match predicate_type {
+        COSIGN_SIGN => Some("`signature`"),
+        VerificationSummary::TYPE => Some("`verificationSummary`"),
+        _ if begins("https://slsa.dev/provenance/") => Some("`provenance`"),
+        other if is_approval(other) || is_change(other) => Some("`approvals`"),
+        other if is_emergency(other) => Some("`emergency` of the policy"),
+        _ => None,
+    }
+}
+
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {
@@ -56,6 +74,8 @@ pub enum Predicate {
     EmergencyClosure(Box<EmergencyClosure>),
     /// The review of an emergency change.
     EmergencyReview(Box<EmergencyReview>),
+    /// What a verifier concluded.
+    VerificationSummary(Box<VerificationSummary>),
     /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
     /// could be a rejection.
     Unreadable(UnacceptedReason),
@@ -87,6 +107,10 @@ impl Predicate {
                 let read = EmergencyReview::read(text);
                 Ok(readable(read, Predicate::EmergencyReview))
             }
+            VerificationSummary::TYPE => {
+                let read = VerificationSummary::read(text);
+                read.map(|read| Predicate::VerificationSummary(Box::new(read)))
+            }
             other if is_approval(other) || is_change(other) || is_emergency(other) => {
                 let why = format!("this version does not know the predicate type `{other}`");
                 let why = UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why);
@@ -105,9 +129,10 @@ impl Predicate {
             | Predicate::Change(_)
             | Predicate::EmergencyClosure(_)
             | Predicate::Unreadable(_) => true,
-            Predicate::EmergencyChange(_) | Predicate::EmergencyReview(_) | Predicate::Other(_) => {
-                false
-            }
+            Predicate::EmergencyChange(_)
+            | Predicate::EmergencyReview(_)
+            | Predicate::VerificationSummary(_)
+            | Predicate::Other(_) => false,
         }
     }
 
@@ -119,6 +144,7 @@ impl Predicate {
             Predicate::EmergencyChange(change) => change.bytes(),
             Predicate::EmergencyClosure(closure) => closure.bytes(),
             Predicate::EmergencyReview(review) => review.bytes(),
+            Predicate::VerificationSummary(summary) => summary.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }

@@ -7,11 +7,15 @@
 
 mod allowed_images;
 mod approvals;
+mod attestation;
 mod check;
+mod condition;
 mod digest_pinned;
+mod expression;
 mod no_freeze;
 mod provenance;
 mod signature;
+mod verification_summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +32,7 @@ use super::promotion::ChangeKind;
 use super::signer::{AcceptedSigner, TrustRoots};
 use super::world::{EvidenceToKeep, World};
 use crate::attest::{Anchor, AnchorId, PublicKey};
+use crate::expression::ExpressionFault;
 use crate::reason::Reason;
 
 pub use allowed_images::AllowedImages;
@@ -35,11 +40,14 @@ pub use approvals::{
     ApprovalEffect, ApprovalListing, ApprovalOutlook, Approvals, Approver, Approvers,
     ListedApproval, ListedWord, command_line,
 };
+pub use attestation::Attestation;
 pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
+pub use expression::ExpressionRule;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
+pub use verification_summary::VerificationSummaryRule;
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
@@ -260,6 +268,14 @@ macro_rules! requirements {
                 }
             }
 
+            /// The mistakes in an expression, which is written in a field of the entry of a rule.
+            pub fn expression_faults(rule: &str, field: &str, text: &str) -> Vec<ExpressionFault> {
+                match rule {
+                    $($(#[$when])? $key => <$rule as Entry>::expression_faults(field, text),)+
+                    _ => Vec::new(),
+                }
+            }
+
             fn rule(&self) -> &dyn Rule {
                 match self {
                     $($(#[$when])? Requirement::$rule(rule) => rule,)+
@@ -294,6 +310,9 @@ requirements! {
     provenance "provenance" Provenance,
     approvals "approvals" Approvals,
     no_freeze "noFreeze" NoFreeze,
+    attestation "attestation" Attestation,
+    expression "expression" ExpressionRule,
+    verification_summary "verificationSummary" VerificationSummaryRule,
     #[cfg(test)]
     closed "closed" Closed,
     #[cfg(test)]
@@ -316,6 +335,16 @@ trait Entry: Rule + JsonSchema {
     /// Checks what the schema and the types of the fields cannot express.
     fn validate(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// The mistakes in an expression that a field holds.
+    fn expression_faults(_field: &str, _text: &str) -> Vec<ExpressionFault> {
+        Vec::new()
+    }
+
+    /// The part of the manual page that derives from a table of the rule.
+    fn more_manual() -> String {
+        String::new()
     }
 }
 
@@ -340,7 +369,7 @@ impl RuleManual {
         };
         RuleManual {
             rule,
-            page: page.unwrap_or_default().to_owned(),
+            page: page.unwrap_or_default().to_owned() + &R::more_manual(),
             reasons: [R::REASONS, of_evidence].concat(),
         }
     }

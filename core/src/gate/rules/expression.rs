@@ -1,0 +1,285 @@
+//! `expression`: a condition over the change itself.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::condition::{Condition, Given, NotDecided, Variables, manual_of};
+use super::{Class, Entry, EvidenceUse, Judgement, Rule, Scope, WorkloadCheck, WorkloadRule};
+use crate::expression::ExpressionFault;
+use crate::gate::evidence::Collected;
+use crate::gate::policy::Policy;
+use crate::gate::promotion::{Operation, Pin, Promotion, Role};
+use crate::reason::{Reason, reasons};
+
+/// **What it requires**: an expression in CEL is true of the change: of its workload, namespace, requester, images and kind.
+///
+/// Names and patterns in the expression are checked when the policy is read. What is not known (a pre-check without `--as` does not
+/// know the requester) makes the rule undecided only if the expression uses it. An expression that fails (a label that is missing,
+/// a text that is compared with a number) makes it undecided, which denies; test with `in` or `has(…)` first. It is judged for what
+/// somebody deploys or starts, and not for what controllers keep running; a change of labels or annotations of the workload alone
+/// changes nothing that runs and is not judged.
+///
+/// **Why**: organisations have conditions that are about the deployment and not about the image: only the deployer of a team
+/// deploys to its namespaces, every production workload names its owner, a Job is deployed by the pipeline alone.
+///
+/// **Example**:
+/// `- expression: {rule: "'team' in workload.labels && requester.groups.exists(g, g == workload.labels['team'])", message: "only members of the team in the label team deploy this workload"}`
+///
+/// **How to satisfy it**: the message of the policy says what is expected. The variables are listed below.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpressionRule {
+    /// A condition in CEL over `workload`, `namespaceLabels`, `requester`, `images`, `change`, `environment`, `cluster` and `now`.
+    pub rule: Condition<PromotionVariable>,
+    /// What a denial says: what is expected, and what to do.
+    #[schemars(length(min = 1, max = 500))]
+    pub message: Option<String>,
+}
+
+/// The variables of the expression.
+#[derive(Clone, Copy, Debug)]
+pub enum PromotionVariable {
+    /// The object that is deployed.
+    Workload,
+    /// The labels of its namespace.
+    NamespaceLabels,
+    /// Who asks.
+    Requester,
+    /// The images of the object.
+    Images,
+    /// What is done.
+    Change,
+    /// The environment of the policy.
+    Environment,
+    /// The name of the cluster.
+    Cluster,
+    /// The time of the review.
+    Now,
+}
+
+const ENVIRONMENT: &str = "environment";
+
+impl Variables for PromotionVariable {
+    const TABLE: &'static [(&'static str, Self, &'static str)] = &[
+        (
+            "workload",
+            Self::Workload,
+            "the object: the texts `workload.group`, `workload.kind`, `workload.name` (of an object that the API server names: its `generateName` and `*`) and `workload.namespace` (empty for a cluster-scoped object), and the maps `workload.labels` and `workload.annotations`",
+        ),
+        (
+            "namespaceLabels",
+            Self::NamespaceLabels,
+            "the labels of the namespace, a map; empty for a cluster-scoped object",
+        ),
+        (
+            "requester",
+            Self::Requester,
+            "the authenticated user: `requester.username`, a text, and `requester.groups`, a list of texts",
+        ),
+        (
+            "images",
+            Self::Images,
+            "a list with one map for each image: the texts `field` (its path in the object), `role` (`container`, `initContainer`, `ephemeralContainer` or `imageVolume`), `image` (as written), `repository`, and, where they are known, `tag` and `digest`",
+        ),
+        (
+            "change",
+            Self::Change,
+            "`change.kind` (`deploy` or `activation`), and `change.operation` (`create` or `update`)",
+        ),
+        (
+            ENVIRONMENT,
+            Self::Environment,
+            "the `environment` of the policy, a text",
+        ),
+        (
+            "cluster",
+            Self::Cluster,
+            "the name of the cluster in the configuration, a text",
+        ),
+        ("now", Self::Now, "the time of the review, as a timestamp"),
+    ];
+}
+
+reasons! {
+    OF_THIS_RULE:
+    EXPRESSION_TRUE = "expression-true", "The policy's expression is true.", "";
+    EXPRESSION_FALSE = "expression-false",
+        "The policy's expression is false of this change.",
+        "The message is that of the policy, and says what is expected. `promotion-gate explain expression` lists what an expression sees.";
+    EXPRESSION_UNKNOWN = "expression-unknown",
+        "The policy's expression uses something that is not known here, such as the requester in a pre-check.",
+        "The detail says what is not known, and how to give it.";
+    EXPRESSION_NOT_EVALUATED = "expression-not-evaluated",
+        "The policy's expression could not be evaluated for this change.",
+        "The detail says why. Ask the owner of the policy to test what can be missing, such as `'team' in workload.labels`.";
+}
+
+impl Entry for ExpressionRule {
+    const REASONS: &'static [Reason] = OF_THIS_RULE;
+    const EVIDENCE: Option<EvidenceUse> = None;
+
+    fn validate(&self) -> Result<(), String> {
+        let message = self.message.as_ref();
+        match message.is_some_and(|message| message.trim().is_empty()) {
+            true => Err("`message` is empty; say what is expected, or leave it out".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    fn expression_faults(field: &str, text: &str) -> Vec<ExpressionFault> {
+        match field {
+            "rule" => Condition::<PromotionVariable>::faults(text),
+            _ => Vec::new(),
+        }
+    }
+
+    fn more_manual() -> String {
+        manual_of::<PromotionVariable>()
+    }
+}
+
+impl Rule for ExpressionRule {
+    fn class(&self) -> Class {
+        Class::ChangeControl
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope::Workload(self)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.rule.warning().into_iter().collect()
+    }
+
+    fn fits(&self, policy: &Policy) -> Result<(), String> {
+        match policy.environment {
+            None if self.rule.uses(ENVIRONMENT) => Err(
+                "the expression uses `environment`, and this policy does not name one; set `environment` in `spec`"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl WorkloadRule for ExpressionRule {
+    fn check(&self, check: &WorkloadCheck<'_>) -> Judgement {
+        match self.rule.holds(|variable| value(variable, check)) {
+            Ok(true) => Judgement::pass(EXPRESSION_TRUE, "the expression is true".to_owned()),
+            Ok(false) => {
+                let message = self.message.as_deref().map(str::trim);
+                let message = message.unwrap_or("the policy's expression is false");
+                Judgement::fail(EXPRESSION_FALSE, message.to_owned())
+            }
+            Err(why) => {
+                let reason = match why {
+                    NotDecided::Unknown(_) => EXPRESSION_UNKNOWN,
+                    NotDecided::NotEvaluated(_) => EXPRESSION_NOT_EVALUATED,
+                };
+                let message = self.message.iter();
+                let message = message.map(|it| format!("; the policy expects: {}", it.trim()));
+                Judgement::undecided(reason, format!("{why}{}", message.collect::<String>()))
+            }
+        }
+    }
+}
+
+/// The value of a variable.
+fn value(variable: PromotionVariable, check: &WorkloadCheck<'_>) -> Result<Given, NotDecided> {
+    let promotion = check.promotion;
+    let change = &promotion.change;
+    Ok(Given::Json(match variable {
+        PromotionVariable::Workload => {
+            let workload = &change.workload;
+            json!({
+                "group": workload.group,
+                "kind": workload.kind,
+                "name": workload.name,
+                "namespace": workload.namespace.as_deref().unwrap_or_default(),
+                "labels": change.object.labels,
+                "annotations": change.object.annotations,
+            })
+        }
+        PromotionVariable::NamespaceLabels => match &change.workload.namespace {
+            None => json!({}),
+            Some(namespace) => match check.world.namespaces.get(namespace) {
+                Some(labels) => json!(labels),
+                None => {
+                    let why = format!(
+                        "the labels of the namespace `{namespace}` are not known; `check` takes them as `--namespace-labels`"
+                    );
+                    return Err(NotDecided::Unknown(why));
+                }
+            },
+        },
+        PromotionVariable::Requester => match &change.actor {
+            Some(actor) => json!({"username": actor.username, "groups": actor.groups}),
+            None => {
+                let why = "the requester is not known; `check` takes it as `--as` and `--as-group`";
+                return Err(NotDecided::Unknown(why.to_owned()));
+            }
+        },
+        PromotionVariable::Images => images(promotion)?,
+        PromotionVariable::Change => {
+            let operation = match change.operation {
+                Operation::Create => "create",
+                Operation::Update => "update",
+            };
+            json!({"kind": promotion.kind.id(), "operation": operation})
+        }
+        // A policy whose expression uses it has one.
+        PromotionVariable::Environment => json!(check.policy.environment),
+        PromotionVariable::Cluster => match &check.world.cluster {
+            Collected::Known(cluster) => json!(cluster),
+            unknown => {
+                let why = unknown.unavailabilities().iter();
+                let why: Vec<_> = why.map(ToString::to_string).collect();
+                return Err(NotDecided::Unknown(why.join("; ")));
+            }
+        },
+        PromotionVariable::Now => return Ok(Given::Time(promotion.at)),
+    }))
+}
+
+fn images(promotion: &Promotion) -> Result<Value, NotDecided> {
+    // An image that could not be read is not in the list, and must not go unseen.
+    if let Some(field) = promotion.change.unreadable.first() {
+        let why = format!(
+            "not all images of the object are known: `{}` {}",
+            field.field, field.why
+        );
+        return Err(NotDecided::Unknown(why));
+    }
+    let image = |(image, pin): (&crate::gate::ImageUse, &Pin)| {
+        if let Pin::Resolved(Collected::Unavailable(why)) = pin {
+            let why = format!("the digest of `{}` is not known: {why}", image.reference);
+            return Err(NotDecided::Unknown(why));
+        }
+        let role = match image.role {
+            Role::Container => "container",
+            Role::InitContainer => "initContainer",
+            Role::EphemeralContainer => "ephemeralContainer",
+            Role::ImageVolume => "imageVolume",
+        };
+        let reference = &image.reference;
+        let mut fields = json!({
+            "field": image.field,
+            "role": role,
+            "image": reference.as_written(),
+            "repository": reference.repository().to_string(),
+        });
+        let optional = [
+            ("tag", reference.tag().map(ToString::to_string)),
+            ("digest", pin.digest().map(ToString::to_string)),
+        ];
+        if let Some(fields) = fields.as_object_mut() {
+            let known = optional.into_iter();
+            let known = known.filter_map(|(name, value)| Some((name.to_owned(), json!(value?))));
+            fields.extend(known);
+        }
+        Ok(fields)
+    };
+    let images = promotion.images().map(image);
+    Ok(Value::Array(images.collect::<Result<_, _>>()?))
+}

@@ -1,0 +1,323 @@
+//! What runs now, as release records show it: the images of a workload that were admitted, complied and were seen in the cluster, and
+//! since when they have run.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use promotion_gate_core::gate::{ChangedObject, Digest, ImageReference, Repository, Workload};
+
+use super::names::RecordSubject;
+use super::reading::ReadRecord;
+use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry};
+
+/// A workload as the API server gives it now.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveWorkload<'a> {
+    /// Its name.
+    pub workload: &'a Workload,
+    /// What it says besides its images.
+    pub object: &'a ChangedObject,
+    /// The images of its template.
+    pub images: &'a [ImageReference],
+}
+
+/// An image that runs and complied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningImage {
+    /// The repository that the workload names.
+    pub repository: Repository,
+    /// The digest.
+    pub digest: Digest,
+    /// The policies with which it complied.
+    pub complied: BTreeSet<String>,
+    /// The revision of the policies that were applied.
+    pub revision: String,
+    /// Since when it has run without a break; `None` if the records do not show it.
+    pub since: Option<Timestamp>,
+}
+
+/// The images of a workload, each with what its record shows. All of them must have been admitted by `required` policies, by no
+/// waiver, and seen with the present template.
+///
+/// # Errors
+/// Why an image cannot be attested, as a sentence.
+pub fn running_images(
+    records: &[ReadRecord],
+    live: LiveWorkload<'_>,
+    required: &BTreeSet<String>,
+) -> Result<Vec<RunningImage>, String> {
+    let Workload { kind, name, .. } = live.workload;
+    let shown = format!("{kind} `{name}`");
+    // 1. What is staged does not run.
+    if live.object.is_staged {
+        return Err(format!(
+            "{shown} does not run: it has no replicas, is paused or suspended"
+        ));
+    }
+    let Some(template) = &live.object.template else {
+        return Err(format!("the template of {shown} is not known"));
+    };
+    if live.images.is_empty() {
+        return Err(format!("{shown} has no image"));
+    }
+    let mut running: Vec<RunningImage> = Vec::new();
+    for image in live.images {
+        let subject = RecordSubject::of_reference(image);
+        let record = records.iter().find(|it| it.name == subject.name());
+        let entries = record.into_iter().flat_map(|it| it.entries.values());
+        let own: Vec<_> = entries.filter(|it| is_of(it, live)).collect();
+        let of_template = own.iter().filter(|it| it.template == template.to_string());
+        // 2. Admitted, seen and complied, with the template that runs now.
+        let (good, refused): (Vec<_>, Vec<_>) = of_template
+            .map(|entry| (entry, refusal(entry, required)))
+            .partition(|(_, refusal)| refusal.is_none());
+        let Some((first, _)) = good.iter().min_by_key(|(entry, _)| entry.observed_at) else {
+            let why = refused.into_iter().find_map(|(_, refusal)| refusal);
+            let why = why.unwrap_or_else(|| match own.is_empty() {
+                true => "no release record that counts names it".to_owned(),
+                false => {
+                    "its release record is of another template than the present one".to_owned()
+                }
+            });
+            return Err(format!("`{}` of {shown}: {why}", image.as_written()));
+        };
+        let recorded = || first.digest.as_ref()?.parse().ok();
+        let Some(digest) = image.digest().cloned().or_else(recorded) else {
+            return Err(format!(
+                "`{}` of {shown} has no digest, and its release record does not say which one it named",
+                image.as_written()
+            ));
+        };
+        // 3. Since when: not before it was seen, and not if another template was admitted afterwards.
+        let times = good.iter().map(|(entry, _)| entry.observed_at);
+        let since = times.min().flatten();
+        let since =
+            since.filter(|since| !was_replaced(records, live, &template.to_string(), *since));
+        let found = RunningImage {
+            repository: image.repository().clone(),
+            digest,
+            complied: first.complied.clone(),
+            revision: first.revision.clone(),
+            since,
+        };
+        if !running.contains(&found) {
+            running.push(found);
+        }
+    }
+    Ok(running)
+}
+
+fn is_of(entry: &WrittenEntry, live: LiveWorkload<'_>) -> bool {
+    let Workload {
+        group,
+        version: _,
+        kind,
+        namespace,
+        name,
+    } = live.workload;
+    let recorded = &entry.workload;
+    (
+        &recorded.group,
+        &recorded.kind,
+        &recorded.namespace,
+        &recorded.name,
+    ) == (group, kind, namespace, name)
+        && (recorded.uid.is_none() || recorded.uid == live.object.uid)
+}
+
+/// Why an entry of the present template does not show that the image complied and ran.
+fn refusal(entry: &WrittenEntry, required: &BTreeSet<String>) -> Option<String> {
+    if entry.by != WrittenBy::Policy {
+        let by = match entry.by {
+            WrittenBy::Waiver => "by an emergency change",
+            WrittenBy::Audit => "although a policy denied it",
+            WrittenBy::Ungoverned => "without a policy",
+            WrittenBy::Baseline => "before the gate recorded anything",
+            WrittenBy::Injected | WrittenBy::Policy => "by an injector",
+        };
+        return Some(format!("it was admitted {by}"));
+    }
+    if entry.runs == EntryRuns::Staged {
+        return Some("it was admitted without being started".to_owned());
+    }
+    if entry.state != EntryState::Observed {
+        return Some("the gate has not seen it in the cluster yet".to_owned());
+    }
+    let missing: Vec<_> = required.difference(&entry.complied).cloned().collect();
+    let missing = missing.join("`, `");
+    (!missing.is_empty()).then(|| format!("it was not judged by `{missing}`, or did not comply"))
+}
+
+/// Whether another template of the workload was admitted after `since`: it may have run in between.
+fn was_replaced(
+    records: &[ReadRecord],
+    live: LiveWorkload<'_>,
+    template: &str,
+    since: Timestamp,
+) -> bool {
+    let mut entries = records.iter().flat_map(|record| record.entries.values());
+    entries.any(|entry| is_of(entry, live) && entry.template != template && entry.at > since)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::api::WrittenWorkload;
+
+    fn workload() -> Workload {
+        Workload {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "web".to_owned(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn entry(template: &[u8], second: i64) -> WrittenEntry {
+        WrittenEntry {
+            workload: WrittenWorkload::new(&workload(), Some(&"7".to_owned())),
+            template: Digest::sha256(template).to_string(),
+            state: EntryState::Observed,
+            runs: EntryRuns::Running,
+            by: WrittenBy::Policy,
+            complied: ["staging".to_owned(), "base".to_owned()].into(),
+            environments: BTreeSet::new(),
+            source: None,
+            digest: None,
+            at: at(second),
+            observed_at: Some(at(second + 10)),
+            emergency: Vec::new(),
+            decision: "1".to_owned(),
+            revision: "r".to_owned(),
+        }
+    }
+
+    fn record(image: &str, entries: Vec<WrittenEntry>) -> ReadRecord {
+        let subject = RecordSubject::of_reference(&image.parse().unwrap());
+        let entries = entries.into_iter().enumerate();
+        ReadRecord {
+            namespace: "shop".to_owned(),
+            name: subject.name(),
+            image: image.to_owned(),
+            last_used: None,
+            entries: entries.map(|(at, it)| (at.to_string(), it)).collect(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    fn image() -> String {
+        format!("ghcr.io/example/app@{}", Digest::sha256(b"image"))
+    }
+
+    fn running(records: &[ReadRecord], image: &str) -> Result<Vec<RunningImage>, String> {
+        let images = [image.parse().unwrap()];
+        let object = ChangedObject {
+            uid: Some("7".to_owned()),
+            template: Some(Digest::sha256(b"v1")),
+            ..ChangedObject::default()
+        };
+        let workload = workload();
+        let live = LiveWorkload {
+            workload: &workload,
+            object: &object,
+            images: &images,
+        };
+        running_images(records, live, &["staging".to_owned()].into())
+    }
+
+    #[test]
+    fn what_complied_and_was_seen_has_run_since_it_was_seen() {
+        let found = running(&[record(&image(), vec![entry(b"v1", 100)])], &image()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].digest, Digest::sha256(b"image"));
+        assert_eq!(found[0].since, Some(at(110)));
+        // Another entry of the same template, for other policies, does not begin anew.
+        let again = WrittenEntry {
+            complied: ["staging".to_owned()].into(),
+            ..entry(b"v1", 500)
+        };
+        let found = running(
+            &[record(&image(), vec![entry(b"v1", 100), again])],
+            &image(),
+        );
+        assert_eq!(found.unwrap()[0].since, Some(at(110)));
+    }
+
+    #[test]
+    fn what_another_template_replaced_meanwhile_has_not_run_since_then() {
+        let other = record("ghcr.io/example/app:v2", vec![entry(b"v2", 300)]);
+        let own = record(&image(), vec![entry(b"v1", 100)]);
+        assert_eq!(
+            running(&[own.clone(), other], &image()).unwrap()[0].since,
+            None
+        );
+        let before = record("ghcr.io/example/app:v0", vec![entry(b"v0", 50)]);
+        let since = running(&[own, before], &image()).unwrap()[0].since;
+        assert_eq!(since, Some(at(110)));
+        let older = WrittenEntry {
+            observed_at: None,
+            ..entry(b"v1", 100)
+        };
+        let since = running(&[record(&image(), vec![older])], &image()).unwrap()[0].since;
+        assert_eq!(since, None, "an older version wrote the entry");
+    }
+
+    #[test]
+    fn an_image_by_tag_has_the_digest_that_was_judged() {
+        let by_tag = WrittenEntry {
+            digest: Some(Digest::sha256(b"image").to_string()),
+            ..entry(b"v1", 100)
+        };
+        let tag = "ghcr.io/example/app:v1";
+        let found = running(&[record(tag, vec![by_tag])], tag).unwrap();
+        assert_eq!(found[0].digest, Digest::sha256(b"image"));
+        let found = running(&[record(tag, vec![entry(b"v1", 100)])], tag);
+        assert!(found.unwrap_err().contains("has no digest"));
+    }
+
+    #[test]
+    fn what_was_not_admitted_by_the_policies_or_not_seen_is_not_attested() {
+        let but = |change: fn(&mut WrittenEntry)| {
+            let mut changed = entry(b"v1", 100);
+            change(&mut changed);
+            running(&[record(&image(), vec![changed])], &image()).unwrap_err()
+        };
+        for (why, expected) in [
+            (but(|it| it.by = WrittenBy::Waiver), "emergency change"),
+            (but(|it| it.by = WrittenBy::Audit), "a policy denied it"),
+            (but(|it| it.by = WrittenBy::Ungoverned), "without a policy"),
+            (but(|it| it.by = WrittenBy::Baseline), "before the gate"),
+            (
+                but(|it| it.runs = EntryRuns::Staged),
+                "without being started",
+            ),
+            (but(|it| it.state = EntryState::Pending), "has not seen it"),
+            (
+                but(|it| it.complied = ["base".to_owned()].into()),
+                "not judged by `staging`",
+            ),
+            (
+                but(|it| it.template = Digest::sha256(b"v2").to_string()),
+                "another template",
+            ),
+            (
+                but(|it| it.workload.name = "other".to_owned()),
+                "no release record",
+            ),
+            (
+                but(|it| it.workload.uid = Some("8".to_owned())),
+                "no release record",
+            ),
+        ] {
+            assert!(why.contains(expected), "{why}");
+        }
+        assert!(running(&[], &image()).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! Rules that users write themselves: expressions over statements and over changes, what is wrong in them, and what is built to burn
+//! the gate's time. And verification summaries that say more than their signer may.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use promotion_gate::api;
+use promotion_gate_core::gate::{
+    Collected, Digest, Evidence, Finding, ImageEvidence, Outcome, Policy, Subject,
+};
+use serde_json::{Value, json};
+
+use crate::facts::{Attached, FACTS, Form, judge, keyless, promotion, snapshot};
+
+const TESTED: &str = "https://example.com/test-result/v1";
+const HEAD: &str =
+    "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {name: p}\nspec:\n";
+const SIGNER: &str =
+    "{keyless: {issuer: \"https://i.example\", anyIdentity: true, trustRoots: [sandbox]}}";
+
+/// What a rule says of an image that carries this statement by `build`.
+fn said(requirement: &Value, (kind, predicate): (&str, Value)) -> Finding {
+    let spec = json!({"requirements": [{"digestPinned": {}}, requirement], "uncovered": "Allow"});
+    said_under(FACTS.policy("p", &spec), (kind, predicate))
+}
+
+fn said_under(policy: Policy, (kind, predicate): (&str, Value)) -> Finding {
+    let digest = Digest::sha256(b"image");
+    let promotion = promotion(&[format!("registry.example/app@{digest}")]);
+    let mut evidence = ImageEvidence::default();
+    let attached = Attached {
+        form: Form::Attestation,
+        statement: Some((kind.to_owned(), predicate)),
+        ..Attached::by("build")
+    };
+    FACTS.add(&mut evidence, &digest, &attached);
+    let (image, pin) = promotion.images().next().unwrap();
+    let subject: Subject = pin.subject(&image.reference).unwrap();
+    let mut collected = Evidence::default();
+    collected
+        .images
+        .insert(subject, Collected::Known(Arc::new(evidence)));
+    let verdict = judge(&promotion, &collected, &snapshot(vec![policy]));
+    let findings = verdict.policies()[0].findings();
+    let finding = findings.iter().find(|it| it.rule != "digestPinned");
+    finding.unwrap().clone()
+}
+
+fn attestation(expression: &str) -> Value {
+    json!({"attestation": {
+        "predicateType": TESTED, "signedBy": keyless("build@example.com"), "expression": expression,
+    }})
+}
+
+#[test]
+fn an_expression_built_to_burn_cpu_is_undecided_in_time() {
+    let list: Vec<_> = (0..20_000).collect();
+    let text = "a".repeat(500_000);
+    let predicate = json!({"list": list, "text": text, "texts": vec![text.clone(); 3]});
+    for expression in [
+        "predicate.list.all(a, predicate.list.all(b, predicate.list.all(c, a + b + c >= 0)))",
+        "predicate.list.exists(a, predicate.list.map(b, b * a).size() < 0)",
+        "predicate.list.exists(a, predicate.text.contains('b') || predicate.text + predicate.text == 'a')",
+        "predicate.list.exists(a, predicate.text.matches('(a|a.|aa)*b'))",
+        "predicate.texts.exists(t, t.matches('(a+a*)+(a|aa)*b$'))",
+    ] {
+        let began = Instant::now();
+        let finding = said(&attestation(expression), (TESTED, predicate.clone()));
+        assert_eq!(finding.outcome, Outcome::Undecided, "{expression}");
+        assert_eq!(finding.reason, "attestation-not-evaluated");
+        assert!(
+            finding.detail.contains("too much work"),
+            "{}",
+            finding.detail
+        );
+        assert!(began.elapsed().as_secs() < 5, "{expression}");
+    }
+}
+
+#[test]
+fn a_predicate_with_a_million_entries_is_undecided_and_not_read() {
+    let predicate = json!({"list": vec![0; 1_000_000]});
+    let finding = said(
+        &attestation("predicate.list.size() > 0"),
+        (TESTED, predicate.clone()),
+    );
+    assert_eq!(finding.outcome, Outcome::Undecided);
+    assert!(
+        finding.detail.contains("has more than 100000 values"),
+        "{}",
+        finding.detail
+    );
+    // An expression that does not use the predicate does not read it.
+    let finding = said(
+        &attestation("signer.identity == 'build@example.com'"),
+        (TESTED, predicate),
+    );
+    assert_eq!(finding.outcome, Outcome::Pass, "{}", finding.detail);
+}
+
+#[test]
+fn a_denial_shows_why_each_statement_does_not_count() {
+    let finding = said(
+        &attestation("predicate.result == 'PASSED'"),
+        (TESTED, json!({"result": "FAILED"})),
+    );
+    assert_eq!(
+        finding.detail,
+        "the statement by `build@example.com` (issuer `https://issuer.example`): the expression is false"
+    );
+    let finding = said(
+        &attestation("predicate.result == 'PASSED'"),
+        (TESTED, json!({"outcome": "PASSED"})),
+    );
+    assert_eq!(
+        finding.detail,
+        "the statement by `build@example.com` (issuer `https://issuer.example`): the expression was not evaluated: there is no field `result`; test it with `has(…)` first"
+    );
+}
+
+#[test]
+fn the_message_of_a_policy_is_what_a_denial_says() {
+    let expression = |rule: &str| json!({"expression": {"rule": rule, "message": "label the workload with its team"}});
+    let statement = || (TESTED, json!({}));
+    let finding = said(&expression("'team' in workload.labels"), statement());
+    assert_eq!(finding.outcome, Outcome::Fail);
+    assert_eq!(finding.detail, "label the workload with its team");
+    let finding = said(&expression("workload.labels['team'] == 'a'"), statement());
+    assert_eq!(finding.outcome, Outcome::Undecided);
+    assert_eq!(
+        finding.detail,
+        "the expression was not evaluated: there is no field `team`; test it with `has(…)` first; the policy expects: label the workload with its team"
+    );
+    let finding = said(&expression("requester.username == 'alice'"), statement());
+    assert_eq!(
+        (finding.outcome, finding.reason),
+        (Outcome::Undecided, "expression-unknown")
+    );
+}
+
+fn problems(spec: &str) -> Vec<(String, Option<String>)> {
+    let sources = [("p.yaml".to_owned(), format!("{HEAD}{spec}").into_bytes())];
+    let set = api::load(&sources, &FACTS.trust_roots());
+    let problems = set.problems.into_iter();
+    problems
+        .map(|problem| (problem.to_string(), problem.excerpt))
+        .collect()
+}
+
+#[test]
+fn a_mistake_in_an_expression_points_into_the_document() {
+    let found = problems(
+        "  requirements:\n  - expression:\n      rule: |\n        workload.kind == 'Pod' &&\n          requestr.username == 'a' && x\n",
+    );
+    assert_eq!(
+        found,
+        [
+            (
+                "p.yaml:9:11: spec.requirements[0].expression.rule: in the expression, line 2, column 3: there is no variable `requestr`, did you mean `requester`?; known are `workload`, `namespaceLabels`, `requester`, `images`, `change`, `environment`, `cluster`, `now`".to_owned(),
+                Some("          requestr.username == 'a' && x\n          ^".to_owned()),
+            ),
+            (
+                "p.yaml:9:39: spec.requirements[0].expression.rule: in the expression, line 2, column 31: there is no variable `x`; known are `workload`, `namespaceLabels`, `requester`, `images`, `change`, `environment`, `cluster`, `now`".to_owned(),
+                Some(format!("          requestr.username == 'a' && x\n{}^", " ".repeat(38))),
+            ),
+        ]
+    );
+    let found = problems(&format!(
+        "  tags: Resolve\n  requirements:\n  - attestation: {{predicateType: \"{TESTED}\", signedBy: {SIGNER}, expression: \"predicate.a.matches('(')\"}}\n"
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (message, excerpt) = &found[0];
+    assert!(
+        message.contains("this is no regular expression"),
+        "{message}"
+    );
+    assert!(excerpt.as_ref().unwrap().ends_with('^'));
+}
+
+#[test]
+fn an_attestation_of_a_type_with_a_rule_of_its_own_is_refused_with_the_rule() {
+    for (kind, expected) in [
+        ("https://slsa.dev/provenance/v1", "use `provenance`"),
+        ("https://slsa.dev/provenance/v0.2", "use `provenance`"),
+        (
+            "https://slsa.dev/verification_summary/v1",
+            "use `verificationSummary`",
+        ),
+        ("https://promotion-gate.dev/approval/v1", "use `approvals`"),
+        ("https://promotion-gate.dev/change/v1", "use `approvals`"),
+        (
+            "https://promotion-gate.dev/emergency-change/v1",
+            "use `emergency` of the policy",
+        ),
+        ("https://sigstore.dev/cosign/sign/v1", "use `signature`"),
+        ("test-result", "is no predicate type"),
+    ] {
+        let found = problems(&format!(
+            "  tags: Resolve\n  requirements: [{{attestation: {{predicateType: \"{kind}\", signedBy: {SIGNER}}}}}]\n"
+        ));
+        assert!(
+            found.iter().any(|(problem, _)| problem.contains(expected)),
+            "{kind}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn an_expression_over_an_environment_needs_a_policy_with_one() {
+    let spec = "  requirements: [{expression: {rule: \"environment == 'production'\"}}]\n";
+    let found = problems(spec);
+    assert!(
+        found[0].0.contains("this policy does not name one"),
+        "{found:?}"
+    );
+    assert_eq!(problems(&format!("  environment: production\n{spec}")), []);
+}
+
+#[test]
+fn an_expression_without_a_variable_is_warned_of() {
+    let text = format!("{HEAD}  requirements: [{{expression: {{rule: \"1 == 1\"}}}}]\n");
+    let set = api::load(
+        &[("p.yaml".to_owned(), text.into_bytes())],
+        &FACTS.trust_roots(),
+    );
+    let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("the expression uses no variable"));
+}
+
+/// The id of an accepted verifier is in a statement that everybody can write.
+#[test]
+fn stagings_verifier_identity_used_by_a_pipeline_is_refused() {
+    let requirement = json!({"verificationSummary": {"verifiers": [
+        {"id": "https://staging.example/gate", "signedBy": keyless("release@example.com")},
+    ]}});
+    let finding = said(
+        &requirement,
+        (
+            "https://slsa.dev/verification_summary/v1",
+            json!({
+                "verifier": {"id": "https://staging.example/gate"}, "resourceUri": "registry.example/app",
+                "verificationResult": "PASSED", "verifiedLevels": [],
+            }),
+        ),
+    );
+    assert_eq!(
+        (finding.outcome, finding.reason),
+        (Outcome::Fail, "verifier-not-accepted")
+    );
+    assert_eq!(
+        finding.detail,
+        "the summary by `build@example.com` (issuer `https://issuer.example`): the policy does not accept this signer for the verifier `https://staging.example/gate`"
+    );
+}
