@@ -47,6 +47,23 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
         }),
         ..Attached::by(by)
     };
+    let scan = |by: &str, template: &str, result: Value| Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: template.to_owned(),
+            but: json!({"scanner": {"result": result}}),
+        }),
+        ..Attached::by(by)
+    };
+    let old_scan = |by: &str, template: &str, result: Value| Attached {
+        ago: Some("3d".parse().unwrap()),
+        ..scan(by, template, result)
+    };
+    let unnamed = || json!({"Metadata": null});
+    let vulnerable = || {
+        let found = json!({"VulnerabilityID": "CVE-2026-9", "PkgName": "zlib", "Severity": "CRITICAL"});
+        json!({"Metadata": null, "Results": [{"Vulnerabilities": [found]}]})
+    };
     let says = |by: &str, decision: &str| Attached {
         form: Form::Attestation,
         statement: Some((
@@ -107,6 +124,14 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             about_another: true,
             ..provenance("builder", json!({}))
         },
+        scan("release", "trivy", unnamed()),
+        scan("release", "grype", json!({"source": null})),
+        scan("build", "trivy", unnamed()),
+        old_scan("release", "trivy", unnamed()),
+        old_scan("release", "trivy", vulnerable()),
+        scan("release", "trivy", vulnerable()),
+        scan("stranger", "trivy", vulnerable()),
+        scan("release", "trivy", Value::Null),
     ];
     let all = |subject: Subject| {
         let pieces = attached.iter().map(|attached| {
@@ -272,6 +297,26 @@ fn provenance() -> impl Strategy<Value = Value> {
     })
 }
 
+fn vulnerabilities() -> impl Strategy<Value = Value> {
+    let signed_by = select(vec![
+        keyless(json!("release@example.com"), "Log"),
+        keyless(json!({"glob": "*@example.com"}), "Log"),
+    ]);
+    let severity = select(vec!["Medium", "Critical"]);
+    let age = prop::option::weighted(0.5, Just("1d"));
+    let scanners = prop::option::weighted(0.2, Just(json!(["trivy", "grype"])));
+    (signed_by, severity, age, scanners).prop_map(|(signed_by, severity, age, scanners)| {
+        let mut parameters = json!({"signedBy": signed_by, "maximumSeverity": severity});
+        if let Some(age) = age {
+            parameters["maximumAge"] = json!(age);
+        }
+        if let Some(scanners) = scanners {
+            parameters["scanners"] = scanners;
+        }
+        parameters
+    })
+}
+
 fn approvals() -> impl Strategy<Value = Value> {
     let authors = json!([{"provenance": {"builders": [{"id": BUILDER, "signedBy": keyless(json!(BUILDER), "Log")}]}}]);
     let authors = prop_oneof![
@@ -359,6 +404,7 @@ fn parameters(rule: &str) -> BoxedStrategy<Value> {
         "allowedImages" => Just(json!({"patterns": ["registry.example/**"]})).boxed(),
         "signature" => signature().boxed(),
         "provenance" => provenance().boxed(),
+        "vulnerabilities" => vulnerabilities().boxed(),
         "approvals" => approvals().boxed(),
         "noFreeze" => Just(json!({"warnBefore": "24h"})).boxed(),
         _ => panic!(

@@ -3,12 +3,14 @@
 mod approval;
 mod change;
 mod emergency;
+mod fields;
 mod provenance;
+mod scan;
 mod strict;
 
 use serde_json::value::RawValue;
 
-use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
+use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason, bounded};
 
 pub use approval::{Approval, ApprovalDecision, ChangeTicket};
 pub use change::{
@@ -18,6 +20,10 @@ pub use change::{
 };
 pub use emergency::{
     EmergencyChange, EmergencyClosure, EmergencyReview, IncidentReference, ReviewVerdict,
+};
+pub use scan::{
+    MAXIMUM_FINDINGS, ScannedArtifact, VulnerabilityFinding, VulnerabilityScan,
+    VulnerabilitySeverity, is_scan,
 };
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
@@ -41,6 +47,9 @@ pub fn is_emergency_closure(predicate_type: &str) -> bool {
     predicate_type.starts_with("https://promotion-gate.dev/emergency-closure/")
 }
 
+/// The most bytes of a predicate of which more than some fields are kept (4 MiB).
+const MAXIMUM_BYTES: usize = 4 << 20;
+
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
 pub enum Predicate {
@@ -56,8 +65,10 @@ pub enum Predicate {
     EmergencyClosure(Box<EmergencyClosure>),
     /// The review of an emergency change.
     EmergencyReview(Box<EmergencyReview>),
-    /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
-    /// could be a rejection.
+    /// What a scanner found in the image.
+    Scan(Box<VulnerabilityScan>),
+    /// A predicate of a type of this project, or of a scan, that cannot be read. The signature is valid, so the signer said
+    /// something, and it could be a rejection or a finding.
     Unreadable(UnacceptedReason),
     /// A predicate of another type, as JSON; `None` if the statement does not have a predicate.
     Other(Option<Box<RawValue>>),
@@ -69,6 +80,11 @@ impl Predicate {
         predicate: Option<&RawValue>,
     ) -> Result<Predicate, UnacceptedReason> {
         let text = predicate.map_or("null", RawValue::get);
+        if is_scan(predicate_type) {
+            let read = VulnerabilityScan::read(predicate_type, text);
+            return Ok(readable(read, Predicate::Scan));
+        }
+        bounded("bytes of the predicate", text.len(), MAXIMUM_BYTES)?;
         let provenance = |read: SlsaProvenance| Predicate::Provenance(Box::new(read));
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text).map(provenance),
@@ -96,14 +112,15 @@ impl Predicate {
         }
     }
 
-    /// Whether the gate can deny because of it: a rejection, the end of an emergency change, what may be one, and who the authors
-    /// are.
+    /// Whether the gate can deny because of it: a rejection, the end of an emergency change, what may be one, who the authors are,
+    /// and what a scanner found.
     pub fn can_hurt(&self) -> bool {
         match self {
             Predicate::Approval(approval) => approval.decision == ApprovalDecision::Rejected,
             Predicate::Provenance(_)
             | Predicate::Change(_)
             | Predicate::EmergencyClosure(_)
+            | Predicate::Scan(_)
             | Predicate::Unreadable(_) => true,
             Predicate::EmergencyChange(_) | Predicate::EmergencyReview(_) | Predicate::Other(_) => {
                 false
@@ -119,6 +136,7 @@ impl Predicate {
             Predicate::EmergencyChange(change) => change.bytes(),
             Predicate::EmergencyClosure(closure) => closure.bytes(),
             Predicate::EmergencyReview(review) => review.bytes(),
+            Predicate::Scan(scan) => scan.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }

@@ -12,6 +12,7 @@ mod digest_pinned;
 mod no_freeze;
 mod provenance;
 mod signature;
+mod vulnerabilities;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::evidence::Effect;
+use super::evidence::{Effect, ImageEvidence};
 use super::finding::Judgement;
 use super::image::ImageReference;
 use super::people::People;
@@ -40,6 +41,7 @@ pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
 pub use signature::Signature;
+pub use vulnerabilities::{Vulnerabilities, VulnerabilityException};
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
@@ -93,6 +95,12 @@ pub trait Rule {
 pub trait ImageRule {
     /// Judges one image.
     fn check(&self, check: &ImageCheck<'_>) -> Judgement;
+
+    /// Whether the evidence of an index says something that the rule judges. If not, the evidence of its platforms may stand in for
+    /// it. What is not accepted says nothing.
+    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
+        !evidence.signatures.is_empty() || !evidence.statements.is_empty()
+    }
 
     /// What the evidence of one image says that has to be kept in the cluster: what would turn a denial if it were deleted.
     fn keeps(&self, _: &ImageCheck<'_>) -> EvidenceToKeep {
@@ -292,6 +300,7 @@ requirements! {
     allowed_images "allowedImages" AllowedImages,
     signature "signature" Signature,
     provenance "provenance" Provenance,
+    vulnerabilities "vulnerabilities" Vulnerabilities,
     approvals "approvals" Approvals,
     no_freeze "noFreeze" NoFreeze,
     #[cfg(test)]
