@@ -1,4 +1,4 @@
-//! Statements that can hurt (a rejection, who the authors are, what a scanner found) and that this process verified once. They
+//! Statements that can hurt (a rejection, who the authors are, what a scanner found or a VEX document takes back) and that this process verified once. They
 //! count for their image also after they were deleted from the registry, so that deleting them helps nobody.
 
 use std::hash::Hash;

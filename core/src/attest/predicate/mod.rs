@@ -4,7 +4,10 @@ mod approval;
 mod change;
 mod emergency;
 mod fields;
+mod openvex;
 mod provenance;
+mod purl;
+mod sbom;
 mod scan;
 mod strict;
 
@@ -21,6 +24,9 @@ pub use change::{
 pub use emergency::{
     EmergencyChange, EmergencyClosure, EmergencyReview, IncidentReference, ReviewVerdict,
 };
+pub use openvex::{VexDocument, VexProduct, VexStatement, VexStatus, is_vex};
+pub use purl::PackageUrl;
+pub use sbom::{MAXIMUM_PACKAGES, SbomFormat, SoftwareBill, is_sbom};
 pub use scan::{
     MAXIMUM_FINDINGS, ScannedArtifact, VulnerabilityFinding, VulnerabilityScan,
     VulnerabilitySeverity, is_scan,
@@ -67,7 +73,11 @@ pub enum Predicate {
     EmergencyReview(Box<EmergencyReview>),
     /// What a scanner found in the image.
     Scan(Box<VulnerabilityScan>),
-    /// A predicate of a type of this project, or of a scan, that cannot be read. The signature is valid, so the signer said
+    /// The packages of the image.
+    Sbom(Box<SoftwareBill>),
+    /// Which vulnerabilities affect the image.
+    Vex(Box<VexDocument>),
+    /// A predicate of a type of this project, of a scan, an SBOM or an OpenVEX document, that cannot be read. The signature is valid, so the signer said
     /// something, and it could be a rejection or a finding.
     Unreadable(UnacceptedReason),
     /// A predicate of another type, as JSON; `None` if the statement does not have a predicate.
@@ -84,12 +94,17 @@ impl Predicate {
             let read = VulnerabilityScan::read(predicate_type, text);
             return Ok(readable(read, Predicate::Scan));
         }
+        if is_sbom(predicate_type) {
+            let read = SoftwareBill::read(predicate_type, text);
+            return Ok(readable(read, Predicate::Sbom));
+        }
         bounded("bytes of the predicate", text.len(), MAXIMUM_BYTES)?;
         let provenance = |read: SlsaProvenance| Predicate::Provenance(Box::new(read));
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text).map(provenance),
             "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text).map(provenance),
             Approval::TYPE => Ok(readable(Approval::read(text), Predicate::Approval)),
+            other if is_vex(other) => Ok(readable(VexDocument::read(text), Predicate::Vex)),
             ChangeRecord::TYPE => Ok(readable(ChangeRecord::read(text), Predicate::Change)),
             EmergencyChange::TYPE => {
                 let read = EmergencyChange::read(text);
@@ -117,14 +132,16 @@ impl Predicate {
     pub fn can_hurt(&self) -> bool {
         match self {
             Predicate::Approval(approval) => approval.decision == ApprovalDecision::Rejected,
+            Predicate::Vex(document) => document.can_hurt(),
             Predicate::Provenance(_)
             | Predicate::Change(_)
             | Predicate::EmergencyClosure(_)
             | Predicate::Scan(_)
             | Predicate::Unreadable(_) => true,
-            Predicate::EmergencyChange(_) | Predicate::EmergencyReview(_) | Predicate::Other(_) => {
-                false
-            }
+            Predicate::Sbom(_)
+            | Predicate::EmergencyChange(_)
+            | Predicate::EmergencyReview(_)
+            | Predicate::Other(_) => false,
         }
     }
 
@@ -137,6 +154,8 @@ impl Predicate {
             Predicate::EmergencyClosure(closure) => closure.bytes(),
             Predicate::EmergencyReview(review) => review.bytes(),
             Predicate::Scan(scan) => scan.bytes(),
+            Predicate::Sbom(bill) => bill.bytes(),
+            Predicate::Vex(document) => document.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }

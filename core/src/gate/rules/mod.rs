@@ -11,6 +11,7 @@ mod check;
 mod digest_pinned;
 mod no_freeze;
 mod provenance;
+mod sbom;
 mod signature;
 mod vulnerabilities;
 
@@ -40,8 +41,9 @@ pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
+pub use sbom::{PackagePattern, Sbom};
 pub use signature::Signature;
-pub use vulnerabilities::{Vulnerabilities, VulnerabilityException};
+pub use vulnerabilities::{VexDocuments, Vulnerabilities, VulnerabilityException};
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
@@ -301,6 +303,7 @@ requirements! {
     signature "signature" Signature,
     provenance "provenance" Provenance,
     vulnerabilities "vulnerabilities" Vulnerabilities,
+    sbom "sbom" Sbom,
     approvals "approvals" Approvals,
     no_freeze "noFreeze" NoFreeze,
     #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::scans::CurrentScans;
+use super::vex::VexStatements;
 use super::{
     Judgement, SCANNED, VULNERABLE, Vulnerabilities, VulnerabilityException, listed, minute,
 };
@@ -23,6 +24,9 @@ pub(super) struct Counted<'s> {
     denying: BTreeSet<(Reverse<VulnerabilitySeverity>, &'s str, &'s str, String)>,
     /// The exceptions that accept a finding, by id, with their ends.
     excepted: BTreeMap<&'s str, Timestamp>,
+    /// The number of findings that do no harm, by OpenVEX documents, and the time of the oldest statement among these.
+    harmless: usize,
+    pub(super) harmless_since: Option<Timestamp>,
     /// The number of findings of all scans.
     all: usize,
 }
@@ -31,6 +35,7 @@ impl<'s> Counted<'s> {
     pub(super) fn of(
         rule: &'s Vulnerabilities,
         current: &CurrentScans<'s>,
+        vex: &VexStatements<'_>,
         at: Timestamp,
     ) -> Counted<'s> {
         let mut counted = Counted::default();
@@ -48,6 +53,12 @@ impl<'s> Counted<'s> {
                 }
                 Some((exception, until)) => added = expired(exception, until),
                 None => {}
+            }
+            if let Some(since) = vex.harmless_since(finding) {
+                counted.harmless += 1;
+                let oldest = counted.harmless_since.unwrap_or(since);
+                counted.harmless_since = Some(oldest.min(since));
+                continue;
             }
             counted
                 .denying
@@ -88,13 +99,16 @@ impl<'s> Counted<'s> {
             let at = it.at.map(|at| format!(" at {}", minute(at)));
             format!("`{}`{}", it.scan.scanner, at.unwrap_or_default())
         });
-        let except = match self.excepted.len() {
+        let mut except = match self.excepted.len() {
             0 => String::new(),
             _ => {
                 let ids = self.excepted.keys().map(|id| format!("`{id}`"));
                 format!(" except {}, which the policy accepts", listed(ids, NAMED))
             }
         };
+        if self.harmless > 0 {
+            except.push_str(&format!("; {} do no harm, by OpenVEX documents", self.harmless));
+        }
         let detail = format!(
             "scanned by {}: {} findings, none above `{}` that counts{except}",
             listed(scans, 4),

@@ -3,11 +3,13 @@
 //! * this file: the policy entry, and the order of the judgement
 //! * `scans`: which scans count, and whether each of them can be used
 //! * `counting`: which findings of them count
+//! * `vex`: the OpenVEX documents that say which findings do no harm
 //! * `absence`: what is said where no scan counts
 
 mod absence;
 mod counting;
 mod scans;
+mod vex;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -25,6 +27,8 @@ use crate::gate::signer::AcceptedSigner;
 use crate::reason::{Reason, reasons};
 use counting::Counted;
 use scans::{CurrentScans, SignedScans};
+pub use vex::VexDocuments;
+use vex::VexStatements;
 
 /// **What it requires**: the image carries a vulnerability scan by an accepted signer, and no finding is more severe than
 /// `maximumSeverity`. A scan is an attestation of one of two forms:
@@ -42,6 +46,14 @@ use scans::{CurrentScans, SignedScans};
 /// A finding that the scanner lists as suppressed (Grype's `ignoredMatches`, Trivy's `ExperimentalModifiedFindings`) counts too,
 /// since its ignore file belongs to the pipeline; `acceptSuppressed` changes that. An entry of `exceptions` accepts one
 /// vulnerability until a date.
+///
+/// **OpenVEX**: with `vex`, a finding does not count if the newest statement about it is `not_affected` or `fixed`. Statements
+/// come from OpenVEX 0.2 documents (predicate type `https://openvex.dev/ns`) that are attested for this digest by the signer that
+/// `vex` names. A statement counts if it has no products, or if a product names this digest (`pkg:oci/NAME@sha256:…`, or
+/// `hashes`), and if one of the product's `subcomponents`, where there are any, is the package of the finding. The time of a
+/// statement is the time that the document gives, or the earliest verified time of the signature if that is earlier. Without
+/// the documents, more findings count. The exception is a document that says `affected` or `under_investigation`: it takes back
+/// what an older document says.
 ///
 /// | `maximumSeverity` | Trivy | Grype | in-toto vulns |
 /// |---|---|---|---|
@@ -96,6 +108,8 @@ pub struct Vulnerabilities {
     /// Accept a report of Trivy without `Results`: the scanner found no package to look at.
     #[serde(default)]
     pub accept_empty: bool,
+    /// OpenVEX documents that say which findings do no harm.
+    pub vex: Option<VexDocuments>,
     /// Vulnerabilities that are accepted until a date.
     #[serde(default)]
     #[schemars(length(max = 1000))]
@@ -142,6 +156,9 @@ reasons! {
     SCAN_UNREADABLE = "scan-unreadable",
         "An accepted signer has signed a scan that this version cannot read. It could have findings.",
         "Scan again in a form that the documentation of `vulnerabilities` names, or update the gate. The detail names the field.";
+    VEX_UNREADABLE = "vex-unreadable",
+        "The image passes only with OpenVEX documents, and a document of an accepted signer cannot be read. It could say that the image is affected.",
+        "Write the document in the form of OpenVEX 0.2, such as with `vexctl create`, and attest it with `cosign attest --type openvex`. The detail names the field.";
     SCAN_TOO_OLD = "scan-too-old",
         "Every scan is older than the policy accepts.",
         "Scan the image again, and attest the report.";
@@ -208,7 +225,8 @@ impl Rule for Vulnerabilities {
     }
 
     fn needs(&self, world: &World) -> Needs {
-        Needs::under([&self.signed_by].into_iter(), &world.trust_roots)
+        let of_vex = self.vex.iter().map(|vex| &vex.signed_by);
+        Needs::under([&self.signed_by].into_iter().chain(of_vex), &world.trust_roots)
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -250,10 +268,13 @@ impl Vulnerabilities {
         check: &ImageCheck<'_>,
     ) -> Result<Judgement, Judgement> {
         // 1. The scans by accepted signers. A time in the future means that a clock is wrong, so that no age is known.
+        let in_the_future =
+            |why| Judgement::fail(SIGNED_IN_THE_FUTURE, why).hint("check the gate's clock");
         let signed = SignedScans::read(self, evidence, check);
         if let Some(why) = signed.in_the_future.iter().min() {
-            return Err(Judgement::fail(SIGNED_IN_THE_FUTURE, why.clone()).hint("check the gate's clock"));
+            return Err(in_the_future(why.clone()));
         }
+        let vex = VexStatements::read(self.vex.as_ref(), evidence, check).map_err(in_the_future)?;
         // 2. Of each scanner the newest: an older one must not hide what a newer one found.
         let ages = self.ages(check);
         let current = CurrentScans::of(&signed, ages.scan);
@@ -277,12 +298,16 @@ impl Vulnerabilities {
         for scan in &current.scans {
             self.can_be_used(scan, &ages, check)?;
         }
-        // 6. What was found.
-        let counted = Counted::of(self, &current, check.promotion.at);
-        Err(match counted.denial(self) {
-            Some(denied) => denied,
-            None => return Ok(counted.pass(self, &current, check.promotion.at)),
-        })
+        // 6. What was found, and does harm.
+        let counted = Counted::of(self, &current, &vex, check.promotion.at);
+        if let Some(denied) = counted.denial(self) {
+            return Err(denied);
+        }
+        // 7. A document that cannot be read could take back what makes a finding harmless.
+        match vex.unreadable(counted.harmless_since) {
+            Some(undecided) => Err(undecided),
+            None => Ok(counted.pass(self, &current, check.promotion.at)),
+        }
     }
 
     /// The earliest times that count, where the ages of scan and database are asked.
