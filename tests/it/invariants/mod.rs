@@ -183,7 +183,7 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
                 .requirements
                 .iter()
                 .map(|named| named.requirement.rule_name());
-            names.any(|name| ["approvals", "vulnerabilities"].contains(&name))
+            names.any(|name| ["approvals", "vulnerabilities", "sbom"].contains(&name))
         });
         if decision == Decision::Deny {
             prop_assert_eq!(without_signature.decision(), Decision::Deny);
