@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use promotion_gate_core::attest::predicate::{self, Predicate};
 use promotion_gate_core::attest::VerifiedStatement;
+use promotion_gate_core::attest::predicate::{self, Predicate};
 use promotion_gate_core::gate::{
     Collected, Digest, EvidenceSource, HeardSigners, ImageEvidence, Subject, Unavailability,
 };

@@ -150,6 +150,9 @@ mod tests {
             "_type": TYPES[0], "predicateType": "x", "subject": [{"name": "x".repeat(bytes)}],
         });
         let read = Statement::parse(statement.to_string().as_bytes());
-        assert_eq!(read.err().map(|why| why.reason), Some(unaccepted::TOO_LARGE));
+        assert_eq!(
+            read.err().map(|why| why.reason),
+            Some(unaccepted::TOO_LARGE)
+        );
     }
 }

@@ -7,10 +7,7 @@ use serde_json::{Value, json};
 use super::format::{FindingSpec, HowSpec, ScanSpec, Scanner};
 
 /// The predicate type, and the predicate. `at` is the time of the case.
-pub(super) fn expand(
-    written: &ScanSpec,
-    at: Timestamp,
-) -> Result<(&'static str, Value), String> {
+pub(super) fn expand(written: &ScanSpec, at: Timestamp) -> Result<(&'static str, Value), String> {
     let at = signed_at(&written.how(), at);
     let (uri, report) = match (written.scanner, &written.database_ago) {
         (Scanner::Trivy, Some(_)) => {
@@ -21,9 +18,14 @@ pub(super) fn expand(
             trivy(&written.findings, at),
         ),
         (Scanner::Grype, ago) => {
-            let built = ago.as_ref().map(|ago| Ok::<_, String>(before(at, ago.parse()?)));
+            let built = ago
+                .as_ref()
+                .map(|ago| Ok::<_, String>(before(at, ago.parse()?)));
             let built = built.transpose()?;
-            ("https://github.com/anchore/grype", grype(&written.findings, at, built))
+            (
+                "https://github.com/anchore/grype",
+                grype(&written.findings, at, built),
+            )
         }
     };
     let predicate = json!({

@@ -53,8 +53,15 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
                     false => "https://cyclonedx.org/bom",
                 };
                 let said = SoftwareBill::read(of_type, &text);
-                let said = said.map(|bill| (bill.version.to_string(), bill.packages.len() >= packages(&value)));
-                let version = kind.trim_start_matches("SPDX-").trim_start_matches("CycloneDX ");
+                let said = said.map(|bill| {
+                    (
+                        bill.version.to_string(),
+                        bill.packages.len() >= packages(&value),
+                    )
+                });
+                let version = kind
+                    .trim_start_matches("SPDX-")
+                    .trim_start_matches("CycloneDX ");
                 tally.expect(file, said, Ok((version.to_owned(), true)));
             }
             _ => cases -= 1,

@@ -61,7 +61,8 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
     };
     let unnamed = || json!({"Metadata": null});
     let vulnerable = || {
-        let found = json!({"VulnerabilityID": "CVE-2026-9", "PkgName": "zlib", "Severity": "CRITICAL"});
+        let found =
+            json!({"VulnerabilityID": "CVE-2026-9", "PkgName": "zlib", "Severity": "CRITICAL"});
         json!({"Metadata": null, "Results": [{"Vulnerabilities": [found]}]})
     };
     let vex = |by: &str, status: &str| Attached {

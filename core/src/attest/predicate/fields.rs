@@ -7,7 +7,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use jiff::Timestamp;
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::attest::unaccepted::{MALFORMED_PREDICATE, TOO_LARGE, UnacceptedReason};
 use crate::strict_json::is_same_key;
@@ -87,7 +89,10 @@ pub(super) fn read_entries<'de, T: ReadFields, A: MapAccess<'de>>(
             entries.next_value::<IgnoredAny>()?;
             continue;
         };
-        let (Some(name), Some(bit)) = (T::NAMES.get(at), u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at))) else {
+        let (Some(name), Some(bit)) = (
+            T::NAMES.get(at),
+            u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at)),
+        ) else {
             return Err(de::Error::custom("a key has no place"));
         };
         if seen & bit != 0 {
@@ -119,7 +124,11 @@ impl Visitor<'_> for KeyAmong {
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
         let at = self.0.iter().position(|name| *name == key);
-        match self.0.iter().find(|name| at.is_none() && is_same_key(key, name)) {
+        match self
+            .0
+            .iter()
+            .find(|name| at.is_none() && is_same_key(key, name))
+        {
             Some(name) => Err(E::custom(format!(
                 "the key `{}` is `{name}` in another case",
                 key.escape_debug()
@@ -273,9 +282,12 @@ mod tests {
 
     #[test]
     fn a_field_that_readers_read_differently_is_refused_and_others_are_ignored() {
-        let Known(read) =
-            read::<Known<Pair>>(r#"{"c": {"A": 1, "A": 2}, "a": "x\ny", "bk": ["", null, ]}"#.replace(", ]", "]").as_str())
-                .unwrap_or_default();
+        let Known(read) = read::<Known<Pair>>(
+            r#"{"c": {"A": 1, "A": 2}, "a": "x\ny", "bk": ["", null, ]}"#
+                .replace(", ]", "]")
+                .as_str(),
+        )
+        .unwrap_or_default();
         assert_eq!((&*read.a.0, read.b.0.len()), ("x\u{fffd}y", 2));
         for (text, place) in [
             (r#"{"a": "x", "a": "y"}"#, "appears twice"),

@@ -25,13 +25,13 @@ pub use emergency::{
     EmergencyChange, EmergencyClosure, EmergencyReview, IncidentReference, ReviewVerdict,
 };
 pub use openvex::{VexDocument, VexProduct, VexStatement, VexStatus, is_vex};
+pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 pub use purl::PackageUrl;
 pub use sbom::{MAXIMUM_PACKAGES, SbomFormat, SoftwareBill, is_sbom};
 pub use scan::{
     MAXIMUM_FINDINGS, ScannedArtifact, VulnerabilityFinding, VulnerabilityScan,
     VulnerabilitySeverity, is_scan,
 };
-pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 
 /// Whether a predicate type is that of approvals, in any version.
 pub fn is_approval(predicate_type: &str) -> bool {

@@ -118,7 +118,11 @@ impl VexDocument {
     /// The approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let each = self.statements.iter().map(|statement| {
-            let ids: usize = statement.ids.iter().map(|id| id.len() + size_of::<Box<str>>()).sum();
+            let ids: usize = statement
+                .ids
+                .iter()
+                .map(|id| id.len() + size_of::<Box<str>>())
+                .sum();
             let products = statement.products.iter().map(|product| {
                 size_of_val(product) + 128 * product.digests.len() + 256 * product.components.len()
             });
@@ -198,7 +202,9 @@ impl WrittenStatement {
     fn read(self, of_document: [Option<Timestamp>; 2]) -> Result<VexStatement, &'static str> {
         let Known(vulnerability) = self.vulnerability;
         let aliases = vulnerability.aliases.0;
-        let ids = [vulnerability.name, vulnerability.id].into_iter().chain(aliases);
+        let ids = [vulnerability.name, vulnerability.id]
+            .into_iter()
+            .chain(aliases);
         let ids: Box<[_]> = ids.map(|Text(id)| id).filter(|id| !id.is_empty()).collect();
         if ids.is_empty() {
             return Err("`vulnerability.name` is missing");
@@ -210,11 +216,22 @@ impl WrittenStatement {
             _ => JUSTIFICATIONS.contains(&justification),
         };
         if status == VexStatus::NotAffected && !is_justified {
-            return Err("`not_affected` needs a justification that OpenVEX 0.2 knows, or an `impact_statement`");
+            return Err(
+                "`not_affected` needs a justification that OpenVEX 0.2 knows, or an `impact_statement`",
+            );
         }
-        let times = [self.updated.0, self.timestamp.0].into_iter().chain(of_document);
-        let at = times.flatten().next().ok_or("the document has no `timestamp`")?;
-        let products = self.products.0.into_iter().map(|Known(product)| product.read());
+        let times = [self.updated.0, self.timestamp.0]
+            .into_iter()
+            .chain(of_document);
+        let at = times
+            .flatten()
+            .next()
+            .ok_or("the document has no `timestamp`")?;
+        let products = self
+            .products
+            .0
+            .into_iter()
+            .map(|Known(product)| product.read());
         Ok(VexStatement {
             ids,
             products: products.collect::<Result<_, _>>()?,
@@ -235,7 +252,11 @@ impl<'de> Deserialize<'de> for Status {
             "fixed" => VexStatus::Fixed,
             "under_investigation" => VexStatus::UnderInvestigation,
             "affected" => VexStatus::Affected,
-            _ => return Err(de::Error::custom(format!("`{word:.40}` is not a status of OpenVEX 0.2"))),
+            _ => {
+                return Err(de::Error::custom(format!(
+                    "`{word:.40}` is not a status of OpenVEX 0.2"
+                )));
+            }
         };
         Ok(Status(Some(status)))
     }
@@ -419,7 +440,9 @@ mod tests {
             json!({"@id": format!("pkg:apk/alpine/app@sha256:{hex}")}),
             json!({"@id": "registry.example/app:v1"}),
         ] {
-            let read = statement(&json!({"vulnerability": {"name": "CVE-1"}, "products": [product], "status": "fixed"}));
+            let read = statement(
+                &json!({"vulnerability": {"name": "CVE-1"}, "products": [product], "status": "fixed"}),
+            );
             assert!(read.products[0].digests.is_empty(), "{read:?}");
         }
         let components = json!([{"@id": "pkg:npm/a@1"}, {"@id": "x", "identifiers": {"purl": "pkg:npm/b"}}, {"@id": "x"}]);
@@ -427,7 +450,11 @@ mod tests {
             "vulnerability": {"name": "CVE-1"}, "status": "fixed",
             "products": [{"@id": "x", "subcomponents": components}],
         }));
-        let known: Vec<_> = read.products[0].components.iter().map(Option::is_some).collect();
+        let known: Vec<_> = read.products[0]
+            .components
+            .iter()
+            .map(Option::is_some)
+            .collect();
         assert_eq!(known, [true, true, false]);
     }
 
@@ -435,13 +462,34 @@ mod tests {
     fn a_document_that_is_not_understood_is_refused() {
         let vulnerability = json!({"name": "CVE-1"});
         for (statement, place) in [
-            (json!({"vulnerability": vulnerability}), "`status` is missing"),
-            (json!({"vulnerability": vulnerability, "status": "harmless"}), "not a status"),
-            (json!({"vulnerability": {}, "status": "fixed"}), "vulnerability.name"),
-            (json!({"vulnerability": "CVE-1", "status": "fixed"}), "an object"),
-            (json!({"vulnerability": vulnerability, "status": "fixed", "products": ["pkg:oci/app"]}), "an object"),
-            (json!({"vulnerability": vulnerability, "status": "fixed", "Status": "affected"}), "another case"),
-            (json!({"vulnerability": vulnerability, "status": "not_affected"}), "justification"),
+            (
+                json!({"vulnerability": vulnerability}),
+                "`status` is missing",
+            ),
+            (
+                json!({"vulnerability": vulnerability, "status": "harmless"}),
+                "not a status",
+            ),
+            (
+                json!({"vulnerability": {}, "status": "fixed"}),
+                "vulnerability.name",
+            ),
+            (
+                json!({"vulnerability": "CVE-1", "status": "fixed"}),
+                "an object",
+            ),
+            (
+                json!({"vulnerability": vulnerability, "status": "fixed", "products": ["pkg:oci/app"]}),
+                "an object",
+            ),
+            (
+                json!({"vulnerability": vulnerability, "status": "fixed", "Status": "affected"}),
+                "another case",
+            ),
+            (
+                json!({"vulnerability": vulnerability, "status": "not_affected"}),
+                "justification",
+            ),
             (
                 json!({"vulnerability": vulnerability, "status": "not_affected", "justification": "we_said_so", "impact_statement": "x"}),
                 "justification",
@@ -450,8 +498,13 @@ mod tests {
             let why = VexDocument::read(&document(&statement)).unwrap_err();
             assert!(why.detail.contains(place), "{why}");
         }
-        for context in ["https://openvex.dev/ns/v0.0.1", "https://example.com/ns", ""] {
-            let text = json!({"@context": context, "timestamp": "2026-11-01T00:00:00Z", "statements": []});
+        for context in [
+            "https://openvex.dev/ns/v0.0.1",
+            "https://example.com/ns",
+            "",
+        ] {
+            let text =
+                json!({"@context": context, "timestamp": "2026-11-01T00:00:00Z", "statements": []});
             let why = VexDocument::read(&text.to_string()).unwrap_err();
             assert_eq!(why.reason.id, "format-not-supported", "{why}");
         }
@@ -475,7 +528,11 @@ mod tests {
             ("affected", true),
         ] {
             let text = document(&json!({"vulnerability": {"name": "CVE-1"}, "status": status}));
-            assert_eq!(VexDocument::read(&text).unwrap().can_hurt(), can_hurt, "{status}");
+            assert_eq!(
+                VexDocument::read(&text).unwrap().can_hurt(),
+                can_hurt,
+                "{status}"
+            );
         }
     }
 }

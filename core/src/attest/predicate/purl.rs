@@ -113,12 +113,42 @@ mod tests {
     #[test]
     fn the_parts_of_a_package_url_are_decoded() {
         for (text, namespace, name, version) in [
-            ("pkg:apk/alpine/musl@1.2.5-r10?arch=x86_64", "alpine", "musl", Some("1.2.5-r10")),
-            ("pkg:npm/%40angular/core@1.0.0", "@angular", "core", Some("1.0.0")),
-            ("pkg:npm/@angular/core@1.0.0", "@angular", "core", Some("1.0.0")),
-            ("pkg:golang/github.com/a/b@v1.0#sub/path", "github.com/a", "b", Some("v1.0")),
-            ("pkg:oci/alpine@sha256%3A12", "", "alpine", Some("sha256:12")),
-            ("pkg:oci/alpine@sha256:12?repository_url=index.docker.io/library", "", "alpine", Some("sha256:12")),
+            (
+                "pkg:apk/alpine/musl@1.2.5-r10?arch=x86_64",
+                "alpine",
+                "musl",
+                Some("1.2.5-r10"),
+            ),
+            (
+                "pkg:npm/%40angular/core@1.0.0",
+                "@angular",
+                "core",
+                Some("1.0.0"),
+            ),
+            (
+                "pkg:npm/@angular/core@1.0.0",
+                "@angular",
+                "core",
+                Some("1.0.0"),
+            ),
+            (
+                "pkg:golang/github.com/a/b@v1.0#sub/path",
+                "github.com/a",
+                "b",
+                Some("v1.0"),
+            ),
+            (
+                "pkg:oci/alpine@sha256%3A12",
+                "",
+                "alpine",
+                Some("sha256:12"),
+            ),
+            (
+                "pkg:oci/alpine@sha256:12?repository_url=index.docker.io/library",
+                "",
+                "alpine",
+                Some("sha256:12"),
+            ),
             ("pkg:oci/debian", "", "debian", None),
             ("pkg:OCI/debian@", "", "debian", None),
         ] {
@@ -126,7 +156,16 @@ mod tests {
             let parts = (&*purl.namespace, &*purl.name, purl.version());
             assert_eq!(parts, (namespace, name, version), "{text}");
         }
-        for text in ["", "musl", "pkg:", "pkg:apk", "pkg:apk/", "cpe:2.3:a", "pkg:npm/a%4", "pkg:npm/a%ff"] {
+        for text in [
+            "",
+            "musl",
+            "pkg:",
+            "pkg:apk",
+            "pkg:apk/",
+            "cpe:2.3:a",
+            "pkg:npm/a%4",
+            "pkg:npm/a%ff",
+        ] {
             assert_eq!(PackageUrl::parse(text), None, "{text}");
         }
     }

@@ -86,16 +86,24 @@ impl SoftwareBill {
         };
         let is_cyclone_dx = &*written.bom_format.0 == "CycloneDX";
         let (format, version, packages) = if is_cyclone_dx {
-            (SbomFormat::CycloneDx, written.spec_version.0, written.components)
+            (
+                SbomFormat::CycloneDx,
+                written.spec_version.0,
+                written.components.0,
+            )
         } else if let Some(version) = written.spdx_version.0.strip_prefix("SPDX-") {
-            (SbomFormat::Spdx, version.into(), written.packages)
+            (SbomFormat::Spdx, version.into(), written.packages.0)
         } else if let Some(version) = written.graph.version {
-            (SbomFormat::Spdx, version, written.graph.packages)
+            (SbomFormat::Spdx, version, written.graph.packages.0)
         } else {
-            return Err(refused("it is neither an SPDX nor a CycloneDX document in JSON"));
+            return Err(refused(
+                "it is neither an SPDX nor a CycloneDX document in JSON",
+            ));
         };
         if of_type != Some(format) {
-            return Err(refused("the document is not of the format that the predicate type names"));
+            return Err(refused(
+                "the document is not of the format that the predicate type names",
+            ));
         }
         let known = match format {
             SbomFormat::Spdx => &SPDX_VERSIONS[..],
@@ -103,22 +111,30 @@ impl SoftwareBill {
         };
         let is_known = |known: &&str| {
             let more = version.strip_prefix(known);
-            more.is_some_and(|more| more.is_empty() || format == SbomFormat::Spdx && more.starts_with('.'))
+            more.is_some_and(|more| {
+                more.is_empty() || format == SbomFormat::Spdx && more.starts_with('.')
+            })
         };
         if !known.iter().any(is_known) {
-            let why = format!("version `{version:.40}` of {format} is not one that is read: {}", known.join(", "));
+            let why = format!(
+                "version `{version:.40}` of {format} is not one that is read: {}",
+                known.join(", ")
+            );
             return Err(UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why));
         }
         Ok(SoftwareBill {
             format,
             version,
-            packages: packages.0.into(),
+            packages: packages.into(),
         })
     }
 
     /// The approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let each = self.packages.iter().map(|it| it.len() + size_of::<Box<str>>());
+        let each = self
+            .packages
+            .iter()
+            .map(|it| it.len() + size_of::<Box<str>>());
         size_of_val(self) + each.sum::<usize>()
     }
 }
@@ -280,7 +296,11 @@ impl AddPackages for SpdxPackage {
         let purls = references.filter(|it| it.kind.0.ends_with("purl"));
         let before = packages.len();
         // A package may have several package URLs, and each of them counts.
-        packages.extend(purls.map(|it| it.locator.0).filter(|it| it.starts_with("pkg:")));
+        packages.extend(
+            purls
+                .map(|it| it.locator.0)
+                .filter(|it| it.starts_with("pkg:")),
+        );
         if packages.len() == before {
             packages.extend(named(Text::default(), &self.name, &self.version));
         }
@@ -329,7 +349,11 @@ impl<'de> Deserialize<'de> for Graph {
                 while let Some(Known(element)) = items.next_element::<Known<Element>>()? {
                     if &*element.kind.0 == "CreationInfo" {
                         let version = element.spec_version.0;
-                        if graph.version.as_ref().is_some_and(|known| *known != version) {
+                        if graph
+                            .version
+                            .as_ref()
+                            .is_some_and(|known| *known != version)
+                        {
                             return Err(de::Error::custom("elements are of two versions of SPDX"));
                         }
                         graph.version = Some(version);
@@ -386,7 +410,11 @@ impl ReadFields for Element {
 
 impl AddPackages for Element {
     fn add_to(self, packages: &mut Vec<Box<str>>) {
-        let identifiers = self.identifiers.0.into_iter().map(|Known(it)| it.identifier.0);
+        let identifiers = self
+            .identifiers
+            .0
+            .into_iter()
+            .map(|Known(it)| it.identifier.0);
         let before = packages.len();
         packages.extend(identifiers.filter(|it| it.starts_with("pkg:")));
         let has_purl = !self.purl.0.is_empty() || packages.len() > before;
@@ -469,9 +497,19 @@ mod tests {
     #[test]
     fn the_packages_of_each_format_are_read() {
         let bill = read(CYCLONE_DX, &cyclone_dx("1.6")).unwrap();
-        assert_eq!((bill.format, &*bill.version), (SbomFormat::CycloneDx, "1.6"));
+        assert_eq!(
+            (bill.format, &*bill.version),
+            (SbomFormat::CycloneDx, "1.6")
+        );
         let packages: Vec<_> = bill.packages.iter().map(|it| &**it).collect();
-        assert_eq!(packages, ["pkg:apk/alpine/musl@1.2", "org.example/inner@2", "alpine@3.22"]);
+        assert_eq!(
+            packages,
+            [
+                "pkg:apk/alpine/musl@1.2",
+                "org.example/inner@2",
+                "alpine@3.22"
+            ]
+        );
         let bill = read(SPDX, &spdx("SPDX-2.3")).unwrap();
         assert_eq!((bill.format, &*bill.version), (SbomFormat::Spdx, "2.3"));
         let packages: Vec<_> = bill.packages.iter().map(|it| &**it).collect();
@@ -488,7 +526,10 @@ mod tests {
             assert!(read(CYCLONE_DX, &cyclone_dx(version)).is_ok(), "{version}");
         }
         for version in ["SPDX-2.2", "SPDX-2.3"] {
-            assert!(read("https://spdx.dev/Document/v2.3", &spdx(version)).is_ok(), "{version}");
+            assert!(
+                read("https://spdx.dev/Document/v2.3", &spdx(version)).is_ok(),
+                "{version}"
+            );
         }
         for refused in [
             read(CYCLONE_DX, &cyclone_dx("1.1")),
@@ -508,10 +549,22 @@ mod tests {
             (SPDX, cyclone_dx("1.6"), "not of the format"),
             (CYCLONE_DX, spdx("SPDX-2.3"), "not of the format"),
             (SPDX, json!({}), "neither an SPDX nor a CycloneDX"),
-            (SPDX, json!({"packages": []}), "neither an SPDX nor a CycloneDX"),
+            (
+                SPDX,
+                json!({"packages": []}),
+                "neither an SPDX nor a CycloneDX",
+            ),
             (SPDX, json!("SPDXVersion: SPDX-2.3"), "an object"),
-            (CYCLONE_DX, json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "Components": []}), "another case"),
-            (SPDX, json!({"@graph": [{"type": "CreationInfo", "specVersion": "3.0.1"}, {"type": "CreationInfo", "specVersion": "3.0.0"}]}), "two versions"),
+            (
+                CYCLONE_DX,
+                json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "Components": []}),
+                "another case",
+            ),
+            (
+                SPDX,
+                json!({"@graph": [{"type": "CreationInfo", "specVersion": "3.0.1"}, {"type": "CreationInfo", "specVersion": "3.0.0"}]}),
+                "two versions",
+            ),
         ] {
             let why = read(kind, &document).unwrap_err();
             assert!(why.contains(place), "{why}");
@@ -527,7 +580,10 @@ mod tests {
             document["components"] = json!(vec![json!({"name": "a"}); count]);
             SoftwareBill::read(CYCLONE_DX, &document.to_string())
         };
-        assert_eq!(of(MAXIMUM_PACKAGES).unwrap().packages.len(), MAXIMUM_PACKAGES);
+        assert_eq!(
+            of(MAXIMUM_PACKAGES).unwrap().packages.len(),
+            MAXIMUM_PACKAGES
+        );
         assert_eq!(of(MAXIMUM_PACKAGES + 1).unwrap_err().reason.id, "too-large");
     }
 }

@@ -238,8 +238,8 @@ impl Requirement {
         if judgement.outcome.denies() {
             return unless_root_missing(judgement, check);
         }
-        let is_on_record = matches!(self, Requirement::Approvals(_))
-            && check.promotion.is_rollback(check.policy);
+        let is_on_record =
+            matches!(self, Requirement::Approvals(_)) && check.promotion.is_rollback(check.policy);
         if evidence.effect == Effect::OnlyHelps || is_on_record {
             return judgement;
         }

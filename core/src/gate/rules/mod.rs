@@ -41,9 +41,9 @@ pub use check::{ImageCheck, WorkloadCheck};
 pub use digest_pinned::DigestPinned;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
-pub use sbom::{PackagePattern, Sbom};
+pub use sbom::Sbom;
 pub use signature::Signature;
-pub use vulnerabilities::{VexDocuments, Vulnerabilities, VulnerabilityException};
+pub use vulnerabilities::Vulnerabilities;
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{

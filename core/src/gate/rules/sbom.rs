@@ -103,7 +103,9 @@ impl Entry for Sbom {
             return Err("`formats` is empty, so nothing can pass; leave the field out to accept every format".to_owned());
         }
         if self.denied.len() > MAXIMUM_PATTERNS {
-            return Err(format!("`denied` has more than {MAXIMUM_PATTERNS} patterns"));
+            return Err(format!(
+                "`denied` has more than {MAXIMUM_PATTERNS} patterns"
+            ));
         }
         Ok(())
     }
@@ -156,7 +158,8 @@ impl Sbom {
             // 2. A time in the future means that a clock is wrong.
             if let Err(why) = in_time(statement, check.promotion.at) {
                 let detail = format!("SBOM by {}: {why}", statement.signer());
-                return Judgement::fail(SIGNED_IN_THE_FUTURE, detail).hint("check the gate's clock");
+                return Judgement::fail(SIGNED_IN_THE_FUTURE, detail)
+                    .hint("check the gate's clock");
             }
             match statement.predicate() {
                 Predicate::Sbom(bill) => bills.push((&**bill, statement)),
@@ -189,7 +192,8 @@ impl Sbom {
             self.accept_empty || !bill.packages.is_empty()
         };
         let usable = accepted.iter().filter(lists);
-        let usable = usable.min_by_key(|(bill, it)| (bill.format, &bill.version, it.signer().to_string()));
+        let usable =
+            usable.min_by_key(|(bill, it)| (bill.format, &bill.version, it.signer().to_string()));
         match (usable, accepted.first(), bills.first()) {
             (Some((bill, statement)), _, _) => Judgement::pass(
                 SBOM_PRESENT,
@@ -206,7 +210,10 @@ impl Sbom {
                     .hint("check that the tool that wrote it supports the image")
             }
             (None, None, Some(_)) => {
-                let formats: BTreeSet<_> = bills.iter().map(|(bill, _)| bill.format.to_string()).collect();
+                let formats: BTreeSet<_> = bills
+                    .iter()
+                    .map(|(bill, _)| bill.format.to_string())
+                    .collect();
                 let detail = format!("the SBOM is of the format {}", listed(formats, 2));
                 let accepted = self.formats.iter().flatten().map(ToString::to_string);
                 Judgement::fail(SBOM_FORMAT_NOT_ACCEPTED, detail)
@@ -247,7 +254,9 @@ impl Sbom {
         );
         match not_accepted.iter().max() {
             Some((Mismatch::Transparency, by)) => {
-                let detail = format!("SBOM by {by}: it lacks the log entry or timestamp that the policy requires");
+                let detail = format!(
+                    "SBOM by {by}: it lacks the log entry or timestamp that the policy requires"
+                );
                 return Judgement::fail(NOT_TRANSPARENT_ENOUGH, detail)
                     .hint("attest with a transparency log");
             }
@@ -295,10 +304,14 @@ impl std::str::FromStr for PackagePattern {
 
     fn from_str(written: &str) -> Result<PackagePattern, String> {
         let Some(rest) = written.strip_prefix("pkg:") else {
-            return Err(format!("`{written:.80}` is not a pattern of package URLs; write `pkg:TYPE/NAME` or `pkg:TYPE/NAME@VERSION`"));
+            return Err(format!(
+                "`{written:.80}` is not a pattern of package URLs; write `pkg:TYPE/NAME` or `pkg:TYPE/NAME@VERSION`"
+            ));
         };
         if rest.contains(['?', '#', '%']) || !rest.contains('/') {
-            return Err(format!("`{written:.80}` is not a pattern of package URLs: write it decoded, without qualifiers, as `pkg:TYPE/NAME`"));
+            return Err(format!(
+                "`{written:.80}` is not a pattern of package URLs: write it decoded, without qualifiers, as `pkg:TYPE/NAME`"
+            ));
         }
         let last = rest.rsplit('/').next().unwrap_or_default();
         let glob = Glob::parse(&written.to_lowercase()).map_err(|why| why.to_string())?;
@@ -344,11 +357,27 @@ mod tests {
     #[test]
     fn a_pattern_matches_package_urls_in_every_spelling() {
         for (pattern, package, matches) in [
-            ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream@3.3.6", true),
-            ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream@3.3.7", false),
+            (
+                "pkg:npm/event-stream@3.3.6",
+                "pkg:npm/event-stream@3.3.6",
+                true,
+            ),
+            (
+                "pkg:npm/event-stream@3.3.6",
+                "pkg:npm/event-stream@3.3.7",
+                false,
+            ),
             ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream", false),
-            ("pkg:npm/event-stream", "pkg:npm/event-stream@3.3.6?a=b", true),
-            ("pkg:npm/event-stream@3.*", "pkg:npm/event-stream@3.3.6", true),
+            (
+                "pkg:npm/event-stream",
+                "pkg:npm/event-stream@3.3.6?a=b",
+                true,
+            ),
+            (
+                "pkg:npm/event-stream@3.*",
+                "pkg:npm/event-stream@3.3.6",
+                true,
+            ),
             ("pkg:npm/event*", "pkg:npm/event-stream@1", true),
             ("pkg:npm/@angular/core", "pkg:npm/%40angular/core@1", true),
             ("pkg:npm/@angular/core@1", "pkg:npm/@angular/core@1", true),
@@ -361,7 +390,12 @@ mod tests {
             let names = PackageUrl::parse(package).unwrap().names();
             assert_eq!(pattern.matches(&names), matches, "{pattern} {package}");
         }
-        for pattern in ["event-stream", "pkg:npm", "pkg:npm/a?arch=x", "pkg:npm/%40a/b"] {
+        for pattern in [
+            "event-stream",
+            "pkg:npm",
+            "pkg:npm/a?arch=x",
+            "pkg:npm/%40a/b",
+        ] {
             assert!(pattern.parse::<PackagePattern>().is_err(), "{pattern}");
         }
     }

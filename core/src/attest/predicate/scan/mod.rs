@@ -50,7 +50,9 @@ const SCANNERS: [(&str, &str); 4] = [
 
 /// Whether a predicate type is that of vulnerability scans, in any version.
 pub fn is_scan(predicate_type: &str) -> bool {
-    PREFIXES.iter().any(|prefix| predicate_type.starts_with(prefix))
+    PREFIXES
+        .iter()
+        .any(|prefix| predicate_type.starts_with(prefix))
 }
 
 /// What a scanner found in an image.
@@ -124,7 +126,9 @@ impl VulnerabilityScan {
         }
         let (Known(scanner), Known(metadata)) = (written.scanner, written.metadata);
         let of_predicate = [metadata.started, metadata.finished].map(|Instant(at)| at);
-        let database = scanner.database.map(|Known(database)| database.last_update.0);
+        let database = scanner
+            .database
+            .map(|Known(database)| database.last_update.0);
         let scan = match (scanner.result, is_cosign) {
             (ScanResult::Report(report), true) => read_report(*report),
             (ScanResult::List(findings), false) => Ok(ReadScan {
@@ -136,10 +140,12 @@ impl VulnerabilityScan {
                 "`scanner.result` is missing; `cosign attest --type vuln` drops everything that is not in the form of `trivy image --format cosign-vuln`",
             ),
             (ScanResult::Missing, false) => Err("`scanner.result` is missing"),
-            (ScanResult::List(_), true) => Err("`scanner.result` is a list, not the report of Trivy or Grype"),
-            (ScanResult::Report(_), false) => {
-                Err("`scanner.result` is not a list; attach the report of a scanner with `cosign attest --type vuln`")
+            (ScanResult::List(_), true) => {
+                Err("`scanner.result` is a list, not the report of Trivy or Grype")
             }
+            (ScanResult::Report(_), false) => Err(
+                "`scanner.result` is not a list; attach the report of a scanner with `cosign attest --type vuln`",
+            ),
         };
         let scan = scan.map_err(refused)?;
         if scan.scanner.is_empty() {
@@ -159,7 +165,10 @@ impl VulnerabilityScan {
     /// The approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let findings = self.findings.iter().map(|finding| {
-            let ids: usize = finding.ids().map(|id| id.len() + size_of::<Box<str>>()).sum();
+            let ids: usize = finding
+                .ids()
+                .map(|id| id.len() + size_of::<Box<str>>())
+                .sum();
             size_of_val(finding) + ids + finding.package.len()
         });
         size_of_val(self) + self.scanner.len() + findings.sum::<usize>()
@@ -183,7 +192,9 @@ fn read_report(report: Report) -> Result<ReadScan, &'static str> {
     match (is_trivy, of_grype || !report.ignored.0.is_empty()) {
         (true, false) => read_trivy(report),
         (false, true) if report.results.is_none() => read_grype(report),
-        (false, false) => Err("`scanner.result` is neither a report of Trivy nor one of Grype, which are the reports that this version reads"),
+        (false, false) => Err(
+            "`scanner.result` is neither a report of Trivy nor one of Grype, which are the reports that this version reads",
+        ),
         _ => Err("`scanner.result` has fields of Trivy's reports and of Grype's"),
     }
 }
@@ -258,9 +269,13 @@ fn without_version(uri: &str) -> Box<str> {
         true => uri.find(['@', '?', '#']),
         false => None,
     };
-    let (address, _) = uri.split_at_checked(end.unwrap_or(uri.len())).unwrap_or((uri, ""));
+    let (address, _) = uri
+        .split_at_checked(end.unwrap_or(uri.len()))
+        .unwrap_or((uri, ""));
     let address = address.trim_end_matches('/');
-    let known = SCANNERS.iter().find(|(of, _)| of.eq_ignore_ascii_case(address));
+    let known = SCANNERS
+        .iter()
+        .find(|(of, _)| of.eq_ignore_ascii_case(address));
     known.map_or(address, |(_, name)| name).into()
 }
 

@@ -178,10 +178,11 @@ impl<'de> Deserialize<'de> for TrivyResults {
                     all.targets += 1;
                     all.findings.extend(result.vulnerabilities.0);
                     let modified = result.modified.0.into_iter();
-                    all.findings.extend(modified.map(|finding| VulnerabilityFinding {
-                        is_suppressed: true,
-                        ..finding
-                    }));
+                    all.findings
+                        .extend(modified.map(|finding| VulnerabilityFinding {
+                            is_suppressed: true,
+                            ..finding
+                        }));
                     if all.findings.len() > MAXIMUM_FINDINGS {
                         return Err(too_many(MAXIMUM_FINDINGS, "findings"));
                     }

@@ -107,9 +107,17 @@ mod tests {
             ("cvss", "-1", None),
             ("cvss", "NaN", None),
             ("epss", "0.03", None),
-            ("CVSSv31", "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:N", None),
+            (
+                "CVSSv31",
+                "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:N",
+                None,
+            ),
         ] {
-            assert_eq!(VulnerabilitySeverity::rated(method, score), severity, "{method} {score}");
+            assert_eq!(
+                VulnerabilitySeverity::rated(method, score),
+                severity,
+                "{method} {score}"
+            );
         }
     }
 }

@@ -88,7 +88,10 @@ fn a_report_of_trivy_is_read() {
     let digest = format!("sha256:{}", "1".repeat(64));
     let named = json!({"Metadata": {"RepoDigests": [format!("registry.example/app@{digest}")]}});
     let scan = cosign(&vuln(&trivy(&named))).unwrap();
-    assert_eq!((&*scan.scanner, scan.at.to_string().as_str()), ("trivy", AT));
+    assert_eq!(
+        (&*scan.scanner, scan.at.to_string().as_str()),
+        ("trivy", AT)
+    );
     assert_eq!((scan.database, scan.scanned.is_empty), (None, false));
     assert_eq!(scan.scanned.digests, [digest.parse().unwrap()]);
     let [finding] = &*scan.findings else {
@@ -97,7 +100,10 @@ fn a_report_of_trivy_is_read() {
     assert_eq!(finding.ids().collect::<Vec<_>>(), ["CVE-2026-1", "DSA-1"]);
     assert_eq!(&*finding.package, "pkg:apk/alpine/musl@1.2?arch=x86_64");
     assert_eq!(finding.severity, Some(VulnerabilitySeverity::High));
-    assert_eq!((finding.is_fixable, finding.is_suppressed), (Some(true), false));
+    assert_eq!(
+        (finding.is_fixable, finding.is_suppressed),
+        (Some(true), false)
+    );
 }
 
 #[test]
@@ -134,7 +140,10 @@ fn a_list_of_in_toto_is_read() {
     assert_eq!(&*scan.scanner, "grype");
     assert!(scan.database.is_some());
     let severities: Vec<_> = scan.findings.iter().map(|it| it.severity).collect();
-    assert_eq!(severities, [Some(VulnerabilitySeverity::Critical), None, None]);
+    assert_eq!(
+        severities,
+        [Some(VulnerabilitySeverity::Critical), None, None]
+    );
     assert!(scan.findings.iter().all(|it| it.is_fixable.is_none()));
 }
 
@@ -145,7 +154,10 @@ fn a_scanner_is_called_the_same_in_every_form() {
         ("https://github.com/aquasecurity/trivy/", "trivy"),
         ("pkg:github/anchore/grype?x=y", "grype"),
         ("osv.dev", "osv.dev"),
-        ("https://user@scanner.example/v1", "https://user@scanner.example/v1"),
+        (
+            "https://user@scanner.example/v1",
+            "https://user@scanner.example/v1",
+        ),
     ] {
         assert_eq!(&*without_version(uri), name);
     }
@@ -160,11 +172,20 @@ fn an_empty_report_is_not_a_scan_without_findings() {
     refused(cosign(&json!(null)), "an object");
     refused(cosign(&vuln(&json!({"SchemaVersion": 1}))), "SchemaVersion");
     refused(cosign(&vuln(&json!({"matches": []}))), "descriptor");
-    refused(cosign(&vuln(&json!({"descriptor": {"name": "grype"}}))), "matches");
+    refused(
+        cosign(&vuln(&json!({"descriptor": {"name": "grype"}}))),
+        "matches",
+    );
     let other = json!({"descriptor": {"name": "grepe"}});
     refused(cosign(&vuln(&grype(&other))), "descriptor.name");
-    refused(in_toto(&vulns(&json!({"uri": "osv.dev"}))), "scanner.result");
-    refused(in_toto(&vulns(&json!({"uri": "", "result": []}))), "scanner.uri");
+    refused(
+        in_toto(&vulns(&json!({"uri": "osv.dev"}))),
+        "scanner.result",
+    );
+    refused(
+        in_toto(&vulns(&json!({"uri": "", "result": []}))),
+        "scanner.uri",
+    );
     refused(in_toto(&vuln(&trivy(&json!({})))), "not a list");
 }
 
@@ -181,16 +202,34 @@ fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
     let found = &trivy(&json!({}))["Results"][0]["Vulnerabilities"][0].clone();
     for (results, place) in [
         (json!([{"vulnerabilities": [found]}]), "another case"),
-        (json!([{"Vulnerabilities": {"0": found}}]), "a list of vulnerabilities"),
-        (json!([{"Vulnerabilities": [{"ID": "CVE-1"}]}]), "VulnerabilityID"),
+        (
+            json!([{"Vulnerabilities": {"0": found}}]),
+            "a list of vulnerabilities",
+        ),
+        (
+            json!([{"Vulnerabilities": [{"ID": "CVE-1"}]}]),
+            "VulnerabilityID",
+        ),
         (json!({"0": {}}), "a list of results"),
     ] {
         refused(cosign(&vuln(&trivy(&json!({"Results": results})))), place);
     }
-    refused(cosign(&vuln(&trivy(&json!({"results": []})))), "another case");
-    refused(cosign(&vuln(&trivy(&json!({"matches": []})))), "of Trivy's reports and of Grype's");
-    refused(cosign(&vuln(&grype(&json!({"Results": []})))), "of Trivy's reports and of Grype's");
-    refused(cosign(&vuln(&grype(&json!({"Matches": []})))), "another case");
+    refused(
+        cosign(&vuln(&trivy(&json!({"results": []})))),
+        "another case",
+    );
+    refused(
+        cosign(&vuln(&trivy(&json!({"matches": []})))),
+        "of Trivy's reports and of Grype's",
+    );
+    refused(
+        cosign(&vuln(&grype(&json!({"Results": []})))),
+        "of Trivy's reports and of Grype's",
+    );
+    refused(
+        cosign(&vuln(&grype(&json!({"Matches": []})))),
+        "another case",
+    );
     let several = json!({"scanners": [], "scanner": vuln(&trivy(&json!({})))["scanner"]});
     refused(cosign(&several), "scanners");
     // Findings that the scanner suppressed are findings.
@@ -213,9 +252,18 @@ fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
 fn a_key_that_appears_twice_is_refused() {
     let text = vuln(&trivy(&json!({}))).to_string();
     for (once, twice) in [
-        (r#""Severity":"HIGH""#, r#""Severity":"LOW","Severity":"HIGH""#),
-        (r#""SchemaVersion":2"#, r#""SchemaVersion":2,"SchemaVersion":2"#),
-        (r#""scanFinishedOn":"#, r#""scanFinishedOn":"2026-11-28T10:00:00Z","scanFinishedOn":"#),
+        (
+            r#""Severity":"HIGH""#,
+            r#""Severity":"LOW","Severity":"HIGH""#,
+        ),
+        (
+            r#""SchemaVersion":2"#,
+            r#""SchemaVersion":2,"SchemaVersion":2"#,
+        ),
+        (
+            r#""scanFinishedOn":"#,
+            r#""scanFinishedOn":"2026-11-28T10:00:00Z","scanFinishedOn":"#,
+        ),
     ] {
         let twice = text.replacen(once, twice, 1);
         assert_ne!(twice, text, "{once}");
@@ -248,7 +296,12 @@ fn the_time_of_a_scan_is_the_earliest_that_is_given() {
 #[test]
 fn a_million_findings_are_refused_and_as_many_as_are_read_are_read() {
     let findings = |count: usize| vec![json!({"VulnerabilityID": "CVE-1"}); count];
-    let scan = |results: Value| VulnerabilityScan::read(COSIGN[0], &vuln(&trivy(&json!({"Results": results}))).to_string());
+    let scan = |results: Value| {
+        VulnerabilityScan::read(
+            COSIGN[0],
+            &vuln(&trivy(&json!({"Results": results}))).to_string(),
+        )
+    };
     let most = scan(json!([{"Vulnerabilities": findings(MAXIMUM_FINDINGS)}])).unwrap();
     assert_eq!(most.findings.len(), MAXIMUM_FINDINGS);
     assert!(most.bytes() > MAXIMUM_FINDINGS * size_of::<VulnerabilityFinding>());
@@ -260,7 +313,9 @@ fn a_million_findings_are_refused_and_as_many_as_are_read_are_read() {
         let why = scan(results).unwrap_err();
         assert_eq!(why.reason.id, "too-large", "{why}");
     }
-    let list: Vec<_> = (0..=MAXIMUM_FINDINGS).map(|_| json!({"id": "CVE-1"})).collect();
+    let list: Vec<_> = (0..=MAXIMUM_FINDINGS)
+        .map(|_| json!({"id": "CVE-1"}))
+        .collect();
     let list = vulns(&json!({"uri": "osv.dev", "result": list})).to_string();
     let why = VulnerabilityScan::read(IN_TOTO[1], &list).unwrap_err();
     assert_eq!(why.reason.id, "too-large", "{why}");

@@ -28,7 +28,9 @@ impl Vulnerabilities {
         );
         match signed.not_accepted.iter().max() {
             Some((Mismatch::Transparency, by)) => {
-                let detail = format!("scan by {by}: it lacks the log entry or timestamp that the policy requires");
+                let detail = format!(
+                    "scan by {by}: it lacks the log entry or timestamp that the policy requires"
+                );
                 return Judgement::fail(NOT_TRANSPARENT_ENOUGH, detail)
                     .hint("attest with a transparency log");
             }
@@ -45,7 +47,9 @@ impl Vulnerabilities {
             _ => false,
         });
         if let Some(kind) = raw.map(|it| it.predicate_type()).min() {
-            let detail = format!("the report of a scanner is attached with the predicate type `{kind:.200}`, which is not that of a scan");
+            let detail = format!(
+                "the report of a scanner is attached with the predicate type `{kind:.200}`, which is not that of a scan"
+            );
             return Judgement::fail(SCAN_IN_ANOTHER_FORM, detail).hint(attest);
         }
         match evidence.unaccepted_as(Form::Statement) {

@@ -70,13 +70,16 @@ impl<'s> Counted<'s> {
     /// The denial, if a finding counts.
     pub(super) fn denial(&self, rule: &Vulnerabilities) -> Option<Judgement> {
         let most = rule.maximum_severity;
-        let named = self.denying.iter().map(|(Reverse(severity), id, package, added)| {
-            let package = match *package {
-                "" => String::new(),
-                package => format!(" in `{package}`"),
-            };
-            format!("`{id}` ({severity}){package}{added}")
-        });
+        let named = self
+            .denying
+            .iter()
+            .map(|(Reverse(severity), id, package, added)| {
+                let package = match *package {
+                    "" => String::new(),
+                    package => format!(" in `{package}`"),
+                };
+                format!("`{id}` ({severity}){package}{added}")
+            });
         let count = self.denying.len();
         let vulnerabilities = match count {
             0 => return None,
@@ -107,7 +110,10 @@ impl<'s> Counted<'s> {
             }
         };
         if self.harmless > 0 {
-            except.push_str(&format!("; {} do no harm, by OpenVEX documents", self.harmless));
+            except.push_str(&format!(
+                "; {} do no harm, by OpenVEX documents",
+                self.harmless
+            ));
         }
         let detail = format!(
             "scanned by {}: {} findings, none above `{}` that counts{except}",
@@ -116,14 +122,16 @@ impl<'s> Counted<'s> {
             rule.maximum_severity
         );
         let passed = Judgement::pass(SCANNED, detail);
-        let first = self.excepted.iter().min_by_key(|(id, until)| (**until, **id));
+        let first = self
+            .excepted
+            .iter()
+            .min_by_key(|(id, until)| (**until, **id));
         match first {
-            Some((id, until)) if at.saturating_add(SOON).is_ok_and(|soon| *until <= soon) => {
-                passed.warning(format!(
+            Some((id, until)) if at.saturating_add(SOON).is_ok_and(|soon| *until <= soon) => passed
+                .warning(format!(
                     "the policy accepts `{id:.40}` only until {}",
                     minute(*until)
-                ))
-            }
+                )),
             _ => passed,
         }
     }
@@ -131,8 +139,13 @@ impl<'s> Counted<'s> {
 
 impl Vulnerabilities {
     /// The severity of a finding, if it is one that counts without an exception.
-    fn severity_that_counts(&self, finding: &VulnerabilityFinding) -> Option<VulnerabilitySeverity> {
-        let unknown = self.unknown_severity.unwrap_or(VulnerabilitySeverity::Critical);
+    fn severity_that_counts(
+        &self,
+        finding: &VulnerabilityFinding,
+    ) -> Option<VulnerabilitySeverity> {
+        let unknown = self
+            .unknown_severity
+            .unwrap_or(VulnerabilitySeverity::Critical);
         let severity = finding.severity.unwrap_or(unknown);
         let is_accepted = severity <= self.maximum_severity
             || self.only_fixable && finding.is_fixable == Some(false)

@@ -199,7 +199,9 @@ impl Entry for Vulnerabilities {
             return Err("`scanners` has an empty name".to_owned());
         }
         if scanners.is_some_and(<[String]>::is_empty) {
-            return Err("`scanners` is empty; leave the field out to accept every scanner".to_owned());
+            return Err(
+                "`scanners` is empty; leave the field out to accept every scanner".to_owned(),
+            );
         }
         if self.exceptions.len() > MAXIMUM_EXCEPTIONS {
             return Err(format!(
@@ -226,7 +228,10 @@ impl Rule for Vulnerabilities {
 
     fn needs(&self, world: &World) -> Needs {
         let of_vex = self.vex.iter().map(|vex| &vex.signed_by);
-        Needs::under([&self.signed_by].into_iter().chain(of_vex), &world.trust_roots)
+        Needs::under(
+            [&self.signed_by].into_iter().chain(of_vex),
+            &world.trust_roots,
+        )
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -325,7 +330,10 @@ impl Vulnerabilities {
     }
 
     fn too_old(&self, stale: &str) -> Judgement {
-        let most = self.maximum_age.map(|age| age.to_string()).unwrap_or_default();
+        let most = self
+            .maximum_age
+            .map(|age| age.to_string())
+            .unwrap_or_default();
         Judgement::fail(
             SCAN_TOO_OLD,
             format!("{stale}, and a scan may be at most {most} old"),
@@ -337,11 +345,14 @@ impl Vulnerabilities {
         let by = current.scanners();
         let by = listed(by.map(|name| format!("`{name}`")), 5);
         let detail = match self.maximum_age {
-            Some(age) => format!("no scan by `{name}` is at most {age} old; there are scans by {by}"),
+            Some(age) => {
+                format!("no scan by `{name}` is at most {age} old; there are scans by {by}")
+            }
             None => format!("there is no scan by `{name}`; there are scans by {by}"),
         };
-        Judgement::fail(SCANNER_MISSING, detail)
-            .hint(format!("scan the image with `{name}` and attest the report"))
+        Judgement::fail(SCANNER_MISSING, detail).hint(format!(
+            "scan the image with `{name}` and attest the report"
+        ))
     }
 }
 

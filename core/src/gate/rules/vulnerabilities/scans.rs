@@ -101,7 +101,8 @@ impl<'e> CurrentScans<'e> {
         let counts = |it: &&SignedScan<'e>| match it.at {
             None => true,
             Some(at) => {
-                newest.get(&*it.scan.scanner) == Some(&Some(at)) && earliest.is_none_or(|first| first <= at)
+                newest.get(&*it.scan.scanner) == Some(&Some(at))
+                    && earliest.is_none_or(|first| first <= at)
             }
         };
         let mut scans: Vec<_> = signed.read.iter().filter(counts).copied().collect();
@@ -116,7 +117,8 @@ impl<'e> CurrentScans<'e> {
     }
 
     pub(super) fn is_by(&self, name: &str) -> bool {
-        self.scanners().any(|scanner| scanner.eq_ignore_ascii_case(name))
+        self.scanners()
+            .any(|scanner| scanner.eq_ignore_ascii_case(name))
     }
 
     /// The judgement if a scan that cannot be read could be newer than one of these.
@@ -141,9 +143,15 @@ impl<'e> CurrentScans<'e> {
 
     /// What is said of the newest scan, where all scans are too old.
     pub(super) fn newest_too_old(&self, signed: &SignedScans<'_>) -> Option<String> {
-        let newest = signed.read.iter().max_by_key(|it| (it.at, &it.scan.scanner))?;
+        let newest = signed
+            .read
+            .iter()
+            .max_by_key(|it| (it.at, &it.scan.scanner))?;
         let at = newest.at.map(minute).unwrap_or_default();
-        Some(format!("the newest scan is by `{}`, of {at}", newest.scan.scanner))
+        Some(format!(
+            "the newest scan is by `{}`, of {at}",
+            newest.scan.scanner
+        ))
     }
 }
 
@@ -158,7 +166,11 @@ impl Vulnerabilities {
         ages: &EarliestTimes,
         check: &ImageCheck<'_>,
     ) -> Result<(), Judgement> {
-        let SignedScan { statement, scan, at } = scan;
+        let SignedScan {
+            statement,
+            scan,
+            at,
+        } = scan;
         let by = format!("scan of `{}` by {}", scan.scanner, statement.signer());
         let another = |why: String| {
             Judgement::fail(SCAN_OF_ANOTHER_ARTIFACT, format!("{by}: {why}")).hint(format!(
@@ -168,12 +180,17 @@ impl Vulnerabilities {
         };
         let scanned = &scan.scanned;
         if let Some(kind) = &scanned.other_kind {
-            return Err(another(format!("the report is of a `{kind}`, not of an image")));
+            return Err(another(format!(
+                "the report is of a `{kind}`, not of an image"
+            )));
         }
         let subject = statement.subject();
         if !scanned.digests.is_empty() && !scanned.digests.contains(subject) {
             let named = scanned.digests.iter().map(|digest| format!("`{digest}`"));
-            return Err(another(format!("the report is of the image {}", listed(named, 2))));
+            return Err(another(format!(
+                "the report is of the image {}",
+                listed(named, 2)
+            )));
         }
         if let (Some(database), Some(at)) = (scan.database, *at)
             && database > at.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX)
@@ -183,7 +200,9 @@ impl Vulnerabilities {
                 minute(at),
                 minute(database)
             );
-            return Err(Judgement::fail(SCAN_OLDER_THAN_DATABASE, detail).hint("scan the image again"));
+            return Err(
+                Judgement::fail(SCAN_OLDER_THAN_DATABASE, detail).hint("scan the image again")
+            );
         }
         if scanned.is_empty && !self.accept_empty {
             let detail = format!("{by}: the scanner found no package in the image");

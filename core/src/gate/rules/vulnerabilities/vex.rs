@@ -73,7 +73,8 @@ impl<'e> VexStatements<'e> {
                 }
                 Predicate::Unreadable(why) => {
                     let detail = format!("VEX document by {by}: {why}");
-                    all.unreadable.push((detail, statement.made_at(Timestamp::MAX)));
+                    all.unreadable
+                        .push((detail, statement.made_at(Timestamp::MAX)));
                 }
                 _ => {}
             }
@@ -104,9 +105,13 @@ impl<'e> VexStatements<'e> {
         statement.products.is_empty()
             || statement.products.iter().any(|product| {
                 let is_image = !product.digests.is_empty()
-                    && product.digests.iter().all(|digest| Some(digest) == self.subject);
+                    && product
+                        .digests
+                        .iter()
+                        .all(|digest| Some(digest) == self.subject);
                 is_image
-                    && (product.components.is_empty() || product.components.iter().any(is_component))
+                    && (product.components.is_empty()
+                        || product.components.iter().any(is_component))
             })
     }
 
@@ -117,7 +122,8 @@ impl<'e> VexStatements<'e> {
         let unreadable = unreadable.filter(|(_, at)| at.is_none_or(|at| at >= oldest));
         let detail = unreadable.map(|(detail, _)| detail).min()?;
         let detail = format!("{detail}; it could say that the image is affected");
-        Some(Judgement::undecided(VEX_UNREADABLE, detail)
-            .hint("write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again"))
+        Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(
+            "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again",
+        ))
     }
 }
