@@ -79,6 +79,9 @@ fn folds_onto(key: &str, known: &'static [&'static str]) -> Option<&'static str>
 
 /// Whether Go's `encoding/json` reads a key as a field.
 pub(crate) fn is_same_key(key: &str, field: &str) -> bool {
+    if key.is_ascii() && field.is_ascii() {
+        return key.eq_ignore_ascii_case(field);
+    }
     field.chars().map(fold).eq(key.chars().map(fold))
 }
 

@@ -99,9 +99,9 @@ pub trait ImageRule {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement;
 
     /// Whether the evidence of an index says something that the rule judges. If not, the evidence of its platforms may stand in for
-    /// it. What is not accepted says nothing.
+    /// it.
     fn finds_in(&self, evidence: &ImageEvidence) -> bool {
-        !evidence.signatures.is_empty() || !evidence.statements.is_empty()
+        !evidence.is_empty()
     }
 
     /// What the evidence of one image says that has to be kept in the cluster: what would turn a denial if it were deleted.
