@@ -7,9 +7,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::support::program::Program;
-use crate::support::{Address, ControlPlane, until};
+use crate::support::{Address, ControlPlane, command, until};
 
 const STAGES: &str = include_str!("stages.yaml");
+/// The kinds of Flux's source-controller, which does not run here.
+const SOURCES: &str = include_str!("sources.yaml");
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,39 @@ impl ControlPlane {
             &format!("--healthzPort={}", health.port()),
         ];
         self.keep(Program::start("rollouts-controller", &self.folder, args));
+    }
+
+    /// Starts the kustomize-controller of Flux with the rights of an administrator, as Flux installs it.
+    pub fn start_flux(&self) {
+        const NAME: &str = "kustomize-controller";
+        let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/real-tools/bin");
+        let definition = bin.join("kustomize-controller.yaml").display().to_string();
+        let create = ["create", "-f", &definition];
+        self.kubectl(create).ok();
+        self.kubectl_by(Person::Admin.token(), ["create", "-f", "-"], SOURCES)
+            .ok();
+        let wait = ["wait", "--for=condition=Established", "crd", "--all"];
+        self.kubectl(wait).ok();
+        self.create_namespace_with("flux-system", &json!({}));
+        let account = ["create", "serviceaccount", NAME, "-n", "flux-system"];
+        self.kubectl(account).ok();
+        let whom = format!("--serviceaccount=flux-system:{NAME}");
+        let right = ["create", "clusterrolebinding", NAME, &whom];
+        let right = right.into_iter().chain(["--clusterrole=cluster-admin"]);
+        self.kubectl(right).ok();
+        let kubeconfig = self.kubeconfig_of("flux-system", NAME);
+        let (metrics, health) = (Address::free(), Address::free());
+        let args = [
+            format!("--metrics-addr={metrics}"),
+            format!("--health-addr={health}"),
+        ];
+        let mut controller = command(NAME, self.folder.path());
+        controller
+            .args(args)
+            .env("KUBECONFIG", kubeconfig)
+            .env("RUNTIME_NAMESPACE", "flux-system");
+        let log = self.folder.path().join(format!("{NAME}.log"));
+        self.keep(Program::start_logging_to(log, NAME, &mut controller));
     }
 
     pub fn create_node(&self, name: &str) {

@@ -1,6 +1,7 @@
 //! The scenarios, in the order of their numbers.
 
 mod changes;
+mod flux;
 mod forgery;
 mod governance;
 mod helm;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Scenario> {
         load::scenarios(),
         changes::scenarios(),
         helm::scenarios(),
+        flux::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
