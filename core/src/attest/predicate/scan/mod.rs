@@ -2,15 +2,17 @@
 //! Trivy or Grype, and `https://in-toto.io/attestation/vulns/v0.1` and `v0.2`, which list vulnerabilities.
 //!
 //! * this file: the scan, and what makes a predicate one
-//! * `report`: the report or list → findings
+//! * `report`: a report or list → findings; `trivy`, `grype`: the fields of their reports
 //! * `severity`: the words and scores of scanners → severities
 //!
 //! A report that is not understood is an error, never a scan without findings.
 
+mod grype;
 mod report;
 mod severity;
 #[cfg(test)]
 mod tests;
+mod trivy;
 
 use jiff::Timestamp;
 use serde::de::MapAccess;
