@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-/// The largest document, in bytes (4 MiB).
+/// The largest document, in bytes (4 MiB), where the reader does not set another bound.
 const MAXIMUM_BYTES: usize = 4 << 20;
 /// The deepest nesting.
 const MAXIMUM_DEPTH: usize = 64;
@@ -27,9 +27,9 @@ pub struct Fields {
 /// Why JSON is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StrictJsonError {
-    /// It is larger than 4 MiB.
-    #[error("is larger than {MAXIMUM_BYTES} bytes")]
-    TooLarge,
+    /// It is larger than this number of bytes.
+    #[error("is larger than {0} bytes")]
+    TooLarge(usize),
     /// It is not UTF-8.
     #[error("is not UTF-8 text")]
     NotText,
@@ -38,13 +38,25 @@ pub enum StrictJsonError {
     Malformed(String),
 }
 
-/// Checks that `bytes` are unambiguous JSON, and returns them as text.
+/// Checks that at most 4 MiB are unambiguous JSON, and returns them as text.
 ///
 /// # Errors
 /// Why they are refused, as the end of a sentence.
 pub fn unambiguous(bytes: &[u8], fields: Fields) -> Result<&str, StrictJsonError> {
-    if bytes.len() > MAXIMUM_BYTES {
-        return Err(StrictJsonError::TooLarge);
+    unambiguous_within(bytes, fields, MAXIMUM_BYTES)
+}
+
+/// The same for at most `most` bytes.
+///
+/// # Errors
+/// Why they are refused, as the end of a sentence.
+pub fn unambiguous_within(
+    bytes: &[u8],
+    fields: Fields,
+    most: usize,
+) -> Result<&str, StrictJsonError> {
+    if bytes.len() > most {
+        return Err(StrictJsonError::TooLarge(most));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| StrictJsonError::NotText)?;
     let malformed = |error: serde_json::Error| StrictJsonError::Malformed(error.to_string());
@@ -67,6 +79,9 @@ fn folds_onto(key: &str, known: &'static [&'static str]) -> Option<&'static str>
 
 /// Whether Go's `encoding/json` reads a key as a field.
 pub(crate) fn is_same_key(key: &str, field: &str) -> bool {
+    if key.is_ascii() && field.is_ascii() {
+        return key.eq_ignore_ascii_case(field);
+    }
     field.chars().map(fold).eq(key.chars().map(fold))
 }
 
@@ -144,25 +159,83 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut keys = BTreeSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if let Some(field) = self.fields.and_then(|it| folds_onto(&key, it.known)) {
-                return Err(de::Error::custom(format!(
-                    "the key `{}` is `{field}` in another case",
-                    key.escape_debug()
-                )));
-            }
-            let fields = self.fields.filter(|it| !it.free.contains(&key.as_str()));
+        let mut keys = Keys::default();
+        while let Some(is_free) = entries.next_key_seed(NextKey {
+            keys: &mut keys,
+            fields: self.fields,
+        })? {
+            let fields = self.fields.filter(|_| !is_free);
             entries.next_value_seed(self.below(fields))?;
-            if keys.contains(&key) {
-                return Err(de::Error::custom(format!(
-                    "the key `{}` appears twice",
-                    key.escape_debug()
-                )));
-            }
-            keys.insert(key);
         }
         Ok(())
+    }
+}
+
+/// The hashes of the keys of one object. Two keys with one hash are refused as one key: a document of another writer than an
+/// attacker has none, and an attacker who makes such keys has the own document refused.
+#[derive(Default)]
+struct Keys {
+    /// Most objects have few keys, which are compared fastest in order.
+    few: Vec<u64>,
+    many: BTreeSet<u64>,
+}
+
+/// The number of keys that are compared in order.
+const FEW: usize = 32;
+
+impl Keys {
+    /// Adds a key. Returns whether it is new.
+    fn insert(&mut self, key: &str) -> bool {
+        // FNV-1a, 64 bits.
+        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        if self.few.contains(&hash) {
+            return false;
+        }
+        if self.few.len() < FEW {
+            self.few.push(hash);
+            return true;
+        }
+        self.many.insert(hash)
+    }
+}
+
+/// Checks the next key of an object. The value is whether the values below it have keys that the writer chooses.
+struct NextKey<'k> {
+    keys: &'k mut Keys,
+    fields: Option<Fields>,
+}
+
+impl<'de> DeserializeSeed<'de> for NextKey<'_> {
+    type Value = bool;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NextKey<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
+        if let Some(field) = self.fields.and_then(|it| folds_onto(key, it.known)) {
+            return Err(E::custom(format!(
+                "the key `{}` is `{field}` in another case",
+                key.escape_debug()
+            )));
+        }
+        if !self.keys.insert(key) {
+            return Err(E::custom(format!(
+                "the key `{}` appears twice",
+                key.escape_debug()
+            )));
+        }
+        Ok(self.fields.is_some_and(|it| it.free.contains(&key)))
     }
 }
 
@@ -173,7 +246,7 @@ mod tests {
     fn reason(text: &str) -> Option<&'static str> {
         let why = unambiguous(text.as_bytes(), Fields::default()).err()?;
         Some(match why {
-            StrictJsonError::TooLarge => "too-large",
+            StrictJsonError::TooLarge(_) => "too-large",
             StrictJsonError::NotText => "not-text",
             StrictJsonError::Malformed(_) => "malformed",
         })
@@ -240,5 +313,20 @@ mod tests {
             None
         );
         assert_eq!(reason(r#"{"b": {"a": 1, "\u0061": 2}}"#), Some("malformed"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_among_many_is_found() {
+        let keys = |count: usize, last: &str| {
+            let keys: Vec<_> = (0..count).map(|key| format!(r#""{key}": 1"#)).collect();
+            format!("{{{}, \"{last}\": 2}}", keys.join(", "))
+        };
+        for count in [1, FEW - 1, FEW, FEW + 1, 3 * FEW] {
+            assert_eq!(reason(&keys(count, "last")), None, "{count}");
+            for twice in [0, count / 2, count - 1] {
+                let text = keys(count, &twice.to_string());
+                assert_eq!(reason(&text), Some("malformed"), "{count}, {twice}");
+            }
+        }
     }
 }

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{
-    Approval, ChangeRecord, EmergencyChange, EmergencyClosure, EmergencyReview, VerificationSummary,
+    Approval, ChangeRecord, EmergencyChange, EmergencyClosure, EmergencyReview, MAXIMUM_FINDINGS,
+    MAXIMUM_PACKAGES, SoftwareBill, VerificationSummary, VexDocument, VulnerabilityScan,
 };
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::calendar::{
@@ -224,6 +225,40 @@ pub fn incident(bytes: &[u8]) {
     };
     if let Ok(answer) = reading.read("INC1", 200, &body) {
         assert!(answer.incident.is_none_or(|incident| incident.id == "INC1"));
+    }
+}
+
+/// The predicate of a vulnerability scan, of each type. What is read names its scanner, and has no more findings than are read.
+pub fn scan(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for kind in [
+        "https://cosign.sigstore.dev/attestation/vuln/v1",
+        "https://in-toto.io/attestation/vulns/v0.2",
+    ] {
+        if let Ok(read) = VulnerabilityScan::read(kind, &text) {
+            assert!(!read.scanner.is_empty());
+            assert!(read.findings.len() <= MAXIMUM_FINDINGS);
+            assert!(read.findings.iter().all(|it| !it.id.is_empty()));
+        }
+    }
+}
+
+/// An OpenVEX document. Each statement that is read names a vulnerability.
+pub fn vex(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(read) = VexDocument::read(&text) {
+        assert!(read.statements.iter().all(|it| !it.ids.is_empty()));
+    }
+}
+
+/// An SBOM of each format. What is read is of the format that the type names.
+pub fn sbom(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for kind in ["https://spdx.dev/Document", "https://cyclonedx.org/bom"] {
+        if let Ok(read) = SoftwareBill::read(kind, &text) {
+            assert!(kind.contains(&read.format.to_string()));
+            assert!(read.packages.len() <= MAXIMUM_PACKAGES);
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Default for CollectLimits {
         CollectLimits {
             manifests: 128,
             layers: 32,
-            material_bytes: 4 << 20,
+            material_bytes: 16 << 20,
             review_pieces: 8448,
             review_bytes: 256 << 20,
             review_verifications: 8448,

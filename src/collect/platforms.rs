@@ -55,7 +55,7 @@ pub(super) async fn index(
             index => Collected::Known(index),
         },
         Err(Unread::Unavailability(unavailability)) => Collected::Unavailable(unavailability),
-        Err(Unread::Broken(why)) => Collected::Known(Some(Index {
+        Err(Unread::Broken(why) | Unread::TooLarge(why)) => Collected::Known(Some(Index {
             manifests: Vec::new(),
             refused: Some(why),
         })),

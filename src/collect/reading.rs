@@ -9,10 +9,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use promotion_gate_core::attest::UnacceptedReason;
 use promotion_gate_core::attest::media_type::{ENVELOPE, SIMPLE_SIGNING, STATEMENT};
-use promotion_gate_core::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
+use promotion_gate_core::attest::unaccepted::{TOO_LARGE, UNREADABLE, UNSIGNED_STATEMENT};
 use promotion_gate_core::gate::{
     EvidenceSource, Form, ImageEvidence, UnacceptedEvidence, Unavailability,
 };
+use promotion_gate_core::reason::Reason;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
@@ -68,14 +69,19 @@ enum Piece {
 }
 
 impl Piece {
+    fn unusable(source: EvidenceSource, reason: Reason, detail: String) -> Piece {
+        Piece::Unusable(UnacceptedEvidence {
+            source,
+            form: Form::Either,
+            why: UnacceptedReason::new(reason, detail),
+        })
+    }
+
     fn of_unread(unread: Unread, source: EvidenceSource) -> Piece {
         match unread {
             Unread::Unavailability(unavailability) => Piece::Unread(unavailability),
-            Unread::Broken(detail) => Piece::Unusable(UnacceptedEvidence {
-                source,
-                form: Form::Either,
-                why: UnacceptedReason::new(UNREADABLE, detail),
-            }),
+            Unread::Broken(detail) => Piece::unusable(source, UNREADABLE, detail),
+            Unread::TooLarge(detail) => Piece::unusable(source, TOO_LARGE, detail),
         }
     }
 }

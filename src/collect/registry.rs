@@ -243,6 +243,8 @@ pub(super) enum Unread {
     Unavailability(Unavailability),
     /// The registry's content can never be evidence.
     Broken(String),
+    /// It is larger than what is read.
+    TooLarge(String),
 }
 
 impl Unread {
@@ -252,6 +254,7 @@ impl Unread {
             ErrorKind::NotFound | ErrorKind::DigestMismatch => {
                 Unread::Unavailability(Unavailability(format!("{error}, though it is listed")))
             }
+            ErrorKind::TooLarge => Unread::TooLarge(error.to_string()),
             _ if error.is_infrastructure() => {
                 Unread::Unavailability(Unavailability(error.to_string()))
             }

@@ -1,5 +1,5 @@
-//! Statements that can hurt (a rejection, who the authors are) and that this process verified once. They count for their image
-//! also after they were deleted from the registry, so that deleting them helps nobody.
+//! Statements that can hurt (a rejection, who the authors are, what a scanner found or a VEX document takes back) and that this process verified once. They
+//! count for their image also after they were deleted from the registry, so that deleting them helps nobody.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use promotion_gate_core::attest::{VerifiedStatement, predicate};
+use promotion_gate_core::attest::VerifiedStatement;
+use promotion_gate_core::attest::predicate::{self, Predicate};
 use promotion_gate_core::gate::{
     Collected, Digest, EvidenceSource, HeardSigners, ImageEvidence, Subject, Unavailability,
 };
@@ -21,6 +22,9 @@ const OF_ONE_IMAGE: (usize, usize) = (64, 1 << 20);
 /// remembered; what does not fit changes nothing, since otherwise everyone who may push could make the evidence incomplete.
 const OF_OTHERS: (usize, usize) = (16, 256 << 10);
 
+/// The same of vulnerability scans. Of one scanner and signer, only the newest scan is remembered, since only the newest counts.
+const OF_SCANS: (usize, usize) = (16, 8 << 20);
+
 /// A statement that can hurt.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -32,6 +36,20 @@ pub(super) struct Seen {
 impl Seen {
     fn bytes(&self) -> usize {
         self.statement.bytes() + self.source.0.len() + ENTRY
+    }
+
+    /// Whether the statement is a scan that is newer than the other one, by the same scanner and signer.
+    fn replaces(&self, other: &Seen) -> bool {
+        let (new, old) = (&self.statement, &other.statement);
+        let (Predicate::Scan(scan), Predicate::Scan(before)) = (new.predicate(), old.predicate())
+        else {
+            return false;
+        };
+        let is_later = new.made_at(scan.at) > old.made_at(before.at);
+        is_later
+            && scan.scanner == before.scanner
+            && self.key.anchor == other.key.anchor
+            && new.signer() == old.signer()
     }
 
     /// Whether the statement is a rejection, the end of an emergency change, or one that cannot be read and could be either.
@@ -64,6 +82,8 @@ struct OfImage {
     /// The numbers and bytes of the statements: of signers whom policies listen to, and of others.
     heard: (usize, usize),
     others: (usize, usize),
+    /// Those of the scans of signers whom policies listen to.
+    scans: (usize, usize),
     /// Whether some statement of a signer whom policies listen to did not fit.
     overflows: bool,
 }
@@ -73,15 +93,21 @@ type Read<'r> = (&'r Seen, bool);
 
 impl OfImage {
     fn bytes(&self) -> usize {
-        self.heard.1 + self.others.1
+        self.heard.1 + self.others.1 + self.scans.1
     }
 
-    /// The number and bytes of the statements of a kind if it remembered this one too; `None` if it does not fit.
+    /// The number and bytes of the statements of the same kind if it remembered this one too, in place of those that it replaces;
+    /// `None` if it does not fit.
     fn room_for(&self, (seen, is_heard): Read<'_>) -> Option<(usize, usize)> {
-        let ((count, bytes), (most, most_bytes)) = match is_heard {
-            true => (self.heard, OF_ONE_IMAGE),
-            false => (self.others, OF_OTHERS),
+        let ((count, bytes), (most, most_bytes)) = match (is_heard, seen.statement.predicate()) {
+            (true, Predicate::Scan(_)) => (self.scans, OF_SCANS),
+            (true, _) => (self.heard, OF_ONE_IMAGE),
+            (false, _) => (self.others, OF_OTHERS),
         };
+        let gone = self.statements.iter().filter(|(old, _)| seen.replaces(old));
+        let (count, bytes) = gone.fold((count, bytes), |(count, bytes), (old, _)| {
+            (count.saturating_sub(1), bytes.saturating_sub(old.bytes()))
+        });
         let with = (count + 1, bytes + seen.bytes());
         (with.0 <= most && with.1 <= most_bytes).then_some(with)
     }
@@ -89,23 +115,25 @@ impl OfImage {
     /// Whether remembering a statement would change anything.
     fn is_news(&self, read: Read<'_>) -> bool {
         let (seen, is_heard) = read;
-        let is_known = self.statements.iter().any(|(old, _)| old.key == seen.key);
+        let mut known = self.statements.iter();
+        let is_known = known.any(|(old, _)| old.key == seen.key || old.replaces(seen));
         !is_known && (self.room_for(read).is_some() || is_heard && !self.overflows)
     }
 
     fn add(&mut self, read: Read<'_>, now: Timestamp) {
         let (seen, is_heard) = read;
-        match self.room_for(read) {
-            Some(with) => {
-                let amount = match is_heard {
-                    true => &mut self.heard,
-                    false => &mut self.others,
-                };
-                *amount = with;
-                self.statements.push((seen.clone(), now));
-            }
-            None => self.overflows |= is_heard,
-        }
+        let Some(with) = self.room_for(read) else {
+            self.overflows |= is_heard;
+            return;
+        };
+        let amount = match (is_heard, seen.statement.predicate()) {
+            (true, Predicate::Scan(_)) => &mut self.scans,
+            (true, _) => &mut self.heard,
+            (false, _) => &mut self.others,
+        };
+        *amount = with;
+        self.statements.retain(|(old, _)| !seen.replaces(old));
+        self.statements.push((seen.clone(), now));
     }
 
     fn together(
@@ -135,8 +163,10 @@ impl OfImage {
         if self.overflows {
             let (most, bytes) = OF_ONE_IMAGE;
             unavailabilities.insert(0, Unavailability(format!(
-                "`{subject}` carried more provenance, change records and rejections than the {most} statements ({} KiB) that are remembered of one image, and some of them may have been deleted; build a new image, or delete what does not belong to this one and restart the gate; limit who may push to `{}`",
+                "`{subject}` carried more provenance, change records, scans and rejections than the {most} statements ({} KiB) and {} scans ({} MiB) that are remembered of one image, and some of them may have been deleted; build a new image, or delete what does not belong to this one and restart the gate; limit who may push to `{}`",
                 bytes >> 10,
+                OF_SCANS.0,
+                OF_SCANS.1 >> 20,
                 subject.repository
             )));
         }

@@ -316,7 +316,7 @@ kind: PromotionPolicy
 metadata: {name: b}
 spec:
   requirements:
-  - sbom: {}
+  - canary: {}
 ",
     );
     let ran = bench.check(&[], "");
@@ -329,7 +329,7 @@ spec:
         ran.stderr
     );
     assert!(
-        ran.stderr.contains("policy.yaml:13:") && ran.stderr.contains("`sbom`"),
+        ran.stderr.contains("policy.yaml:13:") && ran.stderr.contains("`canary`"),
         "{}",
         ran.stderr
     );

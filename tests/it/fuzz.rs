@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 17] = [
     ("bundle", targets::bundle),
     ("attestation", targets::attestation),
     ("simple_signing", targets::simple_signing),
@@ -20,6 +20,9 @@ const TARGETS: [Target; 14] = [
     ("image_reference", targets::image_reference),
     ("approval", targets::approval),
     ("change", targets::change),
+    ("scan", targets::scan),
+    ("vex", targets::vex),
+    ("sbom", targets::sbom),
     ("calendar", targets::calendar),
     ("recurrence", targets::recurrence),
     ("freeze_answer", targets::freeze_answer),

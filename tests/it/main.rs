@@ -21,6 +21,7 @@
 //! * `snapshot` — what counts when policies, configuration and trust roots change, through the webhook
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
+//! * `scans` — vulnerability scans: newer ones, deleted ones, many and huge ones
 //! * `evidence_repository` — evidence in a second repository
 //! * `push` — attaching content to images, beside other writers and on hostile registries
 //! * `oci` — the registry client and hostile registries
@@ -105,6 +106,7 @@ mod quickstart;
 mod registries;
 mod review;
 mod rules;
+mod scans;
 mod serve;
 mod signing;
 mod snapshot;

@@ -13,8 +13,7 @@ use super::key::KeyFingerprint;
 use super::log::{EntryKind, LogEntry, unknown_kind};
 use super::signed::{MAXIMUM_CERTIFICATES, MAXIMUM_ENTRIES, Signed, SignedBy, Stamps, Witnesses};
 use super::statement::in_toto;
-use super::unaccepted::{self, UnacceptedReason, bounded, strict};
-use crate::strict_json::Fields;
+use super::unaccepted::{self, UnacceptedReason, bounded, strict_of_few_fields};
 
 /// The most fields and items of lists in a bundle. A bundle with its certificates and as many log entries as are read has
 /// some hundreds.
@@ -25,12 +24,7 @@ const MAXIMUM_FIELDS: usize = 50_000;
 /// # Errors
 /// Why the bytes are not a supported bundle.
 pub(super) fn parse(bytes: &[u8]) -> Result<Signed, UnacceptedReason> {
-    let text = strict(bytes, "the bundle", Fields::default())?;
-    // Each field and item takes more than a hundred times its size while it is read: a few megabytes of them, which need not be
-    // signed, would take all memory.
-    let is_separator = |byte: &&u8| matches!(byte, b':' | b',');
-    let separators = text.as_bytes().iter().filter(is_separator).count();
-    bounded("fields", separators, MAXIMUM_FIELDS)?;
+    let text = strict_of_few_fields(bytes, "the bundle", MAXIMUM_FIELDS)?;
     let (bundle, refused, unreadable_signer) = match Bundle::from_json(text) {
         Ok(bundle) => (bundle, Refused::default(), None),
         Err(_) => {

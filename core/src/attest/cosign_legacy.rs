@@ -15,7 +15,7 @@ use super::content::Content;
 use super::log::{EntryKind, LogEntry, unknown_kind};
 use super::signed::{MAXIMUM_CERTIFICATES, Signed, SignedBy, Stamps, Witnesses};
 use super::statement::in_toto;
-use super::unaccepted::{self, UnacceptedReason, bounded, strict};
+use super::unaccepted::{self, UnacceptedReason, bounded, strict, strict_of_few_fields};
 use crate::gate::Digest;
 use crate::strict_json::{Fields, is_same_key};
 
@@ -42,6 +42,8 @@ const CAPITAL_FIELDS: Fields = Fields {
     known: &["Critical", "Identity", "Image", "Type", "Optional"],
     free: &["Optional"],
 };
+/// The most fields and items of lists in an envelope. One with a signature has six.
+const MAXIMUM_FIELDS: usize = 1000;
 /// The largest annotation, in bytes.
 const MAXIMUM_ANNOTATION: usize = 1 << 20;
 
@@ -85,7 +87,7 @@ pub(super) fn attestation(
 ) -> Result<Signed, UnacceptedReason> {
     let found = Found(annotations);
     found.bounded()?;
-    let text = strict(envelope, "the envelope", Fields::default())?;
+    let text = strict_of_few_fields(envelope, "the envelope", MAXIMUM_FIELDS)?;
     let parsed: Envelope = serde_json::from_str(text).map_err(|error| {
         UnacceptedReason::new(
             unaccepted::MALFORMED,

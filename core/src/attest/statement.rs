@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::unaccepted::{self, UnacceptedReason, strict};
+use super::unaccepted::{self, UnacceptedReason, bounded, strict};
 use crate::gate::Digest;
 use crate::strict_json::Fields;
 
@@ -30,22 +30,28 @@ const FIELDS: Fields = Fields {
     ],
     free: &["predicate", "digest", "annotations"],
 };
-/// The most subjects of a statement.
-const MAXIMUM_SUBJECTS: usize = 1024;
+/// The most subjects of a statement, and the most bytes of all of them.
+const MAXIMUM_SUBJECTS: (usize, usize) = (1024, 1 << 20);
 
 /// A statement, with its predicate as it is written.
-#[derive(Deserialize)]
 pub(super) struct Statement {
-    #[serde(rename = "_type")]
-    kind: String,
     subject: Vec<Subject>,
-    #[serde(rename = "predicateType")]
     pub(super) predicate_type: String,
-    #[serde(default)]
     pub(super) predicate: Option<Box<RawValue>>,
     /// The SHA-256 digest of the payload.
-    #[serde(skip)]
     pub(super) payload: [u8; 32],
+}
+
+#[derive(Deserialize)]
+struct Written<'p> {
+    #[serde(rename = "_type")]
+    kind: String,
+    #[serde(borrow)]
+    subject: &'p RawValue,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    #[serde(default)]
+    predicate: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -62,23 +68,29 @@ impl Statement {
     /// Why the payload is not a supported statement.
     pub(super) fn parse(payload: &[u8]) -> Result<Statement, UnacceptedReason> {
         let text = strict(payload, "the statement", FIELDS)?;
-        let mut statement: Statement = serde_json::from_str(text).map_err(|error| {
+        let malformed = |error: serde_json::Error| {
             let detail = format!("the payload is not an in-toto statement: {error}");
             UnacceptedReason::new(unaccepted::MALFORMED, detail)
-        })?;
-        if !TYPES.contains(&statement.kind.as_str()) {
-            let detail = format!("`{}` is not a supported type of statement", statement.kind);
+        };
+        let written: Written<'_> = serde_json::from_str(text).map_err(malformed)?;
+        if !TYPES.contains(&written.kind.as_str()) {
+            let detail = format!("`{}` is not a supported type of statement", written.kind);
             return Err(UnacceptedReason::new(
                 unaccepted::FORMAT_NOT_SUPPORTED,
                 detail,
             ));
         }
-        if statement.subject.len() > MAXIMUM_SUBJECTS {
-            let detail = format!("the statement has more than {MAXIMUM_SUBJECTS} subjects");
-            return Err(UnacceptedReason::new(unaccepted::TOO_LARGE, detail));
-        }
-        statement.payload = Sha256::digest(payload).into();
-        Ok(statement)
+        let (most, bytes) = MAXIMUM_SUBJECTS;
+        let subject = written.subject.get();
+        bounded("bytes of subjects", subject.len(), bytes)?;
+        let subject: Vec<Subject> = serde_json::from_str(subject).map_err(malformed)?;
+        bounded("subjects", subject.len(), most)?;
+        Ok(Statement {
+            subject,
+            predicate_type: written.predicate_type,
+            predicate: written.predicate,
+            payload: Sha256::digest(payload).into(),
+        })
     }
 
     /// The annotations of the subject with this digest.
@@ -131,7 +143,16 @@ mod tests {
             let read = Statement::parse(statement.to_string().as_bytes());
             read.err().map(|why| why.reason)
         };
-        assert_eq!(reason(MAXIMUM_SUBJECTS), None);
-        assert_eq!(reason(MAXIMUM_SUBJECTS + 1), Some(unaccepted::TOO_LARGE));
+        let (most, bytes) = MAXIMUM_SUBJECTS;
+        assert_eq!(reason(most), None);
+        assert_eq!(reason(most + 1), Some(unaccepted::TOO_LARGE));
+        let statement = json!({
+            "_type": TYPES[0], "predicateType": "x", "subject": [{"name": "x".repeat(bytes)}],
+        });
+        let read = Statement::parse(statement.to_string().as_bytes());
+        assert_eq!(
+            read.err().map(|why| why.reason),
+            Some(unaccepted::TOO_LARGE)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The reasons for which attached evidence is not accepted.
 
 use crate::reason::{Reason, reasons};
-use crate::strict_json::{Fields, StrictJsonError, unambiguous};
+use crate::strict_json::{Fields, StrictJsonError, unambiguous_within};
 
 /// Why attached evidence is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,19 +28,35 @@ impl std::fmt::Display for UnacceptedReason {
     }
 }
 
+/// The largest piece of evidence, in bytes (16 MiB): an envelope in base64 of a scan report or an SBOM of 10 MB.
+const MAXIMUM_EVIDENCE: usize = 16 << 20;
+
 /// Checks that bytes are strict JSON. `what` is their noun in the error, such as "the statement".
 pub(super) fn strict<'a>(
     bytes: &'a [u8],
     what: &str,
     fields: Fields,
 ) -> Result<&'a str, UnacceptedReason> {
-    unambiguous(bytes, fields).map_err(|error| {
+    unambiguous_within(bytes, fields, MAXIMUM_EVIDENCE).map_err(|error| {
         let reason = match error {
-            StrictJsonError::TooLarge => TOO_LARGE,
+            StrictJsonError::TooLarge(_) => TOO_LARGE,
             StrictJsonError::NotText | StrictJsonError::Malformed(_) => MALFORMED,
         };
         UnacceptedReason::new(reason, format!("{what} {error}"))
     })
+}
+
+/// The same for content of which most is base64, with at most `most` fields and items. Each of them takes more than a hundred
+/// times its size while it is read: a few megabytes of them, which need not be signed, would take all memory.
+pub(super) fn strict_of_few_fields<'a>(
+    bytes: &'a [u8],
+    what: &str,
+    most: usize,
+) -> Result<&'a str, UnacceptedReason> {
+    let is_separator = |byte: &&u8| matches!(byte, b':' | b',');
+    let separators = bytes.iter().filter(is_separator).count();
+    bounded("fields", separators, most)?;
+    strict(bytes, what, Fields::default())
 }
 
 /// Refuses more than `most` items; `what` is their noun.

@@ -202,6 +202,14 @@ impl VerifiedStatement {
         &self.predicate
     }
 
+    /// When the statement was made, which says that it was made at `said`: never later than its earliest verified time. A
+    /// timestamp can be added to a signature later, so a verified time alone could make the statement younger. `None` without a
+    /// verified time: what a statement says of itself does not show its age.
+    pub fn made_at(&self, said: Timestamp) -> Option<Timestamp> {
+        let verified = self.by.times.iter().map(|time| time.at).min();
+        verified.map(|verified| verified.min(said))
+    }
+
     /// The digest of the statement. Two signers of one statement give the same digest.
     pub fn digest(&self) -> Digest {
         Digest::of_sha256(self.payload)

@@ -494,7 +494,7 @@ impl<'a> ImageUnderReview<'a> {
             (Some(index), Some(on_evidence))
                 if on_evidence.per_platform
                     && on_image.outcome.denies()
-                    && self.can_be_replaced(index, on_evidence.effect) =>
+                    && self.can_be_replaced(index, on_evidence.effect, rule) =>
             {
                 instead_of_index(entry.policy, self.evidence, index, on_image, |platform| {
                     self.check(entry, rule, Some(platform))
@@ -505,12 +505,12 @@ impl<'a> ImageUnderReview<'a> {
     }
 
     /// Whether the evidence of platforms may stand in for that of the index: always where more evidence only helps; where it
-    /// could hurt, only where the index certainly carries none.
-    fn can_be_replaced(&self, index: &Subject, effect: Effect) -> bool {
+    /// could hurt, only where the index certainly carries none that the rule judges.
+    fn can_be_replaced(&self, index: &Subject, effect: Effect, rule: &dyn ImageRule) -> bool {
         match effect {
             Effect::OnlyHelps => true,
             Effect::CanHurt => {
-                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if own.is_empty())
+                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if !rule.finds_in(own))
             }
         }
     }

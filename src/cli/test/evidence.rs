@@ -12,7 +12,7 @@ use super::asked::Used;
 use super::format::{ApprovalSpec, EvidenceSpec, HowSpec, Spec};
 use super::load::{Piece, TestFact, What};
 use super::resolve::SuiteReader;
-use super::{people, provenance};
+use super::{people, provenance, scans};
 use crate::cli::world;
 use crate::oci::{Layout, Repository};
 
@@ -63,6 +63,7 @@ impl SuiteReader<'_> {
             signature,
             attestation,
             provenance,
+            scan,
             approval,
             rejection,
             change_record,
@@ -75,6 +76,7 @@ impl SuiteReader<'_> {
             signature.is_some(),
             attestation.is_some(),
             provenance.is_some(),
+            scan.is_some(),
             approval.is_some(),
             rejection.is_some(),
             change_record.is_some(),
@@ -84,10 +86,10 @@ impl SuiteReader<'_> {
             unavailable.is_some(),
         ];
         if given.iter().filter(|given| **given).count() != 1 {
-            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `approval`, `rejection`, `changeRecord`, `emergency`, `layout`, `bundles` and `unavailable`");
+            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `scan`, `approval`, `rejection`, `changeRecord`, `emergency`, `layout`, `bundles` and `unavailable`");
             return Vec::new();
         }
-        if let Some((field, how, what)) = self.signed(item, test) {
+        if let Some((field, how, what)) = self.signed(item, test, at) {
             let here = here.key(field);
             return match what {
                 Ok(what) => vec![self.fact(&how, what, test, at, &here)],
@@ -123,6 +125,7 @@ impl SuiteReader<'_> {
         &self,
         item: &'a EvidenceSpec,
         test: &Spec,
+        at: Timestamp,
     ) -> Option<(&'static str, HowSpec<'a>, Result<What, String>)> {
         if let Some(written) = &item.signature {
             let what = What::Signature(written.annotations.clone());
@@ -143,6 +146,8 @@ impl SuiteReader<'_> {
                 how,
                 provenance::expand(written, identity, people),
             )
+        } else if let Some(written) = &item.scan {
+            ("scan", written.how(), scans::expand(written, at))
         } else if let Some(written) = &item.approval {
             ("approval", written.how(), self.decided(written, "approved"))
         } else if let Some(written) = &item.rejection {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use promotion_gate_core::attest::Claim;
+use promotion_gate_core::attest::predicate::VulnerabilitySeverity;
 use promotion_gate_core::gate::Severity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -244,6 +245,8 @@ pub(super) struct EvidenceSpec {
     pub(super) attestation: Option<AttestationSpec>,
     /// A signed statement of a build's provenance, in a short form.
     pub(super) provenance: Option<ProvenanceSpec>,
+    /// A vulnerability scan, in a short form.
+    pub(super) scan: Option<ScanSpec>,
     /// An approval of a person.
     pub(super) approval: Option<ApprovalSpec>,
     /// A rejection of a person.
@@ -348,6 +351,43 @@ signed! {
         /// The branch that the push of a tag names (`base_ref`), such as `refs/heads/main`; only `container` records it.
         base_ref: Option<String>,
     }
+}
+
+signed! {
+    /// A vulnerability scan: the report of a scanner, made when it is signed.
+    ScanSpec {
+        /// The scanner; `trivy` when absent.
+        #[serde(default)]
+        scanner: Scanner,
+        /// What it found; nothing when absent.
+        #[serde(default)]
+        findings: Vec<FindingSpec>,
+        /// How long before the scan the scanner's database was updated; only `grype` records it.
+        database_ago: Option<String>,
+    }
+}
+
+/// A vulnerability that a scanner found.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FindingSpec {
+    /// The id, such as `CVE-2026-1234`.
+    pub(super) id: String,
+    /// The severity; `Unknown` when absent.
+    pub(super) severity: Option<VulnerabilitySeverity>,
+    /// The package URL, such as `pkg:apk/alpine/musl@1.2.5`.
+    pub(super) package: Option<String>,
+    /// The version with a fix; without it, no fix exists.
+    pub(super) fixed: Option<String>,
+}
+
+/// A scanner whose reports the sandbox writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Scanner {
+    #[default]
+    Trivy,
+    Grype,
 }
 
 signed! {

@@ -67,7 +67,7 @@ fn a_requirement_of_a_later_version_is_refused_by_name() {
         .map(|name| format!("`{name}`"))
         .collect();
     let known = known.join(", ");
-    for name in ["sbom", "vulnerabilities", "freeze"] {
+    for name in ["canary", "licences", "freeze"] {
         let expected =
             format!("requirement `{name}` is not known to this version; known are {known}");
         said(&format!("  requirements: [{{{name}: {{}}}}]\n"), &expected);

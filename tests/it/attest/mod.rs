@@ -568,7 +568,7 @@ fn too_many_log_entries_timestamps_or_bytes_are_rejected() {
         assert_eq!(bench.refused(&bundle).reason.id, "too-large");
     }
     let mut bundle = bench.bundle();
-    bundle["padding"] = json!("x".repeat(5 << 20));
+    bundle["padding"] = json!("x".repeat(16 << 20));
     assert_eq!(bench.refused(&bundle).reason.id, "too-large");
     let mut layer = bench.simple();
     layer

@@ -8,6 +8,7 @@ mod cosign_inline;
 mod documents;
 mod image_references;
 mod merkle;
+mod objective;
 mod policy_controller;
 mod recurrence;
 

@@ -184,7 +184,7 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
         let without =
             |take: fn(&mut ImageEvidence)| world.but(|world| world.for_each_evidence(take));
         let without_signature = without(|evidence| drop(evidence.signatures.pop()));
-        // What can hurt may help when it is gone: rejections, and who the authors are.
+        // What can hurt may help when it is gone: rejections, who the authors are, and what a newer scan found.
         let without_statement = without(|evidence| {
             let only_helps = |statement: &VerifiedStatement| match statement.predicate() {
                 Predicate::Approval(said) => said.decision == ApprovalDecision::Approved,
@@ -197,17 +197,18 @@ fn taking_evidence_away_never_turns_a_denial_into_an_allow() {
             }
         });
         let without_provenance = without(|evidence| drop(evidence.statements.pop()));
-        let judges_people = world.snapshot.policies.iter().any(|policy| {
+        let judges_what_can_hurt = world.snapshot.policies.iter().any(|policy| {
             let mut names = policy
                 .requirements
                 .iter()
                 .map(|named| named.requirement.rule_name());
-            policy.emergency.is_some() || names.any(|name| name == "approvals")
+            policy.emergency.is_some()
+                || names.any(|name| ["approvals", "vulnerabilities", "sbom"].contains(&name))
         });
         if decision == Decision::Deny {
             prop_assert_eq!(without_signature.decision(), Decision::Deny);
             prop_assert_eq!(without_statement.decision(), Decision::Deny);
-            if !judges_people {
+            if !judges_what_can_hurt {
                 prop_assert_eq!(without_provenance.decision(), Decision::Deny);
             }
         }

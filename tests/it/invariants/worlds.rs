@@ -53,6 +53,42 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
         }),
         ..Attached::by(by)
     };
+    let scan = |by: &str, template: &str, result: Value| Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: template.to_owned(),
+            but: json!({"scanner": {"result": result}}),
+        }),
+        ..Attached::by(by)
+    };
+    let old_scan = |by: &str, template: &str, result: Value| Attached {
+        ago: Some("3d".parse().unwrap()),
+        ..scan(by, template, result)
+    };
+    let unnamed = || json!({"Metadata": null});
+    let vulnerable = || {
+        let found =
+            json!({"VulnerabilityID": "CVE-2026-9", "PkgName": "zlib", "Severity": "CRITICAL"});
+        json!({"Metadata": null, "Results": [{"Vulnerabilities": [found]}]})
+    };
+    let vex = |by: &str, status: &str| Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: "openvex".to_owned(),
+            but: json!({"statements": [{
+                "vulnerability": {"name": "CVE-2026-9"}, "status": status, "impact_statement": "x",
+            }]}),
+        }),
+        ..Attached::by(by)
+    };
+    let sbom = |by: &str, template: &str| Attached {
+        form: Form::Attestation,
+        provenance: Some(Provenance {
+            template: template.to_owned(),
+            but: json!({}),
+        }),
+        ..Attached::by(by)
+    };
     let says = |by: &str, decision: &str| Attached {
         form: Form::Attestation,
         statement: Some((
@@ -148,6 +184,19 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             about_another: true,
             ..provenance("builder", json!({}))
         },
+        scan("release", "trivy", unnamed()),
+        scan("release", "grype", json!({"source": null})),
+        scan("build", "trivy", unnamed()),
+        old_scan("release", "trivy", unnamed()),
+        old_scan("release", "trivy", vulnerable()),
+        scan("release", "trivy", vulnerable()),
+        scan("stranger", "trivy", vulnerable()),
+        scan("release", "trivy", Value::Null),
+        vex("release", "not_affected"),
+        vex("build", "affected"),
+        sbom("build", "spdx"),
+        sbom("release", "cyclonedx"),
+        sbom("stranger", "spdx"),
     ];
     let all = |subject: Subject| {
         let pieces = attached.iter().map(|attached| {
@@ -387,6 +436,50 @@ fn provenance() -> impl Strategy<Value = Value> {
     })
 }
 
+fn vulnerabilities() -> impl Strategy<Value = Value> {
+    let signed_by = select(vec![
+        keyless(json!("release@example.com"), "Log"),
+        keyless(json!({"glob": "*@example.com"}), "Log"),
+    ]);
+    let severity = select(vec!["Medium", "Critical"]);
+    let age = prop::option::weighted(0.5, Just("1d"));
+    let scanners = prop::option::weighted(0.2, Just(json!(["trivy", "grype"])));
+    let vex = prop::option::weighted(0.4, Just(keyless(json!({"glob": "*@example.com"}), "Log")));
+    let all = (signed_by, severity, age, scanners, vex);
+    all.prop_map(|(signed_by, severity, age, scanners, vex)| {
+        let mut parameters = json!({"signedBy": signed_by, "maximumSeverity": severity});
+        if let Some(vex) = vex {
+            parameters["vex"] = json!({ "signedBy": vex });
+        }
+        if let Some(age) = age {
+            parameters["maximumAge"] = json!(age);
+        }
+        if let Some(scanners) = scanners {
+            parameters["scanners"] = scanners;
+        }
+        parameters
+    })
+}
+
+fn sbom() -> impl Strategy<Value = Value> {
+    let signed_by = select(vec![
+        keyless(json!("build@example.com"), "Log"),
+        keyless(json!({"glob": "*@example.com"}), "Log"),
+    ]);
+    let denied = prop::option::weighted(0.3, Just(json!(["pkg:npm/event-stream"])));
+    let formats = prop::option::weighted(0.3, Just(json!(["spdx"])));
+    (signed_by, denied, formats).prop_map(|(signed_by, denied, formats)| {
+        let mut parameters = json!({ "signedBy": signed_by });
+        if let Some(denied) = denied {
+            parameters["denied"] = denied;
+        }
+        if let Some(formats) = formats {
+            parameters["formats"] = formats;
+        }
+        parameters
+    })
+}
+
 fn approvals() -> impl Strategy<Value = Value> {
     let authors = json!([{"provenance": {"builders": [{"id": BUILDER, "signedBy": keyless(json!(BUILDER), "Log")}]}}]);
     let authors = prop_oneof![
@@ -520,6 +613,8 @@ fn parameters(rule: &str) -> BoxedStrategy<Value> {
         "allowedImages" => Just(json!({"patterns": ["registry.example/**"]})).boxed(),
         "signature" => signature().boxed(),
         "provenance" => provenance().boxed(),
+        "vulnerabilities" => vulnerabilities().boxed(),
+        "sbom" => sbom().boxed(),
         "approvals" => approvals().boxed(),
         "noFreeze" => Just(json!({"warnBefore": "24h"})).boxed(),
         "attestation" => attestation().boxed(),

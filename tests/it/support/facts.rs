@@ -61,15 +61,15 @@ pub struct Attached {
     /// Of an attestation: the predicate type and the predicate. `approval` and `change` stand for the types of this project.
     #[serde(default)]
     pub statement: Option<(String, Value)>,
-    /// Of an attestation: the provenance that it is.
-    #[serde(default)]
+    /// Of an attestation: the provenance, or other predicate of a known form, that it is.
+    #[serde(default, alias = "predicate")]
     pub provenance: Option<Provenance>,
     /// What the certificate of the signer says otherwise than usual, by Fulcio's numbers; `null` for nothing.
     #[serde(default)]
     pub claims: BTreeMap<u64, Option<String>>,
 }
 
-/// SLSA provenance: how it usually looks, and what is other in it (a JSON merge patch, RFC 7386).
+/// A predicate: how it usually looks, and what is other in it (a JSON merge patch, RFC 7386).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Provenance {
@@ -88,9 +88,14 @@ impl Provenance {
         let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
         let mut predicate: Value = serde_json::from_str(&text).unwrap();
         merge(&mut predicate, &self.but);
-        let kind = match predicate.get("buildDefinition") {
-            Some(_) => "https://slsa.dev/provenance/v1",
-            None => "https://slsa.dev/provenance/v0.2",
+        let kind = match self.template.as_str() {
+            "trivy" | "grype" => "https://cosign.sigstore.dev/attestation/vuln/v1",
+            "in-toto" => "https://in-toto.io/attestation/vulns/v0.2",
+            "openvex" => "https://openvex.dev/ns",
+            "spdx" => "https://spdx.dev/Document",
+            "cyclonedx" => "https://cyclonedx.org/bom",
+            _ if predicate.get("buildDefinition").is_some() => "https://slsa.dev/provenance/v1",
+            _ => "https://slsa.dev/provenance/v0.2",
         };
         (kind, predicate)
     }

@@ -3,14 +3,19 @@
 mod approval;
 mod change;
 mod emergency;
+mod fields;
+mod openvex;
 mod provenance;
+mod purl;
+mod sbom;
+mod scan;
 mod strict;
 mod verification_summary;
 
 use serde_json::value::RawValue;
 
 use super::COSIGN_SIGN;
-use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason};
+use super::unaccepted::{FORMAT_NOT_SUPPORTED, UnacceptedReason, bounded};
 
 pub use approval::{Approval, ApprovalDecision, ChangeTicket};
 pub use change::{
@@ -21,7 +26,14 @@ pub use change::{
 pub use emergency::{
     EmergencyChange, EmergencyClosure, EmergencyReview, IncidentReference, ReviewVerdict,
 };
+pub use openvex::{VexDocument, VexProduct, VexStatement, VexStatus, is_vex};
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
+pub use purl::PackageUrl;
+pub use sbom::{MAXIMUM_PACKAGES, SbomFormat, SoftwareBill, is_sbom};
+pub use scan::{
+    MAXIMUM_FINDINGS, ScannedArtifact, VulnerabilityFinding, VulnerabilityScan,
+    VulnerabilitySeverity, is_scan,
+};
 pub use verification_summary::{
     SummaryPolicy, SummaryResult, SummaryVerifier, VerificationSummary,
 };
@@ -55,9 +67,13 @@ pub fn rule_of(predicate_type: &str) -> Option<&'static str> {
         _ if begins("https://slsa.dev/provenance/") => Some("`provenance`"),
         other if is_approval(other) || is_change(other) => Some("`approvals`"),
         other if is_emergency(other) => Some("`emergency` of the policy"),
+        other if is_scan(other) || is_vex(other) => Some("`vulnerabilities`"),
+        other if is_sbom(other) => Some("`sbom`"),
         _ => None,
     }
 }
+/// The most bytes of a predicate of which more than some fields are kept (4 MiB).
+const MAXIMUM_BYTES: usize = 4 << 20;
 
 /// A predicate, parsed if its type is supported.
 #[derive(Clone, Debug)]
@@ -76,8 +92,14 @@ pub enum Predicate {
     EmergencyReview(Box<EmergencyReview>),
     /// What a verifier concluded.
     VerificationSummary(Box<VerificationSummary>),
-    /// A predicate of a type of this project that cannot be read. The signature is valid, so the signer said something, and it
-    /// could be a rejection.
+    /// What a scanner found in the image.
+    Scan(Box<VulnerabilityScan>),
+    /// The packages of the image.
+    Sbom(Box<SoftwareBill>),
+    /// Which vulnerabilities affect the image.
+    Vex(Box<VexDocument>),
+    /// A predicate of a type of this project, of a scan, an SBOM or an OpenVEX document, that cannot be read. The signature is valid, so the signer said
+    /// something, and it could be a rejection or a finding.
     Unreadable(UnacceptedReason),
     /// A predicate of another type, as JSON; `None` if the statement does not have a predicate.
     Other(Option<Box<RawValue>>),
@@ -89,11 +111,21 @@ impl Predicate {
         predicate: Option<&RawValue>,
     ) -> Result<Predicate, UnacceptedReason> {
         let text = predicate.map_or("null", RawValue::get);
+        if is_scan(predicate_type) {
+            let read = VulnerabilityScan::read(predicate_type, text);
+            return Ok(readable(read, Predicate::Scan));
+        }
+        if is_sbom(predicate_type) {
+            let read = SoftwareBill::read(predicate_type, text);
+            return Ok(readable(read, Predicate::Sbom));
+        }
+        bounded("bytes of the predicate", text.len(), MAXIMUM_BYTES)?;
         let provenance = |read: SlsaProvenance| Predicate::Provenance(Box::new(read));
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text).map(provenance),
             "https://slsa.dev/provenance/v1" => SlsaProvenance::v1(text).map(provenance),
             Approval::TYPE => Ok(readable(Approval::read(text), Predicate::Approval)),
+            other if is_vex(other) => Ok(readable(VexDocument::read(text), Predicate::Vex)),
             ChangeRecord::TYPE => Ok(readable(ChangeRecord::read(text), Predicate::Change)),
             EmergencyChange::TYPE => {
                 let read = EmergencyChange::read(text);
@@ -120,16 +152,19 @@ impl Predicate {
         }
     }
 
-    /// Whether the gate can deny because of it: a rejection, the end of an emergency change, what may be one, and who the authors
-    /// are.
+    /// Whether the gate can deny because of it: a rejection, the end of an emergency change, what may be one, who the authors are,
+    /// and what a scanner found.
     pub fn can_hurt(&self) -> bool {
         match self {
             Predicate::Approval(approval) => approval.decision == ApprovalDecision::Rejected,
+            Predicate::Vex(document) => document.can_hurt(),
             Predicate::Provenance(_)
             | Predicate::Change(_)
             | Predicate::EmergencyClosure(_)
+            | Predicate::Scan(_)
             | Predicate::Unreadable(_) => true,
-            Predicate::EmergencyChange(_)
+            Predicate::Sbom(_)
+            | Predicate::EmergencyChange(_)
             | Predicate::EmergencyReview(_)
             | Predicate::VerificationSummary(_)
             | Predicate::Other(_) => false,
@@ -145,6 +180,9 @@ impl Predicate {
             Predicate::EmergencyClosure(closure) => closure.bytes(),
             Predicate::EmergencyReview(review) => review.bytes(),
             Predicate::VerificationSummary(summary) => summary.bytes(),
+            Predicate::Scan(scan) => scan.bytes(),
+            Predicate::Sbom(bill) => bill.bytes(),
+            Predicate::Vex(document) => document.bytes(),
             Predicate::Unreadable(why) => why.detail.len(),
             Predicate::Other(written) => written.as_ref().map_or(0, |text| text.get().len()),
         }

@@ -91,7 +91,8 @@ impl Moment {
         }
     }
 
-    fn end(self) -> Result<Timestamp, String> {
+    /// The first instant after it.
+    pub(in crate::gate) fn end(self) -> Result<Timestamp, String> {
         match self {
             Moment::Instant(at) => Ok(at),
             Moment::Day(day) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Class, Needs, Requirement};
+use super::{Needs, Requirement};
 use crate::attest::Origin;
 use crate::gate::evidence::{Collected, Effect, Form, ImageEvidence, Subject, Unavailability};
 use crate::gate::finding::{Judgement, Outcome};
@@ -238,8 +238,8 @@ impl Requirement {
         if judgement.outcome.denies() {
             return unless_root_missing(judgement, check);
         }
-        let is_on_record = self.rule().class() == Class::ChangeControl
-            && check.promotion.is_rollback(check.policy);
+        let is_on_record =
+            matches!(self, Requirement::Approvals(_)) && check.promotion.is_rollback(check.policy);
         if evidence.effect == Effect::OnlyHelps || is_on_record {
             return judgement;
         }

@@ -14,8 +14,10 @@ mod digest_pinned;
 mod expression;
 mod no_freeze;
 mod provenance;
+mod sbom;
 mod signature;
 mod verification_summary;
+mod vulnerabilities;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::evidence::Effect;
+use super::evidence::{Effect, ImageEvidence};
 use super::finding::Judgement;
 use super::image::ImageReference;
 use super::people::People;
@@ -46,8 +48,10 @@ pub use digest_pinned::DigestPinned;
 pub use expression::ExpressionRule;
 pub use no_freeze::NoFreeze;
 pub use provenance::{Provenance, proven_source};
+pub use sbom::Sbom;
 pub use signature::Signature;
 pub use verification_summary::VerificationSummaryRule;
+pub use vulnerabilities::Vulnerabilities;
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
@@ -101,6 +105,12 @@ pub trait Rule {
 pub trait ImageRule {
     /// Judges one image.
     fn check(&self, check: &ImageCheck<'_>) -> Judgement;
+
+    /// Whether the evidence of an index says something that the rule judges. If not, the evidence of its platforms may stand in for
+    /// it.
+    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
+        !evidence.is_empty()
+    }
 
     /// What the evidence of one image says that has to be kept in the cluster: what would turn a denial if it were deleted.
     fn keeps(&self, _: &ImageCheck<'_>) -> EvidenceToKeep {
@@ -308,6 +318,8 @@ requirements! {
     allowed_images "allowedImages" AllowedImages,
     signature "signature" Signature,
     provenance "provenance" Provenance,
+    vulnerabilities "vulnerabilities" Vulnerabilities,
+    sbom "sbom" Sbom,
     approvals "approvals" Approvals,
     no_freeze "noFreeze" NoFreeze,
     attestation "attestation" Attestation,

@@ -1,0 +1,323 @@
+//! How the formats of other projects are read: only the fields with a meaning are kept, while the text is read once.
+//!
+//! A known key that appears twice, or that is written in another case, is refused: another reader could read another value.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::attest::unaccepted::{MALFORMED_PREDICATE, TOO_LARGE, UnacceptedReason};
+use crate::strict_json::is_same_key;
+
+/// Begins the error of a list that is longer than its bound.
+const TOO_MANY: &str = "more than ";
+
+/// An object of which some fields have a meaning.
+pub(super) trait ReadFields: Default {
+    /// The keys with a meaning; at most 64.
+    const NAMES: &'static [&'static str];
+
+    /// Reads the value of one of these keys.
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &'static str,
+        entries: &mut A,
+    ) -> Result<(), A::Error>;
+}
+
+/// Reads a predicate from JSON. An error names the field.
+pub(super) fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, UnacceptedReason> {
+    if let Ok(read) = serde_json::from_str(text) {
+        return Ok(read);
+    }
+    // The path of the error costs time, so it is only kept for texts with an error.
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let why = error.into_inner();
+        let reason = match why.to_string().starts_with(TOO_MANY) {
+            true => TOO_LARGE,
+            false => MALFORMED_PREDICATE,
+        };
+        let detail = format!("the predicate cannot be read: `{path:.120}`: {why}");
+        UnacceptedReason::new(reason, detail)
+    })
+}
+
+/// The error of a list with more than `most` items; `what` is their noun.
+pub(super) fn too_many<E: de::Error>(most: usize, what: &str) -> E {
+    E::custom(format!("{TOO_MANY}{most} {what}"))
+}
+
+/// A value that is read from an object with [`ReadFields`].
+#[derive(Default)]
+pub(super) struct Known<T>(pub(super) T);
+
+impl<'de, T: ReadFields> Deserialize<'de> for Known<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Known<T>, D::Error> {
+        from.deserialize_map(Entries(PhantomData)).map(Known)
+    }
+}
+
+struct Entries<T>(PhantomData<T>);
+
+impl<'de, T: ReadFields> Visitor<'de> for Entries<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<T, A::Error> {
+        read_entries(&mut entries)
+    }
+}
+
+/// Reads the entries of an object.
+pub(super) fn read_entries<'de, T: ReadFields, A: MapAccess<'de>>(
+    entries: &mut A,
+) -> Result<T, A::Error> {
+    let mut read = T::default();
+    let mut seen = 0_u64;
+    while let Some(key) = entries.next_key_seed(KeyAmong(T::NAMES))? {
+        let Some(at) = key else {
+            entries.next_value::<IgnoredAny>()?;
+            continue;
+        };
+        let (Some(name), Some(bit)) = (
+            T::NAMES.get(at),
+            u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at)),
+        ) else {
+            return Err(de::Error::custom("a key has no place"));
+        };
+        if seen & bit != 0 {
+            return Err(de::Error::custom(format!("the key `{name}` appears twice")));
+        }
+        seen |= bit;
+        read.read(name, entries)?;
+    }
+    Ok(read)
+}
+
+/// The place of a key among the known ones; `None` for another key.
+struct KeyAmong(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for KeyAmong {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeyAmong {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
+        let at = self.0.iter().position(|name| *name == key);
+        match self
+            .0
+            .iter()
+            .find(|name| at.is_none() && is_same_key(key, name))
+        {
+            Some(name) => Err(E::custom(format!(
+                "the key `{}` is `{name}` in another case",
+                key.escape_debug()
+            ))),
+            None => Ok(at),
+        }
+    }
+}
+
+/// Text of at most `MOST` bytes, on one line. `null` is an empty text, as the scanners write it.
+#[derive(Default)]
+pub(super) struct Text<const MOST: usize>(pub(super) Box<str>);
+
+impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text<MOST>, D::Error> {
+        struct Characters<const MOST: usize>;
+        impl<const MOST: usize> Visitor<'_> for Characters<MOST> {
+            type Value = Text<MOST>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a text of at most {MOST} bytes")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<MOST>, E> {
+                if text.len() > MOST {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(Text(printable(text).into()))
+            }
+            fn visit_unit<E>(self) -> Result<Text<MOST>, E> {
+                Ok(Text::default())
+            }
+        }
+        from.deserialize_any(Characters::<MOST>)
+    }
+}
+
+/// The text on one line.
+fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => Cow::Owned(text.replace(char::is_control, "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Whether a text with more than white space is there, of any length. `null` is an empty text.
+#[derive(Clone, Copy, Default)]
+pub(super) struct IsGiven(pub(super) bool);
+
+impl<'de> Deserialize<'de> for IsGiven {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<IsGiven, D::Error> {
+        struct Characters;
+        impl Visitor<'_> for Characters {
+            type Value = IsGiven;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<IsGiven, E> {
+                Ok(IsGiven(!text.trim().is_empty()))
+            }
+            fn visit_unit<E>(self) -> Result<IsGiven, E> {
+                Ok(IsGiven(false))
+            }
+        }
+        from.deserialize_any(Characters)
+    }
+}
+
+/// An instant with its offset. An empty text, `null` and the year 1 (Go's zero time) are none.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Instant(pub(super) Option<Timestamp>);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Instant, D::Error> {
+        let Text(text) = Text::<64>::deserialize(from)?;
+        if text.is_empty() || text.starts_with("0001-") {
+            return Ok(Instant(None));
+        }
+        let instant = text.parse().map_err(|_| {
+            de::Error::custom(format!(
+                "`{text}` is not a time of RFC 3339, such as `2026-12-01T00:00:00Z`"
+            ))
+        })?;
+        Ok(Instant(Some(instant)))
+    }
+}
+
+/// A list of at most `MOST` items. `null` is an empty list, as Go writes it.
+pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
+
+impl<T, const MOST: usize> Default for List<T, MOST> {
+    fn default() -> List<T, MOST> {
+        List(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<List<T, MOST>, D::Error> {
+        struct Items<T, const MOST: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
+            type Value = List<T, MOST>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<List<T, MOST>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = from.next_element()? {
+                    if items.len() == MOST {
+                        return Err(too_many(MOST, "entries"));
+                    }
+                    items.push(item);
+                }
+                Ok(List(items))
+            }
+            fn visit_unit<E>(self) -> Result<List<T, MOST>, E> {
+                Ok(List::default())
+            }
+        }
+        from.deserialize_any(Items::<T, MOST>(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Pair {
+        a: Text<4>,
+        b: List<Instant, 2>,
+    }
+
+    impl ReadFields for Pair {
+        const NAMES: &'static [&'static str] = &["a", "bk"];
+
+        fn read<'de, A: MapAccess<'de>>(
+            &mut self,
+            name: &'static str,
+            entries: &mut A,
+        ) -> Result<(), A::Error> {
+            match name {
+                "a" => self.a = entries.next_value()?,
+                _ => self.b = entries.next_value()?,
+            }
+            Ok(())
+        }
+    }
+
+    fn refused(text: &str) -> Option<(&'static str, String)> {
+        let why = read::<Known<Pair>>(text).err()?;
+        Some((why.reason.id, why.detail))
+    }
+
+    #[test]
+    fn a_field_that_readers_read_differently_is_refused_and_others_are_ignored() {
+        let Known(read) = read::<Known<Pair>>(
+            r#"{"c": {"A": 1, "A": 2}, "a": "x\ny", "bk": ["", null, ]}"#
+                .replace(", ]", "]")
+                .as_str(),
+        )
+        .unwrap_or_default();
+        assert_eq!((&*read.a.0, read.b.0.len()), ("x\u{fffd}y", 2));
+        for (text, place) in [
+            (r#"{"a": "x", "a": "y"}"#, "appears twice"),
+            (r#"{"A": "x"}"#, "in another case"),
+            ("{\"b\u{212a}\": []}", "in another case"),
+            (r#"{"a": "12345"}"#, "`a`"),
+            (r#"{"a": 7}"#, "`a`"),
+            (r#"{"bk": ["yesterday"]}"#, "`bk[0]`"),
+            (r#"["a"]"#, "an object"),
+        ] {
+            let (reason, detail) = refused(text).unwrap_or_default();
+            assert_eq!(reason, "malformed-predicate", "{text}");
+            assert!(detail.contains(place), "{text}: {detail}");
+        }
+        let (reason, _) = refused(r#"{"bk": ["", "", ""]}"#).unwrap_or_default();
+        assert_eq!(reason, "too-large");
+    }
+
+    #[test]
+    fn the_zero_time_of_go_is_no_time() {
+        for (text, is_time) in [
+            (r#""2026-11-01T10:00:00.123456789-06:00""#, true),
+            (r#""0001-01-01T00:00:00Z""#, false),
+            (r#""""#, false),
+            ("null", false),
+        ] {
+            let Ok(Instant(read)) = serde_json::from_str(text) else {
+                panic!("{text} is refused");
+            };
+            assert_eq!(read.is_some(), is_time, "{text}");
+        }
+    }
+}

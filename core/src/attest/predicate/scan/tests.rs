@@ -1,0 +1,355 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+const AT: &str = "2026-11-28T10:00:00Z";
+
+fn trivy(but: &Value) -> Value {
+    let mut report = json!({
+        "SchemaVersion": 2,
+        "CreatedAt": AT,
+        "ArtifactType": "container_image",
+        "Metadata": {"RepoDigests": [], "ImageConfig": {"config": {"Labels": {"results": "x"}}}},
+        "Results": [{
+            "Target": "alpine", "Class": "os-pkgs",
+            "Vulnerabilities": [{
+                "VulnerabilityID": "CVE-2026-1", "VendorIDs": ["DSA-1"], "PkgName": "musl",
+                "PkgIdentifier": {"PURL": "pkg:apk/alpine/musl@1.2?arch=x86_64"},
+                "InstalledVersion": "1.2", "FixedVersion": "1.3", "Severity": "HIGH",
+                "SeveritySource": "nvd", "Title": "words\nand more",
+            }],
+        }],
+    });
+    merge(&mut report, but);
+    report
+}
+
+fn grype(but: &Value) -> Value {
+    let mut report = json!({
+        "matches": [{
+            "vulnerability": {"id": "GHSA-1", "severity": "Negligible", "fix": {"versions": [], "state": "not-fixed"}},
+            "relatedVulnerabilities": [{"id": "CVE-2026-2", "severity": "Critical"}],
+            "matchDetails": [], "artifact": {"name": "left-pad", "version": "1.0.0", "purl": ""},
+        }],
+        "source": {"type": "image", "target": {"repoDigests": [], "manifestDigest": ""}},
+        "descriptor": {"name": "grype", "timestamp": AT, "db": {"status": {"built": "2026-11-27T00:00:00Z"}}},
+    });
+    merge(&mut report, but);
+    report
+}
+
+/// A JSON merge patch (RFC 7386).
+fn merge(into: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object().filter(|_| into.is_object()) else {
+        *into = patch.clone();
+        return;
+    };
+    let fields = into.as_object_mut().unwrap();
+    for (name, value) in patch {
+        match value {
+            Value::Null => drop(fields.remove(name)),
+            value => merge(fields.entry(name.clone()).or_insert(json!({})), value),
+        }
+    }
+}
+
+fn vuln(result: &Value) -> Value {
+    json!({
+        "invocation": {"parameters": null, "uri": "", "event_id": "", "builder.id": ""},
+        "scanner": {"uri": "pkg:github/aquasecurity/trivy@0.68.0", "version": "0.68.0", "db": {"uri": "", "version": ""}, "result": result},
+        "metadata": {"scanStartedOn": AT, "scanFinishedOn": AT},
+    })
+}
+
+fn vulns(scanner: &Value) -> Value {
+    json!({"scanner": scanner, "metadata": {"scanStartedOn": AT, "scanFinishedOn": AT}})
+}
+
+fn cosign(predicate: &Value) -> Result<VulnerabilityScan, String> {
+    let read = VulnerabilityScan::read(COSIGN[0], &predicate.to_string());
+    read.map_err(|why| why.to_string())
+}
+
+fn in_toto(predicate: &Value) -> Result<VulnerabilityScan, String> {
+    let read = VulnerabilityScan::read(IN_TOTO[0], &predicate.to_string());
+    read.map_err(|why| why.to_string())
+}
+
+#[track_caller]
+fn refused(read: Result<VulnerabilityScan, String>, place: &str) {
+    match read {
+        Ok(scan) => panic!("read: {scan:?}"),
+        Err(why) => assert!(why.contains(place), "{why}"),
+    }
+}
+
+#[test]
+fn a_report_of_trivy_is_read() {
+    let digest = format!("sha256:{}", "1".repeat(64));
+    let named = json!({"Metadata": {"RepoDigests": [format!("registry.example/app@{digest}")]}});
+    let scan = cosign(&vuln(&trivy(&named))).unwrap();
+    assert_eq!(
+        (&*scan.scanner, scan.at.to_string().as_str()),
+        ("trivy", AT)
+    );
+    assert_eq!((scan.database, scan.scanned.is_empty), (None, false));
+    assert_eq!(scan.scanned.digests, [digest.parse().unwrap()]);
+    let [finding] = &*scan.findings else {
+        panic!("{:?}", scan.findings);
+    };
+    assert_eq!(finding.ids().collect::<Vec<_>>(), ["CVE-2026-1", "DSA-1"]);
+    assert_eq!(&*finding.package, "pkg:apk/alpine/musl@1.2?arch=x86_64");
+    assert_eq!(finding.severity, Some(VulnerabilitySeverity::High));
+    assert_eq!(
+        (finding.is_fixable, finding.is_suppressed),
+        (Some(true), false)
+    );
+}
+
+#[test]
+fn a_report_of_grype_is_read() {
+    let scan = cosign(&vuln(&grype(&json!({})))).unwrap();
+    assert_eq!(&*scan.scanner, "grype");
+    let built = scan.database.map(|at| at.to_string());
+    assert_eq!(built.as_deref(), Some("2026-11-27T00:00:00Z"));
+    let [finding] = &*scan.findings else {
+        panic!("{:?}", scan.findings);
+    };
+    assert_eq!(finding.ids().collect::<Vec<_>>(), ["GHSA-1", "CVE-2026-2"]);
+    assert_eq!(&*finding.package, "left-pad@1.0.0");
+    assert_eq!(finding.severity, Some(VulnerabilitySeverity::Negligible));
+    assert_eq!(finding.is_fixable, Some(false));
+    let old = json!({"descriptor": {"db": {"built": "2026-11-26T00:00:00Z", "status": null}}});
+    let scan = cosign(&vuln(&grype(&old))).unwrap();
+    let built = scan.database.map(|at| at.to_string());
+    assert_eq!(built.as_deref(), Some("2026-11-26T00:00:00Z"));
+}
+
+#[test]
+fn a_list_of_in_toto_is_read() {
+    let result = json!([
+        {"id": "CVE-1", "severity": [{"method": "nvd", "score": "medium"}, {"method": "cvss_score", "score": "9.8"}]},
+        {"id": "CVE-2"},
+        {"id": "CVE-3", "severity": [{"method": "nvd", "score": "low"}, {"method": "CVSSv31", "score": "CVSS:3.1/AV:N"}]},
+    ]);
+    let scanner = json!({
+        "uri": "pkg:github/anchore/grype@v0.90.0", "result": result,
+        "db": {"lastUpdate": "2026-11-27T00:00:00Z"},
+    });
+    let scan = in_toto(&vulns(&scanner)).unwrap();
+    assert_eq!(&*scan.scanner, "grype");
+    assert!(scan.database.is_some());
+    let severities: Vec<_> = scan.findings.iter().map(|it| it.severity).collect();
+    assert_eq!(
+        severities,
+        [Some(VulnerabilitySeverity::Critical), None, None]
+    );
+    assert!(scan.findings.iter().all(|it| it.is_fixable.is_none()));
+}
+
+#[test]
+fn a_scanner_is_called_the_same_in_every_form() {
+    for (uri, name) in [
+        ("pkg:github/aquasecurity/trivy@0.68.0", "trivy"),
+        ("https://github.com/aquasecurity/trivy/", "trivy"),
+        ("pkg:github/anchore/grype?x=y", "grype"),
+        ("osv.dev", "osv.dev"),
+        (
+            "https://user@scanner.example/v1",
+            "https://user@scanner.example/v1",
+        ),
+    ] {
+        assert_eq!(&*without_version(uri), name);
+    }
+}
+
+#[test]
+fn an_empty_report_is_not_a_scan_without_findings() {
+    for result in [json!(null), json!({}), json!([]), json!({"Results": []})] {
+        refused(cosign(&vuln(&result)), "scanner.result");
+    }
+    refused(cosign(&json!({})), "scanner.result");
+    refused(cosign(&json!(null)), "an object");
+    refused(cosign(&vuln(&json!({"SchemaVersion": 1}))), "SchemaVersion");
+    refused(cosign(&vuln(&json!({"matches": []}))), "descriptor");
+    refused(
+        cosign(&vuln(&json!({"descriptor": {"name": "grype"}}))),
+        "matches",
+    );
+    let other = json!({"descriptor": {"name": "grepe"}});
+    refused(cosign(&vuln(&grype(&other))), "descriptor.name");
+    refused(
+        in_toto(&vulns(&json!({"uri": "osv.dev"}))),
+        "scanner.result",
+    );
+    refused(
+        in_toto(&vulns(&json!({"uri": "", "result": []}))),
+        "scanner.uri",
+    );
+    refused(in_toto(&vuln(&trivy(&json!({})))), "not a list");
+}
+
+#[test]
+fn a_report_without_results_says_that_nothing_was_scanned() {
+    let scan = cosign(&vuln(&trivy(&json!({"Results": null})))).unwrap();
+    assert!(scan.scanned.is_empty && scan.findings.is_empty());
+    let scan = cosign(&vuln(&trivy(&json!({"Results": [{"Class": "os-pkgs"}]})))).unwrap();
+    assert!(!scan.scanned.is_empty && scan.findings.is_empty());
+}
+
+#[test]
+fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
+    let found = &trivy(&json!({}))["Results"][0]["Vulnerabilities"][0].clone();
+    for (results, place) in [
+        (json!([{"vulnerabilities": [found]}]), "another case"),
+        (
+            json!([{"Vulnerabilities": {"0": found}}]),
+            "a list of vulnerabilities",
+        ),
+        (
+            json!([{"Vulnerabilities": [{"ID": "CVE-1"}]}]),
+            "VulnerabilityID",
+        ),
+        (json!({"0": {}}), "a list of results"),
+    ] {
+        refused(cosign(&vuln(&trivy(&json!({"Results": results})))), place);
+    }
+    refused(
+        cosign(&vuln(&trivy(&json!({"results": []})))),
+        "another case",
+    );
+    refused(
+        cosign(&vuln(&trivy(&json!({"matches": []})))),
+        "of Trivy's reports and of Grype's",
+    );
+    refused(
+        cosign(&vuln(&grype(&json!({"Results": []})))),
+        "of Trivy's reports and of Grype's",
+    );
+    refused(
+        cosign(&vuln(&grype(&json!({"Matches": []})))),
+        "another case",
+    );
+    let several = json!({"scanners": [], "scanner": vuln(&trivy(&json!({})))["scanner"]});
+    refused(cosign(&several), "scanners");
+    // Findings that the scanner suppressed are findings.
+    let modified = json!([{
+        "Class": "os-pkgs",
+        "ExperimentalModifiedFindings": [
+            {"Type": "vulnerability", "Status": "ignored", "Finding": found},
+            {"Type": "secret", "Status": "ignored", "Finding": {"RuleID": "x"}},
+        ],
+    }]);
+    let scan = cosign(&vuln(&trivy(&json!({"Results": modified})))).unwrap();
+    assert!(matches!(&*scan.findings, [it] if it.is_suppressed && &*it.id == "CVE-2026-1"));
+    let report = grype(&json!({}));
+    let ignored = json!({"matches": [], "ignoredMatches": report["matches"]});
+    let scan = cosign(&vuln(&grype(&ignored))).unwrap();
+    assert!(matches!(&*scan.findings, [it] if it.is_suppressed && &*it.id == "GHSA-1"));
+}
+
+#[test]
+fn a_key_that_appears_twice_is_refused() {
+    let text = vuln(&trivy(&json!({}))).to_string();
+    for (once, twice) in [
+        (
+            r#""Severity":"HIGH""#,
+            r#""Severity":"LOW","Severity":"HIGH""#,
+        ),
+        (
+            r#""SchemaVersion":2"#,
+            r#""SchemaVersion":2,"SchemaVersion":2"#,
+        ),
+        (
+            r#""scanFinishedOn":"#,
+            r#""scanFinishedOn":"2026-11-28T10:00:00Z","scanFinishedOn":"#,
+        ),
+    ] {
+        let twice = text.replacen(once, twice, 1);
+        assert_ne!(twice, text, "{once}");
+        let why = VulnerabilityScan::read(COSIGN[0], &twice).unwrap_err();
+        assert!(why.detail.contains("appears twice"), "{why}");
+    }
+}
+
+#[test]
+fn the_time_of_a_scan_is_the_earliest_that_is_given() {
+    for (created, started, finished, at) in [
+        ("2026-11-01T00:00:00Z", AT, AT, Some("2026-11-01T00:00:00Z")),
+        ("", "2026-11-02T00:00:00Z", AT, Some("2026-11-02T00:00:00Z")),
+        ("2026-11-29T00:00:00Z", "", AT, Some(AT)),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "", None),
+    ] {
+        let mut predicate = vuln(&trivy(&json!({ "CreatedAt": created })));
+        predicate["metadata"] = json!({"scanStartedOn": started, "scanFinishedOn": finished});
+        let read = cosign(&predicate);
+        match at {
+            Some(at) => assert_eq!(read.unwrap().at.to_string(), at),
+            None => refused(read, "metadata.scanFinishedOn"),
+        }
+    }
+    let mut predicate = vuln(&trivy(&json!({})));
+    predicate["metadata"]["scanFinishedOn"] = json!("yesterday");
+    refused(cosign(&predicate), "metadata.scanFinishedOn");
+}
+
+#[test]
+fn a_million_findings_are_refused_and_as_many_as_are_read_are_read() {
+    let findings = |count: usize| vec![json!({"VulnerabilityID": "CVE-1"}); count];
+    let scan = |results: Value| {
+        VulnerabilityScan::read(
+            COSIGN[0],
+            &vuln(&trivy(&json!({"Results": results}))).to_string(),
+        )
+    };
+    let most = scan(json!([{"Vulnerabilities": findings(MAXIMUM_FINDINGS)}])).unwrap();
+    assert_eq!(most.findings.len(), MAXIMUM_FINDINGS);
+    assert!(most.bytes() > MAXIMUM_FINDINGS * size_of::<VulnerabilityFinding>());
+    for results in [
+        json!([{"Vulnerabilities": findings(MAXIMUM_FINDINGS + 1)}]),
+        json!([{"Vulnerabilities": findings(MAXIMUM_FINDINGS)}, {"Vulnerabilities": findings(1)}]),
+        json!([{"Vulnerabilities": findings(1_000_000)}]),
+    ] {
+        let why = scan(results).unwrap_err();
+        assert_eq!(why.reason.id, "too-large", "{why}");
+    }
+    let list: Vec<_> = (0..=MAXIMUM_FINDINGS)
+        .map(|_| json!({"id": "CVE-1"}))
+        .collect();
+    let list = vulns(&json!({"uri": "osv.dev", "result": list})).to_string();
+    let why = VulnerabilityScan::read(IN_TOTO[1], &list).unwrap_err();
+    assert_eq!(why.reason.id, "too-large", "{why}");
+}
+
+#[test]
+fn the_report_of_something_else_than_an_image_says_so() {
+    for (kind, other) in [
+        ("container_image", None),
+        ("cyclonedx", None),
+        ("spdx", None),
+        ("repository", Some("repository")),
+        ("filesystem", Some("filesystem")),
+        ("", Some("")),
+    ] {
+        let scan = cosign(&vuln(&trivy(&json!({ "ArtifactType": kind })))).unwrap();
+        assert_eq!(scan.scanned.other_kind.as_deref(), other);
+    }
+    let directory = json!({"source": {"type": "directory", "target": "/src"}});
+    let scan = cosign(&vuln(&grype(&directory))).unwrap();
+    assert_eq!(scan.scanned.other_kind.as_deref(), Some("directory"));
+    let sbom = cosign(&vuln(&grype(&json!({"source": null})))).unwrap();
+    assert_eq!(sbom.scanned.other_kind, None);
+}
+
+#[test]
+fn a_version_of_the_predicate_type_that_is_not_known_is_refused() {
+    for kind in [
+        "https://cosign.sigstore.dev/attestation/vuln/v2",
+        "https://in-toto.io/attestation/vulns/v0.3",
+    ] {
+        assert!(is_scan(kind));
+        let why = VulnerabilityScan::read(kind, "{}").unwrap_err();
+        assert_eq!(why.reason.id, "format-not-supported");
+    }
+    assert!(!is_scan("https://cosign.sigstore.dev/attestation/v1"));
+}

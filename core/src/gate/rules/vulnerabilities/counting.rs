@@ -1,0 +1,175 @@
+//! Which findings of the scans count, and what is said about them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::scans::CurrentScans;
+use super::vex::VexStatements;
+use super::{
+    Judgement, SCANNED, VULNERABLE, Vulnerabilities, VulnerabilityException, listed, minute,
+};
+use crate::attest::predicate::{VulnerabilityFinding, VulnerabilitySeverity};
+
+/// A pass warns of the end of an exception this long before.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// The most findings that a denial names.
+const NAMED: usize = 5;
+
+/// The findings of the current scans.
+#[derive(Default)]
+pub(super) struct Counted<'s> {
+    /// Those that count, the most severe first: severity, id, package, and what is added to them in messages.
+    denying: BTreeSet<(Reverse<VulnerabilitySeverity>, &'s str, &'s str, String)>,
+    /// The exceptions that accept a finding, by id, with their ends.
+    excepted: BTreeMap<&'s str, Timestamp>,
+    /// The number of findings that do no harm, by OpenVEX documents, and the time of the oldest statement among these.
+    harmless: usize,
+    pub(super) harmless_since: Option<Timestamp>,
+    /// The number of findings of all scans.
+    all: usize,
+}
+
+impl<'s> Counted<'s> {
+    pub(super) fn of(
+        rule: &'s Vulnerabilities,
+        current: &CurrentScans<'s>,
+        vex: &VexStatements<'_>,
+        at: Timestamp,
+    ) -> Counted<'s> {
+        let mut counted = Counted::default();
+        for finding in current.scans.iter().flat_map(|it| &it.scan.findings) {
+            counted.all += 1;
+            let Some(severity) = rule.severity_that_counts(finding) else {
+                continue;
+            };
+            let exception = rule.exception(finding);
+            let mut added = String::new();
+            match exception {
+                Some((exception, until)) if at < until => {
+                    counted.excepted.insert(&exception.id, until);
+                    continue;
+                }
+                Some((exception, until)) => added = expired(exception, until),
+                None => {}
+            }
+            if let Some(since) = vex.harmless_since(finding) {
+                counted.harmless += 1;
+                let oldest = counted.harmless_since.unwrap_or(since);
+                counted.harmless_since = Some(oldest.min(since));
+                continue;
+            }
+            counted
+                .denying
+                .insert((Reverse(severity), &finding.id, &finding.package, added));
+        }
+        counted
+    }
+
+    /// The denial, if a finding counts.
+    pub(super) fn denial(&self, rule: &Vulnerabilities) -> Option<Judgement> {
+        let most = rule.maximum_severity;
+        let named = self
+            .denying
+            .iter()
+            .map(|(Reverse(severity), id, package, added)| {
+                let package = match *package {
+                    "" => String::new(),
+                    package => format!(" in `{package}`"),
+                };
+                format!("`{id}` ({severity}){package}{added}")
+            });
+        let count = self.denying.len();
+        let vulnerabilities = match count {
+            0 => return None,
+            1 => "1 vulnerability".to_owned(),
+            count => format!("{count} vulnerabilities"),
+        };
+        let detail = format!("{vulnerabilities} above `{most}`: {}", listed(named, NAMED));
+        Some(Judgement::fail(VULNERABLE, detail).hint(
+            "build the image with fixed packages, scan it and attest the report; or ask for an entry in the policy's `exceptions`",
+        ))
+    }
+
+    pub(super) fn pass(
+        &self,
+        rule: &Vulnerabilities,
+        current: &CurrentScans<'_>,
+        at: Timestamp,
+    ) -> Judgement {
+        let scans = current.scans.iter().map(|it| {
+            let at = it.at.map(|at| format!(" at {}", minute(at)));
+            format!("`{}`{}", it.scan.scanner, at.unwrap_or_default())
+        });
+        let mut except = match self.excepted.len() {
+            0 => String::new(),
+            _ => {
+                let ids = self.excepted.keys().map(|id| format!("`{id}`"));
+                format!(" except {}, which the policy accepts", listed(ids, NAMED))
+            }
+        };
+        if self.harmless > 0 {
+            except.push_str(&format!(
+                "; {} do no harm, by OpenVEX documents",
+                self.harmless
+            ));
+        }
+        let detail = format!(
+            "scanned by {}: {} findings, none above `{}` that counts{except}",
+            listed(scans, 4),
+            self.all,
+            rule.maximum_severity
+        );
+        let passed = Judgement::pass(SCANNED, detail);
+        let first = self
+            .excepted
+            .iter()
+            .min_by_key(|(id, until)| (**until, **id));
+        match first {
+            Some((id, until)) if at.saturating_add(SOON).is_ok_and(|soon| *until <= soon) => passed
+                .warning(format!(
+                    "the policy accepts `{id:.40}` only until {}",
+                    minute(*until)
+                )),
+            _ => passed,
+        }
+    }
+}
+
+impl Vulnerabilities {
+    /// The severity of a finding, if it is one that counts without an exception.
+    fn severity_that_counts(
+        &self,
+        finding: &VulnerabilityFinding,
+    ) -> Option<VulnerabilitySeverity> {
+        let unknown = self
+            .unknown_severity
+            .unwrap_or(VulnerabilitySeverity::Critical);
+        let severity = finding.severity.unwrap_or(unknown);
+        let is_accepted = severity <= self.maximum_severity
+            || self.only_fixable && finding.is_fixable == Some(false)
+            || self.accept_suppressed && finding.is_suppressed;
+        (!is_accepted).then_some(severity)
+    }
+
+    /// The exception of a finding that ends last, with its end.
+    fn exception(
+        &self,
+        finding: &VulnerabilityFinding,
+    ) -> Option<(&VulnerabilityException, Timestamp)> {
+        let is_of = |exception: &&VulnerabilityException| {
+            let mut ids = finding.ids();
+            ids.any(|id| id.eq_ignore_ascii_case(exception.id.trim()))
+        };
+        let of_finding = self.exceptions.iter().filter(is_of);
+        let with_end = of_finding.map(|it| (it, it.until.end().unwrap_or(Timestamp::MIN)));
+        with_end.max_by_key(|(_, until)| *until)
+    }
+}
+
+fn expired(exception: &VulnerabilityException, until: Timestamp) -> String {
+    let owner = exception.owner.as_ref();
+    let owner = owner.map_or_else(String::new, |owner| format!(" of `{owner}`"));
+    format!(", whose exception{owner} ended at {}", minute(until))
+}

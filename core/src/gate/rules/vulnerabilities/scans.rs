@@ -1,0 +1,248 @@
+//! Which scans count: those by accepted signers, of each scanner the newest; and whether such a scan can be used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    DATABASE_AGE_UNKNOWN, DATABASE_TOO_OLD, EarliestTimes, ImageCheck, ImageEvidence, Judgement,
+    NOTHING_SCANNED, SCAN_OF_ANOTHER_ARTIFACT, SCAN_OLDER_THAN_DATABASE, SCAN_TIME_UNKNOWN,
+    SCAN_UNREADABLE, Vulnerabilities, is_scan, listed, minute,
+};
+use crate::attest::VerifiedStatement;
+use crate::attest::predicate::{Predicate, VulnerabilityScan};
+use crate::gate::rules::check::in_time;
+use crate::gate::signer::Mismatch;
+
+/// A database may be this much newer than the scan, because the clocks of two machines differ.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// All scans of an image, by what the signature says.
+#[derive(Default)]
+pub(super) struct SignedScans<'e> {
+    /// By accepted signers, each once.
+    read: Vec<SignedScan<'e>>,
+    /// By accepted signers, and not understood, with the time of the signature.
+    unreadable: Vec<(String, Option<Timestamp>)>,
+    /// By accepted signers, with a time in the future: why they do not count.
+    pub(super) in_the_future: Vec<String>,
+    /// By other signers: why they do not count.
+    pub(super) not_accepted: Vec<(Mismatch, String)>,
+}
+
+/// A scan by an accepted signer.
+#[derive(Clone, Copy)]
+pub(super) struct SignedScan<'e> {
+    pub(super) statement: &'e VerifiedStatement,
+    pub(super) scan: &'e VulnerabilityScan,
+    /// When it was made; `None` where nothing confirms a time.
+    pub(super) at: Option<Timestamp>,
+}
+
+impl<'e> SignedScans<'e> {
+    pub(super) fn read(
+        rule: &Vulnerabilities,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> SignedScans<'e> {
+        let mut signed = SignedScans::default();
+        let mut read: BTreeMap<_, SignedScan<'e>> = BTreeMap::new();
+        let statements = evidence.statements.iter().map(|(_, it)| &**it);
+        for statement in statements.filter(|it| is_scan(it.predicate_type())) {
+            let by = statement.signer();
+            if let Err(mismatch) = rule.signed_by.signed(statement, &check.world.trust_roots) {
+                signed.not_accepted.push((mismatch, by.to_string()));
+                continue;
+            }
+            if let Err(why) = in_time(statement, check.promotion.at) {
+                signed.in_the_future.push(format!("scan by {by}: {why}"));
+                continue;
+            }
+            match statement.predicate() {
+                Predicate::Scan(scan) => {
+                    let at = statement.made_at(scan.at);
+                    let new = SignedScan {
+                        statement,
+                        scan,
+                        at,
+                    };
+                    // The same statement under several anchors is one scan, of its earliest time.
+                    let key = (statement.digest(), by.to_string());
+                    let known = read.entry(key).or_insert(new);
+                    known.at = [known.at, at].into_iter().flatten().min();
+                }
+                Predicate::Unreadable(why) => {
+                    let detail = format!("scan by {by}: {why}");
+                    let at = statement.made_at(Timestamp::MAX);
+                    signed.unreadable.push((detail, at));
+                }
+                _ => {}
+            }
+        }
+        signed.read = read.into_values().collect();
+        signed
+    }
+}
+
+/// The scans that count, sorted by scanner.
+pub(super) struct CurrentScans<'e> {
+    pub(super) scans: Vec<SignedScan<'e>>,
+}
+
+impl<'e> CurrentScans<'e> {
+    /// Of each scanner the newest scan, unless it is older than `earliest`. Scans of one time count together, and so does every
+    /// scan of which no time is known: each of them could be the newest.
+    pub(super) fn of(signed: &SignedScans<'e>, earliest: Option<Timestamp>) -> CurrentScans<'e> {
+        let mut newest: BTreeMap<&str, Option<Timestamp>> = BTreeMap::new();
+        for it in &signed.read {
+            let of_scanner = newest.entry(&it.scan.scanner).or_default();
+            *of_scanner = (*of_scanner).max(it.at);
+        }
+        let counts = |it: &&SignedScan<'e>| match it.at {
+            None => true,
+            Some(at) => {
+                newest.get(&*it.scan.scanner) == Some(&Some(at))
+                    && earliest.is_none_or(|first| first <= at)
+            }
+        };
+        let mut scans: Vec<_> = signed.read.iter().filter(counts).copied().collect();
+        scans.sort_by_key(|it| (it.scan.scanner.clone(), it.at, it.statement.digest()));
+        CurrentScans { scans }
+    }
+
+    /// The scanners, each once.
+    pub(super) fn scanners(&self) -> impl Iterator<Item = &'e str> {
+        let names: BTreeSet<&'e str> = self.scans.iter().map(|it| &*it.scan.scanner).collect();
+        names.into_iter()
+    }
+
+    pub(super) fn is_by(&self, name: &str) -> bool {
+        self.scanners()
+            .any(|scanner| scanner.eq_ignore_ascii_case(name))
+    }
+
+    /// The judgement if a scan that cannot be read could be newer than one of these.
+    pub(super) fn unreadable(
+        &self,
+        signed: &SignedScans<'_>,
+        earliest: Option<Timestamp>,
+    ) -> Option<Judgement> {
+        let oldest = self.scans.iter().map(|it| it.at).min().flatten();
+        let could_count = |at: Option<Timestamp>| match at {
+            None => true,
+            Some(at) => {
+                oldest.is_none_or(|oldest| at >= oldest) && earliest.is_none_or(|first| at >= first)
+            }
+        };
+        let unreadable = signed.unreadable.iter().filter(|(_, at)| could_count(*at));
+        let detail = unreadable.map(|(detail, _)| detail).min()?;
+        Some(Judgement::undecided(SCAN_UNREADABLE, detail.clone()).hint(
+            "scan again with `trivy image --format cosign-vuln` and `cosign attest --type vuln`, or update the gate",
+        ))
+    }
+
+    /// What is said of the newest scan, where all scans are too old.
+    pub(super) fn newest_too_old(&self, signed: &SignedScans<'_>) -> Option<String> {
+        let newest = signed
+            .read
+            .iter()
+            .max_by_key(|it| (it.at, &it.scan.scanner))?;
+        let at = newest.at.map(minute).unwrap_or_default();
+        Some(format!(
+            "the newest scan is by `{}`, of {at}",
+            newest.scan.scanner
+        ))
+    }
+}
+
+impl Vulnerabilities {
+    /// Whether a scan can be used for this image.
+    ///
+    /// # Errors
+    /// The judgement where it cannot.
+    pub(super) fn can_be_used(
+        &self,
+        scan: &SignedScan<'_>,
+        ages: &EarliestTimes,
+        check: &ImageCheck<'_>,
+    ) -> Result<(), Judgement> {
+        let SignedScan {
+            statement,
+            scan,
+            at,
+        } = scan;
+        let by = format!("scan of `{}` by {}", scan.scanner, statement.signer());
+        let another = |why: String| {
+            Judgement::fail(SCAN_OF_ANOTHER_ARTIFACT, format!("{by}: {why}")).hint(format!(
+                "scan this image: `trivy image --format cosign-vuln --output scan.json {}`",
+                check.name()
+            ))
+        };
+        let scanned = &scan.scanned;
+        if let Some(kind) = &scanned.other_kind {
+            return Err(another(format!(
+                "the report is of a `{kind}`, not of an image"
+            )));
+        }
+        let subject = statement.subject();
+        if !scanned.digests.is_empty() && !scanned.digests.contains(subject) {
+            let named = scanned.digests.iter().map(|digest| format!("`{digest}`"));
+            return Err(another(format!(
+                "the report is of the image {}",
+                listed(named, 2)
+            )));
+        }
+        if let (Some(database), Some(at)) = (scan.database, *at)
+            && database > at.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX)
+        {
+            let detail = format!(
+                "{by}: the scan is of {}, and its database of {}",
+                minute(at),
+                minute(database)
+            );
+            return Err(
+                Judgement::fail(SCAN_OLDER_THAN_DATABASE, detail).hint("scan the image again")
+            );
+        }
+        if scanned.is_empty && !self.accept_empty {
+            let detail = format!("{by}: the scanner found no package in the image");
+            return Err(Judgement::fail(NOTHING_SCANNED, detail)
+                .hint("check that the scanner supports the image, or ask for `acceptEmpty: true` in the policy"));
+        }
+        if ages.scan.is_some() && at.is_none() {
+            let detail = format!("{by}: no log and no timestamp authority confirms its time");
+            return Err(Judgement::fail(SCAN_TIME_UNKNOWN, detail)
+                .hint("attest with a transparency log or a timestamp authority"));
+        }
+        self.database_is_recent(scan, ages.database, &by)
+    }
+
+    fn database_is_recent(
+        &self,
+        scan: &VulnerabilityScan,
+        earliest: Option<Timestamp>,
+        by: &str,
+    ) -> Result<(), Judgement> {
+        let Some(earliest) = earliest else {
+            return Ok(());
+        };
+        match scan.database {
+            Some(database) if database >= earliest => Ok(()),
+            Some(database) => {
+                let most = self.maximum_database_age.map(|age| age.to_string());
+                let detail = format!(
+                    "{by}: its database is of {}, and may be at most {} old",
+                    minute(database),
+                    most.unwrap_or_default()
+                );
+                Err(Judgement::fail(DATABASE_TOO_OLD, detail)
+                    .hint("update the database of the scanner and scan again"))
+            }
+            None => {
+                let detail = format!("{by}: the report does not say when its database was updated");
+                Err(Judgement::fail(DATABASE_AGE_UNKNOWN, detail)
+                    .hint("scan with Grype, or leave out `maximumDatabaseAge`"))
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Vulnerability scans as a review reads them from a registry: newer ones, deleted ones, many and huge ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use promotion_gate::oci::{Layer, Memory, Repository, Via};
+use promotion_gate_core::gate::{Age, Digest};
+use serde_json::{Value, json};
+use tokio::time::advance;
+
+use crate::facts::{FACTS, keyless};
+use crate::gate::Gate;
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const VULN: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
+
+struct Bench {
+    gate: Gate,
+    repository: Repository,
+    digest: Digest,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let policy = FACTS.policy(
+            "scans",
+            &json!({
+                "requirements": [
+                    {"digestPinned": {}},
+                    {"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": keyless("release@example.com")}},
+                ],
+                "uncovered": "Allow",
+            }),
+        );
+        Bench {
+            gate: Gate::new(policy),
+            repository: Repository::named("registry.example/app"),
+            digest: Digest::sha256(b"app"),
+        }
+    }
+
+    /// Puts these layers in the place of all that is attached.
+    fn only(&self, layers: &[Layer]) {
+        let mut memory = Memory::default();
+        memory.image(&self.repository, &self.digest);
+        for layer in layers {
+            let layers = vec![layer.clone()];
+            memory
+                .attach(&self.repository, &self.digest, Via::Referrers, layers)
+                .unwrap();
+        }
+        self.gate.collector.replace_registry(Arc::new(memory));
+    }
+
+    fn scan(&self, ago: &str, results: &Value) -> Layer {
+        let predicate = json!({
+            "scanner": {"uri": "pkg:github/aquasecurity/trivy@0.68.0", "result": {
+                "SchemaVersion": 2, "ArtifactType": "container_image", "Results": results,
+            }},
+            "metadata": {"scanFinishedOn": "2200-01-01T00:00:00Z"},
+        });
+        let ago: Age = ago.parse().unwrap();
+        layer(FACTS.attestation(&self.digest, "release", (VULN, predicate), Some(ago)))
+    }
+
+    async fn says(&self, gate: &Gate) -> String {
+        let image = format!("{}@{}", self.repository, self.digest);
+        let (outcome, reason) = gate.says("vulnerabilities", &image).await;
+        format!("{outcome} {reason}")
+    }
+}
+
+fn layer(bytes: Vec<u8>) -> Layer {
+    Layer {
+        media_type: BUNDLE.to_owned(),
+        bytes,
+        annotations: Default::default(),
+    }
+}
+
+fn critical() -> Value {
+    let found = json!({"VulnerabilityID": "CVE-2026-9", "PkgName": "zlib", "Severity": "CRITICAL"});
+    json!([{"Class": "os-pkgs", "Vulnerabilities": [found]}])
+}
+
+fn nothing() -> Value {
+    json!([{"Class": "os-pkgs"}])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_scan_turns_an_allowance_within_a_minute_also_after_it_was_deleted() {
+    let bench = Bench::new();
+    let clean = bench.scan("3h", &nothing());
+    bench.only(std::slice::from_ref(&clean));
+    assert_eq!(bench.says(&bench.gate).await, "pass scanned");
+    bench.only(&[clean.clone(), bench.scan("1h", &critical())]);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(bench.says(&bench.gate).await, "fail vulnerable");
+    bench.only(std::slice::from_ref(&clean));
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(bench.says(&bench.gate).await, "fail vulnerable");
+    // A newer scan without the finding ends it.
+    bench.only(&[clean, bench.scan("30m", &nothing())]);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(bench.says(&bench.gate).await, "pass scanned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_each_day_is_never_too_many_to_remember() {
+    let bench = Bench::new();
+    for day in (1..=40).rev() {
+        bench.only(&[bench.scan(&format!("{day}d"), &nothing())]);
+        advance(Duration::from_secs(61)).await;
+        assert_eq!(bench.says(&bench.gate).await, "pass scanned", "{day}");
+    }
+}
+
+#[tokio::test]
+async fn a_100_mb_report_is_undecided_and_changes_nothing_beside_a_sound_one() {
+    let bench = Bench::new();
+    let huge = layer(vec![b' '; 100 << 20]);
+    bench.only(std::slice::from_ref(&huge));
+    assert_eq!(bench.says(&bench.gate).await, "undecided scan-unaccepted");
+    let other = Bench::new();
+    other.only(&[huge, other.scan("1h", &nothing())]);
+    assert_eq!(other.says(&other.gate).await, "pass scanned");
+}
+
+#[tokio::test]
+async fn a_report_of_10_mb_is_read() {
+    let bench = Bench::new();
+    let found = |index: usize| {
+        json!({
+            "VulnerabilityID": format!("CVE-2026-{index}"), "PkgName": "zlib", "Severity": "LOW",
+            "Description": "x".repeat(1000),
+        })
+    };
+    let results = |last: Value| {
+        let found: Vec<_> = (0..9800).map(found).chain([last]).collect();
+        json!([{"Class": "os-pkgs", "Vulnerabilities": found}])
+    };
+    let scan = bench.scan("1h", &results(found(9801)));
+    assert!(scan.bytes.len() > 13_000_000, "{}", scan.bytes.len());
+    bench.only(&[scan]);
+    assert_eq!(bench.says(&bench.gate).await, "pass scanned");
+    let last = json!({"VulnerabilityID": "CVE-2026-9", "Severity": "CRITICAL"});
+    let other = Bench::new();
+    other.only(&[other.scan("1h", &results(last))]);
+    assert_eq!(other.says(&other.gate).await, "fail vulnerable");
+}
+
+#[tokio::test]
+async fn a_million_findings_are_undecided() {
+    let bench = Bench::new();
+    let found = vec![json!({"id": "C"}); 1_000_000];
+    let predicate = json!({
+        "scanner": {"uri": "https://scanner.example", "result": found},
+        "metadata": {"scanFinishedOn": "2200-01-01T00:00:00Z"},
+    });
+    let kind = "https://in-toto.io/attestation/vulns/v0.2";
+    let bundle = FACTS.attestation(&bench.digest, "release", (kind, predicate), None);
+    assert!(bundle.len() < 16 << 20);
+    bench.only(&[layer(bundle)]);
+    assert_eq!(bench.says(&bench.gate).await, "undecided scan-unreadable");
+}
