@@ -130,3 +130,16 @@ fn a_declaration_is_not_hidden_behind_many_newer_ones_by_people_who_may_not_agre
     let case = Case::with(many.chain(usual).collect());
     assert_eq!(case.passes().declared_by, ["ben".to_owned()].into());
 }
+
+#[test]
+fn an_image_that_is_refused_by_its_name_does_not_pass_although_the_policy_lists_allowed_images() {
+    let mut case = Case::new().emergency("waives", json!(["approvals", "allowedImages"]));
+    let allowed = json!({"allowedImages": {"patterns": ["elsewhere.example/**"]}});
+    case.spec["requirements"]
+        .as_array_mut()
+        .unwrap()
+        .push(allowed);
+    let verdict = case.judge();
+    assert_eq!(verdict.decision(), Decision::Deny);
+    assert_eq!(verdict.emergencies(), Vec::new());
+}

@@ -20,7 +20,8 @@ use crate::gate::people::{People, Person};
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{ChangeKind, Promotion};
 use crate::gate::rules::{
-    ImageCheck, UNWAIVABLE, listed, minute, people_of, readable, unread_that_could_hurt,
+    IMAGE_NOT_ALLOWED, ImageCheck, UNWAIVABLE, listed, minute, people_of, readable,
+    unread_that_could_hurt,
 };
 use crate::gate::world::World;
 use crate::reason::Reason;
@@ -216,6 +217,12 @@ impl<'a> Denied<'a> {
             return Some(format!(
                 "`{rule}` ({}), which it never does",
                 finding.reason
+            ));
+        }
+        // The registry of an image that is refused by its name is not asked, so that nothing is known of declarations there.
+        if finding.reason == IMAGE_NOT_ALLOWED.id {
+            return Some(format!(
+                "`{rule}`, because the registry of an image that is refused by its name is not asked"
             ));
         }
         if rule != "noFreeze" {

@@ -273,6 +273,7 @@ impl<'a> SignedWords<'a> {
 
     /// Refuses a declaration that was ended by a person who may end it.
     pub(super) fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
+        let mut refused = Vec::new();
         for statement in self.accepted() {
             let (is_unreadable, reason) = match statement.predicate() {
                 Predicate::EmergencyClosure(said) if said.emergency == *id => {
@@ -296,7 +297,7 @@ impl<'a> SignedWords<'a> {
             let reason = reason
                 .map(|reason| format!(": {reason}"))
                 .unwrap_or_default();
-            return Err(match is_unreadable {
+            refused.push(match is_unreadable {
                 false => Refused::failed(
                     Step::Ended,
                     EMERGENCY_CLOSED,
@@ -312,7 +313,7 @@ impl<'a> SignedWords<'a> {
                 ),
             });
         }
-        Ok(())
+        least(refused)
     }
 
     /// Whether a person may end a declaration: the first who signed it, one whom `from` names, or a governor. `statement` is what the
@@ -341,6 +342,7 @@ impl<'a> SignedWords<'a> {
     /// of the same, later and with a certificate.
     fn not_rejected(&self, id: &Digest) -> Result<(), Refused> {
         let lifted = self.lifted(id);
+        let mut refused = Vec::new();
         for statement in self.accepted() {
             let (what, said) = match statement.predicate() {
                 Predicate::Approval(said) if said.decision == ApprovalDecision::Rejected => {
@@ -365,7 +367,7 @@ impl<'a> SignedWords<'a> {
             let at = latest
                 .map(|at| format!(" on {}", minute(at)))
                 .unwrap_or_default();
-            return Err(match said {
+            refused.push(match said {
                 Some(said) => {
                     let reason = said.reason.as_ref().map(|reason| format!(": {reason}"));
                     rejected(by, what, &at, &reason.unwrap_or_default())
@@ -386,7 +388,7 @@ impl<'a> SignedWords<'a> {
             if lifted <= Some(kept.at) && is_entitled(by, when, &self.section.from, self.people) {
                 let reason = kept.reason.as_ref().map(|reason| format!(": {reason}"));
                 let at = format!(" on {}", minute(kept.at));
-                return Err(rejected(
+                refused.push(rejected(
                     by,
                     About::Digest,
                     &at,
@@ -394,10 +396,11 @@ impl<'a> SignedWords<'a> {
                 ));
             }
         }
-        match kept_unreadable(self.check) {
-            Some(why) => Err(Refused::undecided(Step::Rejected, EMERGENCY_UNDECIDED, why)),
-            None => Ok(()),
-        }
+        refused.extend(
+            kept_unreadable(self.check)
+                .map(|why| Refused::undecided(Step::Rejected, EMERGENCY_UNDECIDED, why)),
+        );
+        least(refused)
     }
 
     /// Until when each person's certificates say yes to the declaration, and to the digest.
@@ -465,7 +468,7 @@ impl<'a> SignedWords<'a> {
             }
             match self.agreement(statement, said) {
                 Ok((person, times)) => votes.add(self, person, [times.0, times.1, now]),
-                Err((who, why)) => drop(votes.excuses.insert(who, why)),
+                Err((who, why)) => votes.excuse(who, why),
             }
         }
         // One statement of a person is enough.
@@ -558,7 +561,7 @@ impl<'a> Votes<'a> {
         let who = format!("`{}`", person.name);
         if let Some(did) = words.authors.people.get(&person.name) {
             let why = format!("an author of the change ({did})");
-            self.excuses.insert(who, why);
+            self.excuse(who, why);
             return;
         }
         match seats_of(person, when, &words.section.from, words.people) {
@@ -567,9 +570,22 @@ impl<'a> Votes<'a> {
                 seats,
                 latest: when[1],
             }),
-            Err(excuse) => drop(self.excuses.insert(who, excuse.why)),
+            Err(excuse) => self.excuse(who, excuse.why),
         }
     }
+
+    /// Of several excuses the smaller text is told, so that the order of the statements does not matter.
+    fn excuse(&mut self, who: String, why: String) {
+        let known = self.excuses.entry(who).or_insert_with(|| why.clone());
+        if why < *known {
+            *known = why;
+        }
+    }
+}
+
+/// Refuses for the reason that came least far, so that the order of the statements does not matter.
+fn least(refused: Vec<Refused>) -> Result<(), Refused> {
+    refused.into_iter().min().map_or(Ok(()), Err)
 }
 
 /// The governors whom the people directory lists, by their users.

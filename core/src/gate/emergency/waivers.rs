@@ -198,6 +198,7 @@ impl<'a> Waivers<'a> {
     fn authors_of(&self, at: usize) -> ChangeAuthors {
         let mut found = ChangeAuthors::default();
         let (mut is_known, mut unknown) = (false, BTreeSet::new());
+        let mut unread = BTreeSet::new();
         let world = self.governing.world;
         let Some(people) = world.people.value() else {
             return found;
@@ -218,14 +219,19 @@ impl<'a> Waivers<'a> {
                 let (authors, why) = Authors::known(rule, &check, evidence, people);
                 is_known |= why.is_empty() && *certainty == Certainty::Certain;
                 unknown.extend(why);
-                found.unread = found.unread.or_else(|| unread_authors(rule, &check));
+                unread.extend(unread_authors(rule, &check));
                 for name in authors.names() {
                     let did = authors.did(name).unwrap_or_default();
                     let known = found.people.entry(name.to_owned());
-                    known.or_insert_with(|| did.to_owned());
+                    let known = known.or_insert_with(|| did.to_owned());
+                    // Of several texts the smaller one is told, so that the order of the policies does not matter.
+                    if did < known.as_str() {
+                        did.clone_into(known);
+                    }
                 }
             }
         }
+        found.unread = unread.into_iter().next();
         let digest = self.subjects().get(at).and_then(Option::as_ref);
         let kept = digest.and_then(|subject| world.authors.get(&subject.digest));
         for identity in kept.into_iter().flat_map(|kept| &kept.identities) {
