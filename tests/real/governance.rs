@@ -374,7 +374,7 @@ fn the_webhook_lets_a_governor_delete_the_record_of_an_emergency_change_and_keep
         record().filter(|record| record["status"]["state"] == "lifted")
     });
     assert_eq!(lifted["status"]["lifted"]["by"], GINA);
-    let ready = until("the conditions say so too", || {
+    until("the conditions say so too", || {
         let record = record()?;
         let conditions = record["status"]["conditions"].as_array()?.clone();
         let is = |kind: &str| {
@@ -383,7 +383,6 @@ fn the_webhook_lets_a_governor_delete_the_record_of_an_emergency_change_and_keep
         };
         (is("Ready") && is("Reviewed")).then_some(())
     });
-    let () = ready;
     let log = governed.serving.log();
     assert!(!log.contains("emergency-record-deleted"), "{log}");
 }
