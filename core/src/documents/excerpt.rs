@@ -100,7 +100,7 @@ mod tests {
                 (3, 7, caret("      b\n      ^")),
             ),
             // What is not written as it is read.
-            ("rule: >\n  a &&\n  b\n", (1, 6), (1, 7, None)),
+            ("rule: >\n  a &&\n  b\n", (1, 6), (2, 3, None)),
             ("rule: \"a\\tb && c\"\n", (1, 8), (1, 7, None)),
             ("rule: 'a == ''b'' && c'\n", (1, 13), (1, 7, None)),
             ("rule: a\n  && b\n", (1, 6), (1, 7, None)),

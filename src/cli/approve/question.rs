@@ -19,8 +19,9 @@ use crate::cli::world::Input;
 use crate::oci::{Client, Descriptor, Reference, Registry as _};
 use crate::review::{Review, ReviewInputs, review};
 
-/// The rules that an approval is not asked to agree with: they wait for people and for time.
-const NOT_OBJECTIVE: [&str; 3] = ["approvals", "noFreeze", "canary"];
+/// The rules that an approval is not asked to agree with: they wait for people and for time, or are about the deployment, which is not
+/// known yet.
+const NOT_OBJECTIVE: [&str; 4] = ["approvals", "noFreeze", "canary", "expression"];
 /// The most images of one approval.
 const MAXIMUM_IMAGES: usize = 200;
 
