@@ -232,6 +232,22 @@ fn a_policy_that_does_not_enforce_warns_and_lets_pass() {
 }
 
 #[test]
+fn check_says_that_overdue_reviews_block_nothing_without_a_cluster() {
+    let folder = TempDir::new().unwrap();
+    let production = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/production");
+    let ran = run(
+        folder.path(),
+        &["check", "--policy", production, "-"],
+        &pod("a", "evil.example/a").to_string(),
+    );
+    for policy in ["production-applications", "production-registries"] {
+        let said =
+            format!("the policy `{policy}` says `blockOnOverdueReview`, which has no effect here");
+        assert!(ran.stderr.contains(&said), "{policy}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn an_invalid_time_is_refused_with_the_expected_form() {
     let folder = TempDir::new().unwrap();
     let ran = check(&folder, &["--at", "yesterday", "-"], "");

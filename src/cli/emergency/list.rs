@@ -433,6 +433,48 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_cluster_keeps_is_listed_also_without_a_release_record() {
+        let record = |environment: &str| {
+            let spec = serde_json::json!({
+                "declaration": "sha256:1", "environment": environment,
+                "incident": {"id": "INC1", "state": "verified"},
+                "declaredBy": ["ben"], "requesters": ["alice"],
+                "admitted": "2026-01-01T00:00:00Z", "lastAdmitted": "2026-01-01T00:00:00Z",
+                "expires": "2026-01-01T04:00:00Z", "reviewDue": "2026-01-03T00:00:00Z",
+                "uses": [{
+                    "workload": {"group": "apps", "version": "v1", "kind": "Deployment", "namespace": "shop", "name": "web"},
+                    "template": "sha256:2", "image": "registry.example/app@sha256:3",
+                    "admitted": "2026-01-01T00:00:00Z", "decision": "1",
+                }],
+            });
+            let status = serde_json::json!({"outcome": "rolledBack", "review": {
+                "verdict": "unjustified", "reviewer": "eve", "at": "2026-01-02T00:00:00Z", "reason": "x",
+                "statement": "sha256:4",
+            }});
+            let spec: EmergencyChangeRecordSpec = serde_json::from_value(spec).unwrap();
+            let status: EmergencyChangeRecordStatus = serde_json::from_value(status).unwrap();
+            (spec, status)
+        };
+        let kept = [record("production"), record("staging")];
+        let listed = |environment: Option<&str>, namespace: Option<&str>| {
+            let mut all = AllUsed::new();
+            add_kept(&mut all, &kept, environment, namespace);
+            all.into_values().collect::<Vec<_>>()
+        };
+        let [one] = &listed(Some("production"), Some("shop"))[..] else {
+            panic!("one environment is listed");
+        };
+        assert_eq!(
+            (one.state, one.verdict, one.outcome),
+            ("reviewed", Some("unjustified"), Some("rolledBack"))
+        );
+        assert_eq!(one.reviewer.as_deref(), Some("eve"));
+        assert!(one.workloads.contains("Deployment shop/web"));
+        assert_eq!(listed(None, None).len(), 2);
+        assert_eq!(listed(None, Some("other")).len(), 0);
+    }
+
+    #[test]
     fn the_documented_schema_is_that_of_the_report() {
         crate::cli::render::assert_documented::<UsedEmergencies>("emergencies");
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{GovernanceChange, GovernanceOperation, GovernedKind};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::writing::within;
+use super::writing::{AFTER_FAILURE, within};
 use super::{Debts, Record, status};
 use crate::api::{Kind, LiftedReview};
 use crate::snapshot::{Resource, read_emergency_record};
@@ -189,6 +189,7 @@ impl Debts {
                         why,
                         "a deleted record of an emergency change cannot be written again yet"
                     );
+                    sleep(AFTER_FAILURE).await;
                     return;
                 }
             }

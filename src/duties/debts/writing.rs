@@ -19,7 +19,7 @@ use crate::snapshot::Resource;
 /// How long one write may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The wait after a write that failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How the gate is named as the writer.
 const MANAGER: &str = "promotion-gate";
 
