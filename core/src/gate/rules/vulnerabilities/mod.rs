@@ -109,7 +109,7 @@ pub struct Vulnerabilities {
     #[serde(default)]
     pub accept_empty: bool,
     /// OpenVEX documents that say which findings do no harm.
-    pub vex: Option<VexDocuments>,
+    pub vex: Option<Box<VexDocuments>>,
     /// Vulnerabilities that are accepted until a date.
     #[serde(default)]
     #[schemars(length(max = 1000))]
@@ -279,7 +279,8 @@ impl Vulnerabilities {
         if let Some(why) = signed.in_the_future.iter().min() {
             return Err(in_the_future(why.clone()));
         }
-        let vex = VexStatements::read(self.vex.as_ref(), evidence, check).map_err(in_the_future)?;
+        let vex =
+            VexStatements::read(self.vex.as_deref(), evidence, check).map_err(in_the_future)?;
         // 2. Of each scanner the newest: an older one must not hide what a newer one found.
         let ages = self.ages(check);
         let current = CurrentScans::of(&signed, ages.scan);
